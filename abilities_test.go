@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// What every store can. One that loses an ability no longer compiles here.
+// able lists the abilities of every store. A store that loses one no longer compiles here.
 type able interface {
 	partd.Partd
 	partd.Setter

@@ -20,61 +20,62 @@ const DefaultBufferMemory = 1 << 30
 
 // BufferOptions are the options of NewBuffer.
 type BufferOptions struct {
-	// Memory is the budget in bytes, for keys, values and what keeps them in
-	// order; 0 is DefaultBufferMemory. A batch of more than half of it, or of more than
-	// a sixteenth of it (32 MiB if that is less) for one key, goes straight to the slow store.
+	// Memory is the budget in bytes for keys, values and their index; 0 means
+	// DefaultBufferMemory. A batch goes straight to the slow store if it is larger than
+	// half of the budget, or has more than a sixteenth of the budget (at most 32 MiB) for
+	// one key.
 	Memory int64
-	// Logger gets a warning when a flush in the background fails. nil is none.
+	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
 }
 
-// Buffer is memory, or another fast store, in front of a slower store. Appends
-// go to the fast store; when three quarters of the budget are taken, the
-// largest keys move to the slow store in the background, in few large appends;
-// at the full budget Append waits. A key moves as a whole, and soon when it
-// has a sixty-fourth of the budget, or 8 MiB; meanwhile operations on that key wait, and
-// those on others go on.
+// Buffer is a fast store, usually in memory, in front of a slower store. Appends go to
+// the fast store. When three quarters of the budget are used, the largest keys move to
+// the slow store in the background, in a few large appends. At the full budget, Append
+// waits. A key moves as a whole, at the latest soon after it reaches a sixty-fourth of
+// the budget, or 8 MiB if that is less. While a key moves, operations on it wait;
+// operations on other keys do not.
 //
-// A flush that fails loses and doubles nothing: what it did not move stays in
-// the fast store, is tried again, and the error is reported by Flush, by Close,
-// and by Append at the full budget. Where the slow store cannot tell whether it
-// took an append ([ErrUnknownOutcome]), the keys concerned are not tried again,
-// and reading them is an error, until they are set, deleted or dropped.
+// A failed flush neither loses nor duplicates data. Data that has not moved stays in the
+// fast store, and a later flush moves it. Flush and Close report the error, and so does
+// Append at the full budget. If the slow store cannot tell whether an append took effect
+// ([ErrUnknownOutcome]), the Buffer does not try it again. Reading its keys fails until
+// they are set, deleted or dropped.
 //
-// Keys, Scan, Stat and Open move what they concern to the slow store first. If the
-// process dies, everything is lost that no successful Flush covers.
+// Keys, Scan, Stat and Open first move the data that they read to the slow store. If the
+// process dies, all data that no successful Flush covered is lost.
 type Buffer struct {
 	fast, slow Partd
 	memory     int64 // budget of the fast store and the index
-	step       int   // most bytes that one append to the slow store moves, and the size of its buffer
+	step       int   // limit of one append to the slow store in bytes, and the size of its buffer
 	log        *slog.Logger
 	seed       maphash.Seed
-	strings    slab.Slab   // the long keys of index
+	strings    slab.Slab   // long keys of the index
 	batches    sync.Pool   // of *bufferBatch
-	scratch    chan []byte // memory for what moves, when nothing does
+	scratch    chan []byte // holds the spare buffer for moves
 
-	// mu guards all below. It is never held while a store is called, but for the
-	// memory that it says it takes; no other lock of the Buffer is taken with it.
+	// mu guards the fields below. It is never held while a store is called, except for
+	// MemoryUsed. No other lock of the Buffer is taken while mu is held.
 	mu       sync.Mutex
-	index    keymap.Map[bufferKey] // every key in the fast store, and every key that is held
+	index    keymap.Map[bufferKey] // every key that is in the fast store or held
 	bytes    int64                 // sum of the sizes in index
-	admitted int64                 // bytes of Appends under way
-	active   int                   // operations under way
-	tickets  uint32                // number of the last operation that had to wait
-	changed  chan struct{}         // closed and made anew when something was waited for
+	admitted int64                 // bytes reserved by running Appends
+	active   int                   // running operations
+	tickets  uint32                // newest ticket given to a waiting operation
+	changed  chan struct{}         // closed and replaced to wake waiting operations
 	waiters  int
-	heavy    bool  // a key has become too large to stay
-	running  bool  // a background flush is under way
+	heavy    bool  // a key should move because of its size
+	running  bool  // a background flush is running
 	failures int   // background flushes that failed
-	failure  error // of the last of them
-	dropping bool  // nothing else may begin
-	closing  bool  // nothing but Close may begin
+	failure  error // error of the last failed background flush
+	dropping bool  // no other operation may begin
+	closing  bool  // only Close may begin
 	closed   bool
 }
 
-// NewBuffer returns a Buffer of two stores, which belong to it from then on: Close closes
-// both. fast must be a [Deleter]. If fast is a [Lister], its data counts as appended
-// after that of slow; otherwise fast must be empty.
+// NewBuffer returns a Buffer of two stores and takes them over: Close closes both. fast
+// must be a [Deleter]. If fast is a [Lister], its data counts as appended after the data
+// of slow; otherwise fast must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
@@ -114,7 +115,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		b.index.Val(id).size = info.Size
 		b.bytes += info.Size
 	}
-	// The index knows keys by their bytes; one without any goes to the slow store.
+	// The index cannot represent a key without bytes, so move it to the slow store.
 	for _, key := range empty {
 		if err := SetOnce(ctx, slow, key, nil); err != nil {
 			return fail(fmt.Errorf("moving a key with an empty value to the slow store: %w", err))
@@ -129,15 +130,15 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 // Unwrap returns the slow store.
 func (b *Buffer) Unwrap() Partd { return b.slow }
 
-// MemoryUsed returns the bytes that count against the budget now.
+// MemoryUsed returns the bytes that currently count against the budget.
 func (b *Buffer) MemoryUsed() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used()
 }
 
-// Append adds each entry's value to its key's. It waits while the budget is
-// full, and while a key of the batch moves to the slow store.
+// Append adds each entry's value to the end of its key's value. It waits while the budget
+// is full, and while a key of the batch moves to the slow store.
 func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	valueBytes, err := CheckEntries("append", entries)
 	if err != nil {
@@ -167,11 +168,12 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
-// errCrowded is why a batch that was admitted does not go to the fast store.
+// errCrowded sends an admitted batch to the slow store: a key would exceed what one move
+// may append.
 var errCrowded = errors.New("too much for one key")
 
-// appendThrough appends a batch that is too large for the buffer to the slow
-// store, behind what the buffer holds of its keys.
+// appendThrough appends a batch that is too large for the buffer to the slow store, after
+// it has moved the buffered data of the batch's keys there.
 func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
 	keys := make([]string, 0, len(entries))
 	for i := range entries {
@@ -187,8 +189,8 @@ func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
 	return b.slow.Append(ctx, entries...)
 }
 
-// Get returns what the slow store holds of each key, and then what the fast one
-// holds.
+// Get returns each key's value: its data in the slow store, followed by its data in the
+// fast one.
 func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -201,8 +203,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join gets the values of pinned or held keys: those of the slow store by
-// getSlow, which is called last, and those of the fast one.
+// join returns the values of pinned or held keys. It reads the fast store first, then
+// calls getSlow, and appends the fast values to the slow ones.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {
@@ -233,12 +235,12 @@ func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	return values, nil
 }
 
-// Set replaces the value of a key, in the slow store.
+// Set replaces the value of a key. The new value goes to the slow store.
 func (b *Buffer) Set(ctx context.Context, key string, value []byte) error {
 	return b.replace(ctx, "set", []string{key}, func() error { return Set(ctx, b.slow, key, value) })
 }
 
-// SetOnce sets a key that does not exist, in the slow store.
+// SetOnce sets a key in the slow store if it exists in neither store.
 func (b *Buffer) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := CheckEntries("set once", []Entry{{key, value}}); err != nil {
 		return err
@@ -259,8 +261,8 @@ func (b *Buffer) Delete(ctx context.Context, keys ...string) error {
 	return b.replace(ctx, "delete", keys, func() error { return Delete(ctx, b.slow, keys...) })
 }
 
-// replace does something to the slow store after which nothing that the fast
-// one holds of these keys counts.
+// replace calls do, which replaces or deletes keys in the slow store, and then discards
+// the buffered data of the keys.
 func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func() error) error {
 	if err := CheckKeys(op, keys); err != nil {
 		return err
@@ -278,8 +280,8 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 	return nil
 }
 
-// discardReplaced discards what counts no more. That the operation took effect
-// does not depend on it, so a failure is only logged.
+// discardReplaced discards the buffered data of replaced keys. It only logs a failure,
+// because the operation has already taken effect.
 func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 	if err := b.discard(ctx, held); err != nil {
 		b.log.Warn("partd: buffer: memory stays in use for now", "error", err)
@@ -307,17 +309,17 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// Keys moves everything to the slow store and lists that.
+// Keys moves everything to the slow store and lists its keys.
 func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return flushed(ctx, b, "keys", Keys)
 }
 
-// Scan moves everything to the slow store and scans that.
+// Scan moves everything to the slow store and scans it.
 func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 	return flushed(ctx, b, "scan", Scan)
 }
 
-// ScanPart moves everything to the slow store and scans a part of that.
+// ScanPart moves everything to the slow store and scans a part of it.
 func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -351,8 +353,8 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return Open(ctx, b.slow, key)
 }
 
-// HasKey reports whether the key exists. It is moved to the slow store only where the fast one
-// holds no bytes of it.
+// HasKey reports whether the key exists. It moves the key to the slow store only if the
+// fast store has no bytes of it.
 func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	if err := CheckKeys("has", []string{key}); err != nil {
 		return false, err
@@ -374,8 +376,8 @@ func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	return Has(ctx, b.slow, key)
 }
 
-// Stat moves everything to the slow store and describes that, with the memory
-// of both.
+// Stat moves everything to the slow store and returns its statistics. Memory includes the
+// buffer's own.
 func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
 	if err := b.flush(ctx, "stat"); err != nil {
 		return Stats{}, err
@@ -385,7 +387,7 @@ func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
 	return st, err
 }
 
-// Sync moves everything to the slow store and syncs that.
+// Sync moves everything to the slow store and syncs it.
 func (b *Buffer) Sync(ctx context.Context) error {
 	if err := b.flush(ctx, "sync"); err != nil {
 		return err

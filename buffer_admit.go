@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// perKey is what a new key needs beside its value at most, in bytes: a record in
-// the index, one in the fast store, and their places in the tables.
+// perKey is the most memory that a new key needs besides its value, in bytes: its records
+// in the index and in the fast store, and their places in the hash tables.
 const perKey = 200
 
 type bufferBatch struct {
 	hashes []uint64
-	ids    []keymap.ID // 0: an entry without bytes
+	ids    []keymap.ID // 0 for an entry with an empty value
 
-	crowded bool // a key would have more than moves at once
+	crowded bool // a key would exceed what one move may append
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -33,8 +33,9 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 	}
 }
 
-// needs returns the most memory that a batch can take, in bytes, or more than most if that
-// is too little. It counts each entry as a key of its own, where that is not much of most.
+// needs returns an upper bound of the memory that a batch uses, in bytes, or a number
+// above most if the bound is larger than most. It counts each entry as a new key unless
+// that adds up to a quarter of most.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, most int64) int64 {
 	need := valueBytes
 	var seen map[uint64]struct{}
@@ -67,18 +68,18 @@ func (b *Buffer) used() int64 {
 	return fast + b.index.Footprint() + b.strings.Used() + b.admitted
 }
 
-// overcommitted reports whether the process has taken much more memory than is used, as
-// after many small keys when few large ones follow. Only an empty fast store
-// gives it back.
+// overcommitted reports whether the process has allocated much more memory than is in
+// use. That happens when a few large keys follow many small ones. Only emptying the fast
+// store frees such memory.
 func (b *Buffer) overcommitted() bool {
 	d, ok := b.fast.(*Dict)
 	return ok && d.footprint()+b.index.Footprint()+b.strings.Footprint() > b.memory/8*9+minOvercommit
 }
 
-// minOvercommit is what even an empty Dict may have taken.
+// minOvercommit is memory that even an empty Dict may have allocated.
 const minOvercommit = 2 << 20
 
-// excess returns how many bytes should be flushed.
+// excess returns the number of bytes to flush.
 func (b *Buffer) excess() int64 {
 	if b.index.Len() == 0 {
 		return 0
@@ -89,9 +90,9 @@ func (b *Buffer) excess() int64 {
 	return b.used() - b.memory/2
 }
 
-// admit waits until there is room for a batch and none of its keys is held;
-// then it pins the keys and counts the entries as if they were in the fast
-// store already. settle is called for each batch that was admitted.
+// admit waits until there is room for a batch and none of its keys is held. Then it pins
+// the keys and counts the entries as if the fast store already had them. The caller must
+// call settle if admit succeeds.
 func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	b.mu.Lock()
@@ -116,7 +117,8 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			full = large
 		}
 		if full {
-			// What makes room may wait its turn at the same keys.
+			// The flush that makes room may itself wait for these keys, so leave their
+			// queues.
 			b.dequeue(&w)
 			if b.failures != failures {
 				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
@@ -127,9 +129,9 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 	}
 }
 
-// pinBatch pins the keys of a batch and counts its bytes. If it cannot have a
-// key now, it enters the operation for those that it cannot have; or, if a key is
-// too large to grow, has it flushed. Then nothing else changes.
+// pinBatch pins the keys of a batch and counts its bytes. If a key is not available, it
+// only queues the operation for all unavailable keys. If a key is too large to grow, it
+// only marks the buffer as heavy, so that the key is flushed.
 func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	free = true
 	for i := range entries {
@@ -143,15 +145,15 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 			continue
 		}
 		k := b.index.Val(id)
-		// It moves as a whole, so it must not grow without limit.
+		// A key moves as a whole, so its size must be limited.
 		tooLarge := k.size > int64(b.step/2) && k.size+int64(len(entries[i].Value)) > int64(b.step)
 		if k.ticket == 0 && k.state&^pinsMask == 0 && !tooLarge {
-			continue // the usual case
+			continue // the common case
 		}
 		switch {
 		case k.doubt():
 			return false, false, inDoubt("append", entries[i].Key)
-		case tooLarge && !k.held(): // else it may be on its way
+		case tooLarge && !k.held(): // a held key may already be moving
 			b.heavy, large = true, true
 		case !k.open(w.ticket, false):
 			free = false
@@ -175,7 +177,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 			continue
 		}
 		if batch.ids[i] == 0 {
-			// An earlier entry of the batch may have made it.
+			// An earlier entry of the batch may have inserted the key.
 			if batch.ids[i] = b.index.Find(batch.hashes[i], e.Key); batch.ids[i] == 0 {
 				batch.ids[i] = b.index.Insert(batch.hashes[i], e.Key)
 			}
@@ -189,8 +191,8 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 	return true, false, nil
 }
 
-// settle ends an Append that was admitted: it unpins its keys, and takes its
-// bytes out of the count if the fast store did not take them.
+// settle ends an admitted Append: it unpins the keys, and no longer counts the batch's
+// bytes if the fast store rejected them.
 func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,15 +9,15 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Close flushes the buffer and closes both stores. If the flush fails, the
-// error says so, nothing is closed, and what was not moved is still there: call
-// Close again once the cause is gone, or Drop to give the data up. Keys of which
-// nobody knows whether the slow store has them are reported and do not hinder
-// closing. Whatever begins while Close runs fails with [ErrClosed].
+// Close flushes the buffer and closes both stores. If the flush fails, Close returns the
+// error, closes nothing, and keeps the data that was not moved. Then call Close again
+// when the cause is gone, or Drop to abandon the data. Keys in doubt (the slow store may
+// or may not have their data) do not prevent closing, but Close reports them. Operations
+// that begin while Close runs fail with [ErrClosed].
 func (b *Buffer) Close() error {
 	ctx := context.Background()
 	if b.check(ctx, opClose) != nil {
-		return nil // closed already
+		return nil // already closed
 	}
 	b.setClosing(true)
 	var flushErr error
@@ -28,10 +28,10 @@ func (b *Buffer) Close() error {
 			return flushErr
 		}
 		if b.exclude(ctx, opClose) != nil {
-			return nil // by another Close
+			return nil // another Close closed it
 		}
 		b.mu.Lock()
-		// Not yet, if an Append that was under way ended after the flush.
+		// An Append that was running may have ended after the flush; then flush again.
 		closed = len(b.keysOver(0)) == 0
 		b.closed = closed
 		b.mu.Unlock()
@@ -46,7 +46,7 @@ func (b *Buffer) Close() error {
 	return errors.Join(errs...)
 }
 
-// setClosing lets nothing but Close begin from now on, or everything again.
+// setClosing admits only Close from now on, or admits all operations again.
 func (b *Buffer) setClosing(closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,8 +70,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 		b.doubtIfUnknown(all, err)
 		return err
 	}
-	// The slow store is empty: from here on the drop is done, and what the fast
-	// one holds counts no more, even if it cannot be removed now.
+	// The slow store is empty, so the drop has taken effect: the data in the fast store
+	// no longer counts, even if it cannot be removed now.
 	err := b.fast.Drop(context.WithoutCancel(ctx))
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +84,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 	return nil
 }
 
-// exclude waits until no operation is under way, and lets none begin until
-// include.
+// exclude waits until no operation is running, and lets none begin until include is
+// called.
 func (b *Buffer) exclude(ctx context.Context, op string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestBufferDropExcludes starts operations while Drop waits and while it runs,
-// cancels some, and drops beside many others: none hangs, none sees the half of it.
+// TestBufferDropExcludes starts operations while Drop waits and while it runs, and
+// cancels some of them. None may hang or see a partial drop.
 func TestBufferDropExcludes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -28,7 +28,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		})
 		dropped := make(chan error, 1)
 		go func() { dropped <- b.Drop(ctx) }()
-		synctest.Wait() // it waits for the pin
+		synctest.Wait() // Drop waits for the pin
 		short, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		for i, op := range []func(ctx context.Context) error{
@@ -49,7 +49,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
 		synctest.Wait()
 		b.release(pinned)
-		synctest.Wait() // the drop is in the slow store now
+		synctest.Wait() // the slow store runs the drop
 		cancel()
 		wg.Wait()
 		select {
@@ -64,7 +64,7 @@ func TestBufferDropExcludes(t *testing.T) {
 	})
 }
 
-// TestBufferDropGivesUp cancels a Drop that waits: everything goes on.
+// TestBufferDropGivesUp cancels a waiting Drop; later operations must work.
 func TestBufferDropGivesUp(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
@@ -81,7 +81,7 @@ func TestBufferDropGivesUp(t *testing.T) {
 	wantValue(t, b, "x", "12")
 }
 
-// TestBufferDropBeside drops beside all else; the race detector watches.
+// TestBufferDropBeside drops concurrently with other operations, for the race detector.
 func TestBufferDropBeside(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
@@ -112,8 +112,8 @@ func TestBufferDropBeside(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDropBetweenSteps drops while a flush in the background is between
-// two appends to the slow store: the second must not come after the drop.
+// TestBufferDropBetweenSteps drops while a background flush is between two appends to the
+// slow store. The second append must not follow the drop.
 func TestBufferDropBetweenSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// Flush moves everything that was acknowledged before the call to the slow
-// store, and flushes that.
+// Flush moves all data that was acknowledged before the call to the slow store, and
+// flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
 		return err
@@ -20,8 +20,8 @@ func (b *Buffer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// flush moves all keys to the slow store that have something to move. When the
-// context ends, what is on its way arrives all the same.
+// flush moves every key with data in the fast store to the slow one. If ctx ends, flush
+// returns, but the append in progress still completes.
 func (b *Buffer) flush(ctx context.Context, op string) error {
 	if err := b.check(ctx, op); err != nil {
 		return err
@@ -45,11 +45,11 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	return doubt
 }
 
-// maxMoveKeys is how many keys one step moves at most: of small ones, what keeps
-// account of them is larger than they are.
+// maxMoveKeys limits the keys of one move, because the bookkeeping of small keys is
+// larger than the keys.
 const maxMoveKeys = 4096
 
-// bunch returns how many of the keys one step moves, at least one.
+// bunch returns the number of leading keys that one move includes, at least one.
 func (b *Buffer) bunch(keys []string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,8 +78,7 @@ func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
 	return nil
 }
 
-// startFlush begins to flush in the background unless that is under way. The
-// caller holds mu.
+// startFlush starts a background flush unless one is running. The caller holds mu.
 func (b *Buffer) startFlush() {
 	if !b.running && !b.closed {
 		b.running = true
@@ -87,8 +86,8 @@ func (b *Buffer) startFlush() {
 	}
 }
 
-// background flushes keys that are too large, and the largest keys until half of
-// the budget is free.
+// background flushes keys that are too large, and then the largest keys until half of the
+// budget is free.
 func (b *Buffer) background() {
 	var err error
 	for err == nil {
@@ -109,15 +108,15 @@ func (b *Buffer) background() {
 		}
 		if excess > 0 {
 			if ids = b.largest(excess); len(ids) == 0 && len(keys) == 0 {
-				// All are in use: wait for one of them in turn with others.
+				// All keys are in use: queue for some of them.
 				keys = b.keysOver(0)
 				switch {
 				case len(keys) > 0:
 				case b.anyDoubt():
 					err = errInDoubt
 				default:
-					// Nothing is left to flush. Who still has a key wakes those who
-					// wait for room.
+					// Nothing is left to flush. Operations that still use keys wake
+					// waiting Appends when they end.
 					b.running = false
 					b.mu.Unlock()
 					return
@@ -143,7 +142,7 @@ func (b *Buffer) background() {
 	b.wake()
 }
 
-// keysOver returns some of the keys with more bytes than that.
+// keysOver returns up to 64 keys with more than size bytes. The caller holds mu.
 func (b *Buffer) keysOver(size int64) []string {
 	const maxKeys = 64
 	var keys []string
@@ -167,12 +166,12 @@ func (b *Buffer) anyDoubt() bool {
 	return false
 }
 
-// idle reports whether a key can be flushed without waiting for anybody.
+// idle reports whether a key can be flushed without waiting for an operation.
 func (k *bufferKey) idle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// largest returns idle keys that hold at least so many bytes together, such
-// that no idle key left out is much larger (by more than a quarter) than one
-// that is returned. The caller holds mu.
+// largest returns idle keys that together hold at least the given number of bytes. No
+// idle key left out is more than a quarter larger than a returned one. The caller holds
+// mu.
 func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
@@ -200,7 +199,7 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 			continue
 		}
 		if c == threshold {
-			// Of the last class no more than asked for.
+			// Take no more from the last class than is needed.
 			if inLast >= atLeast {
 				continue
 			}
@@ -211,9 +210,9 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	return ids
 }
 
-// flushFree moves keys to the slow store, as many at a time as one step takes.
-// Keys that somebody needs by now are left out, and so are those whose ID is no
-// key's now; if it is another key's, that one is flushed as well as any.
+// flushFree moves keys to the slow store, in moves of at most one step. It skips keys
+// that operations use in the meantime, and IDs that no longer exist. If an ID now belongs
+// to another key, it moves that key, which does no harm.
 func (b *Buffer) flushFree(ids []keymap.ID) error {
 	ctx := context.Background()
 	var held []bufferPart

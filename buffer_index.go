@@ -11,25 +11,25 @@ import (
 
 type bufferKey struct {
 	size  int64 // bytes in the fast store
-	moved int64 // of these, from the start, bytes that count no more: the slow store has them, or replaced them
-	// ticket is that of the longest-waiting operation that wants the key, 0 if
-	// none does. Only that one, and those that have waited longer, may have it
-	// next, so that none waits for ever.
+	moved int64 // number of leading bytes that no longer count, because the slow store has them or they were replaced
+	// ticket is the ticket of the operation that has waited longest for the key, or 0.
+	// Only operations with this or an older ticket may have the key next, so none waits
+	// forever.
 	ticket uint32
-	state  uint32 // how many operations under way have the key pinned, and the bits below
+	state  uint32 // number of running operations that pin the key, and the bits below
 }
 
 const (
-	heldBit  = 1 << 31 // an operation has the key for itself
-	doubtBit = 1 << 30 // the slow store could not tell whether it took some of the key's bytes
+	heldBit  = 1 << 31 // one operation has the key exclusively
+	doubtBit = 1 << 30 // the slow store could not tell whether it appended some of the key's bytes
 	pinsMask = doubtBit - 1
 )
 
 func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
 func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
 
-// open reports whether an operation with this ticket (0: it has not waited yet)
-// may have the key, alone or with others.
+// open reports whether an operation may use the key now, alone or shared. ticket is 0 if
+// the operation has not waited yet.
 func (k *bufferKey) open(ticket uint32, alone bool) bool {
 	if k.held() || alone && k.state&pinsMask != 0 {
 		return false
@@ -37,27 +37,27 @@ func (k *bufferKey) open(ticket uint32, alone bool) bool {
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
 }
 
-// older compares tickets, whose numbers begin anew some time.
+// older compares tickets, which wrap around.
 func older(a, b uint32) bool { return int32(a-b) < 0 }
 
-// bufferPart is a key that an operation has pinned or holds, as it was then.
+// bufferPart is a pinned or held key, with its sizes at the time of the pin.
 type bufferPart struct {
-	id          keymap.ID // 0: pinned, but not in the fast store
+	id          keymap.ID // 0 if the key is pinned but not in the fast store
 	key         string
 	size, moved int64
-	again       bool // the same key stands earlier in the list of those held
+	again       bool // the key occurs earlier in the list of held keys
 }
 
-// bufferWait is an operation's place among those that wait.
+// bufferWait is an operation's place in the queues of keys.
 type bufferWait struct {
 	ticket uint32
-	marked []string // the keys that may have this ticket
+	marked []string // keys that may have this ticket
 }
 
-// enqueue enters the operation for a key that it cannot have yet.
+// enqueue queues the operation for a key that is not available yet.
 func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
-		if b.tickets++; b.tickets == 0 { // 0 is none
+		if b.tickets++; b.tickets == 0 { // 0 means no ticket
 			b.tickets = 1
 		}
 		w.ticket = b.tickets
@@ -68,7 +68,7 @@ func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// dequeue takes an operation out of the wait for keys: it has them, gave up, or
+// dequeue removes an operation from the queues of its keys: it got them, gave up, or
 // waits for something else.
 func (b *Buffer) dequeue(w *bufferWait) {
 	for _, key := range w.marked {
@@ -95,7 +95,8 @@ func (b *Buffer) check(ctx context.Context, op string) error {
 	return b.checkLocked(ctx, op)
 }
 
-// opClose is the operation of Close, which goes on when no other may begin.
+// opClose is the operation name of Close, which may run when no other operation may
+// begin.
 const opClose = "close"
 
 func (b *Buffer) checkLocked(ctx context.Context, op string) error {
@@ -111,8 +112,8 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	return nil
 }
 
-// wait waits until something changed. The caller holds mu and looks again; what
-// it knew of the index may be wrong by then.
+// wait waits for a change or the end of ctx. The caller holds mu, which wait releases in
+// the meantime, and must look up everything in the index again.
 func (b *Buffer) wait(ctx context.Context) {
 	b.waiters++
 	changed := b.changed
@@ -125,7 +126,7 @@ func (b *Buffer) wait(ctx context.Context) {
 	b.waiters--
 }
 
-// wake lets everyone who waits look again. The caller holds mu.
+// wake lets all waiting operations check again. The caller holds mu.
 func (b *Buffer) wake() {
 	if b.waiters > 0 {
 		close(b.changed)
@@ -133,40 +134,39 @@ func (b *Buffer) wake() {
 	}
 }
 
-// begin and end enclose every operation that has keys pinned or held. The caller
-// holds mu.
+// begin counts an operation that pins or holds keys, until end. The caller holds mu.
 func (b *Buffer) begin() { b.active++ }
 
 func (b *Buffer) end() {
 	b.active--
 	if b.active == 0 {
-		b.index.Compact() // nobody knows an ID now
+		b.index.Compact() // no operation refers to an ID now
 	}
 	b.wake()
 }
 
-// forget removes a key from the index that has nothing in the fast store and
-// that nobody needs.
+// forget removes a key from the index if the fast store has no data of it and no
+// operation uses it.
 func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	if *k == (bufferKey{}) {
 		b.index.Delete(id)
 	}
 }
 
-// pin keeps keys where they are until release. A key that is not in the fast store
-// needs no pin: what comes later moves as a whole.
+// pin keeps the keys' data in its store until release. A key that is not in the fast
+// store needs no pin: data appended later moves as a whole.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, false, false)
 }
 
-// hold waits until nobody needs the keys and takes them for the caller alone, until
-// release. A key in doubt is an error unless allowDoubt.
+// hold waits until no operation uses the keys, and reserves them for the caller until
+// release. A key in doubt is an error unless allowDoubt is set.
 func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, true, allowDoubt)
 }
 
-// acquire pins keys, or holds them if alone is set: all at once, so that two that
-// hold keys never wait for each other.
+// acquire pins keys, or holds them if alone is set. It acquires all keys at once, so two
+// operations cannot deadlock.
 func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, allowDoubt bool) ([]bufferPart, error) {
 	parts := make([]bufferPart, len(keys))
 	var w bufferWait
@@ -201,7 +201,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, a
 		p := &parts[i]
 		if alone && p.id == 0 {
 			hash := keymap.Hash(b.seed, p.key)
-			if p.id = b.index.Find(hash, p.key); p.id == 0 { // it may be given twice
+			if p.id = b.index.Find(hash, p.key); p.id == 0 { // keys may contain it twice
 				p.id = b.index.Insert(hash, p.key)
 			}
 		}
@@ -244,13 +244,14 @@ func inDoubt(op, key string) error {
 	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
 }
 
-// bufferName is what errors name a Buffer, which has no path.
+// bufferName replaces the path in errors, because a Buffer has none.
 const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
-// clean returns the error of an operation that changed nothing, because of the
-// error of another that may have: it must not look as if a retry could double.
+// clean returns an error for an operation that changed nothing but failed because of err.
+// It hides ErrUnknownOutcome in err, which is about another operation: a retry of this
+// one is safe.
 func clean(op string, err error) error {
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = errors.New(err.Error())

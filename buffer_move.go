@@ -25,14 +25,13 @@ func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowD
 	return nil, clean(op, fmt.Errorf("moving what the buffer holds to the slow store: %w", err))
 }
 
-// move appends to the slow store what the fast one holds of keys that the caller
-// holds, and deletes it from the fast one. All of a key goes in one append: so
-// neither a reader of the slow store nor whoever finds it after a crash sees a
-// part of what was appended at once.
+// move appends the buffered data of held keys to the slow store and deletes it from the
+// fast one. All data of a key goes in one append. So neither readers of the slow store
+// nor a restart after a crash can see a part of one Append.
 //
-// An append cut short by its context may leave the slow store in doubt, so it is
-// never cut short: when the context ends, move returns abandoned, the rest goes
-// on, and releases the keys.
+// Canceling an append could leave the slow store in doubt, so move never cancels one. If
+// ctx ends, move returns abandoned; then the rest continues in the background and
+// releases the keys.
 func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, b.moveNow(ctx, held)
@@ -52,8 +51,8 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, e
 }
 
 func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
-	// The memory is kept between moves, as garbage would let the heap grow to twice
-	// the budget before it is collected.
+	// Keep the buffer between moves: as garbage, it would let the heap grow to twice the
+	// budget before a collection.
 	var buf []byte
 	select {
 	case buf = <-b.scratch:
@@ -89,8 +88,8 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	return nil
 }
 
-// read appends an entry for each key with what is to be moved of it, in buf
-// where the fast store is a Dict. It returns buf, which may have grown.
+// read appends an entry for each key with the data to move. It copies the data into buf
+// if the fast store is a Dict. It returns buf, which may have grown.
 func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
 		buf = slices.Grow(buf, int(total))
@@ -115,8 +114,8 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total in
 	return entries, buf, nil
 }
 
-// moveEntries appends entries of held keys to the slow store and notes that it
-// took them.
+// moveEntries appends entries of held keys to the slow store and counts their bytes as
+// moved.
 func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []Entry) error {
 	if err := b.slow.Append(ctx, entries...); err != nil {
 		b.doubtIfUnknown(parts, err)
@@ -130,9 +129,8 @@ func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []
 	return nil
 }
 
-// discard removes from the fast store what it holds of keys that the caller
-// holds, since it counts no more. Where that fails, it is remembered, and a later
-// flush tries again.
+// discard deletes the data of held keys from the fast store, which no longer counts. If
+// that fails, the index records it, and a later flush tries again.
 func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var keys []string
 	b.mu.Lock()
@@ -156,8 +154,8 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	return err
 }
 
-// settleMoved notes that nothing of what the fast store holds of a key counts,
-// and whether it is gone. The caller holds mu.
+// settleMoved records that a key's data in the fast store no longer counts. gone tells
+// whether the data has been deleted. The caller holds mu.
 func (b *Buffer) settleMoved(id keymap.ID, gone bool) {
 	k := b.index.Val(id)
 	k.moved = k.size
@@ -169,8 +167,8 @@ func (b *Buffer) settleMoved(id keymap.ID, gone bool) {
 	b.forget(id, k)
 }
 
-// doubtIfUnknown marks the keys of a failed change of the slow store if it may
-// have taken effect, and the fast store holds bytes that come after it.
+// doubtIfUnknown puts keys in doubt after a change of the slow store with an unknown
+// outcome, if the fast store has data of them that is not moved.
 func (b *Buffer) doubtIfUnknown(parts []bufferPart, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

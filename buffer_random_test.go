@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// TestBufferUnderFaults runs appends, reads and all else at random from several
-// goroutines, while both stores fail at random, and compares with a model: each
-// goroutine has keys of its own.
+// TestBufferUnderFaults runs random operations in several goroutines while both stores
+// fail at random, and compares the results with a model. Each goroutine has its own keys.
 func TestBufferUnderFaults(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<20)
@@ -51,7 +50,7 @@ func buffersRandomWalk(t *testing.T, b *Buffer, g int, model map[string][]byte) 
 		key := fmt.Sprint(g, "-", rng.IntN(40))
 		value := bytes.Repeat([]byte{byte('a' + rng.IntN(26))}, rng.IntN(1500))
 		if rng.IntN(400) == 0 {
-			value = make([]byte, 700_000) // goes through
+			value = make([]byte, 700_000) // goes straight to the slow store
 		}
 		switch op := rng.IntN(20); {
 		case op < 13:

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 )
 
-// gatedSets is a store whose Set waits until the key's gate opens.
+// gatedSets is a store whose Set waits until the key's channel in gates is closed.
 type gatedSets struct {
 	*Dict
 	gates map[string]chan struct{}
@@ -19,9 +19,9 @@ func (s gatedSets) Set(ctx context.Context, key string, value []byte) error {
 	return s.Dict.Set(ctx, key, value)
 }
 
-// TestBufferWaitsForRoomWithoutAPlace lets an Append wait for two keys, while one
-// of them grows so large that it has to move before the Append can go on. What
-// moves it waits its turn at the key: the Append must have given up its own.
+// TestBufferWaitsForRoomWithoutAPlace lets an Append wait for two keys, one of which then
+// grows so large that it must move first. The flush queues for that key, so the Append
+// must leave the key's queue.
 func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -38,7 +38,7 @@ func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
 			synctest.Wait()
 		}
 		half := bytes.Repeat([]byte("x"), b.step/2+1)
-		set := func(key string) { // holds the key until its gate opens
+		set := func(key string) { // holds the key until its channel is closed
 			begin(func() error { return b.Set(ctx, key, []byte("set")) })
 		}
 		set("c")
@@ -47,7 +47,7 @@ func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
 		set("b")
 		begin(func() error { return b.Append(ctx, Entry{"a", half}, Entry{"b", []byte("x")}) })
 		for _, key := range []string{"a", "c", "b"} {
-			close(gates[key]) // the first Append takes a and c before the second has b
+			close(gates[key]) // the first Append gets a and c before the second gets b
 			synctest.Wait()
 		}
 		wg.Wait()

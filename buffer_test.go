@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// faulty is a Dict that fails where its test tells it to.
+// faulty is a Dict with injected failures: fail returns the errors before and after an
+// operation.
 type faulty struct {
 	*Dict
 	mu   sync.Mutex
@@ -80,8 +81,8 @@ func wantValue(t *testing.T, store Partd, key, want string) {
 
 var errDisk = errors.New("the disk is full")
 
-// TestBufferFlushFails flushes into a store that fails before it took the
-// append, and then works again.
+// TestBufferFlushFails flushes into a store that rejects the append at first and accepts
+// it later.
 func TestBufferFlushFails(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -102,8 +103,8 @@ func TestBufferFlushFails(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDeleteFails flushes from a store that cannot delete what the slow
-// store took.
+// TestBufferDeleteFails flushes while the fast store cannot delete the keys that the slow
+// store has appended.
 func TestBufferDeleteFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
@@ -133,8 +134,8 @@ func TestBufferDeleteFails(t *testing.T) {
 	wantValue(t, fast, "k", "")
 }
 
-// TestBufferUnknownOutcome flushes into a store that cannot tell whether it
-// took an append: it must not be tried again, in either case.
+// TestBufferUnknownOutcome flushes into a store that cannot tell whether it appended. The
+// flush must not be tried again, whether the store did or not.
 func TestBufferUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	for _, applied := range []bool{false, true} {
@@ -168,8 +169,8 @@ func TestBufferUnknownOutcome(t *testing.T) {
 	}
 }
 
-// TestBufferSetOfUnknownOutcome sets a key, with bytes pending, in a store that
-// cannot tell whether it took the value.
+// TestBufferSetOfUnknownOutcome sets a key with buffered data in a store that cannot tell
+// whether it set the value.
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -186,8 +187,8 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	wantValue(t, b, "k", "newer")
 }
 
-// TestBufferFullReportsFailure fills the budget while the slow store fails:
-// Append must return the cause, change nothing, and work again later.
+// TestBufferFullReportsFailure fills the budget while the slow store fails. Append must
+// return the cause, change nothing, and work again later.
 func TestBufferFullReportsFailure(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 4<<20)
@@ -214,8 +215,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	}
 }
 
-// TestBufferDropFails drops when the fast store cannot, and when the slow one
-// cannot.
+// TestBufferDropFails drops while the fast store fails, and while the slow one fails.
 func TestBufferDropFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
@@ -240,7 +240,7 @@ func TestBufferDropFails(t *testing.T) {
 	wantValue(t, slow, "k", "two")
 }
 
-// TestBufferTakesOverFast makes a buffer over a fast store that holds data.
+// TestBufferTakesOverFast creates a buffer over a fast store that holds data.
 func TestBufferTakesOverFast(t *testing.T) {
 	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
@@ -253,7 +253,7 @@ func TestBufferTakesOverFast(t *testing.T) {
 	wantValue(t, slow, "k", "oldnew")
 }
 
-// TestBufferRefuses checks what the constructor refuses.
+// TestBufferRefuses checks which arguments NewBuffer rejects.
 func TestBufferRefuses(t *testing.T) {
 	type bare struct{ Partd }
 	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
@@ -267,8 +267,8 @@ func TestBufferRefuses(t *testing.T) {
 	}
 }
 
-// TestBufferOthersGoOn flushes into a slow store that hangs: operations on the
-// key that moves wait, those on others do not.
+// TestBufferOthersGoOn flushes into a slow store that hangs. Only operations on the
+// moving key must wait.
 func TestBufferOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -296,8 +296,8 @@ func TestBufferOthersGoOn(t *testing.T) {
 	})
 }
 
-// TestBufferKeepsBudget appends far more than the budget in small and large
-// pieces and watches the memory.
+// TestBufferKeepsBudget appends far more than the budget in small and large values and
+// checks the memory in use.
 func TestBufferKeepsBudget(t *testing.T) {
 	ctx := context.Background()
 	const memory = 8 << 20
@@ -311,7 +311,7 @@ func TestBufferKeepsBudget(t *testing.T) {
 			if rng.IntN(1000) == 0 {
 				size = 1 << 20
 			}
-			// Keys change over time, in number and in size.
+			// the number and the size of keys change over time
 			entries = append(entries, Entry{fmt.Sprint(i/1000, rng.IntN(200<<(i/1000*3))), make([]byte, size)})
 			sum += int64(size)
 		}
@@ -335,7 +335,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// piecewise is a Dict that counts the pieces that come to it.
+// piecewise is a Dict that counts the appended entries.
 type piecewise struct {
 	*Dict
 	pieces atomic.Int64
@@ -346,8 +346,8 @@ func (p *piecewise) Append(ctx context.Context, e ...Entry) error {
 	return p.Dict.Append(ctx, e...)
 }
 
-// Large batches are gathered as small ones are: what comes to the slow store is in few
-// large pieces, however it was appended, and the memory is kept to.
+// TestBufferGathersLargeBatches checks that the slow store gets few large entries
+// whatever the size of the appended batches, and that the memory stays within the budget.
 func TestBufferGathersLargeBatches(t *testing.T) {
 	const memory, keys, total, size = 8 << 20, 100, 400_000, 100
 	pieces := map[int]int64{}
@@ -381,7 +381,8 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 	}
 }
 
-// More for one key than moves at once goes straight on, and behind what is held of it.
+// TestBufferCrowdedKey checks that a batch with more data for one key than one move may
+// append goes straight to the slow store, after the buffered data of the key.
 func TestBufferCrowdedKey(t *testing.T) {
 	slow := &piecewise{Dict: NewDict()}
 	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})

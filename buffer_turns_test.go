@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// TestBufferIsFair keeps a key busy from several goroutines; others that want
-// it, alone, with others or in a Flush of many keys, get their turn.
+// TestBufferIsFair keeps two keys busy from several goroutines. Operations that need the
+// keys exclusively, with others or in a Flush must still get their turn.
 func TestBufferIsFair(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -59,8 +59,8 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferHoldsAKeyManyTimes names a key in one call more often than a small
-// counter counts, while it is held.
+// TestBufferHoldsAKeyManyTimes passes one key 65,536 times in a call while the key is
+// held, which would overflow a 16-bit counter.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -87,8 +87,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	})
 }
 
-// TestBufferShowsWholeAppends appends values larger than what moves at once,
-// while others Get and Scan: each sees whole appends only.
+// TestBufferShowsWholeAppends appends values, some larger than one move, during
+// concurrent calls of Get and Scan, which must see only whole appends.
 func TestBufferShowsWholeAppends(t *testing.T) {
 	ctx := context.Background()
 	for _, size := range []int{20 << 10, 100 << 10} {
@@ -130,8 +130,8 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 	}
 }
 
-// dithering is a slow store that cannot tell the outcome of an append whose
-// context ends.
+// dithering is a slow store that returns ErrUnknownOutcome for an append whose context
+// ends.
 type dithering struct{ *Dict }
 
 func (d dithering) Append(ctx context.Context, e ...Entry) error {
@@ -143,8 +143,8 @@ func (d dithering) Append(ctx context.Context, e ...Entry) error {
 	}
 }
 
-// TestBufferDeadlineOfReader ends the context of operations that move data: they
-// end, nothing is in doubt for it, and what was on its way arrives.
+// TestBufferDeadlineOfReader ends the context of operations that move data. They must
+// return at once and leave no key in doubt, and the data in transit must arrive.
 func TestBufferDeadlineOfReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -171,17 +171,17 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 	})
 }
 
-// TestBufferRealMemory changes the load, from many small keys to few large ones
-// and to long keys, and looks at the heap.
+// TestBufferRealMemory changes the load from many small keys to few large ones and to
+// long keys, and checks the live heap.
 func TestBufferRealMemory(t *testing.T) {
-	if race.On {
+	if race.Enabled {
 		t.Skip("one goroutine appends, and much")
 	}
 	ctx := context.Background()
 	const memory = 32 << 20
-	// live returns the least of three counts of what was found alive: what a
-	// flush makes while the collector marks is counted as alive, though it may be
-	// garbage by then.
+	// live returns the smallest of three measurements, because buffers that a flush
+	// allocates while the collector marks count as live even if they are garbage soon
+	// after.
 	live := func() int64 {
 		least := int64(math.MaxInt64)
 		for range 3 {
@@ -192,7 +192,7 @@ func TestBufferRealMemory(t *testing.T) {
 		}
 		return least
 	}
-	before := live() // of other tests
+	before := live() // memory of other tests
 	b, err := NewBuffer(NewDict(), discarding{}, &BufferOptions{Memory: memory})
 	must(t, err)
 	check := func(what string) {
@@ -231,7 +231,7 @@ func TestBufferRealMemory(t *testing.T) {
 	must(t, b.Close())
 }
 
-// discarding is a store that takes everything and keeps nothing.
+// discarding is a store that accepts and discards everything.
 type discarding struct{}
 
 func (discarding) Append(context.Context, ...Entry) error { return nil }
@@ -240,8 +240,8 @@ func (discarding) Get(_ context.Context, keys ...string) ([][]byte, error) {
 }
 func (discarding) Drop(context.Context) error { return nil }
 
-// TestBufferEmptyKeys takes over a key with an empty value, and appends nothing
-// to keys that are in use or in doubt.
+// TestBufferEmptyKeys starts with a key with an empty value in the fast store, and
+// appends an empty value to a held key.
 func TestBufferEmptyKeys(t *testing.T) {
 	ctx := context.Background()
 	fast := NewDict()
@@ -262,8 +262,8 @@ func TestBufferEmptyKeys(t *testing.T) {
 	b.release(held)
 }
 
-// TestBufferGivingUpLetsOthersGo has a Get wait behind a Set that waits behind a
-// Get: when the Set gives up, the second Get goes on beside the first.
+// TestBufferGivingUpLetsOthersGo queues a Set after a running Get, and a second Get after
+// the Set. When the Set is canceled, the second Get must run concurrently with the first.
 func TestBufferGivingUpLetsOthersGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// Every ability that a store promises, so that losing one fails.
+// dictAbilities lists the abilities that stores promise; the loss of one fails the tests.
 var dictAbilities = []partdtest.Ability{
 	partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList,
 	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
@@ -18,8 +18,8 @@ func TestDictKeepsPromises(t *testing.T) {
 		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})
 }
 
-// TestBufferKeepsPromises runs the suite with a budget so small that nearly
-// every append flushes, with a middling one, and with one that is never full.
+// TestBufferKeepsPromises runs the suite with a budget so small that nearly every append flushes,
+// a medium one, and an unlimited one.
 func TestBufferKeepsPromises(t *testing.T) {
 	for name, memory := range map[string]int64{"1KiB": 1 << 10, "2MiB": 2 << 20, "1GiB": 1 << 30} {
 		t.Run(name, func(t *testing.T) {
@@ -30,8 +30,7 @@ func TestBufferKeepsPromises(t *testing.T) {
 	}
 }
 
-// TestBufferOverBufferKeepsPromises nests buffers, so that a fast store is one
-// that is no Dict.
+// TestBufferOverBufferKeepsPromises nests buffers, so that the fast store is not a Dict.
 func TestBufferOverBufferKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)

@@ -11,49 +11,48 @@ import (
 
 // CopyOptions are options of [Copy].
 type CopyOptions struct {
-	// Append adds to what the target holds: then only the number of bytes is
-	// compared, since values may be longer than those of the source. Without it a
-	// target that holds keys is an error.
+	// Append allows a target that already has keys. Then Copy compares only the number
+	// of bytes, because values may be longer than in the source.
 	Append bool
 
-	// BatchBytes is how many bytes of values, and of keys beside them, one append
-	// holds at most, 4 MiB by default. Values are cut into pieces of 1 MiB at most.
+	// BatchBytes is the maximum size of the keys and values of one append, by default
+	// 4 MiB. Copy cuts values into pieces of at most 1 MiB.
 	BatchBytes int
 
-	// From and To name the stores in errors.
+	// From and To are the names of the stores in errors.
 	From, To string
 
-	// Progress is called as each stage begins, and with the bytes of values read in
-	// it so far.
+	// Progress is called when a stage begins, and later with the bytes of values that
+	// the stage has read.
 	Progress func(stage CopyStage, bytes int64)
 }
 
-// CopyStage is how far a copy is.
+// CopyStage is a stage of a copy.
 type CopyStage int
 
 // The stages of a copy.
 const (
-	CopyFilling   CopyStage = iota // the source is read, and the target written
-	CopyFlushing                   // the target writes what it holds back
-	CopyComparing                  // the target is read and compared
+	CopyFilling   CopyStage = iota // reading the source and writing the target
+	CopyFlushing                   // flushing the target
+	CopyComparing                  // reading the target and comparing it with the source
 )
 
-// CopyResult is the account of what was read of the source.
+// CopyResult describes the data read from the source.
 type CopyResult struct {
 	Keys     int64
-	Bytes    int64  // of their values
-	Checksum string // of keys and values, in any order: the sum of 128-bit hashes in hexadecimal
-	Changed  bool   // something was written to the target, or may have been
+	Bytes    int64  // of the values
+	Checksum string // independent of the order of keys: the sum of 128-bit hashes of keys and values, in hexadecimal
+	Changed  bool   // reports whether the target was, or may have been, written to
 }
 
-// ErrCopyDiffers is wrapped by the error of [Copy] for a target that does not hold
-// what was written to it.
-var ErrCopyDiffers = errors.New("either another program writes to it, or it lost something")
+// ErrCopyDiffers is wrapped by the error of [Copy] if the target does not have what was
+// written to it.
+var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
-// Copy appends the value of every key of from to the same key of to, in bounded
-// memory, and flushes to. Then it reads the target and compares its keys, bytes and
-// a checksum with what it read of the source. An error leaves what was copied until
-// then in the target, and the result says whether that may be anything.
+// Copy appends the value of every key of from to the same key of to, in bounded memory,
+// and flushes to. Then it reads the target and compares its keys, bytes and checksum with
+// those read from the source. After an error the target keeps what was copied, and
+// CopyResult.Changed reports whether that may be anything.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {
@@ -68,16 +67,16 @@ func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, e
 type copier struct {
 	CopyOptions
 	to, from Partd
-	target   string // in errors
-	read     ledger.Stores
+	target   string // the target's name in errors
+	read     ledger.StoreCount
 	changed  bool
 
-	// The entries of the next append: pieces of one key are one entry, so that
-	// layers that compress get large ones.
-	entries []Entry
-	data    []byte
-	start   int // of the last entry in data
-	noted   int // what the entries take beside their values
+	// Entries of the next append. All pieces of one key form one entry, so that layers
+	// can compress large values.
+	entries  []Entry
+	data     []byte
+	start    int // offset of the last entry in data
+	overhead int // memory for the entries besides their values
 }
 
 func (c *copier) run(ctx context.Context) error {
@@ -91,21 +90,21 @@ func (c *copier) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.tell(CopyFilling, 0)
+	c.report(CopyFilling, 0)
 	if err := c.fill(ctx); err != nil {
 		return err
 	}
-	c.tell(CopyFlushing, 0)
+	c.report(CopyFlushing, 0)
 	if err := Flush(ctx, c.to); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	c.tell(CopyComparing, 0)
+	c.report(CopyComparing, 0)
 	if !c.Append {
 		return c.compare(ctx)
 	}
 	after, err := Stat(ctx, c.to)
 	if more := after.Bytes - before.Bytes; err == nil && more != c.read.Bytes {
-		return fmt.Errorf("%d bytes were copied, but %s holds %d bytes more than before: %w", c.read.Bytes, c.target, more, ErrCopyDiffers)
+		return fmt.Errorf("%d bytes were copied, but %s has grown by %d bytes: %w", c.read.Bytes, c.target, more, ErrCopyDiffers)
 	}
 	return err
 }
@@ -113,20 +112,20 @@ func (c *copier) run(ctx context.Context) error {
 func (c *copier) checkEmpty(ctx context.Context) error {
 	for _, err := range Keys(ctx, c.to) {
 		if err == nil {
-			err = fmt.Errorf("%s already holds keys", c.target)
+			err = fmt.Errorf("%s already has keys", c.target)
 		}
 		return err
 	}
 	return nil
 }
 
-func (c *copier) tell(stage CopyStage, bytes int64) {
+func (c *copier) report(stage CopyStage, bytes int64) {
 	if c.Progress != nil {
 		c.Progress(stage, bytes)
 	}
 }
 
-// fill reads the source into the target.
+// fill copies the source to the target.
 func (c *copier) fill(ctx context.Context) error {
 	c.data = make([]byte, 0, min(cmp.Or(max(c.BatchBytes, 0), defaultBatch), BatchBytes(c.to)))
 	for chunk, err := range Scan(ctx, c.from) {
@@ -134,7 +133,7 @@ func (c *copier) fill(ctx context.Context) error {
 			return fmt.Errorf("reading %s: %w", c.From, err)
 		}
 		c.read.Add(chunk.Key, chunk.Data, chunk.Offset == 0, chunk.Last)
-		c.tell(CopyFilling, c.read.Bytes)
+		c.report(CopyFilling, c.read.Bytes)
 		if len(chunk.Data) == 0 && chunk.Last && chunk.Offset == 0 {
 			c.changed = true
 			if err := SetOnce(ctx, c.to, chunk.Key, nil); err != nil {
@@ -152,8 +151,8 @@ func (c *copier) fill(ctx context.Context) error {
 	return c.write(ctx)
 }
 
-// take copies as much of a chunk as there is room for, and returns the rest. What
-// is noted of the values may come to as much as they.
+// take adds as much of a chunk to the batch as fits, and returns the rest. Large overhead
+// of the entries also fills the batch.
 func (c *copier) take(key string, data []byte) (rest []byte) {
 	const (
 		maxEntries = 4096
@@ -162,10 +161,10 @@ func (c *copier) take(key string, data []byte) (rest []byte) {
 	last := len(c.entries) - 1
 	if last < 0 || c.entries[last].Key != key || len(c.data)-c.start >= maxPiece {
 		cost := len(key) + entryCost
-		if last >= 0 && (len(c.entries) == maxEntries || len(c.data)+c.noted+cost >= cap(c.data)) {
+		if last >= 0 && (len(c.entries) == maxEntries || len(c.data)+c.overhead+cost >= cap(c.data)) {
 			return data
 		}
-		c.noted += cost
+		c.overhead += cost
 		c.entries = append(c.entries, Entry{Key: key})
 		last, c.start = last+1, len(c.data)
 	}
@@ -182,21 +181,21 @@ func (c *copier) write(ctx context.Context) error {
 	c.changed = true
 	err := c.to.Append(ctx, c.entries...)
 	clear(c.entries)
-	c.entries, c.data, c.noted = c.entries[:0], c.data[:0], 0
+	c.entries, c.data, c.overhead = c.entries[:0], c.data[:0], 0
 	return err
 }
 
-// compare reads the target and compares it with what was read of the source.
+// compare reads the target and compares it with the data read from the source.
 func (c *copier) compare(ctx context.Context) error {
-	var found ledger.Stores
+	var copied ledger.StoreCount
 	for chunk, err := range Scan(ctx, c.to) {
 		if err != nil {
 			return fmt.Errorf("reading %s back: %w", c.To, err)
 		}
-		found.Add(chunk.Key, chunk.Data, chunk.Offset == 0, chunk.Last)
-		c.tell(CopyComparing, found.Bytes)
+		copied.Add(chunk.Key, chunk.Data, chunk.Offset == 0, chunk.Last)
+		c.report(CopyComparing, copied.Bytes)
 	}
-	if diff := c.read.Diff(&found); diff != "" {
+	if diff := c.read.Diff(&copied); diff != "" {
 		return fmt.Errorf("%s holds %s: %w", c.target, diff, ErrCopyDiffers)
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// tampered is a target that does not store what it is given.
+// tampered is a target that does not store what it receives.
 type tampered struct {
 	*partd.Dict
 	entries func([]partd.Entry) []partd.Entry
@@ -36,7 +36,7 @@ func (s *tampered) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.Dict.Append(ctx, entries...)
 }
 
-// twoKeys is a source with two keys of four bytes.
+// twoKeys returns a source with two keys of four bytes.
 func twoKeys(t *testing.T) partd.Partd {
 	t.Helper()
 	d := partd.NewDict()
@@ -46,8 +46,8 @@ func twoKeys(t *testing.T) partd.Partd {
 	return d
 }
 
-// All keys arrive, in appends no larger than asked: empty ones, some larger than an
-// append, and many in one.
+// TestCopy checks that all keys are copied, in appends within the limit: empty values, values larger
+// than an append, and many small ones in one append.
 func TestCopy(t *testing.T) {
 	from, to := partd.NewDict(), &tampered{Dict: partd.NewDict()}
 	want := map[string][]byte{"": []byte("x"), "empty": {}, "large": bytes.Repeat([]byte("0123456789"), 30_000), strings.Repeat("k", partd.MaxKeyLen): []byte("y")}
@@ -76,7 +76,7 @@ func TestCopy(t *testing.T) {
 		t.Error(stages, last)
 	}
 	if to.largest > 64<<10 {
-		t.Errorf("an append of %d bytes", to.largest)
+		t.Errorf("an append has %d bytes, want at most 64 KiB", to.largest)
 	}
 	n := 0
 	for chunk, err := range partd.Scan(t.Context(), to) {
@@ -89,8 +89,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// A target that loses, doubles, exchanges or changes something is found, and so is
-// another writer.
+// TestCopyFindsDamage checks that Copy detects a target that loses, repeats, exchanges or changes data,
+// and another writer.
 func TestCopyFindsDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		entries func([]partd.Entry) []partd.Entry
@@ -100,12 +100,12 @@ func TestCopyFindsDamage(t *testing.T) {
 		"doubled": {func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }, "holds 12 bytes instead of 8"},
 		"exchanged": {func(e []partd.Entry) []partd.Entry {
 			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
-		}, "as many keys and bytes, but other ones"},
+		}, "the same number of keys and bytes"},
 		"changed": {func(e []partd.Entry) []partd.Entry {
 			value := bytes.Clone(e[0].Value)
 			value[2] ^= 4
 			return []partd.Entry{{Key: e[0].Key, Value: value}, e[1]}
-		}, "as many keys and bytes, but other ones"},
+		}, "the same number of keys and bytes"},
 		"another writer": {func(e []partd.Entry) []partd.Entry { return append(e, partd.Entry{Key: "c", Value: []byte("3")}) }, "holds 3 keys instead of 2"},
 	} {
 		to := &tampered{Dict: partd.NewDict(), entries: c.entries}
@@ -116,14 +116,15 @@ func TestCopyFindsDamage(t *testing.T) {
 	}
 }
 
-// Copying to a store that holds keys has to be asked for, and compares bytes.
+// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that then bytes are
+// compared.
 func TestCopyAppend(t *testing.T) {
 	to := &tampered{Dict: partd.NewDict()}
 	if err := to.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
 		t.Fatal(err)
 	}
 	if result, err := partd.Copy(t.Context(), to, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
-		t.Errorf("it holds keys: %v, %v", result, err)
+		t.Errorf("a target with keys: %v, %v", result, err)
 	}
 	o := &partd.CopyOptions{Append: true, To: "T"}
 	if result, err := partd.Copy(t.Context(), to, twoKeys(t), o); err != nil || result.Keys != 2 {
@@ -134,12 +135,12 @@ func TestCopyAppend(t *testing.T) {
 	}
 	to.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
 	_, err := partd.Copy(t.Context(), to, twoKeys(t), o)
-	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T holds 4 bytes more than before") {
+	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T has grown by 4 bytes") {
 		t.Error(err)
 	}
 }
 
-// An error says on which side it was, and whether the target may have changed.
+// TestCopyFails checks that errors name the failed side, and that Changed is right.
 func TestCopyFails(t *testing.T) {
 	broken := errors.New("it broke")
 	if result, err := partd.Copy(t.Context(), &tampered{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {

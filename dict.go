@@ -19,19 +19,19 @@ const (
 	dictShards    = 1 << dictShardBits
 )
 
-// Dict is a store in memory. It is sharded by key, so that goroutines seldom
-// wait for each other; a value is a list of chunks and is not moved as it
-// grows; and the memory of deleted keys is used again.
+// Dict is a store in memory. It is sharded by key, so that goroutines rarely wait for
+// each other. A value is a list of chunks, which do not move as it grows. The memory of
+// deleted keys is reused.
 //
-// Close gives the memory back. What was stored is lost with the process, and so
-// are the sessions of Apply. The zero value is an empty store, too.
+// Close releases the memory. The data and the sessions of Apply are lost when the process
+// ends. The zero value is an empty store.
 type Dict struct {
-	made sync.Once
+	init sync.Once
 	seed maphash.Seed
-	data slab.Slab // the values and the long keys of all shards, so that what one frees another can use
-	// gate is held shared by every operation, and exclusively by Drop and Close,
-	// so that a batch is dropped whole or not at all. Locks are taken in this
-	// order: a session's, gate, that of dictSessions or of one shard, the slab's.
+	data slab.Slab // the values and the long keys of all shards, which share its free space
+	// Every operation holds gate for reading; Drop and Close hold it for writing, so
+	// that a batch is dropped whole or not at all. The lock order is: a session's
+	// lock, gate, the lock of dictSessions or of one shard, the slab's lock.
 	gate    sync.RWMutex
 	closed  bool
 	shards  [dictShards]dictShard
@@ -40,13 +40,13 @@ type Dict struct {
 	sessions dictSessions
 }
 
-// dictShard holds the keys with one value of the first bits of their hash.
+// dictShard holds the keys whose hashes share their first bits.
 type dictShard struct {
-	mu    sync.RWMutex // taken under the gate, never with another shard's
+	mu    sync.RWMutex // taken after the gate; only one shard's mu is held at a time
 	keys  keymap.Map[slab.Chain]
 	data  *slab.Slab
-	bytes int64 // sum of the lengths of the values
-	// index is the memory that keys takes; unlike the rest it may be read without mu.
+	bytes int64 // total length of the values
+	// index is the memory used by keys. It may be read without mu.
 	index atomic.Int64
 	_     [64]byte // keeps the shards' locks on different cache lines
 }
@@ -54,11 +54,11 @@ type dictShard struct {
 // NewDict returns an empty store in memory.
 func NewDict() *Dict {
 	d := new(Dict)
-	d.made.Do(d.begin)
+	d.init.Do(d.setUp)
 	return d
 }
 
-func (d *Dict) begin() {
+func (d *Dict) setUp() {
 	d.seed = maphash.MakeSeed()
 	d.batches.New = func() any { return new(dictBatch) }
 	for i := range d.shards {
@@ -75,7 +75,7 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 	if err := canceled.Err(ctx); err != nil {
 		return d.fail(op, err)
 	}
-	d.made.Do(d.begin)
+	d.init.Do(d.setUp)
 	d.gate.RLock()
 	if d.closed {
 		d.gate.RUnlock()
@@ -86,7 +86,7 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 
 func (d *Dict) leave() { d.gate.RUnlock() }
 
-// fail returns the error of an operation, which names what kind of store it is.
+// fail returns an Error that names Dict as the store.
 func (d *Dict) fail(op string, err error) error { return &Error{Op: op, Path: "Dict", Err: err} }
 
 func (d *Dict) shard(key string) (*dictShard, uint64) {
@@ -117,8 +117,8 @@ func (d *Dict) HasKey(ctx context.Context, key string) (bool, error) {
 	return exists, nil
 }
 
-// appendRange appends up to n bytes of the value of a key, from offset on, to
-// dst. It reports whether there is the key.
+// appendRange appends up to n bytes of a key's value, starting at offset, to dst. It
+// reports whether the key exists.
 func (d *Dict) appendRange(dst []byte, key string, offset, n int64) (_ []byte, exists bool) {
 	s, hash := d.shard(key)
 	s.mu.RLock()
@@ -140,7 +140,7 @@ func (d *Dict) Set(ctx context.Context, key string, value []byte) error {
 	return d.set(ctx, "set", key, value, true)
 }
 
-// SetOnce sets a key that does not exist.
+// SetOnce sets a key if it does not exist.
 func (d *Dict) SetOnce(ctx context.Context, key string, value []byte) error {
 	return d.set(ctx, "set once", key, value, false)
 }
@@ -187,11 +187,11 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// trim gives the memory of an empty store back, if it is more than a little.
+// trim releases the memory of an empty store, unless it is small.
 func (d *Dict) trim() {
-	const little = 1 << 20
-	if d.data.Used() > 0 || d.footprint() < little {
-		return // not empty, as far as can be told without locks
+	const minRelease = 1 << 20
+	if d.data.Used() > 0 || d.footprint() < minRelease {
+		return // not empty, or not worth it; a check without locks
 	}
 	d.gate.Lock()
 	defer d.gate.Unlock()
@@ -211,7 +211,7 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	first := make(map[string]int, len(keys))
 	for i, key := range keys {
-		if j, again := first[key]; again {
+		if j, repeated := first[key]; repeated {
 			values[i] = slices.Clone(values[j])
 			continue
 		}
@@ -242,15 +242,15 @@ func (s *dictShard) remove(id keymap.ID) {
 	s.count()
 }
 
-// count publishes the memory that keys takes.
+// count publishes the memory used by keys.
 func (s *dictShard) count() { s.index.Store(s.keys.Footprint()) }
 
-// Drop removes every key and gives their memory back.
+// Drop removes every key and releases the memory.
 func (d *Dict) Drop(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return d.fail("drop", err)
 	}
-	d.made.Do(d.begin)
+	d.init.Do(d.setUp)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	if d.closed {
@@ -260,9 +260,9 @@ func (d *Dict) Drop(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the memory back; it never fails.
+// Close releases the memory; it never fails.
 func (d *Dict) Close() error {
-	d.made.Do(d.begin)
+	d.init.Do(d.setUp)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	d.closed = true
@@ -270,7 +270,7 @@ func (d *Dict) Close() error {
 	return nil
 }
 
-// reset empties every shard. The caller holds the gate exclusively.
+// reset empties every shard. gate must be held for writing.
 func (d *Dict) reset() {
 	for i := range d.shards {
 		s := &d.shards[i]
@@ -281,7 +281,7 @@ func (d *Dict) reset() {
 	d.data.Reset()
 }
 
-// Stat counts keys, bytes, and the memory taken.
+// Stat counts keys, bytes and used memory.
 func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	if err := d.enter(ctx, "stat"); err != nil {
 		return Stats{}, err
@@ -299,11 +299,11 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	return st, nil
 }
 
-// MemoryUsed returns the bytes of memory in use for keys and values. Memory
-// that deleted values left, and that later ones will use, does not count.
+// MemoryUsed returns the bytes of memory used for keys and values, without the free
+// space that deleted values leave for later ones.
 func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
 
-// footprint returns the bytes that the store has taken from the heap.
+// footprint returns the bytes that the store holds on the heap.
 func (d *Dict) footprint() int64 { return d.indexMemory() + d.data.Footprint() }
 
 func (d *Dict) indexMemory() int64 {
@@ -314,14 +314,14 @@ func (d *Dict) indexMemory() int64 {
 	return n
 }
 
-// Keys yields the keys shard by shard. A shard's keys are noted as its turn
-// comes, so keys made meanwhile may be left out.
+// Keys yields the keys shard by shard. It lists a shard when it reaches it, so it may
+// omit keys created during the iteration.
 func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
-	return d.keysOf(ctx, "keys", 0, 1)
+	return d.keysOfPart(ctx, "keys", 0, 1)
 }
 
-// keysOf yields the keys of a part, which is a range of hashes, as a shard is.
-func (d *Dict) keysOf(ctx context.Context, op string, part, parts int) iter.Seq2[KeyInfo, error] {
+// keysOfPart yields the keys of a part. Like a shard, a part is a range of hashes.
+func (d *Dict) keysOfPart(ctx context.Context, op string, part, parts int) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		var infos []KeyInfo
 		for i := range d.shards {
@@ -355,19 +355,19 @@ func (s *dictShard) infos(infos []KeyInfo, part, parts int) []KeyInfo {
 	return infos
 }
 
-// Scan yields each key's value as one chunk, in the order of Keys. Beside the
-// store it needs memory for the largest value.
+// Scan yields each key's value as one chunk, in the order of Keys. It needs memory for
+// the largest value.
 func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
 
-// ScanPart yields what Scan yields of the keys of a part, and looks at the shards
-// alone that hold some. Another Dict divides the same keys differently.
+// ScanPart yields what Scan yields for the keys of one part, and reads only the shards
+// that overlap it. Another Dict divides the same keys differently.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
 	}
 	return func(yield func(Chunk, error) bool) {
 		buf := []byte{}
-		for info, err := range d.keysOf(ctx, "scan", part, parts) {
+		for info, err := range d.keysOfPart(ctx, "scan", part, parts) {
 			if err == nil {
 				err = d.enter(ctx, "scan")
 			}
@@ -379,7 +379,7 @@ func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 			buf, exists = d.appendRange(buf[:0], info.Key, 0, math.MaxInt64)
 			d.leave()
 			if !exists {
-				continue // deleted meanwhile
+				continue // deleted since it was listed
 			}
 			if !yield(Chunk{Key: info.Key, Data: buf, Last: true}, nil) {
 				return

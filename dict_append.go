@@ -8,19 +8,19 @@ import (
 
 type dictBatch struct {
 	hashes []uint64
-	order  []uint32 // the entries' numbers, sorted by shard, in batch order within one
-	sink   uint64   // what Prefetch read, so that reading is not optimised away
+	order  []uint32 // indexes of the entries, sorted by shard; within a shard in batch order
+	sink   uint64   // result of Prefetch, so that the compiler keeps its reads
 }
 
-// maxPooledBatch is the largest batch whose working memory is kept for the next.
+// maxPooledBatch is the maximum number of entries of a batch that returns to the pool.
 const maxPooledBatch = 1 << 16
 
 // Append adds each entry's value to its key's.
 //
-// Entries are sorted by shard first, and a shard takes all of its own under one
-// lock, so that a reader sees all or none of what a batch appends to a key. The
-// entries of a shard are looked up in two passes: with a million keys every
-// look-up misses the cache, and so the misses overlap.
+// It sorts the entries by shard and appends the entries of a shard under one lock, so that a
+// reader sees all or nothing of what a batch appends to a key. It looks up a shard's
+// entries in two passes: with a million keys every lookup misses the cache, and two
+// passes let these misses overlap.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := CheckEntries("append", entries); err != nil {
 		return err
@@ -44,8 +44,8 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	return nil
 }
 
-// sort hashes the keys and sorts the entries by shard. Entries without bytes
-// are left out. It returns where in b.order each shard's entries end.
+// sort hashes the keys and sorts the entries by shard, without entries that have an empty
+// value. It returns the end of each shard's entries in b.order.
 func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 	if cap(b.hashes) < len(entries) {
 		b.hashes = make([]uint64, len(entries))

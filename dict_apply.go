@@ -7,24 +7,24 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// dictSessions are the sessions of a Dict. They live as long as it does.
+// dictSessions holds the sessions of a Dict. They last as long as the Dict.
 type dictSessions struct {
-	mu     sync.Mutex // no other lock is taken under it
+	mu     sync.Mutex // last lock in the lock order
 	issued uint64
-	secret []byte // of the tokens
+	secret []byte // source of the tokens
 	known  sessiontab.Table[*dictSession]
 }
 
-// dictSession is one of them. Its lock is held while an operation of the session
-// is applied, so that the same one, sent again meanwhile, waits for its end.
+// dictSession is a session. Its lock is held while an operation is applied, so that a
+// concurrent retry waits for the result.
 type dictSession struct {
-	mu    sync.Mutex // taken before the gate of the Dict, never with the lock of dictSessions
+	mu    sync.Mutex // taken before the gate; not held together with the lock of dictSessions
 	ended bool
 	last  sessiontab.Operation
 }
 
-// NewSession issues a session. It lasts as long as the store; of more than 8,192
-// one that was not used is forgotten, or the one used longest ago.
+// NewSession issues a session, which lasts as long as the store. At most 8,192 sessions
+// are kept: NewSession forgets an unused one first, then the least recently used.
 func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	if err := d.enter(ctx, "new session"); err != nil {
 		return 0, err
@@ -33,7 +33,7 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.begin()
+	t.setUp()
 	t.issued++
 	if t.known.Len() >= sessiontab.MaxSessions {
 		t.known.Remove(t.known.Oldest(sessiontab.MaxSessions))
@@ -42,8 +42,8 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	return t.issued, nil
 }
 
-// begin makes the table, at the first session. mu is held.
-func (t *dictSessions) begin() {
+// setUp creates the secret and the first id for the first session. mu must be held.
+func (t *dictSessions) setUp() {
 	if t.secret == nil {
 		t.issued, t.secret = sessiontab.NewIncarnation(), sessiontab.NewSecret()
 	}
@@ -54,11 +54,11 @@ func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, er
 	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.begin()
+	t.setUp()
 	return NewSessionToken(t.secret, session), nil
 }
 
-// CheckSession returns an error unless a token is that of the session.
+// CheckSession returns an error if the token is not the session's.
 func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
 	want, err := d.SessionToken(ctx, session)
 	if err != nil {
@@ -67,8 +67,8 @@ func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionTo
 	return want.Check(session, token)
 }
 
-// EndSession forgets a session; one that is not known is no error. An operation
-// of it that is being applied is waited for.
+// EndSession forgets a session, after waiting for its running operation. Ending an unknown
+// session is not an error.
 func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	if err := d.enter(ctx, "end session"); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	return nil
 }
 
-// Apply applies an operation together with its tag, as one step.
+// Apply applies an operation and records its tag in one step.
 func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err
@@ -105,12 +105,12 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	}
 	t.mu.Unlock()
 	if !ok {
-		return false, d.fail("apply", sessiontab.Expired(tag.Session))
+		return false, d.fail("apply", sessiontab.ExpiredError(tag.Session))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return false, d.fail("apply", sessiontab.Expired(tag.Session))
+		return false, d.fail("apply", sessiontab.ExpiredError(tag.Session))
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 	if isNext, err := s.last.IsNext(tag.Session, next); err != nil {

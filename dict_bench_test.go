@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkDictAppend appends batches of 1,000 entries of 100 bytes to random
-// keys, from one goroutine.
+// BenchmarkDictAppend appends batches of 1,000 entries of 100 bytes to random keys in one goroutine.
 func BenchmarkDictAppend(b *testing.B) {
 	for _, keys := range []int{1_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
@@ -17,7 +16,7 @@ func BenchmarkDictAppend(b *testing.B) {
 	}
 }
 
-// benchAppend appends 2 million entries in each round, to a new store each.
+// benchAppend appends 2 million entries to a new store in each round.
 func benchAppend(b *testing.B, keys int, open func() Partd) {
 	const batch, total = 1000, 2_000_000
 	names := make([]string, keys)
@@ -25,7 +24,7 @@ func benchAppend(b *testing.B, keys int, open func() Partd) {
 		names[i] = fmt.Sprintf("key%08d", i)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	batches := make([][]Entry, min(max(100, 4*keys/batch), 4000)) // all keys occur
+	batches := make([][]Entry, min(max(100, 4*keys/batch), 4000)) // enough for all keys
 	value := make([]byte, 100)
 	for i := range batches {
 		batches[i] = make([]Entry, batch)

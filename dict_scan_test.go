@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A key that is deleted while Scan is at another one is not yielded, whatever its
-// value was; one that gets an empty value is.
+// TestDictScanWhileKeysChange checks that keys deleted before Scan reaches them are not yielded, and that
+// keys set to an empty value are.
 func TestDictScanWhileKeysChange(t *testing.T) {
 	d := NewDict()
 	const n = 2000
@@ -35,13 +35,13 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 				}
 			}
 		} else if i, err := strconv.Atoi(c.Key); err != nil || i%4 < 2 {
-			t.Fatalf("%q was deleted before it was yielded", c.Key)
+			t.Fatalf("%q was yielded after it was deleted", c.Key)
 		}
 		seen[c.Key] = true
 	}
 	for i := range n {
 		if key := strconv.Itoa(i); i%4 >= 2 && !seen[key] {
-			t.Fatalf("%q, which has an empty value now, is missing", key)
+			t.Fatalf("%q, which was set to an empty value, is missing", key)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Pages name files of the project that are there.
+// TestDocsFiles checks that files which pages name or link to exist.
 func TestDocsFiles(t *testing.T) {
 	var all, texts []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -26,16 +26,23 @@ func TestDocsFiles(t *testing.T) {
 	if err != nil || len(texts) < 20 {
 		t.Fatal(len(texts), err)
 	}
+	code := regexp.MustCompile("(?ms)^ *```.*?^ *```$|`[^`]*`")
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)\s]*)?\)`)
 	named := regexp.MustCompile("`([A-Za-z0-9_/.-]+\\.(?:go|py|tsx?|sh))`")
 	for _, page := range texts {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(string(text), "code"), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: broken link: %v", page, err)
+			}
+		}
 		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
-			is := func(path string) bool { return strings.HasSuffix(path, "/"+m[1]) }
-			if m[1] != "partd/pandas.py" && !slices.ContainsFunc(all, is) { // which is Python's partd's
-				t.Errorf("%s names %s, which is not there", page, m[1])
+			matches := func(path string) bool { return strings.HasSuffix(path, "/"+m[1]) }
+			if m[1] != "partd/pandas.py" && !slices.ContainsFunc(all, matches) { // a file of Python's partd
+				t.Errorf("%s names %s, which does not exist", page, m[1])
 			}
 		}
 	}

@@ -16,8 +16,7 @@ var (
 	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
-// checkNames looks at what is not run, in a text or a line: it has to name commands,
-// flags, folders and pages that there are.
+// checkNames checks text that is not run: the commands, flags, folders and pages that it names must exist.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
 	helps := map[string]string{}
@@ -51,7 +50,7 @@ func checkNames(t *testing.T, programs string) {
 		}
 		for _, m := range pageLink.FindAllStringSubmatch(string(data), -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
-				t.Errorf("%s: a link leads nowhere: %v", page, err)
+				t.Errorf("%s: broken link: %v", page, err)
 			}
 		}
 	}

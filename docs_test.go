@@ -25,13 +25,13 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// openLog makes the store that is fast with any number of keys, as
-// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd") does.
+// openLog opens the store that is fast with any number of keys, like
+// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd").
 func openLog(dir string) (*logstore.Store, error) {
 	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})
 }
 
-// openBuffered makes a directory of files with 256 MiB of memory in front of it.
+// openBuffered opens a directory of files with 256 MiB of memory in front of it.
 func openBuffered(dir string) (*partd.Buffer, error) {
 	file, err := partd.OpenFile(dir, &partd.FileOptions{Sync: true})
 	if err != nil {
@@ -40,7 +40,7 @@ func openBuffered(dir string) (*partd.Buffer, error) {
 	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
 }
 
-// openShards spreads keys over two directories, which may be on two disks.
+// openShards spreads keys over two directories, for example on two disks.
 func openShards(one, other string) (*shards.Shards, error) {
 	a, err := logstore.Open(one, nil)
 	if err != nil {
@@ -53,7 +53,7 @@ func openShards(one, other string) (*shards.Shards, error) {
 	return shards.New([]string{"one", "other"}, []partd.Partd{a, b})
 }
 
-// countLines counts the lines under each key by four goroutines, each of which reads a
+// countLines counts the lines under each key in four goroutines, each of which reads a
 // quarter of the keys.
 func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	const parts = 4
@@ -79,7 +79,7 @@ func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) 
 	return all, errors.Join(errs...)
 }
 
-// What docs/shuffle.md does by processes is what countLines does by goroutines.
+// TestDocsReduce checks countLines, whose processes in docs/shuffle.md are goroutines here.
 func TestDocsReduce(t *testing.T) {
 	store, want := partd.NewDict(), map[string]int{}
 	for i := range 100 {
@@ -94,19 +94,19 @@ func TestDocsReduce(t *testing.T) {
 	}
 }
 
-// The stores that the functions in docs/stores.md open are those that their URLs open.
+// TestDocsOpen checks that the functions in docs/stores.md open the same stores as their URLs.
 func TestDocsOpen(t *testing.T) {
 	for url, open := range map[string]func(string) (partd.Partd, error){
 		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
 		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
-		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // where it has the key
+		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // the shard with the key
 	} {
 		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
-		made, err := open(dir)
+		opened, err := open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(made.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), partd.Close(ctx, made)); err != nil {
+		if err := errors.Join(opened.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), partd.Close(ctx, opened)); err != nil {
 			t.Fatal(err)
 		}
 		store, err := stores.Open(ctx, fmt.Sprintf(url, dir))
@@ -120,7 +120,7 @@ func TestDocsOpen(t *testing.T) {
 	}
 }
 
-// pages are the documents whose commands and code are run.
+// pages returns the documents whose commands and code are run.
 func pages(t *testing.T) []string {
 	t.Helper()
 	names, err := filepath.Glob("docs/*.md")
@@ -130,49 +130,48 @@ func pages(t *testing.T) []string {
 	return append(names, "README.md")
 }
 
-// A block is what stands between two lines of ``` in a document.
+// block is a fenced code block of a document.
 type block struct {
 	line           int
 	language, text string
 }
 
-// blocksOf returns the blocks of a document. What they are must be said: "sh" is
-// run; in "console" lines that begin with $ are, and the others are what comes
-// out, where … stands for anything; "python" is run; of "go", a program becomes
-// main.go, and anything else is a part of a test. "text" and "ini" are not run.
+// blocksOf returns the blocks of a document. Each must have a language. "sh" and "python" are run. In
+// "console", lines that begin with $ are run, and the others are their expected output, in which … stands
+// for any text. A "go" program becomes main.go; other "go" code must be part of a test. "text" and "ini"
+// are not run.
 func blocksOf(t *testing.T, name string) (blocks []block) {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var in *block
+	var current *block
 	blank, n := true, 0
 	for line := range strings.Lines(string(text)) {
 		n++
 		language, fence := strings.CutPrefix(line, "```")
 		switch {
-		case fence && in == nil:
-			in = &block{n, strings.TrimSpace(language), ""}
-			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "ini"}, in.language) {
-				t.Errorf("%s:%d: a block of %q: it is neither run nor marked as text", name, n, in.language)
+		case fence && current == nil:
+			current = &block{n, strings.TrimSpace(language), ""}
+			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "ini"}, current.language) {
+				t.Errorf("%s:%d: a block of %q is neither run nor marked as text", name, n, current.language)
 			}
 		case fence:
-			blocks = append(blocks, *in)
-			in = nil
-		case in != nil:
-			in.text += line
+			blocks = append(blocks, *current)
+			current = nil
+		case current != nil:
+			current.text += line
 		case blank && strings.HasPrefix(line, "    "):
-			t.Errorf("%s:%d: an indented block: fence it, and say what it is", name, n)
+			t.Errorf("%s:%d: an indented block: fence it and add its language", name, n)
 		}
 		blank = strings.TrimSpace(line) == ""
 	}
 	return blocks
 }
 
-// preamble makes bash run the commands of a page where a reader would have
-// cloned the repository, with the programs that were built. Servers run in the
-// background, as in another terminal.
+// preamble makes bash run a page's commands as if the reader had cloned the repository, with the built
+// programs. Servers run in the background, as if in another terminal.
 const preamble = `set -e
 exec 2>&1
 trap 'kill $servers 2>/dev/null || true; wait' EXIT
@@ -193,8 +192,8 @@ partd-server() {
 }
 `
 
-// scriptOf makes a script of a page's blocks, and returns what each command of its
-// console blocks has to write. Before that of command i stands "<<i>>".
+// scriptOf returns a script of a page's blocks, and the expected output of each command in its console
+// blocks. The output of command i follows the line "<<i>>".
 func scriptOf(page string, blocks []block, python bool) (script string, want []string) {
 	for _, b := range blocks {
 		switch {
@@ -206,7 +205,7 @@ func scriptOf(page string, blocks []block, python bool) (script string, want []s
 			script += "cat >main.go <<'END OF GO'\n" + b.text + "END OF GO\n"
 		case b.language == "console":
 			for line := range strings.Lines(b.text) {
-				if command, found := strings.CutPrefix(line, "$ "); found {
+				if command, isCommand := strings.CutPrefix(line, "$ "); isCommand {
 					script += fmt.Sprintf("echo '<<%d>>'\n%s", len(want), command)
 					want = append(want, "")
 				} else {
@@ -219,8 +218,7 @@ func scriptOf(page string, blocks []block, python bool) (script string, want []s
 	return script, want
 }
 
-// Everything in the README and under docs that can be run is run, and writes what
-// it says there.
+// TestDocs runs everything in README.md and docs that can be run, and compares the output.
 func TestDocs(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("needs bash")
@@ -251,18 +249,18 @@ func TestDocs(t *testing.T) {
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
-			// The modules are those of the repository, whose go.sum has been checked.
+			// Skip the checksum database: go.sum has already been checked.
 			cmd.Env = append(cmd.Env, "PATH="+programs+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, script, out)
 			}
-			written := strings.ReplaceAll(string(out), address, "127.0.0.1:7077")
+			output := strings.ReplaceAll(string(out), address, "127.0.0.1:7077")
 			for i, want := range want {
-				_, got, _ := strings.Cut(written, fmt.Sprintf("<<%d>>\n", i))
+				_, got, _ := strings.Cut(output, fmt.Sprintf("<<%d>>\n", i))
 				got, _, _ = strings.Cut(got, "<<")
 				if !regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", "(?s:.*)") + "$").MatchString(got) {
-					t.Errorf("a command writes\n%s\nand %s says\n%s", got, page, want)
+					t.Errorf("the output of a command is\n%s\nwant, from %s,\n%s", got, page, want)
 				}
 			}
 		})
@@ -270,7 +268,7 @@ func TestDocs(t *testing.T) {
 	t.Run("names", func(t *testing.T) { checkNames(t, programs) })
 }
 
-// buildCommands builds partd, partd-server and the example of tasks in a directory of their own.
+// buildCommands builds partd, partd-server and the example of tasks in a temporary directory.
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -280,7 +278,7 @@ func buildCommands(t *testing.T) string {
 	return dir
 }
 
-// freeAddress returns an address of this machine at which nobody listens.
+// freeAddress returns a local address that is not in use.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -291,8 +289,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Go code that is no program is a part of these files, where it is compiled and
-// run, and all of it is formatted.
+// TestDocsGo checks that Go code in pages is formatted, and that code that is no program is part of these
+// files, where it is compiled and run.
 func TestDocsGo(t *testing.T) {
 	var source string
 	for _, name := range []string{"docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
@@ -309,10 +307,10 @@ func TestDocsGo(t *testing.T) {
 				continue
 			}
 			if formatted, err := format.Source([]byte(b.text)); err != nil || string(formatted) != b.text {
-				t.Errorf("%s:%d: not as gofmt writes it (%v)", page, b.line, err)
+				t.Errorf("%s:%d: not formatted by gofmt (%v)", page, b.line, err)
 			}
 			if !strings.HasPrefix(b.text, "package main\n") && !strings.Contains(source, b.text) && !strings.Contains(flat, b.text) {
-				t.Errorf("%s:%d: this is in no test:\n%s", page, b.line, b.text)
+				t.Errorf("%s:%d: this code is in no test:\n%s", page, b.line, b.text)
 			}
 		}
 	}

@@ -13,48 +13,47 @@ import (
 
 var (
 	// ErrUnknownOutcome is wrapped by the error of an operation that may or may not have
-	// taken effect: a connection lost or a context ended after sending, a sync that
-	// failed. Only then may a retry double.
+	// taken effect: the connection or the context ended after the request was sent, or a
+	// sync failed. Only after this error may a retry append twice.
 	ErrUnknownOutcome = storeerror.ErrUnknownOutcome
 
-	// ErrTooLarge is wrapped by the error for a key, a value, a batch or a
-	// message over its limit. Nothing of it was applied.
+	// ErrTooLarge is wrapped by the error for a key, value, batch or message that
+	// exceeds its limit. The operation changed nothing.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrNeedsReopen is wrapped by every write to a store whose true state is
-	// unknown, after a failed sync for example. Reads go on; opening the store
-	// again finds out.
+	// ErrNeedsReopen is wrapped by every write to a store whose state is unknown,
+	// for example after a failed sync. Reads still work. Opening the store again
+	// determines the state.
 	ErrNeedsReopen = storeerror.ErrNeedsReopen
 
-	// ErrClosed is wrapped by every operation on a closed store.
+	// ErrClosed is wrapped by the error of every operation on a closed store.
 	ErrClosed = storeerror.ErrClosed // wraps [io/fs.ErrClosed]
 
 	// ErrInUse is wrapped by the error of opening a store that is already open, in this
-	// process or another. The error names the process where it is known.
+	// process or another. The error names the other process if it is known.
 	ErrInUse = storeerror.ErrInUse
 
-	// ErrSessionExpired is wrapped by the error for a session that was ended,
-	// that was forgotten because there were too many, or that another store
-	// issued.
+	// ErrSessionExpired is wrapped by the error for a session that was ended, that
+	// another store issued, or that was forgotten because there were too many.
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
 	// ErrSessionGap is wrapped by the error for an operation whose number is not
-	// the next one: an earlier one never arrived.
+	// the next one, because an earlier operation never arrived.
 	ErrSessionGap = storeerror.ErrSessionGap
 
-	// ErrSessionReused is wrapped by the error for an operation that bears the
-	// number of another one.
+	// ErrSessionReused is wrapped by the error for an operation that has the number
+	// of a different, earlier operation.
 	ErrSessionReused = storeerror.ErrSessionReused
 )
 
-// Error is the error of an operation on a store. It says what was tried, on
-// what, and wraps the cause.
+// Error is the error of an operation on a store. It names the operation and its object,
+// and wraps the cause.
 type Error struct {
-	Op     string // the operation: "append", "get", "open", …
-	Key    string // the key concerned, if HasKey
-	HasKey bool   // the empty key is a key, too
-	Path   string // the file or address concerned; of a store without, what it is ("Dict"); may be empty
-	Err    error  // the cause
+	Op     string // operation: "append", "get", "open", …
+	Key    string // key, if HasKey
+	HasKey bool   // needed because "" is a key
+	Path   string // file or address, or the store's kind ("Dict") if it has neither; may be empty
+	Err    error  // cause
 }
 
 func (e *Error) Error() string {
@@ -76,18 +75,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ContextError returns nil while ctx goes on. Then it returns the error for an
-// operation that ended early: it wraps ctx.Err() and the context's cause. Where
-// the cause wraps [ErrUnknownOutcome], as that of another goroutine's append may,
-// the error does not: this operation has changed nothing. A store's own methods
-// return it.
+// ContextError returns nil while ctx is active, and otherwise the error for an operation
+// that stopped early: it wraps ctx.Err() and the context's cause. It never wraps
+// [ErrUnknownOutcome], even if the cause does, as after another goroutine's failed
+// append: this operation has changed nothing. The methods of stores return it.
 func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
-// CorruptError says that a file does not hold what was written to it.
+// CorruptError reports that a file differs from what was written to it.
 type CorruptError struct {
-	Path   string // the file
-	Offset int64  // where in the file the damage was noticed, in bytes; -1 if it is the whole file
-	Err    error  // what was expected and what was found
+	Path   string // file
+	Offset int64  // position of the damage in the file, in bytes; -1 if it is the whole file
+	Err    error  // expected and actual content
 }
 
 func (e *CorruptError) Error() string {
@@ -97,11 +95,11 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s is corrupt at offset %d: %v", e.Path, e.Offset, e.Err)
 }
 
-// Unwrap returns what was expected and what was found.
+// Unwrap returns the description of the expected and the actual content.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// QuoteKey returns a key as a Go string literal for a message, shortened in
-// the middle where it is long.
+// QuoteKey returns a key as a Go string literal for a message. It shortens a long key in
+// the middle.
 func QuoteKey(key string) string {
 	const maxLen = 80
 	if len(key) <= maxLen {
@@ -110,7 +108,7 @@ func QuoteKey(key string) string {
 	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
 }
 
-// unsupported returns the error of a helper on a store that lacks an ability.
+// unsupported returns the error of a helper for a store that lacks the ability.
 func unsupported(op string, store Partd) error {
 	if store == nil {
 		return &Error{Op: op, Err: fmt.Errorf("the store is nil: %w", errors.ErrUnsupported)}

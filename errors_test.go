@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// A store without a path says in its errors what it is.
+// TestErrorsNameTheirStore checks that the errors of stores without a path name the kind of store.
 func TestErrorsNameTheirStore(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// check ends an example; a program would return the error.
+// check panics on an error; a program would return the error.
 func check(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// Goroutines append numbers to the keys that they belong to; then each key is
-// read once, whole. Any store would do, as logstore.Open or stores.Open give.
+// Goroutines append numbers to two keys, and then each key is read once. Any store works, such as one from
+// logstore.Open or stores.Open.
 func Example() {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -45,8 +45,7 @@ func Example() {
 	// odd 6 numbers
 }
 
-// A directory with a file per key, which other processes, Python's partd among
-// them, may use at the same time.
+// A directory with a file per key can be shared with other processes, including Python's partd.
 func ExampleOpenFile() {
 	dir, err := os.MkdirTemp("", "partd")
 	check(err)
@@ -55,7 +54,7 @@ func ExampleOpenFile() {
 
 	store, err := partd.OpenFile(filepath.Join(dir, "store"), &partd.FileOptions{Sync: true})
 	check(err)
-	check(store.Append(ctx, // both, or neither, also after a loss of power
+	check(store.Append(ctx, // both or none, even after a loss of power
 		partd.Entry{Key: "fruit", Value: []byte("apple")},
 		partd.Entry{Key: "tree", Value: []byte("oak")},
 	))
@@ -66,7 +65,7 @@ func ExampleOpenFile() {
 	// Output: apple <nil>
 }
 
-// Memory in front of a directory gathers small appends.
+// A buffer collects small appends in memory in front of a directory.
 func ExampleNewBuffer() {
 	dir, err := os.MkdirTemp("", "partd")
 	check(err)
@@ -78,7 +77,7 @@ func ExampleNewBuffer() {
 	store, err := partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
 	check(err)
 	check(store.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}))
-	check(store.Close()) // flushes the buffer, closes the files
+	check(store.Close()) // flushes the buffer and closes the files
 
 	data, err := os.ReadFile(filepath.Join(dir, "fruit"))
 	fmt.Printf("%s %v\n", data, err)

@@ -5,11 +5,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// OpenFileOn opens a File in a directory of a file system, after the start of the
-// machine with a number.
+// OpenFileOn opens a File in fileMemDir on fsys. boot is the id of the system's current run.
 func OpenFileOn(fsys vfs.FS, opts *FileOptions, boot uint64) (*File, error) {
 	return openFile(fsys, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 }
 
-// ErrInDoubt is why a Buffer does not use a key.
+// ErrInDoubt is the error for a key of a Buffer whose state in the slow store is unknown.
 var ErrInDoubt = errInDoubt

@@ -16,69 +16,65 @@ import (
 
 // FileOptions are the options of [OpenFile]. The zero value is useful.
 type FileOptions struct {
-	// Sync makes each operation survive a loss of power before it is
-	// acknowledged. Without it, what was acknowledged survives the death of the
-	// process, kill -9 included.
+	// Sync makes each operation survive a loss of power before it is acknowledged.
+	// Without it, acknowledged data survives only the death of the process, even by
+	// kill -9.
 	Sync bool
-	// MaxOpenFiles is the number of key files kept open between operations. 0
-	// takes a quarter of the process's limit of open files, 8,192 at most.
+	// MaxOpenFiles is the number of key files kept open between operations. The
+	// default, 0, is a quarter of the process's limit on open files, at most 8,192.
 	MaxOpenFiles int
-	// Logger is told of what was repaired. Nil: nobody is.
+	// Logger receives repairs; nil means no logging.
 	Logger *slog.Logger
 }
 
-// File is a store in a directory, one file per key, which several processes
-// share, Python's partd among them.
+// File is a store in a directory with one file per key. Several processes can share the
+// directory, including Python's partd.
 //
-// A key of letters, digits and "-_.() " has the file name that Python gives it;
-// other keys have names with a percent sign in them, which Python never writes.
-// A Python key that holds another character loses it in Python's file name.
-// A Python tuple, or a string with slashes, becomes a path: File has it as the key that
-// Python's server makes of a tuple, "a-|-1" of ('a', 1), and writes such keys as Python does,
-// unless a file is in the way: then it is in a file with a percent sign, beside the others.
-// While there are tuples that begin with "a", Python has no key "a", nor has File. A directory
-// that they left empty is removed where a key needs its name.
+// The file name of a key of letters, digits and "-_.() " is Python's. Other keys have
+// names with a percent sign, which Python never writes. If a Python key has other
+// characters, Python leaves them out of the file name.
 //
-// Symbolic links, and names that neither would give, are left alone. They are an error, with
-// the name, of whatever goes through all keys: they may hold what is being looked for.
+// A Python key that is a tuple or a string with slashes becomes a path. Its key in File is
+// that of Python's server: "a-|-1" for ('a', 1). File writes such keys to the same path,
+// or, if a file is in the way, to a file with a percent sign in its name. While tuples
+// begin with "a", neither Python nor File has a key "a"; an empty directory is removed
+// when a key needs its name.
 //
-// Processes exclude each other with flock on ".lock", which does not work on
-// every network file system: keep the directory on a local disk. The lock is
-// kept for up to 20 milliseconds after a write, so that a stream of small appends
-// takes it once for many.
+// Symbolic links and foreign files are never changed. Operations on all keys fail with
+// an error that names such a file, because it may hold a key's value.
 //
-// An append first notes in the file "%undo" what it is about to add to which
-// files. Whoever takes the lock after a process died half-way cuts that out
-// again, and keeps what a Python process appended meanwhile. (One thing it
-// can't tell apart: bytes that Python appended in that time, to a file that the
-// dead process had not reached yet, if they are the very bytes that it was
-// about to add.) Where the bytes found are neither, the operation fails with a
-// [*CorruptError], and nothing is changed.
+// Processes lock ".lock" with flock, which does not work on every network file system:
+// keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
+// after a write, so that a stream of small appends takes it once for many.
 //
-// Readers lock only while they note how long the values are. A value that
-// Python replaces (iset) while it is read may be seen in part.
+// Before an append changes files, it writes an undo record to the file "%undo". If the
+// process dies, the next process that takes the lock removes the incomplete append, and
+// keeps the bytes that a Python process has appended since. If the record and the files
+// do not match, the operation fails with a [*CorruptError] and changes nothing. (One case
+// cannot be detected: Python appended exactly the bytes of the dead process's append to a
+// file that the append had not reached.)
+//
+// Readers hold the lock only while they look up the lengths of values. A reader may see
+// part of a value that Python replaces (iset) at the same time.
 type File struct {
 	dir  *filedir.Dir
-	temp io.Closer // removes the directory of a temporary store, nil if it is none
+	temp io.Closer // removes the directory of a temporary store; otherwise nil
 }
 
-// OpenFile opens the store in a directory, and makes the directory where it is
-// missing. It finishes or undoes what a process left half-done. It refuses a
-// directory that is not empty and has no ".lock": that is no store, and Drop
-// would remove what is in it. Several processes, and one several times, may have
-// a directory open. One that may only be read, or is on a read-only file system,
-// can be, unless something is to be finished or undone. A nil opts is the zero
-// value.
+// OpenFile opens the store in a directory, and creates the directory if it is missing.
+// OpenFile finishes or undoes what a dead process left incomplete. It rejects a directory
+// that is not empty and has no ".lock": that is no store, and Drop would remove its files.
+// A directory may be open several times, in several processes. A read-only directory can
+// be opened unless there is something to finish or undo. A nil opts means defaults.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
 	return openFile(vfs.OS{}, dir, opts, filedir.Hooks{})
 }
 
-// OpenTemp opens a store in a new directory of its own below dir, "" meaning
-// [os.TempDir], for what is not needed once this process ends. Close removes the
-// directory. One whose process died is removed by whoever makes the next
-// temporary store, sort or group in the same place.
+// OpenTemp opens a temporary store in a new directory below dir, or below [os.TempDir] if
+// dir is empty. Close removes the directory. If the process dies first, the next temporary
+// store, sort or group below the same dir removes it.
 func OpenTemp(dir string) (*File, error) {
-	path, temp, err := tempdir.Own(dir)
+	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {
 		return nil, &Error{Op: "open", Path: dir, Err: err}
 	}
@@ -106,7 +102,7 @@ func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) (
 
 // fail returns the error of an operation; nil stays nil.
 func (f *File) fail(op string, err error) error {
-	switch e := err.(type) { // not wrapped: what is around it would be lost
+	switch e := err.(type) { // no errors.As: that would drop the wrapping error's text
 	case nil:
 		return nil
 	case *Error:
@@ -117,13 +113,13 @@ func (f *File) fail(op string, err error) error {
 	return &Error{Op: op, Path: f.dir.Path(), Err: err}
 }
 
-// write does what changes the store.
+// write runs an operation that changes the store.
 func (f *File) write(ctx context.Context, op string, do func(filedir.Tx) error) error {
 	return f.fail(op, f.dir.Write(ctx, do))
 }
 
-// Close lets go of the directory and of every open file. Every later operation
-// fails with an error that wraps [ErrClosed]; readers that Open returned go on.
+// Close closes the directory and all files. Later operations fail with an error that wraps
+// [ErrClosed]; readers that Open returned keep working.
 func (f *File) Close() error {
 	err := f.dir.Close()
 	if f.temp != nil {
@@ -132,12 +128,12 @@ func (f *File) Close() error {
 	return f.fail("close", err)
 }
 
-// Append adds the values to the files of their keys. It is all or nothing, in
-// every file, also when the process is killed.
+// Append adds the values to the files of their keys. It is all or nothing across all
+// files, even if the process is killed.
 //
-// The error wraps [ErrUnknownOutcome] if a sync failed or if the lock was lost
-// meanwhile, [ErrNeedsReopen] if writes are refused, [ErrTooLarge] for what is
-// over a limit.
+// The error wraps [ErrUnknownOutcome] if a sync failed or the lock was lost during the
+// append, [ErrNeedsReopen] if the store refuses writes, and [ErrTooLarge] if a limit is
+// exceeded.
 func (f *File) Append(ctx context.Context, entries ...Entry) error {
 	total, err := CheckEntries("append", entries)
 	if err != nil {
@@ -149,15 +145,15 @@ func (f *File) Append(ctx context.Context, entries ...Entry) error {
 	return f.write(ctx, "append", func(tx filedir.Tx) error { return tx.Append(ctx, dirEntries(entries)) })
 }
 
-// dirEntries copies nothing.
+// dirEntries adapts entries without copying them.
 func dirEntries(entries []Entry) filedir.Entries {
 	return filedir.Entries{Len: len(entries), At: func(i int) (string, []byte) {
 		return entries[i].Key, entries[i].Value
 	}}
 }
 
-// Get returns the values of keys. The lock is shared while files are opened, 64
-// at a time, and let go of while they are read.
+// Get returns the values of keys. It holds the shared lock while it opens files, 64 at a
+// time, but not while it reads them.
 func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -166,14 +162,13 @@ func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, f.fail("get", err)
 }
 
-// Set replaces a key's file by a new one: who reads the old value goes on
-// reading it.
+// Set replaces a key's file by a new one. Readers of the old value can finish reading it.
 func (f *File) Set(ctx context.Context, key string, value []byte) error {
 	return f.set(ctx, "set", key, value, false)
 }
 
-// SetOnce sets a key that has no file. (Python's iset replaces the value if
-// another process set it: its check is its own memory.)
+// SetOnce sets a key that has no file. (Python's iset checks only its own memory, so it may
+// replace a value that another process set.)
 func (f *File) SetOnce(ctx context.Context, key string, value []byte) error {
 	return f.set(ctx, "set once", key, value, true)
 }
@@ -186,9 +181,9 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 	return f.fail(op, f.dir.KeyError(key, err))
 }
 
-// Delete removes the files of keys, all or none, also when the process is
-// killed. Its error wraps [ErrUnknownOutcome] where some were removed and the
-// next operation will remove the others, or fail.
+// Delete removes the files of all keys, or of no key, even if the process is killed. If it
+// fails midway, its error wraps [ErrUnknownOutcome], and the next operation removes the
+// remaining files or fails.
 func (f *File) Delete(ctx context.Context, keys ...string) error {
 	if err := CheckKeys("delete", keys); err != nil {
 		return err
@@ -196,7 +191,7 @@ func (f *File) Delete(ctx context.Context, keys ...string) error {
 	return f.write(ctx, "delete", func(tx filedir.Tx) error { return tx.Delete(ctx, keys) })
 }
 
-// Pop is Get and Delete under one lock.
+// Pop gets and deletes keys under one lock.
 func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -209,25 +204,24 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, err
 }
 
-// Drop removes every key: every file that the store itself can have written,
-// and those of Python with names that it would give, too, and the directories of its
-// tuples. Other files and ".lock" stay. It is all or nothing, also when the process
-// is killed, and holds the names of all keys in memory meanwhile.
+// Drop removes every key: every file that the store can have written, the files of Python's
+// keys, and the directories of its tuples. Other files and ".lock" stay. Drop is all or
+// nothing, even if the process is killed. It holds the names of all keys in memory.
 //
-// Its error wraps [ErrUnknownOutcome] where some were removed and the next
-// operation will remove the others, or fail.
+// If it fails midway, its error wraps [ErrUnknownOutcome], and the next operation removes
+// the remaining files or fails.
 func (f *File) Drop(ctx context.Context) error {
 	return f.write(ctx, "drop", func(tx filedir.Tx) error { return tx.Drop(ctx) })
 }
 
-// Sync returns once all that was acknowledged to this store before the call
-// survives a loss of power. What other processes wrote is theirs to sync.
+// Sync returns once everything that this store acknowledged before the call would survive
+// a loss of power. It does not cover other processes' writes.
 func (f *File) Sync(ctx context.Context) error {
 	return f.write(ctx, "sync", func(tx filedir.Tx) error { return tx.Sync(ctx) })
 }
 
-// Stat counts keys and bytes. Disk is what all files of the store take on the
-// disk, those that hold no values included.
+// Stat counts keys and bytes. Disk is the disk space of all files of the store, including
+// files without values.
 func (f *File) Stat(ctx context.Context) (Stats, error) {
 	keys, bytes, disk, err := f.dir.Stat(ctx)
 	if err != nil {
@@ -236,10 +230,9 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 	return Stats{Keys: keys, Bytes: bytes, Disk: disk}, nil
 }
 
-// Keys yields the keys that the store has when the iteration begins, in the
-// order of the directory, with the sizes that they have when 1,024 of them are
-// looked at under the lock (fewer where keys are very long); a key that is gone
-// by then is left out. It holds the names in memory, packed.
+// Keys yields the keys that exist when the iteration begins, in directory order. It looks
+// up the sizes of 1,024 keys at a time under the lock (fewer if keys are very long), and
+// skips keys deleted by then. It holds all names in memory, packed.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
@@ -249,15 +242,14 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// Scan yields the keys that the store has when the iteration begins, in the
-// order of the directory, each with the value that it has when its file is
-// opened, 8 at a time under the lock; a key that is gone by then is left out.
-// It holds the names in memory, packed, and a chunk of 256 KiB.
+// Scan yields the keys that exist when the iteration begins, in directory order. A value is
+// that of the time when its file is opened, 8 at a time under the lock; keys deleted by
+// then are skipped. Scan holds all names in memory, packed, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
-// ScanPart yields what Scan yields of the keys of a part, and opens their files
-// alone. The name of a key's file tells its part, so that every process that has
-// the directory open divides the keys in the same way.
+// ScanPart yields what Scan yields for the keys of one part, and opens only their files.
+// The part depends on the file's name, so that every process divides the keys in the same
+// way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -265,10 +257,10 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys of the files that are wanted, nil for all.
-func (f *File) scan(ctx context.Context, wanted func(name string) bool) iter.Seq2[Chunk, error] {
+// scan yields the keys whose file names wanted accepts; nil means all.
+func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		err := f.dir.Scan(ctx, wanted, func(key string, offset int64, data []byte, last bool) bool {
+		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {
 			return yield(Chunk{key, offset, data, last}, nil)
 		})
 		if err != nil {
@@ -277,8 +269,8 @@ func (f *File) scan(ctx context.Context, wanted func(name string) bool) iter.Seq
 	}
 }
 
-// ReaderMemory returns what an open reader takes, and a listing if there are as
-// many keys as at the last one.
+// ReaderMemory returns the memory that an open reader needs, and the memory of a listing
+// with as many keys as the last one.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0
@@ -286,8 +278,8 @@ func (f *File) ReaderMemory() (reader, listing int64) {
 	return f.dir.ReaderMemory()
 }
 
-// Open returns a reader of the value that the key has now. It keeps one file
-// open, and goes on after the key was deleted or the store closed.
+// Open returns a reader of the key's current value. It keeps one file open, and still works
+// after the key was deleted or the store closed.
 func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := CheckKeys("open", []string{key}); err != nil {
 		return nil, err
@@ -311,11 +303,11 @@ func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
 	return exists && err == nil, f.fail("has", err)
 }
 
-// NewSession issues a session, of which every process that has the directory
-// open knows. It survives kill -9, and with Sync a loss of power; without Sync
-// it is over when the system is started anew. Of more than 8,192 one is
-// forgotten: that was not used, or longest ago. Drop keeps sessions; Python's
-// drop, which removes the whole directory, ends them.
+// NewSession issues a session, which is shared by all processes that have the directory
+// open. It survives kill -9. With Sync it also survives a loss of power; without Sync it
+// expires when the system restarts. At most 8,192 sessions are kept: NewSession forgets an
+// unused one first, then the least recently used. Drop keeps sessions; Python's drop ends
+// them, because it removes the directory.
 func (f *File) NewSession(ctx context.Context) (uint64, error) {
 	var session uint64
 	err := f.write(ctx, "new session", func(tx filedir.Tx) (err error) {
@@ -325,13 +317,13 @@ func (f *File) NewSession(ctx context.Context) (uint64, error) {
 	return session, err
 }
 
-// EndSession forgets a session; one that is not known is no error.
+// EndSession forgets a session. Ending an unknown session is not an error.
 func (f *File) EndSession(ctx context.Context, session uint64) error {
 	return f.write(ctx, "end session", func(tx filedir.Tx) error { return tx.EndSession(session) })
 }
 
-// SessionToken returns the token of a session, for every process that has the
-// directory open.
+// SessionToken returns the token of a session, which is the same in every process that has
+// the directory open.
 func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
 	var token SessionToken
 	err := f.write(ctx, "session token", func(tx filedir.Tx) error {
@@ -344,7 +336,7 @@ func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, 
 	return token, err
 }
 
-// CheckSession returns an error unless a token is that of the session.
+// CheckSession returns an error if the token is not the session's.
 func (f *File) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
 	want, err := f.SessionToken(ctx, session)
 	if err != nil {
@@ -353,9 +345,8 @@ func (f *File) CheckSession(ctx context.Context, session uint64, token SessionTo
 	return want.Check(session, token)
 }
 
-// Apply applies an operation together with its tag, as one step, also when the
-// process is killed, or with Sync when the power fails. Its errors are those of
-// the operation.
+// Apply applies an operation and records its tag in one step, even if the process is
+// killed, or with Sync if the power fails. It returns the operation's errors.
 func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err

@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileTagged are operations on a store that has the content fileStart, each with
-// what it leads to.
+// fileTagged lists operations on a store with content fileStart, each with its effect.
 var fileTagged = []struct {
 	name string
 	op   Operation
@@ -31,7 +30,7 @@ var fileTagged = []struct {
 	{"set", Operation{Change: ChangeSet, Entries: fileEntries("a", "set")}, func(m map[string]string) { m["a"] = "set" }},
 	{"set a new long key", Operation{Change: ChangeSet, Entries: fileEntries(fileLong+"2", "")}, func(m map[string]string) { m[fileLong+"2"] = "" }},
 	{"set once", Operation{Change: ChangeSetOnce, Entries: fileEntries("new", "set")}, func(m map[string]string) { m["new"] = "set" }},
-	{"set once, too late", Operation{Change: ChangeSetOnce, Entries: fileEntries("a", "set")}, func(map[string]string) {}},
+	{"set once of an existing key", Operation{Change: ChangeSetOnce, Entries: fileEntries("a", "set")}, func(map[string]string) {}},
 	{"delete one", Operation{Change: ChangeDelete, Keys: []string{"a"}}, func(m map[string]string) { delete(m, "a") }},
 	{"delete", Operation{Change: ChangeDelete, Keys: []string{"a", "none", fileLong, ""}}, func(m map[string]string) {
 		delete(m, "a")
@@ -41,11 +40,11 @@ var fileTagged = []struct {
 	{"drop", Operation{Change: ChangeDrop}, func(m map[string]string) { clear(m) }},
 }
 
-// fileFilledTagged is fileFilled with a session that has applied one operation.
+// fileFilledTagged returns fileFilled with a session that has applied one operation.
 func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next Tag) {
 	t.Helper()
 	mem = fileFilled(t, opts)
-	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	session, err := f.NewSession(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -59,9 +58,9 @@ func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next T
 	return mem, Tag{session, 2, 22}
 }
 
-// fileApplyAgain sends an operation again to a store in which it may have been
-// applied, and tells what is wrong if it did not happen exactly once. done says
-// what must be so: 1 it was applied, 0 it was not, -1 either.
+// fileApplyAgain sends an operation again to a store that may have applied it before, and returns an error
+// unless it is applied exactly once. done is 1 if it must have been applied before, 0 if it must not, and -1
+// if either is allowed.
 func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]string, done int) error {
 	ctx := context.Background()
 	content, err := fileContent(f)
@@ -70,18 +69,18 @@ func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]str
 	}
 	switch {
 	case done == 1 && !maps.Equal(content, after):
-		return fmt.Errorf("it was acknowledged: %s", fileDiff(content, after))
+		return fmt.Errorf("the operation was acknowledged: %s", fileDiff(content, after))
 	case done == 0 && !maps.Equal(content, before):
-		return fmt.Errorf("it was refused: %s", fileDiff(content, before))
+		return fmt.Errorf("the operation was rejected: %s", fileDiff(content, before))
 	case !maps.Equal(content, before) && !maps.Equal(content, after):
-		return fmt.Errorf("neither before nor after: %s", fileDiff(content, before))
+		return fmt.Errorf("the content is neither the old nor the new one: %s", fileDiff(content, before))
 	}
 	applied, err := f.Apply(ctx, tag, op)
 	if err != nil {
-		return fmt.Errorf("sending it again: %w", err)
+		return fmt.Errorf("sending the operation again: %w", err)
 	}
 	if !maps.Equal(before, after) && applied == maps.Equal(content, after) {
-		return fmt.Errorf("sent again, it says applied=%v, and before it was applied=%v", applied, !applied)
+		return fmt.Errorf("sent again: applied=%v, but before it was applied=%v", applied, !applied)
 	}
 	if content, err = fileContent(f); err != nil {
 		return err
@@ -93,13 +92,13 @@ func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]str
 		return fmt.Errorf("sent a third time: applied=%v, %w", applied, err)
 	}
 	if applied, err := f.Apply(ctx, Tag{tag.Session, tag.Number + 1, 33}, Operation{}); err != nil || !applied {
-		return fmt.Errorf("the operation after it: applied=%v, %w", applied, err)
+		return fmt.Errorf("the next operation: applied=%v, %w", applied, err)
 	}
 	return nil
 }
 
-// An operation with a tag is cut by kill -9, or by a loss of power, before every
-// call to the file system. Whatever came of it, sent again it is applied once.
+// TestFileApplyEveryCut interrupts an operation with a tag, by kill -9 or a loss of power, before every call
+// to the file system. Sent again, it must have been applied once.
 func TestFileApplyEveryCut(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTagged {
@@ -111,7 +110,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 					fileCutAt(t, start, opts, func(ctx context.Context, f *File) error {
 						applied, err := f.Apply(ctx, tag, step.op)
 						if err == nil && !applied {
-							err = errors.New("it says that it was applied before")
+							err = errors.New("Apply returned that it was applied before")
 						}
 						return err
 					}, check)
@@ -121,7 +120,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 				if last < 2 {
 					t.Fatalf("%d calls were tried", last)
 				}
-				try := func(mem *vfstest.Mem, boot uint64, n int, what string) {
+				try := func(mem *vfstest.Mem, boot uint64, n int, event string) {
 					t.Helper()
 					done := -1
 					if n == last {
@@ -133,7 +132,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 						f.Close()
 					}
 					if err != nil {
-						t.Fatalf("%s before call %d: %v", what, n, err)
+						t.Fatalf("%s before call %d: %v", event, n, err)
 					}
 				}
 				cut(func(mem *vfstest.Mem, n int) {
@@ -149,7 +148,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 	}
 }
 
-// What finishes or undoes an operation with a tag is cut by kill -9 as well.
+// TestFileApplyEveryCutWhileReplaying also interrupts the process that finishes or undoes the operation.
 func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	for _, step := range fileTagged {
 		t.Run(step.name, func(t *testing.T) {
@@ -164,16 +163,16 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 					if !op.Changes() || on {
 						return nil
 					}
-					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileAtOnce)
+					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err == nil {
 						err = fileApplyAgain(again, tag, step.op, fileStart, after, -1)
 						again.Close()
 					}
 					if err != nil {
-						t.Fatalf("killed before call %d, and while that was being finished: %v", n, err)
+						t.Fatalf("killed before call %d, and again during recovery: %v", n, err)
 					}
 					return nil
-				}), fileMemDir, nil, fileAtOnce)
+				}), fileMemDir, nil, fileNoKeptLock)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -184,15 +183,15 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	}
 }
 
-// Every call to the file system fails once, or from then on.
+// TestFileApplyEveryFault makes every call to the file system fail, once or from then on.
 func TestFileApplyEveryFault(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTagged {
-			for _, stays := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
+			for _, persists := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
 					for n := int64(1); ; n += faultStep {
-						fault := &vfstest.Fault{At: n, Err: syscall.EIO, Stays: stays, Short: true}
+						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, Short: true}
 						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
 							if n < 3 {
 								t.Fatalf("only %d calls were tried", n)
@@ -206,7 +205,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 	}
 }
 
-// fileApplyFault tries one fault, and reports whether it came.
+// fileApplyFault tries one fault, and reports whether it occurred.
 func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
 	t.Helper()
 	on := false
@@ -215,7 +214,7 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 			return nil
 		}
 		return fault.Check(op, name)
-	}), fileMemDir, opts, fileAtOnce)
+	}), fileMemDir, opts, fileNoKeptLock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,22 +229,22 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 	case opErr != nil:
 		done = 0
 	case !applied:
-		t.Fatalf("call %d: it says that it was applied before", fault.At)
+		t.Fatalf("call %d: Apply returned that it was applied before", fault.Call)
 	}
 	if opErr != nil && !hit {
 		t.Fatal(opErr)
 	}
-	// The same store, unless it refuses to write, and another one.
-	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileAtOnce)
+	// Check another store, and the same one unless it refuses writes.
+	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
 		err = fileApplyAgain(other, tag, op, fileStart, after, done)
 		other.Close()
 	}
 	if err != nil {
-		t.Fatalf("call %d: the error was %v; another store: %v", fault.At, opErr, err)
+		t.Fatalf("call %d: the error was %v; another store: %v", fault.Call, opErr, err)
 	}
 	if err := fileApplyAgain(f, tag, op, fileStart, after, done); err != nil && !errors.Is(err, ErrNeedsReopen) {
-		t.Fatalf("call %d: the error was %v; the same store: %v", fault.At, opErr, err)
+		t.Fatalf("call %d: the error was %v; the same store: %v", fault.Call, opErr, err)
 	}
 	f.Close()
 	return hit

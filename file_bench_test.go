@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkFileAppend appends batches with one entry of 100 B for each key.
+// BenchmarkFileAppend appends batches with one entry of 100 bytes per key.
 func BenchmarkFileAppend(b *testing.B) {
 	for _, keys := range []int{1, 1000, 10_000} {
 		for _, sync := range []bool{false, true} {
@@ -31,7 +31,7 @@ func fileBenchAppend(b *testing.B, keys int, opts *FileOptions) {
 		entries[i] = Entry{Key: fmt.Sprintf("key%d", i), Value: make([]byte, 100)}
 	}
 	ctx := context.Background()
-	if err := f.Append(ctx, entries...); err != nil { // makes the files
+	if err := f.Append(ctx, entries...); err != nil { // creates the files
 		b.Fatal(err)
 	}
 	b.ReportAllocs()

@@ -66,11 +66,11 @@ func TestFileClosed(t *testing.T) {
 		t.Fatalf("reading a closed reader: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "%tmp")); err == nil {
-		t.Fatal("a temporary file is left")
+		t.Fatal("a temporary file remains")
 	}
 }
 
-// Set leaves readers of the old value alone.
+// TestFileSetKeepsReaders checks that Set does not affect readers of the old value.
 func TestFileSetKeepsReaders(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("old", 1000))
@@ -89,7 +89,7 @@ func TestFileSetKeepsReaders(t *testing.T) {
 	fileWant(t, f, map[string]string{"a": "newer"})
 }
 
-// A value that is cut while it is read is an error, never a short value.
+// TestFileCutWhileRead checks that truncating a value during a read causes an error, never a short value.
 func TestFileCutWhileRead(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -118,14 +118,14 @@ func TestFileCutWhileRead(t *testing.T) {
 			}
 		}
 	}
-	t.Fatal("Scan did not notice that a value was cut")
+	t.Fatal("Scan did not detect that a value was truncated")
 }
 
-// A key's file is hard-linked (a backup, say) and removed: the link keeps its
-// bytes, and the key begins anew.
+// TestFileHardLink checks that if a key's file has a hard link (such as a backup) and is removed, the link
+// keeps its bytes and the key starts again.
 func TestFileHardLink(t *testing.T) {
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	if err := os.Link(filepath.Join(dir, "a"), backup); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestFileHardLink(t *testing.T) {
 	}
 }
 
-// The key files of long keys are checked.
+// TestFileLongKeyDamaged checks that damage to the file of a long key is detected.
 func TestFileLongKeyDamaged(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -165,6 +165,6 @@ func TestFileLongKeyDamaged(t *testing.T) {
 		}
 	}
 	if v, err := f.Get(t.Context(), fileLong); err != nil || string(v[0]) != "1" {
-		t.Fatalf("%q, %v", v, err) // the key itself is known
+		t.Fatalf("%q, %v", v, err) // Get does not need the key's text
 	}
 }

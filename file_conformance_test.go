@@ -8,9 +8,8 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// TestFileKeepsPromises runs the suite on a plain store, on one with Sync, and
-// on one that may keep only two files open; of the last two all of it in CI only,
-// since it takes many files and syncs.
+// TestFileKeepsPromises runs the suite on a plain store, on a store with Sync, and on a store that keeps only
+// two files open. The last two run completely only in CI, because they need many files and syncs.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
 		"plain":    nil,

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Directories that are no stores are refused, and stay as they are.
+// TestFileRefusesForeignDirectories checks that directories that are no stores are rejected and unchanged.
 func TestFileRefusesForeignDirectories(t *testing.T) {
 	base := t.TempDir()
 	home := filepath.Join(base, "home")
@@ -25,13 +25,13 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	}
 	fileWrite(t, filepath.Join(home, "letter"), []byte("dear"))
 	_, err := OpenFile(home, nil)
-	fileSays(t, err, home, "not empty", ".lock")
+	fileWantInErr(t, err, home, "not empty", ".lock")
 	if entries, _ := os.ReadDir(home); len(entries) != 1 {
 		t.Fatalf("the directory was changed: %v", entries)
 	}
 
 	_, err = OpenFile(filepath.Join(home, "letter"), nil)
-	fileSays(t, err, "letter", "file")
+	fileWantInErr(t, err, "letter", "file")
 
 	link := filepath.Join(base, "link")
 	empty := t.TempDir()
@@ -39,24 +39,24 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = OpenFile(link, nil)
-	fileSays(t, err, link, "symbolic link")
+	fileWantInErr(t, err, link, "symbolic link")
 	_, err = OpenFile(link+string(filepath.Separator), nil)
-	fileSays(t, err, "symbolic link")
+	fileWantInErr(t, err, "symbolic link")
 	if entries, _ := os.ReadDir(empty); len(entries) != 0 {
-		t.Fatalf("something was made behind the link: %v", entries)
+		t.Fatalf("files were created in the link's target: %v", entries)
 	}
 
 	_, err = OpenFile("", nil)
-	fileSays(t, err, "empty")
+	fileWantInErr(t, err, "empty")
 	_, err = OpenFile(base, &FileOptions{MaxOpenFiles: -1})
-	fileSays(t, err, "MaxOpenFiles")
+	fileWantInErr(t, err, "MaxOpenFiles")
 }
 
-func TestFileMakesDirectories(t *testing.T) {
+func TestFileCreatesDirectories(t *testing.T) {
 	t.Chdir(t.TempDir())
 	f := fileOpen(t, fileOS, "a/b/c", nil, filedir.Hooks{})
 	fileAppend(t, f, "k", "1")
-	t.Chdir(t.TempDir()) // the store stays where it was
+	t.Chdir(t.TempDir()) // must not affect the store
 	fileAppend(t, f, "k", "2", "other", "3")
 	fileWant(t, f, map[string]string{"k": "12", "other": "3"})
 	if entries, _ := os.ReadDir("."); len(entries) != 0 {
@@ -64,8 +64,8 @@ func TestFileMakesDirectories(t *testing.T) {
 	}
 }
 
-// Files that the store would not make are errors with their names where all keys are
-// listed, do not keep others from being used, and outlive Drop.
+// TestFileLeavesForeignFilesAlone checks that a foreign file makes listings fail with its name, does not
+// affect other keys, and survives Drop.
 func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -85,7 +85,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	named := func(name string) {
+	wantNamed := func(name string) {
 		t.Helper()
 		_, scan := fileContent(f)
 		_, stat := f.Stat(t.Context())
@@ -96,7 +96,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 			}
 		}
 	}
-	alone := func(want map[string]string) { // what is there, but for what is not understood
+	wantValues := func(want map[string]string) { // checks only the given keys
 		t.Helper()
 		for key, value := range want {
 			if v, err := f.Get(t.Context(), key); err != nil || string(v[0]) != value {
@@ -104,10 +104,10 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 			}
 		}
 	}
-	alone(map[string]string{"mine": "1", strings.Repeat("long", 100): "2", "sub-|-mine": "foreign"})
+	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2", "sub-|-mine": "foreign"})
 	aside := t.TempDir()
 	foreign = append(foreign, "sub2!/mine", "link")
-	for _, name := range foreign { // each by itself
+	for _, name := range foreign { // with only one of them present
 		for _, other := range foreign {
 			if other != name {
 				if err := os.Rename(filepath.Join(dir, other), filepath.Join(aside, filepath.Base(other)+filepath.Dir(other))); err != nil {
@@ -115,7 +115,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 				}
 			}
 		}
-		named(name)
+		wantNamed(name)
 		for _, other := range foreign {
 			if other != name {
 				if err := os.Rename(filepath.Join(aside, filepath.Base(other)+filepath.Dir(other)), filepath.Join(dir, other)); err != nil {
@@ -125,7 +125,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		}
 	}
 
-	// Keys of those names are refused, and lead nowhere.
+	// Keys with these names are rejected, and links are not followed.
 	for _, key := range []string{"sub", "link"} {
 		if err := f.Append(t.Context(), fileEntries("mine", "x", key, "x")...); err == nil {
 			t.Errorf("an append to %s was accepted", key)
@@ -137,12 +137,12 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 			t.Errorf("%s was read as %q", key, v)
 		}
 	}
-	alone(map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
+	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
 
 	if err := f.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	alone(map[string]string{"mine": "", strings.Repeat("long", 100): "", "sub-|-mine": ""})
+	wantValues(map[string]string{"mine": "", strings.Repeat("long", 100): "", "sub-|-mine": ""})
 	left, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -154,14 +154,14 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		}
 	}
 	if len(left) != len(foreign)+2 || own != nil { // .lock and %undo
-		t.Fatalf("after Drop there are %v, of them the store's own: %v", left, own)
+		t.Fatalf("after Drop the directory has %v, among them the store's own %v", left, own)
 	}
 	if string(fileRead(t, outside)) != "outside" {
-		t.Fatal("what a link leads to was changed")
+		t.Fatal("the target of a link was changed")
 	}
 }
 
-// fileListed is a File of which the keys are counted.
+// fileListed has only the methods needed to count a File's keys.
 type fileListed struct{ f *File }
 
 func (l fileListed) Append(context.Context, ...Entry) error             { return nil }
@@ -169,8 +169,8 @@ func (l fileListed) Get(context.Context, ...string) ([][]byte, error)   { return
 func (l fileListed) Drop(context.Context) error                         { return nil }
 func (l fileListed) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] { return l.f.Keys(ctx) }
 
-// The lock file is removed while an append holds the lock: another process may
-// lock the new one meanwhile, so the append can't be acknowledged.
+// TestFileLockDeletedWhileHeld removes the lock file while an append holds the lock. Another process may lock
+// the new file, so the append must not be acknowledged.
 func TestFileLockDeletedWhileHeld(t *testing.T) {
 	for name, replace := range map[string]bool{"deleted": false, "replaced": true} {
 		t.Run(name, func(t *testing.T) {
@@ -188,16 +188,16 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 			})
 			f.dir.Hooks.AfterWrite = once
 			err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
-			fileIs(t, err, ErrUnknownOutcome)
-			fileSays(t, err, ".lock", dir)
+			fileWantErr(t, err, ErrUnknownOutcome)
+			fileWantInErr(t, err, ".lock", dir)
 			_, err = f.Get(t.Context(), "a")
 			if replace {
 				if err != nil {
 					t.Fatal(err)
 				}
 			} else {
-				fileSays(t, err, ".lock")
-				fileWrite(t, lock, nil) // what the error says to do
+				fileWantInErr(t, err, ".lock")
+				fileWrite(t, lock, nil) // as the error advises
 			}
 			fileAppend(t, f, "a", "3")
 			got, err := fileContent(f)
@@ -208,8 +208,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	}
 }
 
-// The lock is kept between appends, and let go of by itself, so that others can
-// work.
+// TestFileKeptLockIsLetGo checks that the lock, which is kept between appends, is released by itself for others.
 func TestFileKeptLockIsLetGo(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -218,14 +217,14 @@ func TestFileKeptLockIsLetGo(t *testing.T) {
 		fileAppend(t, f, "a", "1")
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()
-		if err := fileWithin(t, 10*time.Second, "the lock, while the store is idle,", got); err != nil {
+		if err := fileWithin(t, 10*time.Second, "locking while the store is idle", got); err != nil {
 			t.Fatal(err)
 		}
 		if err := other.Unlock(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Nor does a busy store keep others out.
+	// A busy store must not keep others out either.
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -244,7 +243,7 @@ func TestFileKeptLockIsLetGo(t *testing.T) {
 	for range 5 {
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()
-		if err := fileWithin(t, 30*time.Second, "the lock, while the store is busy,", got); err != nil {
+		if err := fileWithin(t, 30*time.Second, "locking while the store is busy", got); err != nil {
 			t.Fatal(err)
 		}
 		if err := other.Unlock(); err != nil {
@@ -255,10 +254,10 @@ func TestFileKeptLockIsLetGo(t *testing.T) {
 	wg.Wait()
 }
 
-// Who waits for the lock can be called off, and nothing is left of it.
+// TestFileContextEndsWait checks that waiting for the lock can be canceled without leftovers.
 func TestFileContextEndsWait(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
 	if err := other.Lock(true); err != nil {
@@ -292,13 +291,13 @@ func TestFileContextEndsWait(t *testing.T) {
 	fileAppend(t, f, "a", "3")
 	fileWant(t, f, map[string]string{"a": "13"})
 
-	// Close does not wait for it either.
+	// Close must not wait for the lock either.
 	if err := other.Lock(true); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
-	fileIs(t, f.Append(ctx, fileEntries("a", "4")...), context.DeadlineExceeded)
+	fileWantErr(t, f.Append(ctx, fileEntries("a", "4")...), context.DeadlineExceeded)
 	done := make(chan error, 1)
 	go func() { done <- f.Close() }()
 	if err := fileWithin(t, 10*time.Second, "Close", done); err != nil {
@@ -309,7 +308,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	}
 }
 
-// A context that ends in the middle of a large append undoes it.
+// TestFileContextEndsAppend checks that a large append is undone if its context ends midway.
 func TestFileContextEndsAppend(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "k100", "1")

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileSyncKeeps syncs a store, and looks whether a loss of power leaves it.
+// fileSyncKeeps syncs a store, and checks its content after a loss of power.
 func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
@@ -24,10 +24,10 @@ func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]stri
 	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
 }
 
-// What is not synced stays known when somebody removes .lock and makes it anew.
+// TestFileSyncAfterLockWasReplaced checks that unsynced data is remembered when .lock is removed and recreated.
 func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	mem := vfstest.NewMem()
-	f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
+	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1", "b!", "2")
 	lock := fileMemDir + "/.lock"
 	if err := mem.Remove(lock); err != nil {
@@ -43,13 +43,13 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	fileSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
 }
 
-// Another process that undoes what a third one had begun puts a copy into the
-// place of a file, which it need not sync.
+// TestFileSyncOfAFileThatWasReplaced replaces a file by an unsynced copy, as another process does that undoes
+// a third one's append.
 func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	for _, look := range []bool{false, true} {
 		t.Run(fmt.Sprintf("look=%v", look), func(t *testing.T) {
 			mem := vfstest.NewMem()
-			f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
+			f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
 			fileAppend(t, f, "a", "12345")
 			tmp, err := mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666)
 			if err != nil {
@@ -71,11 +71,11 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
-// Of more files than are remembered by name all are synced, those that hold long
-// keys with them.
+// TestFileSyncOfMoreThanAreRemembered checks that all files are synced, with those of long keys, if there are
+// more than the store remembers.
 func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
 	mem := vfstest.NewMem()
-	hooks := fileAtOnce
+	hooks := fileNoKeptLock
 	hooks.MaxDirty = 3
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
 	want := map[string]string{}
@@ -87,8 +87,8 @@ func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
 	fileSyncKeeps(t, f, mem, want)
 }
 
-// A sync that fails ends all writing, also when the context ends meanwhile: asked
-// again, the system would say that all is well.
+// TestFileSyncFailsWhileItIsCancelled checks that the store refuses writes after a failed sync, even if the
+// context ends at the same time. A second sync would wrongly succeed.
 func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	mem := vfstest.NewMem()
@@ -98,24 +98,24 @@ func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
 		}
 		cancel()
 		return syscall.EIO
-	}), fileMemDir, nil, fileAtOnce)
+	}), fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
 	if err := f.Sync(t.Context()); !errors.Is(err, ErrNeedsReopen) {
-		t.Fatalf("Sync after one that failed: %v", err)
+		t.Fatalf("Sync after a failed sync: %v", err)
 	}
 }
 
-// Where several wait for a sync and it fails for one of them, the others do not
-// say that their data is safe. The system tells of a failure once.
+// TestFileOneSyncFailsWhileOthersWait checks that no caller's sync succeeds if one of several concurrent ones
+// fails. The system reports a failure only once.
 func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 	for _, opts := range []*FileOptions{{}, {Sync: true}} {
 		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
 			mem := vfstest.NewMem()
 			waiting := make(chan struct{})
-			fault := &vfstest.Fault{At: 1, Err: syscall.EIO, Only: func(op vfstest.Op, name string) bool {
+			fault := &vfstest.Fault{Call: 1, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
 				return op == vfstest.OpSync && name == fileMemDir+"/a"
 			}}
 			on := false
@@ -128,7 +128,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 					<-waiting
 				}
 				return err
-			}), fileMemDir, opts, fileAtOnce)
+			}), fileMemDir, opts, fileNoKeptLock)
 			fileAppend(t, f, "a", "0", "b", "0")
 			on = true
 			const n = 4
@@ -152,7 +152,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 			}
 			for i, err := range errs {
 				if err == nil {
-					t.Errorf("operation %d says that its data is safe", i)
+					t.Errorf("operation %d returned no error", i)
 				}
 			}
 			got, err := fileContent(f)
@@ -166,7 +166,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 	}
 }
 
-// A Set of a new long key that fails leaves no file that holds the key.
+// TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key.
 func TestFileFailedSetLeavesNoKey(t *testing.T) {
 	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
 		return f.Set(ctx, fileLong+"3", []byte("x"))
@@ -179,23 +179,23 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 			for n, hit := int64(1), true; hit; n++ {
 				mem := fileFilled(t, nil)
 				before := fileNames(t, mem)
-				fault := &vfstest.Fault{At: n, Err: syscall.ENOSPC, Only: func(op vfstest.Op, name string) bool {
+				fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, Match: func(op vfstest.Op, name string) bool {
 					return op == vfstest.OpWrite && !strings.HasSuffix(name, "%sessions")
 				}}
-				f := fileOpen(t, vfstest.Inject(mem, fault.Check), fileMemDir, nil, fileAtOnce)
+				f := fileOpen(t, vfstest.Inject(mem, fault.Check), fileMemDir, nil, fileNoKeptLock)
 				err := step.do(t.Context(), f)
 				if hit = fault.Hit(); hit && err == nil {
-					t.Fatalf("write %d fails, and the operation does not", n)
+					t.Fatalf("write %d failed, but the operation succeeded", n)
 				}
 				if err != nil && !errors.Is(err, ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
-					t.Fatalf("write %d: %v, files %v, before %v", n, err, fileNames(t, mem), before)
+					t.Fatalf("write %d: %v; files %v, want %v as before", n, err, fileNames(t, mem), before)
 				}
 			}
 		})
 	}
 }
 
-// fileNames returns the names in the directory but for those that stay.
+// fileNames returns the names in the directory, without the permanent files.
 func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	t.Helper()
 	d, err := mem.ReadDir(fileMemDir)
@@ -218,12 +218,12 @@ func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	return all
 }
 
-// A directory that another process removed, as Python's drop does, is made anew.
-// With Sync its name survives a loss of power like what is in it.
-func TestFileSyncOfADirectoryMadeAnew(t *testing.T) {
+// TestFileSyncOfADirectoryMadeAnew checks that a directory that another process removed, as Python's drop does, is
+// created again. With Sync its name must survive a loss of power.
+func TestFileSyncOfARecreatedDirectory(t *testing.T) {
 	opts := &FileOptions{Sync: true}
 	mem := vfstest.NewMem()
-	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	for _, name := range []string{"a", "%undo", ".lock"} {
 		if err := mem.Remove(fileMemDir + "/" + name); err != nil {

@@ -23,8 +23,7 @@ var (
 	fileLarge = strings.Repeat("large", 5000)
 )
 
-// fileSteps are operations on a store that has the content fileStart, each with
-// what it leads to.
+// fileStart is the content of the store before each of fileSteps.
 var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5", "t-|-u": "6"}
 
 type fileStep struct {
@@ -33,6 +32,7 @@ type fileStep struct {
 	want func(m map[string]string)
 }
 
+// fileSteps lists operations, each with its effect.
 var fileSteps = []fileStep{
 	{"append", func(ctx context.Context, f *File) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
@@ -86,11 +86,11 @@ func fileMapEntries(m map[string]string) []Entry {
 	return Entries(values)
 }
 
-// fileFilled returns a file system with a store that holds fileStart.
+// fileFilled returns a file system with a store that has content fileStart.
 func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	t.Helper()
 	mem := vfstest.NewMem()
-	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	for _, e := range fileMapEntries(fileStart) {
 		if err := f.Append(t.Context(), e); err != nil {
 			t.Fatal(err)
@@ -105,34 +105,33 @@ func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	return mem
 }
 
-// faultStep is how far one fault is from the next: one goroutine does all, and some
-// calls show the race detector what each would.
-var faultStep = map[bool]int64{false: 1, true: 4}[race.On]
+// faultStep is the distance between faults. With the race detector fewer faults suffice, because one goroutine
+// does everything.
+var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
 
-// fileFaultOpts are the stores that faults are tried on. With room for two open
-// files, descriptors come and go within a batch.
+// fileFaultOpts lists the stores for faults. If only two files may be open, files are closed and reopened within
+// a batch.
 var fileFaultOpts = map[string]*FileOptions{
 	"plain": {}, "sync": {Sync: true}, "two open": {MaxOpenFiles: 2}, "two open, sync": {MaxOpenFiles: 2, Sync: true},
 }
 
-// Every call to the file system fails once, and from then on, at every point of
-// every operation: the state is the one before or the one after, the error says
-// so, and opening the store again finds the same.
+// TestFileEveryFault makes every call to the file system fail, once and from then on, in every operation. The
+// content must be the old or the new one, as the error says, and the same after reopening.
 func TestFileEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
-	all := os.Getenv("PARTD_FAULTS") != ""
+	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileSteps {
-			for i, stays := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
+			for i, persists := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start := fileFilled(t, opts)
 					for n, hit := int64(1), true; hit; n += faultStep {
-						some := errnos // each call fails with each, or with one of them
-						if !all {
+						some := errnos // by default, one error per call
+						if !tryAll {
 							some = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range some {
-							fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
 							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
 						}
 						if !hit && n < 5 {
@@ -145,7 +144,7 @@ func TestFileEveryFault(t *testing.T) {
 	}
 }
 
-// fileFaultAt tries one fault, and reports whether it came.
+// fileFaultAt tries one fault, and reports whether it occurred.
 func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
 	do func(context.Context, *File) error, after map[string]string,
 ) bool {
@@ -157,7 +156,7 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 		}
 		return fault.Check(op, name)
 	})
-	f, err := openFile(fsys, fileMemDir, opts, fileAtOnce)
+	f, err := openFile(fsys, fileMemDir, opts, fileNoKeptLock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,11 +168,11 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 	hit := fault.Hit()
 	on = false
 
-	complain := func(format string, args ...any) {
+	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("call %d: the operation's error was %v\n%s", fault.At, err, fmt.Sprintf(format, args...))
+		t.Fatalf("call %d: the operation's error was %v\n%s", fault.Call, err, fmt.Sprintf(format, args...))
 	}
-	var want []map[string]string // what is allowed
+	var want []map[string]string // allowed contents
 	switch {
 	case err == nil:
 		want = append(want, after)
@@ -183,70 +182,70 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 		want = append(want, fileStart)
 	}
 	if err != nil && !hit {
-		complain("there was no fault")
+		failf("there was no fault")
 	}
-	check := func(who string, f *File) {
+	check := func(store string, f *File) {
 		t.Helper()
 		got, readErr := fileContent(f)
 		if readErr != nil {
-			complain("%s: %v", who, readErr)
+			failf("%s: %v", store, readErr)
 		}
 		if !slices.ContainsFunc(want, func(m map[string]string) bool { return maps.Equal(m, got) }) {
-			complain("%s: %s", who, fileDiff(got, want[0]))
+			failf("%s: %s", store, fileDiff(got, want[0]))
 		}
 	}
 	check("the same store", f)
-	other, openErr := openFile(mem, fileMemDir, opts, fileAtOnce)
+	other, openErr := openFile(mem, fileMemDir, opts, fileNoKeptLock)
 	if openErr != nil {
-		complain("opening it again: %v", openErr)
+		failf("opening it again: %v", openErr)
 	}
 	check("another store", other)
 	want = nil
 	if got, readErr := fileContent(other); readErr == nil {
-		want = append(want, got) // it stays so
+		want = append(want, got) // must not change any more
 	}
-	// Writes go on, or are refused until the store is opened again.
+	// Writes either work, or are refused until the store is opened again.
 	writeErr := f.Append(t.Context(), Entry{Key: "later", Value: []byte("x")})
 	if writeErr != nil && !errors.Is(writeErr, ErrNeedsReopen) {
-		complain("the next append: %v", writeErr)
+		failf("the next append: %v", writeErr)
 	}
 	if writeErr == nil {
 		want[0]["later"] = "x"
 	}
 	check("the same store, later", f)
 	if closeErr := f.Close(); closeErr != nil {
-		complain("Close: %v", closeErr)
+		failf("Close: %v", closeErr)
 	}
 	check("another store, later", other)
 	if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
 		if err := other.Close(); err != nil {
-			complain("Close: %v", err)
+			failf("Close: %v", err)
 		}
-		if other, openErr = openFile(mem, fileMemDir, opts, fileAtOnce); openErr != nil {
-			complain("opening it again: %v", openErr)
+		if other, openErr = openFile(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
+			failf("opening it again: %v", openErr)
 		}
 		if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
-			complain("the temporary file outlives opening the store")
+			failf("opening the store did not remove the temporary file")
 		}
 	}
 	if closeErr := other.Close(); closeErr != nil {
-		complain("Close: %v", closeErr)
+		failf("Close: %v", closeErr)
 	}
 	if n := mem.OpenCount(); n != 0 {
-		complain("%d files are still open", n)
+		failf("%d files are still open", n)
 	}
 	return hit
 }
 
-// Each operation is cut by kill -9 before every call to the file system: what
-// the next process finds is the state before or the one after.
+// TestFileEveryKill interrupts each operation by kill -9 before every call to the file system. The next process
+// must find the old or the new content.
 func TestFileEveryKill(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileSteps {
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start := fileFilled(t, opts)
 				fileCutAt(t, start, opts, step.do, func(mem *vfstest.Mem, n int) {
-					f, err := openFile(mem, fileMemDir, opts, fileAtOnce)
+					f, err := openFile(mem, fileMemDir, opts, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d: %v", n, err)
 					}
@@ -258,8 +257,8 @@ func TestFileEveryKill(t *testing.T) {
 	}
 }
 
-// fileCutAt runs an operation, and hands the state before each of its calls to
-// the file system, and after the last, to check.
+// fileCutAt runs an operation, and calls check with the state before each of its calls to the file system and after
+// the last one.
 func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
@@ -270,7 +269,7 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(cont
 			check(mem.KillClone(), n)
 		}
 		return nil
-	}), fileMemDir, opts, fileAtOnce)
+	}), fileMemDir, opts, fileNoKeptLock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,10 +294,10 @@ func fileWantEither(t *testing.T, f *File, when string, allowed ...map[string]st
 			return
 		}
 	}
-	t.Fatalf("%s: neither before nor after:\n%s", when, fileDiff(got, allowed[0]))
+	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", when, fileDiff(got, allowed[0]))
 }
 
-// What finishes or undoes an operation is cut by kill -9 as well, at each call.
+// TestFileEveryKillWhileReplaying also interrupts, by kill -9, the process that finishes or undoes the operation.
 func TestFileEveryKillWhileReplaying(t *testing.T) {
 	for _, step := range fileSteps {
 		t.Run(step.name, func(t *testing.T) {
@@ -311,7 +310,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 						return nil
 					}
 					calls++
-					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileAtOnce)
+					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
 					}
@@ -319,7 +318,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 						fileStart, fileAfter(step.want))
 					again.Close()
 					return nil
-				}), fileMemDir, nil, fileAtOnce)
+				}), fileMemDir, nil, fileNoKeptLock)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -330,7 +329,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 	}
 }
 
-// A scan that its caller ends yields nothing more, though a file cannot be closed.
+// TestFileScanEndsDespiteClose checks that a scan that its caller ends yields nothing more, even if closing a file fails.
 func TestFileScanEndsDespiteClose(t *testing.T) {
 	var failing atomic.Bool
 	f := fileOpen(t, vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
@@ -338,7 +337,7 @@ func TestFileScanEndsDespiteClose(t *testing.T) {
 			return syscall.EIO
 		}
 		return nil
-	}), fileMemDir, nil, fileAtOnce)
+	}), fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1", "b", "2")
 	defer failing.Store(false)
 	n := 0

@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// fileAtOnce is what most tests want: nobody waits for a kept lock, and each
-// call to the file system comes at its place.
-var fileAtOnce = filedir.Hooks{KeepLock: -1}
+// fileNoKeptLock are the hooks of most tests: the lock is not kept, so that calls to the file system come in order.
+var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
 func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) *File {
 	t.Helper()
@@ -43,8 +42,7 @@ func fileEntries(keyValue ...string) []Entry {
 	return entries
 }
 
-// fileContent reads a store with Scan, and checks that Keys, Stat and Get say
-// the same.
+// fileContent reads a store with Scan, and checks that Keys, Stat and Get agree.
 func fileContent(f *File) (map[string]string, error) {
 	ctx := context.Background()
 	content := map[string]string{}
@@ -107,43 +105,43 @@ func fileDiff(got, want map[string]string) string {
 	var b strings.Builder
 	for key := range want {
 		if value, ok := got[key]; !ok {
-			fmt.Fprintf(&b, "key %.60q is missing, it had %d bytes\n", key, len(want[key]))
+			fmt.Fprintf(&b, "key %.60q of %d bytes is missing\n", key, len(want[key]))
 		} else if value != want[key] {
 			fmt.Fprintf(&b, "key %.60q has %d bytes %.60q, want %d bytes %.60q\n", key, len(value), value, len(want[key]), want[key])
 		}
 	}
 	for key := range got {
 		if _, ok := want[key]; !ok {
-			fmt.Fprintf(&b, "key %.60q is there and should not be\n", key)
+			fmt.Fprintf(&b, "key %.60q should not exist\n", key)
 		}
 	}
 	return b.String()
 }
 
-func fileIs(t testing.TB, err error, want ...error) {
+func fileWantErr(t testing.TB, err error, want ...error) {
 	t.Helper()
 	for _, w := range want {
 		if !errors.Is(err, w) {
-			t.Fatalf("the error is %v, want one that wraps %q", err, w)
+			t.Fatalf("the error is %v, want an error that wraps %q", err, w)
 		}
 	}
 }
 
-// fileSays fails the test unless the error says what it should.
-func fileSays(t testing.TB, err error, words ...string) {
+// fileWantInErr fails the test unless the error contains all words.
+func fileWantInErr(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if err == nil {
-		t.Fatalf("no error, want one that says %q", words)
+		t.Fatalf("no error, want one with %q", words)
 	}
 	for _, w := range words {
 		if !strings.Contains(err.Error(), w) {
-			t.Fatalf("the error %q does not say %q", err, w)
+			t.Fatalf("the error %q does not contain %q", err, w)
 		}
 	}
 }
 
-// fileNeeds skips a test, or fails it where PARTD_REQUIRE_ALL is set.
-func fileNeeds(t testing.TB, ok bool, what string) {
+// fileRequire skips a test without what it needs, or fails it if PARTD_REQUIRE_ALL is set.
+func fileRequire(t testing.TB, ok bool, what string) {
 	t.Helper()
 	switch {
 	case ok:
@@ -167,13 +165,13 @@ func fileWithin(t testing.TB, d time.Duration, what string, done <-chan error) e
 
 var fileOS vfs.FS = vfs.OS{}
 
-// The formats of "%undo" and "%sessions", as package filedir writes them.
+// Constants of the formats of "%undo" and "%sessions", as in package filedir.
 const (
 	journalMagic = "partdun1"
 	headerLen    = 40
 	flagTag      = 2
 	inlineMax    = 4096
 	pieceSize    = 512
-	minProof     = 16 // bytes of a torn piece that prove it to be of the append
+	minProof     = 16 // bytes that identify a torn piece as the append's
 	slotLen      = 64
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileCut is what ends a life of a store in the tests of histories.
+// fileCut ends a life of a store, in the tests of histories.
 type fileCut struct {
 	name string
 	opts *FileOptions
@@ -29,9 +29,9 @@ var fileCuts = []fileCut{
 	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
-// One store lives many short lives, each ended at a random call to the file
-// system, be it while it is opened: what it holds is always what the operations
-// that returned lead to, with or without the one that did not.
+// TestFileManyLives runs one store through many short lives. Each ends at a random call to the file system, maybe
+// while the store is being opened. The content must always be the result of the operations that returned, with or
+// without the operation that was cut off.
 func TestFileManyLives(t *testing.T) {
 	lives, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
 	if err != nil {
@@ -52,22 +52,22 @@ func TestFileManyLives(t *testing.T) {
 	}
 }
 
-// fileLife opens a store that holds one of the allowed contents, works on it
-// until it is cut off, and returns what is left and what it may hold.
+// fileLife opens a store with one of the allowed contents, and works on it until it is interrupted. It returns the
+// file system after that, and the allowed contents.
 func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
-	var left *vfstest.Mem
+	var after *vfstest.Mem
 	calls := 0
 	last := 1 + rnd.IntN(80)
 	fsys := vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
-		if op.Changes() && left == nil {
+		if op.Changes() && after == nil {
 			if calls++; calls == last {
-				left = c.cut(mem, rnd)
+				after = c.cut(mem, rnd)
 			}
 		}
 		return nil
 	})
-	// Without a loss of power, the system goes on and its number stays.
+	// Without a loss of power the system's run, and its id, stay the same.
 	hooks := filedir.Hooks{KeepLock: -1, Boot: 1}
 	if c.opts.Sync {
 		hooks.Boot = uint64(life + 1)
@@ -77,29 +77,29 @@ func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life in
 		t.Fatalf("life %d: %v", life, err)
 	}
 	defer f.Close()
-	if left != nil {
-		return left, allowed
+	if after != nil {
+		return after, allowed
 	}
-	now, err := fileContent(f)
+	content, err := fileContent(f)
 	if err != nil {
 		t.Fatalf("life %d: %v", life, err)
 	}
-	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, now) }) {
-		t.Fatalf("life %d: neither before nor after:\n%s\n%s", life, fileDiff(now, allowed[0]), fileDiff(now, allowed[len(allowed)-1]))
+	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, content) }) {
+		t.Fatalf("life %d: the content is neither the old nor the new one:\n%s\n%s", life, fileDiff(content, allowed[0]), fileDiff(content, allowed[len(allowed)-1]))
 	}
 	for {
-		before := maps.Clone(now)
-		op := fileRandomOp(rnd, now)
+		before := maps.Clone(content)
+		op := fileRandomOp(rnd, content)
 		if err := op(t.Context(), f); err != nil {
 			t.Fatalf("life %d: %v", life, err)
 		}
-		if left != nil {
-			return left, []map[string]string{before, now}
+		if after != nil {
+			return after, []map[string]string{before, content}
 		}
 	}
 }
 
-// fileRandomOp chooses an operation, and changes the model as it will the store.
+// fileRandomOp chooses an operation and applies it to the model.
 func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
 	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]
@@ -114,11 +114,11 @@ func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Cont
 		}
 		return func(ctx context.Context, f *File) error { return f.SetOnce(ctx, key, []byte(value)) }
 	case 2, 3:
-		gone := keys[:1+rnd.IntN(len(keys))]
-		for _, k := range gone {
+		deleted := keys[:1+rnd.IntN(len(keys))]
+		for _, k := range deleted {
 			delete(model, k)
 		}
-		return func(ctx context.Context, f *File) error { return f.Delete(ctx, gone...) }
+		return func(ctx context.Context, f *File) error { return f.Delete(ctx, deleted...) }
 	case 4:
 		if rnd.IntN(3) == 0 {
 			clear(model)

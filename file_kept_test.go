@@ -12,16 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// With a lock that is kept, what a store knows of its files is not looked up
-// again between operations. Each call of a whole sequence of operations fails
-// once: the operation that it hit has changed nothing, and those after it find
-// what those before it left.
+// TestFileEveryFaultUnderKeptLock makes each call in a sequence of operations under a kept lock fail once. A store with
+// a kept lock does not look up its files again between operations. The failed operation must have changed nothing, and
+// the later ones must find the result of the earlier ones.
 func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		t.Run(optName, func(t *testing.T) {
 			for n := int64(1); ; n++ {
 				for _, errno := range []error{syscall.ENOSPC, syscall.EMFILE} {
-					fault := &vfstest.Fault{At: n, Err: errno, Short: true}
+					fault := &vfstest.Fault{Call: n, Err: errno, Short: true}
 					if !fileKeptLife(t, opts, fault) {
 						if n < 20 {
 							t.Fatalf("only %d calls were tried", n)
@@ -34,11 +33,11 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	}
 }
 
-// fileKeptLife runs the sequence with one fault, and reports whether it came.
+// fileKeptLife runs the sequence with one fault, and reports whether it occurred.
 func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
-	var on atomic.Bool // the kept lock is let go of in the background
+	var on atomic.Bool // the kept lock is released in the background
 	fsys := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !on.Load() {
 			return nil
@@ -47,23 +46,23 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	})
 	f := fileOpen(t, fsys, fileMemDir, opts, filedir.Hooks{KeepLock: time.Hour})
 	on.Store(true)
-	models := []map[string]string{{}} // what the store may hold
-	check := func(who string, f *File) {
+	models := []map[string]string{{}} // allowed contents
+	check := func(store string, f *File) {
 		t.Helper()
 		got, err := fileContent(f)
 		if err != nil {
-			t.Fatalf("call %d, %v: %s: %v", fault.At, fault.Err, who, err)
+			t.Fatalf("call %d, %v: %s: %v", fault.Call, fault.Err, store, err)
 		}
 		for _, m := range models {
 			if maps.Equal(m, got) {
 				return
 			}
 		}
-		t.Fatalf("call %d, %v: %s:\n%s", fault.At, fault.Err, who, fileDiff(got, models[0]))
+		t.Fatalf("call %d, %v: %s:\n%s", fault.Call, fault.Err, store, fileDiff(got, models[0]))
 	}
 	for step, entries := range [][]Entry{
-		fileEntries("a", "1", "b", "2"),           // makes files
-		fileEntries("b", "3", "c", "4", "a", "5"), // and adds to them
+		fileEntries("a", "1", "b", "2"),           // creates files
+		fileEntries("b", "3", "c", "4", "a", "5"), // and appends to them
 		fileEntries("d", "6"),
 		fileEntries("a", "7", "d", "8", "e", "9", "b", fileLarge),
 		fileEntries("e", "x", "c", "y", fileLong, "z"),
@@ -71,7 +70,7 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	} {
 		err := f.Append(t.Context(), entries...)
 		if err != nil && !fault.Hit() && !errors.Is(err, ErrNeedsReopen) {
-			t.Fatalf("call %d, step %d: there was no fault, but %v", fault.At, step, err)
+			t.Fatalf("call %d, step %d: there was no fault, but %v", fault.Call, step, err)
 		}
 		for _, before := range models {
 			after := maps.Clone(before)
@@ -87,7 +86,7 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 		}
 		if err != nil {
 			on.Store(false)
-			check("right after it", f)
+			check("right after the failure", f)
 			on.Store(true)
 		}
 	}
@@ -95,6 +94,6 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	on.Store(false)
 	check("the same store", f)
 	must(t, f.Close())
-	check("another store", fileOpen(t, mem, fileMemDir, opts, fileAtOnce))
+	check("another store", fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock))
 	return hit
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The child of the kill tests is this test binary, told by its environment.
+// Environment variables for the child of the kill tests, which is this test binary.
 const (
 	fileChildDir  = "PARTD_TEST_CHILD_DIR"
 	fileChildSeed = "PARTD_TEST_CHILD_SEED"
@@ -28,8 +28,8 @@ const (
 	fileKillKeys = 40
 )
 
-// TestFileKillChild is no test but the child: it appends numbered batches and
-// prints the number of each once it is acknowledged, until it is killed.
+// TestFileKillChild is the child, not a test. It appends numbered batches, and prints each number once the batch is
+// acknowledged, until it is killed.
 func TestFileKillChild(t *testing.T) {
 	dir := os.Getenv(fileChildDir)
 	if dir == "" {
@@ -69,7 +69,7 @@ func TestFileKillChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // applied, and not acknowledged
+		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // applied but not acknowledged
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -77,8 +77,7 @@ func TestFileKillChild(t *testing.T) {
 	}
 }
 
-// fileKillBatch is the batch with a number: a piece of its own for each key,
-// some long enough for many pages, one given twice.
+// fileKillBatch returns a numbered batch: a distinct piece for each key, some of many pages, and one key twice.
 func fileKillBatch(n int) []Entry {
 	var entries []Entry
 	for k := range fileKillKeys {
@@ -102,20 +101,19 @@ func fileKillPiece(n, k int) []byte {
 	return fmt.Appendf(nil, "<%d.%d%s>", n, k, strings.Repeat("x", fill))
 }
 
-// fileKillCheck tells what is wrong with a store after a kill, and how many
-// batches it holds.
+// fileKillCheck checks a store after a kill, and returns the number of its batches.
 func fileKillCheck(f *File, acked int) (batches int, err error) {
 	content, err := fileContent(f)
 	if err != nil {
 		return 0, err
 	}
-	// The first key tells how many there are; every key must have as many.
+	// The first key has the number of batches; every key must have as many.
 	batches = strings.Count(content[fileKillKey(0)], ">") / 2
 	if batches < acked {
-		return 0, fmt.Errorf("%d batches were acknowledged, %d are there", acked, batches)
+		return 0, fmt.Errorf("%d batches were acknowledged, but only %d are there", acked, batches)
 	}
 	if batches > acked+1 {
-		return 0, fmt.Errorf("%d batches were acknowledged, and %d are there", acked, batches)
+		return 0, fmt.Errorf("%d batches were acknowledged, but %d are there", acked, batches)
 	}
 	for k := range fileKillKeys {
 		var want strings.Builder
@@ -135,8 +133,7 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 	return batches, nil
 }
 
-// fileKillRound runs a child until it dies, and returns the number of batches
-// that it acknowledged in all.
+// fileKillRound runs a child until it dies, and returns the total number of acknowledged batches.
 func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after time.Duration) (acked int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFileKillChild$", "-test.v=false")
@@ -155,7 +152,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 		rest, _ := io.ReadAll(out)
 		cmd.Process.Kill()
 		cmd.Wait()
-		t.Fatalf("the child did not begin: %s %s", lines.Text(), rest)
+		t.Fatalf("the child did not start: %s %s", lines.Text(), rest)
 	}
 	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
 	acked = from
@@ -176,15 +173,14 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 	return acked
 }
 
-// A writer is killed at random moments, and at chosen ones between two writes,
-// again and again on one directory: each append is whole or absent, and none is
-// lost that was acknowledged.
+// TestFileKill repeatedly kills a writer on one directory, at random times and between two writes. Each append must be
+// whole or absent, and no acknowledged one may be lost.
 func TestFileKill(t *testing.T) {
 	rounds := fileKills(t, 30)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	total, halfDone := 0, 0
+	total, interrupted := 0, 0
 	dir := t.TempDir()
 	for round, batches := 0, 0; round < rounds; round++ {
 		if batches > 60 { // checking a small store is fast
@@ -196,7 +192,7 @@ func TestFileKill(t *testing.T) {
 		}
 		acked := fileKillRound(t, dir, opts, rnd.Uint64(), batches, after)
 		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
-			halfDone++
+			interrupted++
 		}
 		f, err := OpenFile(dir, nil)
 		if err != nil {
@@ -210,13 +206,13 @@ func TestFileKill(t *testing.T) {
 		}
 		total += acked
 	}
-	t.Logf("%d kills, %d within an append, %d appends acknowledged", rounds, halfDone, total)
-	if halfDone < rounds/4 {
-		t.Fatalf("only %d of %d kills came within an append: this test sees too little", halfDone, rounds)
+	t.Logf("%d kills, %d within an append, %d acknowledged appends", rounds, interrupted, total)
+	if interrupted < rounds/4 {
+		t.Fatalf("only %d of %d kills came within an append: the test checks too little", interrupted, rounds)
 	}
 }
 
-// Without the undo record the same check must find damage, or it is no check.
+// TestFileKillWithoutUndo checks that TestFileKill's check finds damage if there is no undo record.
 func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
@@ -232,15 +228,15 @@ func TestFileKillWithoutUndo(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("20 writers without an undo record were killed between two writes, and no append was found torn")
+	t.Fatal("20 writers without an undo record were killed between two writes, but no torn append was found")
 }
 
-// fileKills is how often a writer is killed: so often, or as PARTD_KILLS says.
-func fileKills(t *testing.T, usual int) int {
+// fileKills returns the number of kills: PARTD_KILLS, or else the default.
+func fileKills(t *testing.T, byDefault int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
 	if s == "" {
-		return usual
+		return byDefault
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -249,21 +245,21 @@ func fileKills(t *testing.T, usual int) int {
 	return n
 }
 
-// A writer that is killed again and again sends what was not acknowledged once
-// more each time, with its number: nothing is applied twice.
+// TestFileKillTagged repeatedly kills a writer, which after each restart sends its unacknowledged operation again with
+// the same number. Nothing may be applied twice.
 func TestFileKillTagged(t *testing.T) {
 	rounds := fileKills(t, 20)
-	again, err := fileKillTagged(t, rounds, "")
+	resent, err := fileKillTagged(t, rounds, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again < rounds/6 {
-		t.Errorf("of %d writers only %d were killed after an operation was applied, and before it was acknowledged", rounds, again)
+	if resent < rounds/6 {
+		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation", resent, rounds)
 	}
-	t.Logf("%d kills, %d operations were sent again that had been applied", rounds, again)
+	t.Logf("%d kills, %d applied operations were sent again", rounds, resent)
 }
 
-// Without a look at the tags the same check must find doubles.
+// TestFileKillTaggedWithoutTags checks that the same check finds repeated appends if tags are ignored.
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
 		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
@@ -271,12 +267,12 @@ func TestFileKillTaggedWithoutTags(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("400 writers that do not look at tags were killed, and nothing was doubled")
+	t.Fatal("400 writers that ignore tags were killed, but nothing was applied twice")
 }
 
-// fileKillTagged kills writers of one session, and tells how often what had been
-// applied was sent again, and what is wrong with the store.
-func fileKillTagged(t *testing.T, rounds int, opts string) (again int, err error) {
+// fileKillTagged kills writers of one session. It returns how many applied operations were sent again, and an error if the
+// store is wrong.
+func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
@@ -286,7 +282,7 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (again int, err error
 			dir, acked = t.TempDir(), 0
 			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 			if session, err = f.NewSession(t.Context()); err != nil {
-				return again, err
+				return resent, err
 			}
 			f.Close()
 		}
@@ -300,15 +296,15 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (again int, err error
 		acked = fileKillRound(t, dir, how+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
-			return again, err
+			return resent, err
 		}
 		if batches, err = fileKillCheck(f, acked); err == nil {
 			err = f.Close()
 		}
 		if err != nil {
-			return again, fmt.Errorf("round %d: %w", round, err)
+			return resent, fmt.Errorf("round %d: %w", round, err)
 		}
-		again += batches - acked // the next round begins with it
+		resent += batches - acked // the next round sends it again
 	}
-	return again, nil
+	return resent, nil
 }

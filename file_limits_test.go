@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A full disk: the append that does not fit changes nothing, and once there is
-// room, writes go on.
+// TestFileDiskFull checks that an append to a full disk changes nothing, and that writes work again once there is room.
 func TestFileDiskFull(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	f := fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{})
@@ -34,17 +33,16 @@ func TestFileDiskFull(t *testing.T) {
 			continue
 		}
 		full = true
-		fileIs(t, err, syscall.ENOSPC)
+		fileWantErr(t, err, syscall.ENOSPC)
 		if errors.Is(err, ErrUnknownOutcome) {
 			t.Fatal(err)
 		}
 	}
 	if !full {
-		t.Fatal("the disk did not get full")
+		t.Fatal("the disk did not fill up")
 	}
 	fileWant(t, f, want)
-	// A large value is torn in the middle of its file, one of many in the middle
-	// of the batch, a Set in the temporary file.
+	// The large value is torn in the middle of its file, in the middle of a batch, or in a Set's temporary file.
 	large := make([]byte, 2<<20)
 	for name, err := range map[string]error{
 		"append": f.Append(t.Context(), Entry{Key: "key1", Value: []byte("a")}, Entry{Key: "key2", Value: large}),
@@ -73,7 +71,7 @@ func TestFileDiskFull(t *testing.T) {
 func TestFileReadOnly(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	store := filepath.Join(dir, "store")
-	f := fileOpen(t, fileOS, store, nil, fileAtOnce)
+	f := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -81,7 +79,7 @@ func TestFileReadOnly(t *testing.T) {
 	if err := fileRemountReadOnly(dir); err != nil {
 		t.Fatal(err)
 	}
-	g := fileOpen(t, fileOS, store, nil, fileAtOnce)
+	g := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
 	fileWant(t, g, map[string]string{"a": "1"})
 	for range 2 {
 		err := g.Append(t.Context(), fileEntries("a", "2")...)
@@ -97,16 +95,16 @@ func TestFileReadOnly(t *testing.T) {
 
 func TestFileNoPermission(t *testing.T) {
 	if os.Getuid() == 0 {
-		// The same errors, made by the file system of the tests.
+		// Root may do everything, so inject the same errors.
 		start := fileFilled(t, nil)
-		fault := &vfstest.Fault{At: 1, Err: syscall.EACCES, Stays: true}
-		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileAtOnce)
-		fileIs(t, err, os.ErrPermission)
-		fileSays(t, err, fileMemDir)
+		fault := &vfstest.Fault{Call: 1, Err: syscall.EACCES, Persists: true}
+		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileNoKeptLock)
+		fileWantErr(t, err, os.ErrPermission)
+		fileWantInErr(t, err, fileMemDir)
 		return
 	}
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1", "b", "1")
 	if err := os.Chmod(filepath.Join(dir, "b"), 0o444); err != nil {
 		t.Fatal(err)
@@ -114,25 +112,25 @@ func TestFileNoPermission(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f = fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	f = fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
-	fileIs(t, err, os.ErrPermission)
-	fileSays(t, err, `"b"`, dir)
+	fileWantErr(t, err, os.ErrPermission)
+	fileWantInErr(t, err, `"b"`, dir)
 	fileWant(t, f, map[string]string{"a": "1", "b": "1"})
 	if err := os.Chmod(dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Chmod(dir, 0o777)
 	_, err = OpenFile(dir, nil)
-	fileIs(t, err, os.ErrPermission)
+	fileWantErr(t, err, os.ErrPermission)
 }
 
-// Out of descriptors: the store closes those that it keeps, and goes on.
+// TestFileOutOfDescriptors checks that the store closes its cached files if descriptors run out, and continues.
 func TestFileOutOfDescriptors(t *testing.T) {
 	mem := vfstest.NewMem()
 	mem.MaxOpen = 12
-	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 1000}, fileAtOnce)
-	g := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, fileAtOnce)
+	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 1000}, fileNoKeptLock)
+	g := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, fileNoKeptLock)
 	want := map[string]string{}
 	for n := range 20 {
 		for i, s := range []*File{f, g} {
@@ -159,7 +157,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 	}
 }
 
-// Once its files are open, an append allocates nothing for an entry.
+// TestFileAppendAllocates checks that an append to open files allocates nothing per entry.
 func TestFileAppendAllocates(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), &FileOptions{MaxOpenFiles: 1000}, filedir.Hooks{KeepLock: 1 << 40})
 	var entries []Entry
@@ -173,8 +171,8 @@ func TestFileAppendAllocates(t *testing.T) {
 		}
 	}
 	fill()
-	// If the lock is let go of meanwhile, each file is looked at once more, by
-	// name: then one run in many allocates for each.
+	// If the lock is released between two runs, the next run looks up each file by name, and allocates for each. That
+	// happens rarely.
 	if n := testing.AllocsPerRun(50, fill); n > 100 {
 		t.Fatalf("an append of 500 entries allocates %v times", n)
 	}

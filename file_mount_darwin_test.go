@@ -7,7 +7,7 @@ import (
 
 func fileTmpfs(t *testing.T, _ string) string {
 	t.Helper()
-	fileNeeds(t, false, "tmpfs, which Linux has")
+	fileRequire(t, false, "tmpfs, which only Linux has")
 	return ""
 }
 

@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-// fileTmpfs returns a directory with a file system of its own.
+// fileTmpfs returns a directory with its own file system.
 func fileTmpfs(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
-	fileNeeds(t, err == nil, "the right to mount a tmpfs")
+	fileRequire(t, err == nil, "the right to mount a tmpfs")
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)

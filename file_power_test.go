@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// With Sync, the power may fail at each call: an operation that returned is
-// there, one that did not is there or not.
+// TestFileEveryPowerLoss loses power at each call of a store with Sync. Operations that
+// returned must be there; the interrupted operation may be.
 func TestFileEveryPowerLoss(t *testing.T) {
 	rounds := 40
-	if testing.Short() || race.On {
+	if testing.Short() || race.Enabled {
 		rounds = 5
 	}
 	opts := &FileOptions{Sync: true}
@@ -52,19 +52,19 @@ func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *FileOptions, n int, al
 	f.Close()
 }
 
-// An operation that returned is not lost, nor torn, when the power fails later.
+// TestFileSyncSurvivesPowerLoss checks that a later loss of power neither loses nor tears a synced operation.
 func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, opts := range []*FileOptions{{Sync: true}, {}} {
 		for _, step := range fileSteps {
 			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
 				mem := fileFilled(t, opts)
-				f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+				f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 				if err := step.do(t.Context(), f); err != nil {
 					t.Fatal(err)
 				}
 				if !opts.Sync {
-					// Without Sync, what other stores wrote is theirs; so write it here.
+					// Without Sync, Sync covers only this store's own writes, so write everything again.
 					if err := f.Drop(t.Context()); err != nil {
 						t.Fatal(err)
 					}
@@ -89,14 +89,14 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	}
 }
 
-// The test above must be able to fail: without the syncs, something is lost.
+// TestFilePowerLossTestSeesLoss checks that the tests above can fail: without syncs, something must be lost.
 func TestFilePowerLossTestSeesLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	lost := 0
 	for _, step := range fileSteps[:2] {
 		mem := fileFilled(t, &FileOptions{Sync: true})
 		noSync := vfstest.Inject(mem, func(vfstest.Op, string) error { return nil })
-		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileAtOnce)
+		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileNoKeptLock)
 		if err := step.do(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestFilePowerLossTestSeesLoss(t *testing.T) {
 		}
 	}
 	if lost == 0 {
-		t.Fatal("nothing was lost without a sync, so the tests of power loss see nothing")
+		t.Fatal("nothing was lost without syncs, so the tests of power loss check nothing")
 	}
 }
 

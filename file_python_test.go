@@ -15,17 +15,16 @@ import (
 	"github.com/go-partd/partd/internal/filedir"
 )
 
-// filePython is Debian's: it finds the packages python3-partd and python3-locket.
+// filePython is Debian's Python, which finds the packages python3-partd and python3-locket.
 const filePython = "/usr/bin/python3"
 
 func fileNeedsPython(t *testing.T) {
 	t.Helper()
 	err := exec.Command(filePython, "-c", "import partd").Run()
-	fileNeeds(t, err == nil, "python3-partd under "+filePython)
+	fileRequire(t, err == nil, "python3-partd under "+filePython)
 }
 
-// filePythonRun runs a script with the store's directory as its first argument,
-// and returns what it printed.
+// filePythonRun runs a script with args, usually the store's directory first, and returns its output.
 func filePythonRun(t testing.TB, script string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
@@ -35,7 +34,7 @@ func filePythonRun(t testing.TB, script string, args ...string) string {
 	return string(out)
 }
 
-// filePlainKeys are keys that both name alike.
+// filePlainKeys are keys with the same file name in both programs.
 var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
 
 func TestFilePythonReadsGo(t *testing.T) {
@@ -70,13 +69,13 @@ p = partd.File(sys.argv[1])
 for key in sys.argv[2:]:
     p.append({key: b'one\x00'})
     p.append({key: b'two'})
-p.append({('tuple', 'key'): b'in a directory of its own'})
+p.append({('tuple', 'key'): b'in a separate directory'})
 p.append({'empty': b''})
 p.iset('once', b'1')
 p.iset('once', b'2')
 `, append([]string{dir}, filePlainKeys...)...)
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
-	want := map[string]string{"empty": "", "once": "1", "tuple-|-key": "in a directory of its own"}
+	want := map[string]string{"empty": "", "once": "1", "tuple-|-key": "in a separate directory"}
 	for _, key := range filePlainKeys {
 		want[key] = "one\x00two"
 	}
@@ -89,8 +88,8 @@ p.iset('once', b'2')
 	}
 }
 
-// Processes of both kinds append to one directory at once: nothing is lost,
-// nothing is torn, and each one's pieces are in order.
+// TestFilePythonAndGoTogether appends to one directory from processes of both kinds at once. Nothing may be lost or torn,
+// and each writer's pieces must be in order.
 func TestFilePythonAndGoTogether(t *testing.T) {
 	fileNeedsPython(t)
 	const writers, batches, keys = 3, 40, 12
@@ -109,7 +108,7 @@ for n in range(batches):
     assert got.startswith('<') and got.endswith('>'), got
 `, dir, fmt.Sprint("py", w), fmt.Sprint(batches), fmt.Sprint(keys))
 		})
-		// Each has a store of its own, and so locks as a process would.
+		// Each goroutine has its own store, so it locks like a separate process.
 		wg.Go(func() {
 			f, err := OpenFile(dir, &FileOptions{MaxOpenFiles: 1 + w*10})
 			if err != nil {
@@ -128,7 +127,7 @@ for n in range(batches):
 					return
 				}
 				if n%5 == 0 {
-					time.Sleep(20 * time.Millisecond) // let the others in
+					time.Sleep(20 * time.Millisecond) // let the Python processes in
 				}
 			}
 		})
@@ -153,7 +152,7 @@ for n in range(batches):
 				t.Fatalf("key %d: a torn piece %.60q", k, piece)
 			}
 			if n != next[name] {
-				t.Fatalf("key %d: piece %d of %s came where %d should", k, n, name, next[name])
+				t.Fatalf("key %d: piece %d of %s came in place of %d", k, n, name, next[name])
 			}
 			next[name]++
 		}
@@ -168,8 +167,8 @@ for n in range(batches):
 	}
 }
 
-// Python's drop removes the directory without taking the lock, and makes it
-// anew; another one may follow before the next operation.
+// TestFilePythonDrops runs Python's drop, which removes the directory without taking the lock and creates it again, maybe
+// twice before the next operation.
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
@@ -203,8 +202,8 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 }
 
-// A Python process deletes, replaces and appends between two appends of Go's
-// that have the files open.
+// TestFilePythonChangesOpenFiles deletes, replaces and appends in Python between two appends of a Go store that has the
+// files open.
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -221,8 +220,8 @@ p.append({'longer': b'py', 'again': b'py'})
 	fileWant(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
 }
 
-// Tuples, which are paths to Python, are keys as Python's server spells them: both read and
-// write, replace, delete and make them, beside each other.
+// TestFileTuples checks that both programs read, write, replace, delete and create tuples together. They are paths in
+// Python's File, and in Go keys as in Python's server.
 func TestFileTuples(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -260,9 +259,9 @@ p.delete([('set', 1)])
 		}
 		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
 		delete(want, "x-|-y")
-		fileWant(t, f, want) // where k is a file, a tuple of it is beside it
+		fileWant(t, f, want) // k is a file, so a tuple that begins with it is not a path
 		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
-			t.Errorf("a key that Python's tuples are in the way of: %v", err)
+			t.Errorf("a key that is also a directory of tuples: %v", err)
 		}
 		if v, err := f.Pop(t.Context(), "a-|-b-|-c", "k-|-1"); err != nil || string(v[0])+string(v[1]) != "twobeside k" {
 			t.Errorf("%q, %v", v, err)
@@ -274,7 +273,7 @@ p.delete([('set', 1)])
 			t.Fatal(err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 { // .lock and %undo
-			t.Errorf("after Drop there is %v, %v", left, err)
+			t.Errorf("after Drop the directory has %v, %v", left, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
@@ -287,11 +286,11 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 	}
 }
 
-// What earlier versions wrote beside the others stays where it is; two files of one key are
-// an error that names both. A link is followed nowhere.
+// TestFileTuplesBeside checks that tuples in flat files, from earlier versions, stay there; that two files of one key are
+// an error that names both; and that links are not followed.
 func TestFileTuplesBeside(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // others change the directory
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // other programs change the directory
 	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
 	fileAppend(t, f, "a-|-b", "+")
 	fileWant(t, f, map[string]string{"a-|-b": "earlier+"})
@@ -316,14 +315,14 @@ func TestFileTuplesBeside(t *testing.T) {
 	}
 	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
 	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
-		t.Errorf("outside of the store there is %v, %v", left, err)
+		t.Errorf("files outside the store: %v, %v", left, err)
 	}
 	if v, err := f.Get(t.Context(), "link-|-b", "..-|-b", ".lock-|-b", "-|-b", "/-|-etc"); err != nil || fmt.Sprintf("%s", v) != "[1 2 3 4 5]" {
 		t.Errorf("%s, %v", v, err)
 	}
 }
 
-// A key that tuples are in the way of is refused; once they are gone it is a key as any other.
+// TestFileTuplesInTheWay checks that a key that is also a directory of tuples is rejected, until the tuples are deleted.
 func TestFileTuplesInTheWay(t *testing.T) {
 	for name, write := range map[string]func(f *File) error{
 		"append": func(f *File) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
@@ -352,8 +351,8 @@ func TestFileTuplesInTheWay(t *testing.T) {
 	}
 }
 
-// A process is killed in the middle of an append that makes a directory where one of its own
-// keys would be: the next one undoes it.
+// TestFileTuplesKilled kills a process in an append that creates a directory with the name of one of its keys. The next
+// process must undo the append.
 func TestFileTuplesKilled(t *testing.T) {
 	dir, killed := t.TempDir(), t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -364,7 +363,7 @@ func TestFileTuplesKilled(t *testing.T) {
 		}
 	})
 	if err := f.Append(t.Context(), fileEntries("a-|-1", "x", "a", "y")...); err == nil {
-		t.Error("both were written")
+		t.Error("the append of conflicting keys succeeded")
 	}
 	for _, d := range []string{dir, killed} {
 		if d == killed {
@@ -376,10 +375,10 @@ func TestFileTuplesKilled(t *testing.T) {
 	}
 }
 
-// A store of PandasColumns is copied whole, and Python reads the copy.
+// TestFilePandasColumns copies a store of PandasColumns and reads the copy in Python.
 func TestFilePandasColumns(t *testing.T) {
 	fileNeedsPython(t)
-	fileNeeds(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
+	fileRequire(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
 	dir, copied := t.TempDir(), t.TempDir()
 	frame := `
 import sys, partd, pandas

@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// fileTorn makes a directory in which a process died while it appended to a
-// key: the record is there, and the file holds what the caller says. It returns
-// the directory and the name of the key's file.
+// fileTorn returns the directory of a process that died while it appended to a key: the undo record is there, and the file
+// has the given tail. It also returns the path of the key's file.
 func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -59,7 +58,7 @@ func fileWrite(t testing.TB, path string, p []byte) {
 	}
 }
 
-// fileBytes returns bytes of which no two stretches are alike.
+// fileBytes returns n bytes without repeated parts.
 func fileBytes(n int) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
@@ -68,12 +67,12 @@ func fileBytes(n int) string {
 	return b.String()[:n]
 }
 
-// fileLengths are lengths around those at which the store does something else.
+// fileLengths are lengths around the store's limits.
 var fileLengths = []struct{ old, added int }{
 	{0, 1}, {0, 100}, {10, 100}, {4090, 20}, {0, 4096}, {1, 4096}, {1, 4097}, {4095, 4098}, {100, 20_000}, {8192, 8192}, {5000, 300_000},
 }
 
-// Whatever part of the append had been written is cut off again.
+// TestFileReplayTornTail checks that any written part of an interrupted append is removed.
 func TestFileReplayTornTail(t *testing.T) {
 	for _, l := range fileLengths {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
@@ -81,7 +80,7 @@ func TestFileReplayTornTail(t *testing.T) {
 			if n < 0 || n > l.added {
 				continue
 			}
-			// A long append is cut short in its first piece or at the end of one.
+			// A long append is cut short within its first piece or at the end of a piece.
 			if l.added > inlineMax && n < l.added && (l.old+n)%pieceSize != 0 && n > pieceSize-l.old%pieceSize {
 				continue
 			}
@@ -101,8 +100,8 @@ func TestFileReplayTornTail(t *testing.T) {
 	}
 }
 
-// After a loss of power a store with Sync cuts off what it finds, and one
-// without cuts off what it knows or what is zero.
+// TestFileReplayAfterPowerLoss checks that after a loss of power a store with Sync removes everything after the old value,
+// and one without removes bytes of the append and zeros.
 func TestFileReplayAfterPowerLoss(t *testing.T) {
 	old, added := fileBytes(5000), "+"+fileBytes(19_999)
 	zeros := func(s string, from, to int) []byte {
@@ -129,7 +128,7 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 	}
 }
 
-// A Python process appended after the process died and before anybody looked.
+// TestFileReplayKeepsForeignBytes lets a Python process append after the interrupted append, before it is undone.
 func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	for _, l := range fileLengths {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
@@ -152,8 +151,8 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	}
 }
 
-// Bytes of which nobody can tell whose they are: nothing is changed, and the
-// error says where they are and what to do.
+// TestFileReplayMismatch checks that bytes of unknown origin are not changed, and that the error names their position and
+// the remedy.
 func TestFileReplayMismatch(t *testing.T) {
 	for _, l := range fileLengths {
 		if l.added < 100 {
@@ -169,14 +168,14 @@ func TestFileReplayMismatch(t *testing.T) {
 				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
 					t.Fatalf("the error is %v", err)
 				}
-				fileSays(t, err, path, "truncate", names.Journal)
+				fileWantInErr(t, err, path, "truncate", names.Journal)
 				if got := string(fileRead(t, path)); got != old+tail {
-					t.Fatalf("the file was changed: it has %d bytes, it had %d", len(got), len(old)+len(tail))
+					t.Fatalf("the file was changed from %[2]d to %[1]d bytes", len(got), len(old)+len(tail))
 				}
 				if !bytes.Equal(fileRead(t, filepath.Join(dir, names.Journal)), journal) {
 					t.Fatal("the journal was changed")
 				}
-				// What the error says to do helps.
+				// Follow the error's advice.
 				if err := os.Truncate(path, int64(l.old)); err != nil {
 					t.Fatal(err)
 				}
@@ -194,7 +193,7 @@ func fileTornWant(old string) map[string]string {
 	return want
 }
 
-// A record that was not completely written is none: nothing had been changed.
+// TestFileReplayTornRecord checks that an incomplete record is ignored: its operation has changed nothing.
 func TestFileReplayTornRecord(t *testing.T) {
 	dir, path := fileTorn(t, nil, 1, "old", "added", []byte("added"))
 	journal := filepath.Join(dir, names.Journal)
@@ -205,7 +204,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 			record := bytes.Clone(whole)
 			if damage == "cut" {
 				record = record[:n]
-			} else if record[n] ^= 0x10; n == 8 || n == 9 { // a newer version, see below
+			} else if record[n] ^= 0x10; n == 8 || n == 9 { // a newer version, tested below
 				continue
 			}
 			fileWrite(t, journal, record)
@@ -217,10 +216,10 @@ func TestFileReplayTornRecord(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n >= 36 && n < 40 && damage == "flip" { // these bytes say nothing
+			if n >= 36 && n < 40 && damage == "flip" { // these bytes have no meaning
 				fileWrite(t, path, []byte("oldadded"))
 			} else if got["torn"] != "oldadded" {
-				t.Fatalf("%s at %d: a broken record was followed: %q", damage, n, got["torn"])
+				t.Fatalf("%s at %d: an invalid record was replayed: %q", damage, n, got["torn"])
 			}
 			f.Close()
 		}
@@ -229,14 +228,14 @@ func TestFileReplayTornRecord(t *testing.T) {
 	newer[8] = 3
 	fileWrite(t, journal, newer)
 	_, err := OpenFile(dir, nil)
-	fileSays(t, err, "version 3", names.Journal)
+	fileWantInErr(t, err, "version 3", names.Journal)
 }
 
-// A reader that finds something half-done undoes it before it looks.
+// TestFileReplayByReader checks that a reader undoes an interrupted operation before it reads.
 func TestFileReplayByReader(t *testing.T) {
 	dir := t.TempDir()
-	writer := fileOpen(t, fileOS, dir, nil, fileAtOnce)
-	reader := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	writer := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
+	reader := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, writer, "a", "1", "b", "1")
 	var journal []byte
 	writer.dir.Hooks.AfterWrite = func() {

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Without Sync, a session is over when the system is started anew: what is known
-// of it may be older than the data.
+// TestFileSessionsOfAnotherBoot checks that without Sync a session expires when the system restarts, because its state may
+// be older than the data.
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfstest.NewMem()
@@ -42,13 +42,13 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		}
 	}
 	late := open(true, 6)
-	fileIs(t, apply(late, unsynced, 2), ErrSessionExpired)
-	fileIs(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
+	fileWantErr(t, apply(late, unsynced, 2), ErrSessionExpired)
+	fileWantErr(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
 	again := session(late)
 	if again == unsynced || again == synced || apply(late, again, 1) != nil || apply(open(true, 7), again, 2) != nil {
 		t.Fatalf("session %d after %d and %d", again, unsynced, synced)
 	}
-	// A store without Sync must not leave what a loss of power brings back.
+	// A store without Sync must not leave a slot that a loss of power can restore.
 	if err := apply(open(false, 7), again, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -57,13 +57,12 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fileIs(t, apply(f, again, 3), ErrSessionExpired)
+		fileWantErr(t, apply(f, again, 3), ErrSessionExpired)
 		f.Close()
 	}
 }
 
-// Sessions are bounded: those that were ended make room first, then the oldest
-// goes.
+// TestFileSessionsAreBounded checks that ended sessions are forgotten first, and then the oldest.
 func TestFileSessionsAreBounded(t *testing.T) {
 	ctx := t.Context()
 	f := fileOpen(t, vfstest.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
@@ -84,7 +83,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		return s
 	}
 	first := issue()
-	for range 50 { // short ones come and go, and the first lives on
+	for range 50 { // short sessions come and go, and the first stays in use
 		s := issue()
 		if !known(s) || !known(first) {
 			t.Fatalf("session %d of %d: %v %v", s, first, known(s), known(first))
@@ -93,7 +92,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if known(s) {
-			t.Fatal("a session that was ended is known")
+			t.Fatal("an ended session is still known")
 		}
 	}
 	seen := map[uint64]bool{first: true}
@@ -107,17 +106,17 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		all = append(all, s)
 		for i, s := range all {
 			if known(s) != (i >= len(all)-4) {
-				t.Fatalf("of sessions %v, number %d is known: %v", all, i, known(s))
+				t.Fatalf("sessions %v: index %d is known: %v", all, i, known(s))
 			}
 		}
 	}
 	if err := f.EndSession(ctx, 12345); err != nil {
-		t.Errorf("ending a session that is not known: %v", err)
+		t.Errorf("ending an unknown session: %v", err)
 	}
 }
 
-// Several stores over one directory give each session once, and an operation
-// that is sent to all of them is applied by one.
+// TestFileSessionsOfManyProcesses checks that several stores over one directory issue each session once, and that an
+// operation sent to all of them is applied once.
 func TestFileSessionsOfManyProcesses(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()
@@ -132,7 +131,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 				s, err := stores[i].NewSession(ctx)
 				mu.Lock()
 				if err != nil || seen[s] {
-					t.Errorf("session %d, %v: issued before: %v", s, err, seen[s])
+					t.Errorf("session %d, %v: already issued: %v", s, err, seen[s])
 				}
 				seen[s] = true
 				mu.Unlock()
@@ -160,11 +159,11 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	fileWant(t, stores[3], map[string]string{"k": want})
 }
 
-// A damaged or foreign file of sessions ends them, and nothing else.
+// TestFileSessionsDamaged checks that a damaged or foreign file of sessions expires all sessions and affects nothing else.
 func TestFileSessionsDamaged(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	path := filepath.Join(dir, names.Sessions)
 	for _, damage := range []func([]byte) []byte{
 		func(b []byte) []byte { return nil },
@@ -184,7 +183,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 		last := all[:slot*slotLen+slotLen]
 		fileWrite(t, path, damage(last))
 		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
-		fileIs(t, err, ErrSessionExpired)
+		fileWantErr(t, err, ErrSessionExpired)
 		if again, err := f.NewSession(ctx); err != nil || again == s {
 			t.Fatalf("session %d, after %d: %v", again, s, err)
 		}
@@ -199,7 +198,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 	fileWant(t, f, map[string]string{})
 }
 
-// A program that knows no tags must not finish an operation that has one.
+// TestFileTaggedRecordIsNewer checks that a record with a tag has a newer version, so that older programs do not finish it.
 func TestFileTaggedRecordIsNewer(t *testing.T) {
 	mem, tag := fileFilledTagged(t, nil)
 	seen := false
@@ -221,6 +220,6 @@ func TestFileTaggedRecordIsNewer(t *testing.T) {
 		}
 	})
 	if !seen {
-		t.Fatal("no record was seen")
+		t.Fatal("found no record")
 	}
 }

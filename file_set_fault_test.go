@@ -14,18 +14,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A Set of a key whose file is kept open, with data that was not synced, fails at
-// each call: the next append finds the value before, or the one after, as the
-// error says, and what Sync then acknowledges survives a loss of power.
+// TestFileEveryFaultOfSetUnderKeptFile makes each call of a Set fail, for a key whose file is open with unsynced data. The
+// next append must find the old or the new value, as the error says, and a later Sync must make it durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
 	tagged := fileApplyNext(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
 	for name, do := range map[string]func(context.Context, *File) error{"set": set, "tagged": tagged} {
 		for optName, opts := range fileFaultOpts {
-			for _, hooks := range []filedir.Hooks{fileAtOnce, {KeepLock: time.Hour}} {
+			for _, hooks := range []filedir.Hooks{fileNoKeptLock, {KeepLock: time.Hour}} {
 				for n, hit := int64(1), true; hit; n++ {
 					for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
-						fault := &vfstest.Fault{At: n, Err: errno, Short: true}
+						fault := &vfstest.Fault{Call: n, Err: errno, Short: true}
 						hit = fileSetAt(t, fmt.Sprintf("%s, %s, %v, call %d: %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
 					}
 				}
@@ -74,15 +73,15 @@ func fileSetAt(t *testing.T, when string, opts *FileOptions, hooks filedir.Hooks
 	if later == nil {
 		mem = mem.Crash(nil)
 	}
-	other := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	other := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileWant(t, other, got)
 	must(t, other.Close())
 	return hit
 }
 
-// A file that a failed append made holds nothing: that closing it fails, too, costs
-// nothing, and writes go on.
-func TestFileFailedCloseOfAFileThatIsTakenBack(t *testing.T) {
+// TestFileFailedCloseOfAFileThatIsTakenBack checks that if a failed append created a file, an error when closing the empty
+// file does not matter.
+func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	on := false
 	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -90,7 +89,7 @@ func TestFileFailedCloseOfAFileThatIsTakenBack(t *testing.T) {
 			return syscall.EIO
 		}
 		return nil
-	}), fileMemDir, nil, fileAtOnce)
+	}), fileMemDir, nil, fileNoKeptLock)
 	on = true
 	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
 	on = false

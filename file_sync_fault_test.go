@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileEveryStep returns operations without a tag, and with one, which go other ways.
+// fileEveryStep returns operations with and without tags, which take different paths.
 func fileEveryStep() []fileStep {
 	steps := slices.Clone(fileSteps)
 	for _, s := range fileTagged {
@@ -35,26 +35,25 @@ func fileApplyNext(op Operation) func(ctx context.Context, f *File) error {
 	}
 }
 
-// Every call to the file system fails, once or from then on, at every point of
-// every operation of a store without Sync. Where Sync returns nil afterwards, all
-// that the store holds then survives a loss of power, be it written before that
-// operation or by it; and it does not return nil where a sync failed.
+// TestFileSyncAfterEveryFault makes every call to the file system fail, once or from then on, in every operation of a store
+// without Sync. If Sync then returns nil, the whole content must survive a loss of power. Sync must not return nil if a sync
+// has failed.
 func TestFileSyncAfterEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
-	all := os.Getenv("PARTD_FAULTS") != ""
+	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	for _, maxOpen := range []int{0, 2} {
 		for _, synced := range []bool{false, true} {
 			for _, step := range fileEveryStep() {
-				for i, stays := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/stays=%v", step.name, maxOpen, synced, stays), func(t *testing.T) {
+				for i, persists := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/persists=%v", step.name, maxOpen, synced, persists), func(t *testing.T) {
 						t.Parallel()
 						for n, hit := int64(1), true; hit; n += faultStep {
 							some := errnos
-							if !all {
+							if !tryAll {
 								some = errnos[(int(n)+i)%len(errnos):][:1]
 							}
 							for _, errno := range some {
-								fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
+								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
 								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}
@@ -65,7 +64,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	}
 }
 
-// fileSyncAfter tries one fault, and reports whether it came.
+// fileSyncAfter tries one fault, and reports whether it occurred.
 func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -77,7 +76,7 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 		err := fault.Check(op, name)
 		syncFailed = syncFailed || err != nil && (op == vfstest.OpSync || op == vfstest.OpSyncDir)
 		return err
-	}), fileMemDir, opts, fileAtOnce)
+	}), fileMemDir, opts, fileNoKeptLock)
 	for _, e := range fileMapEntries(fileStart) {
 		if err := f.Append(t.Context(), e); err != nil {
 			t.Fatal(err)
@@ -91,17 +90,17 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 	on = true
 	err := step.do(t.Context(), f)
 	on = false
-	complain := func(format string, args ...any) {
+	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("call %d fails with %v: the operation's error was %v\n%s", fault.At, fault.Err, err, fmt.Sprintf(format, args...))
+		t.Fatalf("call %d fails with %v: the operation's error was %v\n%s", fault.Call, fault.Err, err, fmt.Sprintf(format, args...))
 	}
 	hit := fault.Hit()
 	syncErr := f.Sync(t.Context())
 	if syncErr == nil && syncFailed {
-		complain("Sync returns nil though a sync failed before")
+		failf("Sync returned nil although a sync had failed")
 	}
 	if syncErr != nil && !errors.Is(syncErr, ErrNeedsReopen) {
-		complain("Sync: %v", syncErr)
+		failf("Sync: %v", syncErr)
 	}
 	want := []map[string]string{fileStart, fileAfter(step.want)}
 	switch {
@@ -112,18 +111,18 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 	}
 	got, readErr := fileContent(f)
 	if readErr != nil || !slices.ContainsFunc(want, func(m map[string]string) bool { return maps.Equal(m, got) }) {
-		complain("%v, %s", readErr, fileDiff(got, want[0]))
+		failf("%v, %s", readErr, fileDiff(got, want[0]))
 	}
 	if err := f.Close(); err != nil {
-		complain("Close: %v", err)
+		failf("Close: %v", err)
 	}
 	if syncErr != nil {
 		return hit
 	}
-	rnd := rand.New(rand.NewPCG(uint64(fault.At), 1))
+	rnd := rand.New(rand.NewPCG(uint64(fault.Call), 1))
 	for i := range 6 {
 		if i == 0 {
-			mem.ZeroLostPages = fault.At%2 == 0
+			mem.ZeroLostPages = fault.Call%2 == 0
 		}
 		crashed := mem.Crash(rnd)
 		if i == 5 {
@@ -131,11 +130,11 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 		}
 		g, openErr := openFile(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {
-			complain("opening after a loss of power: %v", openErr)
+			failf("opening after a loss of power: %v", openErr)
 		}
-		left, readErr := fileContent(g)
-		if readErr != nil || !maps.Equal(left, got) {
-			complain("after a loss of power: %v\n%s", readErr, fileDiff(left, got))
+		after, readErr := fileContent(g)
+		if readErr != nil || !maps.Equal(after, got) {
+			failf("after a loss of power: %v\n%s", readErr, fileDiff(after, got))
 		}
 		g.Close()
 	}

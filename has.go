@@ -6,14 +6,14 @@ import (
 	"io"
 )
 
-// Haser is a store that knows whether it has a key, without reading its value.
+// Haser is a store that can look up a key without reading its value.
 type Haser interface {
 	// HasKey reports whether the key exists.
 	HasKey(ctx context.Context, key string) (bool, error)
 }
 
-// Has reports whether a key exists; see [Haser]. On a store that lacks this ability it
-// opens the key, and, since a value may be empty, lists the keys where there are no bytes.
+// Has reports whether a key exists; see [Haser]. If the store cannot tell, Has opens the
+// key. If that yields no bytes, Has lists the keys, because an existing value may be empty.
 func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if s, ok := store.(Haser); ok {
 		return s.HasKey(ctx, key)

@@ -6,20 +6,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/house"
+	"github.com/go-partd/partd/internal/testutil/layering"
 )
 
 const module = "github.com/go-partd/partd"
 
-var update = flag.Bool("update", false, "write the table of packages in docs/design.md again")
+var update = flag.Bool("update", false, "rewrite the generated parts of pages")
 
-// house has the floor of every package of the module. A new package gets its floor here,
-// on purpose: one above all that it imports.
-//
-// After a change, "go test -run TestHouse . -update" writes the table of packages in
-// docs/design.md again.
-var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Floors: []house.Floor{
-	{Name: "for tests", Packages: map[string][]string{ // on the roof, so that no package can import them
+// partdLayering lists the layers of the module. Add each new package here, in a layer
+// above all packages that it imports, and run "go test -run TestHouse . -update", which
+// rewrites the table of packages in docs/design.md.
+var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Layers: []layering.Layer{
+	{Name: "for tests", Packages: map[string][]string{ // the top layer, so that no package can import them
 		"partdtest":                     {"pgregory.net/rapid"},
 		"internal/csvgen":               nil,
 		"internal/testutil/attempttest": nil,
@@ -27,7 +25,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/testutil/figures":     nil,
 		"internal/testutil/gateway":     nil,
 		"internal/testutil/hostile":     nil,
-		"internal/testutil/house":       nil,
+		"internal/testutil/layering":    nil,
 		"internal/testutil/postgres":    nil,
 		"internal/testutil/race":        nil,
 		"internal/testutil/serverproc":  nil,
@@ -52,7 +50,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 	{Name: "jobs on files", Packages: map[string][]string{
 		"internal/filejobs": {"github.com/dustin/go-humanize"},
 	}},
-	{Name: "over stores", Packages: map[string][]string{
+	{Name: "built on stores", Packages: map[string][]string{
 		"stores":              {"github.com/dustin/go-humanize"},
 		"encode/msgpack":      nil,
 		"shuffle":             {"github.com/zeebo/xxh3"},
@@ -93,7 +91,7 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 		"internal/sessiontab": nil,
 		"internal/tempdir":    nil,
 	}},
-	{Name: "the ground", Packages: map[string][]string{
+	{Name: "base", Packages: map[string][]string{
 		"frame":                 nil,
 		"internal/adminhttp":    nil,
 		"internal/canceled":     {"internal/storeerror"},
@@ -119,25 +117,25 @@ var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUs
 	}},
 }}
 
-// mayUseTesting are the packages that may import package testing outside of
-// tests, which adds flags to every program that has it.
-var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/house", "internal/testutil/zerovalues", "internal/vfs/disktest"}
+// mayUseTesting lists the packages that may import package testing outside of tests.
+// Package testing adds flags to every program that links it.
+var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/zerovalues", "internal/vfs/disktest"}
 
-// TestImports keeps the arrows between packages as they are meant.
-func TestImports(t *testing.T) { partdHouse.CheckImports(t) }
+// TestImports checks that each package imports only what its layer allows.
+func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 
-// TestHouse compares the picture of the packages, and the table of them, with the packages.
-func TestHouse(t *testing.T) { partdHouse.CheckTable(t, *update) }
+// TestHouse compares the table of packages in docs/design.md with the packages.
+func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
 
-// TestWeight keeps small what a program has of a package that it imports for little.
+// TestWeight limits the number of packages that an import links.
 func TestWeight(t *testing.T) {
-	house.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")
-	house.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
-	house.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
+	layering.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")
+	layering.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
+	layering.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
 }
 
-// The module of tables is no part of the workspace, in which the versions of all
-// modules join: the root's programs are the same bytes with it and without.
+// The tables module must stay out of the workspace, which joins the required versions of
+// all its modules: the root's programs must not depend on it.
 func TestTablesAreApart(t *testing.T) {
 	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
 		text, err := os.ReadFile(name)
@@ -145,7 +143,7 @@ func TestTablesAreApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
-			t.Errorf("%s: named in it: %v, want %v", name, !want, want)
+			t.Errorf("%s names the tables module: %v, want %v", name, !want, want)
 		}
 	}
 }
@@ -162,14 +160,14 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
 		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
 		{"/internal/vfs", "github.com/go-partd/partd", 1},
-		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // on the same floor
+		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // in the same layer
 		{"/internal/slab", "testing/iotest github.com/go-partd/partd/internal/keymap golang.org/x/term", 3},
 		{"/internal/new", "os", 1},
 		{"/internal/cli", module + "/tables/filter " + module + "/internal/new", 2},
 	} {
-		p := house.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
-		if wrong := partdHouse.WrongImports(p); len(wrong) != c.wrong {
-			t.Errorf("%s imports %s: found %q", p.ImportPath, c.imports, wrong)
+		p := layering.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
+		if wrong := partdLayering.WrongImports(p); len(wrong) != c.wrong {
+			t.Errorf("%s imports %s: reported %q", p.ImportPath, c.imports, wrong)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// faultyStacks are layers over a File.
+// faultyStacks lists layers over a File.
 var faultyStacks = map[string]func(t *testing.T, below partd.Partd) partd.Partd{
 	"zstd":             zstd,
 	"buffer":           smallBuffer,
@@ -42,14 +42,14 @@ func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
 	return b
 }
 
-// layerOp is an operation, and what it does to a model.
+// layerOp is an operation and its effect on a model.
 type layerOp struct {
-	name string
-	do   func(ctx context.Context, s partd.Partd) error
-	to   func(m map[string]string)
+	name  string
+	do    func(ctx context.Context, s partd.Partd) error
+	apply func(m map[string]string)
 }
 
-// layerOps are tried in this order, with appends of different sizes among them.
+// layerOps returns operations in the order of their execution, with appends of different sizes.
 func layerOps() []layerOp {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var ops []layerOp
@@ -110,9 +110,8 @@ func layerOps() []layerOp {
 	return ops
 }
 
-// Each call of the file system fails, once or for a long time. What was
-// acknowledged is there afterwards, what failed has left nothing, and what Sync
-// returned nil for survives a loss of power.
+// TestLayersAfterEveryFault makes each call to the file system fail, once or many times. Acknowledged data must be there
+// afterwards, failed operations must have changed nothing, and synced data must survive a loss of power.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
 	for name, over := range faultyStacks {
@@ -134,14 +133,14 @@ func TestLayersAfterEveryFault(t *testing.T) {
 	}
 }
 
-// layerFault fails some calls from one on.
+// layerFault makes n calls fail, starting with call from.
 type layerFault struct {
 	mu         sync.Mutex
 	on         bool
 	calls      int64
 	from, n    int64
 	err        error
-	syncFailed bool // or a call after which nobody knows what was done
+	syncFailed bool // or another call whose effect is unknown
 }
 
 func (f *layerFault) check(op vfstest.Op, _ string) error {
@@ -160,7 +159,7 @@ func (f *layerFault) check(op vfstest.Op, _ string) error {
 	return vfstest.Short(f.err)
 }
 
-func (f *layerFault) turn(on bool) {
+func (f *layerFault) set(on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.on = on
@@ -178,52 +177,52 @@ func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, o
 	defer file.Close()
 	store := over(t, file)
 	var trace []string
-	complain := func(format string, args ...any) {
+	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("from call %d on, %d calls fail with %v: %s\n%s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
+		t.Fatalf("%[2]d calls, from call %[1]d on, fail with %[3]v: %[4]s\n%[5]s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
 	}
-	fault.turn(true)
-	could := []map[string]string{{}} // what the store may hold
+	fault.set(true)
+	allowed := []map[string]string{{}} // contents
 	for _, op := range ops {
 		err := op.do(ctx, store)
 		trace = append(trace, fmt.Sprintf("%s: %v", op.name, err))
 		switch {
 		case err == nil:
-			for _, m := range could {
-				op.to(m)
+			for _, m := range allowed {
+				op.apply(m)
 			}
 		case errors.Is(err, partd.ErrUnknownOutcome):
-			for _, m := range slices.Clone(could) {
+			for _, m := range slices.Clone(allowed) {
 				m = maps.Clone(m)
-				op.to(m)
-				could = append(could, m)
+				op.apply(m)
+				allowed = append(allowed, m)
 			}
 		}
 	}
-	fault.turn(false)
+	fault.set(false)
 	unknown := fault.syncFailed
 	flushErr := partd.Flush(ctx, store)
 	if errors.Is(flushErr, errors.ErrUnsupported) {
 		flushErr = nil
 	}
 	if flushErr != nil && !unknown {
-		complain("Flush: %v", flushErr)
+		failf("Flush: %v", flushErr)
 	}
 	got := map[string]string{}
-	for key := range keysOf(could) {
+	for key := range keysOf(allowed) {
 		v, err := store.Get(ctx, key)
 		if errors.Is(err, partd.ErrInDoubt) && unknown {
-			return true // which it says, rather than to be wrong
+			return true // an honest error
 		}
 		if err != nil {
-			complain("Get: %v", err)
+			failf("Get: %v", err)
 		}
 		if len(v[0]) > 0 {
 			got[key] = string(v[0])
 		}
 	}
-	if !slices.ContainsFunc(could, func(m map[string]string) bool { return maps.Equal(m, got) }) {
-		complain("%s", differs(got, could[0]))
+	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, got) }) {
+		failf("%s", differs(got, allowed[0]))
 	}
 	if syncErr := partd.Sync(ctx, store); syncErr == nil {
 		for i := range 3 {
@@ -233,27 +232,27 @@ func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, o
 			}
 			f, err := partd.OpenFileOn(mem.Crash(rnd), opts, 2)
 			if err != nil {
-				complain("opened after a loss of power: %v", err)
+				failf("opened after a loss of power: %v", err)
 			}
-			left := map[string]string{}
+			after := map[string]string{}
 			for c, err := range partd.Scan(ctx, over(t, f)) {
 				if err != nil {
-					complain("scanned after a loss of power: %v", err)
+					failf("scanned after a loss of power: %v", err)
 				}
-				left[c.Key] += string(c.Data)
+				after[c.Key] += string(c.Data)
 			}
-			if !maps.Equal(left, got) {
-				complain("after a loss of power, %s", differs(left, got))
+			if !maps.Equal(after, got) {
+				failf("after a loss of power, %s", differs(after, got))
 			}
 			if err := f.Close(); err != nil {
-				complain("closed after a loss of power: %v", err)
+				failf("closed after a loss of power: %v", err)
 			}
 		}
 	} else if !unknown {
-		complain("Sync: %v", syncErr)
+		failf("Sync: %v", syncErr)
 	}
 	if err := partd.Close(ctx, store); err != nil && !unknown {
-		complain("Close: %v", err)
+		failf("Close: %v", err)
 	}
 	return fault.calls >= from
 }

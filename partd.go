@@ -1,45 +1,44 @@
 // Package partd stores bytes under keys and appends to them.
 //
-// It is the store under a shuffle: many writers append small pieces to many
-// keys, then each key is read back once, whole. A store is anything that
-// implements [Partd]. Abilities beyond its three methods are optional interfaces,
-// each with a helper function that takes any store, as in package io/fs; on a
-// store that lacks the ability it falls back to others, or returns an error that
-// wraps errors.ErrUnsupported.
+// It is the store under a shuffle: many writers append small pieces to many keys,
+// then each key is read back once, whole. A store is anything that implements
+// [Partd]. Further abilities are optional interfaces. As in package io/fs, each has
+// a helper function that takes any store. If the store lacks the ability, the helper
+// falls back to other methods or returns an error that wraps errors.ErrUnsupported.
 //
-//   - [Dict] is memory, [File] a directory with a file per key, shared with
-//     Python's partd, and [Buffer] memory in front of a slower store
-//   - logstore is the store for very many small appends, and many keys
-//   - remote shares a store between processes, and shards spreads one over several
+//   - [Dict] stores in memory; [File] in a directory with a file per key, which
+//     Python's partd can share; [Buffer] in memory in front of a slower store
+//   - logstore stores very many small appends to many keys
+//   - remote shares a store between processes; shards spreads one over several
 //   - stores opens any of these by a URL
 //   - compress and encode are layers: compression, and values of Go types
-//   - frame takes the pieces of a value apart again
+//   - frame splits a value into its pieces
 //   - shuffle sorts, groups and aggregates more records than fit in memory
-//   - partdtest checks a store of your own
+//   - partdtest tests your own store
 //   - cmd/partd and cmd/partd-server are the command line and the server
 //
 // # Promises
 //
-// Every store and every layer keeps these; package partdtest checks them.
+// Every store and every layer keeps these promises; package partdtest checks them.
 //
-//   - Keys and values are any bytes. A key of 0 to [MaxKeyLen] bytes works on
-//     every store, no two keys share data, and none escapes the store.
-//   - A store is safe for concurrent use. A key's value is its appends in
-//     order; an Append that returned before another began comes first.
-//   - For each key, Get sees whole appends, never a part of one. Across keys it
-//     is no snapshot.
-//   - Nothing given to Append is kept by reference, a key no more than a value:
-//     either may be a part of a buffer that is used again. What Get returns
-//     belongs to the caller.
-//   - An Append that failed has changed nothing, unless its error wraps
-//     [ErrUnknownOutcome]: only then may a retry double.
-//   - After Drop returned, nothing earlier is ever seen again.
-//   - The error of an operation that its context ended wraps ctx.Err() and
+//   - Keys and values are arbitrary bytes. Keys of 0 to [MaxKeyLen] bytes work on
+//     every store, no two keys share data, and no key reaches outside the store.
+//   - A store is safe for concurrent use. A key's value is its appends in order;
+//     an Append that returned before another began comes first.
+//   - For each key, Get sees whole appends, never a part of one. It is not a
+//     snapshot across keys.
+//   - Append keeps no reference to its keys and values, so the caller may reuse
+//     their memory. What Get returns belongs to the caller.
+//   - A failed Append has changed nothing, unless its error wraps
+//     [ErrUnknownOutcome]. Only then may a retry append twice.
+//   - After Drop returns, earlier data is never seen again.
+//   - If its context ends an operation, the error wraps ctx.Err() and
 //     [context.Cause]: see [ContextError].
 //
-// An empty append changes nothing: it does not make a key. A key exists once a
-// byte was appended to it, or once it was set, be it to an empty value. [Keys]
-// tells which exist; Get returns an empty value for one that does not.
+// An empty append changes nothing and creates no key. A key exists once a byte was
+// appended to it, or once it was set, even to an empty value. [Keys] lists the
+// existing keys; Get returns an empty value for any other. A layer's Close must also
+// close the store beneath it, because callers hold only the layer.
 package partd
 
 import (
@@ -49,15 +48,15 @@ import (
 	"strings"
 )
 
-// Limits that hold for every store.
+// Limits of every store.
 const (
-	// MaxKeyLen is the length of the longest key, in bytes.
+	// MaxKeyLen is the maximum length of a key, in bytes.
 	MaxKeyLen = 1<<16 - 1
-	// MaxValueLen is the length of the longest value that one Append or Set
-	// takes, in bytes. The value of a key, made of many appends, may be longer.
+	// MaxValueLen is the maximum length of a value that one Append or Set accepts,
+	// in bytes. Many appends can make a key's value longer.
 	MaxValueLen = 1<<31 - 1
-	// MaxBatchLen is the largest sum of the keys' and values' lengths of one
-	// Append, in bytes.
+	// MaxBatchLen is the maximum total length of the keys and values of one Append,
+	// in bytes.
 	MaxBatchLen = 1<<32 - 1
 )
 
@@ -69,18 +68,17 @@ type Entry struct {
 
 // Partd is a store of bytes under keys.
 type Partd interface {
-	// Append adds each entry's value to the end of its key's value, in slice
-	// order; a key may be given twice. It is all or nothing.
+	// Append adds each entry's value to the end of its key's value, in slice order.
+	// Keys may repeat. It is all or nothing.
 	Append(ctx context.Context, entries ...Entry) error
-	// Get returns the value of each key, in the order asked. A key never
-	// appended to has an empty value.
+	// Get returns the value of each key, in the order of keys. The value of a key
+	// that does not exist is empty.
 	Get(ctx context.Context, keys ...string) ([][]byte, error)
 	// Drop removes every key.
 	Drop(ctx context.Context) error
 }
 
-// Entries returns the entries of a map, sorted by key. The values are not
-// copied.
+// Entries returns the entries of a map, sorted by key. It does not copy the values.
 func Entries(m map[string][]byte) []Entry {
 	entries := make([]Entry, 0, len(m))
 	for k, v := range m {
@@ -90,9 +88,9 @@ func Entries(m map[string][]byte) []Entry {
 	return entries
 }
 
-// CheckEntries is for those who write stores: it reports whether a batch keeps to
-// [MaxKeyLen], [MaxValueLen] and [MaxBatchLen], and returns the sum of the
-// lengths of its values in bytes. Its error wraps [ErrTooLarge].
+// CheckEntries is for authors of stores. It returns the total length of the values in
+// bytes, or an error that wraps [ErrTooLarge] if the batch exceeds [MaxKeyLen],
+// [MaxValueLen] or [MaxBatchLen].
 func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 	var keyBytes int64
 	for i := range entries {
@@ -111,8 +109,8 @@ func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 	return valueBytes, nil
 }
 
-// CheckKeys is for those who write stores: it reports whether each key keeps to
-// [MaxKeyLen]. Its error wraps [ErrTooLarge].
+// CheckKeys is for authors of stores. It returns an error that wraps [ErrTooLarge] if
+// a key exceeds [MaxKeyLen].
 func CheckKeys(op string, keys []string) error {
 	for _, k := range keys {
 		if len(k) > MaxKeyLen {
@@ -122,11 +120,11 @@ func CheckKeys(op string, keys []string) error {
 	return nil
 }
 
-// CheckOperation is for those who write stores that are an [Applier]: it reports
-// whether an operation, with its tag, is one that a store can apply.
+// CheckOperation is for authors of stores that implement [Applier]. It returns an
+// error if the tag or the operation is invalid.
 func CheckOperation(tag Tag, op Operation) error {
 	if tag.Session == 0 || tag.Number == 0 {
-		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both are numbered from 1", tag.Session, tag.Number)}
+		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both must be at least 1", tag.Session, tag.Number)}
 	}
 	switch op.Change {
 	case ChangeAppend:

@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// listed is a store that lists and opens its keys, and cannot scan. It notes what
-// was opened.
+// listed is a store that can list and open keys, but not scan. It records the opened keys.
 type listed struct {
 	partd.Partd
 	partd.Lister
@@ -57,7 +56,7 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	}
 }
 
-// A store that cannot scan is not asked for the values of other parts.
+// TestFallbackOpensThePartAlone checks that only the values of the requested part are opened.
 func TestFallbackOpensThePartAlone(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
@@ -67,19 +66,18 @@ func TestFallbackOpensThePartAlone(t *testing.T) {
 		keys := keysOfPart(t, store, part, 3)
 		slices.Sort(store.opened)
 		if len(keys) < 10 || !slices.Equal(keys, store.opened) {
-			t.Errorf("part %d has %d keys, and %d were opened", part, len(keys), len(store.opened))
+			t.Errorf("part %d has %d keys, but %d were opened", part, len(keys), len(store.opened))
 		}
 	}
 }
 
-// scans is a store that scans and no more.
+// scans is a store whose only ability is Scan.
 type scans struct {
 	partd.Partd
 	partd.Scanner
 }
 
-// A key's part must never change where a store has none of its own: processes of
-// different versions share a store.
+// TestPartsNeverChange pins the parts of stores without their own, because processes of different versions share a store.
 func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()
@@ -101,8 +99,8 @@ func TestPartsNeverChange(t *testing.T) {
 	}
 }
 
-// A part of a File opens the files of its own keys, and is the same for whoever has
-// the directory open.
+// TestFileOpensThePartAlone checks that a part of a File opens only the files of its keys, and is the same for every store
+// over the directory.
 func TestFileOpensThePartAlone(t *testing.T) {
 	var mu sync.Mutex
 	opened := map[string]bool{}
@@ -123,7 +121,7 @@ func TestFileOpensThePartAlone(t *testing.T) {
 	}
 	f := open()
 	fillNumbered(t, f, 100)
-	long := strings.Repeat("long", 100) // whose key is in a file of its own
+	long := strings.Repeat("long", 100) // its text is in another file
 	if err := f.Append(t.Context(), partd.Entry{Key: long, Value: []byte("value")}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,26 +135,26 @@ func TestFileOpensThePartAlone(t *testing.T) {
 	_, whole := first.ReaderMemory()
 	defer func() {
 		if _, after := first.ReaderMemory(); after < whole {
-			t.Errorf("after a part, a listing of everything is said to take %d bytes instead of %d", after, whole)
+			t.Errorf("after a scan of a part, the memory of a full listing is %d bytes, want %d", after, whole)
 		}
 	}()
 	for part := range 4 {
 		keys := keysOfPart(t, first, part, 4)
 		clear(opened)
 		if again := keysOfPart(t, second, part, 4); len(keys) < 10 || !slices.Equal(keys, again) {
-			t.Errorf("part %d has the keys %q, and opened by another %q", part, keys, again)
+			t.Errorf("part %d has the keys %q, but %q in another store", part, keys, again)
 		}
 		files := len(keys)
 		if slices.Contains(keys, long) {
 			files++
 		}
 		if len(opened) != files {
-			t.Errorf("part %d has %d keys in %d files, and %d were opened: %q", part, len(keys), files, len(opened), slices.Sorted(maps.Keys(opened)))
+			t.Errorf("part %d has %d keys in %d files, but %d were opened: %q", part, len(keys), files, len(opened), slices.Sorted(maps.Keys(opened)))
 		}
 	}
 }
 
-// A part of a Buffer is one of what both stores hold.
+// TestBufferPartsHoldWhatIsInMemory checks that the parts of a Buffer have the data of both stores.
 func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 	slow := partd.NewDict()
 	fillNumbered(t, slow, 10)
@@ -177,15 +175,15 @@ func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 	fillNumbered(t, b, 1)
 	for _, err := range b.ScanPart(t.Context(), 2, 2) {
 		if err == nil {
-			t.Error("there is no part 2 of 2")
+			t.Error("part 2 of 2 was accepted")
 		}
 	}
 	if b.MemoryUsed() <= before {
-		t.Error("a part that there is not has flushed the buffer")
+		t.Error("an invalid part flushed the buffer")
 	}
 }
 
-// Readers of all parts at once hold what the store holds.
+// TestPartsAtOnce checks that concurrent readers of all parts find everything.
 func TestPartsAtOnce(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 1000)
@@ -205,13 +203,13 @@ func TestPartsAtOnce(t *testing.T) {
 			}
 			wg.Wait()
 			if counts[0]+counts[1]+counts[2]+counts[3] != 1000 || slices.Min(counts) < 150 {
-				t.Errorf("parts of %v keys", counts)
+				t.Errorf("the parts have %v keys", counts)
 			}
 		})
 	}
 }
 
-// breaking is a store whose readers break off after some bytes.
+// breaking is a store whose readers fail after some bytes.
 type breaking struct {
 	partd.Partd
 	partd.Lister
@@ -228,7 +226,7 @@ func (b breaking) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 
 var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
 
-// A connection that breaks off is an error, and not the end of a value.
+// TestReaderBreaksOff checks that a broken connection is an error, not the end of a value.
 func TestReaderBreaksOff(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 3)
@@ -242,10 +240,10 @@ func TestReaderBreaksOff(t *testing.T) {
 			}
 		}
 		if !errors.Is(last, errBroken) {
-			t.Errorf("a scan has %d chunks, and ends with %v", keys, last)
+			t.Errorf("a scan of %d chunks ended with %v", keys, last)
 		}
 	}
 	if _, err := partd.Has(t.Context(), breaking{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
-		t.Errorf("a reader that broke off tells whether there is a key: %v", err)
+		t.Errorf("Has with a broken reader: %v", err)
 	}
 }

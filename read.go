@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Abilities beyond the methods of [Partd] are interfaces that a store may have, each
-// followed by a function that works on any store. Where a store lacks an ability,
-// Open falls back to Get, Has to Open and Keys, Scan to Keys and Open, ScanPart to a choice of what these
-// yield, and Stat to the sum of Keys; the others, and these where that is lacking too, return an error that wraps
-// errors.ErrUnsupported. A layer has every ability, and passes it on by these
-// functions, so that it can what the store beneath it can.
+// Optional abilities of a store are interfaces, each followed by a function that works on
+// any store. If a store lacks an ability, Open falls back to Get, Has to Open and Keys,
+// Scan to Keys and Open, ScanPart to a filtered Scan, and Stat to the sum of Keys. The
+// other functions return an error that wraps errors.ErrUnsupported, and so do these if
+// their fallback is missing. A layer implements every ability with these functions, so
+// that it supports whatever the store beneath it supports.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -29,8 +29,8 @@ type KeyInfo struct {
 
 // Lister is a store that can list its keys.
 type Lister interface {
-	// Keys yields each key once, in the store's own order. After an error it
-	// yields nothing more.
+	// Keys yields each key once, in the store's own order. An error ends the
+	// iteration.
 	Keys(ctx context.Context) iter.Seq2[KeyInfo, error]
 }
 
@@ -44,12 +44,11 @@ func Keys(ctx context.Context, store Partd) iter.Seq2[KeyInfo, error] {
 
 // Opener is a store that can stream a value.
 type Opener interface {
-	// Open returns a reader of the value that the key has now. The caller
-	// closes it.
+	// Open returns a reader of the key's current value. The caller must close it.
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
-// Open returns a reader of a key's value; see [Opener]. If the store cannot stream, it
+// Open returns a reader of a key's value; see [Opener]. If the store cannot stream, Open
 // reads the whole value with Get.
 func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	if s, ok := store.(Opener); ok {
@@ -65,8 +64,8 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Rewinder is a reader that can begin anew. What [Opener] returns may be one: it
-// then reads the same value again, whatever was changed since.
+// Rewinder is a reader that can start again. A reader that [Opener] returns may be a
+// Rewinder. After Rewind it reads the same value again, even if the key has changed.
 type Rewinder interface {
 	Rewind() error
 }
@@ -74,22 +73,22 @@ type Rewinder interface {
 // Chunk is a piece of a key's value, as yielded by Scan.
 type Chunk struct {
 	Key    string
-	Offset int64  // where in the value Data begins, in bytes
-	Data   []byte // valid until the next step of the iteration, not to be changed
-	Last   bool   // no more of this key follows
+	Offset int64  // position of Data in the value, in bytes
+	Data   []byte // valid until the next iteration step; must not be modified
+	Last   bool   // reports whether this is the key's last chunk
 }
 
-// Scanner is a store that can stream everything that it holds.
+// Scanner is a store that can stream all its keys and values.
 type Scanner interface {
-	// Scan yields every key with its whole value as chunks, a key's chunks
-	// together and in order, keys in the store's own order, in bounded memory,
-	// from a snapshot taken at the start where the store can. A key with an
-	// empty value yields one empty chunk. After an error it yields nothing more.
+	// Scan yields every key with its whole value as chunks, in bounded memory. The
+	// chunks of a key come together and in order; keys come in the store's own
+	// order. If the store can, it scans a snapshot taken at the start. A key with
+	// an empty value yields one empty chunk. An error ends the iteration.
 	Scan(ctx context.Context) iter.Seq2[Chunk, error]
 }
 
-// Scan yields every key with its whole value; see [Scanner]. On a store that cannot
-// scan it lists the keys and opens each, which is no snapshot.
+// Scan yields every key with its whole value; see [Scanner]. If the store cannot scan,
+// Scan lists the keys and opens each; that is not a snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	if s, ok := store.(Scanner); ok {
 		return s.Scan(ctx)
@@ -103,28 +102,27 @@ func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	}
 }
 
-// MaxParts is the largest number of parts that [ScanPart] divides a store into.
+// MaxParts is the maximum number of parts that [ScanPart] divides a store into.
 const MaxParts = 1 << 16
 
-// PartScanner is a store that can stream a part of its keys without reading the
-// others.
+// PartScanner is a store that can stream a part of its keys without reading the rest.
 type PartScanner interface {
-	// ScanPart yields what Scan yields, of the keys of one part alone. Parts are
-	// numbered from 0 to parts−1, and parts is from 1 to [MaxParts]. While nothing
-	// changes, the parts of one store are disjoint and together complete, whoever
-	// asks, and however often the store was opened. Which part a key belongs to is
-	// the store's own affair: two stores, or two numbers of parts, divide the same
-	// keys differently.
+	// ScanPart yields what Scan yields for the keys of one part. Parts are numbered
+	// from 0 to parts−1, and parts is between 1 and [MaxParts]. While nothing
+	// changes, the parts of a store are disjoint and together complete, for every
+	// caller and however often the store was opened. The store chooses which part a
+	// key belongs to: two stores, or two numbers of parts, divide the same keys
+	// differently.
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
 // ScanPart yields the keys of one part of a store with their whole values, so that
-// several readers read each key once between them; see [PartScanner]. What the parts
-// hold adds up to what the store holds, in keys, in bytes and in their ledgers.
+// several readers can share a scan; see [PartScanner]. The parts together have the keys,
+// bytes and checksum of the whole store.
 //
-// On a store that cannot do so it scans everything and leaves out the other parts,
-// or, where it cannot scan either, lists the keys and opens those of the part. Which
-// those are is the same in every process and in every version of this package.
+// If the store cannot scan parts, ScanPart scans everything and skips the other parts.
+// If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. Such
+// parts are the same in every process and in every version of this package.
 func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -142,19 +140,19 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 			scanByOpen(ctx, store, part, parts, yield)
 			return
 		}
-		mine := false
+		inPart := false
 		for c, err := range Scan(ctx, store) {
-			if err == nil && c.Offset == 0 { // each key begins once
-				mine = keyPart(c.Key, parts) == part
+			if err == nil && c.Offset == 0 { // the key's first chunk
+				inPart = keyPart(c.Key, parts) == part
 			}
-			if (err != nil || mine) && !yield(c, err) {
+			if (err != nil || inPart) && !yield(c, err) {
 				return
 			}
 		}
 	}
 }
 
-// CheckPart is for authors of stores: it returns an error unless part is one of parts.
+// CheckPart is for authors of stores. It returns an error unless part is in [0, parts).
 func CheckPart(part, parts int) error {
 	if parts < 1 || parts > MaxParts || part < 0 || part >= parts {
 		return &Error{Op: "scan", Err: fmt.Errorf(
@@ -163,10 +161,10 @@ func CheckPart(part, parts int) error {
 	return nil
 }
 
-// keyPart returns the part of a key in stores that know none of their own. Processes
-// of different versions may share a store: it must never change. It is 64-bit
-// FNV-1a, whose bits are mixed, since its last one is no more than the parity of
-// the key's bytes, and its first ones hardly differ between short keys.
+// keyPart returns the part of a key, for stores without their own parts. It must never
+// change, because processes of different versions may share a store. The hash is 64-bit
+// FNV-1a with mixed bits: its last bit is only the parity of the key's bytes, and its
+// first bits hardly differ between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {
@@ -177,21 +175,21 @@ func keyPart(key string, parts int) int {
 	return hashPart(h^h>>31, parts)
 }
 
-// hashPart divides the range of a hash into parts of the same length.
+// hashPart returns the part of a hash, for parts that are equal ranges of hashes.
 func hashPart(hash uint64, parts int) int {
 	part, _ := bits.Mul64(hash, uint64(parts))
 	return int(part)
 }
 
-// failedScan yields an error and nothing else.
+// failedScan returns a scan that yields only err.
 func failedScan(err error) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) { yield(Chunk{}, err) }
 }
 
-// scanByOpen is Scan, of one part, for a store that lists keys and cannot scan. Each
-// value is the one that the key has when its turn comes.
+// scanByOpen scans one part of a store that lists keys and cannot scan. It reads each
+// key's value when it reaches that key.
 func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Chunk, error) bool) {
-	b := bufio.NewReaderSize(nil, scanChunk+1) // one more, to know which chunk is the last
+	b := bufio.NewReaderSize(nil, scanChunk+1) // the extra byte shows whether a chunk is the last
 	for info, err := range Keys(ctx, store) {
 		if err == nil && keyPart(info.Key, parts) != part {
 			continue
@@ -211,7 +209,7 @@ func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Ch
 
 const scanChunk = 256 << 10
 
-// yieldValue yields the value of a key in chunks, and reports whether to go on.
+// yieldValue yields the value of a key in chunks, and reports whether to continue.
 func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (more bool, err error) {
 	r, err := Open(ctx, store, info.Key)
 	if err != nil {
@@ -220,16 +218,16 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 	defer func() { err = errors.Join(err, r.Close()) }()
 	b.Reset(r)
 	for offset, last := int64(0), false; !last; {
-		if ctx.Err() != nil { // what Get returned does not look
+		if ctx.Err() != nil { // a reader over Get's result does not check ctx
 			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
-		last = err == io.EOF // an error that wraps it is of a connection
+		last = err == io.EOF // a wrapped io.EOF comes from a broken connection
 		if err != nil && !last {
 			return true, err
 		}
 		if last && offset == 0 && len(data) == 0 && info.Size > 0 {
-			return true, nil // deleted meanwhile
+			return true, nil // deleted since it was listed
 		}
 		data = data[:min(len(data), scanChunk)]
 		if !yield(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}, nil) {
@@ -246,12 +244,12 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 // Stats describes a store as a whole.
 type Stats struct {
 	Keys   int64 // number of keys
-	Bytes  int64 // sum of the lengths of their values, as the caller of this layer sees them
-	Memory int64 // bytes of memory that the store holds for its data, 0 if it does not count them
-	Disk   int64 // bytes of its files, 0 if it has none
+	Bytes  int64 // total length of their values, as this layer's callers see them
+	Memory int64 // bytes of memory that hold the store's data, or 0 if unknown
+	Disk   int64 // bytes of the store's files, or 0 if it has none
 
-	// Changes is how many appends and other changes there were through a
-	// server since it began, 0 where there is none.
+	// Changes counts the appends and other changes made through a server since it
+	// started. It is 0 without a server.
 	Changes int64
 }
 
@@ -261,8 +259,8 @@ type Statter interface {
 	Stat(ctx context.Context) (Stats, error)
 }
 
-// Stat counts keys and bytes; see [Statter]. On a store that cannot describe itself
-// it lists the keys.
+// Stat counts keys and bytes; see [Statter]. If the store cannot count, Stat lists the
+// keys.
 func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
 		return s.Stat(ctx)
@@ -284,43 +282,42 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 	return st, nil
 }
 
-// Checked is the account of what could be read.
-type Checked struct {
-	Records  int64 // all that was ever appended or set
-	Segments int64 // parts of the store that are complete
+// CheckResult describes the data that a check could read.
+type CheckResult struct {
+	Records  int64 // number of records ever appended or set
+	Segments int64 // number of complete segments of the store
 
 	// Sum is the sum modulo 2^128 of xxh3-128 of (uvarint length of the key, key, value)
-	// of all records, whatever their order. nil: the store has none to give.
+	// of all records, in any order. It is nil if the store does not compute one.
 	Sum *ledger.Sum128
 }
 
-// Checker is a store that can compare what it holds with its checksums.
+// Checker is a store that can verify its data against checksums.
 type Checker interface {
-	// Check reads everything. It goes on after damage, and its error joins a
-	// [CorruptError] for each place.
-	Check(ctx context.Context) (Checked, error)
+	// Check reads everything. It continues after damage, and its error joins a
+	// [CorruptError] for each damaged place.
+	Check(ctx context.Context) (CheckResult, error)
 }
 
-// Check compares what a store holds, or a store beneath it, with its checksums; see
-// [Checker].
-func Check(ctx context.Context, store Partd) (Checked, error) {
+// Check verifies the checksums of the store, or of a store beneath it; see [Checker].
+func Check(ctx context.Context, store Partd) (CheckResult, error) {
 	for s := range Layers(store) {
 		if c, ok := s.(Checker); ok {
 			return c.Check(ctx)
 		}
 	}
-	return Checked{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
+	return CheckResult{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
 }
 
-// MemoryUser is a store that knows how much memory it takes, at any time and at
-// no cost. [Buffer] asks its fast store for it.
+// MemoryUser is a store that knows its memory usage, at any time and at no cost. A
+// [Buffer] needs that of its fast store.
 type MemoryUser interface {
-	// MemoryUsed returns the bytes held for data and for what keeps it in order.
+	// MemoryUsed returns the bytes of memory used for data and its index.
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns what an open reader of a store takes, and a listing, in bytes:
-// about, where the store does not know.
+// ReaderMemory returns the memory that an open reader of a store needs, and the memory of
+// a listing, both in bytes. They are estimates if the store does not know.
 func ReaderMemory(store Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)
@@ -330,14 +327,13 @@ func ReaderMemory(store Partd) (reader, listing int64) {
 	return 64 << 10, 1 << 20
 }
 
-// Unwrapper is a layer over another store. Unwrap is for looking only: an
-// operation on what it returns skips the layer, and finds compressed or stale
-// bytes.
+// Unwrapper is a layer over another store. Use Unwrap only to inspect the store beneath:
+// operations on it bypass the layer and see compressed or stale bytes.
 type Unwrapper interface {
 	Unwrap() Partd
 }
 
-// Layers yields a store, the store beneath it, and so on, down to one that is not a
+// Layers yields a store, the store beneath it, and so on, down to a store that is not a
 // layer.
 func Layers(store Partd) iter.Seq[Partd] {
 	return func(yield func(Partd) bool) {

@@ -10,26 +10,26 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// Tag numbers an operation within a session, so that a retry is known for one.
+// Tag identifies an operation of a session, so that the store recognizes a retry.
 type Tag struct {
-	Session uint64 // as NewSession returned it
+	Session uint64 // from NewSession
 	Number  uint64 // 1 for the first operation of the session, then 2, …
-	CRC     uint32 // of the request, so that a number used for two requests is noticed
+	CRC     uint32 // checksum of the request, which detects a number used twice
 }
 
-// Change is what an [Operation] does.
+// Change is the kind of an [Operation].
 type Change uint8
 
-// The changes that Apply makes.
+// Kinds of changes.
 const (
 	ChangeAppend  Change = iota // append Entries
-	ChangeSet                   // set the one entry
-	ChangeSetOnce               // set the one entry unless its key exists
+	ChangeSet                   // set the only entry
+	ChangeSetOnce               // set the only entry unless its key exists
 	ChangeDelete                // delete Keys
 	ChangeDrop                  // drop everything
 )
 
-// Operation is a change with all that it takes.
+// Operation is a change and its arguments.
 type Operation struct {
 	Change  Change
 	Entries []Entry
@@ -55,27 +55,27 @@ func (op Operation) Do(ctx context.Context, store Partd) error {
 
 var errUnknownChange = &Error{Op: "apply", Err: errors.New("an unknown change")}
 
-// Applier is a store that applies numbered operations exactly once, however
-// often they are sent and whatever crashes in between.
+// Applier is a store that applies numbered operations exactly once, despite retries
+// and crashes.
 //
-// The store issues the sessions: an id that a client chose would look new again
-// once it was forgotten, and a late retry would double. Sessions are forgotten
-// when they are ended or when there are too many, the oldest first; Drop keeps
-// them, so that a retry after it is still known.
+// The store issues the sessions. If clients chose the ids, a forgotten id would look
+// new again, and a late retry would apply twice. A session is forgotten when it is
+// ended, or when there are too many, the oldest first. Drop keeps sessions, so that
+// a retry after it is still recognized.
 //
-// [Dict] has it for its life, [File] and logstore for that of their directories.
-// [Buffer] has not: what it acknowledged may still be in memory, and so be lost,
-// when the store beneath already knows of the number, or the other way round. A
-// server over a Buffer recognises retries as long as it lives.
+// The sessions of a [Dict] last as long as the Dict, and those of [File] and logstore
+// as long as their directories. [Buffer] is no Applier: data that it has acknowledged
+// may be lost from memory although the store beneath knows its number, or the other
+// way round. A server over a Buffer recognizes retries until it stops.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
 	NewSession(ctx context.Context) (session uint64, err error)
 	// EndSession forgets a session.
 	EndSession(ctx context.Context, session uint64) error
-	// Apply applies an operation together with its tag, as one step. It returns
-	// false, and changes nothing, where the tag says that it was applied before.
-	// Its error wraps ErrSessionExpired, ErrSessionGap or ErrSessionReused where
-	// the tag is wrong; nothing was applied then.
+	// Apply applies an operation and records its tag in one step. It returns false,
+	// and changes nothing, if the tag was applied before. If the tag is invalid,
+	// Apply changes nothing and returns an error that wraps ErrSessionExpired,
+	// ErrSessionGap or ErrSessionReused.
 	Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error)
 }
 
@@ -87,33 +87,33 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	return false, unsupported("apply", store)
 }
 
-// SessionToken proves that who bears it was given a session: the numbers of
-// sessions can be guessed.
+// SessionToken proves that its holder was given a session. The number of a
+// session can be guessed.
 type SessionToken [16]byte
 
-// SessionGuard is an [Applier] whose sessions cannot be guessed. The token of a
-// session is the same as long as the store lives: [Dict], [File] and logstore have
-// it. The sessions of a store without it are over when its server is started again.
+// SessionGuard is an [Applier] whose sessions cannot be guessed, such as [Dict], [File]
+// and logstore. A session's token stays the same for the life of the store. The sessions
+// of other stores end when their server restarts.
 type SessionGuard interface {
-	// SessionToken returns the token of a session that the store issued.
+	// SessionToken returns the token of a session of this store.
 	SessionToken(ctx context.Context, session uint64) (SessionToken, error)
-	// CheckSession returns an error that wraps ErrSessionExpired unless the token
-	// is that of the session.
+	// CheckSession returns an error that wraps ErrSessionExpired if the token is not
+	// the session's.
 	CheckSession(ctx context.Context, session uint64, token SessionToken) error
 }
 
-// NewSessionToken makes the token of a session from a secret of its store.
+// NewSessionToken derives the token of a session from a secret of its store.
 func NewSessionToken(secret []byte, session uint64) SessionToken {
 	h := hmac.New(sha256.New, secret)
 	h.Write(binary.LittleEndian.AppendUint64(nil, session))
 	return SessionToken(h.Sum(nil)[:16])
 }
 
-// Check returns an error that wraps ErrSessionExpired unless another token is
-// the same. How long it takes tells nothing.
+// Check returns an error that wraps ErrSessionExpired if the tokens differ. It takes
+// constant time.
 func (t SessionToken) Check(session uint64, other SessionToken) error {
 	if !hmac.Equal(t[:], other[:]) {
-		return &Error{Op: "check session", Err: sessiontab.Expired(session)}
+		return &Error{Op: "check session", Err: sessiontab.ExpiredError(session)}
 	}
 	return nil
 }

@@ -8,8 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// TestSessionFlood issues more sessions than a store remembers. The one that is in
-// use is known all the same, and a fresh one is there when it is used.
+// TestSessionFlood issues more sessions than a store keeps. The session in use and the newest one must survive.
 func TestSessionFlood(t *testing.T) {
 	file, err := OpenFile(t.TempDir(), nil)
 	if err != nil {
@@ -55,7 +54,7 @@ func TestSessionFlood(t *testing.T) {
 	}
 }
 
-// TestSessionTokens knows a session's token for its own, and no other.
+// TestSessionTokens checks that a store accepts a session's token and no other.
 func TestSessionTokens(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -80,11 +79,11 @@ func TestSessionTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := stores[1].CheckSession(ctx, id, token); err != nil {
-			t.Errorf("%s: its token: %v", name, err)
+			t.Errorf("%s: the session's token: %v", name, err)
 		}
 		next, err := stores[0].SessionToken(ctx, id+1)
 		if err != nil || next == token {
-			t.Errorf("%s: another session's token is %x, too (%v)", name, next, err)
+			t.Errorf("%s: another session also has the token %x (%v)", name, next, err)
 		}
 		for _, wrong := range []SessionToken{{}, next} {
 			if err := stores[1].CheckSession(ctx, id, wrong); !errors.Is(err, ErrSessionExpired) {

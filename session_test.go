@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestHelpersOnABareStore calls each helper on a store with three methods.
+// TestHelpersOnABareStore calls each helper on a store with only three methods.
 func TestHelpersOnABareStore(t *testing.T) {
 	ctx := context.Background()
 	store := struct{ Partd }{NewDict()}
@@ -25,11 +25,11 @@ func TestHelpersOnABareStore(t *testing.T) {
 		errs["Scan"] = err
 	}
 	if len(errs) != 11 {
-		t.Errorf("%d helpers were tried", len(errs))
+		t.Errorf("%d helpers were called, want 11", len(errs))
 	}
 	for name, err := range errs {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: %v, want one that wraps errors.ErrUnsupported", name, err)
+			t.Errorf("%s: %v, want an error that wraps errors.ErrUnsupported", name, err)
 		}
 	}
 	r, err := Open(ctx, store, "k")

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// temporaryStores are those that own their directory.
+// temporaryStores opens the stores that own their directory.
 var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	"file": func(dir string) (partd.Partd, error) { return partd.OpenTemp(dir) },
 	"log": func(dir string) (partd.Partd, error) {
@@ -21,8 +21,7 @@ var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	},
 }
 
-// TestTemporaryStore checks that Close removes the directory, and that one whose
-// process died goes with the next.
+// TestTemporaryStore checks that Close removes the directory, and that the next store removes the directory of a dead process.
 func TestTemporaryStore(t *testing.T) {
 	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
 		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))
@@ -43,17 +42,17 @@ func TestTemporaryStore(t *testing.T) {
 			if out, err := child.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			left := entries(t, dir)
-			if len(left) != 2 {
-				t.Fatalf("a process that did not close its store left %q, want a directory and its lock", left)
+			leftovers := entries(t, dir)
+			if len(leftovers) != 2 {
+				t.Fatalf("a process that did not close its store left %q, want a directory and its lock", leftovers)
 			}
 			store, err := open(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, name := range entries(t, dir) {
-				if strings.TrimSuffix(name, ".lock") == strings.TrimSuffix(left[0], ".lock") {
-					t.Errorf("%s, which a dead process left behind, is still there", name)
+				if strings.TrimSuffix(name, ".lock") == strings.TrimSuffix(leftovers[0], ".lock") {
+					t.Errorf("%s of a dead process was not removed", name)
 				}
 			}
 			if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
@@ -62,14 +61,14 @@ func TestTemporaryStore(t *testing.T) {
 			if err := partd.Close(ctx, store); err != nil {
 				t.Fatal(err)
 			}
-			if left := entries(t, dir); len(left) > 0 {
-				t.Errorf("after Close there is %q", left)
+			if rest := entries(t, dir); len(rest) > 0 {
+				t.Errorf("after Close the directory has %q", rest)
 			}
 			if err := store.Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, partd.ErrClosed) {
 				t.Errorf("Append after Close: %v, want ErrClosed", err)
 			}
 			if _, err := open(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("in a directory that is missing: %v", err)
+				t.Errorf("in a missing directory: %v", err)
 			}
 		})
 	}

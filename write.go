@@ -10,8 +10,8 @@ import (
 type Setter interface {
 	// Set replaces the value of a key. Readers see the old value or the new one.
 	Set(ctx context.Context, key string, value []byte) error
-	// SetOnce sets a key that does not exist, and leaves one that does as it
-	// is, as one atomic step. (Python's iset.)
+	// SetOnce sets the key if it does not exist, and does nothing if it does, in
+	// one atomic step. (Python's iset.)
 	SetOnce(ctx context.Context, key string, value []byte) error
 }
 
@@ -33,7 +33,7 @@ func SetOnce(ctx context.Context, store Partd, key string, value []byte) error {
 
 // Deleter is a store that can remove keys.
 type Deleter interface {
-	// Delete removes keys, all or none; one that does not exist is no error.
+	// Delete removes keys: all of them or none. Keys that do not exist are ignored.
 	Delete(ctx context.Context, keys ...string) error
 }
 
@@ -45,10 +45,10 @@ func Delete(ctx context.Context, store Partd, keys ...string) error {
 	return unsupported("delete", store)
 }
 
-// Popper is a store that can get and delete as one step.
+// Popper is a store that can get and delete in one step.
 type Popper interface {
-	// Pop returns the values of keys as Get does, and removes the keys, as one
-	// atomic step: of two concurrent Pops one gets a piece, the other does not.
+	// Pop returns the values of keys as Get does, and removes the keys, in one
+	// atomic step: of two concurrent Pops only one gets each appended piece.
 	Pop(ctx context.Context, keys ...string) ([][]byte, error)
 }
 
@@ -60,13 +60,13 @@ func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 	return nil, unsupported("pop", store)
 }
 
-// Flusher is a store that holds data back for a store beneath.
+// Flusher is a store that buffers data for a store beneath it.
 type Flusher interface {
-	// Flush moves all that was acknowledged before the call to the store beneath.
+	// Flush moves everything acknowledged before the call to the store beneath.
 	Flush(ctx context.Context) error
 }
 
-// Flush moves what a layer holds back to the store beneath; see [Flusher].
+// Flush moves a layer's buffered data to the store beneath it; see [Flusher].
 func Flush(ctx context.Context, store Partd) error {
 	if s, ok := store.(Flusher); ok {
 		return s.Flush(ctx)
@@ -76,7 +76,7 @@ func Flush(ctx context.Context, store Partd) error {
 
 // Syncer is a store that can force its data to stable storage.
 type Syncer interface {
-	// Sync returns once all that was acknowledged before the call survives a
+	// Sync returns once everything acknowledged before the call would survive a
 	// loss of power.
 	Sync(ctx context.Context) error
 }
@@ -89,40 +89,38 @@ func Sync(ctx context.Context, store Partd) error {
 	return unsupported("sync", store)
 }
 
-// Close closes a store, by its method Close without a context. Where the store
-// is a [Flusher], it is flushed first, and ctx bounds that. Closing itself is
-// never left out and never cut short. A store that cannot close without losing
-// data, such as a [Buffer] whose slow store fails, says so and stays open.
+// Close closes a store with its method Close, which has no context. If the store is a
+// [Flusher], Close flushes it first, until ctx ends; it always closes the store, and ctx
+// does not interrupt that. A store that would lose data by closing, such as a [Buffer]
+// whose slow store fails, returns an error and stays open.
 func Close(ctx context.Context, store Partd) error {
 	c, ok := store.(io.Closer)
 	if !ok {
 		return unsupported("close", store)
 	}
 	if f, ok := store.(Flusher); ok {
-		// A flush that fails is tried once more by Close, whose error says how
-		// that ended.
+		// Close retries a failed flush and returns its error.
 		_ = f.Flush(ctx)
 	}
 	return c.Close()
 }
 
-// Batcher is a store for which very small and very large appends cost more than those in
-// between.
+// Batcher is a store that prefers appends of a certain size.
 type Batcher interface {
-	// BatchBytes returns how much one Append should have at most.
+	// BatchBytes returns the recommended maximum size of one Append, in bytes.
 	BatchBytes() int
 }
 
-// What one append has at most to a store that is no Batcher, in bytes, and to any store,
-// in entries.
+// Limits of one append: in bytes, for a store that is no Batcher, and in entries, for any
+// store.
 const (
 	defaultBatch    = 4 << 20
 	maxBatchEntries = 32 << 10
-	entryCost       = 24 // bytes that a store notes of an entry, beside its key and value
+	entryCost       = 24 // bytes that a store adds to an entry's key and value
 )
 
-// BatchBytes returns how much one Append to a store should have at most, as its
-// [Batcher] says, or that of a store beneath.
+// BatchBytes returns the recommended maximum size of one Append to a store, in bytes: the
+// size that its [Batcher], or that of a store beneath it, returns.
 func BatchBytes(store Partd) int {
 	for s := range Layers(store) {
 		if b, ok := s.(Batcher); ok {
@@ -132,14 +130,14 @@ func BatchBytes(store Partd) int {
 	return defaultBatch
 }
 
-// Batches divides entries into batches of at most so many bytes, counting what a store
-// adds to each entry. A larger entry is a batch of its own.
-func Batches(entries []Entry, bytes int) iter.Seq[[]Entry] {
+// Batches divides entries into batches of at most maxBytes, including the overhead of each
+// entry in a store. An entry that is larger gets its own batch.
+func Batches(entries []Entry, maxBytes int) iter.Seq[[]Entry] {
 	return func(yield func([]Entry) bool) {
 		first, size := 0, 0
 		for i := range entries {
 			cost := len(entries[i].Key) + len(entries[i].Value) + entryCost
-			if i > first && (size+cost > bytes || i-first == maxBatchEntries) {
+			if i > first && (size+cost > maxBytes || i-first == maxBatchEntries) {
 				if !yield(entries[first:i]) {
 					return
 				}

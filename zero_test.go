@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// A store that no constructor made says so; a Dict simply works. None panics, whatever
-// method is called.
+// TestZeroValues checks that methods of zero values return errors and do not panic. A zero Dict works.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Dict": new(partd.Dict), "File": new(partd.File), "Buffer": new(partd.Buffer),
@@ -33,7 +32,7 @@ func TestZeroValues(t *testing.T) {
 func TestNilStore(t *testing.T) {
 	ctx := t.Context()
 	none := func(_ any, err error) error { return err }
-	zerovalues.Errors(t, map[string]func() error{
+	zerovalues.CheckErrors(t, map[string]func() error{
 		"Apply":    func() error { return none(partd.Apply(ctx, nil, partd.Tag{}, partd.Operation{})) },
 		"Check":    func() error { return none(partd.Check(ctx, nil)) },
 		"Close":    func() error { return partd.Close(ctx, nil) },
@@ -42,11 +41,11 @@ func TestNilStore(t *testing.T) {
 		"Delete":   func() error { return partd.Delete(ctx, nil, "a") },
 		"Flush":    func() error { return partd.Flush(ctx, nil) },
 		"Has":      func() error { return none(partd.Has(ctx, nil, "a")) },
-		"Keys":     func() error { return zerovalues.First(partd.Keys(ctx, nil)) },
+		"Keys":     func() error { return zerovalues.FirstError(partd.Keys(ctx, nil)) },
 		"Open":     func() error { return none(partd.Open(ctx, nil, "a")) },
 		"Pop":      func() error { return none(partd.Pop(ctx, nil, "a")) },
-		"Scan":     func() error { return zerovalues.First(partd.Scan(ctx, nil)) },
-		"ScanPart": func() error { return zerovalues.First(partd.ScanPart(ctx, nil, 0, 2)) },
+		"Scan":     func() error { return zerovalues.FirstError(partd.Scan(ctx, nil)) },
+		"ScanPart": func() error { return zerovalues.FirstError(partd.ScanPart(ctx, nil, 0, 2)) },
 		"Set":      func() error { return partd.Set(ctx, nil, "a", nil) },
 		"SetOnce":  func() error { return partd.SetOnce(ctx, nil, "a", nil) },
 		"Stat":     func() error { return none(partd.Stat(ctx, nil)) },
@@ -54,8 +53,8 @@ func TestNilStore(t *testing.T) {
 	})
 }
 
-// A zero Dict is an empty store, and what else is made of nothing says so.
-func TestMadeOfNothing(t *testing.T) {
+// TestNilArguments checks that a zero Dict is an empty store, and that zero values and nil arguments cause errors.
+func TestNilArguments(t *testing.T) {
 	ctx := t.Context()
 	var d partd.Dict
 	if err := d.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {

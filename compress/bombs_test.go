@@ -27,7 +27,7 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// bombs are pieces that decompress to 256 MiB of zeros, or 8 MiB.
+// bombs returns small pieces that decompress to 256 MiB of zeros, or to 8 MiB.
 func bombs(t *testing.T) map[string][]byte {
 	const size = 256 << 20
 	zeros := make([]byte, size)
@@ -36,11 +36,11 @@ func bombs(t *testing.T) map[string][]byte {
 		n := size
 		switch format {
 		case BZ2, Snappy, LZ4, Blosc:
-			n = 8 << 20 // its writer is slow, or it makes no small bombs
+			n = 8 << 20 // slow writers, or formats with a low maximum ratio
 		}
 		all[string(format)] = packed(t, format, zeros[:n])
 	}
-	// Without a size in the header, and with a window within the limit.
+	// Frames without a size in the header, with windows within the limit and over it.
 	var out bytes.Buffer
 	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
 		out.Reset()
@@ -63,8 +63,8 @@ func bombs(t *testing.T) map[string][]byte {
 	return all
 }
 
-// TestBombs has the case of a bomb: with a limit of 1 MiB it is an error, and
-// allocates less than 2 MiB.
+// TestBombs reads bombs with a limit of 1 MiB: each is an error, and allocates little
+// more than 2 MiB.
 func TestBombs(t *testing.T) {
 	for name, bomb := range bombs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -81,9 +81,9 @@ func TestBombs(t *testing.T) {
 			allowed := int64(2<<20) + 4*int64(len(bomb))
 			switch {
 			case strings.HasPrefix(name, "bz2"):
-				allowed += 8 << 20 // what every block of 900,000 bytes needs
+				allowed += 8 << 20 // a reader's memory for a block of 900,000 bytes
 			case name == "gzip twice":
-				allowed *= 2 // the outer one is no bomb
+				allowed *= 2 // for two layers
 			}
 			for way, read := range skims(t.Context(), s.(*Store)) {
 				var got int64
@@ -100,7 +100,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// skims are the ways to read the value of key "k", which forget it at once.
+// skims returns the ways to read the value of key "k" without keeping it.
 func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
 	return map[string]func() (int64, error){
 		"Get": func() (int64, error) {
@@ -136,8 +136,8 @@ func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
 	}
 }
 
-// TestLies has the case of headers that claim 1 GiB. They are refused before
-// memory is taken.
+// TestLies reads pieces whose headers claim 1 GiB. They are refused before any memory is
+// allocated.
 func TestLies(t *testing.T) {
 	const claimed = 1 << 30
 	lz4 := packed(t, LZ4, text(5000))
@@ -160,22 +160,22 @@ func TestLies(t *testing.T) {
 			for way, read := range readings(s) {
 				var err error
 				if used := allocated(func() { _, err = read() }); used > 1<<20 {
-					t.Errorf("a lying length, %s: allocated %d bytes for a claim: %v", way, used, err)
+					t.Errorf("a false length, %s: allocated %d bytes for a claim: %v", way, used, err)
 				}
 				if !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("a lying length, %s: %v", way, err)
+					t.Errorf("a false length, %s: %v", way, err)
 				}
 			}
 		})
 	}
 }
 
-// TestManyLies has many pieces of which each claims as much as its bytes could
-// become: together far more than there is memory.
+// TestManyLies reads a value of many pieces. Each claims a plausible size, but together
+// they claim more than fits in memory.
 func TestManyLies(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{
-		// Of 512 KiB, and then a block that is none.
+		// A header that claims 512 KiB, and an invalid block.
 		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 8, 0, 0xff, 0xff, 0xff, 0, 0, 0, 0},
 		"snappy": append(binary.AppendUvarint(nil, 150), 0xfe, 1, 0, 0xfe, 1, 0),
 	} {
@@ -191,7 +191,7 @@ func TestManyLies(t *testing.T) {
 			if !errors.As(err, new(*partd.CorruptError)) {
 				t.Error(err)
 			}
-			if most := 40 * int64(len(stored)); int64(used) > most {
+			if limit := 40 * int64(len(stored)); int64(used) > limit {
 				t.Errorf("%d bytes were allocated for %d stored ones: %v", used, len(stored), err)
 			}
 		})

@@ -8,7 +8,7 @@ import (
 	"github.com/dsnet/compress/bzip2"
 )
 
-// bz2Codec is bzip2 files.
+// bz2Codec reads and writes bzip2 files.
 type bz2Codec struct {
 	streamer
 	level   int
@@ -31,9 +31,9 @@ func newBZ2(level int, limit int64) *bz2Codec {
 	return c
 }
 
-// encode takes the lowest level whose blocks, of 100,000 bytes times the level, hold
-// src at its longest, since four bytes alike become five. A higher one would change
-// nothing but the memory that every reader takes.
+// encode uses the lowest level whose block, of 100,000 bytes times the level, holds
+// all of src even if run-length encoding turns every four bytes into five. A higher
+// level would only make readers use more memory.
 func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
 	return c.packers[min(c.level, 1+len(src)/80_000)].encode(dst, src)
 }
@@ -42,21 +42,21 @@ func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure knows nothing: the format has no length.
+// measure returns unknown: the format stores no length.
 func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknown, nil }
 
-// bz2Writer is the library's writer, whose Reset returns no error but nil.
+// bz2Writer adapts the library's writer, whose Reset always returns nil.
 type bz2Writer struct{ *bzip2.Writer }
 
 func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
 
 type bz2Reader struct {
 	reader *bzip2.Reader
-	ended  bool // it is at its end, and can be used again
+	ended  bool // the reader reached the end, so it can be reused
 }
 
-// restart makes the reader read another piece. One that did not reach its end is
-// not used again: the library's Reset leaves data of before in it.
+// restart makes the reader read another piece. A reader that did not reach its end is
+// not reused, because the library's Reset leaves old data in it.
 func (r *bz2Reader) restart(from io.Reader) error {
 	if !r.ended {
 		r.reader = new(bzip2.Reader)
@@ -66,8 +66,8 @@ func (r *bz2Reader) restart(from io.Reader) error {
 }
 
 func (r *bz2Reader) Read(dst []byte) (n int, err error) {
-	// The library tells of damage by panics of its own, which it catches. Should
-	// damage ever make it panic otherwise, that is an error of the data, too.
+	// The library reports damage by panics that it recovers itself. Any other panic is
+	// reported as damaged data as well.
 	defer func() {
 		if p := recover(); p != nil {
 			n, err = 0, fmt.Errorf("damaged bzip2 data: %v", p)

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// What a context's end keeps from being done says why, also of one value, for which
-// compress takes no second goroutine.
+// TestCauseOfOneValue checks that an operation on one value also reports the cause of a
+// canceled context. It runs without another goroutine.
 func TestCauseOfOneValue(t *testing.T) {
 	s, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 	if err != nil {

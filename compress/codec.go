@@ -9,41 +9,40 @@ import (
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
 type codec interface {
-	// encode appends the compressed form of src, which is not empty, to dst, as
-	// append does. Neither encode nor decode keeps what it is given or returns.
+	// encode appends the compressed form of src to dst and returns the result. src
+	// must not be empty. Neither encode nor decode retains its arguments or result.
 	encode(dst, src []byte) ([]byte, error)
-	// decode appends what a whole piece decompresses to. It takes no more memory
-	// than the piece could fill, nor much more than the codec's limit.
+	// decode appends the decompressed content of a whole piece to dst. It uses no more
+	// memory than the piece could fill, nor much more than the codec's limit.
 	decode(dst, content []byte) ([]byte, error)
-	// measure returns what a piece of total bytes says that it decompresses to, or
-	// unknown. The first headBytes of the piece are enough for it.
+	// measure returns the decompressed size that a piece of total bytes claims, or
+	// unknown. head must hold the first headBytes bytes of the piece, or all of it.
 	measure(head []byte, total int64) (int64, error)
-	// stream decompresses a piece, of which measure returned want, as it is read,
-	// where the format allows that; else it is nil.
+	// stream returns a reader that decompresses the piece as it is read, or nil if
+	// the format does not allow that. want is the result of measure.
 	stream(p *piece, want int64) (io.ReadCloser, error)
 }
 
-// noStream is the stream of formats that are decompressed whole.
+// noStream is embedded by codecs that decompress pieces whole.
 type noStream struct{}
 
 func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 
-// headBytes is the longest beginning of a piece that tells its size: that of S2.
+// headBytes is how many bytes measure needs in any format; S2 needs the most.
 const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen
 
-// unknown is the size of a piece that does not tell it.
+// unknown is the size of a piece that does not store it.
 const unknown = -1
 
 var (
 	errTooLong  = errors.New("the piece decompresses to more than the limit")
 	errTrailing = errors.New("data follows the end of the compressed data")
-	errNothing  = errors.New("an empty piece")
+	errEmpty    = errors.New("an empty piece")
 )
 
-// claim checks a length that a header claims: whether it is within the limit,
-// and whether that many compressed bytes can hold it if each becomes ratio bytes
-// at most.
-func claim(n uint64, compressed, ratio, limit int64) (int64, error) {
+// checkClaim returns the length n that a header claims, or an error if n exceeds
+// limit or what the compressed bytes can hold at ratio bytes each.
+func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {
 	if n > uint64(limit) {
 		return 0, fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
 	}
@@ -55,16 +54,16 @@ func claim(n uint64, compressed, ratio, limit int64) (int64, error) {
 
 func newCodec(format Format, o *Options, limit int64) (codec, error) {
 	if !slices.Contains(Formats(), format) {
-		return nil, fmt.Errorf("no such format: there is %q", Formats())
+		return nil, fmt.Errorf("unknown format: use one of %q", Formats())
 	}
 	if format != Blosc && (o.TypeSize != 0 || o.Shuffle != 0 || o.Inner != 0) {
-		return nil, fmt.Errorf("a type size, a shuffle and an inner compressor are for %s, not for %s", Blosc, format)
+		return nil, fmt.Errorf("TypeSize, Shuffle and Inner are options of %s, not of %s", Blosc, format)
 	}
-	switch highest := format.MaxLevel(); {
-	case o.Level != 0 && highest == 0:
+	switch maxLevel := format.MaxLevel(); {
+	case o.Level != 0 && maxLevel == 0:
 		return nil, fmt.Errorf("level %d: the format has no levels", o.Level)
-	case o.Level < 0 || o.Level > highest:
-		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, highest)
+	case o.Level < 0 || o.Level > maxLevel:
+		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, maxLevel)
 	}
 	switch format {
 	case Snappy:

@@ -3,33 +3,31 @@
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //
-// Every value of an append is compressed on its own, as one piece, and stored in
-// a frame (package frame), so that the pieces of a value can be taken apart again
-// and their contents joined. Four formats are those of Python's partd, which
-// reads and writes the same bytes: Snappy (raw blocks), Zlib (RFC 1950), BZ2, and
-// Blosc (containers of version 1). S2, Zstd, LZ4 and Gzip (RFC 1952) are stored
-// in frames likewise. Small pieces compress badly in any format: put a
-// [partd.Buffer] above the layer, which appends few large ones.
+// Every value of an append is compressed separately, as one piece, and stored in
+// a frame (package frame), so that a stored value can be split into its pieces.
+// Python's partd reads and writes the same bytes in four formats: Snappy (raw
+// blocks), Zlib (RFC 1950), BZ2, and Blosc (containers of version 1). S2, Zstd, LZ4 and Gzip (RFC 1952) are stored in frames as well.
+// Small pieces compress badly in any format: put a [partd.Buffer] above the
+// layer, which appends fewer, larger pieces.
 //
 // # Damage
 //
-// What cannot be decompressed is an error that wraps a [partd.CorruptError] with
-// the offset of the piece in the stored value; Get and Pop then return nothing,
-// and a reader or a Scan ends with the error. They deliver nothing of a damaged
-// piece of up to 256 KiB; of a longer one they may have delivered wrong bytes by
-// the time that they read the checksum at its end. Nothing is guessed: bytes that
-// another layer or none has written are errors. All formats but two keep a
-// checksum of the content. Snappy's raw blocks and Blosc's containers have none,
-// as Python has it: in these a changed bit may go unnoticed, so choose another
-// format where the store beneath keeps no checksums.
+// A piece that cannot be decompressed is an error that wraps a
+// [partd.CorruptError] with the offset of the piece in the stored value. Get and
+// Pop then return nothing, and a reader or a Scan ends with the error. They
+// deliver no byte of a damaged piece of up to 256 KiB. Of a longer piece they may
+// deliver wrong bytes before they reach the checksum at its end. Bytes that this
+// layer did not write are errors, never guessed at. All formats except Snappy and
+// Blosc keep a checksum of the content. Python's Snappy blocks and Blosc
+// containers have none, so a changed bit may go unnoticed: choose another format
+// if the store beneath keeps no checksums.
 //
 // # Memory
 //
-// A piece may not decompress to more than [Options].Limit. No memory is taken for
-// a length because a header claims it: a claim over the limit, or over what the
-// bytes at hand could ever become, is an error at once. Open and Scan decompress
-// pieces as they are read, whatever their size; only a piece of Snappy or Blosc is
-// held whole.
+// A piece may not decompress to more than [Options].Limit. A header that claims a
+// length over the limit, or more than its bytes can decompress to, is an error
+// before any memory is allocated. Open and Scan decompress pieces of any size as
+// they are read; only pieces of Snappy and Blosc are held whole in memory.
 package compress
 
 import (
@@ -84,24 +82,24 @@ const DefaultLimit = 1 << 30
 // use it.
 type Options struct {
 	// Level trades speed for size; 0 is the format's default. S2 has levels 1 to 3,
-	// default 1; Zstd 1 to 22, of which 1, 3, 6 and 10 differ, default 3; LZ4 1 (fast,
+	// default 1; Zstd 1 to 22 (only 1, 3, 6 and 10 differ), default 3; LZ4 1 (fast,
 	// the default) to 10; Zlib and Gzip 1 to 9, default 6; BZ2 1 to 9, default 9; Blosc 1
 	// to 9, default 1 for LZ4 and 2 for Zstd. Snappy has none.
 	Level int
-	// Limit is the most that one piece may decompress to, in bytes; 0 is
+	// Limit is the maximum decompressed length of a piece, in bytes; 0 is
 	// DefaultLimit. A longer value is stored as several pieces.
 	Limit int64
-	// TypeSize is the size of the numbers in a value, in bytes, 1 to 255, which
-	// Blosc shuffles by; 0 is 8, as in Python.
+	// TypeSize is the size, in bytes, of the numbers that Blosc shuffles, 1 to
+	// 255; 0 is 8, as in Python.
 	TypeSize int
 	// Shuffle is how Blosc reorders the bytes of numbers before it compresses.
 	Shuffle blosc.Shuffle
-	// Inner is what Blosc compresses with.
+	// Inner is the compressor that Blosc uses.
 	Inner blosc.Compressor
 }
 
-// Store is a layer that compresses what another store keeps. It has every ability that
-// the store beneath has.
+// Store is a layer that compresses the values of another store. It has every ability of
+// the store beneath.
 type Store struct {
 	inner   partd.Partd
 	format  Format
@@ -118,11 +116,11 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
 	}
 	if inner == nil {
-		return fail(errors.New("the layer needs a store beneath, but got nil"))
+		return fail(errors.New("the store beneath is nil"))
 	}
 	limit := cmp.Or(opts.Limit, DefaultLimit)
 	if limit < 1 || limit > math.MaxInt32 {
-		return fail(fmt.Errorf("a limit of %d bytes for a piece: it must be 1 to %d, or 0 for %d", limit, math.MaxInt32, DefaultLimit))
+		return fail(fmt.Errorf("a Limit of %d bytes: it must be 1 to %d, or 0 for %d", limit, math.MaxInt32, DefaultLimit))
 	}
 	codec, err := newCodec(format, opts, limit)
 	if err != nil {
@@ -131,22 +129,22 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	return &Store{inner: inner, format: format, codec: codec, limit: limit}, nil
 }
 
-// ReaderMemory returns the memory that an open reader and a listing need, including those
-// of the store beneath. Pieces shorter than a window need less.
+// ReaderMemory returns the memory that an open reader and a listing need, in bytes,
+// including that of the store beneath. Pieces shorter than a window need less.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = partd.ReaderMemory(s.beneath())
-	own := int64(1 << 20)
+	budget := int64(1 << 20)
 	switch s.format {
 	case Zstd:
-		own = zstdWindow + 2<<20
+		budget = zstdWindow + 2<<20
 	case BZ2:
-		own = 5 << 20
+		budget = 5 << 20
 	case LZ4:
-		own = 9 << 20
+		budget = 9 << 20
 	case Snappy, Blosc:
-		own = 4 << 20
+		budget = 4 << 20
 	}
-	return reader + own, listing + own
+	return reader + budget, listing + budget
 }
 
 // Format returns the layer's format.

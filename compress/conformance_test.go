@@ -16,12 +16,12 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// allLayers makes the tests run the whole suite on every layer over every store,
-// instead of each layer over Dict and another in turn.
+// allLayers names the environment variable that makes the tests run the whole suite on
+// every layer over every store, not only over Dict and one other store.
 const allLayers = "PARTD_ALL_LAYERS"
 
-// beneath is a kind of store that layers are tested over. dir is one that is
-// there already.
+// beneath is a kind of store that layers are tested over. The directory that open gets
+// must exist.
 type beneath struct {
 	name      string
 	open      func(t *testing.T, dir string) partd.Partd
@@ -29,7 +29,7 @@ type beneath struct {
 	abilities []partdtest.Ability
 }
 
-// stores are the stores that layers are tested over.
+// stores returns the kinds of stores that layers are tested over.
 func stores() []beneath {
 	all := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
@@ -43,8 +43,7 @@ func stores() []beneath {
 	}
 }
 
-// openClient returns a client of a server over Dict that lives until the test's
-// end.
+// openClient returns a client of a server over Dict that runs until the test ends.
 func openClient(t *testing.T, _ string) partd.Partd {
 	t.Helper()
 	server, err := remote.NewServer(partd.NewDict(), nil)
@@ -93,8 +92,9 @@ func must(t *testing.T) func(*partd.File, error) partd.Partd {
 	}
 }
 
-// over returns layers, the outermost first, over a store. "buffer" is one, too.
-func over(t *testing.T, store partd.Partd, layers string) partd.Partd {
+// stack returns layers over a store. The names in layers, outermost first, are joined by
+// "+"; "buffer" is a Buffer.
+func stack(t *testing.T, store partd.Partd, layers string) partd.Partd {
 	t.Helper()
 	names := strings.Split(layers, "+")
 	for _, name := range slices.Backward(names) {
@@ -115,7 +115,7 @@ func over(t *testing.T, store partd.Partd, layers string) partd.Partd {
 func keepsPromises(t *testing.T, b beneath, layers string) {
 	dirs := map[partd.Partd]string{}
 	opened := func(t *testing.T, dir string) partd.Partd {
-		store := over(t, b.open(t, dir), layers)
+		store := stack(t, b.open(t, dir), layers)
 		dirs[store] = dir
 		return store
 	}
@@ -129,7 +129,7 @@ func keepsPromises(t *testing.T, b beneath, layers string) {
 		}
 	}
 	run := partdtest.Run
-	slow := strings.Contains(layers, "bz2") // its writer makes 6 MB/s
+	slow := strings.Contains(layers, "bz2") // which writes 6 MB/s
 	if b.name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		slow = true
 	}

@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// unchecked are the formats without a checksum, in which a changed bit may make
-// other data.
+// unchecked are the formats without a checksum: a flipped bit may go unnoticed.
 var unchecked = []Format{Snappy, Blosc}
 
 func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
@@ -29,7 +28,7 @@ func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *St
 	return s
 }
 
-// text returns n bytes that compress, but not to nothing.
+// text returns n bytes that compress moderately.
 func text(n int) []byte {
 	var b []byte
 	for i := 0; len(b) < n; i++ {
@@ -38,7 +37,7 @@ func text(n int) []byte {
 	return b[:n]
 }
 
-// packed returns a piece.
+// packed returns data as a compressed piece.
 func packed(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
 	p, err := newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data)
@@ -48,7 +47,7 @@ func packed(t testing.TB, format Format, data []byte) []byte {
 	return p
 }
 
-// readings are the ways to read the value of key "k", each with what it read.
+// readings returns the ways to read the value of key "k".
 func readings(s *Store) map[string]func() ([]byte, error) {
 	ctx := context.Background()
 	return map[string]func() ([]byte, error){
@@ -82,8 +81,8 @@ func readings(s *Store) map[string]func() ([]byte, error) {
 	}
 }
 
-// wantCorrupt checks that every way to read fails with the right error, after no
-// more than the pieces before the damaged one.
+// wantCorrupt checks that every way to read fails with a CorruptError at offset, and
+// delivers nothing but a prefix of good.
 func wantCorrupt(t *testing.T, s *Store, what string, offset int64, good []byte) {
 	t.Helper()
 	for way, read := range readings(s) {
@@ -99,8 +98,8 @@ func wantCorrupt(t *testing.T, s *Store, what string, offset int64, good []byte)
 	}
 }
 
-// TestDamage has the cases of truncated and changed data, and of data that is
-// another format's or none. The second of three pieces is the damaged one.
+// TestDamage reads values whose second piece of three is truncated, changed, or not of
+// the layer's format.
 func TestDamage(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -131,7 +130,7 @@ func TestDamage(t *testing.T) {
 			for _, plain := range []string{"plain", "a plain text that nobody compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
 				try("plain bytes", []byte(plain))
 			}
-			// Plain bytes where even the frames are missing, and a value cut off.
+			// Plain bytes without frames, and a truncated value.
 			for _, stored := range []string{"plain", "plain bytes, more than a header\n"} {
 				if err := dict.Set(t.Context(), "k", []byte(stored)); err != nil {
 					t.Fatal(err)
@@ -154,8 +153,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestFlippedBits flips each bit of a piece. Where there is a checksum, the value
-// is an error or what it was: some bits, such as gzip's time, mean nothing.
+// TestFlippedBits flips each bit of a piece. In a format with a checksum, reading fails or
+// returns the original value, because some bits, such as gzip's time, have no effect.
 func TestFlippedBits(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -173,7 +172,7 @@ func TestFlippedBits(t *testing.T) {
 				all := readings(s)
 				for n, way := range slices.Sorted(maps.Keys(all)) {
 					if n != i%len(all) && os.Getenv("PARTD_ALL_LAYERS") == "" {
-						continue // each bit is read in one of the ways
+						continue // read each bit in only one of the ways
 					}
 					tried++
 					got, err := all[way]()
@@ -194,8 +193,8 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestLargeFlipped does the same for a few bits of a piece of several blocks,
-// and cuts it between and within them.
+// TestLargeFlipped flips a few bits of a piece of several blocks, and truncates it between
+// and within blocks.
 func TestLargeFlipped(t *testing.T) {
 	data := text(2 << 20)
 	for _, format := range Formats() {
@@ -217,7 +216,7 @@ func TestLargeFlipped(t *testing.T) {
 			}
 			wantCorrupt(t, s, fmt.Sprint(format, " change ", i), 0, data)
 			if format == BZ2 && i%12 == 3 {
-				break // it is slow
+				break // bzip2 is slow
 			}
 		}
 	}

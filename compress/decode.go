@@ -11,17 +11,15 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// corrupt returns the error for a stored value that is damaged at offset, where
-// a frame begins.
+// corrupt returns the error for a stored value whose frame at offset is damaged.
 func (s *Store) corrupt(op, key string, offset int64, err error) error {
 	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
 	}}
 }
 
-// decompressed returns what stored values decompress to, or an error and
-// nothing.
-func (s *Store) decompressed(ctx context.Context, op string, keys []string, stored [][]byte) ([][]byte, error) {
+// decompress returns the decompressed form of each stored value.
+func (s *Store) decompress(ctx context.Context, op string, keys []string, stored [][]byte) ([][]byte, error) {
 	total := 0
 	for _, v := range stored {
 		total += len(v)
@@ -38,16 +36,16 @@ func (s *Store) decompressed(ctx context.Context, op string, keys []string, stor
 	return values, nil
 }
 
-// value returns what one stored value decompresses to.
+// value returns the decompressed form of one stored value.
 func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
-	size, err := s.claimed(op, key, stored)
+	size, err := s.claimedSize(op, key, stored)
 	if err != nil {
 		return nil, err
 	}
-	// Each claim can be true, and all of them be lies: what is taken at once is
-	// what bytes usually become, and more as pieces prove to hold it.
-	const usual = 32
-	value := make([]byte, 0, min(size, usual*int64(len(stored))))
+	// Each claim is plausible, but all may be lies: allocate for a usual ratio
+	// first, and grow as pieces prove to hold more.
+	const usualRatio = 32
+	value := make([]byte, 0, min(size, usualRatio*int64(len(stored))))
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {
@@ -61,16 +59,16 @@ func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
 	return value, nil
 }
 
-// claimed returns the sum of what the pieces of a value say of their sizes, as
-// far as they do. Nothing is decompressed before all frames are found whole.
-func (s *Store) claimed(op, key string, stored []byte) (int64, error) {
+// claimedSize returns the sum of the decompressed sizes that the pieces of a value
+// claim. It also checks that every frame is whole, before anything is decompressed.
+func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	size, offset := int64(0), int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {
 			return 0, s.corrupt(op, key, offset, err)
 		}
 		if len(content) == 0 {
-			return 0, s.corrupt(op, key, offset, errNothing)
+			return 0, s.corrupt(op, key, offset, errEmpty)
 		}
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		if err != nil {
@@ -84,7 +82,7 @@ func (s *Store) claimed(op, key string, stored []byte) (int64, error) {
 	return size, nil
 }
 
-// inPiece adds to an error how long the piece is.
+// inPiece adds the length of the piece to an error.
 func inPiece[N int | int64](length N, err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -97,14 +95,14 @@ type valueReader struct {
 	store   *Store
 	op, key string
 	source
-	begin  int64 // offset of the frame of the piece that is read
-	length int64 // of its content
+	begin  int64 // offset of the current piece's frame
+	length int64 // of the current piece's content
 	piece  piece
-	stream io.ReadCloser // of the piece, while it is decompressed as it is read
-	got    int64         // bytes of it
-	rest   []byte        // of a piece decompressed whole
-	whole  []byte        // memory for it
-	err    error         // once there was one, and io.EOF at the end
+	stream io.ReadCloser // decompresses the current piece; nil if it is decompressed whole
+	got    int64         // bytes that stream has delivered
+	rest   []byte        // decompressed bytes not yet delivered
+	whole  []byte        // memory for rest
+	err    error         // the first error, io.EOF at the end
 }
 
 // start makes the reader read another value.
@@ -114,10 +112,10 @@ func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.source = source{next: next, joined: r.source.joined[:0]}
 }
 
-// stop gives the memory of a stream back.
+// stop releases the stream and large buffers.
 func (r *valueReader) stop() {
 	if r.stream != nil {
-		_ = r.stream.Close() // it is only read
+		_ = r.stream.Close() // cannot fail: it only reads
 		r.stream = nil
 	}
 	r.rest = nil
@@ -129,7 +127,7 @@ func (r *valueReader) stop() {
 	}
 }
 
-// nextPiece reads the header of the next frame; io.EOF is the end of the value.
+// nextPiece reads the header of the next frame. It returns io.EOF at the end of the value.
 func (r *valueReader) nextPiece() error {
 	r.begin = r.offset
 	head, err := r.peek(frame.HeaderLen)
@@ -139,30 +137,30 @@ func (r *valueReader) nextPiece() error {
 	case len(head) == 0:
 		return io.EOF
 	case len(head) < frame.HeaderLen:
-		return r.corrupt(fmt.Errorf("%w: %d bytes are left of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
+		return r.corrupt(fmt.Errorf("%w: %d bytes of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(head)
-	// No writer of any of the formats makes a longer one.
-	if longest := 1024 + r.store.limit + r.store.limit/6; n > uint64(longest) {
-		return r.corrupt(fmt.Errorf("%w: %d bytes, and no piece has more than %d", frame.ErrTooLong, n, longest))
+	// No format expands incompressible data by more than this.
+	if maxLength := 1024 + r.store.limit + r.store.limit/6; n > uint64(maxLength) {
+		return r.corrupt(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))
 	}
-	r.use(frame.HeaderLen)
+	r.skip(frame.HeaderLen)
 	if n == 0 {
-		return r.corrupt(errNothing)
+		return r.corrupt(errEmpty)
 	}
 	r.length, r.got = int64(n), 0
 	r.piece = piece{source: &r.source, left: r.length}
 	return nil
 }
 
-// corrupt returns the error for the piece that is read.
+// corrupt returns the error for damage in the current piece.
 func (r *valueReader) corrupt(err error) error {
 	return r.store.corrupt(r.op, r.key, r.begin, err)
 }
 
-// failed returns the error of reading a piece: that of the store beneath where
-// it has one, else that of the piece.
-func (r *valueReader) failed(err error) error {
+// readError returns the error of reading the current piece: the store beneath's error
+// if it failed, else an error for the damaged piece.
+func (r *valueReader) readError(err error) error {
 	switch {
 	case r.source.err != nil:
 		return r.source.err
@@ -178,28 +176,28 @@ func (r *valueReader) openPiece() error {
 	}
 	stream, err := openStream(r.store.codec, &r.piece)
 	if err != nil {
-		return r.failed(err)
+		return r.readError(err)
 	}
 	if r.stream = stream; stream != nil {
 		return r.readAhead()
 	}
-	content, err := r.piece.whole(r.length)
+	content, err := r.piece.peekAll(r.length)
 	if err != nil {
-		return r.failed(err)
+		return r.readError(err)
 	}
 	if r.whole, err = r.store.codec.decode(r.whole[:0], content); err != nil {
-		return r.failed(err)
+		return r.readError(err)
 	}
-	r.use(int(r.length))
+	r.skip(int(r.length))
 	r.rest = r.whole
 	return nil
 }
 
-// aheadBytes is how much of a piece is decompressed before any of it is
-// delivered: of one that is no longer, the checksum was then compared.
+// aheadBytes is how much of a piece is decompressed before any of it is delivered.
+// The checksum of a piece up to this size is therefore checked first.
 const aheadBytes = 256 << 10
 
-// readAhead reads the beginning of a piece.
+// readAhead decompresses the first aheadBytes of a piece.
 func (r *valueReader) readAhead() error {
 	r.whole = r.whole[:0]
 	for len(r.whole) < aheadBytes && r.stream != nil {
@@ -238,8 +236,7 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from the piece that is decompressed as it is read. It closes
-// it at its end.
+// readStream reads from the stream of the current piece, and closes it at its end.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := r.stream.Read(dst)
 	r.got += int64(n)
@@ -247,17 +244,17 @@ func (r *valueReader) readStream(dst []byte) int {
 	case r.got > r.store.limit:
 		n, r.err = 0, r.corrupt(inPiece(r.length, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
 	case err != nil && err != io.EOF:
-		r.err = r.failed(err)
+		r.err = r.readError(err)
 	}
 	if err != nil || r.err != nil {
-		_ = r.stream.Close() // it is only read
+		_ = r.stream.Close() // cannot fail: it only reads
 		r.stream = nil
 	}
 	return n
 }
 
-// measure reads the value and returns the size that it decompresses to, without
-// decompressing pieces that tell theirs.
+// measure reads the value and returns its decompressed size. It decompresses only
+// pieces that do not store their size.
 func (r *valueReader) measure(scratch []byte) (int64, error) {
 	size := int64(0)
 	for {
@@ -270,17 +267,17 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 		}
 		n, err := r.piece.measure(r.store.codec)
 		if err != nil {
-			return 0, r.failed(err)
+			return 0, r.readError(err)
 		}
 		if n != unknown {
 			size += n
-			if err := r.piece.drop(); err != nil {
-				return 0, r.failed(err)
+			if err := r.piece.discard(); err != nil {
+				return 0, r.readError(err)
 			}
 			continue
 		}
 		if r.stream, err = r.store.codec.stream(&r.piece, n); err != nil {
-			return 0, r.failed(err)
+			return 0, r.readError(err)
 		}
 		for r.stream != nil && r.err == nil {
 			size += int64(r.readStream(scratch))

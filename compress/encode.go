@@ -14,35 +14,35 @@ import (
 )
 
 const (
-	// shareBytes is the least that one goroutine compresses at a time.
+	// shareBytes is the minimum that one goroutine compresses at a time.
 	shareBytes = 32 << 10
-	// maxPooled is the largest buffer that is kept for the next operation.
+	// maxPooled is the capacity of the largest buffer that is reused.
 	maxPooled = 4 << 20
-	// maxPooledEntries is the same for lists of entries.
+	// maxPooledEntries is the capacity of the longest list of entries that is reused.
 	maxPooledEntries = 16 << 10
 )
 
-// batch is the memory of one Append: compressed entries, and the buffers that
-// they lie in, one for each goroutine.
+// batch is the memory of one Append: the compressed entries, and the buffers that
+// hold them.
 type batch struct {
 	entries []partd.Entry
 	spans   []span
 	shares  []share
-	buffers []([]byte)
+	buffers []([]byte) // one for each goroutine
 }
 
 // share is a range of entries that one goroutine compresses.
 type share struct{ from, to int }
 
-// span is where the compressed form of an entry lies.
+// span locates the compressed form of an entry in the buffers.
 type span struct{ buffer, from, to int }
 
-// release gives the batch back, unless it has grown large.
+// release returns the batch to the pool, unless it has grown large.
 func (s *Store) release(b *batch) {
 	if cap(b.entries) > maxPooledEntries {
 		return
 	}
-	clear(b.entries) // keys and values are the caller's
+	clear(b.entries) // must not retain the caller's keys and values
 	for i, buffer := range b.buffers {
 		if cap(buffer) > maxPooled {
 			b.buffers[i] = nil
@@ -51,9 +51,9 @@ func (s *Store) release(b *batch) {
 	s.batches.Put(b)
 }
 
-// compressed returns the entries with compressed values, which are good until
-// the batch is released.
-func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []partd.Entry) ([]partd.Entry, error) {
+// compress returns the entries with compressed values, valid until the batch is
+// released.
+func (s *Store) compress(ctx context.Context, op string, b *batch, entries []partd.Entry) ([]partd.Entry, error) {
 	if _, err := partd.CheckEntries(op, entries); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 	return b.entries, nil
 }
 
-// divide makes shares of about the same number of bytes.
+// divide cuts the entries into shares of about equal size.
 func (b *batch) divide(entries []partd.Entry) {
 	if cap(b.entries) < len(entries) {
 		b.entries, b.spans = make([]partd.Entry, len(entries)), make([]span, len(entries))
@@ -110,8 +110,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 }
 
-// appendPieces appends the frames of a value: none of an empty one, several of
-// one over the limit.
+// appendPieces appends the frames of a value to dst: none for an empty value, several
+// for a value over the limit.
 func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	for len(value) > 0 {
 		part := value[:min(int64(len(value)), s.limit)]
@@ -126,13 +126,13 @@ func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// packer compresses pieces by writers of a library that are used again.
+// packer compresses pieces with a library's writers, which it reuses.
 type packer struct {
 	open func() (pieceWriter, error) // makes a writer
 	pool sync.Pool                   // of pieceWriter
 }
 
-// pieceWriter is what writers of several formats can do.
+// pieceWriter is implemented by the writers of several formats.
 type pieceWriter interface {
 	io.WriteCloser
 	Reset(w io.Writer)

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// A layer goes over any store. What is appended is compressed, and what is read
-// is as it was.
+// A layer works over any store. It compresses appended values and returns them
+// decompressed.
 func Example() {
 	ctx := context.Background()
 	dict := partd.NewDict()
@@ -35,8 +35,7 @@ func Example() {
 	// Output: true 16000 true
 }
 
-// Many small appends compress badly one by one: a buffer above the layer gathers
-// them.
+// Small appends compress badly one by one: a buffer above the layer combines them.
 func Example_buffer() {
 	ctx := context.Background()
 	dict := partd.NewDict()
@@ -67,7 +66,7 @@ func Example_buffer() {
 func ExampleNew() {
 	store, err := compress.New(partd.NewDict(), compress.Zstd, &compress.Options{
 		Level: 10,
-		Limit: 64 << 20, // no piece becomes more than 64 MiB
+		Limit: 64 << 20, // no piece decompresses to more than 64 MiB
 	})
 	fmt.Println(store.Format(), err)
 	// Output: zstd <nil>

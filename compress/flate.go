@@ -9,7 +9,7 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-// flateCodec is zlib streams or gzip files.
+// flateCodec reads and writes zlib streams or gzip files.
 type flateCodec struct {
 	packer
 	streamer
@@ -29,7 +29,7 @@ func newFlate(format Format, level int, limit int64) *flateCodec {
 	}
 	c.packer.open = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
 	c.streamer.open = func(from io.Reader) (io.Reader, func() error, error) {
-		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // of a header, which it wants
+		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader needs a header
 		return r, func() error { return r.(zlib.Resetter).Reset(from, nil) }, err
 	}
 	return c
@@ -39,6 +39,6 @@ func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure knows nothing: zlib has no length, and gzip has it at the end and
+// measure returns unknown: zlib stores no length, and gzip stores it at the end,
 // modulo 2^32.
 func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknown, nil }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// fuzzLimit is the limit of pieces while fuzzing.
+// fuzzLimit is the layers' Limit while fuzzing.
 const fuzzLimit = 64 << 10
 
 func FuzzSnappy(f *testing.F) { fuzzDecode(f, Snappy, nil) }
@@ -21,7 +21,7 @@ func FuzzZstd(f *testing.F)   { fuzzDecode(f, Zstd, nil) }
 func FuzzLZ4(f *testing.F)    { fuzzDecode(f, LZ4, nil) }
 func FuzzBlosc(f *testing.F)  { fuzzDecode(f, Blosc, nil) }
 
-// The standard library decompresses three of the formats, too, and must agree.
+// The standard library also decompresses three of the formats, and must agree.
 func FuzzZlib(f *testing.F) {
 	fuzzDecode(f, Zlib, func(r io.Reader) (io.Reader, error) { return stdzlib.NewReader(r) })
 }
@@ -34,9 +34,8 @@ func FuzzBZ2(f *testing.F) {
 	fuzzDecode(f, BZ2, func(r io.Reader) (io.Reader, error) { return stdbzip2.NewReader(r), nil })
 }
 
-// fuzzDecode reads pieces of any bytes whole and as streams, after one another
-// with the same pooled decoders: both ways agree, keep to the limit, and leave
-// nothing for the next piece, which is a good one.
+// fuzzDecode decodes arbitrary bytes whole and as a stream, with the same pooled decoders.
+// Both ways must agree, respect the limit, and not affect the valid piece that follows.
 func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, error)) {
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
 	good := text(500)
@@ -78,7 +77,7 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 				t.Fatalf("Keys: %d bytes, %v, want %d", size, keysErr, len(whole))
 			}
 			if !bytes.HasPrefix(whole, good) || !bytes.HasSuffix(whole, good) {
-				t.Fatal("a good piece beside is not what it was")
+				t.Fatal("an undamaged piece next to it has changed")
 			}
 		}
 		again, err := s.codec.decode(nil, goodPiece)
@@ -99,12 +98,12 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 	})
 }
 
-// FuzzRoundTrip writes and reads values of any bytes in every format.
+// FuzzRoundTrip writes and reads arbitrary values in every format.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"))
 	f.Add(text(1000))
 	f.Add(make([]byte, 5000))
-	const limit = 777 // bytes of a piece, so that larger values are divided
+	const limit = 777 // bytes of a piece, so that larger values are split
 	var stores []*Store
 	for _, format := range Formats() {
 		stores = append(stores, newStore(f, partd.NewDict(), format, &Options{Limit: limit}))

@@ -11,19 +11,19 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// changed is a Dict that counts what changes it.
-type changed struct {
+// countingDict is a Dict that counts its appends and pops.
+type countingDict struct {
 	*partd.Dict
 	changes int
-	damage  func() // done before the keys are popped, if not nil
+	damage  func() // called before the keys are popped, unless nil
 }
 
-func (c *changed) Append(ctx context.Context, entries ...partd.Entry) error {
+func (c *countingDict) Append(ctx context.Context, entries ...partd.Entry) error {
 	c.changes++
 	return c.Dict.Append(ctx, entries...)
 }
 
-func (c *changed) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	c.changes++
 	if c.damage != nil {
 		c.damage()
@@ -31,11 +31,11 @@ func (c *changed) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return c.Dict.Pop(ctx, keys...)
 }
 
-// TestDamagedPop finds damage before anything is removed: a key with an empty
-// value would not come back, and what a kill or a full disk comes between would be
-// lost.
+// TestDamagedPop checks that Pop finds damage before it removes anything. If it appended
+// the values again, a key with an empty value would not come back, and a kill or a full
+// disk in between would lose the rest.
 func TestDamagedPop(t *testing.T) {
-	dict := &changed{Dict: partd.NewDict()}
+	dict := &countingDict{Dict: partd.NewDict()}
 	s := newStore(t, dict, Snappy, nil)
 	good := frame.Append(nil, packed(t, Snappy, []byte("good")))
 	set := func(key string, value []byte) {
@@ -51,7 +51,7 @@ func TestDamagedPop(t *testing.T) {
 		t.Helper()
 		v, err := dict.Get(t.Context(), "good", "bad")
 		if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != bad {
-			t.Errorf("afterwards there is %q, %v", v, err)
+			t.Errorf("after Pop: %q, %v", v, err)
 		}
 	}
 	if v, err := s.Pop(t.Context(), "good", "empty", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
@@ -61,14 +61,14 @@ func TestDamagedPop(t *testing.T) {
 	if st, err := dict.Stat(t.Context()); err != nil || st.Keys != 3 || dict.changes > 0 {
 		t.Errorf("%+v, %v, %d changes", st, err, dict.changes)
 	}
-	// What is damaged only then is put back.
+	// A value that is damaged between Get and Pop is put back.
 	set("bad", good)
 	dict.damage = func() { set("bad", []byte("more rubbish")) }
 	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("%q, %v", v, err)
 	}
 	check("more rubbish")
-	// And what is appended then is popped, too.
+	// A piece that is appended between Get and Pop is popped as well.
 	set("bad", good)
 	dict.damage = func() { set("bad", append(good, good...)) }
 	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {
@@ -93,7 +93,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
 
-// TestErrorsOfTheStoreBeneath are not taken for damage.
+// TestErrorsOfTheStoreBeneath checks that they are not reported as damage.
 func TestErrorsOfTheStoreBeneath(t *testing.T) {
 	for _, format := range Formats() {
 		s := newStore(t, failing{partd.NewDict()}, format, nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// bare is a store that can do nothing but what it must.
+// bare is a store without abilities.
 type bare struct{ d *partd.Dict }
 
 func (b bare) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -27,7 +27,7 @@ func (b bare) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 }
 func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
 
-// TestLacksWhatTheStoreLacks calls every ability over a store that has none.
+// TestLacksWhatTheStoreLacks calls every ability of a layer over a store without abilities.
 func TestLacksWhatTheStoreLacks(t *testing.T) {
 	ctx := t.Context()
 	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
@@ -108,7 +108,7 @@ func TestKeysWithoutScan(t *testing.T) {
 	}
 }
 
-// recorder is a store that keeps the operations that it is told to apply.
+// recorder is a store that records the operations it applies.
 type recorder struct {
 	*partd.Dict
 	tag partd.Tag
@@ -128,7 +128,7 @@ func (r *recorder) Apply(_ context.Context, tag partd.Tag, op partd.Operation) (
 	return true, nil
 }
 
-// TestApply sends tags through, and entries compressed.
+// TestApply checks that a layer passes tags on, and compresses entries.
 func TestApply(t *testing.T) {
 	r := &recorder{Dict: partd.NewDict()}
 	s := newStore(t, r, S2, nil)
@@ -164,8 +164,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestPooledStateStaysApart compresses and decompresses values of many kinds and
-// damaged ones at the same time: none shows in another.
+// TestPooledStateStaysApart compresses and decompresses different values, and damaged
+// ones, at the same time. None may affect another.
 func TestPooledStateStaysApart(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -190,14 +190,14 @@ func TestPooledStateStaysApart(t *testing.T) {
 							t.Error(err)
 						}
 						if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
-							t.Error("damage was not noticed")
+							t.Error("Get of a damaged value: no error")
 						}
 						r, err := s.Open(t.Context(), key)
 						if err != nil {
 							t.Error(err)
 							return
 						}
-						if i%3 == 0 { // left in the middle
+						if i%3 == 0 { // stop in the middle
 							_, _ = r.Read(make([]byte, 1))
 							_ = r.Close()
 						} else if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, append(bytes.Clone(v), v...)) {
@@ -245,7 +245,7 @@ func TestLimitDivides(t *testing.T) {
 	}
 }
 
-// TestStreamsInBoundedMemory reads a piece of 64 MiB as it is decompressed.
+// TestStreamsInBoundedMemory streams a piece of 32 MiB.
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 32 << 20
 	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
@@ -286,18 +286,18 @@ func TestOptions(t *testing.T) {
 		opts   Options
 		want   string
 	}{
-		{nil, Zstd, Options{}, "got nil"},
-		{dict, "lzma", Options{}, "no such format"},
+		{nil, Zstd, Options{}, "is nil"},
+		{dict, "lzma", Options{}, "unknown format"},
 		{dict, Snappy, Options{Level: 1}, "no levels"},
 		{dict, Zstd, Options{Level: 23}, "1 to 22"},
 		{dict, S2, Options{Level: -1}, "1 to 3"},
 		{dict, LZ4, Options{Level: 11}, "1 to 10"},
 		{dict, Gzip, Options{Level: 10}, "1 to 9"},
 		{dict, BZ2, Options{Level: 10}, "1 to 9"},
-		{dict, Zlib, Options{TypeSize: 4}, "for blosc, not for zlib"},
+		{dict, Zlib, Options{TypeSize: 4}, "of blosc, not of zlib"},
 		{dict, Blosc, Options{TypeSize: 300}, "1 to 255"},
-		{dict, S2, Options{Limit: -1}, "a limit of -1 bytes"},
-		{dict, S2, Options{Limit: 1 << 31}, "a limit of 2147483648 bytes"},
+		{dict, S2, Options{Limit: -1}, "a Limit of -1 bytes"},
+		{dict, S2, Options{Limit: 1 << 31}, "a Limit of 2147483648 bytes"},
 	} {
 		if _, err := New(c.inner, c.format, &c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %+v: %v, want …%s…", c.format, c.opts, err, c.want)
@@ -305,15 +305,15 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestLevels round-trips every level, and the highest is smaller than the lowest.
+// TestLevels round-trips every level. The highest must compress better than the lowest.
 func TestLevels(t *testing.T) {
-	for format, most := range map[Format]int{S2: 3, Zstd: 22, LZ4: 10, Zlib: 9, Gzip: 9, BZ2: 9, Blosc: 9} {
-		if got := format.MaxLevel(); got != most {
-			t.Errorf("%s: the highest level is %d, not %d", format, got, most)
+	for format, maxLevel := range map[Format]int{S2: 3, Zstd: 22, LZ4: 10, Zlib: 9, Gzip: 9, BZ2: 9, Blosc: 9} {
+		if got := format.MaxLevel(); got != maxLevel {
+			t.Errorf("%s: the highest level is %d, want %d", format, got, maxLevel)
 		}
 		value := text(40_000)
 		sizes := map[int]int{}
-		for level := 1; level <= most; level++ {
+		for level := 1; level <= maxLevel; level++ {
 			s := newStore(t, partd.NewDict(), format, &Options{Level: level})
 			piece, err := s.codec.encode(nil, value)
 			if err != nil {
@@ -325,8 +325,8 @@ func TestLevels(t *testing.T) {
 			}
 			sizes[level] = len(piece)
 		}
-		if sizes[most] >= sizes[1] && format != BZ2 { // whose levels are of blocks larger than this
-			t.Errorf("%s: %d bytes at level 1, %d at %d", format, sizes[1], sizes[most], most)
+		if sizes[maxLevel] >= sizes[1] && format != BZ2 { // BZ2's smallest block already holds the value
+			t.Errorf("%s: %d bytes at level 1, %d at %d", format, sizes[1], sizes[maxLevel], maxLevel)
 		}
 	}
 }

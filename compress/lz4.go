@@ -10,7 +10,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// lz4Codec is LZ4 frames, one a piece, with the content's size and checksum.
+// lz4Codec reads and writes LZ4 frames, one for each piece, with the content's size and
+// checksum.
 type lz4Codec struct {
 	streamer
 	level   lz4.CompressionLevel
@@ -19,8 +20,8 @@ type lz4Codec struct {
 }
 
 const (
-	lz4Ratio  = 256 // what a byte can become at most
-	lz4Header = 15  // bytes of the header with a size
+	lz4Ratio  = 256 // maximum of decompressed bytes for a compressed byte
+	lz4Header = 15  // length of a header that contains a size
 	lz4Magic  = 0x184D2204
 )
 
@@ -66,8 +67,8 @@ func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure reads the header: magic number, flags, block size, content size if
-// the flags say so, and the header's checksum.
+// measure reads the header: magic number, flags, block size, content size if a flag
+// is set, and the header's checksum.
 func (c *lz4Codec) measure(head []byte, total int64) (int64, error) {
 	if len(head) < 7 || binary.LittleEndian.Uint32(head) != lz4Magic {
 		return 0, errors.New("not an LZ4 frame")
@@ -79,5 +80,5 @@ func (c *lz4Codec) measure(head []byte, total int64) (int64, error) {
 	if len(head) < lz4Header {
 		return 0, io.ErrUnexpectedEOF
 	}
-	return claim(binary.LittleEndian.Uint64(head[6:]), total, lz4Ratio, c.limit)
+	return checkClaim(binary.LittleEndian.Uint64(head[6:]), total, lz4Ratio, c.limit)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/compress/blosc"
 )
 
-// python is Debian's, which finds python3-partd, python3-snappy and
+// python is Debian's Python, which finds the packages python3-partd, python3-snappy and
 // python3-blosc.
 const python = "/usr/bin/python3"
 
@@ -44,8 +44,7 @@ func runPython(t *testing.T, script string, args ...string) string {
 	return string(out)
 }
 
-// pieces are values that are appended one after the other, as expressions that
-// Python understands, and their bytes.
+// pieces returns values to append in turn, as Python expressions and as bytes.
 func pieces() (expressions []string, values [][]byte) {
 	numbers := make([]byte, 0, 240_000)
 	for i := range 30_000 {
@@ -84,7 +83,7 @@ func allBytes() []byte {
 	return b
 }
 
-// pythonNames are Python's classes, by format.
+// pythonNames returns the names of Python's classes, by format.
 func pythonNames() map[compress.Format]string {
 	return map[compress.Format]string{
 		compress.Snappy: "Snappy", compress.Zlib: "ZLib",
@@ -92,8 +91,8 @@ func pythonNames() map[compress.Format]string {
 	}
 }
 
-// TestPython appends to one directory from both sides, in turns, and reads
-// everything on both.
+// TestPython appends to one directory from Go and Python in turns, and reads everything
+// on both sides.
 func TestPython(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
@@ -175,9 +174,8 @@ p.delete(['only Go'])
 	}
 }
 
-// TestPythonBlosc writes containers with every codec, shuffle and several type
-// sizes in Python, and reads them; then it writes those that it can, and Python
-// reads them.
+// TestPythonBlosc reads containers that Python wrote, with every codec, shuffle and
+// several type sizes. Then Python reads the kinds of containers that Go writes.
 func TestPythonBlosc(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()

@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd/internal/scanread"
 )
 
-// windowBytes is how much is read and decompressed at a time.
+// windowBytes is the number of bytes read and decompressed at a time.
 const windowBytes = 64 << 10
 
-// window returns a buffer of windowBytes; return it with s.windows.Put.
+// window returns a buffer of windowBytes. The caller must return it with s.windows.Put.
 func (s *Store) window() *[]byte {
 	if w, ok := s.windows.Get().(*[]byte); ok {
 		return w
@@ -31,7 +31,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.reader("open", key, inner), nil
 }
 
-// reader decompresses what a reader of the store beneath delivers.
+// reader returns a reader that decompresses a value of the store beneath.
 func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
 	o := &opened{inner: inner, in: s.window()}
 	o.value.store = s
@@ -40,7 +40,7 @@ func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
 		for {
 			n, err := inner.Read(in)
 			if n > 0 {
-				return in[:n], nil // an error comes again
+				return in[:n], nil // the next Read returns the error again
 			}
 			if err != nil {
 				return nil, err
@@ -51,8 +51,8 @@ func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
 	return o
 }
 
-// opened is what Open returns. Its methods may not be called at the same time,
-// but for Close.
+// opened is the reader that Open returns. Only Close may be called concurrently with
+// another method.
 type opened struct {
 	mu    sync.Mutex
 	inner io.ReadCloser
@@ -61,7 +61,7 @@ type opened struct {
 	next  func() ([]byte, error)
 }
 
-// Rewind implements [partd.Rewinder], where the reader of the store beneath does.
+// Rewind implements [partd.Rewinder] if the reader of the store beneath does.
 func (o *opened) Rewind() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -100,7 +100,7 @@ func (o *opened) Close() error {
 	return o.inner.Close()
 }
 
-// scan walks over the keys of the store beneath with the stored bytes of each.
+// scan iterates over the keys of the store beneath and decompresses their values.
 type scan struct {
 	in    *scanread.Reader
 	value valueReader
@@ -113,9 +113,9 @@ func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop fun
 	return c, stop
 }
 
-// key begins the next key: c.value then reads its value. It returns io.EOF after
-// the last one.
-func (c *scan) key(op string) error {
+// nextKey moves to the next key, whose value c.value then reads. It returns io.EOF
+// after the last key.
+func (c *scan) nextKey(op string) error {
 	err := c.in.Next()
 	if err == nil {
 		c.value.start(op, c.in.Key, c.in.Data)
@@ -123,14 +123,14 @@ func (c *scan) key(op string) error {
 	return err
 }
 
-// Scan decompresses what the store beneath scans. It takes two buffers of 64 KiB,
-// one of 256 KiB, and what one piece needs. A chunk's data is good until the next
-// step.
+// Scan decompresses the scan of the store beneath. It uses two buffers of 64 KiB,
+// one of 256 KiB, and the memory that one piece needs. A chunk's data is valid until
+// the next step.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.plainChunks(partd.Scan(ctx, s.beneath()))
 }
 
-// ScanPart decompresses what the store beneath scans of a part.
+// ScanPart decompresses the scan of a part of the store beneath.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return s.plainChunks(partd.ScanPart(ctx, s.beneath(), part, parts))
 }
@@ -140,13 +140,13 @@ func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[part
 		c, stop := s.newScan(stored)
 		defer stop()
 		defer c.value.stop()
-		now, ahead := s.window(), s.window()
+		current, ahead := s.window(), s.window()
 		defer func() {
-			s.windows.Put(now)
+			s.windows.Put(current)
 			s.windows.Put(ahead)
 		}()
 		for {
-			err := c.key("scan")
+			err := c.nextKey("scan")
 			if err == io.EOF {
 				return
 			}
@@ -154,18 +154,18 @@ func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[part
 				yield(partd.Chunk{}, err)
 				return
 			}
-			if !c.yieldKey(now, ahead, yield) {
+			if !c.yieldKey(current, ahead, yield) {
 				return
 			}
 		}
 	}
 }
 
-// yieldKey yields the value of a key in chunks. It reads one ahead, to know
+// yieldKey yields the value of a key in chunks. It reads one chunk ahead, to know
 // which is the last. It returns false if nothing more may be yielded.
-func (c *scan) yieldKey(now, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
+func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
 	key, offset := c.in.Key, int64(0)
-	data, err := c.fill((*now)[:0])
+	data, err := c.fill((*current)[:0])
 	for {
 		if err != nil && err != io.EOF {
 			yield(partd.Chunk{}, err)
@@ -185,11 +185,11 @@ func (c *scan) yieldKey(now, ahead *[]byte, yield func(partd.Chunk, error) bool)
 		}
 		offset += int64(len(data))
 		data, err = more, moreErr
-		now, ahead = ahead, now
+		current, ahead = ahead, current
 	}
 }
 
-// fill decompresses until buf is full or the value ends, which is io.EOF.
+// fill decompresses into buf until it is full. It returns io.EOF at the value's end.
 func (c *scan) fill(buf []byte) ([]byte, error) {
 	for len(buf) < cap(buf) {
 		n, err := c.value.Read(buf[len(buf):cap(buf)])
@@ -201,10 +201,9 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// Keys yields each key with the size that its value decompresses to. For that it
-// reads everything: the store beneath knows stored sizes only. Pieces of Snappy,
-// S2, Zstd, LZ4 and Blosc tell their sizes; those of Zlib, Gzip and BZ2 are
-// decompressed.
+// Keys yields each key with the decompressed size of its value. It reads all values,
+// because the store beneath knows only compressed sizes. Pieces of Snappy, S2, Zstd,
+// LZ4 and Blosc store their sizes; pieces of Zlib, Gzip and BZ2 are decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		c, stop := s.newScan(partd.Scan(ctx, s.beneath()))
@@ -213,7 +212,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 		scratch := s.window()
 		defer s.windows.Put(scratch)
 		for {
-			err := c.key("keys")
+			err := c.nextKey("keys")
 			if err == io.EOF {
 				return
 			}
@@ -232,8 +231,8 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat describes the store beneath, with the sizes that values decompress to. It
-// reads everything, as Keys does.
+// Stat describes the store beneath, with the decompressed sizes of values. It reads
+// all values, as Keys does.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	st, err := partd.Stat(ctx, s.beneath())
 	if err != nil {

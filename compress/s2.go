@@ -11,18 +11,17 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// s2Codec is S2 streams, which any reader of S2 reads: an identifier, then chunks
-// of one byte type, three bytes length (little-endian) and content. Those written
-// are:
+// s2Codec reads and writes S2 streams: an identifier, then chunks of one byte type,
+// three bytes length (little-endian) and content. It writes these chunks:
 //
 //	0xff  the identifier, "S2sTwO"
-//	0x88  the decompressed length of the stream, 8 bytes, and their CRC: only
-//	      where data chunks are more than one, and before them
+//	0x88  the decompressed length of the stream, 8 bytes, and its CRC: before the
+//	      data chunks, if there is more than one
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
-//	0x01  CRC-32C of the data, masked, 4 bytes; the data as it is
+//	0x01  CRC-32C of the data, masked, 4 bytes; the data uncompressed
 //
-// So the first chunk says how long the data is, and a stream that ends after any
-// chunk but the last is noticed. Chunks that every reader of S2 skips are skipped.
+// The first chunk therefore has the length of all data, which reveals a stream that was
+// cut between chunks. On reading, it skips the chunks that the format calls skippable.
 type s2Codec struct {
 	streamer
 	level int
@@ -31,20 +30,20 @@ type s2Codec struct {
 }
 
 const (
-	s2Identifier   = "\xff\x06\x00\x00S2sTwO"
-	s2Compressed   = 0x00
-	s2Plain        = 0x01
-	s2Length       = 0x88 // of the range that readers skip
-	s2HeaderLen    = 4
-	s2ChecksumLen  = 4
-	s2Block        = 256 << 10 // bytes of data in the chunks that are written
-	s2LargestBlock = 1 << 20   // and in those that are taken
+	s2Identifier  = "\xff\x06\x00\x00S2sTwO"
+	s2Compressed  = 0x00
+	s2Plain       = 0x01
+	s2Length      = 0x88 // one of the skippable types
+	s2HeaderLen   = 4
+	s2ChecksumLen = 4
+	s2Block       = 256 << 10 // maximum bytes of data in a chunk that is written
+	s2MaxBlock    = 1 << 20   // maximum bytes of data in a chunk that is read
 )
 
 func newS2(level int, limit int64) *s2Codec {
 	c := &s2Codec{level: level, limit: limit, table: crc32.MakeTable(crc32.Castagnoli)}
 	c.open = func(from io.Reader) (io.Reader, func() error, error) {
-		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2LargestBlock), s2.ReaderAllocBlock(4<<10))
+		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2MaxBlock), s2.ReaderAllocBlock(4<<10))
 		return r, func() error {
 			r.Reset(from)
 			return nil
@@ -53,8 +52,8 @@ func newS2(level int, limit int64) *s2Codec {
 	return c
 }
 
-// checksum is the CRC as streams have it: masked, as it may be of data that
-// holds CRCs.
+// checksum returns the CRC-32C of data, masked as the format requires, because data may
+// itself contain CRCs.
 func (c *s2Codec) checksum(data []byte) uint32 {
 	sum := crc32.Checksum(data, c.table)
 	return (sum>>15 | sum<<17) + 0xa282ead8
@@ -102,8 +101,8 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
-// decode decompresses the chunks that are written here straight into dst; where it
-// meets another or a damaged one, the library reads all again.
+// decode decompresses straight into dst the chunks that encode writes. If it meets any
+// other chunk, or damage, the library reads the whole piece again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	want, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
@@ -115,7 +114,7 @@ func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// decodeChunks returns false unless all is right, and want bytes.
+// decodeChunks reports whether all chunks were valid and held want bytes in all.
 func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 	if chunks[0] == s2Length {
 		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
@@ -132,7 +131,7 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 		if !plain {
 			n, err = s2.DecodedLen(data)
 		}
-		if err != nil || n > min(want, s2LargestBlock) {
+		if err != nil || n > min(want, s2MaxBlock) {
 			return dst, false
 		}
 		start := len(dst)
@@ -150,7 +149,7 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 	return dst, want == 0 && len(chunks) == 0
 }
 
-// s2BodyLen returns how long a chunk is behind its header.
+// s2BodyLen returns the length of a chunk's content.
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the length chunk, or the head of the only data chunk.
@@ -161,20 +160,20 @@ func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 	}
 	switch body := rest[s2HeaderLen:]; rest[0] {
 	case s2Length:
-		whole := s2BodyLen(rest) == 8+s2ChecksumLen && len(body) == 8+s2ChecksumLen
-		if !whole || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
+		isWhole := s2BodyLen(rest) == 8+s2ChecksumLen && len(body) == 8+s2ChecksumLen
+		if !isWhole || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
 			return 0, errS2
 		}
-		// A block of 1 MiB has 5 bytes or more.
-		return claim(binary.LittleEndian.Uint64(body), total, s2LargestBlock/5, c.limit)
+		// A block of 1 MiB takes at least 5 bytes.
+		return checkClaim(binary.LittleEndian.Uint64(body), total, s2MaxBlock/5, c.limit)
 	case s2Compressed:
 		n, err := s2.DecodedLen(body[s2ChecksumLen:])
 		if err != nil {
 			return 0, err
 		}
-		return claim(uint64(n), total, s2LargestBlock/5, min(c.limit, s2LargestBlock))
+		return checkClaim(uint64(n), total, s2MaxBlock/5, min(c.limit, s2MaxBlock))
 	case s2Plain:
-		return claim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
+		return checkClaim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
 	}
 	return 0, errS2
 }

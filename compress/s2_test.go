@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// Every bit of what stands before the data of a long piece counts, whether the
-// piece is read whole or as a stream.
+// TestS2Head checks that a flipped bit before the data of a long piece is noticed, whether
+// the piece is read whole or as a stream.
 func TestS2Head(t *testing.T) {
 	ctx := t.Context()
 	dict := partd.NewDict()

@@ -9,25 +9,26 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// snappyCodec is raw Snappy blocks: the decompressed length, then the block.
-// They have no checksum and cannot be decompressed in parts.
+// snappyCodec reads and writes raw Snappy blocks: the decompressed length, then the
+// block. They have no checksum and cannot be decompressed in parts.
 type snappyCodec struct {
 	noStream
 	limit int64
 }
 
-// snappyRatio is more than any element of a block can become: 64 bytes out of 3.
+// snappyRatio is the maximum of decompressed bytes for a compressed byte: an element of
+// 3 bytes makes 64.
 const snappyRatio = 22
 
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
-	longest := s2.MaxEncodedLen(len(src))
-	if longest < 0 {
-		return dst, fmt.Errorf("snappy cannot take a piece of %d bytes", len(src))
+	maxLen := s2.MaxEncodedLen(len(src))
+	if maxLen < 0 {
+		return dst, fmt.Errorf("a piece of %d bytes is too long for snappy", len(src))
 	}
-	dst = slices.Grow(dst, longest)
+	dst = slices.Grow(dst, maxLen)
 	n := len(dst)
-	// It writes what any decoder of Snappy reads, small blocks in half the time.
-	return dst[:n+len(s2.EncodeSnappy(dst[n:n+longest], src))], nil
+	// EncodeSnappy writes plain Snappy, small blocks in half the time of package snappy.
+	return dst[:n+len(s2.EncodeSnappy(dst[n:n+maxLen], src))], nil
 }
 
 func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
@@ -48,11 +49,11 @@ func (c snappyCodec) measure(head []byte, total int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return claim(uint64(n), total, snappyRatio, c.limit)
+	return checkClaim(uint64(n), total, snappyRatio, c.limit)
 }
 
-// bloscCodec is Blosc containers. They have no checksum and are not decompressed
-// in parts: where their blocks are is in no order.
+// bloscCodec reads and writes Blosc containers. They have no checksum, and are
+// decompressed whole, because their blocks may be in any order.
 type bloscCodec struct {
 	noStream
 	encoder *blosc.Encoder

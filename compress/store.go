@@ -18,7 +18,7 @@ import (
 
 func (s *Store) beneath() partd.Partd { return nostore.Or(s.inner) }
 
-// name is what errors name the layer, which has no path.
+// name returns the layer's name for errors, in place of a path.
 func (s *Store) name() string { return cmp.Or(string(s.format), "compression") + " layer" }
 
 func (s *Store) batch() *batch {
@@ -29,12 +29,12 @@ func (s *Store) batch() *batch {
 }
 
 // Append compresses each entry's value and appends it. Large batches use all processors.
-// It neither keeps nor changes the entries, and reuses the memory that it hands to the
-// store beneath once that returns.
+// It neither retains nor changes the entries. The store beneath must not retain the
+// values that it gets, whose memory is reused.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	b := s.batch()
 	defer s.release(b)
-	packed, err := s.compressed(ctx, "append", b, entries)
+	packed, err := s.compress(ctx, "append", b, entries)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.decompressed(ctx, "get", keys, stored)
+	return s.decompress(ctx, "get", keys, stored)
 }
 
 // HasKey reports whether the key exists.
@@ -58,8 +58,8 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 // Drop removes every key.
 func (s *Store) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
 
-// Set replaces the value of a key. An empty value is stored as no bytes at all;
-// the value stays the caller's, as Append has it.
+// Set replaces the value of a key. An empty value is stored as no bytes at all. Set
+// does not retain the value.
 func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }
@@ -74,7 +74,7 @@ func (s *Store) set(ctx context.Context, op, key string, value []byte,
 ) error {
 	b := s.batch()
 	defer s.release(b)
-	packed, err := s.compressed(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
+	packed, err := s.compress(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
 	if err != nil {
 		return err
 	}
@@ -87,15 +87,15 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Pop returns the decompressed values of keys and removes them. It gets and
-// decompresses them before, so that damage is an error that has removed nothing.
-// Only where a value was damaged between these two steps, the stored bytes of all
-// keys are appended again, so that the damage can still be looked at.
+// decompresses them first, so that damage is an error that has removed nothing. If a
+// value is damaged between Get and the removal, Pop appends the stored bytes of all
+// keys again, so that the damage can still be examined.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	before, err := s.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	values, err := s.decompressed(ctx, "pop", keys, before)
+	values, err := s.decompress(ctx, "pop", keys, before)
 	if err != nil {
 		return nil, err
 	}
@@ -106,20 +106,20 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if slices.EqualFunc(before, stored, bytes.Equal) {
 		return values, nil
 	}
-	// The keys are gone: from here on a context that ends must not lose them.
+	// The keys are removed: from here on a canceled context must not lose them.
 	ctx = context.WithoutCancel(ctx)
-	if values, err = s.decompressed(ctx, "pop", keys, stored); err == nil {
+	if values, err = s.decompress(ctx, "pop", keys, stored); err == nil {
 		return values, nil
 	}
-	back := make([]partd.Entry, 0, len(keys))
+	restored := make([]partd.Entry, 0, len(keys))
 	seen := make(map[string]bool, len(keys))
 	for i, key := range keys {
 		if !seen[key] {
 			seen[key] = true
-			back = append(back, partd.Entry{Key: key, Value: stored[i]})
+			restored = append(restored, partd.Entry{Key: key, Value: stored[i]})
 		}
 	}
-	return nil, errors.Join(err, s.beneath().Append(ctx, back...))
+	return nil, errors.Join(err, s.beneath().Append(ctx, restored...))
 }
 
 // NewSession issues a session; see [partd.Applier].
@@ -148,7 +148,7 @@ func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.Session
 	return partd.SessionToken{}, s.unsupported("session token")
 }
 
-// CheckSession returns an error unless a token is that of the session.
+// CheckSession returns an error unless the token belongs to the session.
 func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	if g, ok := s.beneath().(partd.SessionGuard); ok {
 		return g.CheckSession(ctx, session, token)
@@ -156,24 +156,23 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return s.unsupported("check session")
 }
 
-// Apply applies a numbered operation exactly once. The tag goes to the store
-// beneath as it is.
+// Apply applies a numbered operation exactly once. It passes the tag on unchanged.
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	b := s.batch()
 	defer s.release(b)
-	if op.Entries, err = s.compressed(ctx, "apply", b, op.Entries); err != nil {
+	if op.Entries, err = s.compress(ctx, "apply", b, op.Entries); err != nil {
 		return false, err
 	}
 	return partd.Apply(ctx, s.beneath(), tag, op)
 }
 
-// Flush flushes the store beneath; the layer holds nothing back.
+// Flush flushes the store beneath. The layer itself buffers nothing.
 func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.beneath()) }
 
 // Sync syncs the store beneath.
 func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.beneath()) }
 
-// MemoryUsed returns what the store beneath says, 0 if it does not count it.
+// MemoryUsed returns the memory of the store beneath, or 0 if it does not count it.
 func (s *Store) MemoryUsed() int64 {
 	if m, ok := s.beneath().(partd.MemoryUser); ok {
 		return m.MemoryUsed()
@@ -190,15 +189,15 @@ func (s *Store) Close() error {
 	return c.Close()
 }
 
-// unsupported is the error where the store beneath lacks an ability.
+// unsupported returns the error for an ability that the store beneath lacks.
 func (s *Store) unsupported(op string) error {
 	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.beneath(), errors.ErrUnsupported)}
 }
 
-// parallelDo does tasks 0 to n-1 on several goroutines, at least this one, and
-// returns when all have ended. After an error, or the end of ctx, no task is begun.
+// parallelDo runs do for tasks 0 to n-1 on this goroutine and up to workers-1 others,
+// and waits for them. After an error, or once ctx ends, it starts no further task.
 func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
-	if workers < 2 { // nothing to share, and no garbage
+	if workers < 2 { // without goroutines, it allocates nothing
 		for i := range n {
 			if err := canceled.Err(ctx); err != nil {
 				return &partd.Error{Op: op, Path: s.name(), Err: err}
@@ -226,11 +225,11 @@ func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do fu
 			}
 		}
 	}
-	var others sync.WaitGroup
+	var helpers sync.WaitGroup
 	for w := 1; w < workers; w++ {
-		others.Go(func() { work(w) })
+		helpers.Go(func() { work(w) })
 	}
 	work(0)
-	others.Wait()
+	helpers.Wait()
 	return cmp.Or(errs...)
 }

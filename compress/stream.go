@@ -7,18 +7,17 @@ import (
 	"sync"
 )
 
-// source delivers the stored bytes of one value, from memory or as they are
-// read.
+// source delivers the stored bytes of one value, from memory or from a reader.
 type source struct {
-	next   func() ([]byte, error) // more bytes, good until the next call; io.EOF at the end
-	buf    []byte                 // bytes delivered and not used yet
-	joined []byte                 // memory for those that came in several parts
+	next   func() ([]byte, error) // returns more bytes, valid until the next call; io.EOF at the end
+	buf    []byte                 // bytes that next delivered and nobody has read
+	joined []byte                 // memory for buf, if its bytes came from several calls of next
 	offset int64                  // of buf in the value
-	err    error                  // of next, but for io.EOF
+	err    error                  // of next, except io.EOF
 	ended  bool
 }
 
-// more replaces an empty buf by the next bytes.
+// more replaces an empty buf with the next bytes.
 func (s *source) more() error {
 	for len(s.buf) == 0 {
 		data, err := s.fetch()
@@ -47,11 +46,11 @@ func (s *source) fetch() ([]byte, error) {
 	return data, err
 }
 
-// peek returns the next n bytes without using them, fewer at the end of the
-// value. Memory grows with what arrives.
+// peek returns the next n bytes without skipping them, or fewer at the end of the
+// value. Memory grows with the bytes that arrive.
 func (s *source) peek(n int) ([]byte, error) {
 	for len(s.buf) < n {
-		s.joined = append(s.joined[:0], s.buf...) // which may lie in it already
+		s.joined = append(s.joined[:0], s.buf...) // buf may already be in joined
 		data, err := s.fetch()
 		if err == io.EOF {
 			s.buf = s.joined
@@ -66,20 +65,20 @@ func (s *source) peek(n int) ([]byte, error) {
 	return s.buf[:min(n, len(s.buf))], nil
 }
 
-// use takes n bytes of buf away.
-func (s *source) use(n int) {
+// skip removes the first n bytes of buf.
+func (s *source) skip(n int) {
 	s.buf = s.buf[n:]
 	s.offset += int64(n)
 }
 
-// piece is one piece of a value, whose length its frame tells.
+// piece reads one piece of a value.
 type piece struct {
 	*source
-	left int64
-	cut  bool // the value ended within the piece
+	left int64 // unread bytes of the piece, according to its frame
+	cut  bool  // the value ended within the piece
 }
 
-// Read reads what is left of the piece.
+// Read reads from the rest of the piece.
 func (p *piece) Read(dst []byte) (int, error) {
 	if p.left == 0 {
 		return 0, io.EOF
@@ -88,62 +87,62 @@ func (p *piece) Read(dst []byte) (int, error) {
 		return 0, nil
 	}
 	if err := p.more(); err != nil {
-		return 0, p.short(err)
+		return 0, p.noteCut(err)
 	}
 	n := int(min(int64(len(dst)), int64(len(p.buf)), p.left))
 	copy(dst, p.buf[:n])
-	p.use(n)
+	p.skip(n)
 	p.left -= int64(n)
 	return n, nil
 }
 
-// ReadByte makes readers of bits read no further than they must.
+// ReadByte keeps bit readers from buffering bytes beyond the end of the compressed data.
 func (p *piece) ReadByte() (byte, error) {
 	if p.left == 0 {
 		return 0, io.EOF
 	}
 	if err := p.more(); err != nil {
-		return 0, p.short(err)
+		return 0, p.noteCut(err)
 	}
 	b := p.buf[0]
-	p.use(1)
+	p.skip(1)
 	p.left--
 	return b, nil
 }
 
-// measure returns what the piece says that it decompresses to, or unknown.
+// measure returns the decompressed size that the piece claims, or unknown.
 func (p *piece) measure(c codec) (int64, error) {
-	head, err := p.whole(min(int64(headBytes), p.left))
+	head, err := p.peekAll(min(int64(headBytes), p.left))
 	if err != nil {
 		return 0, err
 	}
 	return c.measure(head, p.left)
 }
 
-// whole returns the first n bytes of what is left.
-func (p *piece) whole(n int64) ([]byte, error) {
+// peekAll returns the next n bytes of the piece, without skipping them.
+func (p *piece) peekAll(n int64) ([]byte, error) {
 	data, err := p.peek(int(n))
 	if err == nil && int64(len(data)) < n {
-		return nil, p.short(io.EOF)
+		return nil, p.noteCut(io.EOF)
 	}
 	return data, err
 }
 
-// drop leaves out what is left.
-func (p *piece) drop() error {
+// discard skips the rest of the piece.
+func (p *piece) discard() error {
 	for p.left > 0 {
 		if err := p.more(); err != nil {
-			return p.short(err)
+			return p.noteCut(err)
 		}
 		n := int(min(p.left, int64(len(p.buf))))
-		p.use(n)
+		p.skip(n)
 		p.left -= int64(n)
 	}
 	return nil
 }
 
-// short turns the end of the value into an error, as the piece goes on.
-func (p *piece) short(err error) error {
+// noteCut turns the end of the value, within the piece, into io.ErrUnexpectedEOF.
+func (p *piece) noteCut(err error) error {
 	if err == io.EOF {
 		p.cut = true
 		return io.ErrUnexpectedEOF
@@ -151,33 +150,34 @@ func (p *piece) short(err error) error {
 	return err
 }
 
-// streamer decompresses pieces as they are read, by readers of a library that are
-// used again.
+// streamer decompresses pieces as they are read, with a library's readers, which it
+// reuses.
 type streamer struct {
-	// open makes a reader of the library, and a function that makes it read
-	// another piece. Both read from the same source.
+	// open returns a reader of the library that reads from from, and a function that
+	// prepares it for another piece.
 	open func(from io.Reader) (r io.Reader, restart func() error, err error)
 	pool sync.Pool // of *stream
 }
 
-// stream is one piece that is decompressed as it is read.
+// stream decompresses one piece as it is read.
 type stream struct {
 	owner   *streamer
 	reader  io.Reader // of the library
 	restart func() error
 	from    feed
 
-	want, got int64 // bytes that the header says, and that were delivered
+	want int64 // decompressed size that the header claims, or unknown
+	got  int64 // bytes delivered
 }
 
-// feed is what a reader of the library reads: a piece, or nothing once the piece
-// is closed.
+// feed is the input of the library's reader: the current piece, or noPiece once the
+// stream is closed.
 type feed struct{ *piece }
 
 var noPiece = &piece{}
 
-// stream begins to decompress a piece that says that it has want bytes. Close
-// gives the memory back.
+// stream starts to decompress a piece that claims want bytes. The caller must close the
+// result.
 func (s *streamer) stream(p *piece, want int64) (io.ReadCloser, error) {
 	d, _ := s.pool.Get().(*stream)
 	if d == nil {
@@ -220,8 +220,7 @@ func (d *stream) release() {
 	d.owner.pool.Put(d)
 }
 
-// openStream begins to decompress a piece, or returns nil where the format has
-// no streams.
+// openStream starts to decompress a piece, or returns nil if the format has no streams.
 func openStream(c codec, p *piece) (io.ReadCloser, error) {
 	want, err := p.measure(c)
 	if err != nil {
@@ -230,7 +229,7 @@ func openStream(c codec, p *piece) (io.ReadCloser, error) {
 	return c.stream(p, want)
 }
 
-// decodeStream is decode for a piece that is decompressed as it is read.
+// decodeStream implements codec.decode with a stream.
 func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
 	src := source{buf: content, ended: true}
 	s, err := openStream(c, &piece{source: &src, left: int64(len(content))})
@@ -241,15 +240,16 @@ func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
 	return readPiece(dst, s, limit)
 }
 
-// partBytes is how much of a piece of unknown size is gathered at a time.
+// partBytes is the size of the buffers for a piece of unknown size.
 const partBytes = 64 << 10
 
-// readPiece appends all that a stream delivers to dst, limit bytes at most.
-// Memory is taken as bytes arrive, and dst grows once where they are many.
+// readPiece appends the content of r to dst, at most limit bytes. It allocates as bytes
+// arrive. The first partBytes go to dst itself, and all others to parts, which are copied
+// to dst at the end, so that dst grows only once.
 func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
 	var parts [][]byte
-	part, first := dst, true // dst itself, up to partBytes of the piece
+	part, first := dst, true
 	for {
 		if len(part) == cap(part) {
 			if first && total < partBytes {

@@ -12,23 +12,24 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdCodec is Zstandard frames, one a piece, with the content's size and
-// checksum.
+// zstdCodec reads and writes Zstandard frames, one for each piece, with the content's
+// size and checksum.
 type zstdCodec struct {
 	streamer
 	limit   int64
-	encoder func() (*zstd.Encoder, error) // makes it at the first call
+	encoder func() (*zstd.Encoder, error) // made at the first call
 	decoder func() (*zstd.Decoder, error)
 }
 
 const (
-	// zstdWindow is how far back frames reach that are written or taken: as far
-	// as RFC 8878 asks of every decoder.
+	// zstdWindow is the window size of written frames and the maximum for frames
+	// that are read: RFC 8878 requires every decoder to support it.
 	zstdWindow = 8 << 20
-	// zstdRatio is what a byte can become: a block of 128 KiB takes 4 bytes.
+	// zstdRatio is the maximum of decompressed bytes for a compressed byte: a block of
+	// 128 KiB takes 4 bytes.
 	zstdRatio = 128 << 10 / 4
-	// zstdUntold is more than frames hold that Append writes without their size.
-	zstdUntold = 256
+	// zstdUnsized bounds the content of frames that encode writes without a size.
+	zstdUnsized = 256
 )
 
 func newZstd(level int, limit int64) *zstdCodec {
@@ -65,14 +66,14 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	}
 	room := int(want)
 	if want == unknown {
-		room = int(min(zstdUntold, c.limit))
+		room = int(min(zstdUnsized, c.limit))
 	}
 	decoder, err := c.decoder()
 	if err != nil {
 		return dst, err
 	}
-	// The library counts what is before in its memory against the limit, so it
-	// gets the room behind that alone, and takes no other.
+	// The library counts the bytes already in its buffer against the limit, so it gets
+	// only the free space after them.
 	start := len(dst)
 	dst = slices.Grow(dst, room)
 	out, err := decoder.DecodeAll(content, dst[start:start:start+room])
@@ -97,17 +98,16 @@ func (c *zstdCodec) measure(head []byte, total int64) (int64, error) {
 		return 0, errors.New("a skippable frame instead of data")
 	}
 	if !h.HasFCS {
-		// Not one of ours: reading it takes memory for its window, however little
-		// it holds.
+		// We did not write this frame. Reading it takes memory for its whole window.
 		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
-			return 0, fmt.Errorf("%w: it does not give its size, and its window has %d bytes", errTooLong, h.WindowSize)
+			return 0, fmt.Errorf("%w: it stores no size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
 		return unknown, nil
 	}
-	return claim(h.FrameContentSize, total, zstdRatio, c.limit)
+	return checkClaim(h.FrameContentSize, total, zstdRatio, c.limit)
 }
 
-// zstdError says of the library's limits that they are ours.
+// zstdError turns the library's errors about limits into errTooLong.
 func zstdError(err error) error {
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return fmt.Errorf("%w (%w)", errTooLong, err)

@@ -25,7 +25,7 @@ func benchList() []any {
 	return list
 }
 
-// MB/s are of encoded bytes, of pieces of 100 rows or 300 elements.
+// MB/s count encoded bytes. Pieces have 100 rows or 300 elements.
 func BenchmarkCodecs(b *testing.B) {
 	benchCodec(b, "JSON", JSON[[]record](), benchRows())
 	benchCodec(b, "Gob", Gob[[]record](), benchRows())
@@ -59,7 +59,7 @@ func benchCodec[T any](b *testing.B, name string, c ValueCodec[T], v T) {
 	})
 }
 
-// MB/s are of arrays of 8,192 elements, without a store.
+// MB/s count the bytes of arrays of 8,192 elements, without a store.
 func BenchmarkNumPy(b *testing.B) {
 	benchArray[int8](b)
 	benchArray[float64](b)
@@ -97,8 +97,8 @@ func benchArray[T Element](b *testing.B) {
 	})
 }
 
-// BenchmarkPandasBlocks has the frame that blocks.py measures with. MB/s are of what
-// the numbers and texts take without Python's objects.
+// BenchmarkPandasBlocks uses the same frame as blocks.py. MB/s count the bytes of numbers
+// and texts, without the overhead of Python's objects.
 func BenchmarkPandasBlocks(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		ints, shorts, floats, texts := make([]int64, n), make([]int32, n), make([]float64, n), make([]any, n)

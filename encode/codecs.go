@@ -81,10 +81,10 @@ func Gob[T any]() ValueCodec[T] {
 	}
 }
 
-// checkGob returns an error unless data is whole messages: for a message that is longer
-// than that, the decoder would take some megabytes before it found out. A message
-// is its length and as many bytes; a length below 128 is a byte, another the
-// negated count of its bytes and these.
+// checkGob returns an error unless data consists of whole messages. For a truncated
+// message, the decoder would allocate some megabytes before it noticed. A message is
+// its length and that many bytes. A length below 128 is one byte; a longer one is the
+// negated count of its bytes, followed by these.
 func checkGob(data []byte) error {
 	for len(data) > 0 {
 		n := uint64(data[0])
@@ -101,7 +101,7 @@ func checkGob(data []byte) error {
 			data = data[size:]
 		}
 		if n > uint64(len(data)) {
-			return fmt.Errorf("a message of %d bytes, and %d are left: %w", n, len(data), io.ErrUnexpectedEOF)
+			return fmt.Errorf("a message of %d bytes, but only %d follow: %w", n, len(data), io.ErrUnexpectedEOF)
 		}
 		data = data[n:]
 	}
@@ -116,9 +116,9 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// JoinOf returns the join of a type. It concatenates slices and strings. For any
-// other type, a single value joins to itself, no value to the zero value, and
-// several values are an [ErrNoJoin].
+// JoinOf returns the Join of a codec for T. It concatenates slices and strings. For
+// any other type it returns a single value unchanged, the zero value if there is
+// none, and an [ErrNoJoin] for several.
 func JoinOf[T any]() func([]T) (T, error) {
 	switch t := reflect.TypeFor[T](); t.Kind() {
 	case reflect.Slice:
@@ -144,8 +144,7 @@ func JoinOf[T any]() func([]T) (T, error) {
 	}
 }
 
-// concatAny is Concat for a type of which only the program that runs knows that
-// it is a slice.
+// concatAny is Concat for a type that is known to be a slice only at run time.
 func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	if len(pieces) == 1 {
 		return pieces[0]
@@ -165,18 +164,18 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	return joined
 }
 
-// The types of Python that Go has none for. The others are, when they are read:
-// None nil, bool bool, int int64 or *big.Int where int64 is too small, float
-// float64, str string, bytes []byte, list []any.
+// The Python types without a counterpart in Go. The others are read as: None nil,
+// bool bool, int int64 (or *big.Int if int64 is too small), float float64, str
+// string, bytes []byte, list []any.
 //
-// For writing, numbers of every size are taken, named types of all of these, and
-// slices, arrays and maps of them: a slice is a list, a map a dict sorted by key.
-// Structs are not. Values must not contain themselves and may be nested 1,000
-// deep.
+// Encoders also accept numbers of every size, named types of all of these, and
+// slices, arrays and maps of them: a slice becomes a list, a map a dict sorted by
+// key. They refuse structs. Values must not contain themselves, and may be nested
+// 1,000 deep.
 type (
 	// PyTuple is Python's tuple.
 	PyTuple = pyvalue.Tuple
-	// PyDict is Python's dict: its items in the order in which they were added.
+	// PyDict is Python's dict: its items in insertion order.
 	PyDict = pyvalue.Dict
 	// PyItem is a key of a PyDict with its value.
 	PyItem = pyvalue.Item
@@ -189,12 +188,12 @@ type (
 )
 
 // Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
-// protocol 5 and reads protocols 4 and 5, the ones that partd has written since
-// Python 3.4. Values keep their types; tuples come back as [PyTuple].
+// protocol 5 and reads protocols 4 and 5, the only ones since Python 3.4. Values keep
+// their types; tuples come back as [PyTuple].
 //
-// Nothing is executed: a pickle with a class, a function, or anything else that is
-// not a plain value is an error that names it. A container that occurs twice in a
-// list is shared in Go as it is in Python: a change shows in both places.
+// It executes nothing: a class, a function or any other value that is not plain is an
+// error that names it. A container that occurs twice in a list is shared, as in
+// Python: a change shows in both places.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
@@ -205,10 +204,9 @@ func Pickle() ValueCodec[[]any] {
 
 // Python is the codec of partd.Python: lists of plain values in MessagePack,
 // which is faster and shorter than a pickle but has no tuples and bytearrays:
-// they come back as lists and bytes. A list that holds what MessagePack cannot
-// (a set, an integer beyond 64 bits) or what Python would not read from it (a
-// dict with keys that are neither text nor bytes) is pickled instead, so that
-// everything in it keeps its type. The codec reads both.
+// they come back as lists and bytes. It pickles a list with values that MessagePack
+// cannot hold (sets, integers beyond 64 bits) or that Python would not read from it
+// (dicts with keys that are neither text nor bytes). The codec reads both.
 func Python() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {

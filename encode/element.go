@@ -12,17 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// Element lists the types of array elements. They are written with these dtypes:
-// bool |b1, int8 |i1, uint8 |u1, the other integers <i2 to <u8 (int and uint by
-// their size), Float16 <f2, float32 <f4, float64 <f8, complex64 <c8, complex128
-// <c16, time.Time <M8[ns], time.Duration <m8[ns], and string |O, an array of
-// objects.
+// Element is the constraint of array elements. Their dtypes are: bool |b1, int8 |i1,
+// uint8 |u1, the other integers <i2 to <u8 (int and uint by their size), Float16 <f2,
+// float32 <f4, float64 <f8, complex64 <c8, complex128 <c16, time.Time <M8[ns],
+// time.Duration <m8[ns], and string |O, an array of objects.
 type Element interface {
 	bool | int8 | int16 | int32 | int64 | int | uint8 | uint16 | uint32 | uint64 | uint |
 		Float16 | float32 | float64 | complex64 | complex128 | time.Time | time.Duration | string
 }
 
-// dtypeOf returns what elements are written as.
+// dtypeOf returns the dtype of elements.
 func dtypeOf[T Element]() npy.DType {
 	element := *new(T)
 	d := npy.DType{Size: int(unsafe.Sizeof(element))}
@@ -47,7 +46,7 @@ func dtypeOf[T Element]() npy.DType {
 	return d
 }
 
-// appendArray appends elements as they are stored.
+// appendArray appends the stored form of elements to dst.
 func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, error) {
 	switch v := any(elements).(type) {
 	case []time.Time:
@@ -63,8 +62,7 @@ func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, erro
 	return npy.AppendFixed(dst, d, elements), nil
 }
 
-// fixedArray returns the elements that data is, of a type whose elements all
-// have one size. Data is whole elements.
+// fixedArray decodes the elements in data, whose length must be a multiple of d.Size.
 func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
 	var v any
 	var err error
@@ -82,7 +80,7 @@ func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
 	return elements, err
 }
 
-// objectArray returns the texts of one piece of an array of objects.
+// objectArray decodes one piece of an array of objects, which must all be texts.
 func objectArray[T Element](data []byte) ([]T, error) {
 	objects, err := Python().Decode(data)
 	if err != nil {
@@ -92,7 +90,7 @@ func objectArray[T Element](data []byte) ([]T, error) {
 	for i, o := range objects {
 		var ok bool
 		if elements[i], ok = o.(T); !ok {
-			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, pyvalue.Name(o))
+			return nil, fmt.Errorf("element %d is a %s: only arrays of str objects can be read", i, pyvalue.Name(o))
 		}
 	}
 	return elements, nil
@@ -101,34 +99,34 @@ func objectArray[T Element](data []byte) ([]T, error) {
 // Float16 holds the bits of a 16-bit floating-point number (IEEE 754 binary16).
 type Float16 uint16
 
-// NewFloat16 rounds f to the nearest Float16, and ties to even.
+// NewFloat16 rounds f to the nearest Float16, ties to even.
 func NewFloat16(f float32) Float16 {
 	bits := math.Float32bits(f)
 	sign := uint16(bits>>16) & 0x8000
 	exponent := int(bits>>23)&0xff - 127 + 15
 	fraction := bits & 0x7fffff
 	switch {
-	case exponent == 0xff-127+15 && fraction != 0: // NaN, with what fits of its bits
+	case exponent == 0xff-127+15 && fraction != 0: // NaN, with the highest bits of its payload
 		return Float16(sign | 0x7e00 | uint16(fraction>>13))
 	case exponent >= 31: // too large, or infinite
 		return Float16(sign | 0x7c00)
-	case exponent < -10: // nearer to 0 than to the smallest
+	case exponent < -10: // nearer to 0 than to the smallest subnormal
 		return Float16(sign)
-	case exponent <= 0: // subnormal: the fraction with its leading 1, moved right
-		return Float16(sign + roundOff(fraction|0x800000, uint(14-exponent)))
+	case exponent <= 0: // subnormal: the fraction with its leading 1, shifted right
+		return Float16(sign + shiftRounding(fraction|0x800000, uint(14-exponent)))
 	}
-	// Rounding up may carry into the exponent, which is right.
-	return Float16(sign + uint16(exponent)<<10 + roundOff(fraction, 13))
+	// Rounding up may carry into the exponent, as it should.
+	return Float16(sign + uint16(exponent)<<10 + shiftRounding(fraction, 13))
 }
 
-// roundOff returns n without its lowest bits, rounded to even.
-func roundOff(n uint32, bits uint) uint16 {
+// shiftRounding returns n >> bits, rounded to nearest, ties to even.
+func shiftRounding(n uint32, bits uint) uint16 {
 	half := uint32(1) << (bits - 1)
-	kept := n >> bits
-	if rest := n & (half<<1 - 1); rest > half || rest == half && kept&1 == 1 {
-		kept++
+	q := n >> bits
+	if rest := n & (half<<1 - 1); rest > half || rest == half && q&1 == 1 {
+		q++
 	}
-	return uint16(kept)
+	return uint16(q)
 }
 
 // Float32 converts h to a float32. The conversion is exact.

@@ -1,7 +1,7 @@
 // Package encode stores values of a Go type instead of bytes.
 //
 // A [ValueCodec] turns a value into bytes and back, and joins the values that were
-// appended to one key into one. [New] puts it in front of any store:
+// appended to one key. [New] puts it in front of any store:
 //
 //	people := encode.New(store, encode.JSON[[]Person]())
 //	err := people.Append(ctx, encode.Entry[[]Person]{Key: "FR", Value: []Person{{Name: "Ada"}}})
@@ -17,12 +17,11 @@
 // # Hostile data
 //
 // No codec of this package executes the data that it reads, and none allocates
-// memory on the word of a length field alone. The memory of a value is limited to
-// a multiple of its encoded size: 384 for Pickle, and 128 for Python, or 384 where
-// a value is pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For
-// JSON and Gob the limit depends on the type, since a byte or two may stand for a
-// large struct. Data that does not decode is a *DecodeError, which identifies the
-// piece.
+// memory because a length field claims it. A decoded value takes at most a multiple
+// of its encoded size: 384 for Pickle, and 128 for Python, or 384 if a value is
+// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob
+// the limit depends on the type, because a byte or two may stand for a large struct.
+// Data that does not decode is a *DecodeError, which identifies the piece.
 package encode
 
 import (
@@ -40,22 +39,20 @@ import (
 // three such functions form a codec. You may also replace the Join of a codec of
 // this package.
 //
-// Package shuffle encodes its records with such codecs, and ignores Join. Do
-// not confuse a codec with a compress.Format, into which a layer compresses
-// bytes of any kind.
+// Package shuffle encodes its records with such codecs, and ignores Join. A codec is
+// not a compress.Format, which a layer uses to compress any bytes.
 //
 // The functions must be safe for concurrent use.
 type ValueCodec[T any] struct {
-	// Encode appends the encoding of a value to dst, as append does, and returns
-	// the result, which belongs to the caller, as dst does. It neither keeps nor
-	// changes v. What it appended may be overwritten after a failure.
+	// Encode appends the encoding of v to dst and returns the extended slice. It
+	// neither retains nor changes v, and does not retain dst.
 	Encode func(dst []byte, v T) ([]byte, error)
-	// Decode decodes the whole of data. The value belongs to the caller, who
-	// reuses data: Decode neither keeps nor changes it.
+	// Decode decodes all of data. It neither retains nor changes data, which the
+	// caller reuses. The caller owns the value.
 	Decode func(data []byte) (T, error)
-	// Join combines the values that were appended to a key, in order, into one.
-	// Without pieces it returns the value of a key that was never appended to. It
-	// may keep the pieces and return one of them.
+	// Join combines the values that were appended to a key, in order. Without pieces
+	// it returns the value of a key that does not exist. It may retain the pieces and
+	// return one of them.
 	Join func(pieces []T) (T, error)
 }
 
@@ -76,10 +73,10 @@ type Store[T any] struct {
 
 // New returns a store of values over a store of bytes; Close closes both.
 // Several stores, even with different codecs, may share a store of bytes as
-// long as each key is used with one codec. Without a store of bytes, or with
-// an incomplete codec, every operation is an error.
+// long as each key is used with one codec. If p is nil or the codec is
+// incomplete, every operation fails.
 func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
-	if codec.Encode == nil || codec.Decode == nil || codec.Join == nil { // what reads, says so, too
+	if codec.Encode == nil || codec.Decode == nil || codec.Join == nil {
 		codec = ValueCodec[T]{
 			Decode: func([]byte) (v T, _ error) { return v, errNoCodec },
 			Join:   func([]T) (v T, _ error) { return v, errNoCodec },
@@ -90,10 +87,9 @@ func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
 
 var errNoCodec = errors.New("the codec lacks Encode, Decode or Join: give New all three")
 
-// Append adds each entry's value to those of its key, in slice order; a key may
-// be given twice. It is all or nothing, like the Append of the underlying
-// store. It encodes the values before it returns, and keeps no reference to
-// them.
+// Append adds each entry's value to its key, in slice order. A key may
+// occur more than once. It is all or nothing, like the Append of the underlying
+// store. It does not retain the values.
 func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	b := s.buffer()
 	defer s.release(b)
@@ -121,14 +117,14 @@ func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
 	return nil
 }
 
-// buffer holds the encoded values of a batch, one behind the other.
+// buffer holds the encoded values of a batch, one after the other.
 type buffer struct {
 	bytes   []byte
-	ends    []int // of each entry's value in bytes
+	ends    []int // offsets in bytes at which the entries' values end
 	entries []partd.Entry
 }
 
-// maxPooled is the size of the largest buffer that is kept for the next batch.
+// maxPooled is the size of the largest buffer that is reused for the next batch.
 const maxPooled = 4 << 20
 
 func (s *Store[T]) buffer() *buffer {
@@ -138,8 +134,7 @@ func (s *Store[T]) buffer() *buffer {
 	return &buffer{}
 }
 
-// release keeps a buffer for the next batch. The store beneath has copied what
-// it was given.
+// release returns a buffer to the pool. The store beneath has copied its contents.
 func (s *Store[T]) release(b *buffer) {
 	if cap(b.bytes) > maxPooled || cap(b.entries) > maxPooled/64 {
 		return
@@ -149,7 +144,8 @@ func (s *Store[T]) release(b *buffer) {
 	s.buffers.Put(b)
 }
 
-// batch returns the entries. Only now do the bytes stay where they are.
+// batch returns the entries with their values. It must be called after the last value
+// was encoded, because appending may move the bytes.
 func (b *buffer) batch() []partd.Entry {
 	start := 0
 	for i, end := range b.ends {
@@ -159,12 +155,12 @@ func (b *buffer) batch() []partd.Entry {
 	return b.entries
 }
 
-// layer is what both stores of this package pass on as it is.
+// layer implements the abilities that the stores of this package pass on unchanged.
 type layer struct{ below partd.Partd }
 
 func (l layer) beneath() partd.Partd { return nostore.Or(l.below) }
 
-// Flush moves what the store beneath holds back to the one beneath it.
+// Flush flushes the store beneath. The layer itself buffers nothing.
 func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.beneath()) }
 
 // Sync returns once everything acknowledged before the call survives a power
@@ -172,7 +168,7 @@ func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.bene
 func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.beneath()) }
 
 // Close flushes and closes the underlying store, as [partd.Close] does. The flush
-// may take any length of time: to limit it, call Flush with a context first.
+// has no time limit: to limit it, call Flush with a context first.
 func (l layer) Close() error { return partd.Close(context.Background(), l.beneath()) }
 
 // Unwrap returns the underlying store, for inspection only.
@@ -182,24 +178,24 @@ func (l layer) Unwrap() partd.Partd { return l.below }
 // *partd.Error, which names the key, wraps it.
 type DecodeError struct {
 	Offset int64 // offset of the piece, or its frame, in the key's value, in bytes
-	Err    error // what is wrong with it
+	Err    error // the cause
 }
 
 func (e *DecodeError) Error() string { return fmt.Sprintf("piece at offset %d: %v", e.Offset, e.Err) }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
 // PopError is the error of a Pop that removed values and then could not decode
 // or join them. The error holds the only copy.
 type PopError struct {
 	Keys   []string
-	Values [][]byte // as they were stored, in the order of Keys
+	Values [][]byte // the stored bytes, in the order of Keys
 	Err    error
 }
 
 func (e *PopError) Error() string {
-	return fmt.Sprintf("%d keys are removed, and their values, kept in this error, do not decode: %v", len(e.Keys), e.Err)
+	return fmt.Sprintf("%d keys are removed, but their values, kept in this error, do not decode: %v", len(e.Keys), e.Err)
 }
 
 // Unwrap returns the cause.
@@ -209,7 +205,7 @@ func (e *PopError) Unwrap() error { return e.Err }
 // type without a join. [Store.All] yields them one by one.
 var ErrNoJoin = errors.New("the codec joins slices and strings only: read the values with All, or give the codec a Join")
 
-// ErrDtype is wrapped by the error for an array whose element type is not the
+// ErrDtype is wrapped by the error for an array of another element type than the
 // requested one, and for an invalid dtype.
 var ErrDtype = errors.New("wrong dtype")
 

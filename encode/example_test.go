@@ -35,8 +35,7 @@ func Example() {
 	// Output: [{Ada 36} {Blaise 39} {Sophie 55}] 0
 }
 
-// All yields what was appended, piece by piece: the key may be larger than
-// memory.
+// All yields the appended values one by one: the key may be larger than memory.
 func ExampleStore_All() {
 	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
@@ -49,7 +48,7 @@ func ExampleStore_All() {
 	// Sophie
 }
 
-// Scan yields each key with what was appended to it, and ScanPart a part of the keys.
+// Scan yields each key with its values; ScanPart does so for a part of the keys.
 func ExampleStore_Scan() {
 	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
@@ -86,7 +85,7 @@ func ExampleGob() {
 	// Output: [1s 1m0s]
 }
 
-// What Python reads as partd.Python(partd.Dict()).
+// Python reads this store as partd.Python(partd.Dict()).
 func ExamplePython() {
 	lists := encode.New(partd.NewDict(), encode.Python())
 	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{1, "text", map[string]any{"a": nil}}}))
@@ -101,7 +100,7 @@ func ExamplePython() {
 	// pyvalue.Dict [{a <nil>}]
 }
 
-// What Python reads as partd.Pickle(partd.BZ2(partd.Dict())).
+// Python reads this store as partd.Pickle(partd.BZ2(partd.Dict())).
 func ExamplePickle() {
 	below, err := compress.New(partd.NewDict(), compress.BZ2, nil)
 	check(err)
@@ -117,7 +116,7 @@ func ExamplePickle() {
 	// pyvalue.Set [x]
 }
 
-// What Python reads as partd.Numpy(partd.Dict()).
+// Python reads this store as partd.Numpy(partd.Dict()).
 func ExampleNumPy() {
 	below := partd.NewDict()
 	prices := encode.NewNumPy[float64](below)
@@ -131,7 +130,7 @@ func ExampleNumPy() {
 	// Output: [1.5 2.25 3] <f8
 }
 
-// A codec is three functions. This one keeps a count, and joins by adding.
+// A codec consists of three functions. This one stores counts, and joins them by adding.
 func ExampleValueCodec() {
 	counts := encode.ValueCodec[int]{
 		Encode: func(dst []byte, n int) ([]byte, error) { return fmt.Append(dst, n), nil },
@@ -151,8 +150,8 @@ func ExampleValueCodec() {
 	// Output: [5 0]
 }
 
-// A frame of pandas, as partd.PandasBlocks stores it; Python reads it with dtypes and
-// index as they are here.
+// A pandas DataFrame, stored as by partd.PandasBlocks. Python reads it with the same
+// dtypes and index.
 func ExamplePandasBlocks() {
 	frames := encode.New(partd.NewDict(), encode.PandasBlocks(nil))
 	day := encode.DataFrame{

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// FuzzNumPy looks for data and a dtype that crash a reader, that Get and All
-// read differently, or that do not come back as the same bytes.
+// FuzzNumPy looks for data and a dtype that crash a reader, that Get and All read
+// differently, or that change when they are written again.
 func FuzzNumPy(f *testing.F) {
 	f.Add("<i8", []byte("12345678"))
 	f.Add(">f4", []byte("1234abcd"))
@@ -43,7 +43,7 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 		return
 	}
 	if err := n.Set(ctx, "k", array); err != nil {
-		return // read in another unit of time
+		return // reading changed the unit of time
 	}
 	again, err := below.Get(ctx, "k")
 	must(t, err)
@@ -57,7 +57,7 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 	}
 }
 
-// FuzzCodecs looks for a piece that crashes a codec, or takes much memory.
+// FuzzCodecs looks for a piece that crashes a codec or takes much memory.
 func FuzzCodecs(f *testing.F) {
 	type row struct {
 		A int32

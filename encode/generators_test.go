@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// record is what a program might store.
+// record resembles the records of a program.
 type record struct {
 	Name    string `json:"name"`
 	Count   int64
@@ -31,8 +31,8 @@ func drawText() *rapid.Generator[string] {
 	return rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "é", "\x00", "\U0001f600", "a b\n"}))
 }
 
-// records avoids what formats cannot tell apart by design: an empty slice or map
-// from none.
+// records generates no empty slices and maps, which some formats do not distinguish from
+// nil.
 func records() *rapid.Generator[record] {
 	return rapid.Custom(func(t *rapid.T) record {
 		r := record{
@@ -53,8 +53,8 @@ func records() *rapid.Generator[record] {
 	})
 }
 
-// plainLeaf are values of Python without elements; for msgpack, which reads a
-// bytearray as bytes, without that.
+// plainLeaf generates Python values without elements. If all is false, it generates no
+// bytearrays, which msgpack reads as bytes.
 func plainLeaf(all bool) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		switch rapid.IntRange(0, 7).Draw(t, "leaf") {
@@ -93,7 +93,7 @@ func plainKey() *rapid.Generator[any] {
 	)
 }
 
-// plainValues are values of Python. Those for msgpack have no tuples.
+// plainValues generates Python values. Those for msgpack contain no tuples.
 func plainValues(all bool, depth int) *rapid.Generator[any] {
 	if depth == 0 {
 		return plainLeaf(all)
@@ -127,7 +127,7 @@ func distinct(t *rapid.T) []any {
 	return rapid.SliceOfNDistinct(plainKey(), 0, 10, plainText).Draw(t, "keys")
 }
 
-// plainText returns a text that is the same for the same plain value.
+// plainText returns equal texts for equal plain values.
 func plainText(v any) string {
 	b, err := pickle.Append(nil, v)
 	if err != nil {

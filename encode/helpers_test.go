@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Msgpack is msgpack.Codec, whose package imports this one.
+// Msgpack is a copy of msgpack.Codec, whose package imports this one.
 func Msgpack[T any]() ValueCodec[T] {
 	to, from := gomsgpack.Of[T]()
 	return ValueCodec[T]{Encode: to, Decode: from, Join: JoinOf[T]()}
@@ -29,7 +29,7 @@ type opener struct {
 	open func(t testing.TB) partd.Partd
 }
 
-// stores are those that typed stores are tried over.
+// stores returns the stores that typed stores are tested over.
 var stores = []opener{
 	{"dict", func(testing.TB) partd.Partd { return partd.NewDict() }},
 	{"file", func(t testing.TB) partd.Partd { return openFile(t, t.TempDir()) }},
@@ -44,7 +44,7 @@ var stores = []opener{
 	{"client", func(t testing.TB) partd.Partd { return dial(t, serve(t)) }},
 }
 
-// serve runs a server over a Dict until the test's end, and returns its URL.
+// serve runs a server over a Dict until the test ends, and returns its URL.
 func serve(t testing.TB) (url string) {
 	t.Helper()
 	server, err := remote.NewServer(partd.NewDict(), nil)
@@ -65,7 +65,7 @@ func dial(t testing.TB, url string) *remote.Client {
 	return client
 }
 
-// layered are the stores of the examples of Python's partd: compressed.
+// layered returns compressed stores, as in the examples of Python's partd.
 var layered = []opener{
 	{"bz2+dict", func(t testing.TB) partd.Partd { return compressed(t, partd.NewDict(), compress.BZ2) }},
 	{"snappy+file", func(t testing.TB) partd.Partd { return compressed(t, openFile(t, t.TempDir()), compress.Snappy) }},
@@ -75,7 +75,7 @@ var layered = []opener{
 	}},
 }
 
-// compressed returns a layer that compresses over a store.
+// compressed returns a compressing layer over a store.
 func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
 	s, err := compress.New(p, format, nil)
@@ -100,10 +100,10 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// python is Debian's, which finds Debian's packages.
+// python is Debian's Python, which finds Debian's packages.
 const python = "/usr/bin/python3"
 
-// needsPython skips a test where Python's modules are absent, or fails it where
+// needsPython skips a test if Python's modules are absent, or fails it if
 // PARTD_REQUIRE_ALL is set.
 func needsPython(t *testing.T, modules ...string) {
 	t.Helper()
@@ -117,7 +117,7 @@ func needsPython(t *testing.T, modules ...string) {
 	t.Skipf("this test needs %v of %s", modules, python)
 }
 
-// runPython runs a script of testdata and returns what it printed.
+// runPython runs a script of testdata and returns its output.
 func runPython(t *testing.T, script string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(python, append([]string{"testdata/" + script}, args...)...).CombinedOutput()
@@ -127,8 +127,8 @@ func runPython(t *testing.T, script string, args ...string) string {
 	return string(out)
 }
 
-// TestMain makes fewer rounds of each model than rapid would, since there are
-// many of them; -rapid.checks=1000 makes more.
+// TestMain runs fewer rounds of each model than rapid's default, because there are many
+// models. -rapid.checks=1000 runs more.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false

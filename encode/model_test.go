@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// typed is what Store and NumPy have in common.
+// typed has the methods that Store and NumPy share.
 type typed[T any] interface {
 	Append(context.Context, ...Entry[T]) error
 	Get(context.Context, ...string) ([]T, error)
@@ -27,12 +27,12 @@ type typed[T any] interface {
 	Keys(context.Context) iter.Seq2[partd.KeyInfo, error]
 }
 
-// model is what a store of slices has to do: a plain map of what was appended.
+// model is a state machine that compares a store of slices with a map.
 type model[T ~[]E, E any] struct {
 	store  typed[T]
 	values *rapid.Generator[T]
-	text   func(T) string // the same for the same value
-	whole  bool           // All yields other pieces than were appended
+	text   func(T) string // returns equal texts for equal values
+	whole  bool           // All does not yield the appended pieces one by one
 	pieces map[string][]T
 }
 
@@ -132,11 +132,11 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 		}
 	}
 	for range m.store.All(ctx, key) {
-		break // leaves nothing open
+		break // an early stop must leave nothing open
 	}
 }
 
-// tryCodec runs the model over stores.
+// tryCodec runs the model with a codec over each kind of store.
 func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCodec[T], values *rapid.Generator[T], text func(T) string) {
 	for _, below := range stores {
 		t.Run(below.name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 	}
 }
 
-// tryArrays runs the model over stores with NumPy.
+// tryArrays runs the model with NumPy over each kind of store.
 func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generator[E]) {
 	for _, below := range stores {
 		p := below.open(t)
@@ -171,8 +171,8 @@ func must2(t *rapid.T, err error) {
 	}
 }
 
-// recordText returns a text of records. Gob and JSON leave out a number that is
-// zero, be it negative.
+// recordText returns equal texts for equal records. It treats −0 as 0, because Gob and
+// JSON omit both.
 func recordText(v []record) string {
 	var b strings.Builder
 	for _, r := range v {

@@ -16,11 +16,10 @@ import (
 // their type. Arrays of text are arrays of objects, stored as frames of
 // MessagePack lists.
 //
-// Keys that end in .dtype are refused, since they describe other keys. An array
-// whose type is not T is an error that wraps [ErrDtype]. Both byte orders can
-// be read, and a big-endian key stays big-endian when Go appends to it. Times
-// and durations can be read in any unit from ns to W, but are appended only in
-// ns.
+// Keys that end in .dtype are refused, because they describe other keys. An array
+// whose type is not T is an error that wraps [ErrDtype]. NumPy reads both byte
+// orders, and a big-endian key stays big-endian when Go appends to it. It reads
+// times and durations in any unit from ns to W, but appends them only in ns.
 //
 // Unlike in Python, Delete removes both keys, Append refuses arrays of
 // another dtype, and an append without elements creates no key.
@@ -32,18 +31,18 @@ type NumPy[T Element] struct {
 	layer
 	own npy.DType
 
-	// mu lets many append and read, and one remove. While a key is removed
-	// nothing is appended to it, which would be without a dtype.
+	// mu is held for reading by appends and reads, and for writing by removals: an
+	// append during a removal could leave data without a dtype.
 	mu sync.RWMutex
 
-	knownMu sync.Mutex // after mu
+	knownMu sync.Mutex // locked after mu
 	known   map[string]npy.DType
 }
 
-// maxKnown is how many dtypes are noted.
+// maxKnown is the maximum length of NumPy.known.
 const maxKnown = 1 << 16
 
-// dtypeSuffix makes the key of a key's dtype.
+// dtypeSuffix, after a key, makes the key of its dtype.
 const dtypeSuffix = ".dtype"
 
 // NewNumPy returns a store of arrays over a store of bytes, which must support
@@ -53,10 +52,9 @@ func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
 	return &NumPy[T]{layer: layer{p}, own: dtypeOf[T](), known: make(map[string]npy.DType)}
 }
 
-// Append adds each entry's elements to the array of its key, in slice order; a
-// key may occur more than once. It is all or nothing, except that the dtype of
-// a new key is set first, so that no elements ever lack one. The elements are
-// copied before it returns.
+// Append adds each entry's elements to the array of its key, in slice order. A key
+// may occur more than once. It is all or nothing, except that it first sets the
+// dtype of a new key, so that elements always have one. It copies the elements.
 func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -64,14 +62,14 @@ func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	if err != nil {
 		return err
 	}
-	if err := n.claim(ctx, "append", batch); err != nil {
+	if err := n.ensureDtypes(ctx, "append", batch); err != nil {
 		return err
 	}
 	return n.beneath().Append(ctx, batch...)
 }
 
-// Set replaces the array of a key. An array of another dtype must be deleted
-// first.
+// Set replaces the array of a key. The caller must first delete an array of another
+// dtype.
 func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -82,13 +80,13 @@ func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 	if len(batch) == 0 {
 		return partd.Set(ctx, n.beneath(), key, nil)
 	}
-	if err := n.claim(ctx, "set", batch); err != nil {
+	if err := n.ensureDtypes(ctx, "set", batch); err != nil {
 		return err
 	}
 	return partd.Set(ctx, n.beneath(), key, batch[0].Value)
 }
 
-// encode returns entries with the bytes of elements, without those that have none.
+// encode returns the encoded entries, except those without elements.
 func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error) {
 	size := 0
 	for i := range entries {
@@ -113,7 +111,7 @@ func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error
 	return batch, nil
 }
 
-// Delete removes keys with their dtypes; one that does not exist is no error.
+// Delete removes keys with their dtypes. A key that does not exist is not an error.
 func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -126,8 +124,8 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Pop returns the arrays of keys as Get does, and removes the keys with their
-// dtypes, as one atomic step. If they were removed but do not decode, the error
-// is a *PopError, which holds the arrays' bytes, followed by the dtypes.
+// dtypes, as one atomic step. If removed arrays do not decode, the error is a
+// *PopError, which holds the arrays' bytes, followed by the dtypes.
 func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -171,15 +169,15 @@ func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// checkKey refuses a key that would be another's dtype.
+// checkKey refuses a key that ends in dtypeSuffix.
 func checkKey(op, key string) error {
 	if strings.HasSuffix(key, dtypeSuffix) {
-		return keyError(op, key, fmt.Errorf("a key that ends in %s is the dtype of another", dtypeSuffix))
+		return keyError(op, key, fmt.Errorf("keys that end in %s are reserved for dtypes", dtypeSuffix))
 	}
 	return nil
 }
 
-// withDtypes returns keys and then the keys of their dtypes.
+// withDtypes returns keys, followed by the keys of their dtypes.
 func withDtypes(op string, keys []string) ([]string, error) {
 	all := make([]string, 2*len(keys))
 	for i, key := range keys {

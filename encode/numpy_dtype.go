@@ -11,19 +11,19 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// claim makes sure that each key of a batch has a dtype that fits, and puts the
-// batch's bytes into the key's order.
-func (n *NumPy[T]) claim(ctx context.Context, op string, batch []partd.Entry) error {
+// ensureDtypes sets the dtypes of new keys and checks the dtypes of existing keys. It
+// converts the batch's bytes to the byte order of each key.
+func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, unknown := n.lookUp(batch)
 	if len(unknown) > 0 {
-		if err := n.describe(ctx, op, unknown, func(e partd.Entry, have []byte) (err error) {
+		if err := n.describe(ctx, op, unknown, func(e partd.Entry, recorded []byte) (err error) {
 			key := strings.TrimSuffix(e.Key, dtypeSuffix)
-			dtypes[key], err = n.fit(op, key, have)
+			dtypes[key], err = n.checkDtype(op, key, recorded)
 			return err
 		}); err != nil {
 			return err
 		}
-		n.note(unknown, dtypes)
+		n.remember(unknown, dtypes)
 	}
 	for i := range batch {
 		if d := dtypes[batch[i].Key]; d.Big != n.own.Big {
@@ -33,8 +33,8 @@ func (n *NumPy[T]) claim(ctx context.Context, op string, batch []partd.Entry) er
 	return nil
 }
 
-// lookUp returns the dtypes of a batch's keys that are known, and what is to be set
-// for the others.
+// lookUp returns the known dtypes of a batch's keys, and dtype entries for its unknown
+// keys.
 func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unknown []partd.Entry) {
 	dtypes = make(map[string]npy.DType, len(batch))
 	n.knownMu.Lock()
@@ -50,7 +50,7 @@ func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, unk
 	return dtypes, unknown
 }
 
-func (n *NumPy[T]) note(described []partd.Entry, dtypes map[string]npy.DType) {
+func (n *NumPy[T]) remember(described []partd.Entry, dtypes map[string]npy.DType) {
 	n.knownMu.Lock()
 	defer n.knownMu.Unlock()
 	for _, e := range described {
@@ -70,24 +70,24 @@ func (n *NumPy[T]) forget(keys []string) {
 	}
 }
 
-// describe sets keys that do not exist, and hands those that do to fit, before and
-// after: another process may be first.
-func (l layer) describe(ctx context.Context, op string, described []partd.Entry, fit func(e partd.Entry, have []byte) error) error {
-	missing, err := l.compare(ctx, described, fit)
+// describe sets the described keys that do not exist, and passes the values of those
+// that do to check. It checks again after setting, because another process may have set
+// them first.
+func (l layer) describe(ctx context.Context, op string, described []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
+	missing, err := l.compare(ctx, described, check)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
 	for _, e := range missing {
-		// Data without a dtype, which Python's delete leaves behind, must not become
-		// data of this one. Once another process set one and appended, there is no
-		// longer a key to be set.
+		// Python's delete leaves data without a dtype, which must not get this dtype.
+		// But if another process has just set a dtype and appended, nothing is missing.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
-			has, err := hasData(ctx, l.beneath(), name)
+			exists, err := hasData(ctx, l.beneath(), name)
 			if err != nil {
 				return err
 			}
-			if has {
-				if again, err := l.compare(ctx, []partd.Entry{e}, fit); err != nil || len(again) > 0 {
+			if exists {
+				if stillMissing, err := l.compare(ctx, []partd.Entry{e}, check); err != nil || len(stillMissing) > 0 {
 					return cmp.Or(err, keyError(op, name, errNoDtype))
 				}
 			}
@@ -96,12 +96,13 @@ func (l layer) describe(ctx context.Context, op string, described []partd.Entry,
 			return err
 		}
 	}
-	_, err = l.compare(ctx, missing, fit)
+	_, err = l.compare(ctx, missing, check)
 	return err
 }
 
-// compare hands what keys have to fit, and returns those that do not exist.
-func (l layer) compare(ctx context.Context, described []partd.Entry, fit func(e partd.Entry, have []byte) error) (missing []partd.Entry, err error) {
+// compare passes the values of existing keys to check, and returns the entries whose
+// keys do not exist.
+func (l layer) compare(ctx context.Context, described []partd.Entry, check func(e partd.Entry, recorded []byte) error) (missing []partd.Entry, err error) {
 	keys := make([]string, len(described))
 	for i, e := range described {
 		keys[i] = e.Key
@@ -113,14 +114,14 @@ func (l layer) compare(ctx context.Context, described []partd.Entry, fit func(e 
 	for i, e := range described {
 		if len(have[i]) == 0 {
 			missing = append(missing, e)
-		} else if err := fit(e, have[i]); err != nil {
+		} else if err := check(e, have[i]); err != nil {
 			return nil, err
 		}
 	}
 	return missing, nil
 }
 
-var errNoDtype = fmt.Errorf("%w: there is data, and no key %s that says of what type, as Python's delete leaves it behind; Delete removes it", ErrDtype, dtypeSuffix)
+var errNoDtype = fmt.Errorf("%w: there is data without a key %s (Python's delete leaves such data): call Delete to remove it", ErrDtype, dtypeSuffix)
 
 func hasData(ctx context.Context, store partd.Partd, key string) (bool, error) {
 	r, err := partd.Open(ctx, store, key)
@@ -139,11 +140,11 @@ func (n *NumPy[T]) dtypeTexts(ctx context.Context, keys []string) ([][]byte, err
 	return n.beneath().Get(ctx, names...)
 }
 
-// fit returns the dtype of a key to which elements are to be appended.
-func (n *NumPy[T]) fit(op, key string, text []byte) (npy.DType, error) {
+// checkDtype returns the dtype of a key, or an error if T cannot be appended to it.
+func (n *NumPy[T]) checkDtype(op, key string, text []byte) (npy.DType, error) {
 	d, err := n.parse(text)
 	if err == nil && d.Unit != n.own.Unit {
-		err = fmt.Errorf("%w: the key holds %s, and %s is written", ErrDtype, d, n.own)
+		err = fmt.Errorf("%w: the key holds %s, but %s is appended", ErrDtype, d, n.own)
 	}
 	if err != nil {
 		return d, keyError(op, key, err)
@@ -151,14 +152,14 @@ func (n *NumPy[T]) fit(op, key string, text []byte) (npy.DType, error) {
 	return d, nil
 }
 
-// parse returns the dtype that a text stands for, if it is one of T's.
+// parse parses a dtype, which must be one of T's.
 func (n *NumPy[T]) parse(text []byte) (npy.DType, error) {
 	d, err := npy.Parse(string(text))
 	if err != nil {
 		return d, fmt.Errorf("%w: %w", ErrDtype, err)
 	}
 	if d.Kind != n.own.Kind || d.Size != n.own.Size {
-		return d, fmt.Errorf("%w: the key holds %s, and not %T, which is %s", ErrDtype, d, *new(T), n.own)
+		return d, fmt.Errorf("%w: the key holds %s, but %T is %s", ErrDtype, d, *new(T), n.own)
 	}
 	return d, nil
 }

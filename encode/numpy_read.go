@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// Get returns the array of each key, in the order asked. A key that was never
-// appended to has an empty one. The arrays belong to the caller.
+// Get returns the array of each key, in the order requested. A key that does not
+// exist has an empty array. The arrays belong to the caller.
 func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -23,7 +23,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 			return nil, err
 		}
 	}
-	// Data first: where there is some, its dtype was set before.
+	// Data first: a key with data already has a dtype.
 	raw, err := n.beneath().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (n *NumPy[T]) decodeAll(op string, keys []string, raw, dtypes [][]byte) ([]
 	return arrays, nil
 }
 
-// dtypeOf returns the dtype of data that was read. A key without data may have none.
+// dtypeOf returns the dtype of data. A key without data may have none.
 func (n *NumPy[T]) dtypeOf(data, text []byte) (npy.DType, error) {
 	if len(text) == 0 {
 		if len(data) > 0 {
@@ -74,13 +74,13 @@ func notWhole(d npy.DType, size int64, odd int) error {
 	return &DecodeError{size - int64(odd), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
 }
 
-// chunkLen is how many bytes of an array All reads at once, a multiple of every
-// element's size.
+// chunkLen is the number of bytes that All reads at a time, a multiple of every element's
+// size.
 const chunkLen = 64 << 10
 
-// All yields the array of a key in parts: elements of a fixed size in parts of up
-// to 64 KiB, texts as they were appended. It holds one part at a time, so a key
-// may be larger than memory. It stops after the first error.
+// All yields the array of a key in parts. A part has up to 64 KiB of elements of a
+// fixed size, or the texts of one append. It holds one part at a time, so a key may be
+// larger than memory. It stops after the first error.
 func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		r, d, err := n.open(ctx, key)
@@ -104,7 +104,7 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 	}
 }
 
-// open returns a reader of a key's data as it is now, and its dtype.
+// open returns a reader of a key's current data, and its dtype.
 func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DType, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -133,7 +133,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	}{io.MultiReader(bytes.NewReader(first), r), r}, d, nil
 }
 
-// firstByte returns the first byte, or nothing at the end.
+// firstByte reads the first byte. It returns nil at the end of the input.
 func firstByte(r io.Reader) ([]byte, error) {
 	b := make([]byte, 1)
 	if _, err := io.ReadFull(r, b); err == io.EOF {

@@ -18,7 +18,7 @@ func put(t *testing.T, below partd.Partd, key, value string) {
 	must(t, partd.Set(ctx, below, key, []byte(value)))
 }
 
-// readBoth reads a key with Get and with All, which have to agree.
+// readBoth reads a key with Get and with All, which must agree.
 func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
 	t.Helper()
 	got, err := n.Get(ctx, key)
@@ -58,16 +58,16 @@ func TestNumPyRefuses(t *testing.T) {
 		read            func(key string) error
 		dtype           bool
 	}{
-		{"another kind", "ints", "holds <i8, and not float64, which is <f8", reader(t, floats), true},
-		{"objects", "ints", "holds <i8, and not string, which is |O", reader(t, texts), true},
+		{"another kind", "ints", "holds <i8, but float64 is <f8", reader(t, floats), true},
+		{"objects", "ints", "holds <i8, but string is |O", reader(t, texts), true},
 		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
-		{"no dtype", "none", `"no dtype" is not a dtype`, reader(t, ints), true},
-		{"an empty dtype", "empty", "no key .dtype that says", reader(t, ints), true},
-		{"records", "records", "records, which cannot be read", reader(t, ints), true},
-		{"none", "bare", "no key .dtype that says", reader(t, ints), true},
+		{"no dtype", "none", `"no dtype" is not a supported dtype`, reader(t, ints), true},
+		{"an empty dtype", "empty", "data without a key .dtype", reader(t, ints), true},
+		{"records", "records", "records, which is not supported", reader(t, ints), true},
+		{"none", "bare", "data without a key .dtype", reader(t, ints), true},
 		{"truncated", "cut", "truncated", reader(t, texts), false},
 		{"a call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
-		{"a dtype", "ints.dtype", "is the dtype of another", reader(t, ints), false},
+		{"a dtype", "ints.dtype", "reserved for dtypes", reader(t, ints), false},
 	} {
 		err := c.read(c.key)
 		var e *partd.Error
@@ -77,25 +77,25 @@ func TestNumPyRefuses(t *testing.T) {
 	}
 	before := contents(t, below)
 	for name, err := range map[string]error{
-		"holds <i8":     floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
-		"holds <i8, an": floats.Set(ctx, "ints", []float64{1}),
-		"no key .dtype": ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
-		"dtype of anot": errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
-		"dtype of":      ints.Delete(ctx, "ints", ".dtype"),
-		"is not UTF-8":  texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
-		"from 1677-":    NewNumPy[time.Time](below).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
+		"holds <i8":           floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
+		"holds <i8, bu":       floats.Set(ctx, "ints", []float64{1}),
+		"without a key":       ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
+		"reserved for ":       errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
+		"reserved for dtypes": ints.Delete(ctx, "ints", ".dtype"),
+		"is not UTF-8":        texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
+		"from 1677-":          NewNumPy[time.Time](below).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want %q", err, name)
 		}
 	}
-	// A dtype that was set for the first of two keys is all that may be left.
+	// The only trace may be a dtype that was set for the first of two keys.
 	after := contents(t, below)
 	after = slices.DeleteFunc(after, func(s string) bool { return s == "new.dtype=<f8" })
 	if !slices.Equal(before, after) {
 		t.Errorf("refused, and changed:\n%q\n%q", before, after)
 	}
-	// What Python's delete leaves behind can be removed.
+	// Delete removes the data that Python's delete leaves.
 	must(t, ints.Delete(ctx, "bare", "odd", "none"))
 	must(t, ints.Append(ctx, Entry[[]int64]{"bare", []int64{7}}))
 	if got, err := readBoth(t, ints, "bare"); err != nil || !slices.Equal(got, []int64{7}) {
@@ -110,7 +110,7 @@ func reader[T Element](t *testing.T, n *NumPy[T]) func(string) error {
 	}
 }
 
-// contents returns all that a store holds, sorted.
+// contents returns all keys and values of a store, sorted.
 func contents(t *testing.T, p partd.Partd) (all []string) {
 	t.Helper()
 	for info, err := range partd.Keys(ctx, p) {
@@ -148,7 +148,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	if err != nil || fmt.Sprint(got) != "[[3 3] [1 2]]" || len(contents(t, below)) > 0 {
 		t.Errorf("popped %v, %v, left %q", got, err, contents(t, below))
 	}
-	// A key that was removed may be one of another type.
+	// A removed key may get another type.
 	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
 	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
 		t.Errorf("appended to another type: %v", err)
@@ -168,8 +168,8 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	}
 }
 
-// cut is a store that stops in the middle of what a NumPy does: after some writes
-// it fails, as if the process were killed there.
+// cut is a store that fails after some writes, as if the process were killed in the
+// middle of an operation.
 type cut struct {
 	*partd.Dict
 	writes int
@@ -212,8 +212,7 @@ func (c *cut) Delete(ctx context.Context, keys ...string) error {
 	return c.Dict.Delete(ctx, keys...)
 }
 
-// Wherever it is cut, what is read afterwards is what was there before or after,
-// never other numbers.
+// After a cut at any write, a key has its old or its new elements, never others.
 func TestNumPyCutAnywhere(t *testing.T) {
 	for name, op := range map[string]func(*NumPy[int32]) error{
 		"append": func(n *NumPy[int32]) error {
@@ -233,7 +232,7 @@ func TestNumPyCutAnywhere(t *testing.T) {
 			if err != nil && after != "[[] [9] []]" || err == nil && after != done {
 				t.Errorf("%s cut after %d writes: %v, %s", name, writes, err, after)
 			}
-			// Whoever comes next can use the keys.
+			// The keys remain usable.
 			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))
 			if err == nil {
 				break
@@ -252,8 +251,8 @@ func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	return got
 }
 
-// Appends, reads and removals at once: what is read is always whole appends, and
-// never without a dtype.
+// With concurrent appends, reads and removals, reads return whole appends, and data always
+// has a dtype.
 func TestNumPyConcurrently(t *testing.T) {
 	n := NewNumPy[int64](partd.NewDict())
 	var wg sync.WaitGroup

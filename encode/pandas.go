@@ -13,22 +13,22 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// PandasOptions tells [PandasBlocks] and [NewPandasColumns] which packages are installed
-// for the Python that reads what Go writes. With a package installed, partd accepts only
-// data compressed by it; without, only plain data. If the options are wrong, Python
+// PandasOptions says which packages are installed for the Python that reads what
+// [PandasBlocks] and [NewPandasColumns] write. With a package installed, partd accepts
+// only data in its format; without it, only plain data. If the options are wrong, Python
 // raises an error. Go reads both.
 type PandasOptions struct {
-	Blosc, Snappy bool // for PandasBlocks, which then reads only what they compressed
-	Msgpack       bool // for PandasColumns, which reads no key of MessagePack and pickles
+	Blosc, Snappy bool // for PandasBlocks
+	Msgpack       bool // for PandasColumns
 }
 
-// maxFrame is how many bytes a frame may decompress to.
+// maxFrame is the maximum number of bytes that a frame decompresses to.
 const maxFrame = 1 << 30
 
 // PandasBlocks is the codec of partd.PandasBlocks. It reads what pandas 2 and 3 write,
-// without executing their pickles. Both can read what it writes if the options match
-// their Python; nil means a Python without blosc and python-snappy. Appends join if they
-// have the same columns of the same types.
+// without executing their pickles. Both read its frames if the options match their
+// Python; nil means a Python without blosc and python-snappy. Appends can be joined if
+// they have the same columns of the same types.
 func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
@@ -38,42 +38,42 @@ func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	}
 }
 
-// DataFrame is a table in the sense of pandas.
+// DataFrame is a pandas.DataFrame.
 type DataFrame struct {
 	Columns []Column
-	// Index labels the rows. Without Values it numbers them from 0.
+	// Index labels the rows. If its Values are nil, rows are numbered from 0.
 	Index Column
 }
 
 // Column is a column of a DataFrame, or its index. Its Values are one of
 //
-//	[]bool, []int8 … []float64, []complex128   of the types of Element that are numbers
+//	[]bool, []int8 … []float64, []complex128   the number types of Element
 //	Times, Durations                           datetime64, timedelta64
-//	[]any                                      object: plain values, as Python reads them
+//	[]any                                      object: plain values, as codec Python reads them
 //	Texts                                      str and string
 //	Categorical                                category
-//	Range                                      a RangeIndex, of an index only
+//	Range                                      a RangeIndex (index only)
 type Column struct {
-	Name   any // text, number, bool or bytes, a tuple of up to 16 of these, or nil, as for an index without a name
+	Name   any // text, number, bool or bytes, a tuple of up to 16 of these, or nil
 	Values any
 }
 
-// checkName refuses names that Python does not hash, and those that an error could
-// not print.
+// checkName refuses names that Python cannot hash, and names that are too long for an
+// error message.
 func checkName(name any) error {
 	parts, isTuple := name.(PyTuple)
 	if !isTuple {
 		parts = PyTuple{name}
 	}
 	if len(parts) > 16 {
-		return fmt.Errorf("a name of %d parts is not read or written", len(parts))
+		return fmt.Errorf("names of %d parts are not supported", len(parts))
 	}
 	for _, part := range parts {
 		switch kind := reflect.ValueOf(part).Kind(); part.(type) {
 		case []byte, *big.Int:
 		default:
 			if kind > reflect.Float64 && kind != reflect.String {
-				return fmt.Errorf("a name that is a %s is not read or written", pyvalue.Name(part))
+				return fmt.Errorf("names of type %s are not supported", pyvalue.Name(part))
 			}
 		}
 	}
@@ -83,33 +83,32 @@ func checkName(name any) error {
 // Times is a column of dtype datetime64.
 type Times struct {
 	Unit   string  // ns, us, ms or s
-	Zone   string  // as "Europe/Paris" or "UTC+02:00"; empty for times without a zone
-	Counts []int64 // of units since 1970, in UTC where there is a zone; math.MinInt64 is NaT
+	Zone   string  // such as "Europe/Paris" or "UTC+02:00"; empty for times without a zone
+	Counts []int64 // units since 1970, in UTC if there is a zone; math.MinInt64 is NaT
 }
 
-// Durations is a column of dtype timedelta64. Its units are those of [Times].
+// Durations is a column of dtype timedelta64, with the units of [Times].
 type Durations struct {
 	Unit   string
 	Counts []int64
 }
 
-// Texts is a column of dtype str, which is new in pandas 3, or of dtype
-// string.
+// Texts is a column of dtype str, which is new in pandas 3, or of dtype string.
 type Texts struct {
 	Values []string
-	Null   []bool // which are missing; nil if none is
-	NA     bool   // the dtype is string, where what is missing is pandas.NA
+	Null   []bool // true for missing values; nil if no value is missing
+	NA     bool   // the dtype is string, whose missing values are pandas.NA
 }
 
 // Categorical is a column of dtype category.
 type Categorical struct {
-	Codes      []int32 // places in Categories; -1 is missing
-	Categories any     // as the Values of a Column, neither Categorical nor Range
+	Codes      []int32 // indexes in Categories; -1 is missing
+	Categories any     // Values as in Column, but neither Categorical nor Range
 	Ordered    bool
 }
 
-// Range is Python's range: the numbers from Start, in steps of Step, that
-// come before Stop.
+// Range is Python's range: the numbers from Start up to, but not including, Stop, in
+// steps of Step.
 type Range struct{ Start, Stop, Step int64 }
 
 // Len returns the number of elements, at most math.MaxInt.
@@ -141,7 +140,7 @@ func (d DataFrame) Rows() int {
 	return rows(d.Index.Values)
 }
 
-// rows returns how many elements values have, or -1 if they are none.
+// rows returns the number of elements in values, or -1 if the type is not supported.
 func rows(values any) int {
 	switch v := values.(type) {
 	case nil:
@@ -163,9 +162,9 @@ func rows(values any) int {
 	return -1
 }
 
-// fixedType is a type of elements that all have one size.
+// fixedType describes slices of elements of a fixed size.
 type fixedType struct {
-	of     reflect.Type // a slice
+	slice  reflect.Type
 	dtype  npy.DType
 	read   func(npy.DType, []byte) (any, error)
 	append func(dst []byte, values any) []byte
@@ -180,15 +179,14 @@ var fixedTypes = []fixedType{
 func fixedOf[T Element]() fixedType {
 	own := dtypeOf[T]()
 	return fixedType{
-		of:     reflect.TypeFor[[]T](),
+		slice:  reflect.TypeFor[[]T](),
 		dtype:  own,
 		read:   func(d npy.DType, data []byte) (any, error) { return fixedArray[T](d, data) },
 		append: func(dst []byte, values any) []byte { return npy.AppendFixed(dst, own, values.([]T)) },
 	}
 }
 
-// joinFrames puts frames one behind the other, as pandas.concat does where their
-// columns are the same.
+// joinFrames concatenates frames with equal columns, as pandas.concat does.
 func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	for i, f := range frames {
 		if f, err = f.whole(); err != nil {
@@ -203,12 +201,12 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			continue
 		}
 		if len(f.Columns) != len(joined.Columns) {
-			return DataFrame{}, fmt.Errorf("append %d has %d columns, and those before it %d", i+1, len(f.Columns), len(joined.Columns))
+			return DataFrame{}, fmt.Errorf("append %d has %d columns, earlier ones have %d", i+1, len(f.Columns), len(joined.Columns))
 		}
 		for k, c := range f.Columns {
 			to := &joined.Columns[k]
 			if !reflect.DeepEqual(to.Name, c.Name) {
-				return DataFrame{}, fmt.Errorf("append %d has the column %v where those before it have %v", i+1, c.Name, to.Name)
+				return DataFrame{}, fmt.Errorf("append %d has a column %v, earlier ones have %v", i+1, c.Name, to.Name)
 			}
 			if to.Values, err = concat(to.Values, c.Values); err != nil {
 				return DataFrame{}, fmt.Errorf("append %d, column %v: %w", i+1, c.Name, err)
@@ -218,19 +216,19 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			return DataFrame{}, fmt.Errorf("append %d, index: %w", i+1, err)
 		}
 		if !reflect.DeepEqual(joined.Index.Name, f.Index.Name) {
-			joined.Index.Name = nil // as pandas.concat has it
+			joined.Index.Name = nil // as pandas.concat does
 		}
 	}
 	return joined, nil
 }
 
-// concat appends values to others of the same type.
+// concat appends values to to. Both must have the same type.
 func concat(to, values any) (_ any, err error) {
 	if r, ok := to.(Range); ok {
 		next, ok := values.(Range)
 		if ok && next.Step == r.Step && next.Start == r.Start+int64(r.Len())*r.Step {
-			if both := (Range{r.Start, next.Stop, r.Step}); both.Len() == r.Len()+next.Len() {
-				return both, nil
+			if joined := (Range{r.Start, next.Stop, r.Step}); joined.Len() == r.Len()+next.Len() {
+				return joined, nil
 			}
 		}
 		if to, err = r.numbers(); err != nil {
@@ -271,19 +269,21 @@ func concat(to, values any) (_ any, err error) {
 			return reflect.AppendSlice(reflect.ValueOf(to), reflect.ValueOf(values)).Interface(), nil
 		}
 	}
-	return nil, fmt.Errorf("%s does not join with %s: read the appends one by one, with All", typeName(values), typeName(to))
+	return nil, fmt.Errorf("%s cannot be joined with %s: read the appends one by one, with All", typeName(values), typeName(to))
 }
 
+// padded returns t.Null with the length of t.Values.
 func padded(t Texts) []bool { return append(t.Null, make([]bool, len(t.Values)-len(t.Null))...) }
 
-func (t *Texts) miss(i int) {
+// setMissing marks value i as missing.
+func (t *Texts) setMissing(i int) {
 	if t.Null == nil {
 		t.Null = make([]bool, len(t.Values))
 	}
 	t.Null[i] = true
 }
 
-// typeName is how an error names the type of values.
+// typeName returns the name of values' type, for errors.
 func typeName(values any) string {
 	switch v := values.(type) {
 	case Times:

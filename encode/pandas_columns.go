@@ -17,9 +17,8 @@ import (
 // that Python's clients send to a server: K-|-column, with .columns, .index and
 // .index-name for columns.
 //
-// It does not support texts, categories and times with a zone, which are errors
-// here. Python's class fails on them or drops the zone. A PandasColumns is safe
-// for concurrent use.
+// It refuses texts, categories and times with a zone: Python's class fails on them or
+// drops the zone. A PandasColumns is safe for concurrent use.
 type PandasColumns struct {
 	layer
 	objects ValueCodec[[]any]
@@ -35,9 +34,9 @@ func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	return s
 }
 
-// Append adds each entry's rows to those of its key, which have the same columns of
-// the same types. It is all or nothing, but for the names and dtypes of a new key,
-// which are set first.
+// Append adds each entry's rows to its key. The key's rows must have the same columns with
+// the same types. It is all or nothing, except that it first sets the names and dtypes
+// of a new key.
 func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
 	var batch, described []partd.Entry
 	for _, e := range entries {
@@ -46,13 +45,13 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 			return keyError("append", e.Key, err)
 		}
 		names := make([]any, len(d.Columns))
-		taken := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
+		reserved := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
 		for i, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], Column{".index", d.Index.Values}) {
 			array, dtype, err := s.array(e.Key, c)
-			if err == nil && (taken[array.Key] || taken[dtype.Key]) {
-				err = errors.New("its key is another's")
+			if err == nil && (reserved[array.Key] || reserved[dtype.Key]) {
+				err = errors.New("another column has the same key")
 			}
-			taken[array.Key], taken[dtype.Key] = true, true
+			reserved[array.Key], reserved[dtype.Key] = true, true
 			if err != nil {
 				return keyError("append", e.Key, fmt.Errorf("column %v: %w", c.Name, err))
 			}
@@ -69,9 +68,9 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 			described = append(described, partd.Entry{Key: columnKey(e.Key, part), Value: pickled})
 		}
 	}
-	if err := s.describe(ctx, "append", described, func(e partd.Entry, have []byte) error {
-		if was, is := describes(have), describes(e.Value); !reflect.DeepEqual(was, is) {
-			return keyError("append", e.Key, fmt.Errorf("%w: the key has %v, and %v is appended", ErrDtype, was, is))
+	if err := s.describe(ctx, "append", described, func(e partd.Entry, recorded []byte) error {
+		if stored, appended := description(recorded), description(e.Value); !reflect.DeepEqual(stored, appended) {
+			return keyError("append", e.Key, fmt.Errorf("%w: the key has %v, but %v is appended", ErrDtype, stored, appended))
 		}
 		return nil
 	}); err != nil {
@@ -80,7 +79,7 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 	return s.beneath().Append(ctx, batch...)
 }
 
-// array returns what is appended for a column, and its dtype.
+// array returns the entries for the elements of a column and for its dtype.
 func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, err error) {
 	if r, ok := c.Values.(Range); ok {
 		if c.Values, err = r.numbers(); err != nil {
@@ -90,14 +89,14 @@ func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, e
 	switch name := c.Name.(type) {
 	case string, int, int64:
 	default:
-		return array, dtype, fmt.Errorf("its name is a %T, and not text or an integer", name)
+		return array, dtype, fmt.Errorf("its name is a %T, but must be text or an integer", name)
 	}
 	stored, err := store(c.Values)
 	if err != nil {
 		return array, dtype, err
 	}
 	if stored.as != nil || stored.categories != nil {
-		return array, dtype, fmt.Errorf("PandasColumns has no %s", typeName(c.Values))
+		return array, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
 	}
 	array.Key = columnKey(key, c.Name)
 	dtype = partd.Entry{Key: array.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
@@ -114,8 +113,8 @@ func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, e
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }
 
-// describes returns the dtype, or the plain value, that bytes are.
-func describes(data []byte) any {
+// description decodes a pickled value or a dtype, for comparison.
+func description(data []byte) any {
 	if v, err := pickle.Decode(data); err == nil {
 		return v
 	}
@@ -123,8 +122,8 @@ func describes(data []byte) any {
 	return [2]any{d, err}
 }
 
-// Get returns the rows of a key with its columns of these names, or with all of them.
-// A key that was never appended to has no columns.
+// Get returns the rows of a key with the named columns, or with all columns if names is
+// empty. A key that does not exist has no columns.
 func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d DataFrame, err error) {
 	head, err := s.beneath().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
 	if err != nil || len(head[0]) == 0 {
@@ -174,10 +173,10 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 	return d, nil
 }
 
-// columnOf returns the values of an array.
+// columnOf decodes the array of a column.
 func columnOf(dtype string, data []byte) (any, error) {
 	if dtype == "" {
-		return nil, errors.New("there is no such column")
+		return nil, errors.New("the column does not exist")
 	}
 	d, err := npy.Parse(dtype)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// kept reads a frame that partd 1.4.2 wrote.
+// kept reads a frame of testdata that partd 1.4.2 wrote.
 func kept(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pandas/" + name)
@@ -26,7 +26,8 @@ func kept(t testing.TB, name string) []byte {
 	return data
 }
 
-// keptFrame is what the files of testdata/pandas hold; in pandas 3, texts are a type.
+// keptFrame returns the frame in the files of testdata/pandas. In pandas 3, texts have
+// their own type.
 func keptFrame(texts, categories any) DataFrame {
 	const day = 24 * 3600e9
 	return DataFrame{
@@ -62,7 +63,7 @@ func TestPandasKept(t *testing.T) {
 
 var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
 
-// A step of 0 is of no Range in Python.
+// Python has no range with a step of 0.
 func TestPandasNoStep(t *testing.T) {
 	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
 	must(t, err)
@@ -71,7 +72,7 @@ func TestPandasNoStep(t *testing.T) {
 	}
 }
 
-// What Go writes it reads as it was, however it is compressed.
+// Go reads back the frames it writes, with any compression.
 func TestPandasRoundTrip(t *testing.T) {
 	frames := []DataFrame{
 		keptFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
@@ -103,10 +104,10 @@ func TestPandasJoin(t *testing.T) {
 		{Durations{"s", []int64{1}}, Durations{"s", []int64{2}}, Durations{"s", []int64{1, 2}}},
 		{Texts{Values: []string{"a"}}, Texts{[]string{""}, []bool{true}, false}, Texts{[]string{"a", ""}, []bool{false, true}, false}},
 		{Categorical{[]int32{0}, []any{"x"}, true}, Categorical{[]int32{-1}, []any{"x"}, true}, Categorical{[]int32{0, -1}, []any{"x"}, true}},
-		{[]int64{1}, []float64{2}, "append 2, column a: []float64 does not join with []int64"},
-		{Times{"s", "UTC", []int64{1}}, Times{"s", "", []int64{2}}, "datetime64[s] does not join with datetime64[s, UTC]"},
-		{Durations{"s", []int64{1}}, Durations{"ms", []int64{2}}, "timedelta64[ms] does not join with timedelta64[s]"},
-		{Texts{Values: []string{"a"}}, Texts{Values: []string{"a"}, NA: true}, "does not join"},
+		{[]int64{1}, []float64{2}, "append 2, column a: []float64 cannot be joined with []int64"},
+		{Times{"s", "UTC", []int64{1}}, Times{"s", "", []int64{2}}, "datetime64[s] cannot be joined with datetime64[s, UTC]"},
+		{Durations{"s", []int64{1}}, Durations{"ms", []int64{2}}, "timedelta64[ms] cannot be joined with timedelta64[s]"},
+		{Texts{Values: []string{"a"}}, Texts{Values: []string{"a"}, NA: true}, "cannot be joined"},
 		{Categorical{[]int32{0}, []any{"x"}, true}, Categorical{[]int32{0}, []any{"y"}, true}, "category of 1"},
 	} {
 		s := New(partd.NewDict(), PandasBlocks(nil))
@@ -127,7 +128,7 @@ func TestPandasJoin(t *testing.T) {
 			t.Errorf("the index is %v", index)
 		}
 	}
-	// A RangeIndex that goes on is one.
+	// Two consecutive ranges make one RangeIndex.
 	joined, err := joinFrames([]DataFrame{
 		{Index: Column{nil, Range{0, 4, 2}}, Columns: []Column{{"a", []int64{1, 2}}}},
 		{Index: Column{nil, Range{4, 6, 2}}, Columns: []Column{{"a", []int64{3}}}},
@@ -143,7 +144,7 @@ func TestPandasJoin(t *testing.T) {
 	if _, err := joinFrames([]DataFrame{first, column([]int64{2})}); err != nil || first.Rows() != 1 {
 		t.Error(first, err)
 	}
-	// That of no rows, as f.iloc[4:0] has it, is no part of one.
+	// An empty range, as in f.iloc[4:0], does not.
 	if got, err := concat(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
 		t.Error(got, err)
 	}
@@ -163,26 +164,26 @@ func TestRangeLen(t *testing.T) {
 
 func TestPandasWriteErrors(t *testing.T) {
 	for want, f := range map[string]DataFrame{
-		"has 1 rows, and the first column 2":       {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
-		"has 3 rows, and the first column 2":       {Columns: []Column{{"a", []int64{1, 2}}}, Index: Column{nil, Range{0, 3, 1}}},
-		"it is no type of Column.Values":           {Columns: []Column{{"a", 7}}},
-		"column a: a []chan int is not written":    {Columns: []Column{{"a", []chan int{nil}}}},
-		`column a: pandas has no times in "min"`:   {Columns: []Column{{"a", Times{"min", "", []int64{1}}}}},
-		`column a: pandas has no times in ""`:      {Columns: []Column{{"a", Durations{"", []int64{1}}}}},
-		"a name that is a list":                    {Columns: []Column{{[]any{1}, []int64{1}}}},
-		"a name that is a dict":                    {Columns: []Column{{"a", []int64{1}}}, Index: Column{PyDict{}, []int64{1}}},
-		"index: a []encode.Float16":                {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, []Float16{1}}},
-		"categories: a []encode.Float16":           {Columns: []Column{{"a", Categorical{[]int32{0}, []Float16{1}, false}}}},
-		"category 1 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, Texts{Values: []string{"x", ""}, Null: []bool{false, true}}, false}}}},
-		"category 0 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, []float64{math.NaN()}, false}}}},
-		"category 2 is missing":                    {Columns: []Column{{"a", Categorical{[]int32{0}, Times{"s", "", []int64{1, 2, math.MinInt64}}, false}}}},
-		"category 2 is twice":                      {Columns: []Column{{"a", Categorical{[]int32{0}, []any{"x", []byte("x"), "x"}, false}}}},
-		"category 1 is twice":                      {Columns: []Column{{"a", Categorical{[]int32{0}, []int8{7, 7}, false}}}},
-		"categories: a name that is a list":        {Columns: []Column{{"a", Categorical{[]int32{0}, []any{[]any{}}, false}}}},
-		"column a: 2 texts, of which Null has 1":   {Columns: []Column{{"a", Texts{[]string{"a", "b"}, []bool{true}, false}}}},
-		"element 1 has the code 1, and there are":  {Columns: []Column{{"a", Categorical{[]int32{0, 1}, []int64{7}, false}}}},
-		"column a: categories: ":                   {Columns: []Column{{"a", Categorical{[]int32{0}, []chan int{nil}, false}}}},
-		"index: a CategoricalIndex is not written": {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, Categorical{[]int32{0}, []int64{1}, false}}},
+		"has 1 rows, the first column 2":             {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
+		"has 3 rows, the first column 2":             {Columns: []Column{{"a", []int64{1, 2}}}, Index: Column{nil, Range{0, 3, 1}}},
+		"not a type of Column.Values":                {Columns: []Column{{"a", 7}}},
+		"column a: []chan int is not supported":      {Columns: []Column{{"a", []chan int{nil}}}},
+		`column a: unknown unit "min"`:               {Columns: []Column{{"a", Times{"min", "", []int64{1}}}}},
+		`column a: unknown unit ""`:                  {Columns: []Column{{"a", Durations{"", []int64{1}}}}},
+		"names of type list":                         {Columns: []Column{{[]any{1}, []int64{1}}}},
+		"names of type dict":                         {Columns: []Column{{"a", []int64{1}}}, Index: Column{PyDict{}, []int64{1}}},
+		"index: []encode.Float16":                    {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, []Float16{1}}},
+		"categories: []encode.Float16":               {Columns: []Column{{"a", Categorical{[]int32{0}, []Float16{1}, false}}}},
+		"category 1 is missing":                      {Columns: []Column{{"a", Categorical{[]int32{0}, Texts{Values: []string{"x", ""}, Null: []bool{false, true}}, false}}}},
+		"category 0 is missing":                      {Columns: []Column{{"a", Categorical{[]int32{0}, []float64{math.NaN()}, false}}}},
+		"category 2 is missing":                      {Columns: []Column{{"a", Categorical{[]int32{0}, Times{"s", "", []int64{1, 2, math.MinInt64}}, false}}}},
+		"category 2 occurs twice":                    {Columns: []Column{{"a", Categorical{[]int32{0}, []any{"x", []byte("x"), "x"}, false}}}},
+		"category 1 occurs twice":                    {Columns: []Column{{"a", Categorical{[]int32{0}, []int8{7, 7}, false}}}},
+		"categories: names of type list":             {Columns: []Column{{"a", Categorical{[]int32{0}, []any{[]any{}}, false}}}},
+		"column a: 2 texts, but Null has length 1":   {Columns: []Column{{"a", Texts{[]string{"a", "b"}, []bool{true}, false}}}},
+		"element 1 has the code 1, but there are":    {Columns: []Column{{"a", Categorical{[]int32{0, 1}, []int64{7}, false}}}},
+		"column a: categories: ":                     {Columns: []Column{{"a", Categorical{[]int32{0}, []chan int{nil}, false}}}},
+		"index: a CategoricalIndex is not supported": {Columns: []Column{{"a", []int64{1}}}, Index: Column{nil, Categorical{[]int32{0}, []int64{1}, false}}},
 	} {
 		_, err := PandasBlocks(nil).Encode(nil, f)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -191,7 +192,7 @@ func TestPandasWriteErrors(t *testing.T) {
 	}
 }
 
-// hostile returns a frame of one column, whose block is data with a header.
+// hostile returns a frame of one column, whose block has the given header and data.
 func hostile(t *testing.T, header any, data []byte) []byte {
 	t.Helper()
 	var b []byte
@@ -207,7 +208,7 @@ func hostile(t *testing.T, header any, data []byte) []byte {
 	return frame.Append(b, data)
 }
 
-// hostileIndex returns a frame without columns, whose labels and index are objects.
+// hostileIndex returns a frame without columns, with the given labels and index.
 func hostileIndex(t *testing.T, labels, index any) []byte {
 	t.Helper()
 	var b []byte
@@ -224,7 +225,7 @@ func rangeIndex(start, stop, step int64, name any) any {
 		PyDict{{Key: "name", Value: name}, {Key: "start", Value: start}, {Key: "stop", Value: stop}, {Key: "step", Value: step}})
 }
 
-// Nothing that a frame says is believed, and nothing that it asks for is done.
+// The reader trusts no claim of a frame, and executes nothing.
 func TestPandasHostile(t *testing.T) {
 	i8, o := pickle.Call("numpy", "dtype", "<i8"), pickle.Call("numpy", "dtype", "|O")
 	numbers := func(dtype any, shape ...any) any {
@@ -262,7 +263,7 @@ func TestPandasHostile(t *testing.T) {
 	empty := func(dtype string, shape ...any) any {
 		return PyTuple{[]any{}, pickle.Call("numpy", "dtype", dtype), PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
 	}
-	long, none := make([]any, 1000), rangeIndex(0, 0, 1, nil) // an error does not print long
+	long, none := make([]any, 1000), rangeIndex(0, 0, 1, nil) // errors must not print long
 	ends := append(make([]byte, 8), 1, 0, 0, 0, 0, 0, 0, 0)
 	for _, c := range []struct {
 		data []byte
@@ -278,49 +279,49 @@ func TestPandasHostile(t *testing.T) {
 		{hostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
 		{hostile(t, empty("<U5", 0, 1), nil), "a block of no column: "},
 		{hostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): pandas has no times in "D"`},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `pandas has no times in "h"`},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
+		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
 		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
-			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `pandas has no times in "min"`},
+			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `unknown unit "min"`},
 		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "not placement, dtype, shape and kind"},
-		{hostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "no list of integers"},
-		{hostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not read"},
+		{hostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of integers"},
+		{hostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not supported"},
 		{hostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
 		{hostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
-		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "a block of kind x"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), none), "a name that is a list is not read"},
+		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "blocks of kind x"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), none), "names of type list are not supported"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, nil, false, nil, false), none), "columns: element 0 is a pickle.Global"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), none), "a name that is a list"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), none), "a name of 1000 parts"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), none), "names of type list"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), none), "names of 1000 parts"},
 		{hostileIndex(t, none, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
 		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "s", pickle.Call("datetime", "timezone", pickle.Call("datetime", "timedelta", 0, 90, 0)))))), "an offset of 90 s"},
-		{hostileIndex(t, none, rangeIndex(0, 1, 1, long)), "a name that is a list"},
+		{hostileIndex(t, none, rangeIndex(0, 1, 1, long)), "names of type list"},
 		{[]byte{1}, "truncated frame"},
-		{hostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes for 8"},
-		{hostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes for 8"},
+		{hostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes, neither plain data of 8"},
+		{hostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes, neither plain data of 8"},
 		{hostile(t, numbers(i8, 1, 1<<60), nil), "over the limit"},
 		{hostile(t, numbers(i8, 1<<40, 1<<40), nil), "over the limit"},
-		{hostile(t, numbers(i8, -1, 1), nil), "no list of integers"},
+		{hostile(t, numbers(i8, -1, 1), nil), "not a list of integers"},
 		{hostile(t, numbers(i8, 1, 1, 1), make([]byte, 8)), "an array of 3 dimensions"},
 		{hostile(t, numbers(i8, 2, 1), make([]byte, 16)), "shape [2 1], for 1 columns"},
 		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<U5"), 1, 1), nil), "column a (<U5): "},
-		{hostile(t, PyTuple{[]any{1}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", PyTuple{}}}, make([]byte, 8)), "the column at 1 of 1"},
-		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{"new_type", PyTuple{}}}, make([]byte, 8)), "a block of kind new_type is not read"},
+		{hostile(t, PyTuple{[]any{1}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", PyTuple{}}}, make([]byte, 8)), "column 1 of 1"},
+		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{"new_type", PyTuple{}}}, make([]byte, 8)), "blocks of kind new_type are not supported"},
 		{hostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
 		{hostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
 		{hostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
 		{hostile(t, other, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
 		{hostile(t, other, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
 		{hostile(t, other, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
-		{hostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not read"},
+		{hostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},
 		{hostile(t, other, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
-		{hostile(t, other, pickled(7)), "a int is no array"},
+		{hostile(t, other, pickled(7)), "a int is not an array"},
 		{hostile(t, other, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
-		{hostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from 9223372036854775807 on"},
+		{hostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from offset 9223372036854775807"},
 		{hostile(t, other, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
-		{hostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is no text"},
-		{hostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is no text"},
+		{hostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is not text"},
+		{hostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
 		{hostile(t, other, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
 	} {
 		var before, after runtime.MemStats
@@ -335,9 +336,9 @@ func TestPandasHostile(t *testing.T) {
 		}
 	}
 	if _, err := PandasBlocks(nil).Decode(hostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
-		t.Error(err) // the frame that all others differ from
+		t.Error(err) // the valid frame that the cases above modify
 	}
-	// A slice of texts, of which none is missing.
+	// A slice of texts without missing values.
 	d, err := PandasBlocks(nil).Decode(hostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
 		t.Error(d, err)
@@ -347,22 +348,21 @@ func TestPandasHostile(t *testing.T) {
 	}
 }
 
-// The categories of many columns can be one object of a header: they are paid for in
-// each.
+// Many columns can share one object of categories: its size counts for each column.
 func TestPandasCategoriesLimit(t *testing.T) {
 	numbers, err := Range{0, 1000, 1}.numbers()
 	must(t, err)
 	for _, values := range []any{numbers, Texts{Values: []string{strings.Repeat("x", 9000)}}, Range{0, math.MaxInt64, 1}} {
 		data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", Categorical{[]int32{0}, values, false}}}})
 		must(t, err)
-		_, err = (&blocksReader{left: 8000}).frame(data)
+		_, err = (&blocksReader{remaining: 8000}).frame(data)
 		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
 }
 
-// Each prefix of a frame, and each frame with a changed byte, is an error or a frame.
+// Truncated and changed frames are errors or frames, never panics.
 func TestPandasDamaged(t *testing.T) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
 		data := kept(t, name)
@@ -378,7 +378,7 @@ func TestPandasDamaged(t *testing.T) {
 }
 
 // FuzzPandasBlocks looks for a frame that crashes the reader, takes much memory, or
-// is not the same once it was written and read again.
+// changes when it is written and read again.
 func FuzzPandasBlocks(f *testing.F) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
 		f.Add(kept(f, name))
@@ -401,7 +401,7 @@ func FuzzPandasBlocks(f *testing.F) {
 		}
 		again, err := PandasBlocks(nil).Encode(nil, d)
 		if err != nil {
-			return // such as a category that is there twice
+			return // such as a repeated category
 		}
 		back, err := PandasBlocks(nil).Decode(again)
 		if err != nil || fmt.Sprintf("%#v", back) != fmt.Sprintf("%#v", d) {
@@ -413,17 +413,17 @@ func FuzzPandasBlocks(f *testing.F) {
 func TestPandasColumnsErrors(t *testing.T) {
 	s := NewPandasColumns(partd.NewDict(), nil)
 	for want, f := range map[string]DataFrame{
-		"column z: PandasColumns has no datetime64[s, UTC]": {Columns: []Column{{"z", Times{"s", "UTC", []int64{1}}}}},
-		"column t: PandasColumns has no encode.Texts":       {Columns: []Column{{"t", Texts{Values: []string{"a"}}}}},
-		"column c: PandasColumns has no category":           {Columns: []Column{{"c", Categorical{[]int32{0}, []any{"x"}, false}}}},
-		"column 5: its key is another's":                    {Columns: []Column{{"5", []int64{1}}, {5, []int64{1}}}},
-		"column a.dtype: its key is another's":              {Columns: []Column{{"a", []int64{1}}, {"a.dtype", []int64{1}}}},
-		"column b: its key is another's":                    {Columns: []Column{{"b.dtype", []int64{1}}, {"b", []int64{1}}}},
-		"column .index: its key is another's":               {Columns: []Column{{".index", []int64{1}}}},
-		"column .columns: its key is another's":             {Columns: []Column{{".columns", []int64{1}}}},
-		"a range of 9223372036854775807 numbers is over":    {Index: Column{nil, Range{math.MinInt64, math.MaxInt64, 1}}},
-		"its name is a float64":                             {Columns: []Column{{1.5, []int64{1}}}},
-		"has 1 rows":                                        {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
+		"column z: PandasColumns does not support datetime64[s, UTC]": {Columns: []Column{{"z", Times{"s", "UTC", []int64{1}}}}},
+		"column t: PandasColumns does not support encode.Texts":       {Columns: []Column{{"t", Texts{Values: []string{"a"}}}}},
+		"column c: PandasColumns does not support category":           {Columns: []Column{{"c", Categorical{[]int32{0}, []any{"x"}, false}}}},
+		"column 5: another column has the same key":                   {Columns: []Column{{"5", []int64{1}}, {5, []int64{1}}}},
+		"column a.dtype: another column has the same key":             {Columns: []Column{{"a", []int64{1}}, {"a.dtype", []int64{1}}}},
+		"column b: another column has the same key":                   {Columns: []Column{{"b.dtype", []int64{1}}, {"b", []int64{1}}}},
+		"column .index: another column has the same key":              {Columns: []Column{{".index", []int64{1}}}},
+		"column .columns: another column has the same key":            {Columns: []Column{{".columns", []int64{1}}}},
+		"a range of 9223372036854775807 numbers is over":              {Index: Column{nil, Range{math.MinInt64, math.MaxInt64, 1}}},
+		"its name is a float64":                                       {Columns: []Column{{1.5, []int64{1}}}},
+		"has 1 rows":                                                  {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
 	} {
 		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -447,7 +447,7 @@ func TestPandasColumnsErrors(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := s.Get(t.Context(), "k", "b"); err == nil || !strings.Contains(err.Error(), "there is no such column") {
+	if _, err := s.Get(t.Context(), "k", "b"); err == nil || !strings.Contains(err.Error(), "the column does not exist") {
 		t.Error(err)
 	}
 	if f, err := s.Get(t.Context(), "never"); err != nil || len(f.Columns) != 0 {
@@ -459,7 +459,7 @@ func TestPandasColumnsErrors(t *testing.T) {
 	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a twice") {
 		t.Error(err)
 	}
-	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "a name that is a list") {
+	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "names of type list") {
 		t.Error(err)
 	}
 	must(t, s.Drop(t.Context()))

@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// array is one of NumPy, or of pandas over one: the bytes of its elements, or objects.
+// array is a NumPy array, or a pandas array that wraps one.
 type array struct {
 	dtype   npy.DType
 	shape   []int // nil for one dimension of any length
-	fortran bool  // the first dimension runs fastest
+	fortran bool  // column-major: the first dimension varies fastest
 	data    []byte
-	objects []any
+	objects []any          // the elements, if dtype is O
 	as      *pickle.Object // the dtype that pandas gives to the elements, or nil
 }
 
-// column returns row i of an array of so many rows, which are columns of a frame.
-// An array of one dimension is one row.
+// column returns row i of an array of count rows. Each row is a column of a frame. An
+// array of one dimension is one row.
 func (a array) column(i, count int) (any, error) {
 	length := len(a.objects)
 	if a.dtype.Kind != 'O' {
@@ -46,8 +46,8 @@ func (a array) column(i, count int) (any, error) {
 		return a.typed(nil, a.objects[from:to:to])
 	case a.fortran:
 		row := make([]byte, 0, length*size)
-		for at := i * size; at < len(a.data); at += count * size {
-			row = append(row, a.data[at:at+size]...)
+		for offset := i * size; offset < len(a.data); offset += count * size {
+			row = append(row, a.data[offset:offset+size]...)
 		}
 		return a.typed(row, nil)
 	}
@@ -65,7 +65,7 @@ func (a array) typed(data []byte, objects []any) (any, error) {
 		for i, v := range objects {
 			switch v.(type) {
 			case pickle.Global, *pickle.Object: // such as pandas.NA
-				return nil, fmt.Errorf("element %d is a %s, and not a plain value", i, pyvalue.Name(v))
+				return nil, fmt.Errorf("element %d is a %s, not a plain value", i, pyvalue.Name(v))
 			}
 		}
 		return objects, nil
@@ -87,7 +87,7 @@ func (a array) typed(data []byte, objects []any) (any, error) {
 			return t.read(a.dtype, data)
 		}
 	}
-	return nil, fmt.Errorf("the dtype %s %s is not read", a.dtype, name)
+	return nil, fmt.Errorf("the dtype %s %s is not supported", a.dtype, name)
 }
 
 // texts returns objects as elements of a StringDtype.
@@ -98,7 +98,7 @@ func texts(objects []any, dtype *pickle.Object) (Texts, error) {
 		case string:
 			t.Values[i] = v
 		case nil, float64, pickle.Global: // None, nan, NA
-			t.miss(i)
+			t.setMissing(i)
 		default:
 			return t, fmt.Errorf("element %d is a %s", i, pyvalue.Name(v))
 		}
@@ -106,8 +106,8 @@ func texts(objects []any, dtype *pickle.Object) (Texts, error) {
 	return t, nil
 }
 
-// isNA reports whether a StringDtype is string, and not str, whose arguments are
-// where it is stored and the number nan.
+// isNA reports whether a StringDtype is string and not str. The second argument of str's
+// dtype is the number nan.
 func isNA(dtype *pickle.Object) bool {
 	if len(dtype.Args) < 2 {
 		return true
@@ -116,28 +116,28 @@ func isNA(dtype *pickle.Object) bool {
 	return !isNaN
 }
 
-// arrowTexts reads the array of Arrow that a pandas array of texts keeps: its type,
-// length, number of nulls, offset and buffers, which are validity, ends, and text.
+// arrowTexts reads the Arrow array of a pandas array of texts: its type, length, number
+// of nulls, offset and buffers, which are validity, offsets, and text.
 func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	state, _ := o.State.(PyDict)
 	dtype, _ := get[*pickle.Object](state, "_dtype")
 	stored, _ := get[*pickle.Object](state, "_pa_array")
 	if dtype == nil || stored == nil || stored.Name() != "_restore_array" || len(stored.Args) != 1 {
-		return t, fmt.Errorf("%s without an array of Arrow", o.Name())
+		return t, fmt.Errorf("%s without an Arrow array", o.Name())
 	}
 	parts, _ := stored.Args[0].(PyTuple)
 	if len(parts) != 7 {
-		return t, errors.New("an array of Arrow is of seven parts")
+		return t, fmt.Errorf("an Arrow array of %d parts instead of 7", len(parts))
 	}
 	kind, _ := parts[0].(*pickle.Object)
 	length, _ := parts[1].(int64)
 	offset, _ := parts[3].(int64)
 	buffers, _ := parts[4].([]any)
 	if kind == nil || len(kind.Args) != 1 || len(buffers) != 3 {
-		return t, errors.New("an array of Arrow without a type, or of other than three buffers")
+		return t, errors.New("an Arrow array without a type, or without three buffers")
 	}
 	if kind.Args[0] != "large_string" {
-		return t, fmt.Errorf("the type %s of Arrow is not read", shortText(kind.Args[0]))
+		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(kind.Args[0]))
 	}
 	valid, ends, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
 	t.NA = isNA(dtype)
@@ -146,30 +146,30 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	}
 	last := int64(len(ends)/8) - 1
 	if length < 0 || offset < 0 || offset > last || length > last-offset || valid != nil && (offset+length+7)/8 > int64(len(valid)) {
-		return t, fmt.Errorf("%d texts from %d on in buffers of %d and %d bytes", length, offset, len(valid), len(ends))
+		return t, fmt.Errorf("%d texts from offset %d in buffers of %d and %d bytes", length, offset, len(valid), len(ends))
 	}
 	end := func(i int64) uint64 { return binary.LittleEndian.Uint64(ends[8*i:]) }
-	// A slice of an array has the buffers of all of it.
+	// A sliced array has the buffers of the whole array.
 	stop := min(end(offset+length), uint64(len(buffer)))
 	first := min(end(offset), stop)
 	text := string(buffer[first:stop])
 	t.Values = make([]string, length)
 	for i := range length {
-		at := offset + i
-		if valid != nil && valid[at/8]>>(at%8)&1 == 0 {
-			t.miss(int(i))
+		k := offset + i
+		if valid != nil && valid[k/8]>>(k%8)&1 == 0 {
+			t.setMissing(int(i))
 			continue
 		}
-		from, to := end(at), end(at+1)
+		from, to := end(k), end(k+1)
 		if from < first || from > to || to > stop || !utf8.ValidString(text[from-first:to-first]) {
-			return t, fmt.Errorf("element %d, bytes %d to %d of %d, is no text", i, from, to, len(buffer))
+			return t, fmt.Errorf("element %d, bytes %d to %d of %d, is not text", i, from, to, len(buffer))
 		}
 		t.Values[i] = text[from-first : to-first]
 	}
 	return t, nil
 }
 
-// bufferOf returns the bytes of a buffer of Arrow, or nil.
+// bufferOf returns the bytes of an Arrow buffer, or nil.
 func bufferOf(v any) []byte {
 	if o, ok := v.(*pickle.Object); ok && o.Name() == "py_buffer" && len(o.Args) == 1 {
 		return bytesOf(o.Args[0])
@@ -177,8 +177,7 @@ func bufferOf(v any) []byte {
 	return nil
 }
 
-// shortText returns the beginning of a text or of bytes, for a name that is compared
-// or printed.
+// shortText returns up to 60 bytes of a text or of bytes, to compare or print a name.
 func shortText(v any) string {
 	if text, ok := v.(string); ok {
 		return text[:min(len(text), 60)]
@@ -195,7 +194,7 @@ func bytesOf(v any) []byte {
 	return b
 }
 
-// get returns the value of a key that is of a type.
+// get returns the value of a key, if it is a T.
 func get[T any](d PyDict, key string) (value T, ok bool) {
 	v, _ := d.Get(key)
 	value, ok = v.(T)
@@ -209,11 +208,11 @@ func arrayOf(v any) (any, error) {
 	}
 	o, ok := v.(*pickle.Object)
 	if !ok {
-		return nil, fmt.Errorf("a %s is no array", pyvalue.Name(v))
+		return nil, fmt.Errorf("a %s is not an array", pyvalue.Name(v))
 	}
 	state, _ := o.State.(PyTuple)
 	switch name := o.Name(); {
-	case name == "frombuffer" && len(o.Args) == 2: // as Go writes it
+	case name == "frombuffer" && len(o.Args) == 2: // written by Go
 		return numpyArray(o.Args[0], o.Args[1], nil, false)
 	case name == "_frombuffer" && len(o.Args) == 4:
 		return numpyArray(o.Args[0], o.Args[1], o.Args[2], o.Args[3] == "F")
@@ -223,15 +222,15 @@ func arrayOf(v any) (any, error) {
 		if class, _ := o.Args[0].(pickle.Global); class.Name != "Categorical" {
 			return withDtype(state[1], state[0])
 		}
-	case name == "array" && len(o.Args) == 2: // as Go writes it
+	case name == "array" && len(o.Args) == 2: // written by Go
 		return withDtype(o.Args[0], o.Args[1])
 	case name == "ArrowStringArray" || name == "ArrowStringArrayNumpySemantics":
 		return arrowTexts(o)
 	}
-	return nil, fmt.Errorf("%s is not read", o.Name())
+	return nil, fmt.Errorf("%s is not supported", o.Name())
 }
 
-// withDtype returns an array to whose elements pandas gives a dtype.
+// withDtype returns the array inner, with dtype as the dtype that pandas gives it.
 func withDtype(inner, dtype any) (any, error) {
 	v, err := arrayOf(inner)
 	a, ok := v.(array)
@@ -255,15 +254,15 @@ func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
 	}
 	a.fortran, a.data = fortran && len(a.shape) == 2, bytesOf(data)
 	if a.objects, _ = data.([]any); a.fortran && a.dtype.Kind == 'O' {
-		err = errors.New("objects in columns of an array are not read")
+		err = errors.New("column-major arrays of objects are not supported")
 	}
 	return a, err
 }
 
-// dtypeOfObject returns the dtype of NumPy that an object describes.
+// dtypeOfObject returns the NumPy dtype that an object describes.
 func dtypeOfObject(v any) (npy.DType, error) {
 	if o, ok := v.(*pickle.Object); !ok || o.Name() != "dtype" {
-		return npy.DType{}, fmt.Errorf("the dtype %s is not read", dtypeText(v))
+		return npy.DType{}, fmt.Errorf("the dtype %s is not supported", dtypeText(v))
 	}
 	return npy.Parse(dtypeText(v))
 }
@@ -277,7 +276,7 @@ func dtypeText(v any) string {
 		return o.Name()
 	}
 	text := shortText(o.Args[0])
-	// The state is a version, the byte order, … and for times (…, (unit, count, …)).
+	// The state is (version, byte order, …). For times, its item 8 is (…, (unit, count, …)).
 	state, _ := o.State.(PyTuple)
 	if len(state) > 1 {
 		text = shortText(state[1]) + text
@@ -292,7 +291,8 @@ func dtypeText(v any) string {
 	return text
 }
 
-// integers returns what a list, a tuple or an array holds.
+// integers returns the elements of a list, a tuple or an array, which must not be
+// negative.
 func integers(v any) ([]int, error) {
 	if o, isObject := v.(*pickle.Object); isObject {
 		values, err := column(arrayOf(o))
@@ -314,18 +314,18 @@ func integers(v any) ([]int, error) {
 		list[i] = int(n)
 	}
 	if !ok {
-		return nil, errors.New("a shape or a placement that is no list of integers")
+		return nil, errors.New("a shape or a placement that is not a list of integers")
 	}
 	return list, nil
 }
 
-// unitAndZoneOf returns what a DatetimeTZDtype is of.
+// unitAndZoneOf returns the unit and the time zone of a DatetimeTZDtype.
 func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	var where any
 	if state, ok := dtype.State.(PyDict); ok {
 		unit, _ = get[string](state, "unit")
 		where, _ = state.Get("tz")
-	} else if len(dtype.Args) == 2 { // as Go writes it
+	} else if len(dtype.Args) == 2 { // written by Go
 		unit, _ = dtype.Args[0].(string)
 		where = dtype.Args[1]
 	}
@@ -343,7 +343,7 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	switch name := o.Name(); name {
 	case "_UTC":
 		return unit, "UTC", nil
-	case "_p", "getattr": // of pytz, of zoneinfo
+	case "_p", "getattr": // from pytz, from zoneinfo
 		if zone, ok := first.(string); ok {
 			return unit, zone, nil
 		}
@@ -352,13 +352,13 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 			days, _ := o.Args[0].(int64)
 			seconds, _ := o.Args[1].(int64)
 			if seconds%60 != 0 {
-				return "", "", fmt.Errorf("a zone with an offset of %d s is not read", seconds)
+				return "", "", fmt.Errorf("time zones with an offset of %d s are not supported", seconds)
 			} else if days == 0 && seconds == 0 {
 				return unit, "UTC", nil
 			}
-			at := time.Unix(0, 0).In(time.FixedZone("", int(days*24*3600+seconds)))
-			return unit, at.Format("UTC-07:00"), nil
+			epoch := time.Unix(0, 0).In(time.FixedZone("", int(days*24*3600+seconds)))
+			return unit, epoch.Format("UTC-07:00"), nil
 		}
 	}
-	return "", "", fmt.Errorf("a zone of %s is not read", o.Name())
+	return "", "", fmt.Errorf("time zones of type %s are not supported", o.Name())
 }

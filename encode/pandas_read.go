@@ -16,10 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// blocksReader reads one frame of PandasBlocks: a pickled list of headers, and the
-// bytes for each: the columns' labels, the index, and blocks of columns.
+// blocksReader reads one frame of PandasBlocks: a pickled list of headers, followed by
+// the bytes that each header describes: the columns' labels, the index, and blocks of
+// columns.
 type blocksReader struct {
-	left int64 // how many bytes may still be decompressed
+	remaining int64 // bytes that may still be decompressed
 }
 
 func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
@@ -31,7 +32,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 		parts = append(parts, part)
 	}
 	if len(parts) < 3 {
-		return d, fmt.Errorf("%d parts, of a header, columns, an index and blocks", len(parts))
+		return d, fmt.Errorf("%d parts instead of a header, columns, an index and blocks", len(parts))
 	}
 	unpickled, err := unpickle(parts[0])
 	if err != nil {
@@ -73,7 +74,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	return d.whole()
 }
 
-// column returns an array of one dimension, or Texts, as the Values of a Column.
+// column returns a one-dimensional array, or Texts, as the Values of a Column.
 func column(v any, err error) (any, error) {
 	if a, ok := v.(array); ok && err == nil {
 		return a.column(0, 1)
@@ -81,8 +82,8 @@ func column(v any, err error) (any, error) {
 	return v, err
 }
 
-// block reads the columns of a block. Its header is where they are, the dtype, the
-// shape, and of which kind it is.
+// block reads the columns of a block. Its header has their placement, the dtype, the
+// shape, and the kind of block.
 func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)
 	if len(t) != 4 {
@@ -109,13 +110,13 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	}
 	for i, place := range places {
 		if place >= len(columns) || columns[place].Values != nil {
-			return fmt.Errorf("a block for the column at %d of %d, which has one or is none", place, len(columns))
+			return fmt.Errorf("a block for column %d of %d, which has a block already or does not exist", place, len(columns))
 		}
 		c := &columns[place]
 		if a, ok := values.(array); ok && err == nil {
 			c.Values, err = a.column(i, len(places))
 		} else if c.Values = values; err == nil && i > 0 {
-			err = errors.New("it has the values of another")
+			err = errors.New("it shares its values with another column")
 		}
 		if err == nil && kind[0] == "categorical_type" {
 			c.Values, err = r.categorical(c.Values, kind[1])
@@ -150,16 +151,16 @@ func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) 
 		}
 		return arrayOf(v)
 	}
-	return nil, fmt.Errorf("a block of kind %s is not read", shortText(kind))
+	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// categorical returns codes of categories, of which more has the order and the index.
-// Headers can share one index: each copy of it, and of codes, is of the bytes that
-// are left.
-func (r *blocksReader) categorical(codes, more any) (c Categorical, err error) {
-	t, _ := more.(PyTuple)
+// categorical returns codes with their categories; details is (ordered, index). It
+// charges each copy of the index and of the codes to r.left, because many headers can
+// share one index.
+func (r *blocksReader) categorical(codes, details any) (c Categorical, err error) {
+	t, _ := details.(PyTuple)
 	if len(t) != 2 {
-		return c, errors.New("it is without categories")
+		return c, errors.New("it has no categories")
 	}
 	index, err := parseIndex(t[1])
 	if err != nil {
@@ -170,7 +171,7 @@ func (r *blocksReader) categorical(codes, more any) (c Categorical, err error) {
 	for _, text := range texts.Values {
 		n += int64(len(text))
 	}
-	if r.left -= n; r.left < 0 {
+	if r.remaining -= n; r.remaining < 0 {
 		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
 	} else if texts.Null != nil {
 		return c, errors.New("a category that is missing")
@@ -185,20 +186,20 @@ func (r *blocksReader) categorical(codes, more any) (c Categorical, err error) {
 	if v.Kind() != reflect.Slice || !reflect.Zero(v.Type().Elem()).CanInt() {
 		return c, fmt.Errorf("codes that are %s", typeName(codes))
 	}
-	if r.left -= 4 * int64(v.Len()); r.left < 0 {
+	if r.remaining -= 4 * int64(v.Len()); r.remaining < 0 {
 		return c, fmt.Errorf("%d codes are over the limit", v.Len())
 	}
 	c.Codes = make([]int32, v.Len())
 	for i := range c.Codes {
 		if e := v.Index(i); e.Int() < -1 || e.Int() >= int64(rows(c.Categories)) {
-			return c, fmt.Errorf("element %d has the code %d, and there are %d categories", i, e.Int(), rows(c.Categories))
+			return c, fmt.Errorf("element %d has the code %d, but there are %d categories", i, e.Int(), rows(c.Categories))
 		}
 		c.Codes[i] = int32(v.Index(i).Int())
 	}
 	return c, nil
 }
 
-// index reads an index of so many labels, or of any number if that is negative.
+// index reads an index of length labels, or of any number if length is negative.
 func (r *blocksReader) index(header any, data []byte, length int) (c Column, err error) {
 	if header == nil {
 		v, err := unpickle(data)
@@ -209,7 +210,7 @@ func (r *blocksReader) index(header any, data []byte, length int) (c Column, err
 	}
 	t, _ := header.(PyTuple)
 	if len(t) != 4 || t[3] != nil {
-		return c, errors.New("its header is not class, attributes, dtype, and no categories")
+		return c, errors.New("its header is not (class, attributes, dtype, None)")
 	}
 	attributes, _ := t[1].(PyDict)
 	c.Name, _ = attributes.Get("name")
@@ -229,16 +230,16 @@ func (r *blocksReader) index(header any, data []byte, length int) (c Column, err
 func parseIndex(v any) (c Column, err error) {
 	o, _ := v.(*pickle.Object)
 	if o == nil || len(o.Args) < 2 {
-		return c, fmt.Errorf("a %s is no index", pyvalue.Name(v))
+		return c, fmt.Errorf("a %s is not an index", pyvalue.Name(v))
 	}
-	if o.Name() == "Index" && len(o.Args) == 5 { // as Go writes it
+	if o.Name() == "Index" && len(o.Args) == 5 { // written by Go
 		values, err := column(withDtype(o.Args[0], o.Args[1]))
 		return Column{o.Args[3], values}, err
 	}
 	class, _ := o.Args[0].(pickle.Global)
 	state, ok := o.Args[1].(PyDict)
 	if !ok || !strings.HasPrefix(o.Name(), "_new_") {
-		return c, fmt.Errorf("%s is not read", o.Name())
+		return c, fmt.Errorf("%s is not supported", o.Name())
 	}
 	c.Name, _ = state.Get("name")
 	switch class.Name {
@@ -254,12 +255,12 @@ func parseIndex(v any) (c Column, err error) {
 		inner, _ := state.Get("data")
 		c.Values, err = column(arrayOf(inner))
 	default:
-		return c, fmt.Errorf("%s is not read", class.Name)
+		return c, fmt.Errorf("%s is not supported", class.Name)
 	}
 	return c, err
 }
 
-// label returns the name of a column.
+// label returns label i as the name of a column.
 func label(labels any, i int) (any, error) {
 	switch v := labels.(type) {
 	case Range:
@@ -275,7 +276,7 @@ func label(labels any, i int) (any, error) {
 	if v := reflect.ValueOf(labels); v.Kind() == reflect.Slice {
 		return pyvalue.Canon(v.Index(i).Interface())
 	}
-	return nil, fmt.Errorf("columns: labels that are %s are not read", typeName(labels))
+	return nil, fmt.Errorf("columns: labels of type %s are not supported", typeName(labels))
 }
 
 func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, err error) {
@@ -289,7 +290,7 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 		size = int64(d.Size)
 	}
 	for _, n := range shape {
-		if n > 0 && size > max(r.left, int64(len(data)))/int64(n) {
+		if n > 0 && size > max(r.remaining, int64(len(data)))/int64(n) {
 			return a, fmt.Errorf("an array of shape %v is over the limit", shape)
 		}
 		size *= int64(n)
@@ -299,29 +300,28 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 		return a, err
 	}
 	if a.data = data; size >= 0 && int64(len(data)) != size {
-		err = fmt.Errorf("%d bytes for %d, and no Blosc container of as many", len(data), size)
+		err = fmt.Errorf("%d bytes, neither plain data of %d bytes nor a Blosc container of them", len(data), size)
 	}
 	return a, err
 }
 
 var containers = blosc.NewDecoder(maxFrame)
 
-// container returns how many bytes a Blosc container holds, if data is one.
+// container returns the decompressed size of data, if it is a Blosc container.
 func (r *blocksReader) container(data []byte) (int64, bool) {
 	if len(data) < blosc.HeaderLen {
 		return 0, false
 	}
-	n, err := blosc.DecodedLen(data[:blosc.HeaderLen], int64(len(data)), r.left)
+	n, err := blosc.DecodedLen(data[:blosc.HeaderLen], int64(len(data)), r.remaining)
 	return n, err == nil
 }
 
 func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
-	r.left -= n
+	r.remaining -= n
 	return containers.Append(nil, data)
 }
 
-// objects reads lists in frames, which may be in a Blosc container or a block of
-// Snappy.
+// objects reads framed lists, which may be compressed with Blosc or Snappy.
 func (r *blocksReader) objects(data []byte) (objects []any, err error) {
 	if len(data) < frame.HeaderLen || binary.LittleEndian.Uint64(data) != uint64(len(data)-frame.HeaderLen) {
 		if n, ok := r.container(data); ok && n > max(64<<20, 22*int64(len(data))) {
@@ -338,7 +338,7 @@ func (r *blocksReader) objects(data []byte) (objects []any, err error) {
 	return lists(data, Python().Decode)
 }
 
-// lists reads lists in frames, one behind the other.
+// lists decodes framed lists and concatenates them.
 func lists[T any](data []byte, decode func([]byte) ([]T, error)) (all []T, err error) {
 	err = eachPiece(frame.Split(data), decode, func(list []T) bool {
 		all = append(all, list...)
@@ -350,23 +350,21 @@ func lists[T any](data []byte, decode func([]byte) ([]T, error)) (all []T, err e
 func (r *blocksReader) snappy(data []byte) ([]byte, error) {
 	n, err := snappy.DecodedLen(data)
 	if err != nil {
-		return nil, fmt.Errorf("objects in neither a frame, nor a Blosc container, nor Snappy: %w", err)
+		return nil, fmt.Errorf("objects are neither in a frame, nor in a Blosc container, nor in Snappy: %w", err)
 	}
-	if int64(n) > min(r.left, 22*int64(len(data))) { // the most that Snappy makes of a byte
+	if int64(n) > min(r.remaining, 22*int64(len(data))) { // Snappy's maximum ratio
 		return nil, fmt.Errorf("snappy: %d bytes of %d are over the limit", n, len(data))
 	}
-	r.left -= int64(n)
+	r.remaining -= int64(n)
 	return snappy.Decode(nil, data)
 }
 
-// unpickle reads a pickle in which there may be what the arrays and indexes of pandas
-// are pickled with.
-func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, ofPandas) }
+// unpickle reads a pickle that may contain arrays and indexes of pandas.
+func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
-// ofPandas approves of the names that arrays and indexes of pandas are pickled with.
-// Those of pandas that are not read are refused by who reads the object, and knows
-// the column.
-func ofPandas(module, name string) bool {
+// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also
+// allows names that the readers of objects refuse later, with a better error.
+func isPandasName(module, name string) bool {
 	switch module {
 	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":
 		return name == "dtype" || name == "ndarray" || name == "frombuffer" || name == "_frombuffer" || name == "_reconstruct"
@@ -376,7 +374,7 @@ func ofPandas(module, name string) bool {
 		return name == "_p" || name == "_UTC"
 	case "zoneinfo", "builtins", "datetime":
 		return name == "ZoneInfo" || name == "getattr" || name == "timezone" || name == "timedelta"
-	case "pandas._libs.tslibs.offsets": // of the frequency of an index
+	case "pandas._libs.tslibs.offsets": // the frequency of an index
 		return true
 	}
 	if module != "pandas" && !strings.HasPrefix(module, "pandas.") {

@@ -12,11 +12,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pandasPeers are environments of .ci/peers: pandas 2 and 3, each with what compresses
-// its frames and without.
+// pandasPeers are environments of .ci/peers: pandas 2 and 3, each with and without the
+// packages that compress frames.
 var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
-// withPandas runs a test beside each of the peers. run runs blocks.py there.
+// withPandas runs a test with each of the peers. run executes blocks.py in its
+// environment.
 func withPandas(t *testing.T, peers []string, test func(t *testing.T, has string, run func(args ...string) string)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
@@ -52,7 +53,7 @@ func pandasStore(t *testing.T, dir, has string) *Store[DataFrame] {
 	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(has, "blosc"), Snappy: strings.Contains(has, "snappy")}))
 }
 
-// What pandas writes, Go reads; what it writes of it then is the same for pandas.
+// Go reads the frames that pandas writes, and pandas reads the same from Go's copies.
 func TestPandasBlocks(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, has string, run func(...string) string) {
 		theirs, ours := t.TempDir(), t.TempDir()
@@ -89,18 +90,18 @@ func TestPandasRefused(t *testing.T) {
 		run("write", dir)
 		from := pandasStore(t, dir, has)
 		for name, want := range map[string]string{
-			"Int64":          "column i (Int64Dtype): IntegerArray is not read",
-			"boolean":        "column b (BooleanDtype): BooleanArray is not read",
+			"Int64":          "column i (Int64Dtype): IntegerArray is not supported",
+			"boolean":        "column b (BooleanDtype): BooleanArray is not supported",
 			"period":         "column p (PeriodDtype): ",
 			"interval":       "column v (IntervalDtype): ",
-			"cut":            "column k (category): categories: IntervalIndex is not read",
+			"cut":            "column k (category): categories: IntervalIndex is not supported",
 			"date":           "column d (|O8): ",
 			"decimal":        "column d (|O8): ",
-			"index multi":    "index: MultiIndex is not read",
-			"index period":   "index: PeriodIndex is not read",
-			"index category": "index: CategoricalIndex is not read",
-			"columns multi":  "columns: MultiIndex is not read",
-			"columns time":   "columns: labels that are datetime64[ns] are not read",
+			"index multi":    "index: MultiIndex is not supported",
+			"index period":   "index: PeriodIndex is not supported",
+			"index category": "index: CategoricalIndex is not supported",
+			"columns multi":  "columns: MultiIndex is not supported",
+			"columns time":   "columns: labels of type datetime64[ns] are not supported",
 		} {
 			_, err := from.Get(t.Context(), "refused "+name)
 			var wrong *DecodeError
@@ -111,7 +112,7 @@ func TestPandasRefused(t *testing.T) {
 	})
 }
 
-// Processes of both kinds append to the same keys at a server.
+// Go and Python processes append to the same keys of a server.
 func TestPandasColumns(t *testing.T) {
 	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, has string, run func(...string) string) {
 		url := serve(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// append appends a frame, in which each column is a block.
+// append appends an encoded frame with one block for each column.
 func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	if d, err = d.whole(); err != nil {
 		return dst, err
@@ -44,7 +44,7 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	return dst, nil
 }
 
-// whole returns a frame with an index, if its columns are of one length.
+// whole returns d with an index, or an error unless all its columns have one length.
 func (d DataFrame) whole() (DataFrame, error) {
 	n := d.Rows()
 	if d.Index.Values == nil {
@@ -55,20 +55,20 @@ func (d DataFrame) whole() (DataFrame, error) {
 			return d, err
 		}
 		if got := rows(c.Values); got != n || got < 0 {
-			return d, fmt.Errorf("the %T of %v has %d rows, and the first column %d (-1: it is no type of Column.Values)", c.Values, c.Name, got, n)
+			return d, fmt.Errorf("the %T of %v has %d rows, the first column %d (-1: not a type of Column.Values)", c.Values, c.Name, got, n)
 		}
 	}
 	return d, nil
 }
 
-// stored is what becomes of the values of a column: elements of an array of NumPy,
-// or objects, to which pandas may give another dtype.
+// stored describes how the values of a column are written: as a NumPy array of
+// numbers or objects. pandas may give it another dtype.
 type stored struct {
 	dtype      npy.DType
-	fixed      func(dst []byte) []byte // nil for objects
-	list       []any
-	as         any     // the dtype that pandas gives, or nil
-	categories PyTuple // of codes: the order and the index; else nil
+	fixed      func(dst []byte) []byte // appends the elements; nil for objects
+	list       []any                   // the objects
+	as         any                     // the dtype that pandas gives to the elements, or nil
+	categories PyTuple                 // (ordered, index) for codes of categories, else nil
 }
 
 func store(values any) (s stored, err error) {
@@ -77,7 +77,7 @@ func store(values any) (s stored, err error) {
 		return stored{dtype: npy.DType{Kind: 'O'}, list: v}, nil
 	case Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
-			return s, fmt.Errorf("%d texts, of which Null has %d", len(v.Values), len(v.Null))
+			return s, fmt.Errorf("%d texts, but Null has length %d", len(v.Values), len(v.Null))
 		}
 		s, err = store(v.list())
 		if s.as = pickle.Call("pandas", "StringDtype"); !v.NA {
@@ -106,7 +106,7 @@ func store(values any) (s stored, err error) {
 		}
 		for i, code := range v.Codes {
 			if code < -1 || int(code) >= rows(v.Categories) {
-				return s, fmt.Errorf("element %d has the code %d, and there are %d categories", i, code, rows(v.Categories))
+				return s, fmt.Errorf("element %d has the code %d, but there are %d categories", i, code, rows(v.Categories))
 			}
 		}
 		s, err = store(v.Codes)
@@ -114,15 +114,14 @@ func store(values any) (s stored, err error) {
 		return s, err
 	}
 	for _, t := range fixedTypes {
-		if t.of == reflect.TypeOf(values) {
+		if t.slice == reflect.TypeOf(values) {
 			return stored{dtype: t.dtype, fixed: func(dst []byte) []byte { return t.append(dst, values) }}, nil
 		}
 	}
-	return s, fmt.Errorf("a %T is not written", values)
+	return s, fmt.Errorf("%T is not supported", values)
 }
 
-// checkCategories refuses what pandas does: a category that is missing, or is there
-// twice.
+// checkCategories refuses missing and repeated categories, as pandas does.
 func checkCategories(values any) error {
 	var missing any
 	switch v := values.(type) {
@@ -147,7 +146,7 @@ func checkCategories(values any) error {
 		} else if v == missing || v == nil || v != v {
 			return fmt.Errorf("category %d is missing", i)
 		} else if seen[v] {
-			return fmt.Errorf("category %d is twice", i)
+			return fmt.Errorf("category %d occurs twice", i)
 		}
 		seen[v] = true
 	}
@@ -169,12 +168,12 @@ func checkUnit(unit string) error {
 	case "ns", "us", "ms", "s":
 		return nil
 	}
-	return fmt.Errorf("pandas has no times in %q: the units are ns, us, ms and s", unit)
+	return fmt.Errorf("unknown unit %q: pandas has ns, us, ms and s", unit)
 }
 
 func (s stored) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
 
-// object describes the elements, for a pickle.
+// object returns the elements as an object to pickle.
 func (s stored) object() any {
 	if s.fixed == nil {
 		return s.list
@@ -196,7 +195,7 @@ func (s stored) header(place, length int) PyTuple {
 
 func indexObject(c Column) (any, error) {
 	if r, ok := c.Values.(Range); ok {
-		if r.Step == 0 { // which Python has not
+		if r.Step == 0 { // invalid in Python
 			r = Range{Step: 1}
 		}
 		state := PyDict{{Key: "name", Value: c.Name}, {Key: "start", Value: r.Start}, {Key: "stop", Value: r.Stop}, {Key: "step", Value: r.Step}}
@@ -204,13 +203,13 @@ func indexObject(c Column) (any, error) {
 	}
 	s, err := store(c.Values)
 	if s.categories != nil {
-		return nil, fmt.Errorf("a CategoricalIndex is not written")
+		return nil, fmt.Errorf("a CategoricalIndex is not supported")
 	}
 	if _, ok := c.Values.([]any); ok {
-		s.as = "object" // and not what pandas finds the objects to be
+		s.as = "object" // otherwise pandas infers a dtype from the objects
 	}
 	if s.dtype.Kind == 'f' && s.dtype.Size == 2 {
-		return nil, fmt.Errorf("a %T: pandas has no index of float16", c.Values)
+		return nil, fmt.Errorf("%T: pandas has no index of float16", c.Values)
 	}
 	// The last argument keeps tuples from becoming a MultiIndex.
 	return pickle.Call("pandas", "Index", s.object(), s.as, false, c.Name, false), err
@@ -236,12 +235,12 @@ func (o PandasOptions) appendBlock(dst []byte, s stored) ([]byte, error) {
 		dst, err = appendContainer(dst, s.fixed(nil), s.dtype.Size)
 		return frame.End(dst, start), err
 	}
-	// Every Python reads a pickle, with msgpack or without.
+	// Python reads pickles whether msgpack is installed or not.
 	objects, err := appendPickle(nil, s.list)
 	switch {
 	case err != nil:
 	case (o.Snappy || o.Blosc) && len(objects) > maxFrame:
-		err = fmt.Errorf("objects of %d bytes are over the limit of what is compressed", len(objects))
+		err = fmt.Errorf("objects of %d bytes are over the limit for compression", len(objects))
 	case o.Snappy:
 		dst = append(dst, snappy.Encode(nil, objects)...)
 	case o.Blosc:

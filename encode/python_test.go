@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// The values of testdata/interop.py.
+// The same values as in testdata/interop.py.
 
 func power(base, exponent int64) *big.Int {
 	return new(big.Int).Exp(big.NewInt(base), big.NewInt(exponent), nil)
@@ -43,8 +43,8 @@ func fallbackList() []any {
 	return []any{power(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores are the stores of interop.py over one directory, with what is in
-// the key of the same name.
+// pythonStores returns the stores of interop.py over one directory. Each has the content
+// of the key of the same name.
 func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
@@ -65,7 +65,7 @@ func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
 	}
 }
 
-// arrays does one side of the test of NumPy for a type.
+// arrays writes or checks the arrays of one element type.
 func arrays[T Element](name string, values ...T) func(t *testing.T, below partd.Partd, write bool) {
 	return func(t *testing.T, below partd.Partd, write bool) {
 		t.Helper()
@@ -111,7 +111,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrays("O", "text", "", "\u00e9\U0001f600"),
 }
 
-// bigArrays are big-endian: Go reads and appends to them, and does not make them.
+// bigArrays are big-endian: Go reads and appends to them, but does not create them.
 var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrays[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
 	arrays[uint16]("big_u2", 0, 1, math.MaxUint16),
@@ -120,8 +120,8 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrays("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
 }
 
-// shared runs a test over a directory, and over a server with a client of each
-// kind. where tells Python which.
+// shared runs a test over a directory, and over a server with a Go and a Python client.
+// where is the argument of the Python script.
 func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where string)) {
 	t.Helper()
 	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
@@ -189,7 +189,7 @@ func goReadsPython(t *testing.T, below partd.Partd, where string) {
 	}
 }
 
-// Processes of both kinds append to the same keys.
+// Go and Python processes append to the same keys.
 func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
 
 func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
@@ -225,7 +225,7 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	singles := append([]float32{65519.996, 65520, 2.9802322e-08, 2.9802326e-08, 6.0975552e-05}, widened...)
 	for range 200_000 {
-		// All bits at random, and numbers close to those that 16 bits can be.
+		// Random bits, and numbers close to 16-bit floats.
 		singles = append(singles, math.Float32frombits(rng.Uint32()),
 			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
 	}

@@ -36,7 +36,8 @@ func read[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error) {
 	return all, nil
 }
 
-// TestScan reads values that chunks cut anywhere, and large ones, whole and by parts.
+// TestScan reads values that chunk boundaries cut anywhere, and large values, in one scan
+// and by parts.
 func TestScan(t *testing.T) {
 	file, err := partd.OpenTemp(t.TempDir())
 	must(t, err)
@@ -67,7 +68,7 @@ func TestScan(t *testing.T) {
 	got, err := read(s.Scan(ctx))
 	same("Scan", got, err)
 	keys := 0
-	for g, err := range s.Scan(ctx) { // of which nobody reads the values, of many chunks
+	for g, err := range s.Scan(ctx) { // without reading the values
 		must(t, err)
 		if keys++; want[g.Key] == nil && g.Key != "empty" {
 			t.Errorf("there is no key %q", g.Key)
@@ -93,7 +94,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanLeavesOut asks for the next key before, or while, values are read.
+// TestScanLeavesOut moves to the next key before the values are read, or while they are.
 func TestScanLeavesOut(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {
@@ -160,8 +161,8 @@ func (f failing) Scan(context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// TestScanDamage says of which key what does not decode is, and goes on; an error of
-// the store ends the scan, whether it comes within values or not.
+// TestScanDamage checks that an error of a value names its key, and that the scan continues.
+// An error of the store ends the scan, within values or between them.
 func TestScanDamage(t *testing.T) {
 	good := frame.Append(nil, []byte("[1]"))
 	below := partd.NewDict()
@@ -220,7 +221,7 @@ func TestScanDamage(t *testing.T) {
 	}
 }
 
-// TestScanMemory holds a value at a time, however large the key is.
+// TestScanMemory checks that a scan holds one value at a time, however large the key is.
 func TestScanMemory(t *testing.T) {
 	piece := frame.Append(nil, make([]byte, 1<<20))
 	var chunks []partd.Chunk
@@ -250,7 +251,7 @@ func TestScanMemory(t *testing.T) {
 	}
 }
 
-// breaking is a store whose scan ends with an error after each first key.
+// breaking is a store whose scans fail after the first key.
 type breaking struct {
 	*partd.Dict
 	err error
@@ -267,7 +268,7 @@ func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// A connection that breaks off is an error, and not the end of the scan.
+// A broken connection is an error, not the end of the scan.
 func TestScanBreaksOff(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())

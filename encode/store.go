@@ -31,7 +31,7 @@ func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error
 			return true
 		})
 		if err == nil {
-			values[i], err = s.codec.Join(pieces) // which may keep them
+			values[i], err = s.codec.Join(pieces) // Join may retain pieces
 		}
 		if err != nil {
 			return nil, keyError(op, keys[i], err)
@@ -40,14 +40,14 @@ func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error
 	return values, nil
 }
 
-// eachPiece passes to emit what the content of each frame stands for, until emit
-// returns false.
+// eachPiece decodes the content of each frame and passes it to emit, until emit returns
+// false.
 func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, error), emit func(T) bool) error {
 	offset := int64(0)
 	for content, err := range frames {
 		e, ok := errors.AsType[*frame.Error](err)
 		if ok && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
-			return &DecodeError{e.Offset, e.Err} // the data are wrong, not the reading
+			return &DecodeError{e.Offset, e.Err} // the data is damaged; reading did not fail
 		}
 		if err != nil {
 			return err
@@ -106,8 +106,7 @@ func (s *Store[T]) set(ctx context.Context, op, key string, v T, do func(context
 }
 
 // Pop returns the values of keys as Get does, and removes the keys, as one atomic
-// step. If they were removed but do not decode, the error is a *PopError, which
-// holds the values.
+// step. If removed values do not decode, the error is a *PopError, which holds them.
 func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 	raw, err := partd.Pop(ctx, s.beneath(), keys...)
 	if err != nil {
@@ -120,7 +119,7 @@ func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 	return values, nil
 }
 
-// Delete removes keys; one that does not exist is no error.
+// Delete removes keys. A key that does not exist is not an error.
 func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.beneath(), keys...)
 }
@@ -137,16 +136,15 @@ func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 type Group[T any] struct {
 	Key string
 	// Values yields the values one by one, in order and without joining them, as
-	// [Store.All] does. Range over it once, and before asking for the next group;
-	// you may stop early.
+	// [Store.All] does. Range over it at most once, before the next group; you may stop
+	// early.
 	Values iter.Seq2[T, error]
 }
 
 // Scan yields each key once with its values, in the store's own order. Values are read
-// and decoded one at a time as you range over them, so a key may be larger than
-// memory; the codec's Join combines them. Data that does not decode is an error of
-// Values, and the scan can go on with the next key. Scan itself stops after its first
-// error.
+// and decoded one at a time as you range over them, so a key may be larger than memory.
+// Data that does not decode is an error of Values, and the scan continues with the next
+// key. Scan itself stops after its first error.
 func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
 	return s.groups(partd.Scan(ctx, s.beneath()))
 }
@@ -161,7 +159,7 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 	return func(yield func(Group[T], error) bool) {
 		r, stop := scanread.New(chunks, "")
 		defer stop()
-		defer func() { r.Keys++ }() // the last one's values, too, are over
+		defer func() { r.Keys++ }() // ends the last key's Values as well
 		for r.Next() == nil {
 			if !yield(Group[T]{r.Key, s.values(r)}, nil) {
 				return
@@ -173,15 +171,15 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 	}
 }
 
-var errPassed = errors.New("the values of a key can be read only until the next key is")
+var errPassed = errors.New("the values of a key can be read only before the next key")
 
-// values yields the values of the key that is being read.
+// values yields the values of the current key.
 func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
 	key, keys := r.Key, r.Keys
 	return func(yield func(T, error) bool) {
 		more := true
 		decode := func(data []byte) (v T, err error) {
-			if keys != r.Keys { // since the value before
+			if keys != r.Keys { // the scan has moved on
 				return v, errPassed
 			}
 			return s.codec.Decode(data)

@@ -14,7 +14,7 @@ import (
 
 var ctx = context.Background()
 
-// The bytes that are stored are those of the original.
+// The stored bytes are the same as Python's.
 func TestStoredBytes(t *testing.T) {
 	below := partd.NewDict()
 	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
@@ -145,7 +145,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// What Decode is given is used again: nothing may be kept of it.
+// Decode must not retain data, which is reused.
 func TestDecodeKeepsNothing(t *testing.T) {
 	type all struct {
 		S string
@@ -179,7 +179,7 @@ func keepsNothing[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 	}
 }
 
-// What follows a value in its piece is an error, and so is a part of it.
+// Trailing bytes after a value are an error, and so is a truncated value.
 func TestWholePieces(t *testing.T) {
 	v := []string{"one", "two"}
 	for name, c := range map[string]ValueCodec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string](), "Msgpack": Msgpack[[]string]()} {
@@ -196,7 +196,7 @@ func TestWholePieces(t *testing.T) {
 	}
 }
 
-// Types that do not fit are errors, and never other numbers.
+// Types that do not match are errors, never other numbers.
 func TestMsgpackRange(t *testing.T) {
 	data, err := Msgpack[[]int64]().Encode(nil, []int64{300})
 	must(t, err)
@@ -223,7 +223,7 @@ func TestHostileLengths(t *testing.T) {
 
 func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...string) {
 	t.Helper()
-	_, err := c.Decode([]byte("\x00")) // what is set up once
+	_, err := c.Decode([]byte("\x00")) // allocates what later calls reuse
 	if err == nil {
 		t.Errorf("%s: a zero byte is a value", name)
 	}
@@ -241,7 +241,7 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 	}
 }
 
-// All holds one piece at a time.
+// All holds only one piece in memory.
 func TestAllInBoundedMemory(t *testing.T) {
 	const pieces, size = 48, 1 << 20
 	below := openFile(t, t.TempDir())
@@ -296,7 +296,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 	})
 }
 
-// bare is a store with three methods.
+// bare is a store without abilities.
 type bare struct{ partd.Partd }
 
 func TestAbilities(t *testing.T) {
@@ -334,7 +334,7 @@ func TestAbilities(t *testing.T) {
 	}
 }
 
-// A Join may keep the pieces that it gets.
+// Join may retain its pieces.
 func TestJoinKeepsPieces(t *testing.T) {
 	codec := JSON[any]()
 	codec.Join = func(pieces []any) (any, error) { return pieces, nil }

@@ -1,6 +1,6 @@
-// Package frame concatenates byte strings so that they can be taken apart
-// again. A frame is the length of its content, as 8 bytes
-// little-endian, and then the content:
+// Package frame concatenates byte strings so that they can be split again. A
+// frame is the length of its content, as 8 bytes little-endian, and then the
+// content:
 //
 //	+--------+--------+-- … --+--------+-------- … --------+
 //	| length, uint64, little-endian    | length bytes       |
@@ -24,8 +24,7 @@ import (
 // HeaderLen is the number of bytes before a frame's content.
 const HeaderLen = 8
 
-// DefaultLimit is the maximum length of a frame's content, in bytes, where no
-// limit is given.
+// DefaultLimit is the default maximum length of a frame's content, in bytes.
 const DefaultLimit = 1 << 30
 
 var (
@@ -57,13 +56,12 @@ func Append(dst, content []byte) []byte {
 }
 
 // Begin appends an empty header to dst. Append the content to the result, then
-// call [End], which fills in the length. Use the two where the length is not
+// call [End], which fills in the length. Use the pair if the length is not
 // known in advance.
 func Begin(dst []byte) []byte { return append(dst, make([]byte, HeaderLen)...) }
 
-// End fills in the length of the frame that [Begin] began when dst was start
-// bytes long. It panics if dst has no header there, as package
-// encoding/binary does.
+// End fills in the length of the frame that [Begin] started when dst was start
+// bytes long. It panics if dst is too short to hold a header there.
 func End(dst []byte, start int) []byte {
 	binary.LittleEndian.PutUint64(dst[start:], uint64(len(dst)-start-HeaderLen))
 	return dst
@@ -76,13 +74,13 @@ func Split(data []byte) iter.Seq2[[]byte, error] {
 		for offset := 0; offset < len(data); {
 			rest := data[offset:]
 			if len(rest) < HeaderLen {
-				yield(nil, truncated(offset, "%d bytes are left of a header of %d", len(rest), HeaderLen))
+				yield(nil, truncated(offset, "%d bytes of a header of %d", len(rest), HeaderLen))
 				return
 			}
 			n := binary.LittleEndian.Uint64(rest)
 			rest = rest[HeaderLen:]
 			if n > uint64(len(rest)) {
-				yield(nil, truncated(offset, "%d bytes are left of %d", len(rest), n))
+				yield(nil, truncated(offset, "%d bytes of %d", len(rest), n))
 				return
 			}
 			if !yield(rest[:n:n], nil) {
@@ -97,11 +95,11 @@ func truncated(offset int, format string, args ...any) error {
 	return &Error{int64(offset), fmt.Errorf("%w: "+format, append([]any{ErrTruncated}, args...)...)}
 }
 
-// Read yields the content of each frame that r delivers. Each slice is valid
-// until the next iteration. A frame with more than limit bytes of content is an
-// error; a limit of 0 means DefaultLimit. Memory grows with the bytes that
-// arrive, not with the length that a header claims. It stops after the first
-// error, an *Error.
+// Read yields the content of each frame read from r. Each slice is valid until
+// the next iteration. A frame with more than limit bytes of content is an error;
+// a limit of 0 means DefaultLimit. Memory grows with the bytes that arrive, not
+// with the length that a header claims. Read stops after the first error, an
+// *Error.
 func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	if limit <= 0 {
 		limit = DefaultLimit
@@ -119,7 +117,7 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 				return
 			}
 			if err != nil {
-				yield(nil, &Error{offset, cut(err, got, HeaderLen)})
+				yield(nil, &Error{offset, asTruncated(err, got, HeaderLen)})
 				return
 			}
 			n := binary.LittleEndian.Uint64(header[:])
@@ -129,7 +127,7 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 			}
 			content, err = readN(r, content[:0], int(n))
 			if err != nil {
-				yield(nil, &Error{offset, cut(err, len(content), int(n))})
+				yield(nil, &Error{offset, asTruncated(err, len(content), int(n))})
 				return
 			}
 			if !yield(content, nil) {
@@ -139,13 +137,13 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// readN appends n bytes of r to dst. It allocates at most as much again as has
-// arrived, and a first bit.
+// readN appends n bytes of r to dst. It allocates minGrowth bytes first, and
+// then at most doubles what has arrived.
 func readN(r io.Reader, dst []byte, n int) ([]byte, error) {
-	const first = 64 << 10
+	const minGrowth = 64 << 10
 	for len(dst) < n {
 		have := len(dst)
-		dst = slices.Grow(dst, min(n-have, max(first, have)))
+		dst = slices.Grow(dst, min(n-have, max(minGrowth, have)))
 		got, err := io.ReadFull(r, dst[have:min(n, cap(dst))])
 		dst = dst[:have+got]
 		if err != nil {
@@ -155,8 +153,8 @@ func readN(r io.Reader, dst []byte, n int) ([]byte, error) {
 	return dst, nil
 }
 
-// cut returns the error of a frame that ended early.
-func cut(err error, got, want int) error {
+// asTruncated turns the end of the input into an ErrTruncated.
+func asTruncated(err error, got, want int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, got, want)
 	}

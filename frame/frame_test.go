@@ -37,7 +37,7 @@ func collect(t *testing.T, data []byte, limit int64) (split, read []string, spli
 	return split, read, splitErr, readErr
 }
 
-// TestBytes compares with what Python's partd.utils.frame makes.
+// TestBytes compares frames with the frames of Python's partd.utils.frame.
 func TestBytes(t *testing.T) {
 	if got := hex.EncodeToString(join("Hello", "")); got != "050000000000000048656c6c6f0000000000000000" {
 		t.Errorf("frames of Hello and of nothing: %s", got)
@@ -65,8 +65,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEveryCut cuts two frames at each byte: the whole frames before the cut are
-// there, and the rest is an error that says where it begins.
+// TestEveryCut truncates two frames at each byte. Whole frames before the cut are read,
+// and the rest is an error with its offset.
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
@@ -125,8 +125,8 @@ func TestReaderError(t *testing.T) {
 	}
 }
 
-// FuzzSplit checks that Split and Read agree on any input, and that what they
-// accept is what the same frames give when joined again.
+// FuzzSplit checks that Split and Read agree on any input, and that the frames they accept
+// make the same bytes when joined again.
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])

@@ -9,8 +9,8 @@ import (
 
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{"Error": new(frame.Error)}, "Unwrap")
-	zerovalues.Errors(t, map[string]func() error{
-		"Read(nil)": func() error { return zerovalues.First(frame.Read(nil, 0)) },
+	zerovalues.CheckErrors(t, map[string]func() error{
+		"Read(nil)": func() error { return zerovalues.FirstError(frame.Read(nil, 0)) },
 	})
 	for content, err := range frame.Split(nil) {
 		t.Errorf("nil has a frame of %q, %v", content, err)

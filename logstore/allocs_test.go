@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// getCases are a Get of one key of 1,000, and the most allocations that it may make.
-// The slice of keys that a caller makes is among them.
+// getCases describe a Get of one key out of 1,000, and its maximum number of allocations.
+// This includes the slice of keys that the caller allocates.
 var getCases = []struct {
 	name  string
 	zstd  bool
-	parts [2]int // how many pieces of the key are in a segment, and how many in the table
+	parts [2]int // number of the key's pieces in a segment, and in the table
 	most  float64
 }{
 	{"table", false, [2]int{0, 1}, 8},
@@ -28,7 +28,7 @@ var getCases = []struct {
 	{"zstd/ten pieces", true, [2]int{5, 5}, 16},
 }
 
-// getOne returns a Get of one key.
+// getOne returns a function that gets one key.
 func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
 	log, err := Open(tb.TempDir(), nil)
 	if err != nil {
@@ -85,13 +85,13 @@ func BenchmarkGetOne(b *testing.B) {
 }
 
 func TestGetAllocates(t *testing.T) {
-	if race.On {
-		t.Skip("the race detector allocates, too")
+	if race.Enabled {
+		t.Skip("the race detector changes the number of allocations")
 	}
 	for _, c := range getCases {
 		t.Run(c.name, func(t *testing.T) {
 			if n := testing.AllocsPerRun(500, getOne(t, c.zstd, c.parts)); n > c.most {
-				t.Errorf("a Get makes %.0f allocations, more than %.0f", n, c.most)
+				t.Errorf("a Get makes %.0f allocations, want at most %.0f", n, c.most)
 			}
 		})
 	}

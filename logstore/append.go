@@ -30,8 +30,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// SetOnce sets a key if it does not exist yet, and leaves an existing key
-// unchanged.
+// SetOnce sets a key if it does not exist yet, and leaves an existing key unchanged.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
@@ -40,12 +39,12 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// Delete removes keys, all or none. It writes nothing for keys that do not exist.
+// Delete removes keys: all of them or none. It writes nothing for keys that do not exist.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "delete", partd.Tag{}, s.lookFor(ctx, keys))
+	_, err := s.change(ctx, "delete", partd.Tag{}, s.newDeleteOp(ctx, keys))
 	return err
 }
 
@@ -62,24 +61,23 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// operation is a change that one record, or one replacement of the manifest,
-// makes.
+// operation is a change that takes effect by one record or by one replacement of the manifest.
 type operation interface {
-	// size returns at least what a batch takes for the record, in bytes.
+	// size returns an upper bound of the bytes that the batch needs.
 	size(s *Store) int64
 	// empty reports whether the operation changes nothing.
 	empty() bool
-	// last is called with mu held, right before anything is written. It may
-	// look at the store, and decides what there is to do: it changes the batch,
-	// or if that is nil, what each does.
-	last(ctx context.Context, s *Store, b *batch) error
-	// each calls f for each entry that the operation consists of, or, before
-	// last, may consist of.
+	// prepare is called with mu held, right before anything is written. It may read the
+	// store to decide what the operation does. It adapts the batch or, if b is nil, the
+	// entries that each yields.
+	prepare(ctx context.Context, s *Store, b *batch) error
+	// each calls f for each entry of the operation. Before prepare, these are all
+	// possible entries.
 	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
-// change applies an operation, with its tag if that is not zero. It returns
-// false for one that was applied before.
+// change applies an operation, together with tag unless tag is zero. applied is false if
+// an operation with the same tag was applied before.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.errorf(opName, err)
@@ -87,24 +85,24 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	if s.dir == "" {
 		return false, s.errorf(opName, storeerror.ErrNotOpened)
 	}
-	s.life.RLock()
-	defer s.life.RUnlock()
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
 	changes := s.changes
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
-	if s.emptied && !s.closed && s.poisoned() == nil && s.leaveFull(nil) == nil {
-		s.emptied = false // it was dropped on a disk which had no room even then, and takes changes again
+	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.leaveFull(nil) == nil {
+		s.droppedWhileFull = false // the drop found the disk full, but now there is space
 	}
-	if err = s.writable(); err == nil && tag != (partd.Tag{}) {
+	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
 	}
 	s.mu.Unlock()
 	if err != nil || op.empty() && tag == (partd.Tag{}) {
 		return err == nil, s.errorf(opName, err)
 	}
-	if !isNew { // large values need not be written to find that out
+	if !isNew { // a duplicate needs no blobs
 		return false, s.errorf(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
@@ -121,8 +119,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		seq, applied, err = s.commit(ctx, b, tag, op)
 		s.mu.Unlock()
 	}
-	if !applied || len(b.at) == 0 || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-		s.blobs.giveBack(b.blobs)
+	if !applied || len(b.offsets) == 0 || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+		s.blobs.release(b.blobs)
 	}
 	if err == nil {
 		err = s.acknowledge(seq)
@@ -130,16 +128,16 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	return applied, s.errorf(opName, err)
 }
 
-// acknowledge returns once a record may be acknowledged.
+// acknowledge returns after the record is durable, if Options.Sync is set.
 func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
 	}
-	return outcome(s.syncTo(seq))
+	return commitError(s.syncTo(seq))
 }
 
-// commit writes a batch and enters it into the table. mu is held. It returns
-// the number of the record that must be synced.
+// commit writes a batch to the log and inserts it into the table. mu must be held. seq is
+// the record to sync before acknowledging.
 func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
 	if err := s.makeRoom(ctx, b); err != nil {
 		return 0, false, err
@@ -151,29 +149,29 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 			return s.seq - 1, false, err
 		}
 	}
-	if err := op.last(ctx, s, b); err != nil {
+	if err := op.prepare(ctx, s, b); err != nil {
 		return 0, false, err
 	}
 	if o, ok := op.(*sessionOp); ok {
 		h = recordHeader{kind: o.kind, tagged: true, tag: partd.Tag{Session: o.session}}
 	}
-	if len(b.at) == 0 && !h.tagged {
+	if len(b.offsets) == 0 && !h.tagged {
 		return s.seq - 1, true, nil
 	}
 	seq = s.seq
-	return seq, true, outcome(s.writeBatch(b, h))
+	return seq, true, commitError(s.writeBatch(b, h))
 }
 
-// writeBatch writes a record that fits, and enters it into the table. mu is held.
+// writeBatch writes a record and inserts it into the table. The batch must fit; mu must be held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	h.seq, h.synced = s.seq, s.wal.group.Synced()
 	if err := s.tables.active.wal.write(b, h); err != nil {
 		return err
 	}
 	s.seq++
-	s.edits++
-	if len(b.at) == 0 {
-		s.tables.active.bare += recordHeaderLen + tagLen
+	s.editCount++
+	if len(b.offsets) == 0 {
+		s.tables.active.emptyRecordBytes += recordHeaderLen + tagLen
 	}
 	s.sessions.apply(h, s.opts.MaxSessions)
 	s.tables.active.insert(b)
@@ -183,31 +181,30 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	return nil
 }
 
-// makeRoom waits until a batch fits into the active table, and its record into
-// the write-ahead file. mu is held, and let go of meanwhile.
+// makeRoom waits until the batch fits into the active table, and its record into the
+// write-ahead file. mu must be held; it is released while waiting.
 func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 	for {
-		if err := s.writable(); err != nil {
+		if err := s.checkWritable(); err != nil {
 			return err
 		}
 		t := s.tables.active
 		fits := t.fits(b)
-		// Records without entries, as of an operation of a session that found nothing to
-		// do, make only the file grow, and short ones mostly. No quota keeps such operations
-		// out, so they get no more than 1 MiB of it.
-		logFull := t.bare > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
+		// Records without entries, for example of operations that had nothing to do, make
+		// only the file grow. No quota limits them, so they may use at most 1 MiB of it.
+		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {
 			return nil
 		}
 		if !fits && t.size == 0 {
-			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
+			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the option Memory",
 				partd.ErrTooLarge, len(b.entries()), len(t.arena))
 		}
-		begin, stalls := time.Now(), s.tables.frozen != nil
+		start, isStall := time.Now(), s.tables.frozen != nil
 		err := s.rotateTable(ctx)
-		if stalls {
-			s.counted.stalls.Add(1)
-			s.counted.stalled.Add(int64(time.Since(begin)))
+		if isStall {
+			s.counters.stalls.Add(1)
+			s.counters.stallTime.Add(int64(time.Since(start)))
 		}
 		if err != nil {
 			return err

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Whoever sends an operation again may rely on the answer as much as whoever
-// sent it first: it must wait for the same sync.
+// A repeated operation must wait for the same sync as the original one, because its
+// sender relies on the answer just as much.
 func TestApplyAgainWaitsForSync(t *testing.T) {
 	var hold atomic.Bool
 	var once sync.Once
@@ -54,16 +54,16 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 	second := apply()
 	select {
 	case a := <-second:
-		t.Errorf("the answer came before the sync: %+v", a)
+		t.Errorf("the operation was acknowledged before the sync: %+v", a)
 		second <- a
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(goOn)
 	if a := <-first; !a.applied || a.err != nil {
-		t.Errorf("first: %+v", a)
+		t.Errorf("original: %+v", a)
 	}
 	if a := <-second; a.applied || a.err != nil {
-		t.Errorf("second: %+v", a)
+		t.Errorf("repeated: %+v", a)
 	}
 	wantValue(t, s, "a", "v")
 	if err := s.Close(); err != nil {
@@ -71,8 +71,8 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 	}
 }
 
-// Records without entries do not make the write-ahead file grow without end.
-func TestSessionsDoNotFillTheDisk(t *testing.T) {
+// Records without entries must not make the write-ahead file grow without limit.
+func TestSessionRecordsAreBounded(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
@@ -83,7 +83,7 @@ func TestSessionsDoNotFillTheDisk(t *testing.T) {
 	}
 	mustAppend(t, s, "a", "v")
 	var session uint64
-	first, most := s.tables.active.wal.epoch, int64(0)
+	first, maxSize := s.tables.active.wal.epoch, int64(0)
 	for range 1000 {
 		if session, err = s.NewSession(t.Context()); err != nil {
 			t.Fatal(err)
@@ -91,13 +91,13 @@ func TestSessionsDoNotFillTheDisk(t *testing.T) {
 		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || !applied {
 			t.Fatal(applied, err)
 		}
-		most = max(most, s.tables.active.wal.end)
+		maxSize = max(maxSize, s.tables.active.wal.end)
 	}
-	if limit := 4*h.tableBytes + h.walStep + 200; most > limit || most < limit/2 {
-		t.Errorf("the write-ahead file reached %d bytes, %d are its limit", most, limit)
+	if limit := 4*h.tableBytes + h.walStep + 200; maxSize > limit || maxSize < limit/2 {
+		t.Errorf("the write-ahead file reached %d bytes, want at most %d", maxSize, limit)
 	}
 	if n := s.tables.active.wal.epoch - first; n < 4 || n > 20 {
-		t.Errorf("%d write-ahead files were used", n)
+		t.Errorf("used %d write-ahead files", n)
 	}
 	h.fs = mem.KillClone()
 	if err := s.Close(); err != nil {

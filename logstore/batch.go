@@ -13,25 +13,25 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record before it is written, with what the table needs
-// to know of each entry. Batches are reused.
+// batch is an encoded record that is not yet written, with the table's information about
+// each entry. Batches are reused.
 type batch struct {
-	buf       []byte // room for the header, then the entries
-	at        []uint32
-	part      []uint32
-	hash      []uint64
-	blobs     []segment.BlobRef // that were written for it
+	buf       []byte // space for the header, then the entries
+	offsets   []uint32
+	parts     []uint32
+	hashes    []uint64
+	blobs     []segment.BlobRef // written for this batch
 	ledger    Ledger
 	maxBlobNo uint32
 	crc       uint32 // of the entries
 }
 
-// perEntry is what a batch notes of each entry, in bytes, besides the entry.
+// perEntry is the number of bytes that a batch stores about each entry, besides the entry.
 const perEntry = 4 + 4 + 8
 
-func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.at) + 4*cap(b.part) + 8*cap(b.hash) }
+func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
 
-// batchPrefix is the room in front of the entries for the header and a tag.
+// batchPrefix is the space before the entries for the header and a tag.
 const batchPrefix = recordHeaderLen + tagLen
 
 func (b *batch) reset() {
@@ -39,7 +39,7 @@ func (b *batch) reset() {
 		b.buf = make([]byte, 0, 16<<10)
 	}
 	b.buf = b.buf[:batchPrefix]
-	b.at, b.part, b.hash, b.blobs = b.at[:0], b.part[:0], b.hash[:0], b.blobs[:0]
+	b.offsets, b.parts, b.hashes, b.blobs = b.offsets[:0], b.parts[:0], b.hashes[:0], b.blobs[:0]
 	b.ledger = Ledger{}
 	b.maxBlobNo = 0
 }
@@ -47,49 +47,49 @@ func (b *batch) reset() {
 func (b *batch) entries() []byte { return b.buf[batchPrefix:] }
 
 func (b *batch) entryAt(i int) []byte {
-	if i+1 < len(b.at) {
-		return b.buf[b.at[i]:b.at[i+1]]
+	if i+1 < len(b.offsets) {
+		return b.buf[b.offsets[i]:b.offsets[i+1]]
 	}
-	return b.buf[b.at[i]:]
+	return b.buf[b.offsets[i]:]
 }
 
 // add appends an entry that is not a blob.
 func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, partBits uint8) {
-	at := len(b.buf)
+	start := len(b.buf)
 	buf := segment.AppendEntryHead(b.buf, kind, key, len(value))
 	buf = append(buf, value...)
-	b.push(at, buf, hash, partBits)
-	head := 1
-	for buf[at+head-1] >= 0x80 {
-		head++
+	b.push(start, buf, hash, partBits)
+	headLen := 1
+	for buf[start+headLen-1] >= 0x80 {
+		headLen++
 	}
-	b.ledger.AddEntry(kind, buf[at+head:], len(value))
+	b.ledger.AddEntry(kind, buf[start+headLen:], len(value))
 }
 
-func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
+func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 	b.buf = buf
-	b.at = append(b.at, uint32(at))
-	b.part = append(b.part, uint32(hash>>(64-partBits)))
+	b.offsets = append(b.offsets, uint32(start))
+	b.parts = append(b.parts, uint32(hash>>(64-partBits)))
 }
 
 func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
-// encodeAppend makes a batch of the entries of an Append. Large values are
-// written to a blob file on the way.
+// encodeAppend fills a batch with the entries of an Append. It writes large values to a
+// blob file.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
-	// Keys are hashed first: the loop is so short that the processor fetches many
-	// from memory at a time.
-	hash := b.hash
+	// Hash all keys first: in such a short loop, the processor overlaps many fetches from
+	// memory.
+	hash := b.hashes
 	for i := range entries {
 		hash = append(hash, s.format.Hash(entries[i].Key))
 	}
-	b.hash = hash
+	b.hashes = hash
 	for i := 0; i < len(entries); i++ {
-		if i += b.addShort(entries[i:], b.hash[i:], s.tables.bits, s.blobBytes); i == len(entries) {
+		if i += b.addShort(entries[i:], b.hashes[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
 		}
 		if e := &entries[i]; len(e.Value) > 0 {
-			if err := s.encodeEntry(b, segment.KindAppend, e.Key, e.Value, b.hash[i]); err != nil {
+			if err := s.encodeEntry(b, segment.KindAppend, e.Key, e.Value, b.hashes[i]); err != nil {
 				return err
 			}
 		}
@@ -98,26 +98,26 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	return nil
 }
 
-// The least lengths of a key that take more than one byte to write, and of a
-// value that take more than two.
+// The encoded length of a key needs more than one byte from shortKey, and that of a value more
+// than two bytes from shortValue.
 const (
 	shortKey   = 1 << 7
 	shortValue = 1 << (14 - 2)
 )
 
-// addShort appends the entries in front of the first that has a long key, or a
-// value that is long or empty, and returns how many those are. It does what add
-// does, but faster: what each entry changes stays in registers.
+// addShort appends the leading entries with short keys and short, nonempty values, and
+// returns their number. It does the same as add, but faster, because it keeps the batch's
+// fields in registers.
 func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8, blobBytes int) int {
-	longest := min(blobBytes, shortValue)
-	buf, at, part := b.buf, b.at, b.part
+	valueLimit := min(blobBytes, shortValue)
+	buf, offsets, parts := b.buf, b.offsets, b.parts
 	var sumLo, sumHi, carry uint64
 	var bytes int64
 	n := 0
 	for i := range entries {
 		e := &entries[i]
 		k, v := len(e.Key), len(e.Value)
-		if k >= shortKey || v == 0 || v >= longest {
+		if k >= shortKey || v == 0 || v >= valueLimit {
 			break
 		}
 		n++
@@ -126,15 +126,15 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		buf = slices.Grow(buf, 3+k+v)[:end]
 		entry := buf[start:]
 		first := uint(v)<<2 | uint(segment.KindAppend)
-		head := 1
+		headLen := 1
 		if first < 0x80 {
 			entry[0] = byte(first)
 			buf = buf[:end-1]
 		} else {
 			entry[0], entry[1] = byte(first)|0x80, byte(first>>7)
-			head = 2
+			headLen = 2
 		}
-		hashed := entry[head : head+1+k+v]
+		hashed := entry[headLen : headLen+1+k+v]
 		hashed[0] = byte(k)
 		copy(hashed[1:], e.Key)
 		copy(hashed[1+k:], e.Value)
@@ -142,15 +142,15 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		sumLo, carry = bits.Add64(sumLo, h.Lo, 0)
 		sumHi, _ = bits.Add64(sumHi, h.Hi, carry)
 		bytes += int64(v)
-		at = append(at, uint32(start))
-		part = append(part, uint32(hashes[i]>>(64-partBits)))
+		offsets = append(offsets, uint32(start))
+		parts = append(parts, uint32(hashes[i]>>(64-partBits)))
 	}
-	b.buf, b.at, b.part = buf, at, part
+	b.buf, b.offsets, b.parts = buf, offsets, parts
 	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{Hi: sumHi, Lo: sumLo}})
 	return n
 }
 
-// encodeEntry adds an entry to a batch. A large value is written to a blob file.
+// encodeEntry appends an entry to a batch. It writes a large value to a blob file.
 func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte, h uint64) error {
 	if len(value) < s.blobBytes {
 		b.add(kind, key, value, h, s.tables.bits)
@@ -164,13 +164,13 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 		return err
 	}
 	var piece pieceHasher
-	// The hasher wants a slice of the key once; blobs are rare and large.
+	// The conversion of the key to a slice is acceptable: blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
 	piece.addTo(&b.ledger)
-	at := len(b.buf)
+	start := len(b.buf)
 	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
-	b.push(at, ref.Append(buf), h, s.tables.bits)
+	b.push(start, ref.Append(buf), h, s.tables.bits)
 	b.blobs = append(b.blobs, ref)
 	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 	return nil
@@ -187,8 +187,7 @@ func (s *Store) encode(b *batch, op operation) error {
 	return err
 }
 
-// inlineLen returns at least the length of the batch that entries make, and of
-// what it notes of them.
+// inlineLen returns an upper bound of the memory that a batch of these entries needs.
 func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	n := int64(batchPrefix)
 	for i := range entries {
@@ -201,11 +200,11 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	return n
 }
 
-// BatchBytes returns half the size at which a batch becomes a segment of its own:
-// merging thousands of small segments would take many times the work.
+// BatchBytes returns half the size at which a batch becomes its own segment. Merging
+// thousands of small segments would take many times the work.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
-// takeBatch waits for one of the few batches.
+// takeBatch waits for a free batch.
 func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	b, err := canceled.Receive(ctx, s.batches)
 	if err == nil {
@@ -214,8 +213,7 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	return b, err
 }
 
-// putBatch gives a batch back, or a new one if that grew beyond its share of
-// memory.
+// putBatch returns a batch for reuse. It replaces a batch that grew beyond its share of memory.
 func (s *Store) putBatch(b *batch) {
 	if b.memory() > s.maxBatch+s.maxBatch/2 {
 		b = &batch{}

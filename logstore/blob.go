@@ -12,13 +12,12 @@ type blobs struct {
 	catalog  *catalog
 	segments *segments
 
-	// mu guards file and the ends of all blob files. It is taken after Store.mu,
-	// and before catalog.mu.
+	// mu guards file and the ends of all blob files. Lock order: Store.mu, mu, catalog.mu.
 	mu   sync.Mutex
-	file *dataFile // that the next one goes to
+	file *dataFile // for the next blob
 }
 
-// write writes a large value from the caller's slice.
+// write appends a large value to a blob file.
 func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	table := segment.BlobTable(value)
 	f, off, err := bs.reserve(int64(len(value) + len(table)))
@@ -26,15 +25,15 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 		return segment.BlobRef{}, err
 	}
 	ref := segment.BlobRef{File: f.Number, Off: off, Length: int64(len(value))}
-	ref.CRC = f.Salted(f.Number, off, table)
+	ref.CRC = f.SaltedCRC(f.Number, off, table)
 	if _, err = f.f.WriteAt(value, off); err == nil {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
 	if err != nil {
-		bs.giveBack([]segment.BlobRef{ref})
+		bs.release([]segment.BlobRef{ref})
 		return segment.BlobRef{}, err
 	}
-	f.dirty.Store(true) // after the write: a sync that ran meanwhile did not cover it
+	f.dirty.Store(true) // set after the write, because a concurrent sync did not cover the write
 	return ref, nil
 }
 
@@ -55,25 +54,24 @@ func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
 	return f, off, nil
 }
 
-// giveBack gives back the room of large values that no record refers to.
-// Store.life is held.
-func (bs *blobs) giveBack(refs []segment.BlobRef) {
+// release frees the space of large values that no record refers to. Store.lifeMu must be held.
+func (bs *blobs) release(refs []segment.BlobRef) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := bs.catalog.files.file(r.File, segment.BlobFile), r.Stored()
+		f, n := bs.catalog.files.file(r.File, segment.BlobFile), r.StoredLen()
 		bs.segments.size.Add(-n)
-		if f.end != r.Off+n { // another is being written behind it
+		if f.end != r.Off+n { // another blob follows in the file
 			bs.catalog.punch(f.f, r.Off, n)
 			continue
 		}
 		f.end = r.Off
-		bs.catalog.cutBack(f)
+		bs.catalog.truncateTail(f)
 	}
 }
 
-// openBlob makes r read the large value that an entry refers to.
+// openBlob opens the large value that an entry refers to.
 func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	ref, err := segment.ParseBlobRef(encoded)
 	if err != nil {
@@ -82,7 +80,7 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
 		return &partd.CorruptError{
-			Path: dataName("", segment.BlobFile, ref.File), Offset: -1, Err: errors.New("an entry refers to the file, which the store does not have"),
+			Path: dataName("", segment.BlobFile, ref.File), Offset: -1, Err: errors.New("an entry refers to this file, but it is not part of the store"),
 		}
 	}
 	size, err := f.size()
@@ -92,8 +90,8 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	return r.Open(&f.File, size, ref)
 }
 
-// eachBlock calls use for each block of the large value that an entry refers to,
-// valid during the call.
+// eachBlock calls use for each block of the large value that an entry refers to. The
+// block is valid during the call.
 func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	var r segment.BlobReader
 	if err := fs.openBlob(encoded, &r); err != nil {
@@ -102,25 +100,24 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	return segment.EachBlock(&r, use)
 }
 
-// account adds an entry to a ledger, unless it is a blob, whose bytes are
-// elsewhere.
-func account(l *Ledger, e *segment.Entry) {
+// addInline adds an entry to a ledger, unless it is a blob.
+func addInline(l *Ledger, e *segment.Entry) {
 	if e.Kind != segment.KindBlob {
-		l.AddEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
+		l.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 	}
 }
 
-// accountAll adds an entry to a ledger, also a blob, which takes reading it.
-func (fs *fileSet) accountAll(l *Ledger, e *segment.Entry) error {
+// addEntry adds an entry to a ledger. It reads the value if the entry is a blob.
+func (fs *fileSet) addEntry(l *Ledger, e *segment.Entry) error {
 	if e.Kind != segment.KindBlob {
-		account(l, e)
+		addInline(l, e)
 		return nil
 	}
-	return fs.accountBlob(l, e.Key, e.Value, ignore)
+	return fs.addBlob(l, e.Key, e.Value, ignore)
 }
 
-// accountBlob adds a large value of a key to a ledger, and hands its blocks to use.
-func (fs *fileSet) accountBlob(l *Ledger, key, encoded []byte, use func(b []byte) error) error {
+// addBlob adds a large value of a key to a ledger, and passes its blocks to use.
+func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) error) error {
 	var piece pieceHasher
 	piece.start(key)
 	err := fs.eachBlock(encoded, func(b []byte) error {

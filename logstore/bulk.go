@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// bulkWriter turns entries straight into segments, which one replacement of
-// the manifest makes part of the store. It uses the table that is not active.
+// bulkWriter writes entries directly to segments. One replacement of the manifest then
+// adds the segments to the store. The writer uses a table that is not active.
 type bulkWriter struct {
 	s        *Store
 	t        *table
@@ -20,7 +20,8 @@ type bulkWriter struct {
 	ledger   Ledger
 }
 
-// add enters a batch, and writes a segment first where it does not fit.
+// add inserts a batch into the table. If it does not fit, add first writes the table as a
+// segment.
 func (w *bulkWriter) add(b *batch) error {
 	w.blobs, b.blobs = append(w.blobs, b.blobs...), b.blobs[:0]
 	if !w.t.fits(b) {
@@ -28,7 +29,7 @@ func (w *bulkWriter) add(b *batch) error {
 			return err
 		}
 		if !w.t.fits(b) {
-			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into %d bytes of memory: give the store more",
+			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into a table of %d bytes: increase the option Memory",
 				partd.ErrTooLarge, len(b.entries()), len(w.t.arena))
 		}
 	}
@@ -41,32 +42,32 @@ func (w *bulkWriter) flush() error {
 	if w.t.size == 0 {
 		return nil
 	}
-	g, err := w.s.sealer.write(w.t)
+	seg, err := w.s.sealer.write(w.t)
 	if err != nil {
 		return err
 	}
-	g.file.end = g.End
-	w.segments = append(w.segments, g)
-	w.ledger.Add(g.ledger)
+	seg.file.end = seg.End
+	w.segments = append(w.segments, seg)
+	w.ledger.Add(seg.ledger)
 	w.t.reset()
 	return nil
 }
 
-// undo gives back the room of what did not become part of the store.
+// undo frees the space of segments and blobs that did not become part of the store.
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
-		g := w.segments[i]
-		g.file.end = g.Start
-		if i == 0 || g.Start == segment.HeaderLen {
-			w.s.cutBack(g.file)
+		seg := w.segments[i]
+		seg.file.end = seg.Start
+		if i == 0 || seg.Start == segment.HeaderLen {
+			w.s.truncateTail(seg.file)
 		}
-		w.s.sealer.file = g.file
+		w.s.sealer.file = seg.file
 	}
-	w.s.blobs.giveBack(w.blobs)
+	w.s.blobs.release(w.blobs)
 	w.segments, w.blobs = nil, nil
 }
 
-// finish makes the segments part of the store. edit changes the manifest further.
+// finish adds the segments to the store. edit makes further changes to the manifest.
 func (w *bulkWriter) finish(edit func(m *manifest)) error {
 	err := w.flush()
 	if err == nil {
@@ -78,19 +79,19 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 	return err
 }
 
-// commitSegments replaces the manifest by one that has new segments.
+// commitSegments adds segments to the manifest.
 func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
-		if err := s.syncAlone(func() error { return s.syncData(s.catalog.files) }); err != nil {
+		if err := s.syncExclusive(func() error { return s.syncData(s.catalog.files) }); err != nil {
 			return err
 		}
 	}
 	return s.catalog.edit(func(m *manifest) {
 		m.files = slices.Clone(m.files)
-		for _, g := range segments {
+		for _, seg := range segments {
 			for i := range m.files {
-				if m.files[i].number == g.file.Number {
-					m.files[i].end = g.End
+				if m.files[i].number == seg.file.Number {
+					m.files[i].end = seg.End
 				}
 			}
 		}
@@ -99,7 +100,7 @@ func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit fu
 	})
 }
 
-// bulk applies an operation that is too large for a record.
+// bulk applies an operation that is too large for one record.
 func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied bool, err error) {
 	b, err := s.takeBatch(ctx)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	defer s.putBatch(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := s.stop(ctx)
+	t, err := s.drainTables(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -121,13 +122,13 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 			return false, err
 		}
 	}
-	if err := op.last(ctx, s, nil); err != nil {
+	if err := op.prepare(ctx, s, nil); err != nil {
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}
 	err = op.each(func(kind segment.Kind, key string, value []byte) error {
-		more := len(key) + min(len(value), s.blobBytes) + 64
-		if len(b.at) > 0 && len(b.buf)+perEntry*len(b.at)+more > s.maxBatch {
+		need := len(key) + min(len(value), s.blobBytes) + 64
+		if len(b.offsets) > 0 && len(b.buf)+perEntry*len(b.offsets)+need > s.maxBatch {
 			if err := w.add(b); err != nil {
 				return err
 			}
@@ -142,7 +143,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 		err = w.add(b)
 	}
 	if err == nil && tag == (partd.Tag{}) && t.size == 0 && len(w.segments) == 0 {
-		return true, nil // there was nothing to do
+		return true, nil // nothing to do
 	}
 	if err == nil {
 		err = w.flush()
@@ -155,18 +156,18 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	sessions := s.sessions.clone()
 	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}, s.opts.MaxSessions)
 	if err := w.finish(func(m *manifest) { m.sessions = sessions.clone() }); err != nil {
-		return false, outcome(err)
+		return false, commitError(err)
 	}
 	s.sessions = sessions
 	s.addSegments(w.segments)
 	return true, nil
 }
 
-// stop has all records written out, so that what comes next may go straight
-// to segments, and takes the free table. mu is held, and let go of meanwhile.
-func (s *Store) stop(ctx context.Context) (*table, error) {
+// drainTables flushes all records, so that the caller may write segments directly, and
+// takes the free table. mu must be held; it is released while waiting.
+func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	for {
-		if err := s.writable(); err != nil {
+		if err := s.checkWritable(); err != nil {
 			return nil, err
 		}
 		if s.tables.frozen != nil || s.seq != s.tables.active.firstSeq {
@@ -182,17 +183,17 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.tables.put(t) // something may have changed meanwhile
+		s.tables.put(t) // another goroutine may have written a record: check again
 	}
 }
 
-// addSegments makes segments visible. mu is held.
-func (s *Store) addSegments(more []*storedSegment) {
-	s.edits++
+// addSegments makes segments visible. mu must be held.
+func (s *Store) addSegments(added []*storedSegment) {
+	s.editCount++
 	old := s.segments.list
-	s.segments.list = s.segments.withinMemory(append(old[:len(old):len(old)], more...))
+	s.segments.list = s.segments.limitIndex(append(old[:len(old):len(old)], added...))
 	s.merging.wasteLimit.Store(0)
 	s.reclaim.weights = nil
-	s.segments.size.Add(sizeOf(more))
+	s.segments.size.Add(sizeOf(added))
 	s.considerMerge()
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// hugeKey is so long that an operation on it alone is too large for a record.
+// hugeKey is so long that any operation on it is too large for a record.
 var hugeKey = strings.Repeat("k", 65535)
 
 func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
@@ -24,7 +24,7 @@ func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	return s, mem
 }
 
-// A SetOnce that is too large for a record leaves a key that exists alone.
+// A SetOnce that is too large for a record must not change an existing key.
 func TestLargeSetOnce(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {
@@ -58,7 +58,7 @@ func TestLargeSetOnce(t *testing.T) {
 	wantValue(t, s, hugeKey, "fourth")
 }
 
-// A large Pop removes the keys that exist, and writes nothing for the others.
+// A large Pop must remove the existing keys, and write nothing for the others.
 func TestLargePop(t *testing.T) {
 	s, _ := openBulk(t, nil)
 	defer s.Close()
@@ -87,13 +87,13 @@ func TestLargePop(t *testing.T) {
 			l.Add(g.ledger)
 		}
 		if l.Marks != 1 {
-			t.Fatalf("%d keys were removed instead of one", l.Marks)
+			t.Fatalf("%d keys were removed, want 1", l.Marks)
 		}
 	}
 }
 
-// An operation that is too large for a record is applied once, however often
-// it is sent, also across openings.
+// An operation that is too large for a record must be applied only once if it is
+// repeated, even after reopening.
 func TestLargeApplyAgain(t *testing.T) {
 	s, mem := openBulk(t, nil)
 	session, err := s.NewSession(t.Context())
@@ -136,15 +136,15 @@ func TestLargeApplyAgain(t *testing.T) {
 	}
 }
 
-// A batch of very short entries takes no more memory than one of long ones.
-func TestMemoryOfTinyEntries(t *testing.T) {
+// A batch of very short entries must not need more memory than one of long entries.
+func TestMemoryOfShortEntries(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	tiny := partd.Entry{Key: "k", Value: []byte("v")}
-	const whole = 4 // bytes of an encoded entry
+	const whole = 4 // length of an encoded entry
 	entries := make([]partd.Entry, s.maxBatch/whole)
 	for i := range entries {
 		entries[i] = tiny
@@ -163,8 +163,8 @@ func TestMemoryOfTinyEntries(t *testing.T) {
 			total += b.memory()
 			s.batches <- b
 		}
-		if most := cap(s.batches) * s.maxBatch * 3 / 2; total > most {
-			t.Errorf("%d entries at a time: the batches take %d bytes instead of %d at most", n, total, most)
+		if limit := cap(s.batches) * s.maxBatch * 3 / 2; total > limit {
+			t.Errorf("%d entries at a time: the batches use %d bytes, want at most %d", n, total, limit)
 		}
 	}
 	wantValue(t, s, "k", strings.Repeat("v", sum))

@@ -10,16 +10,14 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// catalog is what the store is made of: the manifest, and the data files that it
-// names.
+// catalog is the store's manifest and the data files that it names.
 type catalog struct {
 	*directory
 	format *segment.Format
 
-	files *fileSet // replaced with Store.life and Store.mu held
+	files *fileSet // replacing it requires Store.lifeMu and Store.mu
 
-	// mu guards man, and the numbers and the list of files. It is taken after
-	// Store.mu and blobs.mu.
+	// mu guards man, and the numbers and the list of files. Lock order: Store.mu, blobs.mu, mu.
 	mu  sync.Mutex
 	man manifest
 }
@@ -32,9 +30,8 @@ func (c *catalog) edit(change func(m *manifest)) error {
 	return c.write(m)
 }
 
-// write replaces the manifest. mu is held. If it
-// fails, the old one is unharmed, unless the error is maybeApplied: then either may be
-// in place.
+// write replaces the manifest. mu must be held. If it fails, the old manifest remains,
+// unless the error is maybeApplied: then either manifest may be in place.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
 	if errors.Is(err, errNotSynced) {
@@ -43,11 +40,11 @@ func (c *catalog) write(m manifest) error {
 	return err
 }
 
-// errNotSynced says that a file that is not yet in place could not be synced.
+// errNotSynced means that syncing a file failed before it was renamed into place.
 var errNotSynced = errors.New("syncing failed")
 
-// replace replaces the manifest, and makes it survive a loss of power if asked.
-// mu is held.
+// replace replaces the manifest. If sync is set, the new manifest survives a power loss.
+// mu must be held.
 func (c *catalog) replace(m manifest, sync bool) error {
 	if err := c.checkLock(); err != nil {
 		return c.poison(err)
@@ -56,14 +53,15 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	tmp := c.path(manifestTmpName)
 	err := c.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
-		// The empty store is what may give room back. The spare file has blocks
-		// already; where they are not written to in place, it gives up its own.
+		// Replacing it with the manifest of an empty store may free space. The spare file
+		// already has blocks. If the file system does not overwrite blocks in place,
+		// truncating frees them.
 		if err = c.writeWhole(tmp, 0, m.encode(), sync); isNoSpace(err) {
 			err = c.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
 		}
 	}
 	if err != nil {
-		// It takes room that others may need. Another opening removes it, too.
+		// The file takes up space, and the next Open would remove it anyway.
 		_ = c.fs.Remove(tmp)
 		return err
 	}
@@ -72,14 +70,14 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	}
 	c.man = m
 	if sync {
-		if err := c.syncAlone(c.syncDir); err != nil {
+		if err := c.syncExclusive(c.syncDir); err != nil {
 			return maybeApplied{err}
 		}
 	}
 	return nil
 }
 
-// writeWhole makes a file hold these bytes alone.
+// writeWhole replaces a file's content with b.
 func (c *catalog) writeWhole(path string, flag int, b []byte, sync bool) error {
 	f, err := c.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|flag, 0o666)
 	if err != nil {
@@ -97,7 +95,7 @@ func (c *catalog) writeWhole(path string, flag int, b []byte, sync bool) error {
 	return errors.Join(err, f.Close())
 }
 
-func (c *catalog) read() (m manifest, found bool, err error) {
+func (c *catalog) read() (m manifest, exists bool, err error) {
 	path := c.path(manifestName)
 	b, err := c.readAll(path, maxManifest)
 	if errors.Is(err, os.ErrNotExist) {
@@ -112,13 +110,13 @@ func (c *catalog) read() (m manifest, found bool, err error) {
 	return m, true, nil
 }
 
-// keepSpare makes the spare file, unless there is no room for that either.
+// keepSpare creates the spare file if there is space for it.
 func (c *catalog) keepSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()
-	need := int64(len(c.man.encode()) + spareMore)
+	need := int64(len(c.man.encode()) + spareExtra)
 	c.mu.Unlock()
-	if info, err := c.fs.Info(path); err == nil && info.Disk >= spareMore && info.Size >= need {
+	if info, err := c.fs.Info(path); err == nil && info.Disk >= spareExtra && info.Size >= need {
 		return
 	}
 	f, err := c.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
@@ -126,16 +124,16 @@ func (c *catalog) keepSpare() {
 		_, err = f.WriteAt(make([]byte, need), 0)
 		err = errors.Join(err, f.Close())
 	}
-	c.warn(err, "no room could be set aside for a drop on a full disk", "path", path)
+	c.warn(err, "space for a drop on a full disk could not be reserved", "path", path)
 }
 
-// newFile describes a data file, which is not opened.
+// newFile returns the description of a data file, without opening it.
 func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 	return &dataFile{File: segment.File{Format: c.format, Kind: kind, Number: number, Path: dataName(c.dir, kind, number)}}
 }
 
-// addUnnamed makes a file of segments that the manifest does not name yet.
-func (c *catalog) addUnnamed() (*dataFile, error) {
+// createUnregistered creates a segment file that is not yet in the manifest.
+func (c *catalog) createUnregistered() (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f, err := c.create(segment.SegmentFile, &c.man.nextFile)
@@ -149,13 +147,13 @@ func (c *catalog) addUnnamed() (*dataFile, error) {
 	return f, nil
 }
 
-// create makes a file of the next number that is free.
+// create creates a file with the next free number.
 func (c *catalog) create(kind segment.FileKind, last *uint32) (*dataFile, error) {
 	for {
 		*last++
 		f := c.newFile(kind, *last)
 		f.end = segment.HeaderLen
-		// A file that has the name already may be somebody else's.
+		// A file with this name may belong to another store.
 		if err := f.open(c.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
 			return f, nil
 		} else if !errors.Is(err, os.ErrExist) {
@@ -164,7 +162,7 @@ func (c *catalog) create(kind segment.FileKind, last *uint32) (*dataFile, error)
 	}
 }
 
-// add makes a file and enters it into the manifest.
+// add creates a file and adds it to the manifest.
 func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,25 +171,25 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.name(f, m); err != nil {
+	if err := c.register(f, m); err != nil {
 		err = errors.Join(err, f.f.Close())
-		if c.poisoned() == nil { // else the manifest may already name it
+		if c.checkPoisoned() == nil { // otherwise the manifest may already name the file
 			err = errors.Join(err, c.fs.Remove(f.Path))
 		}
 		return nil, err
 	}
-	c.files.swap(nil, f)
+	c.files.replace(nil, f)
 	return f, nil
 }
 
-// name writes the header of a file and enters it into a manifest.
-func (c *catalog) name(f *dataFile, m manifest) error {
+// register writes a file's header and adds the file to a manifest.
+func (c *catalog) register(f *dataFile, m manifest) error {
 	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
 		return err
 	}
-	f.dirty.Store(true) // the first Sync may come before anything else is written to it
+	f.dirty.Store(true) // the first Sync may come before other writes to the file
 	if c.durable.Load() {
-		err := c.syncAlone(func() error { return errors.Join(c.syncFile(f.f), c.syncDir()) })
+		err := c.syncExclusive(func() error { return errors.Join(c.syncFile(f.f), c.syncDir()) })
 		if err != nil {
 			return err
 		}
@@ -206,7 +204,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	f.end = ref.end
 	if err := f.open(c.fs, flag); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			err = f.Corrupt(-1, fmt.Errorf("it is missing, though the manifest names it: %w", err))
+			err = f.Corrupt(-1, fmt.Errorf("it is missing, but the manifest names it: %w", err))
 		}
 		return nil, err
 	}
@@ -215,15 +213,15 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		err = f.CheckHeader()
 	}
 	if err == nil && size < f.end {
-		err = f.Corrupt(size, fmt.Errorf("the file ends early: the manifest says it has %d bytes", f.end))
+		err = f.Corrupt(size, fmt.Errorf("the file is truncated: the manifest says that it has %d bytes", f.end))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
-	// Of what a killed process wrote, nobody knows whether it is synced.
+	// It is unknown whether data from a killed process is synced.
 	f.dirty.Store(!c.readOnly && !c.man.clean)
 	if f.Kind == segment.BlobFile {
-		f.end = size // what a crash left there may be referred to by the write-ahead files
+		f.end = size // write-ahead records may refer to blobs from before a crash
 	}
 	return f, nil
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Several goroutines append with Sync while power is lost again and again:
-// each finds all that it was told is safe, whole, and at most the one append
-// more that it was waiting for.
+// Several goroutines append with Sync, and power is lost again and again. Each goroutine
+// must find all of its acknowledged appends, completely, and at most one more: the append
+// that it was waiting for.
 func TestGroupCommitCrashes(t *testing.T) {
 	const writers = 4
 	rounds := crashes(t, 400) / 100
@@ -34,15 +34,15 @@ func TestGroupCommitCrashes(t *testing.T) {
 			if !armed || failed != nil || !op.Changes() || rnd.IntN(5) != 0 {
 				return nil
 			}
-			var least, most [writers]int64
+			var minAppends, maxAppends [writers]int64
 			for w := range writers {
-				least[w] = acked[w].Load() // before the crash
+				minAppends[w] = acked[w].Load() // before the crash
 			}
-			left := mem.Crash(rnd)
+			crashed := mem.Crash(rnd)
 			for w := range writers {
-				most[w] = begun[w].Load() // after it
+				maxAppends[w] = begun[w].Load() // after it
 			}
-			failed = checkGroupCommit(left, least[:], most[:])
+			failed = checkGroupCommit(crashed, minAppends[:], maxAppends[:])
 			return nil
 		})
 		opts := &Options{Memory: MinMemory, Sync: true, FileSize: 20 << 10}
@@ -75,15 +75,15 @@ func TestGroupCommitCrashes(t *testing.T) {
 	}
 }
 
-// groupBatch is a writer's n-th append, to two keys.
+// groupBatch returns a writer's n-th append, to two keys.
 func groupBatch(w, n int) []partd.Entry {
 	v := bytes.Repeat([]byte{byte(n)}, 20+n%3*300)
 	return []partd.Entry{{Key: fmt.Sprint("a", w), Value: v}, {Key: fmt.Sprint("b", w), Value: v}}
 }
 
-func checkGroupCommit(left *vfstest.Mem, least, most []int64) error {
+func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) error {
 	h := crashHooks
-	h.fs = left
+	h.fs = crashed
 	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func checkGroupCommit(left *vfstest.Mem, least, most []int64) error {
 	if err = errors.Join(err, s.Close()); err != nil {
 		return err
 	}
-	for w := range least {
+	for w := range minAppends {
 		a, b := got[fmt.Sprint("a", w)], got[fmt.Sprint("b", w)]
 		var want []byte
 		n := int64(0)
@@ -100,8 +100,8 @@ func checkGroupCommit(left *vfstest.Mem, least, most []int64) error {
 			want = append(want, groupBatch(w, int(n))[0].Value...)
 			n++
 		}
-		if !bytes.Equal(a, want) || !bytes.Equal(b, want) || n < least[w] || n > most[w] {
-			return fmt.Errorf("writer %d: %d and %d bytes, %d appends; %d were acknowledged, %d begun", w, len(a), len(b), n, least[w], most[w])
+		if !bytes.Equal(a, want) || !bytes.Equal(b, want) || n < minAppends[w] || n > maxAppends[w] {
+			return fmt.Errorf("writer %d: %d and %d bytes, %d appends; %d were acknowledged, %d started", w, len(a), len(b), n, minAppends[w], maxAppends[w])
 		}
 	}
 	return nil

@@ -17,11 +17,11 @@ var abilities = []partdtest.Ability{
 	partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanApply, partdtest.CanClose,
 }
 
-// smallTables make a table full, and a scan divide its ranges, every few
-// appends, while a key of 65,535 bytes still fits.
+// smallTables are hooks with which a few appends fill a table, and a scan divides its
+// ranges. A key of 65,535 bytes still fits.
 var smallTables = hooks{tableBytes: 320 << 10, blobBytes: 4 << 10, readBytes: 64 << 10, batchBytes: 8 << 10}
 
-// byteHash is a hash of 8 bits, all of them high ones.
+// byteHash is a hash with only 8 significant bits, the highest.
 func byteHash(key string) uint64 {
 	var h uint64
 	for i := range len(key) {
@@ -30,8 +30,8 @@ func byteHash(key string) uint64 {
 	return h << 56
 }
 
-// TestKeepsPromises runs the suite: on a disk and, with small tables, in memory. With
-// the other options it runs the state machine alone unless everything is required.
+// TestKeepsPromises runs the conformance suite on disk and, with small tables, in memory.
+// With the other options it runs only the state machine, unless PARTD_REQUIRE_ALL is set.
 func TestKeepsPromises(t *testing.T) {
 	withHash := func(h hooks, hash func(string) uint64) hooks {
 		h.hash = hash
@@ -43,7 +43,7 @@ func TestKeepsPromises(t *testing.T) {
 		h    hooks
 	}{
 		{"default", Options{}, hooks{fs: vfs.OS{}}},
-		{"least memory", Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{}},
+		{"minimum memory", Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{}},
 		{"sync", Options{Sync: true, Memory: MinMemory}, smallTables},
 		{"s2", Options{Compression: S2, Memory: MinMemory}, smallTables},
 		{"zstd", Options{Compression: Zstd, Memory: MinMemory}, smallTables},

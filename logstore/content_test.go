@@ -37,7 +37,7 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: a, Number: 2, CRC: 5}, partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "k", Value: []byte("no")}}}, true, nil)
 	try(s, partd.Tag{Session: a, Number: 3, CRC: 5}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}, true, nil)
 	wantValue(t, s, "k", "x")
-	// The tag of a Drop is kept, and so is the table.
+	// The tag of a Drop is recorded, and the table is reused.
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, true, nil)
 	mustAppend(t, s, "k", "after")
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
@@ -54,11 +54,11 @@ func TestSessions(t *testing.T) {
 	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
 		t.Fatal(c, err)
 	}
-	// There were three: the one that was never used is forgotten first.
+	// There are three sessions. The unused one is forgotten first.
 	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
 	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
 	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
-	// Now the one used longest ago, also after another opening.
+	// Now the session that was unused for longest is forgotten, even after reopening.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +74,8 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }
 
-// A batch that is too large for the memory is still all or nothing, and a
-// value is what was appended in order, large pieces between small ones.
+// A batch too large for memory is still all or nothing. A value has its pieces in the
+// order of the appends, including large pieces between small ones.
 func TestLargeBatch(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
 	mustAppend(t, s, "k0", "before ")
@@ -104,7 +104,7 @@ func TestLargeBatch(t *testing.T) {
 			}
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
-				t.Fatalf("Open of %s: %d bytes instead of %d, %v", k, len(got), len(v), err)
+				t.Fatalf("Open of %s: %d bytes, want %d, %v", k, len(got), len(v), err)
 			}
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
@@ -116,8 +116,7 @@ func TestLargeBatch(t *testing.T) {
 	}
 }
 
-// What the ledger is for: an entry that is valid in itself, and in the wrong
-// place, or there twice, is noticed.
+// The ledger must detect a valid entry that is in the wrong place or duplicated.
 func TestLedger(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := hooks{fs: mem, noCRC: true}
@@ -131,15 +130,15 @@ func TestLedger(t *testing.T) {
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.Verify(t.Context())
-	if err != nil || found.Pieces != 3 || found.Bytes != 27 {
-		t.Fatalf("%+v, %v", found, err)
+	ledger, err := s.Verify(t.Context())
+	if err != nil || ledger.Pieces != 3 || ledger.Bytes != 27 {
+		t.Fatalf("%+v, %v", ledger, err)
 	}
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
 	}
-	// Swap two values, as no checksum of a block that is computed anew would
-	// tell.
+	// Swap two values and recompute the blocks' checksums, so that these do not detect
+	// the change.
 	f, err := mem.OpenFile("/s/seg-00000001", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +148,8 @@ func TestLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	one, two := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
-	for at, v := range map[int]string{one: "value two", two: "value one"} {
-		if _, err := f.WriteAt([]byte(v), int64(at)); err != nil {
+	for off, v := range map[int]string{one: "value two", two: "value one"} {
+		if _, err := f.WriteAt([]byte(v), int64(off)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -169,8 +168,8 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// A store with far more than its memory, in tables, ranges and keys that are
-// all larger than what a Scan may load, reads back right.
+// A store much larger than its memory, with tables, ranges and keys that all exceed what
+// a Scan may load, must be read correctly.
 func TestMuchMoreThanMemory(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
 	s, err := open("/s", nil, h)
@@ -197,11 +196,11 @@ func TestMuchMoreThanMemory(t *testing.T) {
 	}
 	got, err := contents(s)
 	if err != nil || len(got) != len(want) {
-		t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+		t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
 	}
 	for k, v := range want {
 		if !bytes.Equal(got[k], v) {
-			t.Fatalf("key %s: %d bytes instead of %d", k, len(got[k]), len(v))
+			t.Fatalf("key %s: %d bytes, want %d", k, len(got[k]), len(v))
 		}
 	}
 	n := 0

@@ -13,7 +13,7 @@ import (
 
 type crashStep func(ctx context.Context, s **Store) (synced bool, err error)
 
-// operation draws an operation, and does it to a model.
+// operation returns a random operation, after applying it to the model m.
 func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 	key := func() string { return fmt.Sprintf("k%d", r.rnd.IntN(6)) }
 	value := func() []byte {
@@ -67,7 +67,7 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 			return false, err
 		}
 	}
-	if r.rnd.IntN(3) == 0 { // a change that may be skipped, and gives its room back
+	if r.rnd.IntN(3) == 0 { // a change that may be skipped, and must free its space
 		k, v := key(), value()
 		if _, exists := m[k]; !exists {
 			m[k] = v
@@ -76,7 +76,7 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 	}
 	k, v := key(), value()
 	m[k] = append(m[k][:len(m[k]):len(m[k])], v...)
-	return plain(func(ctx context.Context, s *Store) error { // an append that is sent twice
+	return plain(func(ctx context.Context, s *Store) error { // an append that is repeated
 		session, err := s.NewSession(ctx)
 		if err != nil {
 			return err
@@ -84,15 +84,15 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 		for i, want := range []bool{true, false} {
 			applied, err := s.Apply(ctx, partd.Tag{Session: session, Number: 1, CRC: 7}, partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: k, Value: v}}})
 			if err != nil || applied != want {
-				return fmt.Errorf("sent %d times: applied %v, %w", i+1, applied, err)
+				return fmt.Errorf("attempt %d: applied %v, %w", i+1, applied, err)
 			}
 		}
 		return nil
 	})
 }
 
-// scanSlowly ends the Scan that was begun before, and begins another, which
-// must see what is there now whatever comes until the next call.
+// scanSlowly finishes the previous Scan and starts another. The new one must yield the
+// present content, whatever happens until the next call.
 func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]byte) error {
 	err := r.endScan()
 	next, stop := iter.Pull2(s.Scan(ctx))
@@ -107,7 +107,7 @@ func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]b
 			got[c.Key] = append(got[c.Key], c.Data...)
 		}
 		if !maps.EqualFunc(got, want, bytes.Equal) {
-			return fmt.Errorf("a slow Scan: %d keys instead of %d, or others", len(got), len(want))
+			return fmt.Errorf("a slow Scan: %d keys, want %d, or different ones", len(got), len(want))
 		}
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 
 const crashDir = "/data/store"
 
-// crashHooks make tables so small that they are full every few appends.
+// crashHooks make tables so small that a few appends fill one.
 var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
 
 // crashKind is a kind of simulated crash.
@@ -25,34 +25,33 @@ type crashKind uint8
 
 const (
 	powerLossSync  crashKind = iota // power loss of a store with Sync
-	powerLossAfter                  // power loss of a store that calls Sync now and then
+	powerLossAfter                  // power loss of a store that sometimes calls Sync
 	processKill                     // death of the process
 	numCrashKinds
 )
 
-// crashRun drives one store through random operations, and crashes it at
-// random calls to its file system. After each crash the store is opened again,
-// and must be what it was after some operation: not before the last one that
-// had to survive, nor after the last one begun.
+// crashRun performs random operations on one store, and crashes it at random calls of the file
+// system. After each crash it reopens the store. The content must be the state after some
+// operation: not before the last operation that had to survive, and not after the last one started.
 type crashRun struct {
 	kind  crashKind
 	hooks hooks
 	rnd   *rand.Rand
 
 	mem   *vfstest.Mem
-	mu    sync.Mutex // guards what the file system's hook uses
+	mu    sync.Mutex // guards the fields that the file system's hook uses
 	armed bool
 	crash *rand.Rand
 	every int
 
-	states  []map[string][]byte // after each operation
-	survive int                 // the state that must survive
-	begun   int                 // the last state that may be seen
+	states  []map[string][]byte // content after each operation
+	survive int                 // index of the state that must survive
+	begun   int                 // index of the latest possible state
 	checked int
 	err     error
 
-	reading func() error // ends a Scan
-	removed int64        // entries that were left out of merges, as seen after crashes
+	reading        func() error // finishes a Scan
+	droppedEntries int64        // number of entries that merges dropped, counted after crashes
 }
 
 var errFailed = errors.New("the check of a crash failed")
@@ -67,7 +66,7 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	return r
 }
 
-// before is called before each call to the file system.
+// before is called before each call of the file system.
 func (r *crashRun) before(op vfstest.Op, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,47 +81,47 @@ func (r *crashRun) opts() *Options {
 	return &Options{Memory: MinMemory, FileSize: 20 << 10, Sync: r.kind == powerLossSync, MaxSessions: 3}
 }
 
-// check crashes now and looks at what is left.
+// check simulates a crash and verifies the result.
 func (r *crashRun) check() error {
 	r.checked++
 	err := r.checkCrash()
 	if err != nil && r.survive == 0 && r.kind == powerLossAfter {
-		return nil // before the first Sync, nothing had to survive
+		return nil // before the first Sync, nothing has to survive
 	}
 	if err != nil {
-		return fmt.Errorf("state %d had to survive: %w", r.survive, err)
+		return fmt.Errorf("state %d did not survive: %w", r.survive, err)
 	}
 	return nil
 }
 
 func (r *crashRun) checkCrash() error {
-	var left *vfstest.Mem
+	var crashed *vfstest.Mem
 	if r.kind == processKill {
-		left = r.mem.KillClone()
+		crashed = r.mem.KillClone()
 	} else {
-		left = r.mem.Crash(r.crash)
+		crashed = r.mem.Crash(r.crash)
 	}
 	h := r.hooks
-	h.fs = left
+	h.fs = crashed
 	if r.kind == processKill && r.crash.IntN(3) == 0 {
 		var err error
-		if left, err = r.loseAfterKill(left); err != nil {
-			return fmt.Errorf("a loss of power after a kill: %w", err)
+		if crashed, err = r.loseAfterKill(crashed); err != nil {
+			return fmt.Errorf("power loss after a kill: %w", err)
 		}
-		h.fs = left
+		h.fs = crashed
 	}
-	if r.crash.IntN(4) == 0 { // crash once more, while recovering
+	if r.crash.IntN(4) == 0 { // crash again during recovery
 		n := r.crash.Int64N(40) + 1
-		var again *vfstest.Mem
-		var mu sync.Mutex // files that a merge replaced are closed beside the rest
-		h.fs = vfstest.Inject(left, func(op vfstest.Op, _ string) error {
+		var secondCrash *vfstest.Mem
+		var mu sync.Mutex // a merge closes replaced files concurrently
+		h.fs = vfstest.Inject(crashed, func(op vfstest.Op, _ string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if n--; n == 0 {
 				if r.kind == processKill {
-					again = left.KillClone()
+					secondCrash = crashed.KillClone()
 				} else {
-					again = left.Crash(r.crash)
+					secondCrash = crashed.Crash(r.crash)
 				}
 			}
 			return nil
@@ -133,17 +132,17 @@ func (r *crashRun) checkCrash() error {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil && again == nil {
-			return fmt.Errorf("first opening: %w", err)
+		if err != nil && secondCrash == nil {
+			return fmt.Errorf("first open: %w", err)
 		}
-		h.fs = left
-		if again != nil {
-			h.fs = again
+		h.fs = crashed
+		if secondCrash != nil {
+			h.fs = secondCrash
 		}
 	}
 	if r.survive == 0 {
-		// Not even the store had to survive; but what is there must be whole.
-		if _, err := left.Info(crashDir + "/" + manifestName); err != nil && r.kind != processKill {
+		// Not even the store had to survive, but if it exists, it must be intact.
+		if _, err := crashed.Info(crashDir + "/" + manifestName); err != nil && r.kind != processKill {
 			return nil
 		}
 	}
@@ -159,8 +158,8 @@ func (r *crashRun) checkCrash() error {
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
 	_, err = s.Verify(context.Background())
-	_, removed := s.ledgers()
-	r.removed += removed.Pieces
+	_, droppedEntries := s.ledgers()
+	r.droppedEntries += droppedEntries.Pieces
 	if err := errors.Join(err, s.Close()); err != nil {
 		return err
 	}
@@ -172,10 +171,10 @@ func (r *crashRun) checkCrash() error {
 	return fmt.Errorf("%w: kind %d: %s", errFailed, r.kind, r.describe(got))
 }
 
-// loseAfterKill opens and syncs what a kill left, and then loses power.
-func (r *crashRun) loseAfterKill(left *vfstest.Mem) (*vfstest.Mem, error) {
+// loseAfterKill opens and syncs the files after a kill, and then simulates a power loss.
+func (r *crashRun) loseAfterKill(killed *vfstest.Mem) (*vfstest.Mem, error) {
 	h := r.hooks
-	h.fs = left
+	h.fs = killed
 	s, err := open(crashDir, r.opts(), h)
 	if err != nil {
 		return nil, err
@@ -183,8 +182,8 @@ func (r *crashRun) loseAfterKill(left *vfstest.Mem) (*vfstest.Mem, error) {
 	if err := s.Sync(context.Background()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	lost := left.Crash(r.crash)
-	return lost, s.Close()
+	crashed := killed.Crash(r.crash)
+	return crashed, s.Close()
 }
 
 func (r *crashRun) describe(got map[string][]byte) string {
@@ -201,7 +200,7 @@ func (r *crashRun) describe(got map[string][]byte) string {
 	return s
 }
 
-// run makes operations until enough crashes were checked.
+// run performs operations until enough crashes were checked.
 func (r *crashRun) run(ops int) error {
 	ctx := context.Background()
 	r.armed = true
@@ -237,8 +236,8 @@ func (r *crashRun) run(ops int) error {
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
-// crashes is how many crashes a test simulates: PARTD_CRASHES, or a number
-// that takes seconds.
+// crashes returns the number of crashes to simulate: PARTD_CRASHES, or a default that
+// takes seconds.
 func crashes(t *testing.T, normally int) int {
 	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
 	if err != nil {
@@ -247,8 +246,8 @@ func crashes(t *testing.T, normally int) int {
 	return n
 }
 
-// firstSeed is the seed that a test of crashes begins with: PARTD_CRASH_SEED, or 1.
-// Each seed makes about 60 crashes, so that runs of a million can be divided.
+// firstSeed returns the first seed of a crash test: PARTD_CRASH_SEED, or 1. Each seed
+// simulates about 60 crashes, so runs of a million can be divided.
 func firstSeed() uint64 {
 	n, err := strconv.ParseUint(os.Getenv("PARTD_CRASH_SEED"), 10, 64)
 	if err != nil {
@@ -257,23 +256,23 @@ func firstSeed() uint64 {
 	return n
 }
 
-// No crash loses, tears or doubles an acknowledged operation.
+// A crash must not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashes(t, 2000)
 	done := 0
 	first := firstSeed()
 	seed := first
-	removed := int64(0)
+	droppedEntries := int64(0)
 	for ; done < want; seed++ {
 		for kind := range numCrashKinds {
 			h := crashHooks
 			if seed%3 > 0 {
-				h.minMerge, h.mergeFull, h.mergeBytes = 3, 1<<20, 3<<10
+				h.minMerge, h.smallLen, h.mergeBytes = 3, 1<<20, 3<<10
 			}
 			if seed%4 > 0 {
 				h.reclaimSlack = 1 << 10
 			}
-			if seed%4 == 3 { // with hot keys
+			if seed%4 == 3 { // include hot keys
 				h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
 			}
 			r := newCrashRun(kind, seed, h)
@@ -281,18 +280,17 @@ func TestCrashes(t *testing.T) {
 				t.Fatalf("kind %d, seed %d, after %d crashes: %v", kind, seed, done, err)
 			}
 			done += r.checked
-			removed += r.removed
+			droppedEntries += r.droppedEntries
 		}
 	}
-	if removed == 0 {
-		t.Error("no merge left anything out")
+	if droppedEntries == 0 {
+		t.Error("no merge dropped any entry")
 	}
-	t.Logf("%d crashes, seeds %d to %d, %d entries left out", done, first, seed-1, removed)
+	t.Logf("%d crashes, seeds %d to %d, %d entries dropped", done, first, seed-1, droppedEntries)
 }
 
-// With a protection taken out, the same test notices. Otherwise it would prove
-// nothing.
-func TestCrashesNotice(t *testing.T) {
+// Without one of the protections, the crash test must fail. Otherwise it would prove nothing.
+func TestCrashesDetectMissingProtection(t *testing.T) {
 	for name, take := range map[string]func(h *hooks){
 		"sync":  func(h *hooks) { h.noSync = true },
 		"CRC":   func(h *hooks) { h.noCRC = true },
@@ -308,12 +306,12 @@ func TestCrashesNotice(t *testing.T) {
 					err := r.run(40)
 					done += r.checked
 					if err != nil {
-						t.Logf("noticed after %d crashes: %.200v", done, err)
+						t.Logf("detected after %d crashes: %.200v", done, err)
 						return
 					}
 				}
 			}
-			t.Fatalf("%d crashes, and nothing was noticed", done)
+			t.Fatalf("the missing protection was not detected in %d crashes", done)
 		})
 	}
 }

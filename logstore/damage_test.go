@@ -16,21 +16,21 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Every bit of every file is flipped, and every file cut at every place. What
-// is read is right, or there is an error; only the last record of a torn log
-// may be missing, and the store says so.
+// Every bit of every file is flipped, and every file is truncated at every length. Reads
+// must return correct data or an error. Only the last record of a torn log may be
+// missing, and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
 	mem, want, last := damageStart(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
-	found := 0
+	kinds := 0
 	for _, name := range names {
 		size := fileSize(mem, crashDir+"/"+name)
 		if size == 0 {
 			continue
 		}
-		found++
+		kinds++
 		step := int64(1)
-		if testing.Short() || race.On {
+		if testing.Short() || race.Enabled {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {
@@ -55,8 +55,8 @@ func TestEveryBitAndCut(t *testing.T) {
 			}
 		})
 	}
-	if found < 4 {
-		t.Fatalf("only %d kinds of files were damaged", found)
+	if kinds < 4 {
+		t.Fatalf("damaged only %d kinds of files", kinds)
 	}
 }
 
@@ -83,8 +83,8 @@ func change(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) b
 	}
 }
 
-// damageStart returns a small store that was killed, what it holds, and what
-// it holds without its last record.
+// damageStart returns a small store after a kill, its content, and its content without
+// the last record.
 func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
@@ -120,7 +120,7 @@ func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][
 	return killed, want, withoutLast
 }
 
-func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, what string, damage func(m *vfstest.Mem)) {
+func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, desc string, damage func(m *vfstest.Mem)) {
 	t.Helper()
 	mem := start.KillClone()
 	damage(mem)
@@ -130,16 +130,16 @@ func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]by
 	s, err := open(crashDir, nil, h)
 	if err == nil {
 		var got map[string][]byte
-		torn := s.Recovered().Torn
+		torn := s.Recovery().Torn
 		if got, err = contents(s); err == nil && !maps.EqualFunc(got, want, bytes.Equal) {
-			if !maps.EqualFunc(got, withoutLast, bytes.Equal) || !torn && !strings.Contains(what, "cut") {
-				t.Fatalf("%s: %d keys instead of %d were read, without an error", what, len(got), len(want))
+			if !maps.EqualFunc(got, withoutLast, bytes.Equal) || !torn && !strings.Contains(desc, "cut") {
+				t.Fatalf("%s: read %d keys without an error, want %d", desc, len(got), len(want))
 			}
 		}
 		for k, v := range want {
 			got, err := s.Get(t.Context(), k)
 			if err == nil && !bytes.Equal(got[0], v) && (k != "last" || len(got[0]) > 0) {
-				t.Fatalf("%s: Get of %s read something wrong without an error", what, k)
+				t.Fatalf("%s: Get of %s returned wrong data without an error", desc, k)
 			}
 		}
 		if e := s.Close(); e != nil {
@@ -148,12 +148,11 @@ func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]by
 	}
 	var corrupt *partd.CorruptError
 	if err != nil && !errors.As(err, &corrupt) {
-		t.Fatalf("%s: the error is no CorruptError: %v", what, err)
+		t.Fatalf("%s: got %v, want a CorruptError", desc, err)
 	}
 }
 
-// An entry that refers to a file that the store does not have is damage, whoever
-// reads it.
+// Every read of an entry that refers to a missing file must report damage.
 func TestMissingBlobFileIsDamage(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
 	s, err := open("/s", nil, h)

@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A delete of keys that do not exist writes nothing, however many there are; nor does
-// any other operation that finds nothing to do.
-func TestDeleteOfNothingWritesNothing(t *testing.T) {
+// A delete of keys that do not exist must write nothing, for any number of keys. The same
+// holds for other operations that have no effect.
+func TestDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -24,17 +24,17 @@ func TestDeleteOfNothingWritesNothing(t *testing.T) {
 	for i := range none {
 		none[i] = fmt.Sprint("none", i)
 	}
-	for what, do := range map[string]func() error{
-		"delete":              func() error { return s.Delete(ctx, none...) },
-		"pop":                 func() error { _, err := s.Pop(ctx, none...); return err },
-		"append of no bytes":  func() error { return s.Append(ctx, partd.Entry{Key: "there"}) },
-		"set once that loses": func() error { return s.SetOnce(ctx, "there", []byte("other")) },
+	for desc, do := range map[string]func() error{
+		"delete":                  func() error { return s.Delete(ctx, none...) },
+		"pop":                     func() error { _, err := s.Pop(ctx, none...); return err },
+		"append without bytes":    func() error { return s.Append(ctx, partd.Entry{Key: "there"}) },
+		"set once without effect": func() error { return s.SetOnce(ctx, "there", []byte("other")) },
 	} {
 		if err := do(); err != nil {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", desc, err)
 		}
 		if end := s.tables.active.wal.end; end != before {
-			t.Errorf("%s wrote %d bytes", what, end-before)
+			t.Errorf("%s wrote %d bytes, want 0", desc, end-before)
 			before = end
 		}
 	}
@@ -43,12 +43,12 @@ func TestDeleteOfNothingWritesNothing(t *testing.T) {
 	}
 	wantValue(t, s, "there", "")
 	if wrote := s.tables.active.wal.end - before; wrote > 100 {
-		t.Errorf("a delete of one key that exists among %d wrote %d bytes", len(none), wrote)
+		t.Errorf("a delete of one existing key among %d wrote %d bytes", len(none), wrote)
 	}
 }
 
-// The numbers of a session's deletes of nothing are kept, and take little of the disk.
-func TestNumberedDeletesOfNothing(t *testing.T) {
+// The numbers of a session's deletes without effect must be recorded, with little disk space.
+func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
 	if err != nil {
@@ -77,14 +77,14 @@ func TestNumberedDeletesOfNothing(t *testing.T) {
 		}
 	}
 	if disk > 5<<20 {
-		t.Errorf("%d numbered deletes of nothing take %d bytes", n, disk)
+		t.Errorf("%d numbered deletes without effect use %d bytes", n, disk)
 	}
 	if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: n}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}); applied || err != nil {
-		t.Errorf("the last, sent again: %v, %v", applied, err)
+		t.Errorf("the last delete, repeated: %v, %v", applied, err)
 	}
 }
 
-// A key that is made between the look and the record is deleted with the others.
+// A key that is created between the lookup and the record must also be deleted.
 func TestDeleteLooksAgain(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -92,7 +92,7 @@ func TestDeleteLooksAgain(t *testing.T) {
 	}
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
-	op := s.lookFor(t.Context(), []string{"new", "old", "none"})
+	op := s.newDeleteOp(t.Context(), []string{"new", "old", "none"})
 	mustAppend(t, s, "new", "v")
 	if _, err := s.change(t.Context(), "delete", partd.Tag{}, op); err != nil {
 		t.Fatal(err)
@@ -101,13 +101,13 @@ func TestDeleteLooksAgain(t *testing.T) {
 		wantValue(t, s, k, "")
 	}
 	if op.exists[2] {
-		t.Error("a key that does not exist was deleted")
+		t.Error("a delete was written for a key that does not exist")
 	}
 }
 
-// A numbered delete of very many keys of which none exists leaves the table as it is, and
-// holds up nobody to look for them again.
-func TestManyNumberedDeletesOfNothing(t *testing.T) {
+// A numbered delete of very many absent keys must leave the table unchanged, and must not
+// block other calls while it looks them up.
+func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +122,8 @@ func TestManyNumberedDeletesOfNothing(t *testing.T) {
 		keys[i] = fmt.Sprint("none", i)
 	}
 	mustAppend(t, s, "there", "v")
-	op := s.lookFor(t.Context(), keys)
-	mustAppend(t, s, keys[0], "made since") // the delete is as if it had been before
+	op := s.newDeleteOp(t.Context(), keys)
+	mustAppend(t, s, keys[0], "made since") // the delete counts as earlier
 	first, tag := s.tables.active.firstSeq, partd.Tag{Session: session, Number: 1}
 	for _, isNew := range []bool{true, false} {
 		if applied, err := s.change(t.Context(), "delete", tag, op); applied != isNew || err != nil {
@@ -131,7 +131,7 @@ func TestManyNumberedDeletesOfNothing(t *testing.T) {
 		}
 	}
 	if s.tables.active.firstSeq != first || len(s.segments.list) > 0 {
-		t.Error("a table was written out for it")
+		t.Error("the delete caused a seal")
 	}
 	wantValue(t, s, keys[0], "made since")
 }

@@ -15,49 +15,49 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// directory is where a store is, and what is known of writes to it.
+// directory is a store's directory, with the state of its locks and syncs.
 type directory struct {
 	fs       vfs.FS
 	dir      string
 	log      *slog.Logger
 	readOnly bool
-	noSync   bool // tests take that protection out
+	noSync   bool // do not sync: a fault that tests inject
 
-	lock    vfs.Lock              // of the directory; nil if there is none
-	durable atomic.Bool           // see manifest.durable
-	broken  atomic.Pointer[error] // why writes are refused until the store is opened again
+	lock      vfs.Lock              // of the directory; nil if no lock file can exist
+	durable   atomic.Bool           // see manifest.durable
+	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
 
-	// syncs is held for each sync: see syncAlone. No lock is taken after it.
-	syncs sync.Mutex
+	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
+	syncMu sync.Mutex
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
 
-// warn notes an error, if there is one, that costs nobody data. what says what
-// could not be done, args are of slog.
-func (d *directory) warn(err error, what string, args ...any) {
+// warn logs an error that does not endanger data, unless err is nil. The message says
+// what failed; args are key-value pairs.
+func (d *directory) warn(err error, message string, args ...any) {
 	if err != nil {
-		d.log.Warn("logstore: "+what, append(args, "dir", d.dir, "err", err)...)
+		d.log.Warn("logstore: "+message, append(args, "dir", d.dir, "err", err)...)
 	}
 }
 
-// poison refuses all writes from now on, because of err, and returns err.
+// poison makes the store refuse all further writes because of err. It returns err.
 func (d *directory) poison(err error) error {
-	if d.broken.CompareAndSwap(nil, &err) {
-		d.log.Error("logstore: writes are refused until the store is opened again", "dir", d.dir, "err", err)
+	if d.poisonErr.CompareAndSwap(nil, &err) {
+		d.log.Error("logstore: the store refuses writes until it is reopened", "dir", d.dir, "err", err)
 	}
 	return err
 }
 
-// poisoned returns the error of a write after poison.
-func (d *directory) poisoned() error {
-	if p := d.broken.Load(); p != nil {
+// checkPoisoned returns the error for writes after a call of poison, or nil.
+func (d *directory) checkPoisoned() error {
+	if p := d.poisonErr.Load(); p != nil {
 		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
 	}
 	return nil
 }
 
-// syncFile makes a file's content survive a loss of power.
+// syncFile makes a file's content survive a power loss.
 func (d *directory) syncFile(f vfs.File) error {
 	if d.noSync {
 		return nil
@@ -72,13 +72,13 @@ func (d *directory) syncDir() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// syncAlone runs syncs while nobody else does, and poisons the store if they
-// fail. The system tells one caller only that something could not be written;
-// whoever syncs next must not take for safe what is lost.
-func (d *directory) syncAlone(syncs func() error) error {
-	d.syncs.Lock()
-	defer d.syncs.Unlock()
-	if err := d.poisoned(); err != nil {
+// syncExclusive calls syncs while no other sync runs, and poisons the store on failure.
+// The operating system reports a lost write to only one caller. A later sync would
+// succeed and declare the lost data safe.
+func (d *directory) syncExclusive(syncs func() error) error {
+	d.syncMu.Lock()
+	defer d.syncMu.Unlock()
+	if err := d.checkPoisoned(); err != nil {
 		return err
 	}
 	if err := syncs(); err != nil {
@@ -87,8 +87,8 @@ func (d *directory) syncAlone(syncs func() error) error {
 	return nil
 }
 
-// syncParents makes the names of the store's directory, and of those above it,
-// survive a loss of power. Those that may not be read were not made by us.
+// syncParents makes the names of the store's directory and its ancestors survive a power loss.
+// It stops at a directory without read permission, which this process cannot have created.
 func (d *directory) syncParents() error {
 	if d.noSync {
 		return nil
@@ -108,42 +108,39 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// What a change that failed, or that had nothing to do, has written is given
-// back at once: it may be what fills the disk. Where that fails nothing is lost
-// but room, so that an error is only noted.
+// Operations that fail or have no effect free the space that they used, because it may be
+// what fills the disk. If that fails, only space is lost, so the error is only logged.
 
-// cutBack cuts off what is behind the end of a data file. Whoever calls it may
-// write there.
-func (d *directory) cutBack(f *dataFile) {
-	if d.poisoned() != nil {
-		return // a manifest of which nobody knows whether it is in place may refer to it
+// truncateTail truncates a data file to its end. The caller must be the only writer.
+func (d *directory) truncateTail(f *dataFile) {
+	if d.checkPoisoned() != nil {
+		return // a manifest with unknown outcome may refer to the data
 	}
-	d.warn(f.f.Truncate(f.end), "what a failed change left in a file could not be cut off", "path", f.Path)
+	d.warn(f.f.Truncate(f.end), "a file could not be truncated after a failed change", "path", f.Path)
 }
 
-// punch gives back a part of a file that is followed by others, where the system
-// can do that.
+// punch frees the blocks of a range inside a file, if the system supports that.
 func (d *directory) punch(f vfs.File, off, n int64) {
 	p, ok := f.(vfs.Puncher)
-	if !ok || d.poisoned() != nil {
+	if !ok || d.checkPoisoned() != nil {
 		return
 	}
-	d.warn(p.Punch(off, n), "what a failed change left in a file could not be given back", "path", f.Name())
+	d.warn(p.Punch(off, n), "space in a file could not be freed after a failed change", "path", f.Name())
 }
 
-func (d *directory) cutOff(f *dataFile, end int64) {
+func (d *directory) tryTruncate(f *dataFile, end int64) {
 	l := d.fs.NewLock(f.Path)
-	got, err := l.TryLock(true)
-	if err == nil && !got {
+	locked, err := l.TryLock(true)
+	if err == nil && !locked {
 		err = errStillRead
 	}
-	if got {
+	if locked {
 		err = errors.Join(f.f.Truncate(end), l.Unlock())
 	}
-	d.warn(err, "a file could not be shortened; the next opening will", "path", f.Path)
+	d.warn(err, "a file could not be truncated; the next Open will retry", "path", f.Path)
 }
 
-// readStart returns what a file holds, or the first bytes of it.
+// readStart returns the first n bytes of a file, or all if it is shorter.
 func (d *directory) readStart(path string, n int) ([]byte, error) {
 	f, err := d.fs.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -153,11 +150,11 @@ func (d *directory) readStart(path string, n int) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
-// readAll returns what a file holds, which is no more than a limit.
+// readAll returns a file's content, which must not exceed limit bytes.
 func (d *directory) readAll(path string, limit int) ([]byte, error) {
 	b, err := d.readStart(path, limit+1)
 	if err == nil && len(b) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes, which it should not be", path, limit)
+		err = fmt.Errorf("%s is larger than the maximum of %d bytes", path, limit)
 	}
 	return b, err
 }
@@ -166,28 +163,28 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// errLockLost says that the lock file is not the one that was locked, so that
-// another process may be writing.
+// errLockLost means that the locked file is no longer the lock file, so another process
+// may be writing.
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
-// takeLock keeps other processes out. A reader shares the lock with readers.
+// takeLock locks the directory: exclusively, or shared with other readers for reading.
 func (d *directory) takeLock() error {
 	if d.readOnly {
-		// Who only reads leaves nothing in a directory that is no store.
+		// A reader must not create a lock file in a directory without a store.
 		if _, err := d.fs.Info(d.path(manifestName)); errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("there is no store here: %w", err)
 		}
 	}
 	path := d.path(lockName)
 	l := d.fs.NewLock(path)
-	got, err := l.TryLock(!d.readOnly)
+	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			return nil // where no lock file can be made, nobody writes
+			return nil // if no lock file can be created, there is no writer
 		}
 		return err
 	}
-	if !got {
+	if !locked {
 		return d.lockedError(path)
 	}
 	d.lock = l
@@ -197,14 +194,14 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := vfs.NoteHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note is for messages only
+	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note only serves error messages
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
 }
 
-// checkLock reports whether the file that is locked is still the one in the
-// directory. Who deletes it lets another process lock a new one.
+// checkLock returns an error if the locked file is no longer the one in the directory. If
+// it was deleted, another process can create and lock a new one.
 func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil
@@ -216,26 +213,26 @@ func (d *directory) checkLock() error {
 	return err
 }
 
-// unlock lets other processes in.
+// unlock releases the lock.
 func (d *directory) unlock() error {
 	if d.lock == nil {
 		return nil
 	}
 	if !d.readOnly && d.checkLock() == nil {
-		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a note that stays is not believed
+		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a stale note is harmless
 	}
 	return d.lock.Unlock()
 }
 
-// lockedError says who holds the lock, as far as that is known: the note names
-// a writer, while readers leave none.
+// lockedError returns an error that names the lock's holder, if it is known: writers
+// leave a note, readers do not.
 func (d *directory) lockedError(path string) error {
 	if !d.readOnly {
 		l := d.fs.NewLock(path)
 		if shared, err := l.TryLock(false); err != nil {
 			return err
 		} else if shared {
-			return errors.Join(fmt.Errorf("%w: the store is open for reading, here or elsewhere: close it there first", partd.ErrInUse), l.Unlock())
+			return errors.Join(fmt.Errorf("%w: the store is open for reading, in this or another process: close it there first", partd.ErrInUse), l.Unlock())
 		}
 	}
 	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server has it already, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))

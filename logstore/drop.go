@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Drop removes every key, or, if it fails, none. Sessions survive it.
+// Drop removes every key; if it fails, it removes none. Sessions survive it.
 func (s *Store) Drop(ctx context.Context) error {
 	_, err := s.drop(ctx, partd.Tag{})
 	return s.errorf("drop", err)
@@ -20,12 +20,12 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if err := canceled.Err(ctx); err != nil {
 		return false, err
 	}
-	s.life.Lock()
-	defer s.life.Unlock()
+	s.lifeMu.Lock()
+	defer s.lifeMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waitSealed()
-	if err := s.writable(); err != nil && (s.closed || s.full() == nil) {
+	if err := s.checkWritable(); err != nil && (s.closed || s.fullError() == nil) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
@@ -34,9 +34,9 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
-	if why := s.fullErr.Load(); why != nil { // when the store was opened or dropped
-		if err = cmp.Or(canceled.Err(ctx), s.poisoned()); err == nil {
-			err = s.dropFull(h, nil, *why)
+	if fullErr := s.fullErr.Load(); fullErr != nil { // set when the store was opened or dropped
+		if err = cmp.Or(canceled.Err(ctx), s.checkPoisoned()); err == nil {
+			err = s.dropFull(h, nil, *fullErr)
 		}
 		return err == nil, err
 	}
@@ -51,13 +51,13 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// As in freeze: the file before must be whole where the next one is.
+		// As in freeze, the previous file must be complete if the next one exists.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}
 	}
 	wal, err := s.nextWAL()
-	if isFull(err) && s.poisoned() == nil {
+	if isFull(err) && s.checkPoisoned() == nil {
 		err = s.dropFull(h, t, err)
 		return err == nil, err
 	}
@@ -70,41 +70,41 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	s.sessions = sessions
-	used := s.tables.inUse()
+	oldTables := s.tables.inUse()
 	s.tables.frozen, s.sealErr = nil, nil
 	s.activate(t, wal)
-	s.tables.unrefAll(used, t)
+	s.tables.unrefAll(oldTables, t)
 	s.forgetFiles()
 	return true, nil
 }
 
-// forgetFiles removes the data files of a store that was dropped. Readers keep
-// them open. mu is held.
+// forgetFiles removes the data files of a dropped store. Readers keep the files open. mu
+// must be held.
 func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
 	}
-	s.segments.next(nil, nil)
-	old := s.catalog.files
+	s.segments.startVersion(nil, nil)
+	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
 	s.sealer.file = nil
-	s.blobs.mu.Lock() // space may be being given back
+	s.blobs.mu.Lock() // reclaiming may be in progress
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
 	s.startReclaiming()
-	for _, f := range old.files() {
-		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next opening will", "path", f.Path)
+	for _, f := range oldFiles.files() {
+		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
 	}
-	s.warn(old.release(), "closing a file of a dropped store failed")
-	s.catalog.keepSpare() // in case that it was used
+	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
+	s.catalog.keepSpare() // the drop may have used it
 }
 
-// tableForDrop finds the table that is to be the active one: the one that is,
-// unless a reader holds it. It is not to be changed before the store is
-// dropped, and mu must be held until then. mu is let go of meanwhile.
+// tableForDrop returns the table to use after the drop: the active one, unless a reader
+// uses it. The caller must not change the table before the store is dropped, and must
+// hold mu until then. tableForDrop releases mu while waiting.
 func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 	for {
-		if err := s.writable(); err != nil {
+		if err := s.checkWritable(); err != nil {
 			return nil, err
 		}
 		for _, t := range []*table{s.tables.active, s.tables.frozen} {
@@ -115,7 +115,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		// All are held by a Get, which ends soon.
+		// Each table is in use by a Get, which ends soon.
 		s.mu.Unlock()
 		select {
 		case <-time.After(time.Millisecond):
@@ -128,12 +128,12 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 	}
 }
 
-// dropManifest writes the manifest of the empty store. It must not fail with
-// the new write-ahead file in place, since that says that the one before ended.
+// dropManifest writes the manifest of the empty store. If it fails, it removes the header
+// of the new write-ahead file, which would mark the end of the previous file.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	err := s.catalog.edit(func(m *manifest) { m.empty(wal.epoch, s.seq, sessions) })
 	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {
-		return outcome(err)
+		return commitError(err)
 	}
 	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
 		return errors.Join(s.poison(err), undoErr)

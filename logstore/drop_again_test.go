@@ -16,9 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fullStore returns a store that could not write its first table out, and
-// whose second one is in use, so that a Scan must hold both. Its file system
-// refuses writes to segments for as long as full is set.
+// fullStore returns a store that could not seal its first table, and whose second one is in use,
+// so that a Scan must retain both. Its file system refuses writes to segments while full is set.
 func fullStore(t *testing.T) (s *Store, mem *vfstest.Mem, full *atomic.Bool) {
 	t.Helper()
 	mem, full = vfstest.NewMem(), new(atomic.Bool)
@@ -38,7 +37,7 @@ func fullStore(t *testing.T) (s *Store, mem *vfstest.Mem, full *atomic.Bool) {
 	return s, mem, full
 }
 
-// fill appends until the tables are full, and returns how many keys it made.
+// fill appends until the tables are full, and returns the number of keys.
 func fill(t *testing.T, s *Store) int {
 	t.Helper()
 	for i := range 100 {
@@ -54,8 +53,8 @@ func fill(t *testing.T, s *Store) int {
 	return 0
 }
 
-// within gives what should take no time at all a few seconds.
-func within(t *testing.T) context.Context {
+// shortContext returns a context with a time limit that no call here should reach.
+func shortContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
@@ -73,13 +72,12 @@ func wantMemory(t *testing.T, s *Store) {
 			n++
 		}
 	}
-	if n != 2 || s.tables.spares != 0 || s.tables.slow != 0 {
-		t.Fatalf("%d tables, %d spare ones, %d slow readers", n, s.tables.spares, s.tables.slow)
+	if n != 2 || s.tables.spares != 0 || s.tables.slowReaders != 0 {
+		t.Fatalf("%d tables, %d spare tables, %d slow readers", n, s.tables.spares, s.tables.slowReaders)
 	}
 }
 
-// A Scan that holds both tables does not keep Drop from its work, not even
-// when both are of one goroutine.
+// A Scan that retains both tables must not block Drop, even if both run in the same goroutine.
 func TestDropWithinScanOfAFullStore(t *testing.T) {
 	s, _, _ := fullStore(t)
 	n := 0
@@ -88,24 +86,24 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n == 0 {
-			if err := s.Drop(within(t)); err != nil {
+			if err := s.Drop(shortContext(t)); err != nil {
 				t.Fatal(err)
 			}
 			mustAppend(t, s, "after", "dropped")
 		}
 		if c.Key == "after" {
-			t.Error("the Scan sees what came after it began")
+			t.Error("the Scan yields data from after its start")
 		}
 		n++
 	}
 	if n < 10 {
-		t.Errorf("the Scan saw only %d keys", n)
+		t.Errorf("the Scan yielded only %d keys", n)
 	}
 	if got, err := contents(s); err != nil || len(got) != 1 || string(got["after"]) != "dropped" {
 		t.Fatalf("%d keys after Drop, %v", len(got), err)
 	}
 	wantValue(t, s, "full0", "")
-	if err := s.Drop(within(t)); err != nil {
+	if err := s.Drop(shortContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	wantMemory(t, s)
@@ -114,7 +112,7 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 	}
 }
 
-// Nor does it keep appends from going on, once the disk has room again.
+// Such a Scan must not block appends when the disk has space again.
 func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	s, _, full := fullStore(t)
 	before, err := contents(s)
@@ -129,29 +127,29 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 		if n == 0 {
 			full.Store(false)
 			for i := range 200 {
-				if err := s.Append(within(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}); err != nil {
+				if err := s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := s.Flush(within(t)); err != nil {
+			if err := s.Flush(shortContext(t)); err != nil {
 				t.Fatal(err)
 			}
-			// Now that the disk is full again, no more tables may be held.
+			// The disk is full again, so no more tables may be retained.
 			full.Store(true)
 			mustAppend(t, s, "last", "value")
 			if _, err := contents(s); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal("a second Scan holds tables, too:", err)
+				t.Fatal("a second Scan also retains tables:", err)
 			}
 			wantValue(t, s, "last", "value")
 			full.Store(false)
-			if err := s.Flush(within(t)); err != nil {
+			if err := s.Flush(shortContext(t)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		n++
 	}
 	if n != len(before) {
-		t.Errorf("the Scan saw %d keys instead of %d", n, len(before))
+		t.Errorf("the Scan yielded %d keys, want %d", n, len(before))
 	}
 	wantMemory(t, s)
 	if got, err := contents(s); err != nil || len(got) != len(before)+201 {
@@ -162,8 +160,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	}
 }
 
-// A Drop that failed leaves a store in which nothing that comes later is lost,
-// even where the process dies.
+// After a failed Drop, the store must not lose later data, even if the process dies.
 func TestAppendAfterAFailedDrop(t *testing.T) {
 	mem := vfstest.NewMem()
 	var refuse atomic.Bool
@@ -203,8 +200,7 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	}
 }
 
-// A reader of a large value that could not be written out, and that is never
-// read to its end, keeps nobody waiting either.
+// A reader of a large unsealed value that is never read to its end must not block other calls.
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
@@ -226,21 +222,21 @@ func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.tables.slow != 1 {
-		t.Fatalf("%d slow readers: the reader was to hold a table", s.tables.slow)
+	if s.tables.slowReaders != 1 {
+		t.Fatalf("%d slow readers: the reader should retain a table", s.tables.slowReaders)
 	}
 	full.Store(false)
 	for i := range 400 {
-		if err := s.Append(within(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}); err != nil {
+		if err := s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Flush(within(t)); err != nil {
+	if err := s.Flush(shortContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	n, err := io.Copy(io.Discard, r)
 	if want := int64(len(piece) * (maxOpenCopy/len(piece) + 2)); err != nil || n != want {
-		t.Fatalf("%d bytes instead of %d, %v", n, want, err)
+		t.Fatalf("%d bytes, want %d, %v", n, want, err)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)

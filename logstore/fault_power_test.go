@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// After each fault, at any call of each operation: Sync, a loss of power, and
-// what is there is what it should be. And an outcome is said to be unknown only
-// where the operation may have taken effect.
+// A fault at any call of each operation is followed by a Sync and a power loss. The content must
+// be correct. An outcome may only be reported as unknown if the operation may have taken effect.
 func TestFaultThenPowerLoss(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	all := os.Getenv("PARTD_FAULTS") != ""
@@ -25,7 +24,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 		start, before := faultStart(t, opts)
 		for i, step := range faultSteps() {
 			if step.name == "close" {
-				continue // there is nothing that could call Sync
+				continue // nothing could call Sync
 			}
 			after := maps.Clone(before)
 			step.want(after)
@@ -36,7 +35,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 				}
 				for _, errno := range some {
 					mem := start.KillClone()
-					fault := &vfstest.Fault{At: n, Err: errno, Short: n%3 == 0}
+					fault := &vfstest.Fault{Call: n, Err: errno, Short: n%3 == 0}
 					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
 						synced++
 					}
@@ -46,21 +45,21 @@ func TestFaultThenPowerLoss(t *testing.T) {
 		}
 	}
 	if synced < 100 {
-		t.Errorf("Sync succeeded after %d faults only", synced)
+		t.Errorf("Sync succeeded after only %d faults", synced)
 	}
 }
 
-// powerLossAfterFault reports whether the store could be synced after the fault.
+// powerLossAfterFault reports whether Sync succeeded after the fault.
 func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1)
-	fault.Only = func(vfstest.Op, string) bool { return len(on) == 1 }
-	var what string
+	fault.Match = func(vfstest.Op, string) bool { return len(on) == 1 }
+	var desc string
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		err := fault.Check(op, name)
 		if err != nil {
-			what = op.String() + " " + name
+			desc = op.String() + " " + name
 		}
 		return err
 	})
@@ -89,27 +88,27 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		if e = errors.Join(e, killed.Close()); e != nil {
 			t.Fatal(e)
 		}
-		// A rename that fails may have been done, as far as anybody knows.
-		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(what, "rename ") {
-			t.Errorf("%s, sync %t, %s failed: the outcome is said to be unknown, though nothing was written: %v", step.name, opts.Sync, what, err)
+		// A failed rename may have taken effect.
+		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
+			t.Errorf("%s, sync %t, %s failed: the outcome was reported as unknown, but nothing was written: %v", step.name, opts.Sync, desc, err)
 		}
 	}
 	syncErr := s.Sync(t.Context())
 	if syncErr != nil && !opts.Sync {
-		return false // nothing was ever promised
+		return false // nothing was acknowledged
 	}
 	for seed := range uint64(3) {
 		var rnd *rand.Rand
 		if seed > 0 {
-			rnd = rand.New(rand.NewPCG(uint64(fault.At), seed))
+			rnd = rand.New(rand.NewPCG(uint64(fault.Call), seed))
 		}
 		h.fs = mem.Crash(rnd)
-		left, e := open(crashDir, opts, h)
+		crashed, e := open(crashDir, opts, h)
 		if e != nil {
-			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: opening after a loss of power: %v", step.name, opts.Sync, what, err, syncErr, e)
+			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: open after a power loss: %v", step.name, opts.Sync, desc, err, syncErr, e)
 		}
-		got, e := contents(left)
-		if e = errors.Join(e, left.Close()); e != nil {
+		got, e := contents(crashed)
+		if e = errors.Join(e, crashed.Close()); e != nil {
 			t.Fatal(e)
 		}
 		right := false
@@ -117,15 +116,15 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 			right = right || maps.EqualFunc(got, m, bytes.Equal)
 		}
 		if !right {
-			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: a wrong state of %d keys after a loss of power", step.name, opts.Sync, what, err, syncErr, len(got))
+			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: wrong content with %d keys after a power loss", step.name, opts.Sync, desc, err, syncErr, len(got))
 		}
 	}
 	return syncErr == nil
 }
 
-// Where the disk is so full that not even zeros can be written, the store is
-// opened to be read and dropped, and refuses all else without doubt.
-func TestFullModeIsSure(t *testing.T) {
+// If the disk is too full even for zeros, the store must open for reads and Drop. It must
+// refuse all other changes with a known outcome.
+func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
@@ -145,7 +144,7 @@ func TestFullModeIsSure(t *testing.T) {
 				failed[name] = true
 			}
 			return syscall.ENOSPC
-		case op == vfstest.OpRead && failed[name]: // what was written cannot be read back
+		case op == vfstest.OpRead && failed[name]: // written data cannot be read back
 			failed[name] = false
 			return syscall.EIO
 		}
@@ -169,9 +168,9 @@ func TestFullModeIsSure(t *testing.T) {
 	}
 }
 
-// A large value that cannot be read while the store is opened is not one that a
-// loss of power took: the store is not opened without it.
-func TestUnreadableBlobIsNotLost(t *testing.T) {
+// A large value that cannot be read during recovery is not lost, so the store must not
+// open without it.
+func TestUnreadableBlob(t *testing.T) {
 	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {
 			mem := vfstest.NewMem()
@@ -186,7 +185,7 @@ func TestUnreadableBlobIsNotLost(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			fault := &vfstest.Fault{At: n, Err: syscall.EIO, Only: func(op vfstest.Op, name string) bool {
+			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
 				return op == kind && strings.Contains(name, "blob-")
 			}}
 			h.fs = vfstest.Inject(killed, fault.Check)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// contents reads a whole store, and, when it can, checks its ledger.
+// contents reads a whole store and, if possible, checks its ledger.
 func contents(s *Store) (map[string][]byte, error) {
 	got := map[string][]byte{}
 	for c, err := range s.Scan(context.Background()) {
@@ -22,7 +22,7 @@ func contents(s *Store) (map[string][]byte, error) {
 			return nil, err
 		}
 		if int64(len(got[c.Key])) != c.Offset {
-			return nil, fmt.Errorf("key %q: a chunk at offset %d after %d bytes", c.Key, c.Offset, len(got[c.Key]))
+			return nil, fmt.Errorf("key %q: chunk at offset %d after %d bytes", c.Key, c.Offset, len(got[c.Key]))
 		}
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
@@ -31,7 +31,7 @@ func contents(s *Store) (map[string][]byte, error) {
 
 var (
 	longValue  = bytes.Repeat([]byte("long "), 60)  // inline
-	largeValue = bytes.Repeat([]byte("large"), 200) // a blob, under crashHooks
+	largeValue = bytes.Repeat([]byte("large"), 200) // a blob with crashHooks
 )
 
 type faultStep struct {
@@ -100,8 +100,8 @@ func faultSteps() []faultStep {
 	}
 }
 
-// faultStart returns a store that was killed with content in segments, in blob
-// files and in write-ahead files.
+// faultStart returns a store after a kill, with data in segments, blob files and
+// write-ahead files.
 func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -120,19 +120,19 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 			want[k] = append(want[k], v...)
 		}
 	}
-	left := mem.KillClone()
+	killed := mem.KillClone()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%d files are still open after Close", n)
 	}
-	return left, want
+	return killed, want
 }
 
-// Every call to the file system fails, once or from then on, at every point of
-// every operation: the state is the one before or the one after, the error
-// says which, and opening the store again finds the same.
+// Every call of the file system in every operation fails, once or permanently. The
+// content must be the state before or after the operation, the error must say which, and
+// reopening must find the same.
 func TestEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	all := os.Getenv("PARTD_FAULTS") != ""
@@ -144,12 +144,12 @@ func TestEveryFault(t *testing.T) {
 					after := maps.Clone(before)
 					step.want(after)
 					for n, hit := int64(1), true; hit; n++ {
-						some := errnos // each call fails with each, or with one of them
+						some := errnos // each call fails with each of them, or with one of them
 						if !all {
 							some = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range some {
-							fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							fault := &vfstest.Fault{Call: n, Err: errno, Persists: stays, Short: true}
 							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
 						}
 					}
@@ -159,11 +159,11 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// faultAt tries one fault and reports whether it came.
+// faultAt injects one fault, and reports whether it was hit.
 func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1) // full while calls may fail
-	fault.Only = func(vfstest.Op, string) bool { return len(on) == 1 }
+	fault.Match = func(vfstest.Op, string) bool { return len(on) == 1 }
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, fault.Check)
 	s, err := open(crashDir, opts, h)
@@ -183,20 +183,20 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		may = append(may, before)
 	}
 	if err != nil && !errors.Is(err, fault.Err) {
-		t.Fatalf("call %d: the error does not say what failed: %v", fault.At, err)
+		t.Fatalf("call %d: the error does not say what failed: %v", fault.Call, err)
 	}
 	check := func(when string, s *Store) {
 		t.Helper()
 		got, e := contents(s)
 		if e != nil {
-			t.Fatalf("call %d, %s, after %v: %v", fault.At, when, err, e)
+			t.Fatalf("call %d, %s, after %v: %v", fault.Call, when, err, e)
 		}
 		for _, m := range may {
 			if maps.EqualFunc(got, m, bytes.Equal) {
 				return
 			}
 		}
-		t.Fatalf("call %d, %s, after %v: a wrong state of %d keys", fault.At, when, err, len(got))
+		t.Fatalf("call %d, %s, after %v: wrong content with %d keys", fault.Call, when, err, len(got))
 	}
 	if step.name != "close" {
 		check("at once", s)
@@ -204,15 +204,15 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		h.fs = killed
 		k, e := open(crashDir, opts, h)
 		if e != nil {
-			t.Fatalf("call %d, opening after a kill, after %v: %v", fault.At, err, e)
+			t.Fatalf("call %d, open after a kill, after %v: %v", fault.Call, err, e)
 		}
 		check("after a kill", k)
 		if e := k.Close(); e != nil {
 			t.Fatal(e)
 		}
-		broken := s.poisoned() != nil
+		broken := s.checkPoisoned() != nil
 		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
-			t.Fatalf("call %d: after %v an append says %v", fault.At, err, e)
+			t.Fatalf("call %d: after %v, an append returns %v", fault.Call, err, e)
 		} else if e == nil {
 			for i := range may {
 				may[i] = maps.Clone(may[i])
@@ -220,16 +220,16 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 			}
 		}
 		if e := s.Close(); e != nil && !broken {
-			t.Fatalf("call %d: Close: %v", fault.At, e)
+			t.Fatalf("call %d: Close: %v", fault.Call, e)
 		}
 	}
 	if n := mem.OpenCount(); n != 0 {
-		t.Fatalf("call %d: %d files are still open", fault.At, n)
+		t.Fatalf("call %d: %d files are still open", fault.Call, n)
 	}
 	h.fs = mem
 	s, e := open(crashDir, opts, h)
 	if e != nil {
-		t.Fatalf("call %d, opening again, after %v: %v", fault.At, err, e)
+		t.Fatalf("call %d, reopen, after %v: %v", fault.Call, err, e)
 	}
 	check("opened again", s)
 	if e := s.Close(); e != nil {
@@ -238,13 +238,13 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 	return fault.Hit()
 }
 
-// A fault while the store is opened is an error, and nothing is lost by it.
+// A fault while opening must be reported, and must not lose data.
 func TestFaultWhileOpening(t *testing.T) {
 	for _, opts := range []*Options{{}, {Sync: true}, {ReadOnly: true}} {
 		start, want := faultStart(t, &Options{Sync: opts.Sync})
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
-			fault := &vfstest.Fault{At: n, Err: syscall.EIO, Short: true}
+			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Short: true}
 			h := crashHooks
 			h.fs = vfstest.Inject(mem, fault.Check)
 			s, err := open(crashDir, opts, h)
@@ -261,11 +261,11 @@ func TestFaultWhileOpening(t *testing.T) {
 			h.fs = mem
 			s, err = open(crashDir, nil, h)
 			if err != nil {
-				t.Fatalf("call %d: opening again: %v", n, err)
+				t.Fatalf("call %d: reopen: %v", n, err)
 			}
 			got, err := contents(s)
 			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-				t.Fatalf("call %d: %v, %d keys instead of %d", n, err, len(got), len(want))
+				t.Fatalf("call %d: %v, %d keys, want %d", n, err, len(got), len(want))
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)

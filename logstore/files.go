@@ -22,10 +22,10 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 
 type dataFile struct {
 	segment.File
-	f     vfs.File
-	end   int64       // where the next segment or blob goes; of segments, see sealer; of blobs, guarded by blobs.mu
-	dirty atomic.Bool // written to since the last sync
-	kept  int64       // of a copy of large values: their bytes. Holes need not have given room back
+	f           vfs.File
+	end         int64       // where the next segment or blob begins; see sealer for segments; blobs.mu guards it for blobs
+	dirty       atomic.Bool // written since the last sync
+	copiedBytes int64       // of a copy of blobs: their total size, even if their holes freed no blocks
 }
 
 func (f *dataFile) size() (int64, error) {
@@ -33,7 +33,7 @@ func (f *dataFile) size() (int64, error) {
 	return info.Size, err
 }
 
-// open opens the file with the flags of [vfs.FS].
+// open opens the file with flags of [vfs.FS].
 func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	if f.f, err = fs.OpenFile(f.Path, flag, 0o666); err == nil {
 		f.ReaderAt = f.f
@@ -41,11 +41,11 @@ func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	return err
 }
 
-// fileSet is the data files of a store from one Drop to the next. The files
-// are closed when the store and all readers have let go of it.
+// fileSet contains a store's data files, from one Drop to the next. The files are closed
+// when neither the store nor a reader uses them.
 type fileSet struct {
 	refs  atomic.Int32
-	list  atomic.Pointer[[]*dataFile] // replaced, never changed
+	list  atomic.Pointer[[]*dataFile] // copy-on-write
 	locks []vfs.Lock                  // see lockForReaders
 }
 
@@ -58,11 +58,11 @@ func newFileSet() *fileSet {
 
 func (fs *fileSet) files() []*dataFile { return *fs.list.Load() }
 
-// swap takes files out of the set, which readers may still have open, and adds
-// others. catalog.mu is held, if others have the store.
-func (fs *fileSet) swap(out []*dataFile, in ...*dataFile) {
-	list := slices.DeleteFunc(slices.Clone(fs.files()), func(f *dataFile) bool { return slices.Contains(out, f) })
-	list = append(list, in...)
+// replace removes files from the set, which readers may still use, and adds others.
+// catalog.mu must be held if other goroutines can use the store.
+func (fs *fileSet) replace(doomed []*dataFile, added ...*dataFile) {
+	list := slices.DeleteFunc(slices.Clone(fs.files()), func(f *dataFile) bool { return slices.Contains(doomed, f) })
+	list = append(list, added...)
 	fs.list.Store(&list)
 }
 
@@ -89,9 +89,9 @@ func (fs *fileSet) release() error {
 	return errors.Join(errs...)
 }
 
-// openFlag is how files that exist are opened.
+// openFlag returns the flag for opening existing files.
 func (s *Store) openFlag() int {
-	if s.opts.ReadOnly || s.full() != nil {
+	if s.opts.ReadOnly || s.fullError() != nil {
 		return os.O_RDONLY
 	}
 	return os.O_RDWR

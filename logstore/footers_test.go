@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// What a store of many segments knows of them keeps to its part of the memory,
-// with many keys and with hot ones, and everything is found as before.
+// The index of many segments must not exceed its share of the memory, with many keys and
+// with hot keys. All data must still be found.
 func TestFootersWithinMemory(t *testing.T) {
 	const total = 160 << 20
-	for _, size := range []int{1000, 9000} { // the latter makes each key hot
+	for _, size := range []int{1000, 9000} { // the second size makes every key hot
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			ctx := t.Context()
 			opts := &Options{Memory: MinMemory, Compression: S2}
@@ -41,13 +41,13 @@ func TestFootersWithinMemory(t *testing.T) {
 				t.Helper()
 				var ranges, hot, largest int64
 				for _, g := range s.segments.list {
-					ranges += 4 * int64(len(g.Off)+len(g.Raw))
-					hot += g.HotMemory()
-					largest = max(largest, g.HotMemory())
+					ranges += 4 * int64(len(g.Offsets)+len(g.RawLens))
+					hot += g.HotMemoryUsed()
+					largest = max(largest, g.HotMemoryUsed())
 				}
 				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments.list), ranges, hot)
-				if most := opts.Memory / 32; ranges > most || hot > most+largest {
-					t.Errorf("%d bytes of ranges, %d of hot runs: %d are the most of each", ranges, hot, most)
+				if limit := opts.Memory / 32; ranges > limit || hot > limit+largest {
+					t.Errorf("%d bytes of ranges, %d of hot runs, want at most %d each", ranges, hot, limit)
 				}
 				readAll(t, s, keys, int64(n)*int64(size))
 				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A write-ahead file that is another store's, or of a newer format, is not
-// taken for one that a crash tore.
+// A write-ahead file of another store or of a newer format must not be mistaken for a torn file.
 func TestForeignWriteAheadFile(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for name, change := range map[string]func(b []byte) []byte{
@@ -35,7 +34,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			mem := start.KillClone()
 			h := crashHooks
 			h.fs = mem
-			f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest
+			f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest file
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,22 +51,22 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			for _, opts := range []*Options{{}, {ReadOnly: true}} {
 				var corrupt *partd.CorruptError
 				if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
-					t.Errorf("opening with %+v: %v, %v", opts, s, err)
+					t.Errorf("open with %+v: %v, %v", opts, s, err)
 				}
 			}
 		})
 	}
 }
 
-// A failed opening gives all memory back.
-func TestFailedOpeningGivesMemoryBack(t *testing.T) {
+// A failed open must free all memory.
+func TestFailedOpenFreesMemory(t *testing.T) {
 	mapped := func() (pages int) {
 		b, err := os.ReadFile("/proc/self/statm")
 		if err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs to know what is mapped:", err)
+				t.Fatal("PARTD_REQUIRE_ALL is set, but the mapped memory cannot be measured:", err)
 			}
-			t.Skip("this system does not tell what is mapped:", err)
+			t.Skip("the mapped memory cannot be measured:", err)
 		}
 		for _, c := range strings.Fields(string(b))[0] {
 			pages = pages*10 + int(c-'0')
@@ -93,17 +92,17 @@ func TestFailedOpeningGivesMemoryBack(t *testing.T) {
 	for range 4 {
 		fail()
 	}
-	if more := (mapped() - before) * os.Getpagesize(); more > 512<<20 {
-		t.Errorf("%d MiB more are mapped after four openings that failed", more>>20)
+	if leaked := (mapped() - before) * os.Getpagesize(); leaked > 512<<20 {
+		t.Errorf("four failed opens leaked %d MiB of mapped memory", leaked>>20)
 	}
 }
 
-// A record's header alone takes no memory.
-func TestRecordThatOnlyClaims(t *testing.T) {
+// A record's header must not cause an allocation of its claimed length.
+func TestFalseRecordLength(t *testing.T) {
 	const claim = 1500 << 20
 	for name, crc := range map[string]uint32{
-		"entries that do not match": 1,
-		"zeros that do":             crcOfZeros(claim),
+		"wrong checksum":    1,
+		"checksum of zeros": crcOfZeros(claim),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, copied := t.TempDir(), t.TempDir()
@@ -120,7 +119,7 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
-			binary.LittleEndian.PutUint32(rec, s.format.Salted(walFileNumber, w.end, rec[4:recordHeaderLen]))
+			binary.LittleEndian.PutUint32(rec, s.format.SaltedCRC(walFileNumber, w.end, rec[4:recordHeaderLen]))
 			if _, err := w.f.WriteAt(rec, w.end); err != nil {
 				t.Fatal(err)
 			}
@@ -143,8 +142,8 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
-				t.Errorf("opening took %d MiB", took>>20)
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<20 {
+				t.Errorf("open allocated %d MiB", allocated>>20)
 			}
 		})
 	}
@@ -158,9 +157,8 @@ func crcOfZeros(n int) (crc uint32) {
 	return crc
 }
 
-// A file of somebody else that has the name of a data file is neither removed
-// nor written to.
-func TestForeignDataFileIsLeftAlone(t *testing.T) {
+// A foreign file with the name of a data file must be neither removed nor changed.
+func TestForeignDataFileIsIgnored(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
 	if err != nil {
@@ -189,7 +187,7 @@ func TestForeignDataFileIsLeftAlone(t *testing.T) {
 	}
 	for name := range leftovers {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s should be removed: %v", name, err)
+			t.Errorf("%s was not removed: %v", name, err)
 		}
 	}
 	for _, v := range [][]byte{longValue, make([]byte, 1<<20)} {
@@ -202,12 +200,12 @@ func TestForeignDataFileIsLeftAlone(t *testing.T) {
 	}
 	for name, content := range files {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != content {
-			t.Errorf("%s is another now: %d bytes, %v", name, len(b), err)
+			t.Errorf("%s was changed: %d bytes, %v", name, len(b), err)
 		}
 	}
 }
 
-// Who only reads leaves nothing behind where there is no store.
+// A reader must not create files in a directory without a store.
 func TestReadOnlyLeavesNoLock(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {

@@ -7,75 +7,74 @@ import (
 	"path/filepath"
 )
 
-// A disk may be so full that opening a store for writing, which begins a
-// write-ahead file and writes out what is in the old ones, has no room. The
-// store is then opened all the same: it is read, and can be dropped, which
-// gives the room back. For the manifest of the empty store there is a spare file.
+// The disk may be too full for opening a store for writing, which creates a write-ahead file and
+// writes the records of old ones to segments. Then the store opens for reading and for Drop,
+// which frees space. A spare file reserves space for the manifest of the empty store.
 
 const (
-	spareName = "MANIFEST.spare"
-	spareMore = 16 << 10 // its length beyond that of the manifest
+	spareName  = "MANIFEST.spare"
+	spareExtra = 16 << 10 // length beyond that of the manifest
 )
 
-// isFull reports whether an error says that the disk, or what one may use of it,
-// is full.
+// isFull reports whether err means that the disk or the user's quota is full.
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
-var errNoRoom = errors.New("the disk is full, so the store can only be read and dropped until there is room and it is opened again")
+var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
 
-// full returns the error of a change to a store on a full disk, or nil.
-func (s *Store) full() error {
-	if p := s.fullErr.Load(); p != nil {
-		return fmt.Errorf("%w (%w)", errNoRoom, *p)
+// fullError returns the error for changes to a store that was opened on a full disk, or nil.
+func (s *Store) fullError() error {
+	if err := s.fullErr.Load(); err != nil {
+		return fmt.Errorf("%w (%w)", errNoRoom, *err)
 	}
 	return nil
 }
 
-// startOrReadOnly opens the store. On a full disk it removes what an interrupted
-// operation left, tries once more, and then does without writing.
-func (s *Store) startOrReadOnly(fresh func() *Store) (*Store, error) {
+// startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
+// operations and retries. If that fails, it opens the store without writing. newEmpty
+// returns an unopened store.
+func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	err := s.start()
 	if !isFull(err) || s.opts.ReadOnly {
 		return s, err
 	}
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
-		return s, err // there is nothing to read or drop
+		return s, err // nothing to read or drop
 	}
-	// Where the outcome of a write is unknown, nobody knows what is left over; and
-	// a second sync would say nothing of what the first could not write.
-	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
-	if sure {
-		s.warn(s.catalog.removeLeftovers(), "what an interrupted operation left behind could not be removed")
+	// After a write with unknown outcome, it is unknown which files are leftovers. A
+	// second sync would not report the data that the first one lost.
+	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
+	if canRetry {
+		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")
 	}
-	if e := s.abandon(); e != nil {
-		return fresh(), errors.Join(err, e)
+	if e := s.releaseAll(); e != nil {
+		return newEmpty(), errors.Join(err, e)
 	}
-	s = fresh()
-	if sure {
-		again := s.start()
-		if !isFull(again) {
-			return s, again
+	s = newEmpty()
+	if canRetry {
+		err2 := s.start()
+		if !isFull(err2) {
+			return s, err2
 		}
-		if e := s.abandon(); e != nil {
-			return fresh(), errors.Join(err, e)
+		if e := s.releaseAll(); e != nil {
+			return newEmpty(), errors.Join(err, e)
 		}
-		s = fresh()
+		s = newEmpty()
 	}
 	s.fullErr.Store(&err)
 	if e := s.start(); e != nil {
 		return s, errors.Join(err, e)
 	}
-	s.log.Warn("logstore: the disk is full: the store can only be read and dropped", "dir", s.dir, "err", err)
+	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
 	return s, nil
 }
 
-// dropFull drops a store without a new write-ahead file, because of a full disk,
-// and begins one if there is room then: for t if that is not nil. life and mu
-// are held.
-func (s *Store) dropFull(h recordHeader, t *table, why error) error {
+// dropFull drops a store on a full disk, without first creating a write-ahead file.
+// Afterwards it creates one if there is space, and uses t as the active table unless t is
+// nil. lifeMu and mu must be held.
+func (s *Store) dropFull(h recordHeader, t *table, cause error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
-	s.emptied = false
+	s.droppedWhileFull = false
 	if s.tables.active != nil {
 		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
@@ -84,25 +83,25 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 		m.clean = true
 	})
 	if err != nil {
-		return outcome(err)
+		return commitError(err)
 	}
-	s.sessions, s.unread = sessions, nil
-	s.fullErr.Store(&why)
-	used := s.tables.inUse()
-	s.tables.active, s.tables.frozen, s.tables.found, s.sealErr = nil, nil, nil, nil
-	s.tables.unrefAll(used, t)
-	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be used again")
+	s.sessions, s.walErr = sessions, nil
+	s.fullErr.Store(&cause)
+	oldTables := s.tables.inUse()
+	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
+	s.tables.unrefAll(oldTables, t)
+	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()
 	if err := s.leaveFull(t); err != nil {
-		// The store is dropped: that is all that was asked for.
+		// The store is dropped, so the call succeeds.
 		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
-		s.emptied = true
+		s.droppedWhileFull = true
 	}
 	return nil
 }
 
-// leaveFull makes the dropped store take changes again, with t as the active
-// table if that is not nil.
+// leaveFull makes the dropped store accept changes again. It uses t as the active table
+// unless t is nil.
 func (s *Store) leaveFull(t *table) error {
 	if t == nil {
 		if err := s.makeTables(); err != nil {
@@ -110,7 +109,7 @@ func (s *Store) leaveFull(t *table) error {
 		}
 		var err error
 		if t, err = s.tables.tryTake(); t == nil {
-			return cmp.Or(err, errors.New("all tables are being read"))
+			return cmp.Or(err, errors.New("readers use all tables"))
 		}
 		defer func() {
 			if t != s.tables.active {
@@ -123,7 +122,7 @@ func (s *Store) leaveFull(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.wal.group.Note(s.seq - 1)
+	s.wal.group.MarkSynced(s.seq - 1)
 	s.activate(t, wal)
 	s.startReclaiming()
 	s.fullErr.Store(nil)

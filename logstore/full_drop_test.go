@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Where a drop gives no room, because of readers or because others take it,
-// the store is dropped, and can be dropped again.
+// A drop may free no space, because of readers or because others use it. The store must
+// be dropped nonetheless, and a second drop must succeed.
 func TestFullDiskDropTwice(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
@@ -35,7 +35,7 @@ func TestFullDiskDropTwice(t *testing.T) {
 	if err := s.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // the spare file is used up, so that this fails, but ends
+	for range 3 { // the spare file is used up, so opening fails, but it returns
 		if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
@@ -51,9 +51,9 @@ func TestFullDiskDropTwice(t *testing.T) {
 	}
 }
 
-// A store that was dropped on a disk which stays full takes changes as soon as
-// there is room, without being opened again.
-func TestRoomAfterDrop(t *testing.T) {
+// After a drop on a full disk, the store must accept changes as soon as there is space,
+// without being reopened.
+func TestSpaceAfterDrop(t *testing.T) {
 	for _, openedFull := range []bool{false, true} {
 		mem := vfstest.NewMem()
 		var full atomic.Bool
@@ -100,9 +100,9 @@ func TestRoomAfterDrop(t *testing.T) {
 	}
 }
 
-// A disk that is so full that not even a data file can be opened for writing,
-// as where opening copies it, costs no data.
-func TestFullDiskOpeningFiles(t *testing.T) {
+// If the disk is too full even to open a data file for writing, because opening copies
+// it, no data must be lost.
+func TestFullDiskCopyOnOpen(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
@@ -111,7 +111,7 @@ func TestFullDiskOpeningFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 30 {
-		mustAppend(t, s, "k", strings.Repeat("v", 3000)) // segments and blobs
+		mustAppend(t, s, "k", strings.Repeat("v", 3000)) // creates segments and blobs
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -137,8 +137,7 @@ func TestFullDiskOpeningFiles(t *testing.T) {
 	}
 }
 
-// copyOnOpen is a full disk on which a data file is copied when it is opened for
-// writing.
+// copyOnOpen is a full disk that copies data files when they are opened for writing.
 type copyOnOpen struct{ vfs.FS }
 
 func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
@@ -148,7 +147,7 @@ func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return c.FS.OpenFile(name, flag, perm)
 }
 
-// The disk fills while the store is open: Drop needs no new write-ahead file.
+// If the disk fills while the store is open, Drop must succeed without a new write-ahead file.
 func TestDiskFillsBeforeDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, room := range []bool{false, true} {
@@ -156,7 +155,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			var full atomic.Bool
 			h := crashHooks
 			h.fs = diskFull(mem, &full, true)
-			if room { // there is, once a file was removed
+			if room { // removing a file frees enough
 				h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, name string) error {
 					if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
 						full.Store(false)
@@ -205,7 +204,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 				}
 				wantValue(t, s, "k", want)
 				if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || applied {
-					t.Fatalf("dropped twice: %v", err)
+					t.Fatalf("second drop: %v", err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)

@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A store that was not closed is opened on a full disk, with what its write-ahead
-// files hold in memory; once there is room, it is dropped and takes changes again.
-// Who reads the old value meanwhile goes on reading it.
-func TestFoundRecordsAreDropped(t *testing.T) {
+// A store that was not closed is opened on a full disk, with the records of its
+// write-ahead files in memory. When there is space, it is dropped and must accept
+// changes. A reader of an old value must continue to work.
+func TestDropAfterReadOnlyRecovery(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
@@ -22,19 +22,19 @@ func TestFoundRecordsAreDropped(t *testing.T) {
 	}
 	old := strings.Repeat("v", 300)
 	mustAppend(t, first, "k", old)
-	left := mem.KillClone()
+	killed := mem.KillClone()
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var full atomic.Bool
 	full.Store(true)
-	h.fs = diskFull(left, &full, true)
+	h.fs = diskFull(killed, &full, true)
 	s, err := open(crashDir, nil, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.tables.found) == 0 {
-		t.Fatal("nothing was found: the test tests nothing")
+	if len(s.tables.walTables) == 0 {
+		t.Fatal("no records were recovered, so the test proves nothing")
 	}
 	mustHold(t, s, map[string][]byte{"k": []byte(old)})
 	r, err := s.Open(t.Context(), "k")
@@ -48,14 +48,14 @@ func TestFoundRecordsAreDropped(t *testing.T) {
 		}
 		mustHold(t, s, map[string][]byte{})
 		want := map[string][]byte{}
-		for range 40 { // more than a table holds
+		for range 40 { // more than a table can contain
 			mustAppend(t, s, "k", old)
 			want["k"] = append(want["k"], old...)
 		}
 		mustHold(t, s, want)
 	}
 	if b, err := io.ReadAll(r); err != nil || string(b) != old {
-		t.Fatalf("the reader has %d bytes, %v", len(b), err)
+		t.Fatalf("the reader returned %d bytes, %v", len(b), err)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestFoundRecordsAreDropped(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := left.OpenCount(); n > 0 {
-		t.Fatalf("%d files are left open", n)
+	if n := killed.OpenCount(); n > 0 {
+		t.Fatalf("%d files are still open", n)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// onSmallDisks runs a test on each kind of disk, with Sync and without. Of the
-// options, only Sync differs.
+// onSmallDisks runs a test on each kind of disk, with and without Sync. The options
+// differ only in Sync.
 func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)) {
 	for _, kind := range disktest.Kinds {
 		for _, sync := range []bool{false, true} {
@@ -25,20 +25,20 @@ func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)
 	}
 }
 
-// mustBeFull checks the error of a change that a full disk refused.
-func mustBeFull(t *testing.T, what string, err error) {
+// mustBeFull checks the error of a change that must fail on a full disk.
+func mustBeFull(t *testing.T, desc string, err error) {
 	t.Helper()
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, partd.ErrNeedsReopen) {
-		t.Fatalf("%s on a full disk: %v", what, err)
+		t.Fatalf("%s on a full disk: %v", desc, err)
 	}
 }
 
-// mustHold compares all that a store says of its content with what it should be.
+// mustHold checks that all reads of a store return the wanted content.
 func mustHold(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Fatalf("Scan: %d keys of %d, %v", len(got), len(want), err)
+		t.Fatalf("Scan: %d keys, want %d, %v", len(got), len(want), err)
 	}
 	var size int64
 	for k, v := range want {
@@ -47,7 +47,7 @@ func mustHold(t *testing.T, s *Store, want map[string][]byte) {
 	}
 	st, err := s.Stat(t.Context())
 	if err != nil || st.Keys != int64(len(want)) || st.Bytes != size {
-		t.Fatalf("Stat: %d keys of %d, %d bytes of %d, %v", st.Keys, len(want), st.Bytes, size, err)
+		t.Fatalf("Stat: %d keys, want %d; %d bytes, want %d; %v", st.Keys, len(want), st.Bytes, size, err)
 	}
 	for k, err := range s.Keys(t.Context()) {
 		if err != nil || k.Size != int64(len(want[k.Key])) {
@@ -56,9 +56,9 @@ func mustHold(t *testing.T, s *Store, want map[string][]byte) {
 	}
 }
 
-// The disk of an open store fills, again and again. Meanwhile it is read, and
-// refuses changes without doubt; once there is room it takes them, and has all
-// that it acknowledged.
+// The disk of an open store fills repeatedly. Meanwhile the store must be readable, and
+// refuse changes with a known outcome. When there is space, it must accept changes, and
+// contain everything that it acknowledged.
 func TestDiskFullWhileOpen(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"
@@ -82,7 +82,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 				}
 			}
 			giveBack := disktest.Fill(t, disk)
-			mustHold(t, s, want) // which would write the table out
+			mustHold(t, s, want) // afterwards, since it flushes the table
 			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
 					mustBeFull(t, "Append", err)
@@ -94,7 +94,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 			mustHold(t, s, want)
 			giveBack()
 			if err := errors.Join(add("0", 10), add("large", 100_000), s.Flush(t.Context())); err != nil {
-				t.Fatalf("round %d, with room again: %v", round, err)
+				t.Fatalf("round %d, after freeing space: %v", round, err)
 			}
 			mustHold(t, s, want)
 			if round == 1 {
@@ -120,7 +120,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 	})
 }
 
-// What a Buffer above acknowledged is not lost when the disk fills beneath.
+// Data that a Buffer above acknowledged must not be lost when the disk of the store fills.
 func TestDiskFullUnderBuffer(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"
@@ -161,7 +161,7 @@ func TestDiskFullUnderBuffer(t *testing.T) {
 		giveBack()
 		for i := range 100 {
 			if err := add(i); err != nil {
-				t.Fatalf("with room again: %v", err)
+				t.Fatalf("after freeing space: %v", err)
 			}
 		}
 		if err := b.Close(); err != nil {

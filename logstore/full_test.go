@@ -14,36 +14,36 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// diskFull fails whatever takes room: a write, unless it is to the spare file's
-// blocks, and making a file.
+// diskFull fails everything that needs space: the creation of files, and writes, except
+// to the spare file's blocks.
 func diskFull(mem *vfstest.Mem, full *atomic.Bool, spare bool) vfs.FS {
-	return noNewFiles{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	return failingCreates{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !full.Load() || op != vfstest.OpWrite || strings.HasSuffix(name, lockName) {
 			return nil
 		}
 		_, used := mem.Info(strings.TrimSuffix(name, manifestTmpName) + spareName)
 		if spare && strings.HasSuffix(name, manifestTmpName) && used != nil {
-			return nil // it is the one that was the spare file
+			return nil // this was the spare file
 		}
 		return syscall.ENOSPC
 	}), full}
 }
 
-// noNewFiles makes no file where the disk is full.
-type noNewFiles struct {
+// failingCreates fails the creation of files on a full disk.
+type failingCreates struct {
 	vfs.FS
 	full *atomic.Bool
 }
 
-func (n noNewFiles) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+func (n failingCreates) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
 	if _, err := n.Info(name); err != nil && flag&os.O_CREATE != 0 && n.full.Load() {
 		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
 	}
 	return n.FS.OpenFile(name, flag, perm)
 }
 
-// On a full disk, a store is read and dropped, whether it was closed or its
-// process killed; afterwards it takes changes again.
+// On a full disk, a store must be readable and droppable, after a clean shutdown or a
+// kill. Afterwards it must accept changes.
 func TestFullDiskDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, killed := range []bool{false, true} {
@@ -72,7 +72,7 @@ func TestFullDiskDrop(t *testing.T) {
 				t.Fatal(err)
 			}
 			full.Store(true)
-			for range 2 { // opening leaves it as it was
+			for range 2 { // opening must not change it
 				if s, err = open(crashDir, opts, h); err != nil {
 					t.Fatalf("killed %t: %v", killed, err)
 				}
@@ -109,7 +109,7 @@ func TestFullDiskDrop(t *testing.T) {
 			wantValue(t, s, "k", "")
 			op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("new")}}}
 			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
-				t.Fatalf("the session is gone: %v", err)
+				t.Fatalf("the session was lost: %v", err)
 			}
 			wantValue(t, s, "k", "new")
 			if err := s.Close(); err != nil {
@@ -119,7 +119,7 @@ func TestFullDiskDrop(t *testing.T) {
 	}
 }
 
-// Where not even the spare file can be used, Drop fails and changes nothing.
+// If not even the spare file can be used, Drop must fail and change nothing.
 func TestFullDiskDropFails(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
@@ -155,7 +155,7 @@ func TestFullDiskDropFails(t *testing.T) {
 	}
 }
 
-// Where there is no store, a full disk makes none.
+// If there is no store, Open must not create one on a full disk.
 func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
@@ -166,7 +166,7 @@ func TestFullDiskNew(t *testing.T) {
 	}
 }
 
-// On a real full disk, too.
+// The same on a real full disk.
 func TestFullTmpfs(t *testing.T) {
 	disk := disktest.Mount(t, "tmpfs", 4<<20)
 	dir := disk + "/store"
@@ -182,7 +182,7 @@ func TestFullTmpfs(t *testing.T) {
 		if !errors.Is(err, syscall.ENOSPC) || n < 100 {
 			t.Fatalf("%d appends, %v", n, err)
 		}
-		_ = s.Close() // it cannot write everything out, and says so
+		_ = s.Close() // it cannot flush everything, and returns an error
 		if err := os.WriteFile(disk+"/rest", make([]byte, 4<<20), 0o666); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestFullTmpfs(t *testing.T) {
 		}
 		v, err := s.Get(t.Context(), "k")
 		if err != nil || len(v[0]) != (n-1)*1000 {
-			t.Fatalf("%d bytes of %d appends, %v", len(v[0]), n-1, err)
+			t.Fatalf("%d bytes after %d appends, %v", len(v[0]), n-1, err)
 		}
 		if err := s.Drop(t.Context()); err != nil {
 			t.Fatal(err)

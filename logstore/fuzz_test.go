@@ -13,7 +13,7 @@ import (
 
 var osFS = vfs.OS{}
 
-// No bytes make a decoder panic, read beyond its input, or accept what it would
+// A decoder must not panic, read beyond its input, or accept an encoding that it would
 // not write itself.
 func FuzzRecordHeader(f *testing.F) {
 	b := &batch{}
@@ -29,18 +29,18 @@ func FuzzRecordHeader(f *testing.F) {
 		store := &segment.Format{ID: 7, Seed: seed}
 		h, err := parseRecordHeader(b, store, off, true)
 		if err == nil {
-			// What passes its checksum is what put writes.
+			// A header with a correct checksum must be what put writes.
 			c := &batch{buf: make([]byte, batchPrefix+int(min(h.length, 1<<10)))}
 			c.crc = h.crc
 			if h.length < 1<<10 {
 				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
-					t.Fatalf("% x was read, % x written", b, got)
+					t.Fatalf("decoded % x, encoded % x", b, got)
 				}
 			}
 		}
 		_, _ = parseRecordHeader(b, store, off, false)
 		if h, err := parseWALHeader(b, store); err == nil && !bytes.Equal(h.encode(store)[:8], b[:8]) {
-			t.Fatal("a header was made up")
+			t.Fatal("random bytes were accepted as a header")
 		}
 	})
 }
@@ -54,9 +54,9 @@ func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseManifest(b)
 		if err == nil && len(m.encode()) != len(b) {
-			t.Fatalf("%d bytes were read, %d written", len(b), len(m.encode()))
+			t.Fatalf("decoded %d bytes, encoded %d", len(b), len(m.encode()))
 		}
-		// Past the checksum, which the fuzzer cannot guess.
+		// Fix the checksum, which the fuzzer cannot guess.
 		if len(b) > 12 {
 			_, _ = parseSessions(b)
 		}

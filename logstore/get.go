@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Get returns the value of each key, in the order asked.
+// Get returns the value of each key, in the order of keys.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
-	if err := s.look(ctx, "get", keys, values, nil); err != nil {
+	if err := s.lookUp(ctx, "get", keys, values, nil); err != nil {
 		return nil, err
 	}
 	return values, nil
@@ -24,12 +24,12 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // HasKey reports whether the key exists.
 func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 	exists := make([]bool, 1)
-	err := s.look(ctx, "has", []string{key}, nil, exists)
+	err := s.lookUp(ctx, "has", []string{key}, nil, exists)
 	return err == nil && exists[0], err
 }
 
-// look reads values into got, and which keys exist into exists, each unless it is nil.
-func (s *Store) look(ctx context.Context, op string, keys []string, got [][]byte, exists []bool) error {
+// lookUp fills values and exists for the keys. Either may be nil.
+func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
 	if err := partd.CheckKeys(op, keys); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Store) look(ctx context.Context, op string, keys []string, got [][]byte
 	if err != nil {
 		return s.errorf(op, err)
 	}
-	err = v.get(ctx, keys, got, exists)
+	err = v.get(ctx, keys, values, exists)
 	if s.merging.wasted.Load() >= s.merging.wasteLimit.Load() {
 		s.mu.Lock()
 		s.considerMerge()
@@ -63,86 +63,86 @@ func (s *Store) look(ctx context.Context, op string, keys []string, got [][]byte
 	return e
 }
 
-// getLocked reads while nobody can append. mu is held.
+// getLocked reads while no append can happen. mu must be held.
 func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]byte, []bool, error) {
 	v, err := s.viewLocked(0, math.MaxUint64)
 	if err != nil {
 		return nil, nil, err
 	}
 	exists := make([]bool, len(keys))
-	var got [][]byte
+	var result [][]byte
 	if values {
-		got = make([][]byte, len(keys))
+		result = make([][]byte, len(keys))
 	}
-	err = v.get(ctx, keys, got, exists)
+	err = v.get(ctx, keys, result, exists)
 	if e := v.closeLocked(); err == nil {
 		err = e
 	}
-	return got, exists, err
+	return result, exists, err
 }
 
-// maxGroup is of how many keys of one range as much is noted at a time.
+// maxGroup is the maximum number of keys of one range that are read together.
 const maxGroup = 4 << 10
 
-// asked is a key that is asked for, and where among all.
-type asked struct {
-	hash uint64
-	at   int
+// keyRef is a key's hash and its index among the requested keys.
+type keyRef struct {
+	hash  uint64
+	index int
 }
 
-type wanted struct {
-	key    string
-	hash   uint64
-	value  []byte
-	exists bool
-	used   bool // the value was handed over
+// lookup is the state of one requested key.
+type lookup struct {
+	key      string
+	hash     uint64
+	value    []byte
+	exists   bool
+	returned bool // the value was returned to the caller
 }
 
-// get reads the values of keys into got, and whether there are such keys into exists,
-// each unless it is nil. Keys of one range are read in one go, and what is noted of
-// them goes with it: of many keys that there are not, it takes little memory.
-func (v *view) get(ctx context.Context, keys []string, got [][]byte, exists []bool) error {
-	order := make([]asked, len(keys))
+// get fills values and exists for the keys; either may be nil. It reads all keys of a range
+// together and then forgets their state, so a request for many absent keys needs little memory.
+func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
+	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
-		order[i] = asked{v.s.format.Hash(k), i}
+		refs[i] = keyRef{v.s.format.Hash(k), i}
 	}
-	slices.SortFunc(order, func(a, b asked) int { return cmp.Compare(a.hash, b.hash) })
+	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.bits()
-	g := &getter{v: v, values: got != nil, shift: 64 - bits}
+	g := &getter{v: v, values: values != nil, shift: 64 - bits}
 	groups := int64(0)
-	for len(order) > 0 {
+	for len(refs) > 0 {
 		if err := canceled.Err(ctx); err != nil {
 			return err
 		}
 		n := 1
-		for n < min(len(order), maxGroup) && order[n].hash>>(64-bits) == order[0].hash>>(64-bits) {
+		for n < min(len(refs), maxGroup) && refs[n].hash>>(64-bits) == refs[0].hash>>(64-bits) {
 			n++
 		}
-		if err := g.group(keys, order[:n]); err != nil {
+		if err := g.group(keys, refs[:n]); err != nil {
 			return err
 		}
-		for _, a := range order[:n] {
-			w := &g.one
+		for _, ref := range refs[:n] {
+			l := &g.single
 			if n > 1 {
-				w = g.byKey[keys[a.at]]
+				l = g.byKey[keys[ref.index]]
 			}
 			if exists != nil {
-				exists[a.at] = w.exists
+				exists[ref.index] = l.exists
 			}
-			if got != nil {
-				got[a.at] = w.value
-				// Values must not share memory, where a key is asked for twice either.
-				if w.used || w.value == nil || cap(w.value) == len(g.short) {
-					got[a.at] = append([]byte{}, w.value...)
+			if values != nil {
+				values[ref.index] = l.value
+				// Values must not share memory, even if keys contains duplicates.
+				if l.returned || l.value == nil || cap(l.value) == len(g.short) {
+					values[ref.index] = append([]byte{}, l.value...)
 				}
-				w.used = true
+				l.returned = true
 			}
 		}
-		order = order[n:]
+		refs = refs[n:]
 		groups++
 	}
 	if len(v.segments) > 1 {
-		// What was read in vain: more than if all segments were one.
+		// Bytes read in excess of a single merged segment.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
 			v.s.merging.wasted.Add(wasted)
@@ -151,7 +151,7 @@ func (v *view) get(ctx context.Context, keys []string, got [][]byte, exists []bo
 	return nil
 }
 
-// bits is the number of bits that choose a range in the finest source.
+// bits returns the number of hash bits that select a range in the finest source.
 func (v *view) bits() uint8 {
 	var finest uint8
 	for _, g := range v.segments {
@@ -163,97 +163,97 @@ func (v *view) bits() uint8 {
 	return finest
 }
 
-// getter reads keys of one range after another.
+// getter reads the keys of one range after another.
 type getter struct {
 	v      *view
-	one    wanted             // the one of the range, where there is no other
-	byKey  map[string]*wanted // those of the range, where there are several
+	single lookup             // the range's only requested key
+	byKey  map[string]*lookup // the range's requested keys, if there are several
 	values bool
 	shift  uint8
-	prefix uint64 // hash >> shift of the keys that are being read
-	cost   int64  // bytes that were read of segments, and as many as a read costs
+	prefix uint64 // hash >> shift of the current keys
+	cost   int64  // bytes read from segments, plus readCost for each read
 	run    segment.Reader
 	er     segment.EntryReader
-	short  [512]byte // where one.value begins; what stays in it is copied for the caller
+	short  [512]byte // initial buffer of single.value; results that fit are copied for the caller
 }
 
-// group reads keys that all belong to the same range.
-func (g *getter) group(keys []string, order []asked) error {
-	g.prefix = order[0].hash >> g.shift
-	want := make([]*wanted, 0, len(order))
-	if len(order) == 1 {
-		g.one = wanted{key: keys[order[0].at], hash: order[0].hash, value: g.short[:0]}
-		want = append(want, &g.one)
+// group reads the keys of one range.
+func (g *getter) group(keys []string, refs []keyRef) error {
+	g.prefix = refs[0].hash >> g.shift
+	lookups := make([]*lookup, 0, len(refs))
+	if len(refs) == 1 {
+		g.single = lookup{key: keys[refs[0].index], hash: refs[0].hash, value: g.short[:0]}
+		lookups = append(lookups, &g.single)
 	} else {
-		want = g.severalOf(keys, order, want)
+		lookups = g.indexKeys(keys, refs, lookups)
 	}
 	for i := range g.v.sources() {
 		readRange := false
-		for _, w := range want {
-			hot := g.v.hotFor(i, w.hash, []byte(w.key))
+		for _, l := range lookups {
+			hot := g.v.hotFor(i, l.hash, []byte(l.key))
 			if hot == nil {
 				readRange = true
 				continue
 			}
 			g.cost += readCost
-			if err := g.read(g.v.segments[i].hotRun(&g.run, hot), w, nil); err != nil {
+			if err := g.read(g.v.segments[i].openHotRun(&g.run, hot), l, nil); err != nil {
 				return g.v.runError(i, err)
 			}
 		}
 		if !readRange {
 			continue
 		}
-		g.cost += g.v.rangeCost(i, want[0].hash)
-		src := g.v.rangeSource(i, want[0].hash, &g.run)
-		var one *wanted
-		if len(want) == 1 {
-			one = want[0]
+		g.cost += g.v.rangeCost(i, lookups[0].hash)
+		src := g.v.rangeSource(i, lookups[0].hash, &g.run)
+		var single *lookup
+		if len(lookups) == 1 {
+			single = lookups[0]
 		}
-		if err := g.read(src, one, g.byKey); err != nil {
+		if err := g.read(src, single, g.byKey); err != nil {
 			return g.v.runError(i, err)
 		}
 	}
 	return nil
 }
 
-// severalOf appends the keys that are asked for, each once.
-func (g *getter) severalOf(keys []string, order []asked, want []*wanted) []*wanted {
+// indexKeys fills byKey, and appends each distinct key to lookups.
+func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*lookup {
 	if g.byKey == nil {
-		g.byKey = make(map[string]*wanted, len(order))
+		g.byKey = make(map[string]*lookup, len(refs))
 	}
 	clear(g.byKey)
-	for _, a := range order {
-		if k := keys[a.at]; g.byKey[k] == nil {
-			w := &wanted{key: k, hash: a.hash}
-			g.byKey[k] = w
-			want = append(want, w)
+	for _, ref := range refs {
+		if k := keys[ref.index]; g.byKey[k] == nil {
+			l := &lookup{key: k, hash: ref.hash}
+			g.byKey[k] = l
+			lookups = append(lookups, l)
 		}
 	}
-	return want
+	return lookups
 }
 
-// rangeSource returns the run of all entries, but those of hot keys, that have
-// the same range as a hash.
+// rangeSource returns the entries in a source's range that contains hash, except entries of
+// hot keys.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)
 	}
-	return v.segments[source].ranges(r, hash, hash)
+	return v.segments[source].openRanges(r, hash, hash)
 }
 
 func (v *view) rangeCost(source int, hash uint64) int64 {
 	if source >= len(v.segments) {
 		return 0
 	}
-	n := v.segments[source].stored(hash, hash)
-	if n == 0 {
+	size := v.segments[source].rangesLen(hash, hash)
+	if size == 0 {
 		return 0
 	}
-	return readCost + n
+	return readCost + size
 }
 
-// read takes the entries of one key, or of all that are wanted.
-func (g *getter) read(src segment.Source, one *wanted, byKey map[string]*wanted) error {
+// read applies the entries of single, or of all keys in byKey.
+func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*lookup) error {
 	g.er.Reset(src)
 	for {
 		e, err := g.er.Next()
@@ -263,35 +263,35 @@ func (g *getter) read(src segment.Source, one *wanted, byKey map[string]*wanted)
 		if err != nil {
 			return err
 		}
-		w := one
-		if one != nil {
-			if string(e.Key) != one.key {
+		l := single
+		if single != nil {
+			if string(e.Key) != single.key {
 				continue
 			}
-		} else if w = byKey[string(e.Key)]; w == nil || w.hash>>g.shift != g.prefix {
-			continue // the ranges of this source may be wider
+		} else if l = byKey[string(e.Key)]; l == nil || l.hash>>g.shift != g.prefix {
+			continue // this source's ranges may be wider
 		}
-		if err := g.apply(w, &e); err != nil {
+		if err := g.apply(l, &e); err != nil {
 			return err
 		}
 	}
 }
 
-func (g *getter) apply(w *wanted, e *segment.Entry) error {
-	w.exists = e.Kind != segment.KindDelete
+func (g *getter) apply(l *lookup, e *segment.Entry) error {
+	l.exists = e.Kind != segment.KindDelete
 	switch e.Kind {
 	case segment.KindSet, segment.KindDelete:
-		w.value = w.value[:0]
+		l.value = l.value[:0]
 	case segment.KindBlob:
 		if !g.values {
 			return nil
 		}
 		var err error
-		w.value, err = g.v.appendBlob(w.value, e.Value)
+		l.value, err = g.v.appendBlob(l.value, e.Value)
 		return err
 	}
 	if g.values {
-		w.value = append(w.value, e.Value...)
+		l.value = append(l.value, e.Value...)
 	}
 	return nil
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestGoldenBytes goes on with the golden store, whose id and seed are known, and
-// compares each file with what was written when format 1 was fixed. Nothing is
-// compressed, since what that makes depends on the version of a library.
+// TestGoldenBytes changes the golden store, with its known id and seed. It compares each
+// file with the result when format 1 was fixed. Nothing is compressed, because the output
+// depends on the version of a library.
 func TestGoldenBytes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	copyDir(t, goldenDir, dir)
 	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096, minMerge: -1, reclaimSlack: -1}
 	check := func(when, want string) {
 		if got := fileSums(t, dir); got != want {
-			t.Errorf("%s, the files are\n%sinstead of\n%s", when, got, want)
+			t.Errorf("%s, the files are\n%swant\n%s", when, got, want)
 		}
 	}
 	s, err := open(dir, &Options{Memory: 8 << 20}, h)
@@ -61,17 +61,17 @@ func TestGoldenBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("once it is closed", goldenClosed)
-	h.minMerge, h.mergeFull = 2, 1<<20
-	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // it begins a merge
+	h.minMerge, h.smallLen = 2, 1<<20
+	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // starts a merge
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil { // and waits for it
+	if err := s.Close(); err != nil { // waits for the merge
 		t.Fatal(err)
 	}
 	check("once segments are merged", goldenMerged)
 }
 
-// fileSums describes the files that hold what a store is, a line for each.
+// fileSums describes the store's files, one per line.
 func fileSums(t *testing.T, dir string) string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

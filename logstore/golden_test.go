@@ -16,7 +16,7 @@ var makeGolden = flag.Bool("make-golden", false, "write testdata/golden-v1 anew:
 
 const goldenDir = "testdata/golden-v1"
 
-// goldenContent is what the golden store holds.
+// goldenContent returns the content of the golden store.
 func goldenContent() map[string]string {
 	m := map[string]string{"": "the empty key", "set to nothing": "", "pieces": "onetwothree", "set": "newer", "large": strings.Repeat("0123456789", 7000)}
 	for i := range 200 {
@@ -26,9 +26,9 @@ func goldenContent() map[string]string {
 	return m
 }
 
-// makeGoldenStore writes a store that has everything that the format has:
-// segments of each compression, runs of hot keys, resets, a large value, a
-// session, and records that are in a write-ahead file only.
+// makeGoldenStore writes a store with everything that the format supports: segments of
+// each compression format, runs of hot keys, resets, a large value, a session, and
+// records that are only in a write-ahead file.
 func makeGoldenStore(t *testing.T, dir string) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func makeGoldenStore(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 			app("hot", want["hot"])
-			// A copy made now is as a kill leaves it.
+			// A copy at this point looks like the store after a kill
 			copyDir(t, dir, dir+"-copy")
 		}
 		if err := s.Close(); err != nil {
@@ -102,7 +102,7 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// Every version must read what version 1 wrote.
+// Every version must read the files of version 1.
 func TestGolden(t *testing.T) {
 	if *makeGolden {
 		makeGoldenStore(t, goldenDir)
@@ -120,7 +120,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(got) != len(want) {
-			t.Errorf("%d keys instead of %d", len(got), len(want))
+			t.Errorf("%d keys, want %d", len(got), len(want))
 		}
 		for k, v := range want {
 			b, err := s.Get(t.Context(), k)
@@ -132,7 +132,7 @@ func TestGolden(t *testing.T) {
 			t.Error(err)
 		}
 		if s.sessions.issued != 1 {
-			t.Errorf("%d sessions were issued instead of 1", s.sessions.issued)
+			t.Errorf("%d sessions were issued, want 1", s.sessions.issued)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

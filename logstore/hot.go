@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A hot key is one that takes a good part of a table. Its entries get a run of
-// their own in the segment, so that they can be read without any others'.
+// A hot key uses a large share of a table. In a segment, its entries get a run of their
+// own, so they can be read without other keys' entries.
 
 const (
 	maxHotPerPart = 16
-	hotSample     = 8 << 10 // bytes of a part that are looked at first
+	hotSample     = 8 << 10 // size of the first sample of a part
 )
 
 func isHot(keys []segment.HotRun, key []byte) bool {
@@ -30,34 +30,33 @@ func isHot(keys []segment.HotRun, key []byte) bool {
 func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	size := int64(t.parts[p].size)
 	minBytes := t.hotBytes()
-	if size < minBytes || k.segments.manyHot.Load() {
+	if size < minBytes || k.segments.hotFull.Load() {
 		return nil, nil
 	}
-	// A look at the beginning is enough for most: hardly any part of a store
-	// with many keys has a hot one. A part that is large for this table is
-	// counted in any case.
+	// A sample of the beginning usually suffices: in a store with many keys, few parts
+	// contain a hot one. Unusually large parts are always counted completely.
 	blocks := t.blocksOf(t.parts[p])
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(&segment.Slices{Blocks: blocks}, hotSample)
+		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
 		if err != nil {
 			return nil, err
 		}
-		promising := false
+		mayBeHot := false
 		for _, k := range sizes {
-			promising = promising || k.encoded*size >= minBytes*sampled/4*3
+			mayBeHot = mayBeHot || k.encoded*size >= minBytes*sampled/4*3
 		}
-		if !promising {
+		if !mayBeHot {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&segment.Slices{Blocks: blocks}, math.MaxInt64)
+	sizes, _, err := countKeys(&segment.BlockList{Blocks: blocks}, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
 	var hot []segment.HotRun
 	for key, n := range sizes {
 		if n.encoded >= minBytes && len(key) <= segment.MaxHotKey {
-			hot = append(hot, segment.HotRun{Hash: k.catalog.format.Hash(key), Key: []byte(key), Bytes: n.bytes, Reset: n.reset, Gone: n.gone})
+			hot = append(hot, segment.HotRun{Hash: k.catalog.format.Hash(key), Key: []byte(key), Bytes: n.bytes, Resets: n.resets, Deleted: n.deleted})
 		}
 	}
 	slices.SortFunc(hot, func(a, b segment.HotRun) int {
@@ -66,15 +65,15 @@ func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	return hot[:min(len(hot), maxHotPerPart)], nil
 }
 
-// hotBytes is the least that a hot key takes of a table.
+// hotBytes returns the minimum size of a hot key's entries in a table.
 func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
-// keySize is what a stream of entries does to a key.
+// keySize is the effect of a stream of entries on one key.
 type keySize struct {
-	encoded int64 // bytes of its entries
-	bytes   int64 // length of the value that they make
-	reset   bool  // what came before the stream is replaced or gone
-	gone    bool  // what is left is no key
+	encoded int64 // of the entries
+	bytes   int64 // length of the resulting value
+	resets  bool  // the entries discard earlier ones
+	deleted bool  // the key does not exist after the entries
 }
 
 func (k *keySize) add(e *segment.Entry) error {
@@ -83,9 +82,9 @@ func (k *keySize) add(e *segment.Entry) error {
 		return err
 	}
 	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-		k.bytes, k.reset = 0, true
+		k.bytes, k.resets = 0, true
 	}
-	k.gone = e.Kind == segment.KindDelete
+	k.deleted = e.Kind == segment.KindDelete
 	k.bytes += n
 	k.encoded += int64(len(e.Raw))
 	return nil
@@ -93,7 +92,7 @@ func (k *keySize) add(e *segment.Entry) error {
 
 var errEnough = errors.New("enough entries were counted")
 
-// countKeys reads entries up to a number of bytes.
+// countKeys sums up the entries of each key, up to limit bytes in all.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {
@@ -114,8 +113,8 @@ func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, tota
 	return sizes, total, err
 }
 
-// chooseHot decides which keys get runs of their own: those that have, unless
-// they are small beside all the rest.
+// chooseHot selects the keys that get a hot run: the keys that already have one,
+// unless they are small compared with all merged data.
 func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]
@@ -133,11 +132,11 @@ func (j *mergeJob) chooseHot() {
 	slices.SortFunc(j.hot, segment.CompareHot)
 }
 
-// hotBytes is the least that a hot key takes of what is merged.
+// hotBytes returns the minimum size of a hot key's entries in a merge.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
 
-// findHot reports whether a key is in a list in order.
-func findHot(list []segment.HotRun, hash uint64, key []byte) bool {
+// containsHot reports whether a sorted list contains a key.
+func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	if len(list) == 0 {
 		return false
 	}
@@ -145,9 +144,9 @@ func findHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	return found
 }
 
-// findHeavy makes hot what takes a good part of an interval: many small
-// segments can have a hot key that is hot in none. It counts as Misra and Gries
-// did, in little memory whatever the number of keys.
+// findHeavy adds the largest keys of an interval to the hot keys, because a key may be
+// hot in total without being hot in any of many small segments. It uses the Misra-Gries
+// algorithm, which needs little memory for any number of keys.
 func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	type count struct {
 		key   []byte

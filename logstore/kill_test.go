@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// killEnv makes the test program a writer instead: see TestMain.
+// killEnv makes the test program act as the writer: see TestMain.
 const killEnv = "PARTD_TEST_KILL_DIR"
 
 func TestMain(m *testing.M) {
@@ -34,24 +34,24 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// killSyncEnv makes the writer sync.
+// killSyncEnv makes the writer use Sync.
 const killSyncEnv = "PARTD_TEST_KILL_SYNC"
 
-// killMostEnv makes the writer end after a number of batches.
-const killMostEnv = "PARTD_TEST_KILL_MOST"
+// killLimitEnv limits the writer's number of batches.
+const killLimitEnv = "PARTD_TEST_KILL_MOST"
 
-// killKeys is the number of keys that each batch is spread over.
+// killKeys is the number of keys of each batch.
 const killKeys = 5
 
-// killJobs is how many batches later a key of a batch alone is deleted, whose
-// piece is one of the number killJob.
+// After killJobs further batches, a batch's own key is deleted. Its pieces have the
+// number killJob.
 const (
 	killJobs = 20
 	killJob  = 63
 )
 
-// killWriter appends numbered batches, for ever or as many as asked, each to all keys and one of
-// its own, and prints the number of each that was acknowledged.
+// killWriter appends numbered batches, without end or up to a limit. Each batch appends to all
+// keys, and to its own key. killWriter prints the number of each acknowledged batch.
 func killWriter(dir string) error {
 	s, err := open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""},
 		hooks{fs: vfs.OS{}, reclaimSlack: 256 << 10})
@@ -64,19 +64,19 @@ func killWriter(dir string) error {
 	}
 	n := uint64(0)
 	if v := values[0]; len(v) > 0 {
-		at, _ := lastPiece(v)
-		n = binary.LittleEndian.Uint64(v[at:]) + 1
+		start, _ := lastPiece(v)
+		n = binary.LittleEndian.Uint64(v[start:]) + 1
 	}
-	if n > killJobs { // the last batch's own delete may be missing: there is never more than one
+	if n > killJobs { // the delete of the last batch may be missing, so at most one such key exists
 		if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs-1)); err != nil {
 			return err
 		}
 	}
-	most, err := strconv.ParseUint(os.Getenv(killMostEnv), 10, 64)
+	limit, err := strconv.ParseUint(os.Getenv(killLimitEnv), 10, 64)
 	if err != nil {
-		most = math.MaxUint64
+		limit = math.MaxUint64
 	}
-	for ; n < most; n++ {
+	for ; n < limit; n++ {
 		var batch []partd.Entry
 		for k := range killKeys {
 			batch = append(batch, partd.Entry{Key: fmt.Sprint("key", k), Value: killPiece(n, k)})
@@ -85,7 +85,7 @@ func killWriter(dir string) error {
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
 		}
-		if n >= killJobs { // and one that is gone
+		if n >= killJobs { // deletes the key of an earlier batch
 			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func killWriter(dir string) error {
 	return s.Close()
 }
 
-// killPiece is a piece that begins with its number and its length.
+// killPiece returns a piece that begins with its number and its length.
 func killPiece(n uint64, k int) []byte {
 	size := 12 + int(n*7919%2000)
 	if n%64 == uint64(k) {
@@ -109,17 +109,17 @@ func killPiece(n uint64, k int) []byte {
 	return b
 }
 
-// lastPiece returns where the last piece begins, and how many there are.
-func lastPiece(v []byte) (at, n int) {
+// lastPiece returns the position of the last piece, and the number of pieces.
+func lastPiece(v []byte) (start, n int) {
 	for p := 0; p < len(v); n++ {
-		at = p
+		start = p
 		p += int(binary.LittleEndian.Uint32(v[p+8:]))
 	}
-	return at, n
+	return start, n
 }
 
-// A writer that is killed at random moments loses, tears and doubles nothing.
-// PARTD_KILLS is how often, 20 unless set.
+// A writer that is killed at random moments must not lose, tear or duplicate anything.
+// PARTD_KILLS is the number of kills, 20 by default.
 func TestKill(t *testing.T) {
 	kills, err := strconv.Atoi(os.Getenv("PARTD_KILLS"))
 	if err != nil {
@@ -134,7 +134,7 @@ func TestKill(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for i := range kills {
-		if i%25 == 24 { // begin anew, so that reading it all stays cheap
+		if i%25 == 24 { // start over, so that reading everything stays cheap
 			dir = t.TempDir()
 		}
 		acked := killOnce(t, exe, dir)
@@ -142,8 +142,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killOnce runs a writer for a random time and returns the last number that it
-// acknowledged, -1 if none.
+// killOnce runs a writer for a random time. It returns the number of the last
+// acknowledged batch, or -1.
 func killOnce(t *testing.T, exe, dir string) int64 {
 	t.Helper()
 	cmd := exec.Command(exe)
@@ -164,7 +164,7 @@ func killOnce(t *testing.T, exe, dir string) int64 {
 	for {
 		line, err := r.ReadString('\n')
 		if err == io.EOF {
-			break // what is left of a line is no acknowledgement
+			break // an incomplete line is no acknowledgement
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func killOnce(t *testing.T, exe, dir string) int64 {
 		}
 	}
 	if err := <-killed; err != nil {
-		t.Fatalf("the writer ended by itself: %v: %s", err, stderr.String())
+		t.Fatalf("the writer exited by itself: %v: %s", err, stderr.String())
 	}
 	_ = cmd.Wait() // it was killed
 	if stderr.Len() > 0 {
@@ -206,12 +206,12 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 			count = n
 		}
 		if n != count {
-			t.Fatalf("kill %d: key %d has %d pieces, another %d: a batch was torn", kill, k, n, count)
+			t.Fatalf("kill %d: key %d has %d pieces, but another key has %d: a batch was torn", kill, k, n, count)
 		}
 		for i := uint64(0); len(v) > 0; i++ {
 			want := killPiece(i, k)
 			if !bytes.HasPrefix(v, want) {
-				t.Fatalf("kill %d: key %d, piece %d is not what was written", kill, k, i)
+				t.Fatalf("kill %d: key %d, piece %d has wrong content", kill, k, i)
 			}
 			v = v[len(want):]
 		}
@@ -220,13 +220,13 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 		name := fmt.Sprint("job", n)
 		v, there := got[name]
 		if there && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !there && n >= count-killJobs || there && n < count-killJobs-1 {
-			t.Fatalf("kill %d: of %d batches, %s has %d bytes, there: %t", kill, count, name, len(v), there)
+			t.Fatalf("kill %d: after %d batches, %s has %d bytes, exists: %t", kill, count, name, len(v), there)
 		}
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Fatalf("kill %d: %v", kill, err)
 	}
 	if int64(count) < acked+1 {
-		t.Fatalf("kill %d: %d batches were acknowledged, %d are there", kill, acked+1, count)
+		t.Fatalf("kill %d: %d batches were acknowledged, but %d exist", kill, acked+1, count)
 	}
 }

@@ -9,19 +9,18 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Sum128 is a sum modulo 2^128 of 128-bit hashes, which does not depend on their
-// order. Its fields Hi and Lo are its halves; String gives it in hexadecimal.
+// Sum128 is a sum modulo 2^128 of 128-bit hashes, independent of their order. Hi and Lo
+// are its halves; String formats it in hexadecimal.
 type Sum128 = ledger.Sum128
 
-// Ledger accounts for a set of pieces, the values of appends and sets, including
-// those that a later Set or Delete replaced or removed. It holds their number
-// (Pieces), the sum of their lengths (Bytes), and the sum of xxh3-128 of (uvarint
-// length of the key, key, piece) (Sum). Marks and MarkSum do the same for the resets
-// of keys by Set and Delete. A ledger does not depend on the order of the pieces, and
-// Add combines the ledgers of parts into the ledger of the whole.
+// Ledger is the checksum of a set of pieces: the values of appends and sets, including
+// values that a later Set or Delete discarded. It contains their number (Pieces), their
+// total length (Bytes), and the sum of xxh3-128 of (uvarint length of the key, key,
+// piece) (Sum). Marks and MarkSum count and hash Sets and Deletes. A ledger does not
+// depend on the order of the pieces; Add combines the ledgers of disjoint sets.
 type Ledger = segment.Ledger
 
-// pieceHasher hashes a piece that comes in parts.
+// pieceHasher hashes a piece that arrives in several blocks.
 type pieceHasher struct {
 	h xxh3.Hasher
 	n int64

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// unusedWAL reports whether a write-ahead file never had a record.
-func (d *directory) unusedWAL(path string) (bool, error) {
+// isUnusedWAL reports whether a write-ahead file never contained a record.
+func (d *directory) isUnusedWAL(path string) (bool, error) {
 	info, err := d.fs.Info(path)
 	if err != nil || info.Size > walStep {
 		return false, err
@@ -25,8 +25,8 @@ func (d *directory) unusedWAL(path string) (bool, error) {
 	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
 }
 
-// ownFiles lists the names in the directory that are the store's, or could be.
-func (d *directory) ownFiles() ([]string, error) {
+// listStoreFiles lists the names in the directory that are possibly files of a store.
+func (d *directory) listStoreFiles() ([]string, error) {
 	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
 		return nil, err
@@ -59,10 +59,9 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOurs reports whether a data file is this store's. One whose header is not
-// there yet is, since a crash leaves it so: it is empty or zeros, or ends within
-// the header.
-func (c *catalog) isOurs(path string) (bool, error) {
+// isOwnFile reports whether a data file belongs to this store. A file without a complete header
+// does, because a crash leaves one: it is empty, contains zeros, or ends within the header.
+func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
 		return false, err
@@ -77,10 +76,10 @@ func (c *catalog) isOurs(path string) (bool, error) {
 	return c.format.OwnsHeader(b), nil
 }
 
-// removeLeftovers removes data files that the manifest does not name: a crash
-// came between making one and naming it, or between a Drop and their removal.
+// removeLeftovers removes data files that the manifest does not name. A crash left them,
+// either after their creation or during a Drop.
 func (c *catalog) removeLeftovers() error {
-	names, err := c.ownFiles()
+	names, err := c.listStoreFiles()
 	if err != nil {
 		return err
 	}
@@ -89,15 +88,15 @@ func (c *catalog) removeLeftovers() error {
 		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.man.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
 			continue
 		}
-		ours, err := c.isOurs(path)
+		isOwn, err := c.isOwnFile(path)
 		if err != nil {
 			return err
 		}
-		if !ours {
-			c.log.Warn("logstore: a file named like one of this store belongs to another, and is left alone", "path", path)
+		if !isOwn {
+			c.log.Warn("logstore: ignoring a file of another store, named like one of this store", "path", path)
 			continue
 		}
-		c.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
+		c.log.Info("logstore: removing a leftover file of an interrupted operation", "path", path)
 		if err := c.fs.Remove(path); err != nil {
 			return err
 		}

@@ -9,26 +9,26 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// manifest is what the store is made of. Its file is replaced as a whole, so
-// that each state of the store follows the one before in one step.
+// manifest is the persistent state of the store. Its file is replaced as a whole, so that
+// each change is atomic.
 type manifest struct {
-	id      uint64 // of the store, chosen at random when it was made
-	seed    uint64 // of the hash of keys and of all checksums, chosen likewise
-	durable bool   // some Sync was asked for: from then on the order of writes matters
-	clean   bool   // closed in order: the write-ahead files hold nothing
+	id      uint64 // of the store, random
+	seed    uint64 // of key hashes and all checksums, random
+	durable bool   // Sync was called at least once: from then on, the order of writes to the disk matters
+	clean   bool   // closed cleanly: the write-ahead files are not needed
 
-	liveEpoch uint64 // write-ahead files of a lower epoch hold nothing that segments do not
-	nextSeq   uint64 // the first record of the live epoch
-	nextFile  uint32 // the highest number given to a data file
+	liveEpoch uint64 // write-ahead files of lower epochs are completely in segments
+	nextSeq   uint64 // first record of the live epoch
+	nextFile  uint32 // highest number of a data file so far
 
-	ledger   Ledger // of all segments
-	removed  Ledger // of what merges left out: with ledger, of all that ever was in segments
-	files    []fileRef
-	sessions sessionTable // as of record nextSeq-1
+	ledger        Ledger // of all segments
+	removedLedger Ledger // entries that merges dropped; ledger + removedLedger covers everything that segments ever contained
+	files         []fileRef
+	sessions      sessionTable // after record nextSeq-1
 }
 
-// fileRef names a data file. Of a segment file, end is where its last segment
-// ends; of a blob file it has no meaning.
+// fileRef names a data file. In a segment file, end is the end of the last segment; for a
+// blob file, end is unused.
 type fileRef struct {
 	kind   segment.FileKind
 	number uint32
@@ -39,7 +39,7 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
-	manifestVersion = 2 // from which on it has the ledger of what was removed
+	manifestVersion = 2 // from this version on, the manifest contains the removed ledger
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
 	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + segment.LedgerLen + 4
@@ -48,14 +48,14 @@ const (
 
 func (m *manifest) empty(liveEpoch, nextSeq uint64, sessions sessionTable) {
 	m.liveEpoch, m.nextSeq, m.sessions = liveEpoch, nextSeq, sessions.clone()
-	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}
+	m.files, m.ledger, m.removedLedger = nil, Ledger{}, Ledger{}
 }
 
 func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
 	b := []byte(manifestMagic)
 	version := uint32(segment.FormatVersion)
-	if m.removed != (Ledger{}) {
+	if m.removedLedger != (Ledger{}) {
 		version = manifestVersion
 	}
 	b = le.AppendUint32(b, version)
@@ -73,7 +73,7 @@ func (m *manifest) encode() []byte {
 	b = le.AppendUint32(b, m.nextFile)
 	b = m.ledger.Append(b)
 	if version == manifestVersion {
-		b = m.removed.Append(b)
+		b = m.removedLedger.Append(b)
 	}
 	b = le.AppendUint32(b, uint32(len(m.files)))
 	for _, f := range m.files {
@@ -89,11 +89,11 @@ func parseManifest(b []byte) (manifest, error) {
 	var m manifest
 	le := binary.LittleEndian
 	if len(b) < 12 || string(b[:8]) != manifestMagic {
-		return m, errors.New("it does not begin as the manifest of a logstore")
+		return m, errors.New("it does not begin like the manifest of a log store")
 	}
 	version := le.Uint32(b[8:])
 	if version > manifestVersion {
-		return m, segment.NewerFormat(version, manifestVersion)
+		return m, segment.NewerFormatError(version, manifestVersion)
 	}
 	fixed := manifestFixed
 	if version == manifestVersion {
@@ -101,7 +101,7 @@ func parseManifest(b []byte) (manifest, error) {
 	}
 	end := len(b) - 4
 	if end < fixed || crc32.Checksum(b[:end], segment.Castagnoli) != le.Uint32(b[end:]) {
-		return m, errors.New("its checksum does not match")
+		return m, errors.New("it fails its checksum")
 	}
 	b = b[:end]
 	flags := le.Uint32(b[12:])
@@ -113,18 +113,18 @@ func parseManifest(b []byte) (manifest, error) {
 	m.ledger.Parse(b)
 	b = b[segment.LedgerLen:]
 	if version == manifestVersion {
-		m.removed.Parse(b)
+		m.removedLedger.Parse(b)
 		b = b[segment.LedgerLen:]
 	}
 	n := le.Uint32(b)
 	b = b[4:]
 	if uint64(n)*fileRefLen > uint64(len(b)) {
-		return m, fmt.Errorf("it claims to name %d files, but is too short", n)
+		return m, fmt.Errorf("it is too short for its %d files", n)
 	}
 	for range n {
 		f := fileRef{segment.FileKind(b[0]), le.Uint32(b[1:]), int64(le.Uint64(b[5:]))}
 		if f.kind > segment.BlobFile || f.end < segment.HeaderLen || f.number == 0 || f.number > m.nextFile {
-			return m, fmt.Errorf("it names an impossible file %d", f.number)
+			return m, fmt.Errorf("it names an invalid file %d", f.number)
 		}
 		m.files = append(m.files, f)
 		b = b[fileRefLen:]

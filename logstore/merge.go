@@ -12,36 +12,36 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// merging is the state of the one goroutine that merges segments, while there
-// is work for it. Store.mu guards it.
+// merging is the state of the goroutine that merges segments while there is work.
+// Store.mu guards it.
 type merging struct {
-	minCount int   // so many small segments are merged; negative: never
-	full     int64 // length from which on a segment is not small
-	maxLen   int64 // about the most that a merged segment holds
+	minCount int   // number of small segments that makes a merge due; negative: never
+	smallLen int64 // minimum length of a segment that is not small
+	maxLen   int64 // approximate maximum length of a merged segment
 
 	running   bool
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when the goroutine ends
-	bytes     int64         // of the segments that are being merged
-	memory    int64         // that the merge takes
-	reclaims  bool          // space is being given back, by several merges
-	stopped   bool          // the store is being closed: only what takes a moment is still done
-	notBefore int           // so many segments there must be, after a merge failed
+	bytes     int64         // size of the segments being merged
+	memory    int64         // in use by the merge
+	reclaims  bool          // reclaiming is in progress, which may be several merges
+	stopped   bool          // the store is closing: only short merges may still start
+	notBefore int           // minimum number of segments for the next try, after a merge failed
 
-	wasted     atomic.Int64 // bytes that Gets read in vain
-	wasteLimit atomic.Int64 // from which on it is to be looked whether to merge
+	wasted     atomic.Int64 // bytes that Gets read needlessly
+	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
-// closeMerge is how many bytes Close still merges. Otherwise many sessions too
-// short for the background would leave ever more segments.
+// closeMerge is the maximum number of bytes that Close merges. Without it, many sessions
+// that are too short for the background would accumulate segments.
 const closeMerge = 64 << 20
 
-var errDropped = errors.New("the store was dropped or closed meanwhile")
+var errDropped = errors.New("the store was dropped or closed during the merge")
 
-// considerMerge begins to merge segments if that is due. mu is held.
+// considerMerge starts merging if a merge is due. mu must be held.
 func (s *Store) considerMerge() {
 	m := &s.merging
-	if m.running || m.stopped || s.writable() != nil {
+	if m.running || m.stopped || s.checkWritable() != nil {
 		return
 	}
 	if _, due := s.dueMerge(); !due && !s.reclaimDue() {
@@ -53,27 +53,27 @@ func (s *Store) considerMerge() {
 	go s.mergeAll(ctx, m.done)
 }
 
-// dueMerge returns from where on segments are to be merged, if they are. mu is held.
+// dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
 func (s *Store) dueMerge() (from int, due bool) {
-	// With more, it would take too much of the disk while there is so much that is dead.
-	return s.merging.due(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
+	// A larger merge would use too much disk while much of its input is dead data.
+	return s.merging.next(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// due returns from where on segments are to be merged, if they are. For Gets, no
-// more than a number of bytes is.
-func (m *merging) due(list []*storedSegment, maxBytes int64) (from int, due bool) {
+// next returns the index of the first segment to merge, if a merge is due. A merge for the
+// benefit of Gets may not exceed maxBytes.
+func (m *merging) next(list []*storedSegment, maxBytes int64) (from int, due bool) {
 	if m.minCount < 0 || len(list) < m.notBefore {
 		return 0, false
 	}
 	sizes := make([]int64, len(list))
 	for i, g := range list {
-		sizes[i] = g.Unpacked()
+		sizes[i] = g.UncompressedLen()
 	}
-	if from, due := dueSmall(sizes, m.full, m.minCount); due {
+	if from, due := dueSmall(sizes, m.smallLen, m.minCount); due {
 		return from, true
 	}
 	for i, g := range list {
-		sizes[i] = g.Length()
+		sizes[i] = g.StoredLen()
 	}
 	from, cost := worthForGets(sizes)
 	if cost == 0 {
@@ -84,20 +84,20 @@ func (m *merging) due(list []*storedSegment, maxBytes int64) (from int, due bool
 	return from, sizeOf(list[from:]) <= maxBytes && m.wasted.Load() >= cost
 }
 
-// mergeAll merges as long as there is something due.
+// mergeAll merges until nothing is due.
 func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &s.merging
 	for ctx.Err() == nil {
-		if s.reclaimDue() && s.writable() == nil {
+		if s.reclaimDue() && s.checkWritable() == nil {
 			m.reclaims = true
 			s.mu.Unlock()
 			err := s.reclaimSpace(ctx)
 			s.mu.Lock()
 			m.bytes, m.memory, m.reclaims = 0, 0, false
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
-				s.log.Warn("logstore: space could not be given back", "dir", s.dir, "err", err)
+				s.log.Warn("logstore: reclaiming space failed", "dir", s.dir, "err", err)
 				s.reclaim.fail()
 			}
 			continue
@@ -114,7 +114,7 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 			if ctx.Err() != nil || errors.Is(err, errDropped) {
 				break
 			}
-			s.log.Warn("logstore: segments could not be merged; they stay as they are", "dir", s.dir, "err", err)
+			s.log.Warn("logstore: merging segments failed; they remain unmerged", "dir", s.dir, "err", err)
 			m.notBefore = len(s.segments.list) + minMerge
 			s.merging.wasted.Store(0)
 			break
@@ -126,10 +126,10 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 	close(done)
 }
 
-// nextMerge returns what is to be merged. mu is held, and let go of meanwhile.
+// nextMerge returns the next due merge, or nil. mu must be held; it is released while waiting.
 func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	s.waitSealed()
-	if ctx.Err() != nil || s.writable() != nil {
+	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil
 	}
 	from, due := s.dueMerge()
@@ -139,54 +139,54 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	return s.newMerge(ctx, from, len(s.segments.list), false)
 }
 
-// waitSealed waits for who may be writing behind the last segment. mu is held,
-// and let go of meanwhile.
+// waitSealed waits for the end of a running seal, which writes after the last segment.
+// mu must be held; it is released while waiting.
 func (s *Store) waitSealed() {
 	for s.sealing {
-		sealed := s.sealed
+		sealed := s.sealDone
 		s.mu.Unlock()
 		<-sealed
 		s.mu.Lock()
 	}
 }
 
-// segmentsView returns a view of segments alone. mu is held.
+// segmentsView returns a view without tables. mu must be held.
 func (s *Store) segmentsView(segments []*storedSegment) *view {
 	s.catalog.files.refs.Add(1)
-	return &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: segments}
+	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
 }
 
-// newMerge prepares a merge of segments, which looks at all others to tell what
-// is dead if asked. It returns nil where the store is being closed, and it would
-// take long. mu is held.
+// newMerge prepares a merge of segments. With lookAtAll, it also reads all other segments
+// to find dead entries. It returns nil if the store is closing and the merge would take
+// long. mu must be held.
 func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mergeJob {
-	run := s.segments.list[from:to]
-	bytes := sizeOf(run)
+	inputs := s.segments.list[from:to]
+	bytes := sizeOf(inputs)
 	if s.merging.stopped && bytes > closeMerge {
 		return nil
 	}
-	if s.sealer.file != nil && slices.ContainsFunc(run, func(g *storedSegment) bool { return g.file == s.sealer.file }) {
+	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(g *storedSegment) bool { return g.file == s.sealer.file }) {
 		s.sealer.rotate.Store(true) // the next segment goes to another file
 	}
-	j := &mergeJob{s: s, ctx: ctx, from: from, inputBytes: bytes, reclaims: lookAtAll}
+	j := &mergeJob{s: s, ctx: ctx, listIndex: from, inputBytes: bytes, reclaims: lookAtAll}
 	if lookAtAll {
-		j.v, j.first, j.end, j.pastKnown = s.segmentsView(s.segments.list), from, to, true
+		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), from, to, true
 	} else {
-		j.v, j.end, j.pastKnown = s.segmentsView(run), len(run), from == 0
+		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), from == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteLen
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize
 	return j
 }
 
 func sizeOf(segments []*storedSegment) (n int64) {
 	for _, g := range segments {
-		n += g.Length()
+		n += g.StoredLen()
 	}
 	return n
 }
 
-// stopMerging ends the background merge before the store is closed.
+// stopMerging ends background merges before the store closes.
 func (s *Store) stopMerging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +204,7 @@ func (s *Store) stopMerging() {
 	s.mu.Lock()
 }
 
-// run merges and makes the result part of the store, or undoes what it did.
+// run merges the segments and commits the result. After an error, it removes its files.
 func (j *mergeJob) run() error {
 	err := j.checkSpace()
 	if err == nil {
@@ -213,7 +213,7 @@ func (j *mergeJob) run() error {
 	if err == errSplitBlobs {
 		err = j.undo(true)
 		if err == nil {
-			j.exact = true
+			j.readsBlobs = true
 			err = j.write()
 		}
 	}
@@ -221,29 +221,29 @@ func (j *mergeJob) run() error {
 		err = j.commit()
 	}
 	if err != nil {
-		// The manifest may name the new files, if nobody knows its outcome.
+		// If the manifest's outcome is unknown, it may name the new files.
 		u := maybeApplied{}
 		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
 	s := j.s
 	s.mu.Lock()
 	if err != nil && !s.sealing {
-		s.sealer.rotate.Store(false) // perhaps for the next merge
+		s.sealer.rotate.Store(false) // the next merge may set it again
 	}
 	s.mu.Unlock()
-	return errors.Join(err, j.v.close())
+	return errors.Join(err, j.view.close())
 }
 
-// checkSpace keeps a merge from taking the last room of a disk, which appends
-// need. One that gives room back was chosen for what there is.
+// checkSpace returns an error if the merge would leave too little disk space for appends.
+// Reclaiming merges are exempt: they were chosen to fit into the free space.
 func (j *mergeJob) checkSpace() error {
-	t, ok := j.s.fs.(vfs.SpaceTeller)
+	teller, ok := j.s.fs.(vfs.SpaceReporter)
 	if !ok || j.reclaims {
 		return nil
 	}
-	free, err := t.Free(j.s.dir)
+	free, err := teller.Free(j.s.dir)
 	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
-		return fmt.Errorf("that temporarily needs %d bytes of the disk, but %d are free", need, free)
+		return fmt.Errorf("the merge temporarily needs %d bytes of disk, but only %d are free", need, free)
 	}
 	return err
 }

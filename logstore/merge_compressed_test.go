@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Full tables are not merged because they compress well.
+// Full tables must not be merged just because they compress well.
 func TestNoMergeOfCompressedTables(t *testing.T) {
 	for _, c := range []Compression{S2, Zstd} {
 		for _, keys := range []int{1, 1000} {
@@ -29,11 +29,11 @@ func TestNoMergeOfCompressedTables(t *testing.T) {
 				}
 			}
 			waitMerged(t, s)
-			if n := s.Segments(); n < minMerge {
+			if n := s.SegmentCount(); n < minMerge {
 				t.Errorf("%v: only %d segments", c, n)
 			}
 			if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
-				t.Errorf("%v, %d keys: a second file: %v", c, keys, err)
+				t.Errorf("%v, %d keys: a second file exists: %v", c, keys, err)
 			}
 		}
 	}

@@ -19,9 +19,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Who reads sees what was there when he began, from files that are gone. When
-// he ends, they are closed.
-func TestMergeBesideReaders(t *testing.T) {
+// A reader must see the content from its start, even from removed files. When it ends,
+// these files must be closed.
+func TestMergeWithReaders(t *testing.T) {
 	var open_ atomic.Int64
 	mem := vfstest.NewMem()
 	count := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -47,7 +47,7 @@ func TestMergeBesideReaders(t *testing.T) {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {
 			if err != nil || !bytes.Equal(c.Data, want[c.Key]) {
-				t.Fatalf("key %s: %d bytes instead of %d, %v", c.Key, len(c.Data), len(want[c.Key]), err)
+				t.Fatalf("key %s: %d bytes, want %d, %v", c.Key, len(c.Data), len(want[c.Key]), err)
 			}
 			if seen++; seen > 1 {
 				continue
@@ -57,8 +57,8 @@ func TestMergeBesideReaders(t *testing.T) {
 			s.considerMerge()
 			s.mu.Unlock()
 			waitMerged(t, s)
-			if s.Segments() > 1+round {
-				t.Fatalf("round %d: %d segments", round, s.Segments())
+			if s.SegmentCount() > 1+round {
+				t.Fatalf("round %d: %d segments", round, s.SegmentCount())
 			}
 		}
 		for k, v := range want {
@@ -84,7 +84,7 @@ func TestMergeBesideReaders(t *testing.T) {
 	}
 }
 
-// countOpens counts the segment files that are open.
+// countOpens counts the open segment files.
 type countOpens struct {
 	vfs.FS
 	n *atomic.Int64
@@ -98,7 +98,7 @@ func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return f, err
 }
 
-// Drop does not wait for a merge, and Close not for a long one.
+// Drop must not wait for a merge, and Close must not wait for a long one.
 func TestMergeDropped(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
@@ -116,7 +116,7 @@ func TestMergeDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-held // the new segment is written, not yet part of the store
+		<-held // the new segment is complete, but not yet committed
 		if end == "drop" {
 			if err := s.Drop(t.Context()); err != nil {
 				t.Fatal(err)
@@ -141,8 +141,8 @@ func TestMergeDropped(t *testing.T) {
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
-		if s.Segments() != before {
-			t.Errorf("after %s: %d segments", end, s.Segments())
+		if s.SegmentCount() != before {
+			t.Errorf("after %s: %d segments", end, s.SegmentCount())
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -155,16 +155,16 @@ func TestMergeDropped(t *testing.T) {
 	}
 }
 
-// A merge that finds no room gives up with a word in the log, and is not tried
-// again at once. Nothing is lost, nothing left behind.
+// A merge without enough space must give up and log that, without an immediate retry. It
+// must not lose data or leave files.
 func TestMergeFullDisk(t *testing.T) {
-	for at := int64(1); ; at++ {
+	for call := int64(1); ; call++ {
 		mem := vfstest.NewMem()
 		want := manySessions(t, mem, 12)
 		var log bytes.Buffer
-		fault := &vfstest.Fault{At: at, Err: syscall.ENOSPC, Stays: true, Short: at%2 == 0}
+		fault := &vfstest.Fault{Call: call, Err: syscall.ENOSPC, Persists: true, Short: call%2 == 0}
 		var merging atomic.Bool
-		fault.Only = func(op vfstest.Op, name string) bool {
+		fault.Match = func(op vfstest.Op, name string) bool {
 			return merging.Load() && (op == vfstest.OpWrite || op == vfstest.OpOpen || op == vfstest.OpTruncate || op == vfstest.OpSync) &&
 				!strings.Contains(name, "wal-")
 		}
@@ -184,41 +184,41 @@ func TestMergeFullDisk(t *testing.T) {
 		mustAppend(t, s, "k0", "more")
 		want["k0"] = append(want["k0"], "more"...)
 		merging.Store(false)
-		if s.poisoned() != nil { // the manifest may or may not have been replaced
+		if s.checkPoisoned() != nil { // the outcome of replacing the manifest is unknown
 			_ = s.Close()
 		} else if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if fault.Hit() && !strings.Contains(log.String(), "could not be merged") {
-			t.Errorf("fault %d: the log says %q", at, log.String())
+		if fault.Hit() && !strings.Contains(log.String(), "merging segments failed") {
+			t.Errorf("fault %d: the log says %q", call, log.String())
 		}
 		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
 		wantMerged(t, s, want)
-		names, err := s.ownFiles()
+		names, err := s.listStoreFiles()
 		if err != nil || len(names) > len(s.catalog.files.files())+1 {
-			t.Errorf("fault %d: %q, %v", at, names, err)
+			t.Errorf("fault %d: %q, %v", call, names, err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if !fault.Hit() {
-			if at < 5 {
-				t.Errorf("only %d faults", at)
+			if call < 5 {
+				t.Errorf("hit only %d faults", call)
 			}
 			return
 		}
 	}
 }
 
-// What a merge left behind the end of a file is cut off: at once, or, after a
-// crash, by the next opening.
+// Merged data at the end of a file must be truncated: immediately or, after a crash, by
+// the next Open.
 func TestMergeCutsFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := mergeHooks
-	h.fs, h.minMerge, h.mergeFull = mem, -1, 8<<10
+	h.fs, h.minMerge, h.smallLen = mem, -1, 8<<10
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -240,21 +240,21 @@ func TestMergeCutsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.minMerge = 4
-	left := mem.KillClone()
-	for i, fs := range []vfs.FS{mem, vfstest.Inject(left, func(op vfstest.Op, name string) error {
+	killed := mem.KillClone()
+	for i, fs := range []vfs.FS{mem, vfstest.Inject(killed, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpTruncate && strings.Contains(name, "seg-") {
 			return syscall.EIO
 		}
 		return nil
-	}), left} {
+	}), killed} {
 		h.fs = fs
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
 		waitMerged(t, s)
 		s.segments.discards.Wait()
-		if s.Segments() != 2 {
-			t.Errorf("%d segments", s.Segments())
+		if s.SegmentCount() != 2 {
+			t.Errorf("%d segments", s.SegmentCount())
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -262,12 +262,12 @@ func TestMergeCutsFile(t *testing.T) {
 		}
 		info, err := fs.Info("/s/seg-00000001")
 		if err != nil || (info.Size == first) != (i != 1) {
-			t.Errorf("%d: %d bytes instead of %d, %v", i, info.Size, first, err)
+			t.Errorf("%d: %d bytes, want %d, %v", i, info.Size, first, err)
 		}
 	}
 }
 
-// Damage in a segment ends the merge, not the store.
+// Damage in a segment must end the merge, but not affect the store.
 func TestMergeOfDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	manySessions(t, mem, 12)
@@ -280,8 +280,8 @@ func TestMergeOfDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitMerged(t, s)
-	if s.Segments() != 12 || !strings.Contains(log.String(), "checksum") {
-		t.Errorf("%d segments; %s", s.Segments(), log.String())
+	if s.SegmentCount() != 12 || !strings.Contains(log.String(), "checksum") {
+		t.Errorf("%d segments; %s", s.SegmentCount(), log.String())
 	}
 	mustAppend(t, s, "k", "v")
 	var corrupt *partd.CorruptError

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Where nobody knows whether the manifest was replaced, the files of both stay,
-// and none stays open.
+// If it is unknown whether the manifest was replaced, the files of both manifests must
+// stay, and must be closed.
 func TestMergeOfUnknownOutcome(t *testing.T) {
 	var open_ atomic.Int64
 	var armed atomic.Bool
@@ -54,13 +54,13 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-// Who began to read before Close finishes after it, whatever others merge
-// meanwhile.
-func TestMergeBesideReaderOfClosedStore(t *testing.T) {
+// A read that starts before Close must finish correctly afterwards, even if another
+// process merges at the same time.
+func TestMergeWithReaderOfClosedStore(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
 		mem := vfstest.NewMem()
 		h := mergeHooks
-		h.fs, h.minMerge, h.mergeFull = mem, -1, 8<<10
+		h.fs, h.minMerge, h.smallLen = mem, -1, 8<<10
 		s, err := open("/s", nil, h)
 		if err != nil {
 			t.Fatal(err)
@@ -86,14 +86,14 @@ func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.minMerge = 4
-		for i := range 2 { // the second opening would shorten the file, too
+		for i := range 2 { // the second Open would also truncate the file
 			if s, err = open("/s", nil, h); err != nil {
 				t.Fatal(err)
 			}
 			waitMerged(t, s)
 			s.segments.discards.Wait()
-			if n := s.Segments(); n != 2 {
-				t.Fatalf("opening %d: %d segments", i, n)
+			if n := s.SegmentCount(); n != 2 {
+				t.Fatalf("open %d: %d segments", i, n)
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
@@ -110,7 +110,7 @@ func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info, err := mem.Info("/s/seg-00000001"); err != nil || info.Size != end {
-			t.Errorf("without readers the file has %d bytes instead of %d, %v", info.Size, end, err)
+			t.Errorf("without readers, the file has %d bytes, want %d, %v", info.Size, end, err)
 		}
 	}
 }

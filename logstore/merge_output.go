@@ -7,20 +7,20 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// begin begins a segment in a file of its own.
+// begin creates a file with a new segment.
 func (j *mergeJob) begin() error {
-	f, err := j.s.catalog.addUnnamed()
+	f, err := j.s.catalog.createUnregistered()
 	if err != nil {
 		return err
 	}
-	j.g = &storedSegment{file: f}
+	j.current = &storedSegment{file: f}
 	j.w = segment.NewWriter(&f.File, f.f, f.end, j.bits, j.comp, [2][]byte{})
 	return nil
 }
 
-// beginRange begins a range, in another segment where the one before is long.
+// beginRange begins a range. If the current segment is long, it begins a new segment first.
 func (j *mergeJob) beginRange(i int) error {
-	if j.w.Written() > j.maxLen {
+	if j.w.Size() > j.maxLen {
 		if err := j.split(); err != nil {
 			return err
 		}
@@ -36,21 +36,21 @@ func (j *mergeJob) split() error {
 	return j.begin()
 }
 
-// put writes an entry to the run that was begun.
+// put writes an entry to the current run.
 func (j *mergeJob) put(e *segment.Entry) error {
-	if err := j.account(e); err != nil {
+	if err := j.addToLedgers(e); err != nil {
 		return err
 	}
 	return j.w.Write(e.Raw)
 }
 
-func (j *mergeJob) account(e *segment.Entry) error {
+func (j *mergeJob) addToLedgers(e *segment.Entry) error {
 	var l Ledger
 	switch {
 	case e.Kind != segment.KindBlob:
-		account(&l, e)
-	case j.exact:
-		if err := j.v.files.accountAll(&l, e); err != nil {
+		addInline(&l, e)
+	case j.readsBlobs:
+		if err := j.view.files.addEntry(&l, e); err != nil {
 			return err
 		}
 	default:
@@ -58,31 +58,31 @@ func (j *mergeJob) account(e *segment.Entry) error {
 		if err != nil {
 			return err
 		}
-		j.blobs = true
+		j.wroteBlob = true
 		l.Pieces, l.Bytes = 1, n
 	}
 	j.total.Add(l)
-	j.g.ledger.Add(l)
+	j.current.ledger.Add(l)
 	return nil
 }
 
-// writeHot writes a key's run, in the order of the segments.
+// writeHot writes the run of a hot key, merging its entries in the order of the segments.
 func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	j.w.BeginRun()
 	var size keySize
-	end := func() {
-		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.bytes, Reset: size.reset, Gone: size.gone})
+	endRun := func() {
+		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.bytes, Resets: size.resets, Deleted: size.deleted})
 	}
 	err := j.noteResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
-		return j.eachOf(h, first, end, f)
+		return j.eachOfKey(h, first, end, f)
 	})
 	if err != nil {
 		return err
 	}
-	err = j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *segment.Entry) error {
-		if j.w.Written() > j.maxLen {
+	err = j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachOfKey(h, j.first, j.end, f) }, func(e *segment.Entry) error {
+		if j.w.Size() > j.maxLen {
 			if size.encoded > 0 {
-				end()
+				endRun()
 			}
 			if err := j.split(); err != nil {
 				return err
@@ -96,82 +96,81 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 		return j.put(e)
 	})
 	if err == nil && size.encoded > 0 {
-		end()
+		endRun()
 	}
 	return err
 }
 
 func (j *mergeJob) finish() error {
-	if len(j.out) > 0 && j.blobs && !j.exact {
+	if len(j.outputs) > 0 && j.wroteBlob && !j.readsBlobs {
 		return errSplitBlobs
 	}
-	if j.g.ledger == (Ledger{}) { // all was left out
-		f := j.g.file
-		j.g = nil
+	if j.current.ledger == (Ledger{}) { // everything was dead
+		f := j.current.file
+		j.current = nil
 		return errors.Join(f.f.Close(), j.s.fs.Remove(f.Path))
 	}
-	if len(j.out) == 0 && j.blobs && !j.exact {
-		// It is one segment, or the next will end with errSplitBlobs.
+	if len(j.outputs) == 0 && j.wroteBlob && !j.readsBlobs {
+		// It is the only segment, or the next call returns errSplitBlobs.
 		want := ledgerOf(j.inputs())
-		want.Sub(j.removed)
-		j.g.ledger.Sum = want.Sum
+		want.Sub(j.dropped)
+		j.current.ledger.Sum = want.Sum
 	}
-	if err := j.w.Finish(j.g.ledger.Append(nil)); err != nil {
+	if err := j.w.Finish(j.current.ledger.Append(nil)); err != nil {
 		return err
 	}
-	j.g.Layout, j.g.file.end = j.w.Layout, j.w.End
-	j.out = append(j.out, j.g)
-	j.g = nil
+	j.current.Layout, j.current.file.end = j.w.Layout, j.w.End
+	j.outputs = append(j.outputs, j.current)
+	j.current = nil
 	return nil
 }
 
-// undo closes the files that were written, and removes them if asked.
+// undo closes the new files, and removes them if remove is set.
 func (j *mergeJob) undo(remove bool) error {
 	var errs []error
-	if j.g != nil {
-		j.out = append(j.out, j.g)
+	if j.current != nil {
+		j.outputs = append(j.outputs, j.current)
 	}
-	for _, g := range j.out {
+	for _, g := range j.outputs {
 		errs = append(errs, g.file.f.Close())
 		if remove {
 			errs = append(errs, j.s.fs.Remove(g.file.Path))
 		}
 	}
-	j.out, j.g = nil, nil
+	j.outputs, j.current = nil, nil
 	return errors.Join(errs...)
 }
 
-// commit makes the new segments part of the store, in the place of the merged
-// ones, by one replacement of the manifest.
+// commit replaces the merged segments with the new ones, by one replacement of the manifest.
 func (j *mergeJob) commit() error {
-	// The merged files go, and with them what the disk has of their data since
-	// long ago. So the new ones are synced first, also where nobody asked for
-	// it. That takes a while: it is done before the locks.
-	for _, g := range j.out {
+	// The merged files will be removed, including data that has long been on disk. So the
+	// new files must be synced first, even in a store without syncs. That takes a while,
+	// so it is done before locking.
+	for _, g := range j.outputs {
 		if err := j.s.syncFile(g.file.f); err != nil {
 			return err
 		}
 		g.file.dirty.Store(false)
 	}
-	if err := errors.Join(j.s.syncAlone(j.s.syncDir), j.ctx.Err()); err != nil {
+	if err := errors.Join(j.s.syncExclusive(j.s.syncDir), j.ctx.Err()); err != nil {
 		return err
 	}
 	doomed, err := j.replace()
 	for _, f := range doomed {
-		j.s.warn(j.s.fs.Remove(f.Path), "a merged file could not be removed; the next opening will", "path", f.Path)
+		j.s.warn(j.s.fs.Remove(f.Path), "a merged file could not be removed; the next Open will retry", "path", f.Path)
 	}
 	return err
 }
 
-// replace returns the files that are no longer part of the store.
+// replace commits the new segments, and returns the files that are no longer part of the store.
 func (j *mergeJob) replace() ([]*dataFile, error) {
 	s := j.s
-	s.life.RLock()
-	defer s.life.RUnlock()
-	s.firstSync.Lock() // what the first Sync syncs must include the new files
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
+	s.firstSync.Lock() // the first Sync must cover the new files
 	defer s.firstSync.Unlock()
 	s.mu.Lock()
-	dropped := s.catalog.files != j.v.files || s.closed
+	dropped := s.catalog.files != j.view.files || s.closed
 	s.mu.Unlock()
 	if dropped {
 		return nil, errDropped
@@ -197,41 +196,41 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	after := s.segments.list[j.from+len(j.inputs()):]
-	s.segments.list = s.segments.withinMemory(slices.Concat(s.segments.list[:j.from], j.out, after))
+	after := s.segments.list[j.listIndex+len(j.inputs()):]
+	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, after))
 	if s.sealer.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
 		s.sealer.file = nil
-		if n := len(j.out); n > 0 {
-			s.sealer.file = j.out[n-1].file
+		if n := len(j.outputs); n > 0 {
+			s.sealer.file = j.outputs[n-1].file
 		}
 		s.sealer.rotate.Store(false)
 	}
 	j.forgetWaste()
-	s.segments.next(doomed, cuts)
+	s.segments.startVersion(doomed, cuts)
 	s.merging.wasted.Store(0)
 	s.merging.wasteLimit.Store(0)
 	return doomed, nil
 }
 
-// replaceManifest names the new files in the place of the merged ones.
+// replaceManifest replaces the merged files with the new ones in the manifest.
 func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s := j.s
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
 	m := s.catalog.man
-	m.ledger.Sub(j.removed)
-	m.removed.Add(j.removed)
-	at := -1
+	m.ledger.Sub(j.dropped)
+	m.removedLedger.Add(j.dropped)
+	pos := -1
 	m.files = nil
 	for _, ref := range s.catalog.man.files {
 		switch {
 		case ref.kind != segment.SegmentFile:
 		case len(cuts) > 0 && ref.number == cuts[0].file.Number:
 			ref.end = cuts[0].end
-			at = len(m.files) + 1
+			pos = len(m.files) + 1
 		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.Number == ref.number }):
-			if at < 0 {
-				at = len(m.files)
+			if pos < 0 {
+				pos = len(m.files)
 			}
 			continue
 		}
@@ -239,16 +238,16 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	}
 	var refs []fileRef
 	var files []*dataFile
-	for _, g := range j.out {
+	for _, g := range j.outputs {
 		refs = append(refs, fileRef{segment.SegmentFile, g.file.Number, g.End})
 		files = append(files, g.file)
 	}
-	m.files = slices.Insert(m.files, at, refs...)
+	m.files = slices.Insert(m.files, pos, refs...)
 	if err := s.catalog.replace(m, true); err != nil {
-		// Where it may be in place after all, the store takes no more writes,
-		// and the files of both stay for the next opening to choose.
+		// If the new manifest may be in place, the store refuses writes, and the files of
+		// both manifests stay until the next Open.
 		return err
 	}
-	s.catalog.files.swap(doomed, files...)
+	s.catalog.files.replace(doomed, files...)
 	return nil
 }

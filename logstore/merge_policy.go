@@ -1,25 +1,25 @@
 package logstore
 
-// When segments are merged. An append-only store that is read once by a Scan
-// has none to merge but what many short sessions, or many calls of Flush, left.
+// This file decides when to merge. In an append-only store that one Scan reads, merges
+// are only needed for the segments of many short sessions or many calls of Flush.
 
 const (
-	minMerge   = 64 // so many small segments are merged
-	mergeRatio = 64 // between the sizes of the classes of small segments
+	minMerge   = 64 // number of small segments that makes a merge due
+	mergeRatio = 64 // size ratio between classes of small segments
 
-	// A Get of a key reads a range of each segment, which costs as much as so
-	// many bytes more.
+	// A Get reads one range of each segment. Each read costs as much as this many
+	// additional bytes.
 	readCost = 16 << 10
 
-	// mergedRange is about how long the ranges of a merged segment are.
+	// mergedRange is the approximate length of the ranges of a merged segment.
 	mergedRange = 32 << 10
 	maxBits     = 16
 )
 
-// dueSmall reports whether there are many small segments at the end, and where
-// they begin. Small ones are of three classes of size; those of one class are
-// merged together with what is smaller, and make one of the next class, so that
-// no byte is written more than once per class.
+// dueSmall returns the index of the first segment to merge, if the list ends with many
+// small segments. There are three size classes. Segments of one class are merged,
+// together with smaller ones, into one segment of the next class. So each byte is
+// rewritten at most once per class.
 func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
 	for _, c := range [][2]int64{{-1, full / mergeRatio / mergeRatio}, {full / mergeRatio / mergeRatio, full / mergeRatio}, {full / mergeRatio, full}} {
 		from, count := len(sizes), 0
@@ -36,11 +36,11 @@ func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
 	return 0, false
 }
 
-// worthForGets returns from where on merging segments gains most for its cost,
-// and what must have been wasted by Gets before it is worth it: twice what is
-// to be rewritten. So Gets never make the store write more than they read.
+// worthForGets returns the index of the first segment of the merge that saves most for its cost, and the
+// number of bytes that Gets must have wasted to justify it: twice the merge's size. So
+// Gets never cause more writes than they read.
 func worthForGets(sizes []int64) (from int, cost int64) {
-	const minSegments = 4 // segments
+	const minSegments = 4
 	var sum int64
 	best := -1.0
 	for i := len(sizes) - 1; i >= 0; i-- {

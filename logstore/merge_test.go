@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// mergeHooks make nearly every segment small, and few of them many.
-var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, mergeFull: 1 << 20}
+// mergeHooks are hooks with which most segments are small, and a few of them make a merge due.
+var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, smallLen: 1 << 20}
 
-// waitMerged waits until no merge is under way.
+// waitMerged waits for the end of a merge.
 func waitMerged(t *testing.T, s *Store) {
 	t.Helper()
 	for range 10_000 {
@@ -31,11 +31,11 @@ func waitMerged(t *testing.T, s *Store) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("a merge does not end")
+	t.Fatal("the merge does not end")
 }
 
-// Whatever is merged, the content stays the same: of hot keys, large values,
-// resets, in one segment and in several, compressed or not.
+// Merges must not change the content: hot keys, large values and resets, in one or
+// several segments, compressed or not.
 func TestMergeContent(t *testing.T) {
 	for _, c := range []Compression{None, S2, Zstd} {
 		for _, bytesMost := range []int64{0, 4 << 10, 40 << 10} {
@@ -87,8 +87,8 @@ func TestMergeContent(t *testing.T) {
 					}
 				}
 				waitMerged(t, s)
-				if n := s.Segments(); bytesMost == 0 && n > 3*3+1 {
-					t.Errorf("%d segments are left", n)
+				if n := s.SegmentCount(); bytesMost == 0 && n > 3*3+1 {
+					t.Errorf("%d segments remain", n)
 				}
 				wantMerged(t, s, want)
 				if err := s.Close(); err != nil {
@@ -106,23 +106,23 @@ func TestMergeContent(t *testing.T) {
 	}
 }
 
-// wantMerged reads a store in all ways.
+// wantMerged checks the content of a store by all kinds of reads.
 func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || len(got) != len(want) {
-		t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+		t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for k, info := range want {
 		if !bytes.Equal(got[k], info) {
-			t.Fatalf("key %s: %d bytes instead of %d", k, len(got[k]), len(info))
+			t.Fatalf("key %s: %d bytes, want %d", k, len(got[k]), len(info))
 		}
 		v, err := s.Get(t.Context(), k)
 		if err != nil || !bytes.Equal(v[0], info) {
-			t.Fatalf("Get of key %s: %d bytes instead of %d, %v", k, len(v[0]), len(info), err)
+			t.Fatalf("Get of key %s: %d bytes, want %d, %v", k, len(v[0]), len(info), err)
 		}
 	}
 	for k, err := range s.Keys(t.Context()) {
@@ -132,7 +132,7 @@ func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	}
 }
 
-// manySessions leaves a store of tiny segments, which nobody has merged.
+// manySessions creates a store of tiny, unmerged segments.
 func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	t.Helper()
 	want := map[string][]byte{}
@@ -157,8 +157,8 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	return want
 }
 
-// Sessions too short for the background do not leave ever more segments, and
-// are not written again and again.
+// Sessions that are too short for background merges must not accumulate segments, and
+// must not rewrite them again and again.
 func TestMergeShortSessions(t *testing.T) {
 	const sessions = 300
 	var written int64
@@ -172,7 +172,7 @@ func TestMergeShortSessions(t *testing.T) {
 		return nil
 	})
 	h := mergeHooks
-	h.fs, h.minMerge, h.mergeFull = fs, 0, 0
+	h.fs, h.minMerge, h.smallLen = fs, 0, 0
 	for i := range sessions {
 		s, err := open("/s", nil, h)
 		if err != nil {
@@ -181,20 +181,20 @@ func TestMergeShortSessions(t *testing.T) {
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}); err != nil {
 			t.Fatal(err)
 		}
-		if n := s.Segments(); n > 2*minMerge {
+		if n := s.SegmentCount(); n > 2*minMerge {
 			t.Fatalf("%d segments after %d sessions", n, i)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if most := int64(sessions*3/2 + 20); written > most {
-		t.Errorf("%d writes to segment files, more than %d", written, most)
+	if limit := int64(sessions*3/2 + 20); written > limit {
+		t.Errorf("%d writes to segment files, want at most %d", written, limit)
 	}
 }
 
-// An append-only store is never written twice, however it is filled, unless it
-// is flushed all the time.
+// An append-only store must never be rewritten, however it is filled, unless it is
+// flushed all the time.
 func TestNoMergeOfFullSegments(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
@@ -209,18 +209,18 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Segments(); n < minMerge {
+	if n := s.SegmentCount(); n < minMerge {
 		t.Errorf("only %d segments", n)
 	}
 	if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
-		t.Errorf("a second file: %v", err)
+		t.Errorf("a second file exists: %v", err)
 	}
 }
 
-// Gets of single keys have full segments merged, once they cost more.
+// Gets of single keys must cause a merge of full segments when they have cost more than it.
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
-	h.fs, h.minMerge, h.mergeFull = vfstest.NewMem(), 0, 0
+	h.fs, h.minMerge, h.smallLen = vfstest.NewMem(), 0, 0
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -237,16 +237,16 @@ func TestMergeForGets(t *testing.T) {
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	before := s.Segments()
+	before := s.SegmentCount()
 	gets := 0
-	for ; gets < 5000 && s.Segments() >= 4; gets++ {
+	for ; gets < 5000 && s.SegmentCount() >= 4; gets++ {
 		if _, err := s.Get(t.Context(), fmt.Sprint(gets%500)); err != nil {
 			t.Fatal(err)
 		}
 		waitMerged(t, s)
 	}
-	if before < 20 || s.Segments() >= 4 || gets < 2 {
-		t.Errorf("%d segments, and after %d Gets %d", before, gets, s.Segments())
+	if before < 20 || s.SegmentCount() >= 4 || gets < 2 {
+		t.Errorf("%d segments, and after %d Gets, %d", before, gets, s.SegmentCount())
 	}
 	wantMerged(t, s, want)
 }

@@ -13,42 +13,41 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// mergeJob merges segments that follow each other, range by range, into one, or
-// into several of which each has some of the ranges. What was replaced or
-// deleted is left out, and moved from the store's ledger to that of what was
-// removed.
+// mergeJob merges consecutive segments, range by range, into one segment, or into several
+// with consecutive ranges. It drops dead entries, and moves them from the store's ledger
+// to the ledger of removed entries.
 type mergeJob struct {
 	s          *Store
 	ctx        context.Context
-	v          *view
-	first, end int // which of the view's segments are merged; others tell what is dead
-	from       int // the place of the first in Store.segments
+	view       *view
+	first, end int // the merged segments of the view; the others only show which entries are dead
+	listIndex  int // index of the first in Store.segments
 	inputBytes int64
-	pastKnown  bool // no segments but those of the view are older
-	reclaims   bool // it is to give space back
+	hasOldest  bool // the view includes the oldest segment
+	reclaims   bool // the merge is for reclaiming space
 
-	bits   uint8
-	limit  int64 // bytes that are loaded at once
-	maxLen int64 // bytes of a segment, about
-	exact  bool  // large values are read, so that each of several segments has a ledger of its own
+	bits       uint8
+	limit      int64 // maximum bytes loaded at a time
+	maxLen     int64 // approximate maximum length of a segment
+	readsBlobs bool  // read large values, so that each of several segments gets its own ledger
 
-	hot    []segment.HotRun // keys that get runs of their own, sorted
-	comp   *segment.Compressor
-	w      *segment.Writer
-	g      *storedSegment   // being written
-	out    []*storedSegment // written
-	blobs  bool             // a large value was seen
-	total  Ledger           // of all that was written, but for large values unless exact
-	arenas [2][]byte
-	src    segment.Reader
-	er     segment.EntryReader
+	hot       []segment.HotRun // keys with their own runs, sorted
+	comp      *segment.Compressor
+	w         *segment.Writer
+	current   *storedSegment   // being written
+	outputs   []*storedSegment // complete
+	wroteBlob bool             // a blob was written
+	total     Ledger           // of all written entries; without blobs unless exact
+	arenas    [2][]byte
+	src       segment.Reader
+	er        segment.EntryReader
 
 	resets  map[string]*reset
-	removed Ledger           // of what was left out
-	freed   map[uint32]int64 // bytes of large values that were left out, by file
+	dropped Ledger           // of dropped entries
+	freed   map[uint32]int64 // bytes of dropped blobs, by file
 }
 
-func (j *mergeJob) inputs() []*storedSegment { return j.v.segments[j.first:j.end] }
+func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
 
 func ledgerOf(segments []*storedSegment) (l Ledger) {
 	for _, g := range segments {
@@ -57,15 +56,15 @@ func ledgerOf(segments []*storedSegment) (l Ledger) {
 	return l
 }
 
-const maxMerged = 2 << 30 // so that offsets in a segment fit 32 bits
+const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits
 
-// errSplitBlobs says that what was to be one segment became too large, so that
-// its ledger must be divided, which takes reading large values.
+// errSplitBlobs means that the result exceeds one segment. Its ledger must be divided,
+// which requires reading large values.
 var errSplitBlobs = errors.New("several segments with large values")
 
 func (j *mergeJob) plan() {
-	of := max(j.inputBytes, sizeOf(j.v.segments)>>6) // what others have of a range is looked at, too
-	j.bits = uint8(min(max(bits.Len64(uint64(of/mergedRange)), 1)-1, maxBits))
+	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // each range of the other segments is also read
+	j.bits = uint8(min(max(bits.Len64(uint64(size/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
 	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
 	if n := j.s.hooks.mergeBytes; n > 0 {
@@ -73,7 +72,7 @@ func (j *mergeJob) plan() {
 	}
 }
 
-// write writes the new segments, of which the manifest does not know yet.
+// write writes the new segments, without adding them to the manifest.
 func (j *mergeJob) write() (err error) {
 	if j.comp, err = segment.NewCompressor(segment.Codec(j.s.opts.Compression)); err != nil {
 		return err
@@ -84,8 +83,8 @@ func (j *mergeJob) write() (err error) {
 		}
 		defer offheap.Release(j.arenas[i])
 	}
-	j.total, j.blobs = Ledger{}, false
-	j.removed, j.freed = Ledger{}, map[uint32]int64{}
+	j.total, j.wroteBlob = Ledger{}, false
+	j.dropped, j.freed = Ledger{}, map[uint32]int64{}
 	j.chooseHot()
 	if err := j.begin(); err != nil {
 		return err
@@ -104,39 +103,38 @@ func (j *mergeJob) write() (err error) {
 	return j.checkLedger()
 }
 
-// checkLedger compares what was written, and what was left out, with what was to be.
+// checkLedger compares the ledgers of the written and dropped entries with the inputs' ledgers.
 func (j *mergeJob) checkLedger() error {
 	want, got := ledgerOf(j.inputs()), j.total
-	want.Sub(j.removed)
-	if j.blobs && !j.exact {
-		// The sum over large values was not computed. Their number and lengths were.
+	want.Sub(j.dropped)
+	if j.wroteBlob && !j.readsBlobs {
+		// The checksum does not cover large values; their number and lengths are still compared.
 		got.Sum = want.Sum
 	}
 	if err := want.Diff(got); err != nil {
-		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("of the segments that were merged, %w", err)}
+		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("data of the merged segments: %w", err)}
 	}
-	if len(j.out) == 1 {
+	if len(j.outputs) == 1 {
 		return nil
 	}
-	return want.Diff(ledgerOf(j.out))
+	return want.Diff(ledgerOf(j.outputs))
 }
 
-// together returns how many ranges, from one to the last before count, have no
-// more than limit bytes together, but one at least: where they end, and what they
-// have.
-func together(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
+// packRanges returns the end of the longest sequence of ranges from first, before count,
+// with at most limit bytes, and its size. The sequence contains at least one range.
+func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
 	end, size = first+1, sizeOf(first)
 	for ; end < count; end++ {
-		more := sizeOf(end)
-		if size+more > limit {
+		n := sizeOf(end)
+		if size+n > limit {
 			break
 		}
-		size += more
+		size += n
 	}
 	return end, size
 }
 
-// writeRanges writes all ranges, as many at a time as can be loaded.
+// writeRanges writes all ranges, as many at a time as fit into memory.
 func (j *mergeJob) writeRanges() error {
 	sizeOf := func(r int) (n int64) {
 		for _, g := range j.inputs() {
@@ -145,8 +143,8 @@ func (j *mergeJob) writeRanges() error {
 		return n
 	}
 	for first := 0; first < 1<<j.bits; {
-		end, _ := together(first, 1<<j.bits, sizeOf, j.limit*3/4)
-		if err := j.writeSome(first, end); err != nil {
+		end, _ := packRanges(first, 1<<j.bits, sizeOf, j.limit*3/4)
+		if err := j.writeRangeGroup(first, end); err != nil {
 			return err
 		}
 		first = end
@@ -154,12 +152,12 @@ func (j *mergeJob) writeRanges() error {
 	return nil
 }
 
-func (j *mergeJob) writeSome(first, end int) error {
+func (j *mergeJob) writeRangeGroup(first, end int) error {
 	limit := j.limit / 2
 	if end-first == 1 {
 		limit = math.MaxInt64
 	}
-	lo, hi := segment.Bounds(first, end, j.bits)
+	lo, hi := segment.HashBounds(first, end, j.bits)
 	err := j.findResets(lo, hi, limit)
 	var loaded []byte
 	if err == nil {
@@ -170,17 +168,17 @@ func (j *mergeJob) writeSome(first, end int) error {
 			return j.stream(first)
 		}
 		mid := (first + end) / 2
-		if err := j.writeSome(first, mid); err != nil {
+		if err := j.writeRangeGroup(first, mid); err != nil {
 			return err
 		}
-		return j.writeSome(mid, end)
+		return j.writeRangeGroup(mid, end)
 	}
 	if err != nil {
 		return err
 	}
 	sorted := j.arenas[1]
 	starts, err := scatter(sorted, loaded, end-first, func(key []byte) int {
-		return segment.Range(j.s.format.HashBytes(key), j.bits) - first
+		return segment.RangeIndex(j.s.format.HashBytes(key), j.bits) - first
 	})
 	if err != nil {
 		return err
@@ -208,7 +206,7 @@ func (j *mergeJob) writeSome(first, end int) error {
 	return nil
 }
 
-// load loads the entries in an interval of hashes, in order.
+// load loads the live entries of an interval of hashes, in order.
 func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
@@ -221,10 +219,9 @@ func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	return loaded, err
 }
 
-// stream writes a range that is too large to be loaded, and finds out which
-// keys make it so.
+// stream writes a range that is too large to load. It also finds the keys that make it large.
 func (j *mergeJob) stream(p int) error {
-	lo, hi := segment.Bounds(p, p+1, j.bits)
+	lo, hi := segment.HashBounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {
 		return err
 	}
@@ -232,7 +229,7 @@ func (j *mergeJob) stream(p int) error {
 		return err
 	}
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
-		if j.w.Written() > j.maxLen {
+		if j.w.Size() > j.maxLen {
 			j.w.EndRange(p)
 			if err := j.split(); err != nil {
 				return err
@@ -249,30 +246,30 @@ func (j *mergeJob) stream(p int) error {
 	return err
 }
 
-// scatter copies entries to dst, by place, in order within each, and returns
-// where each place begins, and where the last ends.
-func scatter(dst, entries []byte, places int, place func(key []byte) int) (starts []int, err error) {
-	pos := make([]int, places+1)
-	for at := 0; at < len(entries); {
-		e, err := segment.ParseEntry(entries[at:])
+// scatter copies entries to dst, grouped by the bucket that place returns, keeping their
+// order. It returns where each bucket begins, and where the last ends.
+func scatter(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
+	pos := make([]int, buckets+1)
+	for off := 0; off < len(entries); {
+		e, err := segment.ParseEntry(entries[off:])
 		if err != nil {
 			return nil, err
 		}
-		pos[place(e.Key)+1] += len(e.Raw)
-		at += len(e.Raw)
+		pos[bucketOf(e.Key)+1] += len(e.Raw)
+		off += len(e.Raw)
 	}
 	for i := 1; i < len(pos); i++ {
 		pos[i] += pos[i-1]
 	}
 	starts = slices.Clone(pos)
-	for at := 0; at < len(entries); {
-		e, err := segment.ParseEntry(entries[at:])
+	for off := 0; off < len(entries); {
+		e, err := segment.ParseEntry(entries[off:])
 		if err != nil {
 			return nil, err
 		}
-		p := place(e.Key)
+		p := bucketOf(e.Key)
 		pos[p] += copy(dst[pos[p]:], e.Raw)
-		at += len(e.Raw)
+		off += len(e.Raw)
 	}
 	return starts, nil
 }

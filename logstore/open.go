@@ -18,20 +18,18 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Open opens the store in a directory, and creates it if there is none. It
-// recovers from a crash: see [Store.Recovered]. If the disk is too full for
-// that, the store can only be read and dropped: any other change is an error
-// that wraps ENOSPC.
+// Open opens the store in a directory, and creates it if it does not exist. It recovers
+// from a crash: see [Store.Recovery]. If the disk is too full for recovery, the store
+// supports only reads and Drop; every other change fails with an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
 }
 
-// OpenTemp opens a store in a new directory below dir, for data that is not
-// needed after the process ends; "" means os.TempDir. Close removes the
-// directory. If the process dies first, the next temporary store, sort or group
-// in the same place removes it.
+// OpenTemp opens a store in a new directory below dir, for data that is not needed after the
+// process ends; "" means os.TempDir. Close removes the directory. If the process dies first, the
+// next temporary store, sort or group in the same place removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
-	path, temp, err := tempdir.Own(dir)
+	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
@@ -51,18 +49,18 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	if dir == "" {
 		return nil, &partd.Error{Op: "open", Err: errors.New("the name of the directory is empty")}
 	}
-	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
+	if dir, err = filepath.Abs(dir); err != nil { // the store must not move if the working directory changes
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
-	fresh := func() *Store { return newStore(dir, opts, h) }
-	s, err := fresh().startOrReadOnly(fresh)
+	newEmpty := func() *Store { return newStore(dir, opts, h) }
+	s, err := newEmpty().startOrReadOnly(newEmpty)
 	if err != nil {
-		return nil, s.errorf("open", errors.Join(err, s.abandon()))
+		return nil, s.errorf("open", errors.Join(err, s.releaseAll()))
 	}
 	return s, nil
 }
 
-// newStore puts a store's parts together. Nothing is opened.
+// newStore connects a store's parts, without opening anything.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
 	s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
@@ -72,9 +70,9 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.wal.step, s.wal.noEpoch, s.wal.maxRecord = cmp.Or(h.walStep, walStep), h.noEpoch, opts.Memory/8
 	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
-	s.segments.maxFile, s.segments.maxKnown = opts.FileSize, opts.Memory/32
-	s.segments.onlyLatest = func() {
-		if s.reclaim.force { // what could not be looked at meanwhile
+	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
+	s.segments.onOldReleased = func() {
+		if s.reclaim.force { // a measurement was postponed while old versions were read
 			s.considerMerge()
 		}
 	}
@@ -87,8 +85,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	return s
 }
 
-// start does all that opening is. What it leaves behind when it fails,
-// abandon closes.
+// start opens the store. After an error, releaseAll closes everything that start opened.
 func (s *Store) start() error {
 	if err := s.makeDir(); err != nil {
 		return err
@@ -96,11 +93,11 @@ func (s *Store) start() error {
 	if err := s.takeLock(); err != nil {
 		return err
 	}
-	m, found, err := s.catalog.read()
+	m, exists, err := s.catalog.read()
 	if err != nil {
 		return err
 	}
-	if !found {
+	if !exists {
 		if s.opts.ReadOnly {
 			return fmt.Errorf("there is no store here: %w", os.ErrNotExist)
 		}
@@ -109,18 +106,17 @@ func (s *Store) start() error {
 		}
 	}
 	s.catalog.man, s.format.ID, s.format.Seed = m, m.id, m.seed
-	s.durable.Store(m.durable || s.opts.Sync && !found)
+	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
-	// A process that was killed may have said that the store is durable before
-	// all that was there had been synced.
-	s.allSynced = m.durable && found && m.clean
+	// A killed process may have marked the store as durable before all existing data was synced.
+	s.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
 		f, err := s.catalog.open(ref, s.openFlag())
 		if err != nil {
 			return err
 		}
-		s.catalog.files.swap(nil, f)
+		s.catalog.files.replace(nil, f)
 		if err := s.loadSegments(f); err != nil {
 			return err
 		}
@@ -129,13 +125,13 @@ func (s *Store) start() error {
 		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
 	}
 	s.seq, s.sessions = m.nextSeq, m.sessions.clone()
-	if err := s.makeMemory(); err != nil {
+	if err := s.initMemory(); err != nil {
 		return err
 	}
-	if s.opts.ReadOnly || s.full() != nil {
-		return s.recoverReadOnly(found)
+	if s.opts.ReadOnly || s.fullError() != nil {
+		return s.recoverReadOnly(exists)
 	}
-	if err := s.recoverWrite(found); err != nil {
+	if err := s.recoverWrite(exists); err != nil {
 		return err
 	}
 	if err := s.catalog.removeLeftovers(); err != nil {
@@ -156,7 +152,7 @@ func (s *Store) start() error {
 }
 
 func (s *Store) makeDir() error {
-	if l, ok := s.fs.(vfs.LinkTeller); ok {
+	if l, ok := s.fs.(vfs.LinkChecker); ok {
 		if isLink, err := l.IsLink(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		} else if isLink {
@@ -175,62 +171,62 @@ func (s *Store) makeDir() error {
 
 func (s *Store) newManifest() (manifest, error) {
 	var b [16]byte
-	// It never fails: the program ends where there is no randomness.
+	// rand.Read never fails: without randomness it crashes the program.
 	_, _ = rand.Read(b[:])
 	m := manifest{
 		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
 		liveEpoch: 1, nextSeq: 1,
 	}
-	// Sessions are counted from a number that no other store begins with, so
-	// that one of a store that was here before is not taken for one of this.
+	// Sessions start at a random number, so that sessions of an earlier store in this
+	// directory are not mistaken for sessions of this one.
 	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
-	// Data without a manifest is damage, but for an empty write-ahead file that
-	// a crash while the store was made left behind.
-	names, err := s.ownFiles()
+	// Data files without a manifest are damage. An exception is an empty write-ahead
+	// file, left by a crash while the store was created.
+	names, err := s.listStoreFiles()
 	if err != nil {
 		return m, err
 	}
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
 		if strings.HasPrefix(name, "wal-") {
-			unused, err := s.unusedWAL(path)
+			isUnused, err := s.isUnusedWAL(path)
 			if err != nil {
 				return m, err
 			}
-			if unused {
+			if isUnused {
 				continue
 			}
 		}
 		return m, &partd.CorruptError{
 			Path: filepath.Join(s.dir, manifestName), Offset: -1,
-			Err: fmt.Errorf("it is missing, though there is %s", name),
+			Err: fmt.Errorf("it is missing, although %s exists", name),
 		}
 	}
 	return m, nil
 }
 
-// loadSegments reads the footers of a file's segments, from the last to the first.
+// loadSegments reads the footers of a file's segments, last to first.
 func (s *Store) loadSegments(f *dataFile) error {
 	if f.Kind != segment.SegmentFile {
 		return nil
 	}
 	var list []*storedSegment
 	for end := f.end; end > segment.HeaderLen; {
-		l, ledger, err := segment.ReadFooter(&f.File, end)
+		layout, ledger, err := segment.ReadFooter(&f.File, end)
 		if err != nil {
 			return err
 		}
-		g := &storedSegment{Layout: l, file: f}
-		g.ledger.Parse(ledger)
-		list = append(list, g)
-		end = g.Start
+		seg := &storedSegment{Layout: layout, file: f}
+		seg.ledger.Parse(ledger)
+		list = append(list, seg)
+		end = seg.Start
 	}
 	slices.Reverse(list)
-	s.segments.list = s.segments.withinMemory(append(s.segments.list, list...))
+	s.segments.list = s.segments.limitIndex(append(s.segments.list, list...))
 	return nil
 }
 
-func (s *Store) makeMemory() error {
+func (s *Store) initMemory() error {
 	s.blobBytes, s.maxBatch = segment.MaxInline+1, int(s.opts.Memory/32)
 	if s.opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
@@ -243,16 +239,17 @@ func (s *Store) makeMemory() error {
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// What a merge divides into several must not be small, or it would be merged again.
-	m.full = min(cmp.Or(h.mergeFull, s.tables.bytes/4), m.maxLen)
+	// The segments that result from a divided merge must not count as small, or they
+	// would be merged again.
+	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
-	if s.opts.ReadOnly || s.full() != nil {
+	if s.opts.ReadOnly || s.fullError() != nil {
 		return nil
 	}
 	return s.makeTables()
 }
 
-// makeTables makes what only changes need, and is not there yet.
+// makeTables creates the parts that only changes need, unless they exist.
 func (s *Store) makeTables() error {
 	var err error
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {

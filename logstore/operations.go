@@ -12,7 +12,7 @@ import (
 
 type appendOp []partd.Entry
 
-// sessionOp issues or ends a session, by a record without entries.
+// sessionOp issues or ends a session. Its record has no entries.
 type sessionOp struct {
 	kind    recordType
 	session uint64
@@ -21,15 +21,15 @@ type sessionOp struct {
 func (op *sessionOp) empty() bool                                         { return false }
 func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
 func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
-func (op *sessionOp) last(_ context.Context, s *Store, _ *batch) error {
+func (op *sessionOp) prepare(_ context.Context, s *Store, _ *batch) error {
 	if op.kind == recordSession {
 		op.session = s.sessions.issued + 1
 	}
 	return nil
 }
 
-func (op appendOp) size(s *Store) int64                        { return s.inlineLen(op) }
-func (op appendOp) last(context.Context, *Store, *batch) error { return nil }
+func (op appendOp) size(s *Store) int64                           { return s.inlineLen(op) }
+func (op appendOp) prepare(context.Context, *Store, *batch) error { return nil }
 
 func (op appendOp) empty() bool {
 	return !slices.ContainsFunc(op, func(e partd.Entry) bool { return len(e.Value) > 0 })
@@ -47,12 +47,12 @@ func (op appendOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
-// setOp sets a key, or does so unless it exists.
+// setOp sets a key, or with once, sets it only if it does not exist.
 type setOp struct {
 	key   string
 	value []byte
 	once  bool
-	skip  bool // what last found: the key exists, so there is nothing to do
+	skip  bool // set by prepare: the key exists, so nothing is written
 }
 
 func (op *setOp) empty() bool { return false }
@@ -61,7 +61,7 @@ func (op *setOp) size(s *Store) int64 {
 	return s.inlineLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
 }
 
-func (op *setOp) last(ctx context.Context, s *Store, b *batch) error {
+func (op *setOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	if !op.once {
 		return nil
 	}
@@ -82,26 +82,27 @@ func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 	return f(segment.KindSet, op.key, op.value)
 }
 
-// deleteOp deletes those of its keys that exist.
+// deleteOp deletes keys that exist.
 type deleteOp struct {
-	keys   []string
-	exists []bool // nil where all are taken to exist
-	edits  uint64 // of the store, when it was looked for them
+	keys      []string
+	exists    []bool // nil: assume that all exist
+	editCount uint64 // Store.edits at the time of the lookup
 }
 
-// lookFor makes an operation that deletes keys, and finds out which exist while others
-// go on. What cannot be read is taken to exist: deleting a damaged key helps.
-func (s *Store) lookFor(ctx context.Context, keys []string) *deleteOp {
+// newDeleteOp returns an operation that deletes keys. It looks the keys up without
+// blocking other calls. If they cannot be read, it assumes that they exist, so damaged
+// keys can be deleted.
+func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
 	op := &deleteOp{keys: keys}
 	if len(keys) == 0 {
 		return op
 	}
 	s.mu.Lock()
-	op.edits = s.edits
+	op.editCount = s.editCount
 	v, err := s.viewLocked(0, math.MaxUint64)
 	s.mu.Unlock()
 	if err != nil {
-		return op // as changing it fails, too
+		return op // the change itself will fail with the same error
 	}
 	exists := make([]bool, len(keys))
 	if errors.Join(v.get(ctx, keys, nil, exists), v.close()) == nil {
@@ -114,10 +115,10 @@ func (op *deleteOp) empty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// last looks again for those that did not exist, if anything was written since. Where none
-// did, the delete is as if it had been then, and nobody has to wait.
-func (op *deleteOp) last(ctx context.Context, s *Store, b *batch) error {
-	if op.exists == nil || op.edits == s.edits || op.empty() {
+// prepare looks up the absent keys again, if anything changed since. If none of the keys
+// existed at the earlier lookup, the delete counts as done then.
+func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
+	if op.exists == nil || op.editCount == s.editCount || op.empty() {
 		return nil
 	}
 	var absent []string
@@ -129,16 +130,16 @@ func (op *deleteOp) last(ctx context.Context, s *Store, b *batch) error {
 	if len(absent) == 0 {
 		return nil
 	}
-	_, made, err := s.getLocked(ctx, absent, false)
+	_, exists, err := s.getLocked(ctx, absent, false)
 	switch {
 	case err != nil:
 		op.exists = nil
-	case !slices.Contains(made, true):
+	case !slices.Contains(exists, true):
 		return nil
 	default:
 		for i := range op.exists {
 			if !op.exists[i] {
-				op.exists[i], made = made[0], made[1:]
+				op.exists[i], exists = exists[0], exists[1:]
 			}
 		}
 	}
@@ -172,7 +173,7 @@ func (op *deleteOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
-// popOp is a deleteOp that returns the values.
+// popOp deletes keys and returns their values.
 type popOp struct {
 	deleteOp
 	values [][]byte
@@ -180,8 +181,8 @@ type popOp struct {
 
 func (op *popOp) empty() bool { return len(op.keys) == 0 }
 
-// last reads while nobody can append, so that no piece slips through.
-func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
+// prepare reads the values while no append can happen, so that no piece is lost.
+func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	values, exists, err := s.getLocked(ctx, op.keys, true)
 	if err != nil {
 		return err
@@ -194,8 +195,8 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	return s.encode(b, op)
 }
 
-// clear takes all entries out of the batch, which still knows of the large values
-// that were written for it.
+// clear removes all entries from the batch, but keeps the list of blobs that were written
+// for it.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()

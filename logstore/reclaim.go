@@ -12,43 +12,44 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Deleted and replaced values lie in segments until a merge leaves them out.
-// When that is worth it is found in two steps. A reset says which part of the
-// hashes its key is in: so many bytes may have become dead, which costs nothing
-// to know. Mostly a share of them has. Once that could be too much, the segments
-// are read, and what is really dead in each is known. What a share was says
-// nothing of keys of another kind: now and then, they are also read where only
-// all of those bytes would be too much. The segments with the most that is dead
-// are rewritten, a few files at a time, so that the room that it takes is bounded.
+// Deleted and replaced values stay in segments until a merge omits them. The store
+// decides in two steps whether such a merge pays. First, each delete or replacement marks
+// the bytes in its key's part of the hash space as possibly dead, which costs no reads.
+// Usually only a share of those bytes is dead. If the expected dead bytes exceed the
+// limit, the store reads its segments and measures the dead bytes of each. The share
+// learned from some keys may be wrong for others, so now and then the store also measures
+// if all possibly dead bytes together exceed the limit. It rewrites the segments with the
+// most dead bytes, a few files at a time, so that the temporary space is bounded.
 
-// reclaiming is what is known of dead data. Store.mu guards it.
+// reclaiming is what the store knows about its dead data, guarded by Store.mu.
 type reclaiming struct {
-	slack    int64 // how much dead data is never worth looking at
-	squeezed bool  // Reclaim made that less
-	off      bool  // space is never given back, in tests
+	slack    int64 // dead bytes that are never worth measuring
+	squeezed bool  // Reclaim reduced slack
+	off      bool  // never reclaim; for tests
 
 	suspect suspicion
-	parts   []suspicion // by part of the hashes
-	share   float64     // how much of what a reset can have made dead mostly is
-	force   bool        // to be looked at again, once no reader has old segments
-	failed  int         // how often, one after the other
-	next    time.Time   // when that is tried again, and looked where little is likely
-	waiting bool        // for next
+	parts   []suspicion // suspicion of each part of the hash space
+	share   float64     // expected fraction of the possibly dead bytes that are dead
+	force   bool        // measure again once no reader uses old segments
+	failed  int         // consecutive failures
+	next    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
+	waiting bool        // a timer is set for next
 
 	waste   map[segmentAt]waste
-	wasted  int64 // the sum of waste
+	wasted  int64 // sum of waste
 	garbage int64 // bytes of blob files that no segment refers to
 
-	// Bytes by the part of the hashes that they belong to.
-	weights []int64 // of segments; nil where they changed since
-	blobs   []int64 // of large values
+	// Bytes by part of the hash space.
+	weights []int64 // bytes in segments; nil if segments have changed since
+	blobs   []int64 // bytes in large values
 }
 
-// suspicion is how many bytes the resets since the last look have made dead.
+// suspicion estimates the bytes that deletes and replacements have made dead since the
+// last measurement.
 type suspicion struct{ likely, possible float64 }
 
-// segmentAt tells one segment from others: what is known of it in memory may be
-// replaced, where it is does not change.
+// segmentAt identifies a segment by its location. The in-memory segment may be replaced,
+// but the location stays.
 type segmentAt struct {
 	file  *dataFile
 	start int64
@@ -57,25 +58,25 @@ type segmentAt struct {
 func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
 
 type waste struct {
-	bytes int64 // that a merge of the segment alone leaves out
-	marks int64 // of deletes that older segments keep alive
-	blobs int64 // of large values that only dead entries refer to
+	bytes int64 // bytes that a merge of this segment alone would free
+	marks int64 // bytes of delete markers that older segments still need
+	blobs int64 // bytes of large values that only dead entries refer to
 }
 
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
-// maxDead is how much of so many bytes may be dead: three quarters of what is
-// live, and the slack. So a byte that is freed costs about 4/3 bytes of writing
-// at most.
+// maxDead returns the number of bytes that may be dead in a store of the given size:
+// three quarters of the live bytes, plus slack. So freeing a byte costs at most about 4/3
+// bytes of writing.
 func (r *reclaiming) maxDead(of int64) int64 { return (3*of + 4*r.slack) / 7 }
 
-// dead is how much is known to be dead. mu is held.
+// dead returns the bytes that are known to be dead. mu must be held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
 
-// reclaimDue reports whether it is to be looked how much is dead. If it will be
-// after a while, that is seen to. mu is held.
+// reclaimDue reports whether to measure the dead data now. If a measurement is due later,
+// it schedules one. mu must be held.
 func (s *Store) reclaimDue() bool {
-	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.old > 0)
+	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.oldVersions > 0)
 	if wait > 0 && !s.reclaim.waiting {
 		s.reclaim.waiting = true
 		time.AfterFunc(wait, func() {
@@ -88,8 +89,9 @@ func (s *Store) reclaimDue() bool {
 	return due
 }
 
-// due reports whether it is to be looked how much is dead of a store of a size,
-// of which somebody may read earlier versions. Where it will be, it returns when.
+// due reports whether to measure the dead data of a store of the given size now, or
+// returns how long to wait. It returns false, 0 if there is nothing to measure. oldRead
+// tells whether readers may use old versions.
 func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration) {
 	if r.off || r.force && oldRead {
 		return false, 0
@@ -107,7 +109,7 @@ func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration
 	return wait <= 0, wait
 }
 
-// fail puts the next try off. mu is held.
+// fail delays the next attempt. mu must be held.
 func (r *reclaiming) fail() {
 	r.force, r.failed = true, min(r.failed+1, 6)
 	r.rest(time.Second << r.failed)
@@ -119,8 +121,8 @@ func (r *reclaiming) rest(minWait time.Duration) {
 	}
 }
 
-// startReclaiming notes what a store has when it is opened. Of resets from
-// before, nothing is known.
+// startReclaiming initializes the state when the store is opened. It does not know about
+// earlier deletes and replacements.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
 	*r = reclaiming{slack: r.slack, squeezed: r.squeezed, off: r.off, share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
@@ -141,17 +143,18 @@ func (s *Store) startReclaiming() {
 	}
 }
 
-// noteBatch counts what the resets of a batch, which goes to a table, can have
-// made dead. It reports whether there are any. mu is held.
+// noteBatch counts the bytes that the deletes and replacements of a batch may have made
+// dead, and reports whether there are any. t is the table that receives the batch. mu
+// must be held.
 func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
 	}
-	for i, part := range b.part {
+	for i, part := range b.parts {
 		switch e := b.entryAt(i); segment.Kind(e[0] & 3) {
 		case segment.KindBlob:
 			if ref, err := segment.ParseBlobRef(e[len(e)-segment.BlobRefLen:]); err == nil {
-				r.blobs[part] += ref.Stored()
+				r.blobs[part] += ref.StoredLen()
 			}
 		case segment.KindSet, segment.KindDelete:
 			if r.weights == nil {
@@ -163,7 +166,8 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 	return b.ledger.Marks > 0
 }
 
-// note counts a reset in a part that has n bytes, of which no more can be dead.
+// note counts a delete or replacement in a part of n bytes. The suspicion never exceeds
+// n.
 func (p *suspicion) note(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.share, n), n}
@@ -171,22 +175,22 @@ func (p *suspicion) note(n float64, r *reclaiming) {
 	r.suspect.possible += p.possible - before.possible
 }
 
-// weigh returns how many bytes segments hold of each of 2^bits partitions.
+// weigh returns the bytes of the segments in each of 2^bits parts of the hash space.
 func weigh(list []*storedSegment, bits uint8) []int64 {
 	weights := make([]int64, 1<<bits)
 	for _, g := range list {
 		for p := range weights {
-			weights[p] += g.stored(segment.Bounds(p, p+1, bits)) >> (max(bits, g.Bits) - g.Bits)
+			weights[p] += g.rangesLen(segment.HashBounds(p, p+1, bits)) >> (max(bits, g.Bits) - g.Bits)
 		}
 		for i := range g.Hot {
-			weights[segment.Range(g.Hot[i].Hash, bits)] += int64(g.Hot[i].Len)
+			weights[segment.RangeIndex(g.Hot[i].Hash, bits)] += int64(g.Hot[i].Len)
 		}
 	}
 	return weights
 }
 
-// forgetWaste forgets what is known of segments that were merged into others.
-// mu is held.
+// forgetWaste removes the records of segments that were merged into others. mu must be
+// held.
 func (j *mergeJob) forgetWaste() {
 	r := &j.s.reclaim
 	for _, g := range j.inputs() {
@@ -197,26 +201,26 @@ func (j *mergeJob) forgetWaste() {
 		r.garbage += n
 	}
 	r.weights = nil
-	j.s.segments.size.Add(sizeOf(j.out) - sizeOf(j.inputs()))
+	j.s.segments.size.Add(sizeOf(j.outputs) - sizeOf(j.inputs()))
 }
 
-// reclaimSpace gives dead space back. No lock is held.
+// reclaimSpace frees dead space. No lock may be held.
 func (s *Store) reclaimSpace(ctx context.Context) error {
 	old, err := s.oldBlobFiles(ctx)
 	if err != nil {
 		return err
 	}
-	s.life.RLock()
+	s.lifeMu.RLock()
 	s.mu.Lock()
 	files, suspect := s.catalog.files, s.reclaim.suspect
 	s.reclaim.suspect = suspicion{}
 	clear(s.reclaim.parts)
 	err = s.flushLocked(ctx)
 	s.mu.Unlock()
-	s.life.RUnlock()
+	s.lifeMu.RUnlock()
 	full := err
 	if isFull(err) {
-		old, err = nil, nil // what is in segments may still be given back
+		old, err = nil, nil // segments may still contain dead data to free
 	}
 	if err != nil {
 		return err
@@ -236,7 +240,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	if err == nil {
 		err = s.sweepBlobs(ctx, files, old, present)
 	}
-	if err = cmp.Or(err, full); err == nil { // else the tables are looked at later
+	if err = cmp.Or(err, full); err == nil { // after an error, the tables are measured later
 		s.mu.Lock()
 		s.reclaim.failed = 0
 		s.mu.Unlock()
@@ -244,14 +248,14 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// Reclaim frees dead space now, even amounts that the store would otherwise leave: it is
-// for callers who run out of space. It does nothing unless something was deleted or
-// replaced since the last look, or since Open, looks at most every ten seconds, and leaves
-// alone files that are less than half dead.
+// Reclaim frees dead space now, even amounts that the store would otherwise leave. It is
+// for callers that run out of disk space. It does nothing unless data was deleted or
+// replaced since the last measurement, or since Open. It measures at most every ten
+// seconds, and skips files that are less than half dead.
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
-	never := r.next.IsZero() // what merges left of large values may be from before
+	never := r.next.IsZero() // earlier merges may have left dead large values
 	if (never || r.suspect.possible > 0) && time.Now().After(r.next) {
 		r.force, r.squeezed, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
 		s.considerMerge()
@@ -280,17 +284,17 @@ func (r *reclaiming) byFile(segments []*storedSegment) []fileSegments {
 		u, w := &list[len(list)-1], r.waste[g.at()]
 		u.to = i + 1
 		u.gain += w.bytes + w.blobs
-		u.live += g.Length() - w.bytes
+		u.live += g.StoredLen() - w.bytes
 	}
 	return list
 }
 
-// nextReclaim returns the next merge of files, or nil if none is worth it. Files
-// behind the best one join it as long as they cost less than they give, and all
-// of what is written is a small part of the store. mu is taken.
+// nextReclaim returns the next merge of files, or nil if none is worth its cost. It
+// starts with the best file. The files after it join while each frees more than it writes
+// and the merge writes only a small part of the store. nextReclaim locks mu.
 func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	room := int64(math.MaxInt64)
-	if t, ok := s.fs.(vfs.SpaceTeller); ok {
+	if t, ok := s.fs.(vfs.SpaceReporter); ok {
 		free, err := t.Free(s.dir)
 		if err != nil {
 			return nil, err
@@ -300,7 +304,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waitSealed()
-	if ctx.Err() != nil || s.writable() != nil {
+	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil, canceled.Err(ctx)
 	}
 	files := s.reclaim.byFile(s.segments.list)

@@ -15,10 +15,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Who reads keeps what he began with; once he is done, it is given back, without
-// any further change.
+// TestReclaimBesideReader checks that a reader keeps its data, and that the space is
+// freed once the reader is closed, without another change.
 func TestReclaimBesideReader(t *testing.T) {
-	for _, size := range []int{10_000, 100_000} { // in segments, in blob files
+	for _, size := range []int{10_000, 100_000} { // small values are in segments, large ones in blob files
 		dir := t.TempDir()
 		s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: -1})()
 		value := strings.Repeat("v", size)
@@ -32,7 +32,7 @@ func TestReclaimBesideReader(t *testing.T) {
 		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 9 { // all but 9
+		for i := range 9 { // all except key 9
 			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestReclaimBesideReader(t *testing.T) {
 	}
 }
 
-// A Drop and a Close may come at any moment while space is given back.
+// TestReclaimEnded runs Drop and Close at every step of reclaiming.
 func TestReclaimEnded(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
@@ -132,8 +132,8 @@ func TestReclaimEnded(t *testing.T) {
 	}
 }
 
-// A large value that is written to a file while that is looked at stays, though
-// no segment refers to it yet.
+// TestReclaimBesideAppend checks that reclaiming keeps a large value that is being
+// written, although no segment refers to it yet.
 func TestReclaimBesideAppend(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool

@@ -14,14 +14,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// A blob file that no segment refers to any more is removed. One of which half
-// is not referred to is replaced by a copy with holes: what is left of it is
-// where it was, so that no entry changes. Either is done once nobody reads
-// segments that had more entries.
+// A blob file is removed if no segment refers to it. If more than half of it is
+// unreferenced, it is replaced by a sparse copy, in which values keep their offsets, so
+// that no entry changes. Both wait until no reader uses older segments, which may contain
+// more references.
 
 const blobTmpName = "blob.tmp"
 
-// waitChanges waits until all changes have ended that began before.
+// waitChanges waits for all changes that began before the call.
 func (s *Store) waitChanges(ctx context.Context) error {
 	s.mu.Lock()
 	before := s.changes
@@ -35,13 +35,13 @@ func (s *Store) waitChanges(ctx context.Context) error {
 	select {
 	case <-ended:
 		return nil
-	case <-ctx.Done(): // a Drop or Close, which waits for all changes
+	case <-ctx.Done(): // canceled by Drop or Close, which wait for all changes
 		return context.Cause(ctx)
 	}
 }
 
-// oldBlobFiles returns the blob files that nobody writes to any more. All that
-// refers to what they hold is in tables and segments.
+// oldBlobFiles returns the blob files that no change writes to any more. All references
+// to them are in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
 	files, least := s.catalog.files, s.reclaim.slack/4
@@ -51,7 +51,7 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Unlock()
 	s.blobs.mu.Lock()
 	if f := s.blobs.file; f != nil && f.end > least {
-		s.blobs.file = nil // the next large value goes to another
+		s.blobs.file = nil // the next large value starts another file
 	}
 	var old []*dataFile
 	for _, f := range files.files() {
@@ -66,9 +66,9 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	return old, s.waitChanges(ctx)
 }
 
-// sweepBlobs gives back what no segment refers to of old blob files. present is
-// how much of each is referred to. Those that need to be copied are taken a few
-// at a time, for what is noted of them.
+// sweepBlobs frees the unreferenced bytes of old blob files. present holds the referenced
+// bytes of each file. It copies a few files at a time, to limit the memory for their
+// references.
 func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, present map[uint32]int64) error {
 	limit := s.opts.Memory / 64 / extentMemory
 	s.mu.Lock()
@@ -76,11 +76,11 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 	s.mu.Unlock()
 	for len(old) > 0 {
 		var victims []*dataFile
-		var values int64 // of those that are left, at most
+		var values int64 // upper bound of the victims' values
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.kept == 0 || n < f.kept/2) {
+			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.copiedBytes == 0 || n < f.copiedBytes/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -94,7 +94,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 
 type extent struct{ off, n int64 }
 
-const extentMemory = 32 // bytes, about
+const extentMemory = 32 // bytes, approximately
 
 func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) error {
 	if len(victims) == 0 {
@@ -105,28 +105,28 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		s.mu.Unlock()
 		return errDropped
 	}
-	if s.segments.old > 0 {
+	if s.segments.oldVersions > 0 {
 		s.reclaim.force = true
 		s.mu.Unlock()
 		return nil
 	}
-	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments.list)}
+	j := &mergeJob{s: s, ctx: ctx, view: s.segmentsView(s.segments.list)}
 	s.mu.Unlock()
 	kept := map[uint32][]extent{}
 	for _, f := range victims {
 		kept[f.Number] = nil
 	}
-	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
+	err := j.eachIn(0, len(j.view.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
 		if e.Kind != segment.KindBlob {
 			return nil
 		}
 		ref, err := segment.ParseBlobRef(e.Value)
 		if list, found := kept[ref.File]; err == nil && found {
-			kept[ref.File] = append(list, extent{ref.Off, ref.Stored()})
+			kept[ref.File] = append(list, extent{ref.Off, ref.StoredLen()})
 		}
 		return err
 	})
-	if err = errors.Join(err, j.v.close()); err != nil {
+	if err = errors.Join(err, j.view.close()); err != nil {
 		return err
 	}
 	for _, f := range victims {
@@ -152,13 +152,13 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs takes a blob file out of the store, and puts others in its place.
-// ready makes the disk say so.
+// replaceBlobs removes a blob file from the store and adds others in its place. ready
+// must make the change on disk.
 func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, others ...*dataFile) error {
-	s.life.RLock() // nothing is dropped or closed meanwhile
-	defer s.life.RUnlock()
+	s.lifeMu.RLock() // prevents Drop and Close
+	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
-	err := s.writable()
+	err := s.checkWritable()
 	if s.catalog.files != files {
 		err = errDropped
 	}
@@ -168,7 +168,7 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, ot
 	}
 	s.catalog.mu.Lock()
 	if err = ready(); err == nil {
-		files.swap([]*dataFile{f}, others...)
+		files.replace([]*dataFile{f}, others...)
 	}
 	s.catalog.mu.Unlock()
 	if err != nil {
@@ -176,7 +176,7 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, ot
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.segments.next([]*dataFile{f}, nil)
+	s.segments.startVersion([]*dataFile{f}, nil)
 	return nil
 }
 
@@ -192,15 +192,15 @@ func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 	return s.fs.Remove(f.Path)
 }
 
-// copyBlobs replaces a blob file by a copy that has some of its values.
+// copyBlobs replaces a blob file by a sparse copy with only the listed values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
 	c := &dataFile{File: f.File}
 	for _, e := range list {
-		c.kept += e.n
+		c.copiedBytes += e.n
 	}
-	if t, ok := s.fs.(vfs.SpaceTeller); ok {
-		if free, err := t.Free(s.dir); err != nil || free-free/8 < c.kept+1<<20 {
-			return err // it stays as it is
+	if t, ok := s.fs.(vfs.SpaceReporter); ok {
+		if free, err := t.Free(s.dir); err != nil || free-free/8 < c.copiedBytes+1<<20 {
+			return err // keep the file as it is
 		}
 	}
 	path := filepath.Join(s.dir, blobTmpName)
@@ -210,12 +210,12 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 	}
 	c.Path = f.Path
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	buf := make([]byte, segment.WriteLen)
+	buf := make([]byte, segment.WriteSize)
 	_, err = c.f.WriteAt(f.EncodeHeader(), 0)
 	for _, e := range list {
 		c.end = e.off + e.n
-		for off := e.off; off < c.end && err == nil; off += segment.WriteLen {
-			b := buf[:min(c.end-off, segment.WriteLen)]
+		for off := e.off; off < c.end && err == nil; off += segment.WriteSize {
+			b := buf[:min(c.end-off, segment.WriteSize)]
 			if err = errors.Join(f.ReadFull(b, off), ctx.Err()); err == nil {
 				_, err = c.f.WriteAt(b, off)
 			}
@@ -230,5 +230,5 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 	if err != nil {
 		return errors.Join(err, c.f.Close(), s.fs.Remove(path))
 	}
-	return s.syncAlone(s.syncDir)
+	return s.syncExclusive(s.syncDir)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// churn is a store under many short jobs, of which each appends under keys of
-// its own, reads them, and removes them some jobs later, beside keys that stay.
+// churn runs many short jobs on a store. Each job appends to its own keys and reads them;
+// a later job removes them. Some other keys stay.
 type churn struct {
 	t    *testing.T
 	s    *Store
@@ -22,8 +22,8 @@ type churn struct {
 	mem  int64
 	live map[string]int64
 	sum  int64
-	room int64   // what the disk may take beside that
-	most float64 // of the bound
+	room int64   // disk space allowed besides the live data and memory
+	most float64 // largest use so far, relative to the bound
 	log  []string
 }
 
@@ -49,7 +49,7 @@ func (c *churn) remove(key string) {
 	delete(c.live, key)
 }
 
-// sample compares what the disk has with the bound.
+// sample returns the disk space in use and checks it against the bound.
 func (c *churn) sample() int64 {
 	c.t.Helper()
 	used := disk(c.t, c.dir, "")
@@ -61,7 +61,7 @@ func (c *churn) sample() int64 {
 	return used
 }
 
-// job appends 4 MB, and removes what an earlier job left.
+// job appends 4 MB and removes the keys of an earlier job.
 func (c *churn) job(n int) {
 	c.t.Helper()
 	name := func(job, i int) string { return fmt.Sprintf("job %d, key %d", job, i) }
@@ -105,8 +105,8 @@ func (c *churn) job(n int) {
 	c.sample()
 }
 
-// Under the churn of many short jobs the disk stays in bounds at every moment.
-// PARTD_JOBS is how many jobs, 60 unless set, and then in half the room.
+// TestChurn checks that the disk space of many short jobs always stays within bounds.
+// PARTD_JOBS sets the number of jobs. Without it there are 60 jobs, and half of the room.
 func TestChurn(t *testing.T) {
 	room := int64(256 << 20)
 	jobs, err := strconv.Atoi(os.Getenv("PARTD_JOBS"))
@@ -145,8 +145,8 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// BenchmarkChurn appends and deletes, with and without giving space back. One
-// operation is a MiB. The longest Append is reported, too.
+// BenchmarkChurn appends and deletes, with and without reclaiming. One operation appends
+// 1 MiB. It also reports the longest Append.
 func BenchmarkChurn(b *testing.B) {
 	value := bytes.Repeat([]byte("v"), 1000)
 	for name, slack := range map[string]int64{"kept": -1, "given back": 0} {

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// wasteful makes a closed store of which three quarters are dead: entries, large
-// values, runs of hot keys.
+// wasteful creates a closed store that is three quarters dead, with small entries, large
+// values and hot keys. It returns the live content.
 func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 	t.Helper()
 	h.fs, h.reclaimSlack = fs, -1
@@ -57,7 +57,7 @@ func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 
 var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
 
-// reclaimNow gives space back.
+// reclaimNow reclaims space with the given slack and waits for the end.
 func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
@@ -68,10 +68,10 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 	settle(t, s)
 }
 
-// dataBytesOf is what the data files of a store take.
+// dataBytesOf returns the disk space of a store's data files.
 func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	t.Helper()
-	names, err := s.ownFiles()
+	names, err := s.listStoreFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,15 +83,15 @@ func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	return n
 }
 
-// Whatever fails while space is given back, nothing is lost, the files are
-// closed, and the next try gives it back.
+// TestReclaimFault injects failures into reclaiming. Nothing may be lost, all files must
+// be closed, and the next attempt must free the space.
 func TestReclaimFault(t *testing.T) {
 	const slack = 1 << 10
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
-	first, step := int64(0), int64(4) // each call fails in one of four ways, or in all
+	first, step := int64(0), int64(4) // tests every fourth call for each kind of failure; PARTD_FAULTS tests every call
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
@@ -100,10 +100,10 @@ func TestReclaimFault(t *testing.T) {
 			first = first%step + 1
 			for at := first; ; at += step {
 				mem := start.KillClone()
-				fault := &vfstest.Fault{At: at, Err: errno, Stays: stays, Short: at%2 == 0}
+				fault := &vfstest.Fault{Call: at, Err: errno, Persists: stays, Short: at%2 == 0}
 				var armed atomic.Bool
-				fault.Only = func(vfstest.Op, string) bool { return armed.Load() }
-				var kept atomic.Bool // a file could not be removed: the next opening will
+				fault.Match = func(vfstest.Op, string) bool { return armed.Load() }
+				var kept atomic.Bool // a file was not removed; the next open removes it
 				h.fs, h.reclaimSlack = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 					err := fault.Check(op, name)
 					if err != nil && op == vfstest.OpRemove {
@@ -128,7 +128,7 @@ func TestReclaimFault(t *testing.T) {
 					}
 				}
 				check()
-				if s.poisoned() != nil {
+				if s.checkPoisoned() != nil {
 					if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
 						t.Fatal(err)
 					}
@@ -170,13 +170,13 @@ func equalContents(got, want map[string][]byte) bool {
 	return len(got) == len(want)
 }
 
-// littleRoom is a disk on which little is free, beyond what was there.
+// littleRoom is a disk with a settable size.
 type littleRoom struct {
 	vfs.FS
 	t    *testing.T
 	dir  string
 	size atomic.Int64
-	most atomic.Int64 // that was used
+	most atomic.Int64 // most bytes in use
 }
 
 func (d *littleRoom) used() int64 {
@@ -187,13 +187,13 @@ func (d *littleRoom) used() int64 {
 
 func (d *littleRoom) Free(string) (int64, error) { return d.size.Load() - d.used(), nil }
 
-// Where there is far less room than the live data takes, space is given back in
-// pieces.
+// TestReclaimLittleRoom checks that space is reclaimed in steps if the live data needs
+// more than the free space.
 func TestReclaimLittleRoom(t *testing.T) {
 	d := &littleRoom{t: t, dir: t.TempDir()}
 	d.size.Store(1 << 40)
 	d.FS = vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
-		if op == vfstest.OpSync { // of a new file, with the old ones still there
+		if op == vfstest.OpSync { // a sync of a new file, while the old files still exist
 			d.used()
 		}
 		return nil

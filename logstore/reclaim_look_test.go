@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Keys that are set again and again free little. That must not hide that others
-// which are deleted later free much: neither where it was one key, nor where
-// they were so many that it was looked in vain.
+// TestReclaimAfterSets sets keys repeatedly, which frees little, and then deletes other
+// keys. It checks that the space of those is still freed: after sets of one key, and
+// after sets of so many keys that a measurement found too little.
 func TestReclaimAfterSets(t *testing.T) {
 	for _, keys := range []int{1, 5000} {
 		t.Run(fmt.Sprint(keys), func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestReclaimAfterSets(t *testing.T) {
 				if s.reclaim.share > 1.0/4 {
 					t.Errorf("after %d keys were set, a share of %f is taken for dead", keys, s.reclaim.share)
 				}
-				s.reclaim.next = time.Now().Add(time.Hour) // to see that nothing else gives it back
+				s.reclaim.next = time.Now().Add(time.Hour) // prevents any other measurement
 			} else if s.reclaim.share < 1 {
 				t.Errorf("after one key was set, a share of %f is taken for dead", s.reclaim.share)
 			}
@@ -50,7 +50,7 @@ func TestReclaimAfterSets(t *testing.T) {
 				}
 			}
 			settle(t, s)
-			if keys > 1 { // as if some time had passed
+			if keys > 1 { // simulate that time has passed
 				s.mu.Lock()
 				s.reclaim.next, s.reclaim.waiting = time.Now().Add(10*time.Millisecond), false
 				s.considerMerge()
@@ -69,7 +69,7 @@ func TestReclaimAfterSets(t *testing.T) {
 	}
 }
 
-// denseFS is a file system without holes.
+// denseFS is a file system without sparse files.
 type denseFS struct{ vfs.FS }
 
 type denseFile struct{ vfs.File }
@@ -88,7 +88,8 @@ func (f denseFile) Info() (vfs.Info, error) {
 	return info, err
 }
 
-// Where a copy with holes takes as much as the file, it is made once, not at every look.
+// TestReclaimWithoutHoles checks that, without sparse files, a blob file is copied only
+// once.
 func TestReclaimWithoutHoles(t *testing.T) {
 	copies := 0
 	mem := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
@@ -105,7 +106,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 		mustAppend(t, s, fmt.Sprint(i), value)
 	}
 	for i := range 20 {
-		if i%4 < 3 { // the last of each file stays
+		if i%4 < 3 { // keep the last value of each file
 			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +126,8 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	}
 }
 
-// Deletes that the disk had no room to write out are looked at once it has.
+// TestReclaimAfterFullDisk checks that deletes which could not be flushed to a full disk
+// are measured later.
 func TestReclaimAfterFullDisk(t *testing.T) {
 	var full atomic.Bool
 	mem := vfstest.NewMem()
@@ -153,7 +155,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	reclaimNow(t, s, 1<<10)
 	full.Store(false)
 	s.mu.Lock()
-	s.reclaim.next = time.Time{} // as if some time had passed
+	s.reclaim.next = time.Time{} // simulate that time has passed
 	s.considerMerge()
 	s.mu.Unlock()
 	settle(t, s)
@@ -165,8 +167,8 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	}
 }
 
-// A Drop right before the segments are looked at leaves none that would say so;
-// what is known of the files before must not be taken for what is known now.
+// TestMeasureAfterDrop checks that a measurement after Drop, with no segments to read,
+// fails and leaves the learned share unchanged.
 func TestMeasureAfterDrop(t *testing.T) {
 	s := opener(t, "/s", nil, hooks{fs: vfstest.NewMem()})()
 	defer s.Close()

@@ -10,32 +10,32 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// measurement finds out what is dead in each segment.
+// measurement finds the dead data of each segment.
 type measurement struct {
-	j       *mergeJob // it is never run
+	j       *mergeJob // provides the reads; never run
 	waste   []waste
-	large   bool             // there are large values
+	large   bool             // the store has large values
 	present map[uint32]int64 // bytes that entries refer to, by blob file
-	blobs   []int64          // of large values, by part
+	blobs   []int64          // bytes of large values, by part of the hash space
 }
 
-// measureWaste reads all segments and notes how much is dead in each. Of each of
-// some blob files, it returns how much of it entries refer to, dead or not. likely
-// is how much was suspected.
+// measureWaste reads all segments and records the dead bytes of each. It returns the
+// bytes that entries, dead or not, refer to in each blob file. old lists the blob files
+// to include in the garbage. likely is the number of dead bytes that was expected.
 func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
-	if err := s.writable(); err != nil {
+	if err := s.checkWritable(); err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
 	began := time.Now()
 	v := s.segmentsView(s.segments.list)
-	j := &mergeJob{s: s, ctx: ctx, v: v, end: len(v.segments), pastKnown: true, inputBytes: sizeOf(v.segments)}
+	j := &mergeJob{s: s, ctx: ctx, view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
 	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
 	scale := make([]float64, len(v.segments))
 	for i, g := range v.segments {
-		scale[i] = float64(g.End-g.Start) / float64(g.Unpacked())
+		scale[i] = float64(g.End-g.Start) / float64(g.UncompressedLen())
 	}
 	s.mu.Unlock()
 
@@ -44,7 +44,7 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 	k := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
 	var err error
 	for i := 0; i < 1<<k && err == nil; i++ {
-		err = m.interval(segment.Bounds(i, i+1, uint8(k)))
+		err = m.interval(segment.HashBounds(i, i+1, uint8(k)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +53,7 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		err = e
 	}
 	if err == nil && ctx.Err() != nil {
-		err = errDropped // or closed, perhaps before the view
+		err = errDropped // or closed, possibly before the view was created
 	}
 	if err != nil {
 		return nil, err
@@ -82,11 +82,11 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
 	r.blobs, r.force = m.blobs, false
-	r.rest(max(32*time.Since(began), 10*time.Second)) // to read takes little of the time
+	r.rest(max(32*time.Since(began), 10*time.Second)) // limits measuring to a small part of the time
 	return m.present, nil
 }
 
-// onDisk is what the file takes of the disk, or 0 if that can not be known.
+// onDisk returns the disk space that the file uses, or 0 if it is unknown.
 func (f *dataFile) onDisk() int64 {
 	info, err := f.f.Info()
 	if err != nil {
@@ -95,8 +95,8 @@ func (f *dataFile) onDisk() int64 {
 	return min(info.Disk, info.Size)
 }
 
-// interval looks at an interval of hashes, in parts where that takes too much
-// memory.
+// interval measures an interval of hashes, and splits it if its deletes and replacements
+// need too much memory.
 func (m *measurement) interval(lo, hi uint64) error {
 	j := m.j
 	limit := j.limit / 2
@@ -129,22 +129,22 @@ func (m *measurement) entry(i int, e *segment.Entry) error {
 		if err != nil {
 			return err
 		}
-		large = ref.Stored()
+		large = ref.StoredLen()
 		m.present[ref.File] += large
-		m.blobs[segment.Range(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
+		m.blobs[segment.RangeIndex(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
 	}
 	r := m.j.resets[string(e.Key)]
 	if r == nil {
 		return nil
 	}
-	if r.in == 0 {
-		r.in = i + 1
+	if r.firstSegment == 0 {
+		r.firstSegment = i + 1
 	}
 	if !m.j.isDead(e) {
 		return nil
 	}
 	w := &m.waste[i]
-	if e.Kind == segment.KindDelete && r.seen == r.count && r.in != i+1 {
+	if e.Kind == segment.KindDelete && r.passed == r.count && r.firstSegment != i+1 {
 		w.marks += int64(len(e.Raw))
 		return nil
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// lackOfRoom is a disk on which a part of the writes find no room, and which says
-// that little is free now and then.
+// lackOfRoom is a disk on which some writes fail, and which now and then reports little
+// free space.
 type lackOfRoom struct {
 	vfs.FS
 	calls atomic.Uint64
@@ -29,17 +29,17 @@ func (d *lackOfRoom) Free(string) (int64, error) {
 	return []int64{1 << 40, 1<<20 + 40<<10, 0, 1 << 21}[d.calls.Add(1)%4], nil
 }
 
-// Beside large values that are given back, since their changes fail or have
-// nothing to do, space is given back without loss, whatever room there is.
+// TestReclaimBesideFailures reclaims space during changes, some of which fail because the
+// disk is full. Nothing may be lost.
 func TestReclaimBesideFailures(t *testing.T) {
 	for seed := range uint64(6) {
 		mem := vfstest.NewMem()
 		var full atomic.Uint64
 		disk := &lackOfRoom{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-			// A manifest and a segment of the store's own fail, too, but rarely.
+			// manifests and segments fail, too, but rarely
 			n := full.Add(0x9E3779B97F4A7C15) >> 54
 			if op == vfstest.OpWrite && n%4 == 0 {
-				time.Sleep(500 * time.Microsecond) // what is between two writes takes a while
+				time.Sleep(500 * time.Microsecond) // give other goroutines time between two writes
 			}
 			if op == vfstest.OpWrite && (strings.Contains(name, "blob") && n < 150 || n < 5) {
 				return syscall.ENOSPC
@@ -91,7 +91,7 @@ func TestReclaimBesideFailures(t *testing.T) {
 			}
 		}
 		check()
-		_ = s.Close() // there may be no room for the last table
+		_ = s.Close() // may fail: there may be no room for the last table
 		disk.FS = mem
 		s = reopen()
 		check()
@@ -104,7 +104,7 @@ func TestReclaimBesideFailures(t *testing.T) {
 	}
 }
 
-// failing changes keys of its own at random, and notes what did not fail.
+// failing makes random changes to its own keys, and records those that succeed.
 func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[string][]byte) {
 	ctx := context.Background()
 	for n := range 400 {
@@ -135,7 +135,7 @@ func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[strin
 			delete(want, k)
 		case err == nil:
 			want[k] = next
-		case !isFull(err) || errors.Is(err, partd.ErrUnknownOutcome) || s.poisoned() != nil:
+		case !isFull(err) || errors.Is(err, partd.ErrUnknownOutcome) || s.checkPoisoned() != nil:
 			t.Errorf("%s: %v", k, err)
 			return
 		}

@@ -17,13 +17,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// reclaimHooks make space be given back all the time.
+// reclaimHooks make a store reclaim space almost constantly.
 var reclaimHooks = hooks{
 	tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096,
-	minMerge: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
+	minMerge: 6, smallLen: 1 << 20, reclaimSlack: 16 << 10,
 }
 
-// opener opens a store in the same way again and again.
+// opener returns a function that opens a store, each time with the same options.
 func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	return func() *Store {
 		t.Helper()
@@ -35,17 +35,17 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	}
 }
 
-// ledgers is the account of all that ever came to the store's segments, and of
-// what of it was removed.
+// ledgers returns the ledgers of all data that ever reached the store's segments, and of
+// the data removed from them.
 func (s *Store) ledgers() (in, removed Ledger) {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
-	in, removed = s.catalog.man.ledger, s.catalog.man.removed
+	in, removed = s.catalog.man.ledger, s.catalog.man.removedLedger
 	in.Add(removed)
 	return in, removed
 }
 
-// noteIn adds what a test does.
+// noteIn adds a change of the test to the ledger.
 func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
@@ -57,8 +57,8 @@ func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	l.Add(b.ledger)
 }
 
-// Whatever is given back, and however often, the content stays right, and so
-// does the ledger: what came in is what is live and what was removed.
+// TestReclaimContent makes random changes while space is reclaimed. The content must stay
+// right, and the ledger must equal the live plus the removed data.
 func TestReclaimContent(t *testing.T) {
 	for seed, c := range []Compression{None, S2, None, Zstd, None, None} {
 		h := reclaimHooks
@@ -67,7 +67,7 @@ func TestReclaimContent(t *testing.T) {
 			h.mergeBytes = 8 << 10
 		}
 		if seed == 4 {
-			h.hash = func(key string) uint64 { return uint64(len(key)%2) << 63 } // all in one range of two
+			h.hash = func(key string) uint64 { return uint64(len(key)%2) << 63 } // puts all keys in two ranges
 		}
 		reopen := opener(t, t.TempDir(), &Options{Compression: c, FileSize: 100 << 10}, h)
 		s := reopen()
@@ -157,7 +157,7 @@ func TestReclaimContent(t *testing.T) {
 	}
 }
 
-// readLater begins to read a key and returns what ends it, long after.
+// readLater opens a reader, and returns a function that reads and checks it later.
 func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
 	t.Helper()
 	now = maps.Clone(now)
@@ -177,7 +177,7 @@ func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
 	}
 }
 
-// disk is what the files of a directory take.
+// disk returns the disk space of a directory's files whose names have the given prefix.
 func disk(t *testing.T, dir, prefix string) (n int64) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
@@ -185,21 +185,22 @@ func disk(t *testing.T, dir, prefix string) (n int64) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if info, err := (vfs.OS{}).Info(name); err == nil { // it may just have been removed
+		if info, err := (vfs.OS{}).Info(name); err == nil { // the file may have been removed meanwhile
 			n += info.Disk
 		}
 	}
 	return n
 }
 
-// settle waits until nothing is done in the background.
+// settle waits for all background work.
 func settle(t *testing.T, s *Store) {
 	t.Helper()
 	waitMerged(t, s)
 	s.segments.discards.Wait()
 }
 
-// Who deletes all keys gets nearly everything back, while the store is open.
+// TestReclaimAll checks that deleting all keys frees nearly all space while the store is
+// open.
 func TestReclaimAll(t *testing.T) {
 	for name, value := range map[string]string{"small": strings.Repeat("v", 100), "large": strings.Repeat("large", 20_000)} {
 		for _, remove := range []string{"delete", "set", "pop"} {
@@ -253,17 +254,17 @@ func TestReclaimAll(t *testing.T) {
 	}
 }
 
-// A manifest has the ledger of what was removed, and the version that says so,
-// once there is any; one without is as it ever was.
+// TestManifestOfRemoved checks that a manifest with a ledger of removed data has the
+// newer version, and one without has the older.
 func TestManifestOfRemoved(t *testing.T) {
 	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()
 		got, err := parseManifest(b)
-		if err != nil || b[8] != version || got.ledger != m.ledger || got.removed != m.removed || len(got.files) != 1 || got.files[0] != m.files[0] {
+		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
 			t.Errorf("version %d: %+v, %v", b[8], got, err)
 		}
-		m.removed = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
+		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
 		if _, err := parseManifest(b[:len(b)-1]); err == nil {
 			t.Error("a manifest that is cut off was read")
 		}

@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Recovery says what Open found in a store that had not been closed cleanly.
+// Recovery describes what Open recovered in a store that was not closed cleanly.
 type Recovery struct {
-	Records int64  // whole records in the write-ahead files
-	Torn    bool   // the newest file ended in a torn record, which Open ignored
-	Path    string // where the torn record is
-	Offset  int64
+	Records int64  // complete records in the write-ahead files
+	Torn    bool   // the newest file ended with a torn record, which Open ignored
+	Path    string // file of the torn record
+	Offset  int64  // of the torn record
 }
 
-// Recovered says what Open had to recover.
-func (s *Store) Recovered() Recovery { return s.wal.found }
+// Recovery returns what Open recovered.
+func (s *Store) Recovery() Recovery { return s.wal.recovery }
 
-// liveWAL is a write-ahead file whose records are not all in segments.
+// liveWAL is a write-ahead file with records that are not in segments.
 type liveWAL struct {
 	slot int
 	f    vfs.File
@@ -31,11 +31,11 @@ type liveWAL struct {
 	walHeader
 }
 
-// open opens the write-ahead files, with a flag of [vfs.FS], and returns those
-// that hold more than the segments of a manifest, oldest first.
+// open opens the write-ahead files with a flag of [vfs.FS]. It returns those with records
+// that are not in the manifest's segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
-	var odd []liveWAL
+	var headless []liveWAL
 	for slot := range l.files {
 		path := walName(l.dir, slot)
 		f, err := l.fs.OpenFile(path, flag, 0)
@@ -50,7 +50,7 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 		w.walHeader, err = l.readHeader(f)
 		switch {
 		case errors.Is(err, errNoRecord):
-			odd = append(odd, w)
+			headless = append(headless, w)
 		case err != nil:
 			return nil, err
 		default:
@@ -61,39 +61,39 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 		}
 	}
 	if m.clean {
-		return nil, nil // at most, the beginning of a file that was to be the next
+		return nil, nil // a next file may exist, but without records
 	}
 	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
 		if w.epoch != m.liveEpoch+uint64(i) {
-			return nil, l.missing(m.liveEpoch+uint64(i), odd)
+			return nil, l.missingError(m.liveEpoch+uint64(i), headless)
 		}
 	}
 	if len(live) == 0 {
-		return nil, l.missing(m.liveEpoch, odd)
+		return nil, l.missingError(m.liveEpoch, headless)
 	}
 	if live[0].firstSeq != m.nextSeq {
 		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
-			"it begins with record %d, the manifest says %d", live[0].firstSeq, m.nextSeq)}
+			"it begins with record %d, but the manifest says %d", live[0].firstSeq, m.nextSeq)}
 	}
 	// A file with a damaged header may be the newest one.
-	for _, w := range odd {
+	for _, w := range headless {
 		w.epoch, w.firstSeq = m.liveEpoch+uint64(len(live)), 0
 		r, err := l.newReader(w)
 		if err != nil {
 			return nil, err
 		}
-		if _, found, err := r.find(walHeaderLen); err != nil || found {
-			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the file's header is damaged, though records follow")}))
+		if _, exists, err := r.find(walHeaderLen); err != nil || exists {
+			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it")}))
 		}
 	}
 	return live, nil
 }
 
-// missing returns the error for a write-ahead file that should be there.
-func (l *wal) missing(epoch uint64, odd []liveWAL) error {
-	if len(odd) > 0 {
-		return &partd.CorruptError{Path: odd[0].path, Offset: 0, Err: fmt.Errorf(
+// missingError returns the error for a missing write-ahead file.
+func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
+	if len(headless) > 0 {
+		return &partd.CorruptError{Path: headless[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
 	}
 	slot := slices.IndexFunc(l.files[:], func(f vfs.File) bool { return f == nil })
@@ -101,12 +101,12 @@ func (l *wal) missing(epoch uint64, odd []liveWAL) error {
 		"the write-ahead file of epoch %d is missing", epoch)}
 }
 
-// recoverWrite turns what the write-ahead files hold into segments, and begins
-// a new one.
-func (s *Store) recoverWrite(found bool) error {
+// recoverWrite writes the records of the write-ahead files as segments, and begins a new
+// write-ahead file.
+func (s *Store) recoverWrite(exists bool) error {
 	var live []liveWAL
 	epoch := s.catalog.man.liveEpoch
-	if found {
+	if exists {
 		var err error
 		if live, err = s.wal.open(&s.catalog.man, s.openFlag()); err != nil {
 			return err
@@ -116,10 +116,10 @@ func (s *Store) recoverWrite(found bool) error {
 	t := <-s.tables.free
 	wal, err := s.recoverInto(t, live, epoch)
 	if err != nil {
-		s.tables.free <- t // for abandon to give back
+		s.tables.free <- t // releaseAll frees it
 		return err
 	}
-	s.wal.group.Note(s.seq - 1)
+	s.wal.group.MarkSynced(s.seq - 1)
 	s.activate(t, wal)
 	return nil
 }
@@ -132,13 +132,13 @@ func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 		}
 		s.seq = h.seq + 1
 		s.sessions.apply(h, s.opts.MaxSessions)
-		s.wal.found.Records++
+		s.wal.recovery.Records++
 		return nil
 	})
 }
 
-// recoverInto writes what the write-ahead files hold to segments, by way of a
-// table, and begins the file of an epoch.
+// recoverInto writes the records of the write-ahead files as segments, using table t.
+// Then it begins a write-ahead file with an epoch.
 func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
 	defer func() {
@@ -146,7 +146,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 			w.undo()
 		}
 	}()
-	for _, f := range s.catalog.files.files() { // the last of each kind is gone on with
+	for _, f := range s.catalog.files.files() { // the last file of each kind stays open for writing
 		if f.Kind == segment.SegmentFile {
 			s.sealer.file = f
 		} else {
@@ -177,8 +177,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		if err := s.wal.clearEnd(live[len(live)-2], s.wal.endBefore); err != nil {
 			return nil, err
 		}
-		// Of what was torn there, nothing may be taken for a record of the same
-		// epoch later.
+		// A torn record in the file must not be mistaken for a record of the same epoch.
 		if err := s.wal.files[slot].Truncate(0); err != nil {
 			return nil, err
 		}
@@ -196,12 +195,11 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	return wal, nil
 }
 
-// syncFound makes what a killed process left behind survive a loss of power.
-// The next write-ahead file says where those before it end, so that they, the
-// large values that they refer to, and the manifest that was found must survive
-// what it survives.
+// syncFound makes the data of a killed process survive a power loss. The header of the
+// next write-ahead file marks the ends of the earlier files. So those files, their large
+// values, and the manifest must be durable before that header is.
 func (s *Store) syncFound(live []liveWAL) error {
-	return s.syncAlone(func() error {
+	return s.syncExclusive(func() error {
 		if err := s.syncData(s.catalog.files); err != nil {
 			return err
 		}
@@ -214,11 +212,9 @@ func (s *Store) syncFound(live []liveWAL) error {
 	})
 }
 
-// slotAfter chooses the place of the next write-ahead file, which must not be
-// that of one that is still needed. A newest file without records was begun by
-// a recovery that did not finish, or right before a crash: unless it is the only
-// one, it is begun anew, in its place and of its epoch, so that no number of
-// such tries uses up the places or leaves a gap in the epochs.
+// slotAfter returns the slot for the next write-ahead file. A newest file without records is the
+// result of an incomplete recovery or of a crash. It is reused with the same epoch, unless it is
+// the only file. So repeated crashes neither use up the slots nor leave gaps in the epochs.
 func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
 	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
@@ -228,15 +224,15 @@ func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err e
 	}
 	if slot == len(l.files) {
 		return 0, false, &partd.CorruptError{Path: live[len(live)-1].path, Offset: walHeaderLen, Err: errors.New(
-			"it has records, though neither of the two write-ahead files before it is written out")}
+			"it has records, but neither of the two write-ahead files before it was written to segments")}
 	}
 	return slot, false, nil
 }
 
-// recoverReadOnly holds what the write-ahead files hold in memory.
-func (s *Store) recoverReadOnly(found bool) error {
+// recoverReadOnly loads the records of the write-ahead files into memory.
+func (s *Store) recoverReadOnly(exists bool) error {
 	live, err := s.wal.open(&s.catalog.man, s.openFlag())
-	if err != nil || !found {
+	if err != nil || !exists {
 		return err
 	}
 	b := &batch{}
@@ -244,17 +240,17 @@ func (s *Store) recoverReadOnly(found bool) error {
 	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
 	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
-		if s.unread != nil {
-			return nil // only what it says of sessions counts: the store may still be dropped
+		if s.walErr != nil {
+			return nil // only session changes count, because the store may still be dropped
 		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err
 		}
 		if t == nil || !t.fits(b) {
-			if int64(len(s.tables.found)+1)*size > s.opts.Memory*7/8 {
-				err := fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
-				if s.full() != nil {
-					s.unread = err
+			if int64(len(s.tables.walTables)+1)*size > s.opts.Memory*7/8 {
+				err := fmt.Errorf("the store was not closed, and its write-ahead files need more than %d bytes of memory: open it once for writing, or increase the option Memory", s.opts.Memory)
+				if s.fullError() != nil {
+					s.walErr = err
 					return nil
 				}
 				return err
@@ -262,11 +258,11 @@ func (s *Store) recoverReadOnly(found bool) error {
 			if t, err = newTable(size); err != nil {
 				return err
 			}
-			t.loose = true
+			t.temporary = true
 			t.refs.Store(1)
-			s.tables.found = append(s.tables.found, t)
+			s.tables.walTables = append(s.tables.walTables, t)
 			if !t.fits(b) {
-				return fmt.Errorf("%w: a record of %d bytes does not fit: give the store more memory", partd.ErrTooLarge, len(entries))
+				return fmt.Errorf("%w: a record of %d bytes does not fit: increase the option Memory", partd.ErrTooLarge, len(entries))
 			}
 		}
 		t.insert(b)

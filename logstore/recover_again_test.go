@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// killedStore returns a store that was killed, with one or with two write-ahead
-// files in use, and what it holds.
+// killedStore returns a store after a kill, with one or two write-ahead files in use, and
+// its content.
 func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -45,15 +45,15 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	if inUse := s.tables.frozen != nil; inUse != frozen {
 		t.Fatalf("two write-ahead files in use: %v, want %v", inUse, frozen)
 	}
-	left := mem.KillClone()
+	killed := mem.KillClone()
 	full.Store(false)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return left, want
+	return killed, want
 }
 
-// segmentsFail lets writes to segment files fail while on is true.
+// segmentsFail returns a hook that fails writes to segment files while on is true.
 func segmentsFail(on *atomic.Bool) func(op vfstest.Op, name string) error {
 	return func(op vfstest.Op, name string) error {
 		if on.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
@@ -73,15 +73,15 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	}
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("%d keys instead of %d, %v", len(got), len(want), err)
+		t.Errorf("%d keys, want %d, %v", len(got), len(want), err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Recovery may fail any number of times, for want of space.
-func TestRecoveryFailsAgainAndAgain(t *testing.T) {
+// Recovery may fail any number of times for lack of space.
+func TestRecoveryFailsRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		t.Run(fmt.Sprint("frozen=", frozen), func(t *testing.T) {
 			mem, want := killedStore(t, frozen)
@@ -92,13 +92,13 @@ func TestRecoveryFailsAgainAndAgain(t *testing.T) {
 			for i := range 8 {
 				s, err := open(crashDir, nil, h)
 				if err != nil {
-					t.Fatalf("opening %d on a full disk: %v", i, err)
+					t.Fatalf("open %d on a full disk: %v", i, err)
 				}
 				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, syscall.ENOSPC) {
 					t.Fatalf("Append %d on a full disk: %v", i, err)
 				}
 				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-					t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+					t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -109,21 +109,21 @@ func TestRecoveryFailsAgainAndAgain(t *testing.T) {
 	}
 }
 
-// Recovery may be killed any number of times, at the same call each time.
-func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
+// Recovery may be killed any number of times at the same call.
+func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
 		for n := 1; ; n++ {
 			mem, reached := start.KillClone(), false
 			for range 6 {
 				calls := 0
-				var left *vfstest.Mem
+				var killed *vfstest.Mem
 				h := crashHooks
-				at := mem
+				call := mem
 				h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 					if op.Changes() {
 						if calls++; calls == n {
-							left = at.KillClone()
+							killed = call.KillClone()
 						}
 					}
 					return nil
@@ -132,14 +132,14 @@ func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
 				if err != nil {
 					t.Fatalf("frozen=%v, killed at call %d: %v", frozen, n, err)
 				}
-				opened := left == nil
+				opened := killed == nil
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
 				if opened {
 					break
 				}
-				mem, reached = left, true
+				mem, reached = killed, true
 			}
 			wantContent(t, mem, want)
 			if !reached {
@@ -149,8 +149,8 @@ func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
 	}
 }
 
-// What a killed process wrote, Sync makes survive after the store is opened again.
-func TestSyncCoversWhatAKilledProcessWrote(t *testing.T) {
+// After reopening, Sync must cover data that a killed process wrote.
+func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
@@ -182,9 +182,9 @@ func TestSyncCoversWhatAKilledProcessWrote(t *testing.T) {
 	wantContent(t, lost, map[string][]byte{"b": largeValue})
 }
 
-// A large value that was not acknowledged when the process was killed must not
-// spoil the store when power is lost later.
-func TestUnacknowledgedLargeValueSpoilsNothing(t *testing.T) {
+// A large value that was not acknowledged before a kill must not damage the store when
+// power is lost later.
+func TestUnacknowledgedLargeValue(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool
 	var killed *vfstest.Mem

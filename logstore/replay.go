@@ -8,25 +8,26 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay reads all records that are not in segments, of which the first has a
-// number. lost returns errNoRecord for entries that refer to what is not there.
-func (l *wal) replay(live []liveWAL, seq uint64, lost func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+// replay reads all records that are not in segments; the first has number seq. It checks
+// the records after the last known sync with lost, which returns errNoRecord if an
+// entry's blob is missing.
+func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
 		if w.firstSeq != seq {
 			return &partd.CorruptError{Path: w.path, Offset: 0, Err: fmt.Errorf(
-				"it begins with record %d, %d should come next", w.firstSeq, seq)}
+				"it begins with record %d, but %d should come next", w.firstSeq, seq)}
 		}
 		r, err := l.newReader(w)
 		if err != nil {
 			return err
 		}
 		if i == len(live)-1 {
-			return l.replayNewest(r, w, lost, use)
+			return l.replayNewest(r, w, checkBlobs, use)
 		}
 		for r.nextSeq < live[i+1].firstSeq {
 			err := r.replayNext(use, nil)
 			if errors.Is(err, errNoRecord) {
-				err = &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d should be here, but is damaged", r.nextSeq)}
+				err = &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d is damaged", r.nextSeq)}
 			}
 			if err != nil {
 				return err
@@ -37,8 +38,8 @@ func (l *wal) replay(live []liveWAL, seq uint64, lost func(entries []byte) error
 	return nil
 }
 
-// replayNewest reads the records of the newest file, up to its end.
-func (l *wal) replayNewest(r *walReader, w liveWAL, lost func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+// replayNewest reads the records of the newest file.
+func (l *wal) replayNewest(r *walReader, w liveWAL, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	synced, err := l.syncedIn(w)
 	if err != nil {
 		return err
@@ -47,7 +48,7 @@ func (l *wal) replayNewest(r *walReader, w liveWAL, lost func(entries []byte) er
 		if !l.wasDurable || h.seq <= synced {
 			return nil
 		}
-		return lost(entries)
+		return checkBlobs(entries)
 	}
 	for {
 		if err := r.replayNext(use, check); errors.Is(err, errNoRecord) {
@@ -58,32 +59,32 @@ func (l *wal) replayNewest(r *walReader, w liveWAL, lost func(entries []byte) er
 	}
 }
 
-// replayNext reads a record, unless check finds that it is none.
+// replayNext reads a record. check may return errNoRecord to reject it.
 func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) error) error {
-	at := r.off
+	off := r.off
 	h, entries, err := r.next()
 	if err == nil && check != nil {
 		if err = check(h, entries); err == errNoRecord {
-			r.off, r.nextSeq = at, h.seq
+			r.off, r.nextSeq = off, h.seq
 		}
 	}
 	if err != nil {
 		return err
 	}
 	if err = use(h, entries); errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
-		err = &partd.CorruptError{Path: r.path, Offset: at, Err: err}
+		err = &partd.CorruptError{Path: r.path, Offset: off, Err: err}
 	}
 	return err
 }
 
-// endOfLog judges where the newest file ends.
+// endOfLog decides whether the newest file ends properly.
 func (l *wal) endOfLog(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
-	// A loss of power may leave any size.
+	// After a power loss, the file may have any size.
 	if !l.wasDurable && r.size%l.step != 0 {
-		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is cut off")}
+		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
 	if !l.format.NoCRC && !l.noEpoch {
 		if err := r.damage(); err != nil {
@@ -91,13 +92,13 @@ func (l *wal) endOfLog(r *walReader) error {
 		}
 	}
 	if r.sawBytes {
-		l.found.Torn, l.found.Path, l.found.Offset = true, r.path, r.off
+		l.recovery.Torn, l.recovery.Path, l.recovery.Offset = true, r.path, r.off
 		l.log.Warn("logstore: skipped a torn record at the end of the newest write-ahead file", "path", r.path, "offset", r.off)
 	}
 	return nil
 }
 
-// syncedIn returns the last record that a file's records know to be synced.
+// syncedIn returns the highest record number that the records of a file report as synced.
 func (l *wal) syncedIn(w liveWAL) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil
@@ -119,14 +120,14 @@ func (l *wal) syncedIn(w liveWAL) (uint64, error) {
 	}
 }
 
-// lostBlob returns errNoRecord if an entry refers to a large value that is not
-// there. It may, where power was lost before either was synced. One that cannot
-// be read is not lost.
+// lostBlob returns errNoRecord if an entry's large value is missing. That can happen
+// after a power loss, if neither the record nor the value was synced. A read error does
+// not mean that the value is lost.
 func (fs *fileSet) lostBlob(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := segment.ParseEntry(entries)
 		if err != nil {
-			return nil // for the caller to notice
+			return nil // the caller will notice
 		}
 		entries = entries[len(e.Raw):]
 		if e.Kind != segment.KindBlob {
@@ -143,7 +144,7 @@ func (fs *fileSet) lostBlob(entries []byte) error {
 	return nil
 }
 
-// addRecord encodes a record's entries again, for a table.
+// addRecord fills a batch with the entries of a record.
 func (s *Store) addRecord(b *batch, entries []byte) error {
 	b.reset()
 	for len(entries) > 0 {
@@ -151,7 +152,7 @@ func (s *Store) addRecord(b *batch, entries []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := s.catalog.files.accountAll(&b.ledger, &e); err != nil {
+		if err := s.catalog.files.addEntry(&b.ledger, &e); err != nil {
 			return err
 		}
 		b.push(len(b.buf), append(b.buf, e.Raw...), s.format.HashBytes(e.Key), s.tables.bits)

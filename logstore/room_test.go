@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// taken returns what the files of a directory take on the disk.
-func taken(t *testing.T, fsys vfs.FS, dir string) int64 {
+// diskUsage returns the disk space of a directory's files.
+func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
 	if err != nil {
@@ -41,8 +41,8 @@ func taken(t *testing.T, fsys vfs.FS, dir string) int64 {
 	return n
 }
 
-// roomOps are changes that may fail, and those from skipped on have nothing to do.
-// The store has the key "there", and has applied the operations of the tag.
+// roomOps returns changes that may fail. The changes in skipped have no effect, because
+// the store has the key "there" and has already applied the operations of the tag.
 func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
 	value := bytes.Repeat([]byte("v"), n)
 	bulk := make([]partd.Entry, 40)
@@ -87,7 +87,7 @@ func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.
 	if _, err := s.Apply(t.Context(), tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "there", Value: make([]byte, 64<<10)}}}); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // each of the three write-ahead files is used
+	for range 3 { // use each of the three write-ahead files
 		mustAppend(t, s, "there", "v")
 		if err := s.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -96,18 +96,17 @@ func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.
 	return s, tag
 }
 
-// A change that is skipped, or that fails at any call to the file system, takes
-// no room.
-func TestRoomIsGivenBack(t *testing.T) {
+// A change that has no effect, or that fails at any call of the file system, must not use space.
+func TestFailedChangesFreeSpace(t *testing.T) {
 	for _, sync := range []bool{false, true} {
-		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and large
+		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and as a blob
 			ops, skipped := roomOps(partd.Tag{}, size)
 			for name := range ops {
 				for n := int64(0); ; n++ {
 					mem := vfstest.NewMem()
 					var last vfstest.Op
 					on := make(chan struct{}, 1)
-					fault := &vfstest.Fault{At: n, Err: syscall.ENOSPC, Short: n%2 == 0, Only: func(op vfstest.Op, _ string) bool {
+					fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, Short: n%2 == 0, Match: func(op vfstest.Op, _ string) bool {
 						if len(on) == 1 {
 							last = op
 						}
@@ -124,18 +123,18 @@ func TestRoomIsGivenBack(t *testing.T) {
 					})
 					s, tag := roomStore(t, crashDir, &Options{Sync: sync}, h)
 					ops, _ := roomOps(tag, size)
-					before := taken(t, mem, crashDir)
+					before := diskUsage(t, mem, crashDir)
 					on <- struct{}{}
 					err := ops[name](t.Context(), s)
 					<-on
-					after := taken(t, mem, crashDir)
+					after := diskUsage(t, mem, crashDir)
 					skip := slices.Contains(skipped, name)
 					if n == 0 && err != nil {
 						t.Fatalf("%s: %v", name, err)
 					}
-					// What cannot be cut off, or removed, stays.
-					if (err != nil && s.poisoned() == nil || skip) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
-						t.Fatalf("sync %t, %d bytes, %s, call %d (%v), %v: %d bytes more are taken", sync, size, name, n, failed, err, after-before)
+					// Files that cannot be truncated or removed stay.
+					if (err != nil && s.checkPoisoned() == nil || skip) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
+						t.Fatalf("sync %t, %d bytes, %s, call %d (%v), %v: %d additional bytes are used", sync, size, name, n, failed, err, after-before)
 					}
 					if n > 0 && !fault.Hit() {
 						break
@@ -146,18 +145,17 @@ func TestRoomIsGivenBack(t *testing.T) {
 	}
 }
 
-// The same on disks that are really full: what large changes take they give
-// back, so that small ones still have it.
-func TestRoomOfFullDisk(t *testing.T) {
+// The same on real full disks: failed large changes must free their space for small ones.
+func TestFullDiskKeepsSpace(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
 		ops, skipped := roomOps(tag, 1<<20)
 		free := disktest.Free(t, disk)
 		same := func(when string) {
 			t.Helper()
-			// ext4 takes some blocks of its own to list where a file's are.
+			// ext4 uses some blocks for the lists of a file's blocks.
 			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
-				t.Errorf("%d bytes were free, %s %d are", free, when, now)
+				t.Errorf("%d bytes were free, but %s %d are", free, when, now)
 			}
 		}
 		for _, name := range skipped {
@@ -189,9 +187,9 @@ func TestRoomOfFullDisk(t *testing.T) {
 	})
 }
 
-// A large value that fails while another is being written behind it gives its
-// room back, too, and leaves the other whole.
-func TestRoomInTheMiddle(t *testing.T) {
+// A large value whose write fails while another is written after it must free its space,
+// without changing the other value.
+func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool
 	held, goOn := make(chan struct{}), make(chan struct{})
@@ -205,7 +203,7 @@ func TestRoomInTheMiddle(t *testing.T) {
 		return nil
 	})
 	s, _ := roomStore(t, crashDir, nil, h)
-	before := taken(t, mem, crashDir)
+	before := diskUsage(t, mem, crashDir)
 	armed.Store(true)
 	failed := make(chan error, 1)
 	go func() { failed <- s.Append(t.Context(), partd.Entry{Key: "a", Value: make([]byte, 1<<20)}) }()
@@ -214,8 +212,8 @@ func TestRoomInTheMiddle(t *testing.T) {
 	mustAppend(t, s, "b", value)
 	close(goOn)
 	mustBeFull(t, "Append", <-failed)
-	if n := taken(t, mem, crashDir) - before; n > 32<<10 {
-		t.Errorf("%d bytes more are taken", n)
+	if n := diskUsage(t, mem, crashDir) - before; n > 32<<10 {
+		t.Errorf("%d additional bytes are used", n)
 	}
 	wantValue(t, s, "b", value)
 }

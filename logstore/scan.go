@@ -9,20 +9,18 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its whole value, in the order of the keys' hashes,
-// which is the same as long as the store is not dropped. It reads and groups ahead
-// with as many goroutines as run at once. A scan that reaches the end has read
-// everything ever appended to the store and has compared it with the ledger.
+// Scan yields every key with its whole value, in the order of the keys' hashes. The order
+// stays the same until the store is dropped. Scan reads and groups ahead, with up to
+// GOMAXPROCS goroutines. A scan that reaches the end has read everything that was ever
+// appended to the store, and has compared it with the ledger.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scanChunks(ctx, 0, 1)
 }
 
-// ScanPart is Scan for the keys of one part, and reads little else. Parts are ranges
-// of the keys' hashes, so they stay the same when the store is flushed, merged or
-// reopened. ScanPart compares what it reads with its checksums, and checks that each
-// record is in the range of its hash. The ledger covers only the store as a whole,
-// so records missing without a trace are noticed only by [Store.Scan], by part 0 of
-// 1, and by [Store.Verify].
+// ScanPart is like Scan for the keys of one part, and reads little else. Parts are ranges of key
+// hashes, so they stay the same when the store is flushed, merged or reopened. ScanPart verifies
+// checksums, and that each key is in the range of its hash. The ledger covers the whole store,
+// so only [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -30,9 +28,9 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	return s.scanChunks(ctx, part, parts)
 }
 
-// partHashes returns the hashes of one of several parts.
+// partHashes returns the interval of hashes of a part.
 func partHashes(part, parts int) hashRange {
-	first := func(p int) uint64 { // ⌈2⁶⁴ p / parts⌉
+	lowest := func(p int) uint64 { // ⌈2⁶⁴ p / parts⌉
 		q, rest := bits.Div64(uint64(p), 0, uint64(parts))
 		if rest > 0 {
 			q++
@@ -41,10 +39,10 @@ func partHashes(part, parts int) hashRange {
 	}
 	r := allHashes
 	if part > 0 {
-		r.lo = first(part)
+		r.lo = lowest(part)
 	}
 	if part+1 < parts {
-		r.hi = first(part+1) - 1
+		r.hi = lowest(part+1) - 1
 	}
 	return r
 }
@@ -53,7 +51,7 @@ func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd
 	return func(yield func(partd.Chunk, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
 			return b.each(func(key string, it *scanItem) bool {
-				return yield(partd.Chunk{Key: key, Offset: it.offset, Data: b.data[it.at : it.at+it.n : it.at+it.n], Last: it.last}, nil)
+				return yield(partd.Chunk{Key: key, Offset: it.offset, Data: b.data[it.start : it.start+it.n : it.start+it.n], Last: it.last}, nil)
 			})
 		})
 		if err != nil {
@@ -110,7 +108,7 @@ func (s *Store) diskUsed() (int64, error) {
 			return 0, err
 		}
 		if f.Kind == segment.BlobFile {
-			info.Size = min(info.Size, info.Disk) // it may have holes
+			info.Size = min(info.Size, info.Disk) // holes take no space
 		}
 		n += info.Size
 	}

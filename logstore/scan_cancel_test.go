@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A Scan that is cancelled, or that its reader left, reads next to nothing more,
-// also where it looks at much that it does not hand over.
-func TestCancelledScanReadsNoMore(t *testing.T) {
+// After it is canceled or its consumer stops, a Scan must read almost nothing more, even
+// if it was examining much data without yielding any.
+func TestCanceledScanStopsReading(t *testing.T) {
 	large := bytes.Repeat([]byte("v"), 4<<20)
 	small := func(key func(i int) string) (entries []partd.Entry) {
 		for i := range 4 << 10 {
@@ -56,14 +56,14 @@ func TestCancelledScanReadsNoMore(t *testing.T) {
 				_, err = drain(s.Scan(ctx))
 				return reads.Load(), err
 			}
-			all, err := scan()
-			if err != nil || all < 16 {
-				t.Fatal(all, err)
+			total, err := scan()
+			if err != nil || total < 16 {
+				t.Fatal(total, err)
 			}
-			for at := int64(1); at < all-4; at += 3 {
-				cancelAt.Store(at)
-				if n, err := scan(); !errors.Is(err, context.Canceled) || n > at+2 {
-					t.Errorf("cancelled at read %d of %d, it read %d times: %v", at, all, n, err)
+			for read := int64(1); read < total-4; read += 3 {
+				cancelAt.Store(read)
+				if n, err := scan(); !errors.Is(err, context.Canceled) || n > read+2 {
+					t.Errorf("canceled at read %d of %d, the scan made %d reads: %v", read, total, n, err)
 				}
 			}
 		})

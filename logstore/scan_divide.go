@@ -8,11 +8,11 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// divide hands over a range of hashes that is too large to be loaded: it counts
-// what each of many smaller ones holds, and goes on with those.
+// divide emits the keys of an interval that is too large to load. It measures 1024
+// subintervals, and emits groups of them that fit.
 func (w *scanWorker) divide(r hashRange) error {
 	if r.lo == r.hi {
-		return w.heavy(r.lo)
+		return w.emitHash(r.lo)
 	}
 	const count = 1024
 	width := (r.hi-r.lo)/count + 1
@@ -31,7 +31,7 @@ func (w *scanWorker) divide(r hashRange) error {
 	sizeOf := func(i int) int64 { return sizes[i] }
 	last := int((r.hi - r.lo) / width)
 	for first := 0; first <= last; {
-		end, size := together(first, last+1, sizeOf, w.sc.loadBytes)
+		end, size := packRanges(first, last+1, sizeOf, w.sc.loadBytes)
 		smaller := hashRange{r.lo + uint64(first)*width, r.hi}
 		if end <= last {
 			smaller.hi = r.lo + uint64(end)*width - 1
@@ -50,13 +50,13 @@ func (w *scanWorker) divide(r hashRange) error {
 	return nil
 }
 
-// heavy hands over keys of one hash that are so large that they are read one at a
-// time. Mostly it is one.
-func (w *scanWorker) heavy(hash uint64) error {
-	filtered := w.filtered && w.within.contains(hash)
+// emitHash emits the keys of one hash, which are too large to load together, one by one.
+// Usually there is only one.
+func (w *scanWorker) emitHash(hash uint64) error {
+	filtered := w.filtered && w.interval.contains(hash)
 	var after []byte
 	for first := true; ; first = false {
-		keys, more, err := w.keysOf(hash, after, first, filtered)
+		keys, hasMore, err := w.keysOf(hash, after, first, filtered)
 		if err != nil {
 			return err
 		}
@@ -68,33 +68,33 @@ func (w *scanWorker) heavy(hash uint64) error {
 				return err
 			}
 		}
-		if !more {
+		if !hasMore {
 			return nil
 		}
 		after = keys[len(keys)-1]
 	}
 }
 
-// keysOf returns the first keys of a hash after a key, in order, and whether there
-// are more. The first time, it charges the ledger; with filtered, streamed keys
-// were accounted for already.
-func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (keys [][]byte, more bool, err error) {
-	found := map[string]bool{}
+// keysOf returns the next keys of a hash after the given key, in order, and whether there
+// are more. The first call also adds the entries to the ledger, except entries of streamed
+// keys if filtered is set.
+func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
+	seen := map[string]bool{}
 	var size int64
-	var limit []byte // keys from here on do not fit
+	var limit []byte // larger keys do not fit
 	shorten := func() {
 		keys = keys[:0]
-		for k := range found {
+		for k := range seen {
 			keys = append(keys, []byte(k))
 		}
 		slices.SortFunc(keys, bytes.Compare)
 		if size > w.sc.loadBytes && len(keys) > 1 {
 			keys = keys[:len(keys)/2]
 			limit = keys[len(keys)-1]
-			clear(found)
+			clear(seen)
 			size = 0
 			for _, k := range keys {
-				found[string(k)] = true
+				seen[string(k)] = true
 				size += int64(len(k)) + 64
 			}
 		}
@@ -103,17 +103,17 @@ func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (ke
 		err := w.eachIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
 			streamed := w.isStreamed(hash, e.Key)
 			if first && !(streamed && filtered) {
-				if err := w.account(e); err != nil {
+				if err := w.addToLedger(e); err != nil {
 					return err
 				}
 			}
-			if streamed || !first && bytes.Compare(e.Key, after) <= 0 || found[string(e.Key)] {
+			if streamed || !first && bytes.Compare(e.Key, after) <= 0 || seen[string(e.Key)] {
 				return nil
 			}
 			if limit != nil && bytes.Compare(e.Key, limit) > 0 {
 				return nil
 			}
-			found[string(e.Key)] = true
+			seen[string(e.Key)] = true
 			if size += int64(len(e.Key)) + 64; size > w.sc.loadBytes {
 				shorten()
 			}
@@ -127,19 +127,19 @@ func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (ke
 	return keys, limit != nil, nil
 }
 
-// emitSize hands over a key without its value. Runs of its own need not be
-// read: the footer knows.
+// emitSize emits a key without its value. It does not read runs of hot keys, because the
+// footer contains their size.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	var size int64
 	exists := false
 	for i := range w.sc.v.sources() {
 		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
 		if hot != nil {
-			if hot.Reset {
+			if hot.Resets {
 				size = 0
 			}
 			size += hot.Bytes
-			exists = !hot.Gone
+			exists = !hot.Deleted
 			continue
 		}
 		err := segment.EachEntry(src, func(e *segment.Entry) error {
@@ -167,11 +167,10 @@ func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	return w.emitKeySize(key, size)
 }
 
-// scanBits returns the bits of the ranges that partitions of a scan consist of.
-// Sources have ranges of several widths, and one that is wider than a partition is
-// read whole for each partition that it touches. So where much would be read in
-// vain, ranges are wider than the finest, as long as one has no more than limit
-// bytes.
+// scanBits returns the number of hash bits that select a range of the scan; partitions
+// consist of such ranges. Sources have ranges of different widths. A source with wider
+// ranges reads a whole range for each partition inside it. If that would waste many
+// bytes, scanBits chooses wider ranges, of at most limit bytes.
 func (v *view) scanBits(limit int64) uint8 {
 	var total int64
 	var sizes [64]int64 // by bits
@@ -180,7 +179,7 @@ func (v *view) scanBits(limit int64) uint8 {
 		total += n
 	}
 	for _, g := range v.segments {
-		add(g.Bits, g.rangesSize(0, len(g.Off)-1))
+		add(g.Bits, g.rangesSize(0, len(g.Offsets)-1))
 	}
 	for i := range v.tables {
 		for _, p := range v.tables[i].parts {
@@ -200,36 +199,36 @@ func (v *view) scanBits(limit int64) uint8 {
 	return bits
 }
 
-// rangesSize returns how many bytes of entries several ranges hold.
+// rangesSize returns the uncompressed size of the ranges [first, end).
 func (g *storedSegment) rangesSize(first, end int) int64 {
-	if g.Raw == nil {
-		return int64(g.Off[end] - g.Off[first])
+	if g.RawLens == nil {
+		return int64(g.Offsets[end] - g.Offsets[first])
 	}
 	var n int64
-	for _, raw := range g.Raw[first:end] {
+	for _, raw := range g.RawLens[first:end] {
 		n += int64(raw)
 	}
 	return n
 }
 
-// rangeSize returns about how many bytes of entries the segment has of one of 2^bits
-// ranges: a wider range of its own is taken to spread evenly.
+// rangeSize returns the approximate uncompressed size of range i, out of 2^bits ranges.
+// It assumes that entries are spread evenly over each of the segment's ranges.
 func (g *storedSegment) rangeSize(i int, bits uint8) int64 {
-	lo, hi := segment.Bounds(i, i+1, bits)
-	return g.rangesSize(g.RangeOf(lo), g.RangeOf(hi)+1) >> (max(bits, g.Bits) - g.Bits)
+	lo, hi := segment.HashBounds(i, i+1, bits)
+	return g.rangesSize(g.RangeIndex(lo), g.RangeIndex(hi)+1) >> (max(bits, g.Bits) - g.Bits)
 }
 
-// rangeSize returns about how many bytes of entries one range holds, those of hot
-// keys left out. Where a source does not spread evenly, loading ends at the limit.
+// rangeSize returns the approximate size of a range, without hot keys. If entries are not
+// spread evenly, loading stops at its limit.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64
-	lo, hi := segment.Bounds(i, i+1, sc.bits)
+	lo, hi := segment.HashBounds(i, i+1, sc.bits)
 	for _, g := range sc.v.segments {
 		n += g.rangeSize(i, sc.bits)
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]
-		for p := segment.Range(lo, t.t.bits); p <= segment.Range(hi, t.t.bits); p++ {
+		for p := segment.RangeIndex(lo, t.t.bits); p <= segment.RangeIndex(hi, t.t.bits); p++ {
 			n += int64(t.parts[p-t.base].size) >> (max(sc.bits, t.t.bits) - t.t.bits)
 		}
 	}

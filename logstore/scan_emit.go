@@ -5,22 +5,22 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// scanBatch is a piece of a scan's result on its way to the consumer. It refers
-// to nothing outside.
+// scanBatch is a part of a scan's result on its way to the consumer. It references no
+// other memory.
 type scanBatch struct {
-	worker *scanWorker // gets it back
+	worker *scanWorker // reuses the batch later
 	keys   []byte
 	data   []byte
 	items  []scanItem
 }
 
-// scanItem is a chunk, or, of a scan of keys, a key.
+// scanItem is a chunk or, in a scan of keys, a key.
 type scanItem struct {
-	offset int64  // of the chunk in the value
-	size   int64  // of the value, in a scan of keys
-	keyEnd uint32 // in scanBatch.keys; it begins where that of the item before ends
-	at, n  uint32 // of the chunk in scanBatch.data
-	last   bool
+	offset   int64  // of the chunk in the value
+	size     int64  // of the value, in a scan of keys
+	keyEnd   uint32 // end of the key in scanBatch.keys; it begins at the previous item's keyEnd
+	start, n uint32 // place of the chunk in scanBatch.data
+	last     bool
 }
 
 const scanItemLen = 32
@@ -29,18 +29,18 @@ func (b *scanBatch) reset() { b.keys, b.data, b.items = b.keys[:0], b.data[:0], 
 
 func (b *scanBatch) size() int { return len(b.keys) + len(b.data) + scanItemLen*len(b.items) }
 
-func (b *scanBatch) item(key []byte, it scanItem) {
+func (b *scanBatch) add(key []byte, it scanItem) {
 	b.keys = append(b.keys, key...)
 	it.keyEnd = uint32(len(b.keys))
 	b.items = append(b.items, it)
 }
 
-// each calls use for the items until that returns false. Several keys share one
-// allocation: not many, since who keeps one of them keeps all.
+// each calls use for each item until use returns false. A few keys share one allocation:
+// only a few, because each of them retains the whole allocation.
 func (b *scanBatch) each(use func(key string, it *scanItem) bool) bool {
 	const shared = 1 << 10
 	var keys string
-	from, end := uint32(0), uint32(0) // of keys, in b.keys
+	from, end := uint32(0), uint32(0) // of the string keys in b.keys
 	start := uint32(0)
 	for i := range b.items {
 		it := &b.items[i]
@@ -65,23 +65,23 @@ const batchesPerWorker = 2
 type scanWorker struct {
 	sc     *scanner
 	free   chan *scanBatch
-	out    chan *scanBatch // of the partition
+	out    chan *scanBatch // of the current partition
 	ledger Ledger
 	reader segment.Reader
 	arena  []byte
 	grouping
 
-	// Keys of the partition that have runs of their own in some segment, in order,
-	// and those of them that were not handed over yet.
+	// streamed contains the partition's keys with a hot run in some segment, sorted;
+	// pending contains the keys that are not yet emitted.
 	streamed, pending []segment.HotRun
 
-	batch  *scanBatch
-	key    []byte // whose value is being handed over
-	offset int64  // how much of it is in earlier items
-	from   int    // where in batch.data the rest begins
+	batch      *scanBatch
+	key        []byte // current key
+	offset     int64  // length of the value in earlier items
+	chunkStart int    // start of the current chunk in batch.data
 }
 
-// run reads partitions until there are no more.
+// run emits partitions until there are no more.
 func (w *scanWorker) run() {
 	defer func() {
 		if w.sc.running.Add(-1) == 0 {
@@ -89,12 +89,12 @@ func (w *scanWorker) run() {
 		}
 	}()
 	for {
-		p := w.sc.take()
+		p := w.sc.nextPartition()
 		if p == nil {
 			return
 		}
 		w.out = p.batches
-		if p.err = w.partition(p); p.err == nil {
+		if p.err = w.emitPartition(p); p.err == nil {
 			p.err = w.send()
 		}
 		close(p.batches)
@@ -104,9 +104,9 @@ func (w *scanWorker) run() {
 	}
 }
 
-// room hands the batch over unless it can take n more bytes, of key and value, and
-// one more item, and returns one that can.
-func (w *scanWorker) room(n int) (*scanBatch, error) {
+// reserve returns a batch with space for n bytes and one item. If necessary, it sends the
+// current batch.
+func (w *scanWorker) reserve(n int) (*scanBatch, error) {
 	if w.batch != nil && w.batch.size()+n+scanItemLen > w.sc.batchBytes {
 		if err := w.send(); err != nil {
 			return nil, err
@@ -132,19 +132,19 @@ func (w *scanWorker) send() error {
 	return err
 }
 
-// begin begins a key whose value comes in pieces.
-func (w *scanWorker) begin(key []byte) error {
-	b, err := w.room(len(key) + 1)
+// beginKey begins a key; the pieces of its value follow.
+func (w *scanWorker) beginKey(key []byte) error {
+	b, err := w.reserve(len(key) + 1)
 	if err != nil {
 		return err
 	}
-	w.key, w.offset, w.from = key, 0, len(b.data)
+	w.key, w.offset, w.chunkStart = key, 0, len(b.data)
 	return nil
 }
 
-// bytes adds to the value of the key. A chunk is only cut off once more bytes
-// follow, so that the last chunk is known.
-func (w *scanWorker) bytes(p []byte) error {
+// addValue appends to the value of the current key. It ends a chunk only when more bytes
+// follow, so that the last chunk can be marked.
+func (w *scanWorker) addValue(p []byte) error {
 	if b := w.batch; b.size()+len(p) <= w.sc.batchBytes {
 		b.data = append(b.data, p...)
 		return nil
@@ -152,15 +152,15 @@ func (w *scanWorker) bytes(p []byte) error {
 	for len(p) > 0 {
 		room := w.sc.batchBytes - w.batch.size()
 		if room <= 0 {
-			w.cut(false)
+			w.endChunk(false)
 			if err := w.send(); err != nil {
 				return err
 			}
-			b, err := w.room(0)
+			b, err := w.reserve(0)
 			if err != nil {
 				return err
 			}
-			w.from = len(b.data)
+			w.chunkStart = len(b.data)
 			continue
 		}
 		n := min(room, len(p))
@@ -170,11 +170,11 @@ func (w *scanWorker) bytes(p []byte) error {
 	return nil
 }
 
-func (w *scanWorker) end() { w.cut(true) }
+func (w *scanWorker) endKey() { w.endChunk(true) }
 
-func (w *scanWorker) cut(last bool) {
-	n := len(w.batch.data) - w.from
-	w.batch.item(w.key, scanItem{offset: w.offset, at: uint32(w.from), n: uint32(n), last: last})
+func (w *scanWorker) endChunk(last bool) {
+	n := len(w.batch.data) - w.chunkStart
+	w.batch.add(w.key, scanItem{offset: w.offset, start: uint32(w.chunkStart), n: uint32(n), last: last})
 	w.offset += int64(n)
-	w.from = len(w.batch.data)
+	w.chunkStart = len(w.batch.data)
 }

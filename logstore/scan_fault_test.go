@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Wherever a reader stops, panics or cancels, nothing goes on, and what was
-// yielded is how the Scan begins.
+// Wherever a consumer stops, panics or cancels, all goroutines must end. The chunks until
+// then must be the beginning of a complete Scan.
 func TestScanStops(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		h := scanHooks(vfstest.NewMem())
@@ -52,9 +52,9 @@ func TestScanStops(t *testing.T) {
 			}
 			cancel()
 			if !errors.Is(last, context.Canceled) {
-				t.Fatalf("%d workers, cancelled at chunk %d of %d: %v", workers, stop, n, last)
+				t.Fatalf("%d workers, canceled at chunk %d of %d: %v", workers, stop, n, last)
 			}
-			for tries := 0; runtime.NumGoroutine() > before; tries++ { // the last may be about to end
+			for tries := 0; runtime.NumGoroutine() > before; tries++ { // the last goroutine may still be ending
 				if tries == 1000 {
 					t.Fatalf("%d workers: %d goroutines, %d before", workers, runtime.NumGoroutine(), before)
 				}
@@ -62,7 +62,7 @@ func TestScanStops(t *testing.T) {
 			}
 		}
 		if used := s.scanMemory.Load(); used != 0 {
-			t.Errorf("%d bytes were not given back", used)
+			t.Errorf("%d bytes were not freed", used)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -70,23 +70,23 @@ func TestScanStops(t *testing.T) {
 	}
 }
 
-// A read that fails anywhere is an error, after data that is right.
+// Any failed read must be reported, after correct data.
 func TestScanReadFails(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		mem := vfstest.NewMem()
 		h := scanHooks(mem)
 		h.scanWorkers = workers
-		broken := errors.New("broken")
+		errRead := errors.New("broken")
 		var mu sync.Mutex
-		left := -1
+		remaining := -1
 		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if op != vfstest.OpRead || left < 0 {
+			if op != vfstest.OpRead || remaining < 0 {
 				return nil
 			}
-			if left--; left < 0 {
-				return broken
+			if remaining--; remaining < 0 {
+				return errRead
 			}
 			return nil
 		})
@@ -96,9 +96,9 @@ func TestScanReadFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		failures := 0
-		for at := 0; ; at++ {
+		for read := 0; ; read++ {
 			mu.Lock()
-			left = at
+			remaining = read
 			mu.Unlock()
 			got, err := drain(s.Scan(t.Context()))
 			if err == nil {
@@ -108,12 +108,12 @@ func TestScanReadFails(t *testing.T) {
 				break
 			}
 			failures++
-			if !errors.Is(err, broken) {
+			if !errors.Is(err, errRead) {
 				t.Fatal(err)
 			}
 			for i, k := range got.keys {
 				if k != whole.keys[i] || !bytes.HasPrefix(whole.values[k], got.values[k]) {
-					t.Fatalf("%d workers, read %d: key %q is not as it was", workers, at, k)
+					t.Fatalf("%d workers, read %d: key %q has changed", workers, read, k)
 				}
 			}
 		}
@@ -121,7 +121,7 @@ func TestScanReadFails(t *testing.T) {
 			t.Errorf("only %d reads failed", failures)
 		}
 		mu.Lock()
-		left = -1
+		remaining = -1
 		mu.Unlock()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestScanReadFails(t *testing.T) {
 	}
 }
 
-// Drop and Close do not take away what a Scan reads.
+// Drop and Close must not affect a running Scan.
 func TestScanOutlivesStore(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.scanWorkers = 4
@@ -149,12 +149,12 @@ func TestScanOutlivesStore(t *testing.T) {
 		}
 	})
 	if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-		t.Fatalf("%d keys instead of %d, %v", len(got.keys), len(want), err)
+		t.Fatalf("%d keys, want %d, %v", len(got.keys), len(want), err)
 	}
 }
 
-// A flipped bit is found by a Scan, by the part that holds it, and by no other; so
-// is, without checksums of blocks, a key that came to be in another's range.
+// A Scan must detect a flipped bit, and so must the part that contains it, but no other part.
+// Without checksums of blocks, a changed key must be detected if it is in the wrong range.
 func TestDamageInParts(t *testing.T) {
 	const parts = 4
 	mem := vfstest.NewMem()
@@ -163,7 +163,7 @@ func TestDamageInParts(t *testing.T) {
 	s, _ := rangesStore(t, h)
 	defer s.Close()
 	if len(s.segments.list) == 0 || s.segments.list[0].Bits < 2 || len(s.segments.list[0].Hot) == 0 {
-		t.Fatal("the store is too simple")
+		t.Fatal("the store has too few ranges")
 	}
 	bad := func(chunks func(func(partd.Chunk, error) bool)) bool {
 		t.Helper()
@@ -174,51 +174,51 @@ func TestDamageInParts(t *testing.T) {
 		}
 		return err != nil
 	}
-	tried, moved := 0, 0
+	changed, detected := 0, 0
 	for _, g := range s.segments.list {
-		end := int64(g.Off[len(g.Off)-1])
+		end := int64(g.Offsets[len(g.Offsets)-1])
 		for i := range g.Hot {
 			end = max(end, int64(g.Hot[i].Off)+int64(g.Hot[i].Len))
 		}
-		for at := int64(0); at < end; at += 331 {
-			r, _ := slices.BinarySearch(g.Off, uint32(at)+1)
+		for off := int64(0); off < end; off += 331 {
+			r, _ := slices.BinarySearch(g.Offsets, uint32(off)+1)
 			var lo, hi uint64
-			if r-1 < len(g.Off)-1 {
-				lo, hi = segment.Bounds(r-1, r, g.Bits)
+			if r-1 < len(g.Offsets)-1 {
+				lo, hi = segment.HashBounds(r-1, r, g.Bits)
 			}
 			for i := range g.Hot {
-				if k := &g.Hot[i]; at >= int64(k.Off) && at < int64(k.Off)+int64(k.Len) {
+				if k := &g.Hot[i]; off >= int64(k.Off) && off < int64(k.Off)+int64(k.Len) {
 					lo, hi = k.Hash, k.Hash
 				}
 			}
-			change(t, mem, g.file.Path, g.Start+at, func(b byte) byte { return b ^ 4 })
+			change(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
 			if !bad(s.Scan(t.Context())) {
-				t.Fatalf("a Scan does not find the change at %d", at)
+				t.Fatalf("a Scan does not detect the change at %d", off)
 			}
 			for p := range parts {
 				ph := partHashes(p, parts)
 				if holds := ph.lo <= hi && ph.hi >= lo; bad(s.ScanPart(t.Context(), p, parts)) != holds {
-					t.Fatalf("part %d, hashes %x to %x: an error should be %v for a change at %d, of %x to %x", p, ph.lo, ph.hi, holds, at, lo, hi)
+					t.Fatalf("part %d, hashes %x to %x: an error should be %v for a change at %d, of %x to %x", p, ph.lo, ph.hi, holds, off, lo, hi)
 				}
 			}
 			s.format.NoCRC = true
 			for p := range parts {
-				if _, err := drain(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "not its own") {
-					moved++
+				if _, err := drain(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "in the wrong range") {
+					detected++
 				}
 			}
 			s.format.NoCRC = false
-			change(t, mem, g.file.Path, g.Start+at, func(b byte) byte { return b ^ 4 })
-			tried++
+			change(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
+			changed++
 		}
 	}
-	if tried < 100 || moved == 0 {
-		t.Errorf("%d places were damaged, of which %d were found without checksums", tried, moved)
+	if changed < 100 || detected == 0 {
+		t.Errorf("changed %d places, and detected %d without checksums", changed, detected)
 	}
 }
 
-// Without checksums of blocks, a key that was changed is still where it was: in its
-// new hash's range, or found to be in another's.
+// Without checksums of blocks, a changed key must either be found in the range of its new
+// hash, or be detected in a wrong range.
 func TestKeyInWrongRange(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, want := rangesStore(t, scanHooks(mem))
@@ -229,35 +229,35 @@ func TestKeyInWrongRange(t *testing.T) {
 		whole += len(v)
 	}
 	g := s.segments.list[0]
-	ranges := int(g.Off[len(g.Off)-1])
-	b := make([]byte, int(g.Hot[0].Off+g.Hot[0].Len)) // the one run follows
+	ranges := int(g.Offsets[len(g.Offsets)-1])
+	b := make([]byte, int(g.Hot[0].Off+g.Hot[0].Len)) // includes the hot run after the ranges
 	if _, err := g.file.ReadAt(b, g.Start); err != nil || string(g.Hot[0].Key) != "hot" {
 		t.Fatal(err)
 	}
 	refused := 0
-	for at := range b {
-		if hot := at >= ranges; !hot && !bytes.HasPrefix(b[at:], []byte("key")) || hot && !bytes.HasPrefix(b[at:], []byte("hot")) {
+	for off := range b {
+		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
 			continue
 		}
-		change(t, mem, g.file.Path, g.Start+int64(at), func(b byte) byte { return b ^ 1 })
+		change(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
 		var errs error
-		found := 0
+		total := 0
 		for p := range 4 {
 			got, err := drain(s.ScanPart(t.Context(), p, 4))
 			errs = errors.Join(errs, err)
 			for _, v := range got.values {
-				found += len(v)
+				total += len(v)
 			}
 		}
 		switch {
-		case errs != nil && strings.Contains(errs.Error(), "not its own"):
+		case errs != nil && strings.Contains(errs.Error(), "in the wrong range"):
 			refused++
-		case errs != nil || found != whole || at >= ranges:
-			t.Fatalf("the key at %d is lost: %d bytes instead of %d, %v", at, found, whole, errs)
+		case errs != nil || total != whole || off >= ranges:
+			t.Fatalf("the key at %d was lost: %d bytes, want %d, %v", off, total, whole, errs)
 		}
-		change(t, mem, g.file.Path, g.Start+int64(at), func(b byte) byte { return b ^ 1 })
+		change(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}
 	if refused == 0 {
-		t.Error("no key came to be in a range of another's")
+		t.Error("no key was detected in a wrong range")
 	}
 }

@@ -10,38 +10,37 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// grouping is what a worker knows of the entries that it has loaded. Sorting
-// references by hash was faster than a hash table at any number of keys, and gives
-// the keys an order that depends on nothing else.
+// grouping is a worker's state for the loaded entries. Sorting references by hash was
+// faster than a hash table for any number of keys, and makes the order of keys depend
+// only on their hashes.
 type grouping struct {
 	loaded   []byte
-	within   hashRange // of all that is loaded
-	filtered bool      // entries of streamed keys were left out, and accounted for
+	interval hashRange // interval of everything loaded
+	filtered bool      // entries of streamed keys are not loaded, but already in the ledger
 
 	refs, spare []entryRef
 	counts      [2][1 << maxDigit]uint32
 }
 
-// group hands over the keys of a range of hashes, of what is loaded.
+// group emits the keys of an interval that is loaded.
 func (w *scanWorker) group(r hashRange) error {
 	before := w.ledger
-	all, err := w.collect(r)
+	complete, err := w.collect(r)
 	if err != nil {
 		return err
 	}
-	if !all && r.lo == r.hi {
+	if !complete && r.lo == r.hi {
 		w.ledger = before
-		return w.heavy(r.lo)
+		return w.emitHash(r.lo)
 	}
 	if cap(w.spare) < len(w.refs) {
 		w.spare = make([]entryRef, cap(w.refs))
 	}
 	w.refs, w.spare = sortByHash(w.refs, w.spare[:len(w.refs)], r, &w.counts)
-	if all {
+	if complete {
 		return w.emitRefs(w.refs)
 	}
-	// What was noted is a sample of what there is. Its median may be the hash of
-	// most of it.
+	// The references are only a sample. Most entries may have the hash of its median.
 	w.ledger = before
 	m := w.refs[len(w.refs)/2].hash
 	if m > r.lo {
@@ -58,59 +57,59 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
-// collect notes the entries of a range of hashes, and charges the ledger with those
-// that are no blobs. It reports whether all could be noted.
-func (w *scanWorker) collect(r hashRange) (all bool, err error) {
+// collect fills refs with the entries of an interval, and adds them to the ledger, except
+// blobs. It returns false if there are more than maxRefs.
+func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
-	for at := 0; at < len(data); {
-		kind, keyAt, valueAt, end, ok := segment.ParseShort(data, at)
+	for off := 0; off < len(data); {
+		kind, keyStart, valueStart, end, ok := segment.ParseShort(data, off)
 		if !ok {
-			e, err := segment.ParseEntry(data[at:])
+			e, err := segment.ParseEntry(data[off:])
 			if err != nil {
 				return false, w.sc.s.corrupt(err)
 			}
-			kind, end = e.Kind, at+len(e.Raw)
-			valueAt = end - len(e.Value)
-			keyAt = valueAt - len(e.Key)
+			kind, end = e.Kind, off+len(e.Raw)
+			valueStart = end - len(e.Value)
+			keyStart = valueStart - len(e.Key)
 		}
-		key := data[keyAt:valueAt]
+		key := data[keyStart:valueStart]
 		h := format.HashBytes(key)
 		if !r.contains(h) {
-			if !w.within.contains(h) {
+			if !w.interval.contains(h) {
 				return false, w.sc.s.corrupt(wrongRange(key))
 			}
-			at = end
+			off = end
 			continue
 		}
 		if len(refs) == w.sc.maxRefs {
 			return false, nil
 		}
 		if kind != segment.KindBlob && !w.sc.keysOnly {
-			hashed := at + 1
-			for data[hashed-1] >= 0x80 { // the length of the value is not
+			hashed := off + 1
+			for data[hashed-1] >= 0x80 { // skip the length of the value
 				hashed++
 			}
-			ledger.AddEntry(kind, data[hashed:end], end-valueAt)
+			ledger.AddEntry(kind, data[hashed:end], end-valueStart)
 		}
-		refs = append(refs, entryRef{h, uint32(keyAt)<<2 | uint32(kind), uint16(valueAt - keyAt), uint16(end - valueAt)})
-		at = end
+		refs = append(refs, entryRef{h, uint32(keyStart)<<2 | uint32(kind), uint16(valueStart - keyStart), uint16(end - valueStart)})
+		off = end
 	}
 	return true, nil
 }
 
 func wrongRange(key []byte) error {
-	return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(key)))
+	return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(key)))
 }
 
-// emitRefs hands over what references in order of hashes refer to.
+// emitRefs emits the entries of refs, which must be sorted by hash.
 func (w *scanWorker) emitRefs(refs []entryRef) error {
 	for i := 0; i < len(refs); {
 		hash, end := refs[i].hash, i
 		size, kinds := 0, uint32(0)
 		for ; end < len(refs) && refs[end].hash == hash; end++ {
 			size += int(refs[end].valueLen)
-			kinds |= refs[end].at & 3
+			kinds |= refs[end].keyAndKind & 3
 		}
 		simple := kinds == uint32(segment.KindAppend) && size <= w.sc.batchBytes &&
 			(len(w.pending) == 0 || w.pending[0].Hash > hash)
@@ -130,21 +129,21 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 	return nil
 }
 
-// emitAppends hands over the key of entries of which each was appended, if it is
-// one key, which it reports.
-func (w *scanWorker) emitAppends(refs []entryRef, size int) (one bool, err error) {
+// emitAppends emits a key that only has appends. It reports whether refs are of a single
+// key; otherwise it emits nothing.
+func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err error) {
 	data := w.loaded
 	key := refs[0].key(data)
-	b, err := w.room(len(key) + size)
+	b, err := w.reserve(len(key) + size)
 	if err != nil {
 		return false, err
 	}
-	at := len(b.data)
+	start := len(b.data)
 	if w.sc.keysOnly {
 		size = 0
 	}
 	b.data = slices.Grow(b.data, size)
-	out := b.data[at : at+size]
+	out := b.data[start : start+size]
 	total := 0
 	for i := range refs {
 		if string(refs[i].key(data)) != string(key) {
@@ -155,13 +154,12 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (one bool, err error
 			out = out[copy(out, refs[i].value(data)):]
 		}
 	}
-	b.data = b.data[:at+size]
-	b.item(key, scanItem{at: uint32(at), n: uint32(size), size: int64(total), last: true})
+	b.data = b.data[:start+size]
+	b.add(key, scanItem{start: uint32(start), n: uint32(size), size: int64(total), last: true})
 	return true, nil
 }
 
-// emitEqualHashes hands over keys of one hash in their order, streamed ones among
-// them.
+// emitEqualHashes emits the keys of one hash in their order, including streamed keys.
 func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	data := w.loaded
 	for len(refs) > 0 {
@@ -185,15 +183,15 @@ func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	return nil
 }
 
-// emitKeyRefs hands over a key, whatever its entries are.
+// emitKeyRefs emits one key with entries of any kind.
 func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	var size int64
-	live := 0 // nothing is left of the entries before
+	firstLive := 0 // index of the first entry that counts
 	exists := false
 	for i := range refs {
 		kind := refs[i].kind()
 		if kind == segment.KindSet || kind == segment.KindDelete {
-			live, size = i, 0
+			firstLive, size = i, 0
 		}
 		if kind == segment.KindBlob {
 			blob, err := segment.ParseBlobRef(refs[i].value(w.loaded))
@@ -207,7 +205,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		exists = kind != segment.KindDelete
 	}
 	if !exists || w.isStreamed(refs[0].hash, key) {
-		live, exists = len(refs), false
+		firstLive, exists = len(refs), false
 	}
 	if w.sc.keysOnly {
 		if !exists {
@@ -215,8 +213,8 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		return w.emitKeySize(key, size)
 	}
-	// The ledger wants large values, too, that are not handed over from here.
-	for i := range refs[:live] {
+	// The ledger also covers dead blobs, although they are not emitted.
+	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
 			if err := w.readBlob(key, refs[i].value(w.loaded), ignore); err != nil {
 				return err
@@ -226,36 +224,36 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	if !exists {
 		return nil
 	}
-	if err := w.begin(key); err != nil {
+	if err := w.beginKey(key); err != nil {
 		return err
 	}
-	for i := range refs[live:] {
-		ref := &refs[live+i]
+	for i := range refs[firstLive:] {
+		ref := &refs[firstLive+i]
 		var err error
 		if ref.kind() == segment.KindBlob {
-			err = w.readBlob(key, ref.value(w.loaded), w.bytes)
+			err = w.readBlob(key, ref.value(w.loaded), w.addValue)
 		} else {
-			err = w.bytes(ref.value(w.loaded))
+			err = w.addValue(ref.value(w.loaded))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	w.end()
+	w.endKey()
 	return nil
 }
 
 func (w *scanWorker) emitKeySize(key []byte, size int64) error {
-	b, err := w.room(len(key))
+	b, err := w.reserve(len(key))
 	if err == nil {
-		b.item(key, scanItem{size: size})
+		b.add(key, scanItem{size: size})
 	}
 	return err
 }
 
-// readBlob charges the ledger with a large value of a key, and hands it to use.
+// readBlob adds a large value to the ledger, and passes its blocks to use.
 func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
-	return w.sc.v.files.accountBlob(&w.ledger, key, encoded, func(b []byte) error {
+	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func(b []byte) error {
 		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// The hashes of parts follow each other, without a gap, and are about as many.
+// The hash intervals of parts must be adjacent and of similar size.
 func TestPartHashes(t *testing.T) {
 	for _, parts := range []int{1, 2, 3, 7, 1000, 1024, 65_535, partd.MaxParts} {
 		next := uint64(0)
@@ -37,8 +37,8 @@ func TestPartHashes(t *testing.T) {
 	}
 }
 
-// Keys of one hash that are more, or have more entries, than may be loaded or noted
-// are read one at a time, and streamed ones among them once.
+// If keys of one hash exceed the limit for loading or for references, they must be read
+// one at a time, and streamed keys among them only once.
 func TestScanHeavyHash(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.readBytes, h.tableBytes = 8<<10, 256<<10
@@ -69,7 +69,7 @@ func TestScanHeavyHash(t *testing.T) {
 		t.Helper()
 		got, err := drain(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-			t.Fatalf("%d keys instead of %d, %v", len(got.keys), len(want), err)
+			t.Fatalf("%d keys, want %d, %v", len(got.keys), len(want), err)
 		}
 		n := 0
 		for k, err := range s.Keys(t.Context()) {
@@ -79,7 +79,7 @@ func TestScanHeavyHash(t *testing.T) {
 			n++
 		}
 		if n != len(want) {
-			t.Fatalf("%d keys instead of %d", n, len(want))
+			t.Fatalf("%d keys, want %d", n, len(want))
 		}
 	}
 	for i := range 60 {
@@ -118,7 +118,7 @@ func TestSortByHash(t *testing.T) {
 		refs := rapid.SliceOf(rapid.OneOf(hash, rapid.SampledFrom(few), rapid.Uint64Range(r.lo, min(r.hi, r.lo|0xff)))).Draw(t, "hashes")
 		var got []entryRef
 		for i, h := range refs {
-			got = append(got, entryRef{hash: h, at: uint32(i)})
+			got = append(got, entryRef{hash: h, keyAndKind: uint32(i)})
 		}
 		want := slices.Clone(got)
 		slices.SortStableFunc(want, func(a, b entryRef) int { return cmp.Compare(a.hash, b.hash) })

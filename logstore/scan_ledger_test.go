@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A Scan, and a part of 1, compare what they read with the ledger.
+// A Scan, and ScanPart with one part, must compare the data with the ledger.
 func TestScanComparesLedgers(t *testing.T) {
 	s, _ := rangesStore(t, scanHooks(vfstest.NewMem()))
 	defer s.Close()

@@ -11,16 +11,15 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// errTooMuch says that a range of hashes holds more than may be loaded.
+// errTooMuch means that a range of hashes exceeds the memory limit.
 var errTooMuch = errors.New("more than may be loaded")
 
-// partition hands over all keys of a partition.
-func (w *scanWorker) partition(p *scanPartition) error {
-	// Keys that have a run of their own in some segment are read by themselves,
-	// whatever other segments hold of them.
+// emitPartition emits all keys of a partition.
+func (w *scanWorker) emitPartition(p *scanPartition) error {
+	// Keys with a hot run in some segment are streamed separately, from all segments.
 	w.streamed = w.streamed[:0]
 	for _, g := range w.sc.v.segments {
-		w.streamed = append(w.streamed, g.HotIn(p.hashes.lo, p.hashes.hi)...)
+		w.streamed = append(w.streamed, g.HotBetween(p.hashes.lo, p.hashes.hi)...)
 	}
 	slices.SortFunc(w.streamed, segment.CompareHot)
 	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
@@ -39,31 +38,33 @@ func (w *scanWorker) partition(p *scanPartition) error {
 	return w.emitPending(math.MaxUint64, nil)
 }
 
-func (w *scanWorker) isStreamed(hash uint64, key []byte) bool { return findHot(w.streamed, hash, key) }
+func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
+	return containsHot(w.streamed, hash, key)
+}
 
-// source returns the entries of a source whose hashes are in a range, and of others
-// in the same ranges of the source, which are returned.
+// source returns a source's entries in the ranges that overlap r, and the interval of
+// these ranges, which may be wider than r.
 func (w *scanWorker) source(i int, r hashRange) (src segment.Source, read hashRange) {
-	whole := func(bits uint8) {
-		read.lo, read.hi = segment.Bounds(segment.Range(r.lo, bits), segment.Range(r.hi, bits)+1, bits)
+	widen := func(bits uint8) {
+		read.lo, read.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
 	}
 	if i < len(w.sc.v.segments) {
 		g := w.sc.v.segments[i]
-		whole(g.Bits)
-		return g.ranges(&w.reader, r.lo, r.hi), read
+		widen(g.Bits)
+		return g.openRanges(&w.reader, r.lo, r.hi), read
 	}
 	t := &w.sc.v.tables[i-len(w.sc.v.segments)]
-	whole(t.t.bits)
+	widen(t.t.bits)
 	var blocks [][]byte
-	for p := segment.Range(r.lo, t.t.bits); p <= segment.Range(r.hi, t.t.bits); p++ {
+	for p := segment.RangeIndex(r.lo, t.t.bits); p <= segment.RangeIndex(r.hi, t.t.bits); p++ {
 		blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
 	}
-	return &segment.Slices{Blocks: blocks}, read
+	return &segment.BlockList{Blocks: blocks}, read
 }
 
-// loadAndGroup loads a range of hashes and hands its keys over. With errTooMuch,
-// nothing was handed over or charged to the ledger; that does not happen with
-// filter, before which the entries were counted.
+// loadAndGroup loads an interval of hashes and emits its keys. If it returns errTooMuch, it has
+// emitted nothing and not changed the ledger. That cannot happen with filter, which callers use
+// only after measuring the size. With filter, it does not load streamed keys.
 func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	if w.arena == nil {
 		var err error
@@ -71,7 +72,7 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 			return err
 		}
 	}
-	w.loaded, w.within, w.filtered = w.arena[:0], r, filter
+	w.loaded, w.interval, w.filtered = w.arena[:0], r, filter
 	for i := range w.sc.v.sources() {
 		src, read := w.source(i, r)
 		var err error
@@ -90,18 +91,18 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	return w.group(r)
 }
 
-// loadSome loads the entries of a source that belong to a range of hashes, without
-// streamed keys if asked.
+// loadSome loads a source's entries with hashes in r, without streamed keys if noStreamed
+// is set.
 func (w *scanWorker) loadSome(source int, r hashRange, noStreamed bool) error {
 	return w.eachIn(source, r, func(e *segment.Entry, hash uint64) error {
 		if noStreamed && w.isStreamed(hash, e.Key) {
-			return w.account(e)
+			return w.addToLedger(e)
 		}
 		return w.load(e.Raw)
 	})
 }
 
-// load adds whole entries, or pieces of them, to what is loaded.
+// load appends encoded entries, or parts of them, to the loaded ones.
 func (w *scanWorker) load(b []byte) error {
 	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
@@ -113,7 +114,7 @@ func (w *scanWorker) load(b []byte) error {
 	return nil
 }
 
-// eachIn calls f for each entry of a source whose hash is in a range.
+// eachIn calls f for each entry of a source with a hash in r.
 func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
 	src, read := w.source(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
@@ -131,23 +132,22 @@ func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, ha
 	})
 }
 
-// account charges the ledger with an entry that is not grouped.
-func (w *scanWorker) account(e *segment.Entry) error {
+// addToLedger adds an entry that is not grouped to the ledger.
+func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	if w.sc.keysOnly {
 		return nil
 	}
 	if e.Kind == segment.KindBlob {
 		return w.readBlob(e.Key, e.Value, ignore)
 	}
-	account(&w.ledger, e)
+	addInline(&w.ledger, e)
 	return nil
 }
 
-// emitPending hands over the streamed keys up to one, by hash and key; without a
-// key all of them.
+// emitPending emits the streamed keys up to a hash and key, or all if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
-	upTo := segment.HotRun{Hash: hash, Key: key}
-	for len(w.pending) > 0 && (key == nil || segment.CompareHot(w.pending[0], upTo) <= 0) {
+	last := segment.HotRun{Hash: hash, Key: key}
+	for len(w.pending) > 0 && (key == nil || segment.CompareHot(w.pending[0], last) <= 0) {
 		k := &w.pending[0]
 		w.pending = w.pending[1:]
 		if err := w.emitStream(k.Key, k.Hash, &w.ledger); err != nil {
@@ -157,7 +157,7 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	return nil
 }
 
-// emitStream hands over one key, which is read by itself.
+// emitStream emits one key, reading it separately.
 func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)
@@ -166,7 +166,7 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 	if err != nil {
 		return err
 	}
-	if err := w.begin(key); err != nil {
+	if err := w.beginKey(key); err != nil {
 		return err
 	}
 	for {
@@ -178,14 +178,14 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 			err = canceled.Err(w.sc.ctx)
 		}
 		if err == nil && visible {
-			err = w.bytes(b)
+			err = w.addValue(b)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if k.exists {
-		w.end()
+		w.endKey()
 	}
 	return nil
 }

@@ -16,9 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// heapPeak returns the most that was on the heap while f ran, beyond what was
-// there before. The collector runs often meanwhile: how much garbage waits for it
-// would else depend on what other programs do to the machine.
+// heapPeak returns the maximum growth of the heap while f runs. It makes the garbage collector
+// run often. Otherwise, the amount of garbage would depend on the load of the machine.
 func heapPeak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	heap := func() int64 {
@@ -28,23 +27,23 @@ func heapPeak(f func()) int64 {
 	}
 	runtime.GC()
 	before := heap()
-	most := before
+	peak := before
 	var stop atomic.Bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for !stop.Load() {
-			most = max(most, heap())
+			peak = max(peak, heap())
 			time.Sleep(2 * time.Millisecond)
 		}
 	}()
 	f()
 	stop.Store(true)
 	<-done
-	return most - before
+	return peak - before
 }
 
-// readAll scans a store and checks how many keys and bytes there are.
+// readAll scans a store and checks the number of keys and bytes.
 func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	t.Helper()
 	var gotKeys int
@@ -63,8 +62,8 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	}
 }
 
-// What waits for the reader is bounded in bytes of keys, too: 4,000 keys of
-// 50 KB are 200 MB.
+// The memory for a Scan's read-ahead must also be bounded for keys: 4,000 keys of 50 KB
+// are 200 MB.
 func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
@@ -72,15 +71,15 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	const keys, most = 4000, 48 << 20
+	const keys, limit = 4000, 48 << 20
 	long := strings.Repeat("k", 50_000)
 	for i := range keys {
 		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + long, Value: []byte("v")}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > most {
-		t.Errorf("a scan took %d MiB", n>>20)
+	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
+		t.Errorf("a scan used %d MiB", n>>20)
 	}
 	n := heapPeak(func() {
 		st, err := s.Stat(ctx)
@@ -88,13 +87,13 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 			t.Errorf("%+v, %v", st, err)
 		}
 	})
-	if n > most {
-		t.Errorf("counting took %d MiB", n>>20)
+	if n > limit {
+		t.Errorf("counting used %d MiB", n>>20)
 	}
 }
 
-// A segment too small for many ranges may hold one key alone, so that one range
-// of a finer segment gets all of many such segments.
+// If a segment is too small for many ranges and contains a single key, one range of a
+// finer segment may get the data of many such segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
 	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
@@ -102,7 +101,7 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	const keys, segments, most = 5000, 600, 12 << 20
+	const keys, segments, limit = 5000, 600, 12 << 20
 	value := make([]byte, 40<<10)
 	for i := range keys {
 		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}); err != nil {
@@ -124,9 +123,9 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 		t.Fatalf("%d bits, then %d, %d hot", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
 	}
 	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
-	t.Logf("a scan took %d KiB", n>>10)
-	if n > most {
-		t.Errorf("a scan took %d MiB", n>>20)
+	t.Logf("a scan used %d KiB", n>>10)
+	if n > limit {
+		t.Errorf("a scan used %d MiB", n>>20)
 	}
 	st, err := s.Stat(ctx)
 	if err != nil || st.Keys != keys+1 || st.Bytes != keys*1000+segments*int64(len(value)) {
@@ -134,14 +133,14 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	}
 }
 
-// What a Scan notes of very short entries takes more than they do. Neither few
-// keys with large values in front of them, nor how many they are, nor that all
-// have the same few keys, lets it take more memory.
+// A Scan's references to very short entries need more memory than the entries. The limit
+// must hold for few keys with large values before them, for many keys, and if all entries
+// have the same few keys.
 func TestScanMemoryOfShortEntries(t *testing.T) {
 	const segments, perSegment = 900, 1100
-	for keys, most := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
-		if race.On && keys > 1000 {
-			continue // a million keys are nothing new to it
+	for keys, limit := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
+		if race.Enabled && keys > 1000 {
+			continue // a million keys add nothing to this case
 		}
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
 			ctx := t.Context()
@@ -172,9 +171,9 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 				}
 			}
 			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })
-			t.Logf("a scan took %d KiB", n>>10)
-			if n > most {
-				t.Errorf("a scan took %d MiB", n>>20)
+			t.Logf("a scan used %d KiB", n>>10)
+			if n > limit {
+				t.Errorf("a scan used %d MiB", n>>20)
 			}
 		})
 	}

@@ -18,20 +18,19 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// scanned is what a scan yields: keys in order, with their values.
+// scanned is the result of a scan: keys in order, with their values.
 type scanned struct {
 	keys   []string
 	values map[string][]byte
 }
 
-// drain reads chunks to the end, or to the first error, after which there must be
-// nothing more.
+// drain reads chunks up to the end or the first error, which must be the last item.
 func drain(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) {
 	got.values = map[string][]byte{}
 	open, failed := false, error(nil)
 	for c, err := range chunks {
 		if failed != nil {
-			return got, fmt.Errorf("something follows the error %w", failed)
+			return got, fmt.Errorf("an item follows the error %w", failed)
 		}
 		if err != nil {
 			failed = err
@@ -39,19 +38,19 @@ func drain(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) 
 		}
 		if !open {
 			if _, ok := got.values[c.Key]; ok || c.Offset != 0 {
-				return got, fmt.Errorf("key %q begins at %d, or twice", c.Key, c.Offset)
+				return got, fmt.Errorf("key %q begins at offset %d, or a second time", c.Key, c.Offset)
 			}
 			got.keys = append(got.keys, c.Key)
 			got.values[c.Key] = nil
 		}
 		if last := got.keys[len(got.keys)-1]; last != c.Key || c.Offset != int64(len(got.values[last])) {
-			return got, fmt.Errorf("key %q at %d after %q", c.Key, c.Offset, last)
+			return got, fmt.Errorf("key %q, offset %d, after %q", c.Key, c.Offset, last)
 		}
 		got.values[c.Key] = append(got.values[c.Key], c.Data...)
 		open = !c.Last
 	}
 	if failed == nil && open {
-		return got, errors.New("the last key has no end")
+		return got, errors.New("the last key is incomplete")
 	}
 	return got, failed
 }
@@ -60,18 +59,17 @@ func (a scanned) equal(b scanned) bool {
 	return slices.Equal(a.keys, b.keys) && maps.EqualFunc(a.values, b.values, bytes.Equal)
 }
 
-// scanHooks make stores of many ranges, segments, large values and hot keys of
-// little data, which Scans read in many partitions.
+// With scanHooks, little data makes a store of many ranges, segments, large values and
+// hot keys, which Scans read in many partitions.
 func scanHooks(mem *vfstest.Mem) hooks {
 	return hooks{
 		fs: mem, tableBytes: 128 << 10, blobBytes: 3000, readBytes: 64 << 10, batchBytes: 2 << 10, walStep: 4096, minMerge: -1,
 	}
 }
 
-// Whatever a store holds, a Scan yields it in an order that neither the number of
-// workers, nor the size of memory, nor sealing, merging and opening change; and the
-// parts, one after the other, are the Scan.
-func TestScanIsItsParts(t *testing.T) {
+// The order of a Scan must not depend on the number of workers, the size of memory, or sealing,
+// merging and reopening. All parts, one after another, must yield the same as the Scan.
+func TestPartsEqualScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := scanHooks(vfstest.NewMem())
 		if rapid.Bool().Draw(t, "equal hashes") {
@@ -126,17 +124,17 @@ func TestScanIsItsParts(t *testing.T) {
 		}
 		first, err := drain(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {
-			t.Fatalf("%d keys instead of %d, %v", len(first.keys), len(model), err)
+			t.Fatalf("%d keys, want %d, %v", len(first.keys), len(model), err)
 		}
 		for _, workers := range []int{1, 2, 8} {
 			h.scanWorkers, h.batchBytes, h.readBytes = workers, 1<<9*workers, 8<<10*int64(workers*workers)
-			if workers == 2 { // merging begins when the store is opened
+			if workers == 2 { // reopening starts a merge
 				h.minMerge = 2
 			}
 			reopen(h)
-			again, err := drain(s.Scan(t.Context()))
-			if err != nil || !again.equal(first) {
-				t.Fatalf("%d workers: %d keys instead of %d, or in another order, %v", workers, len(again.keys), len(first.keys), err)
+			second, err := drain(s.Scan(t.Context()))
+			if err != nil || !second.equal(first) {
+				t.Fatalf("%d workers: %d keys, want %d, or in another order, %v", workers, len(second.keys), len(first.keys), err)
 			}
 			var listed []string
 			for k, err := range s.Keys(t.Context()) {
@@ -146,15 +144,15 @@ func TestScanIsItsParts(t *testing.T) {
 				listed = append(listed, k.Key)
 			}
 			if !slices.Equal(listed, first.keys) {
-				t.Fatalf("%d workers: Keys has another order than Scan", workers)
+				t.Fatalf("%d workers: Keys and Scan have different orders", workers)
 			}
 			checkParts(t, s, first, rapid.SampledFrom([]int{1, 2, 3, 7, 1024, partd.MaxParts}).Draw(t, "parts"))
 		}
 	})
 }
 
-// checkParts compares parts with the whole. Of many parts, it reads those that
-// have keys, and a few of the others.
+// checkParts compares parts with the whole scan. If there are many parts, it reads those
+// with keys, and a few others.
 func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 	t.Helper()
 	var chosen []int
@@ -172,21 +170,21 @@ func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 		slices.Sort(chosen)
 		chosen = slices.Compact(chosen)
 	}
-	all := scanned{values: map[string][]byte{}}
+	joined := scanned{values: map[string][]byte{}}
 	for _, p := range chosen {
 		got, err := drain(s.ScanPart(t.Context(), p, parts))
 		if err != nil {
 			t.Fatal(err)
 		}
-		all.keys = append(all.keys, got.keys...)
-		maps.Copy(all.values, got.values)
+		joined.keys = append(joined.keys, got.keys...)
+		maps.Copy(joined.values, got.values)
 	}
-	if !all.equal(whole) {
-		t.Fatalf("the %d parts have %d keys instead of %d, or in another order", parts, len(all.keys), len(whole.keys))
+	if !joined.equal(whole) {
+		t.Fatalf("%d parts have %d keys, want %d, or in another order", parts, len(joined.keys), len(whole.keys))
 	}
 }
 
-// rangesStore has keys in many ranges, one of them hot, and large values.
+// rangesStore returns a store with keys in many ranges, one hot key, and large values.
 func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	t.Helper()
 	s, err := open("/s", nil, h)
@@ -215,7 +213,7 @@ func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	return s, want
 }
 
-// The ledgers of parts add up to that of the store.
+// The ledgers of parts must add up to the store's ledger.
 func TestPartLedgers(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.scanWorkers = 3
@@ -256,8 +254,8 @@ func TestPartLedgers(t *testing.T) {
 	}
 }
 
-// Four readers at once each get their part, within one limit of memory.
-func TestPartsSideBySide(t *testing.T) {
+// Four concurrent readers must each get their part, within one memory limit.
+func TestConcurrentParts(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	s, want := rangesStore(t, h)
 	var mu sync.Mutex
@@ -279,10 +277,10 @@ func TestPartsSideBySide(t *testing.T) {
 	}
 	wg.Wait()
 	if !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("%d keys instead of %d", len(got), len(want))
+		t.Errorf("%d keys, want %d", len(got), len(want))
 	}
 	if used := s.scanMemory.Load(); used != 0 {
-		t.Errorf("%d bytes were not given back", used)
+		t.Errorf("%d bytes were not freed", used)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

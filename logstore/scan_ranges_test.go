@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Partitions consist of ranges so wide that no source is read much more than once,
-// as far as memory allows, and no wider.
+// Partitions must consist of ranges just wide enough that no source is read much more
+// than once, as far as memory allows.
 func TestScanBits(t *testing.T) {
 	type source struct {
 		bits uint8
@@ -41,27 +41,27 @@ func TestScanBits(t *testing.T) {
 				raw[r] = uint32(s.size >> s.bits)
 				off[r+1] = off[r] + raw[r]
 			}
-			g := &storedSegment{Layout: segment.Layout{Bits: s.bits, Off: off}}
-			if i%2 == 1 { // as if compressed
+			g := &storedSegment{Layout: segment.Layout{Bits: s.bits, Offsets: off}}
+			if i%2 == 1 { // as in a compressed segment
 				clear(off)
-				g.Raw = raw
+				g.RawLens = raw
 			}
 			v.segments = append(v.segments, g)
 		}
 		got := v.scanBits(c.limit)
 		if got != c.want {
-			t.Errorf("%s: %d bits instead of %d", c.name, got, c.want)
+			t.Errorf("%s: %d bits, want %d", c.name, got, c.want)
 		}
-		var all, want int64
+		var total, want int64
 		sc := &scanner{v: v, bits: got}
 		for i := range 1 << got {
-			all += sc.rangeSize(i)
+			total += sc.rangeSize(i)
 		}
 		for _, s := range c.sources {
 			want += s.size >> s.bits << s.bits
 		}
-		if all > want || all < want-int64(len(c.sources))<<got {
-			t.Errorf("%s: the ranges have %d bytes instead of %d", c.name, all, want)
+		if total > want || total < want-int64(len(c.sources))<<got {
+			t.Errorf("%s: the ranges have %d bytes, want %d", c.name, total, want)
 		}
 	}
 }

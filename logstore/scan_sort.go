@@ -8,38 +8,36 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// entryRef refers to an entry that was loaded, and says what ordering and copying
-// it needs, in 16 bytes.
+// entryRef refers to a loaded entry. Its 16 bytes suffice for sorting and copying.
 type entryRef struct {
-	hash     uint64
-	at       uint32 // where the key begins << 2 | kind of the entry
-	keyLen   uint16
-	valueLen uint16
+	hash       uint64
+	keyAndKind uint32 // position of the key << 2 | kind of the entry
+	keyLen     uint16
+	valueLen   uint16
 }
 
 const (
 	entryRefLen = 16
-	maxEntryAt  = 1<<30 - 1 // a larger place does not fit into a reference
+	maxEntryAt  = 1<<30 - 1 // maximum position in a reference
 )
 
-func (r *entryRef) kind() segment.Kind { return segment.Kind(r.at & 3) }
+func (r *entryRef) kind() segment.Kind { return segment.Kind(r.keyAndKind & 3) }
 
 func (r *entryRef) key(data []byte) []byte {
-	at := int(r.at >> 2)
-	return data[at : at+int(r.keyLen)]
+	start := int(r.keyAndKind >> 2)
+	return data[start : start+int(r.keyLen)]
 }
 
 func (r *entryRef) value(data []byte) []byte {
-	at := int(r.at>>2) + int(r.keyLen)
-	return data[at : at+int(r.valueLen)]
+	start := int(r.keyAndKind>>2) + int(r.keyLen)
+	return data[start : start+int(r.valueLen)]
 }
 
-// sortByHash sorts references whose hashes are in a range, and leaves those of the
-// same hash in their order. It returns the sorted one of two slices of equal length,
-// of which the first was given filled, and the other.
+// sortByHash sorts references with hashes in r by hash; the sort is stable. refs and spare must
+// have equal lengths. It returns the sorted one of these two slices, and the other one.
 //
-// Two passes by radix cover the bits in which hashes mostly differ. The few that
-// are still out of order are among others of the same leading bits.
+// Two radix passes sort by the leading bits. The few remaining references out of order
+// are next to others with the same leading bits.
 func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]uint32) (sorted, other []entryRef) {
 	digit := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigit)
 	shift := max(bits.Len64(r.hi-r.lo)-2*digit, 0)
@@ -54,13 +52,13 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 	}
 	for pass := range counts {
 		c := &counts[pass]
-		var at uint32
+		var pos uint32
 		for i := range c[:mask+1] {
-			c[i], at = at, at+c[i]
+			c[i], pos = pos, pos+c[i]
 		}
-		by := shift + pass*digit
+		passShift := shift + pass*digit
 		for i := range refs {
-			d := (refs[i].hash - r.lo) >> by & mask & (1<<maxDigit - 1)
+			d := (refs[i].hash - r.lo) >> passShift & mask & (1<<maxDigit - 1)
 			spare[c[d]] = refs[i]
 			c[d]++
 		}
@@ -70,11 +68,11 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 	return refs, spare
 }
 
-// maxDigit is the most bits that a pass by radix sorts by.
+// maxDigit is the maximum number of bits of a radix pass.
 const maxDigit = 11
 
-// sortWithin sorts references that are in order but for the lowest bits of what
-// their hashes are above lo.
+// sortWithin sorts references that are already sorted by hash-lo, except for its lowest
+// shift bits.
 func sortWithin(refs []entryRef, lo uint64, shift int) {
 	for i := 1; i < len(refs); i++ {
 		if refs[i].hash >= refs[i-1].hash {

@@ -15,23 +15,22 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A scan divides the hashes into partitions that are grouped well in the
-// processor's cache. Workers take them in order, read and group them; the consumer
-// takes their results in the same order. So what a scan yields does not depend on
-// how many workers there are.
+// A scan divides the hashes into partitions that are small enough for grouping in the
+// processor's cache. Workers take partitions in order; the consumer receives their
+// results in the same order. So the result does not depend on the number of workers.
 
-// hashRange is the hashes from lo to hi, both included.
+// hashRange is the interval of hashes from lo to hi, inclusive.
 type hashRange struct{ lo, hi uint64 }
 
 var allHashes = hashRange{0, math.MaxUint64}
 
 func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }
 
-// scanRequest says what to read.
+// scanRequest specifies what to read.
 type scanRequest struct {
 	hashes   hashRange
-	parts    int  // how many such scans may run side by side
-	keysOnly bool // keys with sizes instead of chunks
+	parts    int  // number of such scans that may run concurrently
+	keysOnly bool // yield keys with sizes instead of chunks
 }
 
 type scanner struct {
@@ -40,39 +39,38 @@ type scanner struct {
 	cancel context.CancelFunc
 	s      *Store
 	v      *view
-	bits   uint8 // of the ranges that partitions consist of
+	bits   uint8 // hash bits that select a range; partitions consist of ranges
 
-	memory     int64 // taken from Store.scanMemory
-	loadBytes  int64 // what a worker may load at once
-	maxRefs    int   // entries that a worker may note at once
-	batchBytes int   // bytes that are handed over, and mostly grouped, at once
+	memory     int64 // reserved in Store.scanMemory
+	loadBytes  int64 // maximum bytes that a worker loads at a time
+	maxRefs    int   // maximum entries that a worker groups at a time
+	batchBytes int   // size of batches, and target size of partitions
 
 	partitions chan *scanPartition // in order
 	workers    []*scanWorker
 	running    atomic.Int32
 	wg         sync.WaitGroup
 
-	mu   sync.Mutex // guards next, and sending to partitions
-	next int        // the range at which the next partition begins
-	all  bool       // every partition was taken
+	mu        sync.Mutex // guards the fields below, and sending to partitions
+	next      int        // first range of the next partition
+	exhausted bool       // there are no more partitions
 }
 
-// scanPartition is hashes that are read by one worker.
+// scanPartition is an interval of hashes that one worker reads.
 type scanPartition struct {
 	hashes  hashRange
-	size    int64 // about how many bytes there are
+	size    int64 // approximate
 	batches chan *scanBatch
-	err     error // why it ended too early; set before batches is closed
+	err     error // set before batches is closed
 }
 
 const (
 	maxBatchBytes  = 512 << 10
 	maxBatches     = 12 << 20 // bytes of all batches of a scan
-	minWorkerBytes = 2 << 20  // memory that a worker should have
+	minWorkerBytes = 2 << 20  // minimum memory per worker
 )
 
-// scan hands the content of the store to use, batch by batch, until that returns
-// false.
+// scan passes the content of the store to use, batch by batch, until use returns false.
 func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
 	if ctx.Err() != nil {
 		return canceled.Err(ctx)
@@ -108,17 +106,17 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 	return sc.verify()
 }
 
-// newScanner starts the workers.
+// newScanner starts a scan's workers.
 func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scanner {
 	sc := &scanner{scanRequest: req, s: s, v: v}
 	sc.ctx, sc.cancel = context.WithCancel(ctx)
 	sc.memory = s.takeScanMemory(req.parts)
 	memory := cmp.Or(sc.memory, min(2*s.readBytes, minWorkerBytes))
 	sc.bits = v.scanBits(memory / 16)
-	sc.next = segment.Range(req.hashes.lo, sc.bits)
+	sc.next = segment.RangeIndex(req.hashes.lo, sc.bits)
 	workers := sc.workerCount(memory)
 	memory /= int64(workers)
-	// What is loaded is outside of the heap; of an entry, two references are noted.
+	// Loaded data is off the heap. Each entry needs two references.
 	sc.loadBytes = min(memory/4*3, maxEntryAt)
 	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
 	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxBatches/(2*workers)), 64<<10)
@@ -138,8 +136,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	return sc
 }
 
-// takeScanMemory takes memory set aside for scans: all of it for a scan alone, less
-// for one of several parts, and none if there is not so much left.
+// takeScanMemory reserves memory from the share of Scans: all of it for a single scan,
+// less for a scan of one part. It returns 0 if too little is left.
 func (s *Store) takeScanMemory(parts int) int64 {
 	n := 2 * s.readBytes / int64(min(parts, 4))
 	for {
@@ -153,9 +151,9 @@ func (s *Store) takeScanMemory(parts int) int64 {
 	}
 }
 
-// workerCount returns how many workers share some memory: no more than there are
-// ranges, and not so many that one could not load a usual range, which it then would
-// have to read several times.
+// workerCount returns the number of workers that share memory. There are at most as many
+// as ranges. Each must be able to load a typical range, or it would have to read the
+// range several times.
 func (sc *scanner) workerCount(memory int64) int {
 	if n := sc.s.hooks.scanWorkers; n > 0 {
 		return n
@@ -165,37 +163,36 @@ func (sc *scanner) workerCount(memory int64) int {
 	for i := range samples {
 		largest = max(largest, sc.rangeSize(i<<sc.bits/samples))
 	}
-	ranges := segment.Range(sc.hashes.hi, sc.bits) - segment.Range(sc.hashes.lo, sc.bits) + 1
-	most := min(runtime.GOMAXPROCS(0), ranges)
-	return int(max(min(int64(most), memory/max(minWorkerBytes, 2*largest)), 1))
+	ranges := segment.RangeIndex(sc.hashes.hi, sc.bits) - segment.RangeIndex(sc.hashes.lo, sc.bits) + 1
+	limit := min(runtime.GOMAXPROCS(0), ranges)
+	return int(max(min(int64(limit), memory/max(minWorkerBytes, 2*largest)), 1))
 }
 
-// take returns the partition after those taken before, or nil if there is none or
-// the scan ends.
-func (sc *scanner) take() *scanPartition {
+// nextPartition returns the next partition, or nil after the last or if the scan is canceled.
+func (sc *scanner) nextPartition() *scanPartition {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	if sc.all || sc.ctx.Err() != nil {
+	if sc.exhausted || sc.ctx.Err() != nil {
 		return nil
 	}
-	last := segment.Range(sc.hashes.hi, sc.bits)
-	end, size := together(sc.next, last+1, sc.rangeSize, int64(sc.batchBytes))
+	last := segment.RangeIndex(sc.hashes.hi, sc.bits)
+	end, size := packRanges(sc.next, last+1, sc.rangeSize, int64(sc.batchBytes))
 	p := &scanPartition{size: size, batches: make(chan *scanBatch, batchesPerWorker)}
-	p.hashes.lo, p.hashes.hi = segment.Bounds(sc.next, end, sc.bits)
+	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.next, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
 	select {
 	case sc.partitions <- p:
 	case <-sc.ctx.Done():
 		return nil
 	}
-	sc.next, sc.all = end, end > last
+	sc.next, sc.exhausted = end, end > last
 	return p
 }
 
-// verify compares what was read with the ledger, once all is read.
+// verify compares everything read with the ledger. All partitions must have been consumed.
 func (sc *scanner) verify() error {
 	sc.wg.Wait()
-	if !sc.all {
+	if !sc.exhausted {
 		return canceled.Err(sc.ctx)
 	}
 	if sc.keysOnly || sc.hashes != allHashes {
@@ -207,7 +204,7 @@ func (sc *scanner) verify() error {
 	return nil
 }
 
-// ledger is the account of what was read. The workers have ended.
+// ledger returns the ledger of everything read. The workers must have ended.
 func (sc *scanner) ledger() (l Ledger) {
 	for _, w := range sc.workers {
 		l.Add(w.ledger)
@@ -215,8 +212,7 @@ func (sc *scanner) ledger() (l Ledger) {
 	return l
 }
 
-// corrupt returns the error of what is wrong with the store at no place that is
-// known.
+// corrupt returns the error for damage without a known position.
 func (s *Store) corrupt(err error) error {
 	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// rotateTable brings the tables one step on: it freezes the active one, or waits
-// until the frozen one is written out. mu is held, and let go of meanwhile.
+// rotateTable makes progress towards a writable active table: it freezes the full one, or
+// waits for the seal of the frozen one. mu must be held; it is released while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
 	if s.tables.frozen == nil {
 		t, err := s.tables.take(ctx)
 		if err != nil {
 			return err
 		}
-		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.writable() != nil {
-			s.tables.put(t) // others were faster
+		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.checkWritable() != nil {
+			s.tables.put(t) // another goroutine was faster
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
@@ -31,9 +31,9 @@ func (s *Store) rotateTable(ctx context.Context) error {
 		return nil
 	}
 	if !s.sealing {
-		s.startSeal() // it failed before
+		s.startSeal() // the last seal failed
 	}
-	t, done := s.tables.frozen, s.sealed
+	t, done := s.tables.frozen, s.sealDone
 	s.mu.Unlock()
 	err := canceled.Wait(ctx, done)
 	s.mu.Lock()
@@ -43,10 +43,10 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	return err
 }
 
-// freeze makes t the active table, and has the one before written out. mu is held.
+// freeze makes t the active table, and starts to seal the previous one. mu must be held.
 func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
-		// The next write-ahead file must not survive where this one does not.
+		// The next write-ahead file must not survive a power loss without this one.
 		if err := s.syncLogLocked(); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Store) freeze(t *table) error {
 	s.wal.markEnd(s.tables.active.wal, w, s.seq)
 	s.tables.frozen = s.tables.active
 	seq, sessions := s.seq, s.sessions.clone()
-	s.frozenAt = func(m *manifest) { m.liveEpoch, m.nextSeq, m.sessions = w.epoch, seq, sessions }
+	s.setFrozenState = func(m *manifest) { m.liveEpoch, m.nextSeq, m.sessions = w.epoch, seq, sessions }
 	s.activate(t, w)
 	s.startSeal()
 	return nil
@@ -71,7 +71,7 @@ func (s *Store) activate(t *table, w *walFile) {
 	s.tables.active = t
 }
 
-// nextWAL begins the write-ahead file that follows the active one.
+// nextWAL begins the write-ahead file after the active one.
 func (s *Store) nextWAL() (*walFile, error) {
 	slot := 0
 	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
@@ -81,12 +81,12 @@ func (s *Store) nextWAL() (*walFile, error) {
 }
 
 func (s *Store) startSeal() {
-	s.sealing, s.sealErr, s.sealed = true, nil, make(chan struct{})
-	go s.seal(s.tables.frozen, s.frozenAt, s.sealed)
+	s.sealing, s.sealErr, s.sealDone = true, nil, make(chan struct{})
+	go s.seal(s.tables.frozen, s.setFrozenState, s.sealDone)
 }
 
-// seal writes a frozen table out and makes it a segment of the store.
-func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
+// seal writes a frozen table and adds the segment to the store.
+func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 	var segments []*storedSegment
 	var err error
 	if t.size > 0 {
@@ -96,13 +96,13 @@ func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
 		}
 	}
 	if err == nil {
-		err = s.commitSegments(segments, t.ledger, at)
+		err = s.commitSegments(segments, t.ledger, edit)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealing, s.sealErr = false, err
 	if err == nil {
-		s.counted.seals.Add(1)
+		s.counters.seals.Add(1)
 		for _, g := range segments {
 			g.file.end = g.End
 		}
@@ -110,28 +110,28 @@ func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
 		s.tables.frozen = nil
 		s.tables.unref(t)
 	} else {
-		s.counted.sealFails.Add(1)
+		s.counters.sealFailures.Add(1)
 		for _, g := range segments {
-			s.cutBack(g.file)
+			s.truncateTail(g.file)
 		}
-		s.log.Warn("logstore: a table could not be written out; its content is safe in its write-ahead file",
+		s.log.Warn("logstore: a table could not be written as a segment; its data is safe in the write-ahead file",
 			"dir", s.dir, "err", err)
 	}
 	close(done)
 }
 
-// flushLocked has all records so far written out. mu is held, and let go of
-// meanwhile.
+// flushLocked writes all current records to segments. mu must be held; it is released
+// while waiting.
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
 		if s.tables.active == nil { // a Drop found the disk full
-			return s.writable()
+			return s.checkWritable()
 		}
 		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {
 			return nil
 		}
-		if err := s.writable(); err != nil {
+		if err := s.checkWritable(); err != nil {
 			return err
 		}
 		if err := s.rotateTable(ctx); err != nil {
@@ -140,20 +140,19 @@ func (s *Store) flushLocked(ctx context.Context) error {
 	}
 }
 
-// sealer turns tables into segments. It is used by one goroutine at a time: the
-// one that seals, or Drop, bulk and recovery, which exclude it.
+// sealer writes tables as segments. Only one goroutine uses it at a time: the sealing
+// goroutine, or a Drop, bulk operation or recovery while nothing is sealed.
 type sealer struct {
 	catalog  *catalog
 	segments *segments
 	comp     *segment.Compressor
-	bufs     [2][]byte // see segment.Writer.Bufs
+	bufs     [2][]byte // see segment.Writer.Buffers
 
-	file   *dataFile   // of the last segment
+	file   *dataFile   // the segment file in use
 	rotate atomic.Bool // the next segment goes to a new file
 }
 
-// write writes a table that no longer changes to the end of the segment
-// file. The manifest does not know of it yet.
+// write appends a frozen table to the segment file. The manifest does not name the segment yet.
 func (k *sealer) write(t *table) (*storedSegment, error) {
 	f, err := k.fileFor()
 	if err != nil {
@@ -161,24 +160,24 @@ func (k *sealer) write(t *table) (*storedSegment, error) {
 	}
 	g, err := k.append(f, t)
 	if err != nil {
-		k.catalog.cutBack(f)
+		k.catalog.truncateTail(f)
 	}
 	return g, err
 }
 
-// fileFor returns the file that the next segment goes to.
+// fileFor returns the file for the next segment.
 func (k *sealer) fileFor() (*dataFile, error) {
 	f := k.file
-	// Asked first: the file that a merge reads from, it may shorten meanwhile.
+	// Check rotate before f.end, because a merge that reads from the file may truncate it.
 	if f != nil && !k.rotate.Load() && f.end < k.segments.fileSize() {
 		return f, nil
 	}
-	// A bulk that failed may have left an empty one behind it.
+	// A failed bulk operation may have left an empty file after f.
 	files := k.catalog.files.files()
-	at := slices.Index(files, f)
-	after := files[at+1:]
+	i := slices.Index(files, f)
+	after := files[i+1:]
 	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
-	if at >= 0 && next >= 0 && after[next].end == segment.HeaderLen {
+	if i >= 0 && next >= 0 && after[next].end == segment.HeaderLen {
 		f = after[next]
 	} else {
 		var err error
@@ -192,13 +191,13 @@ func (k *sealer) fileFor() (*dataFile, error) {
 }
 
 func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
-	// A table that is not full gives fewer ranges, of 4 KiB and more.
+	// A partly filled table gets fewer ranges, of at least 4 KiB.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
 	w := segment.NewWriter(&f.File, f.f, f.end, segBits, k.comp, k.bufs)
-	defer func() { k.bufs = w.Bufs() }()
+	defer func() { k.bufs = w.Buffers() }()
 
 	perRange := 1 << (t.bits - segBits)
-	hot := map[int][]segment.HotRun{} // by part
+	hot := map[int][]segment.HotRun{} // part number to its hot keys
 	for r := range 1 << segBits {
 		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
@@ -235,7 +234,7 @@ func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
 }
 
-// writeEntries writes the entries of a part whose keys are chosen.
+// writeEntries writes the entries of a part with keys that choose accepts.
 func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
 	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
 		if !choose(e.Key) {

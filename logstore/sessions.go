@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// sessionTable knows the sessions that were issued and, of those not
-// forgotten, the last operation.
+// sessionTable records which sessions were issued, and the last operation of each
+// remembered session.
 type sessionTable struct {
-	issued uint64 // the last session: the store's incarnation in the upper half, a counter in the lower
+	issued uint64 // last session issued: the store's incarnation in the upper half, a counter in the lower
 	last   *sessiontab.Table[sessiontab.Operation]
 }
 
@@ -32,7 +32,7 @@ func (t *sessionTable) clone() sessionTable {
 	return c
 }
 
-// put notes a session as it was. One of which nothing was applied is not used.
+// put adds a session. A session without operations counts as unused.
 func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	if last.Number == 0 {
 		t.last.Add(session, last)
@@ -48,7 +48,7 @@ func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):
 		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, partd.ErrSessionExpired)
 	case !known:
-		return false, sessiontab.Expired(tag.Session)
+		return false, sessiontab.ExpiredError(tag.Session)
 	}
 	return last.IsNext(tag.Session, operationOf(tag))
 }
@@ -57,16 +57,16 @@ func operationOf(tag partd.Tag) sessiontab.Operation {
 	return sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 }
 
-// apply takes over what a record says about sessions.
-func (t *sessionTable) apply(h recordHeader, most int) {
+// apply updates the table with the session change of a record.
+func (t *sessionTable) apply(h recordHeader, maxSessions int) {
 	if !h.tagged {
 		return
 	}
 	switch h.kind {
 	case recordSession:
 		t.issued = max(t.issued, h.tag.Session)
-		for t.last.Len() >= most {
-			t.last.Remove(t.last.Oldest(most))
+		for t.last.Len() >= maxSessions {
+			t.last.Remove(t.last.Oldest(maxSessions))
 		}
 		t.last.Add(h.tag.Session, sessiontab.Operation{})
 	case recordEndSession:
@@ -96,13 +96,13 @@ func parseSessions(b []byte) (sessionTable, error) {
 	le := binary.LittleEndian
 	t := newSessionTable(0)
 	if len(b) < 12 {
-		return t, errors.New("its table of sessions is cut off")
+		return t, errors.New("its table of sessions is truncated")
 	}
 	t.issued = le.Uint64(b)
 	n := le.Uint32(b[8:])
 	b = b[12:]
 	if uint64(n)*sessionLen != uint64(len(b)) {
-		return t, fmt.Errorf("its table of sessions should have %d entries, but has %d bytes", n, len(b))
+		return t, fmt.Errorf("its table of %d sessions has the wrong length, %d bytes", n, len(b))
 	}
 	for range n {
 		t.put(le.Uint64(b), sessiontab.Operation{Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])})
@@ -111,7 +111,7 @@ func parseSessions(b []byte) (sessionTable, error) {
 	return t, nil
 }
 
-// NewSession issues a session, which is as durable as an append.
+// NewSession issues a session, as durably as an append.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	op := &sessionOp{kind: recordSession}
 	_, err := s.change(ctx, "new session", partd.Tag{}, op)
@@ -124,8 +124,8 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return err
 }
 
-// SessionToken returns the token of a session. Its secret is the random numbers
-// in the store's manifest, which are never disclosed.
+// SessionToken returns the token of a session. It is derived from random numbers in the
+// manifest, which are never disclosed.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
 		return partd.SessionToken{}, s.errorf("session token", storeerror.ErrNotOpened)
@@ -134,7 +134,7 @@ func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionTo
 	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
 }
 
-// CheckSession returns an error unless token belongs to the session.
+// CheckSession returns an error unless token is the session's token.
 func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	want, err := s.SessionToken(ctx, session)
 	if err != nil {
@@ -143,10 +143,9 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns the memory that an open reader takes and that a
-// listing takes, in bytes.
+// ReaderMemory returns the memory that an open reader needs, and that a listing needs, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	// A scan that is not alone loads 1 MiB, groups it, and is two batches ahead.
+	// A concurrent scan loads 1 MiB, groups it, and fills two batches ahead.
 	return 256 << 10, 5 << 20
 }
 
@@ -162,7 +161,7 @@ func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 		e := op.Entries[0]
 		return s.change(ctx, "set", tag, &setOp{key: e.Key, value: e.Value, once: op.Change == partd.ChangeSetOnce})
 	case partd.ChangeDelete:
-		return s.change(ctx, "delete", tag, s.lookFor(ctx, op.Keys))
+		return s.change(ctx, "delete", tag, s.newDeleteOp(ctx, op.Keys))
 	default:
 		applied, err := s.drop(ctx, tag)
 		return applied, s.errorf("drop", err)

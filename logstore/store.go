@@ -16,59 +16,56 @@ import (
 
 // Store is an open store. It is safe for concurrent use.
 type Store struct {
-	// Locks are taken in this order: life, firstSync, mu, blobs.mu,
-	// catalog.mu, directory.syncs.
+	// Lock order: lifeMu, firstSync, mu, blobs.mu, catalog.mu, directory.syncMu.
 
 	directory
 	opts  Options
 	hooks hooks
 
 	format    segment.Format
-	blobBytes int   // a value of this length or more is a blob
-	maxBatch  int   // bytes of a record; more makes segments of its own
-	readBytes int64 // what a Scan may load at once
+	blobBytes int   // minimum length of a blob
+	maxBatch  int   // maximum bytes of a record; a larger operation writes segments directly
+	readBytes int64 // maximum bytes that a Scan loads at a time
 	batches   chan *batch
 
-	// life is held shared by whatever changes the store, and alone by Drop and
-	// Close.
-	life sync.RWMutex
+	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
+	lifeMu sync.RWMutex
 
-	// mu guards what follows. Whoever holds it decides the order of appends.
-	mu       sync.Mutex
-	closed   bool
-	temp     io.Closer // removes the directory of a temporary store, nil if it is none
-	seq      uint64    // of the next record
-	edits    uint64    // counts what changed the content, but for drops
-	sessions sessionTable
-	tables   tables
-	wal      wal
-	segments segments
-	merging  merging
-	reclaim  reclaiming
-	changes  *sync.WaitGroup   // those that began since waitChanges was called
-	sealing  bool              // a goroutine is writing the frozen table out
-	sealErr  error             // why the last try failed
-	sealed   chan struct{}     // closed when the try that is under way ends
-	frozenAt func(m *manifest) // notes the state right after the last record of the frozen table
-	emptied  bool              // dropped on a full disk, and not yet able to take changes: see change
+	// mu guards the fields below. The order of its holders is the order of appends.
+	mu               sync.Mutex
+	closed           bool
+	temp             io.Closer // removes the directory of a temporary store; otherwise nil
+	seq              uint64    // of the next record
+	editCount        uint64    // number of changes to the content, except drops
+	sessions         sessionTable
+	tables           tables
+	wal              wal
+	segments         segments
+	merging          merging
+	reclaim          reclaiming
+	changes          *sync.WaitGroup   // changes since the last call of waitChanges
+	sealing          bool              // a goroutine is writing the frozen table to a segment
+	sealErr          error             // error of the last failed seal
+	sealDone         chan struct{}     // closed when the current seal ends
+	setFrozenState   func(m *manifest) // sets the manifest to the state after the frozen table's last record
+	droppedWhileFull bool              // dropped while the disk was full, and not yet accepting changes: see change
 
-	// These have locks of their own, or need none.
+	// The fields below have their own locks or need none.
 	sealer  sealer
 	blobs   blobs
 	catalog catalog
 
-	// firstSync guards what the first Sync does.
+	// firstSync serializes the first Sync.
 	firstSync sync.Mutex
-	allSynced bool // all that was written before durable was set is synced
+	allSynced bool // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                    // why the store was not opened for writing
-	unread     error                                                    // why the write-ahead files could not be read
-	scanMemory atomic.Int64                                             // what Scans use of the memory set aside for them
-	counted    struct{ seals, sealFails, stalls, stalled atomic.Int64 } // for Figures
+	fullErr    atomic.Pointer[error]                                         // why the store was not opened for writing
+	walErr     error                                                         // why the write-ahead files could not be read
+	scanMemory atomic.Int64                                                  // bytes in use by Scans, out of their share
+	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
 }
 
-// ErrReadOnly is wrapped by the error for a change to a store that is open
-// for reading only.
+// ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
 func (s *Store) errorf(op string, err error) error {
@@ -78,24 +75,23 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// maybeApplied is the error of a write that may have taken effect. Whether that makes
-// the outcome of an operation unknown depends on what was written: see outcome.
+// maybeApplied wraps the error of a write that may have taken effect. Whether the outcome
+// of the operation is unknown depends on the step: see commitError.
 type maybeApplied struct{ error }
 
 func (u maybeApplied) Unwrap() error { return u.error }
 
-// outcome returns the error of an operation whose last step, which makes it
-// count, failed with err. Errors of steps before are returned as they are: the
-// operation did not take effect, whatever else is unclear.
-func outcome(err error) error {
+// commitError returns the error of an operation whose deciding step failed with err. Errors of
+// earlier steps need no conversion, because the operation certainly had no effect.
+func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
 	}
 	return err
 }
 
-// writable returns why no write is possible, or nil. mu is held.
-func (s *Store) writable() error {
+// checkWritable returns nil, or the reason why the store accepts no writes. mu must be held.
+func (s *Store) checkWritable() error {
 	switch {
 	case s.dir == "":
 		return storeerror.ErrNotOpened
@@ -103,74 +99,72 @@ func (s *Store) writable() error {
 		return partd.ErrClosed
 	case s.opts.ReadOnly:
 		return ErrReadOnly
-	case s.full() != nil:
-		return s.full()
+	case s.fullError() != nil:
+		return s.fullError()
 	}
-	return s.poisoned()
+	return s.checkPoisoned()
 }
 
-// MemoryUsed returns the bytes that tables, buffers and the index of segments
-// use.
+// MemoryUsed returns the bytes in use by tables, buffers and the index of segments.
 func (s *Store) MemoryUsed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.tables.memory()
 	for _, g := range s.segments.list {
-		n += g.Memory()
+		n += g.MemoryUsed()
 	}
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes everything acknowledged so far from the tables to segments.
+// Flush writes all acknowledged data from the tables to segments.
 func (s *Store) Flush(ctx context.Context) error {
-	s.life.RLock()
-	defer s.life.RUnlock()
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.writable(); err != nil {
+	if err := s.checkWritable(); err != nil {
 		return s.errorf("flush", err)
 	}
 	return s.errorf("flush", s.flushLocked(ctx))
 }
 
-// Figures describes an open store to those who monitor it. Counters start when
+// Metrics describes an open store for monitoring. Counters start at zero when
 // the store is opened.
-type Figures struct {
-	Seals     int64         // tables written out as segments
-	SealFails int64         // failed attempts to write a table out
-	Stalls    int64         // changes that had to wait until a table was written out
-	Stalled   time.Duration // the sum of these waits
+type Metrics struct {
+	Seals        int64         // tables written as segments
+	SealFailures int64         // failed attempts to write a table
+	Stalls       int64         // changes that waited until a table was written
+	StallTime    time.Duration // total time of these waits
 
-	Segments int   // there are
-	Disk     int64 // bytes of the files
-	Dead     int64 // the part of Disk that is known to be garbage
-	Unsealed int64 // bytes in tables, which are so far only in write-ahead files
-	Memory   int64 // bytes in use
-	Refusal  error // why the store refuses changes, nil if it accepts them
+	Segments      int   // number of segments
+	DiskBytes     int64 // size of the files
+	DeadBytes     int64 // known garbage, as a part of DiskBytes
+	UnsealedBytes int64 // data in tables, which only the write-ahead files make durable
+	MemoryUsed    int64 // bytes in use
+	Refusal       error // why the store refuses changes; nil if it accepts them
 }
 
-// Figures returns figures for monitoring. It looks up the size of each file but
-// reads no file.
-func (s *Store) Figures() (Figures, error) {
+// Metrics returns the current metrics. It asks for the size of each file, but reads none.
+func (s *Store) Metrics() (Metrics, error) {
 	disk, err := s.diskUsed()
 	if err != nil {
-		return Figures{}, s.errorf("figures", err)
+		return Metrics{}, s.errorf("metrics", err)
 	}
-	f := Figures{
-		Seals: s.counted.seals.Load(), SealFails: s.counted.sealFails.Load(),
-		Stalls: s.counted.stalls.Load(), Stalled: time.Duration(s.counted.stalled.Load()),
-		Disk: disk, Unsealed: s.Unsealed(), Memory: s.MemoryUsed(),
+	m := Metrics{
+		Seals: s.counters.seals.Load(), SealFailures: s.counters.sealFailures.Load(),
+		Stalls: s.counters.stalls.Load(), StallTime: time.Duration(s.counters.stallTime.Load()),
+		DiskBytes: disk, UnsealedBytes: s.UnsealedBytes(), MemoryUsed: s.MemoryUsed(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.Segments, f.Refusal = len(s.segments.list), s.writable()
-	f.Dead = min(s.reclaim.dead(), disk)
-	return f, nil
+	m.Segments, m.Refusal = len(s.segments.list), s.checkWritable()
+	m.DeadBytes = min(s.reclaim.dead(), disk)
+	return m, nil
 }
 
-// Unsealed returns the bytes in tables that are not written out yet. The call is
-// cheap.
-func (s *Store) Unsealed() (n int64) {
+// UnsealedBytes returns the bytes in tables that are not yet written as segments. The
+// call is cheap.
+func (s *Store) UnsealedBytes() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.tables.inUse() {
@@ -179,43 +173,42 @@ func (s *Store) Unsealed() (n int64) {
 	return n
 }
 
-// Close writes everything out and closes the store. Readers at work may
-// finish. If Close cannot write something out, it returns an error; the data
-// is still in the write-ahead files, from which the next Open recovers it. A
-// second Close does nothing.
+// Close writes all data to segments and closes the store. Open readers may finish. If
+// writing fails, Close returns the error; the write-ahead files still contain the data,
+// and the next Open recovers it. A second Close does nothing.
 func (s *Store) Close() error {
 	if s.dir == "" {
 		return nil
 	}
-	// What is still in tables is written out first, since it may be the segment that
-	// makes a merge due. If that fails, finish tries again, and says so.
+	// Flush first, because the new segment may make a merge due. finish retries a failed
+	// flush and reports the error.
 	if !s.opts.ReadOnly && s.temp == nil {
 		_ = s.Flush(context.Background())
 	}
 	s.stopMerging()
-	s.life.Lock()
-	defer s.life.Unlock()
+	s.lifeMu.Lock()
+	defer s.lifeMu.Unlock()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return nil
 	}
 	var err error
-	if !s.opts.ReadOnly && s.full() == nil && s.temp == nil {
+	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
 		err = s.finish()
 	}
 	s.closed = true
 	s.mu.Unlock()
-	err = errors.Join(err, s.abandon())
+	err = errors.Join(err, s.releaseAll())
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Close())
 	}
 	return s.errorf("close", err)
 }
 
-// finish brings the store into the state of one closed in order. mu is held.
+// finish leaves the store as after a clean shutdown. mu must be held.
 func (s *Store) finish() error {
-	if err := s.poisoned(); err != nil {
+	if err := s.checkPoisoned(); err != nil {
 		return err
 	}
 	if err := s.flushLocked(context.Background()); err != nil {
@@ -227,12 +220,12 @@ func (s *Store) finish() error {
 	return s.wal.remove()
 }
 
-// abandon closes all files and gives back all memory.
-func (s *Store) abandon() error {
+// releaseAll closes all files and frees all memory.
+func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.segments.closed = true, true
-	s.waitSealed() // it uses what is given back here
+	s.waitSealed() // it uses the resources that are released here
 	s.segments.release(s.segments.version)
 	s.mu.Unlock()
 	s.segments.discards.Wait()

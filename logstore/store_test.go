@@ -55,11 +55,11 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	if _, err := ParseCompression("lzw"); err == nil || !strings.Contains(err.Error(), "zstd") {
-		t.Errorf("the error must list what there is: %v", err)
+		t.Errorf("the error must list the formats: %v", err)
 	}
 }
 
-// A store in use is refused to others, with the name of who uses it.
+// A store in use must be refused, with the name of the process that uses it.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
@@ -71,7 +71,7 @@ func TestLock(t *testing.T) {
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		_, err := Open(dir, o)
 		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d on %s (logstore.test, since ", os.Getpid(), host)) {
-			t.Fatalf("opened by another: %v", err)
+			t.Fatalf("second open: %v", err)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -81,20 +81,20 @@ func TestLock(t *testing.T) {
 	r2 := mustOpen(t, dir, &Options{ReadOnly: true})
 	wantValue(t, r1, "a", "1")
 	wantValue(t, r2, "a", "1")
-	// The note in the lock file is of who wrote last, not of who reads.
+	// The note in the lock file names the last writer, not a reader.
 	if _, err := Open(dir, nil); !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), "open for reading") || strings.Contains(err.Error(), "process ") {
-		t.Fatalf("opened for writing beside readers: %v", err)
+		t.Fatalf("open for writing while readers exist: %v", err)
 	}
 	if err := r1.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("2")}); !errors.Is(err, ErrReadOnly) {
-		t.Fatalf("a change of a store opened for reading: %v", err)
+		t.Fatalf("change of a store opened for reading: %v", err)
 	}
 	if err := r1.Drop(t.Context()); !errors.Is(err, ErrReadOnly) {
 		t.Fatalf("Drop of a store opened for reading: %v", err)
 	}
 }
 
-// Whoever deletes the lock file lets others in; the store notices before it
-// changes what they may have changed.
+// Deleting the lock file lets other processes in. The store must notice that before it
+// changes data that they may have changed.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
@@ -113,13 +113,13 @@ func TestLockFileRemoved(t *testing.T) {
 	}
 	wantValue(t, s, "a", "1")
 	if err := s.Close(); err == nil {
-		t.Fatal("Close said nothing")
+		t.Fatal("Close returned no error")
 	}
 	s = mustOpen(t, dir, nil)
 	wantValue(t, s, "a", "1")
 }
 
-// Files of others stay as they are, whatever the store does.
+// The store must not change foreign files.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
@@ -149,10 +149,10 @@ func TestForeignFiles(t *testing.T) {
 func TestNoStoreHere(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("reading what is not there: %v", err)
+		t.Errorf("open for reading in a missing directory: %v", err)
 	}
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("reading an empty directory: %v", err)
+		t.Errorf("open for reading in an empty directory: %v", err)
 	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
@@ -169,11 +169,11 @@ func TestNoStoreHere(t *testing.T) {
 		t.Errorf("a symbolic link: %v", err)
 	}
 	if _, err := Open("", nil); err == nil {
-		t.Error("a directory without a name was opened")
+		t.Error("an empty directory name was accepted")
 	}
 }
 
-// A store stays where it was opened when the program changes its directory.
+// A change of the working directory must not move an open store.
 func TestChangeOfDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := mustOpen(t, "a/b", nil)
@@ -188,7 +188,7 @@ func TestChangeOfDirectory(t *testing.T) {
 	}
 }
 
-// A file of a newer format is refused, not taken for damage.
+// A file of a newer format must be refused, but not reported as damage.
 func TestNewerFormat(t *testing.T) {
 	for _, name := range []string{manifestName, "seg-00000001"} {
 		dir := t.TempDir()

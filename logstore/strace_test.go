@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// The real system calls fail, at one point of a real writer: it ends with an
-// error that says what failed, and all that it acknowledged is there.
+// Real system calls fail at one point in a real writer. It must exit with an error that
+// says what failed, and everything that it acknowledged must exist.
 func TestSystemCallFaults(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs strace")
+			t.Fatal("PARTD_REQUIRE_ALL is set, but strace is not installed")
 		}
 		t.Skip("strace is not installed")
 	}
@@ -40,7 +40,7 @@ func TestSystemCallFaults(t *testing.T) {
 			dir := t.TempDir()
 			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call,
 				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when), exe)
-			cmd.Env = append(os.Environ(), killEnv+"="+dir, killMostEnv+"=500")
+			cmd.Env = append(os.Environ(), killEnv+"="+dir, killLimitEnv+"=500")
 			if c.sync {
 				cmd.Env = append(cmd.Env, killSyncEnv+"=1")
 			}
@@ -49,15 +49,15 @@ func TestSystemCallFaults(t *testing.T) {
 			err := cmd.Run()
 			if strings.Contains(stderr.String(), "ptrace") {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatalf("PARTD_REQUIRE_ALL is set, and strace may not trace here: %s", stderr.String())
+					t.Fatalf("PARTD_REQUIRE_ALL is set, but strace is not permitted: %s", stderr.String())
 				}
 				t.Skipf("strace may not trace here: %s", stderr.String())
 			}
 			if err == nil && when != "1+" {
-				continue // so many calls were not made
+				continue // the writer made fewer calls
 			}
 			if err == nil || !strings.Contains(stderr.String(), c.says) {
-				t.Fatalf("%s: the writer ended with %v and says %q, not %q", name, err, stderr.String(), c.says)
+				t.Fatalf("%s: the writer exited with %v and message %q, want %q", name, err, stderr.String(), c.says)
 			}
 			acked := int64(-1)
 			lines := strings.Fields(out.String())

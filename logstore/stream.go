@@ -10,23 +10,22 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// keyStream yields the pieces of one key in order, large ones in parts.
+// keyStream yields the pieces of one key in order, splitting large pieces into blocks.
 type keyStream struct {
-	v    *view
+	view *view
 	key  []byte
 	hash uint64
 
-	// Of the sources before startSource, and of the first startEntry entries in
-	// it, nothing is left.
+	// The last reset of the key: the value does not depend on earlier sources, or on the
+	// first startEntry entries of startSource.
 	startSource, startEntry int
-	exists                  bool // whether what was read so far makes a key
+	exists                  bool // whether the key exists after the entries read so far
 
-	// The ledger, if there is one, is charged with entries of the key's own
-	// runs, also of those of which nothing is left.
+	// If ledger is not nil, entries in the key's hot runs are added to it, including dead ones.
 	ledger *Ledger
 
 	source  int
-	entry   int // of the key, in this source
+	entry   int // index of the key's next entry in this source
 	reading bool
 	hot     bool
 	run     segment.Reader
@@ -37,7 +36,7 @@ type keyStream struct {
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
-	k := &keyStream{v: v, key: key, hash: hash, ledger: ledger}
+	k := &keyStream{view: v, key: key, hash: hash, ledger: ledger}
 	if err := k.findStart(); err != nil {
 		return nil, err
 	}
@@ -47,37 +46,36 @@ func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream
 	return k, nil
 }
 
-// findStart finds the last reset of the key, which is only there to be found
-// where the ledger of a segment says that there are any.
+// findStart finds the last reset of the key. It skips segments whose ledgers have no resets.
 func (k *keyStream) findStart() error {
-	for i := k.v.sources() - 1; i >= 0; i-- {
-		if i < len(k.v.segments) && k.v.segments[i].ledger.Marks == 0 {
+	for i := k.view.sources() - 1; i >= 0; i-- {
+		if i < len(k.view.segments) && k.view.segments[i].ledger.Marks == 0 {
 			continue
 		}
-		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)
-		n, found := 0, false
+		src, _ := k.view.keySource(i, k.hash, k.key, &k.run)
+		n, exists := 0, false
 		err := k.er.Each(src, func(e *segment.Entry) error {
 			if string(e.Key) != string(k.key) {
 				return nil
 			}
 			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-				k.startSource, k.startEntry, found = i, n, true
+				k.startSource, k.startEntry, exists = i, n, true
 			}
 			n++
 			return nil
 		})
 		if err != nil {
-			return k.v.runError(i, err)
+			return k.view.runError(i, err)
 		}
-		if found {
+		if exists {
 			return nil
 		}
 	}
 	return nil
 }
 
-// next returns the next bytes of the value, valid until the next call, and
-// io.EOF at its end.
+// next returns the next bytes of the value, or io.EOF at its end. They are valid until
+// the next call.
 func (k *keyStream) next() ([]byte, error) {
 	for {
 		b, visible, err := k.step()
@@ -90,7 +88,7 @@ func (k *keyStream) next() ([]byte, error) {
 	}
 }
 
-// step advances by one entry or one block of a large value.
+// step advances by one entry, or by one block of a large value.
 func (k *keyStream) step() (b []byte, visible bool, err error) {
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry > k.startEntry
 	if k.inBlob {
@@ -107,11 +105,11 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		}
 		return b, visible, err
 	}
-	if k.source == k.v.sources() {
+	if k.source == k.view.sources() {
 		return nil, false, io.EOF
 	}
 	if !k.reading {
-		src, hot := k.v.keySource(k.source, k.hash, k.key, &k.run)
+		src, hot := k.view.keySource(k.source, k.hash, k.key, &k.run)
 		k.er.Reset(src)
 		k.hot, k.reading, k.entry = hot != nil, true, 0
 	}
@@ -121,11 +119,11 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, k.v.runError(k.source, err)
+		return nil, false, k.view.runError(k.source, err)
 	}
 	if string(e.Key) != string(k.key) {
 		if k.hot {
-			g := k.v.segments[k.source]
+			g := k.view.segments[k.source]
 			return nil, false, g.file.Corrupt(g.Start, wrongRange(e.Key))
 		}
 		return nil, false, nil
@@ -139,7 +137,7 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		if !visible && (k.ledger == nil || !k.hot) {
 			return nil, false, nil
 		}
-		if err := k.v.files.openBlob(e.Value, &k.blob); err != nil {
+		if err := k.view.files.openBlob(e.Value, &k.blob); err != nil {
 			return nil, false, err
 		}
 		k.piece.start(k.key)
@@ -147,13 +145,13 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, nil
 	}
 	if k.ledger != nil && k.hot {
-		account(k.ledger, &e)
+		addInline(k.ledger, &e)
 	}
 	return e.Value, visible, nil
 }
 
-// maxOpenCopy is how much of a key Open may copy from the tables. Beyond, they
-// are written out first, so that a slow reader holds up nobody.
+// maxOpenCopy is the maximum amount of a key's data that Open copies from the tables. If
+// there is more, Open flushes them first, so that a slow reader blocks no other call.
 const maxOpenCopy = 1 << 20
 
 // Open returns a reader of the key's current value.
@@ -192,16 +190,18 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return r, nil
 }
 
-// canFlush reports whether tables can be written out at all.
-func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil && s.full() == nil }
+// canFlush reports whether the store can write tables as segments.
+func (s *Store) canFlush() bool {
+	return !s.opts.ReadOnly && s.checkPoisoned() == nil && s.fullError() == nil
+}
 
-// flushedView returns a view of all that was appended before the call, without
-// a table where that is possible: whoever reads slowly must not hold one. Where
-// it is not, because the disk is full for example, two tables at most are held
-// at any time, for which two spare ones are made once they are needed.
+// flushedView returns a view of everything appended before the call. It flushes the
+// tables first, so that a slow reader does not retain them. If that fails, for example on
+// a full disk, the view may contain tables. Slow readers retain at most two tables; two
+// spare ones replace them when necessary.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
-	s.life.RLock()
-	defer s.life.RUnlock()
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -212,20 +212,20 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 			return nil, err
 		}
 		if s.tables.spares > 0 {
-			return nil, err // the tables that others hold are all that may be held
+			return nil, err // slow readers already retain all tables that they may
 		}
-		v, e := s.viewLocked(lo, hi) // a full disk does not keep from reading
-		if e == nil && len(v.tables) > 0 {
-			v.slow = true
-			s.tables.slow++
+		v, viewErr := s.viewLocked(lo, hi) // the data can be read even on a full disk
+		if viewErr == nil && len(v.tables) > 0 {
+			v.slowReader = true
+			s.tables.slowReaders++
 		}
-		return v, e
+		return v, viewErr
 	}
 	return s.segmentsView(s.segments.list), nil
 }
 
-// copyTables replaces the view's one part of each table by a copy, unless it
-// is large, so that the tables can be used again.
+// copyTables replaces the view's single part of each table with a copy, unless it is
+// large. So the tables can be reused.
 func (v *view) copyTables() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
@@ -240,7 +240,7 @@ func (v *view) copyTables() {
 		for _, b := range t.t.blocksOf(t.parts[0]) {
 			c.arena = append(c.arena, b...)
 		}
-		c.refs.Store(math.MaxInt32 / 2) // never given back: it is the heap's
+		c.refs.Store(math.MaxInt32 / 2) // never released, because it is on the heap
 		v.s.tables.unref(t.t)
 		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
 	}
@@ -293,7 +293,7 @@ func (r *keyReader) Rewind() error {
 	if r.closed {
 		return r.fail("rewind", partd.ErrClosed)
 	}
-	k, err := r.k.v.newKeyStream(r.k.key, r.k.hash, nil)
+	k, err := r.k.view.newKeyStream(r.k.key, r.k.hash, nil)
 	if err != nil {
 		return r.fail("rewind", err)
 	}
@@ -306,5 +306,5 @@ func (r *keyReader) Close() error {
 		return nil
 	}
 	r.closed = true
-	return r.k.v.close()
+	return r.k.view.close()
 }

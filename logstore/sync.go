@@ -7,20 +7,20 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Sync returns once everything acknowledged before the call survives a power
-// loss. From the first Sync on, the store syncs segments as it writes them.
+// Sync returns after everything acknowledged before the call is safe from a power loss.
+// After the first Sync, the store also syncs each segment that it writes.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.errorf("sync", err)
 	}
-	s.life.RLock()
-	defer s.life.RUnlock()
-	return s.errorf("sync", outcome(s.syncAll()))
+	s.lifeMu.RLock()
+	defer s.lifeMu.RUnlock()
+	return s.errorf("sync", commitError(s.syncAll()))
 }
 
 func (s *Store) syncAll() error {
 	s.mu.Lock()
-	err, seq := s.writable(), s.seq-1
+	err, seq := s.checkWritable(), s.seq-1
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -31,9 +31,8 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
-// syncData syncs the data files written to since they were last synced. It is
-// called by syncAlone, so that none is found clean that another goroutine is
-// still syncing.
+// syncData syncs the data files with unsynced writes. Only syncExclusive may call it, so
+// that no caller finds a file clean while another goroutine still syncs it.
 func (d *directory) syncData(files *fileSet) error {
 	for _, f := range files.files() {
 		if !f.dirty.Swap(false) {
@@ -46,21 +45,19 @@ func (d *directory) syncData(files *fileSet) error {
 	return nil
 }
 
-// makeDurable syncs, the first time, all that was written while nobody had
-// asked for it.
+// makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
 func (s *Store) makeDurable() error {
 	s.firstSync.Lock()
 	defer s.firstSync.Unlock()
 	if s.allSynced {
 		return nil
 	}
-	// A file that is being made is among the store's before, or synced as it is
-	// made.
+	// A file that is being created is either already in the set, or its creator syncs it.
 	s.catalog.mu.Lock()
 	s.durable.Store(true)
 	s.catalog.mu.Unlock()
 	s.mu.Lock()
-	s.waitSealed() // perhaps it began when nothing was to be synced
+	s.waitSealed() // it may have started without syncs
 	files := s.catalog.files
 	var logs []*walFile
 	for _, t := range s.tables.inUse() {
@@ -70,7 +67,7 @@ func (s *Store) makeDurable() error {
 	for _, f := range files.files() {
 		f.dirty.Store(true)
 	}
-	err := s.syncAlone(func() error {
+	err := s.syncExclusive(func() error {
 		err := s.syncData(files)
 		for _, w := range logs {
 			err = errors.Join(err, s.syncFile(w.f))
@@ -87,10 +84,10 @@ func (s *Store) makeDurable() error {
 	return nil
 }
 
-// syncTo returns once a record, and all before it, survive a loss of power. Where
-// the sync fails, nobody can tell what is on the disk.
+// syncTo returns after all records up to seq are safe from a power loss. If it fails, the
+// content of the disk is unknown.
 func (s *Store) syncTo(seq uint64) error {
-	// Write-ahead files before the active one were synced when they ceased to be that.
+	// Earlier write-ahead files were synced when they ceased to be active.
 	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
 		s.mu.Lock()
 		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
@@ -107,9 +104,9 @@ func (s *Store) syncLogLocked() error {
 	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
 }
 
-// sync syncs a file up to a record, and what its records refer to.
+// sync syncs a write-ahead file up to a record, after the data files that its records refer to.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
-	err := l.syncAlone(func() error {
+	err := l.syncExclusive(func() error {
 		if err := l.syncData(files); err != nil {
 			return err
 		}
@@ -118,6 +115,6 @@ func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
 	if err != nil {
 		return err
 	}
-	l.group.Note(seq)
+	l.group.MarkSynced(seq)
 	return nil
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// afterPowerLoss opens what a loss of power leaves of a file system.
+// afterPowerLoss opens the store that remains after a power loss.
 func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
 	h := crashHooks
 	h.fs = mem.Crash(nil)
 	s, err := open(crashDir, opts, h)
 	if err != nil {
-		t.Fatalf("opening after a loss of power: %v", err)
+		t.Fatalf("open after a power loss: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -32,8 +32,8 @@ func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	return s
 }
 
-// A sync fails while others wait for it, or have their own under way: whoever
-// was not told so may not acknowledge.
+// A sync fails while others wait for it or run their own sync. None of them may
+// acknowledge data that the failed sync lost.
 func TestSyncFailsWhileOthersWait(t *testing.T) {
 	for _, file := range []string{"blob-", "wal-"} {
 		var armed atomic.Bool
@@ -51,7 +51,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 				<-goOn
 				err = syscall.EIO
 			})
-			if err == nil { // it began meanwhile, and ends after the one that fails
+			if err == nil { // it starts during the sync that fails, and ends after it
 				<-goOn
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -78,19 +78,19 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		}
 		flushed := make(chan error, 1)
 		go func() { flushed <- s.Flush(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until it syncs, too
+		time.Sleep(50 * time.Millisecond) // until it also syncs
 		close(goOn)
 		if err := <-one; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: the sync that failed: %v", file, err)
+			t.Errorf("%s: failed sync: %v", file, err)
 		}
 		if err := <-two; !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: who waited for it: %v", file, err)
+			t.Errorf("%s: waiting append: %v", file, err)
 		}
 		if err := <-flushed; err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: who synced beside it: %v", file, err)
+			t.Errorf("%s: concurrent sync: %v", file, err)
 		}
 		if err := s.Append(t.Context(), partd.Entry{Key: "three", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) || errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: who comes later: %v", file, err)
+			t.Errorf("%s: later append: %v", file, err)
 		}
 		wantValue(t, afterPowerLoss(t, mem, opts), "before", string(largeValue))
 		if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
@@ -106,8 +106,8 @@ func (s *Store) nextRecord() uint64 {
 	return s.seq
 }
 
-// Many append at once, with all that syncs beside them, and one sync fails: what
-// was acknowledged survives a loss of power.
+// Many goroutines append, with concurrent syncs, and one sync fails. Everything
+// acknowledged must survive a power loss.
 func TestAnySyncFailsUnderLoad(t *testing.T) {
 	for n := int64(1); n < 100; n++ {
 		var calls atomic.Int64
@@ -121,11 +121,11 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 			}
 			if calls.Add(1) == n {
 				failing.Store(true)
-				time.Sleep(2 * time.Millisecond) // others come meanwhile
+				time.Sleep(2 * time.Millisecond) // time for other appends to arrive
 				close(failed)
 				return syscall.EIO
 			}
-			if failing.Load() { // those end after it
+			if failing.Load() { // these end after the failed sync
 				<-failed
 				time.Sleep(200 * time.Microsecond)
 			}
@@ -134,7 +134,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		opts := &Options{Sync: true}
 		s, err := open(crashDir, opts, h)
 		if err != nil {
-			continue // it was a sync of opening
+			continue // this sync belongs to Open
 		}
 		var acked [4][]byte
 		var wg sync.WaitGroup
@@ -151,7 +151,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		}
 		wg.Go(func() {
 			for range 5 {
-				// What they return is of no interest: they sync.
+				// These calls only add syncs, so their results do not matter.
 				_ = errors.Join(s.Flush(t.Context()), s.Sync(t.Context()))
 			}
 		})
@@ -160,7 +160,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		for w, want := range acked {
 			got, err := after.Get(t.Context(), fmt.Sprint(w))
 			if err != nil || !bytes.HasPrefix(got[0], want) {
-				t.Fatalf("sync %d: %d bytes were acknowledged, %d are there, %v", n, len(want), len(got[0]), err)
+				t.Fatalf("sync %d: %d bytes were acknowledged, but %d exist, %v", n, len(want), len(got[0]), err)
 			}
 		}
 		if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
@@ -169,10 +169,10 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 	}
 }
 
-// A data file that is made while Sync is called first is named by a manifest
-// that survives a loss of power: so must its header.
-func TestFileMadeDuringFirstSync(t *testing.T) {
-	for _, hold := range []string{"blob-", manifestTmpName} { // before the header, and after
+// If a data file is created during the first Sync, a durable manifest names it, so its
+// header must also be durable.
+func TestFileCreatedDuringFirstSync(t *testing.T) {
+	for _, hold := range []string{"blob-", manifestTmpName} { // before the header, and after it
 		var armed atomic.Bool
 		var once sync.Once
 		held, goOn, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -189,7 +189,7 @@ func TestFileMadeDuringFirstSync(t *testing.T) {
 				})
 			}
 			if info, err := mem.Info(name); strings.Contains(name, "blob-") && err == nil && info.Size > 0 {
-				<-written // the value, which nobody waits for
+				<-written // the value, which no call waits for
 			}
 			return nil
 		})
@@ -203,7 +203,7 @@ func TestFileMadeDuringFirstSync(t *testing.T) {
 		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
 		<-held
 		go func() { synced <- s.Sync(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until it syncs what there is
+		time.Sleep(50 * time.Millisecond) // until it syncs the existing files
 		close(goOn)
 		if err := <-synced; err != nil {
 			t.Fatal(err)

@@ -7,9 +7,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A process is killed in its first Sync, after the background has written a
-// manifest that says that the store is durable, and before the directory's name
-// is synced. What the next process syncs survives a loss of power all the same.
+// A process is killed during its first Sync: after the background has written a manifest
+// that says that the store is durable, but before the directory's name is synced. Data
+// that the next process syncs must survive a power loss.
 func TestKilledInFirstSync(t *testing.T) {
 	for seed := range uint64(20) {
 		mem := vfstest.NewMem()
@@ -20,22 +20,22 @@ func TestKilledInFirstSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustAppend(t, s, "key", "value")
-		s.durable.Store(true) // as the first Sync begins
+		s.durable.Store(true) // as at the start of the first Sync
 		if err := s.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		left := mem.KillClone()
+		killed := mem.KillClone()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		h.fs = left
+		h.fs = killed
 		if s, err = open(crashDir, &Options{Memory: MinMemory}, h); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		h.fs = left.Crash(rand.New(rand.NewPCG(seed, 1)))
+		h.fs = killed.Crash(rand.New(rand.NewPCG(seed, 1)))
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -8,32 +8,31 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// tables is the memory that appends go to: two tables, and more where readers
-// are slow. Store.mu guards it.
+// tables manages the memory for appends: two tables, and spare ones if readers are slow.
+// Store.mu guards it.
 type tables struct {
 	mu    *sync.Mutex // Store.mu
-	bytes int64       // of a table
-	bits  uint8       // of the hash that choose a partition
+	bytes int64       // size of a table
+	bits  uint8       // hash bits that select a part
 
-	active *table
-	frozen *table      // being written out, nil if none is
-	found  []*table    // of a store opened for reading: what the write-ahead files held
-	free   chan *table // not in use
-	made   int         // how many there are, but for spare ones
-	closed bool
+	active    *table
+	frozen    *table      // being sealed; nil if none is
+	walTables []*table    // records of the write-ahead files, in a store opened for reading
+	free      chan *table // unused tables
+	count     int         // number of tables without spares
+	closed    bool
 
-	// A reader that may be slow holds tables only where they could not be
-	// written out. So that nobody has to wait for it, others take their place
-	// meanwhile.
-	slow   int // how many such readers there are
-	spares int // how many tables there are beyond the usual two
+	// Slow readers retain tables only if these could not be sealed. Spare tables replace
+	// those, so that no call waits for a slow reader.
+	slowReaders int
+	spares      int // number of tables beyond the usual two
 }
 
-// maxSpares is how many tables slow readers can hold: see flushedView.
+// maxSpares is the maximum number of tables that slow readers retain: see flushedView.
 const maxSpares = 2
 
 func (ts *tables) make() error {
-	for ; ts.made < cap(ts.free); ts.made++ {
+	for ; ts.count < cap(ts.free); ts.count++ {
 		t, err := newTable(ts.bytes)
 		if err != nil {
 			return err
@@ -43,9 +42,9 @@ func (ts *tables) make() error {
 	return nil
 }
 
-// inUse returns the tables that hold records, oldest first.
+// inUse returns the tables with records, oldest first.
 func (ts *tables) inUse() []*table {
-	list := append(make([]*table, 0, len(ts.found)+2), ts.found...)
+	list := append(make([]*table, 0, len(ts.walTables)+2), ts.walTables...)
 	for _, t := range []*table{ts.frozen, ts.active} {
 		if t != nil {
 			list = append(list, t)
@@ -58,11 +57,11 @@ func (ts *tables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
-	return n + int64(ts.spares)*ts.bytes // as many are held by slow readers
+	return n + int64(ts.spares)*ts.bytes // slow readers retain as many tables as there are spares
 }
 
-// take takes the table that is not in use, for which readers may have to finish
-// first. mu is let go of meanwhile.
+// take waits for an unused table, which readers may have to release first. It releases mu
+// while waiting.
 func (ts *tables) take(ctx context.Context) (*table, error) {
 	if t, err := ts.tryTake(); t != nil || err != nil {
 		return t, err
@@ -72,15 +71,15 @@ func (ts *tables) take(ctx context.Context) (*table, error) {
 	return canceled.Receive(ctx, ts.free)
 }
 
-// tryTake takes a table that is not in use, or makes one where slow readers hold
-// those that there are, or returns nil.
+// tryTake returns an unused table, or nil if all are in use. If slow readers retain
+// tables, it creates a spare one.
 func (ts *tables) tryTake() (*table, error) {
 	select {
 	case t := <-ts.free:
 		return t, nil
 	default:
 	}
-	if ts.slow == 0 || ts.spares == maxSpares {
+	if ts.slowReaders == 0 || ts.spares == maxSpares {
 		return nil, nil
 	}
 	t, err := newTable(ts.bytes)
@@ -90,15 +89,15 @@ func (ts *tables) tryTake() (*table, error) {
 	return t, err
 }
 
-// put takes back an empty table that is not in use.
+// put returns an unused, empty table for reuse.
 func (ts *tables) put(t *table) {
-	others := len(ts.free)
+	available := len(ts.free)
 	for _, used := range ts.inUse() {
 		if used != t {
-			others++
+			available++
 		}
 	}
-	if ts.spares > 0 && others >= 2 {
+	if ts.spares > 0 && available >= 2 {
 		ts.spares--
 		offheap.Release(t.arena)
 		return
@@ -110,7 +109,7 @@ func (ts *tables) unref(t *table) {
 	if t.refs.Add(-1) > 0 {
 		return
 	}
-	if ts.closed || t.loose {
+	if ts.closed || t.temporary {
 		offheap.Release(t.arena)
 		return
 	}
@@ -118,15 +117,15 @@ func (ts *tables) unref(t *table) {
 	ts.put(t)
 }
 
-func (ts *tables) unrefAll(list []*table, but *table) {
+func (ts *tables) unrefAll(list []*table, except *table) {
 	for _, t := range list {
-		if t != but {
+		if t != except {
 			ts.unref(t)
 		}
 	}
 }
 
-// close gives back all memory that no reader holds.
+// close frees all tables that no reader uses.
 func (ts *tables) close() {
 	for len(ts.free) > 0 {
 		offheap.Release((<-ts.free).arena)

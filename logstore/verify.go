@@ -10,58 +10,57 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Verify reads every block of every segment and every large value that they refer to, and
-// compares all checksums, the ledger of each segment, and what its footer says of hot
-// keys. (Open already checks that the ledgers of the segments add up to that of the
-// store.) It continues after damage, and joins all errors. The ledger found accounts for
-// the data that could be read.
-func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
+// Verify reads all blocks of all segments, and all large values that they refer to. It verifies
+// all checksums, the ledger of each segment, and its footer's information about hot keys. (Open
+// already checks that the segments' ledgers add up to the store's.) Verify continues after
+// damage, and joins all errors. found is the ledger of all readable data.
+func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if ctx.Err() != nil {
-		return found, s.errorf("verify", canceled.Err(ctx))
+		return readable, s.errorf("verify", canceled.Err(ctx))
 	}
 	v, err := s.scanView(ctx)
 	if err != nil {
-		return found, s.errorf("verify", err)
+		return readable, s.errorf("verify", err)
 	}
 	c := &checker{ctx: ctx, s: s, v: v}
 	for _, g := range v.segments {
 		l, err := c.segment(g)
-		found.Add(l)
+		readable.Add(l)
 		if ctx.Err() != nil {
-			return found, s.errorf("verify", errors.Join(err, v.close()))
+			return readable, s.errorf("verify", errors.Join(err, v.close()))
 		}
-		c.found(err)
+		c.report(err)
 	}
 	for i := range v.tables {
 		t := &v.tables[i]
 		var l Ledger
 		for p := range t.parts {
-			c.found(c.run(t.t.source(t.parts[p]), nil, &l))
+			c.report(c.run(t.t.source(t.parts[p]), nil, &l))
 		}
 		if err := t.ledger.Diff(l); err != nil {
-			c.found(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("of what is in no segment yet, %w", err)})
+			c.report(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("data not yet in a segment: %w", err)})
 		}
-		found.Add(l)
+		readable.Add(l)
 	}
-	c.found(v.close())
-	return found, s.errorf("verify", errors.Join(c.errs...))
+	c.report(v.close())
+	return readable, s.errorf("verify", errors.Join(c.errs...))
 }
 
-// Check implements [partd.Checker]; it calls Verify.
-func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
-	found, err := s.Verify(ctx)
-	return partd.Checked{Records: found.Pieces, Segments: int64(s.Segments()), Sum: &found.Sum}, err
+// Check implements [partd.Checker] by calling Verify.
+func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
+	ledger, err := s.Verify(ctx)
+	return partd.CheckResult{Records: ledger.Pieces, Segments: int64(s.SegmentCount()), Sum: &ledger.Sum}, err
 }
 
-// Segments returns the number of segments. Each was a full table, or was
-// written out by a Flush or Close. Newer records are in none of them.
-func (s *Store) Segments() int {
+// SegmentCount returns the number of segments. Each was a full table, or was written by
+// Flush or Close. The newest records are not in segments yet.
+func (s *Store) SegmentCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.segments.list)
 }
 
-// maxFindings bounds what Verify reports one by one.
+// maxFindings is the maximum number of errors that Verify reports.
 const maxFindings = 100
 
 type checker struct {
@@ -72,46 +71,45 @@ type checker struct {
 	rr   segment.Reader
 }
 
-func (c *checker) found(err error) {
+func (c *checker) report(err error) {
 	switch {
 	case err == nil:
 	case len(c.errs) < maxFindings:
 		c.errs = append(c.errs, err)
 	case len(c.errs) == maxFindings:
-		c.errs = append(c.errs, errors.New("and more"))
+		c.errs = append(c.errs, errors.New("and more errors"))
 	}
 }
 
-// segment reads a segment. Of damaged runs, what is before the damage counts.
+// segment checks a segment. After damage in a run, the entries before it still count.
 func (c *checker) segment(g *storedSegment) (Ledger, error) {
 	var l Ledger
-	for r := range len(g.Off) - 1 {
+	for r := range len(g.Offsets) - 1 {
 		if c.ctx.Err() != nil {
 			return l, canceled.Err(c.ctx)
 		}
-		c.rr.Reset(&g.file.File, g.Start+int64(g.Off[r]), g.Start+int64(g.Off[r+1]))
+		c.rr.Reset(&g.file.File, g.Start+int64(g.Offsets[r]), g.Start+int64(g.Offsets[r+1]))
 		err := c.run(&c.rr, func(e *segment.Entry) error {
-			if g.RangeOf(c.s.format.HashBytes(e.Key)) != r {
-				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.Key)))
+			if g.RangeIndex(c.s.format.HashBytes(e.Key)) != r {
+				return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(e.Key)))
 			}
-			if len(g.Hot) > 0 && g.HotFor(c.s.format.HashBytes(e.Key), e.Key) != nil {
-				return fmt.Errorf("key %s has a run of its own, and is in a range, too", partd.QuoteKey(string(e.Key)))
+			if len(g.Hot) > 0 && g.FindHot(c.s.format.HashBytes(e.Key), e.Key) != nil {
+				return fmt.Errorf("key %s has a hot run, but is also in a range", partd.QuoteKey(string(e.Key)))
 			}
 			return nil
 		}, &l)
-		c.found(c.place(g, int64(g.Off[r]), err))
+		c.report(c.locate(g, int64(g.Offsets[r]), err))
 	}
 	for i := range g.Hot {
-		c.found(c.place(g, int64(g.Hot[i].Off), c.hotRun(g, i, &l)))
+		c.report(c.locate(g, int64(g.Hot[i].Off), c.hotRun(g, i, &l)))
 	}
 	if err := g.ledger.Diff(l); err != nil {
-		return l, g.file.Corrupt(g.Start, fmt.Errorf("in this segment %w", err))
+		return l, g.file.Corrupt(g.Start, fmt.Errorf("in this segment, %w", err))
 	}
 	return l, nil
 }
 
-// hotRun reads the run of a hot key, and compares it with what the footer says.
-// Keys and Stat believe the footer.
+// hotRun checks the run of a hot key against the footer, which Keys and Stat rely on.
 func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 	h := &g.Hot[i]
 	name := partd.QuoteKey(string(h.Key))
@@ -122,24 +120,24 @@ func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 		return fmt.Errorf("in the footer, key %s is out of order", name)
 	}
 	var k keySize
-	err := c.run(g.hotRun(&c.rr, h), func(e *segment.Entry) error {
+	err := c.run(g.openHotRun(&c.rr, h), func(e *segment.Entry) error {
 		if string(e.Key) != string(h.Key) {
-			return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.Key)))
+			return fmt.Errorf("key %s is in another key's run", partd.QuoteKey(string(e.Key)))
 		}
 		return k.add(e)
 	}, l)
 	if err != nil {
 		return err
 	}
-	if k.bytes != h.Bytes || k.reset != h.Reset || k.gone != h.Gone {
-		return fmt.Errorf("the footer says of the run of key %s: %d bytes, reset %t, gone %t; found were %d bytes, reset %t, gone %t",
-			name, h.Bytes, h.Reset, h.Gone, k.bytes, k.reset, k.gone)
+	if k.bytes != h.Bytes || k.resets != h.Resets || k.deleted != h.Deleted {
+		return fmt.Errorf("the footer describes the run of key %s as %d bytes, resets %t, deleted %t; but it has %d bytes, resets %t, deleted %t",
+			name, h.Bytes, h.Resets, h.Deleted, k.bytes, k.resets, k.deleted)
 	}
 	return nil
 }
 
-// place says where an error was found, unless it says so itself.
-func (c *checker) place(g *storedSegment, off int64, err error) error {
+// locate adds the position to an error that has none.
+func (c *checker) locate(g *storedSegment, off int64, err error) error {
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return err
 	}
@@ -153,7 +151,7 @@ func (c *checker) run(src segment.Source, check func(e *segment.Entry) error, l 
 				return err
 			}
 		}
-		c.found(c.v.files.accountAll(l, e))
+		c.report(c.v.files.addEntry(l, e))
 		return nil
 	})
 }

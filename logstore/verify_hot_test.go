@@ -10,31 +10,31 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// What a footer says of a hot key is compared with its run, since Stat and Keys
-// go by it. A footer that claims more than its segment has is refused at once.
+// Verify must compare a footer's information about a hot key with its run, because Stat and Keys
+// rely on it. A footer that claims more bytes than its segment has must be refused by Open.
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
 		change func(g *storedSegment)
-		open   string // part of the error of opening
-		verify string // part of the error of Verify
+		open   string // part of Open's error
+		verify string // part of Verify's error
 	}{
-		"as it is": {change: func(*storedSegment) {}},
+		"unchanged": {change: func(*storedSegment) {}},
 		"far too many bytes": {
 			change: func(g *storedSegment) { g.Hot[0].Bytes = 1 << 60 },
-			open:   "a segment's footer makes no sense",
+			open:   "a segment's footer is invalid",
 		},
 		"too few bytes": {
 			change: func(g *storedSegment) { g.Hot[0].Bytes-- },
-			verify: "199999 bytes, reset false, gone false; found were 200000 bytes",
+			verify: "199999 bytes, resets false, deleted false; but it has 200000 bytes",
 		},
 		"reset": {
-			change: func(g *storedSegment) { g.Hot[0].Reset = true },
-			verify: "200000 bytes, reset true, gone false; found were 200000 bytes, reset false",
+			change: func(g *storedSegment) { g.Hot[0].Resets = true },
+			verify: "200000 bytes, resets true, deleted false; but it has 200000 bytes, resets false",
 		},
-		"gone": {
-			change: func(g *storedSegment) { g.Hot[0].Gone = true },
-			verify: "reset false, gone true; found were 200000 bytes, reset false, gone false",
+		"deleted": {
+			change: func(g *storedSegment) { g.Hot[0].Deleted = true },
+			verify: "resets false, deleted true; but it has 200000 bytes, resets false, deleted false",
 		},
 		"hash": {
 			change: func(g *storedSegment) { g.Hot[0].Hash++ },
@@ -60,20 +60,20 @@ func TestVerifyHotRuns(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			found, err := s.Verify(t.Context())
+			ledger, err := s.Verify(t.Context())
 			if test.verify != "" {
 				wantCorrupt(t, err, test.verify)
 				return
 			}
-			if err != nil || found.Pieces != 2*pieces || found.Bytes != 2*pieces*pieceLen {
-				t.Errorf("%+v, %v", found, err)
+			if err != nil || ledger.Pieces != 2*pieces || ledger.Bytes != 2*pieces*pieceLen {
+				t.Errorf("%+v, %v", ledger, err)
 			}
 		})
 	}
 }
 
-// rewriteFooter makes a store whose only segment has two hot keys, and changes the
-// segment's footer, with the right checksum.
+// rewriteFooter creates a store whose only segment has two hot keys. Then it changes the
+// segment's footer, with a correct checksum.
 func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *storedSegment)) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})
@@ -93,10 +93,10 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
 		t.Fatalf("%d segments, %d hot keys", len(s.segments.list), len(g.Hot))
 	}
-	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.Append(nil), 0)))
+	off := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.Append(nil), 0)))
 	g.Hot = slices.Clone(g.Hot)
 	change(&g)
-	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), at)
+	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), off)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(footer, at); err != nil {
+	if _, err := f.WriteAt(footer, off); err != nil {
 		t.Error(err)
 	}
 	if err := f.Close(); err != nil {

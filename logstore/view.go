@@ -8,18 +8,17 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// view is the content of the store at one moment.
+// view is the content of the store at one moment. It must be closed.
 type view struct {
-	s        *Store
-	files    *fileSet
-	version  *version
-	segments []*storedSegment
-	tables   []tableView // newer than all segments, oldest first
-	slow     bool        // counted in tables.slow: whoever has it may keep its tables for long
+	s          *Store
+	files      *fileSet
+	version    *version
+	segments   []*storedSegment
+	tables     []tableView // newer than all segments, oldest first
+	slowReader bool        // counted in tables.slow: its owner may retain the tables for long
 }
 
-// tableView is a table up to where it was filled. Only parts from base on are
-// known.
+// tableView is a table at the time of the view. parts begins with part number base.
 type tableView struct {
 	t      *table
 	base   int
@@ -27,8 +26,8 @@ type tableView struct {
 	ledger Ledger
 }
 
-// viewLocked notes the content in a range of hashes. mu is held. The view must
-// be closed.
+// viewLocked returns a view of the keys with hashes in [lo, hi]. mu must be held. The
+// caller must close the view.
 func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.dir == "" {
 		return nil, storeerror.ErrNotOpened
@@ -36,8 +35,8 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.closed {
 		return nil, partd.ErrClosed
 	}
-	if s.unread != nil {
-		return nil, s.unread
+	if s.walErr != nil {
+		return nil, s.walErr
 	}
 	v := s.segmentsView(s.segments.list)
 	for _, t := range s.tables.inUse() {
@@ -45,21 +44,21 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 			continue
 		}
 		t.refs.Add(1)
-		first, last := segment.Range(lo, t.bits), segment.Range(hi, t.bits)
+		first, last := segment.RangeIndex(lo, t.bits), segment.RangeIndex(hi, t.bits)
 		v.tables = append(v.tables, tableView{t, first, slices.Clone(t.parts[first : last+1]), t.ledger})
 	}
 	return v, nil
 }
 
-// releaseTables says that whoever has the view keeps its tables no longer. mu is held.
+// releaseTables records that the view no longer retains its tables. mu must be held.
 func (v *view) releaseTables() {
-	if v.slow {
-		v.slow = false
-		v.s.tables.slow--
+	if v.slowReader {
+		v.slowReader = false
+		v.s.tables.slowReaders--
 	}
 }
 
-// close lets go of tables and files. It takes mu.
+// close releases the tables and files. mu must not be held.
 func (v *view) close() error {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
@@ -86,28 +85,28 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// keySource returns the run in which a source holds a key's entries, maybe
-// among others.
+// keySource returns the entries of a source that may include a key's entries. hot is nil
+// if they may also include other keys' entries.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
-		return v.segments[source].hotRun(r, h), h
+		return v.segments[source].openHotRun(r, h), h
 	}
 	return v.rangeSource(source, hash, r), nil
 }
 
-// hotFor returns the run that a source has of a key alone, or nil.
+// hotFor returns a source's hot run of a key, or nil.
 func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 	if source >= len(v.segments) {
 		return nil
 	}
-	return v.segments[source].HotFor(hash, key)
+	return v.segments[source].FindHot(hash, key)
 }
 
 func (t *tableView) source(hash uint64) segment.Source {
-	return t.t.source(t.parts[segment.Range(hash, t.t.bits)-t.base])
+	return t.t.source(t.parts[segment.RangeIndex(hash, t.t.bits)-t.base])
 }
 
-// runError gives an error of decoding entries a place, if it has none.
+// runError adds a position to errors of decoding entries.
 func (v *view) runError(source int, err error) error {
 	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err

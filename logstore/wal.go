@@ -13,23 +13,23 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// wal is the write-ahead files of a store. Whoever writes records, or begins or
-// removes a file, holds Store.mu.
+// wal is the store's write-ahead files. Store.mu must be held to write records and to
+// begin or remove files.
 type wal struct {
 	*directory
 	format  *segment.Format
-	step    int64 // by which files grow
-	noEpoch bool  // tests take that protection out
+	step    int64 // growth step of the files
+	noEpoch bool  // ignore epochs: a fault that tests inject
 
-	wasDurable bool  // when the store was opened: see manifest.durable
-	maxRecord  int64 // bytes of a record that may be read
+	wasDurable bool  // whether the manifest was durable when the store was opened
+	maxRecord  int64 // maximum size of a record that is read
 
 	files     [3]vfs.File
-	lastEpoch uint64 // the highest that was found
-	endBefore int64  // where the records end of the file before the newest that was found
-	found     Recovery
+	lastEpoch uint64 // highest epoch found when opening
+	endBefore int64  // end of the records in the second newest file found
+	recovery  Recovery
 
-	group groupsync.Group // of the records' numbers
+	group groupsync.Group // numbers of synced records
 }
 
 type walFile struct {
@@ -41,11 +41,11 @@ type walFile struct {
 	size  int64 // of the file
 }
 
-// A write-ahead file grows by whole steps, ahead of its records, so that one
-// that was cut off is known from one that ends.
+// walStep is the growth step of write-ahead files. They grow ahead of their records, so a
+// file with another size was truncated.
 const walStep = 1 << 20
 
-// grow makes the file reach to an offset and beyond.
+// grow extends the file at least to end.
 func (w *walFile) grow(end int64) error {
 	step := w.log.step
 	if end <= w.size && w.size%step == 0 {
@@ -59,7 +59,7 @@ func (w *walFile) grow(end int64) error {
 	return nil
 }
 
-// begin makes a write-ahead file that is not in use the next one.
+// begin starts a write-ahead file in an unused slot.
 func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	path := walName(l.dir, slot)
 	f := l.files[slot]
@@ -80,15 +80,14 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	}
 	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
-		// A header that is there after all would say that the file before ends
-		// here.
+		// If the header is there nonetheless, it would mark the end of the previous file.
 		if undoErr := l.unwrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(l.poison(err), undoErr)
 		}
 		return nil, err
 	}
 	if l.durable.Load() {
-		err := l.syncAlone(func() error { return errors.Join(l.syncFile(f), l.syncDir()) })
+		err := l.syncExclusive(func() error { return errors.Join(l.syncFile(f), l.syncDir()) })
 		if err != nil {
 			return nil, err
 		}
@@ -96,9 +95,9 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	return w, nil
 }
 
-// unwrite makes sure that a header whose write failed is not there, and so what
-// follows it means nothing. One that is not there when it is read back needs no
-// zeros, for which a full disk may have no block either.
+// unwrite ensures that a header whose write failed does not exist, so the data after it
+// has no meaning. It writes zeros only if the header can be read back, because a full
+// disk may have no block for them.
 func (l *wal) unwrite(f vfs.File, head []byte, off int64) error {
 	got := make([]byte, len(head))
 	n, err := f.ReadAt(got, off)
@@ -111,12 +110,12 @@ func (l *wal) unwrite(f vfs.File, head []byte, off int64) error {
 	return l.syncIfDurable(f)
 }
 
-// syncIfDurable syncs a file of a store that is to survive a loss of power.
+// syncIfDurable syncs a file if the store must survive power losses.
 func (l *wal) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
 	}
-	return l.syncAlone(func() error { return l.syncFile(f) })
+	return l.syncExclusive(func() error { return l.syncFile(f) })
 }
 
 func (w *walFile) write(b *batch, h recordHeader) error {
@@ -126,7 +125,7 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 		return err
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
-		// What was written of it must never be replayed.
+		// The written part must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
 		if undoErr := w.log.unwrite(w.f, head, w.end); undoErr != nil {
 			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
@@ -148,30 +147,29 @@ func (l *wal) size() (n int64, err error) {
 	return n, err
 }
 
-// close closes the files. Records stay in them.
-func (l *wal) close() error { return l.letGo(func(string) error { return nil }) }
+// close closes the files, which keep their records.
+func (l *wal) close() error { return l.closeEach(func(string) error { return nil }) }
 
-func (l *wal) remove() error { return l.letGo(l.fs.Remove) }
+func (l *wal) remove() error { return l.closeEach(l.fs.Remove) }
 
-// letGo closes the files, and calls last with the path of each.
-func (l *wal) letGo(last func(path string) error) error {
+// closeEach closes the files, and then calls do with the path of each.
+func (l *wal) closeEach(do func(path string) error) error {
 	var errs []error
 	for i, f := range l.files {
 		if f != nil {
-			errs = append(errs, f.Close(), last(walName(l.dir, i)))
+			errs = append(errs, f.Close(), do(walName(l.dir, i)))
 			l.files[i] = nil
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// A write-ahead file that another one follows ends with a record that says so,
-// or else nobody would miss the newest file if it were removed. The record is
-// written once the next file is there, so that it is never wrong. It has the
-// number of the first record of the next file, and no entries.
+// When a write-ahead file is followed by another, its last record says so. Otherwise, a removal
+// of the newest file would go unnoticed. The record is written after the next file exists, so
+// that it is never wrong. It has no entries, and the number of the next file's first record.
 
-// markEnd writes that record. Without it the store is as good as before, so
-// that an error is only noted. mu is held.
+// markEnd writes this record. It is only an additional protection, so errors are logged.
+// mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -183,12 +181,11 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	if err == nil {
 		_, err = old.f.WriteAt(rec, old.end)
 	}
-	l.warn(err, "the end of a write-ahead file could not be marked", "path", old.path)
+	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the record that may be at the end of a file whose next
-// one is to be begun anew. A crash meanwhile would leave that one empty, as if
-// somebody had emptied it.
+// clearEnd overwrites the end record of a file before its successor is begun again. Otherwise, a
+// crash could leave the successor empty, and the record would make that look like damage.
 func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {
@@ -201,30 +198,30 @@ func (l *wal) clearEnd(w liveWAL, end int64) error {
 	return l.syncIfDurable(w.f)
 }
 
-// checkNewest refuses the newest write-ahead file that was found if it says that
-// another one follows. That one may be there without a header, as a loss of
-// power may leave it where nothing was ever synced, but not empty.
+// checkNewest returns an error if the newest write-ahead file says that another file
+// follows it. The other file may exist without a header, because a power loss can lose
+// the header of an unsynced file. It must not be empty.
 func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {
 		return nil
 	}
 	path := walName(l.dir, slot)
-	why := errors.New("it is missing")
+	reason := errors.New("it is missing")
 	if f := l.files[slot]; f != nil {
 		h, err := l.readHeader(f)
 		if errors.Is(err, errNoRecord) {
 			info, err := f.Info()
 			if err != nil || info.Size > 0 {
-				return err // liveWALs has looked for records in it
+				return err // wal.open already searched it for records
 			}
-			why = errors.New("it is empty")
+			reason = errors.New("it is empty")
 		} else if err != nil {
 			return err
 		} else {
-			why = fmt.Errorf("it is of epoch %d", h.epoch)
+			reason = fmt.Errorf("its epoch is %d", h.epoch)
 		}
 	}
 	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
-		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, why)}
+		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, reason)}
 }

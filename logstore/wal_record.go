@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A write-ahead file is used again and again. Its header and each record hold
-// the epoch, which is one higher at every use, so that what an earlier use left
-// behind the end is never taken for a record.
+// Write-ahead files are reused. Their headers and records contain the epoch, which each
+// use increments. So data of an earlier use is never mistaken for a record.
 const (
 	walMagic        = "partdWAL"
 	walHeaderLen    = 64
@@ -27,12 +26,12 @@ const (
 	recordBatch      recordType = iota // entries
 	recordSession                      // a session was issued
 	recordEndSession                   // a session was closed by its user
-	recordEndOfFile                    // the next record is in another file, whose place is in crc
+	recordEndOfFile                    // end of the file; the next record is in another file, whose slot is in crc
 )
 
 const recordTagged = 1 // flag: a tag follows the header
 
-// recordHeader stands in front of each record.
+// recordHeader precedes each record.
 type recordHeader struct {
 	length   uint32 // of the entries
 	crc      uint32 // of the entries
@@ -40,15 +39,14 @@ type recordHeader struct {
 	tagged   bool
 	tag      partd.Tag
 	epoch    uint64
-	seq      uint64 // counts the store's records
-	synced   uint64 // the last record known to survive a loss of power when this was written
+	seq      uint64 // number of the record
+	synced   uint64 // highest record known to be synced when this one was written
 	totalLen int64
 }
 
-const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
+const walFileNumber = 1<<32 - 1 // salt of all write-ahead files
 
-// put writes the header, and the tag, in front of the batch's entries and
-// returns the whole record.
+// put writes the header and the tag before the batch's entries, and returns the whole record.
 func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	start := batchPrefix - recordHeaderLen
 	if h.tagged {
@@ -72,14 +70,14 @@ func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	le.PutUint64(rec[16:], h.epoch)
 	le.PutUint64(rec[24:], h.seq)
 	le.PutUint64(rec[32:], h.synced)
-	le.PutUint32(rec, f.Salted(walFileNumber, off, rec[4:end]))
+	le.PutUint32(rec, f.SaltedCRC(walFileNumber, off, rec[4:end]))
 	return rec
 }
 
 var errNoRecord = errors.New("no record")
 
-// parseRecordHeader decodes a header at the start of b, which holds the tag,
-// too, unless the file ends before.
+// parseRecordHeader decodes the header at the start of b. If the file is long enough, b
+// must also contain the tag.
 func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
@@ -90,7 +88,7 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 	if b[13] == recordTagged {
 		end += tagLen
 	}
-	if len(b) < end || checkCRC && le.Uint32(b) != f.Salted(walFileNumber, off, b[4:end]) {
+	if len(b) < end || checkCRC && le.Uint32(b) != f.SaltedCRC(walFileNumber, off, b[4:end]) {
 		return h, errNoRecord
 	}
 	h = recordHeader{
@@ -110,10 +108,10 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 
 func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
 
-// walHeader is the head of a write-ahead file.
+// walHeader is the header of a write-ahead file.
 type walHeader struct {
 	epoch    uint64
-	firstSeq uint64 // of the first record in it
+	firstSeq uint64 // first record in the file
 }
 
 func (h walHeader) encode(f *segment.Format) []byte {
@@ -124,28 +122,27 @@ func (h walHeader) encode(f *segment.Format) []byte {
 	le.PutUint64(b[16:], f.ID)
 	le.PutUint64(b[24:], h.epoch)
 	le.PutUint64(b[32:], h.firstSeq)
-	le.PutUint32(b[walHeaderLen-4:], f.Salted(walFileNumber, 0, b[:walHeaderLen-4]))
+	le.PutUint32(b[walHeaderLen-4:], f.SaltedCRC(walFileNumber, 0, b[:walHeaderLen-4]))
 	return b
 }
 
-// errForeign is wrapped where a file is whole, as far as can be told, but not
-// for this store or this program.
+// errForeign means that a file is intact, but belongs to another store or a newer program.
 var errForeign = errors.New("it was not written by this store")
 
 func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	le := binary.LittleEndian
 	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
-		return h, errors.New("it does not begin as a write-ahead file")
+		return h, errors.New("it does not begin like a write-ahead file")
 	}
 	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
-		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormat(v, segment.FormatVersion))
+		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormatError(v, segment.FormatVersion))
 	}
-	// A header that a crash tore on a new file ends in zeros.
+	// A new file with a torn header has zeros in place of its checksum.
 	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
-		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
+		return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
 	}
-	if le.Uint32(b[walHeaderLen-4:]) != f.Salted(walFileNumber, 0, b[:walHeaderLen-4]) {
-		return h, errors.New("the checksum of its header does not match")
+	if le.Uint32(b[walHeaderLen-4:]) != f.SaltedCRC(walFileNumber, 0, b[:walHeaderLen-4]) {
+		return h, errors.New("its header fails its checksum")
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
 }

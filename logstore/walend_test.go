@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A store from which any one file was removed is refused with the name of the
-// file. Afterwards, with the file, it is whole.
-func TestRemovedFileIsMissed(t *testing.T) {
+// A store must be refused if any one file is missing, with the name of the file. When the
+// file is restored, the store must be intact.
+func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
 		d, err := start.ReadDir(crashDir)
@@ -39,24 +39,24 @@ func TestRemovedFileIsMissed(t *testing.T) {
 					_ = s.Close()
 				}
 				if name == manifestName && readOnly {
-					continue // there is no store
+					continue // without it, there is no store
 				}
 				var corrupt *partd.CorruptError
 				if !errors.As(err, &corrupt) || !strings.HasSuffix(corrupt.Path, name) {
-					t.Fatalf("frozen %t, without %s, read only %t: %v", frozen, name, readOnly, err)
+					t.Fatalf("frozen %t, without %s, read-only %t: %v", frozen, name, readOnly, err)
 				}
 			}
 			removed++
 		}
 		if removed < 2 || frozen && removed < 3 {
-			t.Errorf("only %d files", removed)
+			t.Errorf("removed only %d files", removed)
 		}
 		wantContent(t, start, want)
 	}
 }
 
-// A newest file without a header is none, as a loss of power may leave it. One
-// that was emptied is missed.
+// A newest file without a header does not count, because a power loss may leave one. An
+// emptied file must be reported as missing.
 func TestNewestFileWithoutHeader(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for _, size := range []int64{0, crashHooks.walStep} {

@@ -20,12 +20,12 @@ type walReader struct {
 	path     string
 	size     int64
 	epoch    uint64
-	nextSeq  uint64 // expected of the next record
-	off      int64  // of the next record
-	buf      []byte // the file's bytes from bufAt on
-	bufAt    int64
-	nextFile int  // one more than the place of the file that follows, if the last record said so
-	sawBytes bool // whatever stopped reading looks like the beginning of a record
+	nextSeq  uint64 // number of the next record
+	off      int64  // offset of the next record
+	buf      []byte // bytes of the file at bufOff
+	bufOff   int64
+	nextFile int  // slot of the next file plus one, from an end record; otherwise 0
+	sawBytes bool // the bytes at off resemble a record header
 }
 
 const walReadLen = 1 << 20
@@ -38,30 +38,30 @@ func (l *wal) newReader(w liveWAL) (*walReader, error) {
 	return &walReader{log: l, f: w.f, path: w.path, size: info.Size, epoch: w.epoch, nextSeq: w.firstSeq, off: walHeaderLen}, nil
 }
 
-// at returns up to n bytes of the file from an offset.
-func (r *walReader) at(off int64, n int) ([]byte, error) {
+// readAt returns up to n bytes of the file at an offset.
+func (r *walReader) readAt(off int64, n int) ([]byte, error) {
 	n = int(min(int64(n), max(r.size-off, 0)))
-	if off >= r.bufAt && off+int64(n) <= r.bufAt+int64(len(r.buf)) {
-		return r.buf[off-r.bufAt:][:n], nil
+	if off >= r.bufOff && off+int64(n) <= r.bufOff+int64(len(r.buf)) {
+		return r.buf[off-r.bufOff:][:n], nil
 	}
-	want := int(min(int64(max(n, walReadLen)), r.size-off))
-	if cap(r.buf) < want {
-		r.buf = make([]byte, want)
+	size := int(min(int64(max(n, walReadLen)), r.size-off))
+	if cap(r.buf) < size {
+		r.buf = make([]byte, size)
 	}
-	r.buf = r.buf[:want]
-	got, err := r.f.ReadAt(r.buf, off)
+	r.buf = r.buf[:size]
+	read, err := r.f.ReadAt(r.buf, off)
 	if err != nil && err != io.EOF {
 		r.buf = nil
 		return nil, err
 	}
-	r.buf, r.bufAt = r.buf[:got], off
-	return r.buf[:min(n, got)], nil
+	r.buf, r.bufOff = r.buf[:read], off
+	return r.buf[:min(n, read)], nil
 }
 
-// next returns the next record. errNoRecord says that there is none, which is
-// for the caller to judge; other errors are of reading.
+// next returns the next record. errNoRecord means that there is no valid record; the
+// caller must decide whether that is the end or damage. Other errors are read errors.
 func (r *walReader) next() (h recordHeader, entries []byte, err error) {
-	b, err := r.at(r.off, recordHeaderLen+tagLen)
+	b, err := r.readAt(r.off, recordHeaderLen+tagLen)
 	if err != nil {
 		return h, nil, err
 	}
@@ -84,7 +84,7 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	if err := r.check(h); err != nil {
 		return h, nil, err
 	}
-	rec, err := r.at(r.off, int(h.totalLen))
+	rec, err := r.readAt(r.off, int(h.totalLen))
 	if err != nil {
 		return h, nil, err
 	}
@@ -97,14 +97,14 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	return h, entries, nil
 }
 
-// check reads a record's entries piece by piece, so that no memory is taken for
-// what a header only claims, and refuses a record that is too large for the
-// store's memory.
+// check verifies the checksum of a record's entries. It reads them in pieces, so that a
+// false length does not cause a large allocation. A record too large for the store's
+// memory is an error.
 func (r *walReader) check(h recordHeader) error {
 	end := r.off + h.totalLen
 	var crc uint32
-	for at := end - int64(h.length); at < end; {
-		b, err := r.at(at, int(min(end-at, walReadLen)))
+	for off := end - int64(h.length); off < end; {
+		b, err := r.readAt(off, int(min(end-off, walReadLen)))
 		if err != nil {
 			return err
 		}
@@ -112,72 +112,72 @@ func (r *walReader) check(h recordHeader) error {
 			return errNoRecord
 		}
 		crc = crc32.Update(crc, segment.Castagnoli, b)
-		at += int64(len(b))
+		off += int64(len(b))
 	}
 	if !r.log.format.NoCRC && crc != h.crc {
 		return errNoRecord
 	}
 	if limit := r.log.maxRecord; h.totalLen > limit {
-		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store may hold %d in memory: open it with %d bytes of memory or more",
+		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store's limit is %d: open it with the option Memory set to at least %d",
 			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
 	return nil
 }
 
-// damage reports whether what stopped reading is damage, not the torn tail that
-// a crash leaves: whole records follow that cannot be there after a crash.
+// damage returns an error if the invalid record at off cannot be the torn tail of a
+// crash, because a later record is intact.
 func (r *walReader) damage() error {
-	later, found, err := r.find(r.off + 1)
-	if err != nil || !found {
+	later, exists, err := r.find(r.off + 1)
+	if err != nil || !exists {
 		return err
 	}
 	if r.log.wasDurable && later.synced < r.nextSeq {
-		// Written after the last sync: a loss of power may keep one and lose
-		// another.
+		// The later records were written after the last sync, so a power loss may keep
+		// some and lose others.
 		r.sawBytes = true
 		return nil
 	}
 	return &partd.CorruptError{Path: r.path, Offset: r.off, Err: fmt.Errorf(
-		"record %d is damaged, though record %d after it is whole", r.nextSeq, later.seq)}
+		"record %d is damaged, but the later record %d is intact", r.nextSeq, later.seq)}
 }
 
-// find looks for the header of a record of the reader's epoch, at an offset or
-// later. Of several it returns the one that knows of the most synced records.
-func (r *walReader) find(first int64) (best recordHeader, found bool, err error) {
+// find searches for record headers of the reader's epoch from offset first. It returns
+// the header with the highest value of synced.
+func (r *walReader) find(first int64) (best recordHeader, exists bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
-	for from := first; from < r.size; {
-		b, err := r.at(from, walReadLen)
+	for pos := first; pos < r.size; {
+		b, err := r.readAt(pos, walReadLen)
 		if err != nil {
-			return best, found, err
+			return best, exists, err
 		}
 		if len(b) < recordHeaderLen {
 			break
 		}
 		i := bytes.Index(b, pattern)
 		if i < 0 {
-			from += int64(max(len(b)-len(pattern)+1, 1))
+			pos += int64(max(len(b)-len(pattern)+1, 1))
 			continue
 		}
-		at := from + int64(i) - 16
-		from += int64(i) + 1
-		if at < first {
+		headerOff := pos + int64(i) - 16
+		pos += int64(i) + 1
+		if headerOff < first {
 			continue
 		}
-		head, err := r.at(at, recordHeaderLen+tagLen)
+		head, err := r.readAt(headerOff, recordHeaderLen+tagLen)
 		if err != nil {
-			return best, found, err
+			return best, exists, err
 		}
-		h, err := parseRecordHeader(head, r.log.format, at, true)
-		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
-			best, found = h, true
+		h, err := parseRecordHeader(head, r.log.format, headerOff, true)
+		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!exists || h.synced > best.synced) {
+			best, exists = h, true
 		}
 	}
-	return best, found, nil
+	return best, exists, nil
 }
 
-// readWALHeader reads the header of a write-ahead file. Where it is damaged,
-// errNoRecord is wrapped; where the file is another store's or of a newer
-// format, a crash did not do that, and errForeign is wrapped.
+// readHeader reads the header of a write-ahead file. If the header is damaged, the error
+// wraps errNoRecord. If the file belongs to another store or a newer program, which no
+// crash can cause, the error wraps errForeign.
 func (l *wal) readHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)
 	n, err := f.ReadAt(b, 0)

@@ -11,7 +11,7 @@ func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{"Store": new(logstore.Store)}, "Close")
 	zerovalues.Check(t, map[string]any{"Ledger": logstore.Ledger{}, "Compression": logstore.Compression(200)}, "*")
 	none := func(_ any, err error) error { return err }
-	zerovalues.Errors(t, map[string]func() error{
+	zerovalues.CheckErrors(t, map[string]func() error{
 		"Open without a directory": func() error { return none(logstore.Open("", nil)) },
 		"an unknown compression": func() error {
 			return none(logstore.Open(t.TempDir(), &logstore.Options{Compression: 200}))

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// What a store can: one that loses an ability no longer compiles here.
+// The abilities of the store; if one is lost, this does not compile.
 var _ interface {
 	partd.Partd
 	partd.Setter

@@ -10,30 +10,30 @@ import (
 )
 
 const (
-	minTable       = 144 << 10 // has room for the largest entry
-	tablesInMemory = 7         // of which arenas and tables take three and two thirds
-	maxTable       = 1 << 30   // offsets have 32 bits, and S3 takes 5 GB by one request
-	// maxFooters is how many bytes of footers, about, a record of the log may have.
+	minTable       = 144 << 10 // large enough for the largest entry
+	tablesInMemory = 7         // Memory is divided by this; arenas and tables take 3⅔ of the 7 parts
+	maxTable       = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
+	// maxFooters is the approximate maximum of footer bytes in a record of the log.
 	maxFooters = 4 << 20
 )
 
-// tableSize is how many bytes of entries become a segment.
+// tableSize returns the size at which a table becomes a segment.
 func (s *Store) tableSize() int64 {
 	return min(max(s.opts.SegmentSize, minTable), s.opts.Memory/tablesInMemory, maxTable)
 }
 
-// maxPending is how many segments one record of the log makes count.
+// maxPending returns the maximum number of segments that one record of the log commits.
 func (s *Store) maxPending() int {
 	return int(maxFooters / (4*(s.tableSize()/s.opts.hooks.rangeBytes) + 200))
 }
 
-// Append buffers entries; see [partd.Partd]. They count from the next Flush on, or a
-// little earlier: the store flushes by itself once it has hundreds of segments.
+// Append buffers entries; see [partd.Partd]. The next Flush commits them. The store also
+// flushes by itself when hundreds of segments are pending.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	if s.crowded.Load() { // where each segment has its ranges takes memory, too
+	if s.crowded.Load() { // the offsets of pending segments also need memory
 		if err := s.Flush(ctx); err != nil {
 			return &partd.Error{Op: "append", Err: err}
 		}
@@ -70,15 +70,15 @@ func (s *Store) gatherAndFlush(ctx context.Context, op string, kind segment.Kind
 		return &partd.Error{Op: op, Err: err}
 	}
 	if err := s.Flush(ctx); err != nil {
-		// It is among what the next flush will commit.
+		// The entries stay pending, and the next flush will commit them.
 		return &partd.Error{Op: op, Err: fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)}
 	}
 	return nil
 }
 
-// gather puts a batch into the table, all or nothing.
+// gather adds entries to the active table, all or nothing.
 func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.Entry) error {
-	if err := s.usable(ctx, true); err != nil {
+	if err := s.checkUsable(ctx, true); err != nil {
 		return err
 	}
 	if err := s.mu.lock(ctx); err != nil {
@@ -100,14 +100,14 @@ func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.E
 			return err
 		}
 	}
-	// From here on the table is empty, or takes all.
-	before := len(s.pending)
+	// The entries now fit, or the table is empty.
+	pendingBefore := len(s.pending)
 	for i := range entries {
 		if err := s.put(ctx, s.active, kind, entries[i].Key, entries[i].Value); err != nil {
-			for _, p := range s.pending[before:] {
+			for _, p := range s.pending[pendingBefore:] {
 				p.abandoned = true
 			}
-			s.pending = slices.Clip(s.pending[:before])
+			s.pending = slices.Clip(s.pending[:pendingBefore])
 			s.active.reset()
 			return err
 		}
@@ -116,8 +116,8 @@ func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.E
 	return nil
 }
 
-// put adds an entry, or several for a value that is too long for one. A table that is
-// not the active one must have room for it.
+// put adds a value to t, as several entries if it is too long for one. If t is not the
+// active table, it must have enough space.
 func (s *Store) put(ctx context.Context, t *table, kind segment.Kind, key string, value []byte) error {
 	if kind == segment.KindAppend && len(value) == 0 {
 		return nil

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// However small segments are to be, the largest entry fits in; however large, offsets
-// have 32 bits.
+// However small SegmentSize is, the largest entry must fit. However large it is, offsets
+// must fit into 32 bits.
 func TestSizesOfSegments(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1})
 	large := partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen), Value: bytes.Repeat([]byte("v"), 3*segment.MaxInline+1)}
@@ -33,11 +33,11 @@ func TestSizesOfSegments(t *testing.T) {
 	}
 }
 
-// Appends without a flush commit now and then, so that neither the places of what is
-// pending nor a record of the log grow without a bound.
+// Appends without a flush must commit now and then, to bound the memory for pending
+// pieces and the size of records.
 func TestManySegmentsOfOneFlush(t *testing.T) {
 	b := new(Memory)
-	s := open(t, b, Options{SegmentSize: minTable, hooks: hooks{inline: -1, rangeBytes: 16}})
+	s := open(t, b, Options{SegmentSize: minTable, hooks: hooks{maxInline: -1, rangeBytes: 16}})
 	value := make([]byte, 1000)
 	const n = 40_000
 	for i := range n {
@@ -54,10 +54,10 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 		}
 	}
 	if s.number < 2 {
-		t.Errorf("all %d segments are in one record", s.pieces)
+		t.Errorf("one record has all %d segments", s.pieces)
 	}
-	if found := count(t, open(t, b, Options{})); found != n {
-		t.Error(found)
+	if result := count(t, open(t, b, Options{})); result != n {
+		t.Error(result)
 	}
 }
 
@@ -75,9 +75,9 @@ func TestSetOnceIsBounded(t *testing.T) {
 	}
 }
 
-// Appends and flushes go on at the same time while uploads fail: the race detector
-// looks on, and what was acknowledged is there once.
-func TestUploadsThatFailUnderLoad(t *testing.T) {
+// Appends and flushes run concurrently while uploads fail, under the race detector.
+// Everything acknowledged must exist once.
+func TestFailingUploadsUnderLoad(t *testing.T) {
 	b := &lying{Bucket: new(Memory)}
 	var n atomic.Int64
 	var works atomic.Bool
@@ -87,35 +87,35 @@ func TestUploadsThatFailUnderLoad(t *testing.T) {
 		}
 		return b.Bucket.Create(ctx, name, data)
 	}
-	s := open(t, b, Options{SegmentSize: 1, RetryFor: time.Nanosecond, hooks: hooks{inline: -1}})
+	s := open(t, b, Options{SegmentSize: 1, RetryFor: time.Nanosecond, hooks: hooks{maxInline: -1}})
 	var wg sync.WaitGroup
-	var kept [3]int
+	var acked [3]int
 	value := make([]byte, 50<<10)
-	for w := range kept {
+	for w := range acked {
 		wg.Go(func() {
 			for range 60 {
 				if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(w), Value: value}); err == nil {
-					kept[w]++
+					acked[w]++
 				}
-				_ = s.Flush(context.Background()) // it may fail; the last one may not
+				_ = s.Flush(context.Background()) // it may fail, but the last one must not
 			}
 		})
 	}
 	wg.Wait()
 	works.Store(true)
-	for w, n := range kept {
+	for w, n := range acked {
 		v, err := s.Get(t.Context(), fmt.Sprint(w))
 		if err != nil || len(v[0]) != n*len(value) || n == 0 {
-			t.Errorf("writer %d: %d bytes of %d appends, %v", w, len(v), n, err)
+			t.Errorf("writer %d: %d bytes after %d appends, %v", w, len(v), n, err)
 		}
 	}
 }
 
-// A store whose segments are too old to count closes, and says so; one of which all is
-// in the log itself is never too old.
-func TestClosingWhatIsTooOld(t *testing.T) {
+// A store with segments too old for a commit must close with an error. A store with only
+// inline data is never too old.
+func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
-		s := open(t, new(Memory), Options{hooks: hooks{inline: inline, segmentAge: sweepAge}})
+		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 			t.Fatal(err)
 		}
@@ -132,13 +132,13 @@ func TestClosingWhatIsTooOld(t *testing.T) {
 	}
 }
 
-// Close ends while others append without end, and all that was acknowledged is there.
-func TestClosingWhileOthersAppend(t *testing.T) {
+// Close must return while others append without end, and everything acknowledged must exist.
+func TestCloseDuringAppends(t *testing.T) {
 	mem := new(Memory)
 	s := open(t, &lying{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
 		time.Sleep(time.Millisecond)
 		return mem.Create(ctx, name, data)
-	}}, Options{SegmentSize: 1, RetryFor: time.Second, hooks: hooks{inline: -1}})
+	}}, Options{SegmentSize: 1, RetryFor: time.Second, hooks: hooks{maxInline: -1}})
 	piece := make([]byte, 30_000)
 	begun, ended := make(chan bool), make(chan int)
 	go func() {
@@ -161,19 +161,19 @@ func TestClosingWhileOthersAppend(t *testing.T) {
 	}
 	n := <-ended
 	if v, err := value(t, mem, "k", hooks{}); err != nil || len(v) != n*len(piece) {
-		t.Errorf("%d bytes of %d appends, %v", len(v), n, err)
+		t.Errorf("%d bytes after %d appends, %v", len(v), n, err)
 	}
 }
 
-// Wherever a context ends, what was acknowledged is there once.
-func TestContextsThatEnd(t *testing.T) {
-	for at := range 12 {
+// Wherever a context ends, everything acknowledged must exist once.
+func TestEndingContexts(t *testing.T) {
+	for request := range 12 {
 		b := &lying{Bucket: new(Memory)}
-		s := open(t, b, Options{SegmentSize: 1, hooks: hooks{inline: 100}})
+		s := open(t, b, Options{SegmentSize: 1, hooks: hooks{maxInline: 100}})
 		ctx, cancel := context.WithCancel(t.Context())
-		var n atomic.Int64 // two segments are uploaded at the same time
+		var n atomic.Int64 // two segments are uploaded concurrently
 		end := func() {
-			if n.Add(1) == int64(at) {
+			if n.Add(1) == int64(request) {
 				cancel()
 			}
 		}
@@ -181,7 +181,7 @@ func TestContextsThatEnd(t *testing.T) {
 			end()
 			err := b.Bucket.Create(context.WithoutCancel(c), name, data)
 			if c.Err() != nil {
-				err = c.Err() // the answer is lost
+				err = c.Err() // the response is lost
 			}
 			return err
 		}
@@ -200,7 +200,7 @@ func TestContextsThatEnd(t *testing.T) {
 		cancel()
 		v, err := s.Get(t.Context(), "k", "once")
 		if err != nil || len(v[0]) != want || len(v[1]) > 1 || len(v[1]) == 1 && v[1][0] != 0 {
-			t.Errorf("ended at %d: %d bytes, want %d, %q, %v", at, len(v[0]), want, v[1], err)
+			t.Errorf("context ended at %d: %d bytes, want %d, %q, %v", request, len(v[0]), want, v[1], err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -208,10 +208,10 @@ func TestContextsThatEnd(t *testing.T) {
 	}
 }
 
-// Blocks that hold more than they take, as no store in a bucket writes them, are not
-// mixed up with those of the next segment.
-func TestBlocksThatAreCompressed(t *testing.T) {
-	s := open(t, new(Memory), Options{hooks: hooks{inline: -1}})
+// Compressed blocks, which no store in a bucket writes, must not overwrite the entries of
+// the next segment.
+func TestCompressedBlocks(t *testing.T) {
+	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
 	for _, e := range s.encoders {
 		var err error
 		if e.comp, err = segment.NewCompressor(1); err != nil {

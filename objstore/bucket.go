@@ -1,17 +1,15 @@
-// Package objstore keeps a store in a bucket of an object store: S3, Google Cloud
-// Storage or something compatible. Many processes can share it without a partd
-// server. Package objstore/cloud has the clouds' buckets; [Memory] and [Directory]
-// are here.
+// Package objstore implements a store in a bucket of an object store: S3, Google Cloud Storage
+// or a compatible service. Many processes can share it without a partd server. Package
+// objstore/cloud opens the clouds' buckets; this package has [Memory] and [Directory].
 //
-// Appends are buffered in memory and uploaded as segments that no reader sees yet. Flush,
-// Sync and Close commit all of them at once, by creating the next object of a log, which
-// must not exist yet. So the calls of Flush order the changes of several processes, and a
+// Appends are buffered in memory and uploaded as segments that readers do not see yet. Flush,
+// Sync and Close commit all of them at once, by creating the next object of a log. The creation
+// fails if the object already exists. So flushes order the changes of all processes, and a
 // process that dies loses only changes that no successful Flush covers. Every read flushes
-// first, then reads the log to its end. docs/format.md in the repository describes the
-// objects.
+// first, then reads the log to its end. docs/format.md in the repository describes the objects.
 //
-// Pop and Apply are not supported. Segments are never merged: values that Set or Delete
-// replaced stay in the bucket until [Store.Drop].
+// Pop and Apply are not supported. Segments are never merged: values that a Set or Delete
+// discarded stay in the bucket until [Store.Drop].
 package objstore
 
 import (
@@ -33,32 +31,31 @@ type Object struct {
 	Modified time.Time // by the bucket's clock
 }
 
-// Bucket is the part of an object store that a store needs. Objects never
-// change. Any number of goroutines and processes may use a bucket at the same
-// time.
+// Bucket is an object store's interface as a store needs it. Objects never change.
+// Buckets must be safe for concurrent use, also by several processes.
 type Bucket interface {
-	// Create creates a whole object in one atomic step. If the name is taken, its
-	// error wraps io/fs.ErrExist. An error that wraps [ErrRefused] says that nothing
-	// was created, and that a retry is useless. After any other error it is unknown
-	// whether the object exists, and the store retries under the same name. So S3's
-	// 409 ConditionalRequestConflict is neither of the two.
+	// Create creates a whole object in one atomic step. If the name exists, the error
+	// wraps io/fs.ErrExist. An error that wraps [ErrRefused] means that nothing was
+	// created, and that retrying is useless. After any other error, it is unknown whether
+	// the object exists, and the store retries with the same name. S3's 409
+	// ConditionalRequestConflict is such an error.
 	Create(ctx context.Context, name string, data []byte) error
-	// ReadRange returns length bytes of an object from an offset, or fewer if the
-	// object ends earlier, or all the rest if length is negative. The error for a
-	// missing object wraps io/fs.ErrNotExist.
+	// ReadRange returns length bytes of an object from an offset. It returns fewer bytes
+	// if the object ends earlier, and the whole rest if length is negative. The error for
+	// a missing object wraps io/fs.ErrNotExist.
 	ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error)
-	// List yields the objects whose names begin with prefix and are greater than
-	// after, ordered bytewise by name. It may lag behind.
+	// List yields the objects with names that begin with prefix and are greater than
+	// after, in bytewise order of the names. The listing may be stale.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
 	// Delete removes an object. A missing object is not an error.
 	Delete(ctx context.Context, name string) error
 }
 
-// ErrRefused is wrapped by a bucket's error for a request that will never succeed,
-// because a permission or the bucket itself is missing.
-var ErrRefused = errors.New("the bucket refuses")
+// ErrRefused is wrapped by a bucket's error for a request that can never succeed, because
+// the bucket or a permission is missing.
+var ErrRefused = errors.New("the bucket refuses the request")
 
-// place names an object for messages, with its bucket where that has a name.
+// place returns the path of an object for messages. It includes the bucket if that has a name.
 func place(b Bucket, name string) string {
 	if s, ok := b.(fmt.Stringer); ok {
 		return s.String() + "/" + name
@@ -69,17 +66,17 @@ func place(b Bucket, name string) string {
 // Requests counts requests by kind.
 type Requests = plan.Requests
 
-// Counter is a bucket that counts the requests to another one.
+// Counter is a bucket that passes requests to another bucket, and counts them.
 type Counter struct {
 	Bucket
 	put, get, list, deletes atomic.Int64
 }
 
-// listPage is how many objects a request for a listing returns.
+// listPage is the number of objects that one LIST request returns.
 const listPage = 1000
 
-// Count returns a bucket that counts the requests to b.
-func Count(b Bucket) *Counter { return &Counter{Bucket: b} }
+// NewCounter returns a bucket that counts the requests to b.
+func NewCounter(b Bucket) *Counter { return &Counter{Bucket: b} }
 
 func (c *Counter) String() string { return place(c.Bucket, "") }
 

@@ -14,44 +14,44 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// stored is a segment that counts.
-type stored struct {
+// committedSegment is a segment that the log refers to.
+type committedSegment struct {
 	segment.Layout
-	file   segment.File // without its reader
-	object string
-	base   int64  // where in the object the segment's data file begins
-	data   []byte // of the data file, if it is kept in memory
-	once   bool   // its sets are for keys that do not exist
-	ledger segment.Ledger
+	file      segment.File // without ReaderAt
+	object    string
+	base      int64  // offset of the data file in the object
+	data      []byte // the data file, if it is cached in memory
+	isSetOnce bool   // its Sets apply only to keys that do not exist
+	ledger    segment.Ledger
 }
 
-// catalog is what the log says, as far as it was read. Each record is read once.
+// catalog is the content of the log. It reads each record once.
 type catalog struct {
 	store    *Store
 	mu       turn
-	next     uint64              // number of the first record not yet read
-	seqs     map[writerID]uint64 // of each writer's last record
-	segments []*stored           // never changed, but appended to or replaced
+	next     uint64              // number of the next record to read
+	seqs     map[writerID]uint64 // sequence number of each writer's last record
+	segments []*committedSegment // copy-on-write, except for appending
 	drops    int
 	memory   atomic.Int64
 }
 
-// view is a snapshot of a store.
+// view is a snapshot of the store.
 type view struct {
-	segments []*stored
+	segments []*committedSegment
 	drops    int
 }
 
-// current flushes the store, reads the log to its end and returns what is in it.
-func (s *Store) current(ctx context.Context) (view, error) {
-	if err := s.flushed(ctx, nil); err != nil {
+// flushAndRefresh flushes the store, reads the log to its end, and returns a view of it.
+func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
+	if err := s.flushThen(ctx, nil); err != nil {
 		return view{}, err
 	}
 	return s.catalog.refresh(ctx)
 }
 
-// listLog returns the highest number of the log after a name, by a listing, and the
-// size of the largest record, or 0 if there is none.
+// listLog lists the log after a name. It returns the highest number, and the size of the
+// largest record, or 0 without records.
 func (s *Store) listLog(ctx context.Context, after string) (last uint64, largest int64, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
 		for o, err := range s.bucket.List(ctx, "log/", after) {
@@ -68,11 +68,11 @@ func (s *Store) listLog(ctx context.Context, after string) (last uint64, largest
 	return last, largest, err
 }
 
-// refresh reads the log to its end. A listing says which records must be there, so
-// that one that is missing is not taken for the end. It may lag behind: what follows
-// is asked for until there is nothing.
+// refresh reads the log to its end. A record that a listing shows must exist, so a
+// missing one is an error, not the end. Because the listing may be stale, refresh then
+// reads further records until one does not exist.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
-	if err := c.mu.lock(ctx); err != nil { // who has it waits for the bucket
+	if err := c.mu.lock(ctx); err != nil { // the holder may be waiting for the bucket
 		return view{}, err
 	}
 	defer c.mu.unlock()
@@ -85,8 +85,8 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	for largest > 0 && c.next <= last {
-		atOnce := max(min(c.store.opts.Memory/32/largest, 16), 1)
-		names := make([]string, min(last-c.next+1, uint64(atOnce)))
+		batchSize := max(min(c.store.opts.Memory/32/largest, 16), 1)
+		names := make([]string, min(last-c.next+1, uint64(batchSize)))
 		for i := range names {
 			names[i] = logName(c.next + uint64(i))
 		}
@@ -108,8 +108,7 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 }
 
-// readAll reads objects, which must be there, at the same time, and uses them one after
-// another.
+// readAll reads objects concurrently, and calls use with each in order. The objects must exist.
 func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b []byte) error) error {
 	data, errs := make([][]byte, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
@@ -148,11 +147,11 @@ func (c *catalog) add(ctx context.Context, b []byte) error {
 	return err
 }
 
-// addMembers applies the records that a group names, but for those that count already:
-// another group has named them, or the reading of this one failed in the middle.
+// addMembers applies the records that a group names. It skips records that were already
+// applied, by another group or by a failed call of addMembers.
 func (c *catalog) addMembers(ctx context.Context, members []member) error {
-	again := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.countsTwice }
-	members = slices.DeleteFunc(members, again)
+	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.countsTwice }
+	members = slices.DeleteFunc(members, isApplied)
 	for len(members) > 0 {
 		var names []string
 		for size := int64(0); len(names) < min(len(members), 16); {
@@ -164,12 +163,12 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 		}
 		err := c.readAll(ctx, names, func(i int, b []byte) error {
 			m := members[i]
-			if again(m) {
+			if isApplied(m) {
 				return nil
 			}
 			r, err := parseRecord(c.store.format, m.number, b)
 			if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
-				err = errors.New("it is not the record that the log names")
+				err = errors.New("it is not the record that the log refers to")
 			}
 			if err != nil {
 				return corrupt(place(c.store.bucket, names[i]), err)
@@ -184,41 +183,41 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 	return nil
 }
 
-// counts reports whether the log has a record.
-func (c *catalog) counts(w writerID, seq uint64) bool {
+// hasRecord reports whether the log contains a record.
+func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 	c.mu <- struct{}{}
 	defer c.mu.unlock()
 	return seq <= c.seqs[w]
 }
 
-// apply applies a record, which is in an object, or nothing of it.
+// apply applies a record from an object, or returns an error without applying any of it.
 func (c *catalog) apply(r *record, object string) (err error) {
 	s := c.store
 	path := place(s.bucket, object)
-	switch before := c.seqs[r.writer]; {
-	case r.seq <= before:
-		return corrupt(path, fmt.Errorf("it repeats record %d of the writer %x: its appends would be doubled", r.seq, r.writer))
-	case r.seq > before+1:
-		return corrupt(path, fmt.Errorf("record %d of the writer %x is missing before it", before+1, r.writer))
+	switch lastSeq := c.seqs[r.writer]; {
+	case r.seq <= lastSeq:
+		return corrupt(path, fmt.Errorf("it repeats record %d of writer %x: its appends would count twice", r.seq, r.writer))
+	case r.seq > lastSeq+1:
+		return corrupt(path, fmt.Errorf("record %d of writer %x is missing before it", lastSeq+1, r.writer))
 	}
-	var segments []*stored
+	var segments []*committedSegment
 	var memory int64
 	for i := range r.parts {
 		p := &r.parts[i]
-		g := &stored{file: fileOf(s.format, r.writer, p.n), once: r.op == opOnce}
+		g := &committedSegment{file: fileOf(s.format, r.writer, p.n), isSetOnce: r.op == opOnce}
 		g.object = g.file.Path
 		if p.inline {
-			g.object, g.base = object, p.at
+			g.object, g.base = object, p.off
 		}
 		g.file.Path = place(s.bucket, g.object)
 		file := g.file
 		file.ReaderAt = &tail{p.size - int64(len(p.bytes)), p.bytes}
-		var account []byte
-		if g.Layout, account, err = segment.ReadFooter(&file, p.size); err != nil {
+		var ledger []byte
+		if g.Layout, ledger, err = segment.ReadFooter(&file, p.size); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		g.ledger.Parse(account)
-		memory += g.Memory() + 200
+		g.ledger.Parse(ledger)
+		memory += g.MemoryUsed() + 200
 		if p.inline && c.memory.Load()+memory+p.size <= s.opts.Memory/16 {
 			g.data = append([]byte(nil), p.bytes...)
 			memory += p.size
@@ -236,11 +235,11 @@ func (c *catalog) apply(r *record, object string) (err error) {
 	return nil
 }
 
-// catalogMemory is what a store may take to know where things are.
+// catalogMemory returns the memory limit for the index of segments.
 func (o *Options) catalogMemory() int64 { return o.Memory / 8 }
 
-// shrink knows less of where in segments things are, so that more of them fit in
-// memory: reading then reads more at once.
+// shrink reduces the index to the memory limit by halving the number of ranges of the
+// finest segments. Reads then fetch larger ranges.
 func (c *catalog) shrink() {
 	for c.memory.Load() > c.store.opts.catalogMemory() {
 		var finest uint8
@@ -250,7 +249,7 @@ func (c *catalog) shrink() {
 		if finest == 0 {
 			return
 		}
-		coarser := make([]*stored, len(c.segments))
+		coarser := make([]*committedSegment, len(c.segments))
 		var memory int64
 		for i, g := range c.segments {
 			if g.Bits == finest {
@@ -259,22 +258,21 @@ func (c *catalog) shrink() {
 				g = &copied
 			}
 			coarser[i] = g
-			memory += g.Memory() + 200 + int64(len(g.data))
+			memory += g.MemoryUsed() + 200 + int64(len(g.data))
 		}
 		c.segments = coarser
 		c.memory.Store(memory)
 	}
 }
 
-// explain turns the error of an object that is gone into one that says why, as far as
-// the log knows.
-func (s *Store) explain(ctx context.Context, v view, g *stored, err error) error {
+// explain adds the reason to the error for a missing object, as far as the log shows it.
+func (s *Store) explain(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	now, refreshErr := s.catalog.refresh(ctx)
-	if refreshErr == nil && now.drops != v.drops {
-		return fmt.Errorf("%s: the store was dropped while it was read: %w", g.file.Path, err)
+	current, refreshErr := s.catalog.refresh(ctx)
+	if refreshErr == nil && current.drops != v.drops {
+		return fmt.Errorf("%s: the store was dropped during the read: %w", g.file.Path, err)
 	}
 	return errors.Join(corrupt(g.file.Path, errors.New("it is missing, but the log refers to it")), refreshErr)
 }

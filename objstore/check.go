@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Check reads the log and all committed segments, and verifies every checksum and
-// every ledger; see [partd.Checker].
-func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
-	found := partd.Checked{Sum: new(ledger.Sum128)}
-	if _, err := s.current(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
-		return found, &partd.Error{Op: "verify", Err: err}
+// Check reads the log and all committed segments, and verifies all checksums and ledgers;
+// see [partd.Checker].
+func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
+	result := partd.CheckResult{Sum: new(ledger.Sum128)}
+	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
+		return result, &partd.Error{Op: "verify", Err: err}
 	}
-	// From the beginning, not from where this store has come to.
+	// A new catalog reads the log from its beginning.
 	log := &catalog{store: s, mu: make(turn, 1), seqs: map[writerID]uint64{}}
 	v, err := log.refresh(ctx)
 	errs := []error{err}
@@ -28,18 +28,18 @@ func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 		err := s.retry(ctx, func(ctx context.Context) error { return s.checkSegment(ctx, g) })
 		err = s.explain(ctx, v, g, err)
 		if err != nil && !errors.As(err, new(*partd.CorruptError)) {
-			return found, &partd.Error{Op: "verify", Err: errors.Join(append(errs, err)...)}
+			return result, &partd.Error{Op: "verify", Err: errors.Join(append(errs, err)...)}
 		}
 		errs = append(errs, err)
-		found.Segments++
-		found.Records += g.ledger.Pieces
-		found.Sum.Add(g.ledger.Sum)
+		result.Segments++
+		result.Records += g.ledger.Pieces
+		result.Sum.Add(g.ledger.Sum)
 	}
-	return found, errors.Join(errs...)
+	return result, errors.Join(errs...)
 }
 
-// checkSegment reads a segment whole, by one request.
-func (s *Store) checkSegment(ctx context.Context, g *stored) error {
+// checkSegment reads a whole segment by one request.
+func (s *Store) checkSegment(ctx context.Context, g *committedSegment) error {
 	r, err := s.bucket.ReadRange(ctx, g.object, g.base, g.End)
 	if err != nil {
 		return err
@@ -50,16 +50,16 @@ func (s *Store) checkSegment(ctx context.Context, g *stored) error {
 	return errors.Join(checkFile(&file, b, g), r.Close())
 }
 
-func checkFile(file *segment.File, b *body, g *stored) error {
+func checkFile(file *segment.File, b *body, g *committedSegment) error {
 	if err := file.CheckHeader(); err != nil {
 		return err
 	}
 	var blocks segment.Reader
-	footerAt := g.Start + int64(g.Off[len(g.Off)-1])
-	blocks.Reset(file, g.Start, footerAt)
-	var found segment.Ledger
+	footerStart := g.Start + int64(g.Offsets[len(g.Offsets)-1])
+	blocks.Reset(file, g.Start, footerStart)
+	var ledger segment.Ledger
 	err := segment.EachEntry(&blocks, func(e *segment.Entry) error {
-		found.AddEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
+		ledger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 		return nil
 	})
 	if errors.Is(err, segment.ErrShortEntry) || errors.Is(err, segment.ErrBadEntry) {
@@ -68,14 +68,14 @@ func checkFile(file *segment.File, b *body, g *stored) error {
 	if err != nil {
 		return err
 	}
-	if err := g.ledger.Diff(found); err != nil {
+	if err := g.ledger.Diff(ledger); err != nil {
 		return file.Corrupt(g.Start, err)
 	}
 	rest, err := io.ReadAll(b.r)
 	if err != nil {
 		return err
 	}
-	file.ReaderAt = &tail{footerAt, rest}
+	file.ReaderAt = &tail{footerStart, rest}
 	_, _, err = segment.ReadFooter(file, g.End)
 	return err
 }

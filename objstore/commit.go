@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Flush commits everything acknowledged before the call: it becomes durable and
-// visible to all processes. See [partd.Flusher].
-func (s *Store) Flush(ctx context.Context) error { return s.errorf("flush", s.flushed(ctx, nil)) }
+// Flush commits everything acknowledged before the call: it becomes durable and visible
+// to all processes. See [partd.Flusher].
+func (s *Store) Flush(ctx context.Context) error { return s.errorf("flush", s.flushThen(ctx, nil)) }
 
-// Sync is Flush; see [partd.Syncer].
-func (s *Store) Sync(ctx context.Context) error { return s.errorf("sync", s.flushed(ctx, nil)) }
+// Sync is the same as Flush; see [partd.Syncer].
+func (s *Store) Sync(ctx context.Context) error { return s.errorf("sync", s.flushThen(ctx, nil)) }
 
 func (s *Store) errorf(op string, err error) error {
 	if err == nil {
@@ -26,24 +26,24 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
 }
 
-// flushed flushes the store, unless it is open for reading only. Then it calls f, if
-// there is one, which changes the store.
-func (s *Store) flushed(ctx context.Context, f func() error) error {
-	if err := s.usable(ctx, f != nil); err != nil || s.opts.ReadOnly {
+// flushThen flushes the store unless it was opened for reading. Then it calls change,
+// unless change is nil.
+func (s *Store) flushThen(ctx context.Context, change func() error) error {
+	if err := s.checkUsable(ctx, change != nil); err != nil || s.opts.ReadOnly {
 		return err
 	}
 	if err := s.committing.lock(ctx); err != nil {
 		return err
 	}
 	defer s.committing.unlock()
-	if err := s.flush(ctx, false); err != nil || f == nil {
+	if err := s.flush(ctx, false); err != nil || change == nil {
 		return err
 	}
-	return f()
+	return change()
 }
 
-// flush uploads and commits all that was gathered. committing is held. As the last
-// one, it leaves the store without tables.
+// flush uploads and commits all gathered entries. committing must be held. With last, it
+// also frees the tables when nothing is left.
 func (s *Store) flush(ctx context.Context, last bool) error {
 	if s.closed.Load() {
 		return partd.ErrClosed
@@ -56,7 +56,7 @@ func (s *Store) flush(ctx context.Context, last bool) error {
 			return err
 		}
 		if last && s.active.used == 0 && len(s.pending) == 0 {
-			err := s.waitUploads(ctx, 0) // of what was abandoned
+			err := s.waitUploads(ctx, 0) // uploads of abandoned pieces
 			if err == nil {
 				s.closed.Store(true)
 				s.releaseTables()
@@ -83,13 +83,13 @@ func (s *Store) flush(ctx context.Context, last bool) error {
 	}
 }
 
-// sealAll empties the active table and returns what is pending, and the ends of the
-// uploads that are under way. mu is held.
+// sealAll seals the active table. It returns the pending pieces, and channels that are
+// closed when the current uploads end. mu must be held.
 func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struct{}, err error) {
 	inline := func(p *piece) bool { return p.part.inline }
 	switch {
 	case s.active.used == 0:
-	case int64(s.active.used) <= s.opts.hooks.inline && !slices.ContainsFunc(s.pending, inline):
+	case int64(s.active.used) <= s.opts.hooks.maxInline && !slices.ContainsFunc(s.pending, inline):
 		err = s.sealInline(ctx)
 	default:
 		err = s.seal(ctx)
@@ -100,7 +100,7 @@ func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struc
 	return slices.Clone(s.pending), done, err
 }
 
-// waitPieces waits until all are uploaded, while appends go on.
+// waitPieces waits until all pieces are uploaded. Appends may continue.
 func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan struct{}) error {
 	for _, d := range done {
 		if err := canceled.Wait(ctx, d); err != nil {
@@ -113,12 +113,12 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan str
 	defer s.mu.unlock()
 	n := len(s.uploading)
 	for n > 0 && !slices.Contains(pieces, s.uploading[n-1]) {
-		n-- // a later one
+		n-- // not part of pieces
 	}
 	return s.waitUploads(ctx, len(s.uploading)-n)
 }
 
-// commit puts a record into the log. committing is held.
+// commit creates a record in the log. committing must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
 	if s.seq == 0 && s.number == 0 {
 		last, largest, err := s.listLog(ctx, "")
@@ -133,29 +133,29 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 	c := &commitment{number: s.number}
 	for _, p := range pieces {
 		r.parts = append(r.parts, p.part)
-		if !p.part.inline && (c.born.IsZero() || p.born.Before(c.born)) {
-			c.born = p.born
+		if !p.part.inline && (c.oldestObject.IsZero() || p.createdAt.Before(c.oldestObject)) {
+			c.oldestObject = p.createdAt
 		}
 	}
-	if op == opEntries { // of a set once, nothing is pending
-		c.pieces = len(pieces)
+	if op == opEntries { // a SetOnce does not commit pending pieces
+		c.pieceCount = len(pieces)
 	}
 	c.data = r.encode(s.format)
-	s.doubt = c
+	s.commitment = c
 	return s.settle(ctx)
 }
 
-// SetOnce sets a key if it does not exist yet; see [partd.Setter]. The order of
-// the log decides which process was first.
+// SetOnce sets a key if it does not exist yet; see [partd.Setter]. If several processes
+// set the key, the first in the log wins.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
-	return s.errorf("set once", s.flushed(ctx, func() error {
+	return s.errorf("set once", s.flushThen(ctx, func() error {
 		_, size := cost(len(key), len(value))
-		if most := s.opts.Memory / 16; size > most { // which is made, and encoded, at once
-			return fmt.Errorf("%w: a value set once takes %d bytes, and at most %d, a sixteenth of the store's memory, are possible",
-				partd.ErrTooLarge, size, most)
+		if limit := s.opts.Memory / 16; size > limit { // the value is in memory several times
+			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
+				partd.ErrTooLarge, size, limit)
 		}
 		t, err := newTable(max(size, 1<<12))
 		if err != nil {
@@ -165,7 +165,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 		if err := s.put(ctx, t, segment.KindSet, key, value); err != nil {
 			return err
 		}
-		p, err := s.alone(ctx, t)
+		p, err := s.sealSeparately(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -173,17 +173,18 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}))
 }
 
-// alone makes a piece of a table that goes into a record of its own.
-func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
+// sealSeparately encodes a table as a piece for a separate record. It uploads the piece
+// unless it is small.
+func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	if err := s.mu.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.unlock()
-	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
+	if err := s.waitUploads(ctx, uploads-1); err != nil { // wait for a free encoder
 		return nil, err
 	}
 	p, err := s.encodeInline(t)
-	if err != nil || int64(t.used) <= s.opts.hooks.inline {
+	if err != nil || int64(t.used) <= s.opts.hooks.maxInline {
 		return p, err
 	}
 	data := p.part.bytes
@@ -198,9 +199,8 @@ func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
 	return p, err
 }
 
-// Drop removes every key; see [partd.Partd]. The objects remain, since other
-// processes may be reading them: [Store.Sweep] deletes them once they are a day
-// old.
+// Drop removes every key; see [partd.Partd]. The objects stay, because other processes
+// may be reading them. [Store.Sweep] deletes them when they are a day old.
 func (s *Store) Drop(ctx context.Context) error {
-	return s.errorf("drop", s.flushed(ctx, func() error { return s.commit(ctx, opDrop, nil) }))
+	return s.errorf("drop", s.flushThen(ctx, func() error { return s.commit(ctx, opDrop, nil) }))
 }

@@ -40,12 +40,12 @@ func TestKeepsPromises(t *testing.T) {
 	}{
 		{"memory", Options{}, false},
 		{"directory", Options{}, true},
-		{"nothing inline", Options{hooks: hooks{inline: -1, rangeBytes: 64}}, false},
-		{"small segments", Options{SegmentSize: 72 << 10, hooks: hooks{inline: -1, rangeBytes: 1 << 10}}, false},
-		{"8-bit hash", Options{SegmentSize: 72 << 10, hooks: hooks{inline: 100, rangeBytes: 1 << 10, keyHash: byteHash}}, false},
-		{"disk", Options{Disk: 1 << 30, hooks: hooks{regroup: true}}, true},
-		{"disk, small segments", Options{Disk: 1 << 30, SegmentSize: 72 << 10, hooks: hooks{inline: -1, rangeBytes: 1 << 10, regroup: true}}, false},
-		{"disk, 8-bit hash", Options{Disk: 1 << 30, SegmentSize: 72 << 10, hooks: hooks{inline: 100, keyHash: byteHash, regroup: true}}, false},
+		{"nothing inline", Options{hooks: hooks{maxInline: -1, rangeBytes: 64}}, false},
+		{"small segments", Options{SegmentSize: 72 << 10, hooks: hooks{maxInline: -1, rangeBytes: 1 << 10}}, false},
+		{"8-bit hash", Options{SegmentSize: 72 << 10, hooks: hooks{maxInline: 100, rangeBytes: 1 << 10, keyHash: byteHash}}, false},
+		{"disk", Options{Disk: 1 << 30, hooks: hooks{alwaysRegroup: true}}, true},
+		{"disk, small segments", Options{Disk: 1 << 30, SegmentSize: 72 << 10, hooks: hooks{maxInline: -1, rangeBytes: 1 << 10, alwaysRegroup: true}}, false},
+		{"disk, 8-bit hash", Options{Disk: 1 << 30, SegmentSize: 72 << 10, hooks: hooks{maxInline: 100, keyHash: byteHash, alwaysRegroup: true}}, false},
 		{"four hashes", Options{hooks: hooks{keyHash: func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 }}}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

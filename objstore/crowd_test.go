@@ -18,24 +18,24 @@ import (
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
-// distant is a bucket of which requests take as long as S3's, in the time of a bubble: a
-// request to create, to read and to list takes some 100, 40 and 80 ms. It makes ten objects of
-// the log a second, and refuses more requests a second than S3 does for one prefix.
+// distant is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms
+// to create, 40 to read, and 80 to list. It creates ten log objects a second, and refuses
+// requests above S3's rate for one prefix.
 type distant struct {
 	Bucket
-	log  turn // to make an object of the log
-	last time.Time
-	mu   sync.Mutex
-	in   time.Time // a second
-	puts int
-	gets int
+	log    turn // held to create a log object
+	last   time.Time
+	mu     sync.Mutex
+	second time.Time // start of the current second
+	puts   int
+	gets   int
 }
 
 func newDistant(b Bucket) *distant { return &distant{Bucket: b, log: make(turn, 1)} }
 
 var errSlowDown = errors.New("503 SlowDown")
 
-// half waits for half of what a request takes.
+// half waits for about half the duration of a request.
 func half(ctx context.Context, whole time.Duration) error {
 	d := whole/2 - whole/8 + rand.N(whole/4)
 	if rand.IntN(100) == 0 {
@@ -44,13 +44,13 @@ func half(ctx context.Context, whole time.Duration) error {
 	return canceled.Wait(ctx, time.After(d))
 }
 
-func (d *distant) rate(count *int, most int) error {
+func (d *distant) rate(count *int, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if second := time.Now().Truncate(time.Second); !second.Equal(d.in) {
-		d.in, d.puts, d.gets = second, 0, 0
+	if second := time.Now().Truncate(time.Second); !second.Equal(d.second) {
+		d.second, d.puts, d.gets = second, 0, 0
 	}
-	if *count++; *count > most {
+	if *count++; *count > limit {
 		return errSlowDown
 	}
 	return nil
@@ -113,17 +113,16 @@ func (d *distant) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 	}
 }
 
-// crowd has writers flush at the same moment, and returns how long that takes, and their
-// requests.
-func crowd(t *testing.T, writers int, h hooks) (took time.Duration, r Requests) {
+// crowd lets writers flush at the same moment. It returns the duration and the requests.
+func crowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
 	synctest.Test(t, func(t *testing.T) {
-		h.inline = -1 // each has a segment
+		h.maxInline = -1 // each writer uploads a segment
 		mem := new(Memory)
-		c := Count(newDistant(mem))
+		c := NewCounter(newDistant(mem))
 		stores := make([]*Store, writers)
 		var wg sync.WaitGroup
 		for w := range stores {
-			// No more at once, so that S3 does not say 503.
+			// Start no more at once, or S3 would answer 503.
 			s, err := Open(t.Context(), mem, &Options{Memory: MinMemory, SegmentSize: 1, hooks: h})
 			if err != nil {
 				t.Fatal(err)
@@ -137,7 +136,7 @@ func crowd(t *testing.T, writers int, h hooks) (took time.Duration, r Requests) 
 				}
 			}
 		}
-		began := time.Now()
+		start := time.Now()
 		for _, s := range stores {
 			wg.Go(func() {
 				if err := s.Flush(t.Context()); err != nil {
@@ -146,7 +145,7 @@ func crowd(t *testing.T, writers int, h hooks) (took time.Duration, r Requests) 
 			})
 		}
 		wg.Wait()
-		took, r = time.Since(began), c.Requests()
+		elapsed, r = time.Since(start), c.Requests()
 		for _, s := range stores {
 			s.bucket = mem
 			if err := s.Close(); err != nil {
@@ -162,7 +161,7 @@ func crowd(t *testing.T, writers int, h hooks) (took time.Duration, r Requests) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		pieces := map[string]int{} // of each writer
+		pieces := map[string]int{} // number of pieces by writer
 		for piece := range strings.SplitSeq(strings.TrimSuffix(string(v[0]), ";"), ";") {
 			w, i, _ := strings.Cut(piece, ".")
 			if i != fmt.Sprint(pieces[w]) {
@@ -174,11 +173,11 @@ func crowd(t *testing.T, writers int, h hooks) (took time.Duration, r Requests) 
 			t.Errorf("pieces of %d writers, want %d", len(pieces), writers)
 		}
 	})
-	return took, r
+	return elapsed, r
 }
 
-// 1,000 flushes at the same moment do not queue for ten numbers of the log a second, and cost
-// what is planned.
+// 1,000 concurrent flushes must not queue for ten numbers of the log a second, and must
+// cost what is planned.
 func TestManyFlushesAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		writers int
@@ -192,19 +191,19 @@ func TestManyFlushesAtOnce(t *testing.T) {
 		{1000, false, 0, 15 * time.Second},
 		{100, true, 10 * time.Second, time.Hour},
 	} {
-		took, r := crowd(t, c.writers, hooks{alone: c.alone})
-		t.Logf("%d writers, alone %v: %.1f s, %v", c.writers, c.alone, took.Seconds(), r)
-		if took < c.least || took > c.most {
-			t.Errorf("%d flushes at once, alone %v, took %v", c.writers, c.alone, took)
+		elapsed, r := crowd(t, c.writers, hooks{noGroups: c.alone})
+		t.Logf("%d writers, without groups %v: %.1f s, %v", c.writers, c.alone, elapsed.Seconds(), r)
+		if elapsed < c.least || elapsed > c.most {
+			t.Errorf("%d concurrent flushes, without groups %v, took %v", c.writers, c.alone, elapsed)
 		}
-		r.Put -= int64(c.writers) // the segments
+		r.Put -= int64(c.writers) // without the segments
 		planned, seconds := plan.Flushes(int64(c.writers))
-		for what, v := range map[string][2]float64{
+		for name, v := range map[string][2]float64{
 			"PUT": {float64(r.Put), float64(planned.Put)}, "GET": {float64(r.Get), float64(planned.Get)},
-			"LIST": {float64(r.List), float64(planned.List)}, "seconds": {took.Seconds(), seconds},
+			"LIST": {float64(r.List), float64(planned.List)}, "seconds": {elapsed.Seconds(), seconds},
 		} {
-			if near := max(v[0], v[1]) <= 3*min(v[0], v[1])+0.5; near == c.alone && (!c.alone || what != "GET") {
-				t.Errorf("%d flushes at once, alone %v: %.1f %s, planned are %.1f", c.writers, c.alone, v[0], what, v[1])
+			if near := max(v[0], v[1]) <= 3*min(v[0], v[1])+0.5; near == c.alone && (!c.alone || name != "GET") {
+				t.Errorf("%d concurrent flushes, without groups %v: %.1f %s, planned %.1f", c.writers, c.alone, v[0], name, v[1])
 			}
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Of each object, a bit, the end, or all of it is lost.
+// Each object loses a bit, its end, or everything.
 func TestDamage(t *testing.T) {
-	for _, opts := range append(ways(hooks{inline: -1, rangeBytes: 256}), ways(hooks{inline: 1 << 20, rangeBytes: 256})...) {
+	for _, opts := range append(ways(hooks{maxInline: -1, rangeBytes: 256}), ways(hooks{maxInline: 1 << 20, rangeBytes: 256})...) {
 		mem := new(Memory)
 		s := open(t, mem, opts)
 		for range 3 {
@@ -24,7 +24,7 @@ func TestDamage(t *testing.T) {
 		}
 		for name, o := range mem.objects {
 			for _, c := range []struct {
-				what   string
+				desc   string
 				change func(b []byte) []byte
 			}{
 				{"a bit at the beginning", func(b []byte) []byte { b[5] ^= 1; return b }},
@@ -45,11 +45,11 @@ func TestDamage(t *testing.T) {
 					broken[name] = memoryObject{c.change(bytes.Clone(o.data)), o.modified}
 				}
 				b := &Memory{objects: broken}
-				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond, Disk: opts.Disk, hooks: hooks{regroup: true}})
+				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond, Disk: opts.Disk, hooks: hooks{alwaysRegroup: true}})
 				last := c.change == nil && name == logName(2)
 				if name == storeName {
 					if err == nil {
-						t.Errorf("%s of %s: no error", c.what, name)
+						t.Errorf("%s of %s was not detected", c.desc, name)
 					}
 					continue
 				}
@@ -57,17 +57,17 @@ func TestDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = s.Check(t.Context())
-				if (err == nil) != last { // nobody knows of a last record that is gone
-					t.Errorf("%s of %s: verify: %v", c.what, name, err)
+				if (err == nil) != last { // the loss of the last record cannot be detected
+					t.Errorf("%s of %s: verify: %v", c.desc, name, err)
 				}
 				n, err := countKeys(t.Context(), s)
-				unread := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header or a footer of which the log has a copy
+				unread := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header, or a footer that is also in the log
 				if !last && !unread && !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("%s of %s: scan: %d keys, %v", c.what, name, n, err)
+					t.Errorf("%s of %s: scan: %d keys, %v", c.desc, name, n, err)
 				}
 				values, err := s.Get(t.Context(), "key 7")
 				if err == nil && string(values[0]) != "valuevaluevalue" && !last {
-					t.Errorf("%s of %s: get: %q", c.what, name, values)
+					t.Errorf("%s of %s: get: %q", c.desc, name, values)
 				}
 				if err := s.Close(); err != nil {
 					t.Error(err)
@@ -77,9 +77,9 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A bit that flips on its way is no damage.
-func TestBitsThatFlipOnce(t *testing.T) {
-	for _, o := range ways(hooks{inline: -1}) {
+// A bit that flips in transit is not damage.
+func TestTransientBitFlips(t *testing.T) {
+	for _, o := range ways(hooks{maxInline: -1}) {
 		b := &lying{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
@@ -97,9 +97,9 @@ func TestBitsThatFlipOnce(t *testing.T) {
 	}
 }
 
-// Connections that break off in the middle are not the end.
-func TestReadsThatBreakOff(t *testing.T) {
-	for _, o := range ways(hooks{inline: -1}) {
+// A broken connection must not look like the end of an object.
+func TestBrokenConnections(t *testing.T) {
+	for _, o := range ways(hooks{maxInline: -1}) {
 		b := &lying{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
@@ -116,17 +116,17 @@ func TestReadsThatBreakOff(t *testing.T) {
 	}
 }
 
-// What no checksum sees, the ledger does.
-func TestLedgerSeesWhatWasLeftOut(t *testing.T) {
+// The ledger must detect missing data that no checksum covers.
+func TestLedgerDetectsMissingData(t *testing.T) {
 	for _, noLedger := range []bool{false, true} {
-		left := false
+		remaining := false
 		skip := func(string) bool {
-			first := !left
-			left = true
+			first := !remaining
+			remaining = true
 			return first
 		}
-		for _, o := range ways(hooks{inline: -1, noLedger: noLedger, skip: skip}) {
-			left = false
+		for _, o := range ways(hooks{maxInline: -1, noLedger: noLedger, skip: skip}) {
+			remaining = false
 			s := open(t, new(Memory), o)
 			fill(t, s, 10)
 			n, err := countKeys(t.Context(), s)

@@ -19,17 +19,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Directory is a bucket in a directory, with one file per object, for the processes
-// of one machine, or of a network file system with link(2). Acknowledged objects
+// Directory is a bucket in a directory, with one file per object. Processes on one
+// machine, or on a network file system with link(2), can share it. Acknowledged objects
 // survive a power loss.
 type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
-// errNone is the error of a zero Directory, which stands for a nil bucket, too.
-var errNone = fmt.Errorf("%w: it is nil, or a zero value that no constructor has made", ErrRefused)
+// errNone is the error of a zero Directory, which also represents a nil bucket.
+var errNone = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
 
-// orNone returns a bucket, or, for nil, one that refuses everything.
+// orNone returns b or, if b is nil, a bucket that refuses all requests.
 func orNone(b Bucket) Bucket {
 	if b == nil {
 		return new(Directory)
@@ -37,14 +37,14 @@ func orNone(b Bucket) Bucket {
 	return b
 }
 
-// temporary begins the names of files that are not whole yet. After leftAfter their writer was killed.
+// tempPrefix is the prefix of incomplete files' names. A file older than leftoverAge
+// belongs to a killed writer.
 const (
-	temporary = ".new-"
-	leftAfter = 24 * time.Hour
+	tempPrefix  = ".new-"
+	leftoverAge = 24 * time.Hour
 )
 
-// OpenDirectory opens a bucket in a directory, and creates the directory if
-// it does not exist.
+// OpenDirectory opens a bucket in a directory, and creates the directory if it does not exist.
 func OpenDirectory(dir string) (*Directory, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
@@ -54,19 +54,19 @@ func OpenDirectory(dir string) (*Directory, error) {
 
 func (d *Directory) String() string { return d.root }
 
-// path returns the file of an object, whose name must stay below the root.
+// path returns the path of an object's file, which must be below the root.
 func (d *Directory) path(name string) (string, error) {
 	if d.root == "" {
 		return "", errNone
 	}
-	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), temporary) {
+	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), tempPrefix) {
 		return "", fmt.Errorf("object %q: %w: it is not a valid file name", name, ErrRefused)
 	}
 	return filepath.Join(d.root, filepath.FromSlash(name)), nil
 }
 
-// Create creates an object; see [Bucket]. It writes a temporary file and links
-// it to the object's name.
+// Create creates an object; see [Bucket]. It writes a temporary file and links it to the
+// object's name.
 func (d *Directory) Create(ctx context.Context, name string, data []byte) (err error) {
 	path, err := d.path(name)
 	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
@@ -76,12 +76,12 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	whole := filepath.Join(dir, temporary+rand.Text())
-	f, err := os.OpenFile(whole, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	tempPath := filepath.Join(dir, tempPrefix+rand.Text())
+	f, err := os.OpenFile(tempPath, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(whole)) }()
+	defer func() { err = errors.Join(err, os.Remove(tempPath)) }()
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
@@ -89,10 +89,10 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(whole, path); err != nil {
-		return err // one that is there is io/fs.ErrExist
+	if err := os.Link(tempPath, path); err != nil {
+		return err // io/fs.ErrExist if the object exists
 	}
-	for ; ; dir = filepath.Dir(dir) { // those above may be new, too
+	for ; ; dir = filepath.Dir(dir) { // parent directories may also be new
 		if err := (vfs.OS{}).SyncDir(dir); err != nil || dir == filepath.Clean(d.root) {
 			return err
 		}
@@ -118,7 +118,8 @@ func (d *Directory) ReadRange(ctx context.Context, name string, offset, length i
 	}{io.NewSectionReader(f, offset, length), f}, nil
 }
 
-// List lists objects; see [Bucket]. It removes the files that killed writers left a day ago.
+// List lists objects; see [Bucket]. It also removes temporary files that killed writers
+// left more than a day ago.
 func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		objects, err := d.list(ctx, prefix, after)
@@ -140,14 +141,14 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 	top := filepath.Join(d.root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
 	err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // of a name that nobody has used, or removed meanwhile
+			return nil // the prefix is unused, or the file was just removed
 		}
 		if err = cmp.Or(err, canceled.Err(ctx)); err != nil || e.IsDir() {
 			return err
 		}
-		if strings.HasPrefix(e.Name(), temporary) {
-			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftAfter {
-				_ = os.Remove(path) // else whoever lists next
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftoverAge {
+				_ = os.Remove(path) // after a failure, the next List tries again
 			}
 			return nil
 		}

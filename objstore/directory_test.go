@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// What a killed writer has left goes with a listing, a day later; what is being written stays.
-func TestAbandoned(t *testing.T) {
+// A listing must remove a killed writer's file when it is a day old, but not a file that
+// is being written.
+func TestListRemovesLeftovers(t *testing.T) {
 	d, err := OpenDirectory(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -19,7 +20,7 @@ func TestAbandoned(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(d.String(), "a")
-	old, young := filepath.Join(dir, temporary+"OLD"), filepath.Join(dir, temporary+"YOUNG")
+	old, young := filepath.Join(dir, tempPrefix+"OLD"), filepath.Join(dir, tempPrefix+"YOUNG")
 	for file, age := range map[string]time.Duration{old: 25 * time.Hour, young: time.Hour, filepath.Join(dir, "b"): 25 * time.Hour} {
 		if err := os.WriteFile(file, []byte("1"), 0o666); err != nil {
 			t.Fatal(err)
@@ -36,12 +37,12 @@ func TestAbandoned(t *testing.T) {
 		names = append(names, o.Name)
 	}
 	if len(names) != 1 || names[0] != "a/b" {
-		t.Errorf("the listing has %q, want a/b", names)
+		t.Errorf("the listing contains %q, want a/b", names)
 	}
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the old file: %v, want it gone", err)
+		t.Errorf("the old file was not removed: %v", err)
 	}
 	if _, err := os.Stat(young); err != nil {
-		t.Errorf("the young file: %v, want it to stay", err)
+		t.Errorf("the new file was removed: %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// readPart reads a part of an object that should be short, or all that follows.
+// readPart reads a short part of an object, or everything from off if n is negative.
 func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte, error) {
 	r, err := s.bucket.ReadRange(ctx, name, off, n)
 	if err != nil {
@@ -20,15 +20,15 @@ func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte
 	return b, errors.Join(err, r.Close())
 }
 
-// body is a segment whose bytes arrive in order.
+// body is a segment whose bytes are read sequentially.
 type body struct {
-	r  io.ReadCloser
-	at int64
+	r   io.ReadCloser
+	off int64
 }
 
-// ReadAt tells the end of an object, io.EOF, from a connection that broke off.
+// ReadAt returns io.EOF only at the end of the object, not if the connection breaks.
 func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
-	if off != b.at {
+	if off != b.off {
 		return 0, errOutside
 	}
 	for n < len(p) && err == nil {
@@ -36,35 +36,35 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 		m, err = b.r.Read(p[n:])
 		n += m
 	}
-	b.at += int64(n)
+	b.off += int64(n)
 	if n == len(p) {
 		err = nil
 	}
 	return n, err
 }
 
-// open requests some ranges of a segment, from the first to the one before end.
-func (s *Store) open(ctx context.Context, g *stored, first, end int) (*segment.Reader, io.Closer, error) {
-	from, to := g.Start+int64(g.Off[first]), g.Start+int64(g.Off[end])
-	b := &body{at: from}
+// open requests the ranges [first, end) of a segment.
+func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
+	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
+	b := &body{off: start}
 	if g.data != nil {
-		b.r = io.NopCloser(bytes.NewReader(g.data[from:to]))
+		b.r = io.NopCloser(bytes.NewReader(g.data[start:stop]))
 	} else {
 		var err error
-		if b.r, err = s.bucket.ReadRange(ctx, g.object, g.base+from, to-from); err != nil {
+		if b.r, err = s.bucket.ReadRange(ctx, g.object, g.base+start, stop-start); err != nil {
 			return nil, nil, err
 		}
 	}
 	file := g.file
 	file.ReaderAt = b
 	r := new(segment.Reader)
-	r.Reset(&file, from, to)
+	r.Reset(&file, start, stop)
 	return r, b.r, nil
 }
 
-// load appends the entries of some ranges of a segment to b, by one request.
-func (s *Store) load(ctx context.Context, v view, g *stored, first, end int, b []byte) ([]byte, error) {
-	if g.Off[first] == g.Off[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
+// load appends the entries in the ranges [first, end) of a segment to b, by one request.
+func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
+	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
 		return b, nil
 	}
 	start := len(b)
@@ -75,8 +75,8 @@ func (s *Store) load(ctx context.Context, v view, g *stored, first, end int, b [
 		}
 		b = b[:start]
 		err = segment.EachBlock(r, func(block []byte) error {
-			if len(b)+len(block) > cap(b) { // others' follow it
-				return r.Corrupt("its blocks hold more than they take")
+			if len(b)+len(block) > cap(b) { // b must not grow into the next segment's part of the arena
+				return r.Corrupt("its blocks are longer than their stored data")
 			}
 			b = append(b, block...)
 			return nil
@@ -86,18 +86,18 @@ func (s *Store) load(ctx context.Context, v view, g *stored, first, end int, b [
 	return b, s.explain(ctx, v, g, err)
 }
 
-// errStop ends a stream before its end.
+// errStop means that the consumer ended the iteration.
 var errStop = errors.New("enough")
 
-// stream calls f for the entries of some ranges of a segment, each once. An error of
-// f ends it.
-func (s *Store) stream(ctx context.Context, v view, g *stored, first, end int, f func(e *segment.Entry) error) error {
-	if g.Off[first] == g.Off[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
+// stream calls f once for each entry in the ranges [first, end) of a segment, until f
+// returns an error.
+func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
+	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
 		return nil
 	}
-	var done int // entries that f has had
+	var done int // number of entries passed to f
 	var fErr error
-	// f may take its time, in which connections end: as long as it gets on, that is no failure.
+	// f may be slow, so connections may end. That is no failure while f makes progress.
 	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &done, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {
@@ -116,7 +116,7 @@ func (s *Store) stream(ctx context.Context, v view, g *stored, first, end int, f
 			return nil
 		}
 		if errors.Is(err, segment.ErrShortEntry) || errors.Is(err, segment.ErrBadEntry) {
-			return g.file.Corrupt(g.Start, fmt.Errorf("between ranges %d and %d: %w", first, end, err))
+			return g.file.Corrupt(g.Start, fmt.Errorf("in the ranges [%d, %d): %w", first, end, err))
 		}
 		return err
 	})

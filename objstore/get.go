@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Get returns the values of keys; see [partd.Partd]. It flushes the store, reads the
-// log to its end, and reads the ranges of the keys in every segment.
+// Get returns the values of keys; see [partd.Partd]. It flushes the store, reads the log
+// to its end, and reads the keys' ranges of all segments.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -29,55 +29,56 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// asked is a key that Get was asked for.
-type asked struct {
-	number int
-	hash   uint64
+// keyRef is a key's hash and its index among the requested keys.
+type keyRef struct {
+	index int
+	hash  uint64
 }
 
 func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
-	v, err := s.current(ctx)
+	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
-	all := make([]asked, len(keys))
+	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
 		values[i] = []byte{}
-		all[i] = asked{i, s.format.Hash(k)}
+		refs[i] = keyRef{i, s.format.Hash(k)}
 	}
-	slices.SortFunc(all, func(a, b asked) int { return cmp.Compare(a.hash, b.hash) })
-	memory, giveBack := s.scans.take()
-	defer giveBack()
+	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
+	memory, release := s.scans.take()
+	defer release()
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
-	for len(all) > 0 {
-		// As far as what lies between two keys need not be read.
-		n, iv := 1, interval{all[0].hash, all[0].hash}
+	for len(refs) > 0 {
+		// Extend the interval to further keys as long as the bytes between them are few.
+		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
-		alone := size
-		for ; n < len(all) && weight <= sc.budget; n++ {
-			longer := interval{iv.lo, all[n].hash}
-			more, w := v.weight(longer)
-			if more > 2*alone*int64(n+1) || w > sc.budget {
+		single := size
+		for ; n < len(refs) && weight <= sc.budget; n++ {
+			wider := interval{iv.lo, refs[n].hash}
+			newSize, w := v.weight(wider)
+			if newSize > 2*single*int64(n+1) || w > sc.budget {
 				break
 			}
-			iv, size, weight = longer, more, w
+			iv, size, weight = wider, newSize, w
 		}
 		if weight > sc.budget {
-			err = sc.getWide(ctx, keys, all[:n], values)
+			err = sc.getWide(ctx, keys, refs[:n], values)
 		} else {
-			err = sc.getLoaded(ctx, keys, all[:n], values, iv, size)
+			err = sc.getLoaded(ctx, keys, refs[:n], values, iv, size)
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = all[n:]
+		refs = refs[n:]
 	}
 	return values, nil
 }
 
-func (sc *scanner) getLoaded(ctx context.Context, keys []string, some []asked, values [][]byte, iv interval, size int64) error {
+// getLoaded reads keys with an interval that fits in memory.
+func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64) error {
 	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
 	defer l.release()
 	if l.err != nil {
@@ -87,11 +88,11 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, some []asked, v
 	if err := gs.add(sc.view, l); err != nil {
 		return err
 	}
-	for _, a := range some {
+	for _, ref := range refs {
 		if len(gs.keys) == 0 {
 			break
 		}
-		k := gs.find(a.hash, []byte(keys[a.number]), noEntry)
+		k := gs.find(ref.hash, []byte(keys[ref.index]), noEntry)
 		if k == nil {
 			continue
 		}
@@ -100,35 +101,35 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, some []asked, v
 			value = append(value, b...)
 			return true
 		})
-		values[a.number] = value
+		values[ref.index] = value
 	}
 	return nil
 }
 
-// getWide reads keys of which a range does not fit in memory.
-func (sc *scanner) getWide(ctx context.Context, keys []string, some []asked, values [][]byte) error {
-	for _, a := range some {
+// getWide reads keys whose ranges do not fit in memory.
+func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
+	for _, ref := range refs {
 		var value []byte
-		err := sc.streamKey(ctx, sc.each, []byte(keys[a.number]), func(c partd.Chunk, _ error) bool {
+		err := sc.streamKey(ctx, sc.each, []byte(keys[ref.index]), func(c partd.Chunk, _ error) bool {
 			value = append(value, c.Data...)
 			return true
 		})
 		if err != nil {
 			return err
 		}
-		values[a.number] = append(values[a.number], value...)
+		values[ref.index] = append(values[ref.index], value...)
 	}
 	return nil
 }
 
 // Open returns a reader of a value; see [partd.Opener]. A value that does not fit in
-// memory is read from the bucket while you consume it.
+// memory is read from the bucket as you consume it.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	err := partd.CheckKeys("open", []string{key})
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.current(ctx)
+	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
@@ -142,7 +143,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return &valueReader{store: s, next: next, stop: stop}, nil
 }
 
-// valueReader reads the chunks of a value.
+// valueReader reads a value chunk by chunk.
 type valueReader struct {
 	store  *Store
 	next   func() ([]byte, error, bool)

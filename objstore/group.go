@@ -7,35 +7,34 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// groups puts the entries of an interval together by key, in the order of the log. It
-// is used for one interval after the other.
+// groups groups the entries of one interval after another by key, in the order of the log.
 type groups struct {
 	format *segment.Format
 	loaded *loaded
 	refs   []ref
 	keys   []group
-	slots  []uint32 // open addressing: one more than the number of a group
+	slots  []uint32 // open addressing; a group's index plus one, or 0
 	ledger segment.Ledger
 }
 
-// ref is an entry in the arena, and the next one of its key.
-type ref struct{ at, next uint32 }
+// ref is the position of an entry in the arena, with the index of the key's next entry plus one.
+type ref struct{ off, next uint32 }
 
 // group is a key with its value.
 type group struct {
-	at          uint32 // of an entry with the key, in the arena
-	hash        uint32 // its lower half
-	first, last uint32 // one more than the numbers of refs
-	skip        int32  // one more than the number of the segment whose entries do not count
-	exists      bool
-	size        int64
+	off            uint32 // position in the arena of an entry with this key
+	hash           uint32 // lower half of the hash
+	first, last    uint32 // indices of refs plus one
+	skippedSegment int32  // index plus one of a segment whose entries are ignored, because its SetOnce had no effect
+	exists         bool
+	size           int64
 }
 
-// perEntry is what an entry takes besides its bytes at the most, if it is the only one
-// of its key: ref, group and slots, while these grow.
+// perEntry is the maximum memory for an entry besides its bytes: a ref, a group and
+// slots, for a key with one entry, while the slices grow.
 const perEntry = 2*8 + 2*32 + 4*4
 
-// maxArena is how much an arena holds, since refs have 32 bits.
+// maxArena is the maximum size of an arena, because refs have 32 bits.
 const maxArena = 1<<32 - 1
 
 func (gs *groups) add(v view, l *loaded) error {
@@ -46,59 +45,59 @@ func (gs *groups) add(v view, l *loaded) error {
 		g := v.segments[sec.segment]
 		if err := gs.addSection(g, sec, l.interval); err != nil {
 			first, _ := g.rangesOf(l.interval)
-			return g.file.Corrupt(g.Start+int64(g.Off[first]), err)
+			return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
 		}
 	}
 	return nil
 }
 
-func (gs *groups) addSection(g *stored, sec *section, iv interval) error {
-	for at := 0; at < len(sec.entries); {
-		p, err := parse(sec.entries, at)
+func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) error {
+	for off := 0; off < len(sec.entries); {
+		p, err := parse(sec.entries, off)
 		if err != nil {
 			return err
 		}
-		key, place := sec.entries[p.key:p.value], sec.at+uint32(at)
-		if hash := gs.format.HashBytes(key); iv.has(hash) {
+		key, arenaOff := sec.entries[p.key:p.value], sec.off+uint32(off)
+		if hash := gs.format.HashBytes(key); iv.contains(hash) {
 			gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
-			gs.apply(gs.find(hash, key, place), p.kind, place, int64(p.end-p.value), g.once, sec.segment+1)
+			gs.apply(gs.find(hash, key, arenaOff), p.kind, arenaOff, int64(p.end-p.value), g.isSetOnce, sec.segment+1)
 		}
-		at = p.end
+		off = p.end
 	}
 	return nil
 }
 
-// parsed says where the parts of an entry begin: what the ledger hashes, the key, the
-// value, and what follows the entry.
+// parsed contains the positions in an entry: the start of the hashed part, of the key and
+// of the value, and the end.
 type parsed struct {
 	kind                    segment.Kind
 	hashed, key, value, end int
 }
 
-// parse finds the parts of the entry at an offset.
-func parse(b []byte, at int) (p parsed, err error) {
+// parse finds the parts of the entry at off.
+func parse(b []byte, off int) (p parsed, err error) {
 	var ok bool
-	if p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, at); ok {
+	if p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, off); ok {
 		p.hashed = p.key - 1
 		return p, nil
 	}
-	e, err := segment.ParseEntry(b[at:])
+	e, err := segment.ParseEntry(b[off:])
 	if err == nil && e.Kind == segment.KindBlob {
-		err = segment.ErrBadEntry // which no store in a bucket has
+		err = segment.ErrBadEntry // stores in buckets contain no blobs
 	}
-	p.kind, p.hashed, p.end = e.Kind, at+e.Head, at+len(e.Raw)
+	p.kind, p.hashed, p.end = e.Kind, off+e.HashStart, off+len(e.Raw)
 	p.value = p.end - len(e.Value)
 	p.key = p.value - len(e.Key)
 	return p, err
 }
 
-// apply changes the value of a key by an entry.
-func (gs *groups) apply(k *group, kind segment.Kind, at uint32, size int64, once bool, number int32) {
+// apply applies an entry to its key's group.
+func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, once bool, segmentIndex int32) {
 	switch {
 	case once && kind == segment.KindSet && k.exists:
-		k.skip = number
+		k.skippedSegment = segmentIndex
 		return
-	case k.skip == number:
+	case k.skippedSegment == segmentIndex:
 		return
 	case kind != segment.KindAppend:
 		k.first, k.last, k.size, k.exists = 0, 0, 0, kind == segment.KindSet
@@ -108,7 +107,7 @@ func (gs *groups) apply(k *group, kind segment.Kind, at uint32, size int64, once
 	if size == 0 {
 		return
 	}
-	gs.refs = append(gs.refs, ref{at: at})
+	gs.refs = append(gs.refs, ref{off: off})
 	n := uint32(len(gs.refs))
 	if k.last != 0 {
 		gs.refs[k.last-1].next = n
@@ -119,26 +118,26 @@ func (gs *groups) apply(k *group, kind segment.Kind, at uint32, size int64, once
 	k.size += size
 }
 
-// noEntry is for find where a key is not to be added.
+// noEntry as the argument of find means that the key must not be added.
 const noEntry = 1<<32 - 1
 
-// find returns the group of a key, and begins it with an entry.
-func (gs *groups) find(hash uint64, key []byte, at uint32) *group {
+// find returns the group of a key. For a new key, it adds a group for the entry at off.
+func (gs *groups) find(hash uint64, key []byte, off uint32) *group {
 	if 2*len(gs.keys) >= len(gs.slots) {
 		gs.grow()
 	}
 	mask := uint32(len(gs.slots) - 1)
 	for i := uint32(hash>>32)&mask ^ uint32(hash)&mask; ; i = (i + 1) & mask {
 		n := gs.slots[i]
-		if n == 0 && at == noEntry {
+		if n == 0 && off == noEntry {
 			return nil
 		}
 		if n == 0 {
-			gs.keys = append(gs.keys, group{at: at, hash: uint32(hash)})
+			gs.keys = append(gs.keys, group{off: off, hash: uint32(hash)})
 			gs.slots[i] = uint32(len(gs.keys))
 			return &gs.keys[len(gs.keys)-1]
 		}
-		if k := &gs.keys[n-1]; k.hash == uint32(hash) && bytes.Equal(gs.entry(k.at).Key, key) {
+		if k := &gs.keys[n-1]; k.hash == uint32(hash) && bytes.Equal(gs.entry(k.off).Key, key) {
 			return k
 		}
 	}
@@ -149,7 +148,7 @@ func (gs *groups) grow() {
 	gs.slots = make([]uint32, max(2*len(gs.slots), 1<<10))
 	mask := uint32(len(gs.slots) - 1)
 	for n := range old {
-		hash := gs.format.HashBytes(gs.entry(old[n].at).Key)
+		hash := gs.format.HashBytes(gs.entry(old[n].off).Key)
 		i := uint32(hash>>32)&mask ^ uint32(hash)&mask
 		for gs.slots[i] != 0 {
 			i = (i + 1) & mask
@@ -158,24 +157,24 @@ func (gs *groups) grow() {
 	}
 }
 
-// entry returns an entry that was parsed before.
-func (gs *groups) entry(at uint32) segment.Entry {
-	e, _ := segment.ParseEntry(gs.loaded.arena[at:])
+// entry returns the entry at off, which is known to be valid.
+func (gs *groups) entry(off uint32) segment.Entry {
+	e, _ := segment.ParseEntry(gs.loaded.arena[off:])
 	return e
 }
 
-// pieces calls yield with the pieces of a key's value, in order, until it returns
-// false, which is then the result.
+// pieces calls yield for the pieces of a value, in order, until yield returns false. It
+// reports whether yield always returned true.
 func (gs *groups) pieces(k *group, yield func(b []byte) bool) bool {
 	for n := k.first; n != 0; n = gs.refs[n-1].next {
-		if !yield(gs.entry(gs.refs[n-1].at).Value) {
+		if !yield(gs.entry(gs.refs[n-1].off).Value) {
 			return false
 		}
 	}
 	return true
 }
 
-// chunker makes chunks, of a good size, of the pieces of a value.
+// chunker combines the pieces of a value into chunks of chunkLen.
 type chunker struct {
 	key    string
 	buf    []byte

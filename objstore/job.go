@@ -7,27 +7,27 @@ import (
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
-// Job is a shuffle: writers append data under many keys and flush once each, then
-// readers read a part each.
+// Job is a shuffle: each writer appends data under many keys and flushes once, then each
+// reader reads one part.
 type Job struct {
 	Writers, Readers int
 	Bytes            int64 // of all entries
-	EntryBytes       int64 // of one
+	EntryBytes       int64 // of one entry
 	Options          Options
 }
 
-// Plan estimates a job: requests, dollars, and seconds at the rates that S3 documents.
+// Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan = plan.Plan
 
-// Plan estimates a job with the same code that turns the work of stores into
-// requests. It refuses a job whose readers need more disk than Options.Disk, as they do.
+// Plan estimates a job with the same code that divides a store's work into requests. Like
+// a reader, it returns an error if a reader needs more disk than Options.Disk.
 func (j Job) Plan() (Plan, error) {
 	o, err := j.Options.withDefaults()
 	if err != nil {
 		return Plan{}, err
 	}
 	if min(j.Writers, j.Readers) < 1 || min(j.Bytes, j.EntryBytes) < 1 {
-		return Plan{}, errors.New("a job has a writer, a reader, a byte and a byte in each entry at least")
+		return Plan{}, errors.New("a job needs at least one writer, one reader, one byte, and one byte per entry")
 	}
 	w := j.divide(o)
 	if w.Disk > o.Disk {
@@ -36,7 +36,7 @@ func (j Job) Plan() (Plan, error) {
 	return w.Plan(plan.Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes}), nil
 }
 
-// PlanPage returns a page of plans, the content of docs/cloud-plan.md.
+// PlanPage returns the content of docs/cloud-plan.md.
 func PlanPage() string {
 	return plan.Page(func(j plan.Job, memory, disk int64) plan.Work {
 		o, err := (&Options{Memory: memory, SegmentSize: memory, Disk: disk}).withDefaults()
@@ -47,7 +47,7 @@ func PlanPage() string {
 	})
 }
 
-// divide does what writers and readers of the job do.
+// divide computes the division of the job as writers and readers make it.
 func (j Job) divide(o Options) plan.Work {
 	s := &Store{opts: o}
 	size, writers := s.tableSize(), int64(j.Writers)
@@ -57,48 +57,48 @@ func (j Job) divide(o Options) plan.Work {
 		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: uploads,
 	}
 	w.Commits = writers * max(w.Segments/writers/int64(s.maxPending()), 1)
-	each := j.Bytes / w.Segments
+	segmentSize := j.Bytes / w.Segments
 
-	// All segments are alike, so one stands for all.
+	// All segments are alike, so one represents all.
 	bits := uint8(0)
-	for n := each / o.hooks.rangeBytes; n > 1 && bits < maxBits; n >>= 1 {
+	for n := segmentSize / o.hooks.rangeBytes; n > 1 && bits < maxBits; n >>= 1 {
 		bits++
 	}
-	g := &stored{Layout: segment.Layout{Start: segment.HeaderLen, End: each, Bits: bits, Off: make([]uint32, 1<<bits+1)}}
-	for i := range g.Off {
-		g.Off[i] = uint32(each * int64(i) >> bits)
+	g := &committedSegment{Layout: segment.Layout{Start: segment.HeaderLen, End: segmentSize, Bits: bits, Offsets: make([]uint32, 1<<bits+1)}}
+	for i := range g.Offsets {
+		g.Offsets[i] = uint32(segmentSize * int64(i) >> bits)
 	}
-	g.ledger.Pieces = each / j.EntryBytes
-	w.Footers = w.Segments * g.OffsetMemory()
-	for w.Catalog = w.Segments * (g.Memory() + 200); w.Catalog > o.catalogMemory() && g.Bits > 0; {
+	g.ledger.Pieces = segmentSize / j.EntryBytes
+	w.Footers = w.Segments * g.OffsetMemoryUsed()
+	for w.Catalog = w.Segments * (g.MemoryUsed() + 200); w.Catalog > o.catalogMemory() && g.Bits > 0; {
 		g.Layout = g.Coarser()
-		w.Catalog = w.Segments * (g.Memory() + 200)
+		w.Catalog = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// What a reader in the middle reads.
+	// Data that a middle reader reads.
 	sc := &scanner{budget: budgetOf(scanBudget(o.scanMemory()))}
-	w.Readers = atOnce(sc.budget)
-	all := partOf(j.Readers/2, j.Readers)
-	v := view{segments: []*stored{g}}
-	if sh := v.share(all).times(w.Segments); o.onDisk(&sh, sc.budget) {
+	w.Readers = requestLimit(sc.budget)
+	interval := partOf(j.Readers/2, j.Readers)
+	v := view{segments: []*committedSegment{g}}
+	if sh := v.share(interval).times(w.Segments); o.usesDisk(&sh, sc.budget) {
 		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.piling(sc.budget).need
-		own := float64(sh.bytes) / float64(w.Segments*each) // of each segment
-		gets := func(n int64) int64 { return (int64(float64(n)*own) + sc.batch() - 1) / sc.batch() }
+		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment
+		gets := func(n int64) int64 { return (int64(float64(n)*ownFraction) + sc.batch() - 1) / sc.batch() }
 		w.Gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
 		return w
 	}
 	share := max(sc.budget/w.Segments, 1)
-	for lo := all.lo; ; {
-		iv, n, tooLarge := v.next(lo, all.hi, share)
+	for lo := interval.lo; ; {
+		iv, n, tooLarge := v.next(lo, interval.hi, share)
 		w.Passes++
 		w.Read += n * w.Segments
-		if tooLarge { // read once to count, and once for each part that fits in memory
+		if tooLarge { // one pass to measure, and one for each part that fits in memory
 			_, weight := v.weight(iv)
-			again := (weight + share - 1) / share
-			w.Read += again * n * w.Segments
-			w.Passes += again
+			parts := (weight + share - 1) / share
+			w.Read += parts * n * w.Segments
+			w.Passes += parts
 		}
-		if iv.hi == all.hi {
+		if iv.hi == interval.hi {
 			w.Gets = w.Passes * w.Segments
 			return w
 		}

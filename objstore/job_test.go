@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// docs/cloud-plan.md is what partd-cloud plan prints.
+// docs/cloud-plan.md must be the output of partd-cloud plan.
 func TestPlanPageIsCurrent(t *testing.T) {
 	const path = "../docs/cloud-plan.md"
 	page := PlanPage()
@@ -20,12 +20,12 @@ func TestPlanPageIsCurrent(t *testing.T) {
 		}
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != page {
-		t.Errorf("%s is not what partd-cloud plan prints, PARTD_WRITE_PLAN=1 writes it (%v)", path, err)
+		t.Errorf("%s differs from the output of partd-cloud plan: update it with PARTD_WRITE_PLAN=1 (%v)", path, err)
 	}
 }
 
-// The plans of jobs that can be run are what running them takes, within a tenth, or a pass.
-func TestPlanIsWhatHappens(t *testing.T) {
+// Jobs must need the planned requests, with a tolerance of a tenth or one pass.
+func TestPlanMatchesRequests(t *testing.T) {
 	for _, c := range []struct {
 		writers, readers int
 		mib, entry       int64
@@ -44,7 +44,7 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		counter := Count(new(Memory))
+		counter := NewCounter(new(Memory))
 		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
 		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
 			t.Errorf("%d keys, want %d", keys, want)
@@ -52,20 +52,20 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		got := counter.Requests()
 		slack := int64(2)
 		if c.disk == 0 {
-			slack += p.Segments * int64(c.readers) // a pass
+			slack += p.Segments * int64(c.readers) // one pass
 		}
-		near := func(what string, got, want int64) {
+		near := func(kind string, got, want int64) {
 			if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
-				t.Errorf("%+v: %s: %d, planned were %d", c, what, got, want)
+				t.Errorf("%+v: %s: %d, planned %d", c, kind, got, want)
 			}
 		}
 		near("PUT", got.Put, p.Requests.Put)
 		near("GET", got.Get, p.Requests.Get)
-		t.Logf("%+v: %d segments, %d passes, %d bytes of disk: %v; planned were %v", c, p.Segments, p.Passes, p.DiskBytes, got, p.Requests)
+		t.Logf("%+v: %d segments, %d passes, %d bytes of disk: %v; planned %v", c, p.Segments, p.Passes, p.DiskBytes, got, p.Requests)
 	}
 }
 
-// A plan refuses the disk that its readers would refuse.
+// Plan must return an error for a disk limit that its readers would exceed.
 func TestPlanRefuses(t *testing.T) {
 	j := Job{Writers: 100, Readers: 100, Bytes: 1e12, EntryBytes: 100, Options: Options{Memory: 1 << 30, Disk: 1 << 30}}
 	if p, err := j.Plan(); err == nil || !strings.Contains(err.Error(), "disk=0") {
@@ -77,8 +77,8 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// 10 TB from 1,000 writers to 1,000 readers take 15 dollars of requests where each has 4 GiB of
-// memory and a disk, and 30 where each has 1 GiB; a tenth of the data takes about a tenth.
+// 10 TB from 1,000 writers to 1,000 readers must cost 15 dollars of requests if each has 4 GiB
+// of memory and a disk, and 30 if each has 1 GiB. A tenth of the data must cost about a tenth.
 func TestDollars(t *testing.T) {
 	dollars := func(bytes, memory int64) float64 {
 		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
@@ -88,19 +88,19 @@ func TestDollars(t *testing.T) {
 		}
 		return p.RequestDollars
 	}
-	for memory, most := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
-		all, tenth := dollars(1e13, memory), dollars(1e12, memory)
-		if all > most || all > 11*tenth {
-			t.Errorf("%d GiB: %.2f dollars, a tenth of it %.2f", memory>>30, all, tenth)
+	for memory, limit := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
+		total, tenth := dollars(1e13, memory), dollars(1e12, memory)
+		if total > limit || total > 11*tenth {
+			t.Errorf("%d GiB: %.2f dollars, for a tenth of the data %.2f", memory>>30, total, tenth)
 		}
 	}
 }
 
-// runJob runs a job by stores that open returns, one after the other, and returns how many
-// keys the readers have seen.
+// runJob runs a job with stores that open returns, one after another. It returns the
+// number of keys that the readers saw.
 func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	t.Helper()
-	value := make([]byte, j.EntryBytes-3-10) // beside its head and its key
+	value := make([]byte, j.EntryBytes-3-10) // the rest of the entry is its head and key
 	for range j.Writers {
 		s := open()
 		for i := range j.Bytes / j.EntryBytes / int64(j.Writers) {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// The test program is also a writer, in a directory, that appends and says what was
-// acknowledged, until it is killed.
+// The test program also acts as a writer in a directory, which appends and prints what
+// was acknowledged until it is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PARTD_KILL_DIR"); dir != "" {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(dir, os.Getenv("PARTD_KILL_WRITER")))
@@ -37,12 +37,12 @@ func writeUntilKilled(dir, writer string) error {
 	if err != nil {
 		return err
 	}
-	at, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // this many times after it began to wait
+	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // number of appends after it began to wait
 	s.bucket = &lying{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
-		time.Sleep(rand.N(4 * time.Millisecond)) // so that others are faster
+		time.Sleep(rand.N(4 * time.Millisecond)) // lets other writers win
 		err := b.Create(ctx, name, data)
 		if strings.HasPrefix(name, waitPrefix) {
-			if at--; at == 0 {
+			if killAt--; killAt == 0 {
 				self, err := os.FindProcess(os.Getpid())
 				if err == nil {
 					err = self.Kill()
@@ -61,8 +61,8 @@ func writeUntilKilled(dir, writer string) error {
 	}
 }
 
-// Writers in processes of their own are killed, half of them right after their record began to
-// wait. What they said was acknowledged is there once, and in order.
+// Writer processes are killed, half of them right after their record began to wait.
+// Everything that they reported as acknowledged must exist once, and in order.
 func TestKilledWriters(t *testing.T) {
 	dir := t.TempDir()
 	b, err := OpenDirectory(dir)
@@ -71,7 +71,7 @@ func TestKilledWriters(t *testing.T) {
 	}
 	const lanes, lives = 5, 4
 	var mu sync.Mutex
-	acknowledged := map[string]int{} // how many pieces of each writer
+	acknowledged := map[string]int{} // number of pieces by writer
 	byItself := 0
 	var wg sync.WaitGroup
 	for lane := range lanes {
@@ -92,12 +92,12 @@ func TestKilledWriters(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				pieces, most := 0, 5+rand.IntN(20)
+				pieces, limit := 0, 5+rand.IntN(20)
 				for lines := bufio.NewScanner(out); lines.Scan(); {
 					if lines.Text() != fmt.Sprint(pieces) {
 						t.Errorf("%q", lines.Text())
 					}
-					if pieces++; pieces == most && life%2 == 1 || pieces == 500 { // 500: nobody contends any more
+					if pieces++; pieces == limit && life%2 == 1 || pieces == 500 { // at 500, no writer competes any more
 						if err := cmd.Process.Kill(); err != nil {
 							t.Error(err)
 						}
@@ -121,24 +121,24 @@ func TestKilledWriters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]int{}
+	counts := map[string]int{}
 	for piece := range strings.SplitSeq(strings.TrimSuffix(all, ";"), ";") {
 		writer, i, _ := strings.Cut(piece, ".")
-		if i != fmt.Sprint(found[writer]) {
-			t.Errorf("%s follows %d pieces of its writer", piece, found[writer])
+		if i != fmt.Sprint(counts[writer]) {
+			t.Errorf("%s follows %d pieces of its writer", piece, counts[writer])
 		}
-		found[writer]++
+		counts[writer]++
 	}
 	late := 0
 	for writer, n := range acknowledged {
-		if found[writer] != n && found[writer] != n+1 { // the last one was not acknowledged, or the kill was faster than its line
-			t.Errorf("%s: %d pieces, acknowledged were %d", writer, found[writer], n)
+		if counts[writer] != n && counts[writer] != n+1 { // the last one was not acknowledged, or the kill came before its line
+			t.Errorf("%s: %d pieces, but %d were acknowledged", writer, counts[writer], n)
 		}
-		late += found[writer] - n
+		late += counts[writer] - n
 	}
-	t.Logf("%d pieces of %d writers, %d killed when their record began to wait; of the dead, %d records count that were not acknowledged",
+	t.Logf("%d pieces of %d writers, %d killed when their record began to wait; %d unacknowledged records of dead writers count",
 		len(strings.Split(all, ";"))-1, len(acknowledged), byItself, late)
 	if byItself == 0 {
-		t.Error("none was killed when its record began to wait")
+		t.Error("no writer was killed when its record began to wait")
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lying is a bucket whose answers are others than they should be.
+// lying is a bucket that gives wrong answers.
 type lying struct {
 	Bucket
 	create func(ctx context.Context, name string, data []byte) error
@@ -68,7 +68,7 @@ var (
 	errConflict = errors.New("409 ConditionalRequestConflict")
 )
 
-// unsure answers some creations with errors, be they done or not.
+// unsure returns a bucket that answers some creations with errors, whether they succeed or not.
 func unsure(b Bucket, seed uint64) *lying {
 	l := &lying{Bucket: b}
 	var mu sync.Mutex
@@ -87,13 +87,13 @@ func unsure(b Bucket, seed uint64) *lying {
 			return errors.Join(l.Bucket.Create(ctx, name, data), errServer)
 		case 3:
 			return errConflict
-		case 4: // the answer is lost, of one that exists, too
+		case 4: // the response is lost, even if the object exists
 			_ = l.Bucket.Create(ctx, name, data)
 			return context.DeadlineExceeded
 		}
 		return l.Bucket.Create(ctx, name, data)
 	}
-	// An error that joins what says "exists" with another one is not definite here.
+	// An error that joins fs.ErrExist with another error is not definite here.
 	inner := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {
 		err := inner(ctx, name, data)
@@ -105,13 +105,14 @@ func unsure(b Bucket, seed uint64) *lying {
 	return l
 }
 
-// churn has several writers append numbers to keys, and says what is wrong with what
-// is there at the end.
+// churn lets several writers append numbers to keys. It returns what is wrong with the
+// final content, or nil.
 func churn(t *testing.T, seed uint64, h hooks) error {
 	const writers, rounds = 3, 25
 	b := unsure(new(Memory), seed)
-	h.inline = 500 // some segments are objects, some are in the log
-	// Half of the answers are errors: within five seconds a creation in about 60,000 has no other.
+	h.maxInline = 500 // some segments are separate objects, some are inline
+	// Half of the answers are errors. Within five seconds, about one creation in 60,000
+	// gets nothing else.
 	opts := Options{Memory: MinMemory, hooks: h, RetryFor: 20 * time.Second}
 	var wg sync.WaitGroup
 	errs := make([]error, writers)
@@ -151,7 +152,7 @@ func churn(t *testing.T, seed uint64, h hooks) error {
 		}
 		pieces := strings.Split(strings.TrimSuffix(string(values[0]), ";"), ";")
 		if len(pieces) != rounds {
-			return fmt.Errorf("writer %d has %d pieces, not %d", w, len(pieces), rounds)
+			return fmt.Errorf("writer %d has %d pieces, want %d", w, len(pieces), rounds)
 		}
 		for i, p := range pieces {
 			if !strings.HasPrefix(p, fmt.Sprint(i, " ")) {
@@ -168,23 +169,24 @@ func TestUncertainCreations(t *testing.T) {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
-	t.Run("a 412 that is not read back", func(t *testing.T) {
+	t.Run("412 is not read back", func(t *testing.T) {
 		if err := churn(t, 1, hooks{naive412: true}); err == nil {
-			t.Error("nothing is wrong without the protection")
+			t.Error("the missing protection was not detected")
 		}
 	})
-	t.Run("a 409 taken for one that exists", func(t *testing.T) {
-		if err := churn(t, 1, hooks{naive412: true, conflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
-			t.Error("nothing is wrong without the protection")
+	t.Run("409 is mistaken for an existing object", func(t *testing.T) {
+		if err := churn(t, 1, hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
+			t.Error("the missing protection was not detected")
 		}
 	})
 }
 
-// A 409 alone, with the listing that then shows nothing, would leave a hole.
+// If a 409 meant that the object exists, and the listing did not show it, the log would
+// get a gap.
 func TestConflictIsNotExists(t *testing.T) {
 	run := func(h hooks) error {
 		b := &lying{Bucket: new(Memory)}
-		var n atomic.Int64 // creators race when a store opens
+		var n atomic.Int64 // creators also race when a store is opened
 		b.create = func(ctx context.Context, name string, data []byte) error {
 			if strings.HasPrefix(name, "log/") && n.Add(1)%2 == 0 {
 				return errConflict
@@ -209,13 +211,13 @@ func TestConflictIsNotExists(t *testing.T) {
 	if err := run(hooks{}); err != nil {
 		t.Error(err)
 	}
-	err := run(hooks{naive412: true, conflict: func(err error) bool { return errors.Is(err, errConflict) }})
+	err := run(hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }})
 	if !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("without the protection: %v", err)
 	}
 }
 
-func TestConditionsThatAreIgnored(t *testing.T) {
+func TestIgnoredConditions(t *testing.T) {
 	b := &lying{Bucket: new(Memory)}
 	b.create = func(ctx context.Context, name string, data []byte) error {
 		_ = b.Bucket.Delete(ctx, name)
@@ -227,7 +229,7 @@ func TestConditionsThatAreIgnored(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// A store that is there is not harmed.
+	// An existing store must not be changed.
 	good := new(Memory)
 	s := open(t, good, Options{})
 	fill(t, s, 10)
@@ -271,10 +273,10 @@ func count(t *testing.T, s *Store) int {
 	return n
 }
 
-func TestListingsThatLag(t *testing.T) {
+func TestStaleListings(t *testing.T) {
 	for name, list := range map[string]func([]Object) []Object{
-		"empty":       func([]Object) []Object { return nil },
-		"without end": func(all []Object) []Object { return all[:len(all)/2] },
+		"empty":     func([]Object) []Object { return nil },
+		"truncated": func(objects []Object) []Object { return objects[:len(objects)/2] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem := new(Memory)

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Memory is a bucket in memory, for tests and for stores that end with the process.
-// The zero value is ready to use.
+// Memory is a bucket in memory, for tests and for stores that end with the process. The
+// zero value is ready to use.
 type Memory struct {
 	mu      sync.Mutex
 	objects map[string]memoryObject
@@ -37,7 +37,7 @@ func (m *Memory) Create(ctx context.Context, name string, data []byte) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, found := m.objects[name]; found {
+	if _, exists := m.objects[name]; exists {
 		return fmt.Errorf("object %s: %w", name, fs.ErrExist)
 	}
 	if m.objects == nil {
@@ -53,9 +53,9 @@ func (m *Memory) ReadRange(ctx context.Context, name string, offset, length int6
 		return nil, err
 	}
 	m.mu.Lock()
-	o, found := m.objects[name]
+	o, exists := m.objects[name]
 	m.mu.Unlock()
-	if !found {
+	if !exists {
 		return nil, fmt.Errorf("object %s: %w", name, fs.ErrNotExist)
 	}
 	b := o.data[min(offset, int64(len(o.data))):]

@@ -24,36 +24,36 @@ type Store struct {
 	opts    Options
 	format  *segment.Format
 	writer  writerID
-	ctx     context.Context // of uploads; ends when the store is closed
+	ctx     context.Context // of uploads; canceled when the store is closed
 	stop    context.CancelFunc
 	closed  atomic.Bool
-	closing atomic.Bool // nothing is taken in meanwhile
+	closing atomic.Bool // Close is running, so appends are refused
 
-	// committing is held by the one who commits. It goes before mu.
+	// committing must be held to commit. Lock order: committing, mu.
 	committing turn
-	seq        uint64 // of the last record of this writer
-	number     uint64 // the lowest that may be free
-	doubt      *commitment
-	broken     error // the bucket was seen to break its promise: nothing is written any more
+	seq        uint64      // of this writer's last record
+	number     uint64      // lowest number that may be free
+	commitment *commitment // a commit with unknown outcome, or nil
+	brokenErr  error       // set when the bucket broke its rules: the store no longer writes
 
-	// mu guards what was appended and is not committed yet.
+	// mu guards the fields below: everything appended but not yet committed.
 	mu        turn
 	active    *table
 	spare     *table
-	pending   []*piece    // in the order in which they were appended
-	uploading []*piece    // the oldest first
-	pieces    uint64      // begun so far
-	encoders  []*encoder  // that no upload uses
-	arenas    [][]byte    // that nothing uses
-	crowded   atomic.Bool // so much is pending that it should be committed
+	pending   []*piece    // in the order of the appends
+	uploading []*piece    // oldest first
+	pieces    uint64      // number of pieces so far
+	encoders  []*encoder  // unused encoders
+	arenas    [][]byte    // unused arenas
+	crowded   atomic.Bool // enough is pending for a commit
 
 	catalog catalog
 	scans   scanMemory
-	temp    *tempdir.Set // of readers; nil if there is no disk
-	disk    atomic.Int64 // bytes that readers have taken of it
+	temp    *tempdir.Set // for readers; nil without a disk
+	disk    atomic.Int64 // bytes of it reserved by readers
 }
 
-// turn is a mutex, for which one can wait no longer than a context.
+// turn is a mutex that can be locked with a context.
 type turn chan struct{}
 
 func (t turn) lock(ctx context.Context) error {
@@ -65,16 +65,15 @@ func (t turn) lock(ctx context.Context) error {
 
 func (t turn) unlock() { <-t }
 
-// Open opens the store in a bucket, and creates one if there is none. It refuses a
-// bucket that violates the rules of Bucket.Create, since a store in it would lose
-// data.
+// Open opens the store in a bucket, and creates it if it does not exist. It returns an error if
+// the bucket violates the rules of Bucket.Create, because a store there would lose data.
 func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Err: err}
 	}
 	s := &Store{bucket: orNone(bucket), opts: o, committing: make(turn, 1), mu: make(turn, 1)}
-	_, _ = rand.Read(s.writer[:]) // it never fails
+	_, _ = rand.Read(s.writer[:]) // never fails
 	s.catalog.store, s.catalog.mu, s.catalog.seqs = s, make(turn, 1), map[writerID]uint64{}
 	s.scans.limit = o.scanMemory()
 	if s.format, err = s.readStore(ctx); err != nil {
@@ -95,7 +94,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Exists reports whether a bucket holds a store.
+// Exists reports whether a bucket contains a store.
 func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 	r, err := orNone(bucket).ReadRange(ctx, storeName, 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,13 +106,13 @@ func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 	return true, r.Close()
 }
 
-// readStore reads STORE. Who may write makes it, and then makes it again, which the
-// bucket must refuse. The bytes are those that are there, so that a bucket which
-// overwrites them does no harm.
+// readStore reads the object STORE. A writer creates it if it is missing, and then tries
+// to create it again, which the bucket must refuse. Both have the same content, so a
+// bucket that overwrites it does no harm.
 func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := s.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
-		b, err = s.makeStore(ctx)
+		b, err = s.createStore(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -127,8 +126,8 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	}
 	err = s.create(ctx, storeName, bytes.Clone(b))
 	if err == nil {
-		return nil, fmt.Errorf("%w: it creates an object that already exists, instead of answering 412 to If-None-Match: *; "+
-			"no store in it would be safe from several writers: use a server that keeps to S3's conditional writes", ErrRefused)
+		return nil, fmt.Errorf("%w: it overwrites an existing object instead of answering 412 to If-None-Match: *, "+
+			"so a store with several writers would lose data: use a server that supports S3's conditional writes", ErrRefused)
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -136,11 +135,11 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	return f, s.race(ctx)
 }
 
-// makeStore makes STORE, unless records of another store are there: with these in its log,
-// nobody could read what is acknowledged from now on.
-func (s *Store) makeStore(ctx context.Context) ([]byte, error) {
-	others, err := s.hasRecords(ctx)
-	if err == nil && !others {
+// createStore creates STORE, unless another store's records exist. In a log that contains
+// them, nobody could read later records.
+func (s *Store) createStore(ctx context.Context) ([]byte, error) {
+	hasOthers, err := s.hasRecords(ctx)
+	if err == nil && !hasOthers {
 		var random [16]byte
 		_, _ = rand.Read(random[:])
 		err = s.create(ctx, storeName, encodeStore(&segment.Format{ID: le.Uint64(random[:]), Seed: le.Uint64(random[8:])}))
@@ -148,43 +147,43 @@ func (s *Store) makeStore(ctx context.Context) ([]byte, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	b, err := s.readObject(ctx, storeName) // which another one may have made
-	if others && errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("it is missing, and objects below log/ or wait/ are there, of a store that was removed in part: " +
-			"remove the rest, or take another prefix")
+	b, err := s.readObject(ctx, storeName) // another process may have created it
+	if hasOthers && errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("it is missing, but objects of a partly removed store exist below log/ or wait/: " +
+			"remove them, or use another prefix")
 	}
 	return b, err
 }
 
 func (s *Store) hasRecords(ctx context.Context) (bool, error) {
 	_, size, err := s.listLog(ctx, "")
-	found := size > 0
-	if err == nil && !found {
+	exists := size > 0
+	if err == nil && !exists {
 		err = s.retry(ctx, func(ctx context.Context) error {
 			for o, err := range s.bucket.List(ctx, waitPrefix, "") {
-				if _, found = parseMember(o); found || err != nil {
+				if _, exists = parseMember(o); exists || err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	return found, err
+	return exists, err
 }
 
-// create makes an object, or finds out that it is there.
+// create creates an object. If it exists, the error wraps fs.ErrExist.
 func (s *Store) create(ctx context.Context, name string, data []byte) error {
 	return s.retry(ctx, func(ctx context.Context) error { return s.bucket.Create(ctx, name, data) })
 }
 
-// readObject reads a small object whole.
+// readObject reads a whole small object.
 func (s *Store) readObject(ctx context.Context, name string) (b []byte, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error { b, err = s.readPart(ctx, name, 0, -1); return err })
 	return b, err
 }
 
-// Close flushes the store and frees its memory. If the flush fails, Close returns
-// the error and the store stays open, unless its changes can never be committed.
+// Close flushes the store and frees its memory. If the flush fails, Close returns the
+// error and the store stays open, unless its changes can never be committed.
 func (s *Store) Close() error {
 	if s.bucket == nil || s.closed.Load() {
 		return nil
@@ -199,10 +198,10 @@ func (s *Store) Close() error {
 		if s.closed.Load() {
 			return nil
 		}
-		s.closing.Store(true) // who goes on appending does not keep it from its end
+		s.closing.Store(true) // concurrent appends must not delay the close forever
 		defer s.closing.Store(false)
 		if err := s.flush(ctx, true); err != nil {
-			if errors.Is(err, errTooOld) || s.broken != nil {
+			if errors.Is(err, errTooOld) || s.brokenErr != nil {
 				s.giveUp()
 			}
 			return s.errorf("close", err)
@@ -210,13 +209,13 @@ func (s *Store) Close() error {
 	}
 	s.closed.Store(true)
 	s.stop()
-	return s.temp.Close() // readers that are under way have their files open
+	return s.temp.Close() // running readers already have their files open
 }
 
-// giveUp closes a store that can never flush again. committing is held.
+// giveUp closes a store that can never flush again. committing must be held.
 func (s *Store) giveUp() {
 	s.stop()
-	s.mu <- struct{}{} // who holds it waits for uploads, which have just been stopped
+	s.mu <- struct{}{} // the holder waits for uploads, which were just canceled
 	defer s.mu.unlock()
 	s.closed.Store(true)
 	for _, p := range s.uploading {
@@ -225,11 +224,11 @@ func (s *Store) giveUp() {
 	}
 	s.uploading = nil
 	s.releaseTables()
-	_ = s.temp.Close() // what is left, the next one sweeps
+	_ = s.temp.Close() // the next process removes leftover files
 }
 
-// usable is what every operation begins with.
-func (s *Store) usable(ctx context.Context, writes bool) error {
+// checkUsable returns an error if the store cannot be used, or with writes, cannot be changed.
+func (s *Store) checkUsable(ctx context.Context, writes bool) error {
 	switch {
 	case ctx.Err() != nil:
 		return canceled.Err(ctx)
@@ -252,21 +251,21 @@ func (s *Store) MemoryUsed() int64 {
 	return n
 }
 
-// scratchPrefix is what the names of objects begin with that are made and removed.
+// scratchPrefix is the prefix of the names of temporary objects.
 const scratchPrefix = "sweep/"
 
-// Who opens a store for writing has raceCreators make an object at the same time, and again
-// with another, raceRounds in all.
+// Opening a store for writing tests the bucket: raceCreators create one object
+// concurrently, and this is repeated for raceRounds objects.
 const (
 	raceRounds   = 3
 	raceCreators = 4
 )
 
-// errTwoWinners is of a bucket that looks whether there is an object, and then makes it.
-var errTwoWinners = errors.New("the bucket lets two writers make the same object at the same time, and keeps one of them: " +
-	"no store in it is safe from several writers: use a server that keeps to S3's conditional writes")
+// errTwoWinners means that the bucket does not check and create in one atomic step.
+var errTwoWinners = errors.New("the bucket let two writers create the same object at the same time, and kept only one, " +
+	"so a store with several writers would lose data: use a server that supports S3's conditional writes")
 
-// race refuses a bucket that lets more than one of several creators win.
+// race returns an error if the bucket lets several creators of one object succeed.
 func (s *Store) race(ctx context.Context) error {
 	for range raceRounds {
 		name := scratchPrefix + rand.Text()
@@ -276,7 +275,7 @@ func (s *Store) race(ctx context.Context) error {
 			wg.Go(func() { errs[i] = s.create(ctx, name, []byte{byte(i)}) })
 		}
 		wg.Wait()
-		// One that stays is swept. Who may write here need not be allowed to delete.
+		// If this fails, Sweep deletes the object. Writers may lack the permission to delete.
 		_ = s.bucket.Delete(ctx, name)
 		winners := 0
 		for _, err := range errs {
@@ -288,7 +287,7 @@ func (s *Store) race(ctx context.Context) error {
 			}
 		}
 		if winners > 1 {
-			return fmt.Errorf("%w: %d of %d creators of %s won: %w", ErrRefused, winners, raceCreators, place(s.bucket, name), errTwoWinners)
+			return fmt.Errorf("%w: %d of %d creators of %s succeeded: %w", ErrRefused, winners, raceCreators, place(s.bucket, name), errTwoWinners)
 		}
 	}
 	return nil

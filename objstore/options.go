@@ -23,18 +23,17 @@ type Options struct {
 	// them as an object. It is also limited to a seventh of Memory and to 1 GiB. 0 means
 	// [DefaultSegmentSize]. Larger segments need fewer requests.
 	SegmentSize int64
-	// ReadOnly opens the store for reading only, with no need for permission to
-	// write to the bucket.
+	// ReadOnly opens the store for reading only. Permission to write to the bucket is not
+	// needed.
 	ReadOnly bool
-	// Disk is how many bytes of temporary files readers of this store may have, all
-	// together. A reader of a large store then reads its part of each segment once, by
-	// one request or by several of a MiB and more, and regroups it in a temporary file;
-	// if that takes more than Disk, or than is free, reading fails before it begins. 0
-	// means no files: a reader reads as many keys at once as fit in Memory, with a
-	// request to each segment for each of these passes.
+	// Disk is the maximum size of all temporary files of this store's readers, in bytes. A
+	// reader of a large store then reads its part of each segment only once, with requests of a
+	// MiB or more, and regroups it in a temporary file. If that needs more than Disk, or than is
+	// free, reading fails before it begins. With 0 there are no files: a reader makes several
+	// passes. Each pass reads as many keys as fit in Memory, with one request for each segment.
 	Disk int64
-	// DiskDir is the directory of temporary files. Empty means [os.TempDir]. They have no
-	// names, so they are gone with the process.
+	// DiskDir is the directory for temporary files. Empty means [os.TempDir]. The files
+	// have no names, so they disappear with the process.
 	DiskDir string
 	// RetryFor limits how long the store retries a request after a transient failure.
 	// 0 means one minute.
@@ -43,25 +42,25 @@ type Options struct {
 	hooks hooks
 }
 
-// hooks take protections out, in tests.
+// hooks disable protections and change limits, in tests.
 type hooks struct {
-	naive412    bool             // one that exists is another's
-	conflict    func(error) bool // what is 409, and taken for one that exists
-	alone       bool             // no record waits for a group
-	forgets     bool             // what waits is taken for not made
-	hasty       bool             // another's group is not read again
-	namesOld    bool             // records count that waited for long
-	countsTwice bool             // what several groups name
-	noLedger    bool             // what a scan found is not compared with the ledgers
-	skip        func(object string) bool
-	keyHash     func(key string) uint64
-	segmentAge  time.Duration // added to the age of segments
-	inline      int64         // how large a table is that goes into the log itself
-	rangeBytes  int64
+	naive412        bool                     // assume that an existing object is another writer's
+	isConflict      func(error) bool         // errors that count as an existing object
+	noGroups        bool                     // records never wait for a group
+	forgetsWaiting  bool                     // forget that a waiting record exists
+	trustsGroups    bool                     // do not read another writer's group again
+	namesOldRecords bool                     // groups name records that waited too long
+	countsTwice     bool                     // apply a record again for each group that names it
+	noLedger        bool                     // a scan does not compare its data with the ledgers
+	skip            func(object string) bool // segments that readers miss
+	keyHash         func(key string) uint64
+	segmentAge      time.Duration // added to the age of segments
+	maxInline       int64         // maximum size of a table inside a record of the log
+	rangeBytes      int64
 
-	regroup      bool  // a reader with a disk regroups on it even what fits in memory
-	requestBytes int64 // a reader makes no shorter requests if it has a disk
-	fs           vfs.FS
+	alwaysRegroup bool  // readers with a disk always regroup
+	requestBytes  int64 // minimum size of a request, for readers with a disk
+	fs            vfs.FS
 }
 
 const (
@@ -74,8 +73,8 @@ const (
 	defaultRequest    = 1 << 20
 )
 
-// A segment that nothing refers to after sweepAge is of a writer that died; a writer
-// gives up what is half as old.
+// Sweep deletes unreferenced segments that are older than sweepAge. Writers give up
+// segments at half that age.
 const sweepAge = 24 * time.Hour
 
 func (o *Options) withDefaults() (Options, error) {
@@ -83,7 +82,7 @@ func (o *Options) withDefaults() (Options, error) {
 	c.Memory = cmp.Or(c.Memory, DefaultMemory)
 	c.SegmentSize = cmp.Or(c.SegmentSize, DefaultSegmentSize)
 	c.RetryFor = cmp.Or(c.RetryFor, time.Minute)
-	c.hooks.inline = cmp.Or(c.hooks.inline, defaultInline)
+	c.hooks.maxInline = cmp.Or(c.hooks.maxInline, defaultInline)
 	c.hooks.rangeBytes = cmp.Or(c.hooks.rangeBytes, defaultRangeBytes)
 	c.hooks.requestBytes = cmp.Or(c.hooks.requestBytes, defaultRequest)
 	if c.hooks.fs == nil {
@@ -91,45 +90,45 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	c.DiskDir = cmp.Or(c.DiskDir, os.TempDir())
 	if c.Memory < MinMemory || min(c.SegmentSize, c.Disk) < 0 || c.RetryFor < 0 {
-		return c, errors.New("options of a store in a bucket: memory must be at least 16 MiB, and nothing negative")
+		return c, errors.New("options of a store in a bucket: Memory must be at least 16 MiB, and no option may be negative")
 	}
 	return c, nil
 }
 
-// scanMemory is what readers may take, all together.
+// scanMemory returns the memory limit for all readers together.
 func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
-// retry is Retry within RetryFor, for objects of the size of a segment.
+// retry calls Retry with the limits RetryFor and the size of a segment.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
 	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
 }
 
-// Retry calls f, which makes one request to a bucket, until f succeeds or fails for good,
-// or the time within is over. Since a connection may hang, each attempt is also limited:
-// to within, plus a second for each MiB of size. Retry requests damaged data once more.
-// If done is not nil, f counts there what it has done, and the time begins again with
-// each attempt that did some.
-func Retry(ctx context.Context, within time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
+// Retry calls f, which makes one request to a bucket, until f succeeds, fails
+// permanently, or the time limit is over. Because connections may hang, each attempt also
+// has a limit: the same, plus a second for each MiB of size. Damaged data is
+// requested once more. If done is not nil, f stores its progress there; each attempt that
+// makes progress restarts the time limit.
+func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
 	if f == nil {
-		return errors.New("retrying nothing: give a function that makes a request")
+		return errors.New("Retry: the function f must not be nil")
 	}
-	end := time.Now().Add(within)
-	limit := max(within, time.Second) + time.Duration(size>>20)*time.Second
-	damaged, before := false, 0
+	end := time.Now().Add(limit)
+	attemptLimit := max(limit, time.Second) + time.Duration(size>>20)*time.Second
+	damaged, lastDone := false, 0
 	for try := 0; ; try++ {
-		once, cancel := context.WithTimeout(ctx, limit)
-		err := f(once)
+		attemptCtx, cancel := context.WithTimeout(ctx, attemptLimit)
+		err := f(attemptCtx)
 		cancel()
-		if done != nil && *done > before {
-			damaged, before, end = false, *done, time.Now().Add(within)
+		if done != nil && *done > lastDone {
+			damaged, lastDone, end = false, *done, time.Now().Add(limit)
 		}
 		switch {
-		case err == nil || definite(err):
+		case err == nil || isDefinite(err):
 			return err
 		case ctx.Err() != nil:
 			return errors.Join(canceled.Err(ctx), err)
 		case errors.As(err, new(*partd.CorruptError)):
-			if damaged { // once more, since bits flip on their way, too
+			if damaged { // the network may have flipped bits
 				return err
 			}
 			damaged = true
@@ -142,16 +141,14 @@ func Retry(ctx context.Context, within time.Duration, size int64, done *int, f f
 	}
 }
 
-// definite reports whether trying again is of no use, and that it is known what was
-// done.
-func definite(err error) bool {
+// isDefinite reports whether the effect of a failed request is known, and retrying is useless.
+func isDefinite(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }
 
-// pause waits, the longer the more often, and at random, so that those who contend
-// do not meet again.
+// pause waits for a random time that increases with try, so that competing writers disperse.
 func pause(ctx context.Context, try int) error {
 	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second))))
 }
 
-func randomUpTo(most time.Duration) time.Duration { return rand.N(most+1) + time.Millisecond }
+func randomUpTo(limit time.Duration) time.Duration { return rand.N(limit+1) + time.Millisecond }

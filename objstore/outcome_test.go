@@ -12,28 +12,28 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// What could not be uploaded is there once the bucket works again, and an append that
-// failed has changed nothing.
-func TestBucketThatIsGoneForAWhile(t *testing.T) {
+// Data that could not be uploaded must exist after the bucket works again. A failed
+// append must have changed nothing.
+func TestBucketOutage(t *testing.T) {
 	b := &lying{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
 	value := bytes.Repeat([]byte("x"), 50<<10)
 	b.create = func(context.Context, string, []byte) error { return errServer }
-	kept := 0
+	acked := 0
 	var failed error
-	for failed == nil && kept < 100 {
+	for failed == nil && acked < 100 {
 		if failed = s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); failed == nil {
-			kept++
+			acked++
 		}
 	}
-	if kept == 0 || kept == 100 {
-		t.Fatalf("%d appends, %v", kept, failed)
+	if acked == 0 || acked == 100 {
+		t.Fatalf("%d appends, %v", acked, failed)
 	}
 	if err := s.Append(t.Context(), partd.Entry{Key: "large", Value: bytes.Repeat(value, 20)}); err == nil {
 		t.Error("nothing was uploaded")
 	}
 	if err := s.Close(); err == nil {
-		t.Error("closed without its data")
+		t.Error("Close succeeded without uploading the data")
 	}
 	refused := errors.Join(ErrRefused)
 	b.create = func(context.Context, string, []byte) error { return refused }
@@ -42,7 +42,7 @@ func TestBucketThatIsGoneForAWhile(t *testing.T) {
 	}
 	b.create = nil
 	values, err := s.Get(t.Context(), "k", "large")
-	if err != nil || len(values[0]) != kept*len(value) || len(values[1]) != 0 {
+	if err != nil || len(values[0]) != acked*len(value) || len(values[1]) != 0 {
 		t.Error(len(values[0]), len(values[1]), err)
 	}
 	if err := s.Close(); err != nil {
@@ -50,7 +50,7 @@ func TestBucketThatIsGoneForAWhile(t *testing.T) {
 	}
 }
 
-// A flush whose outcome was unknown is completed by the next operation, once.
+// The next operation must complete a flush with unknown outcome, once.
 func TestUnknownOutcomes(t *testing.T) {
 	b := &lying{Bucket: new(Memory)}
 	for _, done := range []bool{false, true} {
@@ -82,11 +82,11 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// A record that the bucket has made, and says that it refuses to make, counts once, and what
-// is appended afterwards does, too.
-func TestRefusedAndMade(t *testing.T) {
+// A record that the bucket creates while it answers that it refuses must count once, and
+// so must later appends.
+func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
-		for _, made := range []bool{true, false} {
+		for _, created := range []bool{true, false} {
 			b := new(Memory)
 			s := contended(t, b, Options{}, nil)
 			l := s.bucket.(*lying)
@@ -99,7 +99,7 @@ func TestRefusedAndMade(t *testing.T) {
 					return create(ctx, name, data)
 				}
 				lied++
-				if made {
+				if created {
 					if err := create(ctx, name, data); err != nil {
 						t.Error(err)
 					}
@@ -109,12 +109,12 @@ func TestRefusedAndMade(t *testing.T) {
 			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Flush(t.Context()); (err != nil) == made || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
-				t.Errorf("%s, made %v: %v", prefix, made, err)
+			if err := s.Flush(t.Context()); (err != nil) == created || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
+				t.Errorf("%s, created %v: %v", prefix, created, err)
 			}
 			add(t, s, "k", "2;")
 			if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
-				t.Errorf("%s, made %v: %q, %v", prefix, made, v, err)
+				t.Errorf("%s, created %v: %q, %v", prefix, created, v, err)
 			}
 		}
 	}

@@ -11,18 +11,17 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// interval is a range of hashes, both ends included.
+// interval is a range of hashes, including both ends.
 type interval struct{ lo, hi uint64 }
 
-func (iv interval) has(hash uint64) bool { return iv.lo <= hash && hash <= iv.hi }
+func (iv interval) contains(hash uint64) bool { return iv.lo <= hash && hash <= iv.hi }
 
-// rangesOf returns the ranges of a segment that hold an interval, from the first to
-// the one before end.
-func (g *stored) rangesOf(iv interval) (first, end int) {
-	return g.RangeOf(iv.lo), g.RangeOf(iv.hi) + 1
+// rangesOf returns the ranges [first, end) of a segment that overlap an interval.
+func (g *committedSegment) rangesOf(iv interval) (first, end int) {
+	return g.RangeIndex(iv.lo), g.RangeIndex(iv.hi) + 1
 }
 
-// weight is what an interval takes in memory at the most, when it is read.
+// weight returns the stored bytes of an interval, and the maximum memory for reading it.
 func (v view) weight(iv interval) (bytes, weight int64) {
 	for _, g := range v.segments {
 		n, w := g.weight(iv)
@@ -31,13 +30,13 @@ func (v view) weight(iv interval) (bytes, weight int64) {
 	return bytes, weight
 }
 
-func (g *stored) weight(iv interval) (bytes, weight int64) {
+func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	first, end := g.rangesOf(iv)
-	bytes = int64(g.Off[end] - g.Off[first])
+	bytes = int64(g.Offsets[end] - g.Offsets[first])
 	return bytes, bytes + int64(float64(bytes)*g.perByte())*perEntry + bytes/8
 }
 
-// finest is the number of bits by which some segment is divided.
+// finest returns the maximum number of hash bits that select a range.
 func (v view) finest() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)
@@ -45,40 +44,40 @@ func (v view) finest() (bits uint8) {
 	return bits
 }
 
-// next returns the longest interval from lo on, not beyond hi, that fits in so much
-// memory, and whether even the shortest does not.
+// next returns the longest interval that starts at lo, does not exceed hi, and fits in
+// the budget. If no interval fits, it returns the shortest, with tooLarge.
 func (v view) next(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLarge bool) {
 	bits := v.finest()
-	for r := segment.Range(lo, bits); ; r++ {
-		_, top := segment.Bounds(r, r+1, bits)
-		longer := interval{lo, min(top, hi)}
-		n, weight := v.weight(longer)
+	for r := segment.RangeIndex(lo, bits); ; r++ {
+		_, rangeEnd := segment.HashBounds(r, r+1, bits)
+		wider := interval{lo, min(rangeEnd, hi)}
+		n, weight := v.weight(wider)
 		if weight > budget {
 			if iv == (interval{}) {
-				return longer, n, true
+				return wider, n, true
 			}
 			return iv, bytes, false
 		}
-		iv, bytes = longer, n
+		iv, bytes = wider, n
 		if iv.hi == hi {
 			return iv, bytes, false
 		}
 	}
 }
 
-// scanMemory divides the memory for reading among those who read at the same time:
-// each gets three quarters of what is left.
+// scanMemory divides the memory for reading among concurrent readers: each gets three
+// quarters of the rest.
 type scanMemory struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// minScan is what a reader gets even if others have taken all.
+// minScan is the minimum for a reader, even if others use all memory.
 const minScan = 1 << 20
 
-func scanBudget(left int64) int64 { return max(left/4*3, minScan) }
+func scanBudget(free int64) int64 { return max(free/4*3, minScan) }
 
-func (m *scanMemory) take() (budget int64, giveBack func()) {
+func (m *scanMemory) take() (budget int64, release func()) {
 	for {
 		used := m.used.Load()
 		budget = scanBudget(m.limit - used)
@@ -88,10 +87,10 @@ func (m *scanMemory) take() (budget int64, giveBack func()) {
 	}
 }
 
-// budgetOf is what one of two passes may take of the memory of a reader.
+// budgetOf returns the memory for one pass; two passes share a reader's memory.
 func budgetOf(memory int64) int64 { return min(memory/2, maxArena) }
 
-// loaded is what was read of an interval: the entries of each segment, in order.
+// loaded contains the entries of an interval, in order for each segment.
 type loaded struct {
 	interval
 	arena    []byte
@@ -99,11 +98,11 @@ type loaded struct {
 	err      error
 }
 
-// section is neighbouring entries of one segment, in the order of the log.
+// section contains consecutive entries of one segment, in the order of the log.
 type section struct {
-	segment int32 // in the view
-	at      uint32
-	entries []byte // of the arena, from at on
+	segment int32 // index in the view
+	off     uint32
+	entries []byte // part of the arena, at off
 }
 
 func (l *loaded) release() {
@@ -111,18 +110,20 @@ func (l *loaded) release() {
 	l.arena = nil
 }
 
-// The requests of a reader that are under way at the same time: more where there is
-// memory for what they read ahead, since short ones mostly wait for their first byte.
+// Limits of a reader's concurrent requests. Short requests mostly wait for their first
+// byte, so more memory for reading ahead allows more of them.
 const (
-	minAtOnce = 8
-	maxAtOnce = 32
-	perAtOnce = 8 << 20 // of the budget
+	minRequests      = 8
+	maxRequests      = 32
+	budgetPerRequest = 8 << 20
 )
 
-func atOnce(budget int64) int { return int(max(min(budget/perAtOnce, maxAtOnce), minAtOnce)) }
+func requestLimit(budget int64) int {
+	return int(max(min(budget/budgetPerRequest, maxRequests), minRequests))
+}
 
-// loadAll reads an interval of some segments, from first to the one before end, with
-// one request for each. The entries of other hashes, which share a range, are read along.
+// loadAll reads an interval of the segments [first, end), with one request for each. It
+// also reads the other hashes in these ranges.
 func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loaded {
 	s, v := sc.store, sc.view
 	l := &loaded{interval: iv, sections: make([]section, 0, end-first)}
@@ -135,27 +136,27 @@ func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, byt
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, atOnce(sc.budget))
-	at := int64(0)
+	slots := make(chan struct{}, requestLimit(sc.budget))
+	off := int64(0)
 	for i := first; i < end; i++ {
 		g := v.segments[i]
-		from, to := g.rangesOf(iv)
-		n := int64(g.Off[to] - g.Off[from])
+		firstRange, endRange := g.rangesOf(iv)
+		n := int64(g.Offsets[endRange] - g.Offsets[firstRange])
 		if n == 0 {
 			continue
 		}
-		l.sections = append(l.sections, section{int32(i), uint32(at), nil})
-		part := &l.sections[len(l.sections)-1]
-		room := l.arena[at : at : at+n] // what is stored has its blocks' heads, too
-		at += n
+		l.sections = append(l.sections, section{int32(i), uint32(off), nil})
+		sec := &l.sections[len(l.sections)-1]
+		buf := l.arena[off : off : off+n] // stored data includes block headers, so it is larger than the entries
+		off += n
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			b, err := s.load(ctx, v, g, from, to, room)
+			b, err := s.load(ctx, v, g, firstRange, endRange, buf)
 			if err != nil {
-				cancel(canceled.Because(err))
+				cancel(canceled.Failure(err))
 			}
-			part.entries = b
+			sec.entries = b
 		})
 	}
 	wg.Wait()

@@ -14,14 +14,14 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// A process that writes a million keys and reads them grouped stays within the store's
-// memory. It is one of its own, since its peak is of all that it ever did.
+// A process that writes a million keys and reads them grouped must stay within the
+// store's memory. It is a separate process, because its peak covers its whole life.
 func TestPeakMemory(t *testing.T) {
 	const memory, keys, bytes = 128 << 20, 1_000_000, 300 << 20
 	dir := os.Getenv("PARTD_PEAK_DIR")
 	if dir == "" {
-		if runtime.GOOS != "linux" || race.On {
-			t.Skip("reads /proc, and the race detector takes memory, too")
+		if runtime.GOOS != "linux" || race.Enabled {
+			t.Skip("needs /proc, and the race detector uses additional memory")
 		}
 		for _, disk := range []string{"", "disk"} {
 			cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestPeakMemory$")
@@ -40,7 +40,7 @@ func TestPeakMemory(t *testing.T) {
 	}
 	o := Options{Memory: memory}
 	if os.Getenv("PARTD_PEAK_DISK") != "" {
-		o.Disk, o.hooks.regroup = 1<<30, true
+		o.Disk, o.hooks.alwaysRegroup = 1<<30, true
 	}
 	s := open(t, d, o)
 	random := rand.New(rand.NewPCG(1, 1))
@@ -62,9 +62,9 @@ func TestPeakMemory(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	_, most, err := serverproc.Memory(os.Getpid())
-	if err != nil || most > memory {
-		t.Errorf("a peak of %d MiB, the store may take %d (%v)", most>>20, memory>>20, err)
+	_, peak, err := serverproc.Memory(os.Getpid())
+	if err != nil || peak > memory {
+		t.Errorf("peak of %d MiB, but the limit of the store is %d (%v)", peak>>20, memory>>20, err)
 	}
-	t.Logf("%d keys, a peak of %d MiB, of %d; the store counts %d", n, most>>20, memory>>20, used>>20)
+	t.Logf("%d keys, peak of %d MiB, limit %d; the store reports %d", n, peak>>20, memory>>20, used>>20)
 }

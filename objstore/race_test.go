@@ -15,14 +15,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// racing is a bucket that looks whether there is an object, and then makes it: of creators
-// at the same time, more than one may win, and the last of them overwrites the others'.
-// They have their answers once all of them are done. It keeps to its promise for names
-// with another prefix.
+// racing returns a bucket that checks whether an object exists and then creates it. So several
+// concurrent creators may win, and the last one overwrites the others. They get their answers
+// when all of them are done. For names without the prefix, the bucket works correctly.
 func racing(b Bucket, prefix string, chance float64) *lying {
 	type group struct {
-		left int
-		done chan struct{}
+		running int
+		done    chan struct{}
 	}
 	l := &lying{Bucket: b}
 	var mu sync.Mutex
@@ -32,8 +31,8 @@ func racing(b Bucket, prefix string, chance float64) *lying {
 			return b.Create(ctx, name, data)
 		}
 		r, err := b.ReadRange(ctx, name, 0, 0)
-		found := err == nil
-		if found {
+		exists := err == nil
+		if exists {
 			_ = r.Close()
 		}
 		mu.Lock()
@@ -42,15 +41,15 @@ func racing(b Bucket, prefix string, chance float64) *lying {
 			g = &group{done: make(chan struct{})}
 			groups[name] = g
 		}
-		g.left++
+		g.running++
 		mu.Unlock()
-		time.Sleep(2*time.Millisecond + rand.N(2*time.Millisecond)) // others come
+		time.Sleep(2*time.Millisecond + rand.N(2*time.Millisecond)) // so that other creators arrive
 		mu.Lock()
-		if !found && rand.Float64() < chance {
+		if !exists && rand.Float64() < chance {
 			_ = b.Delete(ctx, name)
 		}
 		err = b.Create(ctx, name, data)
-		if g.left--; g.left == 0 {
+		if g.running--; g.running == 0 {
 			close(g.done)
 			delete(groups, name)
 		}
@@ -61,7 +60,7 @@ func racing(b Bucket, prefix string, chance float64) *lying {
 	return l
 }
 
-// A bucket that lets two creators win is refused when a store in it is opened for writing.
+// Opening a store for writing must refuse a bucket that lets two creators win.
 func TestTwoCreatorsWin(t *testing.T) {
 	b := racing(new(Memory), "", 0.9)
 	for range 3 {
@@ -74,13 +73,14 @@ func TestTwoCreatorsWin(t *testing.T) {
 		t.Error(err)
 	}
 	for o, err := range b.List(t.Context(), scratchPrefix, "") {
-		t.Error("left behind:", o.Name, err)
+		t.Error("leftover object:", o.Name, err)
 	}
 }
 
-// lateRace has many writers append to a bucket that lets two of them win, which it did not
-// while it was opened, in the time of a bubble. It returns how many appends were acknowledged and
-// are gone, how many stores were refused, and how many of the others' records waited.
+// lateRace lets many writers append to a bucket in a synctest bubble. The bucket lets two
+// creators win, but only after the stores were opened. lateRace returns the number of
+// acknowledged appends that are lost, of refused stores, and of other writers' records
+// that waited.
 func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := racing(new(Memory), "log/", 0.5)
@@ -97,8 +97,8 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
 						err = s.Flush(t.Context())
 					}
 					acknowledged[i] = err == nil
-					if again := s.Flush(t.Context()); err != nil && again == nil {
-						t.Error("a store that was refused goes on")
+					if second := s.Flush(t.Context()); err != nil && second == nil {
+						t.Error("a refused store continues")
 					}
 					if err != nil && !(errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome)) {
 						t.Error(err)
@@ -135,22 +135,22 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
 	return lost, refused, waited
 }
 
-// What was overwritten by another writer that won, too, was not acknowledged: not by the one
-// that made it, and not by one whose record it names.
+// A record that another winner overwrote must not be acknowledged: neither by the writer
+// that created it, nor by a writer whose record it names.
 func TestRecordsAreReadBack(t *testing.T) {
 	if lost, refused, _ := lateRace(t, 4, hooks{}); lost > 0 || refused == 0 {
-		t.Errorf("%d appends were acknowledged and are gone, %d were refused", lost, refused)
+		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refused)
 	}
 	if lost, _, _ := lateRace(t, 4, hooks{naive412: true}); lost == 0 {
-		t.Error("nothing is lost without the protection")
+		t.Error("the missing protection was not detected")
 	}
 	if lost, refused, waited := lateRace(t, 30, hooks{}); lost > 0 || refused == 0 || waited < 100 {
-		t.Errorf("%d appends were acknowledged and are gone, %d were refused, %d waited", lost, refused, waited)
+		t.Errorf("%d acknowledged appends are lost, %d stores were refused, %d records waited", lost, refused, waited)
 	}
 }
 
-// A record that was made and cannot be read back is of an unknown outcome, and settled by
-// the next operation.
+// A created record that cannot be read back has an unknown outcome, which the next
+// operation must settle.
 func TestReadingBackFails(t *testing.T) {
 	b := &lying{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: time.Nanosecond})

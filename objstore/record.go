@@ -12,14 +12,14 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// storeName is the object that makes a bucket, or a prefix of one, a store.
+// storeName is the object that identifies a store in a bucket or below a prefix.
 const storeName = "STORE"
 
 const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
 	version     = 1
-	// groupVersion is of records that programs before groups must not read.
+	// groupVersion is the version of groups, which older programs must not ignore.
 	groupVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
@@ -27,11 +27,11 @@ const (
 )
 
 var (
-	errOutside = errors.New("read beyond the end")
+	errOutside = errors.New("read outside of the available data")
 	le         = binary.LittleEndian
 )
 
-// encodeStore returns the object STORE.
+// encodeStore returns the content of the object STORE.
 func encodeStore(f *segment.Format) []byte {
 	b := append([]byte(storeMagic), version, 0, 0, 0, 0, 0, 0, 0)
 	b = le.AppendUint64(b, f.ID)
@@ -42,11 +42,11 @@ func encodeStore(f *segment.Format) []byte {
 func parseStore(b []byte) (*segment.Format, error) {
 	switch {
 	case len(b) < 12 || string(b[:8]) != storeMagic:
-		return nil, errors.New("it does not begin as that of a store")
+		return nil, errors.New("it does not begin like the STORE object of a store")
 	case le.Uint32(b[8:]) > version:
-		return nil, segment.NewerFormat(le.Uint32(b[8:]), version)
+		return nil, segment.NewerFormatError(le.Uint32(b[8:]), version)
 	case len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli):
-		return nil, errors.New("its length or its checksum is wrong")
+		return nil, errors.New("its length or checksum is wrong")
 	}
 	return &segment.Format{ID: le.Uint64(b[16:]), Seed: le.Uint64(b[24:])}, nil
 }
@@ -55,14 +55,15 @@ type writerID [16]byte
 
 func logName(number uint64) string { return fmt.Sprintf("log/%020d", number) }
 
-// segmentName is the object of a segment. The first two digits spread segments over
-// the names, by which S3 divides its work.
+// segmentName returns the name of a segment's object. S3 distributes objects by the
+// beginnings of their names, so the first two digits vary.
 func segmentName(w writerID, n uint64) string {
-	tail := fmt.Sprintf("%x-%d", w, n)
-	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(tail)), tail)
+	name := fmt.Sprintf("%x-%d", w, n)
+	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(name)), name)
 }
 
-// fileOf is what a segment's checksums are salted by, wherever it is: its name.
+// fileOf returns the description of a segment's file. Its checksums are salted with its
+// object name, even if it is inside a record.
 func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
 	name := segmentName(w, n)
 	return segment.File{Format: f, Number: uint32(xxh3.HashString(name)), Path: name}
@@ -71,30 +72,30 @@ func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
 type operation uint8
 
 const (
-	opEntries operation = iota // what the parts say
+	opEntries operation = iota // the segments of the parts
 	opOnce                     // the same, for keys that do not exist
-	opDrop                     // nothing before counts
-	opGroup                    // what its members say
+	opDrop                     // discards everything before
+	opGroup                    // the records of the members
 )
 
-// record is a change of the store by one writer, or names changes of several.
+// record is a change of the store by one writer, or a group that names several such changes.
 type record struct {
-	number  uint64 // in the log; of one that waits, at which it began
+	number  uint64 // number in the log; in a waiting record, the number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // counts the records of the writer, from 1; of a group, that of its writer's member
+	seq     uint64 // sequence number of the writer's records, from 1; in a group, of its writer's member
 	parts   []recordPart
 	members []member // of a group
 }
 
-// recordPart is a segment. Its data is either in an object of its own, of which the
-// record has the footer, or in the record.
+// recordPart is a segment. Its data is in a separate object or inline in the record. For
+// a separate object, the record contains the footer.
 type recordPart struct {
-	n      uint64 // in the name
+	n      uint64 // number in the segment's name
 	inline bool
 	size   int64  // of the data
-	bytes  []byte // the data, or its end with the footer
-	at     int64  // where in the object of the record bytes are
+	bytes  []byte // the data or, for a separate object, its footer
+	off    int64  // position of bytes in the record's object
 }
 
 const (
@@ -102,7 +103,7 @@ const (
 	memberLen   = 8 + 8 + 16 + 8
 )
 
-// setNumber gives an encoded record the number under which it is to be tried.
+// setNumber changes the number of an encoded record.
 func setNumber(b []byte, number uint64) {
 	le.PutUint64(b[24:], number)
 	le.PutUint32(b[recordHeadLen-4:], crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli))
@@ -118,7 +119,7 @@ func (r *record) encode(f *segment.Format) []byte {
 	b = le.AppendUint64(b, r.number)
 	b = append(b, r.writer[:]...)
 	b = le.AppendUint64(b, r.seq)
-	b = append(b, make([]byte, 8)...) // the checksums of what follows and of the head
+	b = append(b, make([]byte, 8)...) // space for the checksums of the body and of the head
 	for i := range r.parts {
 		p := &r.parts[i]
 		b = le.AppendUint64(b, p.n)
@@ -143,15 +144,15 @@ func (r *record) encode(f *segment.Format) []byte {
 	return b
 }
 
-// parseRecordHead reads who made a record.
+// parseRecordHead decodes and verifies a record's head.
 func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
 	switch {
 	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
-		return nil, errors.New("it does not begin as an object of the log")
+		return nil, errors.New("it does not begin like an object of the log")
 	case le.Uint32(b[8:]) > groupVersion:
-		return nil, segment.NewerFormat(le.Uint32(b[8:]), groupVersion)
+		return nil, segment.NewerFormatError(le.Uint32(b[8:]), groupVersion)
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
-		return nil, errors.New("the checksum of its head does not match")
+		return nil, errors.New("its head fails its checksum")
 	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
 		return nil, errors.New("it belongs to another store or has another number")
 	}
@@ -160,14 +161,14 @@ func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error
 	return r, nil
 }
 
-// parseRecord reads a record, whose parts refer to b.
+// parseRecord decodes a record. Its parts alias b.
 func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	r, err := parseRecordHead(f, number, b)
 	if err != nil {
 		return nil, err
 	}
 	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
-		return nil, errors.New("its checksum does not match")
+		return nil, errors.New("it fails its checksum")
 	}
 	size := len(b)
 	b = b[recordHeadLen:]
@@ -178,14 +179,14 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	}
 	for len(b) > 0 {
 		if len(b) < partHeadLen {
-			return nil, errors.New("a part of it is cut off")
+			return nil, errors.New("one of its parts is truncated")
 		}
 		p := recordPart{n: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
 		n := int64(le.Uint32(b[16:]))
 		if b = b[partHeadLen:]; n > int64(len(b)) || n > p.size || p.inline && n != p.size {
-			return nil, errors.New("a part of it is cut off")
+			return nil, errors.New("one of its parts is truncated")
 		}
-		p.at = int64(size - len(b))
+		p.off = int64(size - len(b))
 		p.bytes, b = b[:n], b[n:]
 		r.parts = append(r.parts, p)
 	}

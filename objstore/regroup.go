@@ -13,10 +13,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// regroup reads the interval of each segment once. It divides the entries by the hashes
-// of their keys among piles in a temporary file, then groups and yields pile after pile.
-func (sc *scanner) regroup(ctx context.Context, all interval, p piling) (err error) {
-	sp, err := sc.newSpread(all, p)
+// regroup reads an interval of each segment once. It divides the entries by their keys' hashes
+// into piles in a temporary file. Then it groups and yields one pile after another.
+func (sc *scanner) regroup(ctx context.Context, iv interval, p piling) (err error) {
+	sp, err := sc.newSpread(iv, p)
 	if err != nil {
 		return err
 	}
@@ -30,27 +30,28 @@ func (sc *scanner) regroup(ctx context.Context, all interval, p piling) (err err
 	return sc.run(ctx, sp.loads(), sc.emit)
 }
 
-// spread is entries on their way to the disk, or there.
+// spread distributes entries to piles in a temporary file.
 type spread struct {
 	interval
-	sc      *scanner
-	step    uint64 // hashes of a pile
-	piles   []pile
-	slab    []byte // what they gather
-	block   int
-	file    *spill.File
-	written int64
-	taken   int64 // of what the store may have on the disk
+	sc       *scanner
+	step     uint64 // hashes per pile
+	piles    []pile
+	slab     []byte // memory for the buffers of all piles
+	block    int
+	file     *spill.File
+	written  int64
+	reserved int64 // reserved out of the store's disk limit
 }
 
-// pile is the entries of some hashes, in the order of the log, in sections with a head:
+// pile contains the entries of an interval of hashes, in the order of the log. They are
+// stored in sections:
 //
-//	number of the segment (4) · bytes of the entries (4)
+//	number of the segment (4) · length of the entries (4) · entries
 type pile struct {
 	interval
-	room, buf                []byte // what is not written yet
-	head                     int    // where in buf the last section begins
-	segment                  int32  // of that
+	emptyBuf, buf            []byte // initial and current buffer of unwritten data
+	head                     int    // position in buf of the last section
+	segment                  int32  // of the last section
 	blocks                   []int32
 	bytes, entries, sections int64
 }
@@ -60,28 +61,28 @@ const sectionHead = 8
 func (sc *scanner) newSpread(all interval, p piling) (*spread, error) {
 	s := sc.store
 	sp := &spread{interval: all, sc: sc, block: p.block, step: (all.hi-all.lo)/uint64(p.piles) + 1}
-	if err := sp.take(p.need); err != nil {
+	if err := sp.reserve(p.need); err != nil {
 		return nil, err
 	}
-	err := sp.enoughFree(p.need)
+	err := sp.checkFree(p.need)
 	if err == nil {
 		sp.slab, err = offheap.Allocate(p.piles * p.block)
 	}
 	if err == nil {
 		sp.file, err = spill.Create(s.temp, "entries of a bucket", max(p.block, 1<<20))
-		err = sp.failed(err)
+		err = sp.fileError(err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, sp.close())
 	}
 	for i := range p.piles {
 		lo := all.lo + uint64(i)*sp.step
-		at := sp.slab[i*p.block : i*p.block : (i+1)*p.block]
+		buf := sp.slab[i*p.block : i*p.block : (i+1)*p.block]
 		hi, last := lo+sp.step-1, all.hi-lo < sp.step
 		if last {
 			hi = all.hi
 		}
-		sp.piles = append(sp.piles, pile{interval: interval{lo, hi}, room: at, buf: at})
+		sp.piles = append(sp.piles, pile{interval: interval{lo, hi}, emptyBuf: buf, buf: buf})
 		if last {
 			break
 		}
@@ -89,93 +90,93 @@ func (sc *scanner) newSpread(all interval, p piling) (*spread, error) {
 	return sp, nil
 }
 
-// take takes more of the disk that the store may use.
-func (sp *spread) take(n int64) error {
+// reserve reserves n more bytes of the store's disk limit.
+func (sp *spread) reserve(n int64) error {
 	s := sp.sc.store
 	if used := s.disk.Add(n); used > s.opts.Disk {
 		s.disk.Add(-n)
-		return tooMuchDisk(sp.taken+n, s.opts.Disk, used-n-sp.taken)
+		return tooMuchDisk(sp.reserved+n, s.opts.Disk, used-n-sp.reserved)
 	}
-	sp.taken += n
+	sp.reserved += n
 	return nil
 }
 
-// tooMuchDisk is the error of a reader that needs more than it may have.
-func tooMuchDisk(need, limit, others int64) error {
-	return fmt.Errorf("reading in one pass takes about %s of disk, and the option disk allows %s, of which other readers have %s: "+
-		"allow more, divide the store among more readers, or set disk=0 to read in many passes", mib(need), mib(limit), mib(others))
+// tooMuchDisk returns the error for a reader that exceeds the disk limit.
+func tooMuchDisk(need, limit, used int64) error {
+	return fmt.Errorf("reading in one pass needs about %s of disk, but the option disk allows %s, and other readers use %s of it: "+
+		"increase the option disk, divide the store among more readers, or set disk=0 to read in many passes", mib(need), mib(limit), mib(used))
 }
 
-// enoughFree returns an error if the disk has not that much room.
-func (sp *spread) enoughFree(need int64) error {
+// checkFree returns an error if the disk has less than need bytes of free space.
+func (sp *spread) checkFree(need int64) error {
 	o := &sp.sc.store.opts
-	disk, ok := o.hooks.fs.(vfs.SpaceTeller)
+	disk, ok := o.hooks.fs.(vfs.SpaceReporter)
 	if !ok {
 		return nil
 	}
 	free, err := disk.Free(o.DiskDir)
 	if err == nil && free < need {
-		return fmt.Errorf("reading in one pass takes about %s of %s, which has %s left: name another directory by the option disk-dir, "+
+		return fmt.Errorf("reading in one pass needs about %s of disk in %s, but only %s are free: set the option disk-dir to another directory, "+
 			"divide the store among more readers, or set disk=0 to read in many passes: %w", mib(need), o.DiskDir, mib(free), syscall.ENOSPC)
 	}
-	return sp.failed(err)
+	return sp.fileError(err)
 }
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
-// failed adds to an error of the temporary file what can be done.
-func (sp *spread) failed(err error) error {
+// fileError adds advice to an error of the temporary file.
+func (sp *spread) fileError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("regrouping in a temporary file in %s (the option disk-dir names another directory, and disk=0 reads in many passes without a file): %w",
+	return fmt.Errorf("regrouping in a temporary file in %s (set the option disk-dir to another directory, or disk=0 to read in many passes without a file): %w",
 		sp.sc.store.opts.DiskDir, err)
 }
 
 func (sp *spread) close() error {
 	offheap.Release(sp.slab)
-	sp.sc.store.disk.Add(-sp.taken)
+	sp.sc.store.disk.Add(-sp.reserved)
 	return sp.file.Close()
 }
 
-// batches returns what is to be read of the bucket, one after the other, in the order
-// of the log: the interval of some segments, or a part of it of one.
+// batches returns a function that returns the next batch to read from the bucket, in the order
+// of the log. A batch is the interval of several segments, or a part of it of one segment.
 func (sp *spread) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batch()
-	next, from := 0, sp.lo
+	next, start := 0, sp.lo
 	return func() *pass {
 		first, bytes := next, int64(0)
-		for next < len(sc.view.segments) && (next == first || from == sp.lo) {
-			n, _ := sc.view.segments[next].weight(interval{from, sp.hi})
+		for next < len(sc.view.segments) && (next == first || start == sp.lo) {
+			n, _ := sc.view.segments[next].weight(interval{start, sp.hi})
 			if bytes+n > limit {
 				break
 			}
 			bytes += n
 			next++
 		}
-		iv := interval{from, sp.hi}
+		iv := interval{start, sp.hi}
 		end := next
-		from = sp.lo
+		start = sp.lo
 		if end == len(sc.view.segments) && end == first {
 			return nil
 		}
-		if end == first { // not even one
+		if end == first { // a single segment exceeds the limit
 			g := sc.view.segments[first]
-			r, all := g.rangesOf(iv)
-			stop := r + 1
-			for stop < all && int64(g.Off[stop+1]-g.Off[r]) <= limit {
-				stop++
+			firstRange, lastRange := g.rangesOf(iv)
+			endRange := firstRange + 1
+			for endRange < lastRange && int64(g.Offsets[endRange+1]-g.Offsets[firstRange]) <= limit {
+				endRange++
 			}
-			bytes, end = int64(g.Off[stop]-g.Off[r]), first+1
-			if stop == all {
+			bytes, end = int64(g.Offsets[endRange]-g.Offsets[firstRange]), first+1
+			if endRange == lastRange {
 				next++
 			} else {
-				_, iv.hi = segment.Bounds(r, stop, g.Bits)
-				from = iv.hi + 1
+				_, iv.hi = segment.HashBounds(firstRange, endRange, g.Bits)
+				start = iv.hi + 1
 			}
 		}
-		if bytes > limit { // one range is more
-			return &pass{wide: func(ctx context.Context) error {
+		if bytes > limit { // a single range exceeds the limit
+			return &pass{stream: func(ctx context.Context) error {
 				return sc.eachOf(ctx, first, iv, func(number int, e *segment.Entry, hash uint64) error {
 					return sp.put(int32(number), hash, e.Raw)
 				})
@@ -185,25 +186,25 @@ func (sp *spread) batches() func() *pass {
 	}
 }
 
-// add puts what was read on the piles.
+// add distributes loaded entries to the piles.
 func (sp *spread) add(ctx context.Context, l *loaded) error {
 	for _, sec := range l.sections {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		for at := 0; at < len(sec.entries); {
-			p, err := parse(sec.entries, at)
+		for off := 0; off < len(sec.entries); {
+			p, err := parse(sec.entries, off)
 			if err != nil {
 				g := sp.sc.view.segments[sec.segment]
 				first, _ := g.rangesOf(l.interval)
-				return g.file.Corrupt(g.Start+int64(g.Off[first]), err)
+				return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
 			}
-			if hash := sp.sc.store.format.HashBytes(sec.entries[p.key:p.value]); l.has(hash) {
-				if err := sp.put(sec.segment, hash, sec.entries[at:p.end]); err != nil {
+			if hash := sp.sc.store.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
+				if err := sp.put(sec.segment, hash, sec.entries[off:p.end]); err != nil {
 					return err
 				}
 			}
-			at = p.end
+			off = p.end
 		}
 	}
 	return nil
@@ -223,7 +224,7 @@ func (sp *spread) put(number int32, hash uint64, entry []byte) error {
 		p.buf = le.AppendUint32(p.buf, 0)
 		p.sections++
 	}
-	p.buf = append(p.buf, entry...) // one that is longer than a block has a buffer of its own
+	p.buf = append(p.buf, entry...) // an entry longer than a block makes the buffer grow
 	p.entries++
 	return nil
 }
@@ -234,26 +235,26 @@ func (p *pile) endSection() {
 	}
 }
 
-// flush writes what a pile has gathered as a block.
+// flush writes the buffer of a pile as a block.
 func (sp *spread) flush(p *pile) error {
 	n := len(p.buf)
 	if n == 0 {
 		return nil
 	}
 	p.endSection()
-	if sp.written += int64(n); sp.written > sp.taken {
-		if err := sp.take(sp.written - sp.taken); err != nil {
+	if sp.written += int64(n); sp.written > sp.reserved {
+		if err := sp.reserve(sp.written - sp.reserved); err != nil {
 			return err
 		}
 	}
 	if err := sp.file.Room(n); err != nil {
-		return sp.failed(err)
+		return sp.fileError(err)
 	}
 	sp.file.Buf = append(sp.file.Buf, p.buf...)
 	sp.file.End()
 	p.blocks = append(p.blocks, int32(sp.file.Blocks()-1))
 	p.bytes += int64(n)
-	p.buf = p.room
+	p.buf = p.emptyBuf
 	return nil
 }
 
@@ -265,10 +266,10 @@ func (sp *spread) finish() error {
 	}
 	offheap.Release(sp.slab)
 	sp.slab = nil
-	return sp.failed(sp.file.Finish())
+	return sp.fileError(sp.file.Finish())
 }
 
-// loads returns the piles, one after the other.
+// loads returns a function that returns the next pile to read.
 func (sp *spread) loads() func() *pass {
 	next := 0
 	return func() *pass {
@@ -278,7 +279,7 @@ func (sp *spread) loads() func() *pass {
 			switch weight := p.bytes + p.bytes/8 + p.entries*perEntry + p.sections*perSection; {
 			case weight == 0:
 			case weight > sp.sc.budget:
-				return &pass{wide: func(ctx context.Context) error { return sp.sc.scanWide(ctx, sp.source(p), p.interval) }}
+				return &pass{stream: func(ctx context.Context) error { return sp.sc.scanWide(ctx, sp.source(p), p.interval) }}
 			default:
 				return &pass{load: func(context.Context) *loaded { return sp.load(p) }}
 			}
@@ -287,24 +288,24 @@ func (sp *spread) loads() func() *pass {
 	}
 }
 
-// load reads a pile.
+// load reads a pile into memory.
 func (sp *spread) load(p *pile) *loaded {
 	l := &loaded{interval: p.interval, sections: make([]section, 0, p.sections)}
 	if l.arena, l.err = offheap.Allocate(int(p.bytes)); l.err != nil {
 		return l
 	}
-	at := 0
+	off := 0
 	for _, n := range p.blocks {
-		b, err := sp.file.Read(l.arena[at:], int(n), 1)
+		b, err := sp.file.Read(l.arena[off:], int(n), 1)
 		if err != nil {
-			l.err = sp.failed(err)
+			l.err = sp.fileError(err)
 			return l
 		}
 		for s := range sections(b) {
-			s.at += uint32(at)
+			s.off += uint32(off)
 			l.sections = append(l.sections, s)
 		}
-		at += len(b)
+		off += len(b)
 	}
 	return l
 }
@@ -312,18 +313,18 @@ func (sp *spread) load(p *pile) *loaded {
 // sections yields the sections of a block.
 func sections(b []byte) func(yield func(section) bool) {
 	return func(yield func(section) bool) {
-		for at := 0; at < len(b); {
-			number, n := le.Uint32(b[at:]), int(le.Uint32(b[at+4:]))
-			at += sectionHead
-			if !yield(section{int32(number), uint32(at), b[at : at+n]}) {
+		for off := 0; off < len(b); {
+			number, n := le.Uint32(b[off:]), int(le.Uint32(b[off+4:]))
+			off += sectionHead
+			if !yield(section{int32(number), uint32(off), b[off : off+n]}) {
 				return
 			}
-			at += n
+			off += n
 		}
 	}
 }
 
-// source returns a pile that does not fit in memory as a source.
+// source returns a source for a pile that does not fit in memory.
 func (sp *spread) source(p *pile) source {
 	return func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 		var buf []byte
@@ -333,11 +334,11 @@ func (sp *spread) source(p *pile) source {
 			}
 			var err error
 			if buf, err = sp.file.Read(buf, int(n), 1); err != nil {
-				return sp.failed(err)
+				return sp.fileError(err)
 			}
 			for s := range sections(buf) {
-				err = segment.EachEntry(&segment.Slices{Blocks: [][]byte{s.entries}}, func(e *segment.Entry) error {
-					if hash := sp.sc.store.format.HashBytes(e.Key); iv.has(hash) {
+				err = segment.EachEntry(&segment.BlockList{Blocks: [][]byte{s.entries}}, func(e *segment.Entry) error {
+					if hash := sp.sc.store.format.HashBytes(e.Key); iv.contains(hash) {
 						return f(int(s.segment), e, hash)
 					}
 					return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// smallDisk has little room.
+// smallDisk is a file system with little free space.
 type smallDisk struct {
 	vfs.OS
 	free int64
@@ -25,8 +25,8 @@ type smallDisk struct {
 
 func (d smallDisk) Free(string) (int64, error) { return d.free, nil }
 
-// Who needs more disk than allowed, than others leave, or than is free is refused before
-// anything is read.
+// A reader that needs more disk than allowed, than other readers leave, or than is free
+// must be refused before it reads anything.
 func TestRegroupIsRefused(t *testing.T) {
 	b := filled(t)
 	const need = 12 << 20
@@ -35,26 +35,26 @@ func TestRegroupIsRefused(t *testing.T) {
 		used int64
 		want string
 	}{
-		"the option":  {Options{Disk: need * 9 / 10}, 0, "the option disk allows 11 MiB"},
-		"others":      {Options{Disk: 2 * need}, need * 3 / 2, "other readers have 18 MiB"},
-		"a full disk": {Options{Disk: 1 << 40, DiskDir: t.TempDir(), hooks: hooks{fs: smallDisk{free: need / 2}}}, 0, "which has 6 MiB left"},
+		"option":        {Options{Disk: need * 9 / 10}, 0, "the option disk allows 11 MiB"},
+		"other readers": {Options{Disk: 2 * need}, need * 3 / 2, "other readers use 18 MiB"},
+		"a full disk":   {Options{Disk: 1 << 40, DiskDir: t.TempDir(), hooks: hooks{fs: smallDisk{free: need / 2}}}, 0, "only 6 MiB are free"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &requested{Bucket: b, all: map[string][]interval{}}
+			r := &requested{Bucket: b, ranges: map[string][]interval{}}
 			s := open(t, r, c.opts)
 			s.disk.Add(c.used)
-			all, err := readPart(t.Context(), s, 0, 1)
+			content, err := readPart(t.Context(), s, 0, 1)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "disk=0") {
 				t.Error(err)
 			}
-			if len(all) > 0 || len(r.all) > 0 {
-				t.Errorf("%d keys, %d segments were read", len(all), len(r.all))
+			if len(content) > 0 || len(r.ranges) > 0 {
+				t.Errorf("read %d keys, %d segments", len(content), len(r.ranges))
 			}
 			if errors.Is(err, syscall.ENOSPC) != (name == "a full disk") {
 				t.Error(err)
 			}
 			if used := s.disk.Load(); used != c.used {
-				t.Errorf("%d bytes are taken, not %d", used, c.used)
+				t.Errorf("%d bytes are reserved, want %d", used, c.used)
 			}
 			s.opts.Disk, s.opts.hooks.fs = 1<<40, vfs.OS{}
 			if n := count(t, s); n != filledKeys {
@@ -67,11 +67,11 @@ func TestRegroupIsRefused(t *testing.T) {
 	}
 }
 
-// A store whose keys are not spread evenly, so that a part needs more than it seemed,
-// stays within the disk that it may have.
+// If keys are spread unevenly, a part may need more disk than estimated. The limit must
+// still hold.
 func TestRegroupStaysWithinDisk(t *testing.T) {
 	mem := new(Memory)
-	h := hooks{inline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all are in part 0 of many
+	h := hooks{maxInline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all keys are in part 0 of many
 	s := open(t, mem, Options{hooks: h})
 	appendAll(t, s, 2000, 1000)
 	s = open(t, mem, Options{Disk: 1 << 20, hooks: h, DiskDir: t.TempDir()})
@@ -82,7 +82,7 @@ func TestRegroupStaysWithinDisk(t *testing.T) {
 	}
 }
 
-// cut makes files shorter before they are read.
+// cut truncates files before they are read.
 type cut struct {
 	vfs.File
 }
@@ -104,8 +104,8 @@ func (c cutting) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, er
 	return cut{f}, err
 }
 
-// A disk that fills up, or loses or changes what was written, is an error that says what
-// was done, where, and what to do. Afterwards nothing is left, and the store is as before.
+// If the disk fills up, or loses or changes data, the error must say what failed, where,
+// and what to do. No files may remain, and the store must still work.
 func TestRegroupOnBadDisks(t *testing.T) {
 	b := filled(t)
 	full := func(op vfstest.Op, _ string) error {
@@ -120,7 +120,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 	}{
 		"full":  {nil, syscall.ENOSPC},
 		"lost":  {cutting{}, io.EOF},
-		"flips": {&vfstest.Flip{At: 3}, spill.ErrDamaged},
+		"flips": {&vfstest.Flip{Read: 3}, spill.ErrDamaged},
 		"gone":  {vfs.OS{}, fs.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			}
 			t.Log(err)
 			if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
-				t.Errorf("%d bytes of disk and %d of memory are not given back", s.disk.Load(), s.scans.used.Load())
+				t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.Load(), s.scans.used.Load())
 			}
 			s.opts.Disk = 0
 			if n := count(t, s); n != filledKeys {
@@ -157,21 +157,21 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			if left, err := os.ReadDir(dir); len(left) > 0 || err != nil && name != "gone" {
-				t.Error(left, err)
+			if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil && name != "gone" {
+				t.Error(remaining, err)
 			}
 		})
 	}
 }
 
-// Who stops in the middle, or whose context ends, leaves nothing.
+// A reader that stops early, or whose context ends, must leave no files.
 func TestRegroupStops(t *testing.T) {
 	b := filled(t)
 	dir := t.TempDir()
 	s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir})
 	for stop := range 3 {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("the caller's")
+		why := errors.New("canceled by the caller")
 		n := 0
 		for _, err := range s.Scan(ctx) {
 			if n++; n == 10 && stop == 0 {
@@ -186,19 +186,19 @@ func TestRegroupStops(t *testing.T) {
 		}
 		cancel(nil)
 		if s.disk.Load() != 0 || s.scans.used.Load() != 0 || n > 100 {
-			t.Errorf("%d bytes of disk and %d of memory are not given back, %d chunks", s.disk.Load(), s.scans.used.Load(), n)
+			t.Errorf("%d bytes of disk and %d of memory were not freed, %d chunks", s.disk.Load(), s.scans.used.Load(), n)
 		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
-		t.Error(left, err)
+	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
+		t.Error(remaining, err)
 	}
 }
 
-// The temporary file of a process that is killed is gone, and its directory is, once
-// another store is opened.
+// After a process is killed, its temporary file must be gone, and its directory as well
+// after another store is opened.
 func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
 		s := open(t, filled(t), Options{Disk: 1 << 30, DiskDir: dir})
@@ -214,7 +214,7 @@ func TestRegroupIsKilled(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestRegroupIsKilled$")
 	cmd.Env = append(os.Environ(), "PARTD_TEST_REGROUP="+dir)
 	if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "FAIL") {
-		t.Fatalf("it was not killed: %v\n%s", err, out)
+		t.Fatalf("the process was not killed: %v\n%s", err, out)
 	}
 	var files, size int64
 	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
@@ -225,12 +225,12 @@ func TestRegroupIsKilled(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || files != 1 || size > 1000 { // the lock
+	if err != nil || files != 1 || size > 1000 { // the lock file
 		t.Errorf("%d files, %d bytes, %v", files, size, err)
 	}
 	s := open(t, new(Memory), Options{Disk: 1, DiskDir: dir})
-	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
-		t.Error(left, err)
+	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
+		t.Error(remaining, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -16,37 +16,37 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ways are options to read in passes, and to regroup on the disk.
+// ways returns options to read in passes, and to regroup on disk.
 func ways(h hooks) []Options {
 	regroup := h
-	regroup.regroup = true
+	regroup.alwaysRegroup = true
 	return []Options{{hooks: h}, {Disk: 1 << 30, hooks: regroup}}
 }
 
-// part reads a part, as a list of keys and values.
-func readPart(ctx context.Context, s *Store, part, parts int) (all []string, err error) {
+// readPart returns a part as a list of keys and values.
+func readPart(ctx context.Context, s *Store, part, parts int) (content []string, err error) {
 	var value []byte
 	for c, err := range s.ScanPart(ctx, part, parts) {
 		if err != nil {
-			return all, err
+			return content, err
 		}
 		if c.Offset != int64(len(value)) {
-			return all, fmt.Errorf("chunk of %.20q at %d follows %d bytes", c.Key, c.Offset, len(value))
+			return content, fmt.Errorf("chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(value))
 		}
 		if value = append(value, c.Data...); c.Last {
-			all, value = append(all, c.Key, string(value)), value[:0]
+			content, value = append(content, c.Key, string(value)), value[:0]
 		}
 	}
-	return all, nil
+	return content, nil
 }
 
-// Both ways of reading yield what a Dict has, in one order, from any store: with sets and
-// deletes, keys that are larger than memory, segments of any size, and any hash.
-func TestRegroupIsWhatPassesRead(t *testing.T) {
+// Both ways of reading must yield the same as a Dict, in the same order, from any store:
+// with Sets and Deletes, keys larger than memory, segments of any size, and any hash.
+func TestRegroupEqualsPasses(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 41))
-			h := hooks{inline: []int64{-1, 1 << 10}[seed%2], rangeBytes: 1 << (8 + random.IntN(24))}
+			h := hooks{maxInline: []int64{-1, 1 << 10}[seed%2], rangeBytes: 1 << (8 + random.IntN(24))}
 			keys := []int{1000, 1000, 100, 12}[seed%4]
 			h.keyHash = []func(string) uint64{nil, nil, byteHash, func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 }}[seed%4]
 			b, d := new(Memory), partd.NewDict()
@@ -101,7 +101,7 @@ func TestRegroupIsWhatPassesRead(t *testing.T) {
 					for i, o := range ways(h) {
 						o.ReadOnly = true
 						s := open(t, b, o)
-						s.scans.limit = limit // each reader gets the least, or as much as usual
+						s.scans.limit = limit // each reader gets the minimum, or the usual memory
 						for part := range parts {
 							all, err := readPart(t.Context(), s, part, parts)
 							if err != nil {
@@ -110,7 +110,7 @@ func TestRegroupIsWhatPassesRead(t *testing.T) {
 							read[i] = append(read[i], all...)
 						}
 						if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
-							t.Errorf("%d bytes of disk and %d of memory are not given back", s.disk.Load(), s.scans.used.Load())
+							t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.Load(), s.scans.used.Load())
 						}
 						if err := s.Close(); err != nil {
 							t.Error(err)
@@ -133,17 +133,17 @@ func TestRegroupIsWhatPassesRead(t *testing.T) {
 	}
 }
 
-// requested notes what is read of segments.
+// requested records the ranges of segments that are read.
 type requested struct {
 	Bucket
-	mu  sync.Mutex
-	all map[string][]interval
+	mu     sync.Mutex
+	ranges map[string][]interval
 }
 
 func (r *requested) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if strings.HasPrefix(name, "seg/") {
 		r.mu.Lock()
-		r.all[name] = append(r.all[name], interval{uint64(offset), uint64(offset + length)})
+		r.ranges[name] = append(r.ranges[name], interval{uint64(offset), uint64(offset + length)})
 		r.mu.Unlock()
 	}
 	return r.Bucket.ReadRange(ctx, name, offset, length)
@@ -170,23 +170,23 @@ func filled(t testing.TB) *Memory {
 	return b
 }
 
-// Each byte of a segment is requested once, by one request, or by several of which all
-// but the last have a MiB.
+// Each byte of a segment must be requested once: by one request, or by several of at
+// least a MiB, except for the last one.
 func TestRegroupRequestsOnce(t *testing.T) {
 	b := filled(t)
-	for parts, most := range map[int]int{1: 4, 2: 2} {
-		r := &requested{Bucket: b, all: map[string][]interval{}}
+	for parts, longest := range map[int]int{1: 4, 2: 2} {
+		r := &requested{Bucket: b, ranges: map[string][]interval{}}
 		s := open(t, r, Options{Disk: 1 << 30})
 		for part := range parts {
-			clear(r.all)
+			clear(r.ranges)
 			if _, err := readPart(t.Context(), s, part, parts); err != nil {
 				t.Fatal(err)
 			}
-			if len(r.all) != 3 {
-				t.Fatalf("%d segments were read", len(r.all))
+			if len(r.ranges) != 3 {
+				t.Fatalf("read %d segments", len(r.ranges))
 			}
-			for name, ranges := range r.all {
-				if len(ranges) > most {
+			for name, ranges := range r.ranges {
+				if len(ranges) > longest {
 					t.Errorf("part %d of %d: %d requests to %s", part, parts, len(ranges), name)
 				}
 				slices.SortFunc(ranges, func(a, b interval) int { return int(a.lo) - int(b.lo) })
@@ -198,32 +198,32 @@ func TestRegroupRequestsOnce(t *testing.T) {
 			}
 		}
 	}
-	// What fits in memory, and passes that make long requests, need no disk.
+	// Data that fits in memory, and passes with long requests, must not use the disk.
 	for _, o := range []Options{{Disk: 1 << 30, Memory: 512 << 20}, {Disk: 1, hooks: hooks{requestBytes: 1000}}} {
 		s := open(t, b, o)
-		s.temp = nil // so that making a file panics
+		s.temp = nil // so that creating a file panics
 		if n := count(t, s); n != filledKeys {
 			t.Error(n)
 		}
 	}
 }
 
-// Answers that are cut off or changed for good are errors; answers that fail at times are
-// asked for again, and what was on the disk already is there once.
+// Responses that are permanently truncated or changed must cause an error. Responses that fail
+// sometimes must be requested again, and data that is on disk already must not be repeated.
 func TestRegroupFromLyingBuckets(t *testing.T) {
 	mem := filled(t)
 	for name, c := range map[string]struct {
 		read  func(n int, data []byte) ([]byte, error)
 		wrong bool
 	}{
-		"cut off":      {func(_ int, b []byte) ([]byte, error) { return b[:len(b)*9/10], nil }, true},
-		"empty":        {func(int, []byte) ([]byte, error) { return nil, nil }, true},
-		"flipped":      {func(_ int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= 1; return b, nil }, true},
-		"flipped once": {func(n int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= byte(1 - min(n, 1)); return b, nil }, false},
-		"cut off once": {func(n int, b []byte) ([]byte, error) { return b[:len(b)*(9+min(n, 1))/10], nil }, false},
-		"broken off":   {func(n int, b []byte) ([]byte, error) { return b, []error{io.ErrUnexpectedEOF, nil}[n%2] }, false},
+		"truncated":         {func(_ int, b []byte) ([]byte, error) { return b[:len(b)*9/10], nil }, true},
+		"empty":             {func(int, []byte) ([]byte, error) { return nil, nil }, true},
+		"flipped":           {func(_ int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= 1; return b, nil }, true},
+		"flipped once":      {func(n int, b []byte) ([]byte, error) { b[len(b)*9/10] ^= byte(1 - min(n, 1)); return b, nil }, false},
+		"truncated once":    {func(n int, b []byte) ([]byte, error) { return b[:len(b)*(9+min(n, 1))/10], nil }, false},
+		"broken connection": {func(n int, b []byte) ([]byte, error) { return b, []error{io.ErrUnexpectedEOF, nil}[n%2] }, false},
 	} {
-		for _, rangeBytes := range []int64{0, 1 << 40} { // of which the second is streamed
+		for _, rangeBytes := range []int64{0, 1 << 40} { // segments with the second value are streamed
 			t.Run(fmt.Sprint(name, rangeBytes), func(t *testing.T) {
 				b := &lying{Bucket: mem}
 				if rangeBytes > 0 {
@@ -258,15 +258,15 @@ func TestRegroupFromLyingBuckets(t *testing.T) {
 	}
 }
 
-// What is gathered while piles are written fits in a budget.
+// The memory for writing piles must fit in a budget.
 func TestPilings(t *testing.T) {
 	for _, budget := range []int64{minScan / 2, 2 << 20, 160 << 20, 2 << 30} {
-		for own := int64(1 << 10); own < 1000*budget; own *= 8 {
+		for inside := int64(1 << 10); inside < 1000*budget; inside *= 8 {
 			for _, entry := range []int64{10, 100, 60_000} {
-				sh := share{requests: 1000, bytes: 2 * own, weight: 4 * own, own: own, entries: own / entry}
+				sh := share{requests: 1000, bytes: 2 * inside, weight: 4 * inside, inside: inside, entries: inside / entry}
 				p := sh.piling(budget)
-				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < own || p.need > 2*own {
-					t.Errorf("budget %d, %d bytes: %+v", budget, own, p)
+				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < inside || p.need > 2*inside {
+					t.Errorf("budget %d, %d bytes: %+v", budget, inside, p)
 				}
 			}
 		}

@@ -2,34 +2,34 @@ package objstore
 
 import "testing"
 
-// What openings and flushes cost, as docs/stores.md says.
+// Opening and flushing must need the requests that docs/stores.md describes.
 func TestRequestsOfOpeningAndFlushing(t *testing.T) {
-	c := Count(new(Memory))
+	c := NewCounter(new(Memory))
 	var before Requests
-	costs := func(what string, want Requests) {
+	costs := func(name string, want Requests) {
 		t.Helper()
 		r := c.Requests()
 		got := Requests{Put: r.Put - before.Put, Get: r.Get - before.Get, List: r.List - before.List, Delete: r.Delete - before.Delete}
 		if before = r; got != want {
-			t.Errorf("%s: %v, want %v", what, got, want)
+			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
 	first := open(t, c, Options{})
-	costs("the first opening", Requests{Put: 14, Get: 2, List: 2, Delete: 3})
+	costs("first Open", Requests{Put: 14, Get: 2, List: 2, Delete: 3})
 	add(t, first, "k", "1")
-	costs("a first flush", Requests{Put: 1, Get: 1, List: 1})
+	costs("first flush", Requests{Put: 1, Get: 1, List: 1})
 	add(t, first, "k", "2")
-	costs("a flush", Requests{Put: 1, Get: 1})
+	costs("next flush", Requests{Put: 1, Get: 1})
 	if err := first.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	costs("a flush of nothing", Requests{})
+	costs("empty flush", Requests{})
 	second := open(t, c, Options{})
-	costs("an opening", Requests{Put: 13, Get: 1, Delete: 3})
+	costs("second Open", Requests{Put: 13, Get: 1, Delete: 3})
 	add(t, second, "k", "3")
-	costs("another's first flush", Requests{Put: 1, Get: 1, List: 1})
+	costs("first flush of the second writer", Requests{Put: 1, Get: 1, List: 1})
 	add(t, first, "k", "4")
-	costs("a flush after another writer's", Requests{Put: 2, Get: 2, List: 1})
+	costs("flush after another writer's", Requests{Put: 2, Get: 2, List: 1})
 	open(t, c, Options{ReadOnly: true})
-	costs("an opening to read", Requests{Get: 1})
+	costs("read-only Open", Requests{Get: 1})
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its value; see [partd.Scanner]. It reads a snapshot: the
-// state of the log when the scan starts. At the end it compares everything read with
-// the ledgers of all segments.
+// Scan yields every key with its value; see [partd.Scanner]. It reads a snapshot, the
+// state of the log when the scan starts. At the end, it compares everything read with the
+// ledgers of all segments.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
@@ -34,7 +34,7 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	}
 }
 
-// partOf returns the hashes of a part.
+// partOf returns the interval of hashes of a part.
 func partOf(part, parts int) interval {
 	lo, _ := bits.Div64(uint64(part), 0, uint64(parts))
 	if part+1 == parts {
@@ -44,21 +44,21 @@ func partOf(part, parts int) interval {
 	return interval{lo, hi - 1}
 }
 
-// scan is ScanPart. Its error is errStop where the caller has enough.
+// scan implements ScanPart. It returns errStop if the caller stops the iteration.
 func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chunk, error) bool) error {
-	v, err := s.current(ctx)
+	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return err
 	}
-	memory, giveBack := s.scans.take()
-	defer giveBack()
+	memory, release := s.scans.take()
+	defer release()
 	sc := &scanner{store: s, view: v, budget: budgetOf(memory), yield: yield}
 	sc.groups.format = s.format
-	all := partOf(part, parts)
-	if sh := v.share(all); s.opts.onDisk(&sh, sc.budget) {
-		err = sc.regroup(ctx, all, sh.piling(sc.budget))
+	iv := partOf(part, parts)
+	if sh := v.share(iv); s.opts.usesDisk(&sh, sc.budget) {
+		err = sc.regroup(ctx, iv, sh.piling(sc.budget))
 	} else {
-		err = sc.passes(ctx, all)
+		err = sc.passes(ctx, iv)
 	}
 	if err != nil {
 		return err
@@ -70,55 +70,56 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	for _, g := range v.segments {
 		want.Add(g.ledger)
 	}
-	found := sc.groups.ledger
-	found.Add(sc.wide)
-	if err := want.Diff(found); err != nil {
+	ledger := sc.groups.ledger
+	ledger.Add(sc.streamedLedger)
+	if err := want.Diff(ledger); err != nil {
 		return corrupt(place(s.bucket, "seg"), err)
 	}
 	return nil
 }
 
-// scanner is one reading of a part of the store.
+// scanner is one scan of a part of the store, or one read of keys.
 type scanner struct {
-	store  *Store
-	view   view
-	budget int64 // memory of what is read, and of the groups made of it
-	yield  func(partd.Chunk, error) bool
-	groups groups
-	wide   segment.Ledger // of what was streamed
-	buf    []byte
+	store          *Store
+	view           view
+	budget         int64 // memory for loaded data and its groups
+	yield          func(partd.Chunk, error) bool
+	groups         groups
+	streamedLedger segment.Ledger // of streamed entries
+	buf            []byte
 }
 
-// passes reads interval after interval of all segments, and yields what is in it.
+// passes reads one interval after another from all segments, and yields its keys.
 func (sc *scanner) passes(ctx context.Context, all interval) error {
-	lo, over := all.lo, false
-	more := func() *pass {
-		if over {
+	lo, done := all.lo, false
+	nextPass := func() *pass {
+		if done {
 			return nil
 		}
 		iv, bytes, tooLarge := sc.view.next(lo, all.hi, sc.budget)
-		lo, over = iv.hi+1, iv.hi == all.hi
+		lo, done = iv.hi+1, iv.hi == all.hi
 		if tooLarge {
-			return &pass{wide: func(ctx context.Context) error { return sc.scanWide(ctx, sc.each, iv) }}
+			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.each, iv) }}
 		}
 		return &pass{load: func(ctx context.Context) *loaded { return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes) }}
 	}
-	return sc.run(ctx, more, sc.emit)
+	return sc.run(ctx, nextPass, sc.emit)
 }
 
-// pass is something to be read: loaded, or, where it does not fit in memory, streamed.
+// pass is one step of reading: load reads data into memory; stream processes data that
+// does not fit.
 type pass struct {
-	load func(ctx context.Context) *loaded
-	wide func(ctx context.Context) error
-	done chan *loaded
+	load   func(ctx context.Context) *loaded
+	stream func(ctx context.Context) error
+	done   chan *loaded
 }
 
-// run reads one pass after the other, each while the one before is used. One that is
-// streamed needs the memory for itself.
-func (sc *scanner) run(ctx context.Context, more func() *pass, use func(context.Context, *loaded) error) error {
+// run executes passes. It loads the next pass while use processes the previous one,
+// except that a streaming pass has the memory for itself.
+func (sc *scanner) run(ctx context.Context, nextPass func() *pass, use func(context.Context, *loaded) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	start := func() *pass {
-		p := more()
+		p := nextPass()
 		if p != nil && p.load != nil {
 			p.done = make(chan *loaded, 1)
 			go func() { p.done <- p.load(ctx) }()
@@ -136,7 +137,7 @@ func (sc *scanner) run(ctx context.Context, more func() *pass, use func(context.
 		p := next
 		next = nil
 		if p.load == nil {
-			if err := p.wide(ctx); err != nil {
+			if err := p.stream(ctx); err != nil {
 				return err
 			}
 			next = start()
@@ -156,7 +157,7 @@ func (sc *scanner) run(ctx context.Context, more func() *pass, use func(context.
 	return nil
 }
 
-// emit groups what was read, and yields it.
+// emit groups loaded entries, and yields the keys.
 func (sc *scanner) emit(ctx context.Context, l *loaded) error {
 	gs := &sc.groups
 	if err := gs.add(sc.view, l); err != nil {
@@ -173,7 +174,7 @@ func (sc *scanner) emit(ctx context.Context, l *loaded) error {
 		if sc.store.closed.Load() {
 			return partd.ErrClosed
 		}
-		c := chunker{key: string(gs.entry(k.at).Key), buf: sc.buf[:0], yield: sc.yield}
+		c := chunker{key: string(gs.entry(k.off).Key), buf: sc.buf[:0], yield: sc.yield}
 		ok := gs.pieces(k, c.add) && c.emit(true)
 		sc.buf = c.buf
 		if !ok {
@@ -183,7 +184,7 @@ func (sc *scanner) emit(ctx context.Context, l *loaded) error {
 	return nil
 }
 
-// Keys yields each key with its size; see [partd.Lister]. It reads what Scan reads.
+// Keys yields each key with its size; see [partd.Lister]. It reads as much as Scan.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		for c, err := range s.Scan(ctx) {
@@ -198,8 +199,8 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is
-// the size of the committed segments in the bucket.
+// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is the
+// size of the committed segments in the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	st, err := partd.Stat(ctx, struct {
 		partd.Partd

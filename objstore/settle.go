@@ -12,41 +12,41 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// commitment is a record on its way into the log. It is tried under one number until
-// it is certain whether it has that; so it never gets two.
+// commitment is a record that is being committed. It is tried with one number until the
+// outcome is certain, so it never gets two numbers.
 type commitment struct {
-	number uint64
-	data   []byte
-	pieces int           // how many of the pending ones it makes count
-	born   time.Time     // of the oldest object of it that may be swept, or zero
-	sent   bool          // under this number, with an outcome that is not known
-	lost   int           // how many numbers others have got
-	took   time.Duration // by the last request for a number
+	number       uint64
+	data         []byte
+	pieceCount   int           // number of pending pieces that it commits
+	oldestObject time.Time     // when the oldest object that Sweep may delete was created, or zero
+	isUnknown    bool          // a request with this number has an unknown outcome
+	losses       int           // number of attempts that other writers won
+	duration     time.Duration // of the last attempt
 
-	// Of a record that others may put into the log:
-	member  member
-	since   time.Time // before it began to wait
-	waiting bool      // its object is there
+	// The fields below are for waiting records, which other writers may put into the log.
+	member       member
+	waitingSince time.Time // just before it began to wait
+	hasObject    bool      // its object exists
 }
 
-// settle brings the record that is on its way to where it is certain that the log has
-// it, or has not. committing is held.
+// settle finishes the current commit, until it is certain whether the log contains the
+// record. committing must be held.
 func (s *Store) settle(ctx context.Context) error {
-	if s.broken != nil {
-		return s.broken
+	if s.brokenErr != nil {
+		return s.brokenErr
 	}
-	for c := s.doubt; c != nil; c = s.doubt {
-		mine, err := s.attempt(ctx, c)
+	for c := s.commitment; c != nil; c = s.commitment {
+		isMine, err := s.attempt(ctx, c)
 		switch {
 		case errors.Is(err, errTwoWinners):
-			s.doubt, s.broken = nil, err
+			s.commitment, s.brokenErr = nil, err
 			return err
-		case err != nil && !c.sent:
-			s.doubt = nil // nothing was made, and what it would make count is still pending
+		case err != nil && !c.isUnknown:
+			s.commitment = nil // nothing was created; the pieces stay pending
 			return err
 		case err != nil:
 			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), err)
-		case mine:
+		case isMine:
 			if err := s.committed(ctx, c); err != nil {
 				return err
 			}
@@ -55,29 +55,29 @@ func (s *Store) settle(ctx context.Context) error {
 	return nil
 }
 
-// attempt tries to get the number of a record on its way, and reports whether the log has
-// the record then.
-func (s *Store) attempt(ctx context.Context, c *commitment) (mine bool, err error) {
+// attempt tries to create the record's number, and reports whether the log now contains
+// the record.
+func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err error) {
 	if c.waits() {
-		if mine, err = s.named(ctx, c); mine || err != nil {
-			return mine, err
+		if isMine, err = s.isNamed(ctx, c); isMine || err != nil {
+			return isMine, err
 		}
 	}
-	err = s.try(ctx, c)
-	made := err == nil
+	err = s.createRecord(ctx, c)
+	created := err == nil
 	switch {
-	case made && s.opts.hooks.naive412:
+	case created && s.opts.hooks.naive412:
 		return true, nil
-	case !made && !errors.Is(err, fs.ErrExist):
+	case !created && !errors.Is(err, fs.ErrExist):
 		return false, err
 	}
-	mine, err = s.readBack(ctx, c)
+	isMine, err = s.readBack(ctx, c)
 	switch {
-	case err != nil || mine && (made || !c.waits()):
-		return mine, err
-	case mine: // who got the number has named it
+	case err != nil || isMine && (created || !c.waits()):
+		return isMine, err
+	case isMine: // a group of another writer names it
 		return s.stillNamed(ctx, c)
-	case made:
+	case created:
 		return false, s.twoWinners(c)
 	case c.waits():
 		c.number++
@@ -86,17 +86,18 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (mine bool, err erro
 	return false, s.lose(ctx, c)
 }
 
-// twoWinners is the error of a record that was in the log, and is not any more.
+// twoWinners returns the error for a record that was in the log but no longer is.
 func (s *Store) twoWinners(c *commitment) error {
-	return fmt.Errorf("%w: %s was made for this writer, and holds another's record: %w",
+	return fmt.Errorf("%w: %s was created by this writer, but contains another writer's record: %w",
 		partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), errTwoWinners)
 }
 
-// lose has a record try another number than the one that another writer has got, or wait.
+// lose prepares the next attempt after another writer won the number: with a higher
+// number, or as a waiting record.
 func (s *Store) lose(ctx context.Context, c *commitment) (err error) {
-	// It can never be ours. The data of a try that was given up may still be read by
-	// somebody.
-	c.sent = false
+	// The number can never be ours. Clone the data, because a canceled request may still
+	// be reading it.
+	c.isUnknown = false
 	var last uint64
 	if !s.opts.hooks.naive412 {
 		last, _, err = s.listLog(ctx, logName(c.number))
@@ -106,29 +107,30 @@ func (s *Store) lose(ctx context.Context, c *commitment) (err error) {
 	}
 	c.number, c.data = s.number, bytes.Clone(c.data)
 	setNumber(c.data, c.number)
-	switch c.lost++; {
+	switch c.losses++; {
 	case s.opts.hooks.naive412:
 		return nil
-	case c.lost < lossesAlone || s.opts.hooks.alone:
-		return pause(ctx, min(c.lost, 6))
+	case c.losses < lossesAlone || s.opts.hooks.noGroups:
+		return pause(ctx, min(c.losses, 6))
 	}
 	return s.wait(ctx, c)
 }
 
-// committed notes that the log has a record.
+// committed updates the state after the log contains the record.
 func (s *Store) committed(ctx context.Context, c *commitment) error {
 	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	defer s.mu.unlock()
-	s.seq, s.number, s.doubt = s.seq+1, c.number+1, nil
-	s.pending = slices.Delete(s.pending, 0, c.pieces)
+	s.seq, s.number, s.commitment = s.seq+1, c.number+1, nil
+	s.pending = slices.Delete(s.pending, 0, c.pieceCount)
 	s.crowded.Store(len(s.pending) >= s.maxPending())
 	return nil
 }
 
-// try makes the object of a record's number, or finds that there is one.
-func (s *Store) try(ctx context.Context, c *commitment) error {
+// createRecord creates the object with the record's number. If it exists, the error wraps
+// fs.ErrExist.
+func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 	return s.retry(ctx, func(ctx context.Context) (err error) {
 		data := c.data
 		if c.waits() {
@@ -136,65 +138,65 @@ func (s *Store) try(ctx context.Context, c *commitment) error {
 				return err
 			}
 		}
-		began := time.Now()
+		start := time.Now()
 		err = s.createOnce(ctx, c, logName(c.number), data)
-		c.took = min(time.Since(began), time.Second)
+		c.duration = min(time.Since(start), time.Second)
 		return err
 	})
 }
 
-// createOnce asks for an object that makes a record count, or may do so.
+// createOnce makes one request to create an object, and updates c.sent.
 func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data []byte) error {
-	if age := age(c.born) + s.opts.hooks.segmentAge; !c.born.IsZero() && age > sweepAge/2 {
-		return fmt.Errorf("%w: %w: it was appended %v ago, without a flush; open the store again and append it again",
+	if age := age(c.oldestObject) + s.opts.hooks.segmentAge; !c.oldestObject.IsZero() && age > sweepAge/2 {
+		return fmt.Errorf("%w: %w: it was appended %v ago and never flushed: reopen the store and append the data again",
 			ErrRefused, errTooOld, age.Round(time.Minute))
 	}
 	err := s.bucket.Create(ctx, name, data)
-	if conflict := s.opts.hooks.conflict; conflict != nil && conflict(err) {
+	if conflict := s.opts.hooks.isConflict; conflict != nil && conflict(err) {
 		return fs.ErrExist
 	}
 	switch {
 	case err == nil || errors.Is(err, fs.ErrExist):
-	case !definite(err):
-		c.sent = true
-	default: // the bucket says that nothing was made: a record that is there all the same counts
+	case !isDefinite(err):
+		c.isUnknown = true
+	default: // the bucket says that nothing was created; check whether it exists nonetheless
 		_, lookErr := s.readPart(ctx, name, 0, 1)
 		if lookErr == nil {
 			return fs.ErrExist
 		}
-		c.sent = c.sent || !errors.Is(lookErr, fs.ErrNotExist)
+		c.isUnknown = c.isUnknown || !errors.Is(lookErr, fs.ErrNotExist)
 	}
 	return err
 }
 
-// errTooOld is of what will never count.
-var errTooOld = errors.New("what was appended may be swept before it counts")
+// errTooOld means that a record can no longer be committed.
+var errTooOld = errors.New("Sweep may delete the appended data before it is committed")
 
-// readBack reports whether the object of a number, which is there, has the record on its
-// way. Where there was one already, an earlier try may have made it. Where this try made
-// it, a bucket that checks first and then writes may have let another writer make it, too.
-func (s *Store) readBack(ctx context.Context, c *commitment) (mine bool, err error) {
+// readBack reports whether the existing object with c's number contains c's record. If it
+// existed before this attempt, an earlier attempt may have created it. If this attempt
+// created it, a bucket without atomic creation may have let another writer replace it.
+func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err error) {
 	if s.opts.hooks.naive412 {
 		return false, nil
 	}
-	c.sent = true // until it is known
+	c.isUnknown = true // unknown until it is read
 	err = s.retry(ctx, func(ctx context.Context) error {
-		mine, err = s.holds(ctx, c)
+		isMine, err = s.holds(ctx, c)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s exists, but cannot be read yet", place(s.bucket, logName(c.number))) // which proves nothing
+			return fmt.Errorf("%s exists, but cannot be read yet", place(s.bucket, logName(c.number))) // that proves nothing
 		}
 		return err
 	})
-	return mine, err
+	return isMine, err
 }
 
-// holds reads whether the object of a number has the record on its way.
+// holds makes one attempt to read whether the object with c's number contains c's record.
 func (s *Store) holds(ctx context.Context, c *commitment) (bool, error) {
-	most := int64(recordHeadLen)
+	limit := int64(recordHeadLen)
 	if c.waits() {
-		most += maxMembers * memberLen
+		limit += maxMembers * memberLen
 	}
-	b, err := s.readPart(ctx, logName(c.number), 0, most)
+	b, err := s.readPart(ctx, logName(c.number), 0, limit)
 	if err != nil {
 		return false, err
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// slow is a bucket whose answers to readers end with their context, as a network's do, and
-// after a minute without a read, as a service ends connections. What it stops hangs.
+// slow is a bucket whose responses end with their context, like a network's, or after a
+// minute without a read, like a service's. Its requests to stops hang.
 type slow struct {
 	Bucket
-	stops chan string // that lists
+	stops chan string // prefixes whose listings hang
 }
 
 func (b *slow) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
@@ -55,11 +55,11 @@ func (r *slowBody) Read(p []byte) (int, error) {
 	return r.ReadCloser.Read(p)
 }
 
-// Who reads a long value may take hours for it.
+// Reading a long value may take hours.
 func TestSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &slow{Bucket: new(Memory)}
-		s := open(t, b, Options{hooks: hooks{inline: -1}})
+		s := open(t, b, Options{hooks: hooks{maxInline: -1}})
 		want := make([]byte, 3<<20)
 		for i := range want {
 			want[i] = byte(rand.Uint32())
@@ -87,8 +87,8 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// A reader whose context ends does not wait for another one that reads the log.
-func TestReadersThatGiveUp(t *testing.T) {
+// A reader whose context ends must not wait for another reader of the log.
+func TestCanceledReaders(t *testing.T) {
 	b := &slow{Bucket: new(Memory)}
 	if err := open(t, b, Options{}).Close(); err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestReadersThatGiveUp(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(5 * time.Second):
-		t.Error("it waits for the other one")
+		t.Error("the reader waits for the other reader")
 	}
 	stop()
 	if err := <-first; !errors.Is(err, context.Canceled) {

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// same compares two stores by their values.
+// same compares the content of two stores.
 func same(t *testing.T, want partd.Partd, got *Store) {
 	t.Helper()
 	read := func(s partd.Partd) map[string]string {
@@ -28,7 +28,7 @@ func same(t *testing.T, want partd.Partd, got *Store) {
 				t.Fatal(err)
 			}
 			if int64(len(all[c.Key])) != c.Offset {
-				t.Fatalf("chunk of %.20q at %d follows %d bytes", c.Key, c.Offset, len(all[c.Key]))
+				t.Fatalf("chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(all[c.Key]))
 			}
 			all[c.Key] += string(c.Data)
 		}
@@ -49,15 +49,15 @@ func same(t *testing.T, want partd.Partd, got *Store) {
 	}
 }
 
-// What does not fit in memory is read in several ways, and is the same. The memory
-// for reading is the least, and the store much larger.
+// Data that does not fit in memory is read in several ways, which must all be correct.
+// Readers get the minimum of memory, and the store is much larger.
 func TestWideRanges(t *testing.T) {
 	for name, hash := range map[string]func(string) uint64{
 		"spread": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8 bits": byteHash,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, new(Memory), Options{SegmentSize: 1 << 20, hooks: hooks{keyHash: hash, rangeBytes: 1 << 30}})
-			s.scans.limit = 0 // each reader gets the least
+			s.scans.limit = 0 // each reader gets the minimum
 			d := partd.NewDict()
 			random := rand.New(rand.NewPCG(7, 7))
 			for i := range 60 {
@@ -85,8 +85,8 @@ func TestWideRanges(t *testing.T) {
 	}
 }
 
-// Two stores over one bucket see what the other flushed; of several that set a key
-// once, one has set it.
+// Two stores over one bucket must see each other's flushes. If several set a key with
+// SetOnce, one must win.
 func TestTwoInstances(t *testing.T) {
 	b := new(Memory)
 	one, two := open(t, b, Options{}), open(t, b, Options{})
@@ -126,11 +126,11 @@ func TestTwoInstances(t *testing.T) {
 	}
 }
 
-// A job makes the requests that it needs, and no others.
+// A job must make exactly the requests that it needs.
 func TestRequests(t *testing.T) {
-	c := Count(new(Memory))
-	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{inline: -1}})
-	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // STORE, what another one left, and three races of four
+	c := NewCounter(new(Memory))
+	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{maxInline: -1}})
+	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // STORE, another store's leftovers, and three races of four
 		t.Error("open:", got)
 	}
 	value := make([]byte, 100)
@@ -150,7 +150,7 @@ func TestRequests(t *testing.T) {
 		t.Error(n)
 	}
 	read := c.Requests()
-	// The log: a listing, a record, the end. Then all passes read each segment.
+	// The log needs a listing, a record and the end. Then each pass reads each segment.
 	gets := read.Get - written.Get - 2
 	if read.List-written.List != 1 || read.Put != written.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
 		t.Error("read:", read)
@@ -158,7 +158,7 @@ func TestRequests(t *testing.T) {
 	t.Logf("50,000 appends written and read: %v", read)
 }
 
-// What a writer that died and a drop left is swept once it is old, and nothing else.
+// Sweep must delete old leftovers of dead writers and drops, and nothing else.
 func TestSweep(t *testing.T) {
 	b := new(Memory)
 	objects := func() (n int) {
@@ -169,7 +169,7 @@ func TestSweep(t *testing.T) {
 		}
 		return n
 	}
-	small := hooks{inline: -1}
+	small := hooks{maxInline: -1}
 	s := open(t, b, Options{hooks: small})
 	fill(t, s, 10)
 	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: small})
@@ -186,18 +186,18 @@ func TestSweep(t *testing.T) {
 	if n := objects(); err != nil || n != 4 {
 		t.Fatal(n, err)
 	}
-	sweep := func(age time.Duration, want int64, left int) {
+	sweep := func(age time.Duration, want int64, remaining int) {
 		t.Helper()
 		s.opts.hooks.segmentAge = age
 		swept, err := s.Sweep(t.Context())
 		s.opts.hooks.segmentAge = 0
-		if err != nil || swept.Objects != want || objects() != left {
-			t.Errorf("%+v and %d objects left, want %d and %d, %v", swept, objects(), want, left, err)
+		if err != nil || swept.Objects != want || objects() != remaining {
+			t.Errorf("%+v, %d objects remain, want %d and %d, %v", swept, objects(), want, remaining, err)
 		}
 	}
 	sweep(sweepAge-time.Minute, 0, 4)
 	sweep(sweepAge+time.Minute, 3, 1)
-	// Its writer, if it comes back, must not commit what may be gone.
+	// If the writer comes back, it must not commit deleted segments.
 	dead.opts.hooks.segmentAge = sweepAge/2 + time.Minute
 	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
 		t.Error(err)
@@ -212,12 +212,12 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 2, 0)
 }
 
-// Who reads while the store is dropped and swept is told so.
+// A reader must get an error that mentions the drop if the store is dropped and swept at the same time.
 func TestDropWhileReading(t *testing.T) {
 	b := new(Memory)
-	s := open(t, b, Options{hooks: hooks{inline: -1}})
+	s := open(t, b, Options{hooks: hooks{maxInline: -1}})
 	fill(t, s, 100)
-	v, err := s.current(t.Context())
+	v, err := s.flushAndRefresh(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestDropWhileReading(t *testing.T) {
 		}
 	}
 	sc := &scanner{store: s, view: v}
-	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].Length()).err
+	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].StoredLen()).err
 	if err == nil || !strings.Contains(err.Error(), "dropped") || errors.As(err, new(*partd.CorruptError)) {
 		t.Error(err)
 	}
@@ -249,21 +249,21 @@ func appendAll(t *testing.T, s *Store, n, length int) {
 	}
 }
 
-// within is what is below a prefix of a bucket.
-type within struct {
+// subBucket is the part of a bucket below a prefix.
+type subBucket struct {
 	*Memory
 	prefix string
 }
 
-func (w within) Create(ctx context.Context, name string, data []byte) error {
+func (w subBucket) Create(ctx context.Context, name string, data []byte) error {
 	return w.Memory.Create(ctx, w.prefix+name, data)
 }
 
-func (w within) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (w subBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	return w.Memory.ReadRange(ctx, w.prefix+name, offset, length)
 }
 
-func (w within) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+func (w subBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		for o, err := range w.Memory.List(ctx, w.prefix+prefix, w.prefix+after) {
 			if o.Name = strings.TrimPrefix(o.Name, w.prefix); !yield(o, err) {
@@ -273,29 +273,29 @@ func (w within) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 	}
 }
 
-// Where a part of a store is left that was removed, none is begun: what is acknowledged could
-// not be read.
-func TestRemovedInPart(t *testing.T) {
+// If objects of a partly removed store remain, Open must not create a store, because its
+// acknowledged data could not be read.
+func TestPartlyRemovedStore(t *testing.T) {
 	b := new(Memory)
 	add(t, contended(t, b, Options{}, nil), "k", "1")
-	// A store below this one is no part of it.
-	add(t, open(t, within{b, "log/"}, Options{}), "k", "1")
+	// A store below this prefix is separate.
+	add(t, open(t, subBucket{b, "log/"}, Options{}), "k", "1")
 	objects := b.objects
-	for _, gone := range [][]string{{storeName}, {storeName, "log/"}, {storeName, "log/", waitPrefix}} {
+	for _, prefixes := range [][]string{{storeName}, {storeName, "log/"}, {storeName, "log/", waitPrefix}} {
 		b.objects = maps.Clone(objects)
 		maps.DeleteFunc(b.objects, func(name string, _ memoryObject) bool {
-			return slices.ContainsFunc(gone, func(prefix string) bool {
+			return slices.ContainsFunc(prefixes, func(prefix string) bool {
 				return strings.HasPrefix(name, prefix) && (prefix != "log/" || len(name) == len(logName(0)))
 			})
 		})
 		s, err := Open(t.Context(), b, &Options{Memory: MinMemory})
-		if refused := err != nil && strings.Contains(err.Error(), "removed in part"); refused == (len(gone) == 3) {
-			t.Errorf("without %s: %v", gone, err)
+		if refused := err != nil && strings.Contains(err.Error(), "partly removed"); refused == (len(prefixes) == 3) {
+			t.Errorf("without %s: %v", prefixes, err)
 		}
 		if err == nil {
 			add(t, s, "k", "2")
 			if v, err := value(t, b, "k", hooks{}); err != nil || v != "2" {
-				t.Errorf("without %s: %q, %v", gone, v, err)
+				t.Errorf("without %s: %q, %v", prefixes, v, err)
 			}
 		}
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// storm is a bucket, in the time of a bubble, of which requests and answers are lost, late,
-// doubled or cut off.
+// storm is a bucket in a synctest bubble. Its requests and responses may be lost,
+// delayed, duplicated or truncated.
 type storm struct {
 	Bucket
 	mu     sync.Mutex
@@ -56,7 +56,7 @@ func (b *storm) Create(ctx context.Context, name string, data []byte) error {
 		})
 		return context.DeadlineExceeded
 	case 3:
-		_ = b.Bucket.Create(ctx, name, data) // and the request arrives again
+		_ = b.Bucket.Create(ctx, name, data) // the request arrives a second time
 	case 4:
 		return errConflict
 	}
@@ -111,7 +111,7 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 		switch b.dice(10) {
 		case 0:
 			err = errServer
-		case 1: // it lags behind
+		case 1: // a stale listing
 			all = all[:b.dice(len(all)+1)]
 		case 2:
 			twice := slices.Concat(all, all)
@@ -129,25 +129,25 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 	}
 }
 
-// piece is what one append adds to a key.
+// appended is a piece that one append added to a key.
 type appended struct {
 	writer       string
-	begun, ended time.Time // of the flush; ended is zero if none was acknowledged
+	begun, ended time.Time // of the flush; ended is zero if it was not acknowledged
 }
 
-// history is what writers did, and what readers may see.
+// history records the appends of writers, to check what readers see.
 type history struct {
 	mu  sync.Mutex
 	all map[string]*appended // by piece
 }
 
-// wrong compares a value that was read later with the history.
+// wrong returns what is wrong with a value that was read at a time, or nil.
 func (h *history) wrong(value string, read time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen := map[string]bool{}
-	last := map[string]string{} // piece of each writer
-	var begun time.Time         // the latest of all before
+	last := map[string]string{} // last piece by writer
+	var begun time.Time         // latest start of all earlier pieces
 	for piece := range strings.SplitSeq(strings.TrimSuffix(value, ";"), ";") {
 		a := h.all[piece]
 		switch {
@@ -156,11 +156,11 @@ func (h *history) wrong(value string, read time.Time) error {
 		case a == nil:
 			return fmt.Errorf("piece %q was never appended", piece)
 		case seen[piece]:
-			return fmt.Errorf("piece %q is there twice", piece)
+			return fmt.Errorf("piece %q exists twice", piece)
 		case last[a.writer] >= piece:
 			return fmt.Errorf("piece %q follows %q", piece, last[a.writer])
 		case !a.ended.IsZero() && a.ended.Before(begun):
-			return fmt.Errorf("piece %q, flushed at %v, follows one of which the flush began at %v", piece, a.ended, begun)
+			return fmt.Errorf("piece %q, flushed at %v, follows a piece whose flush began at %v", piece, a.ended, begun)
 		}
 		seen[piece], last[a.writer] = true, piece
 		if a.begun.After(begun) {
@@ -169,17 +169,17 @@ func (h *history) wrong(value string, read time.Time) error {
 	}
 	for piece, a := range h.all {
 		if !a.ended.IsZero() && a.ended.Before(read) && !seen[piece] {
-			return fmt.Errorf("piece %q, flushed at %v, is not there at %v", piece, a.ended, read)
+			return fmt.Errorf("piece %q, flushed at %v, was missing at %v", piece, a.ended, read)
 		}
 	}
 	return nil
 }
 
-// weather is what has happened in a storm.
+// weather counts the faults of a storm.
 type weather struct{ acknowledged, failed, killed, waited, byOthers int }
 
-// sail has writers append in a storm, of which some die at any moment, and readers look
-// at what is there. It returns the first thing that was wrong.
+// sail lets writers append in a storm. Some of them die at random moments, and readers
+// check the content. It returns the first error.
 func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		const writers, rounds = 8, 12
@@ -232,7 +232,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						}
 						mu.Unlock()
 						if flushErr != nil {
-							continue // with the next one
+							continue // continue with the next piece
 						}
 						log.mu.Lock()
 						for _, a := range pending {
@@ -240,9 +240,9 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						}
 						log.mu.Unlock()
 						pending = nil
-						began := time.Now()
+						start := time.Now()
 						if v, err := s.Get(ctx, "all"); err == nil {
-							if err := log.wrong(string(v[0]), began); err != nil {
+							if err := log.wrong(string(v[0]), start); err != nil {
 								fail(err)
 							}
 						}
@@ -253,7 +253,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						mu.Unlock()
 					}
 					kill()
-					s.giveUp() // it is gone, without a flush
+					s.giveUp() // it dies without a flush
 				}
 			})
 		}
@@ -275,7 +275,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 			if !ok {
 				t.Error(o.Name)
 			}
-			if w.waited++; s.catalog.counts(m.writer, m.seq) {
+			if w.waited++; s.catalog.hasRecord(m.writer, m.seq) {
 				w.byOthers++
 			}
 		}
@@ -283,28 +283,28 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 	return w, err
 }
 
-// Whatever gets lost, late, doubled or cut off, and whoever dies: what was acknowledged is
-// there once, in order, for every read that begins afterwards.
+// Requests are lost, delayed, duplicated or truncated, and processes die. Everything
+// acknowledged must exist once, in order, for every read that starts later.
 func TestStorm(t *testing.T) {
-	var all weather
+	var total weather
 	for seed := range uint64(20) {
 		w, err := sail(t, seed, hooks{})
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
-		all.acknowledged += w.acknowledged
-		all.failed += w.failed
-		all.killed += w.killed
-		all.waited += w.waited
-		all.byOthers += w.byOthers
+		total.acknowledged += w.acknowledged
+		total.failed += w.failed
+		total.killed += w.killed
+		total.waited += w.waited
+		total.byOthers += w.byOthers
 	}
-	t.Logf("%+v", all)
-	if all.acknowledged < 500 || min(all.failed, all.killed, all.waited) < 100 {
-		t.Errorf("too little happened: %+v", all)
+	t.Logf("%+v", total)
+	if total.acknowledged < 500 || min(total.failed, total.killed, total.waited) < 100 {
+		t.Errorf("too few faults happened: %+v", total)
 	}
 	for name, h := range map[string]hooks{
-		"what waits is taken for not made":                {forgets: true},
-		"one that exists is another's, and nothing waits": {naive412: true},
+		"waiting records are forgotten":       {forgetsWaiting: true},
+		"an existing record is not read back": {naive412: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
@@ -313,7 +313,7 @@ func TestStorm(t *testing.T) {
 					return
 				}
 			}
-			t.Error("nothing is wrong without the protection")
+			t.Error("the missing protection was not detected")
 		})
 	}
 }

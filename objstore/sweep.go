@@ -7,22 +7,23 @@ import (
 	"time"
 )
 
-// Swept says what [Store.Sweep] deleted.
-type Swept struct{ Objects, Bytes int64 }
+// SweepResult counts the objects that [Store.Sweep] deleted.
+type SweepResult struct{ Objects, Bytes int64 }
 
-// Sweep deletes leftovers that are more than a day old by the bucket's clock: segments that
-// a dead writer never committed or that a Drop removed, records that waited and that nobody
-// put into the log, and other debris. No writer commits a segment of half that age. Run Sweep now and then, in one process.
-func (s *Store) Sweep(ctx context.Context) (Swept, error) {
-	var swept Swept
-	err := s.usable(ctx, true)
+// Sweep deletes leftovers that are more than a day old by the bucket's clock: segments
+// that a dead writer never committed or that a Drop removed, waiting records that are not
+// in the log, and other debris. Writers do not commit segments older than half a day. Run
+// Sweep now and then, in one process.
+func (s *Store) Sweep(ctx context.Context) (SweepResult, error) {
+	var swept SweepResult
+	err := s.checkUsable(ctx, true)
 	if err == nil {
 		err = s.sweep(ctx, &swept)
 	}
 	return swept, s.errorf("sweep", err)
 }
 
-func (s *Store) sweep(ctx context.Context, swept *Swept) error {
+func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	now, err := s.bucketTime(ctx)
 	if err != nil {
 		return err
@@ -45,19 +46,19 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 	if err != nil || len(old) == 0 {
 		return err
 	}
-	// The log is read after the listing: what is that old and not in it by now will
-	// never be.
-	v, err := s.current(ctx)
+	// The log is read after the listing. An old object that it does not contain now will
+	// never be in it.
+	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return err
 	}
-	counts := map[string]bool{}
+	inUse := map[string]bool{}
 	for _, g := range v.segments {
-		counts[g.object] = true
+		inUse[g.object] = true
 	}
 	for _, o := range old {
-		m, waits := parseMember(o)
-		if counts[o.Name] || waits && s.catalog.counts(m.writer, m.seq) {
+		m, isMember := parseMember(o)
+		if inUse[o.Name] || isMember && s.catalog.hasRecord(m.writer, m.seq) {
 			continue
 		}
 		if err := s.retry(ctx, func(ctx context.Context) error { return s.bucket.Delete(ctx, o.Name) }); err != nil {
@@ -69,8 +70,8 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 	return nil
 }
 
-// bucketTime returns what the clock of the bucket shows, which this machine's may be
-// far from: the time of an object that is made for it.
+// bucketTime returns the time of the bucket's clock, which may differ from this
+// machine's. It creates an object and reads its modification time.
 func (s *Store) bucketTime(ctx context.Context) (now time.Time, err error) {
 	name := scratchPrefix + rand.Text()
 	if err := s.create(ctx, name, nil); err != nil {

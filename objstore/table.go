@@ -8,26 +8,25 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// table gathers entries in the order in which they were appended. They are put in
-// the order of their hashes when the table becomes a segment.
+// table collects entries in the order of appends. encode sorts them by hash into a segment.
 type table struct {
 	arena  []byte
 	used   int
 	refs   []tableRef
-	sorted []uint32 // scratch of encode
+	sorted []uint32 // scratch buffer of encode
 	ledger segment.Ledger
 }
 
-// tableRef is an entry of a table.
+// tableRef locates an entry of a table.
 type tableRef struct {
 	off, len uint32
-	part     uint16 // the upper bits of its hash
+	part     uint16 // upper bits of its hash
 }
 
 const (
-	maxBits = 14 // of the hash that choose a range
-	// minEntry is how many bytes of arena there are for each tableRef: entries that
-	// are shorter fill a table before its arena is full.
+	maxBits = 14 // maximum number of hash bits that select a range
+	// minEntry is the size of the arena per tableRef. Shorter entries fill the refs
+	// before the arena is full.
 	minEntry = 48
 )
 
@@ -38,13 +37,13 @@ func newTable(size int64) (*table, error) {
 	return t, err
 }
 
-// emptyTable returns a table that gets its arena later.
+// emptyTable returns a table without an arena.
 func emptyTable(size int64) *table {
 	n := int(size) / minEntry
 	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
 }
 
-// refMemory is what a table of a size takes besides its arena.
+// refMemory returns the memory of a table besides its arena.
 func refMemory(size int64) int64 { return size / minEntry * (12 + 4) }
 
 func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }
@@ -53,24 +52,24 @@ func (t *table) reset() {
 	t.used, t.refs, t.ledger = 0, t.refs[:0], segment.Ledger{}
 }
 
-// fits reports whether so many entries, of so many bytes with their heads, fit in.
+// fits reports whether a number of entries with a total encoded length fits.
 func (t *table) fits(entries int, bytes int64) bool {
 	return int64(t.used)+bytes <= int64(len(t.arena)) && len(t.refs)+entries <= cap(t.refs)
 }
 
-// maxHead is the most that an entry has before its key.
+// maxHead is the maximum length of an entry before its key.
 const maxHead = 6
 
-// cost is how many entries, and how many bytes at most, a value becomes.
+// cost returns the number of entries for a value, and an upper bound of their encoded length.
 func cost(keyLen, valueLen int) (entries int, bytes int64) {
 	entries = max((valueLen+segment.MaxInline-1)/segment.MaxInline, 1)
 	return entries, int64(entries*(maxHead+keyLen) + valueLen)
 }
 
-// add adds an entry that fits.
+// add appends an entry, which must fit.
 func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []byte) {
 	b := segment.AppendEntryHead(t.arena[t.used:t.used:len(t.arena)], kind, key, len(value))
-	hashed := 1 // behind the number that begins it
+	hashed := 1 // start after the length of the value
 	for b[hashed-1] >= 0x80 {
 		hashed++
 	}
@@ -80,10 +79,11 @@ func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []by
 	t.used += len(b)
 }
 
-// encode makes a data file of one segment of the table's entries, in b.
+// encode returns a data file with one segment of the table's entries, in b if it is large
+// enough.
 func (t *table) encode(f *segment.File, b []byte, comp *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
 	segBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
-	// A stable sort by counting.
+	// Stable counting sort by range.
 	var starts [1<<maxBits + 1]uint32
 	shift := 16 - segBits
 	for i := range t.refs {
@@ -93,11 +93,11 @@ func (t *table) encode(f *segment.File, b []byte, comp *segment.Compressor, bufs
 		starts[i+1] += starts[i]
 	}
 	t.sorted = t.sorted[:len(t.refs)]
-	at := starts
+	next := starts
 	for i := range t.refs {
 		p := t.refs[i].part >> shift
-		t.sorted[at[p]] = uint32(i)
-		at[p]++
+		t.sorted[next[p]] = uint32(i)
+		next[p]++
 	}
 	dst := &memoryFile{append(b[:0], f.EncodeHeader()...)}
 	w := segment.NewWriter(f, dst, segment.HeaderLen, segBits, comp, *bufs)
@@ -112,18 +112,18 @@ func (t *table) encode(f *segment.File, b []byte, comp *segment.Compressor, bufs
 		w.EndRange(r)
 	}
 	err := w.Finish(t.ledger.Append(nil))
-	*bufs = w.Bufs()
+	*bufs = w.Buffers()
 	return dst.b, err
 }
 
-// encodedBound is at least what encode makes of a table: besides the entries, a head
-// for each block, of which each range has one that is not full, and the footer.
+// encodedBound returns an upper bound of the length of encode's result. Besides the entries, it
+// contains a header for each block, one incomplete block for each range, and the footer.
 func encodedBound(size int64) int64 {
 	const block, perRange = 64 << 10, 12 + 4
 	return size + (size/block+1<<maxBits)*perRange + 4096
 }
 
-// memoryFile is what a segment is written to from its beginning to its end.
+// memoryFile is a file in memory that is written sequentially.
 type memoryFile struct{ b []byte }
 
 func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
@@ -131,28 +131,28 @@ func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// footerOf returns the footer of a data file of one segment, which is its end.
+// footerOf returns the footer at the end of a data file with one segment.
 func footerOf(f segment.File, data []byte) ([]byte, error) {
 	f.ReaderAt = &tail{0, data}
 	layout, _, err := segment.ReadFooter(&f, int64(len(data)))
 	if err != nil {
 		return nil, err
 	}
-	// Its start is that of what follows the last range.
-	return data[layout.Start+int64(layout.Off[len(layout.Off)-1]):], nil
+	// The footer starts after the last range.
+	return data[layout.Start+int64(layout.Offsets[len(layout.Offsets)-1]):], nil
 }
 
-// tail is a file of which the end is known.
+// tail is the end of a file.
 type tail struct {
-	from int64
-	b    []byte
+	off int64
+	b   []byte
 }
 
 func (t *tail) ReadAt(p []byte, off int64) (int, error) {
-	if off < t.from || off-t.from > int64(len(t.b)) {
+	if off < t.off || off-t.off > int64(len(t.b)) {
 		return 0, errOutside
 	}
-	n := copy(p, t.b[off-t.from:])
+	n := copy(p, t.b[off-t.off:])
 	if n < len(p) {
 		return n, io.EOF
 	}

@@ -12,33 +12,33 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// uploads is how many segments are encoded or uploaded at the same time, while a table
-// is being filled.
+// uploads is the maximum number of segments that are encoded or uploaded while a table is
+// being filled.
 const uploads = 2
 
-// arenas is how many there are: of the table that is being filled, and of each upload.
-// The table that is encoded into one of these gives its own to the next table.
+// arenas is the number of arenas: one for the table being filled, and one for each upload. When
+// a table is encoded into an arena, the table's own arena goes to the next table.
 const arenas = uploads + 1
 
-// encoder makes segments of tables, one at a time.
+// encoder encodes one table at a time.
 type encoder struct {
 	comp *segment.Compressor
 	bufs [2][]byte
-	data []byte // of the segment that is being uploaded, in an arena
+	data []byte // the segment being uploaded, in an arena
 }
 
-// piece is a segment that is not committed yet.
+// piece is a segment that is not yet committed.
 type piece struct {
-	part      recordPart // its bytes are there once it is encoded
-	born      time.Time
-	encoder   *encoder      // while it is being uploaded
-	encoded   chan struct{} // closed when its table is free again
-	done      chan struct{} // closed when it is uploaded, or err says why not
+	part      recordPart // its bytes are set after encoding
+	createdAt time.Time
+	encoder   *encoder      // while uploading
+	encoded   chan struct{} // closed when its table can be reused
+	done      chan struct{} // closed when the upload succeeded, or failed with err
 	err       error
-	abandoned bool // nothing will refer to it
+	abandoned bool // no record will refer to it
 }
 
-// takeTables takes the memory for what is appended.
+// takeTables allocates the memory for appends.
 func (s *Store) takeTables() (err error) {
 	size := s.tableSize()
 	s.active, s.spare = emptyTable(size), emptyTable(size)
@@ -67,7 +67,7 @@ func (s *Store) takeArena() []byte {
 	return arena
 }
 
-// giveArena takes back what was an arena, be it shorter now.
+// giveArena returns an arena for reuse. b may be a shortened slice of it, or nil.
 func (s *Store) giveArena(b []byte) {
 	if b != nil {
 		s.arenas = append(s.arenas, b[:cap(b)])
@@ -86,8 +86,8 @@ func (s *Store) releaseTables() {
 	s.active, s.spare, s.encoders, s.arenas = nil, nil, nil, nil
 }
 
-// seal has the active table uploaded, in the background, once the one before it is
-// encoded. mu is held.
+// seal uploads the active table in the background, after the previous one is encoded. mu
+// must be held.
 func (s *Store) seal(ctx context.Context) error {
 	if err := s.waitUploads(ctx, uploads-1); err != nil {
 		return err
@@ -102,9 +102,9 @@ func (s *Store) seal(ctx context.Context) error {
 	t := s.active
 	s.active, s.spare = s.spare, t
 	last := len(s.encoders) - 1
-	p := &piece{born: time.Now(), encoder: s.encoders[last], encoded: make(chan struct{}), done: make(chan struct{})}
+	p := &piece{createdAt: time.Now(), encoder: s.encoders[last], encoded: make(chan struct{}), done: make(chan struct{})}
 	s.encoders = s.encoders[:last]
-	p.encoder.data = s.takeArena() // of three, the table has one, and one upload another one at the most
+	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
 	p.part.n = s.pieces
 	s.pieces++
 	s.pending = append(s.pending, p)
@@ -119,7 +119,7 @@ func (s *Store) seal(ctx context.Context) error {
 		}
 	}(p.done)
 	if len(s.arenas) == 0 {
-		<-p.encoded // soon, since encoding makes no request
+		<-p.encoded // soon, because encoding makes no request
 		s.giveArena(t.arena)
 		t.arena = nil
 	}
@@ -142,19 +142,19 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 	return nil
 }
 
-// upload makes the object of a piece that is encoded. The name is this writer's alone.
+// upload creates the object of an encoded piece. No other writer uses its name.
 func (s *Store) upload(p *piece) error {
 	err := s.create(s.ctx, segmentName(s.writer, p.part.n), p.encoder.data)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // an earlier try has made it
+		return nil // an earlier attempt created it
 	}
 	return err
 }
 
-// waitUploads returns once no more than so many segments are being uploaded, of which
-// the oldest are waited for. What could not be uploaded is tried again. mu is held.
-func (s *Store) waitUploads(ctx context.Context, most int) error {
-	for try := 0; len(s.uploading) > most; try++ {
+// waitUploads waits until at most limit segments are being uploaded, waiting for the
+// oldest first. It retries failed uploads. mu must be held.
+func (s *Store) waitUploads(ctx context.Context, limit int) error {
+	for try := 0; len(s.uploading) > limit; try++ {
 		p := s.uploading[0]
 		if err := canceled.Wait(ctx, p.done); err != nil {
 			return err
@@ -167,7 +167,7 @@ func (s *Store) waitUploads(ctx context.Context, most int) error {
 			try = -1
 			continue
 		}
-		if try > 0 || p.part.size == 0 { // which was not even encoded
+		if try > 0 || p.part.size == 0 { // encoding failed
 			return p.err
 		}
 		p.err, p.done = nil, make(chan struct{})
@@ -179,10 +179,10 @@ func (s *Store) waitUploads(ctx context.Context, most int) error {
 	return nil
 }
 
-// sealInline makes a piece of the active table, which is short, that goes into the
-// record itself. mu is held.
+// sealInline converts the active table, which must be small, to a piece inside the
+// record. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
-	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
+	if err := s.waitUploads(ctx, uploads-1); err != nil { // wait for a free encoder
 		return err
 	}
 	p, err := s.encodeInline(s.active)
@@ -195,7 +195,7 @@ func (s *Store) sealInline(ctx context.Context) error {
 }
 
 func (s *Store) encodeInline(t *table) (p *piece, err error) {
-	p = &piece{born: time.Now(), part: recordPart{n: s.pieces, inline: true}}
+	p = &piece{createdAt: time.Now(), part: recordPart{n: s.pieces, inline: true}}
 	s.pieces++
 	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
 	p.part.bytes, err = t.encode(&f, nil, e.comp, &e.bufs, s.opts.hooks.rangeBytes)

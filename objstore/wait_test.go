@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// contended opens a store whose records wait: whenever one asks for a number by itself, another
-// writer gets that first. Before it asks for a number with a group, before is called.
+// contended opens a store whose records wait: another writer always wins the number that
+// a separate record tries. before is called before each attempt with a group.
 func contended(t *testing.T, b Bucket, o Options, before func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
@@ -41,7 +41,7 @@ func add(t testing.TB, s *Store, key, value string) {
 	}
 }
 
-// value reads a key with a store that is opened for that.
+// value reads a key with a newly opened store.
 func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	t.Helper()
 	s := open(t, b, Options{ReadOnly: true, hooks: h})
@@ -52,8 +52,8 @@ func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	return string(v[0]), nil
 }
 
-// abandoned returns a store that has died when its record waited, and had not asked for a
-// number yet.
+// abandoned returns a store that died when its record was waiting, before it tried a
+// number with a group.
 func abandoned(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contended(t, b, o, nil)
@@ -76,7 +76,7 @@ func abandoned(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	return s
 }
 
-// The formats of groups and of all else are those that programs before groups refuse, and read.
+// Programs without support for groups must refuse groups, but read all other objects.
 func TestFormatOfGroups(t *testing.T) {
 	b := new(Memory)
 	add(t, contended(t, b, Options{}, nil), "k", "1")
@@ -95,12 +95,12 @@ func TestFormatOfGroups(t *testing.T) {
 		}
 	}
 	if groups != 1 {
-		t.Errorf("%d groups", groups)
+		t.Errorf("found %d groups", groups)
 	}
 }
 
-// A record that waits when its writer dies counts if another writer that waits comes across
-// it, and once if its writer comes back.
+// A waiting record of a dead writer must count if another waiting writer finds it. If its
+// writer comes back, it must still count only once.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
 		seen, back bool
@@ -113,16 +113,16 @@ func TestDeathWhileWaiting(t *testing.T) {
 	} {
 		b := new(Memory)
 		var dead *Store
-		asked := 0
+		attempts := 0
 		other := contended(t, b, Options{}, func() {
-			if asked++; asked == 1 && c.seen { // and somebody gets the number
+			if attempts++; attempts == 1 && c.seen { // another writer wins the number
 				dead = abandoned(t, b, Options{}, "k", "1;")
 			}
 		})
 		if !c.seen {
 			dead = abandoned(t, b, Options{}, "k", "1;")
 			if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
-				t.Errorf("%q counts before anybody put it into the log (%v)", v, err)
+				t.Errorf("%q counts before it is in the log (%v)", v, err)
 			}
 		}
 		if c.back && !c.seen {
@@ -141,9 +141,9 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// meet has a record wait at the same time as another writer's, which names it in its group
-// before it asks for a number, and then calls wrap with its bucket. It returns its store, and what
-// its flush says.
+// meet makes a record wait at the same time as another writer's record. The other
+// writer's group names it before it tries a number, and then meet calls wrap with its
+// bucket. It returns the store and the error of its flush.
 func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, err error) {
 	waits, goOn, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
@@ -157,10 +157,10 @@ func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, e
 		err := second.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2;")})
 		done <- errors.Join(err, second.Flush(t.Context()))
 	}()
-	<-waits // it has made a group that names nobody else, and somebody else gets its number
-	asked := 0
+	<-waits // its group names no other record, and another writer wins the number
+	attempts := 0
 	first = contended(t, b, Options{hooks: h}, func() {
-		if asked++; asked == 1 {
+		if attempts++; attempts == 1 {
 			close(goOn)
 			if err := <-done; err != nil {
 				t.Error(err)
@@ -171,23 +171,23 @@ func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, e
 	if err = first.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err == nil {
 		err = first.Flush(t.Context())
 	}
-	if asked != 1 {
-		t.Errorf("it asked for a number %d times, though another writer's group names its record", asked)
+	if attempts != 1 {
+		t.Errorf("it tried %d numbers, but another writer's group names its record", attempts)
 	}
 	return first, err
 }
 
-// Two writers name the same records. One of them finds its own in the other's group, and a
-// third, which knew of neither, names what counts already.
+// Two writers name the same records. One finds its own record in the other's group. A
+// third writer, which knows neither, names records that already count.
 func TestNamedTwice(t *testing.T) {
 	b := new(Memory)
 	first, err := meet(t, b, hooks{}, func(*lying) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := 0
+	attempts := 0
 	last := contended(t, b, Options{}, func() {
-		if asked++; asked == 1 {
+		if attempts++; attempts == 1 {
 			add(t, contended(t, b, Options{}, nil), "k", "3;")
 		}
 	})
@@ -201,14 +201,13 @@ func TestNamedTwice(t *testing.T) {
 	}
 }
 
-// A record is not acknowledged by a group that yet another writer overwrites, since the bucket
-// lets two win.
+// A group that another winner overwrites must not acknowledge a record.
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, hasty := range []bool{false, true} {
 		b := new(Memory)
-		first, err := meet(t, b, hooks{hasty: hasty}, func(l *lying) {
+		first, err := meet(t, b, hooks{trustsGroups: hasty}, func(l *lying) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-				l.read = nil // from here on, it is another one
+				l.read = nil // from here on, the group is another one
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
 				if err != nil || name != logName(4) || len(r.members) != 2 {
 					t.Errorf("%s: %v", name, err)
@@ -222,7 +221,7 @@ func TestGroupsAreReadAgain(t *testing.T) {
 			t.Errorf("hasty %v: %v", hasty, err)
 		}
 		if err := first.Flush(t.Context()); errors.Is(err, errTwoWinners) == hasty {
-			t.Errorf("hasty %v: a store that was refused goes on: %v", hasty, err)
+			t.Errorf("hasty %v: a refused store continues: %v", hasty, err)
 		}
 		if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;" {
 			t.Errorf("%q, %v", v, err)
@@ -230,7 +229,7 @@ func TestGroupsAreReadAgain(t *testing.T) {
 	}
 }
 
-// aged is a bucket of which some objects are older.
+// aged returns a bucket that reports some objects as older.
 func aged(b Bucket, by time.Duration, old func(name string) bool) *lying {
 	return &lying{Bucket: b, list: func(all []Object) []Object {
 		for i := range all {
@@ -242,18 +241,18 @@ func aged(b Bucket, by time.Duration, old func(name string) bool) *lying {
 	}}
 }
 
-// Nobody puts a record into the log of which segments may be swept.
-func TestOldRecordsThatWait(t *testing.T) {
+// A waiting record must not be committed if Sweep may delete its segments.
+func TestOldWaitingRecords(t *testing.T) {
 	run := func(h hooks) error {
 		mem := new(Memory)
 		var dead *Store
 		b := aged(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
 		sweeper := open(t, b, Options{})
-		asked := 0
+		attempts := 0
 		add(t, contended(t, b, Options{hooks: h}, func() {
-			switch asked++; asked {
-			case 1: // somebody else gets the number
-				dead = abandoned(t, mem, Options{hooks: hooks{inline: -1}}, "k", "1;")
+			switch attempts++; attempts {
+			case 1: // another writer wins the number
+				dead = abandoned(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
 			case 2:
 				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
 					t.Errorf("%+v, %v", swept, err)
@@ -269,13 +268,13 @@ func TestOldRecordsThatWait(t *testing.T) {
 	if err := run(hooks{}); err != nil {
 		t.Error(err)
 	}
-	if err := run(hooks{namesOld: true}); !errors.As(err, new(*partd.CorruptError)) {
+	if err := run(hooks{namesOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("without the protection: %v", err)
 	}
 }
 
-// Records that nobody put into the log are swept once they are old, and others are not.
-func TestSweepOfRecordsThatWait(t *testing.T) {
+// Sweep must delete old waiting records that are not in the log, and no others.
+func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
 	add(t, contended(t, b, Options{}, nil), "k", "1;")
 	abandoned(t, b, Options{}, "k", "2;")
@@ -291,8 +290,8 @@ func TestSweepOfRecordsThatWait(t *testing.T) {
 	}
 }
 
-// A writer that sleeps while its record waits, until that may have been swept, does not put it
-// into the log, also where all of it is in the record.
+// A writer that sleeps until Sweep may have deleted its waiting record must not commit
+// it, even if all data is inline.
 func TestSleepWhileWaiting(t *testing.T) {
 	b := new(Memory)
 	s := abandoned(t, b, Options{}, "k", "1;")
@@ -316,7 +315,7 @@ func TestSleepWhileWaiting(t *testing.T) {
 	}
 }
 
-// Of each object of a store with groups, a bit, the end, or all of it is lost.
+// Each object of a store with groups loses a bit, its end, or everything.
 func TestDamagedGroups(t *testing.T) {
 	mem := new(Memory)
 	for i := range 3 {
@@ -334,7 +333,7 @@ func TestDamagedGroups(t *testing.T) {
 		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
 			continue
 		}
-		for what, change := range damages {
+		for desc, change := range damages {
 			b := &Memory{objects: map[string]memoryObject{}}
 			for n, o := range mem.objects {
 				b.objects[n] = o
@@ -345,15 +344,15 @@ func TestDamagedGroups(t *testing.T) {
 			}
 			s := open(t, b, Options{ReadOnly: true, RetryFor: 10 * time.Millisecond})
 			v, err := s.Get(t.Context(), "k")
-			end := change == nil && name == logName(8) // of which nobody knows any more
+			end := change == nil && name == logName(8) // its loss cannot be detected
 			if end && (err != nil || string(v[0]) != "0;1;") || !end && !errors.As(err, new(*partd.CorruptError)) {
-				t.Errorf("%s of %s: %q, %v", what, name, v, err)
+				t.Errorf("%s of %s: %q, %v", desc, name, v, err)
 			}
 		}
 	}
 }
 
-// A number that is taken and cannot be read is not waited for without end.
+// A writer must not wait forever for an existing object that cannot be read.
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
 	s := contended(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)

@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// What is in one range and does not fit in memory is read several times: first to
-// count what each part of its hashes holds, then those parts that fit together in
-// memory, then each key that does not, straight to who reads.
+// A range that does not fit in memory is read several times. The first pass measures
+// subintervals. Then subintervals that fit are loaded together. Keys that do not fit are
+// streamed to the consumer.
 
-// source calls f for the entries of an interval, in the order of the log, each with
-// the number of its segment in the view.
+// source calls f for the entries of an interval, in the order of the log. number is the
+// index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
 
-// each is the source that reads the bucket.
+// each is the source that reads the whole bucket.
 func (sc *scanner) each(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	for i := range sc.view.segments {
 		if err := sc.eachOf(ctx, i, iv, f); err != nil {
@@ -28,38 +28,39 @@ func (sc *scanner) each(ctx context.Context, iv interval, f func(number int, e *
 	return nil
 }
 
-// eachOf does so for one segment.
+// eachOf calls f for the entries of one segment in an interval.
 func (sc *scanner) eachOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	g := sc.view.segments[i]
 	first, end := g.rangesOf(iv)
 	return sc.store.stream(ctx, sc.view, g, first, end, func(e *segment.Entry) error {
-		if hash := sc.store.format.HashBytes(e.Key); iv.has(hash) {
+		if hash := sc.store.format.HashBytes(e.Key); iv.contains(hash) {
 			return f(i, e, hash)
 		}
 		return nil
 	})
 }
 
-// division is one of the parts of an interval.
+// division is a subinterval of an interval.
 type division struct {
-	key     []byte // the first one
-	several bool   // there are others
-	weight  int64
-	bytes   int64
+	key          []byte // the first key
+	hasOtherKeys bool
+	weight       int64
+	bytes        int64
 }
 
 const divisions = 256
 
-func (sc *scanner) scanWide(ctx context.Context, from source, iv interval) error {
+// scanWide yields the keys of an interval that does not fit in memory.
+func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error {
 	step := (iv.hi-iv.lo)/divisions + 1
 	var ds [divisions]division
-	err := from(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
+	err := src(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
 		d := &ds[(hash-iv.lo)/step]
 		switch {
 		case d.weight == 0:
 			d.key = bytes.Clone(e.Key)
-		case !d.several:
-			d.several = !bytes.Equal(d.key, e.Key)
+		case !d.hasOtherKeys:
+			d.hasOtherKeys = !bytes.Equal(d.key, e.Key)
 		}
 		d.bytes += int64(len(e.Raw))
 		d.weight += int64(len(e.Raw)) + perEntry
@@ -80,13 +81,13 @@ func (sc *scanner) scanWide(ctx context.Context, from source, iv interval) error
 		switch {
 		case weight == 0:
 		case weight <= sc.budget:
-			err = sc.collect(ctx, from, part, size)
-		case !d.several:
-			err = sc.streamKey(ctx, from, d.key, sc.yield)
+			err = sc.collect(ctx, src, part, size)
+		case !d.hasOtherKeys:
+			err = sc.streamKey(ctx, src, d.key, sc.yield)
 		case part.lo < part.hi:
-			err = sc.scanWide(ctx, from, part)
+			err = sc.scanWide(ctx, src, part)
 		default:
-			err = sc.sameHash(ctx, from, part)
+			err = sc.emitHash(ctx, src, part)
 		}
 		if err != nil {
 			return err
@@ -98,16 +99,16 @@ func (sc *scanner) scanWide(ctx context.Context, from source, iv interval) error
 	return nil
 }
 
-// collect groups a part that fits in memory, and yields it.
-func (sc *scanner) collect(ctx context.Context, from source, iv interval, size int64) error {
+// collect loads an interval that fits in memory, and yields its keys.
+func (sc *scanner) collect(ctx context.Context, src source, iv interval, size int64) error {
 	l := &loaded{interval: iv, arena: make([]byte, 0, size)}
-	err := from(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
+	err := src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 		if n := len(l.sections); n == 0 || l.sections[n-1].segment != int32(number) {
-			l.sections = append(l.sections, section{segment: int32(number), at: uint32(len(l.arena))})
+			l.sections = append(l.sections, section{segment: int32(number), off: uint32(len(l.arena))})
 		}
 		l.arena = append(l.arena, e.Raw...)
 		sec := &l.sections[len(l.sections)-1]
-		sec.entries = l.arena[sec.at:]
+		sec.entries = l.arena[sec.off:]
 		return nil
 	})
 	if err != nil {
@@ -116,10 +117,10 @@ func (sc *scanner) collect(ctx context.Context, from source, iv interval, size i
 	return sc.emit(ctx, l)
 }
 
-// sameHash yields keys that all have one hash.
-func (sc *scanner) sameHash(ctx context.Context, from source, iv interval) error {
+// emitHash yields the keys of one hash.
+func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error {
 	keys := map[string]bool{}
-	err := from(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
+	err := src(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
 		keys[string(e.Key)] = true
 		return nil
 	})
@@ -127,23 +128,23 @@ func (sc *scanner) sameHash(ctx context.Context, from source, iv interval) error
 		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if err := sc.streamKey(ctx, from, []byte(key), sc.yield); err != nil {
+		if err := sc.streamKey(ctx, src, []byte(key), sc.yield); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// streamKey yields the value of one key, however long. First it looks where the value
-// begins, since a set or a delete makes what is before count no more.
-func (sc *scanner) streamKey(ctx context.Context, from source, key []byte, yield func(partd.Chunk, error) bool) error {
+// streamKey yields the value of one key of any length. A first pass finds the last Set or
+// Delete, where the value begins.
+func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield func(partd.Chunk, error) bool) error {
 	hash := sc.store.format.HashBytes(key)
 	iv := interval{hash, hash}
 	var k group
-	var count, begin int // entries of the key, and the number of the one that begins its value
+	var count, firstIndex int // number of the key's entries, and index of the first live entry
 	skipped := map[int]bool{}
-	own := func(f func(number int, e *segment.Entry) error) error {
-		return from(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
+	eachEntry := func(f func(number int, e *segment.Entry) error) error {
+		return src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 			if !bytes.Equal(e.Key, key) {
 				return nil
 			}
@@ -151,16 +152,16 @@ func (sc *scanner) streamKey(ctx context.Context, from source, key []byte, yield
 		})
 	}
 	var state groups
-	err := own(func(number int, e *segment.Entry) error {
-		sc.wide.AddEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
-		// The group's own rules, of which the references are not kept.
+	err := eachEntry(func(number int, e *segment.Entry) error {
+		sc.streamedLedger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
+		// Apply the rules of a group, without keeping references.
 		state.refs = state.refs[:0]
 		k.first, k.last = 0, 0
-		state.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].once, int32(number+1))
-		if k.skip == int32(number+1) {
+		state.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))
+		if k.skippedSegment == int32(number+1) {
 			skipped[number] = true
 		} else if e.Kind != segment.KindAppend {
-			begin = count
+			firstIndex = count
 		}
 		count++
 		return nil
@@ -170,8 +171,8 @@ func (sc *scanner) streamKey(ctx context.Context, from source, key []byte, yield
 	}
 	c := chunker{key: string(key), yield: yield}
 	count = 0
-	err = own(func(number int, e *segment.Entry) error {
-		if count++; count <= begin || skipped[number] || e.Kind == segment.KindDelete {
+	err = eachEntry(func(number int, e *segment.Entry) error {
+		if count++; count <= firstIndex || skipped[number] || e.Kind == segment.KindDelete {
 			return nil
 		}
 		if !c.add(e.Value) {

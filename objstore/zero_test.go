@@ -12,13 +12,13 @@ import (
 
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
-		"Store": new(objstore.Store), "Counter": new(objstore.Counter), "Count(nil)": objstore.Count(nil),
+		"Store": new(objstore.Store), "Counter": new(objstore.Counter), "NewCounter(nil)": objstore.NewCounter(nil),
 		"Directory": new(objstore.Directory), "Job": objstore.Job{},
 	}, "Close")
 	zerovalues.Check(t, map[string]any{"Memory": new(objstore.Memory)}, "*")
 	ctx, none := t.Context(), func(_ any, err error) error { return err }
 	plan := func(j objstore.Job) func() error { return func() error { return none(j.Plan()) } }
-	zerovalues.Errors(t, map[string]func() error{
+	zerovalues.CheckErrors(t, map[string]func() error{
 		"Open(nil)":                 func() error { return none(objstore.Open(ctx, nil, nil)) },
 		"Open of a zero Counter":    func() error { return none(objstore.Open(ctx, new(objstore.Counter), nil)) },
 		"Open of a zero Directory":  func() error { return none(objstore.Open(ctx, new(objstore.Directory), nil)) },

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// applyChecks are of sessions and Apply.
+// applyChecks returns the checks of sessions and Apply.
 func applyChecks() []check {
 	needs := []Ability{CanApply}
 	return []check{
@@ -18,14 +18,14 @@ func applyChecks() []check {
 		{name: "apply-refused", needs: needs, run: applyRefused},
 		{name: "apply-expired-session", needs: needs, run: applyExpired},
 		{name: "apply-drop-keeps-sessions", needs: needs, run: applyDrop},
-		{name: "apply-sessions-are-apart", needs: needs, run: applySessions},
+		{name: "apply-sessions-are-separate", needs: needs, run: applySessions},
 		{name: "concurrent-apply-of-one-number", needs: needs, run: concurrentApplyOfOne},
 		{name: "concurrent-apply", needs: needs, run: concurrentApply},
 		{name: "apply-reopen", needs: needs, run: applyReopen},
 	}
 }
 
-// newSession begins a session of the store that the check has now.
+// newSession begins a session of the check's current store.
 func (e *env) newSession() uint64 {
 	e.Helper()
 	session, err := e.store.(partd.Applier).NewSession(e.ctx)
@@ -36,8 +36,8 @@ func (e *env) newSession() uint64 {
 	return session
 }
 
-// applies sends an operation and checks whether it is applied.
-func (e *env) applies(tag partd.Tag, op partd.Operation, want bool) {
+// expectApply sends an operation and checks whether Apply reports it as applied.
+func (e *env) expectApply(tag partd.Tag, op partd.Operation, want bool) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)
 	if err != nil || applied != want {
@@ -45,12 +45,12 @@ func (e *env) applies(tag partd.Tag, op partd.Operation, want bool) {
 	}
 }
 
-// refused sends an operation that must not be applied.
-func (e *env) refused(tag partd.Tag, op partd.Operation, why error) {
+// expectRejected sends an operation that must be rejected.
+func (e *env) expectRejected(tag partd.Tag, op partd.Operation, cause error) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)
-	if applied || err == nil || why != nil && !errors.Is(err, why) {
-		e.Fatalf("Apply of operation %d returned %v, %v, want an error (%v)", tag.Number, applied, err, why)
+	if applied || err == nil || cause != nil && !errors.Is(err, cause) {
+		e.Fatalf("Apply of operation %d returned %v, %v, want an error (%v)", tag.Number, applied, err, cause)
 	}
 }
 
@@ -86,85 +86,85 @@ func applyOnce(e *env) {
 		{"append after drop", appendOp("a", "5"), func() { want["a"] = "5" }},
 	} {
 		tag := partd.Tag{Session: session, Number: uint64(i) + 1, CRC: uint32(i) * 7}
-		e.applies(tag, step.op, true)
+		e.expectApply(tag, step.op, true)
 		step.change()
 		e.want(step.name, want)
-		// What others do in between must not go again, either.
+		// A retry must not undo or repeat other changes made in between.
 		other := fmt.Sprint("other ", i)
 		e.append(entry(other, "o"))
 		want[other] = "o"
-		e.applies(tag, step.op, false)
-		e.applies(tag, step.op, false)
+		e.expectApply(tag, step.op, false)
+		e.expectApply(tag, step.op, false)
 		e.want("the retry of "+step.name, want)
 	}
 }
 
 func applyWrongNumbers(e *env) {
 	session := e.newSession()
-	at := func(number uint64, crc uint32) partd.Tag {
+	tagOf := func(number uint64, crc uint32) partd.Tag {
 		return partd.Tag{Session: session, Number: number, CRC: crc}
 	}
 	op := appendOp("a", "x")
-	e.refused(at(2, 5), op, partd.ErrSessionGap)
-	e.refused(at(0, 5), op, nil)
-	e.refused(partd.Tag{Number: 1}, op, nil)
+	e.expectRejected(tagOf(2, 5), op, partd.ErrSessionGap)
+	e.expectRejected(tagOf(0, 5), op, nil)
+	e.expectRejected(partd.Tag{Number: 1}, op, nil)
 	e.want("operations with wrong numbers", nil)
-	e.applies(at(1, 5), op, true)
-	e.refused(at(1, 6), op, partd.ErrSessionReused)
-	e.refused(at(3, 5), op, partd.ErrSessionGap)
-	e.refused(at(1<<63, 5), op, partd.ErrSessionGap)
-	e.applies(at(2, 5), op, true) // another operation with an equal sum
-	e.applies(at(1, 5), op, false)
-	e.want("two operations, and some with wrong numbers", model{"a": "xx"})
+	e.expectApply(tagOf(1, 5), op, true)
+	e.expectRejected(tagOf(1, 6), op, partd.ErrSessionReused)
+	e.expectRejected(tagOf(3, 5), op, partd.ErrSessionGap)
+	e.expectRejected(tagOf(1<<63, 5), op, partd.ErrSessionGap)
+	e.expectApply(tagOf(2, 5), op, true) // a different operation with the same CRC
+	e.expectApply(tagOf(1, 5), op, false)
+	e.want("after two operations and some with wrong numbers", model{"a": "xx"})
 }
 
-// applyRefused sends operations that cannot be applied: their numbers stay free.
+// applyRefused sends invalid operations, which must not use up their number.
 func applyRefused(e *env) {
 	session := e.newSession()
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
 	tooLong := strings.Repeat("k", partd.MaxKeyLen+1)
-	e.refused(tag, partd.Operation{Entries: []partd.Entry{entry("a", "1"), entry(tooLong, "2")}}, partd.ErrTooLarge)
-	e.refused(tag, setOp(partd.ChangeSet, tooLong, ""), partd.ErrTooLarge)
-	e.refused(tag, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a", tooLong}}, partd.ErrTooLarge)
-	e.refused(tag, partd.Operation{Change: partd.ChangeSet}, nil)
-	e.refused(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
-	e.refused(tag, partd.Operation{Change: 99}, nil)
-	if applied, err := partd.Apply(cancelledFor(e.ctx), e.store, tag, appendOp("a", "1")); applied || !tellsOfEnd(err) {
-		e.Fatalf("Apply with a context that has ended returned %v, %v", applied, err)
+	e.expectRejected(tag, partd.Operation{Entries: []partd.Entry{entry("a", "1"), entry(tooLong, "2")}}, partd.ErrTooLarge)
+	e.expectRejected(tag, setOp(partd.ChangeSet, tooLong, ""), partd.ErrTooLarge)
+	e.expectRejected(tag, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a", tooLong}}, partd.ErrTooLarge)
+	e.expectRejected(tag, partd.Operation{Change: partd.ChangeSet}, nil)
+	e.expectRejected(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
+	e.expectRejected(tag, partd.Operation{Change: 99}, nil)
+	if applied, err := partd.Apply(cancelledFor(e.ctx), e.store, tag, appendOp("a", "1")); applied || !isCancelledError(err) {
+		e.Fatalf("Apply with an ended context returned %v, %v", applied, err)
 	}
-	e.want("operations that were refused", nil)
-	e.applies(tag, appendOp("a", "1"), true)
-	e.want("an operation after those that were refused", model{"a": "1"})
+	e.want("after rejected operations", nil)
+	e.expectApply(tag, appendOp("a", "1"), true)
+	e.want("an operation after rejected ones", model{"a": "1"})
 }
 
 func applyExpired(e *env) {
 	applier := e.store.(partd.Applier)
 	session := e.newSession()
-	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
+	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
 	for _, never := range []uint64{1, 12345, session + 1000, session ^ 1<<63, 1<<64 - 1} {
-		e.refused(partd.Tag{Session: never, Number: 1}, appendOp("a", "x"), partd.ErrSessionExpired)
+		e.expectRejected(partd.Tag{Session: never, Number: 1}, appendOp("a", "x"), partd.ErrSessionExpired)
 	}
 	e.must("EndSession", applier.EndSession(e.ctx, session))
 	for number := range uint64(3) {
-		e.refused(partd.Tag{Session: session, Number: number + 1}, appendOp("a", "x"), partd.ErrSessionExpired)
+		e.expectRejected(partd.Tag{Session: session, Number: number + 1}, appendOp("a", "x"), partd.ErrSessionExpired)
 	}
-	e.must("EndSession of a session that is over", applier.EndSession(e.ctx, session))
+	e.must("EndSession of an ended session", applier.EndSession(e.ctx, session))
 	if again := e.newSession(); again == session {
 		e.Fatalf("session %d was issued again", session)
 	}
-	e.want("operations of sessions that are over", model{"a": "1"})
+	e.want("operations of ended sessions", model{"a": "1"})
 }
 
 func applyDrop(e *env) {
 	session := e.newSession()
-	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
+	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
 	e.must("Drop", e.store.Drop(e.ctx))
-	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), false)
-	e.want("Drop keeps sessions, so a late retry is known", nil)
-	e.applies(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, true)
+	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), false)
+	e.want("Drop keeps sessions, so a late retry is recognized", nil)
+	e.expectApply(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, true)
 	e.append(entry("b", "1"))
-	e.applies(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, false)
-	e.want("the retry of a Drop must not take newer data", model{"b": "1"})
+	e.expectApply(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, false)
+	e.want("the retry of a Drop must not remove newer data", model{"b": "1"})
 }
 
 // applySessions interleaves many sessions.
@@ -183,15 +183,15 @@ func applySessions(e *env) {
 		for i, s := range sessions {
 			piece := fmt.Sprintf("%d.%d ", i, number)
 			for again := range 2 {
-				e.applies(partd.Tag{Session: s, Number: number + 1, CRC: 1}, appendOp("a", piece), again == 0)
+				e.expectApply(partd.Tag{Session: s, Number: number + 1, CRC: 1}, appendOp("a", piece), again == 0)
 			}
 			want += piece
 		}
 	}
-	e.want("sessions know nothing of each other", model{"a": want})
+	e.want("sessions do not affect each other", model{"a": want})
 }
 
-// concurrentApplyOfOne sends each operation several times at once.
+// concurrentApplyOfOne sends each operation several times concurrently.
 func concurrentApplyOfOne(e *env) {
 	session := e.newSession()
 	want := ""
@@ -201,24 +201,24 @@ func concurrentApplyOfOne(e *env) {
 		fs := make([]func() error, 4)
 		for i := range fs {
 			fs[i] = func() error {
-				was, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
-				if was {
+				previous, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
+				if previous {
 					applied.Add(1)
 				}
 				return err
 			}
 		}
-		e.together(fs...)
+		e.concurrently(fs...)
 		want += piece
 		if n := applied.Load(); n != 1 {
-			e.Fatalf("of %d that sent operation %d at once, %d were told that it was applied by them", len(fs), number+1, n)
+			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", len(fs), number+1, n)
 		}
 	}
-	e.want("operations sent several times at once", model{"a": want})
+	e.want("operations sent several times concurrently", model{"a": want})
 }
 
-// concurrentApply lets many sessions append to the same keys, each operation
-// sent twice by its own client.
+// concurrentApply lets many sessions append to the same keys. Each client sends each operation
+// twice.
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)
@@ -242,7 +242,7 @@ func concurrentApply(e *env) {
 			return applier.EndSession(e.ctx, session)
 		}
 	}
-	e.together(fs...)
+	e.concurrently(fs...)
 	shared := string(e.get("shared")[0])
 	for c := range clients {
 		var want strings.Builder
@@ -252,14 +252,14 @@ func concurrentApply(e *env) {
 		if got := string(e.get(fmt.Sprint("own ", c))[0]); got != want.String() {
 			e.Errorf("client %d's own key holds %q, want %q", c, got, want.String())
 		}
-		var of strings.Builder // the client's pieces of the shared key
+		var ownPieces strings.Builder // the client's pieces of the shared key
 		for _, piece := range strings.SplitAfter(shared, ">") {
 			if strings.HasPrefix(piece, fmt.Sprintf("<%d.", c)) {
-				of.WriteString(piece)
+				ownPieces.WriteString(piece)
 			}
 		}
-		if of.String() != want.String() {
-			e.Errorf("of client %d the shared key holds %q, want %q", c, of.String(), want.String())
+		if ownPieces.String() != want.String() {
+			e.Errorf("the shared key has %[2]q of client %[1]d, want %[3]q", c, ownPieces.String(), want.String())
 		}
 	}
 }
@@ -267,23 +267,23 @@ func concurrentApply(e *env) {
 func applyReopen(e *env) {
 	session, ended := e.newSession(), e.newSession()
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
-	e.applies(tag, appendOp("a", "1"), true)
-	e.applies(partd.Tag{Session: ended, Number: 1}, appendOp("a", "2"), true)
+	e.expectApply(tag, appendOp("a", "1"), true)
+	e.expectApply(partd.Tag{Session: ended, Number: 1}, appendOp("a", "2"), true)
 	e.must("EndSession", e.store.(partd.Applier).EndSession(e.ctx, ended))
 	if !e.reopen() {
 		return
 	}
-	e.applies(tag, appendOp("a", "1"), false)
-	e.refused(partd.Tag{Session: session, Number: 1, CRC: 6}, appendOp("a", "x"), partd.ErrSessionReused)
-	e.refused(partd.Tag{Session: session, Number: 3}, appendOp("a", "x"), partd.ErrSessionGap)
-	e.refused(partd.Tag{Session: ended, Number: 2}, appendOp("a", "x"), partd.ErrSessionExpired)
+	e.expectApply(tag, appendOp("a", "1"), false)
+	e.expectRejected(partd.Tag{Session: session, Number: 1, CRC: 6}, appendOp("a", "x"), partd.ErrSessionReused)
+	e.expectRejected(partd.Tag{Session: session, Number: 3}, appendOp("a", "x"), partd.ErrSessionGap)
+	e.expectRejected(partd.Tag{Session: ended, Number: 2}, appendOp("a", "x"), partd.ErrSessionExpired)
 	if again := e.newSession(); again == session || again == ended {
-		e.Fatalf("session %d was issued again after opening again", again)
+		e.Fatalf("session %d was issued again after reopening", again)
 	}
 	tag.Number++
-	e.applies(tag, partd.Operation{Change: partd.ChangeDrop}, true)
+	e.expectApply(tag, partd.Operation{Change: partd.ChangeDrop}, true)
 	e.append(entry("b", "1"))
 	e.reopen()
-	e.applies(tag, partd.Operation{Change: partd.ChangeDrop}, false)
-	e.want("retries after opening again", model{"b": "1"})
+	e.expectApply(tag, partd.Operation{Change: partd.ChangeDrop}, false)
+	e.want("retries after reopening", model{"b": "1"})
 }

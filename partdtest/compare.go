@@ -13,22 +13,21 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// model is what a store should hold: each key that exists, with its value.
+// model is the expected content of a store: each existing key with its value.
 type model map[string]string
 
-// compare reads a store in every way that it can be read in, and tells how it
-// differs from a model.
+// compare reads a store in every supported way, and returns an error if it differs from a model.
 func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want model) error {
 	keys := slices.Sorted(maps.Keys(want))
-	asked := append(slices.Clip(keys), "a key that no check makes")
-	values, err := store.Get(ctx, asked...)
+	requested := append(slices.Clip(keys), "a key that no check creates")
+	values, err := store.Get(ctx, requested...)
 	if err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
-	if len(values) != len(asked) {
-		return fmt.Errorf("get of %d keys returned %d values", len(asked), len(values))
+	if len(values) != len(requested) {
+		return fmt.Errorf("get of %d keys returned %d values", len(requested), len(values))
 	}
-	for i, k := range asked {
+	for i, k := range requested {
 		if err := differ("get of key "+partd.QuoteKey(k), values[i], want[k]); err != nil {
 			return err
 		}
@@ -46,10 +45,10 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 	return nil
 }
 
-// compareHas is compare by Has, of some keys: the first ones, those without bytes, and
-// one that there is not.
+// compareHas compares the result of Has for some keys: the first ones, the first with empty values,
+// and a missing one.
 func compareHas(ctx context.Context, store partd.Partd, want model) error {
-	const some = 2
+	const minCount = 2
 	seen := map[bool]int{} // by whether the value is empty
 	check := func(key string) error {
 		_, exists := want[key]
@@ -63,17 +62,17 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(want)) {
-		if empty := want[k] == ""; seen[empty] < some {
+		if empty := want[k] == ""; seen[empty] < minCount {
 			seen[empty]++
 			if err := check(k); err != nil {
 				return err
 			}
 		}
 	}
-	return check("a key that no check makes")
+	return check("a key that no check creates")
 }
 
-// compareAs is compare by Keys, by Scan or by Stat.
+// compareAs compares by Keys, by Scan or by Stat.
 func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) error {
 	switch by {
 	case CanList:
@@ -118,8 +117,8 @@ func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) e
 	return nil
 }
 
-// differ tells where a value is not what it should be.
-func differ(what string, got []byte, want string) error {
+// differ returns an error that shows where a value is wrong.
+func differ(label string, got []byte, want string) error {
 	if string(got) == want {
 		return nil
 	}
@@ -128,31 +127,31 @@ func differ(what string, got []byte, want string) error {
 		at++
 	}
 	from := max(0, at-20)
-	return fmt.Errorf("%s: %d bytes, want %d; from byte %d, where they differ first, %q, want %q",
-		what, len(got), len(want), at, got[from:min(len(got), at+40)], want[from:min(len(want), at+40)])
+	return fmt.Errorf("%s: %d bytes, want %d; they differ first at byte %d: %q, want %q",
+		label, len(got), len(want), at, got[from:min(len(got), at+40)], want[from:min(len(want), at+40)])
 }
 
-func sameKeys[V any](what string, got map[string]V, want model) error {
+func sameKeys[V any](label string, got map[string]V, want model) error {
 	for k := range want {
 		if _, ok := got[k]; !ok {
-			return fmt.Errorf("%s: key %s is missing", what, partd.QuoteKey(k))
+			return fmt.Errorf("%s: key %s is missing", label, partd.QuoteKey(k))
 		}
 	}
 	for k := range got {
 		if _, ok := want[k]; !ok {
-			return fmt.Errorf("%s: key %s should not exist", what, partd.QuoteKey(k))
+			return fmt.Errorf("%s: key %s should not exist", label, partd.QuoteKey(k))
 		}
 	}
 	return nil
 }
 
-// listKeys collects what Keys yields, and checks the rules of Keys.
+// listKeys collects the keys that Keys yields, and checks its rules.
 func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) {
 	sizes := map[string]int64{}
 	var failed error
 	for info, err := range partd.Keys(ctx, store) {
 		if failed != nil {
-			return nil, fmt.Errorf("keys goes on after its error %q", failed)
+			return nil, fmt.Errorf("keys continues after its error %q", failed)
 		}
 		if err != nil {
 			failed = err
@@ -169,24 +168,24 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 	return sizes, nil
 }
 
-// scanAll collects what Scan yields, and checks the rules of Scan.
+// scanAll collects the values that Scan yields, and checks its rules.
 func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
 	all := map[string][]byte{}
 	return all, scanInto(all, partd.Scan(ctx, store))
 }
 
-// scanParts collects what ScanPart yields of some parts, of so many, and checks that
-// no key is in two of them.
-func scanParts(ctx context.Context, store partd.Partd, parts int, some iter.Seq[int]) (map[string][]byte, error) {
+// scanParts collects the values that ScanPart yields for the parts in some, and checks that no key is
+// in two of them.
+func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.Seq[int]) (map[string][]byte, error) {
 	all := map[string][]byte{}
-	for part := range some {
-		mine := map[string][]byte{}
-		if err := scanInto(mine, partd.ScanPart(ctx, store, part, parts)); err != nil {
+	for part := range indexes {
+		content := map[string][]byte{}
+		if err := scanInto(content, partd.ScanPart(ctx, store, part, parts)); err != nil {
 			return nil, fmt.Errorf("part %d of %d: %w", part, parts, err)
 		}
-		for k, v := range mine {
+		for k, v := range content {
 			if _, twice := all[k]; twice {
-				return nil, fmt.Errorf("key %s is in two parts of %d, of which one is %d", partd.QuoteKey(k), parts, part)
+				return nil, fmt.Errorf("key %s is in two parts of %d; one is %d", partd.QuoteKey(k), parts, part)
 			}
 			all[k] = v
 		}
@@ -194,7 +193,7 @@ func scanParts(ctx context.Context, store partd.Partd, parts int, some iter.Seq[
 	return all, nil
 }
 
-// allParts are the numbers of so many parts.
+// allParts yields all part numbers.
 func allParts(parts int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for part := range parts {
@@ -205,13 +204,13 @@ func allParts(parts int) iter.Seq[int] {
 	}
 }
 
-// scanInto collects chunks by key, and checks the rules of Scan.
+// scanInto adds chunks to all by key, and checks the rules of Scan.
 func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
 	var failed error
-	current, within := "", false // the key whose Last has not come
+	current, isPartial := "", false // the key whose Last chunk is missing
 	for chunk, err := range chunks {
 		if failed != nil {
-			return fmt.Errorf("scan goes on after its error %q", failed)
+			return fmt.Errorf("scan continues after its error %q", failed)
 		}
 		if err != nil {
 			failed = err
@@ -219,22 +218,22 @@ func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error
 		}
 		value, seen := all[chunk.Key]
 		switch {
-		case within && chunk.Key != current:
+		case isPartial && chunk.Key != current:
 			return fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
-		case !within && seen:
-			return fmt.Errorf("scan: key %s comes again after its Last chunk", partd.QuoteKey(chunk.Key))
+		case !isPartial && seen:
+			return fmt.Errorf("scan: key %s occurs again after its Last chunk", partd.QuoteKey(chunk.Key))
 		case chunk.Offset != int64(len(value)):
 			return fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", partd.QuoteKey(chunk.Key), chunk.Offset, len(value))
 		case len(chunk.Data) == 0 && !chunk.Last:
 			return fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
 		}
-		all[chunk.Key] = append(value, chunk.Data...) // Data is valid until the next step
-		current, within = chunk.Key, !chunk.Last
+		all[chunk.Key] = append(value, chunk.Data...) // copied, because Data is valid until the next step
+		current, isPartial = chunk.Key, !chunk.Last
 	}
 	if failed != nil {
 		return fmt.Errorf("scan: %w", failed)
 	}
-	if within {
+	if isPartial {
 		return fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
 	}
 	return nil
@@ -253,7 +252,7 @@ func readAll(r io.ReadCloser, key string, size int) ([]byte, error) {
 	var all bytes.Buffer
 	_, err := io.CopyBuffer(struct{ io.Writer }{&all}, struct{ io.Reader }{r}, make([]byte, size))
 	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("reading what Open of key %s returned: %w", partd.QuoteKey(key), err)
+		return nil, fmt.Errorf("reading key %s with Open: %w", partd.QuoteKey(key), err)
 	}
 	return all.Bytes(), nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// concurrentChecks let many goroutines append while others read.
+// concurrentChecks returns checks with many goroutines that append while others read.
 func concurrentChecks() []check {
 	return []check{
 		{name: "concurrent-append", run: concurrentAppend},
@@ -39,16 +39,15 @@ type spanKey struct {
 	piece
 }
 
-// span is when an append was under way, by a clock that all appenders share.
+// span is the time of an append, by a clock that all appenders share.
 type span struct{ begin, end int64 }
 
 func sharedKey(i int) string { return fmt.Sprintf("shared/%d", i) }
 
-// batch makes the writer's next n-th batch: two keys, or three entries with one
-// key twice.
+// batch returns the writer's n-th batch: two keys, or two keys with one of them repeated.
 func (a *appender) batch(n int) ([]partd.Entry, []spanKey) {
 	var entries []partd.Entry
-	var made []spanKey
+	var pieces []spanKey
 	keys := []int{(a.writer + n) % keysTogether, (a.writer + 2*n + 1) % keysTogether}
 	if n%5 == 0 {
 		keys = append(keys, keys[0])
@@ -57,20 +56,20 @@ func (a *appender) batch(n int) ([]partd.Entry, []spanKey) {
 		p := piece{a.writer, a.counts[k]}
 		a.counts[k]++
 		entries = append(entries, partd.Entry{Key: sharedKey(k), Value: p.bytes()})
-		made = append(made, spanKey{sharedKey(k), p})
+		pieces = append(pieces, spanKey{sharedKey(k), p})
 	}
-	return entries, made
+	return entries, pieces
 }
 
 func (a *appender) run() error {
 	for n := range appendsEach {
-		entries, made := a.batch(n)
+		entries, pieces := a.batch(n)
 		begin := a.clock.Add(1)
 		if err := a.e.store.Append(a.e.ctx, entries...); err != nil {
 			return fmt.Errorf("append: %w", err)
 		}
 		end := a.clock.Add(1)
-		for _, m := range made {
+		for _, m := range pieces {
 			a.spans[m] = span{begin, end}
 		}
 		if n%10 != 0 {
@@ -84,8 +83,8 @@ func (a *appender) run() error {
 		if err != nil {
 			return err
 		}
-		if last := made[0].number; next[a.writer] <= last {
-			return fmt.Errorf("writer %d: Get after Append returned does not have append %d of key %s", a.writer, last, made[0].key)
+		if last := pieces[0].number; next[a.writer] <= last {
+			return fmt.Errorf("writer %d: Get after Append returned does not have append %d of key %s", a.writer, last, pieces[0].key)
 		}
 	}
 	return nil
@@ -103,9 +102,8 @@ func newAppenders(e *env) ([]*appender, []func() error) {
 	return all, run
 }
 
-// checkAppenders looks at what the store holds once all are done: everything
-// once, whole, in each writer's order, and no append before one that had
-// returned when it began.
+// checkAppenders checks the store after all appenders have finished: every append is there once,
+// whole, in each writer's order, and none comes before an append that had returned when it began.
 func checkAppenders(e *env, all []*appender) {
 	e.Helper()
 	want := model{}
@@ -114,32 +112,32 @@ func checkAppenders(e *env, all []*appender) {
 		value := e.get(key)[0]
 		want[key] = string(value)
 		next, err := checkPieces("Get of "+key, value)
-		e.must("after all writers were done", err)
+		e.must("after all writers have finished", err)
 		for _, a := range all {
 			if next[a.writer] != a.counts[k] {
 				e.Fatalf("key %s has %d of the %d appends of writer %d", key, next[a.writer], a.counts[k], a.writer)
 			}
 		}
 		pieces, err := parsePieces(value)
-		e.must("after all writers were done", err)
+		e.must("after all writers have finished", err)
 		latest := int64(0)
 		for _, p := range pieces {
 			s := all[p.writer].spans[spanKey{key, p}]
 			if s.end < latest {
-				e.Fatalf("key %s: append %d of writer %d comes after one that began when it had already returned", key, p.number, p.writer)
+				e.Fatalf("key %s: append %d of writer %d comes after an append that began only when it had returned", key, p.number, p.writer)
 			}
 			latest = max(latest, s.begin)
 		}
 	}
-	e.want("after all writers were done", want)
+	e.want("after all writers have finished", want)
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 }
 
 func concurrentAppend(e *env) {
 	all, run := newAppenders(e)
-	e.together(run...)
+	e.concurrently(run...)
 	checkAppenders(e, all)
 }
 
@@ -171,8 +169,8 @@ func appendWhileReading(e *env) {
 	checkAppenders(e, all)
 }
 
-// growingGets gets keys: each value must be whole appends, and must begin with
-// what the same goroutine saw before.
+// growingGets gets keys. Each value must be whole appends, and must begin with the value that the
+// same goroutine saw before.
 func (e *env) growingGets(seed uint64) func() error {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	before := map[string][]byte{}
@@ -184,7 +182,7 @@ func (e *env) growingGets(seed uint64) func() error {
 		}
 		for i, k := range []string{a, b} {
 			if i == 1 && a == b {
-				continue // of one Get, nothing says which came first
+				continue // the order of two values in one Get is unknown
 			}
 			if _, err := checkPieces("Get of "+k, values[i]); err != nil {
 				return err
@@ -207,7 +205,7 @@ func (e *env) growingKeys() func() error {
 		}
 		for k, size := range before {
 			if sizes[k] < size {
-				return fmt.Errorf("keys while others append: key %s has %d bytes, and had %d before", k, sizes[k], size)
+				return fmt.Errorf("keys during appends: key %s has %d bytes, but had %d before", k, sizes[k], size)
 			}
 		}
 		before = sizes
@@ -222,7 +220,7 @@ func (e *env) scansOfPieces() func() error {
 			return err
 		}
 		for k, v := range all {
-			if _, err := checkPieces("Scan while others append, key "+k, v); err != nil {
+			if _, err := checkPieces("Scan during appends, key "+k, v); err != nil {
 				return err
 			}
 		}
@@ -230,7 +228,7 @@ func (e *env) scansOfPieces() func() error {
 	}
 }
 
-// appendToNewKeys makes keys at the same time, each by several goroutines.
+// appendToNewKeys creates keys concurrently, each from several goroutines.
 func appendToNewKeys(e *env) {
 	keys := numberedKeys(300)
 	var run []func() error
@@ -244,16 +242,16 @@ func appendToNewKeys(e *env) {
 			return nil
 		})
 	}
-	e.together(run...)
+	e.concurrently(run...)
 	want := model{}
 	for i, v := range e.get(keys...) {
 		k := keys[i]
 		next, err := checkPieces("Get of "+k, v)
-		e.must("after all writers were done", err)
+		e.must("after all writers have finished", err)
 		if len(next) != writers {
-			e.Fatalf("key %s has appends of %d writers of %d", k, len(next), writers)
+			e.Fatalf("key %s has appends of %d writers, want %d", k, len(next), writers)
 		}
 		want[k] = string(v)
 	}
-	e.want("after all writers were done", want)
+	e.want("after all writers have finished", want)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// env is what a check works with: a store of its own, and the test.
+// env is the environment of a check: its own store and the test.
 type env struct {
 	tester
 	suite  *suite
@@ -22,7 +22,7 @@ type env struct {
 	closed bool
 }
 
-// close ends the life of the check's store.
+// close closes the check's store.
 func (e *env) close() {
 	if e.closed || !e.suite.can[CanClose] {
 		return
@@ -33,11 +33,11 @@ func (e *env) close() {
 	}
 }
 
-// must ends the check if an operation failed that has no reason to.
-func (e *env) must(what string, err error) {
+// must ends the check if an operation failed.
+func (e *env) must(label string, err error) {
 	e.Helper()
 	if err != nil {
-		e.Fatalf("%s: %v", what, err)
+		e.Fatalf("%s: %v", label, err)
 	}
 }
 
@@ -62,14 +62,14 @@ func (e *env) get(keys ...string) [][]byte {
 }
 
 // want compares the whole store with a model.
-func (e *env) want(why string, m model) {
+func (e *env) want(label string, m model) {
 	e.Helper()
 	if err := compare(e.ctx, e.store, e.suite.can, m); err != nil {
-		e.Fatalf("%s: %v", why, err)
+		e.Fatalf("%s: %v", label, err)
 	}
 }
 
-// reopen closes the store and opens it again, where the store outlives that.
+// reopen closes the store and opens it again, if the caller provided Reopen.
 func (e *env) reopen() bool {
 	if e.suite.opts.Reopen == nil {
 		return false
@@ -77,28 +77,27 @@ func (e *env) reopen() bool {
 	e.store = e.suite.opts.Reopen(e.real(), e.store)
 	if e.store == nil {
 		e.closed = true
-		e.Fatalf("Reopen returned no store")
+		e.Fatalf("Reopen returned a nil store")
 	}
 	return true
 }
 
-// within ends the check if f hangs, which would otherwise only show at the end
-// of the whole test.
-func (e *env) within(what string, f func() error) {
+// withTimeout ends the check if f hangs. Otherwise a hang would only show at the end of the whole test.
+func (e *env) withTimeout(label string, f func() error) {
 	e.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	select {
 	case err := <-done:
-		e.must(what, err)
+		e.must(label, err)
 	case <-time.After(e.suite.hangAfter):
-		e.closed = true // closing would hang, too
-		e.Fatalf("%s: not done after %v: a deadlock?", what, e.suite.hangAfter)
+		e.closed = true // closing would hang too
+		e.Fatalf("%s: not done after %v: a deadlock?", label, e.suite.hangAfter)
 	}
 }
 
-// together runs functions at the same time, and fails with their errors.
-func (e *env) together(fs ...func() error) {
+// concurrently runs functions concurrently, and fails with their errors.
+func (e *env) concurrently(fs ...func() error) {
 	e.Helper()
 	errs := make([]error, len(fs))
 	var wg sync.WaitGroup
@@ -111,8 +110,8 @@ func (e *env) together(fs ...func() error) {
 	}
 }
 
-// whileRunning runs writers at the same time, and each reader again and again
-// until the writers are done.
+// whileRunning runs the writers concurrently, and each reader repeatedly until the writers have
+// finished.
 func (e *env) whileRunning(writers, readers []func() error) {
 	e.Helper()
 	done := make(chan struct{})
@@ -134,19 +133,19 @@ func (e *env) whileRunning(writers, readers []func() error) {
 				}
 				select {
 				case <-done:
-					return r() // once more, of what is there at the end
+					return r() // once more, with the final content
 				default:
 				}
 			}
 		})
 	}
-	e.together(fs...)
+	e.concurrently(fs...)
 }
 
-// entry saves the eye some braces.
+// entry returns an entry.
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// noise returns bytes without a pattern, the same for the same seed.
+// noise returns pseudo-random bytes for a seed.
 func noise(n int, seed uint64) []byte {
 	b := make([]byte, 0, n+7)
 	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {
@@ -164,7 +163,7 @@ func numberedKeys(n int) []string {
 	return keys
 }
 
-// repeat returns a text of n bytes.
+// repeat repeats s to a length of n bytes.
 func repeat(s string, n int) string {
 	return string(bytes.Repeat([]byte(s), n/len(s)+1)[:n])
 }

@@ -7,17 +7,17 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// A store of one's own, or a layer over one, is checked by one call in a test.
+// One call in a test checks your own store or layer.
 func ExampleRun() {
 	var t *testing.T // of func TestMyStore(t *testing.T)
 
 	partdtest.Run(t, func(*testing.T) partd.Partd {
-		return partd.NewDict() // the store to be checked: an empty one
+		return partd.NewDict() // a new, empty store to check
 	}, nil)
 }
 
-// What the store must be able to do is required; what it has on disk is looked
-// for again after closing and opening it.
+// Require lists the abilities that the store must have. Reopen lets the suite check stored data again
+// after the store was closed and opened.
 func ExampleRun_options() {
 	var t *testing.T // of func TestMyStore(t *testing.T)
 
@@ -45,7 +45,7 @@ func ExampleRun_options() {
 		})
 }
 
-// The state machine alone, for tests that have their own way to break things.
+// Use only the state machine in tests that inject their own faults.
 func ExampleStateMachine() {
 	var t *testing.T // of func TestMyStore(t *testing.T)
 

@@ -42,45 +42,43 @@ func TestReferencePasses(t *testing.T) {
 type bare struct{ partd.Partd }
 
 func TestStoreWithoutAbilitiesPasses(t *testing.T) {
-	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, &Options{LargeValue: 1 << 20, Pieces: 10, OwnNames: []string{"mine"}})
+	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, &Options{LargeValue: 1 << 20, Pieces: 10, OwnNames: []string{"own"}})
 }
 
-func TestStateMachineAlone(t *testing.T) {
+func TestOnlyStateMachine(t *testing.T) {
 	opened := 0
 	StateMachine(t, func(*testing.T) partd.Partd {
 		opened++
 		return newReference("")
 	}, &Options{Reopen: reopen, MachineRuns: 10})
 	if opened < 10 || opened > 12 {
-		t.Errorf("with MachineRuns(10), %d stores were opened", opened)
+		t.Errorf("MachineRuns 10 opened %d stores, want 10 to 12", opened)
 	}
 }
 
-// TestCheckRunsAlone names one check, as -run does: what the store can do must
-// be found out all the same.
+// TestCheckRunsAlone runs a single check, as -run does. The store's abilities must be probed all the same.
 func TestCheckRunsAlone(t *testing.T) {
-	failed := failuresOf(t, quickly(newSuite(openFaulty("Set appends"), nil)), "set")
+	failed := failuresOf(t, withShortWaits(newSuite(openFaulty("Set appends"), nil)), "set")
 	if failed.messages["set"] == "" || len(failed.messages) != 1 {
-		t.Errorf("the check of Set by itself gives %q", failed.messages)
+		t.Errorf("running only the check of Set gives %q", failed.messages)
 	}
 }
 
-// TestFaultsAreCaught runs the suite on stores that break one promise each. The
-// checks named must fail, and at least one of those that fail must say so in a
-// message that has the given words.
+// TestFaultsAreCaught runs the suite on stores that each break one promise. The named checks must fail, and
+// at least one of their messages must contain the given words.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, c := range []struct{ fault, checks, words string }{
 		{"drops an append", "append-order concurrent-append state-machine", "want"},
 		{"drops the second of a key in a batch", "key-twice-in-a-batch", "in the batch's order"},
-		{"doubles an append", "append-order concurrent-append state-machine", "want"},
-		{"newest first", "append-order key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
-		{"keeps the caller's key", "slice-changed-after-append", "has used the memory of a key again"},
-		{"keeps the caller's slice", "slice-changed-after-append state-machine", "has used its slices again"},
-		{"returns its own memory", "ownership-of-what-get-returns state-machine", "has changed what Get returned"},
+		{"repeats an append", "append-order concurrent-append state-machine", "want"},
+		{"prepends", "append-order key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
+		{"keeps the caller's key", "slice-changed-after-append", "reused the memory of a key"},
+		{"keeps the caller's slice", "slice-changed-after-append state-machine", "reused the slices"},
+		{"returns its own memory", "ownership-of-what-get-returns state-machine", "changed the result of Get"},
 		{"returns the same memory twice", "get-same-key-twice", "same memory"},
-		{"sorts what Get is asked", "get-order state-machine", "order asked"},
-		{"Get makes keys", "get-missing-keys", "Get makes no key"},
-		{"makes a key of an empty append", "nil-is-empty empty-append state-machine", "makes no key"},
+		{"Get sorts its keys", "get-order state-machine", "order asked"},
+		{"Get creates keys", "get-missing-keys", "Get creates no key"},
+		{"an empty append creates a key", "nil-is-empty empty-append state-machine", "creates no key"},
 		{"folds case", "letter-case sanitised state-machine", "want"},
 		{"sanitises", "sanitised escaped-and-temporary-names state-machine", "want"},
 		{"cuts at nul", "nul", "want"},
@@ -88,100 +86,100 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"cuts long keys", "longest-key longer-than-a-file-name state-machine", "want"},
 		{"cleans paths", "slash dot", "want"},
 		{"has no limit", "key-too-long", "ErrTooLarge"},
-		{"applies half of what it refuses", "key-too-long value-over-the-limit value-of-4-GiB batch-over-the-limit", "change nothing"},
+		{"applies half of rejected appends", "key-too-long value-over-the-limit value-of-4-GiB batch-over-the-limit", "change nothing"},
 		{"ignores the context", "cancelled-context-changes-nothing", "context.Canceled"},
-		{"tells no cause", "cancelled-context-changes-nothing", "and the cause"},
-		{"tells the cause alone", "cancelled-context-changes-nothing", "context.Canceled"},
-		{"takes the cause's outcome for its own", "cancelled-context-changes-nothing", "without the cause's ErrUnknownOutcome"},
+		{"returns no cause", "cancelled-context-changes-nothing", "and the cause"},
+		{"returns only the cause", "cancelled-context-changes-nothing", "context.Canceled"},
+		{"adopts the cause's outcome", "cancelled-context-changes-nothing", "without the cause's ErrUnknownOutcome"},
 		{"loses under concurrency", "concurrent-append concurrent-append-while-reading", "lost"},
-		{"tears under concurrency", "concurrent-append-while-reading concurrent-append", "no whole append"},
+		{"tears under concurrency", "concurrent-append-while-reading concurrent-append", "does not begin a whole append"},
 		{"ignores Drop", "drop", "after Drop"},
 		{"Drop leaves a key", "drop batch-of-many-keys", "after Drop"},
-		{"Drop lets something back in", "concurrent-drop", "the Drop that has returned"},
-		{"SetOnce overwrites", "set-once concurrent-set-once state-machine", "SetOnce leaves"},
-		{"SetOnce takes empty for missing", "set-once", "SetOnce leaves a key with an empty value"},
+		{"Drop restores old data", "concurrent-drop", "a Drop that has returned"},
+		{"SetOnce overwrites", "set-once concurrent-set-once state-machine", "SetOnce keeps"},
+		{"SetOnce overwrites empty values", "set-once", "SetOnce keeps an empty value"},
 		{"SetOnce races", "concurrent-set-once", "one winner"},
 		{"Set appends", "set state-machine", "Set to"},
-		{"Set to empty deletes", "set-empty-makes-a-key nil-is-empty", "makes a key"},
-		{"Set is seen half", "concurrent-set", "none that was set"},
+		{"Set to empty deletes", "set-empty-creates-a-key nil-is-empty", "creates a key"},
+		{"Set is torn", "concurrent-set", "is not a set value"},
 		{"Delete of a missing key fails", "abilities", "no key"},
-		{"Delete takes the next key, too", "key-and-directory", "want"},
+		{"Delete also removes the next key", "key-and-directory", "want"},
 		{"Pop races", "concurrent-pop", "all Pops"},
 		{"Pop leaves the key", "pop state-machine", "Pop removes the keys"},
-		{"Open reads later", "open-sees-the-value-of-its-time state-machine", "opened before"},
+		{"Open reads later", "open-keeps-its-value state-machine", "opened before"},
 		{"Stat counts keys' bytes", "stat state-machine", "stat:"},
-		{"Flush forgets", "flush state-machine", "Flush changes nothing"},
+		{"Flush forgets", "flush state-machine", "Flush must change nothing"},
 		{"works when closed", "close", "ErrClosed"},
 		{"second Close fails", "close", "second Close"},
-		{"forgets on reopen", "reopen reopen-after-close concurrent-close state-machine", "opening again"},
-		{"Keys hides empty values", "set-empty-makes-a-key", "is missing"},
+		{"forgets on reopen", "reopen reopen-after-close concurrent-close state-machine", "reopening"},
+		{"Keys hides empty values", "set-empty-creates-a-key", "is missing"},
 		{"Keys has wrong sizes", "stat", "has size"},
 		{"Keys duplicates", "slash state-machine", "twice"},
 		{"Keys locks", "keys-body-uses-store", "deadlock"},
 		{"lists and claims Scan", "abilities", "falls back to Keys"},
-		{"Scan hides empty values", "scan-chunks set-empty-makes-a-key", "is one chunk, not 0"},
+		{"Scan hides empty values", "scan-chunks set-empty-creates-a-key", "must be one chunk, not 0"},
 		{"Scan misses Last", "scan-chunks slash state-machine", "Last chunk"},
 		{"Scan has Last twice", "scan-chunks value-large", "again after its Last"},
 		{"Scan has wrong offsets", "scan-chunks value-large", "at offset"},
 		{"Scan swallows the end", "scan-chunks value-large", "want"},
-		{"Scan goes on after an error", "cancelled-context-reads-nothing-wrong", "goes on after its error"},
-		{"ScanPart takes any number", "scan-part-wrong-number", "one error without data"},
-		{"ScanPart goes on after a wrong number", "scan-part-wrong-number", "one error without data"},
-		{"ScanPart leaves out a key", "scan-parts", "is missing"},
+		{"Scan continues after an error", "cancelled-context-reads-nothing-wrong", "continues after its error"},
+		{"ScanPart accepts any number", "scan-part-wrong-number", "one error without data"},
+		{"ScanPart continues after a wrong number", "scan-part-wrong-number", "one error without data"},
+		{"ScanPart omits a key", "scan-parts", "is missing"},
 		{"ScanPart has a key in two parts", "scan-parts", "in two parts"},
 		{"ScanPart puts all into one part", "scan-parts", "next to nothing to do"},
-		{"ScanPart divides anew each time", "scan-parts", "part"},
+		{"ScanPart divides differently each time", "scan-parts", "part"},
 		{"ScanPart counts parts in 16 bits", "scan-parts-most", "is missing"},
 		{"Scan misses Last", "scan-part-break", "Last chunk"},
 		{"ignores the context", "scan-part-cancelled", "cancelled"},
 		{"Scan leaks a goroutine", "leaks", "goroutines"},
-		{"applies again", "apply-once concurrent-apply concurrent-apply-of-one-number apply-drop-keeps-sessions apply-sessions-are-apart apply-reopen", "want false"},
+		{"applies again", "apply-once concurrent-apply concurrent-apply-of-one-number apply-drop-keeps-sessions apply-sessions-are-separate apply-reopen", "want false"},
 		{"accepts a gap", "apply-wrong-numbers apply-reopen", "earlier operation"},
 		{"accepts a reused number", "apply-wrong-numbers apply-reopen", "belongs to another"},
-		{"takes a forgotten session for a new one", "apply-expired-session apply-reopen", "session is over"},
-		{"takes the number of what it refuses", "apply-refused", "want an error"},
-		{"issues a session twice", "apply-sessions-are-apart apply-expired-session", "issued"},
+		{"accepts a forgotten session", "apply-expired-session apply-reopen", "session is over"},
+		{"rejected operations use up their number", "apply-refused", "want an error"},
+		{"issues a session twice", "apply-sessions-are-separate apply-expired-session", "issued"},
 		{"EndSession does nothing", "apply-expired-session", "session is over"},
 		{"Drop forgets sessions", "apply-once apply-drop-keeps-sessions", "want false"},
-		{"Apply races", "concurrent-apply-of-one-number", "applied by them"},
+		{"Apply races", "concurrent-apply-of-one-number", "returned true to"},
 		{"forgets sessions on reopen", "apply-reopen", "returned false"},
 		{"forgets numbers on reopen", "apply-reopen", "want false"},
 		{"Scan breaks the store", "scan-break scan-body-uses-store", "deadlock"},
 	} {
 		t.Run(c.fault, func(t *testing.T) {
 			checks := strings.Fields(c.checks)
-			failed := failuresOf(t, quickly(newSuite(openFaulty(c.fault), &Options{Reopen: reopen})), append(checks, "abilities", "scan-chunks")...)
-			said := false
+			failed := failuresOf(t, withShortWaits(newSuite(openFaulty(c.fault), &Options{Reopen: reopen})), append(checks, "abilities", "scan-chunks")...)
+			found := false
 			for _, name := range checks {
 				if failed.messages[name] == "" {
 					t.Errorf("%s did not fail", name)
 				}
-				said = said || strings.Contains(failed.messages[name], c.words)
+				found = found || strings.Contains(failed.messages[name], c.words)
 			}
-			if !said {
+			if !found {
 				t.Errorf("none of these messages has %q: %q", c.words, failed.messages)
 			}
 		})
 	}
 }
 
-// TestRecorderSeesNothingWrong makes sure that it is the faults that fail above.
-func TestRecorderSeesNothingWrong(t *testing.T) {
-	failed := failuresOf(t, quickly(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: everything})))
+// TestReferenceHasNoFailures checks that only the faults make checks fail above.
+func TestReferenceHasNoFailures(t *testing.T) {
+	failed := failuresOf(t, withShortWaits(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: everything})))
 	if len(failed.messages) != 0 {
-		t.Fatalf("a store that is right fails: %q", failed.messages)
+		t.Fatalf("a correct store fails: %q", failed.messages)
 	}
 	for name := range strings.FieldsSeq(`empty-key longest-key key-too-long nul slash dot-dot dot escape newline invalid-utf8
 		composed-and-decomposed letter-case own-names escaped-and-temporary-names longer-than-a-file-name sanitised key-and-directory
 		key-twice-in-a-batch nil-is-empty empty-append value-over-the-limit value-of-4-GiB batch-over-the-limit
 		slice-changed-after-append empty-batch`) {
 		if _, ran := failed.ran[name]; !ran {
-			t.Errorf("there is no check %s", name)
+			t.Errorf("check %s did not run", name)
 		}
 	}
 }
 
-// half refuses to set, and does it all the same.
+// half claims not to support Set and SetOnce, but sets.
 type half struct{ bare }
 
 func (h half) SetOnce(ctx context.Context, key string, value []byte) error {
@@ -192,21 +190,21 @@ func (h half) Set(ctx context.Context, key string, value []byte) error {
 	return errors.Join(errors.ErrUnsupported, partd.Set(ctx, h.Partd, key, value))
 }
 
-func TestLackOfAbilities(t *testing.T) {
+func TestMissingAbilities(t *testing.T) {
 	open := func(*testing.T) partd.Partd { return bare{newReference("")} }
-	failed := failuresOf(t, quickly(newSuite(open, &Options{Require: []Ability{CanScan, CanOpen}})), "abilities")
+	failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Require: []Ability{CanScan, CanOpen}})), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "cannot scan") {
-		t.Errorf("the lack of a required ability gives %q", m)
+		t.Errorf("a missing required ability gives %q", m)
 	}
 	open = func(*testing.T) partd.Partd { return half{bare{newReference("")}} }
-	failed = failuresOf(t, quickly(newSuite(open, nil)), "abilities")
+	failed = failuresOf(t, withShortWaits(newSuite(open, nil)), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "has an effect") {
-		t.Errorf("an operation that is not supported and has an effect gives %q", m)
+		t.Errorf("an unsupported operation with an effect gives %q", m)
 	}
 }
 
-// inDir is a store that makes a file for each key with a suffix, and takes a key
-// with that suffix for its own file.
+// inDir is a store that creates a file for each key, with a suffix, and mistakes a key with that suffix for its
+// own file.
 type inDir struct {
 	bare
 	dir    string
@@ -214,21 +212,21 @@ type inDir struct {
 }
 
 func (d *inDir) Append(ctx context.Context, entries ...partd.Entry) error {
-	var mine []partd.Entry
+	var kept []partd.Entry
 	for _, e := range entries {
-		name := filepath.Base(e.Key) + ".mine"
+		name := filepath.Base(e.Key) + ".own"
 		if !d.inside && strings.HasPrefix(e.Key, "../") {
 			name = filepath.Join("..", filepath.Base(e.Key))
 		}
 		if len(name) < 200 && !strings.ContainsRune(name, 0) {
 			_ = os.WriteFile(filepath.Join(d.dir, name), nil, 0o666)
 		}
-		if strings.HasSuffix(e.Key, "secret.mine") && d.inside {
+		if strings.HasSuffix(e.Key, "secret.own") && d.inside {
 			continue
 		}
-		mine = append(mine, e)
+		kept = append(kept, e)
 	}
-	return d.Partd.Append(ctx, mine...)
+	return d.Partd.Append(ctx, kept...)
 }
 
 func TestDirOption(t *testing.T) {
@@ -236,14 +234,14 @@ func TestDirOption(t *testing.T) {
 		inside             bool
 		check, other, word string
 	}{
-		{true, "own-names", "escape", "secret.mine"},
+		{true, "own-names", "escape", "secret.own"},
 		{false, "escape", "own-names", "outside"},
 	} {
 		open := func(t *testing.T) partd.Partd {
 			return &inDir{bare{newReference("")}, filepath.Join(mkdir(t, "parent"), "store"), c.inside}
 		}
 		dir := func(store partd.Partd) string { return store.(*inDir).dir }
-		failed := failuresOf(t, quickly(newSuite(open, &Options{Dir: dir, OwnNames: []string{"secret"}})), "abilities", c.check, c.other)
+		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, OwnNames: []string{"secret"}})), "abilities", c.check, c.other)
 		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
 			t.Errorf("%s gives %q", c.check, m)
 		}

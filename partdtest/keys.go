@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// keyChecks try the keys that have broken stores: those that mean something to
-// a file system, to an encoding, or to the store itself.
+// keyChecks returns checks with keys that have broken stores: keys with a meaning for a file system,
+// for an encoding, or for the store itself.
 func keyChecks() []check {
 	distinct := func(name string, keys ...string) check {
 		return check{name: name, run: func(e *env) { e.distinct(keys) }}
@@ -41,8 +41,7 @@ func keyChecks() []check {
 	}
 }
 
-// longKeys returns keys around the lengths that file names can have, alike in
-// their beginnings and in their ends.
+// longKeys returns keys around the limits of file names, which share their beginnings and ends.
 func longKeys() []string {
 	var keys []string
 	for _, n := range []int{100, 127, 128, 129, 200, 240, 250, 254, 255, 256, 257, 300, 1000, 4095, 4096, 4097, 20000} {
@@ -51,8 +50,8 @@ func longKeys() []string {
 	return append(keys, repeat("\u00e9", 256), repeat("/", 300), repeat("%", 300), "!"+repeat("k", 299), repeat("K", 300))
 }
 
-// distinct gives each key pieces of its own, one by one and all at once, and
-// checks that no key sees another's.
+// distinct appends to each key, one by one and all in one batch, and checks that no key has another's
+// data.
 func (e *env) distinct(keys []string) {
 	e.Helper()
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
@@ -70,9 +69,9 @@ func (e *env) distinct(keys []string) {
 		want[k] += piece
 	}
 	e.append(batch...)
-	e.want("after an append to all keys at once", want)
+	e.want("after one append to all keys", want)
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 	for i, k := range keys {
 		r, err := openAll(e.ctx, e.store, k, 100)
@@ -94,7 +93,7 @@ func (e *env) distinct(keys []string) {
 		e.append(entry(k, piece))
 		want[k] += piece
 	}
-	e.want("after Set and Delete of some and one more append to each key", want)
+	e.want("after Set and Delete of some keys, and another append to each key", want)
 	e.must("Drop", e.store.Drop(e.ctx))
 	e.want("after Drop", nil)
 }
@@ -126,11 +125,11 @@ func keyTooLong(e *env) {
 		if !errors.Is(err, partd.ErrTooLarge) && !errors.Is(err, errors.ErrUnsupported) {
 			e.Errorf("%s with a key of %d bytes must fail with ErrTooLarge: %v", op.name, len(long), err)
 		}
-		e.want(op.name+" with a key that is too long must change nothing", model{"a": "1"})
+		e.want(op.name+" with a too long key must change nothing", model{"a": "1"})
 	}
 }
 
-// keysStayInside tries keys that are paths out of the store.
+// keysStayInside tries keys that are paths to places outside the store.
 func keysStayInside(e *env) {
 	keys := []string{
 		"../x", "/etc/x", "../../x", "/x", "x", "a/../../x", "..\\x", "C:\\x", "~/x", "file:///etc/x", "/dev/null", "/proc/self/x",
@@ -141,17 +140,17 @@ func keysStayInside(e *env) {
 		return
 	}
 	dir := e.suite.opts.Dir(e.store)
-	around := []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))}
+	outside := []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))}
 	keys = append(keys, filepath.Join(dir, "x"), "../"+filepath.Base(dir)+"/x")
 	before := map[string][]string{}
-	for _, d := range around {
+	for _, d := range outside {
 		before[d] = namesIn(e, d)
 	}
 	e.distinct(keys)
-	for _, d := range around {
+	for _, d := range outside {
 		for _, name := range namesIn(e, d) {
 			if !slices.Contains(before[d], name) && strings.HasSuffix(name, "x") {
-				e.Errorf("a key has made %s, which is outside of the store's directory %s", filepath.Join(d, name), dir)
+				e.Errorf("a key created %s, outside the store's directory %s", filepath.Join(d, name), dir)
 			}
 		}
 	}
@@ -167,9 +166,8 @@ func namesIn(e *env, dir string) []string {
 	return names
 }
 
-// ownNames uses the names as keys that stores use for files of their own; then,
-// where the store's directory is known, the names of the files that these keys
-// have made, and those of the files that those have made.
+// ownNames uses names of stores' own files as keys. If the store's directory is known, it also uses
+// the names of the files that these keys created, and of the files that those created.
 func ownNames(e *env) {
 	keys := append([]string{
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",
@@ -187,7 +185,7 @@ func ownNames(e *env) {
 			if name := filepath.Base(path); err == nil && len(keys) < 300 && !slices.Contains(keys, name) {
 				keys = append(keys, name, "."+name, name+".tmp")
 			}
-			return nil // a file may come and go meanwhile
+			return nil // files may come and go
 		})
 		e.must("WalkDir", err)
 		e.must("Drop", e.store.Drop(e.ctx))

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// leakable is what a store can forget to give back.
+// leakable counts the resources that a store can leak.
 type leakable struct{ goroutines, files int }
 
 func countLeakable() leakable {
-	// Go opens files of its own when it first waits for one; make it do so now.
+	// Go opens its own files when it first waits for one. Make it do so now.
 	if r, w, err := os.Pipe(); err == nil {
 		_ = r.Close()
 		_ = w.Close()
@@ -18,7 +18,7 @@ func countLeakable() leakable {
 	return leakable{runtime.NumGoroutine(), openFiles()}
 }
 
-// openFiles counts the descriptors of this process, 0 where that is not known.
+// openFiles returns the number of open descriptors, or 0 if it is unknown.
 func openFiles() int {
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
@@ -27,23 +27,24 @@ func openFiles() int {
 	return len(entries)
 }
 
-// compare waits until there is no more than before, or no hope for it.
+// compare waits until no more resources are in use than before, and reports a leak if that takes too
+// long.
 func (before leakable) compare(t tester) {
 	var now leakable
 	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
 		now = leakable{runtime.NumGoroutine(), openFiles()}
-		// The subtest itself runs in a goroutine of its own.
+		// The subtest itself runs in another goroutine.
 		if now.goroutines <= before.goroutines+1 && now.files <= before.files {
 			return
 		}
 		time.Sleep(wait)
 	}
 	if now.files > before.files {
-		t.Errorf("%d files were open before the checks, %d are afterwards: a store forgets to close some", before.files, now.files)
+		t.Errorf("%d files were open before the checks and %d afterwards: a store does not close its files", before.files, now.files)
 	}
 	if now.goroutines > before.goroutines+1 {
 		stacks := make([]byte, 1<<20)
-		t.Errorf("%d goroutines ran before the checks, %d do afterwards, though every store is closed:\n%s",
+		t.Errorf("%d goroutines ran before the checks and %d afterwards, although every store is closed:\n%s",
 			before.goroutines+1, now.goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 }

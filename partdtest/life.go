@@ -6,18 +6,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lifeChecks are of Flush, Sync and Close.
+// lifeChecks returns the checks of Flush, Sync and Close.
 func lifeChecks() []check {
 	return []check{
 		{name: "flush", needs: []Ability{CanFlush}, run: func(e *env) { e.keeps("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
 		{name: "sync", needs: []Ability{CanSync}, run: func(e *env) { e.keeps("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
-		{name: "close", needs: []Ability{CanClose}, run: closed},
-		{name: "close-empty", needs: []Ability{CanClose}, run: closedAtOnce},
+		{name: "close", needs: []Ability{CanClose}, run: useClosed},
+		{name: "close-empty", needs: []Ability{CanClose}, run: closeUnused},
 	}
 }
 
-// reopenChecks are of stores that outlive their process; most of what they
-// should keep is checked along with the rest.
+// reopenChecks returns checks of stores that outlive their process. Other checks also reopen the store.
 func reopenChecks() []check {
 	return []check{
 		{name: "reopen", run: reopenKeeps},
@@ -25,7 +24,7 @@ func reopenChecks() []check {
 	}
 }
 
-// keeps checks that an operation moves data about and changes nothing.
+// keeps checks that an operation does not change the store's content.
 func (e *env) keeps(name string, op func() error) {
 	e.Helper()
 	e.must(name+" of an empty store", op())
@@ -37,7 +36,7 @@ func (e *env) keeps(name string, op func() error) {
 	}
 	for range 3 {
 		e.must(name, op())
-		e.want(name+" changes nothing", want)
+		e.want(name+" must change nothing", want)
 		e.must(name, op())
 		e.append(entry("key 1", "+"), entry("key 2", "+"))
 		want["key 1"] += "+"
@@ -69,9 +68,9 @@ func (e *env) keeps(name string, op func() error) {
 	e.want(name+" after Drop", nil)
 }
 
-func closed(e *env) {
+func useClosed(e *env) {
 	e.append(entry("a", "1"))
-	e.within("Close", func() error { return partd.Close(e.ctx, e.store) })
+	e.withTimeout("Close", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true
 	for _, op := range []struct {
 		name string
@@ -95,25 +94,25 @@ func closed(e *env) {
 			e.Errorf("%s on a closed store must fail with ErrClosed: %v", op.name, err)
 		}
 	}
-	e.within("a second Close", func() error {
+	e.withTimeout("a second Close", func() error {
 		if err := partd.Close(e.ctx, e.store); !errors.Is(err, partd.ErrClosed) {
-			return err // must be nil, then
+			return err // reported unless it is nil
 		}
 		return nil
 	})
 }
 
-func closedAtOnce(e *env) {
-	e.within("Close of a store never used", func() error { return partd.Close(e.ctx, e.store) })
+func closeUnused(e *env) {
+	e.withTimeout("Close of an unused store", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true
 }
 
 func reopenKeeps(e *env) {
 	if !e.reopen() {
-		e.Logf("not checked: the caller gave no way to open the store again")
+		e.Logf("not checked: Options.Reopen is nil")
 		return
 	}
-	e.want("an empty store, opened again", nil)
+	e.want("an empty store after reopening", nil)
 	want := e.fill(100)
 	for i := range 5 {
 		e.append(entry("key 1", "+"), entry("key 10", "+"), entry(".lock", "+"))
@@ -134,25 +133,25 @@ func reopenKeeps(e *env) {
 			delete(want, "key 4")
 		}
 		e.reopen()
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 	e.must("Drop", e.store.Drop(e.ctx))
 	e.append(entry("after", "1"))
 	e.reopen()
-	e.want("an append after Drop, opened again", model{"after": "1"})
+	e.want("an append after Drop, and reopening", model{"after": "1"})
 	e.must("Drop", e.store.Drop(e.ctx))
 	e.reopen()
-	e.want("Drop, opened again", nil)
+	e.want("Drop, and reopening", nil)
 }
 
-// reopenAfterClose closes a store itself before the caller's function does.
+// reopenAfterClose closes the store before it calls Reopen.
 func reopenAfterClose(e *env) {
 	if e.suite.opts.Reopen == nil || !e.suite.can[CanClose] {
-		e.Logf("not checked: the caller gave no way to open the store again")
+		e.Logf("not checked: Options.Reopen is nil")
 		return
 	}
 	want := e.fill(30)
 	e.must("Close", partd.Close(e.ctx, e.store))
 	e.reopen()
-	e.want("after Close and opening again", want)
+	e.want("after Close and reopening", want)
 }

@@ -7,17 +7,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// limitChecks try what is over a limit. A key too long is among the keys.
+// limitChecks returns checks of values and batches over their limits. Keys over their limit are in
+// keys.go.
 func limitChecks() []check {
 	return []check{
-		{name: "value-over-the-limit", run: func(e *env) { e.refuses(partd.MaxValueLen + 1) }},
-		{name: "value-of-4-GiB", run: func(e *env) { e.refuses(1<<32, 1<<32+1) }},
+		{name: "value-over-the-limit", run: func(e *env) { e.expectTooLarge(partd.MaxValueLen + 1) }},
+		{name: "value-of-4-GiB", run: func(e *env) { e.expectTooLarge(1<<32, 1<<32+1) }},
 		{name: "batch-over-the-limit", run: batchTooLarge},
 	}
 }
 
-// refuses tries values that are too large.
-func (e *env) refuses(sizes ...int64) {
+// expectTooLarge tries values that are too large, which the store must reject.
+func (e *env) expectTooLarge(sizes ...int64) {
 	e.Helper()
 	value := e.zeros(sizes[len(sizes)-1])
 	if value == nil {
@@ -40,7 +41,7 @@ func (e *env) refuses(sizes ...int64) {
 			if !errors.Is(err, partd.ErrTooLarge) && !errors.Is(err, errors.ErrUnsupported) {
 				e.Errorf("%s of a value of %d bytes must fail with ErrTooLarge: %v", op.name, size, err)
 			}
-			e.want(op.name+" of a value that is too large must change nothing", model{"a": "1"})
+			e.want(op.name+" of a too large value must change nothing", model{"a": "1"})
 		}
 	}
 }
@@ -61,21 +62,20 @@ func batchTooLarge(e *env) {
 	if !errors.Is(err, partd.ErrTooLarge) {
 		e.Errorf("Append of a batch of %d bytes must fail with ErrTooLarge: %v", 3*int64(partd.MaxValueLen)+4, err)
 	}
-	e.want("Append of a batch that is too large must change nothing", model{"a": "1"})
+	e.want("Append of a too large batch must change nothing", model{"a": "1"})
 }
 
-// zeros returns that many zeros without taking memory for them: pages that
-// nobody writes to are all one page. It returns nil where the machine has no
-// such address space.
+// zeros returns size zeros that take no memory: pages that are never written are all the same page. It
+// returns nil if the machine lacks the address space.
 func (e *env) zeros(size int64) []byte {
 	e.Helper()
 	if strconv.IntSize == 32 {
-		e.Logf("not checked: no slice of %d bytes fits a 32-bit machine", size)
+		e.Logf("not checked: a slice of %d bytes does not fit on a 32-bit machine", size)
 		return nil
 	}
 	b, free, err := reserve(int(size))
 	if err != nil {
-		e.Logf("not checked: the machine has no address space of %d bytes to spare: %v", size, err)
+		e.Logf("not checked: cannot reserve %d bytes of address space: %v", size, err)
 		return nil
 	}
 	e.real().Cleanup(free)

@@ -11,12 +11,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// machineKeys is a small pool, so that random operations meet on a key.
-func machineKeys(own []string) []string {
+// machineKeys returns a small pool of keys, so that random operations often use the same key.
+func machineKeys(extra []string) []string {
 	return append([]string{
 		"a", "b", "key", "Key", "", ".", "..", ".lock", "a/b", "a/", "%41", "A", "ab", "a!b", "nul\x00", "\xff", "caf\u00e9", "cafe\u0301",
 		repeat("long", 300), repeat("long", 299) + "!",
-	}, own...)
+	}, extra...)
 }
 
 // machine compares a store with a map over random operations.
@@ -24,7 +24,7 @@ func (s *suite) machine(t tester) {
 	keys := rapid.SampledFrom(machineKeys(s.opts.OwnNames))
 	runs, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
-		// A failure is run again and made shorter, which the bound must not stop.
+		// After a failure rapid runs more sequences to shrink it; the limit must not stop it.
 		if s.opts.MachineRuns > 0 && runs >= s.opts.MachineRuns && !failed {
 			return
 		}
@@ -46,7 +46,7 @@ func (s *suite) machine(t tester) {
 	})
 }
 
-// machine is a store and what it should hold.
+// machine is a store and its expected content.
 type machine struct {
 	*suite
 	ctx   context.Context
@@ -56,24 +56,23 @@ type machine struct {
 	keys  *rapid.Generator[string]
 }
 
-func (m *machine) must(rt *rapid.T, what string, err error) {
+func (m *machine) must(rt *rapid.T, label string, err error) {
 	if err != nil {
-		rt.Fatalf("%s: %v", what, err)
+		rt.Fatalf("%s: %v", label, err)
 	}
 }
 
 func (m *machine) key(rt *rapid.T) string { return m.keys.Draw(rt, "key") }
 
-// value draws a value, and writes into it which draw it was, so that two are
-// seldom alike.
+// value draws a value. It contains a random number, so that two values are rarely equal.
 func (m *machine) value(rt *rapid.T) string {
 	size := rapid.SampledFrom([]int{0, 1, 2, 5, 5, 5, 20, 100, 1000, 5000, 70_000}).Draw(rt, "size")
 	return repeat(fmt.Sprintf("%d,", rapid.IntRange(0, 999).Draw(rt, "value")), size)
 }
 
 func (m *machine) actions() map[string]func(*rapid.T) {
-	all := map[string]func(*rapid.T){
-		// Several names make an action come more often.
+	actions := map[string]func(*rapid.T){
+		// Several names make an action more frequent.
 		"append": m.append, "append-more": m.append, "append-still-more": m.append,
 		"get": m.get, "get-more": m.get,
 		"open":    m.open,
@@ -81,30 +80,30 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"drop":    m.drop,
 	}
 	if m.can[CanSet] {
-		all["set"], all["set-once"] = m.set, m.setOnce
+		actions["set"], actions["set-once"] = m.set, m.setOnce
 	}
 	if m.can[CanDelete] {
-		all["delete"] = m.delete
+		actions["delete"] = m.delete
 	}
 	if m.can[CanPop] {
-		all["pop"] = m.pop
+		actions["pop"] = m.pop
 	}
 	if m.can[CanList] || m.can[CanScan] {
-		all["break"] = m.breakOut
+		actions["break"] = m.breakOut
 	}
 	if m.can[CanScan] {
-		all["parts"] = m.parts
+		actions["parts"] = m.parts
 	}
 	if m.can[CanFlush] {
-		all["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
+		actions["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
 	}
 	if m.can[CanSync] {
-		all["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
+		actions["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
 	}
 	if m.suite.opts.Reopen != nil {
-		all["reopen"] = m.openAgain
+		actions["reopen"] = m.openAgain
 	}
-	return all
+	return actions
 }
 
 func (m *machine) append(rt *rapid.T) {
@@ -119,7 +118,7 @@ func (m *machine) append(rt *rapid.T) {
 			m.want[b.Key] += string(b.Value)
 		}
 	}
-	for _, b := range batch { // the caller may do this
+	for _, b := range batch { // the caller may reuse its memory
 		clear(b.Value)
 	}
 	clear(batch)
@@ -132,13 +131,13 @@ func (m *machine) get(rt *rapid.T) {
 	m.same(rt, "Get", keys, values)
 }
 
-// same compares what Get or Pop returned, and then spoils it.
-func (m *machine) same(rt *rapid.T, what string, keys []string, values [][]byte) {
+// same compares the result of Get or Pop with the model, and then overwrites it.
+func (m *machine) same(rt *rapid.T, label string, keys []string, values [][]byte) {
 	if len(values) != len(keys) {
-		rt.Fatalf("%s of %d keys returned %d values", what, len(keys), len(values))
+		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))
 	}
 	for i, k := range keys {
-		m.must(rt, what, differ("key "+partd.QuoteKey(k), values[i], m.want[k]))
+		m.must(rt, label, differ("key "+partd.QuoteKey(k), values[i], m.want[k]))
 	}
 	for _, v := range values {
 		clear(v)
@@ -168,7 +167,7 @@ func (m *machine) compare(rt *rapid.T) {
 	m.must(rt, "the whole store", compare(m.ctx, m.store, m.can, m.want))
 }
 
-// parts reads everything by parts.
+// parts scans the store in parts.
 func (m *machine) parts(rt *rapid.T) {
 	n := rapid.SampledFrom([]int{1, 2, 3, 16}).Draw(rt, "parts")
 	all, err := scanParts(m.ctx, m.store, n, allParts(n))
@@ -180,7 +179,7 @@ func (m *machine) parts(rt *rapid.T) {
 }
 
 func (m *machine) drop(rt *rapid.T) {
-	// One in a few, or else there would seldom be much to look at.
+	// Drop rarely, so that the store does not stay empty.
 	if rapid.IntRange(0, 3).Draw(rt, "really") != 0 {
 		rt.Skip("no Drop this time")
 	}
@@ -220,7 +219,7 @@ func (m *machine) pop(rt *rapid.T) {
 	}
 }
 
-// breakOut leaves Keys and Scan before their end.
+// breakOut breaks out of Keys and Scan early.
 func (m *machine) breakOut(rt *rapid.T) {
 	after := rapid.IntRange(1, 5).Draw(rt, "after")
 	existing := slices.Collect(maps.Keys(m.want))
@@ -253,7 +252,7 @@ func (m *machine) breakOut(rt *rapid.T) {
 func (m *machine) openAgain(rt *rapid.T) {
 	m.store = m.suite.opts.Reopen(m.t.real(), m.store)
 	if m.store == nil {
-		rt.Fatalf("Reopen returned no store")
+		rt.Fatalf("Reopen returned a nil store")
 	}
 	m.compare(rt)
 }

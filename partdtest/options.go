@@ -9,20 +9,19 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Ability is an operation that not every store supports.
+// Ability is an optional ability of a store.
 type Ability string
 
-// The abilities, with their interfaces in package partd. A store has an ability if
-// the corresponding function of package partd does not return errors.ErrUnsupported.
-// So a store that can list can also scan and stat: these functions fall back to
-// Keys.
+// Abilities, with their interfaces in package partd. A store has an ability if the function of package
+// partd does not return errors.ErrUnsupported. So a store that can list can also scan and stat, because
+// these functions fall back to Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
 	CanPop    Ability = "pop"    // partd.Popper
 	CanList   Ability = "list"   // partd.Lister
 	CanOpen   Ability = "open"   // partd.Opener
-	CanScan   Ability = "scan"   // partd.Scanner; partd.ScanPart needs no more
+	CanScan   Ability = "scan"   // partd.Scanner; also suffices for partd.ScanPart
 	CanFlush  Ability = "flush"  // partd.Flusher
 	CanSync   Ability = "sync"   // partd.Syncer
 	CanStat   Ability = "stat"   // partd.Statter
@@ -32,35 +31,33 @@ const (
 
 // Options configures [Run] and [StateMachine].
 type Options struct {
-	// Require lists abilities that the store must have.
+	// Require lists abilities that the store must have; their lack fails the test.
 	Require []Ability
-	// Reopen is for stores that outlive their process. It closes an open store,
-	// and returns another one over the same data.
+	// Reopen is for stores that outlive their process. It closes an open store, and returns a
+	// new one over the same data.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
-	// Dir is for stores in their own directory, which it returns. The tests then
-	// use the names of the store's files as keys, and check that nothing appears
-	// outside the directory.
+	// Dir is for stores in their own directory, which it returns. The tests then use the names of
+	// the store's files as keys, and check that nothing is created outside the directory.
 	Dir func(store partd.Partd) string
 	// OwnNames lists names that the store uses internally, for files or in
 	// memory. The tests also use them as keys.
 	OwnNames []string
-	// LargeValue is the length, in bytes, of the largest value that is appended at
-	// once. 0 means 8 MiB.
+	// LargeValue is the length in bytes of the largest value in one append. 0 means 8 MiB.
 	LargeValue int
 	// Pieces is the number of appends to a single key. 0 means 300.
 	Pieces int
-	// MachineRuns limits how often the state machine opens the store, for stores
-	// that are slow to open. 0 means no limit. (After a failure, the state
-	// machine opens as many as it needs to shrink the sequence.)
+	// MachineRuns limits how often the state machine opens the store, for stores that open
+	// slowly. 0 means no limit. (After a failure there is no limit, so that the state machine can
+	// shrink the sequence.)
 	MachineRuns int
 }
 
-// probe finds out what the store can do, on a store of its own.
+// probe determines the store's abilities, on a separate store.
 func (s *suite) probe(t tester) {
 	ctx := context.Background()
 	store := s.open(t.real())
 	if store == nil {
-		t.Fatalf("open returned no store")
+		t.Fatalf("open returned a nil store")
 	}
 	if err := compare(ctx, store, nil, nil); err != nil {
 		t.Fatalf("a new store must be empty: %v", err)
@@ -80,7 +77,7 @@ func (s *suite) probe(t tester) {
 		{CanSync, func() error { return partd.Sync(ctx, store) }},
 		{CanSet, func() error { return s.probeSet(ctx, store) }},
 		{CanApply, func() error { return probeApply(ctx, store) }},
-		{CanClose, func() error { return partd.Close(ctx, store) }}, // the last
+		{CanClose, func() error { return partd.Close(ctx, store) }}, // must be last
 	} {
 		err := p.try()
 		s.can[p.ability] = err == nil
@@ -90,7 +87,7 @@ func (s *suite) probe(t tester) {
 	}
 	for _, a := range []Ability{CanScan, CanStat} {
 		if s.can[CanList] && !s.can[a] {
-			t.Errorf("the store can list its keys and says that it cannot %s: leave the method out, or in a layer call partd's function of that name, which falls back to Keys", a)
+			t.Errorf("the store can list its keys, but its own method returns that it cannot %s: remove the method, or, in a layer, call partd's function of that name, which falls back to Keys", a)
 		}
 	}
 	for _, a := range s.opts.Require {
@@ -104,12 +101,12 @@ func (s *suite) probeSet(ctx context.Context, store partd.Partd) error {
 	err1 := partd.Set(ctx, store, "probe", []byte("1"))
 	err2 := partd.SetOnce(ctx, store, "probe once", []byte("1"))
 	if errors.Is(err1, errors.ErrUnsupported) != errors.Is(err2, errors.ErrUnsupported) {
-		return fmt.Errorf("of Set and SetOnce the store can do one alone: %v, %v", err1, err2)
+		return fmt.Errorf("the store supports only one of Set and SetOnce: %v, %v", err1, err2)
 	}
 	if errors.Is(err1, errors.ErrUnsupported) {
 		values, err := store.Get(ctx, "probe", "probe once")
 		if err == nil && len(values) == 2 && len(values[0])+len(values[1]) > 0 {
-			return fmt.Errorf("a Set that is not supported has an effect: Get returned %q", values)
+			return fmt.Errorf("an unsupported Set has an effect: Get returned %q", values)
 		}
 	}
 	return errors.Join(err1, err2)

@@ -5,10 +5,10 @@
 //		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() }, nil)
 //	}
 //
-// [Run] has named subtests for each promise, for each kind of key and value that has
-// broken a store before, and for concurrent use. It logs and skips abilities that a
-// store lacks, unless Options.Require names them. [StateMachine], which Run also
-// calls, compares a store with a plain map over random operations.
+// [Run] has named subtests for each promise, for each kind of key and value that has broken a
+// store before, and for concurrent use. It logs and skips abilities that a store lacks, unless
+// Options.Require lists them. [StateMachine], which Run also calls, compares a store with a plain
+// map over random operations.
 package partdtest
 
 import (
@@ -45,12 +45,12 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 	}
 }
 
-// tester is what the suite needs of a test. It is an interface so that the
-// suite's own tests can run it on faulty stores and look at how it fails.
+// tester is the part of testing.T that the suite uses. As an interface it lets the suite's own
+// tests run the suite on faulty stores and record the failures.
 type tester interface {
 	rapid.TB
 	Run(name string, f func(t tester)) bool
-	// real is the test that open, and what else the caller gave, runs in.
+	// real returns the test that is passed to open and to the functions in Options.
 	real() *testing.T
 }
 
@@ -62,12 +62,12 @@ func (r realTester) Run(name string, f func(t tester)) bool {
 	return r.T.Run(name, func(t *testing.T) { f(realTester{t}) })
 }
 
-// suite is the checks with what the caller asked for.
+// suite is a run of the checks with the caller's options.
 type suite struct {
 	opts      Options
 	open      func(t *testing.T) partd.Partd
 	can       map[Ability]bool // filled in by probe
-	hangAfter time.Duration    // shorter where the suite itself is tested
+	hangAfter time.Duration    // shorter in the suite's own tests
 }
 
 func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
@@ -84,7 +84,7 @@ func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
 	return s
 }
 
-// check is a subtest. It gets a store of its own.
+// check is a subtest. It gets its own store.
 type check struct {
 	name  string
 	needs []Ability
@@ -93,7 +93,7 @@ type check struct {
 
 func (s *suite) run(t tester) {
 	if !t.Run("abilities", s.probe) {
-		return // whatever follows would fail for the same cause
+		return // all checks would fail for the same reason
 	}
 	s.probeOnce(t)
 	before := countLeakable()
@@ -109,7 +109,7 @@ func (s *suite) run(t tester) {
 	t.Run("leaks", func(t tester) { before.compare(t) })
 }
 
-// probeOnce probes where the subtest for it has not, since -run names another.
+// probeOnce runs probe if the subtest for it did not run, because -run selects others.
 func (s *suite) probeOnce(t tester) {
 	if s.can == nil {
 		s.probe(t)
@@ -123,13 +123,13 @@ func (s *suite) runCheck(t tester, c check) {
 			return
 		}
 	}
-	// No operation of the suite should take long; a store that hangs, and looks
-	// at its context, fails here instead of at the end of the whole test.
+	// No operation of the suite should take long. A store that hangs but observes its context
+	// fails here instead of at the end of the whole test.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.real())}
 	if e.store == nil {
-		t.Fatalf("open returned no store")
+		t.Fatalf("open returned a nil store")
 	}
 	defer e.close()
 	c.run(e)

@@ -6,10 +6,9 @@ import (
 	"strconv"
 )
 
-// Concurrent writers append numbered pieces: a piece says who wrote it and how
-// many that writer has written before, and is of a length that follows from
-// both, so that a value can be taken apart again and a missing, doubled, torn
-// or misplaced piece shows.
+// Concurrent writers append numbered pieces. A piece names its writer and its number, and its length
+// depends on both. So a value can be split into its pieces, and missing, repeated, torn or misplaced
+// pieces can be detected.
 
 type piece struct{ writer, number int }
 
@@ -23,7 +22,7 @@ func (p piece) bytes() []byte {
 	return append(b, ']')
 }
 
-// parsePieces takes a value apart.
+// parsePieces splits a value into its pieces.
 func parsePieces(value []byte) ([]piece, error) {
 	var all []piece
 	for rest := value; len(rest) > 0; {
@@ -44,12 +43,11 @@ func parsePieces(value []byte) ([]piece, error) {
 
 func torn(value, rest []byte) error {
 	at := len(value) - len(rest)
-	return fmt.Errorf("at byte %d of %d there is no whole append: %q", at, len(value), value[max(0, at-20):min(len(value), at+60)])
+	return fmt.Errorf("byte %d of %d does not begin a whole append: %q", at, len(value), value[max(0, at-20):min(len(value), at+60)])
 }
 
-// inSequence checks that each writer's pieces follow one another without a gap,
-// and returns how many the writers have, by writer. If fromStart, each begins
-// with number 0.
+// inSequence checks that each writer's pieces are consecutive, and returns the number of the next piece by
+// writer. If fromStart is true, each writer must begin with number 0.
 func inSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 	next := map[int]int{}
 	for _, p := range pieces {
@@ -59,17 +57,17 @@ func inSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 		}
 		switch {
 		case p.number > want:
-			return nil, fmt.Errorf("writer %d: append %d comes where %d should: one is lost or late", p.writer, p.number, want)
+			return nil, fmt.Errorf("writer %d: append %d comes in place of %d: one is lost or late", p.writer, p.number, want)
 		case p.number < want:
-			return nil, fmt.Errorf("writer %d: append %d comes after %d: it is doubled or late", p.writer, p.number, want-1)
+			return nil, fmt.Errorf("writer %d: append %d comes after %d: it is repeated or late", p.writer, p.number, want-1)
 		}
 		next[p.writer] = p.number + 1
 	}
 	return next, nil
 }
 
-// checkPieces is parsePieces and inSequence from the start.
-func checkPieces(what string, value []byte) (map[int]int, error) {
+// checkPieces calls parsePieces and inSequence from the start.
+func checkPieces(label string, value []byte) (map[int]int, error) {
 	pieces, err := parsePieces(value)
 	if err == nil {
 		var next map[int]int
@@ -77,5 +75,5 @@ func checkPieces(what string, value []byte) (map[int]int, error) {
 			return next, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", what, err)
+	return nil, fmt.Errorf("%s: %w", label, err)
 }

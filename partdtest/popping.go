@@ -2,7 +2,7 @@ package partdtest
 
 import "github.com/go-partd/partd"
 
-// popChecks are of Pop by itself; two at once are in races.go.
+// popChecks returns checks of Pop without concurrency; races.go tests concurrent Pops.
 func popChecks() []check {
 	return []check{
 		{name: "pop", needs: []Ability{CanPop}, run: pop},
@@ -36,12 +36,12 @@ func pop(e *env) {
 	e.want("Pop removes the keys", want)
 	e.append(entry("c", "new"))
 	want["c"] = "new"
-	e.want("an append after Pop begins anew", want)
+	e.want("an append after Pop starts a new value", want)
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
-	e.must("Pop", differ("Pop of a key that was popped before", e.pop("c")[0], "new"))
-	e.must("Pop", differ("Pop of a key that was popped just now", e.pop("c")[0], ""))
+	e.must("Pop", differ("Pop of a key that was popped earlier", e.pop("c")[0], "new"))
+	e.must("Pop", differ("Pop of a key that was just popped", e.pop("c")[0], ""))
 	if e.suite.can[CanSet] {
 		e.set("e", "")
 		e.must("Pop", differ("Pop of a key with an empty value", e.pop("e")[0], ""))
@@ -50,14 +50,13 @@ func pop(e *env) {
 	}
 }
 
-// popTwice gives a key twice in one Pop, which returns values as Get does, as
-// one step: so both are the value.
+// popTwice passes a key twice to one Pop. Pop returns values as Get does, so both must be the value.
 func popTwice(e *env) {
 	e.append(entry("a", "one"), entry("b", "two"))
 	values := e.pop("a", "b", "a")
 	for i, want := range []string{"one", "two", "one"} {
 		if string(values[i]) != want {
-			e.Fatalf("Pop of a key twice returns what Get would, but value %d is %q, want %q", i, values[i], want)
+			e.Fatalf("Pop of a key twice: value %d is %q, want %q as from Get", i, values[i], want)
 		}
 	}
 	e.want("Pop of a key twice", nil)
@@ -68,11 +67,11 @@ func popOwnership(e *env) {
 	v := e.pop("a")[0]
 	e.append(entry("a", "other"))
 	if string(v) != "first" {
-		e.Fatalf("what Pop returned belongs to the caller, but an Append changed it to %q", v)
+		e.Fatalf("the result of Pop belongs to the caller, but an Append changed it to %q", v)
 	}
 	for i := range v {
 		v[i] = '!'
 	}
 	_ = append(v, "what follows in memory"...)
-	e.want("the caller has changed what Pop returned", model{"a": "other", "b": "kept"})
+	e.want("after the caller changed the result of Pop", model{"a": "other", "b": "kept"})
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// promiseChecks are of Append, Get and Drop by themselves.
+// promiseChecks returns checks of Append, Get and Drop without concurrency.
 func promiseChecks() []check {
 	return []check{
 		{name: "get-order", run: getOrder},
@@ -32,11 +32,11 @@ func getOrder(e *env) {
 			e.append(entry("between", "x"))
 		}
 	}
-	asked := slices.Clone(keys)
-	slices.Reverse(asked)
-	asked = append(asked[20:], asked[:20]...)
-	for i, v := range e.get(asked...) {
-		if want := asked[i] + " has this"; string(v) != want {
+	requested := slices.Clone(keys)
+	slices.Reverse(requested)
+	requested = append(requested[20:], requested[:20]...)
+	for i, v := range e.get(requested...) {
+		if want := requested[i] + " has this"; string(v) != want {
 			e.Fatalf("Get returns values in the order asked; value %d is %q, want %q", i, v, want)
 		}
 	}
@@ -52,7 +52,7 @@ func getTwice(e *env) {
 	}
 	clear(values[0])
 	if string(values[2]) != "one" || string(values[5]) != "one" {
-		e.Fatalf("Get of a key several times returned the same memory several times, but each value belongs to the caller")
+		e.Fatalf("Get of a key several times returned the same memory, but each value belongs to the caller")
 	}
 }
 
@@ -69,10 +69,10 @@ func getNothing(e *env) {
 func getMissing(e *env) {
 	for _, v := range e.get("a", "b", "") {
 		if len(v) != 0 {
-			e.Fatalf("a key never appended to has the value %q", v)
+			e.Fatalf("a missing key has the value %q", v)
 		}
 	}
-	e.want("Get makes no key", nil)
+	e.want("Get creates no key", nil)
 	e.append(entry("b", "1"))
 	if v := e.get("a", "b", "c"); len(v[0]) != 0 || string(v[1]) != "1" || len(v[2]) != 0 {
 		e.Fatalf("Get of two missing keys around one returned %q", v)
@@ -91,13 +91,13 @@ func getOwnership(e *env) {
 		}
 		first[i] = append(v, "what follows in memory"...)
 	}
-	e.want("the caller has changed what Get returned, and appended to it", want)
+	e.want("after the caller changed the result of Get and appended to it", want)
 	e.append(entry("a", "more"))
 	want["a"] += "more"
 	for _, v := range first {
 		for _, c := range v[:10] {
 			if c != '!' {
-				e.Fatalf("what Get returned belongs to the caller, but an Append changed it")
+				e.Fatalf("the result of Get belongs to the caller, but an Append changed it")
 			}
 		}
 	}
@@ -117,20 +117,19 @@ func appendOrder(e *env) {
 	e.want("a value is its appends in order", want)
 }
 
-// errSibling is why contexts are cancelled: what another goroutine did, of which nobody
-// knows the outcome.
-var errSibling = fmt.Errorf("what another goroutine did failed: %w", partd.ErrUnknownOutcome)
+// errSibling is the cause of cancelled contexts: another goroutine's operation with an unknown outcome.
+var errSibling = fmt.Errorf("another goroutine's operation failed: %w", partd.ErrUnknownOutcome)
 
-// cancelledFor returns a context that was cancelled for errSibling.
+// cancelledFor returns a context that is cancelled with errSibling.
 func cancelledFor(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	cancel(errSibling)
 	return ctx
 }
 
-// tellsOfEnd reports whether an error is one of a context that was cancelled for
-// errSibling, with the cause and without the cause's outcome.
-func tellsOfEnd(err error) bool {
+// isCancelledError reports whether err is the error of a context cancelled with errSibling: it must wrap the
+// cause, but not the cause's unknown outcome.
+func isCancelledError(err error) bool {
 	return errors.Is(err, context.Canceled) && errors.Is(err, errSibling) && !errors.Is(err, partd.ErrUnknownOutcome)
 }
 
@@ -149,14 +148,14 @@ func cancelledChanges(e *env) {
 		{"Drop", func() error { return e.store.Drop(ctx) }},
 	} {
 		err := op.try()
-		if !tellsOfEnd(err) && !errors.Is(err, errors.ErrUnsupported) {
-			e.Errorf("%s with a context that is cancelled already must fail with context.Canceled and the cause, and without the cause's ErrUnknownOutcome: %v", op.name, err)
+		if !isCancelledError(err) && !errors.Is(err, errors.ErrUnsupported) {
+			e.Errorf("%s with a cancelled context must fail with context.Canceled and the cause, and without the cause's ErrUnknownOutcome: %v", op.name, err)
 		}
-		e.want(op.name+" with a context that is cancelled already must change nothing", model{"a": "1"})
+		e.want(op.name+" with a cancelled context must change nothing", model{"a": "1"})
 	}
 }
 
-// cancelledReads allows a read that takes no time to ignore its context.
+// cancelledReads checks reads with a cancelled context. A fast read may ignore the context.
 func cancelledReads(e *env) {
 	ctx := cancelledFor(e.ctx)
 	want := model{"a": "1", "b": repeat("b", 100_000)}
@@ -167,18 +166,18 @@ func cancelledReads(e *env) {
 		func() error { return compare(ctx, e.store, nil, want) },
 		func() error { _, err := openAll(ctx, e.store, "b", 1000); return err },
 	}
-	// Each alone, since the first that is cancelled ends a comparison.
+	// Separate reads, because the first cancelled one ends a comparison.
 	for _, a := range []Ability{CanList, CanScan, CanStat} {
 		if e.suite.can[a] {
 			reads = append(reads, func() error { return compareAs(ctx, e.store, a, want) })
 		}
 	}
 	for _, read := range reads {
-		if err := read(); err != nil && !tellsOfEnd(err) {
-			e.Errorf("a read with a cancelled context must fail with context.Canceled and the cause, or be right: %v", err)
+		if err := read(); err != nil && !isCancelledError(err) {
+			e.Errorf("a read with a cancelled context must fail with context.Canceled and the cause, or be correct: %v", err)
 		}
 	}
-	e.want("after reads that were cancelled", want)
+	e.want("after cancelled reads", want)
 }
 
 func drop(e *env) {
@@ -194,7 +193,7 @@ func drop(e *env) {
 		want = model{}
 		e.want("after Drop", want)
 		if i == 1 && e.reopen() {
-			e.want("after Drop and opening again", want)
+			e.want("after Drop and reopening", want)
 		}
 		e.append(entry("a", "new"))
 		want["a"] = "new"

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// raceChecks let operations other than Append and Get run at the same time.
+// raceChecks returns checks that run operations other than Append and Get concurrently.
 func raceChecks() []check {
 	return []check{
 		{name: "concurrent-drop", run: concurrentDrop},
@@ -23,15 +23,15 @@ func raceChecks() []check {
 	}
 }
 
-// concurrentDrop drops while others append: what was acknowledged before a Drop
-// began is gone once it has returned, and of what came later nothing is missing.
+// concurrentDrop drops while others append. Appends acknowledged before a Drop began must be gone when it
+// has returned, and of later appends nothing may be missing.
 func concurrentDrop(e *env) {
 	const each, drops, keys = 40, 8, 3
-	var acked [writers]atomic.Int64 // how many appends have returned
-	var allowed atomic.Int64        // how many a writer may do so far, so that all last until the last Drop
-	var over atomic.Bool            // the last Drop has returned, or something failed
+	var acked [writers]atomic.Int64 // number of appends that have returned
+	var allowed atomic.Int64        // number of appends that each writer may do until the next Drop
+	var stopped atomic.Bool         // the last Drop has returned, or something failed
 	allowed.Store(each)
-	check := func(least [writers]int64) error {
+	check := func(first [writers]int64) error {
 		values, err := e.store.Get(e.ctx, numberedKeys(keys)...)
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
@@ -42,11 +42,11 @@ func concurrentDrop(e *env) {
 				_, err = inSequence(pieces, false)
 			}
 			if err != nil {
-				return fmt.Errorf("key %q, while others append and drop: %w", numberedKeys(keys)[i], err)
+				return fmt.Errorf("key %q, during appends and Drops: %w", numberedKeys(keys)[i], err)
 			}
 			for _, p := range pieces {
-				if int64(p.number) < least[p.writer] {
-					return fmt.Errorf("key %q has append %d of writer %d, which was there before the Drop that has returned", numberedKeys(keys)[i], p.number, p.writer)
+				if int64(p.number) < first[p.writer] {
+					return fmt.Errorf("key %q has append %d of writer %d, which precedes a Drop that has returned", numberedKeys(keys)[i], p.number, p.writer)
 				}
 			}
 		}
@@ -55,7 +55,7 @@ func concurrentDrop(e *env) {
 	var write []func() error
 	for w := range writers {
 		write = append(write, func() error {
-			for n := 0; !over.Load(); {
+			for n := 0; !stopped.Load(); {
 				if int64(n) == allowed.Load() {
 					time.Sleep(20 * time.Microsecond)
 					continue
@@ -65,7 +65,7 @@ func concurrentDrop(e *env) {
 					batch = append(batch, partd.Entry{Key: k, Value: piece{w, n}.bytes()})
 				}
 				if err := e.store.Append(e.ctx, batch...); err != nil {
-					over.Store(true)
+					stopped.Store(true)
 					return fmt.Errorf("append: %w", err)
 				}
 				n++
@@ -74,36 +74,36 @@ func concurrentDrop(e *env) {
 			return nil
 		})
 	}
-	var least [writers]int64
-	e.together(append(write, func() error {
-		defer over.Store(true)
+	var first [writers]int64
+	e.concurrently(append(write, func() error {
+		defer stopped.Store(true)
 		for range drops {
 			for w := range writers {
-				for acked[w].Load() < allowed.Load()-each/2 && !over.Load() {
+				for acked[w].Load() < allowed.Load()-each/2 && !stopped.Load() {
 					time.Sleep(20 * time.Microsecond)
 				}
-				least[w] = acked[w].Load()
+				first[w] = acked[w].Load()
 			}
-			allowed.Add(each) // something to do while Drop is under way
+			allowed.Add(each) // so that appends continue during Drop
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}
 			for range 3 {
-				if err := check(least); err != nil {
+				if err := check(first); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})...)
-	e.must("after the last Drop", check(least))
-	// One more append of each writer shows whether one before it is missing.
+	e.must("after the last Drop", check(first))
+	// Another append of each writer shows whether the one before it is missing.
 	for w := range writers {
 		for _, k := range numberedKeys(keys) {
 			e.append(partd.Entry{Key: k, Value: piece{w, int(acked[w].Load())}.bytes()})
 		}
 	}
-	e.must("after the last Drop and another append", check(least))
+	e.must("after the last Drop and another append", check(first))
 }
 
 func concurrentSetOnce(e *env) {
@@ -127,32 +127,32 @@ func concurrentSetOnce(e *env) {
 				return nil
 			})
 		}
-		e.together(run...)
+		e.concurrently(run...)
 		seen[string(e.get(key)[0])] = true
 		if len(seen) != 1 {
-			e.Fatalf("%d goroutines set a key once, and %d different values were seen afterwards: there must be one winner", writers, len(seen))
+			e.Fatalf("after SetOnce of a key in %d goroutines, %d different values were seen, want one winner", writers, len(seen))
 		}
 		for v := range seen {
 			if pieces, err := parsePieces([]byte(v)); err != nil || len(pieces) != 1 {
-				e.Fatalf("a key that several goroutines set once has the value %q, which none has set", v)
+				e.Fatalf("after SetOnce in several goroutines the value is %q, which none has set", v)
 			}
 		}
 	}
 }
 
-// concurrentSet sets and appends: readers see a whole value that was set, and
-// whole appends behind it.
+// concurrentSet sets and appends concurrently. Readers must see a whole value that was set, followed by
+// whole appends.
 func concurrentSet(e *env) {
 	valid := func(v []byte) error {
 		text := strings.TrimRight(string(v), "+")
 		if len(text) > 0 {
 			c := text[0]
 			if c < 'a' || c > 'z' || text != repeat(string(rune(c)), 50+1000*int(c-'a')) {
-				return fmt.Errorf("a value of %d bytes is none that was set, with appends behind it: %.60q", len(v), v)
+				return fmt.Errorf("a value of %d bytes is not a set value followed by appends: %.60q", len(v), v)
 			}
 		}
 		if (len(v)-len(text))%2 != 0 {
-			return fmt.Errorf("half of an append was seen")
+			return fmt.Errorf("saw half of an append")
 		}
 		return nil
 	}
@@ -182,10 +182,10 @@ func concurrentSet(e *env) {
 		return valid(values[0])
 	}})
 	e.set("a", "last")
-	e.want("Set after all others", model{"a": "last"})
+	e.want("Set after all other operations", model{"a": "last"})
 }
 
-// concurrentPop pops while others append: each piece comes out once.
+// concurrentPop pops while others append. Each piece must be popped once.
 func concurrentPop(e *env) {
 	const each = 150
 	keys := numberedKeys(2)
@@ -230,14 +230,14 @@ func concurrentPop(e *env) {
 		if next, err := inSequence(all, true); err != nil {
 			e.Fatalf("all Pops of key %q together: %v", k, err)
 		} else if len(all) != writers*each {
-			e.Fatalf("all Pops of key %q together have %d appends of %d: %v", k, len(all), writers*each, next)
+			e.Fatalf("all Pops of key %q together have %d appends, want %d: %v", k, len(all), writers*each, next)
 		}
 	}
 	e.want("after the last Pop", nil)
 }
 
-// concurrentClose closes while others append: an append either is acknowledged,
-// and then there after opening again, or fails with ErrClosed.
+// concurrentClose closes while others append. An append must either be acknowledged, and be there after
+// reopening, or fail with ErrClosed.
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)
@@ -246,7 +246,7 @@ func concurrentClose(e *env) {
 		run = append(run, func() error {
 			for n := range 20_000 {
 				if n > 1000 {
-					// However fast the store is, the others get to begin, and Close.
+					// Slow down, so that even on a fast store the others can begin, and Close.
 					time.Sleep(time.Millisecond)
 				}
 				err := e.store.Append(e.ctx, partd.Entry{Key: "a", Value: piece{w, n}.bytes()})
@@ -257,14 +257,14 @@ func concurrentClose(e *env) {
 					return nil
 				}
 				if err != nil {
-					return fmt.Errorf("append while the store is closed must work or fail with ErrClosed: %w", err)
+					return fmt.Errorf("append during Close must succeed or fail with ErrClosed: %w", err)
 				}
 				acked[w] = n + 1
 			}
-			return fmt.Errorf("writer %d: no Append has noticed that the store is closed", w)
+			return fmt.Errorf("writer %d: no Append failed although the store is closed", w)
 		})
 	}
-	e.within("Close while others append", func() error {
+	e.withTimeout("Close during appends", func() error {
 		errs := make(chan error, 1)
 		go func() {
 			for range writers {
@@ -286,11 +286,11 @@ func concurrentClose(e *env) {
 	}
 	e.closed = false
 	e.reopen()
-	next, err := checkPieces("after Close and opening again", e.get("a")[0])
+	next, err := checkPieces("after Close and reopening", e.get("a")[0])
 	e.must("concurrent Close", err)
 	for w, n := range acked {
 		if next[w] < n {
-			e.Fatalf("writer %d: %d appends were acknowledged before Close, %d are there after opening again", w, n, next[w])
+			e.Fatalf("writer %d: %d appends were acknowledged before Close, but %d are there after reopening", w, n, next[w])
 		}
 	}
 }

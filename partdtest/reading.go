@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// listChecks are of Keys and Stat, where the comparison with a model that every
-// check makes is not enough.
+// listChecks returns checks of Keys and Stat, in addition to the comparison with a model in every check.
 func listChecks() []check {
 	return []check{
 		{name: "keys-break", needs: []Ability{CanList}, run: keysBreak},
@@ -20,16 +19,16 @@ func listChecks() []check {
 	}
 }
 
-// openChecks are of Open.
+// openChecks returns the checks of Open.
 func openChecks() []check {
 	return []check{
 		{name: "open", run: openStreams},
-		{name: "open-sees-the-value-of-its-time", run: openSnapshot},
+		{name: "open-keeps-its-value", run: openSnapshot},
 		{name: "open-close-early", run: openCloseEarly},
 	}
 }
 
-// fill appends to n keys, of which every tenth has a larger value.
+// fill appends to n keys; every tenth has a larger value.
 func (e *env) fill(n int) model {
 	e.Helper()
 	want := model{}
@@ -44,7 +43,7 @@ func (e *env) fill(n int) model {
 
 func keysBreak(e *env) {
 	want := e.fill(200)
-	e.within("use of the store after a break out of Keys", func() error {
+	e.withTimeout("use of the store after a break out of Keys", func() error {
 		for _, after := range []int{1, 2, 100, 199} {
 			n := 0
 			for _, err := range partd.Keys(e.ctx, e.store) {
@@ -56,19 +55,19 @@ func keysBreak(e *env) {
 				}
 			}
 			if n != after {
-				return fmt.Errorf("keys yielded %d keys, want %d or more", n, after)
+				return fmt.Errorf("keys yielded %d keys, want at least %d", n, after)
 			}
 		}
 		return e.store.Append(e.ctx, entry("a", "1"))
 	})
 	want["a"] = "1"
-	e.want("a break out of Keys", want)
+	e.want("after a break out of Keys", want)
 }
 
-// keysBody does what a program does with keys: it reads and deletes them.
+// keysBody gets, appends and deletes during Keys, as programs do.
 func keysBody(e *env) {
 	want := e.fill(50)
-	e.within("a loop over Keys that gets, appends and deletes", func() error {
+	e.withTimeout("a loop over Keys that gets, appends and deletes", func() error {
 		n := 0
 		for info, err := range partd.Keys(e.ctx, e.store) {
 			if err != nil {
@@ -78,14 +77,14 @@ func keysBody(e *env) {
 			if err != nil {
 				return err
 			}
-			if _, ours := want[info.Key]; !ours {
-				continue // made by this loop
+			if _, filled := want[info.Key]; !filled {
+				continue // created by this loop
 			}
 			n++
 			if err := differ("Get in a loop over Keys", v[0], want[info.Key]); err != nil {
 				return err
 			}
-			if err := e.store.Append(e.ctx, entry("made meanwhile", "x")); err != nil {
+			if err := e.store.Append(e.ctx, entry("created in the loop", "x")); err != nil {
 				return err
 			}
 			if e.suite.can[CanDelete] {
@@ -95,14 +94,14 @@ func keysBody(e *env) {
 			}
 		}
 		if n != len(want) {
-			return fmt.Errorf("keys yielded %d of %d keys while they were deleted", n, len(want))
+			return fmt.Errorf("keys yielded %d of %d keys while the loop deleted them", n, len(want))
 		}
 		return nil
 	})
 	if e.suite.can[CanDelete] {
 		clear(want)
 	}
-	want["made meanwhile"] = repeat("x", 50)
+	want["created in the loop"] = repeat("x", 50)
 	e.want("after a loop over Keys", want)
 }
 
@@ -114,7 +113,7 @@ func keysCancelled(e *env) {
 	var failed error
 	for info, err := range partd.Keys(ctx, e.store) {
 		if failed != nil {
-			e.Fatalf("Keys goes on after its error %v", failed)
+			e.Fatalf("Keys continues after its error %v", failed)
 		}
 		if failed = err; err == nil {
 			n++
@@ -124,10 +123,10 @@ func keysCancelled(e *env) {
 		}
 		cancel(errSibling)
 	}
-	if failed == nil && n != len(want) || failed != nil && !tellsOfEnd(failed) {
+	if failed == nil && n != len(want) || failed != nil && !isCancelledError(failed) {
 		e.Fatalf("Keys, cancelled after the first key, yielded %d of %d keys and the error %v", n, len(want), failed)
 	}
-	e.want("Keys that was cancelled", want)
+	e.want("after a cancelled Keys", want)
 }
 
 func stat(e *env) {
@@ -204,7 +203,7 @@ func openSnapshot(e *env) {
 		want := model{"a": "value", "large": string(noise(300_000, 1))}
 		e.append(entry("a", want["a"]), entry("large", want["large"][:100_000]))
 		e.append(entry("large", want["large"][100_000:]))
-		e.within("Open, "+c.name+", and reading on", func() error {
+		e.withTimeout("Open, "+c.name+", and further reading", func() error {
 			for k, v := range want {
 				r, err := partd.Open(e.ctx, e.store, k)
 				if err != nil {
@@ -217,7 +216,7 @@ func openSnapshot(e *env) {
 				if err := c.do(); err != nil {
 					return errors.Join(err, r.Close())
 				}
-				// New data should not come to lie where the old was.
+				// New data must not overwrite the old value.
 				if err := e.store.Append(e.ctx, entry("new", repeat("!", 300_000))); err != nil {
 					return errors.Join(err, r.Close())
 				}
@@ -225,8 +224,8 @@ func openSnapshot(e *env) {
 				if err != nil {
 					return err
 				}
-				what := fmt.Sprintf("key %q, opened before %s", k, c.name)
-				if err := differ(what, append(first, rest...), v); err != nil {
+				label := fmt.Sprintf("key %q, opened before %s", k, c.name)
+				if err := differ(label, append(first, rest...), v); err != nil {
 					return err
 				}
 				if err := e.store.Drop(e.ctx); err != nil {
@@ -252,7 +251,7 @@ func openCloseEarly(e *env) {
 			e.must("Close of a reader", r.Close())
 		}
 	}
-	e.within("use of the store after readers closed early", func() error {
+	e.withTimeout("use of the store after readers closed early", func() error {
 		return e.store.Append(e.ctx, entry("a", "1"))
 	})
 	want["a"] = "1"

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// TestMain keeps package rapid from writing down, and making shorter, the
-// failures that these tests provoke.
+// TestMain keeps package rapid from saving and shrinking the failures that these tests provoke.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"} {
@@ -24,9 +23,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// recorder is a tester whose failures are noted and fail nothing.
+// recorder is a tester that records failures instead of failing the test.
 type recorder struct {
-	t    *testing.T // what open is given
+	t    *testing.T // passed to open
 	name string
 	all  *failures
 
@@ -34,15 +33,15 @@ type recorder struct {
 	failed bool
 }
 
-// failures are the messages of the subtests that failed, by name.
+// failures has the messages of failed subtests by name.
 type failures struct {
 	mu       sync.Mutex
 	messages map[string]string
 	ran      map[string]bool
-	only     []string // the subtests to run; none: all
+	only     []string // subtests to run; empty means all
 }
 
-// failuresOf runs the suite, or some of its checks, on a store.
+// failuresOf runs the suite, or only some checks, and returns the failures.
 func failuresOf(t *testing.T, s *suite, only ...string) *failures {
 	all := &failures{messages: map[string]string{}, ran: map[string]bool{}, only: only}
 	r := &recorder{t: t, all: all}
@@ -50,7 +49,7 @@ func failuresOf(t *testing.T, s *suite, only ...string) *failures {
 	return all
 }
 
-// runHere runs f in a goroutine of its own, since FailNow ends that.
+// runHere runs f in its own goroutine, because FailNow ends the goroutine.
 func (r *recorder) runHere(f func(t tester)) {
 	done := make(chan struct{})
 	go func() {
@@ -122,8 +121,8 @@ func (r *recorder) Skipf(string, ...any)              { runtime.Goexit() }
 func (r *recorder) SkipNow()                          { runtime.Goexit() }
 func (r *recorder) real() *testing.T                  { return r.t }
 
-// quickly makes a suite whose waits are short.
-func quickly(s *suite) *suite {
+// withShortWaits shortens a suite's waits and inputs.
+func withShortWaits(s *suite) *suite {
 	s.hangAfter = 2 * time.Second
 	s.opts.Pieces = 50
 	s.opts.LargeValue = 300_000

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// sessions are what a disk remembers of them.
+// sessions are the sessions that a disk has stored.
 type sessions struct {
 	issued uint64
 	last   map[uint64]partd.Tag
@@ -53,7 +53,7 @@ func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 	last, known := r.disk.sessions.last[tag.Session]
 	r.disk.mu.Unlock()
 	switch {
-	case r.fault == "takes a forgotten session for a new one" && !known:
+	case r.fault == "accepts a forgotten session" && !known:
 	case !known:
 		return false, partd.ErrSessionExpired
 	case r.fault == "applies again":
@@ -76,7 +76,7 @@ func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 			r.disk.sessions.last[tag.Session] = tag
 		}
 	}
-	if r.fault == "takes the number of what it refuses" {
+	if r.fault == "rejected operations use up their number" {
 		note()
 	}
 	if err := r.apply(ctx, op); err != nil {
@@ -107,7 +107,7 @@ func (r *reference) apply(ctx context.Context, op partd.Operation) error {
 	return errors.New("an unknown change")
 }
 
-// reopened is what a disk remembers when it was opened again.
+// reopened returns the sessions as they are after reopening.
 func (s sessions) reopened(fault string) sessions {
 	switch fault {
 	case "forgets sessions on reopen":

@@ -26,7 +26,7 @@ func (r *reference) set(ctx context.Context, key string, value []byte, once bool
 		return err
 	}
 	defer r.disk.mu.Unlock()
-	if v, exists := r.disk.values[r.name(key)]; once && (exists && (r.fault != "SetOnce takes empty for missing" || len(v) > 0)) {
+	if v, exists := r.disk.values[r.name(key)]; once && (exists && (r.fault != "SetOnce overwrites empty values" || len(v) > 0)) {
 		return nil
 	}
 	switch {
@@ -39,7 +39,7 @@ func (r *reference) set(ctx context.Context, key string, value []byte, once bool
 	case r.fault == "Set to empty deletes" && len(value) == 0:
 		delete(r.disk.values, r.name(key))
 		return nil
-	case r.fault == "Set is seen half":
+	case r.fault == "Set is torn":
 		r.disk.values[r.name(key)] = bytes.Clone(value[:len(value)/2])
 		r.disk.mu.Unlock()
 		pause()
@@ -62,7 +62,7 @@ func (r *reference) Delete(ctx context.Context, keys ...string) error {
 			return fmt.Errorf("no key %q", k)
 		}
 		delete(r.disk.values, r.name(k))
-		if r.fault == "Delete takes the next key, too" {
+		if r.fault == "Delete also removes the next key" {
 			delete(r.disk.values, r.name(k)+"/b")
 		}
 	}
@@ -102,7 +102,7 @@ func (r *reference) Open(ctx context.Context, key string) (io.ReadCloser, error)
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// lateReader reads what the store has at the time of reading.
+// lateReader reads the value that the store has at the time of reading.
 type lateReader struct {
 	r   *reference
 	key string

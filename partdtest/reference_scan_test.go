@@ -12,25 +12,25 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pause gives others the time to come between.
+// pause lets other goroutines run.
 func pause() { time.Sleep(50 * time.Microsecond) }
 
-// Scan yields chunks of 4 KiB, in a buffer that each chunk uses again.
+// Scan yields chunks of 4 KiB in a buffer that it reuses.
 func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return r.scan(ctx, func(string) bool { return true })
 }
 
-// ScanPart divides keys by a hash.
+// ScanPart divides the keys by a hash.
 func (r *reference) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	if err := partd.CheckPart(part, parts); err != nil && r.fault != "ScanPart takes any number" {
+	if err := partd.CheckPart(part, parts); err != nil && r.fault != "ScanPart accepts any number" {
 		return func(yield func(partd.Chunk, error) bool) {
-			if yield(partd.Chunk{}, err) && r.fault == "ScanPart goes on after a wrong number" {
+			if yield(partd.Chunk{}, err) && r.fault == "ScanPart continues after a wrong number" {
 				yield(partd.Chunk{Key: "a", Last: true}, nil)
 			}
 		}
 	}
 	salt, calls := "", r.calls.Add(1)
-	if r.fault == "ScanPart divides anew each time" {
+	if r.fault == "ScanPart divides differently each time" {
 		salt = fmt.Sprint(calls)
 	}
 	return r.scan(ctx, func(key string) bool {
@@ -39,9 +39,9 @@ func (r *reference) ScanPart(ctx context.Context, part, parts int) iter.Seq2[par
 		sum := int(h.Sum32() >> 8)
 		n := parts
 		switch r.fault {
-		case "ScanPart takes any number":
+		case "ScanPart accepts any number":
 			return part >= 0
-		case "ScanPart leaves out a key":
+		case "ScanPart omits a key":
 			if parts > 1 && sum%64 == 0 {
 				return false
 			}
@@ -70,7 +70,7 @@ func (r *reference) scan(ctx context.Context, wanted func(key string) bool) iter
 		values, err := r.snapshot(ctx)
 		if err != nil {
 			yield(partd.Chunk{}, err)
-			if r.fault == "Scan goes on after an error" {
+			if r.fault == "Scan continues after an error" {
 				yield(partd.Chunk{}, err)
 			}
 			return

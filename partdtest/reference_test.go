@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// reference is the simplest store that is right, unless it is given a fault.
+// reference is the simplest correct store, unless it has a fault.
 type reference struct {
 	fault  string
 	calls  atomic.Int64 // of ScanPart
@@ -22,7 +22,7 @@ type reference struct {
 	closed bool // guarded by disk.mu
 }
 
-// disk is what a reference store holds, and what it finds when opened again.
+// disk is the data of a reference store, which survives reopening.
 type disk struct {
 	mu     sync.Mutex
 	values map[string][]byte
@@ -51,11 +51,11 @@ func (r *reference) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		switch r.fault {
 		case "ignores the context":
-		case "tells no cause":
+		case "returns no cause":
 			return err
-		case "tells the cause alone":
+		case "returns only the cause":
 			return context.Cause(ctx)
-		case "takes the cause's outcome for its own":
+		case "adopts the cause's outcome":
 			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
 		default:
 			return partd.ContextError(ctx)
@@ -70,7 +70,7 @@ func (r *reference) begin(ctx context.Context) error {
 	return nil
 }
 
-// name is the key as the store has it: itself, unless there is a fault.
+// name returns the key under which the store keeps a key: the key itself, unless there is a fault.
 func (r *reference) name(key string) string {
 	switch r.fault {
 	case "folds case":
@@ -98,7 +98,7 @@ func (r *reference) name(key string) string {
 
 func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil && r.fault != "has no limit" {
-		if r.fault == "applies half of what it refuses" {
+		if r.fault == "applies half of rejected appends" {
 			_ = r.Append(ctx, entries[0])
 		}
 		return err
@@ -113,9 +113,9 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 		case r.fault == "drops an append" && r.disk.ops%19 == 0,
 			r.fault == "drops the second of a key in a batch" && i > 0 && entries[i-1].Key == e.Key:
 			continue
-		case r.fault == "doubles an append" && r.disk.ops%19 == 0:
+		case r.fault == "repeats an append" && r.disk.ops%19 == 0:
 			r.disk.values[key] = append(r.disk.values[key], e.Value...)
-		case r.fault == "newest first":
+		case r.fault == "prepends":
 			r.disk.values[key] = slices.Concat(e.Value, r.disk.values[key])
 			continue
 		case r.fault == "keeps the caller's slice" && r.disk.values[key] == nil && len(e.Value) > 0:
@@ -124,7 +124,7 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 		case r.fault == "loses under concurrency" || r.fault == "tears under concurrency":
 			r.appendInTwoSteps(key, e.Value)
 			continue
-		case len(e.Value) == 0 && r.fault != "makes a key of an empty append":
+		case len(e.Value) == 0 && r.fault != "an empty append creates a key":
 			continue
 		}
 		r.disk.values[key] = append(slices.Clip(r.disk.values[key]), e.Value...)
@@ -132,7 +132,7 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-// appendInTwoSteps lets others in between.
+// appendInTwoSteps lets other goroutines run between its steps.
 func (r *reference) appendInTwoSteps(key string, value []byte) {
 	old := r.disk.values[key]
 	if len(value) == 0 {
@@ -165,7 +165,7 @@ func (r *reference) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 
 func (r *reference) get(keys []string) [][]byte {
 	values := make([][]byte, 0, len(keys))
-	if r.fault == "sorts what Get is asked" {
+	if r.fault == "Get sorts its keys" {
 		keys = slices.Sorted(slices.Values(keys))
 	}
 	first := map[string][]byte{}
@@ -178,7 +178,7 @@ func (r *reference) get(keys []string) [][]byte {
 			v = first[k]
 		}
 		first[k] = v
-		if r.fault == "Get makes keys" {
+		if r.fault == "Get creates keys" {
 			r.disk.values[r.name(k)] = append(r.disk.values[r.name(k)], []byte{}...)
 			if r.disk.values[r.name(k)] == nil {
 				r.disk.values[r.name(k)] = []byte{}
@@ -198,7 +198,7 @@ func (r *reference) Drop(ctx context.Context) error {
 	case "ignores Drop":
 	case "Drop leaves a key":
 		maps.DeleteFunc(r.disk.values, func(k string, _ []byte) bool { return k != "key 1" })
-	case "Drop lets something back in":
+	case "Drop restores old data":
 		before := maps.Clone(r.disk.values)
 		clear(r.disk.values)
 		r.disk.mu.Unlock()
@@ -255,7 +255,7 @@ func (r *reference) Close() error {
 	return nil
 }
 
-// snapshot copies everything.
+// snapshot returns a copy of everything.
 func (r *reference) snapshot(ctx context.Context) (map[string][]byte, error) {
 	if err := r.begin(ctx); err != nil {
 		return nil, err

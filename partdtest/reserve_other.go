@@ -4,5 +4,5 @@ package partdtest
 
 import "errors"
 
-// reserve returns an error: no such memory is known here.
+// reserve returns an error: it is not implemented for this system.
 func reserve(int) (b []byte, free func(), err error) { return nil, nil, errors.ErrUnsupported }

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// scanChecks are of Scan. That its chunks are in order is part of every
-// comparison with a model; see scanAll.
+// scanChecks returns the checks of Scan. Every comparison with a model also checks the order of chunks; see
+// scanAll.
 func scanChecks() []check {
 	return []check{
 		{name: "scan-chunks", needs: []Ability{CanScan}, run: scanChunks},
@@ -20,7 +20,7 @@ func scanChecks() []check {
 	}
 }
 
-// scanChunks scans keys of one chunk, of many, and of none.
+// scanChunks scans keys with one chunk, with many, and with empty values.
 func scanChunks(e *env) {
 	e.want("Scan of an empty store", nil)
 	want := e.fill(300)
@@ -41,19 +41,19 @@ func scanChunks(e *env) {
 			if c.Key == "empty" {
 				chunks++
 				if c.Offset != 0 || len(c.Data) != 0 || !c.Last {
-					e.Errorf("a key with an empty value is one empty chunk with Last, not %+v", c)
+					e.Errorf("a key with an empty value must be one empty chunk with Last, not %+v", c)
 				}
 			}
 		}
 		if chunks != 1 {
-			e.Errorf("a key with an empty value is one chunk, not %d", chunks)
+			e.Errorf("a key with an empty value must be one chunk, not %d", chunks)
 		}
 	}
 	for range 2 {
 		e.want("Scan", want)
 	}
 	if e.reopen() {
-		e.want("Scan after opening again", want)
+		e.want("Scan after reopening", want)
 	}
 }
 
@@ -61,7 +61,7 @@ func scanBreak(e *env) {
 	want := e.fill(100)
 	want["large"] = string(noise(1<<20, 3))
 	e.append(entry("large", want["large"]))
-	e.within("use of the store after a break out of Scan", func() error {
+	e.withTimeout("use of the store after a break out of Scan", func() error {
 		for _, after := range []int{1, 2, 3, 10, 50, 100} {
 			n := 0
 			for _, err := range partd.Scan(e.ctx, e.store) {
@@ -78,28 +78,27 @@ func scanBreak(e *env) {
 				return err
 			}
 			if c.Key == "large" && c.Offset == 0 {
-				break // in the middle of a value, if the store cuts it at all
+				break // in the middle of a value, if the store splits it
 			}
 		}
 		return e.store.Append(e.ctx, entry("a", "1"))
 	})
 	want["a"] = "1"
-	e.want("a break out of Scan", want)
+	e.want("after a break out of Scan", want)
 }
 
-// scanBody uses the store while a Scan goes on, as a program does that writes
-// what it reads into the same store.
+// scanBody gets and appends during a Scan, as a program does that writes results into the same store.
 func scanBody(e *env) {
 	want := e.fill(50)
-	made := model{}
-	e.within("a loop over Scan that gets and appends", func() error {
+	appended := model{}
+	e.withTimeout("a loop over Scan that gets and appends", func() error {
 		seen := map[string]int{}
 		for c, err := range partd.Scan(e.ctx, e.store) {
 			if err != nil {
 				return err
 			}
-			if _, ours := want[c.Key]; !ours {
-				continue // made by this loop
+			if _, filled := want[c.Key]; !filled {
+				continue // created by this loop
 			}
 			v, err := e.store.Get(e.ctx, c.Key)
 			if err != nil {
@@ -108,24 +107,24 @@ func scanBody(e *env) {
 			if err := differ("Get in a loop over Scan", v[0], want[c.Key]); err != nil {
 				return err
 			}
-			if err := e.store.Append(e.ctx, entry("made of "+c.Key, string(c.Data))); err != nil {
+			if err := e.store.Append(e.ctx, entry("copy of "+c.Key, string(c.Data))); err != nil {
 				return err
 			}
 			if len(c.Data) > 0 {
-				made["made of "+c.Key] += string(c.Data)
+				appended["copy of "+c.Key] += string(c.Data)
 			}
 			seen[c.Key] += len(c.Data)
 		}
 		for k, v := range want {
 			if seen[k] != len(v) {
-				return fmt.Errorf("scan yielded %d of %d bytes of key %q while the store was written to", seen[k], len(v), k)
+				return fmt.Errorf("scan yielded %d of %d bytes of key %q during writes", seen[k], len(v), k)
 			}
 		}
 		return nil
 	})
-	for k, v := range made {
-		if v != want[k[len("made of "):]] {
-			e.Fatalf("what was appended in a loop over Scan is not what the chunks held, key %q", k)
+	for k, v := range appended {
+		if v != want[k[len("copy of "):]] {
+			e.Fatalf("the data appended in a loop over Scan differs from the chunks, key %q", k)
 		}
 		want[k] = v
 	}
@@ -143,7 +142,7 @@ func scanCancelled(e *env) {
 	var failed error
 	for c, err := range partd.Scan(ctx, e.store) {
 		if failed != nil {
-			e.Fatalf("Scan goes on after its error %v", failed)
+			e.Fatalf("Scan continues after its error %v", failed)
 		}
 		failed = err
 		bytes += len(c.Data)
@@ -152,12 +151,12 @@ func scanCancelled(e *env) {
 	if failed == nil && bytes != total || failed != nil && !errors.Is(failed, context.Canceled) {
 		e.Fatalf("Scan, cancelled after the first chunk, yielded %d of %d bytes and the error %v", bytes, total, failed)
 	}
-	e.want("Scan that was cancelled", want)
+	e.want("after a cancelled Scan", want)
 }
 
 func scanTwice(e *env) {
 	want := e.fill(100)
-	e.within("a Scan within a Scan", func() error {
+	e.withTimeout("a nested Scan", func() error {
 		n := 0
 		for _, err := range partd.Scan(e.ctx, e.store) {
 			if err != nil {
@@ -171,12 +170,12 @@ func scanTwice(e *env) {
 				return err
 			}
 			for k, v := range want {
-				if err := differ("Scan within a Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
+				if err := differ("nested Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})
-	e.want("two Scans at once", want)
+	e.want("after two concurrent Scans", want)
 }

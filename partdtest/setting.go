@@ -6,11 +6,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// setChecks are of Set, SetOnce and Delete.
+// setChecks returns the checks of Set, SetOnce and Delete.
 func setChecks() []check {
 	return []check{
 		{name: "set", needs: []Ability{CanSet}, run: set},
-		{name: "set-empty-makes-a-key", needs: []Ability{CanSet}, run: setEmpty},
+		{name: "set-empty-creates-a-key", needs: []Ability{CanSet}, run: setEmpty},
 		{name: "set-once", needs: []Ability{CanSet}, run: setOnce},
 		{name: "delete", needs: []Ability{CanDelete}, run: deleteKeys},
 		{name: "delete-missing", needs: []Ability{CanDelete}, run: deleteMissing},
@@ -31,18 +31,18 @@ func set(e *env) {
 		e.want("an append after Set", want)
 	}
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 }
 
 func setEmpty(e *env) {
 	e.set("a", "")
-	e.want("Set to an empty value makes a key", model{"a": ""})
+	e.want("Set to an empty value creates a key", model{"a": ""})
 	e.append(entry("b", "1"))
 	e.set("b", "")
-	e.want("Set to an empty value leaves the key", model{"a": "", "b": ""})
+	e.want("Set to an empty value keeps the key", model{"a": "", "b": ""})
 	if e.reopen() {
-		e.want("after closing and opening again", model{"a": "", "b": ""})
+		e.want("after reopening", model{"a": "", "b": ""})
 	}
 	got, err := openAll(e.ctx, e.store, "a", 10)
 	e.must("Open", err)
@@ -57,7 +57,7 @@ func setEmpty(e *env) {
 		e.set("a", "")
 	}
 	e.must("Drop", e.store.Drop(e.ctx))
-	e.want("Drop removes keys with empty values, too", nil)
+	e.want("Drop also removes keys with empty values", nil)
 }
 
 func setOnce(e *env) {
@@ -67,27 +67,27 @@ func setOnce(e *env) {
 	}
 	once("a", "first")
 	once("a", "second")
-	e.want("SetOnce leaves a key that it has set", model{"a": "first"})
+	e.want("SetOnce keeps a value that it has set", model{"a": "first"})
 	e.append(entry("b", "appended"))
 	once("b", "set")
-	e.want("SetOnce leaves a key that was appended to", model{"a": "first", "b": "appended"})
+	e.want("SetOnce keeps an appended value", model{"a": "first", "b": "appended"})
 	once("c", "")
 	once("c", "set")
-	e.want("SetOnce leaves a key with an empty value", model{"a": "first", "b": "appended", "c": ""})
+	e.want("SetOnce keeps an empty value", model{"a": "first", "b": "appended", "c": ""})
 	e.append(entry("a", "+"))
 	e.want("an append after SetOnce", model{"a": "first+", "b": "appended", "c": ""})
 	if e.reopen() {
 		once("a", "third")
 		once("c", "third")
-		e.want("SetOnce after opening again", model{"a": "first+", "b": "appended", "c": ""})
+		e.want("SetOnce after reopening", model{"a": "first+", "b": "appended", "c": ""})
 	}
 	e.must("Drop", e.store.Drop(e.ctx))
 	once("a", "after Drop")
-	e.want("SetOnce of a key that was dropped", model{"a": "after Drop"})
+	e.want("SetOnce of a dropped key", model{"a": "after Drop"})
 	if e.suite.can[CanDelete] {
 		e.must("Delete", partd.Delete(e.ctx, e.store, "a"))
 		once("a", "after Delete")
-		e.want("SetOnce of a key that was deleted", model{"a": "after Delete"})
+		e.want("SetOnce of a deleted key", model{"a": "after Delete"})
 	}
 }
 
@@ -108,7 +108,7 @@ func deleteKeys(e *env) {
 	delete(want, keys[7])
 	e.want("Delete of several keys, one of them twice", want)
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 }
 
@@ -127,7 +127,7 @@ func deleteThenAppend(e *env) {
 		v := string(noise(size, uint64(i)))
 		e.append(entry("a", v[:size/2]), entry("b", "b"))
 		e.append(entry("a", v[size/2:]))
-		e.want("an append after Delete begins anew", model{"a": v, "b": repeat("b", i+1)})
+		e.want("an append after Delete starts a new value", model{"a": v, "b": repeat("b", i+1)})
 		e.must("Delete", partd.Delete(e.ctx, e.store, "a"))
 		e.want("Delete", model{"b": repeat("b", i+1)})
 	}

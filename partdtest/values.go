@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// valueChecks try values and batches of all sizes, up to large ones. What is
-// over a limit is in limits.go.
+// valueChecks returns checks of values and batches of all sizes up to large ones. Sizes over a limit are in
+// limits.go.
 func valueChecks() []check {
 	return []check{
 		{name: "nil-is-empty", run: nilIsEmpty},
@@ -25,26 +25,26 @@ func valueChecks() []check {
 
 func nilIsEmpty(e *env) {
 	e.append(partd.Entry{Key: "a"}, entry("b", "1"))
-	e.want("a nil value is an empty one, which makes no key", model{"b": "1"})
+	e.want("a nil value is an empty value, which creates no key", model{"b": "1"})
 	e.append(partd.Entry{Key: "b"})
 	e.want("a nil value changes nothing", model{"b": "1"})
 	if e.suite.can[CanSet] {
 		e.must("Set", partd.Set(e.ctx, e.store, "b", nil))
-		e.want("Set to nil makes an empty value", model{"b": ""})
+		e.want("Set to nil sets an empty value", model{"b": ""})
 		e.must("SetOnce", partd.SetOnce(e.ctx, e.store, "c", nil))
-		e.want("SetOnce to nil makes an empty value", model{"b": "", "c": ""})
+		e.want("SetOnce to nil sets an empty value", model{"b": "", "c": ""})
 	}
 }
 
 func emptyAppend(e *env) {
 	e.append(entry("a", ""))
-	e.want("an empty append makes no key", nil)
+	e.want("an empty append creates no key", nil)
 	e.append(entry("a", "1"), entry("b", ""))
 	e.append(entry("a", ""), entry("a", ""))
 	e.want("an empty append changes nothing", model{"a": "1"})
 	if e.suite.can[CanSet] {
 		e.must("SetOnce", partd.SetOnce(e.ctx, e.store, "b", []byte("2")))
-		e.want("a key does not exist because of an empty append", model{"a": "1", "b": "2"})
+		e.want("an empty append does not make a key exist", model{"a": "1", "b": "2"})
 	}
 	if e.reopen() {
 		e.append(entry("c", ""))
@@ -73,16 +73,16 @@ func sliceChanged(e *env) {
 		clear(value)
 		entries[0].Key, entries[1].Key = "wrong", "wrong"
 		clear(entries)
-		e.want("the caller has used its slices again after Append", want)
+		e.want("after the caller reused the slices passed to Append", want)
 	}
-	// Keys, too, may lie in a buffer that is used again.
+	// The memory of keys may also be reused.
 	name := []byte("key in a buffer")
 	e.append(partd.Entry{Key: unsafe.String(&name[0], len(name)), Value: []byte("v")})
 	want[string(name)] = "v"
 	copy(name, "KEY IN ANOTHER ")
 	e.append(partd.Entry{Key: "one more", Value: []byte("w")})
 	want["one more"] = "w"
-	e.want("the caller has used the memory of a key again after Append", want)
+	e.want("after the caller reused the memory of a key passed to Append", want)
 	if e.suite.can[CanSet] {
 		value = append(value[:0], "set to this"...)
 		e.must("Set", partd.Set(e.ctx, e.store, "a", value))
@@ -91,7 +91,7 @@ func sliceChanged(e *env) {
 		e.must("SetOnce", partd.SetOnce(e.ctx, e.store, "b", value))
 		clear(value)
 		want["a"], want["b"] = "set to this", "set once"
-		e.want("the caller has used its slice again after Set and SetOnce", want)
+		e.want("after the caller reused the slice passed to Set and SetOnce", want)
 	}
 }
 
@@ -117,9 +117,9 @@ func anyBytes(e *env) {
 		e.append(entry(k, v))
 		want[k] += v
 	}
-	e.want("values are any bytes", want)
+	e.want("values of arbitrary bytes", want)
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 }
 
@@ -153,7 +153,7 @@ func largeValue(e *env) {
 		e.want("Set to a large value", want)
 	}
 	if e.reopen() {
-		e.want("after closing and opening again", want)
+		e.want("after reopening", want)
 	}
 }
 
@@ -183,7 +183,7 @@ func manyKeys(e *env) {
 	for _, b := range batch[:100] {
 		want[b.Key] += string(b.Value)
 	}
-	e.want("a smaller batch after it", want)
+	e.want("a smaller batch after a large one", want)
 	e.must("Drop", e.store.Drop(e.ctx))
 	e.want("after Drop of many keys", nil)
 }

@@ -1,4 +1,4 @@
-"""Puts partd and partd-server into the wheel, and what they are built of into the sdist."""
+"""Adds partd and partd-server to the wheel, and their Go sources to the sdist."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import gobuild  # before hatchling's own backend
-from hatchling.build import *  # noqa: F403 - this is the backend, too
+import gobuild  # before hatchling's backend, because it sets the environment
+from hatchling.build import *  # noqa: F403 - this module is also the backend
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROGRAMS = ("./cmd/partd", "./cmd/partd-server")
@@ -18,8 +18,8 @@ PROGRAMS = ("./cmd/partd", "./cmd/partd-server")
 
 class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        packed = Path(self.root, "go")  # in an sdist
-        source = packed if packed.is_dir() else Path(self.root).parent
+        bundled = Path(self.root, "go")  # in an sdist
+        source = bundled if bundled.is_dir() else Path(self.root).parent
         if self.target_name == "sdist":
             build_data["force_include"].update(sources(source))
         elif version != "editable":
@@ -35,18 +35,18 @@ class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def sources(root: Path) -> dict[str, str]:
-    """The files that the programs are built of, for every system, with their places in the sdist."""
-    found = {str(root / name): f"go/{name}" for name in ("go.mod", "go.sum")}
+    """Returns the programs' source files for every system, each with its path in the sdist."""
+    files = {str(root / name): f"go/{name}" for name in ("go.mod", "go.sum")}
     for system in ("linux", "darwin", "windows"):
-        listed = gobuild.go("list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system)
-        decoder, at = json.JSONDecoder(), 0
-        while at < len(listed.rstrip()):
-            package, at = decoder.raw_decode(listed, at)
-            at += 1  # the line's end
+        output = gobuild.go("list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system)
+        decoder, offset = json.JSONDecoder(), 0
+        while offset < len(output.rstrip()):
+            package, offset = decoder.raw_decode(output, offset)
+            offset += 1  # skip the newline
             if not package.get("Module", {}).get("Main"):
                 continue
             for kind in ("GoFiles", "EmbedFiles", "SFiles"):
                 for name in package.get(kind) or ():
                     path = Path(package["Dir"], name)
-                    found[str(path)] = f"go/{path.relative_to(root).as_posix()}"
-    return found
+                    files[str(path)] = f"go/{path.relative_to(root).as_posix()}"
+    return files

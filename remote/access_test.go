@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/hostile"
 )
 
-// users are tokens, and common names behind "cert:", with rights in namespaces.
+// users maps tokens, and common names after "cert:", to rights in namespaces.
 type users struct {
 	mu   sync.Mutex
 	does map[string]map[string]Rights
@@ -44,7 +44,7 @@ func (u *users) Rights(who Identity, namespace string) Rights {
 	return u.does[who.Grant][namespace]
 }
 
-// safeBuffer is a log that goroutines write.
+// safeBuffer is a log for concurrent writers.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -62,7 +62,7 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// attempts are all that a client can ask for, with the right that each needs.
+// attempts are all requests of a client, with the right that each needs.
 func attempts(c *Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"append": func(ctx context.Context) error { return c.Append(ctx, one("a", "intruder")) },
@@ -98,10 +98,9 @@ var allowedWith = map[Rights][]string{
 	RightChange: {"set", "delete", "drop", "pop", "flush", "sync"},
 }
 
-// TestIntruders lets clients without, with a wrong and with a lesser credential
-// try everything, over each transport, in the default namespace and in another:
-// what they may not do is refused with one answer, changes nothing, and is logged
-// without the credential.
+// TestIntruders lets clients without, with a wrong and with a lesser credential try
+// everything, over each transport, in the default namespace and in another. Each
+// refusal has the same answer, changes nothing, and is logged without the credential.
 func TestIntruders(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -122,11 +121,11 @@ func TestIntruders(t *testing.T) {
 	log := &safeBuffer{}
 	spaces := &memSpaces{}
 	theDefault := partd.NewDict()
-	inJob, _ := spaces.Use("job")
+	inJob, _ := spaces.Acquire("job")
 	s, err := NewServer(theDefault, &ServerOptions{Authorizer: u, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
-	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room
+	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	urls := map[string]string{}
@@ -207,10 +206,10 @@ func TestIntruders(t *testing.T) {
 		}
 		for _, a := range answers {
 			if a != answers[0] {
-				t.Errorf("over %s there are different answers, %q and %q", scheme, answers[0], a)
+				t.Errorf("over %s the answers differ: %q and %q", scheme, answers[0], a)
 			}
 		}
-		unchanged("who was refused")
+		unchanged("a refused client")
 		for token, has := range map[string]Rights{"r-token": RightRead, "a-token": RightAppend, "c-token": RightChange, "tokenOfAdmin": RightAdmin} {
 			c := dial(t, url, options(scheme, token))
 			for name, try := range attempts(c) {
@@ -263,48 +262,48 @@ func TestIntruders(t *testing.T) {
 	}
 	text := log.String()
 	if strings.Count(text, "refused") < 20 || !strings.Contains(text, "nobody has it") {
-		t.Errorf("the log says only %s", text)
+		t.Errorf("the log lacks refusals: %s", text)
 	}
 	for _, secret := range []string{"wrong-token", "tokenOfElsewhere", "r-token", "secret"} {
 		if strings.Contains(text, secret) {
-			t.Errorf("the log tells %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 }
 
-// TestRightsTakenAway takes rights from a user who is connected, and lets another
-// try the session of the first with its token.
+// TestRightsTakenAway takes rights from a connected user, and lets another user try the
+// first one's session with its token.
 func TestRightsTakenAway(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	u := &users{does: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
-	again := dial(t, url, &ClientOptions{Token: "first"})
+	reconnected := dial(t, url, &ClientOptions{Token: "first"})
 	session, err := first.NewSession(ctx)
 	must(t, err)
 	token, err := first.SessionToken(ctx, session)
 	must(t, err)
 	if err := second.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("another user goes on with a session: %v", err)
+		t.Errorf("another user continues a session: %v", err)
 	}
-	must(t, again.CheckSession(ctx, session, token))
+	must(t, reconnected.CheckSession(ctx, session, token))
 	u.mu.Lock()
 	u.does["first"] = map[string]Rights{"": RightRead}
 	u.mu.Unlock()
 	if err := first.Append(ctx, one("k", "v")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a right that was taken away: %v", err)
+		t.Errorf("a removed right: %v", err)
 	}
 }
 
-// TestTokenOverTCP sends a token to this machine only, unless told to.
+// TestTokenOverTCP sends a token to this machine only, unless InsecureToken is set.
 func TestTokenOverTCP(t *testing.T) {
 	c, err := newClient("tcp://127.0.0.1:1", &ClientOptions{Token: "t"})
 	must(t, err)
 	for address, beyond := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, "[2001:db8::1]:1": true, "0.0.0.0:1": true} {
 		a, err := net.ResolveTCPAddr("tcp", address)
 		must(t, err)
-		if BeyondLoopback(a) != beyond {
+		if IsExposed(a) != beyond {
 			t.Errorf("%s: beyond loopback %v", address, !beyond)
 		}
 		if err := c.mayShowToken(a); (err != nil) != beyond {
@@ -315,8 +314,7 @@ func TestTokenOverTCP(t *testing.T) {
 	must(t, c.mayShowToken(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
 }
 
-// TestTrustedSocket serves Python's clients where the listener says who may
-// connect, and not where it does not.
+// TestTrustedSocket serves Python's clients on a trusted listener, and not on others.
 func TestTrustedSocket(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -331,7 +329,7 @@ func TestTrustedSocket(t *testing.T) {
 	defer p.Close()
 	must(t, p.Ask([]string{"ack"}, "append", "k", "v"))
 	must(t, p.Ask([]string{"v"}, "get", "k"))
-	must(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and its own
+	must(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and the one to syn
 	c := dial(t, URL(l.Addr()), nil)
 	must(t, c.Append(ctx, one("k", "w")))
 	if _, err := Dial(ctx, URL(l.Addr()), &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
@@ -339,8 +337,8 @@ func TestTrustedSocket(t *testing.T) {
 	}
 }
 
-// TestAdminOfANamespace lets nobody end the server for all who is an administrator of
-// one namespace.
+// TestAdminOfANamespace checks that the right admin in one namespace does not allow
+// ending the server.
 func TestAdminOfANamespace(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -357,7 +355,7 @@ func TestAdminOfANamespace(t *testing.T) {
 			}
 		case <-time.After(100 * time.Millisecond):
 			if token == "every" {
-				t.Error("who may end the server cannot")
+				t.Error("an administrator of the default namespace cannot end the server")
 			}
 		}
 	}

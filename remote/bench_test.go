@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// batch makes entries of 100 bytes to as many keys.
+// batch returns entries of 100 bytes with n keys.
 func batch(n int) []partd.Entry {
 	entries := make([]partd.Entry, n)
 	for i := range entries {
@@ -19,8 +19,8 @@ func batch(n int) []partd.Entry {
 	return entries
 }
 
-// BenchmarkAppend appends batches of 1,000 entries of 100 bytes over so many
-// connections, and drops what is there now and then.
+// BenchmarkAppend appends batches of 1,000 entries of 100 bytes over some connections,
+// and sometimes drops everything.
 func BenchmarkAppend(b *testing.B) {
 	for _, clients := range []int{1, 4} {
 		b.Run(fmt.Sprintf("connections=%d", clients), func(b *testing.B) {

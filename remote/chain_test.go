@@ -9,9 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// uncertain is a store that applies an operation and then says neither that it
-// did nor that it did not, as a client does whose operation was sent again in a
-// session that is over.
+// uncertain is a store that applies an operation, but returns ErrUnknownOutcome together with
+// another error, like a client whose operation was resent in an expired session.
 type uncertain struct {
 	*partd.Dict
 	left int // how often it does so
@@ -27,8 +26,8 @@ func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 	return applied, err
 }
 
-// TestChainKeepsOutcomeUnknown numbers no change anew that may have been applied,
-// whatever else the answer says.
+// TestChainKeepsOutcomeUnknown checks that a change which may have been applied gets no
+// new number, whatever else the error wraps.
 func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	ctx := context.Background()
 	for _, also := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
@@ -36,7 +35,7 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
 		if err := c.Append(ctx, one("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("an append whose outcome is unknown, %v: %v", also, err)
+			t.Errorf("an append with an unknown outcome, %v: %v", also, err)
 		}
 		must(t, c.Append(ctx, one("k", "2")))
 		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
@@ -45,7 +44,7 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// unsure applies what it is given, and says once that it does not know.
+// unsure applies an operation, and returns ErrUnknownOutcome once.
 type unsure struct {
 	partd.Partd
 	left int
@@ -60,8 +59,8 @@ func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
 	return err
 }
 
-// TestUnknownStaysUnknown answers an operation that is sent again as it did first,
-// also where the next one of the session came in between.
+// TestUnknownStaysUnknown checks that a resent operation gets its first answer, even if
+// the next operation of the session came in between.
 func TestUnknownStaysUnknown(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, &unsure{partd.NewDict(), 1}, nil)
@@ -79,9 +78,9 @@ func TestUnknownStaysUnknown(t *testing.T) {
 	}
 }
 
-// TestChainServesManyClients has a server whose store is another server take more
-// clients, one after the other, than one connection may use sessions, also where
-// they leave without a word.
+// TestChainServesManyClients has a server whose store is another server. More clients
+// than one connection's limit of sessions come one after another, and some disconnect
+// without ending their session.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
 	for _, polite := range []bool{true, false} {

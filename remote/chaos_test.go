@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// cuts is how many connections are cut, at least: PARTD_CUTS for many.
+// cuts is the minimum number of cut connections; PARTD_CUTS raises it.
 func cuts(t *testing.T, usual int64) int64 {
 	if s := os.Getenv("PARTD_CUTS"); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
@@ -44,8 +44,7 @@ func (s *Server) kill() {
 	s.pops.close()
 }
 
-// restarting is a server that is killed and started again over one store, behind
-// a proxy.
+// restarting is a server behind a proxy that is killed and restarted with the same store.
 type restarting struct {
 	store  partd.Partd
 	opts   ServerOptions
@@ -83,20 +82,19 @@ func (r *restarting) restart(t *testing.T) {
 
 func never() int64 { return 1 << 60 }
 
-// afterBytes cuts each connection at a random byte.
-func afterBytes(least, most int64) func() int64 {
-	return func() int64 { return least + rand.Int64N(most-least) }
+// afterBytes returns a limit function that cuts each connection at a random byte.
+func afterBytes(low, high int64) func() int64 {
+	return func() int64 { return low + rand.Int64N(high-low) }
 }
 
-// writer appends numbered pieces to keys that all writers share, until it is
-// told to stop.
+// writer appends numbered pieces to keys that all writers share, until it is stopped.
 type writer struct {
 	id      int
 	c       *Client
 	acked   []bool // whether append i was acknowledged
 	popped  []string
-	unknown int // outcomes
-	changes int // of which are appends
+	unknown int // changes with an unknown outcome
+	changes int // the appends among these
 }
 
 func (w *writer) run(stop func() bool) error {
@@ -137,13 +135,13 @@ func (w *writer) run(stop func() bool) error {
 	return nil
 }
 
-// check compares what the store holds with what was acknowledged.
+// check compares the store with what was acknowledged.
 func (w *writer) check(all, left string) error {
 	counts := map[string]int{}
 	last := -1
 	for _, p := range strings.Split(strings.TrimSuffix(all, ","), ",") {
-		rest, mine := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
-		if !mine {
+		rest, serverKeeps := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
+		if !serverKeeps {
 			continue
 		}
 		n, err := strconv.Atoi(rest)
@@ -160,21 +158,21 @@ func (w *writer) check(all, left string) error {
 	for i, acked := range w.acked {
 		switch n := counts[strconv.Itoa(i)]; {
 		case n > 1, acked && n != 1:
-			return fmt.Errorf("writer %d: append %d, acknowledged %v, is there %d times", w.id, i, acked, n)
+			return fmt.Errorf("writer %d: append %d, acknowledged %v, is in the store %d times", w.id, i, acked, n)
 		case n == 1:
 			fmt.Fprintf(&want, "%d:%d,", w.id, i)
 		}
 	}
 	if w.unknown == 0 {
 		if got := strings.Join(w.popped, "") + left; got != want.String() {
-			return fmt.Errorf("writer %d: popped and left %d bytes, want %d", w.id, len(got), want.Len())
+			return fmt.Errorf("writer %d: %d bytes were popped or remain, want %d", w.id, len(got), want.Len())
 		}
 	}
 	return nil
 }
 
-// writeThrough lets writers write through a proxy until it has cut so many
-// connections, restarting the server now and then, and returns what is wrong.
+// writeThrough lets writers write through a proxy until it has cut enough connections,
+// and restarts the server if asked. It returns an error if the store is wrong.
 func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Duration) (unknown, changes int, err error) {
 	const writers = 4
 	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
@@ -207,8 +205,7 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	if err := errors.Join(errs...); err != nil {
 		return 0, 0, err
 	}
-	// A server that is restarted often ends connections before the proxy does, on
-	// a machine that is slow.
+	// On a slow machine, a server that is restarted often ends connections before the proxy does.
 	if n := r.proxy.cuts.Load(); n < cuts && restartEvery == 0 {
 		t.Errorf("only %d connections were cut", n)
 	}
@@ -238,9 +235,8 @@ func dialAnyhow(t testing.TB, url string) *Client {
 	return nil
 }
 
-// TestCutConnections cuts connections at random bytes under four writers: each
-// change is applied once, in order, whether the store or the server keeps the
-// numbers.
+// TestCutConnections cuts connections at random bytes under four writers. Each change
+// is applied once, in order, whether the store or the server keeps the numbers.
 func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -254,8 +250,8 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestNumbersAreNeeded sees that test fail where the server takes no notice of
-// numbers. Whether an acknowledgement is cut off is chance, so it has some tries.
+// TestNumbersAreNeeded checks that this test fails if the server ignores numbers.
+// Whether an acknowledgement is cut off is chance, so it has several tries.
 func TestNumbersAreNeeded(t *testing.T) {
 	for range 10 {
 		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
@@ -263,11 +259,11 @@ func TestNumbersAreNeeded(t *testing.T) {
 			return
 		}
 	}
-	t.Error("without numbers nothing was doubled")
+	t.Error("without numbers no change was applied twice")
 }
 
-// TestRestartedServer kills the server in between, too. Where the store keeps
-// the numbers, no change has an unknown outcome.
+// TestRestartedServer also kills the server. If the store keeps the numbers, no change
+// has an unknown outcome.
 func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {

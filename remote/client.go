@@ -24,20 +24,18 @@ type ClientOptions struct {
 	// StallTimeout limits how long a reply that has begun may take to arrive,
 	// plus a second for each 16 KiB. 0 means 30 seconds.
 	StallTimeout time.Duration
-	// Namespace selects the store of the server that the client works on. The
-	// default namespace is used unless this option or the URL names one.
+	// Namespace selects one of the server's stores. The default namespace is used
+	// unless this option or the URL names one.
 	Namespace string
-	// Token identifies the client to a server that has users. Over tcp://, where
-	// others could read it, it is sent only to this machine, unless InsecureToken is
-	// set.
+	// Token identifies the client to a server that has users. Over tcp://, where others could
+	// read the token, it is only sent to this machine, unless InsecureToken is set.
 	Token         string
 	InsecureToken bool
-	// TLS is for tls:// only. Without it, an authority that the system trusts must
-	// have signed the server's certificate. The certificate must contain the host
-	// name of the URL, or ServerName if that is set.
+	// TLS is for tls:// only. By default, an authority that the system trusts must have
+	// signed the server's certificate. The certificate must contain the host name of
+	// the URL, or ServerName if that is set.
 	TLS *tls.Config
-	// Logger receives messages about broken connections. Nil means no
-	// logging.
+	// Logger receives messages about broken connections. Nil means no logging.
 	Logger *slog.Logger
 }
 
@@ -47,14 +45,12 @@ const (
 
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
-	closeTimeout = 2 * time.Second // for telling the server that the client leaves
+	closeTimeout = 2 * time.Second // for ending the session
 )
 
-// Client is a store that works on the store of a [Server]. It is safe for
-// concurrent use: it sends calls as they come over one connection, and
-// reconnects when that breaks. A call ends when its context does. A change whose
-// context ends after the change was sent returns an error that wraps
-// [partd.ErrUnknownOutcome].
+// Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends
+// all calls over one connection, and reconnects when that breaks. A call ends when its context
+// does. If that happens after a change was sent, the error wraps [partd.ErrUnknownOutcome].
 type Client struct {
 	url  string
 	addr address
@@ -66,25 +62,24 @@ type Client struct {
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
-	mu       sync.Mutex // taken last, after a link's token and a call's writing
-	closed   bool
-	link     *link            // nil while there is no connection
-	attempt  *attempt         // to connect, nil if there is none
-	stuck    time.Time        // since when connections were of no use, zero if the last one was
-	backoff  time.Duration    // before connecting again
-	broken   error            // why the last connection was of no use
-	calls    map[uint64]*call // sent and not answered, by number
-	last     uint64           // number of the last call
-	instance uint64           // of the server connected to last
-	lives    uint64           // how often that was another one
-	ops      opSequence
-	abandon  []partd.Tag       // pops whose results nobody waits for
-	proofs   map[uint64]*proof // of the sessions that the client was given
+	mu           sync.Mutex // locked last, after a link's token and a call's writing
+	closed       bool
+	link         *link            // nil while there is no connection
+	attempt      *attempt         // while connecting; otherwise nil
+	uselessSince time.Time        // since when no connection was useful; zero if the last one was
+	backoff      time.Duration    // before the next attempt to connect
+	broken       error            // why the last connection was not useful
+	calls        map[uint64]*call // sent but not answered, by number
+	last         uint64           // number of the last call
+	instance     uint64           // of the server of the last connection
+	lives        uint64           // number of changes of instance
+	ops          opSequence
+	droppedPops  []partd.Tag       // pops whose results the server need not keep
+	proofs       map[uint64]*proof // of the sessions issued or shown to the client
 }
 
-// Dial connects to the server at a URL, tcp://HOST:PORT, tls://HOST:PORT or
-// ipc:///PATH. It must be a [Server]: Python's own server does not speak this
-// client's protocol.
+// Dial connects to the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH. The
+// server must be a [Server]: Python's own server does not speak this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
 	c, err := newClient(url, opts)
 	if err == nil {
@@ -133,7 +128,6 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// begin makes the first connection.
 func (c *Client) begin(ctx context.Context) error {
 	c.life, c.end = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
@@ -154,9 +148,8 @@ func (c *Client) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: c.url, Err: err}
 }
 
-// Close ends the client's session and its connection; the server's store stays
-// open. Calls in progress fail. Close waits at most two seconds for a server
-// that does not answer.
+// Close ends the client's session and its connection; the server's store stays open. Calls in
+// progress fail. Close waits at most two seconds for a server that does not answer.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed || c.calls == nil {
@@ -187,8 +180,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// sayGoodbye ends the session, as far as that is quickly done. One that is not
-// ended is forgotten some day.
+// sayGoodbye ends the session if the server answers quickly. Otherwise the server
+// forgets the session in time.
 func (c *Client) sayGoodbye(l *link, session uint64) {
 	if session == 0 {
 		return
@@ -201,7 +194,7 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	c.mu.Lock()
 	c.register(k)
 	c.mu.Unlock()
-	l.tell(ctx, k)
+	l.notify(ctx, k)
 	select {
 	case <-k.done:
 	case <-l.ended:

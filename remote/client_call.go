@@ -14,30 +14,29 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// call is a request with what becomes of it.
+// call is a request and its result.
 type call struct {
 	request
 	builder
 
-	numbered bool  // gets a number of the session
-	popping  bool  // gets a number of the pops
-	instance int   // where in the body of a pop the server's instance stands
-	bound    *link // the connection that it is of, nil if any will do
+	numbered bool  // uses a number of the session
+	popping  bool  // uses a number of the pops
+	instance int   // offset in the body of a pop where the server's instance is written
+	bound    *link // the connection that must be used; nil if any will do
 
-	// writing is held while the body is being written. It is taken before the
-	// client's mu.
+	// writing is locked while the body is being written, and before the client's mu.
 	writing sync.Mutex
 
-	// The rest is guarded by the client's mu, until done.
-	sends     int   // connections that it was sent over
-	via       *link // the last of them
-	abandoned bool  // nobody waits any more
+	// The client's mu guards the rest until done is closed.
+	sends     int   // number of connections over which it was sent
+	via       *link // the last of these connections
+	abandoned bool  // the caller no longer waits
 	finished  bool
 	done      chan struct{}
 	err       error
-	again     bool   // it was not applied, and is to be numbered anew
+	renumber  bool   // was not applied, and must get a new number
 	got       uint8  // flags of the reply
-	reply     []byte // its body, the caller's own
+	reply     []byte // body of the reply, owned by the caller
 }
 
 func newCall(op operation) *call {
@@ -49,7 +48,7 @@ func (k *call) parts() [][]byte {
 	return k.frame(k.request.append(zmtp.AppendHeader(head[:0], requestLen+k.size(), false)))
 }
 
-// register numbers a call. mu is held.
+// register gives a call its number. mu must be held.
 func (c *Client) register(k *call) {
 	c.last++
 	k.number = c.last
@@ -62,8 +61,8 @@ func (k *call) forget(c *Client) {
 	delete(c.calls, k.number)
 }
 
-// do sends a call and waits for its answer. What the call refers to is no longer
-// in use when it returns.
+// do sends a call and waits for its answer. When it returns, the call's memory is no
+// longer in use.
 func (c *Client) do(ctx context.Context, k *call) error {
 	if err := c.usable(ctx); err != nil {
 		return err
@@ -74,12 +73,12 @@ func (c *Client) do(ctx context.Context, k *call) error {
 			err = c.wait(ctx, k)
 		}
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
-			return canceled.Err(ctx) // which may be why the connection broke
+			return canceled.Err(ctx) // the end of ctx may have broken the connection
 		}
-		if err != nil || !k.again {
+		if err != nil || !k.renumber {
 			return err
 		}
-		k.again, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})
+		k.renumber, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})
 	}
 }
 
@@ -91,16 +90,15 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
-	// It may be that who sent it again has not returned from writing: what the
-	// call refers to is the caller's from here on.
+	// Whoever sent the call again may still be writing. The caller owns the call's
+	// memory from here on.
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	return k.err
 }
 
-// start gives a call its numbers, in the order of sending, and sends it. An error
-// means that it was not sent. A connection that breaks while it is sent is not
-// one: it is sent again.
+// start assigns a call its numbers in the order of sending, and sends it. An error means that it
+// was not sent. A connection that breaks during a send is not an error: the call is sent again.
 func (c *Client) start(ctx context.Context, k *call) error {
 	for {
 		l, err := c.acquire(ctx)
@@ -115,7 +113,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 		if wait == nil {
 			c.dropPops(ctx, l)
 			k.writing.Lock()
-			_ = l.send(ctx, k) // its reader notices, and the call is sent again
+			_ = l.send(ctx, k) // the reader notices an error, and the call is sent again
 			k.writing.Unlock()
 			<-l.token
 			return nil
@@ -127,7 +125,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 	}
 }
 
-// acquire waits for a connection and the right to write to it.
+// acquire waits for a connection and for its token.
 func (c *Client) acquire(ctx context.Context) (*link, error) {
 	for {
 		c.mu.Lock()
@@ -164,16 +162,16 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 	}
 }
 
-// number registers a call to be sent now, by the holder of the token. Where it
-// has to wait first, it returns what for.
+// number registers a call that is sent next. The caller must hold the token. If the
+// call must wait first, number returns a channel to wait on.
 func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.numbered || k.popping {
 		err := c.needSession(ctx, l)
 		switch {
 		case err == nil:
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
-			// The store has no room for a session, and this is what makes room. It
-			// goes without a number, once, over this connection.
+			// The store has no space for a session, and Drop is what frees space. It is
+			// sent once, without a number, over this connection.
 			k.numbered, k.bound, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
@@ -189,17 +187,17 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	case c.link != l:
 		return l.ended, nil
 	case (k.numbered || k.popping) && c.ops.session == 0:
-		lost := make(chan struct{}) // in between: begin anew, at once
+		lost := make(chan struct{}) // closed if the session was lost: begin again
 		close(lost)
 		return lost, nil
 	case k.numbered:
-		if c.ops.settled != nil {
-			return c.ops.settled, nil
+		if c.ops.allAnswered != nil {
+			return c.ops.allAnswered, nil
 		}
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
 		c.ops.waiting++
-	case k.popping: // the body says which server it is sent to first
+	case k.popping: // the body names the server that gets it first
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
 		putU64(k.buf[k.instance:], l.instance)
@@ -209,8 +207,8 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	return nil, nil
 }
 
-// leave gives a call up, as its context has ended. A change that was sent keeps
-// its number: another with the next one may be on its way.
+// leave abandons a call whose context has ended. A change that was sent keeps its
+// number, because a change with the next number may have been sent.
 func (c *Client) leave(ctx context.Context, k *call) error {
 	c.mu.Lock()
 	if k.finished {
@@ -228,18 +226,18 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 	l := k.via
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
-		// The caller's memory may be on its way at this moment.
+		// The caller's memory may be in the middle of being written.
 		if !k.writing.TryLock() {
 			l.abort()
 			k.writing.Lock()
 		}
-		k.refs, k.bytes = nil, 0 // it is sent no more
+		k.refs, k.bytes = nil, 0 // the call is not sent again
 		k.writing.Unlock()
 	}
 	return err
 }
 
-// complete ends a call. mu is held.
+// complete ends a call. mu must be held.
 func (c *Client) complete(k *call, err error) {
 	if k.finished {
 		return
@@ -249,7 +247,7 @@ func (c *Client) complete(k *call, err error) {
 	close(k.done)
 }
 
-// failAll ends all calls, as there is no connection and will be none.
+// failAll ends all calls, because there will be no connection.
 func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,14 +261,14 @@ func (c *Client) failAll(err error) {
 	c.ops.renew()
 }
 
-// handleReply takes a reply. Its error ends the connection.
+// handleReply handles a reply. Its error ends the connection.
 func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
+	l.useful, c.uselessSince, c.backoff = true, time.Time{}, 0
 	k := c.calls[r.number]
 	if k == nil {
-		return nil // given up
+		return nil // abandoned
 	}
 	if k.op != r.op && !k.abandoned {
 		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
@@ -289,7 +287,7 @@ func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 		return nil
 	}
 	if k.op.mutates() && k.sends > 1 && errors.Is(err, partd.ErrSessionExpired) {
-		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // it may have been applied when it was sent first
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // the first send may have been applied
 	}
 	c.complete(k, err)
 	return nil

@@ -7,9 +7,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Append adds each entry's value to the end of its key's value, in order, all
-// or nothing. A batch that is larger than the server's message limit is sent
-// in parts, which the server must hold in memory together.
+// Append adds each entry's value to the end of its key's value, in order, all or
+// nothing. A batch over the server's message limit is sent in parts, which the server
+// must hold in memory together.
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
 }
@@ -24,17 +24,17 @@ func (c *Client) SetOnce(ctx context.Context, key string, value []byte) error {
 	return c.change(ctx, opSetOnce, []partd.Entry{{Key: key, Value: value}}, nil)
 }
 
-// Delete removes keys, all or none.
+// Delete removes keys: all of them or none.
 func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key. If the store's disk is so full that there is no room
-// for the client's session, Drop is sent once, without a session: if the
-// connection breaks then, the error wraps [partd.ErrUnknownOutcome].
+// Drop removes every key. If the disk is so full that there is no space for a session,
+// Drop is sent once, without a session. If the connection breaks then, the error wraps
+// [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
-// change makes a change once, however often it has to be sent.
+// change makes a change once, even if it is sent several times.
 func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	k, err := newChange(op, entries, keys)
 	if err != nil {
@@ -94,8 +94,8 @@ func (b *builder) entries(entries []partd.Entry) {
 	b.buf = buf
 }
 
-// Apply applies a numbered operation once, for callers that number their own.
-// Only one operation of a session may be in progress at a time.
+// Apply applies a numbered operation once, for callers that number operations
+// themselves. Only one operation of a session may be in progress at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
 		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
@@ -110,10 +110,9 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	return err == nil && k.got&flagKnown == 0, c.errorf("apply", err)
 }
 
-// Pop returns the values of keys and removes the keys, as one step. The server
-// keeps the values until the client has received them, so a broken connection
-// loses nothing. If the server restarts before it has answered, or ctx ends, the
-// error wraps [partd.ErrUnknownOutcome].
+// Pop returns the values of keys and removes the keys, as one step. The server keeps the values
+// until the client has received them, so a broken connection loses nothing. If the server
+// restarts before it answers, or if ctx ends, the error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -149,19 +148,19 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		case l.token <- struct{}{}:
 			c.dropPops(ctx, l)
 			<-l.token
-		default: // who writes now may have looked already
+		default: // the current writer may have missed it
 		}
 	}
 	return values, nil
 }
 
-// takePop notes that the server need not keep what a pop took, or its error,
-// to be told with the next call at the latest. It returns the connection.
+// takePop records that the server need not keep a pop's values or error. The server is
+// told with the next call at the latest. takePop returns the connection.
 func (c *Client) takePop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k.session != 0 { // it was sent
-		c.abandon = append(c.abandon, partd.Tag{Session: k.session, Number: k.seq})
+		c.droppedPops = append(c.droppedPops, partd.Tag{Session: k.session, Number: k.seq})
 	}
 	return c.link
 }
@@ -179,12 +178,12 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 	return values, d.end()
 }
 
-// dropPops tells the server which results of pops need not be kept. The token is
-// held. An error is noticed by the link's reader.
+// dropPops tells the server which results of pops it need not keep. The token must be
+// held. The link's reader notices an error.
 func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Lock()
-	ids := c.abandon
-	c.abandon = nil
+	ids := c.droppedPops
+	c.droppedPops = nil
 	c.mu.Unlock()
 	for _, id := range ids {
 		k := newCall(opPopDone)

@@ -20,23 +20,23 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// token is held by who writes. It is taken before a call's writing.
+	// token is held while writing, and acquired before a call's writing.
 	token chan struct{}
 	dead  atomic.Bool
 	ended chan struct{} // closed when its reader has ended
 
-	useful bool // it has brought an answer; guarded by the client's mu
+	useful bool // has delivered an answer; guarded by the client's mu
 
 	instance   uint64 // of the server
 	maxMessage int64
 	page       int
 }
 
-// maxReply is the longest reply taken, in bytes. A page may be exceeded by the
-// headers of what is in it, and by one key.
+// maxReply is the maximum length of a reply. A page may be exceeded by the headers of
+// its items and by one key.
 const maxReply = defaultPage + 1<<20
 
-// connect makes a connection. Its token is held.
+// connect opens a connection and returns it with its token held.
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
@@ -57,7 +57,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// dialNet connects, and has the system notice a peer that is gone.
+// dialNet connects, with TCP keep-alive so that the system notices a dead peer.
 func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
 	nc, err := dialer.DialContext(ctx, c.addr.network, c.addr.address)
@@ -74,20 +74,20 @@ func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	s := tls.Client(nc, c.tls)
 	if err := s.HandshakeContext(ctx); err != nil {
 		hangUp(nc)
-		return nil, fmt.Errorf("no TLS connection: %w", err)
+		return nil, fmt.Errorf("cannot establish TLS: %w", err)
 	}
 	return s, nil
 }
 
-// mayShowToken returns an error where others could read the token on its way.
+// mayShowToken returns an error if others could read the token in transit.
 func (c *Client) mayShowToken(to net.Addr) error {
-	if c.opts.Token == "" || c.opts.InsecureToken || !BeyondLoopback(to) {
+	if c.opts.Token == "" || c.opts.InsecureToken || !IsExposed(to) {
 		return nil
 	}
-	return fmt.Errorf("%w: over tcp:// others could read the token, so it was not sent: write tls:// (or insecure=true, if nobody can listen on the network)", errRefused)
+	return fmt.Errorf("%w: over tcp:// others could read the token, so it was not sent: write tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
 }
 
-// open does the handshake and says hello.
+// open does the handshake and sends hello.
 func (c *Client) open(nc net.Conn) (*link, error) {
 	rest, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
@@ -134,12 +134,12 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	return l, nc.SetDeadline(time.Time{})
 }
 
-// errHello is wrapped by the error for a server that is none, or of another
-// version. Connecting again does not help.
+// errHello is wrapped by the error for a server of another protocol or version.
+// Connecting again does not help.
 var errHello = errors.New("the server does not answer as a partd server does")
 
-// errRefused is wrapped by the error for a client that the server does not let in,
-// or that does not want to go on. Nor does connecting again help there.
+// errRefused is wrapped by the error for a client that the server refuses, or that
+// refuses to send its token. Connecting again does not help.
 var errRefused = errors.New("refused")
 
 func (l *link) parseHello(frame []byte) error {
@@ -164,8 +164,8 @@ func (l *link) parseHello(frame []byte) error {
 	return nil
 }
 
-// command answers a PING. Another writer may be in the middle of a message, and
-// then the PONG is left out: what is being sent shows that the client lives.
+// command answers a PING. If another writer is in the middle of a message, it sends no
+// PONG: that message shows that the client is alive.
 func (l *link) command(body []byte) error {
 	pong, err := zmtp.Pong(body)
 	if err != nil || pong == nil {
@@ -180,7 +180,7 @@ func (l *link) command(body []byte) error {
 	}
 }
 
-// abort ends the connection; its reader notices.
+// abort breaks the connection; its reader notices.
 func (l *link) abort() {
 	l.dead.Store(true)
 	hangUp(l.nc)
@@ -197,13 +197,12 @@ func (l *link) write(parts [][]byte) error {
 	return err
 }
 
-// sendGrace is how long a call whose context has ended may go on being written.
+// sendGrace is how long the writing of a call may go on after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call, whose sender holds the token. If ctx ends and the call is
-// still not written after a short while, the connection is broken, as half a
-// message cannot be taken back; not at once, because others use it too. An error
-// breaks it as well; what was sent before is then sent again.
+// send writes a call. The caller must hold the token. If ctx ends and the call is still being
+// written after sendGrace, send breaks the connection, because half a message cannot be taken
+// back. An error breaks it as well. Other calls over the connection are then sent again.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
 		written := make(chan struct{})
@@ -227,9 +226,9 @@ func (l *link) send(ctx context.Context, k *call) error {
 	return err
 }
 
-// tell sends a request whose answer nobody needs, unless others write for as long
-// as ctx goes on. Its error is noticed by the link's reader.
-func (l *link) tell(ctx context.Context, k *call) {
+// notify sends a request whose answer nobody needs. It waits for other writers until ctx
+// ends. The link's reader notices an error.
+func (l *link) notify(ctx context.Context, k *call) {
 	select {
 	case l.token <- struct{}{}:
 		_ = l.send(ctx, k)
@@ -239,11 +238,11 @@ func (l *link) tell(ctx context.Context, k *call) {
 	}
 }
 
-// partLen is the length of a part of a message that is too large for one.
+// partLen is the length of a part of a message over the limit.
 const partLen = 4 << 20
 
-// sendParts writes a call, before which its body goes in parts if it is too
-// large for a message.
+// sendParts writes a call. If the call is over the message limit, it first sends the
+// body in parts.
 func (l *link) sendParts(k *call) error {
 	size := k.size()
 	if int64(requestLen+size+16) <= l.maxMessage {
@@ -274,7 +273,7 @@ func (l *link) sendParts(k *call) error {
 	return l.write(final.parts())
 }
 
-// referFrom adds n bytes of pieces, and returns the rest of them.
+// referFrom adds references to the first n bytes of pieces, and returns the remaining pieces.
 func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
 	for n > 0 {
 		p := pieces[0]

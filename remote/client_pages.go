@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Keys yields each key once with its size, page by page. A broken connection ends
-// it with an error that wraps [ErrLost].
+// Keys yields each key once with its size, page by page. If the connection breaks, it
+// yields an error that wraps [ErrLost].
 func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		listPages(ctx, c, newCall(opKeys), 8+2, func(d *decoder) partd.KeyInfo {
@@ -21,13 +21,13 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Scan yields every key with its value as chunks, page by page. A broken
-// connection ends it with an error that wraps [ErrLost].
+// Scan yields every key with its value as chunks, page by page. If the connection
+// breaks, it yields an error that wraps [ErrLost].
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
-// ScanPart is Scan for the keys of one part. The server's store divides the keys, in
-// the same way for all clients, and the server sends only this part. A server that
-// is too old for that sends everything, and the client drops the other parts.
+// ScanPart is like Scan for one part of the keys. The server's store divides the keys
+// in the same way for all clients, and the server sends only this part. A server that
+// is too old for this sends everything, and the client skips the other parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		if err := partd.CheckPart(part, parts); err != nil {
@@ -47,7 +47,7 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 	}
 }
 
-// wholeScan hides that a client can scan parts.
+// wholeScan is a client without ScanPart.
 type wholeScan struct {
 	partd.Partd
 	partd.Scanner
@@ -71,24 +71,24 @@ func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chun
 	}
 }
 
-// listPages yields the items of the listing that a call asks for, which have minSize
-// bytes at least.
+// listPages yields the items of the listing that a call requests. Each item has at
+// least minSize bytes.
 func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
-	var none V
+	var zero V
 	op := k.op
 	if err := c.do(ctx, k); err != nil {
-		yield(none, c.errorf(op.String(), err))
+		yield(zero, c.errorf(op.String(), err))
 		return
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
 	page := d.b
 	if d.err != nil || (k.got&flagMore != 0) != (handle != 0) {
-		yield(none, c.badReply(op.String(), d.err))
+		yield(zero, c.badReply(op.String(), d.err))
 		return
 	}
 	pages := c.newPager(ctx, opNext, k.via, handle)
-	defer pages.close() // where it is left before its end
+	defer pages.close() // if the caller stops early
 	for {
 		d := &decoder{b: page}
 		for range d.count(minSize, 0) {
@@ -99,10 +99,10 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 			if !yield(v, nil) {
 				return
 			}
-			pages.ask() // who wants another item will want another page
+			pages.requestNext() // the caller probably wants another page
 		}
 		if err := d.end(); err != nil {
-			yield(none, c.badReply(op.String(), err))
+			yield(zero, c.badReply(op.String(), err))
 			return
 		}
 		if pages.ended() {
@@ -110,33 +110,33 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 		}
 		var err error
 		if page, err = pages.next(); err != nil {
-			yield(none, c.errorf(op.String(), err))
+			yield(zero, c.errorf(op.String(), err))
 			return
 		}
 	}
 }
 
-// pager reads the pages of a handle. One page is asked for ahead, so that the
-// server makes it while the one before is used.
+// pager reads the pages of a handle. It requests one page ahead, so that the server
+// prepares it while the current page is used.
 type pager struct {
-	c      *Client
-	ctx    context.Context
-	op     operation // read or next
-	via    *link     // the connection that the handle is of
-	handle uint64    // 0 once there are no more pages
-	step   uint64
-	ahead  *call // asked for, and not yet taken
-	err    error // of asking
-	over   *atomic.Bool
+	c       *Client
+	ctx     context.Context
+	op      operation // read or next
+	via     *link     // the connection of the handle
+	handle  uint64    // 0 after the last page
+	step    uint64
+	ahead   *call // the request for the next page; nil before requestNext
+	err     error // from sending that request
+	stopped *atomic.Bool
 }
 
-// keepEvery is how often a client says that it still wants a handle.
+// keepEvery is how often a client tells the server that it still uses a handle.
 const keepEvery = handleIdle / 4
 
-// newPager returns what reads the pages of a handle, and keeps the handle open
-// for as long as ctx goes on and it is neither closed nor at its end.
+// newPager returns a pager of a handle. It keeps the handle open until ctx ends, the
+// pager is closed, or the last page is read.
 func (c *Client) newPager(ctx context.Context, op operation, via *link, handle uint64) pager {
-	p := pager{c: c, ctx: ctx, op: op, via: via, handle: handle, over: new(atomic.Bool)}
+	p := pager{c: c, ctx: ctx, op: op, via: via, handle: handle, stopped: new(atomic.Bool)}
 	if handle != 0 {
 		p.keepOpen()
 	}
@@ -145,14 +145,14 @@ func (c *Client) newPager(ctx context.Context, op operation, via *link, handle u
 
 func (p pager) keepOpen() {
 	time.AfterFunc(keepEvery, func() {
-		if p.over.Load() || p.ctx.Err() != nil || p.via.dead.Load() {
+		if p.stopped.Load() || p.ctx.Err() != nil || p.via.dead.Load() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.c.life, keepEvery)
 		defer cancel()
 		k := newCall(opKeepHandle)
 		k.u64(p.handle)
-		p.via.tell(ctx, k)
+		p.via.notify(ctx, k)
 		k.recycle()
 		p.keepOpen()
 	})
@@ -160,8 +160,8 @@ func (p pager) keepOpen() {
 
 func (p *pager) ended() bool { return p.handle == 0 }
 
-// ask asks for the next page, if there is one and it was not asked for.
-func (p *pager) ask() {
+// requestNext requests the next page, unless this page is the last or it was already requested.
+func (p *pager) requestNext() {
 	if p.ended() || p.ahead != nil || p.err != nil {
 		return
 	}
@@ -175,9 +175,9 @@ func (p *pager) ask() {
 	}
 }
 
-// next returns the next page, where there is one.
+// next returns the next page. There must be one.
 func (p *pager) next() ([]byte, error) {
-	p.ask()
+	p.requestNext()
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -189,14 +189,14 @@ func (p *pager) next() ([]byte, error) {
 	k.recycle()
 	if k.got&flagMore == 0 {
 		p.handle = 0 // the server has closed it
-		p.over.Store(true)
+		p.stopped.Store(true)
 	}
-	p.ask() // as this one was wanted
+	p.requestNext() // one page ahead
 	return k.reply, nil
 }
 
-// close lets the server close the handle. It need not know how that ends: a
-// handle of a broken connection is closed.
+// close tells the server to close the handle. Errors do not matter: the handle of a
+// broken connection is closed anyway.
 func (p *pager) close() {
 	if p.ended() {
 		return
@@ -211,6 +211,6 @@ func (p *pager) close() {
 	k.bound = p.via
 	k.u64(p.handle)
 	p.handle = 0
-	p.over.Store(true)
+	p.stopped.Store(true)
 	_ = p.c.do(ctx, k)
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// maxKeysLen bounds the keys of one request to get, in bytes, and maxLost how
-// often a value is begun again.
+// maxKeysLen is the maximum length of the keys in one request, in bytes. maxLost is how
+// often Get starts a value again after the connection broke.
 const (
 	maxKeysLen = 64 << 10
 	maxLost    = 100
 )
 
-// Get returns the value of each key, in the order asked.
+// Get returns the value of each key, in the order of keys.
 func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (c *Client) usable(ctx context.Context) error {
 	return canceled.Err(ctx)
 }
 
-// getSome gets the values of the first keys, of one at least.
+// getSome gets the values of the first keys, at least one.
 func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
@@ -92,13 +92,13 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// badReply is the error for a reply that cannot be read.
+// badReply returns the error for a reply that cannot be decoded.
 func (c *Client) badReply(op string, err error) error {
-	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("a reply of the server cannot be read: %w", cmp.Or(err, errors.New("it does not answer what was asked")))}
+	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("cannot decode the server's reply: %w", cmp.Or(err, errors.New("it does not match the request")))}
 }
 
-// Open returns a reader of the key's current value. A broken connection ends
-// it with an error that wraps [ErrLost].
+// Open returns a reader of the key's current value. If the connection breaks, Read
+// returns an error that wraps [ErrLost].
 func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := partd.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 type reader struct {
 	key    string
 	pages  pager
-	data   []byte // read and not yet taken
+	data   []byte // received but not yet returned
 	closed bool
 	err    error
 }
@@ -145,11 +145,11 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n := copy(p, r.data)
 	r.data = r.data[n:]
-	r.pages.ask()
+	r.pages.requestNext()
 	return n, nil
 }
 
-// all reads the rest, of which no page has been read.
+// all reads the whole value. Read must not have been called.
 func (r *reader) all() ([]byte, error) {
 	var value []byte
 	for !r.pages.ended() {
@@ -179,13 +179,13 @@ func (r *reader) Close() error {
 }
 
 // Flush flushes the server's store, as [partd.Flush] does.
-func (c *Client) Flush(ctx context.Context) error { return c.plain(ctx, opFlush) }
+func (c *Client) Flush(ctx context.Context) error { return c.simpleCall(ctx, opFlush) }
 
-// Sync returns once everything acknowledged before the call survives a power
+// Sync returns once everything that was acknowledged before the call survives a power
 // loss of the server's machine.
-func (c *Client) Sync(ctx context.Context) error { return c.plain(ctx, opSync) }
+func (c *Client) Sync(ctx context.Context) error { return c.simpleCall(ctx, opSync) }
 
-func (c *Client) plain(ctx context.Context, op operation) error {
+func (c *Client) simpleCall(ctx context.Context, op operation) error {
 	k := newCall(op)
 	err := c.do(ctx, k)
 	if err == nil {
@@ -203,7 +203,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	}
 	d := &decoder{b: k.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
-	if len(d.b) > 0 { // an older server tells no more
+	if len(d.b) > 0 { // older servers send no more
 		st.Changes = int64(d.u64())
 	}
 	if err := d.end(); err != nil {
@@ -212,23 +212,22 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-// Check makes the server compare all checksums of its store. It continues after
-// damage, and its error joins a [partd.CorruptError] for each damaged place in
-// the server's files.
-func (c *Client) Check(ctx context.Context) (partd.Checked, error) {
+// Check makes the server verify all checksums of its store. It continues after damage.
+// Its error joins a [partd.CorruptError] for each damaged place in the server's files.
+func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	k := newCall(opVerify)
 	if err := c.do(ctx, k); err != nil {
-		return partd.Checked{}, c.errorf("verify", err)
+		return partd.CheckResult{}, c.errorf("verify", err)
 	}
 	d := &decoder{b: k.reply}
-	found := partd.Checked{Records: int64(d.u64()), Segments: int64(d.u64())}
+	result := partd.CheckResult{Records: int64(d.u64()), Segments: int64(d.u64())}
 	var errs []error
 	for range d.count(4+8+4, 0) {
-		file, offset, what := d.text(), int64(d.u64()), d.text()
-		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(what)})
+		file, offset, text := d.text(), int64(d.u64()), d.text()
+		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(text)})
 	}
 	if err := d.end(); err != nil {
-		return partd.Checked{}, c.badReply("verify", err)
+		return partd.CheckResult{}, c.badReply("verify", err)
 	}
-	return found, c.errorf("verify", errors.Join(errs...))
+	return result, c.errorf("verify", errors.Join(errs...))
 }

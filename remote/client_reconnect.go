@@ -15,14 +15,13 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// attempt is connecting again, for all calls that wait for it.
+// attempt is an attempt to reconnect, shared by all calls that wait for it.
 type attempt struct {
 	done chan struct{}
-	err  error // once done
+	err  error // valid once done is closed
 }
 
-// startAttempt begins to connect, or returns the attempt that is under way. mu
-// is held.
+// startAttempt starts to reconnect, or returns the attempt in progress. mu must be held.
 func (c *Client) startAttempt() *attempt {
 	if c.attempt == nil {
 		c.attempt = &attempt{done: make(chan struct{})}
@@ -31,12 +30,12 @@ func (c *Client) startAttempt() *attempt {
 	return c.attempt
 }
 
-// reconnect connects, sends again what was not answered, and lets new calls go.
-// A connection that ends before it has brought an answer is as none: a request
-// that makes the server hang up must not be sent again for ever.
+// reconnect connects, resends calls without an answer, and lets new calls proceed. A
+// connection that ends before it delivers an answer counts as a failure: a request that
+// makes the server hang up must not be sent forever.
 func (c *Client) reconnect(at *attempt) {
 	for {
-		wait, err := c.patience()
+		wait, err := c.nextWait()
 		if err != nil {
 			c.giveUp(at, err)
 			return
@@ -52,27 +51,27 @@ func (c *Client) reconnect(at *attempt) {
 		}
 		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err)
 		c.mu.Lock()
-		c.useless(err)
+		c.recordUseless(err)
 		c.mu.Unlock()
 	}
 }
 
-// patience returns how long to wait before connecting, or why not to.
-func (c *Client) patience() (wait time.Duration, err error) {
+// nextWait returns how long to wait before connecting, or an error if the client must give up.
+func (c *Client) nextWait() (wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.stuck.IsZero() && (time.Since(c.stuck) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
+	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
 		return 0, c.broken
 	}
-	// Not all at the same time, where a server has lost many clients at once.
+	// Jitter: many clients may have lost the server at once.
 	return c.backoff/2 + rand.N(c.backoff/2+1), nil
 }
 
-// useless notes that a connection was of no use, or was not made. mu is held.
-func (c *Client) useless(err error) {
+// useless records that a connection failed or delivered no answer. mu must be held.
+func (c *Client) recordUseless(err error) {
 	c.broken = err
-	if c.stuck.IsZero() { // the first time it may have been chance
-		c.stuck = time.Now()
+	if c.uselessSince.IsZero() { // the first failure may have been chance
+		c.uselessSince = time.Now()
 		return
 	}
 	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
@@ -103,8 +102,8 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 	return nil
 }
 
-// sendAgain sends a call over a new connection. In place of a change that was
-// given up goes one that does nothing, with its number.
+// sendAgain resends a call over a new connection. In place of an abandoned change it
+// sends one without effect, with the same number.
 func (c *Client) sendAgain(l *link, k *call) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -123,44 +122,43 @@ func (c *Client) sendAgain(l *link, k *call) error {
 	if !abandoned {
 		return l.send(c.life, k)
 	}
-	void := newCall(opAppend)
-	defer void.recycle()
-	void.request = k.request
-	void.op, void.flags = opAppend, 0
-	void.u32(0)
-	void.crc = checksum(opAppend, void.body()...)
-	return l.send(c.life, void)
+	empty := newCall(opAppend)
+	defer empty.recycle()
+	empty.request = k.request
+	empty.op, empty.flags = opAppend, 0
+	empty.u32(0)
+	empty.crc = checksum(opAppend, empty.body()...)
+	return l.send(c.life, empty)
 }
 
-// use makes a connection the one that calls go over. Its token is given back.
+// use makes calls go over a connection, and releases its token.
 func (c *Client) use(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.dead.Load() {
-		return errors.New("the connection was lost at once")
+		return errors.New("the connection broke immediately")
 	}
 	c.link, c.instance, c.attempt = l, l.instance, nil
 	<-l.token
 	return nil
 }
 
-// Instance counts the server processes to which the client was connected, from 0. If the
-// server is restarted, possibly over another store, the number grows by one before the
-// first answer arrives.
+// Instance counts the server processes that the client was connected to, from 0. If the server
+// is restarted, possibly over another store, the number grows before the first answer arrives.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lives
 }
 
-// noteRestart ends a session that died with the server that kept it.
+// noteRestart ends the session if it died with the previous server process.
 func (c *Client) noteRestart(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.instance != c.instance && !c.ops.kept {
+	if l.instance != c.instance && !c.ops.storeKeeps {
 		for _, k := range c.calls {
 			if k.numbered {
-				c.complete(k, fmt.Errorf("%w: the server was started again, and its store does not remember what it applied", partd.ErrUnknownOutcome))
+				c.complete(k, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
 			}
 		}
 		c.ops.renew()
@@ -181,25 +179,25 @@ func (c *Client) giveUp(at *attempt, err error) {
 	c.mu.Lock()
 	at.err = err
 	c.attempt = nil
-	c.stuck, c.backoff = time.Time{}, 0 // a later call begins anew
+	c.uselessSince, c.backoff = time.Time{}, 0 // a later call starts over
 	close(at.done)
 	c.mu.Unlock()
 	c.failAll(err)
 }
 
-// lost notes the end of a connection. If calls wait for answers, another is made.
+// lost handles the end of a connection. If calls wait for answers, it starts to reconnect.
 func (c *Client) lost(l *link, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
-		return // it never came into use
+		return // it was never used
 	}
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // who reads on must not take it for the end of a value
+		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
 	}
 	c.link = nil
 	if !l.useful {
-		c.useless(err)
+		c.recordUseless(err)
 	}
 	for _, k := range c.calls {
 		if k.bound == l && k.op.mutates() {

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// proof is the token of a session, with the connection that it was shown on last:
-// a server lets nobody use a session whose token it has not seen.
+// proof is the token of a session, and the last connection over which it was shown. A
+// server lets nobody use a session without its token.
 type proof struct {
 	token partd.SessionToken
 	via   *link
@@ -22,8 +22,8 @@ func (c *Client) remember(session uint64, token partd.SessionToken, via *link) {
 	c.proofs[session] = &proof{token, via}
 }
 
-// show shows the token of the session that a call is of, where the connection has
-// not seen it. The token is held.
+// show sends the token of the call's session, unless it was already sent over this
+// connection. The link's token must be held.
 func (l *link) show(k *call) error {
 	c := l.client
 	c.mu.Lock()
@@ -40,7 +40,7 @@ func (l *link) show(k *call) error {
 	return l.write(enter.parts())
 }
 
-// newEnter is a request to go on with a session, or with 0 for a new one.
+// newEnter returns a request to use a session, or to issue a new one if session is 0.
 func newEnter(session uint64, token partd.SessionToken) *call {
 	k := newCall(opSession)
 	k.u64(session)
@@ -48,16 +48,17 @@ func newEnter(session uint64, token partd.SessionToken) *call {
 	return k
 }
 
-// begun takes the answer to a request for a new session.
-func (c *Client) begun(k *call) (session uint64, kept bool, err error) {
+// parseSession parses the answer to a request for a new session, and remembers the
+// session's token.
+func (c *Client) parseSession(k *call) (session uint64, storeKeeps bool, err error) {
 	d := &decoder{b: k.reply}
-	session, kept = d.u64(), d.bool()
+	session, storeKeeps = d.u64(), d.bool()
 	token := d.token()
 	if err := d.end(); err != nil || session == 0 {
 		return 0, false, fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
 	}
 	c.remember(session, token, k.via)
-	return session, kept, nil
+	return session, storeKeeps, nil
 }
 
 // NewSession issues a session of the server's store, for [Client.Apply].
@@ -66,11 +67,11 @@ func (c *Client) NewSession(ctx context.Context) (uint64, error) {
 	if err := c.do(ctx, k); err != nil {
 		return 0, c.errorf("new session", err)
 	}
-	session, _, err := c.begun(k)
+	session, _, err := c.parseSession(k)
 	return session, c.errorf("new session", err)
 }
 
-// EndSession forgets a session. It leaves sessions of other clients alone.
+// EndSession forgets a session. Sessions of other clients are not affected.
 func (c *Client) EndSession(ctx context.Context, session uint64) error {
 	k := newCall(opEndSession)
 	k.session = session
@@ -83,7 +84,7 @@ func (c *Client) EndSession(ctx context.Context, session uint64) error {
 	return c.errorf("end session", err)
 }
 
-// SessionToken returns the token of a session that was issued to the client.
+// SessionToken returns the token of a session that was issued to this client.
 func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,8 +94,8 @@ func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionT
 	return partd.SessionToken{}, c.errorf("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
 }
 
-// CheckSession presents to the server the token of a session that was issued
-// to another client. From then on this client may also use the session.
+// CheckSession presents the token of another client's session to the server. After that
+// this client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	k := newEnter(session, token)
 	if err := c.do(ctx, k); err != nil {
@@ -104,88 +105,87 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 	return nil
 }
 
-// opSequence is the client's session and the numbers of its changes. All is
-// guarded by the client's mu.
+// opSequence is the client's session and the numbers of its changes. The client's mu guards it.
 //
-// A change that was answered with an error leaves its number free, and those
-// sent behind it are refused. Then nothing more is sent until all that is on its
-// way was answered; the refused ones are numbered anew, from the free number on.
+// A change that fails leaves its number free, and the server refuses the changes sent
+// after it. Then the client sends no more changes until all are answered. It numbers
+// the refused ones again, starting at the free number.
 type opSequence struct {
-	session uint64 // 0 if there is none
-	kept    bool   // by the store, so that it outlives the server
-	next    uint64 // the number of the next change
-	waiting int    // changes that were sent and not answered
-	lastPop uint64 // pops have numbers of their own
+	session    uint64 // 0 without a session
+	storeKeeps bool   // the store keeps the session, so it outlives the server
+	next       uint64 // the number of the next change
+	waiting    int    // changes that were sent but not answered
+	lastPop    uint64 // pops have their own numbers
 
-	recent [2]uint64 // this session and the one before
+	recent [2]uint64 // this session and the previous one
 
-	free    uint64        // the lowest number that is free, 0 for none
-	over    bool          // the session is of no more use
-	settled chan struct{} // closed when all is answered, nil if nobody has to wait
+	free        uint64        // the lowest free number, or 0
+	unusable    bool          // the session can no longer be used
+	allAnswered chan struct{} // closed when all changes are answered; nil if no change must wait
 }
 
 // renew makes the next change begin a new session.
 func (n *opSequence) renew() {
-	if n.settled != nil {
-		close(n.settled)
+	if n.allAnswered != nil {
+		close(n.allAnswered)
 	}
 	*n = opSequence{recent: n.recent}
 }
 
 func (n *opSequence) handleReply(c *Client, k *call, err error) {
-	if k.session != n.session { // of one before
+	if k.session != n.session { // of an earlier session
 		c.complete(k, err)
 		return
 	}
 	n.waiting--
 	switch {
 	case err == nil:
-	case errors.Is(err, partd.ErrUnknownOutcome): // whatever else it is, as it may be both where the server's store is another server
-		n.over = true
+	case errors.Is(err, partd.ErrUnknownOutcome): // even if it also wraps another error: the server's store may itself be remote
+		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
-		// Not applied, as one before it was not. If no such one is known, the
-		// server's store has lost some, and the numbers are worth nothing.
-		n.over = n.over || n.free == 0
-		k.again, err = !k.abandoned, nil
+		// Not applied, because an earlier change was not. If no failed one is known,
+		// the server's store has lost some, and the numbers are useless.
+		n.unusable = n.unusable || n.free == 0
+		k.renumber, err = !k.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):
-		n.over = true
+		n.unusable = true
 		if k.sends == 1 {
-			k.again, err = !k.abandoned, nil
+			k.renumber, err = !k.abandoned, nil
 		} else {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	case errors.Is(err, partd.ErrSessionReused):
-		// The number of a change given up was sent again with another: the
-		// change itself had been applied.
-		n.over = n.over || !k.abandoned
+		// The number of an abandoned change was resent with an empty change, but the
+		// original had been applied.
+		n.unusable = n.unusable || !k.abandoned
 	default:
 		if n.free == 0 || k.seq < n.free {
 			n.free = k.seq
 		}
 	}
 	c.complete(k, err)
-	if n.free == 0 && !n.over {
+	if n.free == 0 && !n.unusable {
 		return
 	}
 	if n.waiting > 0 {
-		if n.settled == nil {
-			n.settled = make(chan struct{})
+		if n.allAnswered == nil {
+			n.allAnswered = make(chan struct{})
 		}
 		return
 	}
-	if n.over {
+	if n.unusable {
 		n.renew()
 		return
 	}
 	n.next, n.free = n.free, 0
-	if n.settled != nil {
-		close(n.settled)
-		n.settled = nil
+	if n.allAnswered != nil {
+		close(n.allAnswered)
+		n.allAnswered = nil
 	}
 }
 
-// needSession begins a session if there is none. The token is held, so nothing
-// else is sent meanwhile.
+// needSession begins a session unless the client has one. The token must be held, so nothing
+// else is sent at the same time.
 func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	if c.ops.session != 0 || c.link != l {
@@ -199,7 +199,7 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.mu.Unlock()
 	defer k.recycle()
 	defer k.forget(c)
-	_ = l.send(ctx, k) // its reader notices
+	_ = l.send(ctx, k) // the reader notices an error
 	if err := canceled.Wait(ctx, k.done); err != nil {
 		return err
 	}
@@ -209,17 +209,17 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		}
 		return k.err
 	}
-	session, kept, err := c.begun(k)
+	session, storeKeeps, err := c.parseSession(k)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ops.renew()
-	// What is still asked of the session before needs its token; of one before
-	// that nothing is.
+	// Calls of the previous session may still need its token; calls of the session before that
+	// are all done.
 	delete(c.proofs, c.ops.recent[1])
 	c.ops.recent = [2]uint64{session, c.ops.recent[0]}
-	c.ops.session, c.ops.kept, c.ops.next = session, kept, 1
+	c.ops.session, c.ops.storeKeeps, c.ops.next = session, storeKeeps, 1
 	return nil
 }

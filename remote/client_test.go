@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// faulty is a store whose changes fail as they are told.
+// faulty is a store whose appends return the given errors.
 type faulty struct {
 	partd.Partd
 	mu   sync.Mutex
-	errs []error // of the next appends, nil for those that work
+	errs []error // errors of the next appends; nil lets an append succeed
 	wait chan struct{}
 }
 
@@ -48,7 +48,7 @@ func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
 
 func one(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// TestErrors sees the errors of a store as they were, but for the directory of a file.
+// TestErrors checks that a store's errors arrive unchanged, except for the directory of a file.
 func TestErrors(t *testing.T) {
 	ctx := context.Background()
 	for _, want := range []error{
@@ -61,7 +61,7 @@ func TestErrors(t *testing.T) {
 		err := c.Append(ctx, one("k", "v"))
 		var e *partd.Error
 		if !errors.Is(err, want) || !errors.As(err, &e) || e.Key != "k\x00" || !e.HasKey || e.Path != url {
-			t.Errorf("%v came as %v", want, err)
+			t.Errorf("%v arrived as %v", want, err)
 		}
 		for _, part := range []string{"it failed", " file: ", url} {
 			if strings.Count(err.Error(), part) != 1 {
@@ -83,8 +83,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestFailuresInAPipeline lets some of many changes on their way fail: those
-// alone are not applied, and each of the others once.
+// TestFailuresInAPipeline makes some of many changes in progress fail. Only these are
+// not applied, and each other one is applied once.
 func TestFailuresInAPipeline(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict()}
@@ -124,13 +124,13 @@ func TestFailuresInAPipeline(t *testing.T) {
 	}
 	wg.Wait()
 	if failed.Load() != 29 || done.Load() != 371 {
-		t.Errorf("%d failed and %d worked, want 29 and 371", failed.Load(), done.Load())
+		t.Errorf("%d failed and %d succeeded, want 29 and 371", failed.Load(), done.Load())
 	}
 }
 
-// TestContexts bounds each call by its context, also while the server is busy,
-// and keeps the numbers in order: what was given up is applied once or not at
-// all, and what follows is not lost.
+// TestContexts checks that the context limits each call, even while the server is busy,
+// and that numbers stay in order: an abandoned change is applied at most once, and
+// later ones are not lost.
 func TestContexts(t *testing.T) {
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, url := serve(t, store, nil)
@@ -173,7 +173,7 @@ func cancelled() context.Context {
 	return ctx
 }
 
-// TestHeartbeats are no part of a message, however many there are.
+// TestHeartbeats checks that heartbeats are not part of a message, however many come.
 func TestHeartbeats(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
 	p := openPeer(t, url)

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// slowReader asks for more than sockets hold and reads nothing.
+// slowReader requests more than sockets can buffer, and reads nothing.
 func slowReader(t *testing.T, url string) *peer {
 	p := openPeer(t, url)
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
@@ -20,7 +20,8 @@ func slowReader(t *testing.T, url string) *peer {
 	return p
 }
 
-// TestSlowReaderHoldsUpNoShutdown cuts a peer off that does not take its answer.
+// TestSlowReaderHoldsUpNoShutdown checks that Shutdown cuts off a peer that does not
+// read its answer.
 func TestSlowReaderHoldsUpNoShutdown(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{DrainTimeout: 200 * time.Millisecond, StallTimeout: time.Hour})
 	p := slowReader(t, url)
@@ -36,8 +37,8 @@ func TestSlowReaderHoldsUpNoShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownFlushesFirst writes out what was acknowledged before it waits for
-// peers.
+// TestShutdownFlushesFirst checks that acknowledged data is flushed before Shutdown
+// waits for peers.
 func TestShutdownFlushesFirst(t *testing.T) {
 	ctx := t.Context()
 	slow := partd.NewDict()
@@ -54,13 +55,13 @@ func TestShutdownFlushesFirst(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Error("what was acknowledged is not written out while a peer reads nothing")
+			t.Error("acknowledged data is not flushed while a peer reads nothing")
 			break
 		}
 	}
 	select {
 	case <-done:
-		t.Error("the peer did not hold it up, so this shows nothing")
+		t.Error("the peer did not delay Shutdown, so the test shows nothing")
 	default:
 	}
 	must(t, p.Close())

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// A server and a client of it, here in one process.
+// A server and its client, here in one process.
 func Example() {
 	ctx := context.Background()
 	server, err := remote.NewServer(partd.NewDict(), nil)

@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// warnings counts the lines of a log that warn.
+// warnings counts the warnings in a log.
 type warnings struct {
 	slog.Handler
 	n atomic.Int64
@@ -36,7 +36,7 @@ func (w *warnings) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// dialFrom dials from another address of this machine, as another peer.
+// dialFrom dials from another address of this machine, as a different peer.
 func dialFrom(t testing.TB, url, ip string) *Client {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -58,7 +58,7 @@ func dialFrom(t testing.TB, url, ip string) *Client {
 	return c
 }
 
-// within fails a test whose function takes longer.
+// within fails the test if a function takes longer than d.
 func within(t testing.TB, d time.Duration, what string, f func() error) {
 	t.Helper()
 	begin := time.Now()
@@ -66,12 +66,12 @@ func within(t testing.TB, d time.Duration, what string, f func() error) {
 		t.Errorf("%s: %v", what, err)
 	}
 	if took := time.Since(begin); took > d {
-		t.Errorf("%s took %v, %v at the most", what, took.Round(time.Millisecond), d)
+		t.Errorf("%s took %v, want at most %v", what, took.Round(time.Millisecond), d)
 	}
 }
 
-// TestLargeMessagesTogether sends more large messages at once than there is memory
-// for, of one frame and of many. Each waits for its turn; none is cut off.
+// TestLargeMessagesTogether sends more large messages at once than memory allows, with
+// one frame and with many. Each waits for its turn; none is cut off.
 func TestLargeMessagesTogether(t *testing.T) {
 	log := newWarnings()
 	store := partd.NewDict()
@@ -114,8 +114,8 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 }
 
-// TestLargeMessageLeavesNoBuffer takes nothing once a large message is applied,
-// however soon the next one comes.
+// TestLargeMessageLeavesNoBuffer checks that no memory is held once a large message is
+// applied, however soon the next one comes.
 func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
@@ -126,7 +126,7 @@ func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	}
 }
 
-// halfMessages fills the memory of a server with messages that never end.
+// halfMessages fills a server's memory with messages that never end.
 func halfMessages(t *testing.T, s *Server, url string, size int) {
 	one := join(long(0, uint64(size)), make([]byte, 100<<10))
 	many := join(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
@@ -141,8 +141,8 @@ func halfMessages(t *testing.T, s *Server, url string, size int) {
 	}
 }
 
-// TestHalfMessages serves others while one peer holds all memory with messages
-// that it does not end: another peer within a second, and one from the same address in the end.
+// TestHalfMessages checks that others are served while one peer holds all memory with unfinished
+// messages: another peer within a second, and one from the same address in the end.
 func TestHalfMessages(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
@@ -156,8 +156,8 @@ func TestHalfMessages(t *testing.T) {
 	}
 }
 
-// TestConnectionShares lets another peer in where one has all connections, and one
-// from the same address once some of those have been idle.
+// TestConnectionShares lets another peer in although one has all connections, and one
+// from the same address once some of these are idle.
 func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
@@ -182,18 +182,18 @@ func TestConnectionShares(t *testing.T) {
 	})
 	must(t, worker.Append(ctx, one("k", "4")))
 	if worker.link != first {
-		t.Error("a connection that worked was closed for one that had not")
+		t.Error("a connection with requests was closed, not one without")
 	}
 }
 
 // TestWaitsForMemory has a request wait for the memory of its keys. Its connection
-// counts as one that has worked; while it is a change by Python's client, which would
-// wait for ever for an answer, others cannot have it closed.
+// counts as one with requests. While it is a change by Python's client, which would
+// wait forever for an answer, others cannot have the connection closed.
 func TestWaitsForMemory(t *testing.T) {
 	keys := make([]string, 600)
 	python := make([][]byte, 1+len(keys))
 	python[0] = []byte("delete")
-	for name, ask := range map[string]func(c *conn) error{
+	for name, requestNext := range map[string]func(c *conn) error{
 		"get": func(c *conn) error {
 			return c.request([][]byte{append(request{op: opGet, number: 1}.append(nil), appendKeys(nil, keys)...)})
 		},
@@ -207,10 +207,10 @@ func TestWaitsForMemory(t *testing.T) {
 		other := s.quotas.open(s.quotas.enter("other"), time.Minute, func() {})
 		other.force(s.opts.Memory)
 		done := make(chan error, 1)
-		go func() { done <- ask(c) }()
+		go func() { done <- requestNext(c) }()
 		for waiting := 0; waiting == 0; {
 			if len(done) > 0 {
-				t.Fatalf("%s: it waits for nothing", name)
+				t.Fatalf("%s: it does not wait", name)
 			}
 			s.quotas.mu.Lock()
 			waiting = c.account.waiting
@@ -218,7 +218,7 @@ func TestWaitsForMemory(t *testing.T) {
 			runtime.Gosched()
 		}
 		if !c.worked.Load() || name != "get" && c.account.working.Load() == 0 {
-			t.Errorf("%s: it may be closed as one that has asked for nothing", name)
+			t.Errorf("%s: it may be closed like one without requests", name)
 		}
 		other.give(s.opts.Memory)
 		must(t, <-done)
@@ -227,8 +227,8 @@ func TestWaitsForMemory(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more readers than there may be: those of the peer that has
-// most make room, and those idle for longest of its own.
+// TestHandleShares opens more readers than the limit: readers of the peer that has most
+// are closed, and the longest idle of the same peer.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -241,7 +241,7 @@ func TestHandleShares(t *testing.T) {
 	before := descriptors(t)
 	greedy := dial(t, url, nil)
 	honest := dialFrom(t, url, "127.0.0.2")
-	for i := range maxHandles { // a part's is a handle as any
+	for i := range maxHandles { // a handle of a part counts like any other
 		k := newCall(opScan)
 		k.u32(uint32(i % 2))
 		k.u32(2)
@@ -272,14 +272,14 @@ func TestHandleShares(t *testing.T) {
 	must(t, errors.Join(greedy.Close(), more.Close()))
 }
 
-// openHandles is how many readers and listings are open.
+// openHandles returns the number of open readers and listings.
 func (s *Server) openHandles() int64 {
 	s.quotas.mu.Lock()
 	defer s.quotas.mu.Unlock()
 	return s.quotas.used[openHandles]
 }
 
-// scanFiles is how many files a Scan of a File has open at a time.
+// scanFiles returns how many files a Scan of a File has open.
 const scanFiles = 8
 
 func descriptors(t *testing.T) int {
@@ -291,8 +291,7 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestListingsAfterDrop keeps no file of a store that was dropped for a listing that
-// nobody reads.
+// TestListingsAfterDrop checks that an abandoned listing does not keep files of a dropped store.
 func TestListingsAfterDrop(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -306,13 +305,13 @@ func TestListingsAfterDrop(t *testing.T) {
 		t.Fatalf("%d listings are open", used)
 	}
 	must(t, c.Drop(ctx))
-	s.handles.dropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or where the disk is full
+	s.handles.dropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or on a full disk
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open", used)
 	}
 }
 
-// TestPopShares keeps what one peer has popped and not taken, while others pop.
+// TestPopShares keeps one peer's popped and unreceived values while others pop.
 func TestPopShares(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -336,13 +335,13 @@ func TestPopShares(t *testing.T) {
 		taken++
 	}
 	if !errors.Is(err, ErrBusy) {
-		t.Errorf("after %d pops that were not taken: %v", taken, err)
+		t.Errorf("after %d pops that were not received: %v", taken, err)
 	}
 	v, err := honest.Pop(ctx, "honest")
 	if must(t, err); string(v[0]) != "value" {
 		t.Errorf("popped %q", v[0])
 	}
-	// Empty pops of many sessions take nothing from those that keep something.
+	// Empty pops of many sessions take nothing from sessions with kept results.
 	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)
@@ -356,11 +355,11 @@ func TestPopShares(t *testing.T) {
 	k.session, k.seq = session, 1
 	k.u64(0)
 	if err := greedy.do(ctx, k); err != nil || len(k.reply) < 1<<20 {
-		t.Errorf("what is kept: %d bytes, %v", len(k.reply), err)
+		t.Errorf("the kept result: %d bytes, %v", len(k.reply), err)
 	}
 }
 
-// TestUsersAreSharers knows the user at the other end of a Unix socket.
+// TestUsersAreSharers identifies the user at the other end of a Unix socket as a peer.
 func TestUsersAreSharers(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
@@ -368,11 +367,11 @@ func TestUsersAreSharers(t *testing.T) {
 	must(t, err)
 	go s.Serve(t.Context(), l)
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.plain(t.Context(), opPing))
+	must(t, c.simpleCall(t.Context(), opPing))
 	s.quotas.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
 	if runtime.GOOS == "linux" && s.quotas.tenants[user] == nil {
-		t.Errorf("there is no %s", user)
+		t.Errorf("no peer %s", user)
 	}
 	s.quotas.mu.Unlock()
 	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// logged gathers what a server logs.
+// logged collects what a server logs.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -40,15 +40,15 @@ type failing struct{ err error }
 func (f failing) Append(context.Context, ...partd.Entry) error     { return f.err }
 func (f failing) Get(context.Context, ...string) ([][]byte, error) { return nil, f.err }
 func (f failing) Drop(context.Context) error                       { return f.err }
-func (f failing) Check(context.Context) (partd.Checked, error)     { return partd.Checked{}, f.err }
+func (f failing) Check(context.Context) (partd.CheckResult, error) { return partd.CheckResult{}, f.err }
 func (f failing) Stat(context.Context) (partd.Stats, error)        { return partd.Stats{}, f.err }
 func (f failing) Set(context.Context, string, []byte) error        { return f.err }
 func (f failing) SetOnce(context.Context, string, []byte) error    { return f.err }
 func (f failing) Delete(context.Context, ...string) error          { return f.err }
 func (f failing) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
 
-// TestStoreErrorsAreLogged has each error of the store in the log, at ERROR and
-// whole, and no directory of the server in what the peers are told.
+// TestStoreErrorsAreLogged checks that each error of the store is in the log, at ERROR
+// and complete, and that peers see no directory of the server.
 func TestStoreErrorsAreLogged(t *testing.T) {
 	ctx := t.Context()
 	path := &fs.PathError{Op: "write", Path: "/secret/place/wal-0", Err: syscall.ENOSPC}
@@ -87,7 +87,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 					found = found || strings.Contains(line, what) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
 				}
 				if !found {
-					t.Errorf("the log does not have %q, in %s", what, log.String())
+					t.Errorf("the log lacks %q: %s", what, log.String())
 				}
 			}
 		})
@@ -108,7 +108,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 			p.wantError()
 		}
 		if strings.Contains(log.String(), "ERROR") {
-			t.Errorf("it logs %s", log.String())
+			t.Errorf("the log has %s", log.String())
 		}
 	})
 }

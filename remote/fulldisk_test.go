@@ -12,31 +12,31 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// noRoom is a store that has no room for a session, or for one more.
-type noRoom struct {
+// noSpace is a store without space for a session, or for another one.
+type noSpace struct {
 	*partd.Dict
-	sessions atomic.Int32 // that there is room for
+	sessions atomic.Int32 // that still fit
 	drops    atomic.Int32
 	wait     chan struct{}
 }
 
-func (s *noRoom) NewSession(ctx context.Context) (uint64, error) {
+func (s *noSpace) NewSession(ctx context.Context) (uint64, error) {
 	if s.sessions.Add(-1) >= 0 {
 		return s.Dict.NewSession(ctx)
 	}
 	return 0, fmt.Errorf("the disk is full: %w", syscall.ENOSPC)
 }
 
-func (s *noRoom) Drop(ctx context.Context) error {
+func (s *noSpace) Drop(ctx context.Context) error {
 	s.drops.Add(1)
 	<-s.wait
 	return s.Dict.Drop(ctx)
 }
 
-// TestDropWithoutSession drops a store that has no room for a session, once.
+// TestDropWithoutSession drops a store that has no space for a session, once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
-	store := &noRoom{Dict: partd.NewDict(), wait: make(chan struct{})}
+	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
 	must(t, store.Append(ctx, one("k", "v")))
 	_, url := serve(t, store, nil)
 	p := newProxy(t, url, never)
@@ -63,11 +63,11 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 }
 
-// TestDropAfterExpiredSession drops a store that has forgotten the client's session
-// and has no room for another.
+// TestDropAfterExpiredSession drops a store that has forgotten the client's session and
+// has no space for another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
-	store := &noRoom{Dict: partd.NewDict(), wait: make(chan struct{})}
+	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
 	close(store.wait)
 	store.sessions.Store(1)
 	_, url := serve(t, store, nil)

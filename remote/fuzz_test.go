@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// converse sends bytes to a server over an open connection, and waits until it
+// converse sends bytes to a server over an open connection, and waits until the server
 // has closed it.
 func converse(t testing.TB, store partd.Partd, data []byte) {
 	s, err := NewServer(store, &ServerOptions{
@@ -31,14 +31,14 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	go func() { c.run(); close(ended) }()
 	drained := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, ours); close(drained) }()
-	// A pipe has no buffer: what was written has been read.
-	_, _ = ours.Write(join(greeting(), ready("DEALER"), data)) // the server may end it
+	// A pipe has no buffer: everything written was read.
+	_, _ = ours.Write(join(greeting(), ready("DEALER"), data)) // the server may close it
 	_ = ours.Close()
 	<-ended
 	<-drained
 	must(t, s.Shutdown(context.Background()))
 	if used := s.memoryUsed(); used != 0 || s.pops.kept != 0 {
-		t.Fatalf("%d and %d bytes of memory were not given back", used, s.pops.kept)
+		t.Fatalf("%d and %d bytes of memory were not released", used, s.pops.kept)
 	}
 }
 
@@ -46,7 +46,7 @@ func requestFrame(r request, body []byte) []byte {
 	return message(string(r.append(nil)) + string(body))
 }
 
-// FuzzConversation sends anything after READY.
+// FuzzConversation sends arbitrary bytes after READY.
 func FuzzConversation(f *testing.F) {
 	f.Add(join(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
 	f.Add(join(message("iset", "k", "v"), message("delete", "k"), message("close")))
@@ -54,7 +54,7 @@ func FuzzConversation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { converse(t, partd.NewDict(), data) })
 }
 
-// FuzzRequest sends a request with any header and body, among others.
+// FuzzRequest sends a request with an arbitrary header and body, among others.
 func FuzzRequest(f *testing.F) {
 	entries := newBuilder()
 	entries.entries([]partd.Entry{{Key: "k", Value: []byte("v")}, {Key: "", Value: nil}})
@@ -113,7 +113,7 @@ func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
 	}
 }
 
-// socketPair is two ends of a connection with a buffer between them.
+// socketPair returns both ends of a connection with a buffer between them.
 func socketPair() (a, b net.Conn, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -130,8 +130,8 @@ func socketPair() (a, b net.Conn, err error) {
 	return ends[0], ends[1], nil
 }
 
-// FuzzReply lets a server answer anything. The client must come to an end, and
-// take no memory that the answers do not have.
+// FuzzReply lets a server answer arbitrary bytes. The client must not hang, and must
+// not allocate more than the answers contain.
 func FuzzReply(f *testing.F) {
 	f.Add(uint8(1), uint8(0), appendError(nil, &partd.CorruptError{Path: "p", Offset: 3, Err: errors.New("x")}))
 	f.Add(uint8(1), uint8(0), appendError(nil, fmt.Errorf("session: %w", partd.ErrSessionGap)))

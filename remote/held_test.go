@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestHaltedUpload takes back what an upload holds that comes to a halt, also
-// where its peer goes on with other requests, so that others have room.
+// TestHaltedUpload checks that the memory of a stalled upload is released, even if its
+// peer sends other requests, so that others get it.
 func TestHaltedUpload(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
@@ -43,7 +43,7 @@ func TestHaltedUpload(t *testing.T) {
 	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
 }
 
-// TestForgottenPops does no pop twice whose session was forgotten in between.
+// TestForgottenPops checks that no pop is done twice whose session was forgotten in between.
 func TestForgottenPops(t *testing.T) {
 	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
@@ -59,13 +59,13 @@ func TestForgottenPops(t *testing.T) {
 	p.enter(1)
 	p.enter(2)
 	if r, err := p.claim(own, 1, 1, true); err != nil || r.bytes != 9 {
-		t.Errorf("a result that is kept: %v", err)
+		t.Errorf("a kept result: %v", err)
 	}
 	if _, err := p.claim(own, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("a pop of a session that was forgotten: %v", err)
+		t.Errorf("a resent pop of a forgotten session: %v", err)
 	}
 	if _, err := p.claim(own, 2, 2, false); err != nil {
-		t.Errorf("a new pop of a session that was forgotten: %v", err)
+		t.Errorf("a new pop of a forgotten session: %v", err)
 	}
 	p.begin(3)
 	if _, err := p.claim(own, 3, 1, true); err != nil {
@@ -73,12 +73,12 @@ func TestForgottenPops(t *testing.T) {
 	}
 	p.close()
 	if p.kept != 0 || l.used[popBytes] != 0 {
-		t.Errorf("%d and %d bytes were not given back", p.kept, l.used[popBytes])
+		t.Errorf("%d and %d bytes were not released", p.kept, l.used[popBytes])
 	}
 }
 
-// TestPopOfLongKeys pops keys that together are too long for a message, and that
-// of one without a session nothing is lost.
+// TestPopOfLongKeys pops keys that together exceed a message, and checks that a pop
+// without a session loses nothing.
 func TestPopOfLongKeys(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -104,18 +104,18 @@ func TestPopOfLongKeys(t *testing.T) {
 	}
 	values, err = store.Get(ctx, keys...)
 	if must(t, err); len(bytes.Join(values, nil)) > 0 {
-		t.Error("what was popped is still there")
+		t.Error("the popped key still exists")
 	}
 }
 
-// TestFailingPops takes no room for good.
+// TestFailingPops checks that failed pops do not use memory forever.
 func TestFailingPops(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, &faulty{Partd: partd.NewDict()}, nil)
 	c := dial(t, url, nil)
 	for i := range maxPops + 20 {
 		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
-			t.Fatalf("pop %d of a store that cannot: %v", i, err)
+			t.Fatalf("pop %d of a store without Pop: %v", i, err)
 		}
 	}
 	s.pops.mu.Lock()
@@ -127,8 +127,8 @@ func TestFailingPops(t *testing.T) {
 	}
 }
 
-// TestGetWaitsForMemory gets no value from a store in memory, of which it makes
-// a copy, while there is no room for one.
+// TestGetWaitsForMemory checks that a value is not copied from a store in memory while
+// memory is short.
 func TestGetWaitsForMemory(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -144,8 +144,8 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, err)
 }
 
-// TestExpiredWhenSentAgain does not say of an operation that nothing of it was
-// applied where it was, and its session ended before the client heard of it.
+// TestExpiredWhenSentAgain checks that a resent operation of an ended session is not
+// reported as not applied, because it may have been.
 func TestExpiredWhenSentAgain(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
@@ -159,19 +159,18 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{one("k", "v")}})
 		done <- err
 	}()
-	time.Sleep(100 * time.Millisecond) // it is being applied
+	time.Sleep(100 * time.Millisecond) // the operation is being applied
 	s.sessions.mu.Lock()
 	s.sessions.remove(s.sessions.table[session])
 	s.sessions.mu.Unlock()
 	p.cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("an operation sent again in a session that is over: %v", err)
+		t.Errorf("a resent operation of an ended session: %v", err)
 	}
 	close(store.wait)
 }
 
-// TestShutdownOfSilentPeers does not wait for peers that have not opened their
-// connection.
+// TestShutdownOfSilentPeers does not wait for peers that have not finished their handshake.
 func TestShutdownOfSilentPeers(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	rawPeer(t, url)
@@ -181,16 +180,16 @@ func TestShutdownOfSilentPeers(t *testing.T) {
 	begin := time.Now()
 	must(t, s.Shutdown(context.Background()))
 	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("it took %v", d)
+		t.Errorf("Shutdown took %v", d)
 	}
 }
 
-// TestAbortedRequests gives no answer to a request that ended only because its connection
-// does: it would be taken for the request's own error, where another connection has the result.
+// TestAbortedRequests sends no answer to a request that failed only because its connection ends.
+// The client would take it for the request's own error, while another connection has the result.
 func TestAbortedRequests(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
-	defer s.Shutdown(t.Context()) //nolint:errcheck // nothing is in it
+	defer s.Shutdown(t.Context()) //nolint:errcheck // the store is empty
 	for what, do := range map[string]func(c *conn, err error) error{
 		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
 		"a Python request": func(c *conn, err error) error { return c.pythonError("get", err) },
@@ -202,7 +201,7 @@ func TestAbortedRequests(t *testing.T) {
 			answered <- n
 		}()
 		c := newConn(s, ours, 1)
-		c.cancel() // as abort does, just before it hangs up
+		c.cancel() // like abort, before it hangs up
 		err := do(c, c.ctx.Err())
 		must(t, ours.Close())
 		if n := <-answered; err == nil || n > 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// queued is one end of a pipe with a buffer, as sockets have.
+// queued is one end of a pipe with a buffer, like a socket's.
 type queued struct {
 	net.Conn
 	out  chan []byte
@@ -28,7 +28,7 @@ func newQueued(nc net.Conn) *queued {
 		for {
 			select {
 			case b := <-q.out:
-				_, _ = nc.Write(b) // its reader notices
+				_, _ = nc.Write(b) // the reader notices an error
 			case <-q.done:
 				return
 			}
@@ -51,8 +51,7 @@ func (q *queued) Close() error {
 	return q.Conn.Close()
 }
 
-// TestSlowConsumersKeepTheirListing lists, scans and reads with hours between the
-// pages.
+// TestSlowConsumersKeepTheirListing lists, scans and reads with hours between pages.
 func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -92,7 +91,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 			t.Errorf("%d keys, %d chunks, %d bytes", keys, chunks, n)
 		}
 		must(t, reader.Close())
-		for range 3 { // who is done keeps nothing
+		for range 3 { // a finished consumer keeps nothing
 			for range c.Keys(ctx) {
 				break
 			}
@@ -112,7 +111,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	})
 }
 
-// counted is a store that counts how often it is counted.
+// counted is a store that counts how often Stat is called.
 type counted struct {
 	*partd.Dict
 	stats atomic.Int32
@@ -120,12 +119,12 @@ type counted struct {
 
 func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
 	c.stats.Add(1)
-	time.Sleep(200 * time.Millisecond) // so that others come within ten times as long
+	time.Sleep(200 * time.Millisecond) // other calls then come within ten times this duration
 	return c.Dict.Stat(ctx)
 }
 
-// TestStatIsKept counts the store once, however often it is asked, until something
-// is changed or some time has gone by.
+// TestStatIsKept checks that the store is counted once, however often Stat is called,
+// until something changes or time passes.
 func TestStatIsKept(t *testing.T) {
 	ctx := t.Context()
 	store := &counted{Dict: partd.NewDict()}
@@ -167,10 +166,10 @@ func TestStatIsKept(t *testing.T) {
 	if st, err := c.Stat(ctx); err != nil || st.Changes != 4 {
 		t.Errorf("%d changes, %v, want 4: two appends, a set and a pop", st.Changes, err)
 	}
-	s.one <- struct{}{}
-	took := s.took
-	<-s.one
-	time.Sleep(11 * took)
+	s.counting <- struct{}{}
+	duration := s.duration
+	<-s.counting
+	time.Sleep(11 * duration)
 	check("after a while")
 }
 

@@ -14,22 +14,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memoryUsed is what all connections hold.
+// memoryUsed returns what all connections hold.
 func (s *Server) memoryUsed() int64 {
 	s.quotas.mu.Lock()
 	defer s.quotas.mu.Unlock()
 	return s.quotas.used[memory]
 }
 
-// takeAll takes all memory of a server, until what it returns is called.
+// takeAll takes all memory of a server until the returned function is called.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
 	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
 	must(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }
 
-// TestLargeChanges sends what is too large for a message in parts, all or
-// nothing, and what is too large for the server not at all.
+// TestLargeChanges sends changes over the message limit in parts, all or nothing, and
+// checks that changes over the server's memory are refused.
 func TestLargeChanges(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -55,7 +55,7 @@ func TestLargeChanges(t *testing.T) {
 	must(t, err)
 	if !bytes.Equal(v[0], value[:50]) || !bytes.Equal(v[1], append(bytes.Clone(value), "end"...)) ||
 		!bytes.Equal(v[2], value[19999:20049]) || !bytes.Equal(v[3], value) || len(v[4]) > 0 {
-		t.Error("the values are not what was appended")
+		t.Error("the values differ from what was appended")
 	}
 	must(t, c.Close())
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -64,13 +64,12 @@ func TestLargeChanges(t *testing.T) {
 			break
 		}
 		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("%d bytes of the budget were not given back", used)
+			t.Fatalf("%d bytes of the budget were not released", used)
 		}
 	}
 }
 
-// TestLargeValues reads values of many pages, from stores that stream and from
-// one that does not.
+// TestLargeValues reads values of many pages, from stores with and without streaming.
 func TestLargeValues(t *testing.T) {
 	ctx := context.Background()
 	value := make([]byte, 2*defaultPage+12345)
@@ -85,16 +84,16 @@ func TestLargeValues(t *testing.T) {
 			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
 			must(t, err)
 			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
-				t.Error("get: the values are not what was appended")
+				t.Error("get: the values differ from what was appended")
 			}
 			r, err := c.Open(ctx, "large")
 			must(t, err)
 			got, err := io.ReadAll(r)
 			if must(t, err); !bytes.Equal(got, value) {
-				t.Error("open: the value is not what was appended")
+				t.Error("open: the value differs from what was appended")
 			}
 			must(t, r.Close())
-			// Readers that are left open, and those that are closed early, end.
+			// Readers that are left open or closed early are closed in time.
 			for i := range maxHandles + 6 {
 				r, err := c.Open(ctx, "large")
 				if err != nil {
@@ -117,7 +116,7 @@ func TestLargeValues(t *testing.T) {
 			}
 			v, err = c.Pop(ctx, "large", "none", "small")
 			if must(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
-				t.Error("pop: the values are not what was appended")
+				t.Error("pop: the values differ from what was appended")
 			}
 			if v, err = c.Get(ctx, "large"); err != nil || len(v[0]) > 0 {
 				t.Errorf("after pop: %d bytes, %v", len(v[0]), err)
@@ -126,7 +125,7 @@ func TestLargeValues(t *testing.T) {
 	}
 }
 
-// TestLongListings lists and scans in many pages, and leaves some early.
+// TestLongListings lists and scans many pages, and stops some early.
 func TestLongListings(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -163,7 +162,7 @@ func TestLongListings(t *testing.T) {
 			break
 		}
 	}
-	// A connection that breaks ends a listing with an error, and nothing else.
+	// A broken connection ends a listing with an error, and affects nothing else.
 	p := newProxy(t, url, never)
 	broken := dial(t, p.url(), nil)
 	n := 0
@@ -178,24 +177,24 @@ func TestLongListings(t *testing.T) {
 		t.Errorf("a listing over a broken connection ended after %d keys with %v", n, last)
 	}
 	if _, err := broken.Stat(ctx); err != nil {
-		t.Errorf("after that: %v", err)
+		t.Errorf("after the broken connection: %v", err)
 	}
 }
 
-// TestManySmallThings sends requests that would take many times the memory once
-// they are read. They are refused, and change nothing.
+// TestManySmallThings sends requests that would need many times their length once
+// decoded. They are refused without effect.
 func TestManySmallThings(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, nil)
-	for op, least := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
+	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
 		k := newCall(op)
-		n := 900_000 / least
+		n := 900_000 / size
 		k.u32(uint32(n))
-		k.refer(make([]byte, n*least))
+		k.refer(make([]byte, n*size))
 		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s of %d empty things: %v", op, n, err)
+			t.Errorf("%s of %d empty items: %v", op, n, err)
 		}
 	}
 	must(t, c.Append(ctx, one("k", "v")))
@@ -205,8 +204,8 @@ func TestManySmallThings(t *testing.T) {
 	}
 }
 
-// TestLengthOfUpload refuses a part that says another length than the first did:
-// that one is what the memory was taken for.
+// TestLengthOfUpload refuses a part that claims another length than the first part, for
+// which the memory was taken.
 func TestLengthOfUpload(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
@@ -214,9 +213,9 @@ func TestLengthOfUpload(t *testing.T) {
 	c := newConn(s, theirs, 1)
 	must(t, c.upload.add(c, 1, 2, 0, []byte("a")))
 	if err := c.upload.add(c, 1, 1<<20, 1, make([]byte, 1<<20-1)); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("%v, and %d bytes are held where %d were taken", err, len(c.upload.body), s.memoryUsed())
+		t.Errorf("%v, and the upload has %d bytes with %d charged", err, len(c.upload.body), s.memoryUsed())
 	}
-	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another begins
+	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another upload begins
 	c.upload.drop(c)
 	c.abort()
 	must(t, ours.Close())

@@ -22,10 +22,10 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 		if _, err := Listen(bad); err == nil {
-			t.Errorf("%q: listens", bad)
+			t.Errorf("Listen accepts %q", bad)
 		}
 		if _, err := Dial(context.Background(), bad, nil); err == nil {
-			t.Errorf("%q: connects", bad)
+			t.Errorf("Dial accepts %q", bad)
 		}
 	}
 	for url, want := range map[string]address{
@@ -33,15 +33,14 @@ func TestURLs(t *testing.T) {
 		"ipc:///a/b%3F": {"unix", "/a/b?", "", false}, "ipc://relative": {"unix", "relative", "", false},
 	} {
 		if got, err := parseURL(url); got != want || err != nil {
-			t.Errorf("%q is %v, %v, want %v", url, got, err, want)
+			t.Errorf("%q parses as %v, %v, want %v", url, got, err, want)
 		}
 	}
 }
 
-// TestSocketFiles: a stale socket is replaced, a live one and
-// a file are not.
+// TestSocketFiles checks that Listen replaces a stale socket, but not a live one or a file.
 func TestSocketFiles(t *testing.T) {
-	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room
+	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	path := filepath.Join(dir, "s")
@@ -67,7 +66,7 @@ func TestSocketFiles(t *testing.T) {
 	must(t, c.Close())
 	must(t, s.Shutdown(context.Background()))
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket is left behind: %v", err)
+		t.Errorf("the socket was not removed: %v", err)
 	}
 	l, err = Listen("ipc://" + path)
 	must(t, err)
@@ -84,12 +83,11 @@ func TestSocketFiles(t *testing.T) {
 		t.Errorf("a file: %v", err)
 	}
 	if b, err := os.ReadFile(path); string(b) != "a file" {
-		t.Errorf("the file is gone: %v", err)
+		t.Errorf("the file was removed: %v", err)
 	}
 }
 
-// TestLockedDirectory does not wait for ever for a directory that another process
-// keeps locked.
+// TestLockedDirectory does not wait forever for a directory that another process keeps locked.
 func TestLockedDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -108,9 +106,9 @@ func TestLockedDirectory(t *testing.T) {
 	select {
 	case err := <-done:
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			t.Errorf("a directory that is kept locked: %v", err)
+			t.Errorf("a locked directory: %v", err)
 		}
-	case <-time.After(4 * lockPatience):
-		t.Error("it waits for ever")
+	case <-time.After(4 * lockTimeout):
+		t.Error("Listen waits forever")
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// cutting is a client that loses its connection, or its server, before each
-// operation.
+// cutting is a client that loses its connection or its server before each operation.
 type cutting struct {
 	*Client
 	r *restarting
@@ -24,9 +23,9 @@ func (c *cutting) cut() {
 		c.r.proxy.cut()
 		return
 	}
-	// What is sent to a server that is dead may have arrived, for all that the
-	// client knows. So let it see first that the connection is gone, also one over which
-	// the answer before came while it was being made.
+	// A request to a dead server may have arrived, as far as the client knows. So the
+	// client must first notice the broken connection, even one over which the last
+	// answer came during a reconnect.
 	c.Client.mu.Lock()
 	if at := c.attempt; at != nil {
 		c.Client.mu.Unlock()
@@ -82,8 +81,8 @@ func (c *cutting) Flush(ctx context.Context) error {
 	return c.Client.Flush(ctx)
 }
 
-// TestMachineWithCuts compares a client with a plain map, while its connection is
-// cut, or its server killed, at each step.
+// TestMachineWithCuts compares a client with a plain map, while its connection is cut
+// or its server killed at each step.
 func TestMachineWithCuts(t *testing.T) {
 	small := map[string]func(t *testing.T) partd.Partd{
 		"buffer": stores["buffer"], "dict": stores["dict"],

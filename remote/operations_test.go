@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Each operation either changes the store or has a service, and no other has one.
+// Each operation either changes the store or has a service, and unknown ones have none.
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
 		s := op.service()
@@ -28,7 +28,7 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// The operations that change the store bear the names of the changes.
+// Operations that change the store have the names of the changes.
 func TestMutations(t *testing.T) {
 	for change, name := range map[partd.Change]string{
 		partd.ChangeAppend: "append", partd.ChangeSet: "set", partd.ChangeSetOnce: "set once", partd.ChangeDelete: "delete", partd.ChangeDrop: "drop",

@@ -28,8 +28,8 @@ func (u *undivided) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.
 	}
 }
 
-// TestPartsOfAnOlderServer reads everything from a server that cannot divide its
-// keys, and leaves out the other parts: all readers agree on which those are.
+// TestPartsOfAnOlderServer reads everything from a server that cannot divide its keys,
+// and skips the other parts. All readers agree on the parts.
 func TestPartsOfAnOlderServer(t *testing.T) {
 	ctx := context.Background()
 	store := &undivided{Dict: partd.NewDict()}
@@ -55,11 +55,11 @@ func TestPartsOfAnOlderServer(t *testing.T) {
 		}
 	}
 	if len(seen) != 100 || store.asked.Load() != 4 {
-		t.Errorf("%d keys, asked %d times", len(seen), store.asked.Load())
+		t.Errorf("%d keys, %d scans", len(seen), store.asked.Load())
 	}
 }
 
-// TestPartsOfWhatCannotScan says what the store lacks.
+// TestPartsOfWhatCannotScan checks the error for a store that cannot scan.
 func TestPartsOfWhatCannotScan(t *testing.T) {
 	_, url := serve(t, struct{ partd.Partd }{partd.NewDict()}, nil)
 	n := 0
@@ -69,11 +69,11 @@ func TestPartsOfWhatCannotScan(t *testing.T) {
 		}
 	}
 	if n != 1 {
-		t.Errorf("%d steps", n)
+		t.Errorf("%d items", n)
 	}
 }
 
-// asked is a store that notes which parts it is asked for.
+// asked is a store that records the parts it is asked for.
 type asked struct {
 	*partd.Dict
 	mu    sync.Mutex
@@ -95,9 +95,9 @@ func (a *asked) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	return a.Dict.ScanPart(ctx, part, parts)
 }
 
-// TestServerScansThePartAlone has the store divide its keys, so that what is of
-// other parts is neither read nor sent.
-func TestServerScansThePartAlone(t *testing.T) {
+// TestServerScansOnlyThePart checks that the store divides its keys, so that other
+// parts are neither read nor sent.
+func TestServerScansOnlyThePart(t *testing.T) {
 	ctx := context.Background()
 	store := &asked{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)

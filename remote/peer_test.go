@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// greeting is that of a peer with the mechanism NULL.
+// greeting returns the greeting of a peer with the mechanism NULL.
 func greeting() []byte {
 	g := make([]byte, 64)
 	g[0], g[9], g[10] = 0xff, 0x7f, 3
@@ -28,7 +28,7 @@ func ready(kind string) []byte {
 	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
 }
 
-// message is frames as they are sent.
+// message returns frames as they are sent.
 func message(frames ...string) []byte {
 	var b []byte
 	for i, f := range frames {
@@ -41,7 +41,7 @@ func long(flags byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// peer is a connection that tests write bytes to.
+// peer is a connection for writing arbitrary bytes.
 type peer struct {
 	net.Conn
 	t *testing.T
@@ -56,7 +56,7 @@ func rawPeer(t *testing.T, url string) *peer {
 	return &peer{c, t}
 }
 
-// openPeer is a peer whose connection is open.
+// openPeer returns a peer that has finished the handshake.
 func openPeer(t *testing.T, url string) *peer {
 	t.Helper()
 	p := rawPeer(t, url)

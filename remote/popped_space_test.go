@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// mute is a connection that loses what is written from some moment on, and breaks.
+// mute is a connection that loses what is written after some moment, and breaks.
 type mute struct {
 	net.Conn
 	lose *atomic.Bool
@@ -25,8 +25,8 @@ func (m mute) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestPopThatNeverArrived is done where the client comes back to a namespace that the
-// server has forgotten meanwhile.
+// TestPopThatNeverArrived checks that a pop which never arrived is done when the client
+// returns to a namespace that the server has forgotten.
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
@@ -35,7 +35,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 	c := dial(t, url+"/a", nil)
 	lose, dialNet := new(atomic.Bool), c.dial
 	c.dial = func(ctx context.Context) (net.Conn, error) {
-		if lose.CompareAndSwap(true, false) { // until the server has nothing of the namespace
+		if lose.CompareAndSwap(true, false) { // until the server has forgotten the namespace
 			for n := 1; n > 0 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 				s.spaces.mu.Lock()
 				n = len(s.spaces.named)
@@ -46,7 +46,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 		return mute{nc, lose}, err
 	}
 	l := c.link
-	l.abort() // of the connections that follow it is known what they lose
+	l.abort() // the next connections behave as tested below
 	<-l.ended
 	for _, value := range []string{"first", "second", "third"} {
 		must(t, c.Append(ctx, one("k", value)))
@@ -58,8 +58,8 @@ func TestPopThatNeverArrived(t *testing.T) {
 	}
 }
 
-// TestPopKeptTooLong is not done again, also where the namespace was forgotten once its
-// result was; other sessions there are sure of theirs.
+// TestPopKeptTooLong checks that a pop whose result is gone is not done again, even if
+// the namespace was forgotten. Pops of other sessions there still are.
 func TestPopKeptTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
@@ -86,14 +86,14 @@ func TestPopKeptTooLong(t *testing.T) {
 		for session := range uint64(maxSessions + 1) {
 			lost.add(session)
 		}
-		if n := len(lost.sessions); n > maxSessions || !lost.of(maxSessions+2) {
-			t.Errorf("%d are known of too many to tell apart", n)
+		if n := len(lost.sessions); n > maxSessions || !lost.contains(maxSessions+2) {
+			t.Errorf("%d of too many sessions are remembered", n)
 		}
 	})
 }
 
-// TestPopOfEndedSession comes late, over a connection that its client has given up and
-// that the server still reads: nobody would get what it took.
+// TestPopOfEndedSession sends a late pop over a connection that its client has abandoned and the
+// server still reads. It must not be done, because nobody would receive the values.
 func TestPopOfEndedSession(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -111,16 +111,16 @@ func TestPopOfEndedSession(t *testing.T) {
 	k.u64(s.instance)
 	k.buf = appendKeys(k.buf, []string{"k"})
 	if err := late.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a pop of a session that its client has ended: %v", err)
+		t.Errorf("a pop of an ended session: %v", err)
 	}
 	values, err := store.Get(ctx, "k")
 	if must(t, err); string(values[0]) != "v" {
-		t.Errorf("%q is left, want v", values[0])
+		t.Errorf("the store has %q, want v", values[0])
 	}
 }
 
-// TestPopIsUse makes sure that a session which pops alone is not forgotten for room while
-// its client is connected, and with it what it has not taken.
+// TestPopIsUse checks that a session with only pops is not forgotten for others while
+// its client is connected, because its unreceived results would be lost.
 func TestPopIsUse(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
@@ -129,6 +129,6 @@ func TestPopIsUse(t *testing.T) {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.in != nil {
-		t.Errorf("a session in use counts as one that was never used: %+v", x)
+		t.Errorf("a session in use counts as never used: %+v", x)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStuckReaders answers a get of one byte while many peers of its address have a
-// large value sent to them and take nothing.
+// TestStuckReaders answers a get of one byte while many peers at its address are sent a
+// large value and read nothing.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -34,10 +34,10 @@ func TestStuckReaders(t *testing.T) {
 	}
 }
 
-// TestStoppedHolderMakesRoom ends a connection that holds memory and takes nothing while
-// another waits for that, though the system took some MiB for it before.
-func TestStoppedHolderMakesRoom(t *testing.T) {
-	for name, patience := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
+// TestStoppedHolderIsEvicted ends a connection that holds memory and reads nothing while another
+// one waits for memory, although the system had accepted some MiB for it before.
+func TestStoppedHolderIsEvicted(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
 		l := newQuotas(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
@@ -47,25 +47,24 @@ func TestStoppedHolderMakesRoom(t *testing.T) {
 		})
 		must(t, holder.take(t.Context(), 12<<20, admission))
 		holder.sent.Add(6 << 20)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		if err := l.open(l.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
-			t.Errorf("of the peer %s: %v", name, err)
+			t.Errorf("peer %s: %v", name, err)
 		}
 		cancel()
 		select {
 		case <-evicted:
 		default:
-			t.Errorf("of the peer %s: who takes nothing was not made to give up", name)
+			t.Errorf("peer %s: the connection that reads nothing was not closed", name)
 		}
 	}
 }
 
-// TestTakingHolderStays lets a connection be that takes what it is sent, if slowly, while
-// another of its peer waits.
+// TestTakingHolderStays keeps a connection that reads slowly while another of its peer waits.
 func TestTakingHolderStays(t *testing.T) {
 	l := newQuotas(16 << 20)
 	s := l.enter("peer")
-	holder := l.open(s, time.Minute, func() { t.Error("it was evicted") })
+	holder := l.open(s, time.Minute, func() { t.Error("the connection was evicted") })
 	must(t, holder.take(t.Context(), 12<<20, admission))
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
@@ -80,7 +79,7 @@ func TestTakingHolderStays(t *testing.T) {
 	}
 }
 
-// TestRefusedAtOnce does not wait for memory that only the request's own end would give back.
+// TestRefusedAtOnce does not wait for memory that only the request itself could release.
 func TestRefusedAtOnce(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -92,11 +91,11 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 	within(t, 5*time.Second, "a delete of very many keys", func() error {
 		if err := c.Delete(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
-			return fmt.Errorf("it ended with %v", err)
+			return fmt.Errorf("the connection ended with %v", err)
 		}
 		return nil
 	})
-	for n, done := range map[int]bool{200_000: false, 60_000: true} { // of Python's, of which each key is a frame
+	for n, done := range map[int]bool{200_000: false, 60_000: true} { // in Python's protocol, where each key is a frame
 		p := openPeer(t, url)
 		within(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
 			frames := append([]string{"append"}, keys[:n]...)
@@ -111,8 +110,7 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// TestManyFrames holds messages of very many empty frames that never end, and serves
-// the same address meanwhile.
+// TestManyFrames sends endless messages of many empty frames, while the same address is served.
 func TestManyFrames(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
@@ -132,7 +130,7 @@ func TestManyFrames(t *testing.T) {
 	}
 }
 
-// TestMemoryGoesBack gives the system back what a rush took, a few seconds after it.
+// TestMemoryGoesBack returns memory to the system a few seconds after a rush.
 func TestMemoryGoesBack(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
 	kept := func() int64 {
@@ -155,28 +153,28 @@ func TestMemoryGoesBack(t *testing.T) {
 	}
 	for begin := time.Now(); kept() > before+48<<20; time.Sleep(50 * time.Millisecond) {
 		if time.Since(begin) > 5*calmAfter {
-			t.Fatalf("%d MiB are kept, %d MiB were before", kept()>>20, before>>20)
+			t.Fatalf("%d MiB are kept, %d MiB before the rush", kept()>>20, before>>20)
 		}
 	}
 }
 
-// busyStore has a change of very many keys take its time.
+// busyStore is a store that takes long for a change with many keys.
 type busyStore struct {
 	*partd.Dict
-	now, most atomic.Int64
+	now, peak atomic.Int64
 }
 
 func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
-	if n := s.now.Add(1); n > s.most.Load() {
-		s.most.Store(n)
+	if n := s.now.Add(1); n > s.peak.Load() {
+		s.peak.Store(n)
 	}
 	defer s.now.Add(-1)
 	time.Sleep(100 * time.Millisecond)
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// TestLargeChangesTakeTurns has one change of very many keys of a peer be applied at a
-// time, and others' requests beside it.
+// TestLargeChangesTakeTurns applies one change with very many keys of a peer at a time,
+// while requests of others are served.
 func TestLargeChangesTakeTurns(t *testing.T) {
 	store := &busyStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
@@ -194,7 +192,7 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 	for _, p := range peers {
 		p.want(acked)
 	}
-	if n := store.most.Load(); n != 1 {
-		t.Errorf("%d large changes of a peer were applied at a time", n)
+	if n := store.peak.Load(); n != 1 {
+		t.Errorf("%d large changes of a peer were applied at the same time", n)
 	}
 }

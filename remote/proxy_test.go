@@ -8,12 +8,11 @@ import (
 	"testing"
 )
 
-// proxy passes bytes on to a server, whose address may change, and cuts
-// connections.
+// proxy forwards connections to a server, whose address may change, and cuts them.
 type proxy struct {
 	l      net.Listener
 	target atomic.Pointer[string]
-	// limit returns after how many bytes, of both directions, the next
+	// limit returns after how many bytes, in both directions together, the next
 	// connection is cut.
 	limit func() int64
 	cuts  atomic.Int64

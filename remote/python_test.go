@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestPythonFaults are those that are answered, and change nothing.
+// TestPythonFaults sends requests that get an error and change nothing.
 func TestPythonFaults(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -36,20 +36,20 @@ func TestPythonFaults(t *testing.T) {
 			p.wantError()
 			st, err := store.Stat(context.Background())
 			if must(t, err); st.Keys > 0 {
-				t.Errorf("something was applied: %+v", st)
+				t.Errorf("a change was applied: %+v", st)
 			}
 			p.send(message("syn"))
 			p.want(acked)
 			select {
 			case <-s.CloseRequested():
-				t.Error("the server ends")
+				t.Error("the server has ended")
 			default:
 			}
 		})
 	}
 }
 
-// TestPythonCommands are all commands, byte by byte.
+// TestPythonCommands sends all commands, byte by byte.
 func TestPythonCommands(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{AllowClose: true})
 	p := openPeer(t, url)
@@ -80,9 +80,9 @@ func TestPythonCommands(t *testing.T) {
 	<-s.CloseRequested()
 }
 
-// TestPythonMessageTooLarge answers a change over the limit, which it reads to its
-// end and keeps nothing of, and serves the connection on. What has no end, and a
-// get, whose values an error would be taken for, end the connection.
+// TestPythonMessageTooLarge answers a change over the limit, which the server reads and
+// discards, and continues to serve the connection. An endless message, or a get, whose
+// client would take an error for a value, ends the connection.
 func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
 	value := strings.Repeat("v", 100_000)
@@ -125,13 +125,13 @@ func TestPythonMessageTooLarge(t *testing.T) {
 			t.Parallel()
 			_, url := serve(t, partd.NewDict(), opts)
 			p := openPeer(t, url)
-			go p.Write(large) // the server may close in between
+			go p.Write(large) // fails if the server closes the connection
 			p.wantClosed()
 		})
 	}
 }
 
-// TestPythonWithoutMemory answers a change that there is no memory for.
+// TestPythonWithoutMemory checks that a change gets an answer even without memory for it.
 func TestPythonWithoutMemory(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{StallTimeout: 500 * time.Millisecond})
 	giveBack := takeAll(t, s)

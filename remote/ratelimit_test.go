@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/ratelimit"
 )
 
-// TestGuesses lets a peer be wrong often: it is slowed down, and is let in soon
-// when it is right. Others notice nothing.
+// TestGuesses sends many wrong credentials: the peer is slowed down, and soon gets in
+// with the right one. Others are not affected.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -38,7 +38,7 @@ func TestGuesses(t *testing.T) {
 	}
 	wg.Wait()
 	if busy < ratelimit.Burst || denied < ratelimit.Burst {
-		t.Errorf("%d guesses were answered, %d were not looked at", denied, busy)
+		t.Errorf("%d guesses were denied, %d were not checked", denied, busy)
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		c, err := Dial(ctx, url, &ClientOptions{Token: "good"})
@@ -47,13 +47,13 @@ func TestGuesses(t *testing.T) {
 			break
 		}
 		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("who is right is locked out: %v", err)
+			t.Fatalf("the right credential is locked out: %v", err)
 		}
 	}
 }
 
-// TestGuessesOfANeighbour lets in, while their address is flooded with guesses, who
-// was in before, and who has a certificate.
+// TestGuessesOfANeighbour floods an address with guesses. Clients there still get in if
+// they were in before or have a certificate.
 func TestGuessesOfANeighbour(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -67,10 +67,10 @@ func TestGuessesOfANeighbour(t *testing.T) {
 	go s.Serve(ctx, l)
 	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
 	for range 10 * ratelimit.Burst {
-		s.logins.Wrong("127.0.0.1")
+		s.logins.RecordFailure("127.0.0.1")
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
-		t.Errorf("a guess more: %v", err)
+		t.Errorf("another guess: %v", err)
 	}
 	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
 	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
@@ -91,6 +91,6 @@ func TestRefusedOnce(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := strings.Count(log.String(), "\n"); n != 2 {
-		t.Errorf("%d lines tell of 2 refusals:\n%s", n, log)
+		t.Errorf("%d lines for 2 refusals:\n%s", n, log)
 	}
 }

@@ -21,40 +21,40 @@ import (
 
 // Server lets many processes use one store. [NewServer] returns one.
 type Server struct {
-	*space   // of the default namespace
+	*space   // the default namespace
 	spaces   spaces
 	opts     ServerOptions
-	instance uint64        // of this server's life
-	partTime time.Duration // that a part may take beside the time to stall
+	instance uint64        // identifies this server process
+	partTime time.Duration // what a part may take in addition to StallTimeout
 	quotas   quotas
 	handles  handleTable
-	many     atomic.Bool // there are so many connections that they take turns
-	checking semaphore   // of who has everything read, to compare checksums
+	crowded  atomic.Bool // there are so many connections that peers take turns
+	checking semaphore   // for checks of all checksums, one at a time
 	logins   ratelimit.Logins
 	meters   meters
 
-	// base is what changes run under: a client that leaves does not cut one
-	// short, only the end of Shutdown does.
+	// base is the context of changes. A client that disconnects does not interrupt
+	// them; only the end of Shutdown does.
 	base   context.Context
 	cancel context.CancelFunc
 
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex // taken before the quotas'
+	mu         sync.Mutex // locked before that of quotas
 	closing    bool
 	done       chan struct{} // closed when Shutdown begins
 	listeners  map[net.Listener]struct{}
 	conns      map[*conn]struct{}
-	greeting   []*conn // those whose handshake is under way, the oldest first
+	greeting   []*conn // connections in their handshake, oldest first
 	lastID     atomic.Uint64
-	running    sync.WaitGroup // of connections
+	running    sync.WaitGroup // connections
 	inShutdown sync.Once
 	shutdown   error
 }
 
-// NewServer returns a server for a store. The server owns the store from then
-// on: Shutdown closes it.
+// NewServer returns a server of a store. The server owns the store from then on:
+// Shutdown closes it.
 func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if store == nil {
 		return nil, errors.New("remote: a server needs a store")
@@ -83,14 +83,13 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if s.space, err = newSpace("", store, s); err != nil {
 		return nil, err
 	}
-	s.space.sessions.room = o.Room
+	s.space.sessions.limit = o.SpaceLimit
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// CloseRequested returns a channel that is closed once an authorized client has
-// asked the server to end. The server itself does nothing more: its program
-// should call Shutdown.
+// CloseRequested returns a channel that is closed once an authorized client has asked the server
+// to end. The server itself does nothing more: its program should call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
@@ -102,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.Ser
 func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptions) error {
 	o := *cmp.Or(opts, new(ServeOptions))
 	if s.base == nil || l == nil {
-		return &partd.Error{Op: "serve", Err: errors.New("it takes a server that NewServer made, and a listener")}
+		return &partd.Error{Op: "serve", Err: errors.New("Serve needs a server from NewServer, and a listener")}
 	}
 	s.mu.Lock()
 	closing := s.closing
@@ -113,13 +112,13 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 	if closing {
 		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
 	}
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept says so
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept returns an error
 	defer stop()
 	defer func() {
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close() // often the second time
+		_ = l.Close() // usually the second time
 	}()
 	wait := time.Duration(0)
 	for {
@@ -157,11 +156,11 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// Shutdown stops accepting, flushes the store, finishes the requests that have
-// arrived, closes the connections, and flushes, syncs and closes the store. It
-// disconnects peers that have not received their answers within DrainTimeout. If
-// ctx ends first, Shutdown interrupts requests and returns an error, but still
-// closes the store. Later calls return the result of the first.
+// Shutdown stops accepting connections, flushes the store, finishes the requests that
+// have arrived, closes the connections, and flushes, syncs and closes the store. It
+// disconnects peers that have not received their answers within DrainTimeout. If ctx
+// ends first, Shutdown interrupts requests and returns an error, but still closes the
+// store. Later calls return the result of the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.inShutdown.Do(func() { s.shutdown = s.shutDown(ctx) })
 	return s.shutdown
@@ -169,7 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutDown(ctx context.Context) error {
 	if s.base == nil {
-		return nil // NewServer has not made it
+		return nil // not made by NewServer
 	}
 	s.mu.Lock()
 	s.closing = true
@@ -178,10 +177,10 @@ func (s *Server) shutDown(ctx context.Context) error {
 		_ = l.Close() // Serve returns
 	}
 	for c := range s.conns {
-		// No more messages are waited for: it ends once what has arrived is answered.
+		// The connection reads no more messages. It ends when the arrived messages are answered.
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
-	for _, c := range s.greeting { // nothing of theirs has been answered
+	for _, c := range s.greeting { // none of their requests has been answered
 		c.abort()
 	}
 	s.mu.Unlock()
@@ -191,19 +190,19 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.running.Wait()
 		close(finished)
 	}()
-	// First of all what was acknowledged: whoever kills the process because peers
-	// hold it up must not lose that.
+	// Flush acknowledged changes first: they must survive if the process is killed
+	// because peers keep it from ending.
 	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.opts.Logger.Warn("the store could not be flushed; the server tries once more before closing it", "error", err)
+		s.opts.Logger.Warn("cannot flush the store; the server will try again before closing it", "error", err)
 	}
 	var errs []error
 	select {
 	case <-finished:
 	case <-time.After(s.opts.DrainTimeout):
-		s.cutOff("connection cut off: its requests were not finished, and their answers not taken, in the time to drain")
+		s.cutOff("connection cut off: its requests were not answered within DrainTimeout")
 	case <-ctx.Done():
 		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut off: %w", canceled.Err(ctx)))
-		s.cutOff("connection cut off: the time to shut down is over")
+		s.cutOff("connection cut off: the context of Shutdown has ended")
 	}
 	<-finished
 	s.cancel()
@@ -211,18 +210,18 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// cutOff ends all connections and the requests under way.
-func (s *Server) cutOff(why string) {
+// cutOff ends all connections and the requests in progress.
+func (s *Server) cutOff(reason string) {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		s.opts.Logger.Warn(why, "peer", peerName(c.nc))
+		s.opts.Logger.Warn(reason, "peer", peerName(c.nc))
 		c.abort()
 	}
 }
 
-// closeStore flushes, syncs and closes a store, as far as it can.
+// closeStore flushes, syncs and closes a store, and goes on after an error.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
 	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {

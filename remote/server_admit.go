@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// takeTurns is from how many connections on each gives way after a message.
+// takeTurns is the number of connections above which each yields after a message.
 const takeTurns = 32
 
-// admit starts a connection. Where there are too many, one of the peer that has
-// most of them makes room; only a quarter of all may be in their handshake.
+// admit starts a connection. If there are too many, it evicts a connection of the
+// heaviest tenant. At most a quarter of all may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.listener = o
@@ -38,7 +38,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	s.meters.accepted.Add(1)
 	s.conns[c] = struct{}{}
 	s.quotas.add(c.tenant, connections, 1)
-	s.many.Store(len(s.conns) > takeTurns)
+	s.crowded.Store(len(s.conns) > takeTurns)
 	s.greeting = append(s.greeting, c)
 	s.running.Add(1)
 	s.mu.Unlock()
@@ -59,7 +59,7 @@ func (c *conn) discard() {
 	c.server.quotas.leave(c.tenant)
 }
 
-// evictOne ends a connection where descriptors have run out.
+// evictOne closes a connection when the process has run out of file descriptors.
 func (s *Server) evictOne() {
 	from := s.quotas.heaviest(connections, new(tenant), 1)
 	s.mu.Lock()
@@ -73,9 +73,10 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns the connection of a peer that is missed least: those that
-// never worked before others, then the one idle for longest. Among its own a
-// peer's connection makes room only if it is idle for a while. mu is held.
+// leastUseful returns the connection of a tenant to evict, or nil. Connections that never
+// worked come first, then the one idle longest. own means that the new connection belongs
+// to the same tenant. Then only connections that have been idle for a while are eligible.
+// mu must be held.
 func (s *Server) leastUseful(from *tenant, own bool) *conn {
 	now := time.Now().UnixNano()
 	var least *conn
@@ -98,7 +99,7 @@ func (s *Server) leastUseful(from *tenant, own bool) *conn {
 	return least
 }
 
-// endHolder ends the connection of a peer that has most sessions open.
+// endHolder closes the tenant's connection with the most open sessions.
 func (s *Server) endHolder(from *tenant) {
 	s.mu.Lock()
 	var most *conn
@@ -113,8 +114,8 @@ func (s *Server) endHolder(from *tenant) {
 	}
 }
 
-// oldestGreeting returns the oldest connection in its handshake, of the peer that
-// has most of those. mu is held.
+// oldestGreeting returns the oldest connection in its handshake, of the tenant with the
+// most such connections. mu must be held.
 func (s *Server) oldestGreeting() *conn {
 	counts := map[*tenant]int{}
 	var most *tenant
@@ -141,6 +142,6 @@ func (s *Server) forgetLocked(c *conn) {
 	if _, is := s.conns[c]; is {
 		delete(s.conns, c)
 		s.quotas.add(c.tenant, connections, -1)
-		s.many.Store(len(s.conns) > takeTurns)
+		s.crowded.Store(len(s.conns) > takeTurns)
 	}
 }

@@ -6,26 +6,26 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// answer is the body of a reply being made.
+// answer builds the body of a reply.
 type answer struct {
 	allowance
 	builder
 	flags uint8
-	page  int // bytes of it, about
+	page  int // maximum size, approximately
 }
 
 func (c *conn) newAnswer() *answer {
 	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.quotas.page(c.page)}
 	if cap(a.buf) > free {
-		// It may wait long before it needs as much.
+		// The answer may not need that much for a long time.
 		if c.Crowded() {
 			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
 		} else {
 			a.force(int64(cap(a.buf)))
 		}
 	}
-	// With what the store's reader takes, which is there before what it reads.
-	a.most = int64(a.page+a.page/2) + c.handles.cost(false)
+	// Includes the memory of the store's reader, which exists before the data that it reads.
+	a.initial = int64(a.page+a.page/2) + c.handles.cost(false)
 	return a
 }
 
@@ -45,53 +45,54 @@ func (a *answer) parts(r reply) [][]byte {
 	return a.frame(r.append(zmtp.AppendHeader(head[:0], replyLen+a.size(), false)))
 }
 
-// allowance is what an answer being made holds of the budget.
+// allowance is an answer's share of the memory budget.
 type allowance struct {
 	account *account
 	ctx     context.Context
-	held    int64
-	most    int64 // taken at once, so that no answer waits with half of it
+	total   int64
+	initial int64 // requested at once, so that no answer waits while holding a part
 }
 
 const (
-	free      = 16 << 10 // what each answer has without asking
-	firstTake = 64 << 10 // what a message has when its length is not yet believed
+	free      = 16 << 10 // what each answer may use without asking
+	firstTake = 64 << 10 // what a message may use until its length is trusted
 )
 
-// hold makes the allowance so many bytes.
-func (a *allowance) hold(bytes int64) error {
-	if bytes -= free; bytes <= a.held {
+// raise raises the allowance to this number of bytes.
+func (a *allowance) raise(bytes int64) error {
+	if bytes -= free; bytes <= a.total {
 		return nil
 	}
 	d := finish
-	if a.most > 0 && a.held == 0 { // it holds up nobody yet
+	if a.initial > 0 && a.total == 0 { // it does not block others yet
 		d = admission
 		if err := a.account.asking.acquire(a.ctx); err != nil {
 			return err
 		}
 		defer a.account.asking.release()
 	}
-	bytes = max(bytes, a.most)
-	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {
+	bytes = max(bytes, a.initial)
+	if err := a.account.take(a.ctx, bytes-a.total, d); err != nil {
 		return err
 	}
-	a.held = bytes
+	a.total = bytes
 	return nil
 }
 
-// force makes it so many bytes, there or not: they are in use already.
+// force raises the allowance to this number of bytes even beyond the budget, because
+// they are already in use.
 func (a *allowance) force(bytes int64) {
-	if bytes -= free; bytes > a.held {
-		a.account.force(bytes - a.held)
-		a.held = bytes
+	if bytes -= free; bytes > a.total {
+		a.account.force(bytes - a.total)
+		a.total = bytes
 	}
 }
 
-// trim gives back what is not in use.
+// trim returns what is not in use.
 func (a *allowance) trim(bytes int64) {
-	if bytes = max(bytes-free, 0); bytes < a.held {
-		a.account.give(a.held - bytes)
-		a.held = bytes
+	if bytes = max(bytes-free, 0); bytes < a.total {
+		a.account.give(a.total - bytes)
+		a.total = bytes
 	}
 }
 

@@ -9,58 +9,57 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// demand is what memory is wanted for, which decides how much of it there must be.
+// demand is the purpose of a request for memory. It decides how much must remain free.
 type demand int
 
 const (
-	// admission is of a whole message: once it has its memory, it needs no more
-	// to arrive.
+	// admission is for a whole message, which needs no more memory to arrive.
 	admission demand = iota
-	// growth is of a message whose frames announce their lengths one by one. It
-	// waits with memory in hand, so such messages together leave room for one
-	// of them, the elder, to come to its end.
+	// growth is for a message that announces the length of each frame separately. Such a
+	// message holds memory while it waits for more. So the memory of these messages is
+	// limited to let one of them, the elder, finish.
 	growth
-	// finish is for answering what has arrived, or for a part of an upload,
-	// which ends in giving memory back. A reserve is kept for it.
+	// finish is for an answer to a message that has arrived, or for a part of an upload.
+	// Both end by returning memory. A reserve is kept for them.
 	finish
 	demands
 )
 
-// account is what a connection holds.
+// account counts the memory that a connection holds.
 type account struct {
 	quotas   *quotas
 	tenant   *tenant
 	patience time.Duration
-	evict    func()       // ends the connection
-	received func() int64 // bytes that have arrived, guarded by the quotas' mu
-	sent     atomic.Int64 // bytes that the peer has taken
-	working  atomic.Int32 // changes being applied, which cannot be hurried
+	evict    func()       // closes the connection
+	received func() int64 // returns the bytes that have arrived; quotas.mu guards the field
+	sent     atomic.Int64 // bytes that the peer has received
+	working  atomic.Int32 // running changes, which cannot be interrupted
 
-	asking semaphore // of the answer that waits for its memory: one at a time in the queue
+	asking semaphore // held by the answer that waits for memory: one at a time
 
-	// Guarded by the quotas' mu.
+	// The fields below are guarded by quotas.mu.
 	held    int64
-	message int64 // of that, for a message or upload: it stays until the request is answered
-	moved   int64 // bytes that had moved when it was last seen to move, or got memory
-	still   int   // how often it was not, since
+	message int64 // the part of held for messages and uploads, kept until their requests are answered
+	moved   int64 // progress when it last advanced by slowBytes, or when the account last got memory
+	still   int   // number of ticks since then
 	growing bool
 	waiting int
-	growth  *waiter // that waits to grow, nil if none does
+	growth  *waiter // its waiting request to grow, or nil
 	evicted bool
 }
 
 const (
-	relieveAfter = 200 * time.Millisecond // of waiting, others make room
+	relieveAfter = 200 * time.Millisecond // wait after which others are evicted
 	relieveEvery = 100 * time.Millisecond
-	relieveMost  = 16 // who make room at a time
-	// slowBytes have to move within twice slowAfter of a connection that holds memory, or it
-	// makes room for another of the same peer.
+	relieveMost  = 16 // limit of the evictions of a tick for one tenant
+	// A connection that holds memory must move slowBytes within twice slowAfter, or it
+	// may be evicted for another one of the same tenant.
 	slowBytes = 64 << 10
 	slowAfter = time.Second
-	slowLooks = int(2 * slowAfter / relieveEvery) // where the machine has no time, they take longer
+	slowLooks = int(2 * slowAfter / relieveEvery) // counted in ticks, which come later on a busy machine
 )
 
-// reserve is what only those get who finish.
+// reserve returns the bytes kept for requests to finish.
 func (l *quotas) reserve() int64 { return l.limit[memory] / 8 }
 
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
@@ -73,16 +72,16 @@ func (l *quotas) open(s *tenant, patience time.Duration, evict func()) *account 
 	return a
 }
 
-// close ends an account, which has given everything back.
+// close removes an account. It must hold no memory.
 func (a *account) close() {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
 	delete(a.quotas.queue.accounts, a)
 }
 
-// take takes memory, and waits for it: in the order of arrival, but the peer that
-// has least goes first. It waits as long as others get theirs, and no longer than
-// patience when nobody does.
+// take waits for memory. Requests are granted in the order of arrival, but first to the
+// tenant with the least memory. A request fails if no request at all is granted for the
+// time of patience.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l := a.quotas
 	most := l.limit[memory]
@@ -122,16 +121,16 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-w.done: // at this moment
+	case <-w.done: // granted just now
 		return w.err
 	default:
 		l.giveUp(w)
-		l.grant() // it may have stood before others
+		l.grant() // the request may have blocked others
 		return w.err
 	}
 }
 
-// grow notes that an account grows. mu is held.
+// grow records that an account grows. mu must be held.
 func (l *quotas) grow(a *account) {
 	switch {
 	case l.queue.elder == nil:
@@ -145,9 +144,9 @@ func (l *quotas) grow(a *account) {
 	a.growing = true
 }
 
-// charge changes what an account holds. mu is held.
+// charge changes the bytes that an account holds. mu must be held.
 func (l *quotas) charge(a *account, bytes int64) {
-	if bytes > 0 { // what it did before it got them, as waiting, does not count
+	if bytes > 0 { // progress before the grant does not count
 		a.moved, a.still = a.progress(), 0
 	}
 	a.held += bytes
@@ -165,7 +164,7 @@ func (l *quotas) charge(a *account, bytes int64) {
 	l.addLocked(a.tenant, memory, bytes)
 }
 
-// force takes memory that is in use already.
+// force takes memory without a limit, for bytes that are in use already.
 func (a *account) force(bytes int64) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
@@ -174,15 +173,16 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// wait notes that the peer is not to blame that nothing moves, or no longer.
+// wait adds n to the reasons to wait. While there is one, a lack of progress is not the
+// peer's fault.
 func (a *account) wait(n int) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
 	a.waiting += n
 }
 
-// takeMessage is take for a message or an upload, which its request is answered with
-// in hand: what that needs beside it has to fit beside it.
+// takeMessage takes memory for a message or an upload. The memory is held until the
+// request is answered, so whatever the request needs later must fit next to it.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err == nil {
@@ -200,19 +200,19 @@ func (a *account) giveMessage(bytes int64) {
 	a.quotas.charge(a, -bytes)
 }
 
-// Take takes bytes for what arrives.
+// Take takes memory for arriving data.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
 	if whole || bytes <= firstTake {
 		d = admission
 	}
-	if c.upload.held > 0 {
+	if c.upload.charged > 0 {
 		d = finish
 	}
 	return c.account.takeMessage(c.ctx, bytes, d)
 }
 
-func (c *conn) Give(bytes int64) { c.account.giveMessage(bytes) }
+func (c *conn) Release(bytes int64) { c.account.giveMessage(bytes) }
 
-// Crowded reports whether what connections keep for their next message must be little.
+// Crowded reports whether connections should keep little memory for their next message.
 func (c *conn) Crowded() bool { return c.server.quotas.crowded() }

@@ -16,40 +16,39 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// conn is a connection of the server. Its goroutine reads messages, and applies
-// changes in the order in which they come; what only reads, and may take
-// longer, runs in a few goroutines beside it.
+// conn is a connection of the server. Its goroutine reads messages and applies changes in the
+// order of arrival. Requests that only read may take longer, and run in a few other goroutines.
 type conn struct {
 	server *Server
 	nc     net.Conn
-	id     uint64 // counts connections: a later one has a higher id
+	id     uint64 // a later connection has a higher id
 	since  time.Time
 
-	listener  ServeOptions // of where it came in
-	access    access       // by its goroutine
-	namespace string       // that it works on, once that is settled
+	listener  ServeOptions // options of its listener
+	access    access       // used by the conn's goroutine only
+	namespace string       // once it is fixed
 	space     *space       // the default one until then
 
-	tenant   *tenant      // of its peer
-	account  *account     // of the memory it holds
-	lastUsed atomic.Int64 // when a message came, in nanoseconds
-	worked   atomic.Bool  // it has asked for more than a hello
+	tenant   *tenant      // the peer's
+	account  *account     // of memory
+	lastUsed atomic.Int64 // time of the last message, in nanoseconds
+	worked   atomic.Bool  // a request other than hello has come
 
-	ctx    context.Context // of requests that only read: ends with the connection
+	ctx    context.Context // context of requests that only read; ends with the connection
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writing sync.Mutex // taken before the quotas' mu
-	out     []byte     // what is being written, kept for the next time
+	writing sync.Mutex // locked before the mu of quotas
+	out     []byte     // write buffer, kept for reuse
 
-	reads    semaphore // of the requests answered beside it
+	reads    semaphore // for requests answered in other goroutines
 	running  sync.WaitGroup
 	handles  handles
 	upload   upload
-	used     map[uint64]*session // sessions that it has open, by its goroutine
-	sessions atomic.Int64        // how many
+	used     map[uint64]*session // open sessions; used by the conn's goroutine only
+	sessions atomic.Int64        // length of used
 	entries  []partd.Entry
-	page     int // bytes of a reply, about
+	page     int // maximum size of a reply, approximately
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
@@ -75,10 +74,10 @@ func (c *conn) abort() {
 	hangUp(c.nc) // its goroutine notices
 }
 
-// evict ends the connection, as others need what it holds.
+// evict ends the connection because others need what it holds.
 func (c *conn) evict() {
 	c.server.meters.evicted.Add(1)
-	c.server.opts.Logger.Warn("connection closed: others need its memory or its place", "peer", peerName(c.nc))
+	c.server.opts.Logger.Warn("connection closed: other peers need its memory or its slot", "peer", peerName(c.nc))
 	c.abort()
 }
 
@@ -87,12 +86,12 @@ var errClosing = errors.New("the server is closing")
 func (c *conn) run() {
 	defer c.server.forget(c)
 	err := c.serve()
-	// Before ctx ends: answers that are on their way are still sent.
+	// Wait before ctx ends, so that answers in progress are still sent.
 	if c.server.isClosing() {
 		c.running.Wait()
 	}
 	c.cancel()
-	_ = c.nc.Close() // what was to be sent has been
+	_ = c.nc.Close() // everything was sent
 	c.running.Wait()
 	c.handles.close()
 	c.upload.drop(c)
@@ -118,12 +117,12 @@ func (c *conn) serve() error {
 		return err
 	}
 	o := &c.server.opts
-	longest := o.MaxMessage
+	maxMessage := o.MaxMessage
 	if o.Authorizer != nil && !c.listener.Trusted {
-		longest = minMessage // until it is known who sends it
+		maxMessage = minMessage // until the client is authenticated
 	}
 	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
-		MaxMessage: longest, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		MaxMessage: maxMessage, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
 		Wait: func() error {
 			if c.server.isClosing() {
 				return errClosing
@@ -139,7 +138,7 @@ func (c *conn) serve() error {
 		},
 	})
 	c.server.quotas.mu.Lock()
-	c.account.received = c.reader.Received
+	c.account.received = c.reader.BytesReceived
 	c.server.quotas.mu.Unlock()
 	defer c.reader.Close()
 	for {
@@ -151,7 +150,7 @@ func (c *conn) serve() error {
 			continue
 		}
 		c.lastUsed.Store(time.Now().UnixNano())
-		if c.server.many.Load() {
+		if c.server.crowded.Load() {
 			c.tenant.takeTurn()
 		}
 		if isRequest(frames[0]) {
@@ -165,7 +164,7 @@ func (c *conn) serve() error {
 	}
 }
 
-// handshake opens the connection: TLS where its listener has that, then ZMTP.
+// handshake does the TLS handshake, if the listener has TLS, and then ZMTP's.
 func (c *conn) handshake() (rest []byte, err error) {
 	timeout := c.server.opts.HandshakeTimeout
 	if s, ok := c.nc.(*tls.Conn); ok {
@@ -173,18 +172,18 @@ func (c *conn) handshake() (rest []byte, err error) {
 		defer cancel()
 		if err := s.HandshakeContext(ctx); err != nil {
 			c.server.meters.withoutTLS.Add(1)
-			return nil, fmt.Errorf("no TLS connection: %w", err)
+			return nil, fmt.Errorf("cannot establish TLS: %w", err)
 		}
 		timeout = max(timeout-time.Since(c.since), time.Millisecond)
 	}
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
 }
 
-// writeStep bounds what one deadline is for.
+// writeStep is the maximum number of bytes written with one deadline.
 const writeStep = 512 << 10
 
-// write writes to the peer, who must take 512 KiB within the time to stall, or in
-// that time 16 KiB for each second of it. An error ends the connection.
+// write writes to the peer. The peer must read 512 KiB within StallTimeout, or at least
+// 16 KiB per second. An error ends the connection.
 func (c *conn) write(parts ...[]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -208,9 +207,9 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 		size := 0
 		for len(parts) > 0 && size < writeStep {
 			p := parts[0]
-			if left := writeStep - size; len(p) > left {
-				p = p[:left]
-				parts[0] = parts[0][left:]
+			if free := writeStep - size; len(p) > free {
+				p = p[:free]
+				parts[0] = parts[0][free:]
 			} else {
 				parts = parts[1:]
 			}
@@ -226,23 +225,23 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 }
 
 func (c *conn) writeStep(step net.Buffers) error {
-	patience := c.server.opts.StallTimeout
+	timeout := c.server.opts.StallTimeout
 	_, isTLS := c.nc.(*tls.Conn)
-	if isTLS { // it cannot go on after a deadline, so the step has all of its time at once
+	if isTLS { // TLS cannot go on after a deadline, so the step gets all of its time at once
 		size := 0
 		for _, p := range step {
 			size += len(p)
 		}
-		patience += time.Duration(size) * time.Second / zmtp.MinRate
+		timeout += time.Duration(size) * time.Second / zmtp.MinRate
 	}
 	for {
-		if err := c.nc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
-		n, err := step.WriteTo(c.nc) // which takes from step what was written
+		n, err := step.WriteTo(c.nc) // removes what was written from step
 		c.account.sent.Add(n)
-		c.server.meters.sent.Add(n)
-		slow := !isTLS && errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= patience.Seconds()*zmtp.MinRate
+		c.server.meters.bytesSent.Add(n)
+		slow := !isTLS && errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= timeout.Seconds()*zmtp.MinRate
 		if !slow {
 			return err
 		}

@@ -15,30 +15,30 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// logFault logs a request that failed: at ERROR what the store could not do, at
-// the level given what the peer did wrong.
-func (c *conn) logFault(peers slog.Level, what string, err error, more ...any) {
+// logFault logs a failed request: failures of the store at ERROR, mistakes of the peer
+// at the given level.
+func (c *conn) logFault(peerLevel slog.Level, message string, err error, more ...any) {
 	level := slog.LevelError
-	if ofPeer(err) || c.server.base.Err() != nil {
-		level = peers
+	if isPeerFault(err) || c.server.base.Err() != nil {
+		level = peerLevel
 	} else {
 		c.server.meters.storeErrors.Add(1)
 	}
 	if isCancelled(err) || errors.Is(err, errDenied) {
-		level = slog.LevelDebug // the client has gone, or the server ends; or the log has it
+		level = slog.LevelDebug // the client disconnected, the server is ending, or the log already has it
 	}
-	c.server.opts.Logger.Log(context.Background(), level, what, append(more, "peer", peerName(c.nc), "error", err)...)
+	c.server.opts.Logger.Log(context.Background(), level, message, append(more, "peer", peerName(c.nc), "error", err)...)
 }
 
-func ofPeer(err error) bool {
+func isPeerFault(err error) bool {
 	if isCancelled(err) {
 		return true
 	}
 	if !errors.As(err, new(*partd.Error)) && (errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, new(*net.OpError))) {
-		return true // of a result that is no longer kept, of the connection
+		return true // the result is no longer kept, or the connection broke
 	}
-	if errors.As(err, new(*roomError)) {
-		return errors.Is(err, syscall.EDQUOT) // a full disk is whose the server is
+	if errors.As(err, new(*limitError)) {
+		return errors.Is(err, syscall.EDQUOT) // a full disk is the server's fault
 	}
 	for _, e := range []error{
 		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose, errDenied,
@@ -51,8 +51,8 @@ func ofPeer(err error) bool {
 	return false
 }
 
-// publicText is the text of an error, or of a part of it, as peers may see it:
-// without the directories of the server's files. The log has them.
+// publicText removes the directories of the server's files from an error's text, or a
+// part of it, before peers see it. The log keeps them.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {
@@ -72,7 +72,7 @@ func publicPath(path string) string {
 	return filepath.Base(path)
 }
 
-// pathsIn returns the paths that an error and its causes name.
+// pathsIn returns the paths that an error and its causes contain.
 func pathsIn(err error) []string {
 	var paths []string
 	switch e := err.(type) {

@@ -13,28 +13,27 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// handleTable has the readers and listings that are open on all connections, so
-// that they can be limited together, and closed for others.
+// handleTable holds the open readers and listings of all connections. It limits their
+// total, and closes them for others.
 type handleTable struct {
 	quotas *quotas
 
 	patience time.Duration
 	evicted  atomic.Int64
 
-	mu   sync.Mutex // taken after that of a handle
-	open list.List  // of *handle, the one used last at the end
+	mu   sync.Mutex // locked after the mu of a handle
+	open list.List  // of *handle, the least recently used first
 }
 
-const handlePoll = 50 * time.Millisecond // while all are in use
+const handlePoll = 50 * time.Millisecond // retry interval while all handles are in use
 
-// handles are the readers and listings that a connection has open. Each ends
-// when it is read to its end, closed, not used for a time, when others need its
-// place, or with the connection.
+// handles holds the open readers and listings of a connection. A handle ends when it is
+// read to its end, closed, idle for too long or evicted, or when the connection ends.
 type handles struct {
 	table  *handleTable
 	tenant *tenant
 	space  *space
-	mu     sync.Mutex // taken after that of a handle
+	mu     sync.Mutex // locked after the mu of a handle
 	open   map[uint64]*handle
 	last   uint64
 	closed bool
@@ -45,18 +44,18 @@ type handle struct {
 	id     uint64
 	bytes  int64
 	opened time.Time
-	used   time.Time     // guarded by the table's mu, as place
-	place  *list.Element // in the table
+	used   time.Time     // guarded by the table's mu, like place
+	place  *list.Element // position in the table's list
 
-	mu    sync.Mutex // held while a page is read; taken before the others
-	step  uint64     // the page answered last
+	mu    sync.Mutex // held while a page is read; locked before the other mutexes
+	step  uint64     // number of the last page
 	page  func(a *answer) (more bool, err error)
 	close func() error
 	ended bool
 	timer *time.Timer
 }
 
-// add opens a handle, of which the first page was answered.
+// add opens a handle after its first page has been answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
@@ -70,7 +69,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 		err = h.table.admit(ctx, n)
 	}
 	if err != nil {
-		_ = closer() // nothing but reading
+		_ = closer() // it only read
 		return 0, err
 	}
 	h.mu.Lock()
@@ -84,8 +83,8 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	return n.id, nil
 }
 
-// admit makes room for a handle among those of all connections. Where all are in
-// use it waits for one that comes to its end.
+// admit makes room for a handle among those of all connections. If all are in use, it
+// waits until one ends.
 func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	l, s := t.quotas, n.of.tenant
 	for begin := time.Now(); ; {
@@ -112,8 +111,8 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	return nil
 }
 
-// leastUsed returns the handle of a peer that was not used for longest, nil for
-// any peer. Of its own a peer loses none that it read from a moment ago.
+// leastUsed returns the least recently used handle of a tenant, or of any tenant if from
+// is nil. If from is own, it returns only a handle that has been idle for slowAfter.
 func (t *handleTable) leastUsed(from, own *tenant) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,7 +120,7 @@ func (t *handleTable) leastUsed(from, own *tenant) *handle {
 		n := e.Value.(*handle)
 		idle := time.Since(n.used)
 		if from == own && idle < slowAfter && idle > 0 {
-			return nil // and those behind it were used later
+			return nil // the handles after it were used later
 		}
 		if (from == nil || n.of.tenant == from) && idle > 0 {
 			return n
@@ -130,16 +129,16 @@ func (t *handleTable) leastUsed(from, own *tenant) *handle {
 	return nil
 }
 
-// reap closes the handle used least, where others need the memory and nobody
-// reads from it.
+// reap closes the least recently used handle, unless it was used within slowAfter, to
+// free memory for others.
 func (t *handleTable) reap() {
 	if n := t.leastUsed(nil, nil); n != nil && n.of.remove(n.id) {
 		t.evicted.Add(1)
 	}
 }
 
-// endIdle closes, of the readers and listings of namespaces, the one used least, unless
-// it was used a moment ago: they keep stores open that others wait for.
+// endIdle closes the least recently used handle of a namespace, unless it was used within
+// slowAfter. Such handles keep stores open, and other stores may wait to be opened.
 func (t *handleTable) endIdle() {
 	t.mu.Lock()
 	var victim *handle
@@ -154,9 +153,8 @@ func (t *handleTable) endIdle() {
 	}
 }
 
-// dropped closes what was opened before the store was dropped: it keeps files
-// that the disk wants back. Who reads on has until then; where the disk is full,
-// nobody has.
+// dropped closes handles opened before the store was dropped, because they keep deleted
+// files on disk. It spares those used within the last idle; on a full disk, idle is 0.
 func (t *handleTable) dropped(p *space, before time.Time, idle time.Duration) {
 	var all []*handle
 	t.mu.Lock()
@@ -171,11 +169,11 @@ func (t *handleTable) dropped(p *space, before time.Time, idle time.Duration) {
 	}
 }
 
-// dropGrace is for how long after a drop who reads may pause.
+// dropGrace is the time that readers get to finish after a drop.
 const dropGrace = 10 * time.Second
 
 func (s *Server) changed(p *space, what partd.Change, err error) {
-	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // a namespace's store is opened again
+	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // the store of a namespace is reopened instead
 		s.meters.needsReopen.Store(&err)
 	}
 	switch {
@@ -188,7 +186,8 @@ func (s *Server) changed(p *space, what partd.Change, err error) {
 	}
 }
 
-// use notes that a handle was used, or is no longer open.
+// use records that a handle was used, or that it is no longer open. A positive until
+// protects the handle from eviction for that time.
 func (t *handleTable) use(n *handle, open bool, until time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,8 +198,8 @@ func (t *handleTable) use(n *handle, open bool, until time.Duration) {
 	}
 }
 
-// read answers with the next page. A step asked for twice, or left out, is an
-// error, as what was read is not kept.
+// read answers with the next page. Pages are not kept, so repeating or skipping a step is
+// an error.
 func (h *handles) read(a *answer, id, step uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
@@ -214,7 +213,7 @@ func (h *handles) read(a *answer, id, step uint64) error {
 		return ErrLost
 	}
 	n.timer.Reset(handleIdle)
-	h.table.use(n, true, handleIdle) // nobody may close it while it is read from
+	h.table.use(n, true, handleIdle) // prevents an eviction during the read
 	n.step = step
 	more, err := n.page(a)
 	h.table.use(n, true, 0)
@@ -237,7 +236,7 @@ func (n *handle) shut() error {
 	return n.end()
 }
 
-// end closes what the handle reads. mu is held.
+// end closes the handle's reader. mu must be held.
 func (n *handle) end() error {
 	if n.ended {
 		return nil
@@ -251,8 +250,8 @@ func (n *handle) end() error {
 	return n.close()
 }
 
-// keep lets a handle wait for its slow reader. Others who need its place may close
-// it all the same.
+// keep restarts the idle timeout of a handle with a slow reader. The handle can still be
+// evicted.
 func (h *handles) keep(id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,14 +260,14 @@ func (h *handles) keep(id uint64) {
 	}
 }
 
-// remove closes a handle, and reports whether there was one.
+// remove closes a handle and reports whether it existed.
 func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()
 	n := h.open[id]
 	delete(h.open, id)
 	h.mu.Unlock()
 	if n != nil {
-		_ = n.shut() // nothing but reading
+		_ = n.shut() // it only read
 	}
 	return n != nil
 }
@@ -280,12 +279,12 @@ func (h *handles) close() {
 	h.open = nil
 	h.mu.Unlock()
 	for _, n := range open {
-		_ = n.shut() // nothing but reading
+		_ = n.shut() // it only read
 	}
 }
 
-// cost is the memory of an open reader or listing, in bytes. One that takes more
-// than there is takes all of it.
+// cost returns the memory of an open reader or listing in bytes, at most the limit of
+// handleBytes.
 func (h *handles) cost(listing bool) int64 {
 	reader, all := partd.ReaderMemory(h.space.store)
 	if listing {

@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or
-// ipc:///PATH, a Unix socket that only its owner may use (mode 0600). Listen
-// replaces a socket left behind by a killed server. A socket in use, or a file
-// that is not a socket, is an error.
+// Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or ipc:///PATH, a
+// Unix socket that only its owner may use (mode 0600). Listen replaces the socket of a killed
+// server. A socket in use, or a file that is not a socket, is an error.
 func Listen(rawURL string) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	if err != nil {
@@ -40,23 +39,22 @@ func Listen(rawURL string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenUnix listens on a socket file. The directory is locked while it looks
-// whether a socket is in use, since two servers that start at the same time
-// could each remove the other's.
+// listenUnix listens on a socket file. It locks the directory while it checks whether the socket
+// is in use: otherwise two servers that start at the same time could remove each other's socket.
 func listenUnix(path string) (net.Listener, error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() // which unlocks it
+	defer dir.Close() // also unlocks it
 	if err := lockSoon(dir); err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// On Linux the file has the mode that the socket has when it is bound, so
-	// there is no moment when another user could connect.
+	// On Linux the file gets the socket's mode when it is bound, so another user can
+	// never connect.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { makePrivate(fd) })
 	}}
@@ -65,52 +63,52 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	own := &ownSocket{Listener: l, path: path}
-	if own.made, err = os.Lstat(path); err == nil {
+	socket := &ownSocket{Listener: l, path: path}
+	if socket.info, err = os.Lstat(path); err == nil {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(err, own.Close())
+		return nil, errors.Join(err, socket.Close())
 	}
-	return own, nil
+	return socket, nil
 }
 
-// lockPatience is how long a server that starts waits for another one that does.
-const lockPatience = 5 * time.Second
+// lockTimeout is how long a starting server waits for another one.
+const lockTimeout = 5 * time.Second
 
-// lockSoon locks a directory, which anybody who may read it can do, too: so it
-// does not wait for long.
+// lockSoon locks a directory. It does not wait long, because anyone who can read the
+// directory can lock it.
 func lockSoon(dir *os.File) error {
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		err := tryLock(dir)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return err
 		}
-		if time.Since(begin) > lockPatience {
-			return fmt.Errorf("another process has kept it locked for %v, so that nobody can tell whether the socket is in use: end it, or listen in a directory of the server's own: %w", lockPatience, err)
+		if time.Since(begin) > lockTimeout {
+			return fmt.Errorf("another process has held the lock for %v, so it is unknown whether the socket is in use: end that process, or use a directory of the server's own: %w", lockTimeout, err)
 		}
 	}
 }
 
-// ownSocket is a listener that removes its socket file when it is closed, unless
-// another file has taken its place.
+// ownSocket is a listener that removes its socket file on Close, unless another file
+// has replaced it.
 type ownSocket struct {
 	net.Listener
 	path string
-	made fs.FileInfo
+	info fs.FileInfo
 	once sync.Once
 }
 
 func (o *ownSocket) Close() (err error) {
-	o.once.Do(func() { // while the socket is bound, no other file can have its number
-		if there, e := os.Lstat(o.path); e == nil && o.made != nil && os.SameFile(there, o.made) {
+	o.once.Do(func() { // while the socket is bound, no other file can have its inode number
+		if current, e := os.Lstat(o.path); e == nil && o.info != nil && os.SameFile(current, o.info) {
 			err = os.Remove(o.path)
 		}
 	})
 	return errors.Join(err, o.Listener.Close())
 }
 
-// removeStale removes a socket that nobody listens on.
+// removeStale removes a socket without a listener.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,13 +125,13 @@ func removeStale(path string) error {
 		return errors.Join(fmt.Errorf("another server uses it: %w", syscall.EADDRINUSE), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("whether another server uses it cannot be told: %w", err)
+		return fmt.Errorf("cannot find out whether another server uses it: %w", err)
 	}
 	return os.Remove(path)
 }
 
-// ListenTLS listens at a URL, tls://HOST:PORT. It accepts TLS 1.3 or later. The
-// server performs the handshake of each connection, within its HandshakeTimeout.
+// ListenTLS listens at a URL, tls://HOST:PORT. It accepts TLS 1.3 or later. The server
+// does the handshake of each connection, within its HandshakeTimeout.
 func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	switch {
@@ -151,12 +149,11 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	return tlsListener{l, secured(config)}, nil
 }
 
-// secured returns a configuration of both sides for what is known to be fast and
-// safe.
+// secured returns a copy of config with the settings that both sides need for safety and speed.
 func secured(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.MinVersion = tls.VersionTLS13
-	config.DynamicRecordSizingDisabled = true // whole messages, not the beginning of a page
+	config.DynamicRecordSizingDisabled = true // send whole messages rather than small records
 	if choose := config.GetConfigForClient; choose != nil {
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)
@@ -192,7 +189,7 @@ func (tlsAddr) Network() string { return "tls" }
 // hangUp closes a connection without waiting for a peer that may not read.
 func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
-		nc = s.NetConn() // TLS would send its goodbye first
+		nc = s.NetConn() // TLS would first send its close message
 	}
-	_ = nc.Close() // nothing is expected of it any more
+	_ = nc.Close() // nothing more is expected from it
 }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// makePrivate lets nobody else connect to a socket. Not all systems can before it
-// is bound.
+// makePrivate makes a socket accessible to its owner only. Some systems cannot do that
+// before it is bound.
 func makePrivate(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }
 
 func tryLock(dir *os.File) error {

@@ -9,5 +9,5 @@ import (
 func makePrivate(uintptr) {}
 
 func tryLock(*os.File) error {
-	return fmt.Errorf("a socket file is made under flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
+	return fmt.Errorf("a Unix socket needs flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
 }

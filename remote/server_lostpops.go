@@ -2,13 +2,13 @@ package remote
 
 import "sync"
 
-// lostPops are the sessions of which a pop's result went that its client had not said
-// it has: such a pop, sent again, may have been done. Any other that the server does not
-// know never arrived, as a result stays until then, and with it its namespace.
+// lostPops has the sessions that lost the result of a pop before the client confirmed it. If such
+// a pop is resent, it may already have been done. Any other pop that the server does not know
+// never arrived, because a result stays until it is confirmed, and so does its namespace.
 type lostPops struct {
-	mu       sync.Mutex // taken after that of retainedPops
+	mu       sync.Mutex // locked after that of retainedPops
 	sessions map[uint64]struct{}
-	tooMany  bool // to tell them apart
+	tooMany  bool // too many to remember each
 }
 
 func (l *lostPops) add(session uint64) {
@@ -22,7 +22,7 @@ func (l *lostPops) add(session uint64) {
 	}
 }
 
-func (l *lostPops) of(session uint64) bool {
+func (l *lostPops) contains(session uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, lost := l.sessions[session]

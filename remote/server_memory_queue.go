@@ -6,32 +6,32 @@ import (
 	"time"
 )
 
-// queue is who waits for memory.
+// queue holds requests waiting for memory.
 type queue struct {
 	waiting int
-	arrived uint64               // counts those who came
-	tenants map[*tenant]struct{} // that wait
-	elder   *account             // of those that grow, nil if none does
-	grown   int64                // what the others that grow hold
-	granted time.Time            // when memory was given last
-	ticking bool                 // a timer is set
+	arrived uint64               // number of requests so far
+	tenants map[*tenant]struct{} // tenants with waiting requests
+	elder   *account             // the one growing account that is always admitted, or nil
+	grown   int64                // bytes held by the other growing accounts
+	granted time.Time            // time of the last grant
+	ticking bool                 // a timer will call tick
 
 	accounts map[*account]struct{}
-	reap     func() // closes readers that nobody reads
+	reap     func() // closes the least recently used reader
 }
 
 type waiter struct {
 	account *account
 	arrival uint64
-	place   *list.Element // among those of its peer with the same demand
+	place   *list.Element // position in its tenant's list for the demand
 	bytes   int64
 	demand  demand
 	since   time.Time
-	done    chan struct{} // closed when it has them, or will not get them
+	done    chan struct{} // closed when the request is granted or fails
 	err     error
 }
 
-// giveUp ends waiting. mu is held.
+// giveUp fails a waiting request. mu must be held.
 func (l *quotas) giveUp(w *waiter) {
 	w.err = fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
 	l.dequeue(w)
@@ -65,15 +65,16 @@ func (l *quotas) dequeue(w *waiter) {
 	close(w.done)
 }
 
-// tick looks after those who wait: it ends waiting that is in vain, and lets
-// others make room. Of each peer it looks at the one whose turn is next.
+// tick serves waiting requests periodically. It fails those that have run out of
+// patience, and evicts accounts to make room. For each tenant it considers the next
+// request.
 func (l *quotas) tick() {
 	var victims []*account
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
-		// Whether enough has moved: what did long ago says nothing, as the system may
-		// have taken some MiB for a peer that takes nothing.
+		// Measure progress in steps of slowBytes: smaller amounts may only have filled
+		// the system's socket buffers, though the peer reads nothing.
 		a.still++
 		if p := a.progress(); p-a.moved >= slowBytes {
 			a.moved, a.still = p, 0
@@ -85,7 +86,7 @@ func (l *quotas) tick() {
 				w := e.Value.(*waiter)
 				e = e.Next()
 				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.granted) <= w.account.patience {
-					break // those behind it came later
+					break // the requests after it arrived later
 				}
 				l.giveUp(w)
 			}
@@ -97,7 +98,7 @@ func (l *quotas) tick() {
 		if w := l.next(s); w != nil && time.Since(w.since) > relieveAfter {
 			need := w.bytes
 			for e, i := s.waiting[admission].Front(), 0; e != nil && i < relieveMost; e, i = e.Next(), i+1 {
-				need += e.Value.(*waiter).bytes // those behind it need not wait as long
+				need += e.Value.(*waiter).bytes // include the next requests, so that they need not wait as long
 				victims = append(victims, l.pickVictim(w, need))
 			}
 			victims = append(victims, l.pickVictim(w, need))
@@ -120,7 +121,7 @@ func (l *quotas) tick() {
 	}
 }
 
-// grant gives memory to those who wait, as far as there is some. mu is held.
+// grant gives memory to waiting requests while it lasts. mu must be held.
 func (l *quotas) grant() {
 	for {
 		var next *waiter
@@ -141,8 +142,8 @@ func (l *quotas) grant() {
 	}
 }
 
-// next returns who of a peer gets memory next: to finish what is there, then the
-// elder, for whose end others may be waiting, then in the order of arrival. mu is
+// next returns the request of a tenant to grant next. Requests to finish come first, then
+// the elder's, because others may wait for its end, then the oldest request. mu must be
 // held.
 func (l *quotas) next(s *tenant) *waiter {
 	first := func(d demand) *waiter {
@@ -164,8 +165,8 @@ func (l *quotas) next(s *tenant) *waiter {
 	return w
 }
 
-// before tells which peer goes before another: the one that finishes, then the one
-// that has less. mu is held.
+// before reports whether w is granted before another tenant's request. Requests to finish
+// come first, then those of the tenant that holds less memory. mu must be held.
 func (l *quotas) before(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a
@@ -176,9 +177,9 @@ func (l *quotas) before(w, other *waiter) bool {
 	return w.arrival < other.arrival
 }
 
-// most is how much may be in use with what one who waits gets. A peer of which other
-// connections have much leaves some for those who have less, so that they need not
-// wait until it makes room. mu is held.
+// most returns the total usage up to which w may be granted. If other connections of w's
+// tenant hold much memory, a part is left to other tenants, so that they need not wait
+// for an eviction. mu must be held.
 func (l *quotas) most(w *waiter) int64 {
 	a, most := w.account, l.limit[memory]
 	if w.demand != finish {
@@ -190,9 +191,10 @@ func (l *quotas) most(w *waiter) int64 {
 	return most
 }
 
-// mayGrow reports whether the elder can still come to its end: of the memory it may
-// need more than half, an eighth is the reserve, an eighth each may be kept for the
-// next messages and held by those that have just begun. mu is held.
+// mayGrow reports whether w may grow without preventing the elder from finishing. The
+// elder may need more than half of the memory. Three eighths are not available: the
+// reserve, an eighth for the connections' next messages, and an eighth for messages that
+// have just begun. mu must be held.
 func (l *quotas) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {
@@ -205,9 +207,10 @@ func (l *quotas) mayGrow(w *waiter) bool {
 	return grown <= l.limit[memory]/16
 }
 
-// pickVictim finds who has to make room for one who waits, so that there is so much:
-// of the peer that has most, the slowest. Among the connections of one peer only those make room that
-// hardly move; or, where all wait for one another, the last that came. mu is held.
+// pickVictim returns the account to evict to free need bytes for w, or nil. It picks an
+// account of the heaviest tenant: the one without progress for longest. If that is w's
+// own tenant, the account must hardly move. If all accounts wait, it picks the one of w's
+// tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	own := w.account.tenant
 	from := l.heaviestLocked(memory, own, w.bytes)
@@ -247,8 +250,8 @@ func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	return victim
 }
 
-// evictElder finds out whether the elder has to make room for one who waits for
-// its end. mu is held.
+// evictElder returns the elder if it must be evicted, or nil. w waits for the elder's
+// end. mu must be held.
 func (l *quotas) evictElder(w *waiter) *account {
 	e := l.queue.elder
 	own := w.account.tenant

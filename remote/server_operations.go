@@ -7,37 +7,34 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// service is how the server answers an operation of the Go client's protocol.
+// service says how the server answers an operation of the Go client's protocol.
 type service struct {
-	// needs are the rights of which its user must have one; none are needed to say
-	// hello alone.
+	// needs lists rights; the user must have at least one of them. Only hello needs no right.
 	needs Rights
 	cost  cost
-	// anySession also serves a session that is not open on the connection.
+	// anySession allows a session that is not open on the connection.
 	anySession bool
-	// prepare reads what the request says, in the order in which requests come,
-	// and returns what answers it.
+	// prepare decodes the request, in the order of arrival, and returns the function
+	// that answers it.
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 
-// fill makes the body of an answer. Unless it is made at once, it keeps nothing of
-// the request's body.
+// fill builds the body of an answer. Unless it runs at once, it must not keep the request's body.
 type fill func(a *answer) error
 
-// cost is how long an answer may take, which decides where it is made.
+// cost says how long an answer may take, which decides where it is built.
 type cost uint8
 
 const (
-	// atOnce is made by the connection's goroutine.
+	// atOnce: built by the connection's goroutine.
 	atOnce cost = iota
-	// beside is made in a few goroutines beside that one.
-	beside
-	// inTurn is made there, too, and makes the store work hard: a peer has few of
-	// them at a time.
+	// concurrent: built by one of a few other goroutines.
+	concurrent
+	// inTurn: like concurrent, but hard work for the store. A peer may have only a few at a time.
 	inTurn
 )
 
-// services are the operations. Those that change the store, [conn.mutate] applies.
+// services are the operations. [conn.mutate] applies operations that change the store.
 var services = [lastOperation + 1]service{
 	opAppend:      {needs: RightAppend},
 	opSetOnce:     {needs: RightAppend},
@@ -51,29 +48,30 @@ var services = [lastOperation + 1]service{
 	opKeepHandle:  {RightRead, atOnce, true, (*conn).keepHandle},
 	opPart:        {RightAppend | RightChange, atOnce, false, (*conn).part},
 	opPopDone:     {RightChange, atOnce, false, (*conn).popDone},
-	opPop:         {RightChange, beside, false, (*conn).pop},
-	opPopRead:     {RightChange, beside, false, (*conn).popRead},
-	opGet:         {RightRead, beside, false, (*conn).get},
-	opOpen:        {RightRead, beside, false, (*conn).open},
-	opRead:        {RightRead, beside, false, (*conn).readHandle},
-	opNext:        {RightRead, beside, false, (*conn).readHandle},
-	opCloseHandle: {RightRead, beside, false, (*conn).closeHandle},
-	opKeys:        {RightRead, beside, false, withoutBody((*conn).openKeys)},
-	opScan:        {RightRead, beside, false, (*conn).scan},
-	opVerify:      {RightRead, beside, false, withoutBody((*conn).verify)},
+	opPop:         {RightChange, concurrent, false, (*conn).pop},
+	opPopRead:     {RightChange, concurrent, false, (*conn).popRead},
+	opGet:         {RightRead, concurrent, false, (*conn).get},
+	opOpen:        {RightRead, concurrent, false, (*conn).open},
+	opRead:        {RightRead, concurrent, false, (*conn).readHandle},
+	opNext:        {RightRead, concurrent, false, (*conn).readHandle},
+	opCloseHandle: {RightRead, concurrent, false, (*conn).closeHandle},
+	opKeys:        {RightRead, concurrent, false, withoutBody((*conn).openKeys)},
+	opScan:        {RightRead, concurrent, false, (*conn).scan},
+	opVerify:      {RightRead, concurrent, false, withoutBody((*conn).verify)},
 	opNamespaces:  {RightAdmin, inTurn, false, (*conn).namespaces},
 	opStat:        {RightRead, inTurn, false, (*conn).stat},
 	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Flush(c.ctx, c.space.store) })},
 	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.space.store) })},
 }
 
-// service returns the service of an operation, or one that says that there is none.
+// service returns the service of an operation. For an unknown operation, prepare
+// returns an error.
 func (op operation) service() service {
 	if op <= lastOperation && services[op].needs != 0 || op == opHello {
 		return services[op]
 	}
 	return service{needs: AllRights, prepare: func(*conn, request, *decoder) (fill, error) {
-		return nil, fmt.Errorf("%w: there is no %s", ErrBadRequest, op)
+		return nil, fmt.Errorf("%w: unknown operation %s", ErrBadRequest, op)
 	}}
 }
 
@@ -108,11 +106,11 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	return func(*answer) error { c.handles.remove(id); return nil }, nil
 }
 
-// hello tells the client what there is, and learns how it wants its answers, and
-// with which session it goes on. A session whose token is wrong is one that there
-// is not: what is asked of it is answered so.
+// hello tells the client the server's limits. The client says how it wants its answers,
+// and which session it continues. A session with a wrong token counts as unknown, and
+// so do later requests for it.
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
-	// What follows the versions is another thing in each.
+	// The fields after the versions depend on the version.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
 		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: both sides need the same partd",
 			ErrBadRequest, lowest, highest, protocolVersion)
@@ -138,7 +136,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// enter goes on with a session whose token is shown.
+// enter continues a session whose token is presented.
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	err := c.space.sessions.enter(c.ctx, c, session, token)
 	if err == nil {
@@ -147,8 +145,8 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	return err
 }
 
-// abilities returns a bit for each that a store has, from the lowest on: a layer has
-// all the methods, and its answers say what the store beneath cannot do.
+// abilities returns a bit for each ability of a store, from the lowest bit on. A layer
+// has all methods; its answers say what the store below cannot do.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, has := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
@@ -167,7 +165,7 @@ func implements[Ability any](store partd.Partd) bool {
 	return has
 }
 
-// beginSession issues a session, or goes on with one whose token is shown.
+// beginSession issues a session, or continues one whose token is presented.
 func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answer) error {
@@ -184,7 +182,7 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		}
 		c.space.pops.begin(x.id)
 		a.u64(x.id)
-		a.bool(!x.mine)
+		a.bool(!x.serverKeeps)
 		a.buf = append(a.buf, token[:]...)
 		return nil
 	}, nil

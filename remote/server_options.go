@@ -10,75 +10,70 @@ import (
 
 // ServerOptions configures [NewServer]. Nil and zero values mean the defaults.
 type ServerOptions struct {
-	// MaxMessage is the maximum length of a message, in bytes. 0 means 256
-	// MiB, or half of Memory if that is less. Go clients split longer
-	// messages.
+	// MaxMessage is the maximum length of a message, in bytes. 0 means 256 MiB, or half of Memory
+	// if that is less. Go clients split longer messages.
 	MaxMessage int64
-	// MaxConnections is the maximum number of connections. 0 means 1,024. A
-	// further connection replaces one of a peer that has more of them, or an idle
-	// one of its own peer. If all are in use, the new connection is closed.
+	// MaxConnections is the maximum number of connections. 0 means 1,024. At the
+	// maximum, a new connection replaces a connection of a peer that has more of them, or an
+	// idle connection of the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
-	// MaxHandles is the maximum number of readers and listings that are open for
-	// all clients together. 0 means 1,024. A further one closes the least
-	// recently used of the peer that has most, or waits.
+	// MaxHandles is the maximum number of open readers and listings of all clients
+	// together. 0 means 1,024. At the maximum, a new one closes the least recently used
+	// one of the peer that has most, or waits.
 	MaxHandles int
-	// Memory limits what all connections together use for messages being
-	// received and values being sent, in bytes. 0 means 512 MiB. Idle
-	// connections and messages of a few KiB do not count. Popped values that
-	// clients have not received yet may use another quarter of it.
+	// Memory limits the memory of all connections for messages being received and values being
+	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.
+	// Popped values that clients have not yet received may use another quarter of it.
 	Memory int64
 
-	// Authorizer knows the users. Without one, everybody who can connect may do
-	// everything except end the server. With one, Python's clients, which cannot
-	// authenticate, can work only on a trusted listener: see [ServeOptions].
+	// Authorizer knows the users. Without it, anyone who can connect may do everything
+	// except end the server. With it, Python's clients, which cannot authenticate, need
+	// a trusted listener: see [ServeOptions].
 	Authorizer Authorizer
-	// Namespaces manages the stores other than the default one, if there are any.
-	// The server owns them: Shutdown also closes them.
+	// Namespaces manages the stores other than the default one; may be nil. The server
+	// owns them: Shutdown also closes them.
 	Namespaces Namespaces
-	// AllowClose lets clients ask the server to end (Python's close), which
-	// [Server.CloseRequested] reports.
+	// AllowClose lets clients ask the server to end (Python's close).
+	// [Server.CloseRequested] reports that.
 	AllowClose bool
 
-	// HandshakeTimeout limits the time in which a peer must open its
-	// connection. 0 means 10 seconds.
+	// HandshakeTimeout limits the time of a handshake. 0 means 10 seconds.
 	HandshakeTimeout time.Duration
-	// IdleTimeout limits how long a connection may go without a message. 0
-	// means no limit.
+	// IdleTimeout limits how long a connection may go without a message. 0 means no limit.
 	IdleTimeout time.Duration
-	// StallTimeout limits how long each 512 KiB of a message that has begun may
-	// take to arrive, or to reach the peer, plus a second for each 16 KiB. It
-	// also limits how long a message may wait for memory. 0 means 30 seconds.
+	// StallTimeout limits the time for receiving or sending each 512 KiB of a
+	// message, plus a second for each 16 KiB. It also limits how long a message
+	// may wait for memory. 0 means 30 seconds.
 	StallTimeout time.Duration
-	// DrainTimeout limits how long Shutdown waits, once it has flushed the
-	// store, for requests in progress and for peers to receive their answers.
-	// 0 means 10 seconds.
+	// DrainTimeout limits how long Shutdown waits, after flushing the store, for
+	// requests in progress and for peers to receive their answers. 0 means 10 seconds.
 	DrainTimeout time.Duration
 
-	// Room, if set, decides whether the default store may grow by an append or a
-	// set; see [Room].
-	Room Room
+	// SpaceLimit decides whether the default store may grow by an append or a set; nil
+	// admits everything.
+	SpaceLimit SpaceLimit
 
-	// Logger receives messages about misbehaving peers and about errors of
-	// the store. Nil means no logging.
+	// Logger receives messages about misbehaving peers and about errors of the store.
+	// Nil means no logging.
 	Logger *slog.Logger
 }
 
 const (
 	defaultMaxMessage     = 256 << 20
 	defaultMemory         = 512 << 20
-	minMessage            = 128 << 10 // a key and its value, at least
+	minMessage            = 128 << 10 // enough for a key and its value
 	defaultMaxConnections = 1024
 	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
 	defaultStall          = 30 * time.Second
 	defaultDrain          = 10 * time.Second
 
-	// Of one connection.
-	maxReads    = 8  // being answered at a time
+	// Limits of one connection.
+	maxReads    = 8  // requests answered at the same time
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
-	frameMemory = 256     // that there is for each frame of a message; it takes half of that at the most
-	defaultPage = 4 << 20 // bytes of a reply, about
+	frameMemory = 256     // memory per frame of a message; a frame uses at most half of it
+	defaultPage = 4 << 20 // maximum size of a reply, approximately
 	minPage     = 64 << 10
 )
 

@@ -9,12 +9,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// largeValue stands in an answer to get for the length of a value that is
+// largeValue replaces the length of a value in an answer to get if the value must be
 // read by a handle.
 const largeValue = math.MaxUint32
 
-// get answers with as many values as fit a page, at least one. A value that
-// does not fit any page is left to a handle.
+// get answers with as many values as fit a page, at least one. A value larger than a
+// page is read by a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
 	return func(a *answer) error {
@@ -36,11 +36,11 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				a.fill(count, uint32(i+1))
 				continue
 			}
-			if i > 0 { // it is the first of the next request
+			if i > 0 { // the next request begins with this key
 				a.buf = a.buf[:length]
 				return closeRest(v)
 			}
-			a.builder = newBuilder() // the handle has the memory
+			a.builder = newBuilder() // the handle uses the memory
 			count = a.hole()
 			page, closer := c.valuePages(v)
 			id, err := c.handles.add(c.ctx, false, page, closer)
@@ -56,7 +56,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// take adds a value that was read, unless it is in the answer already.
+// take adds a value to the answer, unless its data is already there.
 func (a *answer) take(v value, at int) {
 	if len(a.buf) == at {
 		a.refer(v.data)
@@ -70,7 +70,7 @@ func closeRest(v value) error {
 	return v.rest.Close()
 }
 
-// open answers with the begin of a value, and a handle if there is more.
+// open answers with the beginning of a value, and a handle if there is more.
 func (c *conn) open(_ request, d *decoder) (fill, error) {
 	key := d.key()
 	return func(a *answer) error {
@@ -82,13 +82,13 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		}
 		a.buf = v.buf
 		more := v.rest != nil
-		if len(a.buf) == id+8 { // the store gave it away
+		if len(a.buf) == id+8 { // the data is in the store's own memory
 			first := v.data[:min(len(v.data), a.page)]
 			v.data = v.data[len(first):]
 			more = len(v.data) > 0
 			a.refer(first)
 		} else {
-			v.data = nil // it is in the answer
+			v.data = nil // the data is already in the answer
 		}
 		if !more {
 			return closeRest(v)
@@ -104,11 +104,11 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// valuePages makes pages of what is left of a value.
+// valuePages returns the functions of a handle for the rest of a value.
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
-	// What is kept until it is asked for is charged until then.
-	kept := c.newAllowance()
-	kept.force(int64(len(v.data)))
+	// Data that waits to be requested stays charged until then.
+	pending := c.newAllowance()
+	pending.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
 		if len(v.data) > 0 {
 			n := min(len(v.data), a.page)
@@ -127,18 +127,18 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 		return more, err
 	}
 	closer = func() error {
-		kept.release()
+		pending.release()
 		return closeRest(v)
 	}
 	return page, closer
 }
 
-// listing answers with the first page of a listing, and a handle if there is
-// more. item adds one, or a part of it, and reports whether it is done with it.
+// listing answers with the first page of a listing, and a handle if there is more. item
+// adds an item, or a part of it, and reports whether it is complete.
 func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
-	if err := a.hold(c.handles.cost(true) + free); err != nil {
+	if err := a.raise(c.handles.cost(true) + free); err != nil {
 		return err
 	}
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -146,11 +146,11 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	}
 	next, stop := iter.Pull2(seq)
 	var v V
-	have := false
+	isReady := false
 	page := func(a *answer) (bool, error) {
 		count, n := a.hole(), uint32(0)
 		for a.size() < a.page {
-			if !have {
+			if !isReady {
 				item, err, ok := next()
 				if err != nil {
 					return false, err
@@ -159,12 +159,12 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 					a.fill(count, n)
 					return false, nil
 				}
-				v, have = item, true
+				v, isReady = item, true
 			}
-			if err := a.hold(int64(2 * cap(a.buf))); err != nil {
+			if err := a.raise(int64(2 * cap(a.buf))); err != nil {
 				return false, err
 			}
-			have = !item(a, &v)
+			isReady = !item(a, &v)
 			n++
 		}
 		a.fill(count, n)
@@ -193,7 +193,7 @@ func (c *conn) openKeys(a *answer) error {
 	})
 }
 
-// scan answers with chunks of a part of the keys; one larger than a page is divided.
+// scan answers with chunks of one part of the keys. Chunks larger than a page are divided.
 func (c *conn) scan(_ request, d *decoder) (fill, error) {
 	part, parts := int(d.u32()), int(d.u32())
 	if err := partd.CheckPart(part, parts); d.err == nil && err != nil {
@@ -203,7 +203,7 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 		return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
 			n := min(len(k.Data), max(a.page-a.size(), 1))
 			last := n == len(k.Data)
-			if len(a.buf) > a.page/8 { // it will be a whole page, which appending would copy several times
+			if len(a.buf) > a.page/8 { // reserve a whole page, instead of growing in several copies
 				const lastKey = 4 << 10
 				a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
 			}

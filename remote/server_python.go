@@ -14,18 +14,18 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// ack is Python's answer to whatever worked.
+// ack is Python's answer to every successful request.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
 var (
-	errCommand = errors.New("no command") // of Python's
-	errFrames  = errors.New("a wrong number of frames")
-	errClose   = fmt.Errorf("to close the server: it is not allowed (%w)", fs.ErrPermission)
+	errCommand = errors.New("unknown command") // unknown command of Python's protocol
+	errFrames  = errors.New("wrong number of frames")
+	errClose   = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
 )
 
-// python answers a message of Python's protocol. Its error ends the connection.
-// A fault is answered with one frame "error: …" before ack: Python's client, which
-// waits for ack before each request, raises once at its next call and goes on.
+// python answers a message of Python's protocol. Its error ends the connection. A failed request
+// is answered with one frame "error: …" before ack: Python's client waits for ack before each
+// request, so its next call raises an error and then it goes on.
 func (c *conn) python(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
@@ -53,7 +53,7 @@ func (c *conn) python(frames [][]byte) error {
 	case "close":
 		defer c.server.closeOnce.Do(func() { close(c.server.closeRequested) })
 	default:
-		err = fmt.Errorf("%w: %q; there is syn, append, iset, get, delete, drop, close", errCommand, command)
+		err = fmt.Errorf("%w: %q; the commands are syn, append, iset, get, delete, drop, close", errCommand, command)
 	}
 	if err == nil {
 		return c.write(ack[:])
@@ -65,8 +65,8 @@ var pythonRights = map[string]Rights{
 	"get": RightRead, "append": RightAppend, "iset": RightAppend, "delete": RightChange, "drop": RightChange,
 }
 
-// pythonMay returns an error for what the client may not do. To say hello, and what
-// there is not, needs no right.
+// pythonMay returns an error if the client may not run the command. syn and unknown
+// commands need no right.
 func (c *conn) pythonMay(command string) error {
 	needs, known := pythonRights[command]
 	switch {
@@ -90,17 +90,16 @@ func (c *conn) pythonError(command string, err error) error {
 	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
 }
 
-// maxSkipped is how many times the longest message may be skipped to answer it.
+// maxSkipped is how many times MaxMessage may be skipped to answer a message that is too large.
 const maxSkipped = 3
 
-// refuse answers a message that is too large, or that there is no memory for, if
-// it is a change by a Python client: that would wait for ever if the connection
-// were closed. Of any other it returns the error, which ends the connection.
+// refuse answers a Python client's change if MaxMessage or the memory is too small for the
+// message: such a client would wait forever if the connection were closed. For any other message it returns cause, which ends the connection.
 func (c *conn) refuse(cause error) error {
 	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
 		return cause
 	}
-	command := string(c.reader.First())
+	command := string(c.reader.FirstFrame())
 	if command != "append" && command != "iset" && command != "delete" || c.rights() == 0 {
 		return cause
 	}
@@ -112,7 +111,7 @@ func (c *conn) refuse(cause error) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	c.worked.Store(true)
-	c.account.working.Add(1) // already: closed while it waits for memory, the client would wait for ever
+	c.account.working.Add(1) // set before waiting for memory: if the connection were closed meanwhile, the client would wait forever
 	defer c.account.working.Add(-1)
 	allowance := c.newAllowance()
 	defer allowance.release()
@@ -126,14 +125,14 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	if command == "append" {
 		need = len(args) / 2 * entryMemory
 	}
-	if err := allowance.hold(int64(need)); err != nil {
+	if err := allowance.raise(int64(need)); err != nil {
 		return err
 	}
 	op := partd.Operation{Change: partd.ChangeDrop}
 	switch command {
 	case "append":
 		if len(args)%2 != 0 {
-			return fmt.Errorf("append: %w: %d after the command, which takes keys and values in turn", errFrames, len(args))
+			return fmt.Errorf("append: %w: %d after the command, which needs pairs of a key and a value", errFrames, len(args))
 		}
 		c.entries = slices.Grow(c.entries[:0], len(args)/2)
 		for i := 0; i < len(args); i += 2 {
@@ -142,14 +141,14 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		op = partd.Operation{Change: partd.ChangeAppend, Entries: c.entries}
 	case "iset":
 		if len(args) != 2 {
-			return fmt.Errorf("iset: %w: %d after the command, which takes a key and a value", errFrames, len(args))
+			return fmt.Errorf("iset: %w: %d after the command, which needs a key and a value", errFrames, len(args))
 		}
 		op = partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: string(args[0]), Value: args[1]}}}
 	case "delete":
 		op = partd.Operation{Change: partd.ChangeDelete, Keys: texts(args)}
 	default:
 		if len(args) > 0 {
-			return fmt.Errorf("drop: %w: %d after the command, which takes none", errFrames, len(args))
+			return fmt.Errorf("drop: %w: %d after the command, which needs none", errFrames, len(args))
 		}
 	}
 	_, err := c.apply(partd.Tag{}, op)
@@ -164,14 +163,14 @@ func texts(frames [][]byte) []string {
 	return keys
 }
 
-// pythonGet writes the values as frames of one message. Of no keys there is
-// none, as ZeroMQ has no message without a frame.
+// pythonGet writes the values as frames of one message. For no keys it writes nothing,
+// because ZeroMQ has no message without frames.
 func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
 	w := frameWriter{c: c, page: c.server.quotas.page(defaultPage)}
-	a.most = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
+	a.initial = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
 		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
@@ -181,9 +180,9 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	return w.flush()
 }
 
-// pythonValue writes one value as a frame. A frame begins with its length, so a
-// large value is read twice from one reader, first to learn its length. Where the
-// reader cannot begin anew, the value is held in memory.
+// pythonValue writes one value as a frame. A frame begins with its length, so a large
+// value is read twice from one reader, first to learn its length. If the reader cannot
+// be rewound, the value is held in memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
 	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.page, a)
 	if err != nil {
@@ -200,42 +199,42 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 		}
 	}
 	limit := int(c.server.opts.Memory / 4)
-	whole, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
+	data, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
-		err = fmt.Errorf("%w: it has more than %d bytes, a quarter of the server's memory, and its store cannot read it again", partd.ErrTooLarge, limit)
+		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
 	}
 	if err := errors.Join(err, v.rest.Close()); err != nil {
 		return err
 	}
-	return w.frame(whole, more)
+	return w.frame(data, more)
 }
 
-// frameWriter gathers small frames and writes them together.
+// frameWriter collects small frames and writes them together.
 type frameWriter struct {
 	c     *conn
 	buf   []byte
-	value []byte // memory for a value
-	page  int    // the longest that is read before it is sent
+	value []byte // buffer for a value
+	page  int    // maximum length that is read before it is sent
 }
 
-const gather = 64 << 10
+const batchSize = 64 << 10
 
 func (w *frameWriter) frame(body []byte, more bool) error {
 	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
-	if len(body) > gather {
+	if len(body) > batchSize {
 		err := w.c.writeLocked(w.buf, body)
 		w.buf = w.buf[:0]
 		return err
 	}
 	w.buf = append(w.buf, body...)
-	if len(w.buf) < gather {
+	if len(w.buf) < batchSize {
 		return nil
 	}
 	return w.flush()
 }
 
-// length reads to the end, in turn. What is read counts as taken by the peer, which
-// cannot take anything yet.
+// length returns the number of bytes up to the end of a reader, in the peer's turn.
+// Bytes read count as sent, because the peer cannot receive anything yet.
 func (c *conn) length(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err
@@ -248,14 +247,14 @@ type progress struct{ *conn }
 
 func (p progress) Write(b []byte) (int, error) {
 	p.account.sent.Add(int64(len(b)))
-	return len(b), p.ctx.Err() // the connection may be closed meanwhile
+	return len(b), p.ctx.Err() // stop if the connection has ended
 }
 
-// stream writes a frame from a reader, which is at its begin, and is read twice.
-func (w *frameWriter) stream(r io.Reader, again partd.Rewinder, more bool) error {
+// stream writes a frame from a reader at its beginning, which it reads twice.
+func (w *frameWriter) stream(r io.Reader, rewinder partd.Rewinder, more bool) error {
 	size, err := w.c.length(r)
 	if err == nil {
-		err = again.Rewind()
+		err = rewinder.Rewind()
 	}
 	if err != nil {
 		return err
@@ -271,7 +270,7 @@ func (w *frameWriter) stream(r io.Reader, again partd.Rewinder, more bool) error
 		}
 		size -= int64(n)
 		if err != nil && size > 0 {
-			return fmt.Errorf("the value became shorter while it was sent: %w", err)
+			return fmt.Errorf("the value became shorter while it was being sent: %w", err)
 		}
 	}
 	return nil

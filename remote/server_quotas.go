@@ -14,53 +14,53 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// resource is what peers share.
+// resource is something that tenants share.
 type resource int
 
 const (
 	memory        resource = iota // bytes of messages, answers and open handles
-	connections                   // that are open
-	openHandles                   // readers and listings
-	handleBytes                   // of memory, for those
-	knownSessions                 // sessions
-	popBytes                      // bytes of results that are kept
+	connections                   // open connections
+	openHandles                   // open readers and listings
+	handleBytes                   // memory of open handles, in bytes
+	knownSessions                 // sessions that the server remembers
+	popBytes                      // bytes of retained results of Pop
 	resources
 )
 
-// tenant is a peer with what it holds: an address, or a user where a Unix
-// socket tells it: who opens a thousand connections is one peer all the same.
+// tenant is a peer (an address, or the user of a Unix socket) with its use of resources.
+// All connections of a peer share one tenant.
 type tenant struct {
 	name string
-	refs int // connections that may come to hold something
+	refs int // number of its connections
 	used [resources]int64
 
 	queue sync.Mutex // held by the connection whose message begins next
-	begun uint       // messages that have begun so, guarded by queue
-	turns semaphore  // of its slow operations under way
-	large semaphore  // of its changes of very many keys, one at a time
+	begun uint       // messages that have begun, guarded by queue
+	turns semaphore  // permits of its slow operations
+	large semaphore  // permit of its changes of very many keys
 
-	waiting [demands]list.List // for memory
-	waits   int                // how many
+	waiting [demands]list.List // its requests for memory, by demand
+	waits   int                // number of requests in the waiting lists
 
-	sessions forgettable // guarded by the mu of sessions
+	sessions forgettable // guarded by sessions.mu
 }
 
-// quotas divide what there is fairly among peers. Who wants something gets
-// it as long as there is some. Where there is none, a peer that has less than its
-// fair share takes the place of the one that has most.
+// quotas divides the server's resources fairly among tenants. A tenant gets what it
+// requests while the resource lasts. After that, a tenant with less than its fair share
+// displaces the heaviest one.
 type quotas struct {
 	limit [resources]int64
 
-	mu      sync.Mutex // taken last, after any other of the server
+	mu      sync.Mutex // locked last, after any other mutex of the server
 	used    [resources]int64
 	tenants map[string]*tenant
-	queue   queue // for memory, the one thing that is waited for
+	queue   queue // requests for memory, the only resource that callers wait for
 
-	waits, waited atomic.Int64 // for memory: how many there were, and for how long
+	waits, waited atomic.Int64 // waits for memory: their number and their total nanoseconds
 
-	inUse   atomic.Int64 // of the memory, for who need not know it to the byte
-	peak    int64        // the most of it in use, of late
-	calming bool         // a timer is set
+	inUse   atomic.Int64 // memory in use, for readers that need no exact value
+	peak    int64        // recent maximum of memory in use
+	calming bool         // a timer will call calm
 }
 
 func (l *quotas) init(o *ServerOptions) {
@@ -72,14 +72,15 @@ func (l *quotas) init(o *ServerOptions) {
 	l.queue = queue{accounts: map[*account]struct{}{}, tenants: map[*tenant]struct{}{}}
 }
 
-// crowded reports whether an eighth of the memory is in use.
+// crowded reports whether more than an eighth of the memory is in use.
 func (l *quotas) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
 
-// calmAfter is for how long little memory is in use until the system gets back what was.
+// calmAfter is how long memory use must stay low before calm returns memory to the
+// operating system.
 const calmAfter = 2 * time.Second
 
-// calm gives memory back to the system, once a rush is over: the next collection may be
-// minutes away.
+// calm returns memory to the operating system after a period of high use, because the
+// next garbage collection may be minutes away.
 func (l *quotas) calm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,8 +92,8 @@ func (l *quotas) calm() {
 	go debug.FreeOSMemory()
 }
 
-// page is how large a page may be: the less memory there is, the smaller, so that
-// many who take none of theirs leave some for others.
+// page returns the page size for answers. It is most, or less as memory fills up, so that
+// many clients that do not read their pages leave memory for others.
 func (l *quotas) page(most int) int {
 	left := l.limit[memory]*3/8 - l.inUse.Load()
 	return min(most, max(int(left/8), minPage))
@@ -117,14 +118,14 @@ func (l *quotas) leave(s *tenant) {
 	l.forget(s)
 }
 
-// forget removes a peer that holds nothing. mu is held.
+// forget removes a tenant that has no connection and holds nothing. mu must be held.
 func (l *quotas) forget(s *tenant) {
 	if s.refs == 0 && s.used == [resources]int64{} {
 		delete(l.tenants, s.name)
 	}
 }
 
-// add changes what a peer holds, whether there is so much or not.
+// add changes the amount that a tenant holds, even beyond the limit.
 func (l *quotas) add(s *tenant, r resource, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +150,7 @@ func (l *quotas) addLocked(s *tenant, r resource, n int64) {
 	}
 }
 
-// tryAdd adds what there is, or nothing.
+// tryAdd adds n and reports true, or adds nothing if n would exceed the limit.
 func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,8 +161,8 @@ func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 	return true
 }
 
-// tryHandle adds a reader or a listing, or says of what there is too little. One
-// that takes more than all may have is alone.
+// tryHandle adds a reader or a listing, or returns the exhausted resource. A handle that
+// needs more than the limit of handleBytes is admitted only if no other is open.
 func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,13 +188,13 @@ func (l *quotas) addHandle(s *tenant, n, bytes int64) {
 	l.addLocked(s, openHandles, n)
 }
 
-// peerMessages is how many messages of a peer may begin in a turn of the
-// scheduler.
+// peerMessages is the number of a tenant's messages that begin before the tenant yields
+// to the scheduler.
 const peerMessages = 8
 
-// takeTurn waits until a message of a peer's connection may begin. Only so many of a
-// peer stand in the scheduler's queue at a time, and not each of its connections:
-// with hundreds of them, others would wait for all of those, each time.
+// takeTurn waits until a message of one of the tenant's connections may begin. It limits
+// the tenant's goroutines in the scheduler's queue. Otherwise a tenant with hundreds of
+// connections would delay all others each time.
 func (s *tenant) takeTurn() {
 	s.queue.Lock()
 	defer s.queue.Unlock()
@@ -202,15 +203,15 @@ func (s *tenant) takeTurn() {
 	}
 }
 
-// manyKeys is from how many keys on a change has a processor work for a while. One at
-// a time of a peer does.
+// manyKeys is the size, in keys, at which a change keeps a processor busy for a while.
+// Each tenant runs one such change at a time.
 const manyKeys = 1 << 14
 
-// maxTurns is how many operations that make a store work hard, as a listing that
-// makes it flush, run at a time for one peer. Others get their turns beside them.
+// maxTurns limits the concurrent slow operations of a tenant, such as listings that cause
+// a flush, so that other tenants get their turns.
 const maxTurns = 2
 
-// semaphore are so many as the channel holds. Who wants one waits for it.
+// semaphore has as many permits as the channel's capacity.
 type semaphore chan struct{}
 
 func (p semaphore) acquire(ctx context.Context) error {
@@ -219,9 +220,9 @@ func (p semaphore) acquire(ctx context.Context) error {
 
 func (p semaphore) release() { <-p }
 
-// heaviest returns the peer that has to make room for another, which wants so
-// much more: the one that has most, where the other would not have more than it.
-// Where that is the peer itself, it has to make room among its own.
+// heaviest returns the tenant to evict from so that s can get n more of r: the one that
+// holds most. It returns s itself if n more would exceed the fair share of s or make s
+// hold more than any other tenant.
 func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,8 +245,8 @@ func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
 	return most
 }
 
-// peerOf names the peer of a connection. Who has an IPv6 address has most often
-// 2^64 of them.
+// peerOf returns the name of a connection's peer. An IPv6 peer is named by its /64
+// network, because most hosts have a whole one.
 func peerOf(nc net.Conn) string {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// request answers a message of the Go client's protocol. Its error ends the
-// connection.
+// request answers a message of the Go client's protocol. Its error ends the connection.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
 		return fmt.Errorf("a request of %d frames instead of one", len(frames))
@@ -21,7 +20,7 @@ func (c *conn) request(frames [][]byte) error {
 	if err != nil {
 		return err
 	}
-	m := c.server.meters.of(r.op)
+	m := c.server.meters.meter(r.op)
 	r.arrived = time.Now()
 	m.received.Add(int64(len(frames[0])))
 	s := r.op.service()
@@ -36,7 +35,7 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if x := c.used[r.session]; r.session != 0 && !s.anySession && (x == nil || x.over.Load()) {
+	if x := c.used[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
 		return c.fail(r, r.notOpen())
 	}
 	if r.op.mutates() {
@@ -57,7 +56,7 @@ func (c *conn) request(frames [][]byte) error {
 	}
 	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
 		defer allowance.release()
-		return c.answerWith(r, f) // its values are in memory: no waiting
+		return c.answerWith(r, f) // the values are in memory, so there is no waiting
 	}
 	if s.cost == inTurn {
 		f = c.inTurn(f)
@@ -65,7 +64,7 @@ func (c *conn) request(frames [][]byte) error {
 	return c.async(r, allowance, f)
 }
 
-// prepare reads the body of a request to its end.
+// prepare decodes the whole body of a request.
 func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
 	f, err := s.prepare(c, r, d)
 	if err != nil {
@@ -77,21 +76,20 @@ func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
 	return f, nil
 }
 
-// notOpen is the error for a request of a session that this connection has neither
-// begun nor shown the token of.
+// notOpen returns the error for a request of a session that is not open on this connection.
 func (r request) notOpen() error {
 	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
-		return fmt.Errorf("session %d: pop %d: the session is not open: %w", r.session, r.seq, partd.ErrUnknownOutcome)
+		return fmt.Errorf("session %d: pop %d: the session is not open on this connection: %w", r.session, r.seq, partd.ErrUnknownOutcome)
 	}
-	return fmt.Errorf("session %d: it is not open: %w", r.session, partd.ErrSessionExpired)
+	return fmt.Errorf("session %d: the session is not open on this connection: %w", r.session, partd.ErrSessionExpired)
 }
 
-// result answers with nothing or an error.
+// result answers without a body, or with an error.
 func (c *conn) result(r request, err error, flags uint8) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
-	defer func() { c.server.meters.of(r.op).done(r.arrived, false) }()
+	defer func() { c.server.meters.meter(r.op).done(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
@@ -102,9 +100,9 @@ func (c *conn) result(r request, err error, flags uint8) error {
 
 func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.ctx.Err() != nil && isCancelled(err) {
-		return err // without an answer, so that the client asks again over another connection
+		return err // without an answer, so that the client repeats the request over another connection
 	}
-	defer func() { c.server.meters.of(r.op).done(r.arrived, true) }()
+	defer func() { c.server.meters.meter(r.op).done(r.arrived, true) }()
 	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
 	if r.number == 0 {
 		return nil
@@ -121,15 +119,15 @@ func (c *conn) answerWith(r request, f fill) error {
 	if err := f(a); err != nil {
 		return c.fail(r, err)
 	}
-	defer func() { c.server.meters.of(r.op).done(r.arrived, false) }()
+	defer func() { c.server.meters.meter(r.op).done(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
 	return c.write(a.parts(reply{op: r.op, number: r.number})...)
 }
 
-// async answers beside the connection's goroutine, which waits where too many
-// requests are being answered. What the request takes is given back then.
+// async answers in another goroutine. It waits if too many requests are being answered.
+// The request's allowance is released afterwards.
 func (c *conn) async(r request, allowance *allowance, f fill) error {
 	if err := c.reads.acquire(c.ctx); err != nil {
 		allowance.release()
@@ -145,15 +143,15 @@ func (c *conn) async(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// enterLarge waits for the turn of a change of many keys. Who has its turn may wait for
-// memory that those behind it hold.
+// enterLarge waits for the turn of a change with many keys. The change whose turn it is
+// may need memory that waiting ones hold.
 func (c *conn) enterLarge() error {
 	c.account.wait(1)
 	defer c.account.wait(-1)
 	return c.tenant.large.acquire(c.ctx)
 }
 
-// inTurn lets an answer wait for its peer's turn.
+// inTurn makes an answer wait for its peer's turn.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -164,11 +162,12 @@ func (c *conn) inTurn(f fill) fill {
 	}
 }
 
-// mutate makes a change, at once: those of a session have to be in order.
+// mutate makes a change before the next message is read, because the changes of a
+// session must be in order.
 func (c *conn) mutate(r request, body []byte) error {
 	allowance := c.newAllowance()
 	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or it says so
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or claims to have
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
@@ -189,29 +188,29 @@ func (c *conn) mutate(r request, body []byte) error {
 	return c.result(r, err, flags)
 }
 
-// apply makes a change, which is numbered where it is of a session.
+// apply makes a change, which is numbered if it belongs to a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.server.base
 	defer func() {
-		if cap(c.entries) > 16<<10 { // of a large batch
+		if cap(c.entries) > 16<<10 { // after a large batch
 			c.entries = nil
 		}
 		clear(c.entries)
 	}()
 	if tag.Session == 0 {
-		applied, err = ifRoom(s.sessions.room, op, func() (bool, error) { return true, op.Do(base, s.store) })
+		applied, err = withinLimit(s.sessions.limit, op, func() (bool, error) { return true, op.Do(base, s.store) })
 	} else {
 		applied, err = s.sessions.apply(base, c, tag, op)
 	}
-	s.changes.Add(1) // before the answer
+	s.changes.Add(1) // before the answer is sent
 	c.server.changed(s, op.Change, err)
 	return applied, err
 }
 
-func (c *conn) parseChange(what operation, body []byte, allowance *allowance) (partd.Operation, error) {
+func (c *conn) parseChange(change operation, body []byte, allowance *allowance) (partd.Operation, error) {
 	d := &decoder{b: body, allowance: allowance}
-	op := partd.Operation{Change: what.change()}
-	switch what {
+	op := partd.Operation{Change: change.change()}
+	switch change {
 	case opAppend, opSet, opSetOnce:
 		op.Entries = d.entries(c.entries)
 		c.entries = op.Entries
@@ -219,13 +218,13 @@ func (c *conn) parseChange(what operation, body []byte, allowance *allowance) (p
 		op.Keys = d.keys()
 	}
 	if err := d.end(); err != nil {
-		return op, fmt.Errorf("%w: %s: %w", ErrBadRequest, what, err)
+		return op, fmt.Errorf("%w: %s: %w", ErrBadRequest, change, err)
 	}
-	if what == opSet || what == opSetOnce {
+	if change == opSet || change == opSetOnce {
 		if len(op.Entries) != 1 {
-			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, what, len(op.Entries))
+			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, change, len(op.Entries))
 		}
-		// Only of Append it is promised that the key is not kept.
+		// Only Append promises not to keep the key.
 		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
 	}
 	return op, nil

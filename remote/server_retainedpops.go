@@ -13,49 +13,49 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// retainedPops keep what a Pop has taken out of the store until the client says that it
-// has it, so that an answer lost with its connection is given again. They live
-// as long as the server, and those of a session as long as that is known.
+// retainedPops keeps the results of Pop until the client confirms them, so that an answer
+// lost with its connection can be sent again. Results live at most as long as their
+// session and the server.
 type retainedPops struct {
 	quotas *quotas
 	lost   *lostPops
 
-	mu       sync.Mutex // taken before the quotas'
-	kept     int64      // bytes of results that no client has said it has
+	mu       sync.Mutex // locked before the quotas' mu
+	kept     int64      // bytes of unconfirmed results
 	sessions map[uint64]*popSession
 }
 
 type popSession struct {
-	unsure  bool   // a result of it went that nobody had taken
-	high    uint64 // the highest number seen
-	bytes   int64  // of its results
+	unsure  bool   // an unconfirmed result of the session was discarded
+	high    uint64 // highest pop number so far
+	bytes   int64  // size of its results
 	results map[uint64]*popResult
 }
 
 type popResult struct {
 	of     *popSession
 	tenant *tenant
-	once   sync.Once     // whoever comes first does it
-	done   chan struct{} // closed when the rest is there
+	once   sync.Once     // ensures that one request runs the pop
+	done   chan struct{} // closed when the fields below are set
 	err    error
-	pieces [][]byte // numbers and values in turn
+	pieces [][]byte // encoded numbers and values, alternating
 	bytes  int64
 	timer  *time.Timer
 }
 
 const (
 	keepPop = 10 * time.Minute
-	maxPops = 256 // kept for a session
+	maxPops = 256 // limit for one session
 )
 
 func (p *retainedPops) init(l *quotas, lost *lostPops) {
 	p.quotas, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
-// limit is of the results that are kept, in bytes.
+// limit returns the limit of retained results in bytes.
 func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
-// enter makes a session known, where a client goes on with it.
+// enter registers a session that a client continues.
 func (p *retainedPops) enter(session uint64) {
 	if session == 0 {
 		return
@@ -65,31 +65,31 @@ func (p *retainedPops) enter(session uint64) {
 	p.session(session)
 }
 
-// begin makes a session known that was issued this moment.
+// begin registers a session that was just issued.
 func (p *retainedPops) begin(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.session(session).unsure = false
 }
 
-// session returns a session. mu is held.
+// session returns a session, and adds it if it is unknown. mu must be held.
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
-		s = &popSession{unsure: p.lost.of(id), results: map[uint64]*popResult{}}
+		s = &popSession{unsure: p.lost.contains(id), results: map[uint64]*popResult{}}
 		p.sessions[id] = s
 	}
 	return s
 }
 
-// end forgets a session that is over, or that others needed the place of.
+// end forgets a session that has ended or was evicted.
 func (p *retainedPops) end(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(session)
 }
 
-// remove forgets a session. mu is held.
+// remove forgets a session. mu must be held.
 func (p *retainedPops) remove(id uint64) {
 	if s := p.sessions[id]; s != nil {
 		delete(p.sessions, id)
@@ -102,14 +102,14 @@ func (p *retainedPops) remove(id uint64) {
 	}
 }
 
-// drop forgets a result. mu is held.
+// drop forgets a result. mu must be held.
 func (p *retainedPops) drop(r *popResult) {
 	select {
 	case <-r.done:
 		r.timer.Stop()
 		p.keep(r, -r.bytes)
 		r.bytes = 0
-	default: // under way: who pops notices
+	default: // the pop is running, and finish will drop the result
 	}
 }
 
@@ -123,33 +123,33 @@ func (p *retainedPops) done(session, number uint64) {
 	}
 }
 
-// keep notes what a result takes. mu is held.
+// keep changes the number of retained bytes of a result. mu must be held.
 func (p *retainedPops) keep(r *popResult, bytes int64) {
 	p.kept += bytes
 	r.of.bytes += bytes
 	p.quotas.add(r.tenant, popBytes, bytes)
 }
 
-// mustWait reports whether a session has to wait until results are taken. A peer may
-// keep as much as it leaves for others. One that keeps nothing, or a session that
-// keeps nothing, goes on beyond that: others cannot keep it out. mu is held.
+// mustWait reports whether a session must wait until results are confirmed. A tenant may
+// keep results while it leaves as much for others. The limit is higher for a tenant or a
+// session that keeps nothing, so that others cannot block it. mu must be held.
 func (p *retainedPops) mustWait(s *popSession, own *tenant) bool {
 	p.quotas.mu.Lock()
-	mine, kept := own.used[popBytes], p.quotas.used[popBytes] // of all spaces
+	serverKeeps, kept := own.used[popBytes], p.quotas.used[popBytes] // of all namespaces
 	p.quotas.mu.Unlock()
 	most := p.limit()
 	switch {
-	case mine == 0:
+	case serverKeeps == 0:
 		most = 2 * p.limit()
 	case s.bytes == 0:
 		most = p.limit() + p.limit()/2
 	default:
-		most -= mine
+		most -= serverKeeps
 	}
 	return len(s.results) >= maxPops || kept > most
 }
 
-// empty reports whether there is no result, nor will be one of what is under way.
+// empty reports whether no result is kept and no pop is running.
 func (p *retainedPops) empty() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,7 +169,7 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim notes a pop before it is done, in the order in which they come.
+// claim records a pop before it runs. Calls come in the order of the pops.
 func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,7 +195,8 @@ func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (
 	return r, nil
 }
 
-// finish keeps a result, or forgets a pop that took nothing.
+// finish stores the outcome of a pop. If the session has ended meanwhile, it discards the
+// result.
 func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
 	r.err = err
 	if err == nil {
@@ -229,7 +230,7 @@ func (r *popResult) keep(values [][]byte) {
 	}
 }
 
-// wait answers, once the result is there, with what it has from an offset on, up to a page.
+// wait waits for the result and answers with a page of it from offset on.
 func (r *popResult) wait(a *answer, offset uint64) error {
 	if err := canceled.Wait(a.ctx, r.done); err != nil {
 		return err
@@ -259,7 +260,7 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	return nil
 }
 
-// pop claims a pop in the order in which they come.
+// pop claims a pop while requests are still in order; the returned function runs it.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.space
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance
@@ -307,9 +308,9 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 	return func(*answer) error { c.space.pops.done(r.session, r.seq); return nil }, nil
 }
 
-// popValues takes values out of the store. They have to fit the memory, so their
-// sizes are found first, where the store can stream them; allowance has them while
-// they are on their way.
+// popValues pops values from the store. They must fit into memory. So if the store can
+// stream values, popValues first measures them. allowance holds their memory until they
+// are sent.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		left := s.pops.limit()
@@ -323,7 +324,7 @@ func (s *space) popValues(ctx context.Context, allowance *allowance, keys []stri
 					partd.ErrTooLarge, len(keys), s.pops.limit())
 			}
 		}
-		if err := allowance.hold(allowance.held + free + s.pops.limit() - left); err != nil {
+		if err := allowance.raise(allowance.total + free + s.pops.limit() - left); err != nil {
 			return nil, err
 		}
 	}
@@ -331,7 +332,7 @@ func (s *space) popValues(ctx context.Context, allowance *allowance, keys []stri
 	return partd.Pop(ctx, s.store, keys...)
 }
 
-// valueSize returns the length of a value, or one more than most.
+// valueSize returns the length of a value, or most+1 if it is longer than most.
 func (s *space) valueSize(ctx context.Context, key string, most int64) (int64, error) {
 	r, err := partd.Open(ctx, s.store, key)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// apply applies an operation of a session once. An error that wraps errGivenUp
-// must end the connection: nobody waits for its answer.
+// apply applies an operation of a session once. An error that wraps errGivenUp must end
+// the connection, because nobody waits for the answer.
 func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
@@ -27,12 +27,12 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	// It may have been applied before, as may the first operation of a session that another
-	// server began: then the store alone can answer it, whether there is room or not.
+	// A resent operation may have been applied, and so may the first operation of a session that
+	// another server began. Then only the store can answer, whether there is space or not.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
-		applied, err = ifRoom(s.room, op, do)
+		applied, err = withinLimit(s.limit, op, do)
 	}
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
 		x.counted, x.applied = true, max(x.applied, tag.Number)
@@ -40,12 +40,13 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	return applied, err
 }
 
-// applyTo lets who keeps the session apply an operation. mu is held.
+// applyTo applies an operation in the store or in the server, depending on which keeps the session.
+// mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)
 	}
-	if x.mine {
+	if x.serverKeeps {
 		return x.apply(ctx, s, tag, op)
 	}
 	a, ok := s.store.(partd.Applier)
@@ -59,7 +60,6 @@ func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.T
 	return applied, err
 }
 
-// use notes that something of a session is applied.
 func (s *sessions) use(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *sessions) use(x *session) {
 	}
 }
 
-// apply is for sessions that the server issued. mu is held.
+// apply applies an operation of a session that the server keeps. mu must be held.
 func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s.mu.Lock()
 	forgotten := s.table[x.id] != x
@@ -77,21 +77,21 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	switch {
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
-	case tag.Number > x.last.Number && x.unknown != nil:
-		// Applied behind it, this would turn its unknown outcome into a known one.
+	case tag.Number > x.last.Number && x.uncertain != nil:
+		// Applied after it, this operation would make the unknown outcome look known.
 		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 	if isNext, err := x.last.IsNext(tag.Session, next); err != nil {
 		return false, err
 	} else if !isNext && next == x.last {
-		return false, x.unknown
+		return false, x.uncertain
 	} else if !isNext {
 		return false, nil
 	}
 	err = op.Do(ctx, s.store)
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.last, x.unknown = next, err
+		x.last, x.uncertain = next, err
 	}
 	return err == nil, err
 }

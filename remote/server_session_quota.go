@@ -10,23 +10,23 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Bounds of what is remembered.
+// Limits of the remembered sessions.
 const (
 	maxSessions     = 4096
-	maxConnSessions = 1024 // that one connection may have open
+	maxConnSessions = 1024 // open sessions of one connection
 )
 
-// forgettable are the sessions of a peer that may be forgotten, each list the
-// oldest first, in the order of the lists.
+// forgettable lists the sessions of a tenant that the server may forget, each list with
+// the oldest first. Sessions of earlier lists are forgotten first.
 type forgettable struct {
-	unused list.List // never used, and of no open connection
-	begun  list.List // never used, but somebody may be about to
-	left   list.List // used, and of no open connection
+	unused list.List // never used, and without an open connection
+	begun  list.List // never used, but open, so a use may follow
+	left   list.List // used, and without an open connection
 }
 
-// reserve notes one session more in the quotas. Where
-// there are too many, the peer that has most loses one that nobody would miss; if
-// there is none, one of its connections, unless it is the peer that wants more.
+// reserve counts one more session in the quotas. If there are too many, it ends a
+// forgettable session of the heaviest tenant. If that tenant has none, reserve closes one
+// of its connections, unless it is the caller's own tenant.
 func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	if len(c.used) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
@@ -50,18 +50,18 @@ func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// endOne ends a session of a peer that nobody would miss, if there is one.
+// endOne ends a forgettable session of a tenant, and reports whether there was one.
 func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err error) {
 	x := s.forgetOne(from)
 	if x == nil {
 		return false, nil
 	}
 	x.home.space.pops.end(x.id)
-	if a, ok := x.home.store.(partd.Applier); ok && !x.mine {
+	if a, ok := x.home.store.(partd.Applier); ok && !x.serverKeeps {
 		if x.home == s {
 			return true, a.EndSession(ctx, x.id)
 		}
-		// That another store is busy, or broken, is no reason to begin none here; it
+		// Another store may be busy or broken, which must not prevent a session here. It
 		// forgets the session when it has too many.
 		ctx, cancel := context.WithTimeout(ctx, slowAfter)
 		defer cancel()
@@ -70,8 +70,8 @@ func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err er
 	return true, nil
 }
 
-// forgetOne forgets a session of a peer: one that was never used, or the one that
-// was left longest ago. It returns nil if there is none.
+// forgetOne forgets and returns a session of a tenant, or returns nil. Sessions that were
+// never used come first, then the one that was left longest ago.
 func (s *sessions) forgetOne(from *tenant) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *sessions) forgetOne(from *tenant) *session {
 	return nil
 }
 
-// remove forgets a session. mu is held.
+// remove forgets a session. mu must be held.
 func (s *sessions) remove(x *session) {
 	if s.table[x.id] == x {
 		delete(s.table, x.id)
@@ -98,7 +98,7 @@ func (s *sessions) remove(x *session) {
 	}
 }
 
-// move puts a session at the end of a list, or in none. mu is held.
+// move puts a session at the end of a list, or in no list if to is nil. mu must be held.
 func (s *sessions) move(x *session, to *list.List) {
 	if x.in != nil {
 		x.in.Remove(x.place)
@@ -108,7 +108,7 @@ func (s *sessions) move(x *session, to *list.List) {
 	}
 }
 
-// place puts a session where it belongs. mu is held.
+// place puts a session in the list that fits its state. mu must be held.
 func (s *sessions) place(x *session) {
 	f := &x.tenant.sessions
 	switch {

@@ -16,52 +16,50 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessions applies numbered operations. The store does so itself where it can;
-// for any other the server remembers what was applied, for its life. Only a
-// connection that has begun a session, or shown its token, can use it.
+// sessions applies numbered operations. If the store cannot, the server remembers in memory what
+// was applied. Only a connection that has begun a session, or presented its token, can use it.
 type sessions struct {
 	space  *space
 	store  partd.Partd
-	room   Room // that the store has, nil if nothing limits it
+	limit  SpaceLimit // nil if nothing limits the store
 	quotas *quotas
-	secret [16]byte // of the tokens of the server's own
+	secret [16]byte // for tokens that the server issues
 
-	mu    *sync.Mutex         // one for those of all spaces; taken after that of a session
+	mu    *sync.Mutex         // shared by all spaces; locked after that of a session
 	table map[uint64]*session // that may be used
-	own   bool                // the store cannot, so the server's table counts
-	known bool                // whether own is known
-	last  uint64              // the session that the server issued last
+	own   bool                // the store cannot keep sessions, so the server does
+	known bool                // own has been determined
+	last  uint64              // the last session that the server issued
 
-	unnumbered bool // take no notice of numbers: for a test that must then fail
+	unnumbered bool // ignore the numbers, for a test that must then fail
 }
 
-// session is what the server knows of a session.
+// session is the server's record of a session.
 type session struct {
-	id     uint64
-	home   *sessions
-	mine   bool // issued by the server
-	tenant *tenant
-	over   atomic.Bool // its client has ended it, perhaps over a newer connection
+	id          uint64
+	home        *sessions
+	serverKeeps bool // kept by the server
+	tenant      *tenant
+	ended       atomic.Bool // ended by its client, perhaps over a newer connection
 
-	// Guarded by the mu of sessions.
-	conns int  // connections that have it open
-	used  bool // something was applied
+	// The mu of sessions guards these.
+	conns int  // connections that have the session open
+	used  bool // an operation was applied
 	begun time.Time
-	place *list.Element // in one of the peer's lists, nil if it may not be forgotten
+	place *list.Element // in one of the peer's lists; nil if the session must be kept
 	in    *list.List
 
-	// mu is held while an operation is applied, and taken before that of sessions:
-	// those of a session are applied one after the other, and none of an older
-	// connection once a newer one has come, where the client has given the older one
-	// up.
+	// mu is held while an operation is applied, and locked before that of sessions. Operations of
+	// a session are applied one after the other. Once a newer connection has been used, none of
+	// an older connection is applied: the client has abandoned that one.
 	mu    sync.Mutex
-	owner uint64 // the connection used last
+	owner uint64 // the connection of the last operation
 
-	counted bool   // the session began here, or applied is of an operation that came here
-	applied uint64 // the highest number of an operation that may have been applied
+	counted bool   // the session began here, or applied counts operations that came here
+	applied uint64 // highest number of an operation that may have been applied
 
-	last    sessiontab.Operation // applied last, of the server's own
-	unknown error                // the outcome of last, if it is not known
+	last      sessiontab.Operation // last operation applied, if the server keeps the session
+	uncertain error                // error of last, if its outcome is unknown
 }
 
 func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
@@ -75,7 +73,7 @@ func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32)
 	return err
 }
 
-// issue begins a session, and reports whether the store keeps it.
+// issue begins a session, and returns it with its token.
 func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.SessionToken, err error) {
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
@@ -88,7 +86,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
 		x.id, err = a.NewSession(ctx)
-		// The store may be another server, where all sessions are of one connection.
+		// The store may be another server. To it, all sessions belong to one connection.
 		for errors.Is(err, ErrBusy) {
 			if ended, e := s.endOne(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
 				break
@@ -101,27 +99,27 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			return nil, token, err
 		}
-		x.mine = err != nil
+		x.serverKeeps = err != nil
 	} else {
-		x.mine = true
+		x.serverKeeps = true
 	}
-	s.decide(x.mine)
+	s.decide(x.serverKeeps)
 	s.mu.Lock()
-	if x.mine {
+	if x.serverKeeps {
 		s.last++
 		x.id = s.last
 	}
 	s.table[x.id] = x
 	s.open(c, x)
 	s.mu.Unlock()
-	if x.mine {
+	if x.serverKeeps {
 		token = partd.NewSessionToken(s.secret[:], x.id)
 	}
-	return x, tokenFor(c.access.who.User, token), nil
+	return x, tokenFor(c.access.user.User, token), nil
 }
 
-// token returns the token of a session of the store. One that has none of its own
-// gets one for the server's life.
+// token returns the token of a session of the store. If the store issues no tokens, the
+// server issues one, valid until it ends.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.store.(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)
@@ -132,7 +130,7 @@ func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, er
 	return partd.NewSessionToken(s.secret[:], id), nil
 }
 
-// tokenFor binds the token of a session to its user: shown by another it is wrong.
+// tokenFor derives a token that is valid only for this user.
 func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 	if user == "" {
 		return token
@@ -142,7 +140,7 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 	return partd.SessionToken(h.Sum(nil)[:16])
 }
 
-// check returns an error unless a token is that of a session of a user.
+// check returns an error unless token belongs to this session of this user.
 func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
 		own := partd.NewSessionToken(s.secret[:], id)
@@ -168,17 +166,17 @@ func (s *sessions) isOwn() bool {
 	return s.known && s.own
 }
 
-// decide settles who keeps sessions. A layer may have the methods, and a store
-// beneath that does not.
-func (s *sessions) decide(own bool) {
+// decide records who keeps sessions, the server or the store. A layer may have the
+// methods although the store below does not.
+func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.known {
-		s.own, s.known = own, true
+		s.own, s.known = inServer, true
 	}
 }
 
-// open notes that a connection may use a session. mu is held.
+// open records that a connection may use a session. mu must be held.
 func (s *sessions) open(c *conn, x *session) {
 	if c.used == nil {
 		c.used = map[uint64]*session{}
@@ -189,12 +187,12 @@ func (s *sessions) open(c *conn, x *session) {
 	s.place(x)
 }
 
-// enter lets a connection go on with a session whose token it shows.
+// enter lets a connection use a session whose token it presents.
 func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.SessionToken) error {
 	if id == 0 || c.used[id] != nil {
 		return nil
 	}
-	if err := s.check(ctx, c.access.who.User, id, token); err != nil {
+	if err := s.check(ctx, c.access.user.User, id, token); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -210,7 +208,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 		if err != nil {
 			return err
 		}
-		if x = s.table[id]; x != nil { // entered by another connection in between
+		if x = s.table[id]; x != nil { // another connection entered it in the meantime
 			s.quotas.add(c.tenant, knownSessions, -1)
 		} else {
 			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
@@ -221,26 +219,26 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 	return nil
 }
 
-// end forgets a session that the connection has open.
+// end forgets a session that is open on the connection.
 func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	x := c.used[id]
 	if x == nil {
 		return nil
 	}
-	x.over.Store(true)
+	x.ended.Store(true)
 	s.space.pops.end(id)
 	s.forget(c, x)
 	s.mu.Lock()
 	s.remove(x)
 	s.mu.Unlock()
-	if a, ok := s.store.(partd.Applier); ok && !x.mine {
+	if a, ok := s.store.(partd.Applier); ok && !x.serverKeeps {
 		return a.EndSession(ctx, id)
 	}
 	return nil
 }
 
-// close forgets all sessions, of which no connection has one open. A store that
-// keeps them knows them on.
+// close forgets all sessions. None may be open on a connection. A store that keeps
+// sessions still knows them.
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,14 +247,13 @@ func (s *sessions) close() {
 	}
 }
 
-// leave notes that a connection has ended.
 func (s *sessions) leave(c *conn) {
 	for _, x := range c.used {
 		s.forget(c, x)
 	}
 }
 
-// forget notes that a connection does not use a session any more.
+// forget records that a connection no longer uses a session.
 func (s *sessions) forget(c *conn, x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,4 +263,4 @@ func (s *sessions) forget(c *conn, x *session) {
 	s.place(x)
 }
 
-var errGivenUp = errors.New("the session goes on over a newer connection")
+var errGivenUp = errors.New("the session continues on a newer connection")

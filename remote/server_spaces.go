@@ -11,18 +11,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Namespaces manages the stores of a server other than the default one.
+// Namespaces manages a server's stores, except the default one.
 type Namespaces interface {
-	// Use returns the store of a namespace, for use until done is called. The first
-	// change creates the store. Use may be called several times for one namespace.
-	Use(name string) (store partd.Partd, done func())
-	// Room returns the limits of a namespace; nil if nothing limits it.
-	Room(name string) Room
-	// List returns at most limit namespaces whose names come after a name, sorted
-	// by name.
+	// Acquire returns the store of a namespace, which is in use until done is called. The first
+	// change creates the store. Acquire may be called several times for one namespace.
+	Acquire(name string) (store partd.Partd, done func())
+	// SpaceLimit returns the limit of a namespace, or nil for no limit.
+	SpaceLimit(name string) SpaceLimit
+	// List returns at most limit namespaces with names after a given one, sorted by name.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
 	// WhenFull registers a function that ends idle reads, which keep stores open.
-	// Namespaces calls it when another store is needed and no more may be open.
+	// Namespaces calls it when another store must be opened and no more may be.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error
@@ -30,27 +29,26 @@ type Namespaces interface {
 
 // NamespaceInfo describes a namespace.
 type NamespaceInfo struct {
-	Name string
-	Disk int64     // bytes of its files
-	Used time.Time // time of last use, roughly
+	Name      string
+	DiskBytes int64     // size of its files
+	LastUsed  time.Time // approximate
 }
 
-// space is a store that clients work on, with what the server knows of it. What
-// the server may hold, its quotas bound for all spaces together.
+// space is a store with the server's state for it. Quotas apply to all spaces together.
 type space struct {
 	name     string
 	store    partd.Partd
 	sessions sessions
 	pops     retainedPops
 	statistics
-	dropped atomic.Int64 // when the store was dropped last, in nanoseconds
+	dropped atomic.Int64 // time of the last drop, in nanoseconds
 
 	done func()
-	refs int // connections; guarded by the mu of spaces
+	refs int // number of connections; guarded by the mu of spaces
 }
 
 func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
-	p := &space{name: name, store: store, statistics: statistics{one: make(semaphore, 1)}}
+	p := &space{name: name, store: store, statistics: statistics{counting: make(semaphore, 1)}}
 	if err := p.sessions.init(p, &s.quotas, &s.spaces.sessions, uint32(s.instance>>32)); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
@@ -58,16 +56,16 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 	return p, nil
 }
 
-// spaces are the namespaces that connections work on, and those that keep what was
-// popped for a client that may come back.
+// spaces are the namespaces that connections use, and namespaces with popped values
+// for a client that may come back.
 type spaces struct {
-	sessions sync.Mutex // of the sessions of all spaces, which peers share
-	lost     lostPops   // of all spaces, also of those that were forgotten
+	sessions sync.Mutex // for the sessions of all spaces, because peers share them
+	lost     lostPops   // of all spaces, including forgotten ones
 	mu       sync.Mutex
 	named    map[string]*space
 }
 
-// enter returns the space of a namespace.
+// enterSpace returns the space of a namespace, for a connection.
 func (s *Server) enterSpace(name string) (*space, error) {
 	if name == "" {
 		return s.space, nil
@@ -82,13 +80,13 @@ func (s *Server) enterSpace(name string) (*space, error) {
 	defer s.spaces.mu.Unlock()
 	p := s.spaces.named[name]
 	if p == nil {
-		store, done := s.opts.Namespaces.Use(name)
+		store, done := s.opts.Namespaces.Acquire(name)
 		var err error
 		if p, err = newSpace(name, store, s); err != nil {
 			done()
 			return nil, err
 		}
-		p.done, p.sessions.room = done, s.opts.Namespaces.Room(name)
+		p.done, p.sessions.limit = done, s.opts.Namespaces.SpaceLimit(name)
 		s.spaces.named[name] = p
 	}
 	p.refs++
@@ -96,11 +94,10 @@ func (s *Server) enterSpace(name string) (*space, error) {
 }
 
 func errNoNamespaces(name string) error {
-	return fmt.Errorf("this server has no namespaces, but was asked for %q: %w", cut(name), errors.ErrUnsupported)
+	return fmt.Errorf("this server has no namespaces, but the client asked for %q: %w", truncate(name), errors.ErrUnsupported)
 }
 
-// leaveSpace notes the end of a connection, and forgets the spaces that nobody
-// works on.
+// leaveSpace records the end of a connection, and forgets unused spaces.
 func (s *Server) leaveSpace(p *space) {
 	if p == s.space {
 		return
@@ -117,7 +114,7 @@ func (s *Server) leaveSpace(p *space) {
 	}
 }
 
-// closeSpaces forgets all that was popped, and closes the stores of namespaces.
+// closeSpaces drops all popped values, and closes the stores of namespaces.
 func (s *Server) closeSpaces(ctx context.Context) error {
 	s.pops.close()
 	s.spaces.mu.Lock()
@@ -131,48 +128,48 @@ func (s *Server) closeSpaces(ctx context.Context) error {
 	return s.opts.Namespaces.Close(ctx)
 }
 
-const listedAtOnce = 500
+const listPageSize = 500
 
-// namespaces answers with those of which the user is an administrator.
+// namespaces answers with the namespaces where the user has the right admin.
 func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 	after := d.text()
 	return func(a *answer) error {
 		if c.server.opts.Namespaces == nil {
 			return fmt.Errorf("this server has no namespaces: %w", errors.ErrUnsupported)
 		}
-		var shown []NamespaceInfo
-		for more := true; more && len(shown) == 0; {
-			list, err := c.server.opts.Namespaces.List(c.ctx, after, listedAtOnce)
+		var visible []NamespaceInfo
+		for more := true; more && len(visible) == 0; {
+			list, err := c.server.opts.Namespaces.List(c.ctx, after, listPageSize)
 			if err != nil {
 				return err
 			}
 			for _, info := range list {
 				after = info.Name
-				if auth := c.server.opts.Authorizer; auth == nil || auth.Rights(c.access.who, info.Name)&RightAdmin != 0 {
-					shown = append(shown, info)
+				if auth := c.server.opts.Authorizer; auth == nil || auth.Rights(c.access.user, info.Name)&RightAdmin != 0 {
+					visible = append(visible, info)
 				}
 			}
-			if more = len(list) == listedAtOnce; more && len(shown) > 0 {
+			if more = len(list) == listPageSize; more && len(visible) > 0 {
 				a.flags |= flagMore
 			}
 		}
-		if after = ""; len(shown) > 0 {
-			after = shown[len(shown)-1].Name // which tells nothing of others'
+		if after = ""; len(visible) > 0 {
+			after = visible[len(visible)-1].Name // does not reveal other namespaces
 		}
 		a.buf = appendText(a.buf, after)
 		count := a.hole()
-		for _, info := range shown {
+		for _, info := range visible {
 			a.buf = appendText(a.buf, info.Name)
-			a.u64(uint64(info.Disk))
-			a.u64(uint64(info.Used.Unix()))
+			a.u64(uint64(info.DiskBytes))
+			a.u64(uint64(info.LastUsed.Unix()))
 		}
-		a.fill(count, uint32(len(shown)))
+		a.fill(count, uint32(len(visible)))
 		return nil
 	}, nil
 }
 
-// Namespaces lists the server's namespaces, except the default one, of which
-// the user is an administrator.
+// Namespaces lists the server's namespaces where the user has the right admin,
+// except the default one.
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
 	for after, more := "", true; more; {
@@ -184,7 +181,7 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 		d := &decoder{b: k.reply}
 		next, n := d.text(), d.u32()
 		for ; n > 0 && d.err == nil; n-- {
-			all = append(all, NamespaceInfo{Name: d.text(), Disk: int64(d.u64()), Used: time.Unix(int64(d.u64()), 0)})
+			all = append(all, NamespaceInfo{Name: d.text(), DiskBytes: int64(d.u64()), LastUsed: time.Unix(int64(d.u64()), 0)})
 		}
 		if err := d.end(); err != nil {
 			return nil, c.errorf("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))

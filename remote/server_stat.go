@@ -8,33 +8,33 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// statistics are the last answer to stat, for which a store may have to read all
-// that it holds. Where nothing was changed since, it is good for ten times as long
-// as it took to count: other processes may change the store, too.
+// statistics caches the last answer to stat, because a store may have to read
+// everything. If nothing was changed, the answer stays valid for ten times as long as
+// it took: other processes may change the store.
 type statistics struct {
-	changes atomic.Uint64 // that were finished
-	one     semaphore     // of who counts
+	changes  atomic.Uint64 // number of finished changes
+	counting semaphore     // counts one at a time
 
-	last  partd.Stats
-	after uint64 // of the changes
-	at    time.Time
-	took  time.Duration
+	last          partd.Stats
+	changesBefore uint64 // the value of changes before the count
+	countedAt     time.Time
+	duration      time.Duration
 }
 
 func (c *conn) stat(r request, _ *decoder) (fill, error) {
 	return func(a *answer) error {
 		m := &c.space.statistics
-		if err := m.one.acquire(c.ctx); err != nil {
+		if err := m.counting.acquire(c.ctx); err != nil {
 			return err
 		}
-		defer m.one.release()
+		defer m.counting.release()
 		changes, begin := m.changes.Load(), time.Now()
-		if changes != m.after || begin.Sub(m.at) > 10*m.took {
+		if changes != m.changesBefore || begin.Sub(m.countedAt) > 10*m.duration {
 			st, err := partd.Stat(c.ctx, c.space.store)
 			if err != nil {
 				return err
 			}
-			m.last, m.after, m.at, m.took = st, changes, time.Now(), time.Since(begin)
+			m.last, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
 		}
 		for _, n := range []int64{m.last.Keys, m.last.Bytes, m.last.Memory, m.last.Disk} {
 			a.u64(uint64(n))
@@ -46,32 +46,32 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 	}, nil
 }
 
-// verify answers with what a check of the store found. There is one at a time, as it
-// reads everything.
+// verify answers with the result of a check of the store. One runs at a time, because
+// it reads everything.
 func (c *conn) verify(a *answer) error {
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
 	}
 	defer c.server.checking.release()
-	found, err := partd.Check(c.ctx, c.space.store)
+	checked, err := partd.Check(c.ctx, c.space.store)
 	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
 		return err
 	}
-	a.u64(uint64(found.Records))
-	a.u64(uint64(found.Segments))
+	a.u64(uint64(checked.Records))
+	a.u64(uint64(checked.Segments))
 	count, n := a.hole(), uint32(0)
 	for _, d := range damages(err) {
-		a.buf = appendText(a.buf, cut(publicPath(d.Path)))
+		a.buf = appendText(a.buf, truncate(publicPath(d.Path)))
 		a.u64(uint64(d.Offset))
-		a.buf = appendText(a.buf, cut(publicText(d.Err.Error(), d)))
+		a.buf = appendText(a.buf, truncate(publicText(d.Err.Error(), d)))
 		n++
 	}
 	a.fill(count, n)
 	return nil
 }
 
-// damages takes apart what a check found. An error of another kind is one of no
-// file.
+// damages returns the damaged places in a check's error. Any other error becomes one
+// without a file.
 func damages(err error) []*partd.CorruptError {
 	switch e := err.(type) {
 	case nil:
@@ -79,11 +79,11 @@ func damages(err error) []*partd.CorruptError {
 	case *partd.CorruptError:
 		return []*partd.CorruptError{e}
 	case interface{ Unwrap() []error }:
-		var all []*partd.CorruptError
-		for _, one := range e.Unwrap() {
-			all = append(all, damages(one)...)
+		var list []*partd.CorruptError
+		for _, inner := range e.Unwrap() {
+			list = append(list, damages(inner)...)
 		}
-		return all
+		return list
 	}
 	if errors.As(err, new(*partd.CorruptError)) {
 		return damages(errors.Unwrap(err))

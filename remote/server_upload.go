@@ -10,42 +10,42 @@ import (
 
 func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 
-// upload is the body of a change too large for one message, which comes in parts
-// before it. There is one at a time on a connection.
+// upload is the body of a change that is too large for one message. It arrives in parts
+// before the change, one upload at a time on a connection.
 type upload struct {
-	id   uint64
-	body []byte
-	held int64
-	err  error // what was wrong with a part
+	id      uint64
+	body    []byte
+	charged int64
+	err     error // error of a part
 
-	timer *time.Timer // ends the connection, nil while nothing is held
-	timed int         // bytes of the body when it was set
+	timer *time.Timer // ends the connection; nil while nothing is held
+	timed int         // length of the body when the timer was set
 }
 
-// uploadStep is what has to come of an upload within the time to stall, and a
-// second for each 16 KiB of a part: who stops keeps memory from all others.
+// uploadStep is the number of bytes that must arrive within StallTimeout, plus a second
+// for each 16 KiB of a part. A stalled upload would keep memory from others.
 const uploadStep = 512 << 10
 
-// watch sets the timer, when the upload begins and at each step.
+// watch sets the timer when the upload begins and at each step.
 func (u *upload) watch(c *conn) {
-	patience := c.server.opts.StallTimeout + c.server.partTime
+	timeout := c.server.opts.StallTimeout + c.server.partTime
 	switch {
 	case u.timer == nil:
-		u.timer = time.AfterFunc(patience, func() {
+		u.timer = time.AfterFunc(timeout, func() {
 			c.server.meters.faulty.Add(1)
 			c.server.opts.Logger.Warn("connection closed: an upload stalled", "peer", peerName(c.nc))
 			c.abort()
 		})
 	case len(u.body)-u.timed >= uploadStep || u.timed == 0:
-		u.timer.Reset(patience)
+		u.timer.Reset(timeout)
 	default:
 		return
 	}
 	u.timed = len(u.body)
 }
 
-// add takes a part: the upload's number, the length of the whole body, where in
-// it the part begins, and the bytes.
+// add adds a part: the upload's number, the length of the whole body, the part's offset
+// in it, and the bytes.
 func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if offset == 0 {
 		u.drop(c)
@@ -54,7 +54,7 @@ func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if u.err == nil {
 		u.err = u.accept(c, id, total, offset, data)
 	}
-	if u.err != nil { // until another begins
+	if u.err != nil { // until another upload begins
 		u.release(c)
 	}
 	return u.err
@@ -64,18 +64,18 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	limit := uint64(c.server.opts.Memory / 2)
 	switch {
 	case id != u.id || offset != uint64(len(u.body)) || total < offset+uint64(len(data)):
-		return fmt.Errorf("%w: part %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
-	case u.held > 0 && total != uint64(u.held):
-		return fmt.Errorf("%w: upload %d of %d bytes, which had %d", ErrBadRequest, id, total, u.held)
+		return fmt.Errorf("%w: the part at offset %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
+	case u.charged > 0 && total != uint64(u.charged):
+		return fmt.Errorf("%w: upload %d claims %d bytes, but claimed %d before", ErrBadRequest, id, total, u.charged)
 	case total > limit:
-		return fmt.Errorf("%w: %d bytes in one operation, but the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
+		return fmt.Errorf("%w: one operation of %d bytes, but the server's memory allows %d: divide it", partd.ErrTooLarge, total, limit)
 	}
-	if u.held == 0 {
-		// All of it at once, so that it can come to its end.
+	if u.charged == 0 {
+		// Take the whole length at once, so that the upload can finish.
 		if err := c.account.takeMessage(c.ctx, int64(total), admission); err != nil {
 			return err
 		}
-		u.held = int64(total)
+		u.charged = int64(total)
 	}
 	if need := len(u.body) + len(data); need > cap(u.body) {
 		grown := make([]byte, len(u.body), min(int(total), max(2*need, partLen)))
@@ -94,7 +94,7 @@ func (u *upload) stopWatch() {
 	}
 }
 
-// take returns the whole body, which a request names.
+// take returns the whole body for the request that names it.
 func (u *upload) take(request []byte) ([]byte, error) {
 	d := &decoder{b: request}
 	id, total := d.u64(), d.u64()
@@ -105,18 +105,18 @@ func (u *upload) take(request []byte) ([]byte, error) {
 		return nil, u.err
 	}
 	if id != u.id || total != uint64(len(u.body)) {
-		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, there are %d of %d", ErrBadRequest, total, id, len(u.body), u.id)
+		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, but %d bytes of upload %d have arrived", ErrBadRequest, total, id, len(u.body), u.id)
 	}
-	u.stopWatch() // applying it may take its time
+	u.stopWatch() // applying it may take long
 	return u.body, nil
 }
 
 func (u *upload) release(c *conn) {
 	u.stopWatch()
 	u.body = nil
-	if u.held > 0 {
-		c.account.giveMessage(u.held)
-		u.held = 0
+	if u.charged > 0 {
+		c.account.giveMessage(u.charged)
+		u.charged = 0
 	}
 }
 

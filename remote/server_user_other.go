@@ -4,5 +4,5 @@ package remote
 
 import "net"
 
-// userOf names the user at the other end of a Unix socket, where the system tells.
+// userOf returns "local" for every user: only Linux reports the peer of a Unix socket.
 func userOf(net.Conn) string { return "local" }

@@ -8,23 +8,23 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// value is a value, or its begin.
+// value is a value or its beginning.
 type value struct {
-	data []byte        // at the end of buf, or memory that the store gave away
-	buf  []byte        // what was given to append to
-	rest io.ReadCloser // what follows data, nil if nothing does
+	data []byte        // the end of buf, or the store's own memory
+	buf  []byte        // the caller's buffer, possibly enlarged
+	rest io.ReadCloser // the rest of the value; nil if data is everything
 }
 
-// readValue reads a value up to a limit. A store that can stream is read to
-// the end of buf; of any other the value comes whole, as it must.
+// readValue reads a value up to limit. If the store can stream, the value is appended
+// to buf. Otherwise it is returned whole.
 func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
 	if a.account.quotas.crowded() {
-		// Who waits for memory should not have a reader open meanwhile.
-		if err := a.hold(free + 1); err != nil {
+		// A request that waits for memory should not have a reader open.
+		if err := a.raise(free + 1); err != nil {
 			return value{}, err
 		}
 	}
@@ -48,10 +48,10 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	return v, r.Close()
 }
 
-// getValue gets a value whole. How large it is shows when it is there: it is
-// charged then, and nobody gets another before the budget is in order again.
+// getValue gets a whole value. Its size is only known, and charged, once it is in
+// memory; the next one then waits until the budget is in order again.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
-	if err := a.hold(free + 1); err != nil {
+	if err := a.raise(free + 1); err != nil {
 		return value{}, err
 	}
 	values, err := s.store.Get(ctx, key)
@@ -62,8 +62,8 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowan
 	return value{data: values[0], buf: buf}, nil
 }
 
-// nextSize is how large memory becomes that is full. The steps are far apart, as
-// each is a copy; a value of 1 MiB fits one of them.
+// nextSize returns the next size of a full buffer. The steps are large, because each is
+// a copy. A value of 1 MiB fits one of them.
 func nextSize(size int) int {
 	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
 		if size < step {
@@ -73,15 +73,15 @@ func nextSize(size int) int {
 	return 4 * size
 }
 
-// readUpTo appends what a reader has to buf, up to a limit, and reports whether
-// there may be more.
+// readUpTo appends what r returns to buf, up to limit bytes, and reports whether there
+// may be more.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit
 	for len(buf) < end {
 		if len(buf) == cap(buf) {
 			size := min(nextSize(cap(buf)), end)
-			// The old memory and the new are there while one is copied.
-			if err := a.hold(int64(cap(buf) + size)); err != nil {
+			// During the copy, both the old and the new buffer exist.
+			if err := a.raise(int64(cap(buf) + size)); err != nil {
 				return buf, false, err
 			}
 			grown := make([]byte, len(buf), size)

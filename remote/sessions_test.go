@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestTooManySessions floods a server with sessions, whether it or its store keeps
-// them: a session that is in use stays, also while its client is not connected,
-// and one connection has a bound. Where all are open, a newcomer hears busy.
+// TestTooManySessions floods a server with sessions, kept by the server or by its
+// store. A session in use stays, even while its client is not connected, and the number
+// per connection is limited. If all are open, a newcomer gets ErrBusy.
 func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
@@ -78,8 +78,8 @@ func TestTooManySessions(t *testing.T) {
 	}
 }
 
-// TestGuessedSession changes nothing in a session whose token was not shown, and
-// takes nothing that was popped in it.
+// TestGuessedSession checks that a client without a session's token can neither change
+// anything in it nor receive its popped values.
 func TestGuessedSession(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
@@ -91,20 +91,20 @@ func TestGuessedSession(t *testing.T) {
 			for n := uint64(2); n < 4; n++ {
 				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{one("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
-					t.Errorf("operation %d of another's session: %v", n, err)
+					t.Errorf("operation %d in another client's session: %v", n, err)
 				}
 			}
 			if err := attacker.CheckSession(ctx, victim.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
 				t.Errorf("a wrong token: %v", err)
 			}
-			must(t, attacker.EndSession(ctx, victim.ops.session)) // which ends nothing
+			must(t, attacker.EndSession(ctx, victim.ops.session)) // has no effect
 			must(t, victim.Append(ctx, one("k", "2")))
 			k := newCall(opPop)
 			k.session, k.seq = victim.ops.session, 1
 			k.u64(attacker.instance)
 			k.buf = appendKeys(k.buf, []string{"p"})
 			if err := attacker.do(ctx, k); err == nil {
-				t.Error("a pop in another's session")
+				t.Error("a pop in another client's session succeeded")
 			}
 			v, err := victim.Pop(ctx, "p")
 			if must(t, err); string(v[0]) != "popped" {
@@ -114,7 +114,7 @@ func TestGuessedSession(t *testing.T) {
 			read.session, read.seq = victim.ops.session, 1
 			read.u64(0)
 			if err := attacker.do(ctx, read); err == nil {
-				t.Error("what another popped was read")
+				t.Error("another client's popped value was read")
 			}
 			v, err = victim.Get(ctx, "k", "x")
 			if must(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
@@ -124,8 +124,8 @@ func TestGuessedSession(t *testing.T) {
 	}
 }
 
-// TestHelloOfAnotherKind is refused with what is wrong: an old client's, one with a
-// namespace, one with a credential.
+// TestHelloOfAnotherKind checks the errors for an old client's hello, one with a
+// namespace, and one with a credential.
 func TestHelloOfAnotherKind(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	tail := make([]byte, 4+8+16)
@@ -157,8 +157,8 @@ func TestHelloOfAnotherKind(t *testing.T) {
 	}
 }
 
-// TestGivenUpConnection applies nothing that comes over the older of two
-// connections of a session.
+// TestGivenUpConnection applies nothing that comes over the older of two connections of
+// a session.
 func TestGivenUpConnection(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)
@@ -174,7 +174,7 @@ func TestGivenUpConnection(t *testing.T) {
 	must(t, err)
 	must(t, newer.CheckSession(ctx, session, token))
 	must(t, apply(newer, ctx, 2))
-	// The older connection is closed, and the client comes again over a newer one.
+	// The older connection is closed, and the client returns over a newer one.
 	must(t, apply(older, ctx, 3))
 	v, err := newer.Get(ctx, "k")
 	if must(t, err); string(v[0]) != "123" {

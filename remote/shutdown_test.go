@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestNoServer bounds how long a client goes on connecting.
+// TestNoServer limits how long a client tries to connect.
 func TestNoServer(t *testing.T) {
 	ctx := context.Background()
 	s, err := NewServer(partd.NewDict(), nil)
@@ -27,20 +27,20 @@ func TestNoServer(t *testing.T) {
 			t.Errorf("get without a server: %v", err)
 		}
 		if d := time.Since(begin); d < 100*time.Millisecond || d > 10*time.Second {
-			t.Errorf("it took %v", d)
+			t.Errorf("the calls took %v", d)
 		}
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	if err := c.Append(short, one("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("append without a server, which sends nothing: %v", err)
+		t.Errorf("append without a server: %v", err)
 	}
 	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial without a server: %v", err)
 	}
 }
 
-// TestShutdown finishes what is in flight.
+// TestShutdown finishes requests in progress.
 func TestShutdown(t *testing.T) {
 	ctx := context.Background()
 	inner := partd.NewDict()
@@ -59,7 +59,7 @@ func TestShutdown(t *testing.T) {
 	go func() { ended <- s.Shutdown(ctx) }()
 	select {
 	case <-ended:
-		t.Error("Shutdown does not wait for what is in flight")
+		t.Error("Shutdown does not wait for requests in progress")
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(store.wait)
@@ -75,7 +75,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownIsBounded by its context, where the store hangs.
+// TestShutdownIsBounded ends Shutdown with its context although the store hangs.
 func TestShutdownIsBounded(t *testing.T) {
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, err := NewServer(store, nil)
@@ -94,9 +94,9 @@ func TestShutdownIsBounded(t *testing.T) {
 		t.Error(err)
 	}
 	if d := time.Since(begin); d > 10*time.Second {
-		t.Errorf("it took %v", d)
+		t.Errorf("Shutdown took %v", d)
 	}
 	if err := <-appended; !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("an append that was cut short: %v", err)
+		t.Errorf("an interrupted append: %v", err)
 	}
 }

@@ -15,9 +15,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestSlowReaderIsServed cuts nobody off who takes an answer somewhat faster than
-// 16 KiB a second, which is what a message must keep, and does cut one off who is
-// slower.
+// TestSlowReaderIsServed keeps a reader that is slightly faster than the minimum of 16
+// KiB a second, and cuts off a slower one.
 func TestSlowReaderIsServed(t *testing.T) {
 	for rate, served := range map[int]bool{17 << 10: true, 12 << 10: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -37,14 +36,14 @@ func TestSlowReaderIsServed(t *testing.T) {
 				time.Sleep(time.Second / 4)
 			}
 			if err := <-done; served != (err == nil) {
-				t.Errorf("to a reader of %d bytes a second, who got %d of %d: %v", rate, got, size, err)
+				t.Errorf("a reader of %d bytes a second got %d of %d: %v", rate, got, size, err)
 			}
 			must(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
 		})
 	}
 }
 
-// stuck is a connection whose other side stops reading.
+// stuck is a connection whose peer stops reading.
 type stuck struct {
 	net.Conn
 	full   atomic.Bool
@@ -82,31 +81,30 @@ func TestCloseIsBounded(t *testing.T) {
 	case err := <-done:
 		must(t, err)
 	case <-time.After(10 * closeTimeout):
-		t.Error("Close waits for ever for a server that does not read")
+		t.Error("Close waits forever for a server that does not read")
 		must(t, s.Close())
 		must(t, <-done)
 	}
 }
 
-// TestReconnectingHasJitter does not let all clients of a server come back at the
-// same time.
+// TestReconnectingHasJitter keeps clients of a server from reconnecting all at once.
 func TestReconnectingHasJitter(t *testing.T) {
 	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
 	waits := map[time.Duration]bool{}
 	for range 100 {
-		wait, err := c.patience()
+		wait, err := c.nextWait()
 		must(t, err)
 		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
-			t.Errorf("it waits %v", wait)
+			t.Errorf("a client waits %v", wait)
 		}
 	}
 	if len(waits) < 50 {
-		t.Errorf("of 100 clients %d wait for different times", len(waits))
+		t.Errorf("100 clients have only %d different waits", len(waits))
 	}
 }
 
-// TestListsWithLittleMemory lists and scans more than a page with the least memory
-// that partd-server takes, half of 16 MiB.
+// TestListsWithLittleMemory lists and scans more than a page with the minimum memory of
+// partd-server, half of 16 MiB.
 func TestListsWithLittleMemory(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"dict", "log"} { // files of 4,000 keys take long to make
@@ -130,7 +128,7 @@ func TestListsWithLittleMemory(t *testing.T) {
 				bytes += len(chunk.Data)
 			}
 			if keys != len(entries) || bytes != len(entries)*len(value) {
-				t.Errorf("it lists %d keys and scans %d bytes", keys, bytes)
+				t.Errorf("%d keys listed and %d bytes scanned", keys, bytes)
 			}
 		})
 	}

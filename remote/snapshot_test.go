@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// replaced is a store whose value is replaced by a longer one once a reader of it
-// was read to its end, or has read so much.
+// replaced is a store whose value is replaced by a longer one once its reader was read
+// to the end, or to some point.
 type replaced struct {
 	partd.Partd
 	after int
@@ -55,8 +55,8 @@ type rewound struct{ *replacing }
 
 func (r *rewound) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
 
-// TestPythonGetIsOneSnapshot never answers with a part of an append, where a large
-// value is replaced while its length is found out.
+// TestPythonGetIsOneSnapshot never answers with part of an append, even if a large
+// value is replaced while its length is being determined.
 func TestPythonGetIsOneSnapshot(t *testing.T) {
 	ctx := t.Context()
 	const size = defaultPage + 1<<20
@@ -70,7 +70,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 			}
 			return s
 		},
-		"dict":   stores["dict"], // whose readers cannot begin anew
+		"dict":   stores["dict"], // its readers cannot rewind
 		"buffer": stores["buffer"],
 		"chain": func(t *testing.T) partd.Partd {
 			_, url := serve(t, stores["log"](t), nil)
@@ -85,7 +85,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))
-				// The first value is the old one whole, the last one the new one.
+				// The first value is the whole old one, the last the new one.
 				p.want(join(message(string(old), "x")[:9+size], message("", string(young)), acked))
 			})
 		}

@@ -21,7 +21,7 @@ type memSpaces struct {
 	closed bool
 }
 
-func (m *memSpaces) Use(name string) (partd.Partd, func()) {
+func (m *memSpaces) Acquire(name string) (partd.Partd, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stores == nil {
@@ -43,14 +43,14 @@ func (m *memSpaces) List(_ context.Context, after string, limit int) (list []Nam
 	defer m.mu.Unlock()
 	for name := range m.stores {
 		if name > after {
-			list = append(list, NamespaceInfo{Name: name, Disk: int64(len(name))})
+			list = append(list, NamespaceInfo{Name: name, DiskBytes: int64(len(name))})
 		}
 	}
 	slices.SortFunc(list, func(a, b NamespaceInfo) int { return strings.Compare(a.Name, b.Name) })
 	return list[:min(limit, len(list))], nil
 }
 
-func (m *memSpaces) Room(string) Room { return nil }
+func (m *memSpaces) SpaceLimit(string) SpaceLimit { return nil }
 
 func (m *memSpaces) WhenFull(func()) {}
 
@@ -59,8 +59,8 @@ func (m *memSpaces) Close(context.Context) error {
 	return nil
 }
 
-// TestNamespaces keeps what is in one from others: values, sizes, drops, sessions,
-// and what was popped.
+// TestNamespaces checks that values, sizes, drops, sessions and popped values of a
+// namespace are separate from others.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -86,7 +86,7 @@ func TestNamespaces(t *testing.T) {
 	token, err := a.SessionToken(ctx, session)
 	must(t, err)
 	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a session goes on in another namespace: %v", err)
+		t.Errorf("a session continues in another namespace: %v", err)
 	}
 	values, err := a.Pop(ctx, "k")
 	if must(t, err); string(values[0]) != "11" {
@@ -94,12 +94,12 @@ func TestNamespaces(t *testing.T) {
 	}
 	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
 		if _, err := Dial(ctx, url+bad, nil); err == nil {
-			t.Errorf("the namespace %q is let in", bad)
+			t.Errorf("the namespace %q is accepted", bad)
 		}
 	}
 	list, err := base.Namespaces(ctx)
-	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].Disk != 1 {
-		t.Errorf("listed are %+v", list)
+	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
+		t.Errorf("the namespaces are %+v", list)
 	}
 	_, plain := serve(t, partd.NewDict(), nil)
 	if _, err := Dial(ctx, plain+"/a", nil); !errors.Is(err, errors.ErrUnsupported) {
@@ -114,27 +114,27 @@ func TestNamespaces(t *testing.T) {
 		if n == 0 {
 			break
 		}
-		again := dial(t, url+"/c", nil)
-		must(t, again.Close())
+		reconnected := dial(t, url+"/c", nil)
+		must(t, reconnected.Close())
 	}
 	must(t, s.Shutdown(ctx))
 	for name, n := range spaces.used {
 		if n != 0 && name != "c" || !spaces.closed {
-			t.Errorf("the namespace %s is in use %d times after its clients have left", name, n)
+			t.Errorf("the namespace %s is in use %d times after its clients have disconnected", name, n)
 		}
 	}
 }
 
-// TestManyNamespacesListed lists more than an answer has, of them those that the
-// user is an administrator of.
+// TestManyNamespacesListed lists more namespaces than fit an answer, only those in
+// which the user has the right admin.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	spaces := &memSpaces{}
 	rights := map[string]Rights{"": AllRights}
-	for i := range 3 * listedAtOnce {
+	for i := range 3 * listPageSize {
 		name := fmt.Sprintf("n%04d", i)
-		spaces.Use(name)
+		spaces.Acquire(name)
 		if i%3 == 0 {
 			rights[name] = RightAdmin
 		}
@@ -142,16 +142,16 @@ func TestManyNamespacesListed(t *testing.T) {
 	u := &users{does: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
 	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
-	if must(t, err); len(list) != listedAtOnce || list[1].Name != "n0003" {
-		t.Errorf("%d are listed", len(list))
+	if must(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
+		t.Errorf("%d namespaces are listed", len(list))
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("who is no administrator: %v", err)
+		t.Errorf("a user without the right admin: %v", err)
 	}
 }
 
-// TestListenerOfANamespace gives Python's clients the namespace of their listener,
-// and Go's no other.
+// TestListenerOfANamespace gives Python's clients the namespace of their listener, and
+// allows Go's clients no other.
 func TestListenerOfANamespace(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -175,16 +175,16 @@ func TestListenerOfANamespace(t *testing.T) {
 			return
 		}
 	}
-	t.Error("the namespace has not what was stored over its listener")
+	t.Error("the namespace lacks what was stored over its listener")
 }
 
-// TestListTellsNoOther tells an administrator no name of a namespace of others, nor
-// where its pages end.
+// TestListTellsNoOther checks that an administrator sees no name of other namespaces,
+// not even through the cursor.
 func TestListTellsNoOther(t *testing.T) {
 	t.Parallel()
 	spaces := &memSpaces{}
-	for i := range 3 * listedAtOnce {
-		spaces.Use(fmt.Sprintf("n%04d", i))
+	for i := range 3 * listPageSize {
+		spaces.Acquire(fmt.Sprintf("n%04d", i))
 	}
 	u := &users{does: map[string]map[string]Rights{"admin": {"n0003": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
@@ -192,11 +192,11 @@ func TestListTellsNoOther(t *testing.T) {
 	k.buf = appendText(k.buf, "")
 	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "admin"}).do(context.Background(), k))
 	if rest := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(rest, "n0") {
-		t.Errorf("it hears of others: %q", rest)
+		t.Errorf("the answer reveals others: %q", rest)
 	}
 }
 
-// TestErrorsOfURLs tell nothing secret that somebody wrote into a URL.
+// TestErrorsOfURLs checks that errors do not repeat secrets in a URL.
 func TestErrorsOfURLs(t *testing.T) {
 	for _, url := range []string{"tls://h:1/n?token=hush", "tls://u:hush@h:1", "tls://u:hu/hush@h:1", "tcp://h:1?password=hush", "tls://h/x?token=hush"} {
 		if err := CheckURL(url); err == nil || strings.Contains(err.Error(), "hush") {

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
-// authority makes an authority, and a certificate of it for this machine.
+// authority returns an authority, and its certificate for this machine.
 func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) {
 	t.Helper()
 	ca, err := testcert.New(t.TempDir(), name)
@@ -29,7 +29,7 @@ func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) 
 	return ca, pair
 }
 
-// serveTLS is serve over TLS.
+// serveTLS is like serve with TLS.
 func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerOptions) string {
 	t.Helper()
 	s, err := NewServer(store, opts)
@@ -41,8 +41,8 @@ func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerO
 	return URL(l.Addr())
 }
 
-// TestTLS stores and reads large values over TLS, and lets no client go on that
-// cannot know the server, nor one without TLS.
+// TestTLS stores and reads large values over TLS. It refuses a client that cannot
+// verify the server, and one without TLS.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -54,7 +54,7 @@ func TestTLS(t *testing.T) {
 	must(t, err)
 	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 300 * time.Millisecond})
 	if !strings.HasPrefix(url, "tls://127.0.0.1:") {
-		t.Fatalf("the address is %s", url)
+		t.Fatalf("the URL is %s", url)
 	}
 	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
 	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
@@ -83,18 +83,18 @@ func TestTLS(t *testing.T) {
 		t.Error("a client without TLS is served")
 	}
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Error("TLS 1.2 is spoken")
+		t.Error("the server accepts TLS 1.2")
 	}
 	quiet, err := net.Dial("tcp", address)
 	must(t, err)
 	must(t, quiet.SetReadDeadline(time.Now().Add(20*time.Second)))
 	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a peer that says nothing: %d bytes, %v", n, err)
+		t.Errorf("a silent peer: %d bytes, %v", n, err)
 	}
 }
 
 // TestExactlyOnceOverTLS appends over connections that are cut at random bytes, also
-// in the middle of TLS's own records.
+// inside TLS records.
 func TestExactlyOnceOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -104,10 +104,10 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Close()) })
 	opts := &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}
-	through := strings.Replace(p.URL(), "tcp://", "tls://", 1)
+	proxied := strings.Replace(p.URL(), "tcp://", "tls://", 1)
 	var c *Client
 	for c == nil {
-		if c, err = Dial(ctx, through, opts); err != nil && errors.Is(err, fs.ErrPermission) {
+		if c, err = Dial(ctx, proxied, opts); err != nil && errors.Is(err, fs.ErrPermission) {
 			t.Fatal(err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 		must(t, c.Append(ctx, one("k", piece)))
 		want.WriteString(piece)
 	}
-	p.Steady()
+	p.StopCutting()
 	values, err := c.Get(ctx, "k")
 	if must(t, err); string(values[0]) != want.String() {
 		t.Errorf("%d bytes, want %d", len(values[0]), want.Len())
@@ -125,7 +125,7 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 	must(t, c.Close())
 }
 
-// tunnel passes connections on to a server over TLS, as far as bytes go.
+// tunnel forwards plain connections to a server over TLS.
 func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -155,8 +155,8 @@ func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	return l.Addr().String()
 }
 
-// TestHostileOverTLS holds made-up conversations within TLS with a server that has
-// users, while an honest peer is served, and sends what is no TLS.
+// TestHostileOverTLS runs random conversations within TLS with a server that has users,
+// while an honest peer is served, and sends bytes that are not TLS.
 func TestHostileOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -173,7 +173,7 @@ func TestHostileOverTLS(t *testing.T) {
 	}
 	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), MaxMessage: 1 << 20, Patience: 30 * time.Second}
 	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
-	if err != nil || r.Honest == 0 {
+	if err != nil || r.HonestRequests == 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	var all sync.WaitGroup
@@ -189,7 +189,7 @@ func TestHostileOverTLS(t *testing.T) {
 			for i := range garbage {
 				garbage[i] = byte(i)*seed + seed
 			}
-			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // as the record of a client's hello
+			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // like the record of a client's hello
 			_, _ = c.Write(garbage)
 			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if answer, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
@@ -199,6 +199,6 @@ func TestHostileOverTLS(t *testing.T) {
 	}
 	all.Wait()
 	if values, err := s.store.Get(ctx, "garbage"); err != nil || len(values[0]) > 0 {
-		t.Errorf("garbage was stored: %q, %v", values, err)
+		t.Errorf("the garbage was stored: %q, %v", values, err)
 	}
 }

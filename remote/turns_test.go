@@ -19,8 +19,8 @@ func newQuotas(limit int64) *quotas {
 	return l
 }
 
-// TestTurnsOfPeers lets a message of one peer begin between few of another's, which
-// has hundreds of connections with something to do.
+// TestTurnsOfPeers checks that only a few messages of a peer with hundreds of busy
+// connections are handled between two messages of another peer.
 func TestTurnsOfPeers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l := newQuotas(1 << 20)
@@ -36,26 +36,26 @@ func TestTurnsOfPeers(t *testing.T) {
 			}
 		})
 	}
-	for begun.Load() < 5000 { // all of them are under way
+	for begun.Load() < 5000 { // until all are busy
 		runtime.Gosched()
 	}
 	const messages = 500
 	before := begun.Load()
 	for range messages {
 		honest.takeTurn()
-		runtime.Gosched() // as who waits for the next message
+		runtime.Gosched() // like a goroutine that waits for the next message
 	}
 	between := (begun.Load() - before) / messages
 	over.Store(true)
 	wg.Wait()
 	if between > 10*peerMessages {
-		t.Errorf("between two messages of a peer %d of another's began", between)
+		t.Errorf("%d messages of another peer began between two messages of one", between)
 	}
 }
 
-// TestRoomForWhoHasLittle gives memory at once to a peer that has none, though
-// another takes all that it gets, and nobody makes room.
-func TestRoomForWhoHasLittle(t *testing.T) {
+// TestMemoryForSmallPeer gives memory at once to a peer that has none, although another
+// takes all that it gets, and no connection is closed.
+func TestMemoryForSmallPeer(t *testing.T) {
 	l := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -66,9 +66,9 @@ func TestRoomForWhoHasLittle(t *testing.T) {
 	}
 	for {
 		l.mu.Lock()
-		all := l.used[memory]>>20 + int64(l.queue.waiting)
+		total := l.used[memory]>>20 + int64(l.queue.waiting)
 		l.mu.Unlock()
-		if all == 100 {
+		if total == 100 {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -78,8 +78,8 @@ func TestRoomForWhoHasLittle(t *testing.T) {
 	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(soon, 6<<20, admission))
 }
 
-// TestAnswersOfOneConnectionQueueOnce lets a connection that has much to answer wait
-// for its memory once at a time: another of the same peer comes next.
+// TestAnswersOfOneConnectionQueueOnce lets a connection with many answers wait for
+// memory once at a time, so that another connection of the same peer comes next.
 func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 	l := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,8 +92,8 @@ func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 		got = make(chan struct{}, n)
 		for range n {
 			go func() {
-				room := &allowance{account: a, ctx: ctx, most: 6 << 20}
-				if room.hold(1<<20) == nil {
+				share := &allowance{account: a, ctx: ctx, initial: 6 << 20}
+				if share.raise(1<<20) == nil {
 					got <- struct{}{}
 				}
 			}()
@@ -113,7 +113,7 @@ func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 	}
 	many := wait(open(), 8)
 	waiting(1)
-	time.Sleep(50 * time.Millisecond) // the others would come
+	time.Sleep(50 * time.Millisecond) // the others would get memory now
 	one := wait(open(), 1)
 	waiting(2)
 	held.give(6 << 20)
@@ -122,12 +122,12 @@ func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 	select {
 	case <-one:
 	case <-many:
-		t.Error("a connection that has got its memory gets more, and another of its peer waits")
+		t.Error("a connection gets memory again while another of its peer waits")
 	}
 }
 
-// TestAnswerBuffersAreCharged lets no answer have a large buffer that the last one
-// has left without its memory, also while it waits for that.
+// TestAnswerBuffersAreCharged checks that an answer does not reuse the large buffer of
+// the last one without charging it, even while it waits for memory.
 func TestAnswerBuffersAreCharged(t *testing.T) {
 	s, _ := serve(t, partd.NewDict(), nil)
 	nc, peer := net.Pipe()
@@ -137,22 +137,22 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	large := 0
 	for i := range 200 {
 		s.quotas.inUse.Store(int64((i+1)%2) * s.opts.Memory)
-		_ = newBuilder() // or the next answer would have this one
-		left := builder{buf: make([]byte, 0, 1<<20)}
-		left.recycle()
+		_ = newBuilder() // otherwise the next answer would get this buffer
+		unused := builder{buf: make([]byte, 0, 1<<20)}
+		unused.recycle()
 		a := c.newAnswer()
 		if cap(a.buf) > free {
 			large++
 			if s.memoryUsed() < int64(cap(a.buf)-free) {
-				t.Fatalf("an answer has %d bytes, and %d of the budget", cap(a.buf), s.memoryUsed())
+				t.Fatalf("an answer has a buffer of %d bytes, with %d charged", cap(a.buf), s.memoryUsed())
 			}
 		}
 		if i%2 == 0 && cap(a.buf) > free {
-			t.Fatalf("where memory is short an answer that needs nothing yet has %d bytes", cap(a.buf))
+			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes", cap(a.buf))
 		}
 		a.drop()
 	}
 	if large == 0 {
-		t.Error("no answer had a large buffer")
+		t.Error("no answer reused a large buffer")
 	}
 }

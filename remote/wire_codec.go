@@ -9,17 +9,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// textOf is bytes as a string, without a copy: it lives as long as they do and
-// changes with them.
+// textOf returns b as a string without a copy: it is valid as long as b, and changes with it.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 var errShort = errors.New("the message is cut off")
 
-// decoder takes a message apart. After an error it returns nothing but zeros.
+// decoder decodes a message. After an error it returns only zeros.
 type decoder struct {
 	b         []byte
 	err       error
-	allowance *allowance // that slices are charged to, nil for none
+	allowance *allowance // charged for slices; may be nil
 }
 
 func (d *decoder) take(n uint64) []byte {
@@ -61,7 +60,7 @@ func (d *decoder) token() (t partd.SessionToken) {
 
 func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
 
-// end is an error if bytes are left.
+// end returns an error if bytes remain.
 func (d *decoder) end() error {
 	if d.err == nil && len(d.b) > 0 {
 		d.err = fmt.Errorf("%d extra bytes", len(d.b))
@@ -69,9 +68,9 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads a number of things. Each has at least so many bytes in the message,
-// so that what it says takes no memory, and takes so many bytes once it is read,
-// which may be many times more.
+// count reads a number of items. Each has at least minSize bytes in the message, so a
+// false number is detected before memory is allocated. Each needs memory bytes once
+// decoded, which may be many times more.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
@@ -79,7 +78,7 @@ func (d *decoder) count(minSize, memory int) int {
 		return 0
 	}
 	if d.allowance != nil {
-		if err := d.allowance.hold(int64(n) * int64(memory)); err != nil {
+		if err := d.allowance.raise(int64(n) * int64(memory)); err != nil {
 			d.fail(err)
 			return 0
 		}
@@ -87,15 +86,15 @@ func (d *decoder) count(minSize, memory int) int {
 	return int(n)
 }
 
-// What things take once they are read, in bytes.
+// Memory of decoded items, in bytes.
 const (
 	entryMemory = int(unsafe.Sizeof(partd.Entry{}))
-	keyMemory   = 64 // the string, and the least that a copy of it takes
+	keyMemory   = 64 // the string, and the minimum of its copy
 )
 
 const entryHeaderLen = 2 + 4
 
-// entries reads entries into a slice that it may use, and refers to the message.
+// entries decodes into the storage of into. Keys and values refer to the message.
 func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b
@@ -120,7 +119,6 @@ func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 	return into
 }
 
-// keys reads keys, as copies.
 func (d *decoder) keys() []string {
 	n := d.count(2, keyMemory)
 	if n == 0 {
@@ -133,10 +131,9 @@ func (d *decoder) keys() []string {
 	return keys
 }
 
-// key reads a key, as a copy.
 func (d *decoder) key() string { return string(d.take(uint64(d.u16()))) }
 
-// text reads a string of any length, as a copy.
+// text returns a copy of a string of any length.
 func (d *decoder) text() string { return string(d.take(uint64(d.u32()))) }
 
 func appendBool(b []byte, v bool) []byte {

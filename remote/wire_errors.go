@@ -13,19 +13,17 @@ import (
 )
 
 var (
-	// ErrBusy is wrapped by the error for a request that needs more memory or
-	// open readers than the server has free. No part of it was applied.
-	ErrBusy = errors.New("the server has no room for it now: try again later")
-	// ErrLost is wrapped by the error for reading on after the connection
-	// broke, or after a long pause. Begin again.
-	ErrLost = errors.New("what was being read is no longer open on the server: begin again")
-	// ErrBadRequest is wrapped by the error for a request that the server does
-	// not understand.
+	// ErrBusy is wrapped by the error for a request that needs more memory or open
+	// readers than the server has free. No part of the request was applied.
+	ErrBusy = errors.New("the server is too busy for the request now: try again later")
+	// ErrLost is wrapped by the error for reading on after the connection broke, or
+	// after a long pause. Start reading again.
+	ErrLost = errors.New("the reader or listing is no longer open on the server: begin again")
+	// ErrBadRequest is wrapped by the error for a request that the server does not understand.
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// meanings are the errors that the codes in a reply stand for. An error may be
-// several.
+// meanings are the errors for the codes in a reply. An error may have several codes.
 var meanings = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,
@@ -33,7 +31,7 @@ var meanings = [...]error{
 	4:           partd.ErrNeedsReopen,
 	5:           partd.ErrClosed,
 	6:           syscall.ENOSPC,
-	codeCorrupt: nil, // a partd.CorruptError, which is sent apart
+	codeCorrupt: nil, // a partd.CorruptError, encoded separately
 	8:           partd.ErrSessionExpired,
 	9:           partd.ErrSessionGap,
 	10:          partd.ErrSessionReused,
@@ -50,10 +48,10 @@ var meanings = [...]error{
 
 const codeCorrupt = 7
 
-// maxErrorText bounds the text of an error on the wire, in bytes.
+// maxErrorText is the maximum length of an error's text on the wire, in bytes.
 const maxErrorText = 4 << 10
 
-func cut(s string) string {
+func truncate(s string) string {
 	if len(s) > maxErrorText {
 		return s[:maxErrorText] + "…"
 	}
@@ -81,24 +79,24 @@ func appendError(b []byte, err error) []byte {
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
-	what := err // of a partd.Error, which goes apart, its cause
+	text := err // the cause of a partd.Error, which is encoded separately
 	var inner *partd.Error
 	if errors.As(err, &inner) && err.Error() == inner.Error() {
-		what = inner.Err
+		text = inner.Err
 	} else {
 		inner = &partd.Error{}
 	}
-	b = appendText(b, cut(inner.Op))
+	b = appendText(b, truncate(inner.Op))
 	b = appendBool(b, inner.HasKey)
 	b = appendText(b, inner.Key)
-	b = appendText(b, cut(publicPath(inner.Path)))
-	b = appendText(b, cut(publicText(what.Error(), err)))
-	b = appendText(b, cut(publicPath(corrupt.Path)))
+	b = appendText(b, truncate(publicPath(inner.Path)))
+	b = appendText(b, truncate(publicText(text.Error(), err)))
+	b = appendText(b, truncate(publicPath(corrupt.Path)))
 	return le.AppendUint64(b, uint64(corrupt.Offset))
 }
 
-// serverError is an error that the server answered: errors.Is and errors.As
-// find in it what the store's error wrapped.
+// serverError is an error from the server's answer. errors.Is and errors.As find what
+// the store's error wrapped.
 type serverError struct {
 	text   string
 	causes []error
@@ -106,11 +104,11 @@ type serverError struct {
 
 func (e *serverError) Error() string { return e.text }
 
-// Unwrap returns the errors that the codes stand for.
+// Unwrap returns the errors for the codes.
 func (e *serverError) Unwrap() []error { return e.causes }
 
-// parseError makes an error of a reply's body. The operation and the address
-// are the client's.
+// parseError decodes the error in a reply's body. The error gets the client's operation
+// and address.
 func parseError(body []byte, op, address string) error {
 	d := &decoder{b: body}
 	var codes []uint16
@@ -121,7 +119,7 @@ func parseError(body []byte, op, address string) error {
 	text := d.text()
 	corrupt := partd.CorruptError{Path: d.text(), Offset: int64(d.u64())}
 	if err := d.end(); err != nil {
-		return &partd.Error{Op: op, Path: address, Err: fmt.Errorf("the server answered with an error that cannot be read: %w", err)}
+		return &partd.Error{Op: op, Path: address, Err: fmt.Errorf("cannot decode the error in the server's answer: %w", err)}
 	}
 	e := &serverError{text: text}
 	for _, c := range codes {
@@ -141,7 +139,7 @@ func parseError(body []byte, op, address string) error {
 	return &inner
 }
 
-// isCancelled reports whether an error is of a context that ended.
+// isCancelled reports whether an error comes from a context that has ended.
 func isCancelled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -9,20 +9,20 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// The Go client's protocol; docs/wire.md says what each operation takes and
-// answers. Numbers are little-endian.
+// This file has the Go client's protocol. docs/wire.md describes the fields of each
+// operation. Numbers are little-endian.
 
 const (
 	protocolVersion = 2
 
-	requestLen = 40 // of a request's header
-	replyLen   = 16 // of a reply's header
+	requestLen = 40 // length of a request's header
+	replyLen   = 16 // length of a reply's header
 )
 
 // magic begins each message. Python's commands begin with a letter.
 var magic = [4]byte{0, 'P', 'D', '1'}
 
-// operation is what a request asks for.
+// operation is the type of a request.
 type operation uint8
 
 const (
@@ -69,18 +69,18 @@ func (op operation) String() string {
 // mutates reports whether an operation may be numbered in a session.
 func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
 
-// change is what an operation that mutates does: they stand in the order of
-// [partd.Change], as [mutation] takes for granted, too.
+// change returns the change that a mutating operation makes. These operations have the
+// order of [partd.Change], which mutation also relies on.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
 func mutation(c partd.Change) operation { return opAppend + operation(c) }
 
 // Flags of requests and replies.
 const (
-	flagStaged = 1 // request: the body was sent before, by parts
-	flagResent = 2 // request: a pop that may have arrived before
-	flagCount  = 4 // request: stat tells the number of changes, too
-	flagMore   = 1 // reply: more follows
+	flagStaged = 1 // request: the body was sent before, in parts
+	flagResent = 2 // request: this pop may have arrived before
+	flagCount  = 4 // request: stat also returns the number of changes
+	flagMore   = 1 // reply: there is more
 	flagKnown  = 2 // reply: the change had been applied before
 
 	statusOK    = 0
@@ -91,10 +91,10 @@ const (
 type request struct {
 	op      operation
 	flags   uint8
-	number  uint64 // of the request, 0 if no reply is wanted
+	number  uint64 // number of the request; 0 if no reply is wanted
 	session uint64
-	seq     uint64 // of the operation in the session
-	crc     uint32 // of operation and body
+	seq     uint64 // number of the operation in the session
+	crc     uint32 // checksum of operation and body
 
 	arrived time.Time
 }
@@ -110,8 +110,7 @@ func (r request) append(b []byte) []byte {
 	return append(b, 0, 0, 0, 0)
 }
 
-// isRequest reports whether a message's first frame is of the Go client's
-// protocol.
+// isRequest reports whether a message's first frame belongs to the Go client's protocol.
 func isRequest(frame []byte) bool {
 	return len(frame) >= len(magic) && [4]byte(frame[:4]) == magic
 }
@@ -155,7 +154,7 @@ func parseReply(frame []byte) (r reply, body []byte, err error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum identifies a mutation: CRC-32C of its operation and its body.
+// checksum identifies a change: it is the CRC-32C of operation and body.
 func checksum(op operation, body ...[]byte) uint32 {
 	crc := crc32.Update(0, castagnoli, []byte{uint8(op)})
 	for _, b := range body {

@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestWireCases breaks the rules of the wire, each in its way: nothing is applied,
-// and others are served.
+// TestWireCases breaks the protocol in various ways. Nothing is applied, and others are served.
 func TestWireCases(t *testing.T) {
 	hello := func(parts ...[]byte) []byte { return join(append([][]byte{greeting(), ready("DEALER")}, parts...)...) }
 	many := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
@@ -75,16 +74,16 @@ func TestWireCases(t *testing.T) {
 			t.Parallel()
 			store := partd.NewDict()
 			_, url := serve(t, store, &ServerOptions{
-				// Not too short for the peer that does everything right, on a busy machine.
+				// Long enough for the honest peer on a busy machine
 				MaxMessage: 1 << 20, HandshakeTimeout: 2 * time.Second, StallTimeout: 2 * time.Second,
 			})
 			good := openPeer(t, url)
 			p := rawPeer(t, url)
-			go p.Write(c.send) // the server may close in between
+			go p.Write(c.send) // fails if the server closes the connection
 			p.wantClosed()
 			st, err := store.Stat(context.Background())
 			if must(t, err); st.Keys > 0 {
-				t.Errorf("something was applied: %+v", st)
+				t.Errorf("a change was applied: %+v", st)
 			}
 			good.send(message("append", "k", "v"), message("get", "k"))
 			good.want(join(acked, message("v"), acked))
@@ -92,8 +91,8 @@ func TestWireCases(t *testing.T) {
 	}
 }
 
-// TestPing wants PONG with the context, also between the frames of a
-// message, where libzmq may send it.
+// TestPing expects PONG with the context, even between the frames of a message, where
+// libzmq may send PING.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	p := openPeer(t, url)
@@ -108,7 +107,7 @@ func TestPing(t *testing.T) {
 	p.want(join(pong, pong, acked, message("v"), acked))
 }
 
-// TestOneIdentity has two peers with one identity, which get their own answers.
+// TestOneIdentity has two peers with the same identity, which get their own answers.
 func TestOneIdentity(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	var peers [2]*peer
@@ -128,8 +127,8 @@ func TestOneIdentity(t *testing.T) {
 	}
 }
 
-// TestNeverReads has a peer that asks and never reads: it is closed in time,
-// and keeps nobody else waiting.
+// TestNeverReads has a peer that sends requests and never reads: it is closed in time,
+// and does not delay others.
 func TestNeverReads(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
@@ -152,7 +151,7 @@ func TestNeverReads(t *testing.T) {
 	p.wantClosed()
 }
 
-// TestTooManyConnections opens more connections than there may be.
+// TestTooManyConnections opens more connections than the limit.
 func TestTooManyConnections(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)
@@ -164,7 +163,7 @@ func TestTooManyConnections(t *testing.T) {
 		p.want(acked)
 		peers = append(peers, p)
 	}
-	silent.wantClosed() // it made room
+	silent.wantClosed() // it was replaced
 	for range 20 {
 		rawPeer(t, url).wantClosed()
 	}
@@ -178,12 +177,12 @@ func TestTooManyConnections(t *testing.T) {
 			return
 		}
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("a place that became free is not given away")
+			t.Fatal("a free slot is not used")
 		}
 	}
 }
 
-// TestSlowGreetings keeps a place for those who are quick.
+// TestSlowGreetings keeps slots for peers that finish their handshake quickly.
 func TestSlowGreetings(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 40, HandshakeTimeout: time.Hour})
 	for range 200 {

@@ -8,32 +8,31 @@ import (
 	"strings"
 )
 
-// address is a URL taken apart.
+// address holds the parts of a server's URL.
 type address struct {
 	network, address string
 	namespace        string
-	secure           bool // over TLS
+	secure           bool // with TLS
 }
 
-const usage = "write tcp://HOST:PORT, tls://HOST:PORT, both with /NAMESPACE where there is one, or ipc:///PATH"
+const usage = "write tcp://HOST:PORT, tls://HOST:PORT, optionally with /NAMESPACE, or ipc:///PATH"
 
-// parseURL takes tcp://HOST:PORT/NAMESPACE, the same with tls://, or ipc:///PATH
-// apart.
+// parseURL parses tcp://HOST:PORT/NAMESPACE, tls://HOST:PORT/NAMESPACE or ipc:///PATH.
 func parseURL(raw string) (address, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	switch scheme {
 	case "tcp", "tls":
-		rest, namespace, named := strings.Cut(rest, "/")
+		rest, namespace, hasNamespace := strings.Cut(rest, "/")
 		host, port, err := net.SplitHostPort(rest)
 		if err != nil || port == "" || strings.ContainsAny(rest, "?#@") {
 			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
 		}
-		if named {
-			if CheckNamespace(namespace) != nil { // whose error may have what is secret
-				return address{}, fmt.Errorf("address %q: what follows the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
+		if hasNamespace {
+			if CheckNamespace(namespace) != nil { // the error of CheckNamespace could contain a secret
+				return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
 			}
 		}
-		if host == "*" { // as ZeroMQ has it
+		if host == "*" { // as ZeroMQ writes it
 			host = ""
 		}
 		return address{"tcp", net.JoinHostPort(host, port), namespace, scheme == "tls"}, nil
@@ -49,14 +48,14 @@ func parseURL(raw string) (address, error) {
 
 var secretPattern = regexp.MustCompile(`(?:tcp|tls)://[^?]*@|//[^/?@]*@|([?&][a-z.]*(?:token|password|secret|credential)=)[^&]*`)
 
-// RedactURL removes from a URL anything that may be secret, so that messages can
-// show it. Tokens do not belong in URLs.
+// RedactURL removes anything that may be secret from a URL, so that messages can show
+// it. Tokens do not belong in URLs.
 func RedactURL(rawURL string) string {
-	return secretPattern.ReplaceAllStringFunc(rawURL, func(found string) string {
-		if scheme, _, ok := strings.Cut(found, "//"); ok && strings.HasSuffix(found, "@") {
+	return secretPattern.ReplaceAllStringFunc(rawURL, func(match string) string {
+		if scheme, _, ok := strings.Cut(match, "//"); ok && strings.HasSuffix(match, "@") {
 			return scheme + "//…@"
 		}
-		head, _, _ := strings.Cut(found, "=")
+		head, _, _ := strings.Cut(match, "=")
 		return head + "=…"
 	})
 }
@@ -69,17 +68,17 @@ func CheckURL(rawURL string) error {
 
 var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-const namespaceRule = "name of a namespace, which has 1 to 64 letters, digits, '-', '_' and '.', and is neither . nor .. alone"
+const namespaceRule = "name of a namespace: 1 to 64 letters, digits, '-', '_' and '.', but neither . nor .."
 
 // CheckNamespace returns an error if name is not valid for a namespace.
 func CheckNamespace(name string) error {
 	if !namespacePattern.MatchString(name) || name == "." || name == ".." {
-		return fmt.Errorf("namespace %q: it is not %s", cut(name), namespaceRule)
+		return fmt.Errorf("namespace %q: not a %s", truncate(name), namespaceRule)
 	}
 	return nil
 }
 
-// URL returns the URL under which clients reach a listener's address.
+// URL returns the URL at which clients reach a listener's address.
 func URL(a net.Addr) string {
 	if a.Network() == "unix" {
 		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
@@ -87,8 +86,8 @@ func URL(a net.Addr) string {
 	return a.Network() + "://" + a.String()
 }
 
-// BeyondLoopback reports whether other machines can reach an address.
-func BeyondLoopback(a net.Addr) bool {
+// IsExposed reports whether other machines can reach an address.
+func IsExposed(a net.Addr) bool {
 	if a.Network() == "unix" {
 		return false
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// Those who wait while a shard cannot be opened do not wait for the same again, one after
-// the other.
+// TestWaitingTogether checks that callers who wait while a shard cannot be opened share one
+// attempt, instead of trying one after another.
 func TestWaitingTogether(t *testing.T) {
 	refused := error(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")})
 	const readers = 20
@@ -47,12 +47,12 @@ func TestWaitingTogether(t *testing.T) {
 		}
 	}
 	if n := len(began); n == readers {
-		t.Errorf("%d readers tried %d times", readers, n)
+		t.Errorf("%d readers tried %d times, want fewer", readers, n)
 	}
 	must(t, s.Close())
 }
 
-// Close ends what is being opened.
+// TestCloseWhileOpening checks that Close cancels the opening of a shard.
 func TestCloseWhileOpening(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	again, opening := false, make(chan struct{})
@@ -78,8 +78,8 @@ func TestCloseWhileOpening(t *testing.T) {
 	}
 }
 
-// Clients that begin at the same time agree on one list, and none of those with another
-// changes anything.
+// TestBeginningTogether checks that clients that start at the same time with the same list agree,
+// and that every client's changes arrive.
 func TestBeginningTogether(t *testing.T) {
 	for round := range 20 {
 		stores := dicts(3)
@@ -109,7 +109,7 @@ func TestBeginningTogether(t *testing.T) {
 	}
 }
 
-// Whoever was killed when only some stores had their list, others begin where he ended.
+// TestBeginningAgain checks that clients complete the lists of a client that died halfway.
 func TestBeginningAgain(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
@@ -124,7 +124,7 @@ func TestBeginningAgain(t *testing.T) {
 	}
 }
 
-// dropping is a store whose Drop is the last thing that somebody waits for.
+// dropping is a store whose Drop cancels the caller's context.
 type dropping struct {
 	*partd.Dict
 	giveUp context.CancelFunc
@@ -135,8 +135,8 @@ func (d *dropping) Drop(ctx context.Context) error {
 	return errors.Join(d.Dict.Drop(context.WithoutCancel(ctx)), ctx.Err())
 }
 
-// A Drop whose context ends leaves no store without its list, with which nobody who comes
-// later could do anything once it has keys again.
+// TestDropCancelled checks that a Drop whose context ends leaves every store with its list. A
+// store with keys but no list would be unusable.
 func TestDropCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -153,7 +153,8 @@ func TestDropCancelled(t *testing.T) {
 	}
 }
 
-// Of two lists that begin at the same time with shards in common, one gets them all.
+// TestTwoListsBegin checks that one of two overlapping lists that start at the same time gets all
+// its shards.
 func TestTwoListsBegin(t *testing.T) {
 	for round := range 200 {
 		stores := dicts(3)
@@ -164,10 +165,10 @@ func TestTwoListsBegin(t *testing.T) {
 			names, some = append(names, abc[i]), append(some, stores[i])
 		}
 		clients := []*Shards{over(t, abc, stores), over(t, names, some)}
-		errs := together([]*shard{nil, nil}, func(i int, _ *shard) error {
+		errs := concurrently([]*shard{nil, nil}, func(i int, _ *shard) error {
 			return clients[i].Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 		})
-		if one, two := errs[0] == nil, errs[1] == nil; one == two || !errors.Is(errors.Join(errs...), ErrOtherList) {
+		if one, two := errs[0] == nil, errs[1] == nil; one == two || !errors.Is(errors.Join(errs...), ErrListMismatch) {
 			t.Fatalf("round %d: %v", round, errs)
 		}
 		for i, err := range errs {
@@ -178,7 +179,7 @@ func TestTwoListsBegin(t *testing.T) {
 	}
 }
 
-// beginning is a store that another client fills after it was first asked for its list.
+// beginning is a store that another client fills after the first request for its list.
 type beginning struct {
 	*partd.Dict
 	other func()
@@ -193,7 +194,8 @@ func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, err
 }
 
-// Keys that come between the look at the list and that at the keys are no foreign ones.
+// TestBeginningAfterAnother checks that keys that appear between reading the list and listing the
+// keys are not mistaken for foreign keys.
 func TestBeginningAfterAnother(t *testing.T) {
 	d := partd.NewDict()
 	b := &beginning{d, func() { fill(t, over(t, abc[:1], []partd.Partd{d}), 10) }}
@@ -203,7 +205,8 @@ func TestBeginningAfterAnother(t *testing.T) {
 	}
 }
 
-// What will not pass by itself is told at once, though the system's numbers call themselves errors of a network.
+// TestPermanentFailure checks that errors that do not pass by themselves are returned at once. A
+// bare syscall.Errno implements net.Error, but is not a network error.
 func TestPermanentFailure(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "b"), nil, 0o600))
@@ -221,7 +224,7 @@ func TestPermanentFailure(t *testing.T) {
 		return partd.NewDict(), nil
 	})
 	if err != nil {
-		t.Fatal("a server that is away:", err)
+		t.Fatal("a server that is down:", err)
 	}
 	must(t, s.Close())
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Append adds each entry's value to the end of its key's value, in order. It is all or
-// nothing within each shard.
+// Append adds each entry's value to the end of its key's value, in order. It is all or nothing
+// within each shard.
 func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (s *Shards) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }
 
-// SetOnce sets a key if it does not exist yet.
+// SetOnce sets a key if it does not exist.
 func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set once", key, value, partd.SetOnce)
 }
@@ -33,10 +33,10 @@ func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
 func (s *Shards) set(ctx context.Context, op, key string, value []byte,
 	set func(context.Context, partd.Partd, string, []byte) error,
 ) error {
-	return s.do(ctx, op, change, s.shardOf(key), func(_ int, store partd.Partd) error { return set(ctx, store, inner(key), value) })
+	return s.do(ctx, op, change, s.shardOf(key), func(_ int, store partd.Partd) error { return set(ctx, store, storedKey(key), value) })
 }
 
-// Delete removes keys, within each shard all or none.
+// Delete removes keys. Within each shard, it removes all of them or none.
 func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
@@ -45,21 +45,20 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	return s.do(ctx, "delete", change, use, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
-// Drop removes every key and then rewrites the list of shards, even if ctx ends in
-// between. It is not one step: concurrent appends may survive on one shard and disappear
-// from another.
+// Drop removes every key and then writes the lists of shards again, even if ctx ends in between.
+// It is not atomic: concurrent appends may survive on one shard and disappear from another.
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.known.Load()
-		if known == nil { // somebody else's Drop has just failed
+		if known == nil { // another client's Drop has just failed
 			return s.enter(ctx, sh, read)
 		}
 		text, err := listOf(ctx, store)
 		if err != nil {
 			return err
 		}
-		if _, ok := sh.identify(text); !ok { // somebody else drops it, too
+		if _, ok := sh.parseList(text); !ok { // another client is dropping it too
 			text = known.text
 		}
 		err = store.Drop(ctx)
@@ -68,24 +67,24 @@ func (s *Shards) Drop(ctx context.Context) error {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), relistTimeout)
 		defer cancel()
-		found, listErr := sign(ctx, store, text)
+		state, listErr := writeList(ctx, store, text)
 		if listErr == nil {
-			listErr = s.note(sh, found, sh.instance())
+			listErr = s.record(sh, state, sh.instance())
 		}
 		if listErr != nil {
 			sh.known.Store(nil)
-			return fmt.Errorf("%w: it was dropped, or may have been, and its list of shards could not be written again: %w",
+			return fmt.Errorf("%w: it was, or may have been, dropped, but writing its list of shards again failed: %w",
 				partd.ErrUnknownOutcome, errors.Join(err, listErr))
 		}
 		return err
 	})
 	if err == nil && !slices.ContainsFunc(s.shards, func(sh *shard) bool { return !sh.listed() }) {
-		err = errorf("drop", s.share(ctx)) // another client may have made a list before this one did
+		err = errorf("drop", s.exchangeIDs(ctx)) // another client may have written a list before this one did
 	}
 	return err
 }
 
-// relistTimeout is how long a store that was dropped may take for its list.
+// relistTimeout is the time limit for writing a store's list after a Drop.
 const relistTimeout = 5 * time.Second
 
 // Flush flushes all stores, as [partd.Flush] does.
@@ -93,25 +92,24 @@ func (s *Shards) Flush(ctx context.Context) error {
 	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
 }
 
-// Sync returns once everything acknowledged before the call survives a power loss, on
+// Sync returns once everything acknowledged before the call would survive a loss of power, on
 // every shard.
 func (s *Shards) Sync(ctx context.Context) error {
 	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
 
 func (s *Shards) shardOf(key string) []*shard {
-	if len(s.shards) == 0 { // a zero value, as prepare says
+	if len(s.shards) == 0 { // a zero value; prepare returns the error
 		return nil
 	}
 	i := s.indexOf(key)
 	return s.shards[i : i+1]
 }
 
-// split divides items by the shard of their keys, under which they are in the store
-// beneath. It returns the shards that have some, what these are, in order, and for each item
-// which of these shards it is of.
+// split groups items by the shard of their keys, and converts the keys for the underlying store. It returns the shards in use, their items in order, and for each item the index of its
+// shard in use.
 func split[T any](s *Shards, items []T, key func(*T) *string) (use []*shard, parts [][]T, at []uint8) {
-	at = make([]uint8, len(items)) // MaxShards fits
+	at = make([]uint8, len(items)) // MaxShards-1 fits
 	var counts, ends [MaxShards]int
 	for i := range items {
 		n := s.indexOf(*key(&items[i]))
@@ -133,7 +131,7 @@ func split[T any](s *Shards, items []T, key func(*T) *string) (use []*shard, par
 		to := &all[ends[n]]
 		*to = items[i]
 		k := key(to)
-		*k = inner(*k)
+		*k = storedKey(*k)
 		ends[n]++
 		at[i] = place[n]
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// faulty is a store that fails as long as it is told to.
+// faulty is a store that fails while err is set.
 type faulty struct {
 	*partd.Dict
 	err   atomic.Pointer[error]
@@ -41,7 +41,7 @@ func (f *faulty) Delete(ctx context.Context, keys ...string) error {
 
 func (f *faulty) Close() error { return errors.Join(f.fail(), f.Dict.Close()) }
 
-// keyOf returns a key of a shard.
+// keyOf returns a key that belongs to the named shard.
 func keyOf(s *Shards, name string) string {
 	for i := 0; ; i++ {
 		if key := fmt.Sprint("of ", name, i); s.shards[s.indexOf(key)].name == name {
@@ -50,7 +50,7 @@ func keyOf(s *Shards, name string) string {
 	}
 }
 
-func TestAShardThatFails(t *testing.T) {
+func TestFailingShard(t *testing.T) {
 	ctx := t.Context()
 	stores := []*faulty{{Dict: partd.NewDict()}, {Dict: partd.NewDict()}, {Dict: partd.NewDict()}}
 	s := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
@@ -61,7 +61,7 @@ func TestAShardThatFails(t *testing.T) {
 		}
 		return entries
 	}
-	// Before all lists are written nothing is changed anywhere: the name may be a wrong one.
+	// Until all lists are written, nothing must change anywhere: a name may be wrong.
 	stores[1].err.Store(&down)
 	for _, names := range [][]string{abc, {"a", "c"}} {
 		err := s.Append(ctx, batch(names...)...)
@@ -78,17 +78,17 @@ func TestAShardThatFails(t *testing.T) {
 	must(t, s.Append(ctx, batch("a", "b", "c")...))
 	stores[1].err.Store(&down)
 	late := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
-	must(t, late.Append(ctx, batch("a", "c")...)) // the others work
+	must(t, late.Append(ctx, batch("a", "c")...)) // the others still work
 	for name, err := range map[string]error{
 		"append": s.Append(ctx, batch("a", "b", "c")...),
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
 		if !errors.Is(err, down) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "done by a, c, but shard b: no route") {
-			t.Errorf("%s of some: %v", name, err)
+			t.Errorf("%s on three shards: %v", name, err)
 		}
 	}
 	if err := s.Append(ctx, batch("b")...); !errors.Is(err, down) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("of one: %v", err)
+		t.Errorf("append to one shard: %v", err)
 	}
 	if _, err := s.Get(ctx, keyOf(s, "b")); !errors.Is(err, down) || !strings.Contains(err.Error(), "shard b: ") {
 		t.Error(err)
@@ -103,7 +103,7 @@ func TestAShardThatFails(t *testing.T) {
 	}
 }
 
-// bare can do no more than it must; setting can set as well.
+// bare has only the methods of partd.Partd; setting can also set.
 type bare struct{ partd.Partd }
 
 type setting struct {
@@ -111,7 +111,8 @@ type setting struct {
 	partd.Setter
 }
 
-// What not all stores can do is an error, which no other failure hides behind.
+// TestAbilities checks that an ability that some store lacks is an error, and that it never hides
+// another failure.
 func TestAbilities(t *testing.T) {
 	ctx := t.Context()
 	d := partd.NewDict()
@@ -134,13 +135,13 @@ func TestAbilities(t *testing.T) {
 	}
 	err := s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"))
 	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard a: ") {
-		t.Errorf("a Delete that one store made: %v", err)
+		t.Errorf("a Delete that only one store supports: %v", err)
 	}
 	must(t, s.Close())
 	if err := over(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a store that cannot set: %v", err)
 	}
-	// A flush that failed must not look like one that nobody needs.
+	// A failed flush must not look like an unsupported flush.
 	b, err := partd.NewBuffer(partd.NewDict(), &faulty{Dict: partd.NewDict()}, nil)
 	must(t, err)
 	s = over(t, abc[:2], []partd.Partd{partd.NewDict(), b})
@@ -150,7 +151,7 @@ func TestAbilities(t *testing.T) {
 	down := errors.New("no route to host")
 	b.Unwrap().(*faulty).err.Store(&down)
 	if err := s.Flush(ctx); !errors.Is(err, down) || errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a flush that failed: %v", err)
+		t.Errorf("a failed flush: %v", err)
 	}
 	b.Unwrap().(*faulty).err.Store(nil)
 	must(t, s.Close())
@@ -165,7 +166,7 @@ func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
 	return st, err
 }
 
-// A context that has ended changes nothing.
+// TestCancelled checks that an ended context changes nothing.
 func TestCancelled(t *testing.T) {
 	store := &faulty{Dict: partd.NewDict()}
 	s := over(t, abc[:1], []partd.Partd{store})

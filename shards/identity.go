@@ -13,14 +13,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrOtherStore is wrapped by the error for a shard whose store is not the one that the
-// other shards know. The store is empty or a different one, because the server was
-// started on the wrong directory or disk.
-var ErrOtherStore = errors.New("this is not the store that the other shards know")
+// ErrStoreMismatch is wrapped by the error for a shard whose store differs from what the other
+// shards have recorded. The store is empty or a different one, because the server was started with
+// the wrong directory or disk.
+var ErrStoreMismatch = errors.New("this is not the store that the other shards know")
 
-// identity is what a store says behind its list: lines of an identifier and a shard's name.
-// The first of its own name says who it is, so clients that make one at the same time agree.
-// The last of another name says who that is, so that one can be replaced.
+// identity is the identifiers in a store after its list: lines of an identifier and a shard's name.
+// The first line with the store's own name is its identifier, so that clients that create one at
+// the same time agree. The last line with another name is that shard's identifier, so that it can
+// be replaced.
 type identity struct {
 	text   string
 	own    string
@@ -29,14 +30,14 @@ type identity struct {
 
 const idWord = "id "
 
-// identify parses what a shard's store has under the key of the list, and reports whether
-// that is the list of these shards.
-func (sh *shard) identify(text string) (id identity, ok bool) {
+// parseList parses the value of the list key in a shard's store. It reports whether the list is that
+// of these shards.
+func (sh *shard) parseList(text string) (id identity, ok bool) {
 	rest, ok := strings.CutPrefix(text, sh.list)
 	id = identity{text: text, others: map[string]string{}}
 	for line := range strings.Lines(rest) {
-		value, name, whole := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, idWord), "\n"), " ")
-		if !whole || !strings.HasPrefix(line, idWord) || !strings.HasSuffix(line, "\n") {
+		value, name, complete := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, idWord), "\n"), " ")
+		if !complete || !strings.HasPrefix(line, idWord) || !strings.HasSuffix(line, "\n") {
 			return id, false
 		}
 		if name != sh.name {
@@ -50,16 +51,16 @@ func (sh *shard) identify(text string) (id identity, ok bool) {
 
 func idLine(id, name string) string { return idWord + id + " " + name + "\n" }
 
-// signature is the list of a store that has none, with an identifier of its own.
+// signature returns a list with a new identifier, for a store that has no list.
 func (sh *shard) signature() string { return sh.list + idLine(rand.Text(), sh.name) }
 
-// known is what was found in a shard's store.
+// known is the identity of a shard's store, and the instance of its server that had it.
 type known struct {
 	identity
 	instance uint64
 }
 
-// instance counts the lives of a shard's server, in each of which it may have another store.
+// instance returns a number that changes when a shard's server restarts, maybe with another store.
 func (sh *shard) instance() uint64 {
 	if store := sh.store.Load(); store != nil {
 		if s, ok := (*store).(interface{ Instance() uint64 }); ok {
@@ -69,45 +70,45 @@ func (sh *shard) instance() uint64 {
 	return 0
 }
 
-// seen is the life of a shard's server in which its store was last looked at.
-func (sh *shard) seen() uint64 {
+// seenInstance returns the server instance of the shard's last check.
+func (sh *shard) seenInstance() uint64 {
 	if k := sh.known.Load(); k != nil {
 		return k.instance
 	}
 	return sh.instance()
 }
 
-// listed reports whether it is known that the shard's store has our list, and is the one
-// that the others know.
+// listed reports whether the shard's store is known to have our list and the identifier that the
+// other shards know.
 func (sh *shard) listed() bool {
 	k := sh.known.Load()
 	return k != nil && k.instance == sh.instance()
 }
 
-// lookTimeout is how long a shard waits for what the others say of it, and dropWait how
-// long a list may be missing while somebody else drops everything.
+// askTimeout limits the time for asking the other shards about one. dropWait is how long a list may
+// be missing while another client drops everything.
 const (
-	lookTimeout = 5 * time.Second
-	dropWait    = time.Second
+	askTimeout = 5 * time.Second
+	dropWait   = time.Second
 )
 
 var errAway = errors.New("it cannot be reached")
 
-// recognize reports whether a shard's store, which says this of itself, is the one that the
-// others know. Others that cannot be asked do not count: their keys fail by themselves.
-// One that says otherwise may itself be the wrong one, so more than half has to agree.
+// recognize returns an error if a shard's store has another identity, id, than the other
+// shards have recorded. Unreachable shards do not count; operations on their keys fail anyway. A shard that
+// disagrees may itself have the wrong store, so more than half must agree.
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	before := sh.known.Load() != nil // the others may have got to know another one meanwhile
-	found := make([]*identity, len(s.shards))
-	errs := together(s.shards, func(i int, other *shard) error {
+	before := sh.known.Load() != nil // the others may have learned another identifier since
+	identities := make([]*identity, len(s.shards))
+	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
 		if other == sh || store == nil {
 			return nil
 		}
-		if k := other.said.Load(); !before && k != nil && k.instance == other.instance() && id.own != "" && k.others[sh.name] == id.own {
-			found[i] = &k.identity
+		if k := other.lastSeen.Load(); !before && k != nil && k.instance == other.instance() && id.own != "" && k.others[sh.name] == id.own {
+			identities[i] = &k.identity
 			return nil
 		}
 		instance := other.instance()
@@ -115,29 +116,29 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 		if err != nil {
 			return err
 		}
-		said, ok := other.identify(text)
+		stored, ok := other.parseList(text)
 		if text != "" && !ok {
-			return s.other(other, text)
+			return s.listMismatch(other, text)
 		}
-		found[i] = &said
-		other.said.Store(&known{said, instance})
+		identities[i] = &stored
+		other.lastSeen.Store(&known{stored, instance})
 		return nil
 	})
 	var away []error
 	var against []string
 	agree, lists := 0, 0
 	for i, other := range s.shards {
-		said := found[i]
+		theirs := identities[i]
 		switch {
 		case other == sh:
 			continue
-		case said == nil:
+		case theirs == nil:
 			away = append(away, &Error{other.name, cmp.Or(errs[i], errAway)})
 			continue
-		case said.text != "":
+		case theirs.text != "":
 			lists++
 		}
-		switch said.others[sh.name] {
+		switch theirs.others[sh.name] {
 		case "":
 		case id.own:
 			agree++
@@ -150,26 +151,26 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	}
 	switch {
 	case len(against) > 0 && len(against) >= agree:
-		what := "has another identifier"
+		problem := "has another identifier"
 		if id.text == "" {
-			what = "is empty"
+			problem = "is empty"
 		}
-		return fmt.Errorf("%w: it %s, and %s had keys with it: start its server over its own store again; if that store is lost, "+
-			`empty it and run "partd adopt", which takes it in as an empty one`, ErrOtherStore, what, strings.Join(against, ", "))
+		return fmt.Errorf("%w: it %s, and %s had keys with it: restart its server with its own store; if that store is lost, "+
+			`empty it and run "partd adopt", which accepts the empty store`, ErrStoreMismatch, problem, strings.Join(against, ", "))
 	case id.text == "" && lists == 0 && len(away) > 0:
-		return fmt.Errorf("it has no list of shards, and it is not known whether it should have one: %w", errors.Join(away...))
+		return fmt.Errorf("it has no list of shards, and the shards that could tell whether it should have one cannot be reached: %w", errors.Join(away...))
 	}
 	return nil
 }
 
-// share tells all shards of each other's identifiers, which lists of earlier versions lack,
-// and those of clients that were killed before they told them. All of them are known.
-func (s *Shards) share(ctx context.Context) error {
+// exchangeIDs writes the identifiers of all shards into all stores. They may be missing from
+// stores of earlier versions, and if a client was killed before it wrote them. All shards must be known.
+func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
 		k := sh.known.Load()
 		if k.own == "" {
-			if err := s.tell(ctx, sh, idLine(rand.Text(), sh.name)); err != nil {
+			if err := s.addLines(ctx, sh, idLine(rand.Text(), sh.name)); err != nil {
 				return &Error{sh.name, err}
 			}
 			k = sh.known.Load()
@@ -183,7 +184,7 @@ func (s *Shards) share(ctx context.Context) error {
 				lines.WriteString(idLine(ids[other.name], other.name))
 			}
 		}
-		if err := s.tell(ctx, sh, lines.String()); err != nil {
+		if err := s.addLines(ctx, sh, lines.String()); err != nil {
 			return &Error{sh.name, err}
 		}
 	}
@@ -191,8 +192,8 @@ func (s *Shards) share(ctx context.Context) error {
 	return nil
 }
 
-// tell appends lines to what a shard's store says, and reads it again.
-func (s *Shards) tell(ctx context.Context, sh *shard, lines string) error {
+// addLines appends lines to the list in a shard's store, and reads the list again.
+func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	if lines == "" {
 		return nil
 	}
@@ -204,25 +205,24 @@ func (s *Shards) tell(ctx context.Context, sh *shard, lines string) error {
 	if err != nil {
 		return err
 	}
-	return s.note(sh, text, sh.known.Load().instance)
+	return s.record(sh, text, sh.known.Load().instance)
 }
 
-// note keeps what was found in a shard's store, if it has our list.
-func (s *Shards) note(sh *shard, text string, instance uint64) error {
-	id, ok := sh.identify(text)
+// record records the identity in a shard's store, if the store has our list.
+func (s *Shards) record(sh *shard, text string, instance uint64) error {
+	id, ok := sh.parseList(text)
 	if !ok {
-		return s.other(sh, text)
+		return s.listMismatch(sh, text)
 	}
 	sh.known.Store(&known{id, instance})
 	return nil
 }
 
-// Adopt makes the others accept the empty store of one shard in place of the one that
-// they know, for example after a disk was lost. The other shards keep their keys; those
-// of the lost store are gone. All shards must be reachable; open opens them by name.
-// Adopt may be repeated.
+// Adopt makes the other shards accept the empty store of one shard in place of the store that they
+// know, for example after a disk was lost. The other shards keep their keys; the lost store's keys
+// are gone. All shards must be reachable; open opens them by name. Adopt may be repeated.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
-	s, err := openedBy(names, open)
+	s, err := newOpening(names, open)
 	if err != nil {
 		return err
 	}
@@ -231,39 +231,39 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 		return fmt.Errorf("shards: %s is not one of %s", name, strings.Join(names, ", "))
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	errs := together(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
-	if err := joined(s.shards, errs, strict); err != nil {
+	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
+	if err := joinErrors(s.shards, errs, strict); err != nil {
 		return errorf("adopt", err)
 	}
 	return errorf("adopt", s.adopt(ctx, s.shards[at]))
 }
 
 func (s *Shards) adopt(ctx context.Context, sh *shard) error {
-	var with []*shard // those that have our list
+	var with []*shard // shards that have our list
 	for _, other := range s.shards {
 		text, err := listOf(ctx, *other.store.Load())
 		if err == nil && text != "" {
 			with = append(with, other)
-			err = s.note(other, text, other.instance())
+			err = s.record(other, text, other.instance())
 		}
 		if err != nil {
 			return &Error{other.name, err}
 		}
 	}
 	if len(with) == 0 {
-		return errors.New("no shard has a list of shards: all are empty, and there is nothing to adopt")
+		return errors.New("no shard has a list of shards: all are empty, so there is nothing to adopt")
 	}
 	for info, err := range partd.Keys(ctx, *sh.store.Load()) {
 		if err == nil && info.Key != listKey {
-			err = fmt.Errorf("it has keys, such as %s: start its server over an empty store, or drop this one by itself", partd.QuoteKey(info.Key))
+			err = fmt.Errorf("it has keys, such as %s: start its server with an empty store, or drop the keys of this store", partd.QuoteKey(info.Key))
 		}
 		if err != nil {
 			return &Error{sh.name, err}
 		}
 	}
-	text, err := sign(ctx, *sh.store.Load(), sh.signature())
+	text, err := writeList(ctx, *sh.store.Load(), sh.signature())
 	if err == nil {
-		err = s.note(sh, text, sh.instance())
+		err = s.record(sh, text, sh.instance())
 	}
 	if err != nil {
 		return &Error{sh.name, err}
@@ -273,12 +273,12 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 		if other == sh || other.known.Load().others[sh.name] == own {
 			continue
 		}
-		if err := s.tell(ctx, other, idLine(own, sh.name)); err != nil {
+		if err := s.addLines(ctx, other, idLine(own, sh.name)); err != nil {
 			return &Error{other.name, err}
 		}
 	}
 	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.known.Load() == nil }) {
-		return s.share(ctx)
+		return s.exchangeIDs(ctx)
 	}
-	return nil // another one is to be adopted, too
+	return nil // another shard must be adopted too
 }

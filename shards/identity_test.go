@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// whole is what a store of these tests can do.
+// whole is a store with the abilities that these tests need.
 type whole interface {
 	partd.Partd
 	partd.Setter
@@ -25,7 +25,7 @@ type whole interface {
 	partd.Lister
 }
 
-// restarted is the store of a server that can be started again over another store.
+// restarted is the store of a server that can restart with another store.
 type restarted struct {
 	whole
 	life atomic.Uint64
@@ -40,11 +40,13 @@ func (r *restarted) over(store whole) {
 
 func (r *restarted) Sync(context.Context) error { return nil }
 
-func (r *restarted) Check(context.Context) (partd.Checked, error) { return partd.Checked{}, nil }
+func (r *restarted) Check(context.Context) (partd.CheckResult, error) {
+	return partd.CheckResult{}, nil
+}
 
 func (r *restarted) Close() error { return nil }
 
-// operations are all that a store of shards can do, with a key of a shard.
+// operations returns all operations of s; those on a key use key.
 func operations(ctx context.Context, s *Shards, key string) map[string]func() error {
 	return map[string]func() error{
 		"append":   func() error { return s.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}) },
@@ -80,22 +82,23 @@ func restartable(n int) (servers []*restarted, stores []partd.Partd) {
 	return servers, stores
 }
 
-// A shard that comes back empty, or as another store, is an error of every operation that
-// needs it, which names it and says what to do, before a client came and while it is there.
+// TestOtherStores checks that a shard that comes back empty, or with another store, fails every
+// operation that needs it. The error names the shard and the remedy, for clients that started before
+// and after.
 func TestOtherStores(t *testing.T) {
-	elsewhere := func(t *testing.T) whole { // a shard of the same name among others
+	elsewhere := func(t *testing.T) whole { // a shard of the same name from another list
 		stores := dicts(3)
 		fill(t, over(t, abc, stores), 30)
 		return stores[1].(whole)
 	}
-	var all sync.WaitGroup // each waits a second, whether a list comes back
+	var all sync.WaitGroup // each run waits a second, in case a list comes back
 	defer all.Wait()
 	for name, other := range map[string]func(t *testing.T) whole{
 		"empty": func(*testing.T) whole { return partd.NewDict() }, "another": elsewhere,
 	} {
 		for _, between := range []bool{false, true} {
 			for op := range operations(t.Context(), nil, "") {
-				what := fmt.Sprint(name, ", while it is used: ", between, ", ", op)
+				what := fmt.Sprint(name, ", while in use: ", between, ", ", op)
 				all.Go(func() {
 					servers, stores := restartable(3)
 					s := over(t, abc, stores)
@@ -109,12 +112,12 @@ func TestOtherStores(t *testing.T) {
 						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
 							return stores[slices.Index(abc, name)], nil
 						})
-						if !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") {
+						if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
 							t.Errorf("%s: opening: %v, %v", what, opened, err)
 						}
 					}
 					err := operations(t.Context(), s, key)[op]()
-					if !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") || !strings.Contains(err.Error(), "partd adopt") || strings.Contains(err.Error(), "shard a: ") {
+					if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || !strings.Contains(err.Error(), "partd adopt") || strings.Contains(err.Error(), "shard a: ") {
 						t.Errorf("%s: %v", what, err)
 					}
 					if op != "drop" {
@@ -124,7 +127,7 @@ func TestOtherStores(t *testing.T) {
 					}
 					servers[1].over(own)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
-						t.Errorf("%s: started again over its own store: %q, %v", what, v, err)
+						t.Errorf("%s: restarted with its own store: %q, %v", what, v, err)
 					}
 				})
 			}
@@ -132,8 +135,8 @@ func TestOtherStores(t *testing.T) {
 	}
 }
 
-// The store is exchanged while an operation is under way, and may be the own one again when
-// anybody looks. Its own one that is started again in between is no error.
+// TestOtherStoreMeanwhile exchanges the store during an operation. It may have its own store again
+// when the client checks. A restart with the same store must not be an error.
 func TestOtherStoreMeanwhile(t *testing.T) {
 	servers, stores := restartable(3)
 	meanwhile := &exchanging{restarted: servers[1]}
@@ -149,10 +152,10 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 		back   bool
 	}{{"exchanged", nil, false}, {"exchanged, and back", nil, true}, {"started again", own, false}} {
 		for op, try := range operations(t.Context(), s, key) {
-			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "exchanged" && op != "get" && op != "append" { // which waits a second
+			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "exchanged" && op != "get" && op != "append" { // these wait a second
 				continue
 			}
-			if _, err := s.Get(t.Context(), key); err != nil { // it is known again
+			if _, err := s.Get(t.Context(), key); err != nil { // recognized again
 				t.Fatal(err)
 			}
 			meanwhile.during, meanwhile.after = partd.NewDict(), nil
@@ -165,7 +168,7 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 			meanwhile.armed.Store(true)
 			err := try()
 			changes := op == "append" || strings.HasPrefix(op, "set")
-			if c.during == nil && (!errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") || errors.Is(err, partd.ErrUnknownOutcome) != changes) ||
+			if c.during == nil && (!errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || errors.Is(err, partd.ErrUnknownOutcome) != changes) ||
 				c.during != nil && err != nil || meanwhile.armed.Load() {
 				t.Errorf("%s, %s: %v", c.name, op, err)
 			}
@@ -177,7 +180,7 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 	}
 }
 
-// exchanging is exchanged for another store by the next operation, and for one more after it.
+// exchanging exchanges its store during the next operation, and again after it.
 type exchanging struct {
 	*restarted
 	armed         atomic.Bool
@@ -225,23 +228,24 @@ func (e *exchanging) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 
 func (e *exchanging) Sync(context.Context) error { e.exchange()(); return nil }
 
-func (e *exchanging) Check(context.Context) (partd.Checked, error) {
+func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
 	e.exchange()()
-	return partd.Checked{}, nil
+	return partd.CheckResult{}, nil
 }
 
-// Of two shards nobody can tell which one is the wrong one: neither is used.
+// TestOtherStoreOfTwo checks that neither of two shards is used if they disagree, because either
+// could be the wrong one.
 func TestOtherStoreOfTwo(t *testing.T) {
 	one, two := dicts(2), dicts(2)
 	fill(t, over(t, abc[:2], one), 10)
 	fill(t, over(t, abc[:2], two), 10)
-	if got, err := scan(over(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrOtherStore) {
+	if got, err := scan(over(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
-// Lists of earlier versions have no identifiers: clients that come at the same time add
-// them, and agree.
+// TestListsWithoutIdentifiers checks that concurrent clients add identifiers to lists of earlier
+// versions, and agree.
 func TestListsWithoutIdentifiers(t *testing.T) {
 	for round := range 20 {
 		servers, stores := restartable(3)
@@ -281,14 +285,14 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 			continue
 		}
 		servers[2].over(partd.NewDict())
-		if got, err := scan(late, 0, 1); !errors.Is(err, ErrOtherStore) {
+		if got, err := scan(late, 0, 1); !errors.Is(err, ErrStoreMismatch) {
 			t.Errorf("round %d: %v, %v", round, got, err)
 		}
 	}
 }
 
-// A store that is empty is taken in once a person says so; then the one that was there
-// before is not.
+// TestAdopt checks that Adopt accepts an empty store, and that the former store is rejected
+// afterwards.
 func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)
 	s := over(t, abc, stores)
@@ -298,7 +302,7 @@ func TestAdopt(t *testing.T) {
 	}
 	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
 	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, such as "key `) {
-		t.Errorf("one that has keys: %v", err)
+		t.Errorf("a store with keys: %v", err)
 	}
 	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is not one of a, b, c") {
 		t.Error(err)
@@ -311,8 +315,8 @@ func TestAdopt(t *testing.T) {
 	servers[0].over(partd.NewDict())
 	servers[1].over(partd.NewDict())
 	must(t, adopt("a"))
-	if _, err := scan(s, 0, 1); !errors.Is(err, ErrOtherStore) || strings.Contains(err.Error(), "shard a: ") {
-		t.Errorf("one of two is adopted: %v", err)
+	if _, err := scan(s, 0, 1); !errors.Is(err, ErrStoreMismatch) || strings.Contains(err.Error(), "shard a: ") {
+		t.Errorf("after adopting one of two: %v", err)
 	}
 	for range 2 {
 		must(t, adopt("b"))
@@ -322,7 +326,7 @@ func TestAdopt(t *testing.T) {
 			delete(want, key)
 		}
 	}
-	for _, client := range []*Shards{s, over(t, abc, stores)} { // one was there before
+	for _, client := range []*Shards{s, over(t, abc, stores)} { // s existed before
 		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
 			t.Errorf("%d keys, %v", len(got), err)
 		}
@@ -330,8 +334,8 @@ func TestAdopt(t *testing.T) {
 	fill(t, s, 50)
 	servers[1].over(before[1])
 	for _, client := range []*Shards{s, asleep, over(t, abc, stores)} {
-		if got, err := scan(client, 0, 1); !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") {
-			t.Errorf("the store that was given up: %d keys, %v", len(got), err)
+		if got, err := scan(client, 0, 1); !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
+			t.Errorf("the former store: %d keys, %v", len(got), err)
 		}
 	}
 	for i := range servers {
@@ -351,7 +355,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// An empty shard is not taken for a new one while those cannot be asked that would know.
+// TestEmptyAndAlone checks that an empty shard is not mistaken for a new one while the shards that know
+// its identifier are unreachable.
 func TestEmptyAndAlone(t *testing.T) {
 	_, stores := restartable(3)
 	fill(t, over(t, abc, stores), 30)
@@ -364,7 +369,7 @@ func TestEmptyAndAlone(t *testing.T) {
 	}
 }
 
-// Who comes while somebody drops everything does not take a shard for lost.
+// TestDropBesideOthers checks that clients that start during a Drop do not take a shard for lost.
 func TestDropBesideOthers(t *testing.T) {
 	_, stores := restartable(3)
 	s := over(t, abc, stores)

@@ -22,26 +22,26 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// turned is the URL of a cluster's servers in another order.
-func (c *cluster) turned(by int) string {
+// rotated returns the URL of a cluster's servers in another order.
+func (c *cluster) rotated(by int) string {
 	return "tcp://" + strings.Join(append(slices.Clone(c.addresses[by:]), c.addresses[:by]...), ",")
 }
 
-// Servers are killed in the midst of appends and reads, by clients that list them in
-// different orders. Every second time the server first comes back empty, and is killed
-// again. Whatever then fails names the server; a reading that ends without an error is
-// whole; and in the end each task counts once.
+// TestServersAreKilledInTheMidst kills servers during appends and reads of clients that list them in
+// different orders. Every second time the server first restarts with an empty store and is killed
+// again. Every error must name the server, every reading without an error must be complete, and in
+// the end each task must count once.
 func TestServersAreKilledInTheMidst(t *testing.T) {
 	const writers, batches, keys, kills = 3, 30, 20, 8
 	ctx := t.Context()
 	c := startCluster(t)
 	var over atomic.Bool
-	var commits, again, readings atomic.Int64
-	var refused [3]atomic.Int64 // how often a server's store was another one
+	var commits, retries, readings atomic.Int64
+	var refused [3]atomic.Int64 // how often a server's store was rejected
 	allowed := func(err error) bool {
 		for i, address := range c.addresses {
 			if strings.Contains(err.Error(), "shard "+address+": ") {
-				if errors.Is(err, shards.ErrOtherStore) {
+				if errors.Is(err, shards.ErrStoreMismatch) {
 					refused[i].Add(1)
 				}
 				return true
@@ -69,12 +69,12 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	var tasks sync.Map
 	var wg sync.WaitGroup
 	for n := range writers {
-		store := open(t, c.turned(n))
+		store := open(t, c.rotated(n))
 		wg.Go(func() {
 			for i := 0; !over.Load() && !t.Failed(); i++ {
 				task := fmt.Sprint(n, "/", i)
 				for err := attempt(store, task); err != nil; err = attempt(store, task) {
-					if again.Add(1); !allowed(err) {
+					if retries.Add(1); !allowed(err) {
 						t.Errorf("task %s: %v", task, err)
 						return
 					}
@@ -86,13 +86,13 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		reader := open(t, c.turned(n))
+		reader := open(t, c.rotated(n))
 		wg.Go(func() {
 			for !over.Load() && !t.Failed() {
 				if _, err := committed(ctx, reader); err == nil {
 					readings.Add(1)
 				} else if errors.Is(err, shuffle.ErrNotVerified) || !allowed(err) {
-					t.Errorf("a reading that found less: %v", err)
+					t.Errorf("an incomplete reading: %v", err)
 				}
 			}
 			if err := partd.Close(ctx, reader); err != nil {
@@ -100,10 +100,10 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 			}
 		})
 	}
-	until := func(what string, happened func() bool) {
+	waitFor := func(event string, happened func() bool) {
 		for begun := time.Now(); !happened() && !t.Failed(); time.Sleep(time.Millisecond) {
 			if time.Since(begun) > time.Minute {
-				t.Errorf("after a minute still not: %s", what)
+				t.Errorf("timeout waiting for: %s", event)
 			}
 		}
 	}
@@ -111,18 +111,18 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	for n := range kills {
 		victim := rand.IntN(len(c.servers))
 		before, read := commits.Load(), readings.Load()
-		until("a task and a reading", func() bool { return commits.Load() > before && readings.Load() > read })
+		waitFor("a task and a reading", func() bool { return commits.Load() > before && readings.Load() > read })
 		time.Sleep(rand.N(20 * time.Millisecond))
 		c.servers[victim].Kill()
 		if n%2 == 1 {
 			seen := refused[victim].Load()
 			c.args[victim] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
-			c.again(t, victim)
-			until("an empty store is refused", func() bool { return refused[victim].Load() > seen })
+			c.restart(t, victim)
+			waitFor("the rejection of an empty store", func() bool { return refused[victim].Load() > seen })
 			c.servers[victim].Kill()
 			c.args[victim] = own[victim]
 		}
-		c.again(t, victim)
+		c.restart(t, victim)
 	}
 	over.Store(true)
 	wg.Wait()
@@ -134,17 +134,17 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 		want++
 		for batch := range batches {
 			if n := got[fmt.Sprint(task, "/", batch)]; n != keys {
-				t.Fatalf("task %s: batch %d is there %d times, want %d", task, batch, n, keys)
+				t.Fatalf("task %s: batch %d occurs %d times, want %d", task, batch, n, keys)
 			}
 		}
 	}
 	if len(got) != want*batches {
-		t.Errorf("%d batches, want those of %d tasks", len(got), want)
+		t.Errorf("%d batches, want the batches of %d tasks", len(got), want)
 	}
-	t.Logf("%d tasks and %d readings, %d attempts failed, through %d kills", commits.Load(), readings.Load(), again.Load(), kills+kills/2)
+	t.Logf("%d tasks and %d readings, %d failed attempts, %d kills", commits.Load(), readings.Load(), retries.Load(), kills+kills/2)
 }
 
-// committed counts the pieces that count, by what they say.
+// committed counts the committed pieces by their values.
 func committed(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	c, err := shuffle.ReadCommitted(ctx, store)
 	if err != nil {
@@ -160,9 +160,9 @@ func committed(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	return found, nil
 }
 
-// A server is added by copying to a namespace of all of them. The copy is killed, and so
-// is each server beneath it: the source stays as it is, and the command says so until
-// the copy is whole.
+// TestAServerIsAdded adds a server by copying to a namespace of all servers, and kills the copy and
+// each server beneath it. The source must not change, and until a copy is complete the command must
+// report that.
 func TestAServerIsAdded(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
@@ -177,24 +177,24 @@ func TestAServerIsAdded(t *testing.T) {
 		must(t, from.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
 	to := open(t, three)
-	must(t, partd.Set(ctx, to, "k", nil)) // so that it can be asked
+	must(t, partd.Set(ctx, to, "k", nil)) // creates the namespace, so that Stat works
 	copying := func(to string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
 		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", two, "--to", to, "--progress", "never", "--memory", "16MiB"}, flags...)...)
 		cmd.Env = append(os.Environ(), asPartd+"=1")
-		said := &bytes.Buffer{}
-		cmd.Stdout, cmd.Stderr = said, said
+		output := &bytes.Buffer{}
+		cmd.Stdout, cmd.Stderr = output, output
 		must(t, cmd.Start())
-		return cmd, said
+		return cmd, output
 	}
 	for name, kill := range map[string]func(cmd *exec.Cmd){
 		"the copy":   func(cmd *exec.Cmd) { _ = cmd.Process.Kill() },
-		"the source": func(*exec.Cmd) { c.servers[0].Kill(); c.again(t, 0) },
-		"the new":    func(*exec.Cmd) { c.servers[2].Kill(); c.again(t, 2) },
+		"the source": func(*exec.Cmd) { c.servers[0].Kill(); c.restart(t, 0) },
+		"the new":    func(*exec.Cmd) { c.servers[2].Kill(); c.restart(t, 2) },
 	} {
 		killed := false
-		for try := 0; !killed && try < 20; try++ { // a copy may be over before anybody has seen it
+		for try := 0; !killed && try < 20; try++ { // a copy may finish before it can be killed
 			must(t, to.Drop(ctx))
-			cmd, said := copying(three)
+			cmd, output := copying(three)
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
 			var err error
@@ -212,23 +212,23 @@ func TestAServerIsAdded(t *testing.T) {
 				}
 			}
 			switch {
-			case err == nil && strings.Contains(said.String(), "both stores hold the same keys and values"):
-			case killed && (name == "the copy" || strings.Contains(said.String(), "Run the command again with --replace")):
-				next, said := copying(three)
-				if err := next.Wait(); err == nil || !strings.Contains(said.String(), "already holds keys") {
-					t.Errorf("after %s was killed, the command by itself: %v, %s", name, err, said)
+			case err == nil && strings.Contains(output.String(), "both stores have the same keys and values"):
+			case killed && (name == "the copy" || strings.Contains(output.String(), "Run the command again with --replace")):
+				next, output := copying(three)
+				if err := next.Wait(); err == nil || !strings.Contains(output.String(), "already has keys") {
+					t.Errorf("after %s was killed, copying again: %v, %s", name, err, output)
 				}
 			default:
-				t.Fatalf("%s was killed: %v, %s", name, err, said)
+				t.Fatalf("%s was killed: %v, %s", name, err, output)
 			}
 			t.Logf("%s was killed: %v: %v", name, killed, err)
 		}
 		if !killed {
-			t.Errorf("each copy was over before %s was killed", name)
+			t.Errorf("every copy finished before %s could be killed", name)
 		}
-		next, said := copying(three, "--replace")
-		if err := next.Wait(); err != nil || !strings.Contains(said.String(), "keys      96\n") {
-			t.Fatalf("again with --replace: %v, %s", err, said)
+		next, output := copying(three, "--replace")
+		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      96\n") {
+			t.Fatalf("again with --replace: %v, %s", err, output)
 		}
 		for what, store := range map[string]partd.Partd{"source": from, "target": to} {
 			if got, err := scan(ctx, store, 0, 1); err != nil || !maps.Equal(got, want) {
@@ -236,12 +236,12 @@ func TestAServerIsAdded(t *testing.T) {
 			}
 		}
 	}
-	// Not in place, and the new store is nobody's who does not know the new server.
-	if cmd, said := copying(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(said.String(), "another list of shards") {
-		t.Errorf("into the same namespaces: %s", said)
+	// A copy cannot change the list in place, and the old list does not open the new store.
+	if cmd, output := copying(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another list of shards") {
+		t.Errorf("into the same namespaces: %s", output)
 	}
 	short := open(t, two+"/three")
-	if _, err := short.Get(ctx, "key 1"); !errors.Is(err, shards.ErrOtherList) {
+	if _, err := short.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
 		t.Errorf("by the old list: %v", err)
 	}
 	must(t, from.Drop(ctx))
@@ -253,8 +253,8 @@ func TestAServerIsAdded(t *testing.T) {
 	}
 }
 
-// A client that is killed while it drops everything leaves each server whole or empty. One
-// may be without its list: then it is refused by its name until somebody adopts it.
+// TestAClientIsKilledWhileItDrops checks that a client killed during Drop leaves each server full or
+// empty. A server may have lost its list; then clients reject it by name until it is adopted.
 func TestAClientIsKilledWhileItDrops(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
@@ -269,14 +269,14 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		must(t, store.Drop(ctx))
 		must(t, store.Append(ctx, entries...))
 		where, on := c.where(t), [3]int{}
-		delete(where, "partd-shards") // each has its list under it
+		delete(where, "partd-shards") // every server has this key
 		for _, i := range where {
 			on[i]++
 		}
 		cmd := exec.Command(os.Args[0], "drop", "--store", c.url())
 		cmd.Env = append(os.Environ(), asPartd+"=1")
 		must(t, cmd.Start())
-		for changed := round%2 == 1; !changed; { // it is at work, or begins
+		for changed := round%2 == 1; !changed; { // in odd rounds, wait until it has begun
 			stats, err := partd.Stat(ctx, store)
 			changed = err != nil || stats.Keys < keys
 		}
@@ -285,7 +285,7 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			killed++
 		}
-		late := func() (got map[string]string, err error) { // by who comes now
+		late := func() (got map[string]string, err error) { // as a new client
 			store, err := stores.Open(ctx, c.url())
 			if err == nil {
 				got, err = scan(ctx, store, 0, 1)
@@ -299,7 +299,7 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 				break
 			}
 			i := slices.IndexFunc(c.addresses[:], func(address string) bool { return strings.Contains(err.Error(), "shard "+address+": ") })
-			if i < 0 || !errors.Is(err, shards.ErrOtherStore) {
+			if i < 0 || !errors.Is(err, shards.ErrStoreMismatch) {
 				t.Fatalf("round %d: %v", round, err)
 			}
 			adopted++
@@ -321,7 +321,7 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		}
 		must(t, partd.Close(ctx, store))
 	}
-	t.Logf("of 15 clients %d were killed; %d times a server had keys, %d servers were adopted", killed, some, adopted)
+	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, some, adopted)
 	if killed == 0 {
 		t.Error("no client was killed")
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// Who comes with another list is refused before it has changed or read anything, and
-// is told both lists.
+// TestAnotherList checks that a client with another list fails before it reads or changes anything,
+// and that the error shows both lists.
 func TestAnotherList(t *testing.T) {
 	stores := dicts(4)
 	want := fill(t, over(t, abc, stores[:3]), 100)
@@ -29,7 +29,7 @@ func TestAnotherList(t *testing.T) {
 	for name, other := range others {
 		key := ""
 		for i := 0; name == "more" && other.shards[other.indexOf(key)].name != "d"; i++ {
-			key = fmt.Sprint("of d ", i) // whose store has no list yet
+			key = fmt.Sprint("of d ", i) // its store has no list yet
 		}
 		for op, try := range map[string]func() error{
 			"append": func() error { return other.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}) },
@@ -41,20 +41,20 @@ func TestAnotherList(t *testing.T) {
 			"stat":   func() error { _, err := other.Stat(t.Context()); return err },
 		} {
 			err := try()
-			if !errors.Is(err, ErrOtherList) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c, but ") {
+			if !errors.Is(err, ErrListMismatch) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c, but ") {
 				t.Errorf("%s, %s: %v", name, op, err)
 			}
 		}
 	}
 	if list, err := listOf(t.Context(), stores[3]); err != nil || list != "" {
-		t.Errorf("a list that was refused was written: %q, %v", list, err)
+		t.Errorf("a rejected list was written: %q, %v", list, err)
 	}
 	if got, err := scan(over(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("the same list in another order: %d keys, %v", len(got), err)
 	}
-	// Dropped, the stores still have their list.
+	// After Drop, the stores still have their list.
 	must(t, over(t, abc, stores[:3]).Drop(t.Context()))
-	if err := over(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrOtherList) {
+	if err := over(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("after Drop: %v", err)
 	}
 	if stats, err := over(t, abc, stores[:3]).Stat(t.Context()); err != nil || stats.Keys != 0 || stats.Bytes != 0 {
@@ -62,40 +62,41 @@ func TestAnotherList(t *testing.T) {
 	}
 }
 
-// Two names of one store would have all its keys twice, and stores that are exchanged none.
-func TestTakenForAnother(t *testing.T) {
+// TestMistakenStores checks that a store with two names, and exchanged stores, are rejected: the
+// former would have every key twice, the latter none.
+func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
 	twice := partd.NewDict()
 	s := over(t, ab, []partd.Partd{twice, twice})
-	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), "that is a of a, b, but b of a, b was given") {
+	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "that is a of a, b, but b of a, b was given") {
 		t.Errorf("twice: %v", err)
 	}
 	stores := dicts(2)
 	fill(t, over(t, ab, stores), 10)
-	if got, err := scan(over(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrOtherList) {
+	if got, err := scan(over(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("exchanged: %v, %v", got, err)
 	}
 }
 
-// What was stored without the other shards would not be found.
+// TestAStoreOfItsOwn checks that a store with keys but no list is rejected.
 func TestAStoreOfItsOwn(t *testing.T) {
 	stores := dicts(3)
 	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
 	s := over(t, abc, stores)
-	for i := range 20 { // also of keys that are elsewhere
+	for i := range 20 { // even for keys of other shards
 		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
-		if !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
+		if !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrOtherList) {
+	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrListMismatch) {
 		t.Error(err)
 	}
 	must(t, stores[1].Drop(t.Context()))
 	fill(t, s, 20)
 }
 
-// The list is nobody's key, and all keys are the callers'.
+// TestTheListIsHidden checks that the list is invisible, and that callers can use every key.
 func TestTheListIsHidden(t *testing.T) {
 	stores := dicts(3)
 	s := over(t, abc, stores)
@@ -120,7 +121,7 @@ func TestTheListIsHidden(t *testing.T) {
 	}
 }
 
-// Damage on any shard is found, and said of which it is.
+// TestCheck checks that Check finds damage on any shard and names the shard.
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *Shards {
@@ -134,10 +135,10 @@ func TestCheck(t *testing.T) {
 	fill(t, s, 1000)
 	must(t, s.Sync(t.Context()))
 	if found, err := s.Check(t.Context()); err != nil || found.Records != 1006 {
-		t.Errorf("%+v, %v: want 1,000 records, three lists, and three that say who the others are", found, err)
+		t.Errorf("%+v, %v: want 1,000 records, three lists, and three records with identifiers", found, err)
 	}
 	must(t, s.Close())
-	s = open() // what is in the write-ahead file becomes a segment
+	s = open() // moves the write-ahead log into a segment
 	must(t, s.Close())
 	damaged := 0
 	must(t, fsWalk(dir+"/b", func(path string, data []byte) []byte {
@@ -159,7 +160,7 @@ func TestCheck(t *testing.T) {
 		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
 			t.Errorf("%v", err)
 		}
-		_ = s.Close() // which may find the damage, too
+		_ = s.Close() // this may also report the damage
 	}
 	if !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("damage of shard b: %v", err)
@@ -179,7 +180,7 @@ func fsWalk(dir string, f func(path string, data []byte) []byte) error {
 	return err
 }
 
-// Open goes on without those that are away, and comes back to them.
+// TestOpen checks that Open succeeds without unreachable shards, and tries them again later.
 func TestOpen(t *testing.T) {
 	ctx := t.Context()
 	stores := map[string]partd.Partd{"a": partd.NewDict(), "b": partd.NewDict(), "c": partd.NewDict()}
@@ -194,26 +195,26 @@ func TestOpen(t *testing.T) {
 	set := func(errs map[string]error) { away.Store(&errs) }
 	set(map[string]error{"a": refused, "b": refused, "c": refused})
 	if _, err := Open(ctx, abc, open); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard c: ") {
-		t.Errorf("all away: %v", err)
+		t.Errorf("all unreachable: %v", err)
 	}
 	set(map[string]error{"a": refused, "b": os.ErrPermission})
 	if _, err := Open(ctx, abc, open); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("one that refuses: %v", err)
+		t.Errorf("a shard that denies access: %v", err)
 	}
-	stores["c"] = partd.NewDict() // that one is closed
+	stores["c"] = partd.NewDict() // the failed Open has closed c
 	must(t, over(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
 	set(map[string]error{"b": refused})
 	s, err := Open(ctx, abc, open)
 	must(t, err)
 	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
 	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
-		t.Errorf("one that is away: %v", err)
+		t.Errorf("an unreachable shard: %v", err)
 	}
 	if _, err := scan(s, 0, 1); !errors.Is(err, refused) {
 		t.Errorf("reading everything: %v", err)
 	}
 	if got, err := scan(s, 0, 3); err != nil || len(got) != 1 {
-		t.Errorf("reading the part of a: %v, %v", got, err)
+		t.Errorf("reading the part on shard a: %v, %v", got, err)
 	}
 	set(nil)
 	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}))

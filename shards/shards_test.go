@@ -119,7 +119,7 @@ func TestKeepsPromises(t *testing.T) {
 	})
 }
 
-// The hash decides where everything is that was ever stored.
+// TestPlacesNeverChange pins the hash, because it decides where stored keys are.
 func TestPlacesNeverChange(t *testing.T) {
 	s := over(t, []string{"10.0.0.1:7077", "10.0.0.2:7077", "10.0.0.3:7077"}, dicts(3))
 	got := ""
@@ -128,15 +128,15 @@ func TestPlacesNeverChange(t *testing.T) {
 	}
 	const want = "2202210211000221011020211112111210101001"
 	if got != want {
-		t.Errorf("the shards of 40 keys are %s, and were %s", got, want)
+		t.Errorf("the shards of 40 keys are %s, want %s", got, want)
 	}
 }
 
-// Each shard has its share, the order of names means nothing, and another name moves
-// its share alone.
+// TestShares checks that every shard gets its share of the keys, that the order of names does not
+// matter, and that a new name moves only its own share.
 func TestShares(t *testing.T) {
 	names := []string{"a:1", "b:1", "c:1"}
-	s, turned := over(t, names, dicts(3)), over(t, []string{"c:1", "a:1", "b:1"}, dicts(3))
+	s, reordered := over(t, names, dicts(3)), over(t, []string{"c:1", "a:1", "b:1"}, dicts(3))
 	more := over(t, append(names, "d:1"), dicts(4))
 	const n = 30_000
 	counts, moved := map[string]int{}, 0
@@ -144,8 +144,8 @@ func TestShares(t *testing.T) {
 		key := fmt.Sprint(i)
 		at := s.shards[s.indexOf(key)].name
 		counts[at]++
-		if other := turned.shards[turned.indexOf(key)].name; other != at {
-			t.Fatalf("key %s is on %s or on %s", key, at, other)
+		if other := reordered.shards[reordered.indexOf(key)].name; other != at {
+			t.Fatalf("key %s is on %s, or on %s with the names in another order", key, at, other)
 		}
 		if now := more.shards[more.indexOf(key)].name; now != at {
 			if moved++; now != "d:1" {
@@ -159,7 +159,7 @@ func TestShares(t *testing.T) {
 		}
 	}
 	if moved < n*23/100 || moved > n*27/100 {
-		t.Errorf("a fourth shard took %d of %d keys", moved, n)
+		t.Errorf("a fourth shard got %d of %d keys", moved, n)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestNames(t *testing.T) {
 		{abc, 2, "3 names for 2 stores"},
 		{[]string{"a", ""}, 2, `not ""`},
 		{[]string{"a", "b\n"}, 2, "on one line"},
-		{[]string{"a", strings.Repeat("x", MaxName+1)}, 2, "1 to 255"},
+		{[]string{"a", strings.Repeat("x", MaxNameLen+1)}, 2, "1 to 255"},
 		{[]string{"a", "b", "a"}, 3, "a is named twice"},
 	} {
 		if _, err := New(c.names, dicts(c.stores)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -192,7 +192,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Readers share the shards out: each key is in one part, and parts are of one size.
+// TestPartsDivideShards checks that each key is in one part, and that parts are equally large.
 func TestPartsDivideShards(t *testing.T) {
 	for n := 1; n <= 7; n++ {
 		var names []string
@@ -204,9 +204,9 @@ func TestPartsDivideShards(t *testing.T) {
 		for _, parts := range []int{1, 2, 3, 4, 5, 6, 7, 12, 100} {
 			got, pieces := map[string]string{}, map[string]float64{}
 			for part := range parts {
-				mine, err := scan(s, part, parts)
+				found, err := scan(s, part, parts)
 				must(t, err)
-				for k, v := range mine {
+				for k, v := range found {
 					got[k] += v
 				}
 				size := 0.0
@@ -215,10 +215,10 @@ func TestPartsDivideShards(t *testing.T) {
 					pieces[sh.name] += 1 / float64(sh.parts)
 				}
 				if want := float64(n) / float64(parts); size < want*.999 || size > want*1.001 {
-					t.Errorf("%d shards: part %d of %d is %v shards, want %v", n, part, parts, size, want)
+					t.Errorf("%d shards: part %d of %d covers %v shards, want %v", n, part, parts, size, want)
 				}
 				if len(s.sharesOf(part, parts)) > 2*n {
-					t.Errorf("%d shards: part %d of %d is %d scans", n, part, parts, len(s.sharesOf(part, parts)))
+					t.Errorf("%d shards: part %d of %d needs %d scans", n, part, parts, len(s.sharesOf(part, parts)))
 				}
 			}
 			if !maps.Equal(got, want) || len(pieces) != n {

@@ -17,7 +17,8 @@ func opened(t *testing.T, stores []partd.Partd) *Shards {
 	return s
 }
 
-// A client that has seen all lists from opening on tells the shards of each other, too.
+// TestOpenSharesIdentifiers checks that a client that has read all lists in Open also exchanges the
+// shards' identifiers.
 func TestOpenSharesIdentifiers(t *testing.T) {
 	for _, id := range []bool{false, true} {
 		_, stores := restartable(3)
@@ -33,14 +34,14 @@ func TestOpenSharesIdentifiers(t *testing.T) {
 		for i, sh := range s.shards {
 			text, err := listOf(t.Context(), stores[i])
 			must(t, err)
-			if said, ok := sh.identify(text); !ok || said.own == "" || len(said.others) != 2 {
+			if said, ok := sh.parseList(text); !ok || said.own == "" || len(said.others) != 2 {
 				t.Errorf("lists with identifiers: %v: %s says %q", id, sh.name, text)
 			}
 		}
 	}
 }
 
-// relisted is a store that another client gives a list of its own as soon as it was dropped.
+// relisted is a store that gets another client's list right after each Drop.
 type relisted struct {
 	*restarted
 	sh *shard
@@ -53,7 +54,8 @@ func (r *relisted) Drop(ctx context.Context) error {
 	return partd.SetOnce(ctx, r.restarted, listKey, []byte(r.sh.signature()))
 }
 
-// Where another client makes a list between Drop and its own, the others learn of that.
+// TestDropBesideAnotherList checks that the other shards learn the identifier if another client writes
+// a list between Drop and this client's own.
 func TestDropBesideAnotherList(t *testing.T) {
 	servers, stores := restartable(3)
 	stores[1] = &relisted{servers[1], over(t, abc, stores).shards[1]}

@@ -14,7 +14,7 @@ func TestZeroValues(t *testing.T) {
 	ctx, none, names := t.Context(), func(_ any, err error) error { return err }, []string{"a", "b"}
 	open := func(context.Context, string) (partd.Partd, error) { return nil, nil }
 	dict := partd.NewDict()
-	zerovalues.Errors(t, map[string]func() error{
+	zerovalues.CheckErrors(t, map[string]func() error{
 		"New(nil)":             func() error { return none(shards.New(nil, nil)) },
 		"New with a nil store": func() error { return none(shards.New(names, []partd.Partd{dict, nil})) },
 		"Open(nil)":            func() error { return none(shards.Open(ctx, nil, open)) },

@@ -11,17 +11,17 @@ import (
 	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// Accumulator says how the records of a key are combined into one value of
-// type A, which starts as the zero value.
+// Accumulator combines the records of a key into one value of type A, which starts as
+// the zero value.
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
 	Add func(to *A, record T)
-	// Merge adds the accumulator of other records of the same key. Several
-	// goroutines may call it at once, for different values.
+	// Merge adds the accumulator of other records of the same key. Several goroutines may
+	// call it concurrently, for different values.
 	Merge func(to *A, other *A)
-	// Size returns roughly the bytes that an accumulator takes beyond its own
-	// struct, in slices, maps and strings. It is called after each Add and
-	// Merge. Leave it nil if there are none.
+	// Size returns roughly the bytes of an accumulator's slices, maps and strings, without
+	// its own struct. It is called after each Add and Merge. Leave it nil if an accumulator
+	// has none of these.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. The zero value means
 	// [DefaultCodec].
@@ -42,16 +42,16 @@ func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key fun
 	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.single()) }, (*Aggregator[T, K, A]).Results)
 }
 
-// Aggregator aggregates the records that are fed to it.
+// Aggregator aggregates the records fed to it.
 type Aggregator[T, K, A any] struct {
 	tables[T]
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // accumulators are kept as words
+	inline bool // accumulators are stored in the engine's words
 }
 
-// NewAggregator returns an aggregator, which the caller closes.
+// NewAggregator returns an aggregator. The caller must close it.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
 		return nil, errors.New("aggregating needs a key, and an accumulator with Add and Merge")
@@ -64,7 +64,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 		return nil, err
 	}
 	opts := o.orDefault()
-	// Records are not stored: there may be no codec for them.
+	// Records are not stored, so a type without a codec is fine.
 	opts.Codec = encode.ValueCodec[T]{Encode: func(dst []byte, _ T) ([]byte, error) { return dst, nil }, Decode: func([]byte) (v T, _ error) { return v, nil }}
 	c, err := opts.withoutStore()
 	if err != nil {
@@ -81,8 +81,8 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	return a, nil
 }
 
-// plan decides where accumulators are kept: in the words of the engine, if
-// they are plain memory, or else in lists of their own.
+// plan decides where accumulators are stored: in the words of the engine if they are
+// plain memory, or else in lists.
 func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
@@ -102,8 +102,8 @@ func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 	return nil
 }
 
-// Feed returns a feed. Any number may be open at once, but only as many as
-// there are threads run without waiting for each other.
+// Feed returns a feed. Any number of feeds may be open, but only as many as there are
+// threads run without waiting for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
 	return a.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
@@ -115,7 +115,7 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 		}
 		list := t.States().(*accumulators[T, A])
 		return func(v *T, state []uint64, isNew bool) error {
-			to := list.at(state, isNew)
+			to := list.get(state, isNew)
 			a.acc.Add(to, *v)
 			list.resize(state, to)
 			return nil
@@ -123,7 +123,7 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Results yields the results. Close all feeds first, and call it once.
+// Results yields the results. All feeds must be closed. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
 		if r.Key, err = a.codec.Decode(g.Key); err != nil {
@@ -132,22 +132,22 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 		if a.inline {
 			r.Value = *inWords[A](g.State)
 		} else {
-			r.Value = *g.States.(*accumulators[T, A]).at(g.State, false)
+			r.Value = *g.States.(*accumulators[T, A]).get(g.State, false)
 		}
 		return r, len(g.Key), nil
 	})
 }
 
-// maxInline is how many words an accumulator may have to be kept as words.
+// maxInline is the maximum size, in words, of an accumulator that is stored in words.
 const maxInline = 64
 
 func wordsOf[A any]() int { return int(unsafe.Sizeof(*new(A))+7) / 8 }
 
-// inWords returns the accumulator that is kept as words. It has no pointers.
+// inWords returns the accumulator stored in words. A must not contain pointers.
 func inWords[A any](words []uint64) *A { return (*A)(unsafe.Pointer(unsafe.SliceData(words))) }
 
-// accumulators keeps those of one table. The word of a key is the number of its
-// accumulator, and beneath that are pages, which do not move.
+// accumulators stores the accumulators of one table in pages, which never move. The word
+// of a key is the index of its accumulator.
 type accumulators[T, A any] struct {
 	acc   *Accumulator[T, A]
 	pages [][]item[A]
@@ -157,12 +157,12 @@ type accumulators[T, A any] struct {
 
 type item[A any] struct {
 	value A
-	size  int // what Size said
+	size  int // last result of Size
 }
 
 const pageLen = 256
 
-func (l *accumulators[T, A]) at(words []uint64, isNew bool) *A {
+func (l *accumulators[T, A]) get(words []uint64, isNew bool) *A {
 	if isNew {
 		if l.n == len(l.pages)*pageLen {
 			l.pages = append(l.pages, make([]item[A], pageLen))
@@ -177,7 +177,7 @@ func (l *accumulators[T, A]) item(words []uint64) *item[A] {
 	return &l.pages[words[0]/pageLen][words[0]%pageLen]
 }
 
-// resize asks how large an accumulator is now.
+// resize updates the recorded size of an accumulator after a change.
 func (l *accumulators[T, A]) resize(words []uint64, a *A) {
 	if l.acc.Size != nil {
 		it := l.item(words)
@@ -187,18 +187,18 @@ func (l *accumulators[T, A]) resize(words []uint64, a *A) {
 	}
 }
 
-// Append encodes an accumulator.
+// Append appends the encoding of an accumulator.
 func (l *accumulators[T, A]) Append(dst []byte, words []uint64) ([]byte, error) {
 	return l.acc.Codec.Encode(dst, l.item(words).value)
 }
 
-// Merge adds an encoded accumulator.
+// Merge decodes an accumulator and adds it to the one of words.
 func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) error {
 	other, err := l.acc.Codec.Decode(data)
 	if err != nil {
 		return err
 	}
-	to := l.at(words, isNew)
+	to := l.get(words, isNew)
 	if isNew {
 		*to = other
 	} else {
@@ -208,11 +208,11 @@ func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) erro
 	return nil
 }
 
-// Memory returns the bytes that they take. The collector needs about as much
-// again before it gives back what was dropped.
+// Memory returns the bytes in use, doubled: the garbage collector needs about as much
+// again before it frees the dropped accumulators.
 func (l *accumulators[T, A]) Memory() int64 {
 	return 2 * (int64(len(l.pages))*pageLen*int64(unsafe.Sizeof(item[A]{})) + l.sizes)
 }
 
-// Reset drops them.
+// Reset drops all accumulators.
 func (l *accumulators[T, A]) Reset() { l.pages, l.n, l.sizes = nil, 0, 0 }

@@ -12,7 +12,7 @@ type total struct {
 	Count  int
 	Sum    float64
 	Least  int
-	Common bool // so that it has a gap
+	Common bool // adds padding
 }
 
 var recTotals = shuffle.Accumulator[rec, total]{
@@ -62,7 +62,7 @@ func TestAggregate(t *testing.T) {
 	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
 	if st := a.Stats(); st.Records != many || st.Groups != int64(len(want)) || st.Spilled == 0 {
-		t.Errorf("%+v: meant to spill", st)
+		t.Errorf("%+v: want spilled data", st)
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
@@ -81,7 +81,7 @@ func TestAggregateLists(t *testing.T) {
 	for _, r := range in {
 		want[r.Text]++
 	}
-	// One goroutine feeds: what is merged is in order.
+	// Only one goroutine feeds, so merged lists are in order.
 	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, minMemory[rec](t)) {
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func TestDistinct(t *testing.T) {
 	seen := make(map[[2]string]bool)
 	for _, k := range got {
 		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("%q is there twice, or should not be", k)
+			t.Fatalf("%q is duplicated or unexpected", k)
 		}
 		seen[k] = true
 	}
@@ -124,7 +124,7 @@ func TestDistinct(t *testing.T) {
 	}
 	for _, r := range recs {
 		if firsts[rareKey(r)] != r {
-			t.Fatalf("%v is not the first of its key, that is %v", r, firsts[rareKey(r)])
+			t.Fatalf("got %v, but the first of its key is %v", r, firsts[rareKey(r)])
 		}
 	}
 	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
@@ -146,7 +146,7 @@ func TestDistinct(t *testing.T) {
 	seen = make(map[[2]string]bool)
 	for _, k := range mustCollect(t, whole.Records()) {
 		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("%q is there twice, or should not be", k)
+			t.Fatalf("%q is duplicated or unexpected", k)
 		}
 		seen[k] = true
 	}
@@ -165,7 +165,7 @@ func TestTopK(t *testing.T) {
 	for _, k := range []int{0, 1, 10, 3000, many - 1, many, 2 * many} {
 		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want[:min(k, many)]) {
-			t.Errorf("%d: %d records, or others", k, len(got))
+			t.Errorf("k = %d: %d records, or wrong ones", k, len(got))
 		}
 	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))

@@ -11,12 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// ControlKey is the key that holds the commits of attempts and the list of tasks.
-// You may append pieces to it as to any other key: every record carries its own
-// kind.
+// ControlKey is the key that holds the commits of attempts and the list of tasks. Tasks
+// may also append pieces to it, because every record contains its kind.
 const ControlKey = "partd-commits"
 
-// What a frame is.
+// The kinds of frames.
 const (
 	framePiece  = 1
 	frameCommit = 2
@@ -24,7 +23,7 @@ const (
 	frameClosed = 4
 )
 
-var errFrame = errors.New("it holds what no shuffle.Writer wrote")
+var errFrame = errors.New("it holds data that no shuffle.Writer wrote")
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
@@ -34,7 +33,8 @@ func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
-// appendPiece appends the frame of a piece, which is entry index of a batch.
+// appendPiece appends the frame of a piece, which is the entry with the given index in a
+// batch.
 func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []byte) []byte {
 	size := textLen(task) + textLen(attempt) + uvarintLen(batch) + uvarintLen(index) + len(piece)
 	dst = binary.AppendUvarint(dst, uint64(size+1))
@@ -44,7 +44,7 @@ func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []
 	return append(dst, piece...)
 }
 
-// cutter takes a frame apart.
+// cutter reads the fields of a frame one after another, and keeps the first error.
 type cutter struct {
 	rest []byte
 	err  error
@@ -85,23 +85,23 @@ func appendControl(dst []byte, kind byte, content []byte) []byte {
 }
 
 func parseCommit(frame []byte) (c Commit, err error) {
-	in := cutter{rest: frame}
-	c = Commit{Task: string(in.text()), Attempt: string(in.text()), Batches: in.number()}
-	c.Records, c.Bytes = int64(in.number()), int64(in.number())
-	if len(in.rest) != 16 {
-		return c, cmp.Or(in.err, errFrame)
+	fields := cutter{rest: frame}
+	c = Commit{Task: string(fields.text()), Attempt: string(fields.text()), Batches: fields.number()}
+	c.Records, c.Bytes = int64(fields.number()), int64(fields.number())
+	if len(fields.rest) != 16 {
+		return c, cmp.Or(fields.err, errFrame)
 	}
-	c.Sum = [2]uint64{binary.LittleEndian.Uint64(in.rest[8:]), binary.LittleEndian.Uint64(in.rest)}
-	return c, in.err
+	c.Sum = [2]uint64{binary.LittleEndian.Uint64(fields.rest[8:]), binary.LittleEndian.Uint64(fields.rest)}
+	return c, fields.err
 }
 
-// frames cuts the value of a key, which comes in chunks, into frames.
+// frames cuts the value of a key, which arrives in chunks, into frames.
 type frames struct {
-	carry  []byte // the beginning of a frame
-	offset int64  // of what is next
+	carry  []byte // the beginning of an incomplete frame
+	offset int64  // of the next frame in the value
 }
 
-// feed takes a chunk, and calls use for each frame that is whole.
+// feed adds a chunk to the value and calls use for each frame that is now complete.
 func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, rest []byte) error) error {
 	if len(f.carry) > 0 {
 		f.carry = append(f.carry, data...)
@@ -125,13 +125,13 @@ func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, re
 	if last && len(data) > 0 {
 		return f.fail(key, errFrame)
 	}
-	if len(data) != len(f.carry) { // else it is all there, and copying it for each chunk takes for ever
+	if len(data) != len(f.carry) { // otherwise carry already equals data; copying it for every chunk would take quadratic time
 		f.carry = append(f.carry[:0], data...)
 	}
 	return nil
 }
 
-// fail says where in a value a frame is damaged.
+// fail adds the key and the offset of the frame to an error about a damaged frame.
 func (f *frames) fail(key string, err error) error {
 	if !errors.Is(err, errFrame) && !errors.Is(err, errEncoding) {
 		return err
@@ -139,12 +139,12 @@ func (f *frames) fail(key string, err error) error {
 	return &partd.Error{Op: "read pieces", Key: key, HasKey: true, Err: fmt.Errorf("at byte %d: %w", f.offset, errFrame)}
 }
 
-// appendHashed appends what is hashed of a piece for the sum.
+// appendHashed appends the bytes that are hashed for a piece's checksum.
 func appendHashed(dst []byte, key string, piece []byte) []byte {
 	return append(appendText(dst, key), piece...)
 }
 
-// countPiece counts a piece of so many bytes, of which hashed is what is hashed.
+// countPiece counts a piece of size bytes. hashed is the result of appendHashed.
 func countPiece(c *ledger.Count, hashed []byte, size int) {
 	c.AddRecord(hashed)
 	c.Bytes += int64(size - len(hashed))

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func TestPiecesThatAreDamagedOrMissing(t *testing.T) {
+func TestDamagedOrMissingPieces(t *testing.T) {
 	fill := func() *partd.Dict {
 		store := partd.NewDict()
 		w := begin(t, store, "t", "1")
@@ -25,11 +25,11 @@ func TestPiecesThatAreDamagedOrMissing(t *testing.T) {
 	}
 	c := committed(t, store)
 	if _, err := gather(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), `task "t"`) {
-		t.Errorf("a key is gone: %v", err)
+		t.Errorf("a missing key is not noticed: %v", err)
 	}
-	c.without.totals = true
+	c.disabled.totals = true
 	if got, err := gather(c.Scan(t.Context())); err != nil || len(got) != 1 {
-		t.Errorf("without the check: %v, %v", got, err)
+		t.Errorf("without the check of totals: %v, %v", got, err)
 	}
 	for name, value := range map[string]string{
 		"text": "hello", "cut": "\x09\x01\x01t", "empty frame": "\x00", "commit elsewhere": string(appendCommit(nil, Commit{Task: "t"})),
@@ -53,8 +53,8 @@ func TestPiecesThatAreDamagedOrMissing(t *testing.T) {
 	}
 }
 
-// The bytes are those of docs/format.md.
-func TestFramesOfAttempts(t *testing.T) {
+// The bytes must be those in docs/format.md.
+func TestFrameBytes(t *testing.T) {
 	store := partd.NewDict()
 	if err := AddTasks(t.Context(), store, "t", "uu"); err != nil {
 		t.Fatal(err)
@@ -79,8 +79,8 @@ func TestFramesOfAttempts(t *testing.T) {
 	}
 }
 
-// Whatever a value holds, reading it ends with pieces or with an error, in whatever
-// chunks it comes.
+// Whatever a value contains, and however it is divided into chunks, reading it must yield
+// pieces or return an error.
 func FuzzFrames(f *testing.F) {
 	store := partd.NewDict()
 	c := Commit{Task: "t", Attempt: "a", Batches: 2}
@@ -107,7 +107,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		control := &control{index: map[string]int{}, listed: map[string]bool{}}
 		var fr frames
-		_ = fr.feed(ControlKey, value, true, control.frame) // must not panic
+		_ = fr.feed(ControlKey, value, true, control.addFrame) // must not panic
 	})
 }
 
@@ -118,8 +118,8 @@ func abs(n int) int {
 	return n
 }
 
-// A piece that comes in very many chunks takes time in proportion to its length.
-func TestAPieceInManyChunks(t *testing.T) {
+// A piece in very many chunks must take time in proportion to its length.
+func TestPieceInManyChunks(t *testing.T) {
 	const size, chunk = 16 << 20, 1 << 10
 	data := appendPiece(nil, "t", "a", 1, 0, make([]byte, size))
 	var f frames

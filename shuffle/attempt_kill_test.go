@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asChild makes the test binary a server, or a worker.
+// asChild makes the test binary run as a server or a worker.
 const asChild = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// work does a task: what it appends depends on that alone, how it is divided into
-// batches on the attempt.
+// work does a task. The task determines what it appends, and the attempt determines how
+// that is divided into batches.
 func work(ctx context.Context, url, task, attempt string) (err error) {
 	store, err := stores.Open(ctx, url)
 	if err != nil {
@@ -80,7 +80,7 @@ func piecesOf(task string) (all []partd.Entry) {
 	return all
 }
 
-// worker is a process that works.
+// worker is a process that does a task.
 type worker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -101,11 +101,11 @@ func startWorker(url, task, attempt string) (*worker, error) {
 	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
 }
 
-// run lets workers begin together, calls begun, kills them after so many of their
-// batches (-1 for never), and reports whether one ended well.
+// run lets workers begin together, calls begun, kills them after killAfter of their
+// batches (-1 means never), and reports whether one of them succeeded.
 func run(workers []*worker, killAfter int, begun func()) bool {
 	for _, w := range workers {
-		w.out.Scan() // begun, or the end
+		w.out.Scan() // the worker has begun or ended
 	}
 	begun()
 	good := make([]bool, len(workers))
@@ -141,7 +141,7 @@ func startServer(t *testing.T, dir, url string) *serverproc.Process {
 
 const freePort = "tcp://127.0.0.1:0"
 
-// threeServers starts servers, and returns the URL of all.
+// threeServers starts three servers and returns a URL that names all of them.
 func threeServers(t *testing.T) string {
 	var addresses []string
 	for range 3 {
@@ -151,7 +151,7 @@ func threeServers(t *testing.T) string {
 	return "tcp://" + strings.Join(addresses, ",")
 }
 
-// killRun has tasks done by processes that are killed, against servers that are.
+// killRun does tasks in processes that it kills, with servers that it kills.
 func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 	running, dirs, addresses := make([]*serverproc.Process, servers), make([]string, servers), make([]string, servers)
 	for i := range running {
@@ -171,7 +171,7 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 				name++
 				names := []string{fmt.Sprint(name)}
 				switch {
-				case i == 1 && n == 0 || rnd.IntN(4) == 0: // the same attempt twice
+				case i == 1 && n == 0 || rnd.IntN(4) == 0: // run the same attempt twice
 					names = append(names, names[0])
 				case rnd.IntN(4) == 0:
 					name++
@@ -199,7 +199,7 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 					return
 				}
 				if n > 20 {
-					t.Errorf("task %d does not end", i)
+					t.Errorf("task %d was never completed", i)
 					return
 				}
 			}
@@ -240,7 +240,7 @@ func sorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
 	return nil
 }
 
-// lossy is a store that loses a piece of a committed task, or more than one.
+// lossy is a store that loses one or more pieces of a committed task.
 type lossy struct{ partd.Partd }
 
 func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
@@ -256,9 +256,9 @@ func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	}
 }
 
-// Workers are killed, started again as other attempts, some at the same time, some
-// twice under one name, and the server is killed as well: what counts is what one
-// process alone would have made. PARTD_KILLS=100 does it so many times.
+// Workers are killed and restarted as other attempts; some run at the same time, some
+// twice under one name, and the servers are killed as well. The committed data must be
+// what one undisturbed process would have written. PARTD_KILLS=100 repeats it 100 times.
 func TestKillWorkers(t *testing.T) {
 	runs := 2
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
@@ -289,21 +289,21 @@ func TestKillWorkers(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := map[string][]string{}
-		var shares []Share
+		var sums []Checksum
 		for part := range 3 {
-			var s Share
+			var s Checksum
 			if err := sorted(c.ScanPart(t.Context(), part, 3, &s), got); err != nil {
 				t.Fatal(err)
 			}
-			shares = append(shares, s)
+			sums = append(sums, s)
 		}
-		if err := c.Verify(shares...); err != nil || !same(got) {
-			t.Errorf("run %d: not what one process would have made: %v", i, err)
+		if err := c.Verify(sums...); err != nil || !same(got) {
+			t.Errorf("run %d: not what one process would have written: %v", i, err)
 		}
-		// Without a safeguard the same run is seen to be wrong, and wrong it is.
+		// Without a safeguard, the same run must be wrong, and the check must notice it.
 		for name, remove := range map[string]func(*Committed){
-			"selection of winners": func(c *Committed) { c.without.winners = true },
-			"check of batches":     func(c *Committed) { c.without.batches = true },
+			"selection of winners": func(c *Committed) { c.disabled.winners = true },
+			"check of batches":     func(c *Committed) { c.disabled.batches = true },
 			"pieces":               func(c *Committed) { c.store = lossy{store} },
 		} {
 			mutant := c.committedAgain()
@@ -311,7 +311,7 @@ func TestKillWorkers(t *testing.T) {
 			if err := sorted(mutant.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
 				t.Errorf("run %d without the %s: %v", i, name, err)
 			}
-			mutant.without.totals = true
+			mutant.disabled.totals = true
 			got := map[string][]string{}
 			if err := sorted(mutant.Scan(t.Context()), got); err != nil || same(got) {
 				t.Errorf("run %d without the %s and the check of totals: %v, the same: %v", i, name, err, same(got))

@@ -75,7 +75,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	dead := begin(t, store, "a", "1")
 	write(t, dead, "k", "lost", "l", "lost")
 	second, third := begin(t, store, "a", "2"), begin(t, store, "a", "3")
-	write(t, second, "k", "x", "k", "x", "", "") // twice under one key; an empty piece under the empty key
+	write(t, second, "k", "x", "k", "x", "", "") // two pieces for one key; an empty piece for the empty key
 	write(t, third, "k", "other")
 	write(t, second, "k", "y", ControlKey, "mine")
 	if got, err := gather(committed(t, store).Scan(t.Context())); err != nil || len(got) > 0 {
@@ -90,7 +90,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 		t.Errorf("committing twice: %v", err)
 	}
 	if _, err := Begin(t.Context(), store, "a", "4"); !errors.Is(err, ErrCommitted) {
-		t.Errorf("beginning what is done: %v", err)
+		t.Errorf("beginning a committed task: %v", err)
 	}
 	b := begin(t, store, "b", "")
 	write(t, b, "k", "b")
@@ -105,27 +105,27 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 		t.Errorf("commits %+v", commits)
 	}
 
-	var shares []Share
+	var sums []Checksum
 	parts := map[string]string{}
 	for part := range 3 {
-		var s Share
+		var s Checksum
 		one, err := gather(c.ScanPart(t.Context(), part, 3, &s))
 		if err != nil {
 			t.Fatal(err)
 		}
 		maps.Copy(parts, one)
-		shares = append(shares, s)
+		sums = append(sums, s)
 	}
-	if err := c.Verify(shares...); err != nil || !maps.Equal(parts, want) {
+	if err := c.Verify(sums...); err != nil || !maps.Equal(parts, want) {
 		t.Errorf("in parts: %q, %v", parts, err)
 	}
-	slices.SortFunc(shares, func(a, b Share) int { return cmp.Compare(b.Records, a.Records) }) // a part may be empty
-	for _, wrong := range [][]Share{shares[1:], append(shares[:3:3], shares[0])} {
+	slices.SortFunc(sums, func(a, b Checksum) int { return cmp.Compare(b.Records, a.Records) }) // a part may be empty
+	for _, wrong := range [][]Checksum{sums[1:], append(sums[:3:3], sums[0])} {
 		if err := c.Verify(wrong...); !errors.Is(err, ErrNotVerified) {
-			t.Errorf("without a part: %v", err)
+			t.Errorf("wrong checksums: %v", err)
 		}
 	}
-	var byKey Share
+	var byKey Checksum
 	for key := range want {
 		text := ""
 		for v, err := range c.Values(t.Context(), key, &byKey) {
@@ -142,18 +142,18 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 		t.Error(err)
 	}
 	for range c.ScanPart(t.Context(), 0, 1, &byKey) {
-		break // a reader that stops has read nothing
+		break // a reader that stops early adds nothing to the sum
 	}
 	if err := c.Verify(byKey); err != nil {
 		t.Error(err)
 	}
 	if _, err := gather(c.ScanPart(t.Context(), 0, 2, nil)); err == nil {
-		t.Error("a part without a share")
+		t.Error("a part can be read without a checksum")
 	}
 }
 
-// uncertain is a store that takes each append, and says of some that it does not
-// know; a copy of those arrives again, later.
+// uncertain is a store that applies each append, and reports some as unknown. A copy of
+// those arrives again later.
 type uncertain struct {
 	*partd.Dict
 	appends int
@@ -181,7 +181,7 @@ func (u *uncertain) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-func TestBatchesThatArriveTwice(t *testing.T) {
+func TestDuplicateBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &uncertain{Dict: partd.NewDict(), every: 3}
 		w := begin(t, store, "task", "1")
@@ -198,21 +198,21 @@ func TestBatchesThatArriveTwice(t *testing.T) {
 		if err != nil || !maps.Equal(got, want) {
 			t.Errorf("read %q, %v", got, err)
 		}
-		c.without.batches = true
+		c.disabled.batches = true
 		if _, err := gather(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) {
-			t.Errorf("with doubles: %v", err)
+			t.Errorf("with duplicates: %v", err)
 		}
 
 		store.always = true
 		w = begin(t, store, "other", "1")
 		for range 2 {
 			if err := w.Append(t.Context(), entries("k0", "x")...); !errors.Is(err, partd.ErrUnknownOutcome) {
-				t.Errorf("a batch of which nothing is known: %v", err)
+				t.Errorf("a batch with an unknown outcome: %v", err)
 			}
-			store.always, store.every = false, 1000 // for the batch after it that would do
+			store.always, store.every = false, 1000 // the next batch would succeed
 		}
 		if err := w.Commit(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("committing it: %v", err)
+			t.Errorf("committing after an unknown outcome: %v", err)
 		}
 		if n := store.appends; n > 67+75+maxTries*2 {
 			t.Errorf("%d appends", n)
@@ -220,7 +220,7 @@ func TestBatchesThatArriveTwice(t *testing.T) {
 	})
 }
 
-func TestAnAppendThatFailsIsNoBatch(t *testing.T) {
+func TestFailedAppendIsNoBatch(t *testing.T) {
 	store := partd.NewDict()
 	w := begin(t, store, "t", "1")
 	if err := w.Append(t.Context(), partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen+1)}); !errors.Is(err, partd.ErrTooLarge) {
@@ -238,13 +238,13 @@ func TestAnAppendThatFailsIsNoBatch(t *testing.T) {
 	}
 	for _, name := range []string{"", strings.Repeat("x", MaxTaskName+1)} {
 		if _, err := Begin(t.Context(), store, name, "1"); err == nil {
-			t.Errorf("a task with a name of %d bytes", len(name))
+			t.Errorf("a task name of %d bytes is accepted", len(name))
 		}
 	}
 }
 
-// A process that is thought dead, and whose name another has taken, goes on after
-// that one has committed.
+// A process that was thought dead, and whose attempt name another process has reused, goes
+// on after that process has committed.
 func TestBatchesAfterTheCommit(t *testing.T) {
 	store := partd.NewDict()
 	w, late := begin(t, store, "t", "1"), begin(t, store, "t", "1")
@@ -262,7 +262,7 @@ func TestBatchesAfterTheCommit(t *testing.T) {
 	}
 }
 
-// Each process has a buffer of its own before a store that it shares.
+// Each process has its own buffer in front of a shared store.
 func TestAttemptsThroughBuffers(t *testing.T) {
 	slow := partd.NewDict()
 	for i := range 3 {
@@ -281,11 +281,11 @@ func TestAttemptsThroughBuffers(t *testing.T) {
 }
 
 func sumOf(pairs ...string) string {
-	var s Share
+	var s Checksum
 	for i := 0; i < len(pairs); i += 2 {
 		c := s.count()
 		countPiece(&c, appendHashed(nil, pairs[i], []byte(pairs[i+1])), len(pairs[i+1]))
-		s = shareOf(c)
+		s = checksumOf(c)
 	}
 	var b []byte
 	for _, half := range []uint64{s.Sum[1], s.Sum[0]} {
@@ -296,7 +296,7 @@ func sumOf(pairs ...string) string {
 	return hex.EncodeToString(b)
 }
 
-// Reading key by key costs no memory for each task each time.
+// Values must not allocate memory for each task in every call.
 func TestValuesOfManyTasks(t *testing.T) {
 	store := partd.NewDict()
 	const tasks = 20_000
@@ -312,7 +312,7 @@ func TestValuesOfManyTasks(t *testing.T) {
 		t.Error(err)
 	}
 	c := committed(t, store)
-	var all Share
+	var all Checksum
 	read := func(key string) (n int) {
 		for _, err := range c.Values(t.Context(), key, &all) {
 			if n++; err != nil {
@@ -338,12 +338,12 @@ func TestValuesOfManyTasks(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / rounds; each > 300<<10 { // 64 KiB are its buffer
+	if each := (after.TotalAlloc - before.TotalAlloc) / rounds; each > 300<<10 { // including a buffer of 64 KiB
 		t.Errorf("%d bytes for each key", each)
 	}
 }
 
-// However long names are, an error is short.
+// Errors are short even if names are long.
 func TestLongNamesInErrors(t *testing.T) {
 	store, long := partd.NewDict(), strings.Repeat("\x00", MaxTaskName)
 	w := begin(t, store, long, long)

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func TestWaiting(t *testing.T) {
+func TestWaitCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &polled{Dict: partd.NewDict()}
 		finish := func(task string) {
@@ -35,7 +35,7 @@ func TestWaiting(t *testing.T) {
 			t.Errorf("b is missing: %v", err)
 		}
 		if took := time.Since(start); took != time.Minute || store.gets.Load() > 70 {
-			t.Errorf("waited %v, and looked %d times", took, store.gets.Load())
+			t.Errorf("waited %v, with %d reads", took, store.gets.Load())
 		}
 		if _, err := WaitCommitted(t.Context(), store, &WaitOptions{Count: 3, Timeout: time.Second}); !errors.As(err, &missing) || missing.Expected != 3 {
 			t.Errorf("3 tasks: %v", err)
@@ -55,13 +55,13 @@ func TestWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 		if took := time.Since(start) - time.Hour; took < 2*time.Second || took > 4*time.Second {
-			t.Errorf("noticed it %v late", took)
+			t.Errorf("noticed the commit %v late", took)
 		}
 		if got, err := gather(c.Scan(t.Context())); err != nil || got["k"] != "a;b;c;" {
 			t.Errorf("%q, %v", got, err)
 		}
 		if err := AddTasks(t.Context(), store, "b", "late"); !errors.Is(err, ErrTasksClosed) || !strings.Contains(err.Error(), "late") {
-			t.Errorf("a late task: %v", err)
+			t.Errorf("adding a task to the closed list: %v", err)
 		}
 		for _, o := range []*WaitOptions{{Count: 2}, {Tasks: []string{"a", "b"}}, {Tasks: []string{"a"}, Count: 1}, {Count: -1}} {
 			if c, err := WaitCommitted(t.Context(), store, o); err == nil {
@@ -74,7 +74,7 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
-// polled counts how often it is looked at.
+// polled counts the reads of a store.
 type polled struct {
 	*partd.Dict
 	gets atomic.Int64
@@ -85,9 +85,9 @@ func (p *polled) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return p.Dict.Get(ctx, keys...)
 }
 
-// What AddTasks has accepted is waited for, however it races with CloseTasks; and a
-// store that could not be asked is seen in the error.
-func TestAddingWhileClosing(t *testing.T) {
+// WaitCommitted waits for every task that AddTasks has accepted, however it races with
+// CloseTasks. Its error includes that of a store that could not be read.
+func TestAddTasksWhileClosing(t *testing.T) {
 	for range 50 {
 		store := partd.NewDict()
 		accepted := make(chan string, 20)

@@ -13,21 +13,22 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// control is what the control key says.
+// control is the content of the control key.
 type control struct {
 	winners []Commit
-	index   map[string]int // of winners, by task
-	tasks   []string       // that were listed before the list was closed
+	index   map[string]int // task -> index in winners
+	tasks   []string       // listed before the list was closed
 	listed  map[string]bool
 	closed  bool
 }
 
+// readControl reads the control key of a store.
 func readControl(ctx context.Context, store partd.Partd) (*control, error) {
 	c := &control{index: map[string]int{}, listed: map[string]bool{}}
-	return c, readFrames(ctx, store, ControlKey, c.frame)
+	return c, readFrames(ctx, store, ControlKey, c.addFrame)
 }
 
-func (c *control) frame(kind byte, rest []byte) error {
+func (c *control) addFrame(kind byte, rest []byte) error {
 	switch kind {
 	case frameCommit:
 		commit, err := parseCommit(rest)
@@ -51,7 +52,7 @@ func (c *control) frame(kind byte, rest []byte) error {
 		}
 	case frameClosed:
 		c.closed = true
-	case framePiece: // the control key is a key like others
+	case framePiece: // pieces may have any key
 	default:
 		return errFrame
 	}
@@ -62,13 +63,11 @@ func (c *control) committed(store partd.Partd) *Committed {
 	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
-// ErrTasksClosed is wrapped by the error for a task that is added after the list was
-// closed.
+// ErrTasksClosed is wrapped by the error of [AddTasks] if the list is closed.
 var ErrTasksClosed = errors.New("the list of tasks is closed")
 
-// AddTasks adds tasks to a store's list, which [WaitCommitted] waits for. A task
-// may be added twice. If the list was closed before, the error wraps
-// [ErrTasksClosed].
+// AddTasks adds tasks to the store's list. [WaitCommitted] waits for them. Adding a task
+// twice is harmless. If the list was already closed, the error wraps [ErrTasksClosed].
 func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	var content []byte
 	for _, task := range tasks {
@@ -92,7 +91,7 @@ func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	return nil
 }
 
-// CloseTasks closes the list of tasks. It may be closed twice.
+// CloseTasks closes the list of tasks. Closing it twice is harmless.
 func CloseTasks(ctx context.Context, store partd.Partd) error {
 	if err := announce(ctx, store, appendControl(nil, frameClosed, nil)); err != nil {
 		return fmt.Errorf("closing the list of tasks: %w", err)
@@ -100,22 +99,22 @@ func CloseTasks(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// WaitOptions says what [WaitCommitted] waits for: Tasks or Count, or, if neither is
-// set, until the list in the store is closed and all of its tasks have committed.
+// WaitOptions tells [WaitCommitted] what to wait for: Tasks or Count. If neither is set,
+// it waits until the list in the store is closed and all of its tasks have committed.
 type WaitOptions struct {
-	Tasks []string // these
-	Count int      // this number of tasks, whatever their names
-	// Timeout limits the waiting; 0 means to wait until the context ends.
+	Tasks []string // names of the tasks
+	Count int      // number of tasks, whatever their names
+	// Timeout limits the wait; 0 means to wait until the context ends.
 	Timeout time.Duration
 }
 
-// MissingError says which tasks had not committed when the waiting ended.
+// MissingError lists the tasks that had not committed when a wait ended.
 type MissingError struct {
-	Committed int      // tasks that have
+	Committed int      // number of tasks that have committed
 	Expected  int      // total number of tasks, as far as known
-	Missing   []string // the names of those that have not, if they are known
-	Open      bool     // the list of tasks was not closed
-	Err       error    // why the waiting ended
+	Missing   []string // names of tasks that have not committed, if known
+	Open      bool     // whether the list of tasks is still open
+	Err       error    // why the wait ended
 }
 
 func (e *MissingError) Error() string {
@@ -132,32 +131,31 @@ func (e *MissingError) Error() string {
 		}
 	}
 	if e.Open {
-		text += "; the list of tasks is not closed"
+		text += "; the list of tasks is still open: close it with CloseTasks"
 	}
 	return fmt.Sprintf("%s: %v", text, e.Err)
 }
 
-// Unwrap returns why the waiting ended.
+// Unwrap returns the reason why the wait ended.
 func (e *MissingError) Unwrap() error { return e.Err }
 
 const (
-	firstPoll = 10 * time.Millisecond
-	maxPoll   = time.Second
-	idleTimes = 10 // as long as it took to look, where there are very many tasks
+	firstPoll  = 10 * time.Millisecond
+	maxPoll    = time.Second
+	idleFactor = 10 // wait at least this multiple of the time that reading the control key took
 )
 
-// WaitCommitted waits until tasks have committed, and returns their data. On
-// timeout, or when the context ends, it returns a *MissingError. A commit by an
-// unexpected task is also an error: its pieces would either be counted or be left
-// out, and either may be wrong.
+// WaitCommitted waits until the tasks have committed, and returns their data. On timeout,
+// or when the context ends, it returns a *MissingError. A commit by an unexpected task is
+// also an error: neither counting its pieces nor leaving them out would be safe.
 //
-// Stores do not announce appends, so WaitCommitted polls the control key: after 10
-// ms at first and every second in the end, or after ten times as long as a look
-// takes.
+// Stores do not announce appends, so WaitCommitted polls the control key: after 10 ms at
+// first, and later every second. If reading the key takes long, it waits ten times as
+// long between reads.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	opts := *cmp.Or(o, new(WaitOptions))
 	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
-		return nil, errors.New("waiting for tasks: give either their names or their number, which must be positive")
+		return nil, errors.New("waiting for tasks: set either Tasks or Count, and a positive Count")
 	}
 	if opts.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -181,21 +179,21 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if last.Err = canceled.Err(ctx); err != nil { // the store may be why
-				last.Err = fmt.Errorf("%w; the last look at the store failed: %w", last.Err, err)
+			if last.Err = canceled.Err(ctx); err != nil { // the failing store may be the reason
+				last.Err = fmt.Errorf("%w; the last read of the store failed: %w", last.Err, err)
 			}
 			return nil, last
-		case <-time.After(max(wait, idleTimes*time.Since(began))):
+		case <-time.After(max(wait, idleFactor*time.Since(began))):
 		}
 	}
 }
 
-// missing says what has not committed yet, nil if everything has.
+// missing returns the tasks that have not committed yet, or nil if all have.
 func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 	m := &MissingError{Committed: len(c.winners)}
 	if o.Count > 0 {
 		if m.Expected = o.Count; m.Committed > m.Expected {
-			return nil, fmt.Errorf("waiting for %d tasks: %d have committed", m.Expected, m.Committed)
+			return nil, fmt.Errorf("waiting for %d tasks: %d have committed, more than expected", m.Expected, m.Committed)
 		}
 		if m.Committed == m.Expected {
 			return nil, nil

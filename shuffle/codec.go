@@ -9,21 +9,25 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// DefaultCodec returns the codec that is used if none is given. It encodes bytes
-// and strings unchanged, numbers in the machine's byte order, structs, arrays,
-// slices, maps and pointers by their contents, including unexported fields, and
-// types that implement encoding.BinaryMarshaler and BinaryUnmarshaler, such as
-// time.Time, by these methods. It writes no names and no types, so only the same
-// program can read the data back. It supports no interfaces, functions, channels
-// and recursive types: the error names the type.
+// DefaultCodec returns the codec used if the options have none. It writes no names and no
+// types, so only the same program can read the data back. It encodes:
+//
+//   - bytes and strings unchanged;
+//   - numbers in the machine's byte order;
+//   - structs (including unexported fields), arrays, slices, maps and pointers by content;
+//   - types that implement encoding.BinaryMarshaler and BinaryUnmarshaler, such as
+//     time.Time, by these methods.
+//
+// For interfaces, functions, channels and recursive types it returns an error that names
+// the type.
 func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	c, _, err := newCodec[T](false)
 	return c, err
 }
 
-// newCodec returns the default codec, and whether its encoding is the memory of the
-// value. One for keys gives equal values equal encodings: -0 that of 0, and all NaNs
-// the same.
+// newCodec returns the default codec, and reports whether its encoding is the memory of
+// the value. With forKeys, equal values have equal encodings: -0 is encoded as 0, and all
+// NaNs are encoded alike.
 func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error) {
 	switch c := any(&c).(type) {
 	case *encode.ValueCodec[[]byte]:
@@ -39,7 +43,7 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 	t := reflect.TypeFor[T]()
 	p, err := (&planner{forKeys: forKeys, within: make(map[reflect.Type]bool)}).plan(t)
 	if err != nil {
-		return c, false, fmt.Errorf("no codec for %v: %w: give one", t, err)
+		return c, false, fmt.Errorf("no codec for %v: %w: set option Codec", t, err)
 	}
 	if p.flat && t.Size() > 0 {
 		c.Encode = func(dst []byte, v T) ([]byte, error) {
@@ -65,8 +69,8 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 	return c, false, nil
 }
 
-var errEncoding = errors.New("the encoding of a value is incomplete")
+var errEncoding = errors.New("the encoding of a value is damaged")
 
-func wrongLength(have, want int) error {
-	return fmt.Errorf("%w: it has %d bytes, not %d", errEncoding, have, want)
+func wrongLength(got, want int) error {
+	return fmt.Errorf("%w: %d bytes instead of %d", errEncoding, got, want)
 }

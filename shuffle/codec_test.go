@@ -32,7 +32,7 @@ type nested struct {
 	hidden bool
 }
 
-// checkRound encodes and decodes a value, and every cut of its encoding.
+// checkRound encodes and decodes a value, and decodes every prefix of its encoding.
 func checkRound[T any](t *testing.T, v T) {
 	t.Helper()
 	for _, forKeys := range []bool{false, true} {
@@ -55,11 +55,11 @@ func checkRound[T any](t *testing.T, v T) {
 		}
 		for i := range b {
 			if _, err := c.Decode(b[:i]); err == nil {
-				t.Errorf("%T: %d of %d bytes are taken for whole", v, i, len(b))
+				t.Errorf("%T: %d of %d bytes are accepted", v, i, len(b))
 			}
 		}
 		if _, err := c.Decode(append(b, 0)); !errors.Is(err, errEncoding) {
-			t.Errorf("%T: a byte too many: %v", v, err)
+			t.Errorf("%T: with an extra byte: %v", v, err)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func TestKeyCodec(t *testing.T) {
 	same := func(a, b any, encode func(any) []byte) {
 		t.Helper()
 		if !bytes.Equal(encode(a), encode(b)) {
-			t.Errorf("%v and %v are two keys", a, b)
+			t.Errorf("%v and %v have different encodings", a, b)
 		}
 	}
 	type mixed struct {
@@ -151,7 +151,7 @@ func TestKeyCodec(t *testing.T) {
 	}
 }
 
-// FuzzDecode decodes what nobody encoded.
+// FuzzDecode decodes arbitrary bytes.
 func FuzzDecode(f *testing.F) {
 	c, err := DefaultCodec[nested]()
 	if err != nil {

@@ -12,51 +12,49 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Commit is the record that an attempt wrote when it committed.
+// Commit is the record that an attempt writes when it commits.
 type Commit struct {
 	Task, Attempt string
 	Batches       uint64
-	Share         // everything that it appended
+	Checksum      // of all pieces that the attempt appended
 }
 
-// Share accounts for pieces: their number, their bytes, and the sum modulo 2^128 of
-// the XXH3-128 hashes of (length of the key as a uvarint, key, piece), high half
-// first. The shares of readers that read different keys add up to the share of the
-// whole.
-type Share struct {
+// Checksum identifies a set of pieces, whatever their order. Sum is the sum modulo 2^128,
+// high half first, of the XXH3-128 hashes of (length of the key as a uvarint, key, piece).
+// The checksums of readers that read different keys add up to the checksum of the whole.
+type Checksum struct {
 	Records, Bytes int64
 	Sum            [2]uint64
 }
 
-func shareOf(c ledger.Count) Share {
-	return Share{Records: c.Records, Bytes: c.Bytes, Sum: [2]uint64{c.Sum.Hi, c.Sum.Lo}}
+func checksumOf(c ledger.Count) Checksum {
+	return Checksum{Records: c.Records, Bytes: c.Bytes, Sum: [2]uint64{c.Sum.Hi, c.Sum.Lo}}
 }
 
-func (s Share) count() ledger.Count {
+func (s Checksum) count() ledger.Count {
 	return ledger.Count{Records: s.Records, Bytes: s.Bytes, Sum: ledger.Sum128{Hi: s.Sum[0], Lo: s.Sum[1]}}
 }
 
-// Add adds the share of another reader.
-func (s *Share) Add(o Share) {
+// Add adds the checksum of other pieces.
+func (s *Checksum) Add(o Checksum) {
 	c := s.count()
 	c.Add(o.count())
-	*s = shareOf(c)
+	*s = checksumOf(c)
 }
 
-// Committed reads the data that counts in a store: for each task, whatever the
-// first attempt to commit has appended. It is safe for concurrent use.
+// Committed reads the data that counts in a store: for each task, the pieces appended by
+// the first attempt to commit. It is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
 	winners []Commit
-	index   map[string]int // of winners, by task
+	index   map[string]int // task -> index in winners
 
-	idle sync.Pool // of *reading, for Values
+	idle sync.Pool // reusable *reading values, for Values
 
-	without struct{ winners, batches, totals bool } // safeguards that a test takes away
+	disabled struct{ winners, batches, totals bool } // safeguards that tests disable
 }
 
-// ReadCommitted returns the data that is committed now. It does not include
-// later commits.
+// ReadCommitted returns the data committed so far. It does not include later commits.
 func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	c, err := readControl(ctx, store)
 	if err != nil {
@@ -68,41 +66,40 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 // Commits returns the commit of each task, in commit order.
 func (c *Committed) Commits() []Commit { return append([]Commit(nil), c.winners...) }
 
-// Total returns the sum of all commits.
-func (c *Committed) Total() (total Share) {
+// Total returns the checksum of all commits.
+func (c *Committed) Total() (total Checksum) {
 	for i := range c.winners {
-		total.Add(c.winners[i].Share)
+		total.Add(c.winners[i].Checksum)
 	}
 	return total
 }
 
-// Scan yields all pieces that count, key by key. Within a key, the pieces of one
-// task come in the order in which they were appended. A value is valid until the
-// next iteration. After the last piece, Scan compares what it has read with the
-// commit of each task: a difference is an error that wraps [ErrNotVerified]. A
-// caller that stops earlier has verified nothing.
+// Scan yields all pieces that count, key by key. Within a key, the pieces of one task
+// keep the order of their appends. A value is valid until the next iteration.
+// After the last piece, Scan compares the pieces with the commit of each task and yields
+// a difference as an error that wraps [ErrNotVerified]. A caller that stops earlier has
+// verified nothing.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
 }
 
-// ScanPart is [Committed.Scan] for one part of the keys, divided as by
-// [partd.ScanPart], for readers that read a part each. No single reader can tell
-// whether something is missing, since commits know nothing of parts. At the end
-// each adds what it has read to its share; whoever has the shares of all parts
-// calls [Committed.Verify].
-func (c *Committed) ScanPart(ctx context.Context, part, parts int, share *Share) iter.Seq2[partd.Entry, error] {
-	if share == nil {
+// ScanPart is like [Committed.Scan] for one part of the keys, divided as by
+// [partd.ScanPart], so that several readers can each read a part. A single reader cannot
+// notice that a piece is missing, because commits know nothing of parts. So at the end
+// each reader adds what it has read to sum. Call [Committed.Verify] with the checksums of
+// all parts.
+func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
+	if sum == nil {
 		return func(yield func(partd.Entry, error) bool) {
-			yield(partd.Entry{}, errors.New("reading a part without a share to add it to: nobody could verify it"))
+			yield(partd.Entry{}, errors.New("reading a part without a checksum, so that it could not be verified: pass a *Checksum"))
 		}
 	}
-	return c.scan(ctx, part, parts, share)
+	return c.scan(ctx, part, parts, sum)
 }
 
-// Values yields the pieces of one key that count, as [Committed.ScanPart] does. A
-// caller that reads every key exactly once in this way can verify the sum of the
-// shares.
-func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.Seq2[[]byte, error] {
+// Values yields the pieces of one key that count, and adds them to sum like
+// [Committed.ScanPart]. A caller that reads every key exactly once can verify the sum.
+func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r, _ := c.idle.Get().(*reading)
 		if r == nil {
@@ -110,7 +107,7 @@ func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.S
 		}
 		defer c.idle.Put(r)
 		r.keys++
-		r.found[0] = ledger.Count{}
+		r.got[0] = ledger.Count{}
 		err := readFrames(ctx, c.store, key, func(kind byte, rest []byte) error {
 			return r.frame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
 		})
@@ -118,29 +115,28 @@ func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.S
 		case errors.Is(err, errStopped):
 		case err != nil:
 			yield(nil, err)
-		case share != nil:
-			share.Add(r.total())
+		case sum != nil:
+			sum.Add(r.total())
 		}
 	}
 }
 
-// Verify compares the total of what all readers have read with what was committed.
-// The error wraps [ErrNotVerified]. A part that nobody has read, or that two have
-// read, is such an error.
-func (c *Committed) Verify(shares ...Share) error {
-	var found Share
-	for _, s := range shares {
-		found.Add(s)
+// Verify compares the sum of all readers' checksums with the commits. If a part was not
+// read, or was read twice, the error wraps [ErrNotVerified].
+func (c *Committed) Verify(sums ...Checksum) error {
+	var got Checksum
+	for _, s := range sums {
+		got.Add(s)
 	}
-	if err := c.Total().count().Compare(found.count()); err != nil && !c.without.totals {
+	if err := c.Total().count().Compare(got.count()); err != nil && !c.disabled.totals {
 		return fmt.Errorf("the pieces of %d tasks: %w", len(c.winners), err)
 	}
 	return nil
 }
 
-var errStopped = errors.New("no more is wanted")
+var errStopped = errors.New("the caller stopped reading")
 
-func (c *Committed) scan(ctx context.Context, part, parts int, share *Share) iter.Seq2[partd.Entry, error] {
+func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	return func(yield func(partd.Entry, error) bool) {
 		r := c.newReading(len(c.winners))
 		for chunk, err := range partd.ScanPart(ctx, c.store, part, parts) {
@@ -155,34 +151,34 @@ func (c *Committed) scan(ctx context.Context, part, parts int, share *Share) ite
 				return
 			}
 		}
-		if share != nil {
-			share.Add(r.total())
+		if sum != nil {
+			sum.Add(r.total())
 		} else if err := r.verify(); err != nil {
 			yield(partd.Entry{}, err)
 		}
 	}
 }
 
-// reading is one walk over keys.
+// reading is one pass over keys.
 type reading struct {
 	*Committed
 	frames frames
-	hashed []byte // of the piece at hand
-	keys   uint64 // begun
+	hashed []byte // the hashed bytes of the current piece
+	keys   uint64 // number of keys begun
 	last   []place
-	found  []ledger.Count // of each task, or of all of them
+	got    []ledger.Count // of each task, or a single one of all tasks
 }
 
-// place is the last piece of a task that was found under a key. Each writer sends a
-// batch only when the one before has arrived for certain, so what is not behind it
-// was there before.
+// place is the position of a task's last piece under a key. A writer sends a batch only
+// once the previous batch has certainly arrived, so a piece that is not after the last
+// position is a duplicate.
 type place struct{ key, batch, index uint64 }
 
 func (c *Committed) newReading(counts int) *reading {
-	return &reading{Committed: c, keys: 1, last: make([]place, len(c.winners)), found: make([]ledger.Count, counts)}
+	return &reading{Committed: c, keys: 1, last: make([]place, len(c.winners)), got: make([]ledger.Count, counts)}
 }
 
-// chunk takes a chunk of a key's value.
+// chunk processes a chunk of a key's value.
 func (r *reading) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
 		r.keys++
@@ -193,7 +189,7 @@ func (r *reading) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) erro
 	})
 }
 
-// frame takes a frame, and calls use with its piece if that counts.
+// frame processes a frame, and calls use with its piece if the piece counts.
 func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
 		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
@@ -201,27 +197,27 @@ func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) boo
 		}
 		return errFrame
 	}
-	in := cutter{rest: rest}
-	name, attempt := in.text(), in.text()
-	at := place{r.keys, in.number(), in.number()}
-	if in.err != nil {
-		return in.err
+	fields := cutter{rest: rest}
+	name, attempt := fields.text(), fields.text()
+	pos := place{r.keys, fields.number(), fields.number()}
+	if fields.err != nil {
+		return fields.err
 	}
-	task, known := r.index[string(name)]
-	if !known {
+	task, ok := r.index[string(name)]
+	if !ok {
 		return nil // never committed
 	}
 	w := &r.winners[task]
-	if (string(attempt) != w.Attempt || at.batch > w.Batches) && !r.without.winners {
+	if (string(attempt) != w.Attempt || pos.batch > w.Batches) && !r.disabled.winners {
 		return nil
 	}
-	if old := r.last[task]; old.key == at.key && !at.after(old) && !r.without.batches {
+	if old := r.last[task]; old.key == pos.key && !pos.after(old) && !r.disabled.batches {
 		return nil
 	}
-	r.last[task] = at
-	r.hashed = appendHashed(r.hashed[:0], key, in.rest)
-	countPiece(&r.found[min(task, len(r.found)-1)], r.hashed, len(in.rest))
-	if !use(in.rest) {
+	r.last[task] = pos
+	r.hashed = appendHashed(r.hashed[:0], key, fields.rest)
+	countPiece(&r.got[min(task, len(r.got)-1)], r.hashed, len(fields.rest))
+	if !use(fields.rest) {
 		return errStopped
 	}
 	return nil
@@ -231,34 +227,35 @@ func (p place) after(o place) bool {
 	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
 }
 
-func (r *reading) total() Share {
+func (r *reading) total() Checksum {
 	var total ledger.Count
-	for _, c := range r.found {
+	for _, c := range r.got {
 		total.Add(c)
 	}
-	return shareOf(total)
+	return checksumOf(total)
 }
 
-// verify compares what was found with what each task committed.
+// verify compares the pieces read with the commit of each task.
 func (r *reading) verify() error {
 	for i, w := range r.winners {
-		if err := w.count().Compare(r.found[i]); err != nil && !r.without.totals {
+		if err := w.count().Compare(r.got[i]); err != nil && !r.disabled.totals {
 			return fmt.Errorf("%s, which committed: %w", attemptText(w.Task, w.Attempt), err)
 		}
 	}
 	return nil
 }
 
+// readFrames calls use for each frame in the value of a key.
 func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) (err error) {
-	in, err := partd.Open(ctx, store, key)
+	r, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	var f frames
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := in.Read(buf)
+		n, err := r.Read(buf)
 		end := err == io.EOF
 		if err != nil && !end {
 			return err

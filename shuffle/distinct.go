@@ -22,21 +22,21 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.single()) }, (*Deduplicator[T]).Records)
 }
 
-// Deduplicator keeps one of each set of equal records that are fed to it.
+// Deduplicator keeps one of each set of equal records fed to it.
 type Deduplicator[T any] struct {
 	tables[T]
 	key   func(dst []byte, v T) ([]byte, error) // nil: the record itself
 	codec encode.ValueCodec[T]
 }
 
-// NewDeduplicator returns a deduplicator that works like [Distinct]. The
-// caller closes it.
+// NewDeduplicator returns a deduplicator that works like [Distinct]. The caller must close
+// it.
 func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T], error) {
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	if o.orDefault().Codec.Encode == nil { // of equal values the encodings are to be equal
+	if o.orDefault().Codec.Encode == nil { // equal values need equal encodings
 		if c.Codec, _, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
@@ -48,12 +48,12 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	return d, nil
 }
 
-// NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If
-// several feeds have records of a key, the first record of one of them is
-// kept. The caller closes it.
+// NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If several feeds
+// have records of a key, it keeps the first record of one of these feeds. The caller must
+// close it.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
-		return nil, errors.New("distinct by no key: give a function, or use Distinct")
+		return nil, errors.New("distinct by no key: pass a key function, or use Distinct")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -71,8 +71,8 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	return d, nil
 }
 
-// Feed returns a feed. Any number may be open at once, but only as many as
-// there are threads run without waiting for each other.
+// Feed returns a feed. Any number of feeds may be open, but only as many as there are
+// threads run without waiting for each other.
 func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
 		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
@@ -95,8 +95,7 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Records yields the records that are kept. Close all feeds first, and call
-// it once.
+// Records yields the kept records. All feeds must be closed. Call it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	return results(&d.tables, func(g hashagg.Group) (v T, size int, err error) {
 		record := g.Key
@@ -110,11 +109,11 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	})
 }
 
-// firsts keeps the first record of each key of one table. A key's words are
-// where it is, and how long.
+// firsts stores the first record of each key of one table. The words of a key are the
+// record's position and its length.
 type firsts struct {
 	blocks [][]byte
-	long   int64 // bytes of blocks that are longer than usual
+	long   int64 // bytes of blocks beyond firstsBlock
 }
 
 const firstsBlock = 64 << 10
@@ -132,8 +131,8 @@ func (f *firsts) put(words []uint64, record []byte) {
 }
 
 func (f *firsts) get(words []uint64) []byte {
-	at, n := words[0]&(1<<32-1), words[1]
-	return f.blocks[words[0]>>32][at : at+n : at+n]
+	pos, n := words[0]&(1<<32-1), words[1]
+	return f.blocks[words[0]>>32][pos : pos+n : pos+n]
 }
 
 func (f *firsts) Append(dst []byte, words []uint64) ([]byte, error) {
@@ -147,8 +146,8 @@ func (f *firsts) Merge(words []uint64, isNew bool, data []byte) error {
 	return nil
 }
 
-// Memory counts twice what is there: the collector needs as much again before it
-// gives back what was dropped.
+// Memory returns twice the bytes in use: the garbage collector needs about as much again
+// before it frees dropped records.
 func (f *firsts) Memory() int64 { return 2 * (int64(len(f.blocks))*firstsBlock + f.long) }
 
 func (f *firsts) Reset() { *f = firsts{} }

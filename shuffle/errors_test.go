@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// What is too large for the memory, or for a store, is an error that wraps
-// partd's.
+// Errors about records that are too large for the memory or for a store wrap
+// partd.ErrTooLarge.
 func TestTooLarge(t *testing.T) {
 	long := shuffle.Values(strings.Repeat("x", 4<<20))
 	itself := func(s string) string { return s }
@@ -47,8 +47,7 @@ var counts = shuffle.Accumulator[string, int]{
 	Merge: func(to, other *int) { *to += *other },
 }
 
-// What is asked of something closed is an error that wraps this package's and
-// partd's.
+// Errors of closed values wrap both shuffle.ErrClosed and partd.ErrClosed.
 func TestClosed(t *testing.T) {
 	type fed interface {
 		Feed() (*shuffle.Feed[string], error)

@@ -16,7 +16,7 @@ type Shop struct {
 }
 
 func cities(ctx context.Context, orders iter.Seq2[Sale, error], shops iter.Seq2[Shop, error]) error {
-	o := &shuffle.JoinOptions[Sale, Shop]{How: shuffle.LeftJoin}
+	o := &shuffle.JoinOptions[Sale, Shop]{Kind: shuffle.LeftJoin}
 	for row, err := range shuffle.Join(ctx, orders, shops, func(s Sale) string { return s.City }, func(s Shop) string { return s.City }, o) {
 		if err != nil {
 			return err
@@ -38,9 +38,9 @@ func ExampleJoin() {
 }
 
 func work(ctx context.Context, store partd.Partd, task string, batches iter.Seq[[]partd.Entry]) error {
-	w, err := shuffle.Begin(ctx, store, task, "") // a name of its own for the attempt
+	w, err := shuffle.Begin(ctx, store, task, "") // "" generates a name for the attempt
 	if errors.Is(err, shuffle.ErrCommitted) {
-		return nil // another has done it
+		return nil // another attempt has done it
 	}
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func read(ctx context.Context, store partd.Partd, tasks []string) error {
 	if err != nil {
 		return err // a *shuffle.MissingError says which tasks are missing
 	}
-	for e, err := range c.Scan(ctx) { // the pieces of a key come together
+	for e, err := range c.Scan(ctx) { // the pieces of a key are consecutive
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func read(ctx context.Context, store partd.Partd, tasks []string) error {
 	return nil
 }
 
-// A worker dies, and its task is begun anew.
+// A worker dies, and another attempt does its task.
 func ExampleBegin() {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -82,7 +82,7 @@ func ExampleBegin() {
 		err = work(ctx, store, "file 1", batches)
 	}
 	if err == nil {
-		err = work(ctx, store, "file 1", batches) // has nothing left to do
+		err = work(ctx, store, "file 1", batches) // finds the task committed
 	}
 	if err == nil {
 		err = read(ctx, store, []string{"file 1"})
@@ -95,7 +95,7 @@ func ExampleBegin() {
 	// fruit pear
 }
 
-// Readers of a part each know together whether they have read all that there is.
+// Readers that each read a part verify together that they have read everything.
 func ExampleCommitted_ScanPart() {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -117,15 +117,15 @@ func ExampleCommitted_ScanPart() {
 		fmt.Println(err)
 		return
 	}
-	shares := make([]shuffle.Share, 2) // of two readers
-	for part := range shares {
-		for _, err := range c.ScanPart(ctx, part, len(shares), &shares[part]) {
+	sums := make([]shuffle.Checksum, 2) // one for each reader
+	for part := range sums {
+		for _, err := range c.ScanPart(ctx, part, len(sums), &sums[part]) {
 			if err != nil {
 				fmt.Println(err)
 				return
 			}
 		}
 	}
-	fmt.Println(c.Verify(shares...))
+	fmt.Println(c.Verify(sums...))
 	// Output: <nil>
 }

@@ -39,7 +39,7 @@ func totals(ctx context.Context, sales iter.Seq2[Sale, error]) error {
 	return nil
 }
 
-// A limit of memory is an option.
+// The memory limit is an option.
 func ExampleOptions() {
 	if err := totals(context.Background(), shuffle.Values(sales...)); err != nil {
 		log.Fatal(err)
@@ -50,8 +50,8 @@ func ExampleOptions() {
 	// Bonn 12
 }
 
-// Records that the default codec does not take, or that others shall read from
-// the store, go through a codec of package encode.
+// Records that the default codec does not support, or that other programs must read from
+// the store, need a codec of package encode.
 func ExampleDefaultCodec() {
 	ctx := context.Background()
 	type event struct {
@@ -95,8 +95,8 @@ func ExampleSort() {
 	// Rome hat 15
 }
 
-// The two dearest of each city: what is sorted by the key first comes key by key, and
-// no key need fit in memory. A median is found so, too.
+// The two most expensive items of each city: records sorted by the key first are grouped
+// by key, and the records of a key need not fit in memory. A median can be found likewise.
 func ExampleSort_firstOfEach() {
 	by := shuffle.By(
 		shuffle.Asc(func(s sale) string { return s.City }),

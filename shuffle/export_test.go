@@ -1,4 +1,4 @@
 package shuffle
 
-// ThreeServers starts servers, and returns their URL.
+// ThreeServers starts three servers, and returns a URL that names all of them.
 var ThreeServers = threeServers

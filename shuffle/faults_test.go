@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// operations runs each kind of operation over records, and reads all it gives.
+// operations returns functions that each run one kind of operation and read all of its results.
 func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"sort": func(ctx context.Context) error { return drain(shuffle.Sort(ctx, in, byTextAndSmall, o)) },
@@ -60,8 +60,8 @@ func drain[T any](seq iter.Seq2[T, error]) error {
 	return nil
 }
 
-// An error of the input comes out, and nothing is left behind.
-func TestErrorOfTheInput(t *testing.T) {
+// An error of the input is returned, and no temporary data remain.
+func TestInputError(t *testing.T) {
 	broken := errors.New("broken")
 	recs := randomRecs(1, many)
 	in := func(yield func(rec, error) bool) {
@@ -77,12 +77,12 @@ func TestErrorOfTheInput(t *testing.T) {
 		if err := run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
-		mustBeEmpty(t, o.TempDirs[0])
+		checkEmpty(t, o.TempDirs[0])
 	}
 }
 
-// The end of the context ends everything at any moment: no goroutine and no
-// temporary data are left.
+// The end of the context ends all work at any moment, and no goroutine and no temporary
+// data remain.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
 	o := minMemory[rec](t)
@@ -102,11 +102,11 @@ func TestCancel(t *testing.T) {
 			}
 			timer.Stop()
 			cancel(nil)
-			mustBeEmpty(t, o.TempDirs[0])
+			checkEmpty(t, o.TempDirs[0])
 		}
 	}
 	if ended == 0 {
-		t.Error("no operation was ended")
+		t.Error("no operation was canceled")
 	}
 	for range 100 {
 		if runtime.NumGoroutine() <= goroutines {
@@ -118,7 +118,7 @@ func TestCancel(t *testing.T) {
 	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
 }
 
-// Who stops reading leaves nothing behind.
+// A caller that stops reading leaves no goroutines and no temporary data.
 func TestStopReading(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, many)...)
 	o := minMemory[rec](t)
@@ -138,7 +138,7 @@ func TestStopReading(t *testing.T) {
 			panic("the loop's body panics")
 		}
 	}()
-	mustBeEmpty(t, o.TempDirs[0])
+	checkEmpty(t, o.TempDirs[0])
 	for range 100 {
 		if runtime.NumGoroutine() <= goroutines {
 			return
@@ -148,7 +148,7 @@ func TestStopReading(t *testing.T) {
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
 }
 
-// lying is a store that changes one batch on its way.
+// lying is a store that changes one batch.
 type lying struct {
 	*partd.Dict
 	change func([]partd.Entry) []partd.Entry
@@ -163,7 +163,7 @@ func (l *lying) Append(ctx context.Context, entries ...partd.Entry) error {
 	return l.Dict.Append(ctx, entries...)
 }
 
-// bare is a store that can do no more than it must, and list its keys.
+// bare is a store with only the required methods and Keys.
 type bare struct {
 	partd.Partd
 	keys partd.Lister
@@ -171,7 +171,7 @@ type bare struct {
 
 func (b bare) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return b.keys.Keys(ctx) }
 
-func TestStoreOfTheCaller(t *testing.T) {
+func TestCallersStore(t *testing.T) {
 	in := randomRecs(1, 20_000)
 	for name, change := range map[string]func([]partd.Entry) []partd.Entry{
 		"nothing": nil,
@@ -192,8 +192,8 @@ func TestStoreOfTheCaller(t *testing.T) {
 		if lied := errors.Is(err, shuffle.ErrNotVerified); lied != (change != nil) || !lied && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err == nil || !strings.Contains(err.Error(), "already holds keys") {
-			t.Errorf("a store that is not empty is taken: %v", err)
+		if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err == nil || !strings.Contains(err.Error(), "already has keys") {
+			t.Errorf("a store that is not empty is accepted: %v", err)
 		}
 	}
 	dict := partd.NewDict()
@@ -203,7 +203,7 @@ func TestStoreOfTheCaller(t *testing.T) {
 	}
 }
 
-// A damaged value is an error, and not a wrong record.
+// A damaged value is an error, never a wrong record.
 func TestDamagedStore(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
 		"cut":   func(v []byte) []byte { return v[:len(v)-1] },
@@ -242,7 +242,7 @@ func TestWrongOptions(t *testing.T) {
 	} {
 		for name, run := range operations(in, &o) {
 			if err := run(t.Context()); err == nil {
-				t.Errorf("%s takes %+v", name, o)
+				t.Errorf("%s accepts %+v", name, o)
 			}
 		}
 	}
@@ -274,7 +274,7 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
-// A codec that fails ends everything with its error.
+// An error of a codec ends the work and is returned.
 func TestFailingCodec(t *testing.T) {
 	o := minMemory[rec](t)
 	o.Codec = failingCodec
@@ -297,7 +297,7 @@ var failingCodec = encode.ValueCodec[rec]{
 	Decode: func([]byte) (rec, error) { return rec{}, errCodec },
 }
 
-// brokenOff is a store whose readers break off at once, from some time on.
+// brokenOff is a store whose readers fail from some time on.
 type brokenOff struct {
 	*partd.Dict
 	broken bool
@@ -312,7 +312,7 @@ func (b *brokenOff) Open(ctx context.Context, key string) (io.ReadCloser, error)
 	return partd.Open(ctx, struct{ partd.Partd }{b.Dict}, key)
 }
 
-// A connection that breaks off is an error, and not the end of what is read.
+// A connection that breaks is an error, not the end of the data.
 func TestReaderBreaksOff(t *testing.T) {
 	store := &brokenOff{Dict: partd.NewDict()}
 	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
@@ -325,6 +325,6 @@ func TestReaderBreaksOff(t *testing.T) {
 		t.Errorf("%d records: %v", len(got), err)
 	}
 	if _, err := shuffle.Begin(t.Context(), store, "task", ""); !errors.Is(err, errBroken) {
-		t.Errorf("whether a task has ended is not known: %v", err)
+		t.Errorf("waiting with a broken connection: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Feed accepts records. It is safe for concurrent use, but one feed per
 // goroutine is faster.
 type Feed[T any] struct {
-	mu     *sync.Mutex // of what add, finish and tally change
+	mu     *sync.Mutex // guards the fields below and the state that add and finish change
 	add    func(T) error
 	finish func() error
 	tally  *tally
@@ -21,7 +21,7 @@ type Feed[T any] struct {
 	closed bool
 }
 
-// newFeed returns a feed that hands the encoded key and record of each to put.
+// newFeed returns a feed that passes the encoded key and record of each value to put.
 func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, error), put func(key, record []byte) error, finish func() error) *Feed[T] {
 	var key, record []byte
 	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
@@ -36,13 +36,12 @@ func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, e
 	}}
 }
 
-// Add adds a record to an accumulator. When it returns, everything that the
-// record refers to belongs to the caller again. After an error the feed
-// accepts no more records.
+// Add adds a record. When it returns, the caller may modify everything that the record
+// refers to. After an error the feed accepts no more records.
 func (f *Feed[T]) Add(v T) error {
 	due, err := f.addLocked(v)
 	if due {
-		f.tally.tell()
+		f.tally.report()
 	}
 	return err
 }
@@ -63,16 +62,16 @@ func (f *Feed[T]) addLocked(v T) (due bool, err error) {
 	return f.tally.due(), nil
 }
 
-// Close ends the feed. Close all feeds before you read results.
+// Close ends the feed. All feeds must be closed before results are read.
 func (f *Feed[T]) Close() error {
-	ended, err := f.close()
-	if ended {
+	closed, err := f.close()
+	if closed {
 		f.tally.end()
 	}
 	return err
 }
 
-func (f *Feed[T]) close() (ended bool, err error) {
+func (f *Feed[T]) close() (closed bool, err error) {
 	if f.mu == nil {
 		return false, nil
 	}
@@ -87,13 +86,13 @@ func (f *Feed[T]) close() (ended bool, err error) {
 	return true, err
 }
 
-// source is what can be fed.
+// source is anything that records can be fed to.
 type source[T any] interface {
 	Feed() (*Feed[T], error)
 	Close() error
 }
 
-// feedAll puts all of an iterator in.
+// feedAll feeds all records of an iterator.
 func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err error) {
 	f, err := open()
 	if err != nil {
@@ -102,20 +101,20 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 	defer func() { err = cmp.Or(err, f.Close()) }()
 	for v, err := range orFailing(in) {
 		if err == nil {
-			err = f.add(v) // nobody else has this feed
+			err = f.add(v) // without the lock: this feed is not shared
 			f.err = err
 		}
 		if err != nil {
 			return err
 		}
 		if f.tally.due() {
-			f.tally.tell()
+			f.tally.report()
 		}
 	}
 	return nil
 }
 
-// orFailing returns a sequence, or for nil one that is an error.
+// orFailing returns seq, or an iterator that yields an error if seq is nil.
 func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if seq == nil {
 		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
@@ -123,7 +122,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns what p points to, or for nil a zero value, which says that nobody made it.
+// orZero returns p, or a pointer to a zero value if p is nil, as in values that no
+// constructor made.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -131,8 +131,7 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe makes one iterator of another: it makes s, puts in into it, and yields
-// what out then has.
+// pipe returns an iterator that starts s, feeds in to it, and yields the results of out.
 func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var none R
@@ -141,9 +140,9 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 			yield(none, err)
 			return
 		}
-		heard := false // nor does anybody hear what fails where the caller's code panics
+		canYield := false // false while the caller's code runs: if it panics, nobody receives an error
 		defer func() {
-			if err = errors.Join(err, s.Close()); err != nil && heard {
+			if err = errors.Join(err, s.Close()); err != nil && canYield {
 				yield(none, err)
 			}
 		}()
@@ -157,6 +156,6 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 				}
 			}
 		}
-		heard = true
+		canYield = true
 	}
 }

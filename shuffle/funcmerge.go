@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// funcMerger merges cursors with a heap. Of equal records those of an earlier
-// cursor come first.
+// funcMerger merges cursors with a heap. Equal records come in the order of their cursors.
 type funcMerger[T any] struct {
 	s       *FuncSorter[T]
 	heap    []mergeItem[T]
@@ -26,7 +25,7 @@ type mergeItem[T any] struct {
 	number int
 }
 
-// merger merges runs, and what is held in memory if that is wanted.
+// merger returns a merger of runs, and of the records in memory if withHeld.
 func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
@@ -53,7 +52,7 @@ func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T
 	return m, nil
 }
 
-// next goes on to the next record. It returns false at the end or after an error.
+// next advances to the next record. It returns false at the end or after an error.
 func (m *funcMerger[T]) next() bool {
 	if m.steps++; m.steps%1024 == 0 {
 		if m.err = canceled.Err(m.s.engine.Ctx); m.err != nil {
@@ -88,7 +87,7 @@ func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
 	return a.number < b.number
 }
 
-// down moves an item of the heap to its place.
+// down moves an item down the heap to its place.
 func (m *funcMerger[T]) down(i int) {
 	for {
 		child := 2*i + 1
@@ -109,7 +108,7 @@ func (m *funcMerger[T]) down(i int) {
 // A run of a FuncSorter is a file of sorted records, each after its length as a
 // uvarint.
 
-const funcBlock = 64 << 10 // bytes of a block, but for a long record
+const funcBlock = 64 << 10 // bytes of a block, unless a record is longer
 
 func addToRun(f *spill.File, record []byte) error {
 	if err := f.Room(len(record) + binary.MaxVarintLen64); err != nil {
@@ -124,17 +123,17 @@ type funcCursor[T any] struct {
 	v       T
 	encoded []byte
 
-	codec  encode.ValueCodec[T]
-	run    *spill.File
-	passed int // blocks
-	block  []byte
-	rest   []byte // of it
+	codec      encode.ValueCodec[T]
+	run        *spill.File
+	blocksRead int // blocks already read
+	block      []byte
+	rest       []byte // the unread part of block
 
 	held []held[T]
-	data []byte // what their encodings are in
+	data []byte // holds their encodings
 }
 
-// next goes on to the next record. It returns false at the end.
+// next advances to the next record. It returns false at the end.
 func (c *funcCursor[T]) next() (more bool, err error) {
 	if c.run == nil {
 		if len(c.held) == 0 {
@@ -145,14 +144,14 @@ func (c *funcCursor[T]) next() (more bool, err error) {
 		return true, nil
 	}
 	if len(c.rest) == 0 {
-		if c.passed == c.run.Blocks() {
+		if c.blocksRead == c.run.Blocks() {
 			return false, nil
 		}
-		if c.block, err = c.run.Read(c.block, c.passed, 1); err != nil {
+		if c.block, err = c.run.Read(c.block, c.blocksRead, 1); err != nil {
 			return false, err
 		}
 		c.rest = c.block
-		c.passed++
+		c.blocksRead++
 	}
 	if c.encoded, c.rest, err = cut(c.rest); err != nil {
 		return false, spill.ErrDamaged

@@ -50,12 +50,12 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 			return n, err
 		}
 		if !bytes.Equal(c.v, want) {
-			t.Errorf("record %d is another", n)
+			t.Errorf("record %d is wrong", n)
 		}
 	}
 }
 
-// A bit of a run that comes back wrong from the disk is an error.
+// A flipped bit in a run is an error.
 func TestFuncRunBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if n, err := readRun(t, fsys); err != nil || n != 10 {
@@ -63,13 +63,13 @@ func TestFuncRunBitRot(t *testing.T) {
 	}
 	for at := 1; at <= fsys.Reads; at++ {
 		var corrupt *partd.CorruptError
-		if _, err := readRun(t, &vfstest.Flip{At: at}); !errors.As(err, &corrupt) {
-			t.Errorf("read %d of %d: %v", at, fsys.Reads, err)
+		if _, err := readRun(t, &vfstest.Flip{Read: at}); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Reads, err)
 		}
 	}
 }
 
-// A sorter by a function keeps a bounded number of files open, however much it takes in.
+// A sorter by a function keeps a bounded number of files open, however much is fed to it.
 func TestOpenRuns(t *testing.T) {
 	o := &Options[[]byte]{Memory: 8 << 20}
 	s, err := NewFuncSorter(t.Context(), bytes.Compare, o)
@@ -103,15 +103,15 @@ func TestOpenRuns(t *testing.T) {
 		last = v
 	}
 	if n != many || open > 2*s.fanIn {
-		t.Errorf("%d records of %d; %d files were open at once, where %d are merged at a time", n, many, open, s.fanIn)
+		t.Errorf("%d records of %d; %d files were open at once, and %d are merged at a time", n, many, open, s.fanIn)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Runs that are merged while more is taken in are not written again with each few that follow.
-func TestMergedEarly(t *testing.T) {
+// A run merged during feeding is not merged again with every few later runs.
+func TestEarlyMergesWriteLittle(t *testing.T) {
 	s, err := NewFuncSorter(t.Context(), bytes.Compare, &Options[[]byte]{Memory: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestMergedEarly(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	s.limit = 64 << 10 // as many runs as of a hundred times as much
+	s.limit = 64 << 10 // as many runs as from a hundred times the data
 	f, err := s.Feed()
 	if err != nil {
 		t.Fatal(err)

@@ -13,23 +13,23 @@ import (
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records. Those of one feed come in input order.
-	// Range over it once, before asking for the next group.
+	// Values yields the group's records. Records of one feed keep their input order. Range
+	// over it once, before you ask for the next group.
 	Values iter.Seq2[T, error]
 }
 
-// GroupBy yields each key once with its records. The keys come in no particular
-// order. A group is read as you range over it, so it may be larger than memory,
-// and you may stop early. Keys and records are decoded afresh and belong to the
-// reader. Keys are equal if their default encodings are.
+// GroupBy yields each key once, with its records, in no particular order. A group is read
+// as you range over it, so it may be larger than memory, and you may stop early. Keys and
+// records are newly decoded and belong to the caller. Keys are equal if their default
+// encodings are.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
 	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
 }
 
-// Grouper groups the records that are fed to it.
+// Grouper groups the records fed to it.
 type Grouper[T, K any] struct{ keyed[T, K] }
 
-// NewGrouper returns a grouper, which the caller closes.
+// NewGrouper returns a grouper. The caller must close it.
 func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Grouper[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
@@ -38,7 +38,7 @@ func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*G
 	return &Grouper[T, K]{k}, nil
 }
 
-// Groups yields the groups. Close all feeds first, and call it once.
+// Groups yields the groups. All feeds must be closed. Call it once.
 func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	return func(yield func(Group[K, T], error) bool) {
 		if err := orZero(g.spool).startReading(); err != nil {
@@ -60,13 +60,13 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	}
 }
 
-// groupReader walks the parts that a scanner reads, or those of some batches: it
-// takes one after the other, and with one all those that its last group goes on in.
+// groupReader walks the parts that a scanner reads. Several may share a scanner: each
+// receives any batch, and then also the batches that continue the batch's last group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]
 	b     *batch
-	i     int // of the next part of b
+	i     int // index of the next part of b
 	cur   part
 	group int64 // number of the group
 	out   *tally
@@ -85,7 +85,7 @@ func (r *groupReader[T]) next() bool {
 			if r.b.more != nil {
 				from = r.b.more
 			}
-			r.sc.empty <- r.b // has room for all there are
+			r.sc.empty <- r.b // has room for all batches
 		}
 		var ok bool
 		if r.b, ok = <-from; !ok {
@@ -98,9 +98,9 @@ func (r *groupReader[T]) next() bool {
 	return false
 }
 
-var errPassed = errors.New("the values of a group can be read only until the next group is")
+var errPassed = errors.New("the values of a group can be read only until the next group is requested")
 
-// values yields what is left of the current key.
+// values yields the remaining records of the current key.
 func (r *groupReader[T]) values() iter.Seq2[T, error] {
 	group := r.group
 	return func(yield func(T, error) bool) {
@@ -138,7 +138,7 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 }
 
 func (r *groupReader[T]) record() (v T, err error) {
-	n, l := binary.Uvarint(r.cur.records) // the scanner looked at it
+	n, l := binary.Uvarint(r.cur.records) // already checked by the scanner
 	end := l + int(n)
 	v, err = r.codec.Decode(r.cur.records[l:end])
 	r.cur.records = r.cur.records[end:]

@@ -14,23 +14,23 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// How selects the records that a join yields.
-type How = mergejoin.How
+// JoinKind selects the rows that a join yields.
+type JoinKind = mergejoin.Kind
 
 // The kinds of joins.
 const (
 	InnerJoin = mergejoin.Inner // pairs of records with the same key
-	LeftJoin  = mergejoin.Left  // and the left records that have no partner
-	RightJoin = mergejoin.Right // pairs, and the right records that have none
-	FullJoin  = mergejoin.Full  // pairs, and those of both sides that have none
-	SemiJoin  = mergejoin.Semi  // the left records that have a partner, once
-	AntiJoin  = mergejoin.Anti  // the left records that have none
+	LeftJoin  = mergejoin.Left  // pairs, and left records without a partner
+	RightJoin = mergejoin.Right // pairs, and right records without a partner
+	FullJoin  = mergejoin.Full  // pairs, and records of both sides without a partner
+	SemiJoin  = mergejoin.Semi  // left records with a partner, each once
+	AntiJoin  = mergejoin.Anti  // left records without a partner
 )
 
-// JoinOptions selects the kind of join and its resources; see [Options]. The zero
-// value and nil mean an inner join with the defaults.
+// JoinOptions selects the kind of join and its resources; see [Options]. The zero value
+// and nil mean an inner join with the defaults.
 type JoinOptions[L, R any] struct {
-	How      How
+	Kind     JoinKind
 	Memory   int64
 	Threads  int
 	TempDirs []string
@@ -42,15 +42,14 @@ type JoinOptions[L, R any] struct {
 type Joined[L, R any] struct {
 	Left              L
 	Right             R
-	HasLeft, HasRight bool // false where there is no partner
+	HasLeft, HasRight bool // false for a side without a partner
 }
 
-// Join yields each pair of records, one from either side, that have the same key,
-// and, depending on How, records without a partner. Rows come in no particular
-// order. Either side may be larger than memory, and so may the records of a single
-// key, even on both sides. Keys are equal if their default encodings are; if K is a
-// pointer, nil equals nothing, like SQL's NULL. Records are decoded afresh for each
-// row.
+// Join yields each pair of records, one from either side, that have the same key, and,
+// depending on its kind, records without a partner. Rows come in no particular order.
+// Both sides may be larger than memory, and so may the records of a single key. Keys are
+// equal if their default encodings are; if K is a pointer, nil equals nothing, like SQL's
+// NULL. Records are newly decoded for each row.
 func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
 	start := func() (*joinLeft[L, R, K], error) {
 		j, err := NewJoiner(ctx, leftKey, rightKey, o)
@@ -70,12 +69,12 @@ func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter
 	})
 }
 
-// joinLeft is what the left side is fed to.
+// joinLeft is a Joiner whose Feed feeds the left side.
 type joinLeft[L, R, K any] struct{ *Joiner[L, R, K] }
 
 func (j joinLeft[L, R, K]) Feed() (*Feed[L], error) { return j.FeedLeft() }
 
-// Joiner joins the records that are fed to it.
+// Joiner joins the records fed to it.
 type Joiner[L, R, K any] struct {
 	ctx         context.Context
 	opts        mergejoin.Options
@@ -87,14 +86,14 @@ type Joiner[L, R, K any] struct {
 	temp        *tempdir.Set
 }
 
-// NewJoiner returns a joiner, which the caller closes.
+// NewJoiner returns a joiner. The caller must close it.
 func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) (*Joiner[L, R, K], error) {
 	opts := *cmp.Or(o, new(JoinOptions[L, R]))
 	switch {
 	case leftKey == nil || rightKey == nil:
-		return nil, errors.New("joining by no key: give a function for each side")
-	case opts.How > AntiJoin:
-		return nil, fmt.Errorf("option How is %d: there is no such join", opts.How)
+		return nil, errors.New("joining by no key: pass a key function for each side")
+	case opts.Kind > AntiJoin:
+		return nil, fmt.Errorf("option Kind is %d: there is no such join", opts.Kind)
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -111,7 +110,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	j := &Joiner[L, R, K]{ctx: ctx, leftCodec: c.Codec, rightCodec: right, temp: c.temp}
 	j.leftKey = func(dst []byte, v L) ([]byte, error) { return joinKey(keys, dst, leftKey(v)) }
 	j.rightKey = func(dst []byte, v R) ([]byte, error) { return joinKey(keys, dst, rightKey(v)) }
-	j.opts = mergejoin.Options{How: opts.How, MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
+	j.opts = mergejoin.Options{Kind: opts.Kind, MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
 	sorting := &extsort.Options{Memory: c.Memory * 7 / 16, Threads: c.Threads, Temp: c.temp, KeepKeys: true}
 	if j.left, err = extsort.New(ctx, sorting); err == nil {
 		j.right, err = extsort.New(ctx, sorting)
@@ -122,8 +121,8 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	return j, nil
 }
 
-// joinKey appends the encoding of a key; that of a nil pointer is empty, which no
-// other pointer's is.
+// joinKey appends the encoding of a key. A nil pointer encodes to nothing, unlike any
+// other pointer.
 func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) {
 	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
 		return dst, nil
@@ -131,8 +130,8 @@ func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) 
 	return keys.Encode(dst, k)
 }
 
-// FeedLeft returns a feed for records of the left side. Any number of feeds, of
-// either side, may be open at once.
+// FeedLeft returns a feed for records of the left side. Any number of feeds may be open,
+// on both sides.
 func (j *Joiner[L, R, K]) FeedLeft() (*Feed[L], error) {
 	return joinFeed(orZero(j.left), j.leftKey, j.leftCodec)
 }
@@ -150,7 +149,7 @@ func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, 
 	return newFeed(nil, appendKey, codec.Encode, w.Add, w.Close), nil
 }
 
-// Rows yields the rows. Close all feeds first, and call it once.
+// Rows yields the rows. All feeds must be closed. Call it once.
 func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 	return func(yield func(Joined[L, R], error) bool) {
 		_, err := mergejoin.Join(j.ctx, orZero(j.left), orZero(j.right), j.opts, func(left, right []byte) error {
@@ -176,8 +175,8 @@ func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 	}
 }
 
-// Close ends everything and removes all temporary data. Do not call it while a
-// feed or a loop over Rows is in use.
+// Close stops the join and removes all temporary data. No feed and no loop over Rows may
+// be in use.
 func (j *Joiner[L, R, K]) Close() error {
 	var err error
 	for _, s := range []*extsort.Sorter{j.left, j.right} {

@@ -28,7 +28,7 @@ func TestJoin(t *testing.T) {
 	orders := []order{{1, "ann"}, {2, "bob"}, {3, "ann"}, {4, ""}, {5, "eve"}}
 	oslo := "Oslo"
 	customers := []customer{{"ann", &oslo}, {"bob", nil}, {"cid", &oslo}, {"", nil}}
-	for how, want := range map[shuffle.How][]string{
+	for how, want := range map[shuffle.JoinKind][]string{
 		shuffle.InnerJoin: {"1 ann", "2 bob", "3 ann", "4 "},
 		shuffle.LeftJoin:  {"1 ann", "2 bob", "3 ann", "4 ", "5 -"},
 		shuffle.RightJoin: {"- cid", "1 ann", "2 bob", "3 ann", "4 "},
@@ -39,7 +39,7 @@ func TestJoin(t *testing.T) {
 		var got []string
 		for row, err := range shuffle.Join(t.Context(), shuffle.Values(orders...), shuffle.Values(customers...),
 			func(o order) string { return o.Customer }, func(c customer) string { return c.Name },
-			&shuffle.JoinOptions[order, customer]{How: how}) {
+			&shuffle.JoinOptions[order, customer]{Kind: how}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,18 +70,18 @@ func TestJoin(t *testing.T) {
 
 func TestJoinErrors(t *testing.T) {
 	key := func(i int) int { return i }
-	why := errors.New("the input ends")
-	failing := func(yield func(int, error) bool) { _ = yield(1, nil) && yield(0, why) }
+	broken := errors.New("the input ends")
+	failing := func(yield func(int, error) bool) { _ = yield(1, nil) && yield(0, broken) }
 	for name, seq := range map[string]iter.Seq2[shuffle.Joined[int, int], error]{
 		"left":  shuffle.Join(t.Context(), failing, shuffle.Values(1), key, key, nil),
 		"right": shuffle.Join(t.Context(), shuffle.Values(1), failing, key, key, nil),
 	} {
-		if _, err := shuffle.Collect(seq); !errors.Is(err, why) {
+		if _, err := shuffle.Collect(seq); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, o := range map[string]*shuffle.JoinOptions[int, int]{
-		"how": {How: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: encode.ValueCodec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
+		"kind": {Kind: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: encode.ValueCodec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
 	} {
 		if _, err := shuffle.NewJoiner(t.Context(), key, key, o); err == nil {
 			t.Errorf("no error for a wrong %s", name)
@@ -95,15 +95,15 @@ func TestJoinErrors(t *testing.T) {
 	}
 }
 
-// Both sides are larger than memory, with a key in half of each, and several feeds.
-func TestJoinWithinItsMemory(t *testing.T) {
+// Both sides are larger than memory, with one key in half of their records, and several feeds.
+func TestJoinMemory(t *testing.T) {
 	const n, memory = 150_000, 8 << 20
 	type row struct {
 		Key  int64
 		Text [100]byte
 	}
 	key := func(r row) int64 { return r.Key }
-	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{How: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
+	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector takes memory of its own.
+// The race detector uses additional memory.
 
 package shuffle_test
 
@@ -21,7 +21,7 @@ import (
 
 const childEnv = "PARTD_TEST_SHUFFLE"
 
-// memoryOps are what a child process does with records that are 16 times the memory.
+// memoryOps are operations of child processes on 16 times as many bytes of records as their memory.
 var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error{
 	"sort": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
 		return drain(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wide) uint64 { return w.Key })), o))
@@ -48,12 +48,12 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], 
 			largest = max(largest, n)
 		}
 		if largest < wideRecords/2 {
-			return errors.New("no key has half")
+			return errors.New("no key has half of the records")
 		}
 		return nil
 	},
 	"groups read by several": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		// A thousand groups of more than a batch, and one that has half.
+		// A thousand groups larger than a batch, and one with half of the records.
 		g, err := shuffle.NewGrouper(ctx, func(w wide) uint64 { return w.Number % 2 * (1 + w.Key%1000) }, o)
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], 
 	},
 }
 
-// every yields the records of those whose number divided by n leaves rest.
+// every yields the records whose number modulo n is rest.
 func every(in iter.Seq2[wide, error], n, rest uint64) iter.Seq2[wide, error] {
 	return func(yield func(wide, error) bool) {
 		for w, err := range in {
@@ -108,7 +108,7 @@ func wides(yield func(wide, error) bool) {
 	}
 }
 
-// TestMemory looks at the most memory that a process ever had.
+// TestMemory compares the peak memory of child processes with a limit.
 func TestMemory(t *testing.T) {
 	if name := os.Getenv(childEnv); name != "" {
 		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
@@ -124,13 +124,13 @@ func TestMemory(t *testing.T) {
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc, which tells VmHWM:", err)
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc, which has VmHWM:", err)
 		}
-		t.Skip("there is no /proc, which tells VmHWM")
+		t.Skip("there is no /proc with VmHWM")
 	}
 	const allowed = wideMemory + wideMemory/10 + 30<<20
 	for name := range memoryOps {
-		// On a busy machine the garbage collector may come late: the least of six counts.
+		// On a busy machine the garbage collector may be late: use the minimum of six runs.
 		least := int64(math.MaxInt64)
 		for range 6 {
 			if least = min(least, peakOf(t, name)); least <= allowed {
@@ -144,7 +144,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// peakOf returns the most memory that a process had which did one of memoryOps, in bytes.
+// peakOf returns the peak memory, in bytes, of a process that runs one of memoryOps.
 func peakOf(t *testing.T, name string) int64 {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$")
@@ -161,7 +161,7 @@ func peakOf(t *testing.T, name string) int64 {
 	return kib << 10
 }
 
-// What a long key is encoded into is kept for the next record.
+// The buffer of a long key is reused for the next record.
 func TestPartitionKeepsKeyBuffer(t *testing.T) {
 	p, err := shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil)
 	if err != nil {

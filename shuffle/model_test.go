@@ -21,7 +21,7 @@ type rec struct {
 	N     int
 }
 
-// randomRecs are more than fit into the least memory. Half of them have one key.
+// randomRecs returns more records than fit in the minimum memory. Half of them have one key.
 func randomRecs(seed uint64, n int) []rec {
 	r := rand.New(rand.NewPCG(seed, 1))
 	recs := make([]rec, n)
@@ -36,27 +36,27 @@ func randomRecs(seed uint64, n int) []rec {
 
 const many = 150_000
 
-// minMemory has temporary data in a directory of its own, which must be empty
-// at the end.
+// minMemory returns options with the minimum memory and a directory for temporary data,
+// which must be empty at the end.
 func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 	t.Helper()
 	dir := t.TempDir()
-	t.Cleanup(func() { mustBeEmpty(t, dir) })
+	t.Cleanup(func() { checkEmpty(t, dir) })
 	return &shuffle.Options[T]{Memory: shuffle.MinMemory, Threads: 2, TempDirs: []string{dir}}
 }
 
-func mustBeEmpty(t *testing.T, dir string) {
+func checkEmpty(t *testing.T, dir string) {
 	t.Helper()
 	left, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range left {
-		t.Errorf("%s is left", e.Name())
+		t.Errorf("%s was not removed", e.Name())
 	}
 }
 
-// feedInParts feeds a part each by a goroutine, in order.
+// feedInParts feeds records from several goroutines, one part each, in order.
 func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all []T, parts int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -77,7 +77,7 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 				t.Error(err)
 			}
 			if err := f.Add(part[0]); err == nil {
-				t.Error("a closed feed takes a record")
+				t.Error("a closed feed accepts a record")
 			}
 		})
 	}
@@ -112,7 +112,7 @@ func TestSort(t *testing.T) {
 		slices.SortStableFunc(want, compareRecs)
 		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
-			t.Errorf("%d records are not sorted as they should be", n)
+			t.Errorf("%d records are not sorted by the keys", n)
 		}
 		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
@@ -132,7 +132,7 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 	if !slices.IsSortedFunc(got, compareRecs) {
 		t.Error("not sorted")
 	}
-	// Within a feed the order of equal ones is kept.
+	// Within a feed, equal records keep their order.
 	part := len(in)/3 + 1
 	for i := 1; i < len(got); i++ {
 		a, b := got[i-1], got[i]
@@ -145,7 +145,7 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 		t.Error("records are missing or changed")
 	}
 	if st := s.Stats(); st.Records != many || st.Spilled == 0 {
-		t.Errorf("%+v: meant to spill", st)
+		t.Errorf("%+v: want spilled data", st)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -163,7 +163,7 @@ func TestGroupBy(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := mustCollect(t, g.Values); !slices.Equal(got, want[g.Key]) {
-			t.Fatalf("group %q has %d records, want %d, or others", g.Key, len(got), len(want[g.Key]))
+			t.Fatalf("group %q has %d records, want %d, or has wrong ones", g.Key, len(got), len(want[g.Key]))
 		}
 		delete(want, g.Key)
 	}
@@ -172,7 +172,7 @@ func TestGroupBy(t *testing.T) {
 	}
 }
 
-// Records so long that runs are merged in several passes.
+// The records are so long that runs are merged in several passes.
 func TestSortFuncInPasses(t *testing.T) {
 	type long struct {
 		N    int
@@ -197,7 +197,7 @@ func TestSortFuncInPasses(t *testing.T) {
 		}
 		last = v
 	}
-	// More than once each: some were merged before the last merge.
+	// Records were written more than once, because some runs were merged before the last merge.
 	if st := s.Stats(); st.Records != 3000 || st.Spilled < 3000*20_000*11/10 {
 		t.Errorf("%+v", st)
 	}
@@ -222,7 +222,7 @@ func TestGroupsReadInPart(t *testing.T) {
 		}
 		if before != nil {
 			if _, err := shuffle.Collect(before); err == nil {
-				t.Fatal("the values of a group that has passed can be read")
+				t.Fatal("the values of an earlier group can be read")
 			}
 		}
 		before = group.Values

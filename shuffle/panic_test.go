@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// A function of the caller that panics ends the operation with its panic, and
-// nothing is left behind.
-func TestPanicOfTheCaller(t *testing.T) {
+// A panic of the caller's function ends the operation and propagates, and no temporary
+// data remain.
+func TestCallersPanic(t *testing.T) {
 	o := minMemory[rec](t)
 	ctx := t.Context()
 	in := shuffle.Values(randomRecs(1, many)...)
@@ -61,12 +61,12 @@ func TestPanicOfTheCaller(t *testing.T) {
 			if err != name {
 				t.Errorf("%s, %d: the panic was %v", name, at, err)
 			}
-			mustBeEmpty(t, o.TempDirs[0])
+			checkEmpty(t, o.TempDirs[0])
 		}
 	}
 }
 
-// Who recovers and goes on hears that records are lost.
+// A caller that recovers and goes on gets an error about lost records.
 func TestGoOnAfterPanic(t *testing.T) {
 	in := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
@@ -100,7 +100,7 @@ func TestGoOnAfterPanic(t *testing.T) {
 	}
 }
 
-// breaking is a codec that fails at a record, with nothing to return.
+// breaking returns a codec that fails after left records.
 func breaking(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
@@ -112,7 +112,7 @@ func breaking(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
 	return c
 }
 
-// A record that cannot be encoded does no harm to those before it.
+// A record that cannot be encoded does not harm earlier ones.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const good = 100
 	codec, err := shuffle.DefaultCodec[rec]()
@@ -164,7 +164,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 	}
 }
 
-// The values of every group, the last one too, are over when the loop is.
+// No group's values, not even the last one's, can be read after the loop.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {

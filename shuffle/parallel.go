@@ -13,45 +13,44 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Feeder is something to feed records to: a [Sorter], [FuncSorter],
-// [Grouper], [Partitions], [Aggregator], [Deduplicator] or [Top].
+// Feeder is a value to feed records to: a [Sorter], [FuncSorter], [Grouper], [Partitions],
+// [Aggregator], [Deduplicator] or [Top].
 type Feeder[T any] interface {
 	Feed() (*Feed[T], error)
 }
 
-// FeedAll feeds all records of some sequences from at most n goroutines at once; 0
-// means GOMAXPROCS. Each goroutine has its own [Feed], which takes memory, and
-// reads one sequence after the other. One goroutine reads a whole sequence, so its
-// order is kept.
+// FeedAll feeds all records of the sequences from at most n goroutines; 0 means
+// GOMAXPROCS. Each goroutine has its own [Feed], which takes memory, and reads one
+// sequence after another. It reads a sequence to its end, so the order within a sequence
+// is kept.
 //
-// FeedAll returns when all goroutines have ended. An error from a sequence or a
-// feed, or the end of ctx, stops the others at their next record; FeedAll returns
-// it joined with any errors of the others. It does not interrupt a sequence that
-// is waiting, which may watch ctx itself. After an error only some records have
-// been fed, and all that is left to do is to close. A panic of a sequence
-// propagates from FeedAll.
-func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
-	n, err := goroutines(n)
+// FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or
+// the end of ctx, stops the other goroutines at their next record. FeedAll returns this
+// error joined with errors of the others. It does not interrupt a sequence that is
+// waiting, but the sequence may watch ctx itself. After an error only some records have
+// been fed, so only close the Feeder. A panic of a sequence propagates from FeedAll.
+func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
+	n, err := goroutineCount(n)
 	if err != nil {
 		return fmt.Errorf("feeding: %w", err)
 	}
-	if to == nil {
-		return errors.New("feeding nil: give a Sorter, a Grouper or another that has feeds")
+	if f == nil {
+		return errors.New("feeding nil: pass a Sorter, a Grouper or another Feeder")
 	}
-	var begun atomic.Int64
+	var next atomic.Int64
 	return parallel(ctx, min(n, len(seqs)), func(ctx context.Context) (err error) {
-		f, err := to.Feed()
+		feed, err := f.Feed()
 		if err != nil {
 			return err
 		}
-		defer func() { err = cmp.Or(err, f.Close()) }()
-		for i := begun.Add(1); i <= int64(len(seqs)); i = begun.Add(1) {
+		defer func() { err = cmp.Or(err, feed.Close()) }()
+		for i := next.Add(1); i <= int64(len(seqs)); i = next.Add(1) {
 			for v, err := range orFailing(seqs[i-1]) {
 				if err == nil && ctx.Err() != nil {
 					err = canceled.Err(ctx)
 				}
 				if err == nil {
-					err = f.Add(v) // several feeds may share something
+					err = feed.Add(v) // with the lock: feeds may share a table
 				}
 				if err != nil {
 					return err
@@ -62,33 +61,33 @@ func FeedAll[T any](ctx context.Context, to Feeder[T], n int, seqs ...iter.Seq2[
 	})
 }
 
-// maxGoroutines is how many can be asked for.
+// maxGoroutines is the maximum number of goroutines that a caller may request.
 const maxGoroutines = 1 << 10
 
-func goroutines(n int) (int, error) {
+func goroutineCount(n int) (int, error) {
 	switch {
 	case n < 0 || n > maxGoroutines:
-		return 0, fmt.Errorf("from %d goroutines: use 1 to %d, or 0 for one per processor", n, maxGoroutines)
+		return 0, fmt.Errorf("%d goroutines: use 1 to %d, or 0 for one per processor", n, maxGoroutines)
 	case n == 0:
 		return runtime.GOMAXPROCS(0), nil
 	}
 	return n, nil
 }
 
-// parallel has n goroutines work and waits for all. The first error ends the
-// context of the others. A panic of one comes out here.
+// parallel runs work in n goroutines and waits for all. The first error cancels the
+// context of the others. A panic in one of them propagates to the caller.
 func parallel(ctx context.Context, n int, work func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var (
-		all      sync.WaitGroup
-		mu       sync.Mutex // guards what follows
+		wg       sync.WaitGroup
+		mu       sync.Mutex // guards errs and panicked
 		errs     []error
 		panicked any
 	)
 	for range n {
-		all.Go(func() {
-			err := errPanicked // or somebody's runtime.Goexit
+		wg.Go(func() {
+			err := errPanicked // if work panics or calls runtime.Goexit
 			defer func() {
 				p := recover()
 				mu.Lock()
@@ -96,7 +95,7 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 				if p != nil {
 					panicked = p
 				}
-				// Of those that were ended by another's error nothing is new.
+				// Leave out errors of goroutines that the first error canceled.
 				if err != nil && (len(errs) == 0 || !errors.Is(err, errs[0])) {
 					errs = append(errs, err)
 				}
@@ -107,7 +106,7 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 			err = work(ctx)
 		})
 	}
-	all.Wait()
+	wg.Wait()
 	if panicked != nil {
 		panic(panicked)
 	}
@@ -117,26 +116,26 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// ForEach calls use for each group, in no particular order, from at most n
-// goroutines at once; 0 means GOMAXPROCS. Options.Memory limits the number
-// further: to 128 with 256 MiB, to 4 with 8 MiB. One goroutine gets the whole
-// group, and can read it until use returns. Close all feeds first.
+// ForEach calls use for each group, in no particular order, from at most n goroutines;
+// 0 means GOMAXPROCS. Options.Memory limits the number further: to 128 with 256 MiB, to 4
+// with 8 MiB. Each group goes to one goroutine, which can read it until use returns. All
+// feeds must be closed.
 //
-// ForEach returns when all goroutines have ended. The first error cancels the
-// context passed to use, and no further group begins; ForEach returns it joined
-// with any errors of the other goroutines. The end of ctx has the same effect. A
-// panic of use propagates from ForEach.
+// ForEach returns when all goroutines have ended. The first error cancels the context
+// passed to use, and no further group begins. ForEach returns this error joined with
+// errors of the other goroutines. The end of ctx has the same effect. A panic of use
+// propagates from ForEach.
 //
-// One reader reads ahead of the goroutines, within an eighth of Options.Memory.
-// Groups that together fit in that memory run concurrently; the groups after a
-// larger one wait for it.
+// One goroutine reads groups ahead of the others, within an eighth of Options.Memory.
+// Groups that together fit in that memory are processed concurrently. Groups after a
+// larger one wait until it is read.
 func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
-	n, err := goroutines(n)
+	n, err := goroutineCount(n)
 	if err != nil {
 		return fmt.Errorf("reading groups: %w", err)
 	}
 	if use == nil {
-		return errors.New("reading groups without a use: give a function")
+		return errors.New("reading groups: use is nil: pass a function")
 	}
 	if err := orZero(k.spool).startReading(); err != nil {
 		return err
@@ -153,24 +152,24 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 			return use(ctx, g)
 		})
 		if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			return canceled.Err(ctx) // why it was cancelled
+			return canceled.Err(ctx) // the cause of the cancellation
 		}
 		return err
 	})
 }
 
-// minWorkerMemory is what a goroutine that reads groups takes at least: two
-// batches of 64 KiB, each with as much again for one that grows.
+// minWorkerMemory is the minimum memory of a goroutine that reads groups: two batches of
+// 64 KiB that may each grow to twice that size.
 const minWorkerMemory = 256 << 10
 
-// eachGroup calls use for groups that a scanner reads, until there are no more.
+// eachGroup calls use for each group that a scanner reads.
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
-	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.reading()}
+	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.newOutTally()}
 	defer r.out.end()
-	defer func() { r.group++ }() // the last one's values, too, are over
+	defer func() { r.group++ }() // ends the last group's Values
 	for r.next() {
 		if !r.cur.first {
-			continue // of the key before
+			continue // the rest of the previous key
 		}
 		r.group++
 		key, err := k.keys.Decode(r.cur.key)

@@ -23,7 +23,7 @@ func parts(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
 	return seqs
 }
 
-// What is fed by several goroutines is all there, of each kind.
+// Every kind of Feeder gets all records from several goroutines.
 func TestFeedAll(t *testing.T) {
 	in := randomRecs(7, many)
 	texts := map[string]int{}
@@ -75,8 +75,8 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares by what is ordered: the order of equal ones is kept within
-// a feed only.
+// checkOrder compares records by their keys. Equal records keep their order only within a
+// feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
@@ -85,13 +85,13 @@ func checkOrder(t *testing.T, want, got []rec) {
 	numbers := make([]bool, len(want))
 	for _, r := range got {
 		if numbers[r.N] {
-			t.Fatalf("record %d is there twice", r.N)
+			t.Fatalf("record %d is duplicated", r.N)
 		}
 		numbers[r.N] = true
 	}
 }
 
-// The error of one sequence ends the others, which would never end by themselves.
+// The error of one sequence stops the others, which would never end by themselves.
 func TestFeedAllFails(t *testing.T) {
 	broken := errors.New("a broken sequence")
 	var ended atomic.Int64
@@ -122,9 +122,9 @@ func TestFeedAllFails(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("enough")
-	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	if err := shuffle.FeedAll(ctx, count(t), 2, endless, endless); !errors.Is(err, why) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+	enough := errors.New("enough")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(enough) })
+	if err := shuffle.FeedAll(ctx, count(t), 2, endless, endless); !errors.Is(err, enough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("the error is %v", err)
 	}
 	if n := ended.Load(); n != 4 {
@@ -132,7 +132,7 @@ func TestFeedAllFails(t *testing.T) {
 	}
 	for _, n := range []int{-1, 1025} {
 		if err := shuffle.FeedAll(t.Context(), count(t), n, never); err == nil {
-			t.Errorf("%d goroutines are no error", n)
+			t.Errorf("%d goroutines are accepted", n)
 		}
 	}
 	got := func() (p any) {
@@ -145,7 +145,7 @@ func TestFeedAllFails(t *testing.T) {
 	}
 }
 
-// newGroups groups by text, where one group has half, fed.
+// newGroups returns a grouper by text that all records were fed to. One group has half of them.
 func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
 	t.Helper()
 	g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o)
@@ -179,7 +179,7 @@ func TestForEach(t *testing.T) {
 			seen[g.Key] = true
 			mu.Unlock()
 			if again {
-				t.Errorf("group %q is there twice", g.Key)
+				t.Errorf("group %q is duplicated", g.Key)
 			}
 			left := len(want[g.Key])
 			if left%3 == 0 {
@@ -208,14 +208,14 @@ func TestForEach(t *testing.T) {
 			t.Errorf("%d goroutines: %d groups, want %d", n, len(seen), len(want))
 		}
 		if st := g.Stats(); st.Groups != int64(len(want)) {
-			t.Errorf("%d groups are counted, want %d", st.Groups, len(want))
+			t.Errorf("Stats counts %d groups, want %d", st.Groups, len(want))
 		}
 	}
 }
 
-// Groups run side by side: each waits for another one.
+// Groups are processed concurrently: each waits for another one.
 func TestForEachIsParallel(t *testing.T) {
-	const large = 100_000 // records of a group: several batches
+	const large = 100_000 // records of a group, which fill several batches
 	in := make([]rec, 0, 2*large)
 	for i := range large {
 		in = append(in, rec{Text: "a", N: i}, rec{Text: "b", N: i})
@@ -223,7 +223,7 @@ func TestForEachIsParallel(t *testing.T) {
 	for name, in := range map[string][]rec{"small": randomRecs(9, many), "large": in} {
 		o := minMemory[rec](t)
 		if name == "large" {
-			o.Memory = 256 << 20 // both fit into what is read ahead
+			o.Memory = 256 << 20 // both groups fit in the memory for reading ahead
 		}
 		g := newGroups(t, in, o)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -250,8 +250,8 @@ func TestForEachIsParallel(t *testing.T) {
 	}
 }
 
-// The first error ends the others and comes out, and so does the end of the
-// context, a panic, and what the store lost.
+// The first error stops the other goroutines and is returned. So are the end of the
+// context, a panic, and missing data.
 func TestForEachFails(t *testing.T) {
 	in := randomRecs(10, 20_000)
 	broken := errors.New("a broken group")
@@ -266,16 +266,16 @@ func TestForEachFails(t *testing.T) {
 		return context.Cause(ctx)
 	})
 	if err != broken || calls.Load() != 3 || waited.Load() != 2 {
-		t.Errorf("%v after %d calls, of which %d waited", err, calls.Load(), waited.Load())
+		t.Errorf("%v after %d calls, %d of them waited", err, calls.Load(), waited.Load())
 	}
 
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("enough")
+	enough := errors.New("enough")
 	err = newGroups(t, in, minMemory[rec](t)).ForEach(ctx, 2, func(context.Context, shuffle.Group[string, rec]) error {
-		cancel(why)
+		cancel(enough)
 		return nil
 	})
-	if !errors.Is(err, why) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+	if !errors.Is(err, enough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("the error is %v", err)
 	}
 
@@ -302,11 +302,11 @@ func TestForEachFails(t *testing.T) {
 		t.Errorf("a group is missing, and the error is %v", err)
 	}
 	if err := g.ForEach(t.Context(), -1, nil); err == nil {
-		t.Error("-1 goroutines are no error")
+		t.Error("-1 goroutines are accepted")
 	}
 }
 
-// Partitions can be read so any number of times.
+// ForEach can read partitions any number of times.
 func TestForEachPartition(t *testing.T) {
 	in := randomRecs(11, many)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t))

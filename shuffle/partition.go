@@ -19,16 +19,16 @@ import (
 // MaxPartitions is the maximum number of partitions by hash.
 const MaxPartitions = 1 << 20
 
-// Partition divides records into n partitions by a hash of a key. Records with
-// the same key go to the same partition, which is the same in every process.
-// The caller closes the result. Its keys are the numbers from 0 to n-1.
+// Partition divides records into n partitions by a hash of a key. Records with the same
+// key go to the same partition, in every process. The keys of the result are the numbers
+// from 0 to n-1. The caller must close it.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
 	return fill(p, err, in)
 }
 
-// PartitionBy divides records into partitions, one for each key. The caller
-// closes the result.
+// PartitionBy divides records into partitions, one for each key. The caller must close
+// the result.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	p, err := NewPartitionsBy(ctx, key, o)
 	return fill(p, err, in)
@@ -40,7 +40,7 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 	}
 	fed := false
 	defer func() {
-		if !fed { // also where somebody's code panics: leave nothing behind
+		if !fed { // also after a panic of the caller's code
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -51,8 +51,8 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 	return p, nil
 }
 
-// Partitions holds records divided by key. Once all feeds are closed, partitions
-// can be read in any order, any number of times, by several goroutines.
+// Partitions holds records divided by key. After all feeds are closed, partitions can be
+// read in any order, any number of times, by several goroutines.
 type Partitions[T, K any] struct{ keyed[T, K] }
 
 // NewPartitions returns empty partitions to feed; see [Partition].
@@ -61,7 +61,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, MaxPartitions)
 	}
 	if key == nil {
-		return nil, errors.New("partitioning by no key: give a function")
+		return nil, errors.New("partitioning by no key: pass a key function")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -74,7 +74,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	k.keys = encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
-				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)
+				return dst, fmt.Errorf("there is no partition %d: use 0 to %d", number, n-1)
 			}
 			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
 		},
@@ -120,8 +120,8 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	}
 }
 
-// Records yields the records of a partition; an unknown key has none. Those of
-// one feed come in input order. To verify that none are missing, call Verify.
+// Records yields the records of a partition. An unknown key has no records. Records of one
+// feed keep their input order. Call Verify to check that no record is missing.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -148,12 +148,12 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	in := bufio.NewReaderSize(r, 64<<10)
+	buffered := bufio.NewReaderSize(r, 64<<10)
 	var long bytes.Buffer
-	out := p.meter.reading()
+	out := p.meter.newOutTally()
 	defer out.end()
 	for {
-		n, err := binary.ReadUvarint(in)
+		n, err := binary.ReadUvarint(buffered)
 		if err == io.EOF {
 			return nil
 		}
@@ -162,11 +162,11 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		case err != nil:
 		case n > partd.MaxValueLen:
 			err = errEncoding
-		case n <= uint64(in.Size()):
-			record, err = in.Peek(int(n))
-		default: // it takes memory as bytes come, not as n claims
+		case n <= uint64(buffered.Size()):
+			record, err = buffered.Peek(int(n))
+		default: // allocate as bytes arrive, since n may be wrong
 			long.Reset()
-			_, err = io.CopyN(&long, in, int64(n))
+			_, err = io.CopyN(&long, buffered, int64(n))
 			record = long.Bytes()
 		}
 		if err != nil {
@@ -180,13 +180,13 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		if !use(v) {
 			return nil
 		}
-		if n <= uint64(in.Size()) {
-			_, _ = in.Discard(int(n)) // of what is buffered
+		if n <= uint64(buffered.Size()) {
+			_, _ = buffered.Discard(int(n)) // cannot fail: n bytes are buffered
 		}
 	}
 }
 
-// Verify reads all partitions and compares their content with the input.
+// Verify reads all partitions and compares them with the input.
 func (p *Partitions[T, K]) Verify() error {
 	if err := orZero(p.spool).startReading(); err != nil {
 		return err

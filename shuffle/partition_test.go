@@ -36,7 +36,7 @@ func TestPartition(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := shuffle.Collect(p.Records(7)); err == nil {
-		t.Error("there is a partition too many")
+		t.Error("there are too many partitions")
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// plan says how the values of a type are encoded. p points to a value.
+// plan encodes and decodes the values of a type. p points to a value.
 type plan struct {
 	flat   bool // the encoding is the memory: no pointers, no gaps
 	encode func(dst []byte, p unsafe.Pointer) ([]byte, error)
@@ -19,7 +19,7 @@ type plan struct {
 
 type planner struct {
 	forKeys bool
-	within  map[reflect.Type]bool // the types that the one at hand is a part of
+	within  map[reflect.Type]bool // types that contain the current one
 }
 
 var (
@@ -33,7 +33,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	}
 	b.within[t] = true
 	defer delete(b.within, t)
-	// Only encodings that are compared must not have gaps.
+	// Only encodings that are compared must be free of padding.
 	if !b.forKeys && consistsOf(t, inPlace) {
 		return flatPlan(t.Size()), nil
 	}
@@ -68,24 +68,24 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 
 func inPlace(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
-// consistsOf reports whether all parts of a value, what it refers to left out, are of kinds
-// that are wanted.
-func consistsOf(t reflect.Type, wanted func(reflect.Kind) bool) bool {
+// consistsOf reports whether all fields and elements of a type have a kind that wanted
+// accepts. It does not follow references.
+func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:
 		for f := range t.Fields() {
-			if !consistsOf(f.Type, wanted) {
+			if !consistsOf(f.Type, matches) {
 				return false
 			}
 		}
 		return true
 	case reflect.Array:
-		return t.Len() == 0 || consistsOf(t.Elem(), wanted)
+		return t.Len() == 0 || consistsOf(t.Elem(), matches)
 	}
-	return wanted(t.Kind())
+	return matches(t.Kind())
 }
 
-// flatPlan copies n bytes.
+// flatPlan returns a plan that copies n bytes.
 func flatPlan(n uintptr) *plan {
 	return &plan{
 		flat: true,
@@ -102,7 +102,7 @@ func flatPlan(n uintptr) *plan {
 	}
 }
 
-// floatKeyPlan is for floats that compare by their encoding.
+// floatKeyPlan returns a plan for floats whose encodings are compared.
 func floatKeyPlan(t reflect.Type) *plan {
 	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
 	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }
@@ -114,7 +114,7 @@ func floatKeyPlan(t reflect.Type) *plan {
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			x := get(p)
 			if x == 0 {
-				x = 0 // also for -0
+				x = 0 // also turns -0 into 0
 			}
 			if math.IsNaN(x) {
 				x = math.NaN()
@@ -131,7 +131,7 @@ func floatKeyPlan(t reflect.Type) *plan {
 	}
 }
 
-// times is the plan for n values, each of a size in bytes.
+// times returns a plan for n consecutive values, each of size bytes.
 func (p *plan) times(n int, size uintptr) *plan {
 	return &plan{
 		encode: func(dst []byte, at unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, at, n, size) },
@@ -153,7 +153,7 @@ func stringPlan() *plan {
 	}
 }
 
-// marshalPlan is for types that encode themselves.
+// marshalPlan returns a plan for types that encode themselves.
 func marshalPlan(t reflect.Type) *plan {
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
@@ -250,7 +250,7 @@ func (p *plan) decodeMany(data []byte, at unsafe.Pointer, n int, size uintptr) (
 	return data, nil
 }
 
-// cut takes a length and as many bytes from data.
+// cut splits data after a length and that many bytes.
 func cut(data []byte) (b, rest []byte, err error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 || n > uint64(len(data)-l) {

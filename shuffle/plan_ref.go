@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// slicePlan writes the length plus one, 0 for nil, and the elements.
+// slicePlan writes the length plus one, or 0 for nil, and then the elements.
 func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 	elem, err := b.plan(t.Elem())
 	if err != nil {
@@ -36,8 +36,8 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-// length reads a number of elements plus one. It believes no number that the
-// bytes left cannot hold.
+// length reads a number of elements plus one. It rejects a number of elements that the
+// remaining bytes cannot hold.
 func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 {
@@ -51,13 +51,13 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if n > 1 && minSize > 0 && n-1 > uint64(len(rest))/minSize {
 		return 0, nil, errEncoding
 	}
-	if n > 1<<40 { // of elements without size
+	if n > 1<<40 { // elements may have no size
 		return 0, nil, errEncoding
 	}
 	return int(n), rest, nil
 }
 
-// pointerPlan writes 0 for nil, or 1 and what is pointed to.
+// pointerPlan writes 0 for nil, or 1 and the value pointed to.
 func (b *planner) pointerPlan(t reflect.Type) (*plan, error) {
 	elem, err := b.plan(t.Elem())
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *planner) pointerPlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-// mapPlan writes the length plus one, 0 for nil, and keys with values, sorted by
+// mapPlan writes the length plus one, or 0 for nil, and then keys with values, sorted by
 // the encodings of the keys.
 func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	key, err := b.plan(t.Key())
@@ -96,7 +96,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty := t.Key().Size()+t.Elem().Size() == 0 // entries take no bytes
+	empty := t.Key().Size()+t.Elem().Size() == 0 // entries have no bytes
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			v := reflect.NewAt(t, p).Elem()
@@ -113,7 +113,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			n, data, err := (&plan{flat: empty}).length(data, 0)
 			if err == nil && empty && n > 2 {
-				err = errEncoding // there is one key only
+				err = errEncoding // only one key is possible
 			}
 			if n == 0 || err != nil {
 				return data, err

@@ -6,27 +6,26 @@ import (
 	"time"
 )
 
-// Progress says how far the work has come. Bytes count the encodings of records or,
-// where records are not stored (Aggregate, DistinctBy and the input of TopK), of
-// their keys alone.
+// Progress counts the records processed so far. Bytes counts encoded records. Aggregate, DistinctBy and
+// TopK's input do not store records: there it counts encoded keys.
 type Progress struct {
-	RecordsIn, BytesIn   int64 // put in
-	RecordsOut, BytesOut int64 // that came out: records, or results; what is read twice counts twice
+	RecordsIn, BytesIn   int64 // of the input
+	RecordsOut, BytesOut int64 // of the results; those read twice count twice
 }
 
-// How often progress is told. A tally counts for itself, so that goroutines do not
-// wait for each other, and the clock is not asked for each record.
+// Limits of how often progress is reported. Each tally counts separately, so that
+// goroutines neither wait for each other nor read the clock for every record.
 const (
 	progressInterval = 100 * time.Millisecond
 	tallyRecords     = 256
 	tallyBytes       = 256 << 10
 )
 
-// meter tells progress; nil where nobody asked for it.
+// meter reports progress. It is nil if Options.Progress is.
 type meter struct {
 	call  func(Progress)
 	start time.Time
-	last  atomic.Int64 // of the calls, in nanoseconds from start
+	last  atomic.Int64 // time of the last call, in nanoseconds from start
 	mu    sync.Mutex   // held while call runs
 
 	in, out amount
@@ -34,28 +33,29 @@ type meter struct {
 
 type amount struct{ records, bytes atomic.Int64 }
 
-// feeding returns the tally of a feed, reading that of a reader.
-func (m *meter) feeding() *tally {
+// newInTally returns a tally for a feed.
+func (m *meter) newInTally() *tally {
 	if m == nil {
 		return nil
 	}
 	return &tally{meter: m, sum: &m.in}
 }
 
-func (m *meter) reading() *tally {
+// newOutTally returns a tally for a reader of results.
+func (m *meter) newOutTally() *tally {
 	if m == nil {
 		return nil
 	}
 	return &tally{meter: m, sum: &m.out}
 }
 
-// tell calls. mu is held.
-func (m *meter) tell() {
+// report calls the caller's function. mu must be held.
+func (m *meter) report() {
 	m.last.Store(int64(time.Since(m.start)))
 	m.call(Progress{m.in.records.Load(), m.in.bytes.Load(), m.out.records.Load(), m.out.bytes.Load()})
 }
 
-// tally is what one feed or reader has counted and not yet added to its meter.
+// tally counts for one feed or reader. It adds its counts to the meter now and then.
 type tally struct {
 	meter          *meter
 	sum            *amount
@@ -69,8 +69,7 @@ func (t *tally) add(size int) {
 	}
 }
 
-// due adds to the meter what was counted, if it is much, and reports whether it
-// is time to tell.
+// due adds large counts to the meter, and reports whether it is time to report progress.
 func (t *tally) due() bool {
 	if t == nil || t.records < tallyRecords && t.bytes < tallyBytes {
 		return false
@@ -85,29 +84,29 @@ func (t *tally) flush() {
 	t.records, t.bytes = 0, 0
 }
 
-// tell tells, unless somebody is just doing so. It is called without locks, so
-// that who is told may ask for [Stats].
-func (t *tally) tell() {
+// report reports progress, unless another goroutine is doing so. No locks may be held,
+// because the caller's function may ask for [Stats].
+func (t *tally) report() {
 	if t.meter.mu.TryLock() {
 		defer t.meter.mu.Unlock()
-		t.meter.tell()
+		t.meter.report()
 	}
 }
 
-// count is add, due and tell for who holds no locks.
+// count combines add, due and report. No locks may be held.
 func (t *tally) count(size int) {
 	t.add(size)
 	if t.due() {
-		t.tell()
+		t.report()
 	}
 }
 
-// end tells all that was counted.
+// end adds and reports all counts.
 func (t *tally) end() {
 	if t != nil {
 		t.meter.mu.Lock()
 		defer t.meter.mu.Unlock()
 		t.flush()
-		t.meter.tell()
+		t.meter.report()
 	}
 }

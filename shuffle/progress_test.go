@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// watch notes progress, and fails where it goes back or is told twice at once.
+// watch records progress, and fails if it goes back or if calls overlap.
 type watch struct {
 	t     *testing.T
 	busy  atomic.Bool
@@ -19,15 +19,15 @@ type watch struct {
 	takes time.Duration
 }
 
-func (w *watch) told(p shuffle.Progress) {
+func (w *watch) record(p shuffle.Progress) {
 	if !w.busy.CompareAndSwap(false, true) {
-		w.t.Error("progress is told twice at once")
+		w.t.Error("two calls of Progress overlap")
 		return
 	}
 	defer w.busy.Store(false)
 	time.Sleep(w.takes)
 	if w.stats != nil {
-		_ = w.stats() // must not wait for ever
+		_ = w.stats() // must not deadlock
 	}
 	l := w.last
 	if p.RecordsIn < l.RecordsIn || p.BytesIn < l.BytesIn || p.RecordsOut < l.RecordsOut || p.BytesOut < l.BytesOut {
@@ -37,7 +37,7 @@ func (w *watch) told(p shuffle.Progress) {
 	w.last = p
 }
 
-// At the end all is told, whatever was done.
+// The last report has the totals of every operation.
 func TestProgressTotals(t *testing.T) {
 	in := randomRecs(12, many)
 	text := func(r rec) string { return r.Text }
@@ -88,7 +88,7 @@ func TestProgressTotals(t *testing.T) {
 	} {
 		w := &watch{t: t}
 		o := minMemory[rec](t)
-		o.Progress = w.told
+		o.Progress = w.record
 		out, err := run(o)
 		if err != nil {
 			t.Fatal(name, err)
@@ -112,13 +112,13 @@ func TestProgressTotals(t *testing.T) {
 	}
 }
 
-// Several goroutines feed and read, slowly enough that it is told on the way, and
-// who is told asks for more.
-func TestProgressOfMany(t *testing.T) {
+// Several goroutines feed and read so slowly that progress is reported before they end. The
+// reporting function asks for Stats.
+func TestProgressOfSeveralGoroutines(t *testing.T) {
 	in := randomRecs(13, 8*1024)
-	w := &watch{t: t, takes: 150 * time.Millisecond} // it is time for the next call meanwhile
+	w := &watch{t: t, takes: 150 * time.Millisecond} // so the next call is due before this one ends
 	o := minMemory[rec](t)
-	o.Progress = w.told
+	o.Progress = w.record
 	slow := func(r rec) string {
 		if r.N%256 == 0 {
 			time.Sleep(50 * time.Millisecond)
@@ -146,11 +146,11 @@ func TestProgressOfMany(t *testing.T) {
 	}
 }
 
-// Feeds that share a lock of the sorter tell without it.
+// Feeds that share a lock of the sorter report progress without holding it.
 func TestProgressOutsideLocks(t *testing.T) {
 	w := &watch{t: t}
 	o := minMemory[rec](t)
-	o.Progress = w.told
+	o.Progress = w.record
 	s, err := shuffle.NewFuncSorter(t.Context(), compareRecs, o)
 	if err != nil {
 		t.Fatal(err)

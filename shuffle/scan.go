@@ -10,21 +10,20 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// part is some records of a key: whole ones, one after the other, each as a
-// length and an encoding.
+// part holds consecutive whole records of a key, each as a length and an encoding.
 type part struct {
 	key, records []byte
-	first, last  bool // of the key
+	first, last  bool // whether these are the key's first, last records
 }
 
-// batch is parts on the way to the reader. It refers to nothing outside.
+// batch holds parts for a reader, with copies of all their data.
 type batch struct {
 	data  []byte
 	parts []partAt
-	more  chan *batch // has the batches that the last group goes on in; nil if it is whole
+	more  chan *batch // delivers the batches that continue the last group; nil if that group is complete
 }
 
-// partAt is a part, as offsets into data.
+// partAt is a part whose slices are given as offsets into data.
 type partAt struct {
 	key, records, end int
 	first, last       bool
@@ -37,8 +36,8 @@ func (b *batch) part(i int) part {
 	return part{b.data[p.key:p.records:p.records], b.data[p.records:p.end:p.end], p.first, p.last}
 }
 
-// scanner reads a spool's store in the background: it cuts what chunks hold into
-// whole records, and counts them.
+// scanner reads a spool's store in the background. It cuts chunks into whole records and
+// counts them.
 type scanner struct {
 	s     *spool
 	full  chan *batch
@@ -48,15 +47,15 @@ type scanner struct {
 	size  int
 
 	cur    *batch
-	more   chan *batch // where cur goes if it begins within a group; else nil
-	carry  []byte      // the beginning of a record
+	more   chan *batch // receives cur if cur begins within a group, else nil
+	carry  []byte      // the beginning of an incomplete record
 	hashed []byte      // length of the key, key, and a record
 	out    ledger.Count
-	err    error // once full is closed
+	err    error // valid after full is closed
 }
 
-// scan reads for some goroutines. There are three batches for one: one filled, one
-// waiting, one read; and two for each more.
+// scan starts reading for a number of readers. The first reader needs three batches (one
+// being filled, one waiting, one being read), and each other reader two more.
 func (s *spool) scan(readers int) *scanner {
 	batches := 2*readers + 1
 	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.engine.Memory/int64(2*batches), 1<<20))}
@@ -68,7 +67,7 @@ func (s *spool) scan(readers int) *scanner {
 	return sc
 }
 
-// end ends the reading and waits for it.
+// end stops the reading and waits for its end.
 func (sc *scanner) end() {
 	sc.stop()
 	for range sc.full {
@@ -98,7 +97,7 @@ func (sc *scanner) read() error {
 	return sc.s.in.Compare(sc.out)
 }
 
-// chunk takes a chunk over.
+// chunk processes a chunk.
 func (sc *scanner) chunk(c partd.Chunk) error {
 	first := c.Offset == 0
 	if first {
@@ -150,7 +149,7 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
 			return err
 		}
-		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // a long record had it grow, or now parts are small
+		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // grown by a long record, or by parts that were smaller
 			b.data, b.parts = nil, nil
 		}
 		b.data, b.parts = b.data[:0], b.parts[:0]
@@ -163,13 +162,13 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 	p.end = len(b.data)
 	b.parts = append(b.parts, p)
 	if last && sc.more != nil {
-		return sc.send() // what comes next is for whoever is free
+		return sc.send() // the next group may go to any reader
 	}
 	return nil
 }
 
-// send sends the batch to any reader, or, if it begins within a group, to the one
-// that has the group's beginning.
+// send sends the batch to any reader, or, if the batch begins within a group, to the
+// reader that has the group's beginning.
 func (sc *scanner) send() error {
 	if sc.cur == nil {
 		return nil
@@ -180,7 +179,7 @@ func (sc *scanner) send() error {
 	}
 	open := !sc.cur.parts[len(sc.cur.parts)-1].last
 	if open && sc.more == nil {
-		sc.more = make(chan *batch, cap(sc.full)) // for all there are
+		sc.more = make(chan *batch, cap(sc.full)) // has room for all batches
 	} else if !open {
 		sc.more = nil
 	}

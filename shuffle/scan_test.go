@@ -2,8 +2,8 @@ package shuffle
 
 import "testing"
 
-// What is read ahead for many goroutines stays within the memory for reading, also
-// where each group is a few bytes and what is noted of it takes more.
+// The data read ahead for many goroutines stays within the memory for reading, even if
+// each group has only a few bytes and its bookkeeping takes more.
 func TestReadAheadOfTinyGroups(t *testing.T) {
 	o := &Options[uint32]{Memory: 64 << 20, TempDirs: []string{t.TempDir()}}
 	g, err := NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o)
@@ -28,11 +28,11 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	sc := g.spool.scan(readers)
 	defer sc.end()
 	held := 0
-	for range 2*readers + 1 { // all there are: none is given back
+	for range 2*readers + 1 { // all batches: none is returned
 		b := <-sc.full
 		held += cap(b.data) + cap(b.parts)*partAtSize
 	}
 	if held > int(g.spool.engine.Memory) {
-		t.Errorf("%d bytes are read ahead, of %d", held, g.spool.engine.Memory)
+		t.Errorf("%d bytes are read ahead, the limit is %d", held, g.spool.engine.Memory)
 	}
 }

@@ -1,36 +1,33 @@
-// Package shuffle groups, sorts, partitions and aggregates more typed records
-// than fit in memory, within one memory limit.
+// Package shuffle groups, sorts, partitions, joins and aggregates typed records that do
+// not fit in memory, within one memory limit.
 //
 //   - [Sort] orders records by any number of keys, stably.
-//   - [GroupBy] yields each group's values; a group may be larger than memory.
-//   - [Aggregate] keeps one of the caller's accumulators for each key, and combines
-//     records in memory before it writes anything.
-//   - [Join] brings together the records of two sides that have the same key.
-//   - [Partition] and [PartitionBy] divide records into parts that can be read
-//     back one at a time.
-//   - [Distinct] and [DistinctBy] keep each record, or key, once; [TopK] keeps the
-//     first k in an order.
+//   - [GroupBy] yields each key with its records; a group may be larger than memory.
+//   - [Aggregate] combines the records of each key in an accumulator of the caller, in
+//     memory as far as possible.
+//   - [Join] pairs the records of two sides that have the same key.
+//   - [Partition] and [PartitionBy] divide records into parts that can be read one at a
+//     time.
+//   - [Distinct] and [DistinctBy] keep one of each record or key. [TopK] keeps the first k
+//     records in an order.
 //
 // Each function takes an iterator of records and errors, and returns one. An input error
-// ends everything and is returned. If several goroutines produce records, use the second
+// ends the work and is returned. If several goroutines produce records, use the second
 // form of each function: [NewSorter], [NewGrouper], [NewAggregator], [NewJoiner],
-// [NewPartitions], [NewDeduplicator] and [NewTop] return a value to feed through any number
-// of concurrent [Feed]s, or by [FeedAll] from several goroutines. [Grouper.ForEach] and
-// [Partitions.ForEach] hand groups to several goroutines. Options.Progress reports
-// progress.
+// [NewPartitions], [NewDeduplicator] and [NewTop] return a value that any number of
+// concurrent [Feed]s can feed. [FeedAll] feeds one from several goroutines.
+// [Grouper.ForEach] and [Partitions.ForEach] pass groups to several goroutines.
 //
-// If several processes produce records, [Begin] gives each of them a [Writer] to one
-// shared store. [ReadCommitted] reads exactly what was committed, whichever processes died
-// on the way.
+// If several processes produce records, each uses [Begin] to get a [Writer] to a shared
+// store. [ReadCommitted] reads exactly the committed data, even if processes died.
 //
-// Records that do not fit in memory go to temporary directories that the process
-// owns. It removes them at the end; if it dies, the next process does. When the
-// context ends, everything ends with its error.
+// Records that do not fit in memory are written to temporary directories that the process
+// owns. It removes them at the end. If it dies, the next process removes them. When the
+// context ends, all work ends with the context's error.
 //
-// Every run verifies itself: it compares the number and a checksum of the
-// records that went in with those that came out, and reports a difference after
-// the last record, as an error that wraps [ErrNotVerified]. A caller that stops
-// reading early has verified nothing.
+// Every run verifies itself: input and output must have the same number of records and the
+// same checksum. After the last record it reports a difference as an error
+// that wraps [ErrNotVerified]. A caller that stops reading early has verified nothing.
 package shuffle
 
 import (
@@ -54,73 +51,68 @@ const (
 	MinMemory     = 8 << 20
 )
 
-// Options sets the resources to work with. T is the type of the records. The
-// zero value and nil mean the defaults.
+// Options sets the resources of a job. T is the type of the records. The zero value and
+// nil mean the defaults.
 type Options[T any] struct {
-	// Memory limits the memory for the records and everything that keeps them
-	// in order, in bytes. 0 means [DefaultMemory]; the minimum is [MinMemory].
+	// Memory limits the bytes of memory for the records and all data structures that
+	// hold them. 0 means [DefaultMemory]; the minimum is [MinMemory].
 	Memory int64
-	// Threads is the number of processors that sorting and merging may use. 0
-	// means GOMAXPROCS.
+	// Threads limits the processors used for sorting and merging. 0 means GOMAXPROCS.
 	Threads int
-	// TempDirs are the directories for temporary data, used in turn. None means
-	// os.TempDir.
+	// TempDirs are the directories for temporary data, used in turn. If empty,
+	// os.TempDir is used.
 	TempDirs []string
-	// Store is where GroupBy and Partition put the records. It must be empty, and
-	// its content belongs to the caller afterwards. nil means a temporary
-	// log-structured store. Sorting, aggregating, Distinct and TopK use files of
-	// their own for records that do not fit in memory, and refuse a Store.
+	// Store receives the records of GroupBy and Partition. It must be empty, and the
+	// caller owns its content afterwards. nil means a temporary log-structured store.
+	// All other functions use temporary files instead, and reject a Store.
 	Store partd.Partd
-	// Codec encodes the records, on several goroutines at once; its Join is not
-	// used. The zero value means [DefaultCodec]. Aggregate stores no records and
-	// needs no codec.
+	// Codec encodes the records, on several goroutines at once; its Join is not used.
+	// The zero value means [DefaultCodec]. Aggregate stores no records and needs no
+	// codec.
 	Codec encode.ValueCodec[T]
-	// Progress is called to report progress. Feeds and readers call it on the
-	// goroutine that adds or reads, after some 256 records or 256 KiB, but at most
-	// every tenth of a second; they also call it whenever a feed is closed or a loop
-	// over results ends. Only one call runs at a time, and the goroutine that adds or
-	// reads waits for it, so it should be short. There is no call between the last
-	// feed and the first result. Progress may call Stats.
+	// Progress is called to report progress, by the goroutine that adds or reads
+	// records: at most every tenth of a second, and also whenever a feed is closed or a
+	// loop over results ends. Only one call runs at a time, and the goroutine waits for
+	// it, so it should be short. It is not called between the last feed and the first
+	// result. Progress may call Stats.
 	Progress func(Progress)
 }
 
-// Stats are statistics about the work done so far. They are complete once
-// everything has been read.
+// Stats are statistics about the work done so far. They are complete after everything has
+// been read.
 type Stats struct {
-	Records int64 // put in
-	Groups  int64 // groups that came out, if there are groups
+	Records int64 // input records
+	Groups  int64 // groups in the output, if any
 	Spilled int64 // bytes written to temporary files by sorting and aggregating
 }
 
 var (
-	// ErrNotVerified is wrapped by the error for output that does not match the
-	// input.
+	// ErrNotVerified is wrapped by the error if the output does not match the input.
 	ErrNotVerified = ledger.ErrNotVerified
-	// ErrClosed is wrapped by the error for using something closed, or a zero
-	// value that no constructor has made, and wraps [partd.ErrClosed]. Errors
-	// for keys and records that are too large for the memory or for a store
-	// wrap [partd.ErrTooLarge].
+	// ErrClosed is wrapped by the error for using a closed value, or a zero value that
+	// no constructor made. It wraps [partd.ErrClosed]. Errors about keys and records
+	// that are too large for the memory or for a store wrap [partd.ErrTooLarge].
 	ErrClosed = spill.ErrClosed
 )
 
 type config[T any] struct {
-	Options[T] // with all defaults, but for Store
+	Options[T] // with defaults filled in, except Store
 	temp       *tempdir.Set
-	meter      *meter // nil without Progress
+	meter      *meter // nil if Progress is nil
 }
 
 func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
-// single is for one goroutine that feeds, which so may have the memory of all.
+// single returns options for a single feeding goroutine, which may use all the memory.
 func (o *Options[T]) single() *Options[T] {
-	one := o.orDefault()
-	if one.Threads >= 0 {
-		one.Threads = 1
+	opts := o.orDefault()
+	if opts.Threads >= 0 {
+		opts.Threads = 1
 	}
-	return &one
+	return &opts
 }
 
-// withoutStore is resolve for what does not use a store.
+// withoutStore is like resolve, but rejects a Store.
 func (o *Options[T]) withoutStore() (config[T], error) {
 	if o != nil && o.Store != nil {
 		return config[T]{}, errors.New("option Store: only GroupBy and Partition use a store")
@@ -160,7 +152,7 @@ func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	return c, nil
 }
 
-// Values returns an iterator over values, without errors.
+// Values returns an iterator over values that yields no errors.
 func Values[T any](values ...T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for _, v := range values {
@@ -173,12 +165,12 @@ func Values[T any](values ...T) iter.Seq2[T, error] {
 
 // Collect returns the values of an iterator as a slice, or its first error.
 func Collect[T any](seq iter.Seq2[T, error]) ([]T, error) {
-	var all []T
+	var values []T
 	for v, err := range orFailing(seq) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, v)
+		values = append(values, v)
 	}
-	return all, nil
+	return values, nil
 }

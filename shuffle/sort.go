@@ -16,13 +16,13 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Sort yields records in the order of keys. Records with equal keys stay in
-// input order.
+// Sort yields records in the order of keys. Records with equal keys keep their input
+// order.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
 }
 
-// Sorter sorts the records that are fed to it.
+// Sorter sorts the records fed to it.
 type Sorter[T any] struct {
 	by     []Key[T]
 	codec  encode.ValueCodec[T]
@@ -31,8 +31,8 @@ type Sorter[T any] struct {
 	meter  *meter
 }
 
-// NewSorter returns a sorter by keys, which the caller closes. Within each
-// feed, records with equal keys stay in order.
+// NewSorter returns a sorter by keys. Within each feed, records with equal keys keep their
+// order. The caller must close the sorter.
 func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[T], error) {
 	if err := checkKeys(by); err != nil {
 		return nil, err
@@ -52,35 +52,34 @@ func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T]
 	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp, meter: c.meter}, nil
 }
 
-// Feed returns a feed. Any number may be open at once; each takes a little
-// additional memory.
+// Feed returns a feed. Any number of feeds may be open; each needs a little additional
+// memory.
 func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	w, err := orZero(s.sorter).Writer()
 	if err != nil {
 		return nil, err
 	}
 	appendKey := func(dst []byte, v T) ([]byte, error) { return appendKeys(dst, s.by, v), nil }
-	return newFeed(s.meter.feeding(), appendKey, s.codec.Encode, w.Add, w.Close), nil
+	return newFeed(s.meter.newInTally(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
-// Sorted yields the records in order. Close all feeds first, and call it
-// once.
+// Sorted yields the records in order. All feeds must be closed. Call it once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64) }
 
-// first yields the first n records. It looks at all, so that all are verified.
+// first yields the first n records. It also reads the others, to verify all of them.
 func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		left := n
-		out := s.meter.reading()
+		remaining := n
+		out := s.meter.newOutTally()
 		defer out.end()
 		for b, err := range orZero(s.sorter).Sorted() {
 			if err != nil {
 				yield(none, err)
 				return
 			}
-			for i := range int(min(int64(b.Len()), left)) {
-				left--
+			for i := range int(min(int64(b.Len()), remaining)) {
+				remaining--
 				v, err := s.codec.Decode(b.Record(i))
 				if err != nil {
 					yield(none, fmt.Errorf("decoding a record: %w", err))
@@ -101,22 +100,23 @@ func (s *Sorter[T]) Stats() Stats {
 	return Stats{Records: t.Records, Spilled: t.Written}
 }
 
-// Close ends everything and removes all temporary data. Do not call it during a
+// Close stops the sorter and removes all temporary data. It must not be called during a
 // loop over Sorted.
 func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(), s.temp.Close()) }
 
-// Key is one of the keys that records are sorted by, made by [Asc], [Desc],
-// [AscBytes] or [DescBytes].
+// Key is one of the keys that records are sorted by. [Asc], [Desc], [AscBytes] and
+// [DescBytes] return keys.
 type Key[T any] struct {
-	// appendTo appends what orders as the key. last tells that no more follows.
+	// appendTo appends an encoding that sorts like the key. last is true if no other key
+	// follows.
 	appendTo func(dst []byte, v T, last bool) []byte
 }
 
-// By returns a list of keys: the first key decides, the next one breaks ties, and so
-// on.
+// By returns its arguments as a slice. The first key decides the order, the next one
+// breaks ties, and so on.
 func By[T any](keys ...Key[T]) []Key[T] { return keys }
 
-// Asc is a key in ascending order. Floats are ordered as by [cmp.Compare]: NaN
+// Asc returns a key in ascending order. Floats are ordered as by [cmp.Compare], with NaN
 // first.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 	if key == nil {
@@ -137,18 +137,18 @@ func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 		})
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return newKey(key, intEncoder[K](t.Size(), true))
-	default: // cmp.Ordered has no more than these
+	default: // the unsigned integers, all that remains of cmp.Ordered
 		return newKey(key, intEncoder[K](t.Size(), false))
 	}
 }
 
-// Desc is a key in descending order.
+// Desc returns a key in descending order.
 func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] { return inverted(Asc(key)) }
 
-// AscBytes is a key of bytes in ascending order.
+// AscBytes returns a key of bytes in ascending order.
 func AscBytes[T any](key func(T) []byte) Key[T] { return textKey(key) }
 
-// DescBytes is a key of bytes in descending order.
+// DescBytes returns a key of bytes in descending order.
 func DescBytes[T any](key func(T) []byte) Key[T] { return inverted(AscBytes(key)) }
 
 func newKey[T, K any](key func(T) K, encode func(dst []byte, k K) []byte) Key[T] {
@@ -179,9 +179,9 @@ func inverted[T any](k Key[T]) Key[T] {
 	}}
 }
 
-// intEncoder is for integers of a size in bytes.
+// intEncoder returns an encoder of integers of size bytes.
 func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
-	var flip uint64 // the sign, as the highest bit
+	var flip uint64 // inverts the sign bit
 	if signed {
 		flip = 1 << 63
 	}
@@ -204,7 +204,7 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	}
 }
 
-// appendKeys appends what orders as all keys of a record.
+// appendKeys appends an encoding of a record's keys that sorts like the keys.
 func appendKeys[T any](dst []byte, by []Key[T], v T) []byte {
 	for i := range by {
 		dst = by[i].appendTo(dst, v, i == len(by)-1)
@@ -214,11 +214,11 @@ func appendKeys[T any](dst []byte, by []Key[T], v T) []byte {
 
 func checkKeys[T any](by []Key[T]) error {
 	if len(by) == 0 {
-		return fmt.Errorf("sorting by no key: give one at least, such as shuffle.By(shuffle.Asc(…))")
+		return fmt.Errorf("sorting by no key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
 	}
 	for i := range by {
 		if by[i].appendTo == nil {
-			return fmt.Errorf("key %d to sort by is empty: make it by Asc or Desc, of a function", i+1)
+			return fmt.Errorf("sort key %d is empty: make it with Asc or Desc, and pass a function that is not nil", i+1)
 		}
 	}
 	return nil

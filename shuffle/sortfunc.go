@@ -14,47 +14,47 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// SortFunc yields records in the order of a comparison function, as
-// slices.SortStableFunc does: compare returns a negative number if a comes before
-// b, and 0 if neither does. If keys can express the order, [Sort] is several
-// times faster: it compares bytes and merges records without decoding them.
+// SortFunc yields records in the order of a comparison function, as slices.SortStableFunc
+// does: compare returns a negative number if a comes before b, and 0 if they are equal.
+// If keys can express the order, [Sort] is several times faster: it compares bytes, and
+// merges records without decoding them.
 func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a, b T) int, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
 }
 
-// FuncSorter sorts the records that are fed to it by a comparison function.
+// FuncSorter sorts the records fed to it by a comparison function.
 type FuncSorter[T any] struct {
-	engine  spill.Engine // its Mu guards what changes
+	engine  spill.Engine // its Mu guards the fields that change
 	compare func(a, b T) int
 	codec   encode.ValueCodec[T]
-	limit   int // bytes of what is held
-	fanIn   int // runs that can be read at once
+	limit   int // bytes of records held in memory
+	fanIn   int // maximum number of runs read at once
 	meter   *meter
 
 	held    []held[T]
-	encoded []byte // of those held
+	encoded []byte // the encodings of the held records
 	in      ledger.Count
 	runs    []*spill.File
 	spilled int64
 }
 
-// held is a record in memory, with its encoding.
+// held is a record in memory. Its encoding is encoded[from:to].
 type held[T any] struct {
 	v        T
 	from, to int
 }
 
-// NewFuncSorter returns a sorter by a comparison function, which the caller
-// closes. Within each feed, records that compare as equal stay in order.
+// NewFuncSorter returns a sorter by a comparison function. Within each feed, records that
+// compare equal keep their order. The caller must close the sorter.
 func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Options[T]) (*FuncSorter[T], error) {
 	if compare == nil {
-		return nil, errors.New("sorting by no comparison: give a function")
+		return nil, errors.New("sorting by no comparison: pass a function")
 	}
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	// What is held grows by doubling, and the collector lags behind.
+	// A quarter of the memory: held grows by doubling, and garbage is collected late.
 	s := &FuncSorter[T]{
 		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
 		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2), meter: c.meter,
@@ -72,7 +72,7 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	tally := s.meter.feeding()
+	tally := s.meter.newInTally()
 	return &Feed[T]{
 		mu: &s.engine.Mu, tally: tally,
 		add: func(v T) error {
@@ -84,8 +84,8 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	}, nil
 }
 
-// add holds a record and returns the bytes of its encoding. engine.Mu is held, or
-// there is one feed.
+// add adds a record to those held in memory, and returns the size of its encoding.
+// engine.Mu must be held, or there must be only one feed.
 func (s *FuncSorter[T]) add(v T) (int, error) {
 	from := len(s.encoded)
 	encoded, err := s.codec.Encode(s.encoded, v)
@@ -93,14 +93,14 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 		return 0, fmt.Errorf("encoding a record: %w", err)
 	}
 	h := held[T]{from: from, to: len(encoded)}
-	// The caller's may change.
+	// The caller may modify v, so keep a decoded copy.
 	if h.v, err = s.codec.Decode(encoded[from:]); err != nil {
 		return 0, fmt.Errorf("decoding a record: %w", err)
 	}
 	s.encoded = encoded
 	s.held = append(s.held, h)
 	s.in.AddRecord(s.encoded[from:])
-	// A decoded record may take as much as its encoding beside its own struct.
+	// Besides its own struct, a decoded record may take as much memory as its encoding.
 	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
 		err = s.spill()
 	}
@@ -111,7 +111,7 @@ func (s *FuncSorter[T]) sortHeld() {
 	slices.SortStableFunc(s.held, func(a, b held[T]) int { return s.compare(a.v, b.v) })
 }
 
-// spill writes what is held as a run.
+// spill writes the held records as a run.
 func (s *FuncSorter[T]) spill() error {
 	s.sortHeld()
 	r, err := s.newRun()
@@ -127,7 +127,7 @@ func (s *FuncSorter[T]) spill() error {
 	clear(s.held)
 	s.held, s.encoded = s.held[:0], s.encoded[:0]
 	err = s.endRun(r)
-	if n := spill.Early(s.runs, s.fanIn); err == nil && n > 0 {
+	if n := spill.EarlyMerge(s.runs, s.fanIn); err == nil && n > 0 {
 		err = s.mergeSome(n)
 	}
 	return err
@@ -146,8 +146,7 @@ func (s *FuncSorter[T]) endRun(r *spill.File) error {
 	return err
 }
 
-// Sorted yields the records in order. Close all feeds first, and call it
-// once.
+// Sorted yields the records in order. All feeds must be closed. Call it once.
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -156,11 +155,11 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 		if err == nil {
 			var m *funcMerger[T]
 			if m, err = s.merger(s.runs, true); err == nil {
-				read := s.meter.reading()
-				defer read.end()
+				counts := s.meter.newOutTally()
+				defer counts.end()
 				for m.next() {
 					out.AddRecord(m.encoded)
-					read.count(len(m.encoded))
+					counts.count(len(m.encoded))
 					if !yield(m.v, nil) {
 						return
 					}
@@ -177,7 +176,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	}
 }
 
-// start ends the feeding, and merges runs until the rest can be merged at once.
+// start ends the feeding, and merges runs until the remaining ones can be merged at once.
 func (s *FuncSorter[T]) start() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
@@ -193,12 +192,12 @@ func (s *FuncSorter[T]) start() error {
 	return canceled.Err(s.engine.Ctx)
 }
 
-// mergeSome merges n neighbouring runs into one, the shortest ones. Neighbours,
-// so that the order of equal records is kept.
+// mergeSome merges n neighboring runs into one. It chooses the shortest, and only
+// neighbors, so that equal records keep their order.
 func (s *FuncSorter[T]) mergeSome(n int) error {
-	best := spill.Shortest(s.runs, n)
-	some := s.runs[best : best+n]
-	m, err := s.merger(some, false)
+	best := spill.ShortestNeighbors(s.runs, n)
+	chosen := s.runs[best : best+n]
+	m, err := s.merger(chosen, false)
 	if err != nil {
 		return err
 	}
@@ -214,7 +213,7 @@ func (s *FuncSorter[T]) mergeSome(n int) error {
 	if err := errors.Join(m.err, s.endRun(merged)); err != nil {
 		return errors.Join(err, merged.Close())
 	}
-	for _, r := range some {
+	for _, r := range chosen {
 		err = errors.Join(err, r.Close())
 	}
 	s.runs = slices.Replace(s.runs, best, best+n, merged)
@@ -228,7 +227,7 @@ func (s *FuncSorter[T]) Stats() Stats {
 	return Stats{Records: s.in.Records, Spilled: s.spilled}
 }
 
-// Close ends everything and removes all temporary data. Do not call it during a
+// Close stops the sorter and removes all temporary data. It must not be called during a
 // loop over Sorted.
 func (s *FuncSorter[T]) Close() error {
 	err := s.engine.Close(func() (err error) {

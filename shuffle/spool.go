@@ -14,19 +14,20 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// spool puts records under keys into a store, and keeps account of them. What it
-// appends is the length of a record's encoding as a uvarint, and the encoding.
+// spool appends records to keys of a store, and counts them to verify that all are read
+// back. A value consists of records: each is the length of its encoding as a uvarint, and
+// the encoding.
 type spool struct {
-	engine spill.Engine // its Mu guards what changes, its Memory is for reading back
-	store  partd.Partd
-	own    *logstore.Store // where the store is a temporary one
+	engine   spill.Engine // its Mu guards the fields that change, its Memory is for reading back
+	store    partd.Partd
+	ownStore *logstore.Store // the store, if it is a temporary one
 
-	batch int // bytes that a feed appends at once
+	batch int // bytes that a feed appends in one batch
 
-	in ledger.Count // of (uvarint length of the key, key, length and encoding) of each record
+	in ledger.Count // of all records, each as (length of the key as a uvarint, key, length, encoding)
 }
 
-// What a feed collects at most before it appends it, if the store wants no less.
+// Limits of a feed's batch, unless the store requires smaller batches.
 const (
 	maxBatchBytes   = 256 << 10
 	maxBatchRecords = 4096
@@ -40,31 +41,31 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 		if err != nil {
 			return nil, errors.Join(err, c.temp.Close())
 		}
-		if s.own, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory}); err != nil {
+		if s.ownStore, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory}); err != nil {
 			return nil, errors.Join(err, c.temp.Close())
 		}
-		s.store = s.own
-	} else if err := mustBeEmpty(ctx, s.store); err != nil {
+		s.store = s.ownStore
+	} else if err := checkEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
-	s.batch = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // others append, too
+	s.batch = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // other feeds append at the same time
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
-func mustBeEmpty(ctx context.Context, store partd.Partd) error {
+func checkEmpty(ctx context.Context, store partd.Partd) error {
 	for _, err := range partd.Keys(ctx, store) {
 		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // what is there shows when the records are counted
+			return nil // other data is noticed when the records are counted
 		}
 		if err != nil {
 			return err
 		}
-		return errors.New("option Store: it already holds keys: drop them first, or take another")
+		return errors.New("option Store: the store already has keys: drop them first, or use an empty store")
 	}
 	return nil
 }
 
-// spoolFeed collects what one feed appends.
+// spoolFeed collects records of one feed until it appends them.
 type spoolFeed struct {
 	s       *spool
 	buf     []byte
@@ -88,7 +89,7 @@ func (f *spoolFeed) add(key, record []byte) error {
 		if err := f.flush(); err != nil {
 			return err
 		}
-		if size > cap(f.buf) { // the entries refer to it, so it must not move
+		if size > cap(f.buf) { // allocate now, because the entries refer to the buffer
 			f.buf = make([]byte, 0, size)
 		}
 	}
@@ -137,7 +138,7 @@ func (f *spoolFeed) close(failed bool) error {
 	return err
 }
 
-// startReading ends the feeding. What is there can be read several times.
+// startReading ends the feeding. The records can be read several times.
 func (s *spool) startReading() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
@@ -145,18 +146,18 @@ func (s *spool) startReading() error {
 	return s.engine.StartReading()
 }
 
-// close removes the store if it is a temporary one.
+// close closes the store if it is a temporary one, and removes all temporary data.
 func (s *spool) close() error {
 	err := s.engine.Close(func() error {
-		if s.own == nil {
+		if s.ownStore == nil {
 			return nil
 		}
-		return s.own.Close()
+		return s.ownStore.Close()
 	})
 	return errors.Join(err, s.engine.Temp.Close())
 }
 
-// keyed puts records into a store under keys.
+// keyed appends records to a store under their keys. Grouper and Partitions embed it.
 type keyed[T, K any] struct {
 	appendKey func(dst []byte, v T) ([]byte, error)
 	codec     encode.ValueCodec[T]
@@ -185,18 +186,18 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	return k, err
 }
 
-// Feed returns a feed. Each takes an additional half MiB of memory.
+// Feed returns a feed, which takes half a MiB of additional memory.
 func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	f, err := orZero(k.spool).feed()
 	if err != nil {
 		return nil, err
 	}
-	feed := newFeed(k.meter.feeding(), k.appendKey, k.codec.Encode, f.add, nil)
+	feed := newFeed(k.meter.newInTally(), k.appendKey, k.codec.Encode, f.add, nil)
 	feed.finish = func() error { return f.close(feed.err != nil) }
 	return feed, nil
 }
 
-// Stats returns statistics: the records of all closed feeds, and the output so far.
+// Stats counts the records of all closed feeds, and the groups yielded so far.
 func (k *keyed[T, K]) Stats() Stats {
 	s := orZero(k.spool)
 	s.engine.Mu.Lock()
@@ -204,6 +205,6 @@ func (k *keyed[T, K]) Stats() Stats {
 	return Stats{Records: s.in.Records, Groups: orZero(k.groups).Load()}
 }
 
-// Close ends everything and removes all temporary data. Do not call it while a
-// feed or a loop over results is in use.
+// Close stops the work and removes all temporary data. No feed and no loop over results
+// may be in use.
 func (k *keyed[T, K]) Close() error { return orZero(k.spool).close() }

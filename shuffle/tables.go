@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// tables shares the tables of an engine among feeds: each gets one of its own as
-// long as there is memory for more, and then shares one.
+// tables assigns an engine's tables to feeds. Each feed gets a table while there is memory
+// for more tables, and then shares one.
 type tables[T any] struct {
 	engine  *hashagg.Aggregator
 	temp    *tempdir.Set
@@ -37,14 +37,15 @@ func (s *tables[T]) Stats() Stats {
 	return Stats{Records: t.Records, Groups: t.Groups, Spilled: t.Written}
 }
 
-// Close ends everything and removes all temporary data. Do not call it while a
-// feed or a loop over results is in use.
+// Close stops the work and removes all temporary data. No feed and no loop over results
+// may be in use.
 func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
-// results yields, once, what decode makes of each key's group, of so many bytes.
+// results yields, once, the result of decode for the group of each key. size counts as
+// output bytes.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
-		out := s.meter.reading()
+		out := s.meter.newOutTally()
 		defer out.end()
 		for g, err := range orZero(s.engine).Groups() {
 			var r R
@@ -64,31 +65,31 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 	}
 }
 
-// sharedTable is a table that one feed uses, or several in turn.
+// sharedTable is a table that one or several feeds use.
 type sharedTable[T any] struct {
-	mu     sync.Mutex // of its feeds
+	mu     sync.Mutex // shared by its feeds
 	feeds  int        // guarded by tables.mu
 	table  *hashagg.Table
 	encode func(dst []byte, v T) ([]byte, error)
 	put    func(v *T, state []uint64, isNew bool) error
 	err    error
 
-	// Records are collected, so that the states of many keys are looked for at once.
-	limit int // records to collect
+	// Records are collected, so that the states of many keys are looked up at once.
+	limit int // number of records to collect
 	buf   []byte
-	ends  []int // of the keys in buf
+	ends  []int // the ends of the keys in buf
 	keys  [][]byte
 	list  []T
-	busy  bool // put is being called, or has panicked
+	busy  bool // put is running, or has panicked
 }
 
-// errPanicked is for those who go on after that.
-var errPanicked = errors.New("a function of the caller has panicked: some of the records are lost")
+// errPanicked is returned by calls that follow a panic of the caller's code.
+var errPanicked = errors.New("a function of the caller has panicked, and some records are lost: start again")
 
 const maxPending = 256
 
-// feed returns a feed. use makes what puts records into a new table; encode
-// appends the key of a record.
+// feed returns a feed. encode appends the key of a record. use returns the function that
+// adds records to a new table.
 func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +100,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 			return nil, err
 		}
 		t.table, t.put = table, use(table)
-		// Records that could change after they were added are not kept.
+		// Collect only records that the caller cannot modify later.
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) }) {
 			t.limit = maxPending
 		}
@@ -108,7 +109,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
-	tally := s.meter.feeding()
+	tally := s.meter.newInTally()
 	return &Feed[T]{
 		mu: &t.mu, tally: tally,
 		add:    func(v T) error { return t.add(v, tally) },
@@ -143,7 +144,7 @@ func (t *sharedTable[T]) collect(v T) (size int, err error) {
 	return size, t.flush()
 }
 
-// flush puts in what was collected, in order.
+// flush adds the collected records to the table, in order.
 func (t *sharedTable[T]) flush() error {
 	if t.busy {
 		return errPanicked
@@ -159,13 +160,13 @@ func (t *sharedTable[T]) flush() error {
 			t.err = t.put(&t.list[i], state, isNew)
 		}
 	})
-	clear(t.list) // strings
+	clear(t.list) // drops references to strings
 	t.buf, t.ends, t.keys, t.list, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.list[:0], false
 	return err
 }
 
-// finish ends a feed. The last of a table puts in what is left. The table's mu
-// is held.
+// finish ends a feed. The last feed of a table adds the records still collected. t.mu must
+// be held.
 func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,27 +10,26 @@ import (
 	"sync"
 )
 
-// TopK yields the first k records in the order of keys. Among records with equal
-// keys it prefers those that came first. It sorts no more than necessary, and
-// drops records that cannot make it at once.
+// TopK yields the first k records in the order of keys. Among records with equal keys,
+// earlier ones come first. It drops records early if they cannot be among the first k.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
 }
 
-// Top keeps the first k of the records that are fed to it.
+// Top keeps the first k of the records fed to it.
 type Top[T any] struct {
 	k      int64
 	sorter *Sorter[T]
-	limit  int // bytes of what a feed holds
+	limit  int // bytes of the candidates of a feed
 
 	mu      sync.Mutex
-	records int64 // put in
+	records int64 // input records
 }
 
-// NewTop returns a Top that works like [TopK]. The caller closes it.
+// NewTop returns a Top that works like [TopK]. The caller must close it.
 func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top[T], error) {
 	if k < 0 {
-		return nil, fmt.Errorf("the first %d records: it must be at least 0", k)
+		return nil, fmt.Errorf("the first %d records: k must be at least 0", k)
 	}
 	if err := checkKeys(by); err != nil {
 		return nil, err
@@ -39,7 +38,7 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	if err != nil {
 		return nil, err
 	}
-	// A half is for what feeds hold, and the room that it grows into.
+	// Half of the memory is for the feeds' candidates, whose buffers grow by doubling.
 	limit := int(c.Memory / int64(6*(c.Threads+1)))
 	c.Memory /= 2
 	s, err := newSorter(ctx, by, c)
@@ -49,14 +48,13 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	return &Top[T]{k: int64(k), sorter: s, limit: limit}, nil
 }
 
-// Feed returns a feed. The memory is enough for as many feeds as there are
-// threads.
+// Feed returns a feed. The memory suffices for as many feeds as there are threads.
 func (t *Top[T]) Feed() (*Feed[T], error) {
 	out, err := orZero(orZero(t.sorter).sorter).Writer()
 	if err != nil {
 		return nil, err
 	}
-	f := &topFeed[T]{t: t, add: out.Add, tally: t.sorter.meter.feeding()}
+	f := &topFeed[T]{t: t, add: out.Add, tally: t.sorter.meter.newInTally()}
 	return &Feed[T]{
 		mu: new(sync.Mutex), tally: f.tally,
 		add: f.put,
@@ -70,13 +68,13 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 	}, nil
 }
 
-// topFeed holds candidates: keys and records, one after the other.
+// topFeed holds candidates: keys and records, one after another in data.
 type topFeed[T any] struct {
 	t       *Top[T]
-	add     func(key, record []byte) error // what sorts in the end
+	add     func(key, record []byte) error // passes a candidate to the sorter
 	data    []byte
 	list    []candidate
-	worst   []byte // key of k records that are left; nil while there are fewer
+	worst   []byte // the key of the k-th candidate; nil while there are fewer
 	key     []byte
 	records int64
 	tally   *tally
@@ -90,7 +88,7 @@ func (f *topFeed[T]) put(v T) error {
 	f.records++
 	f.key = appendKeys(f.key[:0], f.t.sorter.by, v)
 	f.tally.add(len(f.key))
-	// Of equal ones those that came before stay.
+	// Among equal keys, the earlier record stays.
 	if f.t.k == 0 || f.worst != nil && bytes.Compare(f.key, f.worst) >= 0 {
 		return nil
 	}
@@ -108,7 +106,7 @@ func (f *topFeed[T]) put(v T) error {
 	full := len(f.data)+candidateSize*len(f.list) > f.t.limit
 	if full || int64(len(f.list)) >= 2*f.t.k+1000 {
 		f.cut()
-		// Where k records are too many to hold, they are sorted on the disk.
+		// If k records do not fit in memory, they are sorted on disk.
 		if len(f.data)+candidateSize*len(f.list) > f.t.limit/2 {
 			return f.flush()
 		}
@@ -116,7 +114,7 @@ func (f *topFeed[T]) put(v T) error {
 	return nil
 }
 
-// cut leaves the first k candidates.
+// cut keeps the first k candidates.
 func (f *topFeed[T]) cut() {
 	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
 		return
@@ -128,9 +126,9 @@ func (f *topFeed[T]) cut() {
 	last := f.list[len(f.list)-1]
 	f.worst = append(f.worst[:0], f.data[last.key:last.record]...)
 	if f.worst == nil {
-		f.worst = []byte{} // an empty key is one, too
+		f.worst = []byte{} // an empty key is a key, unlike nil
 	}
-	// Move what is left together, in the order in which it lies there.
+	// Move the kept candidates together, in the order of their offsets.
 	byPlace := slices.Clone(f.list)
 	slices.SortFunc(byPlace, func(a, b candidate) int { return a.key - b.key })
 	n := 0
@@ -143,7 +141,7 @@ func (f *topFeed[T]) cut() {
 	f.data, f.list = f.data[:n], byPlace
 }
 
-// flush hands all candidates to the sorter, in the order in which they came.
+// flush passes all candidates to the sorter, in input order.
 func (f *topFeed[T]) flush() error {
 	f.cut()
 	for _, c := range f.list {
@@ -155,8 +153,7 @@ func (f *topFeed[T]) flush() error {
 	return nil
 }
 
-// Records yields the first k records. Close all feeds first, and call it
-// once.
+// Records yields the first k records. All feeds must be closed. Call it once.
 func (t *Top[T]) Records() iter.Seq2[T, error] { return orZero(t.sorter).first(t.k) }
 
 // Stats returns statistics about the work done so far.
@@ -168,6 +165,6 @@ func (t *Top[T]) Stats() Stats {
 	return s
 }
 
-// Close ends everything and removes all temporary data. Do not call it during a
-// loop over Records.
+// Close stops the work and removes all temporary data. It must not be called during a loop
+// over Records.
 func (t *Top[T]) Close() error { return orZero(t.sorter).Close() }

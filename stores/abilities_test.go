@@ -19,11 +19,11 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// bare has no ability but the three methods.
+// bare is a store with only the three required methods.
 type bare struct{ partd.Partd }
 
-// some are stores over a Dict that have a few abilities each.
-var some = map[string]func(d *partd.Dict) partd.Partd{
+// partial has stores over a Dict with few abilities each.
+var partial = map[string]func(d *partd.Dict) partd.Partd{
 	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
 	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
 	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, opening{d}} },
@@ -117,7 +117,7 @@ type (
 	}
 )
 
-// opening streams values of a Dict, which itself does not.
+// opening adds Open to a Dict, which does not have it.
 type opening struct{ d *partd.Dict }
 
 func (o opening) Open(ctx context.Context, key string) (io.ReadCloser, error) {
@@ -129,8 +129,8 @@ type flushing struct{}
 func (flushing) Flush(context.Context) error { return nil }
 func (flushing) Sync(context.Context) error  { return nil }
 
-// layers are what is put over a store. can are the abilities that the layer
-// itself has, whatever is beneath, and lacks those that it never has.
+// layers are put over a store. can lists the abilities that the layer has over any store;
+// lacks lists the abilities that it never has.
 var layers = map[string]struct {
 	over       func(t *testing.T, below partd.Partd) partd.Partd
 	can, lacks string
@@ -155,7 +155,7 @@ var layers = map[string]struct {
 	},
 }
 
-// compressed returns a layer that compresses over a store.
+// compressed returns a compressing layer over a store.
 func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
 	s, err := compress.New(p, format, nil)
@@ -173,7 +173,7 @@ func buffered(t *testing.T, slow partd.Partd) partd.Partd {
 	return b
 }
 
-// served returns a client of a server over a store.
+// served returns a client of a server with a store.
 func served(t *testing.T, store partd.Partd) partd.Partd {
 	s, err := remote.NewServer(store, nil)
 	if err != nil {
@@ -208,8 +208,7 @@ func fillSome(t *testing.T, store partd.Partd) {
 	}
 }
 
-// tries does each operation, and returns its error, and in what its result
-// differs from what was appended.
+// tries performs each operation, and returns its error or an error about its result.
 var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 	"keys": func(ctx context.Context, s partd.Partd) error {
 		n := 0
@@ -235,26 +234,26 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 			}
 		}
 		if !maps.Equal(got, abilityValues) {
-			return errors.New("the content is another")
+			return errors.New("the content differs")
 		}
 		return nil
 	},
 	"parts": func(ctx context.Context, s partd.Partd) error {
 		got := map[string]string{}
 		for part := range 3 {
-			mine := map[string]string{}
+			partValues := map[string]string{}
 			for c, err := range partd.ScanPart(ctx, s, part, 3) {
 				if err != nil {
 					return err
 				}
-				mine[c.Key] += string(c.Data)
+				partValues[c.Key] += string(c.Data)
 			}
-			for key, value := range mine {
+			for key, value := range partValues {
 				got[key] += value
 			}
 		}
 		if !maps.Equal(got, abilityValues) {
-			return errors.New("the content is another")
+			return errors.New("the content differs")
 		}
 		return nil
 	},
@@ -310,12 +309,12 @@ func wantKeys(n int) error {
 	return nil
 }
 
-// A layer over a store can what the helpers can with the store itself, and what
-// it can't is an error that wraps errors.ErrUnsupported.
-func TestLayersCanWhatTheStoreBeneathCan(t *testing.T) {
+// A layer supports what the helpers support on the store below. Anything else returns
+// an error that wraps errors.ErrUnsupported.
+func TestLayersKeepAbilities(t *testing.T) {
 	for layer, l := range layers {
-		for which, make := range some {
-			t.Run(layer+" over "+which, func(t *testing.T) {
+		for abilities, make := range partial {
+			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
 				for name, try := range tries {
 					below := make(partd.NewDict())
@@ -331,12 +330,12 @@ func TestLayersCanWhatTheStoreBeneathCan(t *testing.T) {
 					switch {
 					case strings.Contains(l.lacks, name):
 						supported = false
-					case strings.Contains(layer, "z") && which == "stat" && name == "stat":
-						supported = false // sizes before they were compressed take a list
-					case strings.Contains(layer, "z") && strings.Contains(which, "scan") && (name == "keys" || name == "stat"):
-						supported = got == nil // values tell the keys
-					case layer == "a server" && which == "apply" && strings.Contains("set once delete", name):
-						supported = true // by an operation with a tag
+					case strings.Contains(layer, "z") && abilities == "stat" && name == "stat":
+						supported = false // the original sizes need a list
+					case strings.Contains(layer, "z") && strings.Contains(abilities, "scan") && (name == "keys" || name == "stat"):
+						supported = got == nil // values reveal the keys
+					case layer == "a server" && abilities == "apply" && strings.Contains("set once delete", name):
+						supported = true // as an operation with a tag
 					}
 					if supported && got != nil || !supported && !errors.Is(got, errors.ErrUnsupported) {
 						t.Errorf("%s: %v, without the layer %v", name, got, want)
@@ -347,13 +346,13 @@ func TestLayersCanWhatTheStoreBeneathCan(t *testing.T) {
 	}
 }
 
-// What has to list keys can be grouped, and typed, through any layer.
+// A store that can list keys can be grouped and typed through any layer.
 func TestGroupOverLayers(t *testing.T) {
 	for layer, l := range layers {
-		for _, which := range []string{"keys", "keys and open", "all"} {
-			t.Run(layer+" over "+which, func(t *testing.T) {
+		for _, abilities := range []string{"keys", "keys and open", "all"} {
+			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
-				store := l.over(t, some[which](partd.NewDict()))
+				store := l.over(t, partial[abilities](partd.NewDict()))
 				words := shuffle.Values("one", "two", "two", "three", "three", "three")
 				n := 0
 				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
@@ -369,7 +368,7 @@ func TestGroupOverLayers(t *testing.T) {
 				if n != 3 {
 					t.Fatalf("%d groups", n)
 				}
-				typed := encode.New(l.over(t, some[which](partd.NewDict())), encode.JSON[[]int]())
+				typed := encode.New(l.over(t, partial[abilities](partd.NewDict())), encode.JSON[[]int]())
 				if err := typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}); err != nil {
 					t.Fatal(err)
 				}
@@ -393,25 +392,25 @@ func TestGroupOverLayers(t *testing.T) {
 					}
 				}
 				if scanned != 1 {
-					t.Fatalf("two parts of one key have %d", scanned)
+					t.Fatalf("one key is in %d of two parts", scanned)
 				}
 			})
 		}
 	}
 }
 
-// What the helpers do for a store with few abilities passes the suite; below a layer,
-// the state machine alone unless everything is required.
+// The helpers' fallbacks for a store with few abilities pass the suite. Below a layer,
+// only the state machine runs unless PARTD_REQUIRE_ALL is set.
 func TestFallbacks(t *testing.T) {
-	for _, which := range []string{"keys", "keys and open", "keys and scan"} {
+	for _, abilities := range []string{"keys", "keys and open", "keys and scan"} {
 		for _, layer := range []string{"nothing", "zstd", "buffer"} {
-			t.Run(layer+" over "+which, func(t *testing.T) {
+			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				run := partdtest.StateMachine
 				if layer == "nothing" || os.Getenv("PARTD_REQUIRE_ALL") != "" {
 					run = partdtest.Run
 				}
 				run(t, func(t *testing.T) partd.Partd {
-					return layers[layer].over(t, some[which](partd.NewDict()))
+					return layers[layer].over(t, partial[abilities](partd.NewDict()))
 				}, &partdtest.Options{
 					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
 					MachineRuns: 5, LargeValue: 1 << 20,

@@ -12,27 +12,26 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// listing is what the package comment has to list: from the tables that URLs are
-// parsed with.
+// listing returns what the package comment must list, from the tables used to parse URLs.
 func listing() string {
 	var b strings.Builder
-	part := func(name, about string, options []option) {
-		fmt.Fprintf(&b, "\t%-14s %s\n", name, about)
+	part := func(name, help string, options []option) {
+		fmt.Fprintf(&b, "\t%-14s %s\n", name, help)
 		for _, o := range options {
 			fallback := ""
 			if o.fallback != "" {
 				fallback = ", default " + o.fallback
 			}
-			fmt.Fprintf(&b, "\t  %s=%s%s: %s\n", o.name, o.kind.usage, fallback, o.about)
+			fmt.Fprintf(&b, "\t  %s=%s%s: %s\n", o.name, o.kind.usage, fallback, o.help)
 		}
 	}
 	b.WriteString("# Schemes\n\n")
 	for _, s := range stores() {
-		part(s.usage, s.about, s.options)
+		part(s.usage, s.help, s.options)
 	}
 	b.WriteString("\n# Layers\n\n")
 	for _, l := range layers() {
-		part(l.name+"+", l.about, l.options)
+		part(l.name+"+", l.help, l.options)
 	}
 	return b.String()
 }
@@ -43,33 +42,33 @@ func TestPackageCommentListsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := listing(); !strings.Contains(file.Doc.Text(), want) {
-		t.Errorf("the package comment does not have this list:\n//\n// %s", strings.ReplaceAll(strings.ReplaceAll(want, "\n", "\n// "), "// \t", "//\t"))
+		t.Errorf("the package comment lacks this list:\n//\n// %s", strings.ReplaceAll(strings.ReplaceAll(want, "\n", "\n// "), "// \t", "//\t"))
 	}
 }
 
-// TestFallbacks compares what options are said to be with what they are.
+// TestFallbacks compares the documented defaults with the real ones.
 func TestFallbacks(t *testing.T) {
-	said := map[string]string{}
-	note := func(owner string, options []option) {
+	documented := map[string]string{}
+	document := func(owner string, options []option) {
 		for _, o := range options {
-			said[owner+"."+o.name] = o.fallback
+			documented[owner+"."+o.name] = o.fallback
 		}
 	}
 	for _, s := range stores() {
-		note(s.name, s.options)
+		document(s.name, s.options)
 	}
 	for _, l := range layers() {
-		note(l.name, l.options)
+		document(l.name, l.options)
 	}
-	for name, is := range map[string]int64{
+	for name, actual := range map[string]int64{
 		"buffer.memory": partd.DefaultBufferMemory, "log.memory": logstore.DefaultMemory,
 		"zstd.limit": compress.DefaultLimit, "blosc.limit": compress.DefaultLimit,
 	} {
-		if n, err := ParseSize(said[name]); n != is || err != nil {
-			t.Errorf("%s is said to be %s (%d, %v), and is %d", name, said[name], n, err, is)
+		if n, err := ParseSize(documented[name]); n != actual || err != nil {
+			t.Errorf("%s is documented as %s (%d, %v), but is %d", name, documented[name], n, err, actual)
 		}
 	}
-	// A layer with the level that is said compresses as one without any.
+	// A layer with the documented default level must compress like one without a level.
 	var text []byte
 	for i := range 20_000 {
 		text = fmt.Appendf(text, "%d bottles of beer, ", i*i%7919)
@@ -93,15 +92,15 @@ func TestFallbacks(t *testing.T) {
 			continue
 		}
 		url := string(format) + "+mem:"
-		level, _, _ := strings.Cut(said[string(format)+".level"], " ")
+		level, _, _ := strings.Cut(documented[string(format)+".level"], " ")
 		if stored(url) != stored(url+"?level="+level) {
-			t.Errorf("%s: level %s, which is said to be the default, compresses otherwise", url, level)
+			t.Errorf("%s: level %s, documented as the default, compresses differently", url, level)
 		}
 	}
 	if stored("blosc+mem:?codec=zstd") != stored("blosc+mem:?codec=zstd&level=2") {
 		t.Error("blosc, codec zstd: level 2 is not the default")
 	}
 	if stored("blosc+mem:") != stored("blosc+mem:?typesize=8&shuffle=byte&codec=lz4") {
-		t.Error("blosc: the defaults are others than is said")
+		t.Error("blosc: the documented defaults are wrong")
 	}
 }

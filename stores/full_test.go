@@ -17,13 +17,13 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// fullStores are schemes, and options behind the path.
+// fullStores has schemes with the options after the path.
 var fullStores = map[string]string{
 	"file": "", "file:": "?sync=true", "zstd+file": "", "buffer+file": "?buffer.memory=1MiB",
 	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
 }
 
-// full is a store on a small disk, with what it must hold.
+// full is a store on a small disk, with its expected contents.
 type full struct {
 	*testing.T
 	ctx   context.Context
@@ -32,7 +32,7 @@ type full struct {
 	want  map[string][]byte
 }
 
-// eachFull opens each of the stores on each kind of disk.
+// eachFull runs a test with each store on each kind of disk.
 func eachFull(t *testing.T, test func(f *full)) {
 	for _, kind := range disktest.Kinds {
 		for scheme, options := range fullStores {
@@ -72,18 +72,18 @@ func (f *full) open(url string) {
 	}
 }
 
-// noise does not compress.
+// noise returns n bytes that do not compress.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}).Read(b)
 	return b
 }
 
-// tooMuch is more than the disk has room for.
+// tooMuch does not fit on the disk.
 var tooMuch = sync.OnceValue(func() []byte { return noise(18 << 20) })
 
-// append appends to a key, and to what it must hold if that is acknowledged. An
-// error has to say that there is no room, and to be a definite one.
+// append appends to a key, and to its expected value if that is acknowledged. An error
+// must be definite, and say that the disk is full.
 func (f *full) append(key string, n int) error {
 	f.Helper()
 	value := noise(n)
@@ -92,7 +92,7 @@ func (f *full) append(key string, n int) error {
 		f.want[key] = append(f.want[key], value...)
 		f.want[key+"'"] = append(f.want[key+"'"], value...)
 	}
-	f.definite("append", err)
+	f.checkDefinite("append", err)
 	return err
 }
 
@@ -113,7 +113,7 @@ func (f *full) apply(change partd.Change, key string) error {
 	return err
 }
 
-func (f *full) definite(op string, err error) {
+func (f *full) checkDefinite(op string, err error) {
 	f.Helper()
 	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
 		f.Fatalf("%s: %v", op, err)
@@ -133,12 +133,11 @@ func (f *full) check(when string) {
 	}
 }
 
-// On a full disk, where a file can be made and not written to, changes fail and
-// leave nothing, or are kept; once there is room again, the same store goes on,
-// and has lost nothing that it acknowledged.
+// On a full disk, changes fail without effect or are kept. Once there is space again,
+// the same store works, and has lost nothing that it acknowledged.
 func TestFullDisk(t *testing.T) {
 	eachFull(t, func(f *full) {
-		giveBack := disktest.Fill(t, f.dir)
+		freeSpace := disktest.Fill(t, f.dir)
 		refused := 0
 		for round := range 8 {
 			for _, n := range []int{1, 700, 5000, 100_000} {
@@ -152,22 +151,22 @@ func TestFullDisk(t *testing.T) {
 			if err := partd.Set(f.ctx, f.store, key, noise(9000)); err == nil {
 				f.want[key] = noise(9000)
 			} else {
-				f.definite("set", err)
+				f.checkDefinite("set", err)
 			}
 			key = fmt.Sprint("once ", round)
 			if err := partd.SetOnce(f.ctx, f.store, key, noise(9000)); err == nil {
 				f.want[key] = noise(9000)
 			} else {
-				f.definite("set once", err)
+				f.checkDefinite("set once", err)
 			}
-			f.definite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
+			f.checkDefinite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
 		}
 		if refused == 0 {
 			t.Fatal("nothing was refused: the disk was not full")
 		}
 		f.check("on the full disk")
 		for key := range f.want {
-			f.definite("delete", partd.Delete(f.ctx, f.store, key, key+"'"))
+			f.checkDefinite("delete", partd.Delete(f.ctx, f.store, key, key+"'"))
 			values, err := f.store.Get(f.ctx, key, key+"'")
 			if err != nil {
 				t.Fatal(err)
@@ -178,8 +177,8 @@ func TestFullDisk(t *testing.T) {
 			}
 			break
 		}
-		giveBack()
-		f.check("once there is room")
+		freeSpace()
+		f.check("once there is space")
 		for i := range 20 {
 			if err := f.append(fmt.Sprint("key ", i), 3000); err != nil {
 				t.Fatal(err)
@@ -192,11 +191,10 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// A change that fails for want of room gives back what it took, so that smaller
-// ones find it.
-func TestFailedChangeTakesNoRoom(t *testing.T) {
+// A change that fails for lack of space returns what it used, so that smaller changes fit.
+func TestFailedChangeUsesNoSpace(t *testing.T) {
 	eachFull(t, func(f *full) {
-		const journal = 1 << 20 // File keeps so much of its notes
+		const journal = 1 << 20 // File's journal may keep this much
 		for _, change := range []struct {
 			name string
 			do   func() error
@@ -220,12 +218,12 @@ func TestFailedChangeTakesNoRoom(t *testing.T) {
 			if errors.Is(err, errors.ErrUnsupported) {
 				continue
 			}
-			f.definite(change.name, err)
+			f.checkDefinite(change.name, err)
 			if err == nil {
 				t.Fatalf("%s: no error", change.name)
 			}
 			if after := disktest.Free(t, f.dir); after < before-journal {
-				t.Fatalf("%s: %d bytes were free before it failed, %d are afterwards", change.name, before, after)
+				t.Fatalf("%s: %d bytes were free before, %d after the failure", change.name, before, after)
 			}
 			if skipped := partd.SetOnce(f.ctx, f.store, "key 2", noise(1<<20)); skipped != nil {
 				t.Fatal(skipped)
@@ -233,13 +231,13 @@ func TestFailedChangeTakesNoRoom(t *testing.T) {
 			f.check(change.name)
 		}
 		before := disktest.Free(t, f.dir)
-		for range 100 { // each is left out
+		for range 100 { // each has no effect
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", noise(200_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if after := disktest.Free(t, f.dir); after < before-journal {
-			t.Errorf("%d bytes were free before 100 changes that were left out, %d are afterwards", before, after)
+			t.Errorf("%d bytes were free before 100 changes without effect, %d after", before, after)
 		}
 		for i := range 200 {
 			if err := f.append(fmt.Sprint("key ", i%20), 1500); err != nil {

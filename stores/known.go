@@ -18,64 +18,64 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// store is a scheme, as "file" in "file:DIR".
+// store is a scheme, such as "file" in "file:DIR".
 type store struct {
 	name     string
 	usage    string // the scheme with its location
-	about    string
-	location bool // it has one
-	remote   bool // which begins with // and may name a host
-	bucket   bool // which begins with // and names a bucket
+	help     string
+	location bool // whether there is a location
+	remote   bool // the location begins with // and may name a host
+	bucket   bool // the location begins with // and names a bucket
 	options  []option
 	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists   func(location string, opts options) (bool, error)
-	check    func(opts options) error // whether options go together; nil if they always do
+	check    func(opts options) error // checks that the options go together; may be nil
 }
 
-// layer is a prefix, as "buffer" in "buffer+file:DIR".
+// layer is a prefix, such as "buffer" in "buffer+file:DIR".
 type layer struct {
 	name    string
-	about   string
+	help    string
 	options []option
 	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
-	check   func(opts options) error // whether options go together; nil if they always do
+	check   func(opts options) error // checks that the options go together; may be nil
 }
 
-// stores and layers list what there is. They are functions, and not variables,
-// so that nothing can change them.
+// stores and layers return all schemes and layers. They are functions, so that nothing
+// can change the lists.
 func stores() []store {
 	return []store{
 		{
-			name: "mem", usage: "mem:", about: "in memory, gone with the process",
+			name: "mem", usage: "mem:", help: "in memory, gone with the process",
 			open:   func(context.Context, string, options) (partd.Partd, error) { return partd.NewDict(), nil },
 			exists: func(string, options) (bool, error) { return false, nil },
 		},
 		{
-			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
+			name: "file", usage: "file:DIR", location: true, help: "a directory with a file per key",
 			options: []option{
-				sync(), {"files", count(), "a quarter of the process's limit", "how many stay open"}, temp(),
+				sync(), {"files", count(), "a quarter of the process's limit", "maximum number of open files"}, temp(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				if temp := o.text("temp", ""); temp != "" {
 					return partd.OpenTemp(temp)
 				}
-				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
+				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.isTrue("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string, _ options) (bool, error) { return holds(dir, ".lock") },
 			check: func(o options) error {
-				if o.text("temp", "") != "" && (o.truth("sync") || o.count("files") > 0) {
+				if o.text("temp", "") != "" && (o.isTrue("sync") || o.count("files") > 0) {
 					return errors.New("a temporary store has neither the option sync nor files: leave them out")
 				}
 				return nil
 			},
 		},
 		{
-			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
+			name: "log", usage: "log:DIR", location: true, help: "a directory of segments, fast with any number of keys",
 			options: []option{
-				{"memory", size(), "256MiB", "what it takes at the most"},
+				{"memory", size(), "256MiB", "maximum memory of the store"},
 				sync(),
-				{"compression", parsed("none|s2|zstd", logstore.ParseCompression), "none", "of what is written from now on"},
-				{"readonly", truth(), "false", "others may read it, too"},
+				{"compression", parsed("none|s2|zstd", logstore.ParseCompression), "none", "compression of new data"},
+				{"readonly", truth(), "false", "open for reading only; other readers are allowed"},
 				temp(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
@@ -84,7 +84,7 @@ func stores() []store {
 					return nil, err
 				}
 				opts := &logstore.Options{
-					Memory: o.size("memory"), Sync: o.truth("sync"), Compression: c, ReadOnly: o.truth("readonly"),
+					Memory: o.size("memory"), Sync: o.isTrue("sync"), Compression: c, ReadOnly: o.isTrue("readonly"),
 				}
 				if temp := o.text("temp", ""); temp != "" {
 					return logstore.OpenTemp(temp, opts)
@@ -93,31 +93,31 @@ func stores() []store {
 			},
 			exists: func(dir string, _ options) (bool, error) { return holds(dir, "MANIFEST") },
 		},
-		server("tcp", "tcp://HOST:PORT", "a server's store, by host and port; several, with commas between them, share the keys",
-			option{"insecure", truth(), "false", "send the token where others can read it"}),
+		server("tcp", "tcp://HOST:PORT", "a server's store; several servers, separated by commas, share the keys",
+			option{"insecure", truth(), "false", "send the token although others could read it"}),
 		server("tls", "tls://HOST:PORT", "the same over TLS",
-			option{"ca", file(), "those of the system", "certificates that the server's must be signed by"},
+			option{"ca", file(), "the system's", "certificates of the authorities that may sign the server's"},
 			option{"cert", file(), "", "the client's certificate"},
-			option{"key", file(), "", "its key"}),
-		server("ipc", "ipc:///PATH", "a server's store, by the path of its socket",
-			option{"namespace", namespace(), "", "for tcp and tls it is in the address: tcp://HOST:PORT/NAME"}),
+			option{"key", file(), "", "the key of the client's certificate"}),
+		server("ipc", "ipc:///PATH", "a server's store, by its Unix socket",
+			option{"namespace", namespace(), "", "the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)"}),
 	}
 }
 
 func sync() option {
-	return option{"sync", truth(), "false", "what was acknowledged survives a loss of power"}
+	return option{"sync", truth(), "false", "acknowledged changes survive a power loss"}
 }
 
 func temp() option {
-	return option{"temp", existing("DIR", true, "it is not a directory"), "", "where the store is made, to be gone when it is closed"}
+	return option{"temp", existing("DIR", true, "it is not a directory"), "", "make the store in a new directory below DIR, removed on close"}
 }
 
-// server is the store of a server. Opening it makes nothing, and says best what
-// there is.
-func server(scheme, usage, about string, more ...option) store {
+// server returns the scheme of a server's store. exists always returns true, because
+// opening creates nothing and reports best what is wrong.
+func server(scheme, usage, help string, more ...option) store {
 	return store{
-		name: scheme, usage: usage, about: about, location: true, remote: true,
-		options: append([]option{{"token-file", file(), "the token in $PARTD_TOKEN, if there is one", "with the token that says who the client is"}}, more...),
+		name: scheme, usage: usage, help: help, location: true, remote: true,
+		options: append([]option{{"token-file", file(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
 		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 			opts, err := clientOptions(scheme, o)
 			if err != nil {
@@ -127,7 +127,7 @@ func server(scheme, usage, about string, more ...option) store {
 			if len(urls) == 1 {
 				return remote.Dial(ctx, urls[0], opts)
 			}
-			return shards.Open(ctx, names, dialOne(names, urls, opts)) // the keys are spread over them
+			return shards.Open(ctx, names, dialOne(names, urls, opts)) // the keys are spread over the servers
 		},
 		exists: func(string, options) (bool, error) { return true, nil },
 		check: func(o options) error {
@@ -142,8 +142,8 @@ func server(scheme, usage, about string, more ...option) store {
 func layers() []layer {
 	return append([]layer{
 		{
-			name: "buffer", about: "memory in front of a slower store",
-			options: []option{{"memory", size(), "1GiB", "what it takes at the most"}},
+			name: "buffer", help: "memory in front of a slower store",
+			options: []option{{"memory", size(), "1GiB", "maximum memory of the buffer"}},
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
 				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
 			},
@@ -151,7 +151,7 @@ func layers() []layer {
 	}, compressors()...)
 }
 
-// holds reports whether a directory has a file of this name.
+// holds reports whether a directory contains a file with this name.
 func holds(dir, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -160,9 +160,8 @@ func holds(dir, name string) (bool, error) {
 	return err == nil, err
 }
 
-// formats say of each format that compresses what it is for, and its level unless
-// one is given.
-var formats = map[compress.Format]struct{ about, level string }{
+// formats describe each compression format, and its default level.
+var formats = map[compress.Format]struct{ help, level string }{
 	compress.Snappy: {"compress fast, as Python's partd.Snappy", ""},
 	compress.S2:     {"compress fast", "1"},
 	compress.Zstd:   {"compress well and fast", "3"},
@@ -173,24 +172,24 @@ var formats = map[compress.Format]struct{ about, level string }{
 	compress.Blosc:  {"compress arrays of numbers, as Python's partd.Blosc", "1 (codec zstd: 2)"},
 }
 
-// compressors are the layers that compress, with the options that each knows.
+// compressors returns the layers that compress, with their options.
 func compressors() []layer {
-	var all []layer
+	var list []layer
 	for _, format := range compress.Formats() {
-		l := layer{name: string(format), about: formats[format].about}
-		if highest := format.MaxLevel(); highest > 0 {
-			l.options = append(l.options, option{"level", level(highest), formats[format].level, "how hard to try"})
+		l := layer{name: string(format), help: formats[format].help}
+		if maxLevel := format.MaxLevel(); maxLevel > 0 {
+			l.options = append(l.options, option{"level", level(maxLevel), formats[format].level, "higher compresses more, and more slowly"})
 		}
-		l.options = append(l.options, option{"limit", limit(), "1GiB", "the most that one piece may become"})
+		l.options = append(l.options, option{"limit", limit(), "1GiB", "maximum size of a piece when decompressed"})
 		if format == compress.Blosc {
 			l.options = append(l.options,
-				option{"typesize", level(255), "8", "of a number, in bytes"},
-				option{"shuffle", parsed("byte|bit|none", blosc.ParseShuffle), "byte", "what is put beside its like first"},
-				option{"codec", parsed("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "what compresses, copy for nothing"})
+				option{"typesize", level(255), "8", "size of a number in bytes"},
+				option{"shuffle", parsed("byte|bit|none", blosc.ParseShuffle), "byte", "grouping of similar bytes or bits before compression"},
+				option{"codec", parsed("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "how to compress; copy does not"})
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
 			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
-			// The values have been checked, and options that the layer does not know are not given.
+			// The values have been checked, and options unknown to the layer are not set.
 			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
 			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 			return compress.New(inner, format, opts)
@@ -199,12 +198,12 @@ func compressors() []layer {
 			_, err := l.wrap(partd.NewDict(), o)
 			return err
 		}
-		all = append(all, l)
+		list = append(list, l)
 	}
-	return all
+	return list
 }
 
-// level is a number from 1.
+// level returns the kind of a number from 1 to highest.
 func level(highest int) kind {
 	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
@@ -214,7 +213,7 @@ func level(highest int) kind {
 	}}
 }
 
-// limit is the size of the largest piece.
+// limit returns the kind of a piece's maximum size.
 func limit() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)

@@ -12,21 +12,21 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// option is an option that a layer or a store knows.
+// option is an option of a layer or a store.
 type option struct {
 	name     string
 	kind     kind
-	fallback string // what it is unless it is given; empty for nothing
-	about    string
+	fallback string // default; may be empty
+	help     string
 }
 
-// kind is what the value of an option looks like.
+// kind describes and checks the values of an option.
 type kind struct {
 	usage string
 	check func(value string) error
 }
 
-// parsed is the kind of what a function parses.
+// parsed returns the kind of values that a function can parse.
 func parsed[T any](usage string, parse func(string) (T, error)) kind {
 	return kind{usage, func(value string) error {
 		_, err := parse(value)
@@ -56,18 +56,18 @@ func truth() kind {
 
 func file() kind { return existing("FILE", false, "it is a directory") }
 
-// existing is a file or a directory that is there already.
-func existing(usage string, isDir bool, otherwise string) kind {
+// existing returns the kind of an existing file or directory.
+func existing(usage string, isDir bool, wrongType string) kind {
 	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
 		if err == nil && info.IsDir() != isDir {
-			err = errors.New(otherwise)
+			err = errors.New(wrongType)
 		}
 		return err
 	}}
 }
 
-// options are the options of one layer or store. Their values have been checked.
+// options holds the options of one layer or store. The values have been checked.
 type options struct {
 	owner  string
 	known  []option
@@ -94,30 +94,30 @@ func (o options) check() error {
 	return errors.Join(errs...)
 }
 
-// size returns an option as bytes, 0 if it is not given.
+// size returns an option as a number of bytes, or 0 if it is not set.
 func (o options) size(name string) int64 {
 	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// count returns an option as a number, 0 if it is not given.
+// count returns an option as a number, or 0 if it is not set.
 func (o options) count(name string) int {
 	n, _ := strconv.Atoi(o.values[name])
 	return n
 }
 
-// truth returns an option as a truth value, false if it is not given.
-func (o options) truth(name string) bool {
+// isTrue returns an option as a boolean, or false if it is not set.
+func (o options) isTrue(name string) bool {
 	b, _ := strconv.ParseBool(o.values[name])
 	return b
 }
 
-// text returns an option as it is written, or other if it is not given.
-func (o options) text(name, other string) string {
+// text returns an option as it is written, or fallback if it is not set.
+func (o options) text(name, fallback string) string {
 	if v, ok := o.values[name]; ok {
 		return v
 	}
-	return other
+	return fallback
 }
 
 func describeOptions(all []options) string {
@@ -133,10 +133,10 @@ func describeOptions(all []options) string {
 	return strings.Join(list, ", ")
 }
 
-// qualify writes an option with the names of those who know it.
-func qualify(takers []options, name string) string {
+// qualify returns an option's name with the prefix of each layer or store that has it.
+func qualify(owners []options, name string) string {
 	var names []string
-	for _, o := range takers {
+	for _, o := range owners {
 		if full := o.owner + "." + name; !slices.Contains(names, full) {
 			names = append(names, full)
 		}

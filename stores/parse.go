@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// parsedURL is a URL taken apart.
+// parsedURL holds the parts of a URL.
 type parsedURL struct {
 	layers       []layer
 	layerOptions []options
@@ -20,12 +20,12 @@ type parsedURL struct {
 	location     string
 }
 
-// parse takes a URL apart and finds the one that each option is for.
+// parse splits a URL, and finds the layer or store of each option.
 func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
 	schemes, prefixes := t.known()
 	prefix, rest, ok := strings.Cut(rawURL, ":")
 	if !ok {
-		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", schemes)
+		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; put layers in front, as in buffer+file:DIR)", schemes)
 	}
 	names := strings.Split(prefix, "+")
 	if len(names)-1 > MaxLayers {
@@ -35,20 +35,20 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	for _, name := range names[:len(names)-1] {
 		i := slices.IndexFunc(layers(), func(l layer) bool { return l.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown layer %q: there is %s", name, prefixes)
+			return nil, fmt.Errorf("unknown layer %q: the layers are %s", name, prefixes)
 		}
 		u.layers = append(u.layers, layers()[i])
 	}
 	name := names[len(names)-1]
-	all := t.stores()
-	i := slices.IndexFunc(all, func(s store) bool { return s.name == name })
+	known := t.stores()
+	i := slices.IndexFunc(known, func(s store) bool { return s.name == name })
 	if i < 0 && (name == "s3" || name == "gs") {
-		return nil, fmt.Errorf("%s: is a store in a bucket: this program cannot open it, partd-cloud can", name)
+		return nil, fmt.Errorf("%s: is a store in a bucket: open it with partd-cloud", name)
 	}
 	if i < 0 {
-		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, schemes)
+		return nil, fmt.Errorf("unknown scheme %q: write %s", name, schemes)
 	}
-	u.store = all[i]
+	u.store = known[i]
 	path, query, _ := strings.Cut(rest, "?")
 	if err := u.setLocation(path); err != nil {
 		return nil, err
@@ -59,15 +59,14 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	return u, u.checkPlace(path)
 }
 
-// checkPlace checks that a store has one place: a location, or a directory for
-// temporary ones.
+// checkPlace checks that a store has either a location or a directory for temporary stores.
 func (u *parsedURL) checkPlace(path string) error {
 	temp := u.storeOptions.text("temp", "")
 	switch {
 	case u.store.location && u.location == "" && temp == "":
 		return fmt.Errorf("no location: write %s", u.store.usage)
 	case temp != "" && u.location != "":
-		return fmt.Errorf("location %q beside temp=%s: write %s:?temp=DIR for a store that is removed when it is closed", path, temp, u.store.name)
+		return fmt.Errorf("location %q together with temp=%s: write %s:?temp=DIR for a store that is removed when it is closed", path, temp, u.store.name)
 	}
 	return nil
 }
@@ -94,15 +93,15 @@ func (u *parsedURL) setLocation(path string) error {
 	}
 	switch {
 	case !u.store.location && location != "":
-		return fmt.Errorf("location %q: %s has none", path, u.store.usage)
+		return fmt.Errorf("location %q: %s has no location", path, u.store.usage)
 	case strings.ContainsRune(location, 0):
-		return errors.New("a NUL byte in the location")
+		return errors.New("the location contains a NUL byte")
 	}
 	u.location = location
 	return nil
 }
 
-// setAddress sets the location of a server, which remote takes apart.
+// setAddress sets the location of a server, which package remote parses.
 func (u *parsedURL) setAddress(path string) error {
 	rest, ok := strings.CutPrefix(path, "//")
 	if !ok || rest == "" {
@@ -118,7 +117,7 @@ func (u *parsedURL) setAddress(path string) error {
 	return shards.CheckNames(names)
 }
 
-// setOptions gives each option to the layer or the store that it is for.
+// setOptions assigns each option to its layer or store.
 func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	u.storeOptions = newOptions(u.store.name, u.store.options)
 	all := []options{u.storeOptions}
@@ -137,23 +136,23 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		if !qualified {
 			owner, short = "", name
 		}
-		var takers []options
+		var owners []options
 		for _, o := range all {
 			if (owner == "" || owner == o.owner) && o.knows(short) {
-				takers = append(takers, o)
+				owners = append(owners, o)
 			}
 		}
 		switch {
-		case len(takers) == 0:
-			return fmt.Errorf("unknown option %q: there is %s", name, describeOptions(all))
-		case len(takers) > 1 && owner == "":
-			return fmt.Errorf("option %q fits several layers: write %s", name, qualify(takers, short))
+		case len(owners) == 0:
+			return fmt.Errorf("unknown option %q: the options are %s", name, describeOptions(all))
+		case len(owners) > 1 && owner == "":
+			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
-		// Of layers with one name each has values of its own, always the same.
-		if _, given := takers[0].values[short]; given {
+		// Layers with the same name have their own values, which are always equal.
+		if _, given := owners[0].values[short]; given {
 			return fmt.Errorf("option %q is given twice", name)
 		}
-		for _, o := range takers {
+		for _, o := range owners {
 			o.values[short] = value
 		}
 	}
@@ -164,7 +163,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 			}
 		}
 	}
-	// Checked before anything is opened, so that a wrong value leaves nothing.
+	// Check everything before anything is opened, so that a wrong value leaves nothing behind.
 	var errs []error
 	for _, o := range all {
 		errs = append(errs, o.check())
@@ -183,14 +182,13 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// Part is a layer or a scheme of a URL.
+// Part is a layer or a scheme in a URL.
 type Part struct {
-	Name  string // "zstd+", "log:" or "tcp://"
-	About string // what it is, in a few words
+	Name string // "zstd+", "log:" or "tcp://"
+	Help string // a short description
 }
 
-// Parts returns the parts of URLs: the schemes of stores, and the layers that
-// precede them.
+// Parts returns what URLs consist of: the schemes of stores, and the layers that precede them.
 func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
 
 // Parts is like the function [Parts], with the schemes of the set.
@@ -200,22 +198,22 @@ func (t *Set) Parts() (schemes, prefixes []Part) {
 		if s.remote || s.bucket {
 			scheme += "//"
 		}
-		schemes = append(schemes, Part{scheme, s.about})
+		schemes = append(schemes, Part{scheme, s.help})
 	}
 	for _, l := range layers() {
-		prefixes = append(prefixes, Part{l.name + "+", l.about})
+		prefixes = append(prefixes, Part{l.name + "+", l.help})
 	}
 	return schemes, prefixes
 }
 
-// known lists what there is, for messages.
+// known returns the schemes and the layers, for messages.
 func (t *Set) known() (schemes, prefixes string) {
-	var all, over []string
+	var schemeList, layerList []string
 	for _, s := range t.stores() {
-		all = append(all, s.usage)
+		schemeList = append(schemeList, s.usage)
 	}
 	for _, l := range layers() {
-		over = append(over, l.name)
+		layerList = append(layerList, l.name)
 	}
-	return strings.Join(all, ", "), strings.Join(over, ", ")
+	return strings.Join(schemeList, ", "), strings.Join(layerList, ", ")
 }

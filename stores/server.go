@@ -16,17 +16,17 @@ import (
 
 func namespace() kind { return kind{"NAME", remote.CheckNamespace} }
 
-// servers returns the names of the servers in an address, and the URL of each: several
-// hosts with their ports, with commas between them, have one scheme and one namespace.
+// servers returns the names and URLs of the servers in an address. Several servers are
+// written as HOST:PORT with commas in between, and share one scheme and one namespace.
 func servers(scheme, address string) (names, urls []string) {
-	hosts, namespace, named := strings.Cut(strings.TrimPrefix(address, "//"), "/")
+	hosts, namespace, hasNamespace := strings.Cut(strings.TrimPrefix(address, "//"), "/")
 	names = strings.Split(hosts, ",")
 	if scheme == "ipc" || len(names) == 1 {
 		return []string{address}, []string{scheme + ":" + address}
 	}
 	for _, name := range names {
 		url := scheme + "://" + name
-		if named {
+		if hasNamespace {
 			url += "/" + namespace
 		}
 		urls = append(urls, url)
@@ -40,9 +40,8 @@ func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.
 	}
 }
 
-// Adopt makes the other servers of a URL accept the empty store of one server in place of
-// the one that they know, whose keys are gone: see [shards.Adopt]. The server is given by
-// its HOST:PORT, as written in the URL.
+// Adopt makes the other servers of a URL accept an empty server in place of one whose
+// keys are lost: see [shards.Adopt]. server is its HOST:PORT as written in the URL.
 func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	u, err := t.parse(url, nil)
 	if err != nil {
@@ -50,7 +49,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	}
 	names, urls := servers(u.store.name, u.location)
 	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
-		return &URLError{url, fmt.Errorf("%s is not one of several servers in it", server)}
+		return &URLError{url, fmt.Errorf("%s is not one of several servers in the URL", server)}
 	}
 	opts, err := clientOptions(u.store.name, u.storeOptions)
 	if err != nil {
@@ -59,16 +58,16 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	return shards.Adopt(ctx, names, dialOne(names, urls, opts), server)
 }
 
-// clientOptions are what a URL says of a client of a server.
+// clientOptions converts a URL's options to the client's.
 func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
-	c := &remote.ClientOptions{Namespace: o.text("namespace", ""), InsecureToken: o.truth("insecure"), Token: os.Getenv("PARTD_TOKEN")}
+	c := &remote.ClientOptions{Namespace: o.text("namespace", ""), InsecureToken: o.isTrue("insecure"), Token: os.Getenv("PARTD_TOKEN")}
 	if name := o.text("token-file", ""); name != "" {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
 		if c.Token = strings.TrimSpace(string(text)); c.Token == "" {
-			return nil, fmt.Errorf("token-file=%s: it is empty", name)
+			return nil, fmt.Errorf("token-file=%s: the file is empty", name)
 		}
 	}
 	if scheme != "tls" {
@@ -77,7 +76,7 @@ func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 	c.TLS = new(tls.Config)
 	if name := o.text("ca", ""); name != "" {
 		var err error
-		if c.TLS.RootCAs, err = certfiles.Authorities(name); err != nil {
+		if c.TLS.RootCAs, err = certfiles.ReadAuthorities(name); err != nil {
 			return nil, fmt.Errorf("ca: %w", err)
 		}
 	}

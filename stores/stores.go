@@ -7,69 +7,67 @@
 //	log:?temp=/var/tmp
 //	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
-// A URL is layers, outermost first, each followed by "+", then the scheme of a
-// store, a colon, its location, and options. An option goes to the layer or store
-// that knows it. If several know it, prefix it with a name, as in
-// "buffer.memory=1GiB". A location is a plain path, except that "?" and "%" are
-// written as %3F and %25. "file:///path" is "file:/path". With the option temp=DIR
-// instead of a location, the store is in a new directory below DIR, which Close
-// removes.
+// A URL names layers, outermost first, each followed by "+", then the scheme of a store, a colon,
+// its location, and options. An option goes to the layer or store that knows it. If several know
+// it, prefix it with a name, as in "buffer.memory=1GiB". A location is a plain path, except that
+// "?" and "%" are written as %3F and %25. "file:///path" is "file:/path". With the option
+// temp=DIR instead of a location, the store is in a new directory below DIR, which Close removes.
 //
 // # Schemes
 //
 //	mem:           in memory, gone with the process
 //	file:DIR       a directory with a file per key
-//	  sync=true|false, default false: what was acknowledged survives a loss of power
-//	  files=COUNT, default a quarter of the process's limit: how many stay open
-//	  temp=DIR: where the store is made, to be gone when it is closed
+//	  sync=true|false, default false: acknowledged changes survive a power loss
+//	  files=COUNT, default a quarter of the process's limit: maximum number of open files
+//	  temp=DIR: make the store in a new directory below DIR, removed on close
 //	log:DIR        a directory of segments, fast with any number of keys
-//	  memory=SIZE, default 256MiB: what it takes at the most
-//	  sync=true|false, default false: what was acknowledged survives a loss of power
-//	  compression=none|s2|zstd, default none: of what is written from now on
-//	  readonly=true|false, default false: others may read it, too
-//	  temp=DIR: where the store is made, to be gone when it is closed
-//	tcp://HOST:PORT a server's store, by host and port; several, with commas between them, share the keys
-//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
-//	  insecure=true|false, default false: send the token where others can read it
+//	  memory=SIZE, default 256MiB: maximum memory of the store
+//	  sync=true|false, default false: acknowledged changes survive a power loss
+//	  compression=none|s2|zstd, default none: compression of new data
+//	  readonly=true|false, default false: open for reading only; other readers are allowed
+//	  temp=DIR: make the store in a new directory below DIR, removed on close
+//	tcp://HOST:PORT a server's store; several servers, separated by commas, share the keys
+//	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
+//	  insecure=true|false, default false: send the token although others could read it
 //	tls://HOST:PORT the same over TLS
-//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
-//	  ca=FILE, default those of the system: certificates that the server's must be signed by
+//	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
+//	  ca=FILE, default the system's: certificates of the authorities that may sign the server's
 //	  cert=FILE: the client's certificate
-//	  key=FILE: its key
-//	ipc:///PATH    a server's store, by the path of its socket
-//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
-//	  namespace=NAME: for tcp and tls it is in the address: tcp://HOST:PORT/NAME
+//	  key=FILE: the key of the client's certificate
+//	ipc:///PATH    a server's store, by its Unix socket
+//	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
+//	  namespace=NAME: the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)
 //
 // # Layers
 //
 //	buffer+        memory in front of a slower store
-//	  memory=SIZE, default 1GiB: what it takes at the most
+//	  memory=SIZE, default 1GiB: maximum memory of the buffer
 //	snappy+        compress fast, as Python's partd.Snappy
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	s2+            compress fast
-//	  level=1-3, default 1: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-3, default 1: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	zstd+          compress well and fast
-//	  level=1-22, default 3: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-22, default 3: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	lz4+           compress fast, with checksums
-//	  level=1-10, default 1: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-10, default 1: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	zlib+          compress as Python's partd.ZLib
-//	  level=1-9, default 6: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-9, default 6: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	gzip+          compress into gzip files
-//	  level=1-9, default 6: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-9, default 6: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	bz2+           compress most and slowly, as Python's partd.BZ2
-//	  level=1-9, default 9: how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  level=1-9, default 9: higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	blosc+         compress arrays of numbers, as Python's partd.Blosc
-//	  level=1-9, default 1 (codec zstd: 2): how hard to try
-//	  limit=SIZE, default 1GiB: the most that one piece may become
-//	  typesize=1-255, default 8: of a number, in bytes
-//	  shuffle=byte|bit|none, default byte: what is put beside its like first
-//	  codec=lz4|zstd|copy, default lz4: what compresses, copy for nothing
+//	  level=1-9, default 1 (codec zstd: 2): higher compresses more, and more slowly
+//	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
+//	  typesize=1-255, default 8: size of a number in bytes
+//	  shuffle=byte|bit|none, default byte: grouping of similar bytes or bits before compression
+//	  codec=lz4|zstd|copy, default lz4: how to compress; copy does not
 package stores
 
 import (
@@ -82,10 +80,10 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// MaxLayers is the largest number of layers that a URL may name.
+// MaxLayers is the maximum number of layers in a URL.
 const MaxLayers = 16
 
-// URLError says what is wrong with a URL. Nothing was opened or made.
+// URLError explains what is wrong with a URL. Nothing was opened or created.
 type URLError struct {
 	URL string
 	Err error
@@ -93,24 +91,24 @@ type URLError struct {
 
 func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", remote.RedactURL(e.URL), e.Err) }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the reason.
 func (e *URLError) Unwrap() error { return e.Err }
 
-// Open opens the store that a URL names, and creates it if it does not exist. The caller
-// closes it with [partd.Close], which closes every layer. A URL that names no store is a
-// [*URLError]. With any layers, the store neither keeps nor changes what it is given, and
-// the caller owns what it returns.
+// Open opens the store that a URL names, and creates it if it does not exist. The
+// caller must close it with [partd.Close], which closes every layer. If the URL is
+// wrong, the error is a [*URLError]. With any layers, the store neither keeps nor
+// changes its arguments, and the caller owns its results.
 func Open(ctx context.Context, url string) (partd.Partd, error) {
-	return OpenDefaults(ctx, url, nil)
+	return OpenWithDefaults(ctx, url, nil)
 }
 
-// OpenDefaults is Open with defaults for options that the URL omits. A default applies to
-// every layer and store that has an option of this name; others ignore it.
-func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
+// OpenWithDefaults is Open with defaults for options that the URL omits. A default
+// applies to every layer and store that has an option with this name.
+func OpenWithDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	return NewSet().Open(ctx, url, defaults)
 }
 
-// Open is like [OpenDefaults], with the schemes of the set.
+// Open is like [OpenWithDefaults], with the schemes of the set.
 func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
@@ -126,22 +124,21 @@ func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) 
 	return store, nil
 }
 
-// openAll opens the store and makes the layers over it. What is open when one
-// fails is closed.
+// openAll opens the store and wraps it in the layers. If one fails, it closes what is open.
 func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	store, err := u.store.open(ctx, u.location, u.storeOptions)
 	if err != nil {
 		return nil, err
 	}
 	if store == nil {
-		return nil, errors.New("its scheme has opened nothing, without an error")
+		return nil, errors.New("the scheme's Open returned neither a store nor an error")
 	}
 	for i := len(u.layers) - 1; i >= 0; i-- {
-		over, err := u.layers[i].wrap(store, u.layerOptions[i])
+		wrapped, err := u.layers[i].wrap(store, u.layerOptions[i])
 		if err != nil {
 			return nil, errors.Join(err, partd.Close(ctx, store))
 		}
-		store = over
+		store = wrapped
 	}
 	return store, nil
 }
@@ -159,64 +156,64 @@ func (t *Set) Exists(url string) (bool, error) {
 	if u.storeOptions.text("temp", "") != "" {
 		return false, nil
 	}
-	found, err := u.store.exists(u.location, u.storeOptions)
+	exists, err := u.store.exists(u.location, u.storeOptions)
 	if err != nil {
 		return false, fmt.Errorf("store %q: %w", url, err)
 	}
-	return found, nil
+	return exists, nil
 }
 
-// Set is a set of URL schemes: those of this package, and those of other modules,
-// which only the programs that use them need to link.
-type Set struct{ more []Scheme }
+// Set is a set of URL schemes: the schemes of this package and schemes of other modules, which
+// only programs that use them link.
+type Set struct{ extra []Scheme }
 
-// NewSet returns a set of the schemes of this package and more.
-func NewSet(more ...Scheme) *Set { return &Set{more} }
+// NewSet returns a set of this package's schemes and extra ones.
+func NewSet(extra ...Scheme) *Set { return &Set{extra} }
 
 // Scheme is a URL scheme that another module provides.
 type Scheme struct {
-	Name    string // as "s3" in "s3://BUCKET/PREFIX"
+	Name    string // such as "s3" in "s3://BUCKET/PREFIX"
 	Usage   string // the scheme with its location, which begins with //
-	About   string // what it is, in a few words
+	Help    string // a short description
 	Options []Option
 	// Open opens a store, given the text after // and the options of the URL.
 	Open func(ctx context.Context, location string, options map[string]string) (partd.Partd, error)
-	// Exists reports whether such a store exists.
+	// Exists reports whether the store exists.
 	Exists func(location string, options map[string]string) (bool, error)
 }
 
-// Option is an option of a Scheme.
+// Option is an option of a [Scheme].
 type Option struct {
-	Name, Usage, Default, About string
-	Check                       func(value string) error // whether a value makes sense; nil accepts any
+	Name, Usage, Default, Help string
+	Check                      func(value string) error // returns an error for a bad value; nil accepts any
 }
 
 func (t *Set) stores() []store {
-	all := stores()
+	list := stores()
 	if t == nil {
-		return all
+		return list
 	}
-	for _, m := range t.more {
+	for _, scheme := range t.extra {
 		s := store{
-			name: m.Name, usage: m.Usage, about: m.About, location: true, bucket: true,
+			name: scheme.Name, usage: scheme.Usage, help: scheme.Help, location: true, bucket: true,
 			open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
-				return m.Open(ctx, location, o.values)
+				return scheme.Open(ctx, location, o.values)
 			},
-			exists: func(location string, o options) (bool, error) { return m.Exists(location, o.values) },
+			exists: func(location string, o options) (bool, error) { return scheme.Exists(location, o.values) },
 			check: func(options) error {
-				if m.Open == nil || m.Exists == nil {
-					return fmt.Errorf("the scheme %q needs two functions, Open and Exists", m.Name)
+				if scheme.Open == nil || scheme.Exists == nil {
+					return fmt.Errorf("the scheme %q needs two functions, Open and Exists", scheme.Name)
 				}
 				return nil
 			},
 		}
-		for _, o := range m.Options {
+		for _, o := range scheme.Options {
 			if o.Check == nil {
 				o.Check = func(string) error { return nil }
 			}
-			s.options = append(s.options, option{o.Name, kind{o.Usage, o.Check}, o.Default, o.About})
+			s.options = append(s.options, option{o.Name, kind{o.Usage, o.Check}, o.Default, o.Help})
 		}
-		all = append(all, s)
+		list = append(list, s)
 	}
-	return all
+	return list
 }

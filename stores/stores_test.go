@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestOpen opens each kind of URL and finds the layers that it names.
+// TestOpen opens each kind of URL and checks the layers.
 func TestOpen(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -59,32 +59,32 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestErrors checks that each error lists what there is.
+// TestErrors checks that each error lists the choices.
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "mem:, file:DIR, log:DIR"},
 		{"somewhere", "mem:, file:DIR, log:DIR"},
-		{"tape:x", `unknown scheme "tape": there is mem:, file:DIR`},
+		{"tape:x", `unknown scheme "tape": write mem:, file:DIR`},
 		{"log:x?temp=.", "log:?temp=DIR"},
 		{"file:?temp=no-such-directory", "no-such-directory"},
 		{"file:?temp=.&sync=true", "neither the option sync nor files"},
 		{"mem:?temp=.", "unknown option"},
-		{"zip+mem:", `unknown layer "zip": there is buffer`},
-		{"mem+mem:", `unknown layer "mem": there is buffer`},
+		{"zip+mem:", `unknown layer "zip": the layers are buffer`},
+		{"mem+mem:", `unknown layer "mem": the layers are buffer`},
 		{"zstd+lz4+file:d?level=3", "write zstd.level or lz4.level"},
 		{"zstd+zstd+file:d?level=3", "write zstd.level"},
 		{"zstd+file:d?zstd.level=23", "zstd.level=23: write a number from 1 to 22"},
-		{"zstd+file:d?snappy.level=2", "there is file.sync=true|false, file.files=COUNT, file.temp=DIR, zstd.level=1-22, zstd.limit=SIZE"},
-		{"snappy+file:d?level=1", "there is file.sync"},
+		{"zstd+file:d?snappy.level=2", "the options are file.sync=true|false, file.files=COUNT, file.temp=DIR, zstd.level=1-22, zstd.limit=SIZE"},
+		{"snappy+file:d?level=1", "the options are file.sync"},
 		{"gzip+file:d?limit=3GiB", "less than 2GiB"},
-		{"blosc+file:d?shuffle=both", "there is byte, bit, none"},
-		{"blosc+file:d?codec=blosclz", "there is lz4, zstd, copy"},
-		{"blosc+file:d?codec=copy&level=3", "data as it is has no levels"},
+		{"blosc+file:d?shuffle=both", "use byte, bit, none"},
+		{"blosc+file:d?codec=blosclz", "use lz4, zstd, copy"},
+		{"blosc+file:d?codec=copy&level=3", "Copy has no levels"},
 		{"blosc+file:d?typesize=256", "from 1 to 255"},
 		{strings.Repeat("zstd+", MaxLayers+1) + "file:d", "17 layers, but at most 16 are allowed"},
-		{"lz5+file:d", "there is buffer, snappy, s2, zstd, lz4, zlib, gzip, bz2, blosc"},
+		{"lz5+file:d", "the layers are buffer, snappy, s2, zstd, lz4, zlib, gzip, bz2, blosc"},
 		{"file:", "no location: write file:DIR"},
-		{"mem:x", "mem: has none"},
+		{"mem:x", "mem: has no location"},
 		{"file://host/dir", "names a host"},
 		{"file:100%", "%25"},
 		{"file:a%00b", "NUL"},
@@ -110,14 +110,14 @@ func TestErrors(t *testing.T) {
 		{"tcp://h:1,i:1,h:1", "h:1 is named twice"},
 		{"tls://h:1,i:1/.", "neither . nor .."},
 		{"tls://h:1,me:secret@i:1", "//…@i:1"},
-		{"tcp://h:1,i:1?colour=red", "there is tcp.token-file=FILE"},
+		{"tcp://h:1,i:1?colour=red", "the options are tcp.token-file=FILE"},
 		{"tcp://h:1?token=secret", "token=…"},
 		{"tls://me:secret@h:1", "//…@h:1"},
 		{"tls://h:1?cert=stores.go", "no such file"},
 		{"tcp://h:1/.", "neither . nor .."},
 		{"ipc:///s?namespace=a/b", "64 letters"},
 		{"ipc://", "write ipc:///PATH"},
-		{"tcp://h:1?memory=1GB", "there is tcp.token-file=FILE"},
+		{"tcp://h:1?memory=1GB", "the options are tcp.token-file=FILE"},
 	} {
 		t.Chdir(t.TempDir())
 		_, err := Open(context.Background(), c.url)
@@ -125,13 +125,13 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%q: %v, want a URLError …%s…", c.url, err, c.want)
 		}
 		if left, _ := os.ReadDir("."); len(left) > 0 {
-			t.Errorf("%q: failed, but left %v", c.url, left)
+			t.Errorf("%q failed, but left %v behind", c.url, left)
 		}
 	}
 }
 
-// TestSeveralKnowAnOption needs two layers with an option of one name.
-func TestSeveralKnowAnOption(t *testing.T) {
+// TestSeveralKnowAnOption checks an option that two layers have.
+func TestAmbiguousOption(t *testing.T) {
 	known := []option{{name: "level", kind: count()}}
 	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
 	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
@@ -146,8 +146,7 @@ func TestSeveralKnowAnOption(t *testing.T) {
 	}
 }
 
-// TestFailedLayerCloses opens a log store under a layer that cannot be made, and
-// then again: its lock was given back.
+// TestFailedLayerCloses checks that a store is closed again if a layer over it cannot be made.
 func TestFailedLayerCloses(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(context.Background(), "buffer+log:"+dir+"?readonly=true"); err == nil {
@@ -176,12 +175,12 @@ func TestFailedLayerCloses(t *testing.T) {
 	}
 }
 
-func TestOpenDefaults(t *testing.T) {
+func TestOpenWithDefaults(t *testing.T) {
 	ctx := context.Background()
-	if _, err := OpenDefaults(ctx, "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
+	if _, err := OpenWithDefaults(ctx, "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
 		t.Error("a default was not used")
 	}
-	store, err := OpenDefaults(ctx, "buffer+mem:?memory=1GB", map[string]string{"memory": "none"})
+	store, err := OpenWithDefaults(ctx, "buffer+mem:?memory=1GB", map[string]string{"memory": "none"})
 	if err != nil {
 		t.Fatalf("a default was used although the URL has a value: %v", err)
 	}
@@ -194,7 +193,7 @@ func TestExists(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"mem:", "file:" + dir, "file:" + dir + "/none"} {
 		if found, err := Exists(url); found || err != nil {
-			t.Errorf("%s: %v, %v, want nothing there", url, found, err)
+			t.Errorf("%s: %v, %v, want no store", url, found, err)
 		}
 	}
 	store, err := Open(context.Background(), "file:"+dir)
@@ -205,14 +204,14 @@ func TestExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found, err := Exists("buffer+file:" + dir); !found || err != nil {
-		t.Errorf("a store that was made is not there: %v", err)
+		t.Errorf("an existing store is not found: %v", err)
 	}
 	if _, err := Exists("tape:"); err == nil {
 		t.Error("an unknown scheme exists")
 	}
 }
 
-// TestServer opens the store of a server.
+// TestServer opens a server's store.
 func TestServer(t *testing.T) {
 	ctx := context.Background()
 	socket := filepath.Join(t.TempDir(), "s?%")
@@ -249,7 +248,7 @@ func TestServer(t *testing.T) {
 func TestSizes(t *testing.T) {
 	for s, want := range map[string]int64{"1": 1, "256MiB": 256 << 20, "1GB": 1e9, "1.5 KiB": 1536, "10m": 10e6} {
 		if got, err := ParseSize(s); got != want || err != nil {
-			t.Errorf("%q is %d, %v, want %d", s, got, err, want)
+			t.Errorf("size %q: %d, %v, want %d", s, got, err, want)
 		}
 	}
 	if s := FormatSize(256 << 20); s != "256 MiB" {
@@ -257,8 +256,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestKeepsPromises runs the suite on a buffer over files, as the command line
-// opens it.
+// TestKeepsPromises runs the suite on a buffer over files, as the command line opens it.
 func TestKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")

@@ -9,26 +9,26 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A zero Set has the schemes of the package, and what has none is an error.
+// A zero Set has this package's schemes. An incomplete Scheme returns an error.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Set": new(stores.Set), "Set(nil)": (*stores.Set)(nil), "URLError": new(stores.URLError),
 		"a zero Scheme": stores.NewSet(stores.Scheme{}),
 	}, "Unwrap")
-	ctx, none := t.Context(), func(_ any, err error) error { return err }
+	ctx, errOf := t.Context(), func(_ any, err error) error { return err }
 	open := func(context.Context, string, map[string]string) (partd.Partd, error) { return nil, nil }
 	exists := func(string, map[string]string) (bool, error) { return true, nil }
-	zerovalues.Errors(t, map[string]func() error{
-		"Open without a URL":   func() error { return none(stores.Open(ctx, "")) },
-		"Exists without a URL": func() error { return none(stores.Exists("")) },
+	zerovalues.CheckErrors(t, map[string]func() error{
+		"Open without a URL":   func() error { return errOf(stores.Open(ctx, "")) },
+		"Exists without a URL": func() error { return errOf(stores.Exists("")) },
 		"a Scheme without Open": func() error {
-			return none(stores.NewSet(stores.Scheme{Name: "s9"}).Open(ctx, "s9://a", nil))
+			return errOf(stores.NewSet(stores.Scheme{Name: "s9"}).Open(ctx, "s9://a", nil))
 		},
 		"a Scheme without Exists": func() error {
-			return none(stores.NewSet(stores.Scheme{Name: "s9", Open: open}).Exists("s9://a"))
+			return errOf(stores.NewSet(stores.Scheme{Name: "s9", Open: open}).Exists("s9://a"))
 		},
 		"a Scheme whose store is nil": func() error {
-			return none(stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists}).Open(ctx, "s9://a", nil))
+			return errOf(stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists}).Open(ctx, "s9://a", nil))
 		},
 	})
 	anything := stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists, Options: []stores.Option{{Name: "x"}}})

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// nullsOf returns rows of columns that are null.
+// nullsOf returns one row with a null in each field.
 func nullsOf(fields ...arrow.Field) array.RecordReader {
 	schema := arrow.NewSchema(fields, nil)
 	columns := make([]arrow.Array, len(fields))
@@ -28,8 +28,8 @@ func nullsOf(fields ...arrow.Field) array.RecordReader {
 	})
 }
 
-// An append says which columns of the table it lacks, to the tail and to files, or is
-// refused; one that is null throughout is there.
+// TestAppendLacks checks that an append reports the table columns that it lacks, or is rejected.
+// A column of only nulls counts as present.
 func TestAppendLacks(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}
@@ -37,7 +37,7 @@ func TestAppendLacks(t *testing.T) {
 		b := mustOpen(t, t.TempDir(), &Options{FoldBytes: fold}).Bucket("b")
 		var lacks []string
 		put := func(o PutOptions, fields ...arrow.Field) error {
-			o.Lacks = &lacks
+			o.MissingColumns = &lacks
 			_, err := b.Put(t.Context(), "t", nullsOf(fields...), PutAppend, &o)
 			return err
 		}
@@ -47,16 +47,16 @@ func TestAppendLacks(t *testing.T) {
 		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(lacks, []string{"s"}) {
 			t.Error(name, lacks, err)
 		}
-		if err := put(PutOptions{Whole: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack it`) {
+		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column of the table`) {
 			t.Error(name, err)
 		}
-		if err := put(PutOptions{Whole: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || lacks != nil {
+		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || lacks != nil {
 			t.Error(name, lacks, err)
 		}
 	}
 }
 
-// Values of one type that are not of one kind are refused.
+// Values with the column's type but a different meaning are refused.
 func TestAppendOtherValues(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	put := func(name, values string) error {
@@ -80,7 +80,7 @@ func TestAppendOtherValues(t *testing.T) {
 	}
 }
 
-// TestAppendBesideChanges: an append comes to its end, however many changes of the table come
+// TestAppendBesideChanges checks that an append finishes, however often the table changes
 // while its rows are made.
 func TestAppendBesideChanges(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
@@ -107,13 +107,13 @@ func TestAppendBesideChanges(t *testing.T) {
 		changed := make(chan error, 1)
 		go func() {
 			err := b.SetSettings(t.Context(), "t", Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
-			_, seen := e.Waiting(t.Context())
+			_, seen := e.HasTail(t.Context())
 			changed <- errors.Join(err, seen)
 		}()
 		select {
 		case err := <-changed:
 			return err
-		case <-time.After(2 * time.Second): // it waits for the append
+		case <-time.After(2 * time.Second): // the change waits for the append
 			go func() { last <- <-changed }()
 			return nil
 		}
@@ -121,7 +121,7 @@ func TestAppendBesideChanges(t *testing.T) {
 	if err != nil {
 		t.Fatalf("attempt %d: %v", attempts, err)
 	}
-	if attempts == 3 { // else a change took its time
+	if attempts == 3 { // otherwise a change took longer than expected
 		err = <-last
 	}
 	if err != nil || attempts > 3 {

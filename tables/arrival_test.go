@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// wantTicks compares a table's rows with those that it should have, in order.
+// wantTicks checks that a table contains the given rows in order.
 func wantTicks(t testing.TB, s *Store, name string, want []tick) {
 	t.Helper()
 	got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
@@ -34,8 +34,9 @@ func wantTicks(t testing.TB, s *Store, name string, want []tick) {
 	}
 }
 
-// TestArrivalWithinPut puts rows of equal times, in files so many that their names
-// have numbers of two digits, and not in order, so that they are written in two parts.
+// TestArrivalWithinPut puts rows with equal times in one put. They fill more than ten files, so
+// file numbers have two digits, and late rows are out of order, so the rows are written in two
+// parts.
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
@@ -75,8 +76,8 @@ func TestArrivalWithinPut(t *testing.T) {
 	}
 }
 
-// TestArrivalAcrossCompaction compacts small files of which the last ends with the
-// time that a large and later file begins with.
+// TestArrivalAcrossCompaction compacts small files. The last of them ends with the time at which
+// a later, large file begins.
 func TestArrivalAcrossCompaction(t *testing.T) {
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 40_000})
 	if err != nil {
@@ -104,8 +105,8 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	wantTicks(t, s, "t", all)
 }
 
-// TestOverKeepsTheRule replaces a version beside rows that others put since, of keys
-// that are in what takes its place.
+// TestOverKeepsTheRule replaces an old version with Over, after other rows were put with the
+// same keys as the replacement.
 func TestOverKeepsTheRule(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
@@ -134,7 +135,7 @@ func TestOverKeepsTheRule(t *testing.T) {
 	}
 }
 
-// TestPutsOfOneTransaction puts to one table several times in one commit.
+// TestPutsOfOneTransaction puts rows into one table several times in one commit.
 func TestPutsOfOneTransaction(t *testing.T) {
 	for rule, want := range map[OnDuplicate]string{KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", KeepFirst: "[{1 a 0}]", KeepLast: "[{1 a 3}]", RefuseDuplicate: "[{1 a 0}]"} {
 		for _, made := range []bool{false, true} {
@@ -173,12 +174,12 @@ func TestPutsOfOneTransaction(t *testing.T) {
 	}
 }
 
-// TestExtremeTimes has the least and greatest times that columns have, and keys that
-// are equal though their bits are not.
+// TestExtremeTimes uses the earliest and latest times that a column can hold, and keys that are
+// equal despite different bits.
 func TestExtremeTimes(t *testing.T) {
 	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
 		most := int64(1<<63 - 1)
-		switch unit { // what Iceberg keeps as microseconds
+		switch unit { // Iceberg stores seconds and milliseconds as microseconds
 		case arrow.Second:
 			most = most / 1_000_000
 		case arrow.Millisecond:
@@ -229,7 +230,7 @@ func TestExtremeTimes(t *testing.T) {
 	}
 }
 
-// TestManyFilesAtATime merges more files that overlap than are read at a time.
+// TestManyFilesAtATime merges more overlapping files than may be read at once.
 func TestManyFilesAtATime(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s, err := openWith(t, &Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
@@ -279,7 +280,7 @@ func openWith(t testing.TB, o *Options, fs vfs.FS) (*Store, error) {
 	return s, err
 }
 
-// fullDisk has no room for data files.
+// fullDisk is a file system without room for data files.
 type fullDisk struct{ vfs.FS }
 
 func (d fullDisk) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
@@ -294,7 +295,7 @@ type fullFile struct{ vfs.File }
 
 func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-// TestSaysWhyAWriteFailed puts rows where the disk is full: the error says so, each time.
+// TestSaysWhyAWriteFailed checks that each put to a full disk fails with the reason.
 func TestSaysWhyAWriteFailed(t *testing.T) {
 	rows := make([]tick, 60_000)
 	for i := range rows {
@@ -314,8 +315,8 @@ func TestSaysWhyAWriteFailed(t *testing.T) {
 	}
 }
 
-// TestNullsOfAnotherTail gives a table a time column while another Store has rows
-// without a time in its tail, which were acknowledged.
+// TestNullsOfAnotherTail gives a table a time column while another Store's tail contains
+// acknowledged rows without a time.
 func TestNullsOfAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})

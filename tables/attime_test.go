@@ -14,8 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// TestAtTimeOfRowsInTheTail: rows that were acknowledged by a time are read at it, also where
-// they are folded later, and again.
+// TestAtTimeOfRowsInTheTail checks that a time includes the rows acknowledged by then, even
+// if they are folded later.
 func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -48,12 +48,12 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	at(b, one, 1)
 	at(b, time.Now(), 1, 2, 3)
 	at(b, one, 1)
-	at(b, two, 1) // 2 and 3 came into files together
+	at(b, two, 1) // 2 and 3 were folded together
 	mustPut(t, b, "t", PutReplace, 9)
 	pause()
 	at(b, time.Now(), 9)
 	at(b, one, 1)
-	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "no version as old") {
+	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "no version that contains only rows put by") {
 		t.Fatal(err)
 	}
 	mustPut(t, b, "t", PutAppend, 10)
@@ -69,16 +69,17 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A store that may not fold has the rows where they are.
+	// A read-only store cannot fold, and reads the rows from the tail.
 	readOnly := mustOpen(t, dir, &Options{ReadOnly: true})
 	at(readOnly.Bucket(""), now, 9, 10, 11)
 	at(readOnly.Bucket(""), one, 1)
 }
 
-// TestAtTimeWhileRowsCome: a time has no row that came later, and the same ones whenever it is read.
+// TestAtTimeWhileRowsCome checks that a time excludes later rows, and always yields the
+// same rows.
 func TestAtTimeWhileRowsCome(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: 3 * time.Millisecond}).Bucket("")
-	mustPut(t, b, "t", PutReplace, 0) // a version before all
+	mustPut(t, b, "t", PutReplace, 0) // a version before all these times
 	time.Sleep(2 * time.Millisecond)
 	ctx, end := context.WithCancel(t.Context())
 	var put atomic.Int64
@@ -129,7 +130,7 @@ func TestAtTimeWhileRowsCome(t *testing.T) {
 	}
 }
 
-// slowReader is one whose second batch waits.
+// slowReader is a reader whose second batch waits for goOn.
 type slowReader struct {
 	array.RecordReader
 	batches int
@@ -145,8 +146,8 @@ func (r *slowReader) Next() bool {
 	return r.RecordReader.Next()
 }
 
-// TestAtTimeBesideACorrection: a time that would wait for a correction, however long that
-// reads, waits no longer than its context.
+// TestAtTimeBesideACorrection checks that a read at a time that must wait for a correction
+// stops waiting when its context ends.
 func TestAtTimeBesideACorrection(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1)
@@ -196,8 +197,8 @@ func TestAtTimeBesideACorrection(t *testing.T) {
 	}
 }
 
-// TestFoldOfDuplicates folds rows that a table's rule drops, all of them: that makes no
-// snapshot, and they are not folded again.
+// TestFoldOfDuplicates checks that folding rows that are all duplicates makes no snapshot, and
+// that they are not folded again.
 func TestFoldOfDuplicates(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
@@ -224,8 +225,8 @@ func TestFoldOfDuplicates(t *testing.T) {
 	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}, {2, "a", 3, 0}})
 }
 
-// TestAtTimeOfADatedFold: a fold's snapshot has the time of some of its rows, and those that
-// came later are not read at it.
+// TestAtTimeOfADatedFold checks that a read at the time of a fold's snapshot excludes rows that
+// came later.
 func TestAtTimeOfADatedFold(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")

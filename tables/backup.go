@@ -8,18 +8,17 @@ import (
 	"strings"
 )
 
-// Backup copies buckets, or all of them if none is named, to another store that holds
-// only backups of this one, and names the result as one snapshot of all the buckets. It
-// sends only what earlier backups lack: nothing for tables that have not changed, and
-// only new files, compared by content, for the others.
+// Backup copies buckets, or all of them if none is named, to another store, which must
+// contain only backups of this one. It names the result as one snapshot of all the buckets.
+// It sends only what earlier backups lack: nothing for unchanged tables, and only new
+// files, compared by content, for the others.
 //
-// An interrupted backup has no name, so no list shows it; the next one continues from
-// what it left. The error wraps ErrExists if a backup of that name exists. Delete a backup
-// like any snapshot. If the other store has a table of its own in one of these buckets,
-// Backup copies nothing, and the error wraps ErrExists as well.
+// An interrupted backup has no name, so it is not listed; the next backup resumes it. The
+// error wraps ErrExists if a backup of that name exists, or if the other store has its own
+// table in one of these buckets; then nothing is copied. Delete a backup like any snapshot.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
-	s, to = s.made(), to.made()
-	return s.copyTo(ctx, "backup", to, buckets, func(c *copying, buckets []*Bucket) error {
+	s, to = s.orUnopened(), to.orUnopened()
+	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		if err := checkName("snapshot", name); err != nil || name == "" {
 			return errors.Join(err, errors.New("the backup needs a name"))
 		}
@@ -27,7 +26,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		if err != nil {
 			return err
 		}
-		buckets = slices.Clone(buckets) // those of the other store
+		buckets = slices.Clone(buckets) // in the other store
 		for i, b := range buckets {
 			if slices.ContainsFunc(all, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
@@ -38,7 +37,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 			}
 		}
 		for _, b := range buckets {
-			if err := c.bucket(ctx, b.Name()); err != nil {
+			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
 			}
 			if err := copyProperty(ctx, to, rulesProperty, to, rulesOfBackup(name), namespaceOf(b.Name())); err != nil {
@@ -50,7 +49,8 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 	})
 }
 
-// onlyCopies is nil if all tables of a bucket are copies, so that none is lost to a backup.
+// onlyCopies returns an error if the bucket has a table that is not a copy, which a backup
+// would overwrite.
 func (b *Bucket) onlyCopies(ctx context.Context) error {
 	if err := b.foldTails(ctx); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 			of, err = b.store().cat.CopyOf(ctx, loc)
 		}
 		if err == nil && of == "" {
-			err = fmt.Errorf("table %q of bucket %q %w in %s, and is of no backup, or was changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
+			err = fmt.Errorf("table %q of bucket %q %w in %s, but does not come from a backup, or was changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
 		}
 		if err != nil {
 			return err
@@ -73,48 +73,48 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// rulesOfBackup is the property that keeps a bucket's rules, which are in no snapshot.
+// rulesOfBackup returns the property for a bucket's rules, which are not part of a
+// snapshot.
 func rulesOfBackup(name string) string { return rulesProperty + "@" + name }
 
-// RestoreFrom makes buckets, all if none is named, what they were in a backup, which is in
-// another store: each with its tables, metadata and rules, in one commit. Tables made
-// since are deleted; those that did not change since stay as they are, and others are
-// made anew, without their older versions; so are those of which Verify finds a file
-// damaged. Files that are here, and in order, are not fetched.
+// RestoreFrom restores buckets, or all of them if none is named, from a backup in another
+// store: their tables, metadata and rules, in one commit. It deletes tables that the backup lacks, and keeps
+// unchanged tables. It recreates the others, without their older versions, and tables in which Verify finds a
+// damaged file. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
-	s, from = s.made(), from.made()
-	c := &copying{from: from, to: s, snapshot: name, rules: rulesOfBackup(name), restore: true}
+	s, from = s.orUnopened(), from.orUnopened()
+	c := &copyJob{from: from, to: s, snapshot: name, rules: rulesOfBackup(name), restore: true}
 	err := c.run("restore from", func() error {
-		all, err := from.Backups(ctx)
+		backups, err := from.Backups(ctx)
 		found := false
-		for _, i := range all {
+		for _, i := range backups {
 			if err == nil && i.Name == name && Buckets(buckets).has(i.Bucket) {
 				found = true
-				err = c.bucket(ctx, i.Bucket)
+				err = c.copyBucket(ctx, i.Bucket)
 			}
 		}
 		if err == nil && !found {
-			err = &missing{fmt.Sprintf("there is no backup %q", name)}
+			err = &notFoundError{fmt.Sprintf("there is no backup %q", name)}
 		}
 		return err
 	})
-	return c.done, err
+	return c.results, err
 }
 
-// Backups returns what a store for backups has: for each name, a snapshot of each bucket.
-func (s *Store) Backups(ctx context.Context) (all []SnapshotInfo, _ error) {
-	s = s.made()
+// Backups returns the backups in this store: for each name, one snapshot per bucket.
+func (s *Store) Backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
+	s = s.orUnopened()
 	for b, err := range s.Buckets(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		some, err := s.Bucket(b).Snapshots(ctx)
+		snapshots, err := s.Bucket(b).Snapshots(ctx)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, some...)
+		backups = append(backups, snapshots...)
 	}
-	all = slices.DeleteFunc(all, func(i SnapshotInfo) bool { return strings.HasPrefix(i.Name, workName) })
-	slices.SortStableFunc(all, func(a, b SnapshotInfo) int { return a.Time.Compare(b.Time) })
-	return all, nil
+	backups = slices.DeleteFunc(backups, func(i SnapshotInfo) bool { return strings.HasPrefix(i.Name, workName) })
+	slices.SortStableFunc(backups, func(a, b SnapshotInfo) int { return a.Time.Compare(b.Time) })
+	return backups, nil
 }

@@ -55,7 +55,7 @@ func TestBackup(t *testing.T) {
 	}
 	mustPut(t, one, "new", PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
-	// Metadata alone is no data.
+	// A change of metadata copies no data.
 	if err := one.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestBackup(t *testing.T) {
 	if found, _ := verified(t, b, VerifyOptions{}); len(found) > 0 {
 		t.Error(found)
 	}
-	// What is old in it is kept by Expire, as any snapshot.
+	// Expire keeps the old versions that a backup needs, as it does for snapshots.
 	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +87,8 @@ func TestBackup(t *testing.T) {
 		}
 		wantState(t, empty, want)
 	}
-	// The store itself has most of it.
-	mustPut(t, one, "twice", PutAppend, 11) // in the tail
+	// The store itself still has most of the data.
+	mustPut(t, one, "twice", PutAppend, 11) // stays in the tail
 	done, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(done); err != nil || u != 2 || f != 0 {
 		t.Errorf("%+v %v", done, err)
@@ -111,7 +111,7 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// A backup that is cut is in no list, and the next one goes on with what is there.
+// An interrupted backup is not listed, and the next one reuses the files that it copied.
 func TestBackupCut(t *testing.T) {
 	t.Parallel()
 	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
@@ -148,7 +148,7 @@ func TestBackupCut(t *testing.T) {
 
 const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
 
-// TestBackupChild is no test: it is the process that TestBackupKill kills.
+// TestBackupChild is not a test: TestBackupKill starts and kills it as a process.
 func TestBackupChild(t *testing.T) {
 	from, to, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
 	if !ok {
@@ -162,7 +162,8 @@ func TestBackupChild(t *testing.T) {
 	fmt.Println("done")
 }
 
-// TestBackupKill kills backups with kill -9, later each time, until one is done.
+// TestBackupKill kills backups with kill -9, each later than the one before, until one
+// completes.
 func TestBackupKill(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
@@ -216,7 +217,7 @@ func TestBackupKill(t *testing.T) {
 	}
 }
 
-// waitFor reads lines up to one, or to the end, and returns them.
+// waitFor reads up to the given line or the end, and returns what it read.
 func waitFor(t testing.TB, r io.Reader, line string) (seen string) {
 	t.Helper()
 	for one := make([]byte, 1); ; {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// whileCommitting opens a store of its own on the directory of b. In it, the first
-// commit is prepared before somebody else changes the table, and made after.
+// whileCommitting opens another store on the directory of b. It calls theirs, which changes the
+// table, between the preparation of the store's first commit and the commit itself.
 func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 	t.Helper()
 	once := true
@@ -51,8 +51,8 @@ func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 	}
 }
 
-// TestCompactBesideSettings takes the time column out of the settings during a
-// compaction that merges the files by it.
+// TestCompactBesideSettings removes the time column from the settings while a compaction merges
+// files by it.
 func TestCompactBesideSettings(t *testing.T) {
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
@@ -68,8 +68,8 @@ func TestCompactBesideSettings(t *testing.T) {
 	wantValues(t, b, "t", 3, 5, 1, 4)
 }
 
-// TestCorrectBesideSettings gives a table a rule for duplicates while a correction
-// that has some is made.
+// TestCorrectBesideSettings gives a table a rule for duplicates while a correction that contains
+// duplicates is made.
 func TestCorrectBesideSettings(t *testing.T) {
 	b := direct(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}

@@ -11,18 +11,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// TablePut is one put of many.
+// TablePut describes one put of PutAll.
 type TablePut struct {
 	Name    string
-	Rows    array.RecordReader // not released by the put
+	Rows    array.RecordReader // PutAll does not release it
 	Mode    PutMode
 	Options *PutOptions
 }
 
-// PutAll makes several puts at a time; 0 workers means 4. It takes the next put only when
-// a worker is free, so it never holds more puts than workers. Each put succeeds or fails
-// by itself: after an error, the puts already made stay. Update makes several puts in one
-// commit.
+// PutAll makes several puts concurrently; 0 workers means 4. It takes the next put only when a worker is free,
+// so it never holds more puts than workers. Each put succeeds or fails independently: after an error, completed
+// puts stay. To make several puts in one commit, use Update.
 func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers int) error {
 	if puts == nil {
 		return &OpError{Op: "put into", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("the sequence of puts is nil")}}
@@ -33,9 +32,9 @@ func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers in
 	})
 }
 
-// ScanAll scans tables, some at a time; 0 workers are 4. It calls f with the rows of
-// each, at the same time for several. The reader ends with f. The first error ends
-// all.
+// ScanAll scans several tables concurrently; 0 workers means 4. It calls f concurrently
+// with the rows of each table; the reader is released when f returns. The first error stops
+// all scans.
 func (b *Bucket) ScanAll(ctx context.Context, names []string, o *ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
 	if f == nil {
 		return &OpError{Op: "scan", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("the function that takes the rows is nil")}}

@@ -55,7 +55,7 @@ func TestPutAllAndScanAll(t *testing.T) {
 	}
 }
 
-// countedReader counts those that were read to their end.
+// countedReader counts readers that were read to their end.
 type countedReader struct {
 	array.RecordReader
 	done *atomic.Int64
@@ -96,8 +96,8 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// TestLock has goroutines of two Stores of one directory, as two processes have,
-// take a lock in turn.
+// TestLock checks that goroutines of two Stores on one directory, which stand for two processes,
+// hold a lock in turn.
 func TestLock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -28,21 +28,22 @@ func (b *Bucket) Name() string {
 	return b.name
 }
 
-// Exists reports whether there is such a bucket, be it empty.
+// Exists reports whether the bucket exists, even if it is empty.
 func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
-	defer failed(&err, "look for", b.Name(), "")
+	defer wrapError(&err, "look for", b.Name(), "")
 	return b.store().cat.HasNamespace(ctx, namespaceOf(b.Name()))
 }
 
-// DeleteBucket deletes a bucket: with its tables, in one commit, and its snapshots, or only
-// if it is empty. Its error wraps [ErrNotFound] or [ErrNotEmpty].
+// DeleteBucket deletes a bucket. If contents is true, it deletes the tables and snapshots
+// as well, in one commit; otherwise the error of a bucket that is not empty wraps
+// [ErrNotEmpty]. The error of a missing bucket wraps [ErrNotFound].
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
-	s = s.made()
-	defer failed(&err, "delete", name, "")
+	s = s.orUnopened()
+	defer wrapError(&err, "delete", name, "")
 	b := s.Bucket(name)
-	for range commit.MostAttempts { // others may put into it meanwhile
-		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
-		if err == nil && !there {
+	for range commit.MaxAttempts { // others may put into it concurrently
+		exists, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
+		if err == nil && !exists {
 			err = ErrNotFound
 		}
 		if err != nil {
@@ -77,14 +78,14 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 		if err := s.cat.DropNamespace(ctx, namespaceOf(b.Name())); err != nil {
 			return err
 		}
-		if there, err = s.cat.HasNamespace(ctx, namespaceOf(b.Name())); err != nil || !there {
+		if exists, err = s.cat.HasNamespace(ctx, namespaceOf(b.Name())); err != nil || !exists {
 			return err
 		}
 	}
 	return ErrConflict
 }
 
-// check returns what the catalog calls a table.
+// check returns the name of a table in the catalog, or an error if the name is invalid.
 func (b *Bucket) check(name string) (tableName, error) {
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
 		return tableName{}, err
@@ -92,8 +93,8 @@ func (b *Bucket) check(name string) (tableName, error) {
 	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
 }
 
-// Delete deletes tables, with all their versions, in one commit: all, or none if
-// one of them is missing.
+// Delete deletes tables with all their versions, in one commit. If one of them is missing,
+// it deletes none.
 func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 	return b.store().Update(ctx, func(t *Txn) error {
 		for _, name := range names {
@@ -118,12 +119,12 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 	if _, err := path.Match(f.Pattern, ""); err != nil {
 		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
 	}
-	wanted, err := f.Metadata.read()
+	wanted, err := f.Metadata.normalize()
 	if err = cmp.Or(checkName("bucket", b.Name()), err); err != nil {
 		return err
 	}
 	f = &Filter{f.Pattern, wanted, f.Snapshot}
-	var failed error
+	var infoErr error
 	err = b.list(ctx, f, func(l icecat.Listed) bool {
 		if !f.selects(l) {
 			return true
@@ -132,24 +133,24 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 			return yield(infoOf(l), nil)
 		}
 		var info TableInfo
-		info, failed = b.store().info(ctx, l)
-		if errors.Is(failed, icecat.ErrNotFound) { // deleted meanwhile
-			failed = nil
+		info, infoErr = b.store().info(ctx, l)
+		if errors.Is(infoErr, icecat.ErrNotFound) { // deleted since it was listed
+			infoErr = nil
 			return true
 		}
-		if errors.Is(failed, ErrDamaged) {
-			info.Damaged, failed = failed.Error(), nil
+		if errors.Is(infoErr, ErrDamaged) {
+			info.Damaged, infoErr = infoErr.Error(), nil
 		}
-		return failed == nil && yield(info, nil)
+		return infoErr == nil && yield(info, nil)
 	})
-	return errors.Join(err, failed)
+	return errors.Join(err, infoErr)
 }
 
-// list calls do with the tables that f may select.
+// list calls do with each table that f may select.
 func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
 	switch ns := namespaceOf(b.Name()); {
 	case f.Snapshot != "":
-		return noSnapshot(b.store().cat.ListAt(ctx, ns, f.Snapshot, do))
+		return snapshotNotFound(b.store().cat.ListAt(ctx, ns, f.Snapshot, do))
 	case len(f.Metadata) > 0:
 		return b.store().cat.Find(ctx, ns, f.Metadata, do)
 	default:
@@ -159,15 +160,15 @@ func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) boo
 
 func (f *Filter) selects(l icecat.Listed) bool {
 	if f.Pattern != "" {
-		// Names may hold any character, so a slash is none that separates.
+		// Names may contain any character, so a slash must not act as a separator.
 		if ok, _ := path.Match(noSlashes(f.Pattern), noSlashes(l.Name)); !ok {
 			return false
 		}
 	}
-	return Metadata(l.Metadata).has(f.Metadata)
+	return Metadata(l.Metadata).contains(f.Metadata)
 }
 
-// infoOf is what the catalog lists.
+// infoOf converts a listing of the catalog to a TableInfo.
 func infoOf(l icecat.Listed) TableInfo {
 	i := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
@@ -179,32 +180,31 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info is infoOf with what is in the tail.
+// info returns infoOf(l), including the rows in the tail.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
-	now, err := s.commits.Now(ctx, l)
-	return infoOf(now), err
+	current, err := s.commits.WithTailRows(ctx, l)
+	return infoOf(current), err
 }
 
-// checkName says why a name is none. A bucket may be "", and a snapshot to be made;
-// a table may not.
-func checkName(what, name string) error {
-	wrong := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
+// checkName returns an error if a name is invalid. The names of a bucket and of a new snapshot may be empty; a
+// table's name must not be.
+func checkName(kind, name string) error {
+	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	switch {
 	case len(name) > MaxName:
-		return wrong("the name of the %s has %d bytes, the limit is %d", what, len(name), MaxName)
+		return invalid("the name of the %s has %d bytes, the limit is %d", kind, len(name), MaxName)
 	case !utf8.ValidString(name):
-		return wrong("the name of the %s is not valid UTF-8", what)
-	case what == "table" && name == "":
-		return wrong("the name of the table is empty")
+		return invalid("the name of the %s is not valid UTF-8", kind)
+	case kind == "table" && name == "":
+		return invalid("the name of the table is empty")
 	case strings.IndexByte(name, 0) >= 0:
-		return wrong("the name of the %s holds a zero byte", what)
+		return invalid("the name of the %s contains a zero byte", kind)
 	}
 	return nil
 }
 
-// The default bucket is the namespace "default", since a namespace cannot be
-// empty. A bucket that would have that name, or one that ends up as another's,
-// gets an underscore more.
+// defaultNamespace is the namespace of the default bucket, whose name is empty; a namespace's cannot be.
+// Another bucket whose name is "default", or "default" followed by underscores, gets an extra underscore.
 const defaultNamespace = "default"
 
 func namespaceOf(bucket string) string {
@@ -227,6 +227,6 @@ func bucketOf(namespace string) string {
 	return namespace
 }
 
-// noSlashes makes a pattern or a name one in which a slash is as any other
-// character to path.Match.
+// noSlashes replaces the slashes of a pattern or a name, so that path.Match treats them
+// like any other character.
 func noSlashes(s string) string { return strings.ReplaceAll(s, "/", "\x00") }

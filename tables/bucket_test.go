@@ -17,8 +17,8 @@ func bucketNames(t *testing.T, s *Store) (all []string) {
 	return all
 }
 
-// A bucket is made by its first table alone, stays when it is emptied, and ends
-// when it is deleted.
+// A bucket exists once its first table does, remains when it becomes empty, and is gone when it
+// is deleted.
 func TestBucketsLife(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	ctx := t.Context()

@@ -15,7 +15,7 @@ import (
 
 var errSibling = fmt.Errorf("what another goroutine put failed: %w", partd.ErrUnknownOutcome)
 
-// wantEnded checks the error of what ended with its context, which was cancelled for errSibling.
+// wantEnded checks the error of a call whose context was canceled with errSibling.
 func wantEnded(t *testing.T, name string, err error) {
 	t.Helper()
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSibling) || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -31,7 +31,8 @@ func lastOf[T any](all iter.Seq2[T, error]) (last error) {
 	return last
 }
 
-// Whatever an ended context keeps from being done says so and why, and claims no unknown outcome.
+// TestEndedContext checks that each call reports the end of its context and the cause, and
+// does not claim an unknown outcome.
 func TestEndedContext(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	other := mustOpen(t, t.TempDir(), nil)
@@ -114,7 +115,7 @@ func (e *ending) Next() bool {
 	return e.left >= 0 && (e.left > 0 || e.RecordReader.Next())
 }
 
-// A context that ends meanwhile says the same.
+// TestContextEndsMeanwhile does the same for a context that ends during the call.
 func TestContextEndsMeanwhile(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	mustPut(t, b, "t", PutError, from(0, 1000)...)

@@ -3,7 +3,9 @@ package tables
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
@@ -11,16 +13,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Compact makes few large files of many small ones. The rows stay the same; the
-// small files go with the versions that have them, by Expire.
+// Compact merges small files into a few large ones. It also rewrites files of former versions whose columns of
+// 32 bits Spark cannot read after they became longs. The rows stay the same. Expire later removes the small
+// files, together with the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	s = s.made()
+	s = s.orUnopened()
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
-		// Whoever changes the table meanwhile, other than by appends, comes first.
+		// A concurrent change of the table wins, unless it is an append.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)
 			return err
@@ -45,26 +49,29 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	return MaintainResult{Tables: 1, FilesBefore: step.before, FilesAfter: step.after}, err
 }
 
-// compactStep replaces files by others with the same rows.
+// compactStep replaces files with others that hold the same rows.
 type compactStep struct {
 	commit.Basis
-	seq           int64 // of the snapshot whose files were read
-	done          table.CompactionGroupResult
-	before, after int         // the numbers of files
-	cut           *series.Cut // of the new files, if they are cut
+	seq           int64 // sequence number of the snapshot that was read
+	result        table.CompactionGroupResult
+	before, after int         // numbers of files
+	cut           *series.Cut // how the new files are cut by period, or nil
 }
 
-// planCompaction writes the files of a compaction of a table as it is, which has rows.
+// planCompaction writes the files of a compaction. The table must have rows.
 func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.Appends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	io := step.IO // step is nil where an error is returned
+	io := step.IO // step is nil if an error is returned
 	defer func() { io.RemoveFailed(err) }()
 	def, err := definition.Of(t.Metadata())
 	if err != nil {
 		return nil, err
+	}
+	if schema.CheckReadable(def.Stored) != nil {
+		return step, nil // only the engine that wrote such columns can compact them
 	}
 	writer := e.Staged(t.Metadata(), step.IO)
 	if def.Order != nil {
@@ -77,8 +84,31 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	if err != nil {
 		return nil, err
 	}
+	var groups [][]table.FileScanTask
+	merged := map[string]bool{}
 	for _, g := range plan.Groups {
-		tasks := datafile.InOrder(g.Tasks)
+		groups = append(groups, datafile.InOrder(g.Tasks))
+		for _, task := range g.Tasks {
+			merged[task.File.FilePath()] = true
+		}
+	}
+	if hadInts(t.Metadata()) {
+		tasks, err := datafile.Tasks(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		for _, task := range tasks {
+			if merged[task.File.FilePath()] {
+				continue
+			}
+			if stale, err := datafile.HasWidths(ctx, t, task); err != nil {
+				return nil, err
+			} else if stale {
+				groups = append(groups, []table.FileScanTask{task})
+			}
+		}
+	}
+	for _, tasks := range groups {
 		files, err := datafile.Write(ctx, writer, def.Stored, datafile.ReadRows(ctx, t, tasks), cfg.TargetFileSizeBytes)
 		if err != nil {
 			return nil, err
@@ -88,9 +118,18 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	return step, nil
 }
 
-// mergeInOrder plans the compaction of a table with an order: within each period,
-// files that overlap or are small become a few large ones. A file that is large,
-// within a period and overlaps no other stays as it is.
+// hadInts reports whether a schema of the table has a column of 32 bits. Only the files of such a
+// table may have to be written again without widths.
+func hadInts(meta table.Metadata) bool {
+	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
+		stored, err := schema.StoredOf(s)
+		return err == nil && schema.Has(arrow.StructOf(stored.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
+	})
+}
+
+// mergeInOrder plans the compaction of an ordered table: within each period, it merges
+// files that overlap or are small. A large file within one period that overlaps no other
+// file stays.
 func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactStep) error {
 	s, err := e.Series(t)
 	if err != nil {
@@ -102,6 +141,13 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	files, err := s.Files(ctx)
 	if err != nil {
 		return err
+	}
+	if hadInts(t.Metadata()) {
+		for _, f := range files {
+			if f.Stale, err = datafile.HasWidths(ctx, t, f.Task); err != nil {
+				return err
+			}
+		}
 	}
 	size := t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes)
 	for _, group := range s.Groups(step.cut, files, int64(size)) {
@@ -118,29 +164,29 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	return nil
 }
 
-// add notes that files take the place of others.
+// add records files that replace the files of tasks.
 func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) {
 	for _, task := range tasks {
-		c.done.OldDataFiles = append(c.done.OldDataFiles, task.File)
+		c.result.OldDataFiles = append(c.result.OldDataFiles, task.File)
 	}
-	c.done.NewDataFiles = append(c.done.NewDataFiles, files...)
-	c.done.SafePosDeletes = append(c.done.SafePosDeletes, table.CollectSafePositionDeletes(tasks)...)
-	c.done.SafeDeletionVectors = append(c.done.SafeDeletionVectors, table.CollectSafeDeletionVectors(tasks)...)
-	c.before, c.after = len(c.done.OldDataFiles), len(c.done.NewDataFiles)
+	c.result.NewDataFiles = append(c.result.NewDataFiles, files...)
+	c.result.SafePosDeletes = append(c.result.SafePosDeletes, table.CollectSafePositionDeletes(tasks)...)
+	c.result.SafeDeletionVectors = append(c.result.SafeDeletionVectors, table.CollectSafeDeletionVectors(tasks)...)
+	c.before, c.after = len(c.result.OldDataFiles), len(c.result.NewDataFiles)
 }
 
 func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if err := c.Holds(cur); err != nil {
 		return nil, err
 	}
-	one := c.done
-	if one.NewDataFiles, err = datafile.WithRowIDs(cur, one.NewDataFiles); err != nil {
+	result := c.result
+	if result.NewDataFiles, err = datafile.WithRowIDs(cur, result.NewDataFiles); err != nil {
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// The rows keep their place before those that were added since.
+	// The rewritten rows stay before rows added since the read.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
-	rewrite.ApplyResult(one)
+	rewrite.ApplyResult(result)
 	if err := rewrite.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}

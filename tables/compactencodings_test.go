@@ -15,9 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// Files as they were written before columns were encoded by what is in them, with
-// dictionaries and zstd and no page index, are read, and what compact merges of them is
-// encoded as new files are.
+// Earlier versions wrote all columns with dictionaries and zstd, and without a page index. Such
+// files can be read, and Compact merges them into files with the current encodings.
 func TestCompactEncodesAnew(t *testing.T) {
 	b := direct(t)
 	columns := arrow.NewSchema([]arrow.Field{
@@ -64,7 +63,8 @@ func TestCompactEncodesAnew(t *testing.T) {
 	}
 }
 
-// asBefore writes a file anew as the library does by itself, with zstd.
+// asBefore rewrites a file with zstd and the library's default encodings, as earlier versions
+// wrote it.
 func asBefore(t *testing.T, path string) {
 	t.Helper()
 	old, err := pqfile.OpenParquetFile(path, false)
@@ -94,7 +94,7 @@ func asBefore(t *testing.T, path string) {
 	}
 }
 
-// aboutColumns says how a file's columns are encoded.
+// aboutColumns returns a description of the encodings of a file's columns.
 func aboutColumns(t *testing.T, path string) string {
 	t.Helper()
 	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)

@@ -20,15 +20,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestReadersDuringFolds reads while rows are appended and folded: each read
-// must have every row that was acknowledged before it, once.
+// TestReadersDuringFolds reads while rows are appended and folded: each read must return every
+// row that was acknowledged before it, once.
 func TestReadersDuringFolds(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond})
 	b := s.Bucket("")
 	mustPut(t, b, "a", PutAppend, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	var done atomic.Int64 // the last row that was acknowledged
+	var done atomic.Int64 // the last acknowledged row
 	var writers, readers sync.WaitGroup
 	defer writers.Wait()
 	defer cancel()
@@ -74,8 +74,8 @@ func TestReadersDuringFolds(t *testing.T) {
 	readers.Wait()
 }
 
-// TestManyWriters lets many goroutines append to the same few tables that are
-// not there yet.
+// TestManyWriters appends from many goroutines to the same few tables, which do not exist at
+// first.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {
@@ -108,8 +108,8 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-// TestForeignCommits lets Iceberg's library append through a catalog of its own
-// while rows are appended, folded and replaced.
+// TestForeignCommits appends with Iceberg's library, through a second catalog, while rows are
+// appended, folded and replaced.
 func TestForeignCommits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -150,7 +150,7 @@ func TestForeignCommits(t *testing.T) {
 			t.Fatal(info, err)
 		}
 	}
-	// What somebody else deletes is gone, with its rows in the tail.
+	// A table that somebody else drops is gone, and so are its rows in the tail.
 	mustPut(t, b, "a", PutAppend, 1000)
 	mustPut(t, s.Bucket("other"), "b", PutAppend, 1)
 	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
@@ -201,7 +201,7 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 	}
 }
 
-// TestTwoTails has two Stores with tails of their own on one directory.
+// TestTwoTails opens two Stores with separate tails on one directory.
 func TestTwoTails(t *testing.T) {
 	t.Parallel()
 	if err := twoTails(t, hooks{fs: vfs.OS{}}); err != nil {
@@ -248,7 +248,8 @@ func twoTails(t *testing.T, h hooks) error {
 	return nil
 }
 
-// library is a catalog for transactions of Iceberg's library, as others make them.
+// library is a catalog for transactions made with Iceberg's library, as other programs make
+// them.
 type library struct{ *icecat.Catalog }
 
 func (l library) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {

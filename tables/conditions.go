@@ -2,49 +2,48 @@ package tables
 
 import "github.com/go-partd/partd/tables/filter"
 
-// Condition selects rows: [ScanOptions.Filter], and what DeleteRows deletes. It is made of
-// values by the functions here, which no quote in a text can leave, or of a text by
-// filter.Parse. A value that cannot be compared, as a NaN, is the error of what the
-// condition is given to.
+// Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build it from values,
+// which need no quoting; filter.Parse builds it from text. If a value has no order, such as NaN, the operation
+// that uses the condition returns an error.
 type Condition = filter.Expr
 
-// Eq is true where a column equals a value.
+// Eq selects rows whose column equals v.
 func Eq[V filter.Value](column string, v V) *Condition { return filter.Eq(column, v) }
 
-// Ne is true where a column has another value, and no null.
+// Ne selects rows whose column differs from v and is not null.
 func Ne[V filter.Value](column string, v V) *Condition { return filter.Ne(column, v) }
 
-// Lt is true where a column is less than a value.
+// Lt selects rows whose column is less than v.
 func Lt[V filter.Value](column string, v V) *Condition { return filter.Lt(column, v) }
 
-// Le is true where a column is at most a value.
+// Le selects rows whose column is at most v.
 func Le[V filter.Value](column string, v V) *Condition { return filter.Le(column, v) }
 
-// Gt is true where a column is more than a value.
+// Gt selects rows whose column is greater than v.
 func Gt[V filter.Value](column string, v V) *Condition { return filter.Gt(column, v) }
 
-// Ge is true where a column is at least a value.
+// Ge selects rows whose column is at least v.
 func Ge[V filter.Value](column string, v V) *Condition { return filter.Ge(column, v) }
 
-// Between is true where a column is from a value up to another, which is in the range.
+// Between selects rows whose column is at least low and at most high.
 func Between[V filter.Value](column string, low, high V) *Condition {
 	return filter.Between(column, low, high)
 }
 
-// In is true where a column equals one of some values.
+// In selects rows whose column equals one of values.
 func In[V filter.Value](column string, values ...V) *Condition { return filter.In(column, values...) }
 
-// Like is true where a text is like a pattern: % is any text in it, _ any character.
+// Like selects rows whose text matches a pattern: % matches any text, _ any character.
 func Like(column, pattern string) *Condition { return filter.Like(column, pattern) }
 
-// IsNull is true where a column is null.
+// IsNull selects rows whose column is null.
 func IsNull(column string) *Condition { return filter.IsNull(column) }
 
-// Not is true where a condition is false.
+// Not selects rows for which c is false.
 func Not(c *Condition) *Condition { return filter.Not(c) }
 
-// And is true where all conditions are that are not nil.
+// And selects rows for which all conditions are true; it ignores nil ones.
 func And(all ...*Condition) *Condition { return filter.And(all...) }
 
-// Or is true where one of the conditions is; a nil one is true of all rows.
+// Or selects rows for which any condition is true; a nil one selects all rows.
 func Or(all ...*Condition) *Condition { return filter.Or(all...) }

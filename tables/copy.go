@@ -14,39 +14,39 @@ import (
 	"github.com/go-partd/partd/tables/internal/rowsum"
 )
 
-// CopiedTable says what became of a table.
+// CopiedTable is the result of copying one table.
 type CopiedTable struct {
 	Bucket, Name string
-	Unchanged    bool // it was there, as it was copied before
+	Unchanged    bool // true if an earlier copy is still current
 	Rows         int64
-	Files        int    // data files that were sent; those that are there already are not
-	Bytes        int64  // in them
-	Checksum     string // of the rows in any order, from CopyTo: 32 hexadecimal digits
+	Files        int    // data files sent, without those that the other store already had
+	Bytes        int64  // size of those files
+	Checksum     string // CopyTo's checksum of the rows, which ignores their order: 32 hexadecimal digits
 }
 
-// CopyTo copies buckets, all if none is named, to another store: the newest version of each
-// table with its columns, settings, rules and metadata, and the bucket's own rules and
-// metadata. Older versions, snapshots and ids of puts stay behind. Data files are copied
-// as they are, and each must have its checksum in the catalog.
+// CopyTo copies buckets, or all of them if none is named, to another store. It copies the
+// newest version of each table with its columns, settings, rules and metadata, and the
+// bucket's own rules and metadata. It does not copy older versions, snapshots and ids of
+// bucket's own rules and metadata. It does not copy older versions, snapshots and IDs of puts. Data files are
+// copied as they are; the catalog must have a checksum of each.
 //
-// A bucket's tables appear in one commit. If CopyTo is stopped and called again, it goes
-// on: what was copied is not sent again. Nor is what did not change since an earlier
-// CopyTo. A table of the same name that did not come from this store, or was changed
-// since, is an error that wraps ErrExists.
+// A bucket's tables appear in one commit. To resume an interrupted CopyTo, call it again: it does not send
+// again what was copied, or what has not changed since an earlier CopyTo. The error wraps ErrExists if the
+// other store has a table of the same name that did not come from this store, or that was changed since.
 //
-// Rows of both stores are read and compared then: their number, and the sum modulo
-// 2^128 of each row's xxh3-128.
+// At the end, CopyTo reads all rows from both stores. It compares their count, and the sum modulo 2^128 of
+// their xxh3-128 hashes.
 func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
-	s = s.made()
-	return s.copyTo(ctx, "copy", to, buckets, func(c *copying, buckets []*Bucket) error {
-		c.only = true
+	s = s.orUnopened()
+	return s.copyTo(ctx, "copy", to, buckets, func(c *copyJob, buckets []*Bucket) error {
+		c.keepOthers = true
 		for _, b := range buckets {
-			if err := c.bucket(ctx, b.Name()); err != nil {
+			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
 			}
 		}
-		for i := range c.done {
-			if err := c.prove(ctx, &c.done[i]); err != nil {
+		for i := range c.results {
+			if err := c.verify(ctx, &c.results[i]); err != nil {
 				return err
 			}
 		}
@@ -54,28 +54,28 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]Cop
 	})
 }
 
-// workName begins the names of snapshots that are there while a copy is made.
+// workName is the prefix of temporary snapshots that exist during a copy.
 const workName = "partd "
 
-// copyTo calls do while there is a snapshot of the buckets.
-func (s *Store) copyTo(ctx context.Context, op string, to *Store, chosen Buckets, do func(c *copying, buckets []*Bucket) error) ([]CopiedTable, error) {
-	s, to = s.made(), to.made()
-	c := &copying{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
+// copyTo calls do while a temporary snapshot of the buckets exists.
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copyJob, buckets []*Bucket) error) ([]CopiedTable, error) {
+	s, to = s.orUnopened(), to.orUnopened()
+	c := &copyJob{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
 	err := c.run(op, func() error {
-		namespaces, err := s.chosen(ctx, chosen)
+		namespaces, err := s.selectNamespaces(ctx, names)
 		if err != nil {
 			return err
 		}
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // of one that was stopped
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // left by an interrupted copy
 				return err
 			}
 			buckets = append(buckets, b)
 		}
 		if len(buckets) == 0 {
-			return &missing{"there are no buckets"}
+			return &notFoundError{"there are no buckets"}
 		}
 		if _, err = s.snapshot(ctx, buckets, c.snapshot); errors.Is(err, ErrDamaged) {
 			c.damaged, err = append(c.damaged, err), nil
@@ -88,22 +88,22 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, chosen Buckets
 		}
 		return err
 	})
-	return c.done, err
+	return c.results, err
 }
 
-// copying makes buckets of a store what a snapshot of another one has.
-type copying struct {
-	from, to *Store
-	snapshot string
-	rules    string // the property that has the rules of a bucket
-	only     bool   // other tables stay, and none is replaced but copies
-	restore  bool   // what is there is of use only if it is in order
-	done     []CopiedTable
-	damaged  []error // of tables that were left out
+// copyJob is a copy of buckets from a snapshot in one store to another store.
+type copyJob struct {
+	from, to   *Store
+	snapshot   string
+	rules      string // property with a bucket's rules
+	keepOthers bool   // keep the destination's other tables, and replace only copies
+	restore    bool   // use existing files only if they are intact
+	results    []CopiedTable
+	damaged    []error // errors of skipped tables
 }
 
-// run calls f while no file of the stores goes.
-func (c *copying) run(op string, f func() error) (err error) {
+// run calls f. Until f returns, no file of either store is removed.
+func (c *copyJob) run(op string, f func() error) (err error) {
 	defer func() {
 		if err != nil {
 			err = &OpError{Op: op, Dir: c.from.dir, Err: err}
@@ -119,12 +119,12 @@ func (c *copying) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // before the damaged tables are known
+	err = f() // damaged tables are known only after f
 	return errors.Join(append(c.damaged, err)...)
 }
 
-// bucket copies the files of a bucket's tables, and then commits all of it.
-func (c *copying) bucket(ctx context.Context, name string) error {
+// copyBucket copies the files of a bucket's tables, and then commits all the tables.
+func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	ns := namespaceOf(name)
 	if err := c.to.Bucket(name).foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 		return err
@@ -135,18 +135,18 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 		return true
 	})
 	if err != nil {
-		return noSnapshot(err)
+		return snapshotNotFound(err)
 	}
-	steps, kept := map[string]*restoreStep{}, map[string]bool{}
+	steps, inSnapshot := map[string]*restoreStep{}, map[string]bool{}
 	for _, l := range all {
-		kept[l.Name] = true
+		inSnapshot[l.Name] = true
 		step, err := c.plan(ctx, l)
 		if err != nil {
 			err = &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
 			if !errors.Is(err, ErrDamaged) {
 				return err
 			}
-			c.damaged = append(c.damaged, err) // what the other store has of it stays
+			c.damaged = append(c.damaged, err) // the other store keeps its copy
 			continue
 		}
 		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
@@ -154,18 +154,18 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 			steps[l.Name] = step
 			done.Files, done.Bytes = step.copied.Sent, step.copied.Bytes
 		}
-		c.done = append(c.done, done)
+		c.results = append(c.results, done)
 	}
 	err = c.to.update(ctx, func(t *Txn) error {
 		for name, step := range steps {
-			of, err := t.of(tableName{Namespace: ns, Name: name})
+			change, err := t.change(tableName{Namespace: ns, Name: name})
 			if err != nil && !errors.Is(err, ErrDamaged) {
 				return err
 			}
-			of.Add(commit.Restores|commit.Replaces, nil, step.apply)
+			change.Add(commit.Restores|commit.Replaces, nil, step.apply)
 		}
 		for info, err := range c.to.Bucket(name).Tables(ctx, nil) {
-			if err == nil && !c.only && !kept[info.Name] {
+			if err == nil && !c.keepOthers && !inSnapshot[info.Name] {
 				err = t.Delete(name, info.Name)
 			}
 			if err != nil {
@@ -180,75 +180,75 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty copies a property of a namespace.
-func copyProperty(ctx context.Context, from *Store, key string, to *Store, as, ns string) error {
+// copyProperty copies the property key of a namespace to the property toKey.
+func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey, ns string) error {
 	text, err := from.cat.Property(ctx, ns, key)
 	if err != nil {
 		return err
 	}
-	return to.cat.EditProperty(ctx, ns, as, func(string) (string, error) { return text, nil })
+	return to.cat.EditProperty(ctx, ns, toKey, func(string) (string, error) { return text, nil })
 }
 
-// plan copies the files of a table, and returns the step that makes the table; nil if it
-// is there.
-func (c *copying) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
+// plan copies the files of a table. It returns the step that creates or replaces the table, or nil if the copy
+// is already current.
+func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
 	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
 		return nil, err
 	}
 	if base != "" {
-		here, err := c.to.cat.CopyOf(ctx, base)
+		toOrigin, err := c.to.cat.CopyOf(ctx, base)
 		if err != nil {
 			return nil, err
 		}
-		there, err := c.from.cat.CopyOf(ctx, l.Location)
-		same := here == c.from.key(l.Location) || there == c.to.key(base)
+		fromOrigin, err := c.from.cat.CopyOf(ctx, l.Location)
+		same := toOrigin == c.from.key(l.Location) || fromOrigin == c.to.key(base)
 		if same && err == nil && c.restore {
-			same, err = c.to.whole(ctx, l.Namespace, l.Name, base)
+			same, err = c.to.intact(ctx, l.Namespace, l.Name, base)
 		}
 		if err != nil || same {
 			return nil, err
 		}
-		if c.only && !strings.HasPrefix(here, c.from.key("")) {
-			return nil, fmt.Errorf("the table %w, and it is no copy of this one, or was changed since: delete it first, or copy to another store", ErrExists)
+		if c.keepOthers && !strings.HasPrefix(toOrigin, c.from.key("")) {
+			return nil, fmt.Errorf("the table %w, and it is not a copy of this one, or was changed since: delete it first, or copy to another store", ErrExists)
 		}
 	}
-	was, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+	source, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 	if err != nil {
 		return nil, err
 	}
 	step := &restoreStep{
-		was: was, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(),
+		source: source, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(),
 		copied: content.NewCopy(c.from.cat, c.to.cat, c.restore), copyOf: c.from.key(l.Location),
 	}
-	if c.only {
+	if c.keepOthers {
 		step.base = &base
 	}
-	if s := was.CurrentSnapshot(); s != nil {
+	if s := source.CurrentSnapshot(); s != nil {
 		err = step.copied.Files(ctx, s, step.location+"/data")
 	}
 	return step, err
 }
 
-// key names metadata among those of all stores.
+// key returns a key for metadata that is unique among stores.
 func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
 
-// prove compares the rows of a table with those that were copied.
-func (c *copying) prove(ctx context.Context, d *CopiedTable) error {
+// verify returns an error if the rows of a copied table differ from the original's.
+func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	want, err := c.from.Bucket(d.Bucket).sum(ctx, d.Name, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
 	got, err := c.to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
 	if err == nil && !got.Equals(want) {
-		err = &OpError{Op: "prove the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
-			"%d rows with checksum %s were copied, and %d with %s are read: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
+		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
+			"the original has %d rows with checksum %s, and the copy has %d rows with %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
 	}
 	d.Rows, d.Checksum = want.Rows, want.String()
 	return err
 }
 
-// sum reads a table's rows.
+// sum returns the checksum of a table's rows.
 func (b *Bucket) sum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
 	t, err := b.Table(ctx, name, at)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fullStore makes a store with tables of many kinds in two buckets, among them rows in
-// the tail, equal files, and more than one version.
+// fullStore makes a store with tables of many kinds in two buckets, including rows in the tail,
+// equal files, and several versions.
 func fullStore(t testing.TB) *Store {
 	t.Helper()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -36,7 +36,7 @@ func fullStore(t testing.TB) *Store {
 	}
 	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
 	must(err)
-	for range 3 { // the same content again and again
+	for range 3 { // equal content in several files
 		mustPut(t, b, "twice", PutAppend, 7, 8)
 		fold()
 	}
@@ -70,8 +70,8 @@ func fullStore(t testing.TB) *Store {
 	return s
 }
 
-// stateOf is all that there is to see of a store: tables with their rows in order,
-// columns, settings, rules and metadata.
+// stateOf returns everything visible in a store: its tables with their rows in order, columns,
+// settings, rules and metadata.
 func stateOf(t testing.TB, s *Store) map[string]string {
 	t.Helper()
 	ctx := t.Context()
@@ -163,7 +163,7 @@ func TestCopyTo(t *testing.T) {
 	if unchanged, files := totals(done); unchanged != 0 || files < 7 || len(done) != 4 {
 		t.Errorf("%+v", done)
 	}
-	// Again it costs nothing; and a table that changed costs what is new.
+	// Copying again copies nothing; after a change, only the new files are copied.
 	mustPut(t, from.Bucket("one"), "twice", PutAppend, 9)
 	done, err = from.CopyTo(ctx, to)
 	if unchanged, files := totals(done); err != nil || unchanged != 3 || files != 1 {
@@ -175,7 +175,7 @@ func TestCopyTo(t *testing.T) {
 			t.Error(left, err)
 		}
 	}
-	// What goes on in the copy is not lost.
+	// Changes made in the copy are not lost.
 	mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 	before := stateOf(t, to)
 	if _, err = from.CopyTo(ctx, to); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
@@ -187,7 +187,7 @@ func TestCopyTo(t *testing.T) {
 	}
 	other := mustOpen(t, t.TempDir(), nil)
 	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
-	if _, err = other.CopyTo(ctx, to); !errors.Is(err, ErrExists) { // it is the copy of another store's
+	if _, err = other.CopyTo(ctx, to); !errors.Is(err, ErrExists) { // the table there is another store's copy
 		t.Error(err)
 	}
 	missing := "missing"
@@ -196,7 +196,7 @@ func TestCopyTo(t *testing.T) {
 	}
 }
 
-// What others make of a table while it is copied is not lost.
+// Rows put into the target while a table is copied are not lost.
 func TestCopyToMeanwhile(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
@@ -222,8 +222,8 @@ func TestCopyToMeanwhile(t *testing.T) {
 	}
 }
 
-// What is cut at any operation of the file system leaves no half of a bucket, and goes
-// on with what it left.
+// A copy that fails at any operation of the file system leaves no partly copied bucket, and the
+// next copy resumes it.
 func TestCopyToCut(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
@@ -234,7 +234,7 @@ func TestCopyToCut(t *testing.T) {
 		var ops atomic.Int64
 		to, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if op.Changes() && strings.Contains(name, "/data/") {
-				if ops.Add(1) > int64(3*after) { // and all that would tidy up fails, too
+				if ops.Add(1) > int64(3*after) { // the clean-up fails as well
 					return cut
 				}
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-func deleteWhere(t testing.TB, b *Bucket, name, where string) Rewritten {
+func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
 	t.Helper()
 	cond, err := filter.Parse(where)
 	if err != nil {
@@ -28,7 +28,6 @@ func deleteWhere(t testing.TB, b *Bucket, name, where string) Rewritten {
 	return done
 }
 
-// filesOf returns the paths of a table's data files.
 func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -46,7 +45,7 @@ func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	return paths
 }
 
-// direct is a store whose puts are files at once.
+// direct returns a bucket of a store without a tail, which writes files at once.
 func direct(t testing.TB) *Bucket {
 	return mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("b")
 }
@@ -66,10 +65,10 @@ func TestDeleteRows(t *testing.T) {
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files %q after %q: want the last one, and two written anew", after, before)
 	}
-	if done := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); done != (Rewritten{Version: 5}) {
+	if done := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); done != (RewriteResult{Version: 5}) {
 		t.Errorf("with no such row: %+v", done)
 	}
-	if done := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); done != (Rewritten{Version: 5}) { // within the bounds
+	if done := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); done != (RewriteResult{Version: 5}) { // the bounds do not exclude such a row
 		t.Errorf("with no such row: %+v", done)
 	}
 	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
@@ -83,7 +82,7 @@ func TestDeleteRows(t *testing.T) {
 	wantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail deletes rows that are in the tail, and no later ones.
+// TestDeleteRowsInTail deletes rows in the tail, and none that are put later.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
@@ -95,7 +94,8 @@ func TestDeleteRowsInTail(t *testing.T) {
 	wantRows(t, b, "t", 1, 3, 4)
 }
 
-// TestDeleteRowsDropsUnread deletes whole files though they cannot be read.
+// TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without
+// being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
 	b := direct(t)
 	for i := range int64(3) {
@@ -113,13 +113,13 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 	if n := reads.Load(); n > 0 {
 		t.Errorf("%d bytes of data files were read, and their bounds say all", n)
 	}
-	deleteWhere(t, other.Bucket("b"), "t", "n < 22") // what is not read at all proves nothing
+	deleteWhere(t, other.Bucket("b"), "t", "n < 22") // a delete that must read, to show that reads are counted
 	if reads.Load() == 0 {
 		t.Error("reads are not counted")
 	}
 }
 
-// TestDeleteRowsUnknown keeps rows for which the condition is null, whatever the
+// TestDeleteRowsUnknown checks that rows for which the condition is null are kept, whatever the
 // bounds say.
 func TestDeleteRowsUnknown(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
@@ -139,7 +139,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A file for each value, so that bounds decide, and one with all.
+		// One file for each value, so that bounds decide, and one with all values.
 		for _, of := range [][]*float64{values[:1], values[1:2], values[2:3], values[3:], values[:2], {values[0], nil}, {values[0], &nan}, values} {
 			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 			for _, v := range of {

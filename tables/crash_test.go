@@ -17,28 +17,27 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// rowsByTable is what a store should hold.
+// rowsByTable is the expected content of a store.
 type rowsByTable map[string][]int64
 
-// crashRun drives a Store, and at random calls to its file system, its tail and
-// its database looks at what a loss of power, or a kill, would leave there: the
-// tables must be as they were after some operation that was acknowledged last,
-// or after the one in flight.
+// crashRun runs operations on a Store. At random calls to the file system, the tail and the
+// database, it checks what a power loss or a kill would leave: the tables must be in their state
+// after the last acknowledged operation, or after the one in flight.
 //
-// The database is SQLite's own, with a sync at every commit: what is copied of it
-// is as of the last commit, for nothing crashes within one.
+// The database is a real SQLite database that syncs every commit. It is never copied during a
+// commit, so a copy has the state of the last commit.
 type crashRun struct {
 	t     testing.TB
 	rnd   *rand.Rand
 	crash *rand.Rand
 	every int
-	dir   string // of the database
+	dir   string // the database's directory
 	mem   *vfstest.Mem
 	tail  *memTail
 	hooks hooks
 
 	db      sync.Mutex // held while the database changes
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the following fields
 	armed   bool
 	last    rowsByTable
 	flight  rowsByTable
@@ -86,7 +85,7 @@ func makeDurable(m *vfstest.Mem, dir string) error {
 	return nil
 }
 
-// point is a place where the machine may stop.
+// point is called wherever the machine may stop. It checks the state there at random.
 func (r *crashRun) point() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,7 +95,7 @@ func (r *crashRun) point() {
 	}
 }
 
-// check looks at what is left if the machine stops now.
+// check reads what is left if the machine stops now.
 func (r *crashRun) check(ctx context.Context) (err error) {
 	left := r.mem.Crash(r.crash)
 	kind := "power loss"
@@ -121,7 +120,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 		}
 	}
 	r.db.Unlock()
-	// The warehouse is found at another place, which it must bear as well.
+	// The warehouse moves to another path, which must work as well.
 	if err := left.Rename(r.dir, dir); err != nil {
 		return err
 	}
@@ -163,8 +162,8 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 	return nil
 }
 
-// addSnapshots adds the tables of snapshots, each as "snapshot/name", and each
-// snapshot as "snapshot/".
+// addSnapshots adds an entry "snapshot/name" for each table of a snapshot, and "snapshot/" for
+// the snapshot itself.
 func (a rowsByTable) addSnapshots(ctx context.Context, b *Bucket) error {
 	all, err := b.Snapshots(ctx)
 	for _, snap := range all {
@@ -185,7 +184,7 @@ func (a rowsByTable) equal(b rowsByTable) bool {
 	return maps.EqualFunc(a, b, func(a, b []int64) bool { return slices.Equal(a, b) })
 }
 
-// run makes operations until enough crashes were checked.
+// run runs operations until enough crashes have been checked.
 func (r *crashRun) run(crashes int) (err error) {
 	ctx := context.Background()
 	o := &Options{Tail: r.tail, FoldBytes: 1500, FoldAge: -1, Memory: 1 << 20, Sync: true}
@@ -209,7 +208,7 @@ func (r *crashRun) run(crashes int) (err error) {
 				mode = PutReplace
 				after[name] = nil
 			case k == 1:
-				count = 100 // goes to files
+				count = 100 // too many for the tail
 			}
 			ns := from(next, count)
 			next += count
@@ -274,7 +273,7 @@ func (r *crashRun) run(crashes int) (err error) {
 	return nil
 }
 
-// TestCrash simulates losses of power and kills; PARTD_CRASHES says how many.
+// TestCrash simulates power losses and kills; PARTD_CRASHES sets their number.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	const each = 100
@@ -290,7 +289,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashNotices takes the protections out, one after the other.
+// TestCrashNotices removes each protection in turn, and checks that the simulation notices.
 func TestCrashNotices(t *testing.T) {
 	t.Parallel()
 	for name, h := range map[string]hooks{"no sync of files": {noSync: true}, "no epoch in the commit": {noEpoch: true}} {

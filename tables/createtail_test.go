@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestMadeInTail makes a table by a small append: it is there with its rows, for
-// others without them until they are folded, and needs no synced file.
+// TestMadeInTail creates a table by a small append, which syncs no file. Its rows can be read at
+// once; other Stores see an empty table until the rows are folded.
 func TestMadeInTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -33,7 +33,7 @@ func TestMadeInTail(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What a loss of power may leave of a file that was not synced.
+	// A power loss may remove or truncate a file that was not synced.
 	for _, lost := range []func() error{func() error { return os.Remove(file) }, func() error { return os.Truncate(file, 100) }} {
 		if err := lost(); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestMadeInTail(t *testing.T) {
 	wantRows(t, other.Bucket(""), "a", 1, 2)
 }
 
-// TestMakersMeet lets several Stores with tails of their own make the same tables.
+// TestMakersMeet creates the same tables from several Stores with separate tails.
 func TestMakersMeet(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

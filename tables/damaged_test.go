@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// harms are what may become of a file; other is another file's content.
+// harms are ways to damage a file; other is the content of another file.
 var harms = map[string]func(b, other []byte) []byte{
 	"truncated": func(b, _ []byte) []byte { return b[:len(b)/2] },
 	"zeroed":    func(b, _ []byte) []byte { return make([]byte, len(b)) },
@@ -17,8 +17,8 @@ var harms = map[string]func(b, other []byte) []byte{
 	"deleted":   nil,
 }
 
-// harmed returns stores with three tables that have rows in files and in the tail; one
-// of the files of table bad was harmed, while the store was closed.
+// harmed returns a store of three tables with rows in files and in the tail, and an undamaged
+// copy. While the store was closed, one file of table bad was damaged.
 func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -58,8 +58,8 @@ func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, cop
 	return mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, good, nil), file
 }
 
-// A table with damaged metadata is refused alone, by its name; all else works, and the
-// table is what it was once it is repaired, with its rows in the tail.
+// TestOpenDamaged checks that only the table with damaged metadata fails, by its name. Once
+// repaired, the table is as before, including its rows in the tail.
 func TestOpenDamaged(t *testing.T) {
 	t.Parallel()
 	for how, f := range harms {
@@ -93,7 +93,7 @@ func TestOpenDamaged(t *testing.T) {
 			_, err = b.Upsert(ctx, "bad", rowsOf(9), &UpsertOptions{Keys: []string{"n"}})
 			refused("upsert", err)
 			refused("evolve", b.Evolve(ctx, "bad", ColumnChange{Op: "drop", Column: "s"}))
-			// Each goes on with the others, and tells of the damaged one.
+			// Maintenance continues with the other tables, and reports the damaged one.
 			r, err := s.Fold(ctx, nil)
 			refused("fold", err)
 			if r.Rows != 3 {
@@ -169,10 +169,10 @@ func wantDamaged(t *testing.T, b *Bucket, want ...string) {
 	}
 }
 
-// A damaged file is the error of a Compact that reads it.
+// Compact fails if it reads a damaged file, and reports that file.
 func TestCompactDamagedFile(t *testing.T) {
 	s, _, _ := harmed(t, "data", harms["garbage"])
-	for _, name := range []string{"bad", "good"} { // a second file
+	for _, name := range []string{"bad", "good"} { // a second file, so that both are merged
 		mustPut(t, s.Bucket("one"), name, PutAppend, 8, 9)
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// What the tail has of a table and cannot be decoded is that table's matter, and stays.
+// TestDamagedTail checks that undecodable tail data of a table affects only that table, and
+// stays.
 func TestDamagedTail(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()

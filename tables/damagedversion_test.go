@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Other files of a table than its metadata are its own matter, too.
+// TestDamagedVersion checks that damage to other files of a table affects only that table.
 func TestDamagedVersion(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"list", "manifest", "data"} {
@@ -18,7 +18,7 @@ func TestDamagedVersion(t *testing.T) {
 				s, copied, file := harmed(t, kind, f)
 				b := s.Bucket("one")
 				if _, _, err := read(ctx, b, "bad"); err == nil {
-					if kind != "data" || how != "another's" { // which only its checksum tells
+					if kind != "data" || how != "another's" { // only the checksum shows the difference
 						t.Error("it is read")
 					}
 				} else if kind != "data" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file)) {
@@ -46,7 +46,8 @@ func TestDamagedVersion(t *testing.T) {
 	}
 }
 
-// A catalog's row that names no metadata, or none of the warehouse, is its table's matter.
+// TestCatalogNamesNothing checks that a catalog row without valid metadata affects only its
+// table.
 func TestCatalogNamesNothing(t *testing.T) {
 	t.Parallel()
 	for _, loc := range []any{nil, "", "nowhere", "s3://bucket/x.metadata.json", "file:///nowhere/x.metadata.json"} {

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// The background folds others beside a damaged table, and the table itself once its
-// metadata is in place again.
+// Folding in the background skips a damaged table, and folds it once its metadata is restored.
 func TestFoldBesideDamaged(t *testing.T) {
 	t.Parallel()
 	s, copied, file := harmed(t, "metadata", harms["zeroed"])
@@ -44,8 +43,8 @@ func TestFoldBesideDamaged(t *testing.T) {
 	wantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
 }
 
-// A damaged table can be deleted, by itself or with its bucket, and is made anew by a
-// restore from a backup. Its rows in the tail are gone then, and nothing is left of it.
+// A damaged table can be deleted, by itself or with its bucket, or restored from a backup. Its
+// rows in the tail are then gone, and nothing of it remains.
 func TestWaysOutOfDamage(t *testing.T) {
 	t.Parallel()
 	for how, f := range harms {

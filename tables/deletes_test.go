@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// byAnother commits to a table as another writer would.
+// byAnother commits to a table like another writer.
 func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
 	t.Helper()
 	tab, err := s.Bucket("").Table(t.Context(), name)
@@ -45,8 +45,8 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	}
 }
 
-// Rows that other writers deleted by delete files are gone, in every way of reading, and
-// do not come back by what is written then.
+// Rows that other writers deleted with delete files are gone in every way of reading, and later
+// writes do not bring them back.
 func TestForeignDeletes(t *testing.T) {
 	t.Parallel()
 	fields := []arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean), nullable("s", arrow.BinaryTypes.String)}
@@ -120,7 +120,7 @@ func TestForeignDeletes(t *testing.T) {
 	}
 }
 
-// keepsNoFailure checks that a reading of delete files that fails is no answer for the next one.
+// keepsNoFailure checks that a failure to read delete files is not cached.
 func keepsNoFailure(t *testing.T, f datafile.File) {
 	t.Helper()
 	ended, end := context.WithCancel(t.Context())

@@ -18,13 +18,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxDictionary is how large the values of a column's dictionary may be, as they are
-// kept. A column with a larger one comes back as its values.
+// maxDictionary is the maximum encoded size of a dictionary in a table's schema. A column with a larger
+// dictionary is read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries notes in a schema that is put the values of its dictionaries, as
-// the first batch has them: their order means something, and so do those that no row
-// has.
+// withDictionaries records the dictionaries of the first batch in the schema of a put. Readers get their values
+// in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.Whole() {
@@ -44,10 +43,10 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 			}
 			values = d.Dictionary()
 		}
-		one := arrow.NewSchema([]arrow.Field{{Name: "v", Type: values.DataType(), Nullable: true}}, nil)
-		batch := array.NewRecordBatch(one, []arrow.Array{values}, int64(values.Len()))
+		valueSchema := arrow.NewSchema([]arrow.Field{{Name: "v", Type: values.DataType(), Nullable: true}}, nil)
+		batch := array.NewRecordBatch(valueSchema, []arrow.Array{values}, int64(values.Len()))
 		var b bytes.Buffer
-		w := ipc.NewWriter(&b, ipc.WithSchema(one))
+		w := ipc.NewWriter(&b, ipc.WithSchema(valueSchema))
 		err := w.Write(batch)
 		batch.Release()
 		if err == nil && w.Close() == nil && b.Len() <= maxDictionary {
@@ -60,39 +59,39 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// mostDistinct bounds how many values a dictionary has, in memory.
-const mostDistinct = 1 << 22
+// maxDistinct limits the number of values of a dictionary in memory.
+const maxDistinct = 1 << 22
 
-// dictionary is the values of a column that were seen so far.
+// dictionary contains the values of a column seen so far.
 type dictionary struct {
-	as     *arrow.DictionaryType
+	typ    *arrow.DictionaryType
 	values arrow.Array
 	index  map[string]int32
 }
 
-// newDictionary returns the dictionary that is noted for a column whose values have
-// a type, nil if there is none.
+// newDictionary returns the recorded dictionary of a column with the given type of values,
+// or nil if there is none.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
-	noted, err := schema.Dictionary(f)
-	if noted == nil {
+	recorded, err := schema.Dictionary(f)
+	if recorded == nil {
 		return nil, err
 	}
-	defer noted.Release()
-	known, err := schema.ConvertArray(noted, values)
+	defer recorded.Release()
+	known, err := schema.ConvertArray(recorded, values)
 	if err != nil {
 		return nil, err
 	}
-	// More values may come than the type of the indices was made for.
+	// The dictionary may outgrow the index type of the put.
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
-		if known.IsValid(i) { // one may have a null among them, and values twice
+		if known.IsValid(i) { // a dictionary may contain a null, and repeated values
 			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
 }
 
-// encode returns values as a dictionary, which has grown by those that are new.
+// encode returns a as a dictionary array, after adding its new values to d.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()
@@ -104,16 +103,16 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			continue
 		}
 		key = sorted.AppendKey(key[:0], a, i)
-		at, ok := d.index[string(key)]
+		pos, ok := d.index[string(key)]
 		if !ok {
-			at = int32(d.values.Len() + len(fresh))
-			d.index[string(key)] = at
+			pos = int32(d.values.Len() + len(fresh))
+			d.index[string(key)] = pos
 			fresh = append(fresh, i)
 		}
-		indices.Append(at)
+		indices.Append(pos)
 	}
-	if len(d.index) > mostDistinct {
-		return nil, fmt.Errorf("more than %d values are too many for a dictionary: scan without", mostDistinct)
+	if len(d.index) > maxDistinct {
+		return nil, fmt.Errorf("a dictionary can have at most %d values: scan without dictionaries", maxDistinct)
 	}
 	if len(fresh) > 0 {
 		more, err := take.Rows(a, fresh)
@@ -125,16 +124,16 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			return nil, err
 		}
 	}
-	at := indices.NewArray()
-	defer at.Release()
-	return array.NewDictionaryArray(d.as, at, d.values), nil
+	pos := indices.NewArray()
+	defer pos.Release()
+	return array.NewDictionaryArray(d.typ, pos, d.values), nil
 }
 
-// AsDictionaries makes dictionaries of the columns of a reader that have, in the schema
-// of a [Table.SchemaAsPut], the name of one. It takes the reader over.
+// AsDictionaries encodes columns of r as dictionaries if put, the result of [Table.SchemaAsPut], has a
+// dictionary type for them. It takes ownership of r.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())
-	all := map[int]*dictionary{}
+	dictionaries := map[int]*dictionary{}
 	for i, f := range fields {
 		at := put.FieldIndices(f.Name)
 		if len(at) != 1 {
@@ -146,17 +145,17 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 			return nil, fmt.Errorf("the dictionary of column %q: %w", f.Name, err)
 		}
 		if d != nil {
-			all[i], fields[i].Type = d, d.as
+			dictionaries[i], fields[i].Type = d, d.typ
 		}
 	}
-	if len(all) == 0 {
+	if len(dictionaries) == 0 {
 		return r, nil
 	}
 	metadata := r.Schema().Metadata()
-	made := arrow.NewSchema(fields, &metadata)
-	return arrowsafe.Reader(made, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	encodedSchema := arrow.NewSchema(fields, &metadata)
+	return arrowsafe.Reader(encodedSchema, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		columns := slices.Clone(b.Columns())
-		for i, d := range all {
+		for i, d := range dictionaries {
 			encoded, err := d.encode(columns[i])
 			if err != nil {
 				return nil, fmt.Errorf("column %q: %w", fields[i].Name, err)
@@ -164,6 +163,6 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 			defer encoded.Release()
 			columns[i] = encoded
 		}
-		return array.NewRecordBatch(made, columns, b.NumRows()), nil
+		return array.NewRecordBatch(encodedSchema, columns, b.NumRows()), nil
 	}), r.Release), nil
 }

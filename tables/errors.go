@@ -13,54 +13,55 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped by the error for a table or version that is not there.
+	// ErrNotFound is wrapped by the error for a missing table, version, bucket or snapshot.
 	ErrNotFound = commit.ErrNotFound
 
-	// ErrExists is wrapped by the error of a put in mode PutError to a table that is there.
+	// ErrExists is wrapped by the error of an operation whose target already exists, such
+	// as a put with PutError.
 	ErrExists = icecat.ErrExists
 
-	// ErrNotEmpty is wrapped by the error for a bucket that has tables or snapshots.
+	// ErrNotEmpty is wrapped by the error of deleting a bucket that has tables or
+	// snapshots.
 	ErrNotEmpty = errors.New("not empty")
 
-	// ErrInUse is wrapped by the error of Open where another Store has the
-	// directory's tail. The error names its process where it is known.
+	// ErrInUse is wrapped by the error of Open if another Store has the directory's tail
+	// open. The error names its process if known.
 	ErrInUse = partd.ErrInUse
 
-	// ErrReadOnly is wrapped by the error of what would change a Store with
-	// Options.ReadOnly.
+	// ErrReadOnly is wrapped by the error of an operation that would change a read-only
+	// Store.
 	ErrReadOnly = commit.ErrReadOnly
 
 	// ErrClosed is wrapped by every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
 
-	// ErrDamaged is wrapped by the error for a table with a file that is missing or does
-	// not hold what was written. Other tables are not concerned. What works on many tables
-	// goes on with the others, and returns the error at the end.
+	// ErrDamaged is wrapped by the error for a table with a file that is missing or has the wrong content. An
+	// operation on many tables continues with the others, and returns the error at the end.
 	ErrDamaged = icecat.ErrContent
 
-	// ErrConflict is wrapped by the error of a commit that lost to others'
-	// commits again and again. Nothing of it was applied.
+	// ErrConflict is wrapped by the error of a commit that repeatedly lost to concurrent commits. Nothing was
+	// applied.
 	ErrConflict = commit.ErrConflict
 
-	// ErrTxnDone is wrapped by the error of what is asked of a Txn after the function that
-	// Update ran has returned. It changes nothing.
+	// ErrTxnDone is wrapped by the errors of a Txn's methods after Update's function has
+	// returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
 
-// SchemaError says which column of a put or a scan does not fit.
+// SchemaError says which column of a put or a scan does not fit the table.
 type SchemaError = schema.Error
 
-// ArgumentError says what is wrong with what an operation was given.
+// ArgumentError describes an invalid argument.
 type ArgumentError = definition.ArgumentError
 
-// SQLError says where a statement is wrong.
+// SQLError locates an error in a statement.
 type SQLError = sqlerror.Error
 
-// OpError is the error of an operation on a store of tables.
+// OpError records a failed operation on a store, bucket or table.
 type OpError struct {
 	Op            string // the operation: "put", "scan", "fold", …
-	Dir           string // the directory, where it is about the store as a whole
-	Bucket, Table string // Table is "" where it is about a bucket or the store
+	Dir           string // the directory, if the error concerns the whole store
+	Bucket, Table string // Table is "" if the error concerns a bucket or the store
 	Err           error  // the cause
 }
 
@@ -82,8 +83,8 @@ func (e *OpError) Error() string {
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// failed says of an error which operation on which bucket or table it is of.
-func failed(err *error, op, bucket, table string) {
+// wrapError wraps *err, unless it is nil, in an OpError for the operation and its table.
+func wrapError(err *error, op, bucket, table string) {
 	if *err != nil {
 		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// columnsOf makes a schema of names with types, as in "a int16; b utf8".
+// columnsText returns a schema of the given names and types, as in "a int16; b utf8".
 func columnsText(t testing.TB, text string) *arrow.Schema {
 	t.Helper()
 	var fields []arrow.Field
@@ -38,7 +38,7 @@ func jsonRows(t testing.TB, columns, rows string) array.RecordReader {
 	return oneBatch(b)
 }
 
-// text writes the columns and the rows of a table.
+// text returns the columns and rows of a table as text.
 func text(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
 	t.Helper()
 	table, err := b.Table(t.Context(), name, at...)
@@ -77,14 +77,14 @@ func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
 	}
 }
 
-// TestEvolutionOfPuts puts rows with other columns under each kind of evolution,
-// through the tail and by commits.
+// TestEvolutionOfPuts puts rows with other columns under each kind of evolution, through the
+// tail and by commits.
 func TestEvolutionOfPuts(t *testing.T) {
 	const table = "a int16; b float32; c utf8"
 	const row = `{"a":1,"b":0.5,"c":"x"}`
 	for _, c := range []struct {
 		put, row string
-		want     map[Evolution]string // the table then, or the error
+		want     map[Evolution]string // the table afterwards, or the error
 	}{
 		{table, `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
 			"": table + " | 1,0.5,x | 2,1.5,y", Strict: table + " | 1,0.5,x | 2,1.5,y",
@@ -178,7 +178,7 @@ func TestEvolve(t *testing.T) {
 	do(ColumnChange{Op: "rename", Column: "b", To: "text"}, ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, ColumnChange{Op: "widen", Column: "a", Type: "int32"})
 	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
 	put("a int32; text utf8", `{"a":70000,"text":"y"}`)
-	do(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // what was dropped does not come back
+	do(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
 	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
 	put("a int32; c int64", `{"a":3,"c":7}`)
 	do(ColumnChange{Op: "widen", Column: "a", Type: "int64"})
@@ -205,9 +205,9 @@ func TestEvolve(t *testing.T) {
 		change ColumnChange
 		want   string
 	}{
-		{ColumnChange{Op: "shrink", Column: "a"}, `there is no change "shrink"`},
+		{ColumnChange{Op: "shrink", Column: "a"}, `unknown column change "shrink"`},
 		{ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": it has type float64, which cannot become int64`},
-		{ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `"int65" is no type`},
+		{ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `unknown type "int65"`},
 		{ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
 		{ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
 		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot be renamed to "b"`},
@@ -225,7 +225,7 @@ func TestEvolve(t *testing.T) {
 			if op == "add" {
 				change.Column = "added"
 			}
-			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // so that none is made
+			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so neither is made
 			if allowed := !strings.Contains(err.Error(), "does not allow to "+op); allowed != strings.Contains(ops, op) {
 				t.Errorf("%s of %s: %v", op, e, err)
 			}
@@ -236,7 +236,7 @@ func TestEvolve(t *testing.T) {
 	}
 }
 
-// What float64 does not hold is refused, and nothing changed.
+// A value that float64 cannot represent exactly is refused, and nothing changes.
 func TestWidenInexact(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
@@ -252,7 +252,7 @@ func TestWidenInexact(t *testing.T) {
 	}
 }
 
-// A row that another has replaced, and nobody sees, need not be exact.
+// A row that has been replaced need not be exact, because no reader sees it.
 func TestWidenReplaced(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})

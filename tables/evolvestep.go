@@ -21,21 +21,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// evolveStep gives a table another schema. The tail's rows become files of the old
-// one in the same commit, so that none is left that was put under it.
+// evolveStep changes a table's schema. In the same commit, it folds the tail into files of the old schema, so
+// that no row of that schema stays in the tail.
 type evolveStep struct {
-	commit.Basis // the table before
+	commit.Basis // the table before the step
 	e            entry
-	by           Evolution // which allowed it
+	allowedBy    Evolution // the setting that allowed the change
 	shape        *schema.Shape
 	props        iceberg.Properties
 
-	// Where files are written anew.
-	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
-	check *rules.Check   // of the new rows; nil: none
-	files []iceberg.DataFile
-	old   []iceberg.DataFile // whose place they take, of an upsert; of others, which see Appends, all
-	read  map[string]bool    // the paths of the files that they are made of
+	// The remaining fields are for steps that rewrite files.
+	caster   *schema.Caster // converts rows, in the types that readers get, to the new columns; nil keeps the files
+	check    *rules.Check   // rules for the new rows, or nil
+	written  []iceberg.DataFile
+	replaced []iceberg.DataFile // the files to replace; ignored if Since is Appends, which replaces all files
+	read     map[string]bool    // paths of the files that were read
 }
 
 func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
@@ -43,8 +43,8 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 		return nil, err
 	}
 	a.Info.Updated = a.Now
-	if p.fit != nil {
-		return p.applyAnew(ctx, a, cur)
+	if p.caster != nil {
+		return p.applyRewrite(ctx, a, cur)
 	}
 	meta := cur.Metadata()
 	tail, err := a.TailFiles(ctx, cur, meta, nil, nil)
@@ -54,28 +54,28 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	if err != nil {
 		return nil, err
 	}
-	return p.evolved(meta)
+	return p.evolveMetadata(meta)
 }
 
-// applyAnew is apply where files are written anew.
-func (p *evolveStep) applyAnew(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	old, now := p.old, commit.SnapshotID(cur)
+// applyRewrite applies a step that rewrites files.
+func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	replaced, current := p.replaced, commit.SnapshotID(cur)
 	var more []iceberg.DataFile
-	meta, err := p.evolved(cur.Metadata())
-	if err == nil && now != nil && p.Since == commit.Appends {
-		old, err = datafile.Files(ctx, cur)
+	meta, err := p.evolveMetadata(cur.Metadata())
+	if err == nil && current != nil && p.Since == commit.Appends {
+		replaced, err = datafile.Files(ctx, cur)
 	}
-	if err == nil && now != nil && *now != *p.Base { // there are files that were not read
-		more, err = p.rewritten(ctx, cur, meta, a.IO, p.read)
+	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table
+		more, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
 	}
 	if err != nil {
 		return nil, err
 	}
-	tail, err := a.TailFiles(ctx, cur, meta, p.fit, p.check)
-	if err == nil && len(old)+len(p.files) > 0 {
-		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), old, p.files, nil)
+	tail, err := a.TailFiles(ctx, cur, meta, p.caster, p.check)
+	if err == nil && len(replaced)+len(p.written) > 0 {
+		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, p.written, nil)
 	}
-	// What came later stays behind: it is added by itself, and numbered so.
+	// Files added since the read are appended separately, which keeps their order.
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if err == nil && len(files) > 0 {
 			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
@@ -84,30 +84,29 @@ func (p *evolveStep) applyAnew(ctx context.Context, a *commit.Attempt, cur *tabl
 	return meta, err
 }
 
-// evolved returns metadata after the step: with another schema, and with settings that name
-// its columns as they are called there.
-func (p *evolveStep) evolved(meta table.Metadata) (table.Metadata, error) {
+// evolveMetadata returns metadata with the new schema, and renames the columns in its settings.
+func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
-	if err == nil && s.Evolution != p.by {
+	if err == nil && s.Evolution != p.allowedBy {
 		err = commit.ErrStale
 	}
 	if err != nil {
 		return nil, err
 	}
-	was := meta.CurrentSchema()
-	now := func(name string) string {
-		if f, ok := was.FindFieldByName(name); ok {
+	oldSchema := meta.CurrentSchema()
+	newName := func(name string) string {
+		if f, ok := oldSchema.FindFieldByName(name); ok {
 			if f, ok := p.shape.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
 		return name
 	}
-	s.Time = now(s.Time)
+	s.Time = newName(s.Time)
 	for i, name := range s.Keys {
-		s.Keys[i] = now(name)
+		s.Keys[i] = newName(name)
 	}
-	if meta, err = definition.Reshaped(meta, p.shape); err != nil {
+	if meta, err = definition.Reshape(meta, p.shape); err != nil {
 		return nil, err
 	}
 	if meta, err = definition.WithSettings(meta, &s); err == nil && p.props != nil {
@@ -116,12 +115,12 @@ func (p *evolveStep) evolved(meta table.Metadata) (table.Metadata, error) {
 	return meta, err
 }
 
-// rewritten writes the rows of a table's files, but for those to leave out, as files
-// of one that has the metadata to.
-func (p *evolveStep) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, but map[string]bool) ([]iceberg.DataFile, error) {
+// rewriteFiles rewrites the rows of t's files, except the files in skip, as files for a table with the metadata
+// to.
+func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	if err == nil {
-		r.but = but
+		r.skipFiles = skip
 		err = r.plan(nil)
 	}
 	if err != nil {
@@ -129,14 +128,14 @@ func (p *evolveStep) rewritten(ctx context.Context, t *table.Table, to table.Met
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.Writing{Rows: rows, Caster: p.fit, Rules: p.check, Acknowledged: but != nil})
+	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.Writing{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
 }
 
-// reshape adds a step, after which the table has its schema. Where there is a fit, the
-// table's files are written anew.
-func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check *rules.Check) (err error) {
-	if fit != nil && c.Writes() {
-		return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
+// reshape adds a step that changes the table's schema. If caster is not nil, the step rewrites the table's
+// files.
+func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, check *rules.Check) (err error) {
+	if caster != nil && c.Writes() {
+		return errors.New("a change that rewrites the table's files cannot follow a put in the same Update: use a separate Update")
 	}
 	if step.Basis, err = commit.BasisOf(c.cur, commit.Anything, nil); err != nil {
 		return err
@@ -145,13 +144,13 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check 
 	if err != nil {
 		return err
 	}
-	step.by = def.Settings.Evolution
-	meta, err := step.evolved(c.cur.Metadata())
+	step.allowedBy = def.Settings.Evolution
+	meta, err := step.evolveMetadata(c.cur.Metadata())
 	if err != nil {
 		return err
 	}
-	if fit != nil {
-		step.Since, step.fit, step.check, step.IO, step.read = commit.Appends, fit, check, t.s.cat.NewIO(), map[string]bool{}
+	if caster != nil {
+		step.Since, step.caster, step.check, step.IO, step.read = commit.Appends, caster, check, t.s.cat.NewIO(), map[string]bool{}
 		if step.Base != nil {
 			files, err := datafile.Files(t.ctx, c.cur)
 			if err != nil {
@@ -159,23 +158,21 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, fit *schema.Caster, check 
 			}
 			step.read = paths(files)
 		}
-		if step.files, err = step.rewritten(t.ctx, c.cur, meta, step.IO, nil); err != nil {
+		if step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil); err != nil {
 			return err
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	c.cur = c.Staged(meta, t.s.cat.NewIO()) // a rule about all rows reads them
+	c.cur = c.Staged(meta, t.s.cat.NewIO()) // rules for the whole table read the new files
 	return nil
 }
 
-// schemaVersionProperty is the property of a table with the version that its rows
-// were migrated to.
+// schemaVersionProperty is the table property with the version that Migrate last set.
 const schemaVersionProperty = "partd.schema-version"
 
-// SchemaVersion returns the version that the table was migrated to last, 0 if it
-// never was.
+// SchemaVersion returns the version that Migrate last set, or 0 if it never did.
 func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
-	return look(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
+	return withView(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
 }
 
 func schemaVersion(t *table.Table) (int, error) {
@@ -190,15 +187,14 @@ func schemaVersion(t *table.Table) (int, error) {
 	return n, nil
 }
 
-// Migrate brings a table to a numbered version of its schema, in one commit: f turns
-// each batch of its rows, in the types that readers get, into a batch of new rows. The
-// first batch is empty; f's result for it defines the new columns. Migrate reports whether
-// it migrated the table: it does nothing if the table has this version or a later one. The
-// rows are streamed. f sees all of them, and some twice if others commit in the meantime. f
-// must not use the table: it would wait for itself.
-// Migrate owns what f returns, which may be the batch that f was given. Rows in the tail of
-// another Store are not migrated, and must fit the new columns by name. All rules except
-// those of uniqueness and order are applied to the new rows.
+// Migrate converts a table to a numbered version of its schema, in one commit. f converts each batch of rows,
+// in the types that readers get, to a batch of new rows. The first batch is empty; f's result for it defines
+// the new columns. The rows are streamed; if others commit concurrently, f may get rows twice. f must not use
+// the table: it would deadlock. Migrate releases f's results; f may return its argument.
+//
+// Migrate reports whether it migrated the table: it does nothing if the table already has this version or a
+// later one. Rows in the tail of another Store are not migrated, and must fit the new columns by name. The new
+// rows must satisfy the table's rules, except those of uniqueness and order.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
 	err = b.updateAgain(ctx, func(t *Txn) error {
 		c, err := t.existing(b.Name(), name)
@@ -214,14 +210,14 @@ func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(a
 }
 
 func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (bool, error) {
-	has, err := schemaVersion(c.cur)
+	current, err := schemaVersion(c.cur)
 	if err != nil {
 		return false, err
 	}
 	if version <= 0 {
 		return false, fmt.Errorf("the version is %d: versions are numbered from 1", version)
 	}
-	if version <= has {
+	if version <= current {
 		return false, nil
 	}
 	def, err := definition.Of(c.cur.Metadata())
@@ -230,9 +226,9 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	}
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, def.Logical)
 	defer builder.Release()
-	none := builder.NewRecordBatch()
-	defer none.Release()
-	first, err := f(none)
+	empty := builder.NewRecordBatch()
+	defer empty.Release()
+	first, err := f(empty)
 	if err != nil {
 		return false, err
 	}
@@ -241,18 +237,18 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if err != nil {
 		return false, err
 	}
-	fit, err := schema.NewCaster(first.Schema(), sh.Stored)
+	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.Plain(first.Schema()), Rules: def.Rules}
+	caster, err := schema.NewPutCaster(first.Schema(), newDef.Stored, newDef.Logical)
 	if err != nil {
 		return false, err
 	}
-	fit = fit.After(def.Logical, f)
-	made := &definition.Definition{Stored: sh.Stored, Logical: schema.Plain(first.Schema()), Rules: def.Rules}
-	check, err := t.entry(c).check(t.ctx, made, first.Schema(), nil, nil)
+	caster = caster.After(def.Logical, f)
+	check, err := t.entry(c).ruleCheck(t.ctx, newDef, first.Schema(), nil, nil)
 	if err != nil {
 		return false, err
 	}
 	check.WithoutOrder()
 	step := &evolveStep{e: t.entry(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
-	err = t.reshape(c, step, fit, check)
+	err = t.reshape(c, step, caster, check)
 	return err == nil, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Trade is a row.
+// Trade is a row of the table.
 type Trade struct {
 	At    time.Time       `arrow:"at"`
 	Sym   string          `arrow:"sym"`
@@ -30,7 +30,7 @@ type Leg struct {
 
 var nine = time.Date(2026, 1, 31, 9, 0, 0, 0, time.UTC)
 
-// opened is the default bucket of a store in a temporary directory.
+// opened opens the default bucket of a store in a temporary directory.
 func opened(ctx context.Context) (bucket *tables.Bucket, done func()) {
 	dir, err := os.MkdirTemp("", "tables")
 	if err != nil {
@@ -66,7 +66,7 @@ func appended(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 	return table
 }
 
-// Rows are appended as structs, and read as such.
+// Structs are appended as rows, and rows are read into structs.
 func ExampleRows() {
 	ctx := context.Background()
 	bucket, done := opened(ctx)
@@ -85,7 +85,8 @@ func ExampleRows() {
 	// 09:01:00 A 10.75 false 0
 }
 
-// Conditions are made of values, whatever is in these. A struct may have some of the columns.
+// Conditions are built from values, which need no quoting. A struct may have only some
+// columns.
 func ExampleAnd() {
 	ctx := context.Background()
 	bucket, done := opened(ctx)
@@ -108,7 +109,7 @@ func ExampleAnd() {
 	// ("sym" in ('A', 'it''s')) and ("at" > '2026-01-31T09:00:00') and (not ("sym" like 'B%'))
 }
 
-// Batches are released after their turn.
+// Each batch is released after its iteration.
 func ExampleTable_Batches() {
 	ctx := context.Background()
 	bucket, done := opened(ctx)
@@ -125,7 +126,7 @@ func ExampleTable_Batches() {
 	// [10.5 700.25 10.75]
 }
 
-// A put with options takes the rows as batches.
+// A put with options gets the rows as batches.
 func ExampleRecords() {
 	ctx := context.Background()
 	bucket, done := opened(ctx)
@@ -142,7 +143,7 @@ func ExampleRecords() {
 	// 1 <nil>
 }
 
-// The changes of columns have types.
+// Column changes use types in Arrow's notation.
 func ExampleBucket_Evolve() {
 	ctx := context.Background()
 	bucket, done := opened(ctx)

@@ -12,25 +12,24 @@ import (
 	"github.com/go-partd/partd/tables/internal/commit"
 )
 
-// Expire forgets old versions, and removes files that no version of any table
-// needs, those of failed commits and deleted tables among them, once they have
-// been of no use for the time of grace.
+// Expire removes old versions, and files that no version of any table needs, such as the files of failed
+// commits and of deleted tables. It removes a file only after it has been unused for the grace period.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	s = s.made()
+	s = s.orUnopened()
 	o = cmp.Or(o, new(MaintainOptions))
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
 	}
-	used, unread := s.cat.References(ctx)
-	if unread != nil && !errors.Is(unread, ErrDamaged) {
-		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: unread}
+	used, refsErr := s.cat.References(ctx)
+	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
+		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: refsErr}
 	}
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
 		e.Commits.Lock()
 		defer e.Commits.Unlock()
 		t, err := e.Commit(ctx, commit.Prepared{Do: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 			if cur == nil {
-				return nil, commit.ErrNothing // deleted meanwhile
+				return nil, commit.ErrNothing // deleted concurrently
 			}
 			tx := cur.NewTransaction()
 			err := tx.ExpireSnapshots(table.WithOlderThan(o.OlderThan), table.WithRetainLast(max(1, o.Keep)), table.WithPostCommit(false))
@@ -54,8 +53,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return r, err
 	}
-	if err = cmp.Or(err, unread); err != nil {
-		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, since those that a damaged table needs are not known: %w", err)}
+	if err = cmp.Or(err, refsErr); err != nil {
+		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because the files that a damaged table needs are unknown: %w", err)}
 	}
 	swept, err := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {

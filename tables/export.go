@@ -17,22 +17,23 @@ import (
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
-// ExportOptions of Export. The zero value, and nil, are all rows in one new file.
+// ExportOptions configures Export. The zero value, and nil, export all rows to one new
+// file.
 type ExportOptions struct {
-	Scan *ScanOptions // which columns and rows, in which order; nil: all
+	Scan *ScanOptions // selects columns and rows; nil means all
 
-	// FileRows makes a directory of the path, with files of at most so many rows each:
-	// part-00000.parquet, part-00001.parquet, …; 0 makes one file of it.
+	// FileRows makes path a directory of files with at most FileRows rows each:
+	// part-00000.parquet, part-00001.parquet, …; 0 makes path one file.
 	FileRows int64
 
-	// Replace replaces a file that is there. Without, and where there is a directory, the
+	// Replace allows replacing an existing file. Otherwise, and if path is a directory, the
 	// error wraps ErrExists.
 	Replace bool
 }
 
-// Export writes a table, or a version of it, as Parquet that any program reads, and returns
-// how many rows it has. It is one state of the table, rows of the tail included. The file, or
-// the directory, appears whole or not at all, and memory is bounded, however many rows there are.
+// Export writes a table, or a version of it, as Parquet, and returns the number of rows. It writes one state of
+// the table, including rows in the tail. The file or directory appears completely or not at all. Memory is
+// bounded, whatever the number of rows.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))
 	defer func() {
@@ -44,7 +45,7 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 		}
 	}()
 	if o.FileRows < 0 || o.FileRows > 0 && o.Replace {
-		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: give 0 for one file, or more for a directory, which Replace does not go with", o.FileRows)}
+		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: use 0 for one file, or a positive number, without Replace, for a directory", o.FileRows)}
 	}
 	if o.FileRows > 0 {
 		if _, err := os.Lstat(path); err == nil {
@@ -62,44 +63,44 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 	return exportParts(ctx, r, path, o.FileRows)
 }
 
-// exportParts writes a directory, which has another name until all is there.
+// exportParts writes a directory under a temporary name, and renames it when complete.
 func exportParts(ctx context.Context, r array.RecordReader, path string, fileRows int64) (rows int64, err error) {
-	dir, temp, err := tempdir.Own(filepath.Dir(path))
+	dir, temp, err := tempdir.NewDir(filepath.Dir(path))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, temp.Close()) }()
-	in := &batches{r: r}
-	for n := 0; n == 0 || in.more(); n++ {
-		part := arrowsafe.Reader(r.Schema(), in.next(fileRows), func() {})
+	splitter := &batchSplitter{r: r}
+	for n := 0; n == 0 || splitter.more(); n++ {
+		part := arrowsafe.Reader(r.Schema(), splitter.next(fileRows), func() {})
 		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
 		if rows += written; err != nil {
 			return 0, err
 		}
 	}
-	if err := errors.Join(r.Err(), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // as other directories
+	if err := errors.Join(r.Err(), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // the usual mode of a directory
 		return 0, err
 	}
 	return rows, os.Rename(dir, path)
 }
 
-// batches are those of a reader, of which some rows at a time are taken.
-type batches struct {
+// batchSplitter splits a reader's batches into parts with a given number of rows.
+type batchSplitter struct {
 	r    array.RecordReader
-	rest int64 // rows of the reader's batch that were not taken
+	rest int64 // rows of the current batch that next has not yielded
 }
 
-// more reports whether there are rows that were not taken.
-func (b *batches) more() bool {
+// more reports whether rows remain.
+func (b *batchSplitter) more() bool {
 	for b.rest == 0 && b.r.Next() {
 		b.rest = b.r.RecordBatch().NumRows()
 	}
 	return b.rest > 0
 }
 
-// next yields so many rows, or what there is.
-func (b *batches) next(rows int64) func(func(arrow.RecordBatch, error) bool) {
+// next yields up to rows more rows.
+func (b *batchSplitter) next(rows int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for rows > 0 && b.more() {
 			batch := b.r.RecordBatch()

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// parquetNumbers returns the column n of a Parquet file, and how many row groups it has.
+// parquetNumbers returns column n of a Parquet file, and its number of row groups.
 func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	t.Helper()
 	f, err := file.OpenParquetFile(path, false)
@@ -40,8 +40,7 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	return ns, f.NumRowGroups()
 }
 
-// A table, rows of the tail included, or what a scan of it or of a version yields, becomes a
-// file or a directory.
+// A table with rows in the tail, a scan, or a version is exported to a file or a directory.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -124,7 +123,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// What ends in the midst leaves nothing, or what was there.
+// A failed export leaves no file.
 func TestExportFails(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, t.TempDir(), nil)

@@ -138,7 +138,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 			t.Errorf("column %q: %v", c.column, err)
 		}
 	}
-	// Less and narrower fits.
+	// Fewer columns and narrower types fit.
 	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
 	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
 	rb.Field(0).(*array.Int32Builder).Append(2)
@@ -185,7 +185,7 @@ func TestIDs(t *testing.T) {
 	}
 	put(PutAppend, "x", 2)
 	put(PutAppend, "y", 3)
-	put(PutReplace, "z", 4) // with y in the tail
+	put(PutReplace, "z", 4) // y is still in the tail
 	put(PutAppend, "y", 3)
 	put(PutAppend, "w", 5)
 	if err := s.Close(); err != nil {
@@ -198,7 +198,7 @@ func TestIDs(t *testing.T) {
 	}
 	put(PutReplace, "z", 9)
 	wantRows(t, b, "a", 4, 5)
-	// Of puts with one id at the same time, one is applied.
+	// Of concurrent puts with one id, only one is applied.
 	var g sync.WaitGroup
 	for i := range 20 {
 		g.Go(func() { put([]PutMode{PutAppend, PutReplace}[i/19], "same", 4, 5, 6) })
@@ -267,7 +267,7 @@ func TestExpireKeepsWhatIsRead(t *testing.T) {
 	}
 	r.Release()
 	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
-		t.Fatalf("%+v %v", res, err) // the time of grace
+		t.Fatalf("%+v %v", res, err) // the grace period has not ended
 	}
 	if res, err = s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil || res.FilesRemoved == 0 || res.FilesWaiting != 0 {
 		t.Fatalf("%+v %v", res, err)

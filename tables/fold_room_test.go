@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestFoldGivesRoomBack: rows that are in files are not in the tail as well.
+// TestFoldGivesRoomBack checks that a fold frees the tail's space.
 func TestFoldGivesRoomBack(t *testing.T) {
 	for _, background := range []bool{false, true} {
 		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldGivesRoomBack(t, background) })
@@ -47,14 +47,14 @@ func foldGivesRoomBack(t *testing.T, background bool) {
 		t.Fatalf("the tail takes %d bytes before the fold: too few to show anything", n)
 	}
 	if background {
-		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // as the background does
+		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // folds like the background does
 			t.Fatal(err)
 		}
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := tail(); n > 3<<20 { // two files for small appends have a MiB each
+	if n := tail(); n > 3<<20 { // two files for small appends have 1 MiB each
 		t.Errorf("the tail takes %d bytes after the fold", n)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestForeignSeries has pyiceberg read a table with keys after corrections and cuts,
-// and append rows to it in no order.
+// TestForeignSeries has pyiceberg read a partitioned table with keys after corrections, and
+// append rows in no order.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -29,7 +29,7 @@ func TestForeignSeries(t *testing.T) {
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	put(tick{day, "a", 5, 0}) // in the place of 3
+	put(tick{day, "a", 5, 0}) // replaces 3
 	if _, err := b.DeleteRows(t.Context(), "t", filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ if sys.argv[2] == "append":
 	foreign("[1, 2, 5] 3 [5]", "append")
 	want := []tick{{0, "b", 2, 0}, {day, "a", 5, 0}, {day, "z", 7, 0}, {2 * day, "a", 1, 0}, {3 * day, "z", 8, 0}, {4 * day, "z", 6, 0}}
 	wantTicks(t, s, "t", want)
-	put(tick{3 * day, "z", 9, 0}, tick{3 * day, "a", 10, 0}) // in the place of a row of a foreign file
+	put(tick{3 * day, "z", 9, 0}, tick{3 * day, "a", 10, 0}) // replaces a row of a foreign file
 	want = append(want[:4], tick{3 * day, "a", 10, 0}, tick{3 * day, "z", 9, 0}, tick{4 * day, "z", 6, 0})
 	check := func() {
 		t.Helper()

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestForeignTable appends to a table that somebody else made, and renames: its
-// rows in the tail must be found again.
+// TestForeignTable appends to a table that another program created and then renames: the rows in
+// the tail must be found again.
 func TestForeignTable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -17,7 +17,7 @@ var numbers = arrow.NewSchema([]arrow.Field{
 	{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 }, nil)
 
-// rowsOf returns a reader of rows with the numbers given.
+// rowsOf returns a reader of rows with the given numbers.
 func rowsOf(ns ...int64) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	defer b.Release()
@@ -42,7 +42,7 @@ func from(first, count int64) []int64 {
 	return ns
 }
 
-// readAll returns the numbers that a scan hands on.
+// readAll returns the numbers that a scan yields.
 func readAll(ctx context.Context, t *Table, o *ScanOptions) (ns []int64, err error) {
 	r, err := t.Scan(ctx, o)
 	if err != nil {
@@ -64,7 +64,7 @@ func readAll(ctx context.Context, t *Table, o *ScanOptions) (ns []int64, err err
 	return ns, r.Err()
 }
 
-// read returns the numbers of a table, sorted; nil with ok false if there is none.
+// read returns the sorted numbers of a table; ok is false if the table does not exist.
 func read(ctx context.Context, b *Bucket, name string) (ns []int64, ok bool, err error) {
 	t, err := b.Table(ctx, name)
 	if errors.Is(err, ErrNotFound) {

@@ -4,25 +4,23 @@ import (
 	"flag"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/house"
+	"github.com/go-partd/partd/internal/testutil/layering"
 )
 
-var update = flag.Bool("update", false, "write the table of packages in docs/design.md again")
+var update = flag.Bool("update", false, "rewrite the table of packages in docs/design.md")
 
-// tablesHouse has the floor of every package of the module, from the roof down. A new
-// package gets its floor here, on purpose: one above all that it imports. All may use
-// Arrow and the packages of the root module.
-//
-// After a change, "go test -run TestHouse . -update" writes the table of packages in
-// docs/design.md again.
-var tablesHouse = house.House{
+// tablesLayering lists the layers of the module, top first. Add each new package here, in
+// a layer above all packages that it imports, and run "go test -run TestHouse . -update",
+// which rewrites the table of packages in docs/design.md.
+var tablesLayering = layering.Layering{
 	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/testserve", "tablestest"},
-	Below: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
-	Floors: []house.Floor{
+	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
+	Layers: []layering.Layer{
 		{Name: "for tests", Packages: map[string][]string{
-			"bench":                       {"internal/peers", "github.com/duckdb/duckdb-go-bindings"},
+			"bench":                       {"internal/peers", "internal/testutil/tpc", "github.com/duckdb/duckdb-go-bindings"},
 			"internal/peers":              nil,
 			"internal/testutil/testserve": nil,
+			"internal/testutil/tpc":       {"internal/peers"},
 		}},
 		{Name: "programs", Packages: map[string][]string{
 			"cmd/partd-tables":  nil,
@@ -46,7 +44,7 @@ var tablesHouse = house.House{
 			"stage":            nil,
 			"internal/formats": {"github.com/google/uuid"},
 		}},
-		{Name: "over tables", Packages: map[string][]string{
+		{Name: "built on tables", Packages: map[string][]string{
 			"transform":           nil,
 			"tablestest":          nil,
 			"tablesotel":          {"go.opentelemetry.io/otel"},
@@ -87,7 +85,7 @@ var tablesHouse = house.House{
 			"internal/schema": {"github.com/apache/iceberg-go"},
 			"internal/worker": nil,
 		}},
-		{Name: "the ground", Packages: map[string][]string{
+		{Name: "base", Packages: map[string][]string{
 			"internal/arrowsafe": {"github.com/google/flatbuffers"},
 			"internal/filecache": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
 			"internal/icecat": {
@@ -107,21 +105,21 @@ var tablesHouse = house.House{
 	},
 }
 
-// TestImports keeps the arrows between packages as they are meant.
-func TestImports(t *testing.T) { tablesHouse.CheckImports(t) }
+// TestImports checks that each package imports only what its layer allows.
+func TestImports(t *testing.T) { tablesLayering.CheckImports(t) }
 
-// TestWeight keeps small what a program has of a package that it imports for little. gRPC,
-// testify and others come with iceberg-go and arrow-go, as docs/design.md says.
+// TestWeight limits the number of packages that an import links. As docs/design.md says,
+// iceberg-go and arrow-go link gRPC, testify and others.
 func TestWeight(t *testing.T) {
-	house.CheckWeight(t, ".", 575, unwanted...)
-	house.CheckWeight(t, "./arrowvalue", 200, unwanted...)
+	layering.CheckWeight(t, ".", 575, unwanted...)
+	layering.CheckWeight(t, "./arrowvalue", 200, unwanted...)
 }
 
-// unwanted are clients and servers that package tables has for those who import them.
+// unwanted lists clients and servers that may be linked only by the packages that need them.
 var unwanted = []string{
 	"github.com/jackc", "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/duckdb", "github.com/spf13",
 	"cloud.google.com/go/storage", "google.golang.org/api", "github.com/aws",
 }
 
-// TestHouse compares the picture of the packages, and the table of them, with the packages.
-func TestHouse(t *testing.T) { tablesHouse.CheckTable(t, *update) }
+// TestHouse compares the table of packages in docs/design.md with the packages.
+func TestHouse(t *testing.T) { tablesLayering.CheckTable(t, *update) }

@@ -1,10 +1,12 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,30 +20,27 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// What is in this file is for a catalog of Iceberg that other engines ask: it hands them
-// metadata, and takes their commits.
+// ErrRequirement is wrapped by the error of a commit whose requirement does not hold, because the table has
+// changed since. The caller may repeat the change on the new state.
+var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// ErrRequirement is wrapped by the error of a commit whose requirement does not hold: the
-// table is not what it was made on. It may be made again on what there is now.
-var ErrRequirement = errors.New("the table is not what the change was made on")
-
-// FoldOnLoadProperty is the property of a table that keeps Iceberg from folding it: "false".
+// FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg does not fold the table.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// IcebergOptions of Bucket.Iceberg. The zero value, and nil, do not fold.
+// IcebergOptions configures Bucket.Iceberg. The zero value, and nil, do not fold.
 type IcebergOptions struct {
-	Fold bool // rows in the tail are moved into files first
+	Fold bool // fold rows in the tail first
 
-	// Every is how old the newest version has to be for a fold.
+	// Every is the minimum age of the newest version before a fold.
 	Every time.Duration
 
-	// Slot is asked before a fold; nil: it is not.
+	// Slot, if not nil, is called before a fold to admit it.
 	Slot func(context.Context) (release func(), err error)
 }
 
-// Iceberg returns a table as other engines read it.
+// Iceberg returns a table in the form that other engines read.
 func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_ *table.Table, err error) {
-	defer failed(&err, "load", b.Name(), name)
+	defer wrapError(&err, "load", b.Name(), name)
 	n, err := b.check(name)
 	if err != nil {
 		return nil, err
@@ -58,7 +57,7 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 		return nil, err
 	}
 	defer done()
-	if waits, err := e.Waiting(ctx); err != nil || !waits {
+	if waits, err := e.HasTail(ctx); err != nil || !waits {
 		return t, err
 	}
 	if o.Slot != nil {
@@ -75,66 +74,78 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	return t, notFound(err)
 }
 
-// IcebergNames returns names of the bucket's tables that come after one, up to a number.
-func (b *Bucket) IcebergNames(ctx context.Context, after string, most int) (_ []string, err error) {
-	defer failed(&err, "list", b.Name(), "")
-	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, most)
+// MetadataSize returns the size of a table's metadata as JSON. Bucket.Iceberg uses a multiple of it as memory.
+func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err error) {
+	defer wrapError(&err, "load", b.Name(), name)
+	n, err := b.check(name)
+	if err != nil {
+		return 0, err
+	}
+	size, err := b.store().cat.MetadataSize(ctx, n.Namespace, n.Name)
+	return size, notFound(err)
 }
 
-// Create makes the bucket, with metadata. Its error wraps [ErrExists] where there is one.
+// IcebergNames returns up to limit names of the bucket's tables, in order, starting after the name after.
+func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
+	defer wrapError(&err, "list", b.Name(), "")
+	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
+}
+
+// Create makes an empty bucket with metadata. If it exists, the error wraps [ErrExists].
 func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
-	defer failed(&err, "create", b.Name(), "")
+	defer wrapError(&err, "create", b.Name(), "")
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	if m, err = m.read(); err == nil {
+	if m, err = m.normalize(); err == nil {
 		err = b.store().cat.CreateNamespace(ctx, namespaceOf(b.Name()), m)
 	}
 	return err
 }
 
-// Rename gives a table another name, in this bucket or another. Its error wraps [ErrExists]
-// where there is a table of that name.
+// Rename renames a table, and moves it to the bucket to. If that bucket already has a table with the new name,
+// the error wraps [ErrExists].
 func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName string) (err error) {
-	defer failed(&err, "rename", b.Name(), name)
+	defer wrapError(&err, "rename", b.Name(), name)
 	n, err := b.check(name)
 	if err != nil {
 		return err
 	}
 	if to == nil {
-		return &ArgumentError{Err: errors.New("the bucket that it goes to is nil")}
+		return &ArgumentError{Err: errors.New("the destination bucket is nil")}
 	}
-	now, err := to.check(newName)
+	target, err := to.check(newName)
 	if err != nil {
 		return err
 	}
-	if err := b.store().cat.Rename(ctx, n, now); err != nil {
+	if err := b.store().cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
-	// The rows in the tail go with it: the old name lets go of them, and the new one finds them.
-	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, now))
+	// The rows in the tail follow the table to its new name.
+	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
 }
 
-// Namespace returns what Iceberg calls the bucket.
+// Namespace returns the bucket's Iceberg namespace.
 func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
 
-// BucketOf returns the bucket that Iceberg calls a namespace.
+// BucketOf returns the bucket of an Iceberg namespace.
 func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
 
-// IcebergChange is a change of a table as an engine asks for it.
+// IcebergChange is a change of a table that another engine requests.
 type IcebergChange struct {
 	Bucket, Table string
 	Requirements  table.Requirements
 	Updates       table.Updates
-	New           table.Metadata // makes the table, which must not exist, without Updates
+	New           table.Metadata // metadata of a table to create, which must not exist, instead of Updates
+	Registered    bool           // New is the metadata of a dropped table, with reserved properties
 }
 
-// NewIceberg returns the metadata of a new table of another engine, which chooses the ids
-// of its columns anew. Nothing is made of it before CommitIceberg.
+// NewIceberg returns metadata for a table that another engine creates, with new IDs for its columns. It stores
+// nothing; CommitIceberg does.
 func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
-	s = s.made()
+	s = s.orUnopened()
 	id := uuid.New()
-	err = icecat.Safely(func() error {
+	err = icecat.CatchPanic(func() error {
 		meta, err = table.NewMetadataWithUUID(columns, spec, order, s.cat.LocationOf(id), props, id)
 		return err
 	})
@@ -144,41 +155,51 @@ func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec,
 	return meta, err
 }
 
-// CommitIceberg makes the changes, each of another table, or none of them. It returns the
-// tables as they are then. Its error wraps ErrRequirement where a requirement does not hold,
-// and RuleError, DuplicateError or ArgumentError where the tables do not take the change.
-func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (done []*table.Table, err error) {
-	s = s.made()
-	var made []*txnChange
+// StageIceberg prepares the directory of a table that NewIceberg returned and another engine will
+// create by a commit. If the bucket has a table of the name, the error wraps [ErrExists].
+func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metadata) error {
+	if _, err := b.Iceberg(ctx, name, nil); !errors.Is(err, ErrNotFound) {
+		return cmp.Or(err, ErrExists)
+	}
+	return b.store().cat.MakeDirectories(meta.Location())
+}
+
+// CommitIceberg applies all the changes or none; each must concern a different table. It
+// returns the changed tables. Its error wraps ErrRequirement if a requirement does not
+// hold. It wraps RuleError, DuplicateError or ArgumentError if a table rejects its change.
+func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
+	s = s.orUnopened()
+	var pending []*txnChange
 	err = s.Update(ctx, func(t *Txn) error {
 		for i := range changes {
-			c, err := t.iceberg(&changes[i])
+			c, err := t.addIceberg(&changes[i])
 			if err != nil {
 				return &OpError{Op: "commit to", Bucket: changes[i].Bucket, Table: changes[i].Table, Err: err}
 			}
-			made = append(made, c)
+			pending = append(pending, c)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range made {
-		done = append(done, c.Result)
+	for _, c := range pending {
+		results = append(results, c.Result)
 		if c.Result == nil {
-			done[len(done)-1] = c.cur
+			results[len(results)-1] = c.cur
 		}
 	}
-	return done, nil
+	return results, nil
 }
 
-// iceberg adds a change. It is tried at once, which tells what else it needs.
-func (t *Txn) iceberg(ch *IcebergChange) (*txnChange, error) {
+// addIceberg adds a change. It applies the change to the current metadata first, to find out how the commit
+// must treat the tail.
+func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	n, err := t.s.Bucket(ch.Bucket).check(ch.Table)
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.of(n)
+	c, err := t.change(n)
 	if err != nil {
 		return nil, err
 	}
@@ -186,15 +207,15 @@ func (t *Txn) iceberg(ch *IcebergChange) (*txnChange, error) {
 		return nil, &ArgumentError{Err: errors.New("the transaction changes the table twice")}
 	}
 	p := &icebergStep{entry: t.entry(c), ch: ch}
-	if err := p.requires(c.cur); err != nil {
+	if err := p.checkRequirements(c.cur); err != nil {
 		return nil, err
 	}
-	meta, err := p.applied(c.cur)
+	meta, err := p.applyUpdates(c.cur)
 	if err != nil {
 		return nil, err
 	}
 	was := c.cur
-	how := commit.Plain
+	mode := commit.Plain
 	if was == nil {
 		for _, other := range t.order {
 			if other.creates == meta.Location() {
@@ -202,23 +223,23 @@ func (t *Txn) iceberg(ch *IcebergChange) (*txnChange, error) {
 			}
 		}
 		c.creates = meta.Location()
-		t.hooks = append(t.hooks, icecat.Vacant(c.creates))
+		t.hooks = append(t.hooks, icecat.CheckVacant(c.creates, n.Namespace))
 	} else {
-		how = p.how(was.Metadata(), meta)
+		mode = p.tailMode(was.Metadata(), meta)
 	}
-	c.Unfolded = how == commit.Plain && !p.wholeTable(t.ctx, meta) || how == commit.Replaces
-	c.Add(how, nil, p.step)
+	c.Unfolded = mode == commit.Plain && !p.needsWholeTable(t.ctx, meta) || mode == commit.Replaces
+	c.Add(mode, nil, p.step)
 	return c, nil
 }
 
-// icebergStep is a change that another engine made.
+// icebergStep is a change by another engine.
 type icebergStep struct {
 	entry
 	ch *IcebergChange
 }
 
-// how tells what of the tail goes with a change. What is in it fits the columns before.
-func (p *icebergStep) how(was, now table.Metadata) commit.How {
+// tailMode returns how the commit must treat the tail's rows, which fit the old columns.
+func (p *icebergStep) tailMode(was, now table.Metadata) commit.Mode {
 	same := was.CurrentSchema().ID == now.CurrentSchema().ID && was.DefaultPartitionSpec() == now.DefaultPartitionSpec() && was.DefaultSortOrder() == now.DefaultSortOrder()
 	s := now.CurrentSnapshot()
 	switch added := len(newSnapshots(was, now)) > 0; {
@@ -226,50 +247,51 @@ func (p *icebergStep) how(was, now table.Metadata) commit.How {
 		return commit.Plain
 	case !added:
 		return commit.Folds
-	case was.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && was.SnapshotByID(s.SnapshotID) == nil: // the rows are replaced as well
+	case was.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && was.SnapshotByID(s.SnapshotID) == nil: // a new history, which replaces the rows
 		return commit.Replaces
 	}
 	return commit.Exclusive
 }
 
-// step is the change as a step of a commit.
+// step applies the change to a table in a commit.
 func (p *icebergStep) step(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if err := p.requires(cur); err != nil {
+	if err := p.checkRequirements(cur); err != nil {
 		return nil, err
 	}
 	if p.ch.New == nil && len(p.ch.Updates) == 0 && cur != nil {
 		return nil, commit.ErrNothing
 	}
-	meta, err := p.applied(cur)
+	meta, err := p.applyUpdates(cur)
 	if err != nil {
 		return nil, err
 	}
 	var was table.Metadata
 	if cur != nil {
-		settled, err := p.settled(ctx, a, cur, meta)
+		folded, err := p.foldIfNeeded(ctx, a, cur, meta)
 		if err != nil {
 			return nil, err
 		}
-		if was = settled.Metadata(); settled != cur {
-			if meta, err = p.applied(settled); err != nil {
+		if was = folded.Metadata(); folded != cur {
+			if meta, err = p.applyUpdates(folded); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if err := p.check(ctx, was, meta); err != nil {
+	if err := p.checkChange(ctx, was, meta); err != nil {
 		return nil, err
 	}
 	if err := p.checkRows(ctx, was, meta); err != nil {
 		return nil, err
 	}
 	a.Info.Updated = a.Now
-	a.Info.Metadata, err = Metadata(icecat.FromProperties(meta.Properties())).read()
+	a.Info.Metadata, err = Metadata(icecat.FromProperties(meta.Properties())).normalize()
 	return meta, err
 }
 
-// settled is the table once rows in the tail are in files that fit the columns before.
-func (p *icebergStep) settled(ctx context.Context, a *commit.Attempt, cur *table.Table, to table.Metadata) (*table.Table, error) {
-	switch p.how(cur.Metadata(), to) {
+// foldIfNeeded returns the table after the tail's rows have become files with the old columns, if the change
+// requires it.
+func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, to table.Metadata) (*table.Table, error) {
+	switch p.tailMode(cur.Metadata(), to) {
 	case commit.Folds:
 		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil || len(tail) == 0 {
@@ -282,14 +304,14 @@ func (p *icebergStep) settled(ctx context.Context, a *commit.Attempt, cur *table
 		return a.Table(meta), nil
 	case commit.Exclusive:
 		if a.TailRows() > 0 {
-			return nil, fmt.Errorf("%w: rows of the columns before came meanwhile", ErrRequirement)
+			return nil, fmt.Errorf("%w: rows with the old columns were appended concurrently", ErrRequirement)
 		}
 	}
 	return cur, nil
 }
 
-// requires is an error where a requirement does not hold.
-func (p *icebergStep) requires(cur *table.Table) error {
+// checkRequirements returns an error if a requirement does not hold.
+func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	var meta table.Metadata
 	if cur != nil {
 		meta = cur.Metadata()
@@ -312,25 +334,28 @@ func (p *icebergStep) requires(cur *table.Table) error {
 	return nil
 }
 
-// applied returns the metadata with the updates; of no table, those of a new one.
-func (p *icebergStep) applied(cur *table.Table) (meta table.Metadata, err error) {
+// applyUpdates returns the metadata after the updates, or that of a new table if cur is nil.
+func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if p.ch.New != nil {
 		return p.ch.New, nil
 	}
-	err = icecat.Safely(func() error {
+	if err := p.ch.checkDefinitions(); err != nil {
+		return nil, err
+	}
+	err = icecat.CatchPanic(func() error {
 		if cur != nil {
 			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.ch.Updates, cur.MetadataLocation())
 			return err
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // it is upgraded from there
+			version = 1 // the updates raise it
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
 			return err
 		}
-		for _, u := range p.ch.Updates {
+		for _, u := range schemaFirst(p.ch.Updates) {
 			if err := u.Apply(b); err != nil {
 				return err
 			}
@@ -342,49 +367,74 @@ func (p *icebergStep) applied(cur *table.Table) (meta table.Metadata, err error)
 	case err == nil:
 		return meta, nil
 	case cur != nil && slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // it may be one that followed another state
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been made for another state
 	}
 	return nil, &ArgumentError{Err: err}
 }
 
-// newSnapshots returns those that one state has and the other has not.
-func newSnapshots(was, now table.Metadata) (some []table.Snapshot) {
-	for _, s := range now.Snapshots() {
-		if was == nil || was.SnapshotByID(s.SnapshotID) == nil {
-			some = append(some, s)
+// schemaFirst returns updates that create a table, each set-current-schema directly after the
+// add-schema before it: DuckDB adds a sort order in between, which Iceberg's library compares with the
+// current schema.
+func schemaFirst(updates table.Updates) (all table.Updates) {
+	next := 0
+	for _, u := range updates {
+		if u.Action() == table.UpdateSetCurrentSchema {
+			all = slices.Insert(all, next, u)
+			next++
+			continue
+		}
+		if all = append(all, u); u.Action() == table.UpdateAddSchema {
+			next = len(all)
 		}
 	}
-	return some
+	return all
 }
 
-// ReadIceberg returns metadata of a table that was dropped and whose files are still
-// there, by the location of its metadata in the warehouse.
-func (s *Store) ReadIceberg(ctx context.Context, location string) (meta table.Metadata, err error) {
-	s = s.made()
+// newSnapshots returns the snapshots in now that was lacks.
+func newSnapshots(was, now table.Metadata) (added []table.Snapshot) {
+	for _, s := range now.Snapshots() {
+		if was == nil || was.SnapshotByID(s.SnapshotID) == nil {
+			added = append(added, s)
+		}
+	}
+	return added
+}
+
+// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. The table's files must
+// still exist. admit is called with the metadata's size before it is read, and may refuse it.
+func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(size int64) error) (meta table.Metadata, err error) {
+	s = s.orUnopened()
 	refuse := func(err error) (table.Metadata, error) {
 		return nil, &ArgumentError{Err: fmt.Errorf("the metadata to register: %s", err)}
 	}
 	dir, _, ok := strings.Cut(location, "/metadata/")
 	if name, own := strings.CutPrefix(dir, s.cat.DataLocation()); !ok || !own || strings.Contains(name, "/") {
-		return refuse(fmt.Errorf("%.200q is not in the directory metadata of a table of %s", location, s.cat.DataLocation()))
+		return refuse(fmt.Errorf("%.200q is not in the metadata directory of a table below %s", location, s.cat.DataLocation()))
 	}
-	if err := s.cat.Within(dir, location); err != nil {
+	if err := s.cat.CheckWithin(dir, location); err != nil {
 		return refuse(err)
 	}
 	f, err := s.cat.NewIO().Open(location)
 	if err != nil {
 		return refuse(err)
 	}
-	defer f.Close() //nolint:errcheck // it was read
-	b, err := io.ReadAll(io.LimitReader(f, mostMetadata+1))
-	if err == nil && len(b) > mostMetadata {
-		err = fmt.Errorf("it has more than %d bytes", mostMetadata)
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return refuse(err)
+	}
+	if err := admit(min(info.Size(), maxTableMetadata)); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxTableMetadata+1))
+	if err == nil && len(b) > maxTableMetadata {
+		err = fmt.Errorf("it has more than %d bytes", maxTableMetadata)
 	}
 	if err == nil {
-		err = icecat.Safely(func() error { meta, err = table.ParseMetadataBytes(b); return err })
+		err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
 	}
 	if err == nil && meta.Location() != dir {
-		err = fmt.Errorf("it is of a table at %q, and not in its directory metadata", meta.Location())
+		err = fmt.Errorf("it belongs to a table at %q, but is not in that table's metadata directory", meta.Location())
 	}
 	if err != nil {
 		return refuse(err)
@@ -392,5 +442,19 @@ func (s *Store) ReadIceberg(ctx context.Context, location string) (meta table.Me
 	return meta, canceled.Err(ctx)
 }
 
-// mostMetadata is how large a file of metadata is that is registered.
-const mostMetadata = 64 << 20
+// WithoutDir returns a text in which locations begin with "…" instead of the store's directory, for
+// clients that must not learn it.
+func (s *Store) WithoutDir(text string) string {
+	s = s.orUnopened()
+	var roots []string
+	for _, root := range []string{strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local} {
+		if root != "" {
+			roots = append(roots, regexp.QuoteMeta(strings.TrimPrefix(root, "file://")))
+		}
+	}
+	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:`+strings.Join(roots, "|")+`)\b`).ReplaceAllString(text, "$1…")
+}
+
+// maxTableMetadata limits the JSON metadata that other engines register and commit. It is enough for some
+// 15,000 snapshots.
+const maxTableMetadata = 16 << 20

@@ -3,10 +3,13 @@ package tables
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +17,6 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
@@ -24,35 +26,41 @@ import (
 )
 
 const (
-	mostManifests    = 10_000    // that a commit of another engine may bring, all its snapshots together
-	mostListBytes    = 64 << 20  // of a list of them, before compression
-	mostForeignFiles = 1_000_000 // that they name
-	mostForeignBytes = 1 << 30   // of them, before compression
-	mostNewSnapshots = 10_000
+	maxManifests    = 10_000 // limit for a commit of another engine, over all its snapshots
+	maxNewSnapshots = 10_000
+	maxDefinitions  = 100 // schemas, partition specs and sort orders that a commit adds
 
-	mostAhead = time.Minute // of our clock: commits that follow may be as much before a snapshot
+	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot that far ahead must not block later commits
 )
 
-// check is an error for metadata that would reach beyond the table, or change what is the
-// catalog's own. It looks at what the updates made, however they were put.
-func (p *icebergStep) check(ctx context.Context, was, now table.Metadata) error {
+// checkChange returns an error if the new metadata refers to files outside the table, or changes what only the
+// catalog may change. It checks the resulting metadata, not the updates.
+func (p *icebergStep) checkChange(ctx context.Context, was, now table.Metadata) error {
 	refuse := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	location := now.Location()
 	switch {
 	case was != nil && (was.Location() != location || was.TableUUID() != now.TableUUID()):
 		return refuse("a table keeps its location, %s, and its UUID", was.Location())
 	case was == nil && p.ch.New == nil && location != p.s.cat.LocationOf(now.TableUUID()):
-		return refuse("the catalog chooses the location: that of a table with this UUID is %s", p.s.cat.LocationOf(now.TableUUID()))
+		return refuse("the catalog chooses the location: a table with this UUID must be at %s", p.s.cat.LocationOf(now.TableUUID()))
 	}
-	if last := time.Now().Add(mostAhead).UnixMilli(); now.LastUpdatedMillis() > last && (was == nil || now.LastUpdatedMillis() > was.LastUpdatedMillis()) {
-		return refuse("the change is of the time %v, which is to come: the writer's clock is ahead", time.UnixMilli(now.LastUpdatedMillis()).UTC())
+	if last := time.Now().Add(maxClockLead).UnixMilli(); now.LastUpdatedMillis() > last && (was == nil || now.LastUpdatedMillis() > was.LastUpdatedMillis()) {
+		return refuse("the change has the time %v, which is in the future: correct the writer's clock", time.UnixMilli(now.LastUpdatedMillis()).UTC())
 	}
 	if was == nil {
-		if err := p.unused(ctx, now); err != nil {
+		if err := p.checkUUIDUnused(ctx, now); err != nil {
 			return err
 		}
 	}
-	if err := checkProperties(was, now); err != nil {
+	if err := checkProperties(was, now, p.ch.Registered); err != nil {
+		return err
+	}
+	if p.ch.Registered {
+		if err := checkRegistered(now); err != nil {
+			return refuse("the metadata to register: %w", err)
+		}
+	}
+	if err := checkSize(was, now); err != nil {
 		return err
 	}
 	var files []string
@@ -64,26 +72,27 @@ func (p *icebergStep) check(ctx context.Context, was, now table.Metadata) error 
 	}
 	if was != nil {
 		for s := range was.Statistics() {
-			files = without(files, s.StatisticsPath)
+			files = removeString(files, s.StatisticsPath)
 		}
 		for s := range was.PartitionStatistics() {
-			files = without(files, s.StatisticsPath)
+			files = removeString(files, s.StatisticsPath)
 		}
 	}
 	for _, f := range files {
-		if err := p.within(location, f); err != nil {
+		if err := p.checkWithin(location, f); err != nil {
 			return err
 		}
 	}
 	return p.checkSnapshots(ctx, was, now)
 }
 
-func without(all []string, one string) []string {
+func removeString(all []string, one string) []string {
 	return slices.DeleteFunc(all, func(s string) bool { return s == one })
 }
 
-// unused is an error where a table has the UUID of a new one. The commit sees to its place.
-func (p *icebergStep) unused(ctx context.Context, now table.Metadata) error {
+// checkUUIDUnused returns an error if another table has the UUID of the new table. The commit checks its
+// location.
+func (p *icebergStep) checkUUIDUnused(ctx context.Context, now table.Metadata) error {
 	_, err := p.s.cat.ByUUID(ctx, now.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
 		return nil
@@ -94,9 +103,9 @@ func (p *icebergStep) unused(ctx context.Context, now table.Metadata) error {
 	return err
 }
 
-// checkProperties is an error where properties change that the catalog goes by, or that
-// have files written elsewhere.
-func checkProperties(was, now table.Metadata) error {
+// checkProperties returns an error if the change sets properties that the catalog relies on, or that place
+// files elsewhere. A registered table may have reserved properties.
+func checkProperties(was, now table.Metadata, registered bool) error {
 	before := iceberg.Properties{}
 	if was != nil {
 		before = was.Properties()
@@ -104,200 +113,161 @@ func checkProperties(was, now table.Metadata) error {
 	after := now.Properties()
 	for _, props := range []iceberg.Properties{before, after} {
 		for k := range props {
-			had, did := before[k]
-			has, does := after[k]
-			if had == has && did == does {
+			oldValue, wasSet := before[k]
+			newValue, isSet := after[k]
+			if oldValue == newValue && wasSet == isSet {
 				continue
 			}
-			own := strings.HasPrefix(k, "partd.") && !icecat.IsMetadata(k) && k != FoldOnLoadProperty
-			place := strings.HasPrefix(k, "write.") && (strings.HasSuffix(k, "path") || strings.HasSuffix(k, "location") || strings.HasSuffix(k, "impl"))
+			isReserved := strings.HasPrefix(k, "partd.") && !icecat.IsMetadata(k) && k != FoldOnLoadProperty && !registered
+			isLocation := strings.HasPrefix(k, "write.") && (strings.HasSuffix(k, "path") || strings.HasSuffix(k, "location") || strings.HasSuffix(k, "impl"))
 			switch {
-			case own:
-				return &ArgumentError{Err: fmt.Errorf("the property %q is the catalog's own: partd-tables changes it", k)}
-			case place && does && !strings.HasPrefix(has+"/", now.Location()+"/") || place && strings.Contains(has, ".."):
-				return &ArgumentError{Err: fmt.Errorf("the property %q has files written elsewhere than below %s", k, now.Location())}
+			case isReserved:
+				return &ArgumentError{Err: fmt.Errorf("the property %q is reserved: only partd-tables may change it", k)}
+			case isLocation && isSet && !strings.HasPrefix(newValue+"/", now.Location()+"/") || isLocation && strings.Contains(newValue, ".."):
+				return &ArgumentError{Err: fmt.Errorf("the property %q would place files outside %s", k, now.Location())}
 			}
 		}
 	}
 	return nil
 }
 
-// within is an error for a file that a client names and that is not below a location.
-func (p *icebergStep) within(location, file string) error {
-	return ofClient(p.s.cat.Within(location, file))
+// checkRegistered returns an error if a table's reserved properties are damaged. Any engine may have
+// written the metadata.
+func checkRegistered(meta table.Metadata) error {
+	for k, text := range meta.Properties() {
+		if strings.HasPrefix(k, tailProperties) {
+			// Rows of later appends would be in epochs that count as folded already.
+			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
+				return fmt.Errorf("the property %q cannot be %.40q", k, text)
+			}
+		}
+	}
+	return icecat.CatchPanic(func() error {
+		if _, err := definition.WithSettings(meta, nil); err != nil {
+			return err
+		}
+		d, err := definition.Of(meta)
+		if err == nil {
+			_, err = d.Rules()
+		}
+		return err
+	})
 }
 
-// ofClient makes of a file that is not there, or may not be, an error of whoever named it.
-func ofClient(err error) error {
+// checkDefinitions returns an error if a commit adds too many schemas, partition specs and sort orders:
+// Iceberg's library compares each with all others of the table.
+func (ch *IcebergChange) checkDefinitions() error {
+	n := 0
+	for _, u := range ch.Updates {
+		switch u.Action() {
+		case table.UpdateAddSchema, table.UpdateAddSpec, table.UpdateAddSortOrder:
+			n++
+		}
+	}
+	if n > maxDefinitions {
+		return &ArgumentError{Err: fmt.Errorf("the commit adds %d schemas, partition specs and sort orders, the limit is %d", n, maxDefinitions)}
+	}
+	return nil
+}
+
+// checkSize returns an error if the metadata exceeds the limit, unless the change makes it smaller.
+func checkSize(was, now table.Metadata) error {
+	b, err := json.Marshal(now)
+	if err != nil || len(b) <= maxTableMetadata {
+		return err
+	}
+	if was != nil {
+		if before, err := json.Marshal(was); err != nil || len(b) <= len(before) {
+			return err
+		}
+	}
+	return &ArgumentError{Err: fmt.Errorf("the table's metadata would have %d bytes, the limit is %d: expire snapshots, or remove properties or schemas", len(b), maxTableMetadata)}
+}
+
+// checkWithin returns an error unless a file that a client names is below location.
+func (p *icebergStep) checkWithin(location, file string) error {
+	return asClientError(p.s.cat.CheckWithin(location, file))
+}
+
+// asClientError converts an error for a missing or forbidden file to an ArgumentError.
+func asClientError(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return &ArgumentError{Err: errors.New(err.Error())}
 	}
 	return err
 }
 
-// checkSnapshots reads what new snapshots refer to, as far as no older one does: all of it
-// has to be the table's.
-func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadata) error {
-	come := newSnapshots(was, now)
-	if len(come) > mostNewSnapshots {
-		return &ArgumentError{Err: fmt.Errorf("%d snapshots come at once, the limit is %d", len(come), mostNewSnapshots)}
-	}
-	if len(come) == 0 {
-		return nil
-	}
-	io := p.s.cat.NewIO()
-	known, budget := map[string]bool{}, &icecat.Budget{Entries: mostForeignFiles, Bytes: mostForeignBytes}
-	if was != nil && was.CurrentSnapshot() != nil {
-		manifests, err := was.CurrentSnapshot().Manifests(io)
-		if err != nil {
-			return err
-		}
-		for _, m := range manifests {
-			known[m.FilePath()] = true
-		}
-	}
-	for _, s := range come {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if was != nil && was.Version() > 1 && s.SequenceNumber <= was.LastSequenceNumber() {
-			return fmt.Errorf("%w: the sequence number %d is none that follows %d", ErrRequirement, s.SequenceNumber, was.LastSequenceNumber())
-		}
-		if err := p.within(now.Location(), s.ManifestList); err != nil {
-			return err
-		}
-		err := icecat.Safely(func() error { return p.checkManifests(ctx, &s, now, io, known, budget) })
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkManifests is checkSnapshots for one.
-func (p *icebergStep) checkManifests(ctx context.Context, s *table.Snapshot, now table.Metadata, io *icecat.FileIO, known map[string]bool, budget *icecat.Budget) error {
-	unreadable := func(what string, err error) error {
-		if ctx.Err() != nil {
-			return canceled.Err(ctx)
-		}
-		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d cannot be read: %w", what, s.SnapshotID, err)}
-	}
-	err := io.CheckAvro(ctx, s.ManifestList, &icecat.Budget{Entries: mostManifests, Bytes: mostListBytes})
-	if err != nil {
-		return unreadable("the list of manifests", err)
-	}
-	manifests, err := s.Manifests(io)
-	if err != nil {
-		return unreadable("the list of manifests", err)
-	}
-	for _, m := range manifests {
-		if known[m.FilePath()] {
-			continue
-		}
-		known[m.FilePath()] = true
-		if len(known) > mostManifests {
-			return &ArgumentError{Err: fmt.Errorf("more than %d manifests come at once", mostManifests)}
-		}
-		if err := p.within(now.Location(), m.FilePath()); err != nil {
-			return err
-		}
-		if err := io.CheckAvro(ctx, m.FilePath(), budget); err != nil {
-			return unreadable("a manifest", err)
-		}
-		for e, err := range m.Entries(io, false) {
-			if err != nil {
-				return unreadable("a manifest", err)
-			}
-			f := e.DataFile()
-			err = p.s.cat.Within(now.Location(), f.FilePath())
-			if e.Status() == iceberg.EntryStatusDELETED && errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-			if of := f.ReferencedDataFile(); of != nil && err == nil {
-				if err = p.s.cat.Within(now.Location(), *of); errors.Is(err, fs.ErrNotExist) { // it may have been replaced
-					err = nil
-				}
-			}
-			if err != nil {
-				return ofClient(err)
-			}
-		}
-	}
-	return nil
-}
-
-// wholeTable reports whether a rule of the table is about all its rows, which have to be
-// in files then.
-func (p *icebergStep) wholeTable(ctx context.Context, meta table.Metadata) bool {
+// needsWholeTable reports whether a rule of the table compares all its rows, so that they must all be in files.
+func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.Of(meta)
 	if err != nil {
-		return false // the commit says why
+		return false // the commit reports the error
 	}
 	all, err := p.Rules(ctx, d)
 	return err == nil && slices.ContainsFunc(all, func(r Rule) bool { return r.InTable && !r.Disabled })
 }
 
-// checkRows checks the rows of files that come by the table's rules and its order.
+// checkRows checks the rows of new files against the table's rules and its order.
 func (p *icebergStep) checkRows(ctx context.Context, was, now table.Metadata) error {
 	var d *definition.Definition
-	err := icecat.Safely(func() (err error) { d, err = definition.Of(now); return err })
+	err := icecat.CatchPanic(func() (err error) { d, err = definition.Of(now); return err })
 	if err != nil {
-		return &ArgumentError{Err: fmt.Errorf("columns that tables do not have: %w", err)}
+		return &ArgumentError{Err: fmt.Errorf("unsupported columns: %w", err)}
 	}
 	if now.CurrentSnapshot() == nil || len(newSnapshots(was, now)) == 0 {
 		return nil
 	}
-	all, err := p.Rules(ctx, d)
-	if err != nil || len(all) == 0 && d.Order == nil {
+	ruleList, err := p.Rules(ctx, d)
+	if err != nil || len(ruleList) == 0 && d.Order == nil {
 		return err
 	}
 	before, err := p.filesOf(ctx, was)
 	if err != nil {
 		return err
 	}
-	come, err := p.filesOf(ctx, now)
+	added, err := p.filesOf(ctx, now)
 	if err != nil {
 		return err
 	}
-	had := paths(before)
-	come = slices.DeleteFunc(come, func(f iceberg.DataFile) bool { return had[f.FilePath()] })
-	if len(come) == 0 {
+	oldPaths := paths(before)
+	added = slices.DeleteFunc(added, func(f iceberg.DataFile) bool { return oldPaths[f.FilePath()] })
+	if len(added) == 0 {
 		return nil
 	}
-	staged, comes := p.Staged(now, p.s.cat.NewIO()), paths(come)
-	if err := p.checkBatches(ctx, d, all, staged, had, comes); err != nil {
+	staged, addedPaths := p.Staged(now, p.s.cat.NewIO()), paths(added)
+	if err := p.checkBatches(ctx, d, ruleList, staged, oldPaths, addedPaths); err != nil {
 		return err
 	}
-	is, err := p.Series(staged)
-	if err != nil || is == nil || is.Rule != RefuseDuplicate {
+	order, err := p.Series(staged)
+	if err != nil || order == nil || order.Rule != RefuseDuplicate {
 		return err
 	}
-	files, err := is.Files(ctx)
+	files, err := order.Files(ctx)
 	if err != nil {
 		return err
 	}
-	has := slices.DeleteFunc(files, func(f *series.File) bool { return comes[f.Data().FilePath()] })
-	return is.Refuse(ctx, has, come)
+	others := slices.DeleteFunc(files, func(f *series.File) bool { return addedPaths[f.Data().FilePath()] })
+	return order.Refuse(ctx, others, added)
 }
 
-// checkBatches reads the rows of files that come. A rule about all rows finds the others
-// in the files that stay.
-func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, all []Rule, staged *table.Table, before, come map[string]bool) error {
+// checkBatches checks the rows of new files. Rules for the whole table read the other rows from the remaining
+// files.
+func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
 	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-		return p.rowsBut(ctx, staged, nil, come, columns, where, each)
+		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)
 	}}
-	check, err := rules.NewCheck(ctx, all, d.Logical, d.Stored, d.Logical, o)
+	check, err := rules.NewCheck(ctx, ruleList, d.Logical, d.Stored, d.Logical, o)
 	if err != nil {
 		return err
 	}
 	defer check.Close()
-	err = p.rowsBut(ctx, staged, nil, before, nil, nil, func(b arrow.RecordBatch) error {
+	err = p.readExcept(ctx, staged, nil, oldPaths, nil, nil, func(b arrow.RecordBatch) error {
 		return cmp.Or(check.Add(b), series.Check(d.Order, b))
 	})
 	return cmp.Or(err, check.End(ctx))
 }
 
-// filesOf returns the data files of a state.
+// filesOf returns the data files of a table's state.
 func (p *icebergStep) filesOf(ctx context.Context, meta table.Metadata) ([]iceberg.DataFile, error) {
 	if meta == nil || meta.CurrentSnapshot() == nil {
 		return nil, nil

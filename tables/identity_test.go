@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestSameIDTwoTails puts one id through two Stores before either folds: the rows
-// count once when both have, and no fold fails for it.
+// TestSameIDTwoTails puts one id through two Stores before either folds. After both folds the
+// rows count once, and no fold fails because of the id.
 func TestSameIDTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -56,7 +56,6 @@ func TestSameIDTwoTails(t *testing.T) {
 	wantRows(t, direct.Bucket(""), "a", 0, 1, 2, 3)
 }
 
-// TestSameIDTwiceInTxn puts one id twice in one commit.
 func TestSameIDTwiceInTxn(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -75,8 +74,8 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// TestLateAppend has an append of unknown outcome arrive after it was tried again
-// under its id: it counts once.
+// TestLateAppend delays an append of unknown outcome until after its retry with the same id: its
+// rows count once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
 	tail := &lateTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -108,7 +107,6 @@ func TestLateAppend(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// lateTail keeps one append back.
 type lateTail struct {
 	*memTail
 	late  bool
@@ -123,11 +121,11 @@ func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
 	return l.memTail.Append(ctx, entries...)
 }
 
-// TestForeignRename renames a table that has rows in the tail, and goes on under
-// its new name in the same Store: no row is lost, nor is its metadata.
+// TestForeignRename renames a table that has rows in the tail, and then appends under its new
+// name in the same Store. No row and no metadata is lost.
 func TestForeignRename(t *testing.T) {
 	t.Parallel()
-	for _, seen := range []bool{false, true} { // that the old name is gone
+	for _, seen := range []bool{false, true} { // whether the Store noticed that the old name is gone
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
@@ -160,7 +158,7 @@ func TestForeignRename(t *testing.T) {
 	}
 }
 
-// foreign runs a statement on the catalog, as others do.
+// foreign runs a statement on the catalog, as another program would.
 func foreign(t *testing.T, dir, q string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
@@ -173,8 +171,8 @@ func foreign(t *testing.T, dir, q string, args ...any) {
 	}
 }
 
-// TestDeleteAndPutInTxn makes a table anew in the commit that deletes it: its
-// rows in the tail must not stay there.
+// TestDeleteAndPutInTxn deletes a table and creates it anew in one commit: its old rows must not
+// stay in the tail.
 func TestDeleteAndPutInTxn(t *testing.T) {
 	t.Parallel()
 	tail := &memTail{values: map[string][]byte{}, around: func() {}}
@@ -191,13 +189,13 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.values) != 1 { // who it belongs to
+	if len(tail.values) != 1 { // the key that says which catalog the tail belongs to
 		t.Fatalf("the tail has %d keys", len(tail.values))
 	}
 }
 
-// TestExpireDuringExpire sweeps while another Expire is about to commit: what that
-// one wrote must stay.
+// TestExpireDuringExpire runs Expire while another Expire is about to commit: the files that the
+// other one wrote must stay.
 func TestExpireDuringExpire(t *testing.T) {
 	t.Parallel()
 	var s *Store
@@ -227,8 +225,8 @@ func TestExpireDuringExpire(t *testing.T) {
 	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
-// TestForeignSchema has somebody else rename a column and drop another while rows
-// are in the tail: they follow the columns' ids, as rows in files do.
+// TestForeignSchema has another program rename a column and drop one while rows are in the tail:
+// the rows follow the columns' ids, like rows in files.
 func TestForeignSchema(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -273,8 +271,8 @@ func TestForeignSchema(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 1, 1)
 }
 
-// TestSharedSchema has two tables with the same columns: what is kept in memory of
-// a wide schema must not be kept for each of ten thousand tables.
+// TestSharedSchema checks that tables with the same columns share one schema in memory, because
+// ten thousand copies of a wide schema would take too much memory.
 func TestSharedSchema(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -297,7 +295,7 @@ func TestSharedSchema(t *testing.T) {
 	}
 }
 
-// racedTail has another process make the tail its own at the same time.
+// racedTail makes another process claim the tail at the same time.
 type racedTail struct {
 	*memTail
 	other string
@@ -309,15 +307,15 @@ func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return all
 }
 
-// TestTailIdentity opens a new tail in two processes at once: they agree on its id,
-// by which a lock keeps one of them out, and later on what is folded.
+// TestTailIdentity opens a new tail in two processes at once. They must agree on the tail's id:
+// the lock that keeps one of them out uses it, and later the record of folded rows.
 func TestTailIdentity(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{NoTail: true})
 	first := uuid.NewString()
 	tail := &racedTail{&memTail{values: map[string][]byte{}, around: func() {}}, s.cat.ID() + " " + first}
-	for range 2 { // and when opened again
+	for range 2 { // the second time the tail exists
 		s := mustOpen(t, dir, &Options{Tail: tail})
 		if s.tail.ID() != first {
 			t.Fatalf("the tail has the id %q, want %q", s.tail.ID(), first)
@@ -328,8 +326,8 @@ func TestTailIdentity(t *testing.T) {
 	}
 }
 
-// TestDirectoryRemoved has a Sweep of another process remove an empty directory
-// just when a put is about to make a file in it.
+// TestDirectoryRemoved has a Sweep of another process remove an empty directory just before a
+// put creates a file in it.
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
 	left := 2

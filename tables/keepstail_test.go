@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// The tail's rows, as they are read, are kept until there are others; a range takes its part
-// of them, whatever the rule for duplicates and what else is asked for.
+// The tail's deduplicated rows are cached until the tail changes. A range scan selects its rows
+// from them, under every rule for duplicates, with and without a filter.
 func TestKeepsTail(t *testing.T) {
 	const n = 12_000
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast} {
@@ -40,7 +40,7 @@ func TestKeepsTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept := func() bool {
-			v, err := tab.deduped(t.Context())
+			v, err := tab.dedupedView(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,8 +17,8 @@ import (
 
 const killEnv = "PARTD_TABLES_KILL_DIR"
 
-// killChild does random operations on a directory until it is killed. It says
-// what it is about to do, and what is done.
+// killChild runs operations on a directory until it is killed. It reads each one from its input,
+// and prints a line when it is done.
 func killChild(dir string) error {
 	ctx := context.Background()
 	s, err := Open(ctx, dir, &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
@@ -86,8 +86,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKill kills a process with kill -9 at random times, again and again on one
-// directory; PARTD_KILLS says how often.
+// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets their
+// number.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -123,8 +123,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killRound starts a process, lets it work a while and kills it. It keeps last
-// at what was acknowledged, and returns what would be there with what was in flight.
+// killRound starts a process, lets it work for a while and kills it. It updates last with each
+// acknowledged operation, and returns the rows as they would be after the operation in flight.
 func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next *int64) (flight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)
@@ -152,7 +152,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire"}[rnd.IntN(9)]
 		count := int64(1 + rnd.IntN(3))
 		if rnd.IntN(6) == 0 {
-			count = 150 // goes to files
+			count = 150 // too many for the tail
 		}
 		flight = rowsByTable{}
 		for k, v := range last {

@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// BenchmarkCorrect corrects tables of more and more rows, and of a thousand files.
+// BenchmarkCorrect corrects tables with increasing numbers of rows, and one with a thousand
+// files.
 func BenchmarkCorrect(b *testing.B) {
 	for _, rows := range []int{1_000, 100_000, 1_000_000} {
 		benchmarkCorrect(b, fmt.Sprint("rows=", rows), PartitionMonth, rows, time.Second)
@@ -36,19 +37,19 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 	to := from.Add(time.Duration(rows) * step / 100)
 	for _, c := range []struct {
 		name string
-		do   func(*Bucket) (Rewritten, error)
+		do   func(*Bucket) (RewriteResult, error)
 	}{
-		{"delete", func(t *Bucket) (Rewritten, error) {
+		{"delete", func(t *Bucket) (RewriteResult, error) {
 			cond, err := filter.Parse("n < 10000 and sym = 'S3'")
 			if err != nil {
-				return Rewritten{}, err
+				return RewriteResult{}, err
 			}
 			return t.DeleteRows(ctx, "t", cond)
 		}},
-		{"range", func(t *Bucket) (Rewritten, error) {
+		{"range", func(t *Bucket) (RewriteResult, error) {
 			return t.ReplaceRange(ctx, "t", from, to, evenly(0, step), nil)
 		}},
-		{"upsert", func(t *Bucket) (Rewritten, error) { return t.Upsert(ctx, "t", evenly(rows/100, step), nil) }},
+		{"upsert", func(t *Bucket) (RewriteResult, error) { return t.Upsert(ctx, "t", evenly(rows/100, step), nil) }},
 	} {
 		b.Run(name+"/"+c.name, func(b *testing.B) {
 			for b.Loop() {

@@ -13,20 +13,20 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Lock is a lock by name that somebody has.
+// Lock is a held lock with a name.
 type Lock struct {
 	unlock func() error
 	once   sync.Once
 	err    error
 }
 
-// Lock waits until nobody else has the lock of a name in the bucket, and takes it:
-// among goroutines and processes of this machine, and clients of their servers; where
-// the tables are in a bucket, those with the same Options.Catalog or CacheDir. It
-// keeps nobody from a table of the name, but from its lock; there need be no such
-// table. It ends with Unlock or with the process, whichever is first.
+// Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. It excludes other
+// goroutines, other processes of this machine, and clients of their servers. For tables in a bucket of an
+// object store, it excludes processes with the same Options.Catalog or CacheDir. Locks are advisory: they do
+// not block access to a table of that name, which need not exist. Unlock releases the lock, and so does the end
+// of the process.
 func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
-	defer failed(&err, "lock", b.Name(), name)
+	defer wrapError(&err, "lock", b.Name(), name)
 	if _, err := b.check(name); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	if err != nil {
 		return nil, err
 	}
-	unpin() // it only had to tell whether the store is open
+	unpin() // pinned only to check that the store is open
 	dir := filepath.Join(b.store().local, "locks")
 	if err := b.store().hooks.fs.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	go func() {
 		select {
 		case <-b.store().commits.Done():
-			cancel(canceled.Because(ErrClosed))
+			cancel(canceled.Failure(ErrClosed))
 		case <-ctx.Done():
 		}
 	}()
@@ -60,7 +60,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	return &Lock{unlock: func() error { return errors.Join(b.store().hooks.fs.Remove(path), l.Unlock()) }}, nil
 }
 
-// Unlock gives the lock back. Another call does nothing.
+// Unlock releases the lock. Calling it again does nothing.
 func (l *Lock) Unlock() error {
 	if l == nil {
 		return nil

@@ -15,36 +15,34 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-var errNoBucket = errors.New("tables without their bucket: name it, and no other one")
+var errNoBucket = errors.New("tables are named without their bucket: name exactly one bucket")
 
-// IDAge is how long the id of a put is remembered at least.
+// IDAge is the minimum time for which the ID of a put is remembered.
 const IDAge = 30 * 24 * time.Hour
 
-// MaintainOptions says what Fold, Compact and Expire are about. The zero value,
-// and nil, are all tables.
+// MaintainOptions selects tables for Fold, Compact and Expire, and configures Expire. The
+// zero value, and nil, select all tables.
 type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
-	Tables  []string // of the one of Buckets; nil: all tables
+	Tables  []string // tables of the one bucket in Buckets; nil means all tables
 
-	// OlderThan is the age from which versions expire; 0: any. The newest
-	// version never does.
+	// OlderThan is the age at which versions expire; 0 means any age. The newest version
+	// never expires.
 	OlderThan time.Duration
-	// Keep is how many of the newest versions are kept whatever their age. 0
-	// means 1.
+	// Keep is the number of newest versions to keep whatever their age. 0 means 1.
 	Keep int
-	// Grace is how long a file must have been of no use before it is removed,
-	// since others may read or be about to commit it. 0 means 24 hours, below 0
-	// none: then no other process may use the directory.
+	// Grace is how long a file must have been unused before it is removed, because others may still read it, or
+	// be about to commit it. 0 means 24 hours. A negative Grace means no grace period; then no other process
+	// may use the directory.
 	Grace time.Duration
 }
 
-// Buckets are the buckets that something is about; nil, and none, are all. "" is the
-// default bucket.
+// Buckets selects buckets by name; nil and empty select all. "" is the default bucket.
 type Buckets []string
 
 func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
 
-// MarshalJSON writes null for all, one bucket as a text, and several as a list.
+// MarshalJSON writes null for all buckets, one bucket as a string, and several as a list.
 func (b Buckets) MarshalJSON() ([]byte, error) {
 	switch len(b) {
 	case 0:
@@ -55,7 +53,7 @@ func (b Buckets) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(b))
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads the result of MarshalJSON.
 func (b *Buckets) UnmarshalJSON(text []byte) error {
 	if bytes.HasPrefix(text, []byte(`"`)) {
 		*b = Buckets{""}
@@ -64,16 +62,16 @@ func (b *Buckets) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(b))
 }
 
-// MaintainResult says what was done.
+// MaintainResult counts the work of Fold, Compact or Expire.
 type MaintainResult struct {
-	Tables       int   // that were changed
-	Rows         int64 // moved from the tail by Fold
-	FilesBefore  int   // that Compact replaced
-	FilesAfter   int   // by so many
-	Versions     int   // expired
-	FilesRemoved int   // by Expire
-	BytesRemoved int64 // by Expire
-	FilesWaiting int   // found to be of no use, and removed by an Expire after the time of grace
+	Tables       int   // tables changed
+	Rows         int64 // rows that Fold moved from the tail
+	FilesBefore  int   // files that Compact replaced
+	FilesAfter   int   // files that Compact wrote instead
+	Versions     int   // versions expired
+	FilesRemoved int   // files that Expire removed
+	BytesRemoved int64 // size of the files that Expire removed
+	FilesWaiting int   // unused files that a later Expire removes after the grace period
 }
 
 func (r *MaintainResult) add(o MaintainResult) {
@@ -84,13 +82,12 @@ func (r *MaintainResult) add(o MaintainResult) {
 	r.Versions += o.Versions
 }
 
-// Fold moves rows from the tail into files, of those tables that have any there, and
-// gives back the room that they took.
+// Fold moves rows from the tail into files, and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	s = s.made()
+	s = s.orUnopened()
 	r, err := s.maintain(ctx, "fold", o, fold)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
-		s.tail.Reclaim(ctx) // of rows that were folded before, too
+		s.tail.Reclaim(ctx) // also frees the space of earlier folds
 	}
 	return r, err
 }
@@ -102,31 +99,31 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 	return r, err
 }
 
-// foldWorkers is how many tables are folded side by side: most of the time goes
-// into syncs.
+// foldWorkers is the number of tables folded concurrently; a fold spends most of its time
+// in syncs.
 const foldWorkers = 4
 
-// maintain does something to each of the tables that o is about. One that fails
-// ends it, but for those that are damaged, of which it tells at the end.
+// maintain calls f for each table that o selects. The first error stops it, except that
+// damaged tables are skipped and reported at the end.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	o = cmp.Or(o, new(MaintainOptions))
 	unpin, err := s.commits.Pin()
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
-	unpin() // it only had to tell whether the store is open
-	tables, err := s.selected(ctx, op, o)
-	if err == nil && s.opts.ReadOnly && op != "fold" { // which has nothing to do
+	unpin() // pinned only to check that the store is open
+	tables, err := s.selectTables(ctx, op, o)
+	if err == nil && s.opts.ReadOnly && op != "fold" { // a read-only store has nothing to fold
 		err = ErrReadOnly
 	}
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
-	return s.each(ctx, op, tables, f)
+	return s.forEach(ctx, op, tables, f)
 }
 
-// each does something to tables, a few side by side.
-func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
+// forEach calls f for tables, a few at a time.
+func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldWorkers)
@@ -138,7 +135,7 @@ func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(
 			}
 			defer done()
 			ctx, end := gctx, ignore
-			if op != "fold" { // of which commit tells
+			if op != "fold" { // commit reports folds itself
 				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
 			}
 			results[i], err = f(ctx, e)
@@ -160,9 +157,8 @@ func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(
 	return sum, err
 }
 
-// selected returns the tables that o is about, of which a fold wants those alone
-// that are in memory.
-func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (all []tableName, err error) {
+// selectTables returns the tables that o selects; for a fold, only those with rows in memory.
+func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {
 			return nil, errNoBucket
@@ -172,9 +168,9 @@ func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (al
 			if _, err := s.cat.Location(ctx, ns, name); err != nil {
 				return nil, fmt.Errorf("table %q: %w", name, notFound(err))
 			}
-			all = append(all, tableName{Namespace: ns, Name: name})
+			names = append(names, tableName{Namespace: ns, Name: name})
 		}
-		return all, nil
+		return names, nil
 	}
 	if op == "fold" {
 		return slices.DeleteFunc(s.commits.InMemory(), func(n tableName) bool { return !o.Buckets.has(bucketOf(n.Namespace)) }), nil
@@ -188,12 +184,12 @@ func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (al
 			continue
 		}
 		err := s.cat.List(ctx, ns, func(l icecat.Listed) bool {
-			all = append(all, tableName{Namespace: l.Namespace, Name: l.Name})
+			names = append(names, tableName{Namespace: l.Namespace, Name: l.Name})
 			return true
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
+	return names, nil
 }

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// TestManyTables opens, lists, finds and takes snapshots of many tables; with -v it
-// says how long that takes.
+// TestManyTables opens, lists, finds and snapshots many tables. With -v it logs the times.
 func TestManyTables(t *testing.T) {
 	n := rounds(t, "PARTD_MANY_TABLES", 300)
 	dir := t.TempDir()

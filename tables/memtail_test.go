@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memTail is a store in memory that stands for one on a disk, each of whose
-// operations is durable when it returns.
+// memTail is a tail store in memory. It stands for one on disk whose operations are durable when
+// they return.
 type memTail struct {
 	mu     sync.Mutex
 	values map[string][]byte

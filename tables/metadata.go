@@ -16,26 +16,26 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Metadata is what somebody wants to know of a table or a bucket: any value that
-// JSON can say under each key. What is read has the types of package json, but
-// numbers, which are a json.Number, so that none is rounded.
+// Metadata holds the user's metadata of a table or a bucket: any value that JSON can
+// represent under each key. Values read back have the types of encoding/json, except that
+// numbers are json.Number, so that none is rounded.
 type Metadata map[string]any
 
-// UnmarshalJSON reads an object.
+// UnmarshalJSON reads a JSON object.
 func (m *Metadata) UnmarshalJSON(b []byte) error {
 	parsed, err := icecat.ParseMetadata(b)
 	*m = parsed
 	return err
 }
 
-// maxMetadata bounds the metadata of a table or a bucket, as JSON.
+// maxMetadata is the maximum size of metadata, as JSON.
 const maxMetadata = 1 << 20
 
-// maxDepth bounds how deep objects and arrays are in one another.
+// maxDepth is the maximum depth of nested objects and arrays.
 const maxDepth = 1000
 
-// read returns metadata as it is read back, or why it cannot be kept.
-func (m Metadata) read() (kept Metadata, err error) {
+// normalize returns the metadata as it will be read back, or an error if it cannot be stored.
+func (m Metadata) normalize() (normalized Metadata, err error) {
 	for k, v := range m {
 		if text, _ := v.(string); !utf8.ValidString(k) || !utf8.ValidString(text) {
 			return nil, fmt.Errorf("the key %q of the metadata, or its value, is not valid UTF-8", k)
@@ -48,15 +48,15 @@ func (m Metadata) read() (kept Metadata, err error) {
 	if len(b) > maxMetadata {
 		return nil, errors.New("the metadata has more than 1 MiB")
 	}
-	// Package json reads 10,000 levels, and some are around what is sent and listed.
-	if around := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", around) + string(b) + strings.Repeat("]", around))) {
+	// Package json reads at most 10,000 levels, and messages and listings wrap metadata in some levels.
+	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
 		return nil, fmt.Errorf("the metadata has more than %d levels", maxDepth)
 	}
-	return kept, kept.UnmarshalJSON(b)
+	return normalized, normalized.UnmarshalJSON(b)
 }
 
-// has reports whether metadata has all of some other, which was read.
-func (m Metadata) has(some Metadata) bool {
+// contains reports whether m contains all values of some, which must be normalized.
+func (m Metadata) contains(some Metadata) bool {
 	for k, v := range some {
 		if got, ok := m[k]; !ok || icecat.Canonical(got) != icecat.Canonical(v) {
 			return false
@@ -65,62 +65,62 @@ func (m Metadata) has(some Metadata) bool {
 	return true
 }
 
-// MetadataChange says what becomes of metadata.
+// MetadataChange changes some or all keys of metadata.
 type MetadataChange struct {
 	Set     Metadata `json:"set,omitempty"`
-	Remove  []string `json:"remove,omitempty"`  // keys; one that is missing is no error
-	Replace bool     `json:"replace,omitempty"` // what is not in Set goes
+	Remove  []string `json:"remove,omitempty"`  // keys to remove; missing keys are no error
+	Replace bool     `json:"replace,omitempty"` // remove all keys that are not in Set
 }
 
-func (c MetadataChange) read() (MetadataChange, error) {
+func (c MetadataChange) normalize() (MetadataChange, error) {
 	var err error
-	c.Set, err = c.Set.read()
+	c.Set, err = c.Set.normalize()
 	return c, err
 }
 
-// apply returns other metadata changed.
+// apply returns a changed copy of metadata.
 func (c MetadataChange) apply(was map[string]any) (map[string]any, error) {
-	now := maps.Clone(was)
-	if now == nil || c.Replace {
-		now = map[string]any{}
+	changed := maps.Clone(was)
+	if changed == nil || c.Replace {
+		changed = map[string]any{}
 	}
-	maps.Copy(now, c.Set)
+	maps.Copy(changed, c.Set)
 	for _, k := range c.Remove {
-		delete(now, k)
+		delete(changed, k)
 	}
-	return Metadata(now).read()
+	return Metadata(changed).normalize()
 }
 
-// SetMetadata sets a table's own metadata as a whole.
+// SetMetadata replaces a table's own metadata.
 func (b *Bucket) SetMetadata(ctx context.Context, name string, m Metadata) error {
 	return b.ChangeMetadata(ctx, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes a table's own metadata, or that of the bucket if the name
-// is "", in one commit. A bucket that is missing is made.
+// ChangeMetadata changes a table's own metadata, or that of the bucket if name is "", in
+// one commit. It creates the bucket if it is missing.
 func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChange) error {
 	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), name, c) })
 }
 
 // Metadata returns the bucket's own metadata.
 func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
-	defer failed(&err, "read metadata", b.Name(), "")
-	m, there, err := b.store().cat.NamespaceMetadata(ctx, namespaceOf(b.Name()))
-	if err == nil && !there {
+	defer wrapError(&err, "read metadata", b.Name(), "")
+	m, exists, err := b.store().cat.NamespaceMetadata(ctx, namespaceOf(b.Name()))
+	if err == nil && !exists {
 		err = ErrNotFound
 	}
 	return m, err
 }
 
-// SetMetadata sets a table's own metadata as a whole.
+// SetMetadata replaces a table's own metadata.
 func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
 }
 
 // ChangeMetadata changes metadata; see Bucket.ChangeMetadata.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
-	defer failed(&err, "set metadata", bucket, name)
-	c, err = c.read()
+	defer wrapError(&err, "set metadata", bucket, name)
+	c, err = c.normalize()
 	if err == nil && name == "" {
 		if t.ended {
 			err = ErrTxnDone
@@ -128,9 +128,9 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
 		}
 	} else if err == nil {
-		var of *txnChange
-		if of, err = t.existing(bucket, name); err == nil {
-			of.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+		var change *txnChange
+		if change, err = t.existing(bucket, name); err == nil {
+			change.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
 				if cur == nil {
 					return nil, ErrNotFound
 				}
@@ -143,10 +143,10 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 	return err
 }
 
-// UpdatedKey is the key of the metadata with the time of the last change.
+// UpdatedKey is the metadata key with the time of the last change.
 const UpdatedKey = icecat.UpdatedKey
 
-// withUpdated returns metadata as listings show it.
+// withUpdated returns metadata in the form of listings, with the time of the last change.
 func withUpdated(m Metadata, at time.Time) Metadata {
 	m = maps.Clone(m)
 	if m == nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestMetadataExact keeps numbers as they are.
+// TestMetadataExact checks that metadata keeps the exact text of numbers.
 func TestMetadataExact(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

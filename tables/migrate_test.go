@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 )
 
-// negated is a migration: minus is the negative of n, and s is gone.
+// negated returns a migration that replaces column n by minus, its negative, and drops s.
 func negated(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -62,7 +62,7 @@ func TestMigrate(t *testing.T) {
 	if _, err := b.Migrate(t.Context(), "none", 1, negated(&calls)); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	// A table without rows has its new columns all the same.
+	// A table without rows is also migrated to the new columns.
 	if _, err := b.Put(t.Context(), "empty", rowsOf(), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +72,8 @@ func TestMigrate(t *testing.T) {
 	wantText(t, b, "empty", "minus int64")
 }
 
-// TestChangesWhileAppending changes a table's columns while rows are appended to the
-// tail: none is lost, none counts twice, and none ends up in another column.
+// TestChangesWhileAppending changes a table's columns while rows are appended to the tail: no
+// row is lost, counts twice, or ends up in another column.
 func TestChangesWhileAppending(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
@@ -91,7 +91,7 @@ func TestChangesWhileAppending(t *testing.T) {
 			_, err := b.Put(t.Context(), "t", rowsOf(rows), PutAppend, nil)
 			if err == nil {
 				rows++
-			} else if !errors.As(err, new(*SchemaError)) { // while s has its other name
+			} else if !errors.As(err, new(*SchemaError)) { // while s has another name
 				t.Error(err)
 				return
 			}
@@ -120,7 +120,7 @@ func TestChangesWhileAppending(t *testing.T) {
 	for _, line := range strings.Split(got, " | ")[1:] {
 		n, _, _ := strings.Cut(line, ",")
 		seen[n]++
-		// A row that was put while s was another column has its text there, and that was dropped.
+		// A row put while s was another column had its text there, and that column was dropped.
 		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
 			t.Fatal(line)
 		}
@@ -135,8 +135,8 @@ func TestChangesWhileAppending(t *testing.T) {
 	}
 }
 
-// TestEvolveBesideAnotherTail changes columns while another Store has rows of the old
-// ones in its tail.
+// TestEvolveBesideAnotherTail changes columns while another Store's tail contains rows with the
+// old columns.
 func TestEvolveBesideAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
@@ -162,8 +162,8 @@ func TestEvolveBesideAnotherTail(t *testing.T) {
 	wantText(t, b, "t", want+" | 2,y,(null)")
 }
 
-// TestReplaceBesideAnotherTail replaces a table while another Store has rows of a column
-// in its tail that the new table lacks.
+// TestReplaceBesideAnotherTail replaces a table while another Store's tail contains rows of a
+// column that the new table lacks.
 func TestReplaceBesideAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// rounds returns how often to do something, by default n times.
+// rounds returns the number of repetitions: n, unless the environment variable env sets it.
 func rounds(t testing.TB, env string, n int) int {
 	if v := os.Getenv(env); v != "" {
 		var err error
@@ -26,7 +26,6 @@ func rounds(t testing.TB, env string, n int) int {
 	return n
 }
 
-// modelTable is what a table should hold.
 type modelTable struct {
 	rows     []int64
 	ids      map[string]bool
@@ -34,7 +33,7 @@ type modelTable struct {
 	versions map[Version][]int64
 }
 
-// model drives a Store by random operations beside maps in memory.
+// model applies random operations to a Store and to maps in memory.
 type model struct {
 	t      testing.TB
 	rnd    *rand.Rand
@@ -43,7 +42,7 @@ type model struct {
 	s      *Store
 	next   int64
 	tables map[tableName]*modelTable
-	old    []string // ids that were used
+	old    []string // ids used before
 }
 
 var modelNames = []tableName{
@@ -58,14 +57,14 @@ func (m *model) rows(most int) []int64 {
 
 func (m *model) step(ctx context.Context) (string, error) {
 	n := modelNames[m.rnd.IntN(len(modelNames))]
-	b := m.s.Bucket(n.Namespace) // the model's names are buckets
+	b := m.s.Bucket(n.Namespace) // the model's namespaces are bucket names
 	mt := m.tables[n]
 	switch k := m.rnd.IntN(24); {
-	case k < 11: // put
+	case k < 11:
 		mode := []PutMode{PutAppend, PutAppend, PutAppend, PutAppend, PutReplace, PutError}[m.rnd.IntN(6)]
 		most := 5
 		if m.rnd.IntN(5) == 0 {
-			most = 400 // not for the tail
+			most = 400 // too many for the tail
 		}
 		o := &PutOptions{}
 		ns := m.rows(most)
@@ -102,7 +101,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 	case k == 16:
 		_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
 		for _, mt := range m.tables {
-			clear(mt.versions) // which are left is for another test
+			clear(mt.versions) // other tests check which versions remain
 		}
 		return "expire", err
 	case k == 17:
@@ -126,7 +125,7 @@ func expect(err error, fails bool, want error) error {
 
 func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *PutOptions, err error) error {
 	if mt != nil && o.ID != "" && mt.ids[o.ID] {
-		return err // nothing changes
+		return err // a repeated id changes nothing
 	}
 	if mt != nil && mode == PutError {
 		return expect(err, true, ErrExists)
@@ -142,14 +141,14 @@ func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *Pu
 		mt.rows, mt.meta = nil, o.Metadata
 	}
 	mt.rows = append(slices.Clone(mt.rows), ns...)
-	// An empty append does nothing, and so keeps no id.
+	// An empty append does nothing, so its id is not recorded.
 	if o.ID != "" && (len(ns) > 0 || mode != PutAppend) {
 		mt.ids[o.ID] = true
 	}
 	return nil
 }
 
-// update changes a few tables in one commit, or fails and changes none.
+// update changes several tables in one commit, or fails and changes none.
 func (m *model) update(ctx context.Context) error {
 	fail := m.rnd.IntN(4) == 0
 	errFail := errors.New("fail")
@@ -204,7 +203,7 @@ func (m *model) reopen(ctx context.Context) (err error) {
 	return err
 }
 
-// check compares all tables, and old versions.
+// check compares all tables and their old versions with the model.
 func (m *model) check(ctx context.Context) error {
 	for _, n := range modelNames {
 		b := m.s.Bucket(n.Namespace)
@@ -252,7 +251,7 @@ func (m *model) check(ctx context.Context) error {
 				return fmt.Errorf("table %v at version %d has rows %v, want %v: %v", n, v, got, rows, err)
 			}
 		}
-		// A version of now is remembered where nothing is in the tail.
+		// If the tail has no rows of the table, the current version is remembered.
 		if vs, err := t.Versions(ctx); err != nil {
 			return err
 		} else if len(vs) > 0 && vs[len(vs)-1].Rows == info.Rows && vs[len(vs)-1].Current && !m.inTail(n) {
@@ -276,7 +275,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// runModel does random operations on what is at a directory or a URL.
+// runModel applies random operations to the store at a directory or URL.
 func runModel(t *testing.T, dir string, o Options, seed uint64, steps int) {
 	t.Helper()
 	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: dir, tables: map[tableName]*modelTable{}, opts: o}

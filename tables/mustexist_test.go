@@ -9,8 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A put to a table that must exist makes none, even where it is deleted while the
-// rows come.
+// A put to a table that must exist does not create it, even if the table is deleted while the
+// rows arrive.
 func TestPutMustExist(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)

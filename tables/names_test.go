@@ -27,7 +27,8 @@ func TestWrongModeIsAnArgument(t *testing.T) {
 	}
 }
 
-// TestBucketsAsJSON: servers from before take null, and one bucket as a text.
+// TestBucketsAsJSON checks the forms that older servers accept: null, and a single bucket as a
+// string.
 func TestBucketsAsJSON(t *testing.T) {
 	for _, c := range []struct {
 		buckets Buckets
@@ -94,7 +95,8 @@ func TestColumnTypes(t *testing.T) {
 	}
 }
 
-// TestTimeColumnIsTold: of two columns of times, the result says which one a range was of.
+// TestTimeColumnIsTold checks that the result names the time column of a range, in a table with
+// two columns of times.
 func TestTimeColumnIsTold(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	schema := arrow.NewSchema([]arrow.Field{

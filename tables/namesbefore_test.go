@@ -9,11 +9,11 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// A store opens that has tables from before their columns' names were checked: they are
-// refused by name, and can be deleted.
+// A store opens although it has tables made before column names were checked. Such tables are
+// refused with an error that names them, and can be deleted.
 func TestNamesOfBefore(t *testing.T) {
 	t.Parallel()
-	for _, folded := range []bool{true, false} { // else the metadata is in the catalog, too
+	for _, folded := range []bool{true, false} { // unless folded, the catalog has the metadata as well
 		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 		for i := range int64(2) {
 			for _, table := range []string{"old", "good"} {

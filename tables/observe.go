@@ -14,54 +14,53 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// Observer is told of what is done with tables, for metrics and traces. Package tablesotel
-// has one for OpenTelemetry, package flightd one for Prometheus. Many goroutines call it at
-// once, and wait for it: it must be fast. What one operation does for another is told of,
-// too: a scan by a query, a fold by an update.
+// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd
+// implement it for OpenTelemetry and Prometheus. Many goroutines call it concurrently, and each waits for it,
+// so it must be fast. It also sees operations that are part of others: a scan by a query, a fold by an update.
 type Observer interface {
-	// Begin is called as an operation begins. The operation goes on with the context
-	// returned, which may hold a span; end is called once, when it has ended.
+	// Begin is called when an operation begins. The operation continues with the returned
+	// context, which may hold a span, and calls end once, when it ends.
 	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
 }
 
-// Operation is what an Observer is told of.
+// Operation identifies an operation for an Observer.
 type Operation struct {
-	// Name is put, scan, query, update (of tables by a transaction), rewrite (of some
-	// rows: DeleteRows, ReplaceRange, Upsert), fold, compact or expire.
+	// Name is put, scan, query, update (a transaction), rewrite (DeleteRows, ReplaceRange
+	// or Upsert), fold, compact or expire.
 	Name          string
-	Bucket, Table string // "" where it is about many
+	Bucket, Table string // "" if it concerns several
 }
 
-// Outcome is how an operation ended.
+// Outcome is the result of an operation.
 type Outcome struct {
-	Rows     int64         // that were put, read, deleted and written, or folded
-	Bytes    int64         // of those put or read, about, as Arrow has them
-	Duration time.Duration // of a scan or a query, until its reader was released
-	Err      error         // nil: it succeeded
+	Rows     int64         // rows put, read, deleted and written, or folded
+	Bytes    int64         // approximate Arrow size of the rows put or read
+	Duration time.Duration // for a scan or a query, the time until its reader was released
+	Err      error         // nil on success
 }
 
 func ignore(Outcome) {}
 
-// begin tells the Observer of an operation, if there is one.
+// begin tells the Observer, if there is one, that an operation starts.
 func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
 	if s.opts.Observer == nil {
 		return ctx, ignore
 	}
 	start := time.Now()
-	ctx, tell := s.opts.Observer.Begin(ctx, Operation{name, bucket, table})
+	ctx, report := s.opts.Observer.Begin(ctx, Operation{name, bucket, table})
 	return ctx, func(o Outcome) {
 		o.Duration = time.Since(start)
-		tell(o)
+		report(o)
 	}
 }
 
-// counted counts what is read of a reader.
-type counted struct {
+// countingReader counts the rows and bytes that it returns.
+type countingReader struct {
 	array.RecordReader
 	sum Outcome
 }
 
-func (c *counted) Next() bool {
+func (c *countingReader) Next() bool {
 	more := c.RecordReader.Next()
 	if more {
 		b := c.RecordBatch()
@@ -71,24 +70,24 @@ func (c *counted) Next() bool {
 	return more
 }
 
-// Unwrap returns the reader itself.
-func (c *counted) Unwrap() array.RecordReader { return c.RecordReader }
+// Unwrap returns the wrapped reader.
+func (c *countingReader) Unwrap() array.RecordReader { return c.RecordReader }
 
-// count counts what is read of a reader, if there is an Observer, and a reader.
-func (s *Store) count(r array.RecordReader) (array.RecordReader, *counted) {
-	c := &counted{RecordReader: r}
+// withCounts wraps a reader to count the rows it returns, if there is an Observer and r is not nil.
+func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingReader) {
+	c := &countingReader{RecordReader: r}
 	if s.opts.Observer == nil || r == nil {
 		return r, c
 	}
 	return c, c
 }
 
-// observed tells of the end of a scan or query once its reader is released.
-func (s *Store) observed(r array.RecordReader, end func(Outcome)) array.RecordReader {
+// observe returns a reader that calls end, with the counts, when it is released.
+func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
 	if s.opts.Observer == nil {
 		return r
 	}
-	_, c := s.count(r)
+	_, c := s.withCounts(r)
 	each := arrowsafe.Each(c, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
@@ -98,28 +97,28 @@ func (s *Store) observed(r array.RecordReader, end func(Outcome)) array.RecordRe
 		r.Release()
 		end(c.sum)
 	})
-	if apart, ok := r.(undecoded); ok {
-		return &observedApart{out, apart, c}
+	if encoded, ok := r.(encodedReader); ok {
+		return &observedEncoded{out, encoded, c}
 	}
 	return out
 }
 
-// undecoded is a result of an engine that Flight can send as it came.
-type undecoded interface {
+// encodedReader is an engine's result that Flight can send without decoding it.
+type encodedReader interface {
 	Messages() iter.Seq[*flight.FlightData]
 	Err() error
 }
 
-// observedApart is observed, and can be read undecoded, too.
-type observedApart struct {
+// observedEncoded is the result of observe for an encodedReader.
+type observedEncoded struct {
 	array.RecordReader
-	apart undecoded
-	c     *counted
+	encoded encodedReader
+	c       *countingReader
 }
 
-func (o *observedApart) Messages() iter.Seq[*flight.FlightData] {
+func (o *observedEncoded) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
-		for m := range o.apart.Messages() {
+		for m := range o.encoded.Messages() {
 			o.c.sum.Rows += arrowsafe.Message{Header: m.DataHeader, Body: m.DataBody}.Rows()
 			o.c.sum.Bytes += int64(len(m.DataBody))
 			if !yield(m) {
@@ -129,4 +128,4 @@ func (o *observedApart) Messages() iter.Seq[*flight.FlightData] {
 	}
 }
 
-func (o *observedApart) Err() error { return cmp.Or(o.RecordReader.Err(), o.apart.Err()) }
+func (o *observedEncoded) Err() error { return cmp.Or(o.RecordReader.Err(), o.encoded.Err()) }

@@ -14,7 +14,7 @@ import (
 
 type observerKey struct{}
 
-// notes is an Observer that notes what it is told, without durations.
+// notes is an Observer that records operations and outcomes, without durations.
 type notes struct {
 	mu  sync.Mutex
 	all []string
@@ -51,7 +51,7 @@ func (n *notes) want(t *testing.T, want ...string) {
 	n.all = nil
 }
 
-// An Observer is told of each operation once, with what it did.
+// An Observer receives each operation once, with its outcome.
 func TestObserver(t *testing.T) {
 	ctx, n := t.Context(), &notes{}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Observer: n})
@@ -76,7 +76,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Release() // which has read nothing
+	r.Release() // nothing was read
 	n.want(t, `scan "B" "t" within "": 0 rows`)
 	where, err := filter.Parse("n = 2")
 	if err != nil {
@@ -100,7 +100,7 @@ func TestObserver(t *testing.T) {
 	n.want(t)
 }
 
-// A fold in the background is told of as well.
+// An Observer also receives folds in the background.
 func TestObserverOfBackground(t *testing.T) {
 	n := &notes{}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond, Observer: n})
@@ -118,7 +118,7 @@ func TestObserverOfBackground(t *testing.T) {
 	}
 }
 
-// Without an Observer nothing is allocated for one.
+// Without an Observer, observing allocates nothing.
 func TestNoObserver(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	ctx := t.Context()

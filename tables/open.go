@@ -23,9 +23,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// place finds out where the files, the catalog and this machine's locks are, and opens
-// the bucket. It returns the catalog's directory.
-func (s *Store) place(ctx context.Context, dir string, cat *icecat.Options) (at string, err error) {
+// locate finds the places of the files, the catalog and this machine's locks, and opens the bucket. It returns
+// the catalog's directory.
+func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
 		if s.dir, err = filepath.Abs(dir); err != nil {
@@ -40,37 +40,37 @@ func (s *Store) place(ctx context.Context, dir string, cat *icecat.Options) (at 
 		cat.Database = catalog
 	case strings.Contains(catalog, "://"):
 		scheme, _, _ := strings.Cut(catalog, "://")
-		return "", fmt.Errorf("a catalog at %s://…: write postgres://HOST/DATABASE, or a directory", scheme)
+		return "", fmt.Errorf("a catalog cannot be at %s://…: use postgres://HOST/DATABASE, or a directory", scheme)
 	case inBucket && catalog == "":
-		return "", errors.New("tables in a bucket want a catalog: postgres://HOST/DATABASE, or a directory of this machine if no other one writes")
+		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE, or a directory of this machine if no other machine writes")
 	case catalog != "":
 		if s.local, err = filepath.Abs(catalog); err != nil {
 			return "", err
 		}
 		if !inBucket && s.local != s.dir {
-			return "", fmt.Errorf("the catalog of a directory is in it, or in PostgreSQL, not in %s", catalog)
+			return "", fmt.Errorf("the catalog of tables in a directory must be in that directory or in PostgreSQL, not in %s", catalog)
 		}
 	}
 	return s.local, nil
 }
 
-// openBucket opens the bucket of a URL, with a cache for it.
+// openBucket opens the bucket of a URL, with a cache.
 func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, rest, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(rest, "/"); strings.ContainsAny(host, "@:") {
-		s.dir = scheme + "://…" // it would be in messages, and in what tables are made of
-		return errors.New("credentials are no part of the URL: write s3://BUCKET/PREFIX, and see docs/warehouses.md for where they are found")
+		s.dir = scheme + "://…" // the URL's options must not appear in messages and tables
+		return errors.New("the URL must not contain credentials: write s3://BUCKET/PREFIX, and see docs/warehouses.md for where they are found")
 	}
 	root, _, _ := strings.Cut(url, "?")
 	s.dir = strings.TrimRight(root, "/")
 	if s.opts.OpenBucket == nil {
-		return errors.New("this program opens directories alone: Options.OpenBucket is missing")
+		return errors.New("this program opens only directories: set Options.OpenBucket to open URLs")
 	}
 	s.opts.NoTail = s.opts.Tail == nil && s.opts.TailDir == ""
 	cacheDir := s.opts.CacheDir
 	if cacheDir == "" {
 		if cacheDir, err = os.UserCacheDir(); err != nil {
-			return fmt.Errorf("there is no place for copies of files: %w", err)
+			return fmt.Errorf("find a directory for copies of files: %w", err)
 		}
 		cacheDir = filepath.Join(cacheDir, "partd-tables")
 	}
@@ -95,7 +95,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	return nil
 }
 
-// openTail opens the tail, and finds what it holds.
+// openTail opens the tail and reads its rows.
 func (s *Store) openTail(ctx context.Context) error {
 	p := s.opts.Tail
 	if p == nil {
@@ -108,10 +108,10 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Logger: s.opts.Logger, // without Sync: appends share theirs once they have let go of their table
+			Logger: s.opts.Logger, // no Sync: appends share a sync after they have released their table
 		}
 		if s.opts.Sync {
-			if err := makeSynced(dir, o); err != nil {
+			if err := createSynced(dir, o); err != nil {
 				return err
 			}
 		}
@@ -139,9 +139,9 @@ func (s *Store) openTail(ctx context.Context) error {
 	return s.commits.Recover(ctx, s.tail)
 }
 
-// makeSynced makes a log store where there is none. A loss of power before the first sync of one that
-// is made without Options.Sync may leave what does not open again.
-func makeSynced(dir string, o logstore.Options) error {
+// createSynced creates a log store if it is missing, and syncs it. Without this, a loss of power before the
+// first sync could leave a store that does not open.
+func createSynced(dir string, o logstore.Options) error {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -153,17 +153,17 @@ func makeSynced(dir string, o logstore.Options) error {
 	return l.Close()
 }
 
-// lock keeps other Stores away from the tail.
+// lock locks the tail against other Stores.
 func (s *Store) lock(path string) error {
 	l := s.hooks.fs.NewLock(path)
-	got, err := l.TryLock(true)
+	locked, err := l.TryLock(true)
 	if err != nil {
 		return err
 	}
-	if !got {
-		return fmt.Errorf("the tail is %w by %s: close it there, read with Options.ReadOnly, or give this Store a tail of its own", ErrInUse, vfs.Holder(s.hooks.fs, path))
+	if !locked {
+		return fmt.Errorf("the tail is %w by %s: close it there, read with Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
 	}
-	_ = vfs.NoteHolder(s.hooks.fs, path) // for messages only
+	_ = vfs.RecordHolder(s.hooks.fs, path) // only for messages
 	s.closes = append(s.closes, func() error {
 		_ = vfs.ClearHolder(s.hooks.fs, path)
 		return l.Unlock()

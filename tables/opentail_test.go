@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A loss of power as a Store is made must leave a tail that opens again: nothing gets its name in it
-// before its content is synced.
+// A power loss during the creation of a Store must leave a tail that can be opened. So each
+// file's content is synced before the file gets its final name.
 func TestFirstOpenSynced(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -34,10 +34,10 @@ func TestFirstOpenSynced(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-	_, _ = out.Read(make([]byte, 1)) // it has opened, and goes on to write
+	_, _ = out.Read(make([]byte, 1)) // the store is open, and the writer prints its first row
 	text, err := os.ReadFile(calls)
-	_ = out.Close() // the writer ends, as it has nowhere to print to
-	_ = cmd.Wait()  // with an error, therefore
+	_ = out.Close() // ends the writer, which can no longer print
+	_ = cmd.Wait()  // fails because the writer could not print
 	late.Stop()
 	if strings.Contains(stderr.String(), "ptrace") && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		t.Skipf("strace may not trace here: %s", stderr.String())

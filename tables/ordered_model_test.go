@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// seriesModel drives tables with a time column beside lists in memory.
+// seriesModel applies operations to tables with a time column and to lists in memory.
 type seriesModel struct {
 	rnd    *rand.Rand
 	dir    string
@@ -28,16 +28,16 @@ type seriesModel struct {
 	s      *Store
 	names  []string
 	tables map[string]*modelSeries
-	// What each snapshot of the bucket has.
+	// The expected tables of each snapshot of the bucket.
 	snapshots map[string]map[string]*modelSeries
 	next      int64
-	left      atomic.Int64 // calls of the file system until the process is killed; below 0: it is not
+	left      atomic.Int64 // calls of the file system until the process is killed; negative: no kill
 }
 
 var errKilled = errors.New("killed")
 
-// seriesStep is something that the model does to a table. Whoever adds an ability
-// to tables adds a step to seriesSteps.
+// seriesStep is an operation of the model on a table. Add a step to seriesSteps for each new
+// ability of tables.
 type seriesStep struct {
 	name   string
 	weight int
@@ -58,17 +58,17 @@ var seriesSteps = []seriesStep{
 	{"old version", 1, (*seriesModel).checkVersions},
 }
 
-// killedSteps are those that a kill comes into.
+// killedSteps are the steps that a kill may interrupt.
 var killedSteps = []string{"put", "replace", "settings", "fold", "compact"}
 
-func init() { // it refers to the others
+func init() { // not in the literal, because kill refers to seriesSteps
 	seriesSteps = append(seriesSteps, seriesStep{"kill", 1, (*seriesModel).kill})
 }
 
 func (m *seriesModel) ticks(span int64) []tick {
 	n := m.rnd.IntN(6)
 	if m.rnd.IntN(4) == 0 {
-		n = m.rnd.IntN(300) // not for the tail
+		n = m.rnd.IntN(300) // too many for the tail
 	}
 	rows := make([]tick, n)
 	for i := range rows {
@@ -84,7 +84,7 @@ func (m *seriesModel) ticks(span int64) []tick {
 func (m *seriesModel) put(ctx context.Context, name string) error {
 	s := m.tables[name]
 	span := int64(300)
-	if s.settings.OnDuplicate == RefuseDuplicate { // else all are refused
+	if s.settings.OnDuplicate == RefuseDuplicate { // a short span would make almost every put fail
 		span = 30000
 	}
 	if !m.exists(ctx, name) {
@@ -141,7 +141,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 	if is.Keys != nil {
 		is.Keys = []string{s.key()}
 	}
-	if was.Keys != nil { // in what order rows of equal time came is not kept beside the keys
+	if was.Keys != nil { // with keys, the arrival order of rows with equal times is lost, so the keys stay
 		is.Keys = was.Keys
 	}
 	s.settings = is
@@ -165,7 +165,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 
 func (m *seriesModel) exists(ctx context.Context, name string) bool {
 	_, err := m.s.Bucket("b").Table(ctx, name)
-	return !errors.Is(err, ErrNotFound) // a kill is another error
+	return !errors.Is(err, ErrNotFound) // an error caused by a kill does not mean that the table is missing
 }
 
 func (m *seriesModel) expire(ctx context.Context, _ string) error {
@@ -201,8 +201,8 @@ func (m *seriesModel) reopen(ctx context.Context, _ string) error {
 	return m.open(ctx)
 }
 
-// kill does something while the file system stops to work at some moment, which a
-// kill leaves: what was done is there as a whole or not at all.
+// kill runs a step while the file system stops at some moment, like a killed process. The step
+// must take effect completely or not at all.
 func (m *seriesModel) kill(ctx context.Context, name string) error {
 	before, snapshots := m.tables, maps.Clone(m.snapshots)
 	m.tables = map[string]*modelSeries{}
@@ -219,7 +219,7 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, errKilled) && !errors.Is(err, table.ErrWriterClosed) { // where Iceberg's library lost the cause
+	if !errors.Is(err, errKilled) && !errors.Is(err, table.ErrWriterClosed) { // Iceberg's library hid the cause
 		return fmt.Errorf("%s: %w", do.name, err)
 	}
 	m.tables, m.snapshots = before, snapshots
@@ -251,14 +251,14 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("%s has %d rows, by its description %d", name, len(got), i.Rows)
 		}
-		if i.Version > s.evolved { // it has one, with the columns that it has now
+		if i.Version > s.evolved { // the version is new, and has the current columns
 			s.versions[i.Version] = got
 		}
 	}
 	return nil
 }
 
-// checkRange compares a range of time with a filter and a few columns.
+// checkRange compares a scan of a time range with a filter and some columns.
 func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
@@ -328,7 +328,7 @@ func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 			return err
 		}
 		got, err := ticksFrom(t.Scan(ctx, nil))
-		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // the order may be another one now
+		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // the order may have changed since
 		slices.SortFunc(got, less)
 		want = slices.SortedFunc(slices.Values(want), less)
 		if err != nil || !slices.Equal(got, want) {
@@ -338,8 +338,8 @@ func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 	return nil
 }
 
-// TestSeriesModel compares tables with a time column with lists in memory over
-// random operations: PARTD_SERIES_STEPS of them.
+// TestSeriesModel compares tables that have a time column with lists in memory over
+// PARTD_SERIES_STEPS random operations.
 func TestSeriesModel(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// countingFS counts the bytes that are read of data files.
+// countingFS counts the bytes read from data files.
 type countingFS struct {
 	vfs.FS
 	read *atomic.Int64
@@ -50,8 +50,8 @@ func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
 
 var _ io.ReaderAt = countingFile{}
 
-// TestReadsNoMore counts the bytes that ranges, and the first and last rows, read of
-// tables of many files.
+// TestReadsNoMore limits the bytes that scans of ranges, and of the first and last rows, read
+// from tables of many files.
 func TestReadsNoMore(t *testing.T) {
 	var read atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
@@ -113,7 +113,7 @@ func TestReadsNoMore(t *testing.T) {
 				t.Errorf("%s, %s: the last row is %d, want %d", name, what, end, last)
 			}
 			least, most := c.files*file*6/10, c.files*file*14/10
-			if settings == nil && (what == "tail" || what == "last") { // pages of a file
+			if settings == nil && (what == "tail" || what == "last") { // only some pages of a file
 				least, most = 1, file*6/10
 			}
 			if got := read.Load(); got < least || got > most {
@@ -123,8 +123,8 @@ func TestReadsNoMore(t *testing.T) {
 	}
 }
 
-// TestRowGroups reads the last rows of one large file, whose groups of rows before
-// them stay unread.
+// TestRowGroups checks that a read of the last rows of one large file skips the row groups
+// before them.
 func TestRowGroups(t *testing.T) {
 	var read atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
@@ -161,14 +161,14 @@ func TestRowGroups(t *testing.T) {
 				t.Fatalf("%s, %s: got %v: %v", name, what, got, err)
 			}
 			t.Logf("%s, %s: %d of %d bytes in %d files", name, what, read.Load(), info.Bytes, info.Files)
-			if read.Load() > info.Bytes*9/10 { // of two groups
+			if read.Load() > info.Bytes*9/10 { // the file has two row groups
 				t.Errorf("%s, %s: %d of %d bytes were read", name, what, read.Load(), info.Bytes)
 			}
 		}
 	}
 }
 
-// TestLargeUnsortedPut puts rows in no order that are many times the memory.
+// TestLargeUnsortedPut puts unsorted rows that need many times the available memory.
 func TestLargeUnsortedPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20, FoldAge: -1})
@@ -218,7 +218,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 	}
 }
 
-// TestRefusesNulls puts rows without a time or a key.
+// TestRefusesNulls checks that rows without a time or a key are refused.
 func TestRefusesNulls(t *testing.T) {
 	for _, noTail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
@@ -236,7 +236,7 @@ func TestRefusesNulls(t *testing.T) {
 			"ts": `[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1},{"ts":null,"k":"a","v":1}]`,
 			"k":  `[{"ts":"2024-01-01 00:00:00Z","k":null,"v":1}]`,
 		}
-		for range 2 { // where the table is made, and where it is there
+		for range 2 { // first the put would create the table, then the table exists
 			for column, rows := range bad {
 				var schema *SchemaError
 				if err := put(rows); !errors.As(err, &schema) || schema.Column != column {
@@ -254,7 +254,7 @@ func TestRefusesNulls(t *testing.T) {
 	}
 }
 
-// TestTimeTypes orders tables by columns of all types that a time may have.
+// TestTimeTypes orders tables by time columns of every allowed type.
 func TestTimeTypes(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	types := []arrow.DataType{arrow.FixedWidthTypes.Date32}
@@ -304,8 +304,8 @@ func TestTimeTypes(t *testing.T) {
 	}
 }
 
-// TestTwoWriters has two Stores, as two processes would, put rows of the same keys
-// by each rule.
+// TestTwoWriters has two Stores, which stand for two processes, put rows with the same keys
+// under each rule.
 func TestTwoWriters(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		dir := t.TempDir()
@@ -385,7 +385,7 @@ func TestReaderGoesAway(t *testing.T) {
 	t.Errorf("%d goroutines, before %d", runtime.NumGoroutine(), before)
 }
 
-// BenchmarkAppendInOrder appends one row at a time to a table, by each rule.
+// BenchmarkAppendInOrder appends one row at a time to a table, under each rule.
 func BenchmarkAppendInOrder(b *testing.B) {
 	for _, rule := range []OnDuplicate{"", KeepAll, KeepFirst, KeepLast} {
 		b.Run("rule="+string(rule), func(b *testing.B) {

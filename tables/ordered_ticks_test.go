@@ -16,10 +16,10 @@ import (
 
 // tick is a row of the tables with a time column.
 type tick struct {
-	ts int64 // seconds
+	ts int64 // in seconds
 	k  string
 	v  int64
-	w  int64 // of a column that comes and goes; 0 is null
+	w  int64 // in a column that is added and dropped; 0 is null
 }
 
 func (r tick) String() string {
@@ -35,7 +35,7 @@ var tickSchema = arrow.NewSchema([]arrow.Field{
 	{Name: "k", Type: arrow.BinaryTypes.String, Nullable: true},
 }, nil)
 
-// ticksOf returns a reader of rows, in batches of some.
+// ticksOf returns a reader of rows in batches of at most the given length.
 func ticksOf(rows []tick, most int) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, tickSchema)
 	defer b.Release()
@@ -56,7 +56,7 @@ func ticksOf(rows []tick, most int) array.RecordReader {
 	return r
 }
 
-// ticksFrom returns what a reader has of ticks; columns that are missing are zero.
+// ticksFrom returns the ticks of a reader; missing columns are zero.
 func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 	if err != nil {
 		return nil, err
@@ -91,16 +91,16 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 	return rows, r.Err()
 }
 
-// modelSeries is what a table with a time column should hold, in the order in which it came.
+// modelSeries is the expected content of a table with a time column, in the order of arrival.
 type modelSeries struct {
 	settings Settings
 	rows     []tick
-	versions map[Version][]tick // as they were read
-	renamed  bool               // column k is key
-	wide     string             // the type of column w; "": there is none
-	schema   int                // the version that it was migrated to
-	made     int64              // which table it is, of those of a name
-	evolved  Version            // the last one before its columns changed
+	versions map[Version][]tick // rows as read at each version
+	renamed  bool               // column k is named key
+	wide     string             // the type of column w; "" if there is no such column
+	schema   int                // the schema version of the last migration
+	made     int64              // tells apart tables that had the same name
+	evolved  Version            // the last version before its columns changed
 }
 
 func (s *modelSeries) key() string {
@@ -116,7 +116,8 @@ func (s *modelSeries) clone() *modelSeries {
 	return &c
 }
 
-// reader returns a reader of rows in the table's columns, and the rows as it will have them.
+// reader returns a reader of rows in the table's columns, and the rows as the table will store
+// them.
 func (s *modelSeries) reader(rows []tick, most int) (array.RecordReader, []tick) {
 	rows = slices.Clone(rows)
 	for i := range rows {
@@ -164,7 +165,7 @@ func (s *modelSeries) compare(a, b tick) int {
 	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
 }
 
-// put returns the rows after a put, and whether it is refused.
+// put returns the rows after a put, and whether the put is refused.
 func (s *modelSeries) put(before, rows []tick) (after []tick, refused bool) {
 	after = slices.Clone(before)
 	for _, r := range rows {

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// small is a store whose data files are to be of a few kilobytes, without a tail.
+// small returns a bucket of a store without a tail, whose data files have about fileBytes bytes.
 func small(t testing.TB, fileBytes int) *Bucket {
 	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: fileBytes})
 	if err != nil {
@@ -89,7 +89,7 @@ func TestPartition(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	wantHours(t, b, "t", want)
-	// Two years more, in which auto has quarters.
+	// Another two years of rows make auto choose quarters.
 	late := 2 * 365 * 24
 	if _, err := b.Put(ctx, "t", ticksAt(s, 2, late), PutAppend, nil); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// TestPartitionAuto puts rows of five years at once: periods grow as they come.
+// TestPartitionAuto puts five years of rows at once: the periods grow as more of the rows arrive.
 func TestPartitionAuto(t *testing.T) {
 	b := direct(t)
 	s := ticks(arrow.Second, "")
@@ -145,9 +145,9 @@ func TestPartitionAuto(t *testing.T) {
 	}
 }
 
-// TestCompactInTime merges what is small or overlaps, and leaves what is good.
+// TestCompactInTime checks that small or overlapping files are merged, and good ones left.
 func TestCompactInTime(t *testing.T) {
-	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // Iceberg's second and third version
+	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // Iceberg's second and third format version
 		t.Run(unit.String(), func(t *testing.T) {
 			ctx := t.Context()
 			b := small(t, 12<<10)
@@ -186,7 +186,7 @@ func TestCompactInTime(t *testing.T) {
 			if !slices.IsSorted(hoursInOrder(t, b, "t")) {
 				t.Error("the rows are not in order")
 			}
-			put(5, 1700) // another month
+			put(5, 1700) // in another month
 			want[1700] = 5
 			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
 				t.Errorf("with nothing to do: %+v, %v", r, err)
@@ -202,8 +202,7 @@ func TestCompactInTime(t *testing.T) {
 	}
 }
 
-// TestCompactLeavesGood merges small files beside a large one of the same month,
-// which stays.
+// TestCompactLeavesGood merges small files, and leaves a large one of the same month.
 func TestCompactLeavesGood(t *testing.T) {
 	ctx := t.Context()
 	b := small(t, 16<<10)
@@ -228,7 +227,7 @@ func TestCompactLeavesGood(t *testing.T) {
 	}
 }
 
-// TestPartitionBesideDelete has another process delete rows of files that are cut.
+// TestPartitionBesideDelete has another process delete rows while their files are partitioned.
 func TestPartitionBesideDelete(t *testing.T) {
 	ctx := t.Context()
 	b := direct(t)
@@ -279,8 +278,7 @@ func hoursInOrder(t testing.TB, b *Bucket, name string) (all []int64) {
 	return all
 }
 
-// evenly returns rows that are as far from each other as step, a hundred thousand at
-// a time.
+// evenly returns rows at intervals of step, in batches of a hundred thousand.
 func evenly(rows int, step time.Duration) array.RecordReader {
 	s := ticks(arrow.Microsecond, "UTC")
 	next := 0
@@ -300,8 +298,8 @@ func evenly(rows int, step time.Duration) array.RecordReader {
 	})
 }
 
-// TestHourOfDays reads one hour of a million rows in partitions of days: little more
-// than the file that has it.
+// TestHourOfDays checks that a read of one hour, from a million rows partitioned by day, reads
+// little more than the file that contains it.
 func TestHourOfDays(t *testing.T) {
 	ctx := context.Background()
 	b := direct(t)

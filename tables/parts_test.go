@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// Parts together are the table, each row once: with an order, whose files overlap or not,
-// and without, with a tail behind the files.
+// The parts together contain each row of the table once, with and without an order, with files
+// that overlap or not, and with rows in the tail.
 func TestParts(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")

@@ -19,29 +19,26 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// DuplicateError is the error of a put that would have made rows of equal time and
-// keys, where the table's settings say that there are none.
+// DuplicateError is the error of a put that would have created rows with equal time and keys, which the table's
+// settings forbid.
 type DuplicateError = series.DuplicateError
 
-// Put writes the rows of r to a table, and returns its newest version then.
-// Rows that went to the tail are in a later one, once they are folded. Put reads
-// r to its end and does not release it.
+// Put writes the rows of r to a table, and returns the table's newest version. Rows that went to the tail get a
+// later version, when they are folded. Put reads r to its end and does not release it.
 //
-// A reader that a put has read to its end has no rows left. If it is one of arrow-go or
-// of this module, putting it again is an error. A reader of the caller's own type may have
-// rows again, as one of a queue: if it has none, none are put.
+// Putting a reader of arrow-go or of this module again, after it was read to its end, is an error. A custom
+// reader, such as a queue, may yield more rows later; if it has none, Put adds none.
 //
-// An append needs columns that the table has, by their names, in types that fit;
-// columns that are missing are null. A table that the put makes gets the schema
-// of r, and so does one that it replaces.
+// An append matches columns by name. The table must have all columns of r, in types that fit; columns that r
+// lacks become null. A put that creates or replaces the table gives it the schema of r.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
-	r, rows := b.store().count(r)
+	r, rows := b.store().withCounts(r)
 	defer func() {
 		rows.sum.Err = err
 		end(rows.sum)
 	}()
-	defer failed(&err, "put", b.Name(), name)
+	defer wrapError(&err, "put", b.Name(), name)
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
@@ -56,11 +53,11 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		return 0, err
 	}
 	defer src.Release()
-	for range commit.MostAttempts {
+	for range commit.MaxAttempts {
 		if m == PutAppend && src.Whole() && b.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
-				continue // others made the table
+				continue // others created the table
 			}
 			if !errors.Is(err, commit.ErrNeedsCommit) {
 				return v, err
@@ -85,23 +82,23 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
 }
 
-// putInTail appends to the tail, and makes the table where there is none.
+// putInTail appends to the tail, and creates the table if it is missing.
 func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
-	v, exists, err := e.Append(ctx, src, o.ID, o.lacks)
+	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
 		return Version(v), err
 	}
 	if o.MustExist {
 		return 0, ErrNotFound
 	}
-	made, err := e.s.newTable(src.Schema, src, o.Settings)
+	created, err := e.s.newTable(src.Schema, src, o.Settings)
 	if err == nil {
-		err = e.Create(ctx, src, made, o.ID, o.Metadata)
+		err = e.Create(ctx, src, created, o.ID, o.Metadata)
 	}
 	return 0, err
 }
 
-// newTable returns the metadata of a new table with columns, which some rows are to be of.
+// newTable returns metadata for a new table with the given columns. It records the dictionaries of rows.
 func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
@@ -110,7 +107,7 @@ func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings)
 	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
-// check returns what is put as it is kept, or says why it cannot be.
+// check returns normalized options, or an error if they are invalid.
 func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	var opts PutOptions
 	if o != nil {
@@ -118,49 +115,49 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	}
 	switch {
 	case m > PutReplace:
-		return opts, &ArgumentError{Err: fmt.Errorf("there is no put mode %d: there are PutError, PutAppend and PutReplace", m)}
+		return opts, &ArgumentError{Err: fmt.Errorf("unknown put mode %d: use PutError, PutAppend or PutReplace", m)}
 	case opts.Over != nil && m != PutReplace:
-		return opts, &ArgumentError{Err: errors.New("option Over goes with PutReplace alone")}
+		return opts, &ArgumentError{Err: errors.New("option Over requires PutReplace")}
 	case len(opts.ID) > MaxName:
 		return opts, fmt.Errorf("the id has %d bytes, the limit is %d", len(opts.ID), MaxName)
 	}
-	if opts.Metadata == nil { // as of most appends, which would wait for JSON
+	if opts.Metadata == nil { // the usual case, which must not wait for JSON
 		return opts, nil
 	}
 	var err error
-	opts.Metadata, err = opts.Metadata.read()
+	opts.Metadata, err = opts.Metadata.normalize()
 	return opts, err
 }
 
-// lacks notes the columns of a table that an append lacks, or refuses it.
-func (o *PutOptions) lacks(c *schema.Caster) error {
+// checkMissing records the table columns missing from an append, or rejects the append.
+func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
-	if o.Whole && len(missing) > 0 {
-		return schema.Errorf(missing[0], "the rows lack it, and the table has it: put all of its columns")
+	if o.AllColumns && len(missing) > 0 {
+		return schema.Errorf(missing[0], "the rows lack this column of the table: put all of its columns")
 	}
-	if o.Lacks != nil {
-		*o.Lacks = missing
+	if o.MissingColumns != nil {
+		*o.MissingColumns = missing
 	}
 	return nil
 }
 
-// putStep adds or replaces rows. Its files are written.
+// putStep adds or replaces rows. Its files are already written.
 type putStep struct {
 	commit.Basis
-	mode  PutMode
-	o     PutOptions
-	files []iceberg.DataFile
-	made  table.Metadata // the table, if the put makes it
-	after table.Metadata // the table after it, but for its files
-	shape *schema.Shape  // the new schema, if the put replaces it
+	mode    PutMode
+	opts    PutOptions
+	files   []iceberg.DataFile
+	created table.Metadata // the new table, if the put creates it
+	after   table.Metadata // the table after the put, without its new files
+	shape   *schema.Shape  // the new schema, if the put replaces it
 
-	replaced []iceberg.DataFile // those of a version that the put replaces
+	replaced []iceberg.DataFile // files of the version that the put replaces
 }
 
-// prepare writes the files of a put to a table, which is nil where the put makes it.
-// Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (_ *putStep, err error) {
-	step := &putStep{mode: m, o: o}
+// prepare writes the files of a put to t, or to a new table if t is nil. otherPuts means that the same Update
+// has already put rows to the table.
+func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, otherPuts bool) (_ *putStep, err error) {
+	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
 		if applied, err := e.Applied(ctx, t, o.ID); applied || err != nil {
 			return nil, cmp.Or(err, commit.ErrNothing)
@@ -172,8 +169,8 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case t == nil:
-		step.made, err = e.s.newTable(columns, src, o.Settings)
-		step.after = step.made
+		step.created, err = e.s.newTable(columns, src, o.Settings)
+		step.after = step.created
 	case o.Over != nil:
 		step.after = t.Metadata()
 		var s *table.Snapshot
@@ -195,33 +192,30 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	var c *schema.Caster
-	var old *table.Table // with whose rows the new ones will be
-	if m == PutAppend && t != nil {
-		old = t
-		var changes []definition.Change
-		if c, changes, err = d.Caster(columns); err == nil && len(changes) > 0 {
-			err = commit.ErrStale // somebody else changed the table since it was looked at
+	var existing *table.Table // the table whose rows the rules must consider, or nil
+	c, changes, err := d.Caster(columns)
+	if err == nil && len(changes) > 0 {
+		err = commit.ErrStale // the table changed since it was read
+		if o.Over != nil {
+			err = columnChangeError(changes[0])
 		}
-		if err == nil {
-			err = o.lacks(c)
-		}
-	} else {
-		c, err = schema.NewCaster(columns, d.Stored)
+	}
+	if m == PutAppend && t != nil && err == nil {
+		existing, err = t, o.checkMissing(c)
 	}
 	if err != nil {
 		return nil, err
 	}
-	rules, err := e.check(ctx, d, columns, old, nil)
+	rules, err := e.ruleCheck(ctx, d, columns, existing, nil)
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && rules.WholeTable() {
-		if others {
+	if existing != nil && rules.WholeTable() {
+		if otherPuts {
 			rules.Close()
-			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
+			return nil, errors.New("a rule of the table compares all its rows: put to it only once in an Update")
 		}
-		since, base = commit.Nothing, commit.SnapshotID(old)
+		since, base = commit.Nothing, commit.SnapshotID(existing)
 	}
 	io := e.s.cat.NewIO()
 	writer := e.Staged(step.after, io)
@@ -233,7 +227,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	return step, err
 }
 
-// reshape returns the metadata of a table that is replaced, with other columns if they are.
+// reshape returns the metadata of a replaced table, with new columns if they differ.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
 	sh, err := schema.NewShape(columns, meta.LastColumnID())
@@ -247,50 +241,50 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
 		p.shape = sh
 	}
-	return p.emptied(meta)
+	return p.replacement(meta)
 }
 
-// emptied returns the metadata of a table with the columns and settings of the put.
-func (p *putStep) emptied(meta table.Metadata) (_ table.Metadata, err error) {
+// replacement returns the metadata of a replaced table, with the columns and settings of the put.
+func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
-		if meta, err = definition.Reshaped(meta, p.shape); err != nil {
+		if meta, err = definition.Reshape(meta, p.shape); err != nil {
 			return nil, err
 		}
 	}
-	return definition.WithSettings(meta, p.o.Settings)
+	return definition.WithSettings(meta, p.opts.Settings)
 }
 
-// replaces reports whether the put takes the place of all rows.
-func (p *putStep) replaces() bool { return p.mode == PutReplace && p.o.Over == nil }
+// replaces reports whether the put replaces all rows.
+func (p *putStep) replaces() bool { return p.mode == PutReplace && p.opts.Over == nil }
 
-func (p *putStep) how() commit.How {
+func (p *putStep) tailMode() commit.Mode {
 	switch {
 	case p.replaces():
 		return commit.Replaces
-	case p.o.ID != "": // it must not come beside another one with it
+	case p.opts.ID != "": // two puts with the same ID must not both be applied
 		return commit.Exclusive
 	}
 	return commit.Plain
 }
 
 func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if p.o.ID != "" {
-		if err := a.Put(ctx, cur, p.o.ID); err != nil {
+	if p.opts.ID != "" {
+		if err := a.Put(ctx, cur, p.opts.ID); err != nil {
 			return nil, err
 		}
 	}
-	if (cur == nil) != (p.made != nil) {
+	if (cur == nil) != (p.created != nil) {
 		return nil, commit.ErrStale
 	}
 	a.Info.Updated = a.Now
 	if cur == nil || p.replaces() {
-		a.Info.Metadata = p.o.Metadata
+		a.Info.Metadata = p.opts.Metadata
 	}
 	switch {
 	case cur == nil:
-		return commit.AddFiles(ctx, a.Table(p.made), p.files, nil)
-	case p.o.Over != nil:
-		return p.over(ctx, a, cur)
+		return commit.AddFiles(ctx, a.Table(p.created), p.files, nil)
+	case p.opts.Over != nil:
+		return p.replaceVersion(ctx, a, cur)
 	case p.mode != PutReplace:
 		if err := a.Holds(&p.Basis, cur); err != nil {
 			return nil, err
@@ -303,7 +297,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	if err != nil {
 		return nil, err
 	}
-	meta, err := p.emptied(cur.Metadata())
+	meta, err := p.replacement(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -314,11 +308,11 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
 }
 
-// over puts the rows in the place of a version's.
-func (p *putStep) over(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+// replaceVersion replaces the rows of version Over.
+func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.Holds(cur)
 	if errors.Is(err, commit.ErrStale) {
-		err = fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
+		err = fmt.Errorf("%w: rows of the version were replaced or compacted since", ErrConflict)
 	}
 	if err != nil {
 		return nil, err
@@ -336,7 +330,7 @@ func (p *putStep) over(ctx context.Context, a *commit.Attempt, cur *table.Table)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.Refuse(ctx, later, p.files)
 		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {
-			err = fmt.Errorf("%w: rows put later are equal in time and keys to some that are to replace the version", ErrConflict)
+			err = fmt.Errorf("%w: rows put later have the same time and keys as some of the replacing rows", ErrConflict)
 		}
 		if err != nil {
 			return nil, err

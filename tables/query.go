@@ -14,53 +14,51 @@ import (
 
 // Engine runs SQL over the tables of a Store. Package duck has one.
 type Engine interface {
-	// Query runs one SELECT and streams its result. Rows that were acknowledged
-	// before it began are seen, those in the tail, too. The caller releases the
-	// reader; it may do so before the end.
+	// Query runs one SELECT and streams its result. It sees all rows acknowledged before it
+	// began, including those in the tail. The caller must release the reader, and may do so
+	// before the end.
 	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
 
-	// Describe returns what Query would take and yield, and reads no rows.
+	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
 }
 
-// QueryOptions of Query. The zero value, and nil, are the defaults.
+// QueryOptions configures a query. The zero value, and nil, are the defaults.
 type QueryOptions struct {
-	// Bucket is where names without a bucket are looked up. Other buckets are
-	// reached as "bucket"."table".
+	// Bucket is the bucket of unqualified table names. Write "bucket"."table" for other
+	// buckets.
 	Bucket string
 
-	// At is the state of each table that the statement names; nil is the newest.
+	// At is the state of each table in the statement; nil means the newest.
 	At At
 
-	// Before is the state of tables that are named as "before"."bucket"."table", for what
-	// compares two; nil: there are none.
+	// Before is the state of tables named as "before"."bucket"."table", for comparing two
+	// states; nil allows no such names.
 	Before At
 
-	// Parameters has a row, with a column for each of the statement's parameters
-	// (?, $1 or $name), in their order, or by name; nil where it has none.
+	// Parameters is nil, or has one row with a column for each parameter (?, $1 or $name),
+	// in order or by name.
 	Parameters arrow.RecordBatch
 
-	// Nanoseconds reads columns whose times have nanoseconds and a zone as TIMESTAMP_NS,
-	// in UTC, where they are else rounded to microseconds. The table's rows are copied
-	// for it.
+	// Nanoseconds reads times with nanoseconds and a zone as TIMESTAMP_NS, in UTC;
+	// otherwise they are rounded to microseconds. It copies the table's rows.
 	Nanoseconds bool
 
-	// Memory bounds what the query may hold, in bytes; what lies above it goes to
-	// temporary files where the operation can. 0 means the engine's own limit,
-	// which this cannot exceed.
+	// Memory bounds the query's memory, in bytes. Operations that need more use temporary
+	// files if they can. 0 means the engine's own limit, which Memory cannot exceed.
 	Memory int64
 }
 
-// QueryDescription says what a statement takes and yields.
+// QueryDescription describes a statement's parameters and result.
 type QueryDescription struct {
 	Result     *arrow.Schema
-	Parameters *arrow.Schema // a field for each; its type is null where any fits
+	Parameters *arrow.Schema // a field for each parameter; its type is null if any type fits
 }
 
-// Query runs one SELECT over the store's tables with Options.Engine, and streams
-// its result; see [Engine]. Without one, the error wraps errors.ErrUnsupported.
+// Query runs one SELECT over the store's tables with Options.Engine, and streams its
+// result; see [Engine]. Without an Engine, the error wraps errors.ErrUnsupported.
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
-	s = s.made()
+	s = s.orUnopened()
 	if s.opts.Engine == nil {
 		return nil, s.noEngine("query")
 	}
@@ -70,12 +68,12 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return s.observed(r, end), nil
+	return s.observe(r, end), nil
 }
 
-// Describe returns what Query would take and yield; see [Engine].
+// Describe returns the parameters and columns of a statement; see [Engine].
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
-	s = s.made()
+	s = s.orUnopened()
 	if s.opts.Engine == nil {
 		return nil, s.noEngine("describe")
 	}
@@ -86,20 +84,20 @@ func (s *Store) noEngine(op string) error {
 	return &OpError{Op: op, Err: fmt.Errorf("%w: the store was opened without Options.Engine", errors.ErrUnsupported)}
 }
 
-type reachKey struct{}
+type allowedBucketsKey struct{}
 
-// WithBuckets is a context whose statements of SQL, those of package transform as
-// well, may name tables of these buckets alone. What takes a bucket by its name is
-// not held to it.
+// WithBuckets returns a context in which SQL statements, including those of package
+// transform, may name only tables of these buckets. It does not restrict functions that get
+// a bucket's name as an argument.
 func WithBuckets(ctx context.Context, buckets []string) context.Context {
-	return context.WithValue(ctx, reachKey{}, buckets)
+	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }
 
-// Reaches is nil where statements may name tables of a bucket; its error wraps
-// fs.ErrPermission. It is for an Engine.
-func Reaches(ctx context.Context, bucket string) error {
-	if all, ok := ctx.Value(reachKey{}).([]string); ok && !slices.Contains(all, bucket) {
-		return fmt.Errorf("tables of bucket %q are out of reach here: %w", bucket, fs.ErrPermission)
+// CheckAccess returns an error that wraps fs.ErrPermission unless statements may name tables of the bucket.
+// Engines call it.
+func CheckAccess(ctx context.Context, bucket string) error {
+	if allowed, ok := ctx.Value(allowedBucketsKey{}).([]string); ok && !slices.Contains(allowed, bucket) {
+		return fmt.Errorf("statements may not name tables of bucket %q here: %w", bucket, fs.ErrPermission)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 	return oneBatch(batch)
 }
 
-// putJSON puts rows, in a file of their own.
+// putJSON puts rows into a separate file.
 func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
 	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
@@ -50,7 +50,7 @@ func parsed(t testing.TB, text string) *filter.Expr {
 	return e
 }
 
-// got returns the rows that a scan hands on, as JSON without spaces.
+// got returns the rows of a scan, as JSON without spaces.
 func got(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 	t.Helper()
 	tab, err := b.Table(t.Context(), name)
@@ -95,7 +95,7 @@ func deleteRows(t testing.TB, b *Bucket, name, cond string) {
 	}
 }
 
-// Arrow's kernel made nulls of what was none, and DeleteRows wrote them back.
+// A regression test: Arrow's kernel turned values into nulls, and DeleteRows wrote those back.
 func TestBoolsWithNullsStay(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
@@ -109,7 +109,7 @@ func TestBoolsWithNullsStay(t *testing.T) {
 	mustBe(t, "after a delete by the bool", got(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
 }
 
-// Columns behind a struct, a list and a map were taken for others.
+// A regression test: columns after a struct, a list and a map were confused with others.
 func TestColumnsBehindNested(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
@@ -134,8 +134,8 @@ func TestColumnsBehindNested(t *testing.T) {
 	mustBe(t, "the first", got(t, b, "t", where(t, "a = 1")), first)
 }
 
-// What a file has in the type, under the name or without the column of before reads as
-// the table has it now, in every way of reading, and is compacted into that.
+// After columns were widened, renamed or added, old files read as the table is now, in every way
+// of reading, and are compacted into that form.
 func TestReadAfterEvolution(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
@@ -189,7 +189,7 @@ func TestLargeDecimals(t *testing.T) {
 	mustBe(t, "after the delete", got(t, b, "t", where(t, "", "id")), `{"id":1}`)
 }
 
-// The first rows are those of get, whether they are in files, in the tail or in both.
+// Limit and Last select the first or last rows, whether they are in files, in the tail or in both.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")

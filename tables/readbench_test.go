@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// BenchmarkRead reads a million rows, in one file and in ten.
+// BenchmarkRead reads a million rows from one file and from ten.
 func BenchmarkRead(b *testing.B) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
@@ -94,8 +94,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// cpu is the time of processors that the process took, which a busy machine changes
-// less than the time that passes.
+// cpu returns the CPU time used by the process, which depends less on the machine's load than
+// elapsed time does.
 func cpu() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {

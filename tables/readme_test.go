@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// blockOf returns what is between two marks on a page.
+// blockOf returns the text between two marks on a page.
 func blockOf(t *testing.T, file, from, to string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -23,7 +23,6 @@ func blockOf(t *testing.T, file, from, to string) string {
 	return inner
 }
 
-// shell runs a script.
 func shell(t *testing.T, dir, script string, env ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
@@ -38,7 +37,7 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 	return string(out)
 }
 
-// The README's first command prints what it says there.
+// The first command in the README prints the output shown there.
 func TestReadmeCommand(t *testing.T) {
 	script, tests, _ := strings.Cut(blockOf(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
 	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
@@ -49,8 +48,8 @@ func TestReadmeCommand(t *testing.T) {
 	}
 }
 
-// The README's first minute and the tour run as they are, with the command in the path, and so
-// does what docs/transform.md, docs/series.md and others say.
+// The commands of the README's first minute and of the tour run as written, with the command in
+// the path. The results match docs/transform.md, docs/series.md and others.
 func TestReadmeTour(t *testing.T) {
 	bin, dir, minute := t.TempDir(), t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
@@ -133,8 +132,8 @@ partd-tables backup --to /mnt/backup --name sunday
 	}
 }
 
-// A module of one's own beside a clone has the modules by the tour's workspace, and by
-// its lines for go.mod: a program builds without a network.
+// A user's module next to a clone builds without a network, with the tour's workspace and with
+// its lines for go.mod.
 func TestReadmeModule(t *testing.T) {
 	clone, err := filepath.Abs("..")
 	if err != nil {
@@ -151,7 +150,7 @@ func TestReadmeModule(t *testing.T) {
 			dir := t.TempDir()
 			env := []string{"GOPROXY=off", "GOFLAGS=", "GOWORK="}
 			build := "go build -o program .\n"
-			if name == "go.mod" { // go.sum is what go mod tidy would fetch
+			if name == "go.mod" { // replaces go mod tidy, which would download
 				build = "GOFLAGS=-mod=mod " + build
 			}
 			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)

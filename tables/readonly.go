@@ -22,33 +22,33 @@ import (
 
 const catalogFile = "catalog.db"
 
-// ReadOnly reports whether the Store changes nothing: by Options.ReadOnly, or as its
-// directory cannot be written.
-func (s *Store) ReadOnly() bool { return s.made().opts.ReadOnly }
+// ReadOnly reports whether the Store changes nothing, because of Options.ReadOnly or
+// because its directory is not writable.
+func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
-// SeesTail reports whether reads see rows that are in the tail alone. A Store for reading
-// sees those that the writer's tail had when it was opened, if that tail is in a directory
-// of this machine or was given, and not with Options.NoTail.
-func (s *Store) SeesTail() bool { return s.made().tail != nil }
+// SeesTail reports whether reads see rows that are only in the tail. A read-only Store sees
+// those that were in the writer's tail when it opened, unless Options.NoTail is set. That
+// tail must be in a directory of this machine, or be Options.Tail.
+func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
-// borrow copies what a Store changes by being open, a tail and a catalog in directories,
-// to a temporary one, and makes the Store read them there. Whoever writes meanwhile is
-// not hindered: no lock is taken, and nothing is opened but for reading.
-func (s *Store) borrow(ctx context.Context, cat *icecat.Options) error {
-	own, temp, err := tempdir.Own("")
+// openCopies copies the tail, and a catalog in a directory, to a temporary directory, because opening them
+// would change them. The Store then reads the copies. openCopies takes no lock and opens the originals only for
+// reading, so it never blocks a writer.
+func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
+	dir, temp, err := tempdir.NewDir("")
 	if err != nil {
-		return fmt.Errorf("a place for copies of the catalog and the tail: %w", err)
+		return fmt.Errorf("make a directory for copies of the catalog and the tail: %w", err)
 	}
 	s.closes = append(s.closes, temp.Close)
-	// The tail comes first: what is folded meanwhile is in both, as after a crash, and
-	// counts once.
-	if err := s.borrowTail(ctx, filepath.Join(own, "tail")); err != nil {
+	// The tail must be copied before the catalog: rows folded in between are then in both copies, as after a
+	// crash, and count once.
+	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
 		return fmt.Errorf("the tail: %w", err)
 	}
 	if cat.Database == "" {
 		files := []string{catalogFile, catalogFile + "-wal"}
-		copied, err := settled(ctx, func() (string, error) { return catalogState(s.local) }, func() error {
-			return copyFiles(own, s.local, files)
+		copied, err := copyStable(ctx, func() (string, error) { return catalogFingerprint(s.local) }, func() error {
+			return copyFiles(dir, s.local, files)
 		})
 		if err == nil && !copied {
 			err = fmt.Errorf("there are no tables: %w", fs.ErrNotExist)
@@ -56,31 +56,31 @@ func (s *Store) borrow(ctx context.Context, cat *icecat.Options) error {
 		if err != nil {
 			return err
 		}
-		cat.CopyDir = own
+		cat.CopyDir = dir
 	}
-	s.opts.Logger.Warn("the tables are open for reading only, as they are now", "dir", s.dir)
-	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, own
+	s.opts.Logger.Warn("opened the tables read-only, in their current state", "dir", s.dir)
+	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, dir
 	return nil
 }
 
-// borrowTail makes a copy of the tail, if there is one, that of the Store.
-func (s *Store) borrowTail(ctx context.Context, to string) error {
-	from, given := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
-	none := s.opts.NoTail
+// copyTail copies the tail, if there is one, and makes the copy the Store's tail.
+func (s *Store) copyTail(ctx context.Context, to string) error {
+	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
+	noTail := s.opts.NoTail
 	s.opts.TailDir, s.opts.Tail, s.opts.NoTail = to, nil, true
-	if none {
+	if noTail {
 		return nil
 	}
-	if given != nil {
+	if tailStore != nil {
 		l, err := logstore.Open(to, nil)
 		if err != nil {
 			return err
 		}
-		_, err = partd.Copy(ctx, l, given, nil)
+		_, err = partd.Copy(ctx, l, tailStore, nil)
 		s.opts.NoTail = false
 		return errors.Join(err, l.Close())
 	}
-	copied, err := settled(ctx, func() (string, error) { return tailState(from) }, func() error {
+	copied, err := copyStable(ctx, func() (string, error) { return tailFingerprint(from) }, func() error {
 		names, err := tailFiles(from)
 		if err == nil {
 			err = os.RemoveAll(to)
@@ -94,28 +94,28 @@ func (s *Store) borrowTail(ctx context.Context, to string) error {
 	return err
 }
 
-// catalogState is another one once SQLite has moved pages from its log to the database,
-// or begun the log anew. Until then the database stays, and the log grows: a copy that
-// ends in the midst of a commit lacks that one.
-func catalogState(dir string) (string, error) {
+// catalogFingerprint returns a fingerprint of the database that changes when SQLite checkpoints or restarts its
+// log. Until then the database stays the same and the log only grows. A copy that ends in the middle of a
+// commit only lacks that commit.
+func catalogFingerprint(dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
 	if err != nil {
 		return "", err
 	}
-	if age := time.Since(i.ModTime()); age >= 0 && age < timesApart { // what is written next may leave this time
-		time.Sleep(timesApart - age)
+	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // the next write may come too soon to change the modification time
+		time.Sleep(mtimeGranularity - age)
 	}
 	head, err := headOf(db+"-wal", 32)
 	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), head), err
 }
 
-// timesApart is longer than the times of files are apart on any disk that tells them.
-const timesApart = 20 * time.Millisecond
+// mtimeGranularity exceeds the granularity of modification times on any disk.
+const mtimeGranularity = 20 * time.Millisecond
 
-// tailState is another one once a log store has changed its manifest, or begun another
-// write-ahead file: docs/format.md. Until then files grow, as before a crash.
-func tailState(dir string) (string, error) {
+// tailFingerprint returns a fingerprint of a log store that changes with its manifest, or when the store starts
+// another write-ahead file; see docs/format.md. Until then files only grow, as before a crash.
+func tailFingerprint(dir string) (string, error) {
 	state, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
 		head, headErr := headOf(filepath.Join(dir, fmt.Sprint("wal-", n)), 64)
@@ -124,8 +124,8 @@ func tailState(dir string) (string, error) {
 	return string(state), err
 }
 
-// tailFiles returns the names of a log store's files in the order in which they are copied:
-// what the write-ahead files refer to comes after them.
+// tailFiles returns the names of a log store's files in the order for copying: write-ahead
+// files precede the files that they refer to.
 func tailFiles(dir string) (names []string, err error) {
 	all, err := os.ReadDir(dir)
 	for _, e := range all {
@@ -139,7 +139,7 @@ func tailFiles(dir string) (names []string, err error) {
 	return names, err
 }
 
-// headOf returns how a file begins, "" of one that is missing.
+// headOf returns the first length bytes of a file, or "" if it is missing.
 func headOf(path string, length int) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -148,29 +148,29 @@ func headOf(path string, length int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() //nolint:errcheck // only read
 	head, err := io.ReadAll(io.LimitReader(f, int64(length)))
 	return string(head), err
 }
 
-// settled makes copies again until they are of one state: another process may write. It
-// reports whether there is one.
-func settled(ctx context.Context, state func() (string, error), copies func() error) (bool, error) {
+// copyStable calls copyAll until fingerprint returns the same before and after, because another process may
+// write. It reports whether there is anything to copy.
+func copyStable(ctx context.Context, fingerprint func() (string, error), copyAll func() error) (bool, error) {
 	const tries, pause = 40, 50 * time.Millisecond
 	for n := 1; ; n++ {
-		before, err := state()
+		before, err := fingerprint()
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		err = copies()
-		if after, stateErr := state(); stateErr == nil && before == after {
+		err = copyAll()
+		if after, stateErr := fingerprint(); stateErr == nil && before == after {
 			return true, err
 		}
 		if n == tries {
-			return true, errors.New("another process changes it all the time: ask that one's server")
+			return true, errors.New("another process keeps changing the files: query the server that owns them")
 		}
 		if err := canceled.Wait(ctx, time.After(pause)); err != nil {
 			return true, err
@@ -178,7 +178,7 @@ func settled(ctx context.Context, state func() (string, error), copies func() er
 	}
 }
 
-// copyFiles copies those files of a directory that are there.
+// copyFiles copies the named files of a directory that exist.
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
 		if err := copyFile(filepath.Join(to, name), filepath.Join(from, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -188,13 +188,13 @@ func copyFiles(to, from string, names []string) error {
 	return nil
 }
 
-// copyFile makes a file a copy of another.
+// copyFile replaces a file with a copy of another.
 func copyFile(to, from string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // it was only read
+	defer in.Close() //nolint:errcheck // only read
 	out, err := os.Create(to)
 	if err != nil {
 		return err

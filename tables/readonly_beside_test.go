@@ -19,12 +19,11 @@ import (
 	"github.com/go-partd/partd/internal/testutil/postgres"
 )
 
-// besideEnv has what a process beside this one does, the directory, the catalog and
-// whether there is a tail, a line each.
+// besideEnv holds, one on each line, what a process beside this one does, the directory, the
+// catalog and whether there is no tail.
 const besideEnv = "PARTD_TABLES_BESIDE"
 
-// besideChild appends rows, or reads them, until it is killed. It says how many are
-// there.
+// besideChild appends or reads rows until it is killed, and prints the number of rows each time.
 func besideChild(text string) error {
 	ctx := context.Background()
 	of := strings.Split(text, "\n")
@@ -55,7 +54,8 @@ func besideChild(text string) error {
 	}
 }
 
-// startBeside starts such a process. It returns how many rows it said last, and kills it.
+// startBeside starts a child process. It returns the last number of rows that the child printed,
+// and a function that kills the child.
 func startBeside(t *testing.T, what, dir string, o *Options) (said *atomic.Int64, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -104,8 +104,8 @@ func startBeside(t *testing.T, what, dir string, o *Options) (said *atomic.Int64
 	return said, kill
 }
 
-// numbersBeside returns the rows that a Store for reading finds, which are numbered
-// without a gap, and whether it sees those of the tail.
+// numbersBeside returns the number of rows that a read-only Store reads, which must be
+// consecutive, and whether it sees rows in the tail.
 func numbersBeside(t *testing.T, dir string, o Options) (rows int64, seesTail bool) {
 	t.Helper()
 	o.ReadOnly = true
@@ -124,8 +124,8 @@ func numbersBeside(t *testing.T, dir string, o Options) (rows int64, seesTail bo
 	return int64(len(got)), s.SeesTail()
 }
 
-// A Store for reading opens beside a process that appends all the time, and after that
-// one was killed; it sees each row that was acknowledged, and changes nothing.
+// A read-only Store opens next to a process that appends all the time, and after that process
+// was killed. It sees each acknowledged row, and changes nothing.
 func TestReadOnlyBesideWriter(t *testing.T) {
 	for name, o := range map[string]Options{
 		"directory": {}, "no tail": {NoTail: true}, "postgres": {Catalog: "start"},
@@ -167,7 +167,7 @@ func TestReadOnlyBesideWriter(t *testing.T) {
 	}
 }
 
-// A process that reads and is killed does not disturb the one that writes.
+// Killing a process that reads does not disturb the process that writes.
 func TestReadersKilledBesideWriter(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := t.TempDir()
@@ -186,14 +186,14 @@ func TestReadersKilledBesideWriter(t *testing.T) {
 		}
 	}
 	wantRows(t, s.Bucket(""), "t", from(0, n)...)
-	numbersBeside(t, dir, Options{}) // which sweeps
+	numbersBeside(t, dir, Options{}) // opening also removes the files of killed readers
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
 		t.Error(left, err)
 	}
 }
 
-// With its catalog in PostgreSQL, a Store for reading sees commits as they come, and the
-// rows that were in the tail when it was opened; it changes nothing anywhere.
+// With its catalog in PostgreSQL, a read-only Store sees commits as they happen, and the rows
+// that were in the tail when it was opened. It changes nothing.
 func TestReadOnlyOnPostgres(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	o := Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
@@ -203,7 +203,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 		t.Fatalf("where nothing was written: %v", err)
 	}
 	s := mustOpen(t, dir, &o)
-	for n := range int64(2) { // which Compact would merge
+	for n := range int64(2) { // two files, which Compact would merge
 		mustPut(t, s.Bucket(""), "t", PutAppend, n)
 		foldAll(t, s)
 	}
@@ -223,13 +223,13 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	now := time.Now().Add(time.Second)
 	if _, err := r.Bucket("").Table(ctx, "t", AtTime(now)); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("rows in the tail have no version: %v", err) // a state that goes on would be none of a time
+		t.Errorf("rows in the tail have no version: %v", err) // the rows may still change, so they are the state of no time
 	}
 	foldAll(t, s)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
 }
 
-// changes tries what changes something.
+// changes tries every operation that changes something, and returns the errors.
 func changes(ctx context.Context, s *Store) map[string]error {
 	b, all := s.Bucket(""), map[string]error{}
 	_, all["put"] = b.Put(ctx, "t", rowsOf(1), PutAppend, nil)
@@ -243,7 +243,7 @@ func changes(ctx context.Context, s *Store) map[string]error {
 	return all
 }
 
-// A tail that was given is read as well, and nothing is written to it.
+// A read-only Store also reads a tail passed in Options, and does not write to it.
 func TestReadOnlyGivenTail(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	tail := partd.NewDict()
@@ -267,7 +267,8 @@ func TestReadOnlyGivenTail(t *testing.T) {
 	}
 }
 
-// Metadata whose file is lost is read from the catalog, and not written again.
+// If a metadata file is lost, a read-only Store reads the metadata from the catalog and does not
+// write the file again.
 func TestReadOnlyHealsNothing(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// listed are the files of a directory, with their sizes and times.
+// listed returns the files of a directory, with their sizes and times.
 func listed(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -26,8 +26,8 @@ func listed(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A Store for reading has what is there when it opens, the tail included, beside the one
-// that writes, and changes nothing.
+// A read-only Store has what exists when it opens, including the tail, next to the Store that
+// writes. It changes nothing.
 func TestReadOnly(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	t.Setenv("TMPDIR", t.TempDir())

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// writable reports whether this process may write the tables in a directory, or make it.
+// writable reports whether this process may write tables in a directory, or create it.
 func writable(dir string) bool {
 	const write = 2
 	for _, path := range []string{dir, filepath.Join(dir, catalogFile)} {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
-// refilled is a reader that has rows again after its end, as one of a queue may.
+// refilled is a reader that may yield more rows after its end, like a queue.
 type refilled struct {
 	array.RecordReader
 	columns *arrow.Schema
@@ -36,7 +36,8 @@ func (r *refilled) RecordBatch() arrow.RecordBatch {
 func (r *refilled) Schema() *arrow.Schema { return r.columns }
 func (r *refilled) Err() error            { return nil }
 
-// A reader that had rows, and has none for now, is put again: none are lost.
+// TestReaderOfQueue checks that a reader that is empty for now can be put again without
+// losing rows.
 func TestReaderOfQueue(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
@@ -59,7 +60,8 @@ func TestReaderOfQueue(t *testing.T) {
 	tablestest.Expect(t, b, "queue", `[{"n":1},{"n":2}]`)
 }
 
-// stepping is a reader whose batch is there from its first Next on, and stays at its end.
+// stepping is a reader without a batch before its first Next. It keeps the last batch at its
+// end.
 type stepping struct {
 	array.RecordReader
 	batches []arrow.RecordBatch
@@ -76,8 +78,8 @@ func (s *stepping) Next() bool {
 
 func (s *stepping) RecordBatch() arrow.RecordBatch { return s.batches[s.next-1] }
 
-// A reader of somebody's own is asked for no batch before its first Next, and one that it
-// keeps says nothing of what comes next.
+// Put does not ask a custom reader for a batch before its first Next. A batch that the reader
+// keeps at its end is not put again.
 func TestReaderOfOwnKind(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`

@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// readers has rows as readers of several kinds: some keep their last batch at their end,
-// some have none then, as before their first.
+// readers makes readers of several kinds. At their end, some keep their last batch, and some
+// have no batch, as before the first Next.
 var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader{
 	"slice": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader { return rowsOf(ns...) },
 	"ipc": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
@@ -73,8 +73,8 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 	},
 }
 
-// A put of rows that another put has read says so, whatever the reader and whoever counts,
-// also where the first put wrote files, batch by batch.
+// Putting rows that another put has read is an error, for every kind of reader, with an
+// Observer, and if the first put wrote files batch by batch.
 func TestReaderThatWasRead(t *testing.T) {
 	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &notes{}}} {
 		b := mustOpen(t, t.TempDir(), o).Bucket("b")
@@ -110,7 +110,7 @@ func TestReaderThatWasRead(t *testing.T) {
 	}
 }
 
-// Within one Update, too, a reader is put once.
+// A reader can be put only once within one Update, as outside of it.
 func TestReaderTwiceInUpdate(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
@@ -128,7 +128,7 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 	}
 }
 
-// A reader without rows is put, as often as anybody likes: none are lost.
+// A reader without rows can be put repeatedly, because no rows are lost.
 func TestReaderWithoutRows(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
@@ -142,7 +142,7 @@ func TestReaderWithoutRows(t *testing.T) {
 	}
 }
 
-// No reader is an error, also where an Observer counts what is read.
+// A nil reader is an error, even if an Observer counts the rows.
 func TestNoReaderObserved(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{Observer: &notes{}}).Bucket("")
 	if _, err := b.Put(t.Context(), "t", nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {

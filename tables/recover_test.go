@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A table that did not change since the backup is made anew if a file of it is damaged,
-// be it data or a list: what is damaged is no file that is there.
+// Restore replaces a table that has not changed since the backup if one of its data or metadata
+// files is damaged: a damaged file counts as missing.
 func TestRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"data", "manifest", "list"} {
@@ -61,7 +61,7 @@ func TestRestoreDamaged(t *testing.T) {
 	}
 }
 
-// Tables that are in no backup are not lost to one.
+// A backup fails if its target has tables that come from no backup, and leaves them unchanged.
 func TestBackupOverOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -82,7 +82,7 @@ func TestBackupOverOthers(t *testing.T) {
 	}
 }
 
-// Credentials in a URL are refused, and are in no error.
+// URLs with credentials are refused, and errors do not show the credentials.
 func TestSecretsInURLs(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"s3://AKIA:secret@bucket/house", "s3://AKIA:sec/ret@bucket/house", "gs://secret@bucket/house"} {

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// A scan that recycles memory has the rows of one that does not, of files, of the tail, and
-// by a filter, with an order and without. A batch that is retained keeps them, and without
-// Recycle, so does one that is not.
+// A scan that recycles memory returns the same rows as one that does not: from files and the
+// tail, with a filter, with and without an order. Retained batches keep their rows, and without
+// Recycle so do all batches.
 func TestRecycle(t *testing.T) {
 	for _, time := range []string{"", "t"} {
 		t.Run(time, func(t *testing.T) { recycle(t, &Settings{Time: time}) })
@@ -93,12 +93,12 @@ func recycle(t *testing.T, settings *Settings) {
 	o := ScanOptions{Columns: []string{"n"}}
 	without := allocated(&o)
 	o.Recycle = true
-	if with := allocated(&o); !race.On && with > without/2 { // the race detector has pools forget
+	if with := allocated(&o); !race.Enabled && with > without/2 { // pools drop values at random under the race detector
 		t.Errorf("scans that recycle allocate %d bytes, others %d", with, without)
 	}
 }
 
-// dated returns rows from a number on, each with the date of its number.
+// dated returns rows numbered from first on, each with the date of its number.
 func dated(first, count int64) array.RecordReader {
 	r := rowsOf(from(first, count)...)
 	defer r.Release()
@@ -113,7 +113,6 @@ func dated(first, count int64) array.RecordReader {
 	return oneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
 }
 
-// countRows returns how many rows a scan has.
 func countRows(t *testing.T, table *Table, o *ScanOptions) (n int64) {
 	r, err := table.Scan(t.Context(), o)
 	if err != nil {

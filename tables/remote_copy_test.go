@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// What is copied to a bucket is there, damage to its objects is found although good copies
-// of them are cached, and is mended from where they came from; and it comes back whole.
+// A store copied to a bucket is complete, and can be copied back. Damaged objects are found
+// although good copies of them are cached, and are repaired from the original store.
 func TestCopyToABucket(t *testing.T) {
 	t.Parallel()
 	from, b := fullStore(t), new(objstore.Memory)
@@ -31,7 +31,7 @@ func TestCopyToABucket(t *testing.T) {
 				t.Fatalf("%s %s: %+v", kind, how, found)
 			}
 			if kind != "data" {
-				replaceObject(t, b, name, before) // metadata is each store's own
+				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
 				continue
 			}
 			if found, _ := verified(t, bucket, VerifyOptions{Repair: from.Copies()}); len(found) != 1 || found[0].State != Repaired {
@@ -61,7 +61,7 @@ func flipped(b []byte) []byte {
 	return b
 }
 
-// partsInBucket returns a file of each kind that a table has.
+// partsInBucket returns one file of each kind of a table.
 func partsInBucket(t *testing.T, s *Store, bucket, name string) map[string]string {
 	t.Helper()
 	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
@@ -94,7 +94,7 @@ func objectOf(t *testing.T, b objstore.Bucket, name string) []byte {
 	return data.Bytes()
 }
 
-// replaceObject leaves none where data is nil.
+// replaceObject replaces an object, or deletes it if data is nil.
 func replaceObject(t *testing.T, b objstore.Bucket, name string, data []byte) {
 	t.Helper()
 	if err := b.Delete(t.Context(), name); err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// lying is a bucket whose answers are others than they should be.
+// lying is a bucket that may return wrong answers.
 type lying struct {
 	objstore.Memory
 	create func(name string, make func() error) error
@@ -48,7 +48,8 @@ func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64
 
 const memoryURL = "s3://memory/house"
 
-// A bucket that fails before or after it did what it was asked, and loses answers.
+// Uploads succeed although the bucket fails before or after it stores an object, and loses
+// answers.
 func TestUncertainUploads(t *testing.T) {
 	b := &lying{}
 	var mu sync.Mutex
@@ -79,8 +80,8 @@ func TestUncertainUploads(t *testing.T) {
 	}
 }
 
-// An object that is cut short, or has another bit, is an error for whoever has no copy,
-// whichever object it is; and so is one of another content under the name of a new one.
+// A truncated or corrupt object, of any kind, is an error for readers that have no cached copy.
+// So is an object that somebody else wrote under a name that we chose.
 func TestLyingBucket(t *testing.T) {
 	b := &lying{}
 	o := memoryWarehouse(t, b)
@@ -120,11 +121,11 @@ func TestLyingBucket(t *testing.T) {
 			}
 		}
 	}
-	if refused < 3*4 { // two files, a manifest list, a manifest at the least
+	if refused < 3*4 { // at least two data files, a manifest list and a manifest
 		t.Errorf("%d lies were noticed", refused)
 	}
 	b.read = nil
-	// What is damaged in the cache is fetched again.
+	// A damaged file in the cache is fetched again.
 	err := filepath.WalkDir(filepath.Join(o.CacheDir, "files"), func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			err = os.Truncate(path, 10)
@@ -147,9 +148,10 @@ func TestLyingBucket(t *testing.T) {
 	}
 }
 
-// Requests of a bucket per append, fold and read, and that what has copies makes none.
+// TestRequests counts a bucket's requests for appends, folds and reads. Files that are cached
+// cause none.
 func TestRequests(t *testing.T) {
-	counted := objstore.Count(new(objstore.Memory))
+	counted := objstore.NewCounter(new(objstore.Memory))
 	o := memoryWarehouse(t, counted)
 	o.TailDir = t.TempDir() + "/tail"
 	s := mustOpen(t, memoryURL, o)
@@ -188,13 +190,13 @@ func TestRequests(t *testing.T) {
 		check("an append without a tail", objstore.Requests{Put: 4})
 	}
 	mustPut(t, b, "a", PutAppend, 55)
-	was = counted.Requests() // it has read the metadata
+	was = counted.Requests() // this Store has read the metadata
 	wantRows(t, b, "a", from(1, 55)...)
 	check("a read of what another machine committed by three commits", objstore.Requests{Get: 1 + 3 + 3})
 }
 
-// losing is a proxy that cuts the connection once it has passed a COMMIT on: with the
-// answer to it lost, or with the COMMIT itself.
+// losing starts a proxy that may cut the connection at a COMMIT: before it passes the COMMIT on,
+// or after, so that the answer is lost.
 func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -232,14 +234,14 @@ func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
 					if lose && before {
 						return
 					}
-					if lose { // the answer would go to nobody
+					if lose { // discard the answer
 						client.Close()
 					}
 					if _, err := server.Write(buf[:n]); err != nil {
 						return
 					}
 					if lose {
-						time.Sleep(50 * time.Millisecond) // it may or may not be done when it is asked for
+						time.Sleep(50 * time.Millisecond) // the COMMIT may or may not be done when its outcome is looked up
 					}
 				}
 			}()
@@ -248,7 +250,8 @@ func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
 	return l.Addr().String()
 }
 
-// A COMMIT whose answer is lost is looked up: an append is there once, and acknowledged.
+// If the answer to a COMMIT is lost, its outcome is looked up: the append is acknowledged, and
+// its rows are there once.
 func TestLostCommits(t *testing.T) {
 	server := postgres.Start(t)
 	var mu sync.Mutex
@@ -293,7 +296,7 @@ func TestLostCommits(t *testing.T) {
 	}
 }
 
-// A session that PostgreSQL ends in the middle of a commit has changed nothing.
+// If PostgreSQL terminates the session in the middle of a commit, nothing has changed.
 func TestTerminatedSession(t *testing.T) {
 	server := postgres.Start(t)
 	dir, kill := t.TempDir(), false

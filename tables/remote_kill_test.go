@@ -21,18 +21,18 @@ import (
 
 const writerEnv = "PARTD_TABLES_WRITER"
 
-// writer is what a process of two writers is told.
+// writer configures a process of two writers.
 type writer struct {
 	URL     string
 	Options struct{ Catalog, CacheDir, TailDir string }
 	First   int      // the number of the first writer
-	Next    [2]int64 // of their rows
+	Next    [2]int64 // the writers' next rows
 }
 
 const rowsOfWriter = 1_000_000
 
-// writerChild appends rows until its input ends, each until it is acknowledged, and
-// says so.
+// writerChild appends rows until its input ends. It retries each row until it is acknowledged,
+// and then prints it.
 func writerChild(text string) error {
 	var w writer
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
@@ -94,7 +94,7 @@ func writerChild(text string) error {
 	return errors.Join(err, s.Close())
 }
 
-// writerProcess is a process that is started again after a kill.
+// writerProcess is a process that is restarted after a kill.
 type writerProcess struct {
 	w     writer
 	cmd   *exec.Cmd
@@ -146,9 +146,9 @@ func (p *writerProcess) next() [2]int64 {
 	return p.w.Next
 }
 
-// TestKillRemote has eight writers in four processes, two of which have tails, append
-// to two tables in a bucket, while they, the gateway and the database are killed:
-// PARTD_KILLS says how often. Each row that was acknowledged is there once.
+// TestKillRemote has eight writers in four processes append to two tables in a bucket; two of
+// the processes have tails. Meanwhile it kills the processes, the gateway and the database
+// PARTD_KILLS times. Each acknowledged row must be there once.
 func TestKillRemote(t *testing.T) {
 	w := startWarehouse(t)
 	var all []*writerProcess
@@ -196,10 +196,10 @@ func TestKillRemote(t *testing.T) {
 		switch k := round % 4; k {
 		case 1:
 			w.gateway.Kill()
-			w.gateway.Start(t)
+			w.gateway.Restart(t)
 		case 3:
 			w.postgres.Kill()
-			w.postgres.Start(t)
+			w.postgres.Restart(t)
 		default:
 			p := all[rnd.IntN(len(all))]
 			_ = p.cmd.Process.Kill()
@@ -232,8 +232,8 @@ func TestKillRemote(t *testing.T) {
 	w.checkAll(t, s, want)
 }
 
-// checkAll compares tables with what they should hold, and reads each version and
-// snapshot, through an empty cache.
+// checkAll compares tables with the expected rows, and reads each version and snapshot, through
+// an empty cache.
 func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	t.Helper()
 	o := w.options

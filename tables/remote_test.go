@@ -14,7 +14,7 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // for catalogs at postgres://…
 )
 
-// warehouse is tables in a bucket with a catalog in PostgreSQL.
+// warehouse is a store of tables in a bucket, with its catalog in PostgreSQL.
 type warehouse struct {
 	gateway  *gateway.Gateway
 	postgres *postgres.Server
@@ -30,7 +30,7 @@ func startWarehouse(t testing.TB) *warehouse {
 	return w
 }
 
-// memoryWarehouse is tables in a bucket in memory, with a catalog on SQLite.
+// memoryWarehouse returns options for tables in a bucket in memory, with a catalog on SQLite.
 func memoryWarehouse(t testing.TB, b objstore.Bucket) *Options {
 	t.Helper()
 	return &Options{
@@ -39,7 +39,7 @@ func memoryWarehouse(t testing.TB, b objstore.Bucket) *Options {
 	}
 }
 
-// schemaOf makes a catalog of its own in the database.
+// schemaOf creates a separate schema for a catalog in the database.
 func (w *warehouse) schemaOf(t testing.TB, name string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.postgres.URL())
@@ -53,14 +53,15 @@ func (w *warehouse) schemaOf(t testing.TB, name string) string {
 	return w.postgres.URL() + "&search_path=" + name
 }
 
-// The same operations beside the same model as for a directory on SQLite.
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in
+// PostgreSQL.
 func TestModelOnPostgresAndS3(t *testing.T) {
 	w := startWarehouse(t)
 	for seed := range uint64(2) {
 		name := fmt.Sprint("model", seed)
 		o := w.options
 		o.Catalog, o.FoldBytes = w.schemaOf(t, name), 3000
-		o.CacheSize = 100_000 // far less than there is
+		o.CacheSize = 100_000 // far less than the data
 		url := fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", name, w.gateway.Addr)
 		if seed == 0 {
 			o.TailDir = t.TempDir() + "/tail"
@@ -73,7 +74,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 	}
 }
 
-// A directory whose catalog is in PostgreSQL.
+// TestModelOnPostgres runs them on a directory whose catalog is in PostgreSQL.
 func TestModelOnPostgres(t *testing.T) {
 	s := postgres.Start(t)
 	dir := t.TempDir()

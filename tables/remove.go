@@ -17,18 +17,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// deletePredicate says which rows of a table are deleted.
+// deletePredicate selects the rows of a table to delete.
 type deletePredicate struct {
-	// may reports of rows, by what is known of them, whether some may be deleted, and whether
-	// others may stay.
-	may     func(of func(column string) filter.Bounds) (some, others bool)
-	columns []string // that deletes looks at
-	// deletes returns for each row whether it is deleted. The batch has these columns at
-	// least, in the types that are stored.
+	// may reports whether rows within bounds may be deleted, and whether others may stay.
+	may     func(bounds func(column string) filter.Bounds) (some, others bool)
+	columns []string // columns that deletes needs
+	// deletes reports for each row whether it is deleted. The batch must have these
+	// columns, in the stored types.
 	deletes func(arrow.RecordBatch) ([]bool, error)
 }
 
-// where is the rows for which a condition is true.
+// where returns a predicate for the rows that satisfy a condition.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
 		if _, err := schema.Place(w.def.Logical, name); err != nil {
@@ -44,9 +43,8 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}}, nil
 }
 
-// remove plans that rows go. Files without any stay as they are, and those whose
-// bounds say that all of their rows go are not read. The others are read one at a
-// time, a batch at a time.
+// remove plans the deletion of rows. It keeps files without such rows. If a file's bounds show that all its
+// rows are deleted, it does not read the file. It reads the other files one at a time, batch by batch.
 func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
@@ -61,70 +59,69 @@ func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 		some, others := g.may(datafile.BoundsOf(w.t.Schema(), task.File))
 		if some && !others && !datafile.HasDeletes(task) {
 			w.old = append(w.old, task.File)
-			w.done.Deleted += task.File.Count()
+			w.result.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
 			continue
 		}
-		if some && !w.anew {
+		if some && !w.rewriteAll {
 			if some, err = w.hasAny(ctx, task, g); err != nil {
 				return err
 			}
 		}
-		if some || w.anew {
+		if some || w.rewriteAll {
 			touched = append(touched, task)
 		}
 	}
-	groups, err := w.together(ctx, touched, dropped)
+	groups, err := w.groupFiles(ctx, touched, dropped)
 	if err != nil {
 		return err
 	}
 	for _, group := range groups {
-		if err := w.without(ctx, group, g); err != nil {
+		if err := w.rewriteGroup(ctx, group, g); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// together returns the files to be written anew, in groups that become one. What is
-// written anew comes last, and rows of equal time and keys are in the order in which
-// they came: so where a table may have such rows, later files that overlap with one
-// that is written anew are written with it.
-func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
+// groupFiles groups the files to rewrite; each group becomes one file. Rewritten files come last, and rows with
+// equal time and keys must stay in the order of their arrival. So if a table may have such rows, later files
+// that overlap a rewritten file are rewritten with it.
+func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}
 		return groups, nil
 	}
-	chosen := map[string]bool{}
+	isTouched := map[string]bool{}
 	for _, task := range touched {
-		chosen[task.File.FilePath()] = true
+		isTouched[task.File.FilePath()] = true
 	}
 	files, err := w.series(w.t).Files(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []*series.File
-	for _, f := range files { // in the order in which they came
+	var affected []*series.File
+	for _, f := range files { // in order of arrival
 		path := f.Data().FilePath()
-		if !dropped[path] && (chosen[path] || len(series.Touching(all, []*series.File{f})) > 0) {
-			all = append(all, f)
+		if !dropped[path] && (isTouched[path] || len(series.Touching(affected, []*series.File{f})) > 0) {
+			affected = append(affected, f)
 		}
 	}
 	place := map[*series.File]int{}
-	for i, f := range all {
+	for i, f := range affected {
 		place[f] = i
 	}
-	slices.SortStableFunc(all, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
-	for i := 0; i < len(all); {
-		from, high := i, all[i].High()
-		for i++; i < len(all) && all[i].Low() <= high; i++ {
-			high = max(high, all[i].High())
+	slices.SortStableFunc(affected, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
+	for i := 0; i < len(affected); {
+		from, high := i, affected[i].High()
+		for i++; i < len(affected) && affected[i].Low() <= high; i++ {
+			high = max(high, affected[i].High())
 		}
-		slices.SortFunc(all[from:i], func(a, b *series.File) int { return cmp.Compare(place[a], place[b]) })
+		slices.SortFunc(affected[from:i], func(a, b *series.File) int { return cmp.Compare(place[a], place[b]) })
 		var group []table.FileScanTask
-		for _, f := range all[from:i] {
+		for _, f := range affected[from:i] {
 			group = append(group, f.Task)
 		}
 		groups = append(groups, group)
@@ -132,8 +129,8 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 	return groups, nil
 }
 
-// hasAny reports whether any row of a file goes. It reads the row groups that may
-// have one, up to the first.
+// hasAny reports whether a file has rows to delete. It reads only row groups that may contain such rows, and
+// stops at the first.
 func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *deletePredicate) (bool, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), g.columns, nil)
 	if err != nil {
@@ -153,13 +150,13 @@ func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *delete
 	return false, nil
 }
 
-// without writes files anew, as one, without the rows that go.
-func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *deletePredicate) error {
-	staying := sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+// rewriteGroup rewrites a group of files as one file, without the deleted rows.
+func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, g *deletePredicate) error {
+	dropDeleted := sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
-		rest, err := g.rest(b)
+		rest, err := g.remaining(b)
 		if err == nil {
-			w.done.Deleted += b.NumRows() - rest.NumRows()
+			w.result.Deleted += b.NumRows() - rest.NumRows()
 		}
 		return rest, err
 	})
@@ -169,27 +166,27 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *de
 	var files []iceberg.DataFile
 	var err error
 	if w.def.Order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, staying(datafile.ReadRows(ctx, w.t, group)), 0)
+		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group)), 0)
 	} else {
 		from := w.series(w.t)
-		var all []*series.File
+		var inputs []*series.File
 		for _, task := range group {
-			all = append(all, from.File(task))
+			inputs = append(inputs, from.File(task))
 		}
-		files, err = from.Rewrite(ctx, all, w.series(w.writer()), sorted.All, staying)
+		files, err = from.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
 	}
 	w.files = append(w.files, files...)
 	return err
 }
 
-// rest returns the rows of a batch that stay.
-func (g *deletePredicate) rest(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	stays, err := g.deletes(b)
+// remaining returns the rows of a batch that stay.
+func (g *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	keep, err := g.deletes(b)
 	if err != nil {
 		return nil, err
 	}
-	for i := range stays {
-		stays[i] = !stays[i]
+	for i := range keep {
+		keep[i] = !keep[i]
 	}
-	return take.Where(b, stays)
+	return take.Where(b, keep)
 }

@@ -8,37 +8,36 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// Partitioned says by which periods a table's files are cut.
-type Partitioned struct {
-	Partition   Partition `json:"partition"` // where it is chosen from the data: what was chosen
-	Why         string    `json:"why"`       // it was
+// PartitionResult is the result of Bucket.Partition.
+type PartitionResult struct {
+	Partition   Partition `json:"partition"` // the partition in effect; for PartitionAuto, the one chosen from the data
+	Why         string    `json:"why"`       // reason for the choice
 	Version     Version   `json:"version"`
-	FilesBefore int       `json:"files_before"` // that were replaced
-	FilesAfter  int       `json:"files_after"`  // by so many
+	FilesBefore int       `json:"files_before"` // files replaced
+	FilesAfter  int       `json:"files_after"`  // files written instead
 }
 
-// Partition sets by which periods of time a table's files are cut, and cuts those
-// that there are, in one commit. Files that lie within a period already stay, unless
-// they are small or overlap. "" leaves the setting as it is. The periods of
-// [PartitionAuto] follow the data: each put, fold and compaction chooses them anew.
-func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done Partitioned, err error) {
-	defer failed(&err, "partition", b.Name(), name)
+// Partition sets the periods of time by which a table's files are cut, and cuts existing files, in one commit.
+// A file within one period stays, unless it is small or overlaps another. "" keeps the setting. With
+// [PartitionAuto], each put, fold and compaction chooses the periods anew from the data.
+func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done PartitionResult, err error) {
+	defer wrapError(&err, "partition", b.Name(), name)
 	e, end, err := b.use(name)
 	if err != nil {
 		return done, err
 	}
 	defer end()
-	err = commit.RetryStale(mostRewrites, func() error {
+	err = commit.RetryStale(maxRewrites, func() error {
 		done, err = e.partition(ctx, by)
 		return err
 	})
 	return done, err
 }
 
-func (e entry) partition(ctx context.Context, by Partition) (done Partitioned, failed error) {
+func (e entry) partition(ctx context.Context, by Partition) (done PartitionResult, failure error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
-	t, err := e.Folded(ctx)
+	t, err := e.FoldAll(ctx)
 	if err != nil {
 		return done, err
 	}
@@ -49,12 +48,12 @@ func (e entry) partition(ctx context.Context, by Partition) (done Partitioned, f
 	var steps []commit.Prepared
 	if by != "" && by != settings.Partition {
 		settings.Partition = by
-		steps = append(steps, commit.Prepared{Do: editsSettings(func(s *Settings) { s.Partition = by })})
+		steps = append(steps, commit.Prepared{Do: editSettingsStep(func(s *Settings) { s.Partition = by })})
 	}
 	if err := settings.CheckPartition(); err != nil {
 		return done, &ArgumentError{Err: err}
 	}
-	done = Partitioned{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
+	done = PartitionResult{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
 	if settings.Cuts() {
 		done.Partition, done.Why = (&series.Cut{By: settings.Partition}).Chosen()
 	}
@@ -67,7 +66,7 @@ func (e entry) partition(ctx context.Context, by Partition) (done Partitioned, f
 		if err != nil {
 			return done, err
 		}
-		defer func() { step.IO.RemoveFailed(failed) }()
+		defer func() { step.IO.RemoveFailed(failure) }()
 		done.Partition, done.Why = step.cut.Chosen()
 		if done.FilesBefore, done.FilesAfter = step.before, step.after; done.FilesBefore > 0 {
 			steps = append(steps, commit.Prepared{IO: step.IO, Do: step.apply})

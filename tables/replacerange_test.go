@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// ticks is a schema with a time, a key and a value.
 func ticks(unit arrow.TimeUnit, zone string) *arrow.Schema {
 	return arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}},
@@ -23,7 +22,7 @@ func ticks(unit arrow.TimeUnit, zone string) *arrow.Schema {
 
 var day0 = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// ticksAt returns a row for each time, in hours from day0 on, with one number.
+// ticksAt returns a row with number n for each time, given in hours since day0.
 func ticksAt(schema *arrow.Schema, n int64, hours ...int) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
@@ -49,7 +48,7 @@ func hours(from, to int) (all []int) {
 
 func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
 
-// numbersByHour returns "hour:n" of a table's rows, sorted by the hour.
+// numbersByHour returns "hour:n" for each row of a table, sorted by hour.
 func numbersByHour(t testing.TB, b *Bucket, name string) []string {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -120,7 +119,7 @@ func TestReplaceRange(t *testing.T) {
 			if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 				t.Errorf("files %q after %q: the last one was written anew", after, before)
 			}
-			for _, outside := range []int{7, 13} { // the end is not in it
+			for _, outside := range []int{7, 13} { // the range excludes its end
 				_, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
 				if err == nil || !strings.Contains(err.Error(), "row 2") {
 					t.Errorf("a row at %d: %v", outside, err)

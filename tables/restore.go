@@ -14,15 +14,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Restore makes the bucket what it was in a snapshot, in one commit: its metadata
-// and all its tables, with their rows, columns, settings and metadata. Those made
-// since are deleted. With names, it restores these tables alone.
+// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows,
+// columns, settings and metadata. It deletes tables that were created since. With names, it restores only these
+// tables.
 //
-// A table that is still there gets a new version, with the rows of the snapshot, and
-// keeps its older ones; one that was deleted is made anew. Appends to the tail wait
-// meanwhile.
+// An existing table gets a new version with the rows of the snapshot, and keeps its older versions. A deleted
+// table is created again. Appends to the tail wait until Restore has ended.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
-	defer failed(&err, "restore", b.Name(), "")
+	defer wrapError(&err, "restore", b.Name(), "")
 	if snapshot == "" {
 		return errors.New("the name of the snapshot is empty")
 	}
@@ -33,16 +32,16 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	defer unpin()
 	b.store().commits.Appending.Lock()
 	defer b.store().commits.Appending.Unlock()
-	for range commit.MostAttempts {
+	for range commit.MaxAttempts {
 		planned, err := b.planRestore(ctx, snapshot, names)
 		if err != nil {
-			return noSnapshot(err)
+			return snapshotNotFound(err)
 		}
-		whole := len(names) == 0
+		wholeBucket := len(names) == 0
 		ns := namespaceOf(b.Name())
 		err = b.store().update(ctx, func(t *Txn) error {
-			t.hooks = append(t.hooks, icecat.AsPlanned(ns, snapshot, planned, whole))
-			if whole {
+			t.hooks = append(t.hooks, icecat.CheckPlan(ns, snapshot, planned, wholeBucket))
+			if wholeBucket {
 				if err := b.restoreMetadata(t, snapshot); err != nil {
 					return err
 				}
@@ -57,22 +56,22 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, commit.ErrStale) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
-		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, ErrDamaged) {
-			return cmp.Or(noSnapshot(gone), err) // others deleted the snapshot, and perhaps its files
+		if _, planErr := b.planRestore(ctx, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
+			return cmp.Or(snapshotNotFound(planErr), err) // others deleted the snapshot, and perhaps its files
 		}
 	}
 	return ErrConflict
 }
 
-// planRestore returns the tables that are to be restored, as the snapshot has them;
-// one that is to be deleted has no location.
+// planRestore returns the tables to restore, as the snapshot lists them. A table without a location is to be
+// deleted.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}
 	for _, name := range names {
 		l, err := b.store().cat.GetAt(ctx, ns, snapshot, name)
 		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", name, noSnapshot(err))
+			return nil, fmt.Errorf("table %q: %w", name, snapshotNotFound(err))
 		}
 		planned[name] = l
 	}
@@ -98,33 +97,33 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 }
 
 func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
-	all, err := b.Snapshots(t.ctx)
+	snapshots, err := b.Snapshots(t.ctx)
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(all, func(s SnapshotInfo) bool { return s.Name == snapshot })
-	if at < 0 {
+	i := slices.IndexFunc(snapshots, func(s SnapshotInfo) bool { return s.Name == snapshot })
+	if i < 0 {
 		return errNoSnapshot
 	}
-	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: all[at].Metadata, Replace: true})
+	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
-// restore makes a table what a snapshot lists, nothing if that has no location.
+// restore restores a table from a snapshot's listing. If l has no location, it deletes the table.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
-	c, err := t.of(n)
-	lost := errors.Is(err, ErrDamaged)
-	if err != nil && !lost {
+	c, err := t.change(n)
+	damaged := errors.Is(err, ErrDamaged)
+	if err != nil && !damaged {
 		return err
 	}
 	if l.Location == "" {
-		if c.cur != nil || lost { // else somebody else deleted it
+		if c.cur != nil || damaged { // otherwise it was deleted concurrently
 			t.delete(c)
 		}
 		return nil
 	}
-	was, err := t.s.cat.LoadAt(t.ctx, n.Namespace, n.Name, l.Location)
+	source, err := t.s.cat.LoadAt(t.ctx, n.Namespace, n.Name, l.Location)
 	if err == nil {
-		step := &restoreStep{was: was, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
+		step := &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
 		c.Add(commit.Restores|commit.Replaces, nil, step.apply)
 	}
 	return err

@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestRestoreOne restores one table's rows, columns and metadata, and leaves others.
+// TestRestoreOne restores one table's rows, columns and metadata, and leaves other tables
+// unchanged.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -54,7 +55,7 @@ func TestRestoreOne(t *testing.T) {
 	}
 	mustDo(t, b.Restore(t.Context(), "y", "a"))
 	if again, err := tab.Info(t.Context()); err != nil || again.Version != info.Version+1 {
-		t.Error(again, err) // its metadata is another, though its rows are the same
+		t.Error(again, err) // the metadata changed, although the rows are the same
 	}
 	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
@@ -62,8 +63,8 @@ func TestRestoreOne(t *testing.T) {
 	wantRows(t, b, "b", 1, 2)
 }
 
-// TestRestoreRaced has another process change the bucket when the restore is about to
-// commit: it starts again, or says that the snapshot is gone.
+// TestRestoreRaced has another process change the bucket just before a restore commits: the
+// restore starts again, or reports that the snapshot is gone.
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
 	var race func()

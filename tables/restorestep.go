@@ -20,15 +20,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// restoreStep gives a table the rows, columns and properties that it had.
+// restoreStep restores the rows, columns and properties of a table.
 type restoreStep struct {
-	was            *table.Table
+	source         *table.Table
 	meta           Metadata
-	uuid, location string // for a table that is not there any more
+	uuid, location string // for a table that no longer exists
 
-	copied *content.Copy // the data files of a table of another store, else nil
-	copyOf string        // of such a table: its metadata there
-	base   *string       // the metadata that the table must have here, "" for none; nil is any
+	copied *content.Copy // the copied data files, if the table comes from another store, or nil
+	copyOf string        // key of the original's metadata; see Store.key
+	base   *string       // metadata location that the table must have now, "" for no table; nil allows any
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
@@ -37,36 +37,36 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 			return nil, fmt.Errorf("%w: the table was changed while it was copied", ErrConflict)
 		}
 		a.Info.CopyOf = r.copyOf
-	} else if cur != nil && cur.MetadataLocation() == r.was.MetadataLocation() {
+	} else if cur != nil && cur.MetadataLocation() == r.source.MetadataLocation() {
 		return nil, commit.ErrNothing
 	}
-	was := r.was.Metadata()
+	source := r.source.Metadata()
 	a.Info.Updated, a.Info.Metadata = a.Now, r.meta
 	var now table.Metadata
-	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == was.TableUUID() {
+	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == source.TableUUID() {
 		now = cur.Metadata()
 	} else {
-		least := int64(0)
+		minSequence := int64(0)
 		if cur != nil {
-			least = cur.Metadata().LastSequenceNumber()
+			minSequence = cur.Metadata().LastSequenceNumber()
 		}
-		if now, err = r.anew(was, least); err != nil {
+		if now, err = r.newMetadata(source, minSequence); err != nil {
 			return nil, err
 		}
 	}
-	if now, err = sameColumns(now, was); err != nil {
+	if now, err = withColumns(now, source); err != nil {
 		return nil, err
 	}
-	if was.CurrentSnapshot() == nil && now.CurrentSnapshot() == nil {
+	if source.CurrentSnapshot() == nil && now.CurrentSnapshot() == nil {
 		return now, nil
 	}
-	return r.sameRows(a, now)
+	return r.withRows(a, now)
 }
 
-// anew returns a table's metadata as that of another table without rows: rows that
-// somebody still has in a tail for the old one must not appear in it.
-func (r *restoreStep) anew(was table.Metadata, least int64) (table.Metadata, error) {
-	b, err := json.Marshal(was)
+// newMetadata returns the metadata of a new table like source, without rows. It has a new identity, so that
+// rows still in a tail for the old table do not appear in it.
+func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
+	b, err := json.Marshal(source)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,11 @@ func (r *restoreStep) anew(was table.Metadata, least int64) (table.Metadata, err
 	if err := json.Unmarshal(b, &parts); err != nil {
 		return nil, err
 	}
-	props := maps.Clone(was.Properties())
+	props := maps.Clone(source.Properties())
 	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tailProperties) })
 	for k, v := range map[string]any{
 		"table-uuid": r.uuid, "location": r.location, "properties": props,
-		"last-sequence-number": max(was.LastSequenceNumber(), least),
+		"last-sequence-number": max(source.LastSequenceNumber(), minSequence),
 	} {
 		if parts[k], err = json.Marshal(v); err != nil {
 			return nil, err
@@ -93,68 +93,66 @@ func (r *restoreStep) anew(was table.Metadata, least int64) (table.Metadata, err
 	return table.ParseMetadataBytes(b)
 }
 
-// tailProperties begins the names of properties that say what is folded: that
-// stays so.
+// tailProperties is the prefix of the properties that record what was folded; a restore keeps them.
 const tailProperties = "partd.tail-epoch."
 
-// sameColumns returns metadata with the columns and properties that a table had.
-func sameColumns(now, was table.Metadata) (table.Metadata, error) {
-	columns, order := *was.CurrentSchema(), was.SortOrder()
+// withColumns returns metadata now with the columns and properties of source.
+func withColumns(now, source table.Metadata) (table.Metadata, error) {
+	columns, order := *source.CurrentSchema(), source.SortOrder()
 	ups := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
-		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // files tell theirs by its number
+		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // files refer to their sort order by its number
 	}
-	if was.Version() > now.Version() {
-		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(was.Version())}, ups...)
+	if source.Version() > now.Version() {
+		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, ups...)
 	}
 	now, err := table.UpdateTableMetadata(now, ups, "")
 	if err != nil {
 		return nil, err
 	}
-	stays := func(k string) bool {
+	isKept := func(k string) bool {
 		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version"
 	}
 	set := iceberg.Properties{}
-	for k, v := range was.Properties() {
-		if !stays(k) {
+	for k, v := range source.Properties() {
+		if !isKept(k) {
 			set[k] = v
 		}
 	}
-	if put, ok := was.Properties()[schema.Property(was.CurrentSchema().ID)]; ok {
+	if put, ok := source.Properties()[schema.Property(source.CurrentSchema().ID)]; ok {
 		set[schema.Property(now.CurrentSchema().ID)] = put
 	}
-	var gone []string
+	var removed []string
 	for k := range now.Properties() {
-		if _, had := was.Properties()[k]; !had && !stays(k) {
-			gone = append(gone, k)
+		if _, had := source.Properties()[k]; !had && !isKept(k) {
+			removed = append(removed, k)
 		}
 	}
 	ups = []table.Update{table.NewSetPropertiesUpdate(set)}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
+	if len(removed) > 0 {
+		ups = append(ups, table.NewRemovePropertiesUpdate(removed))
 	}
 	return table.UpdateTableMetadata(now, ups, "")
 }
 
-// sameRows returns metadata with a new version that has the files of a table's
-// newest one. Its list of manifests is a file of its own, for other programs remove
-// that of a version that they expire.
-func (r *restoreStep) sameRows(a *commit.Attempt, now table.Metadata) (_ table.Metadata, err error) {
-	had, id, added := r.was.CurrentSnapshot(), rand.Int64(), int64(0)
+// withRows returns metadata with a new version that has the files of source's newest version. It writes a new
+// manifest list, because other programs remove a version's list when they expire the version.
+func (r *restoreStep) withRows(a *commit.Attempt, now table.Metadata) (_ table.Metadata, err error) {
+	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
-	if had != nil {
+	if source != nil {
 		if r.copied != nil {
-			manifests, added, err = r.writeManifests(a, now, had, id)
+			manifests, added, err = r.writeManifests(a, now, source, id)
 		} else {
-			manifests, err = had.Manifests(a.IO)
+			manifests, err = source.Manifests(a.IO)
 		}
 		if err != nil {
 			return nil, err
 		}
 		summary = &table.Summary{Operation: table.OpOverwrite, Properties: iceberg.Properties{}}
-		if had.Summary != nil {
-			for k, v := range had.Summary.Properties {
+		if source.Summary != nil {
+			for k, v := range source.Summary.Properties {
 				if strings.HasPrefix(k, "total-") {
 					summary.Properties[k] = v
 				}
@@ -189,10 +187,10 @@ func (r *restoreStep) sameRows(a *commit.Attempt, now table.Metadata) (_ table.M
 	}, "")
 }
 
-// writeManifests writes the manifests of a version, with the files where they are here, and
-// returns how many rows they have. Each file keeps its sequence number, and so its place.
-func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, had *table.Snapshot, id int64) (all []iceberg.ManifestFile, rows int64, err error) {
-	err = r.copied.Entries(had, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
+// writeManifests writes the manifests of a version, with the locations of the copied files, and returns the
+// number of rows. Files keep their sequence numbers, and so their order.
+func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
+	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := now.PartitionSpecByID(int(m.PartitionSpecID()))
 		if spec == nil {
 			return fmt.Errorf("manifest %s: the table has no partition spec %d", m.FilePath(), m.PartitionSpecID())
@@ -223,8 +221,8 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, had 
 		}
 		written := a.IO.Written()
 		listed, err := w.ToManifestFile(loc, written[len(written)-1].Size)
-		all = append(all, listed)
+		manifests = append(manifests, listed)
 		return err
 	})
-	return all, rows, err
+	return manifests, rows, err
 }

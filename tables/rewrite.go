@@ -13,59 +13,59 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// Rewritten says what DeleteRows, ReplaceRange or Upsert did.
-type Rewritten struct {
-	Version Version `json:"version"`           // the table's newest then
-	Deleted int64   `json:"deleted,omitempty"` // rows that were there before
-	Written int64   `json:"written,omitempty"` // rows that were put
-	Files   int     `json:"files,omitempty"`   // data files that had any of the rows, and were written anew or dropped
+// RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
+type RewriteResult struct {
+	Version Version `json:"version"` // the table's newest version afterwards
+	Deleted int64   `json:"deleted"` // rows deleted or replaced
+	Written int64   `json:"written"` // rows added
+	Files   int     `json:"files"`   // data files that contained deleted rows
 
-	TimeColumn string `json:"time_column,omitempty"` // that the range of ReplaceRange was of
+	TimeColumn string `json:"time_column,omitempty"` // column of ReplaceRange's range
 }
 
-// mostRewrites is how often a rewrite begins again since another process changed
-// the rows meanwhile.
-const mostRewrites = 10
+// maxRewrites limits how often a rewrite is tried, because another process may change the rows.
+const maxRewrites = 10
 
-// rewrite is a change of some rows of a table in the making.
+// rewrite is a pending change of some rows of a table. Its Basis, t, def, old, files and result belong to the
+// current attempt.
 type rewrite struct {
-	commit.Basis // of an attempt, as are t, def, old, files and done
+	commit.Basis
 	e            entry
-	put          []iceberg.DataFile // new rows, which need not be written again for another attempt
-	puts         int                // files that IO wrote for them
+	added        []iceberg.DataFile // files with new rows, which another attempt can reuse
+	addedWritten int                // number of files that IO wrote for added
 
 	t          *table.Table
 	def        *definition.Definition
-	old, files []iceberg.DataFile // of which the second take the place of the first
-	evolving   *evolveStep        // nil: the columns stay
-	anew       bool               // all files are written anew, for a column of theirs
-	done       Rewritten
+	old, files []iceberg.DataFile // files replaces old
+	evolving   *evolveStep        // nil keeps the columns
+	rewriteAll bool               // a column change requires that all files are rewritten
+	result     RewriteResult
 }
 
-// rewrite commits what plan makes of the newest state of a table. Nobody in this
-// process commits to the table meanwhile; small appends go to the tail.
-func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (did Rewritten, err error) {
+// rewrite calls plan with the newest state of a table, and commits the planned change. Until it returns,
+// nothing else in this process commits to the table; small appends go to the tail.
+func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
-	defer func() { end(Outcome{Rows: did.Deleted + did.Written, Err: err}) }()
-	e, done, err := b.use(name)
+	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
+	e, release, err := b.use(name)
 	if err != nil {
-		return Rewritten{}, err
+		return RewriteResult{}, err
 	}
-	defer done()
+	defer release()
 	w := &rewrite{e: e}
 	io := b.store().cat.NewIO()
 	defer func() { io.RemoveFailed(err) }()
-	err = commit.RetryStale(mostRewrites, func() error {
-		io.RemoveAfter(w.puts)
+	err = commit.RetryStale(maxRewrites, func() error {
+		io.RemoveAfter(w.addedWritten)
 		return w.attempt(ctx, io, plan)
 	})
-	return w.done, err
+	return w.result, err
 }
 
 func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
 	w.e.Commits.Lock()
 	defer w.e.Commits.Unlock()
-	if w.t, err = w.e.Folded(ctx); err != nil {
+	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
 	if w.def, err = definition.Of(w.t.Metadata()); err != nil {
@@ -74,11 +74,11 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	if w.Basis, err = commit.BasisOf(w.t, commit.Appends, io); err != nil {
 		return err
 	}
-	w.old, w.files, w.evolving, w.anew, w.done = nil, nil, nil, false, Rewritten{Version: versionOf(w.t.Metadata())}
+	w.old, w.files, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
 	if err := plan(ctx, w); err != nil {
 		return err
 	}
-	w.files = append(w.files, w.put...)
+	w.files = append(w.files, w.added...)
 	step := commit.Prepared{IO: io, Do: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.Holds(cur); err != nil {
 			return nil, err
@@ -87,8 +87,8 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 		return commit.ReplaceFiles(ctx, cur, w.old, w.files, nil)
 	}}
 	if p := w.evolving; p != nil {
-		p.Basis, p.old, p.files = w.Basis, w.old, w.files
-		step.How, step.Do = commit.Folds, p.apply
+		p.Basis, p.replaced, p.written = w.Basis, w.old, w.files
+		step.Mode, step.Do = commit.Folds, p.apply
 	} else if len(w.old)+len(w.files) == 0 {
 		return nil
 	}
@@ -96,12 +96,12 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	if err != nil {
 		return err
 	}
-	w.done.Version, w.done.Files = versionOf(t.Metadata()), len(w.old)
+	w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.old)
 	return nil
 }
 
-// evolve gives the table the columns that rows of a schema need. From then on its files are
-// read and written with these, which the commit makes first. The rewrite has to be Since Nothing.
+// evolve adds the columns that rows with these columns need. Later reads and writes of files use the new
+// columns, which the commit adds first. w.Since must be commit.Nothing.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {
@@ -112,11 +112,11 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	w.evolving, w.anew = &evolveStep{e: w.e, by: w.def.Settings.Evolution, shape: ev.shape}, ev.rewrites
-	if w.evolving.fit, err = ev.caster(was); err != nil {
+	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape}, ev.rewrites
+	if w.evolving.caster, err = ev.caster(was); err != nil {
 		return err
 	}
-	meta, err := w.evolving.evolved(was)
+	meta, err := w.evolving.evolveMetadata(was)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	return err
 }
 
-// series is a table as a Series; nil if its rows have no order.
+// series returns the table's Series, or nil if its rows have no order.
 func (w *rewrite) series(t *table.Table) *series.Series {
 	if w.def.Order == nil {
 		return nil
@@ -133,5 +133,5 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
-// writer is the table that files are written for.
+// writer returns the table for which files are written.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }

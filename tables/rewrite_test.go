@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestRewriteBesideCommits has another process commit between the reading of files
-// and the commit of what is made of them.
+// TestRewriteBesideCommits has another process commit after a rewrite has read its files, and
+// before it commits.
 func TestRewriteBesideCommits(t *testing.T) {
 	ctx := context.Background()
 	del := func(b *Bucket) error {
@@ -92,7 +92,7 @@ func TestRewriteBesideCommits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := del(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != mostRewrites {
+		if err := del(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != maxRewrites {
 			t.Errorf("after %d attempts: %v", attempts, err)
 		}
 		wantRows(t, other.Bucket(""), "t", 1, 2, 3)
@@ -108,14 +108,13 @@ func parquetFiles(t testing.TB, dir string) []string {
 	return all
 }
 
-// TestRewriteModel makes random changes beside a model of the table.
 func TestRewriteModel(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(1, 2))
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	s := ticks(arrow.Millisecond, "")
 	model := map[int]int64{}
-	mustDo := func(done Rewritten, err error) Rewritten {
+	mustDo := func(done RewriteResult, err error) RewriteResult {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -134,7 +133,7 @@ func TestRewriteModel(t *testing.T) {
 		return hours
 	}
 	for n := range int64(150) {
-		var done Rewritten
+		var done RewriteResult
 		var gone, put int
 		lose := func(goes func(h int, n int64) bool) {
 			for h, was := range model {

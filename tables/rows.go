@@ -15,15 +15,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/gostruct"
 )
 
-// How many rows become a batch, and are read of one, at a time.
+// Numbers of rows in the batches that Records and RowsOf use.
 const (
-	rowsOfBatch = 1 << 16
-	rowsAtOnce  = 1 << 10
+	writeBatchRows = 1 << 16
+	readBatchRows  = 1 << 10
 )
 
-// SchemaOf returns the columns of rows that are Ts, which are structs. Each exported field
-// is a column, those of an embedded struct are, too. A tag gives it another name, or leaves
-// it out, and says of a time which type it has:
+// SchemaOf returns the columns for the struct type T. Each exported field is a column,
+// including those of embedded structs. A tag renames or omits the column, and may give the
+// type of a time:
 //
 //	type Trade struct {
 //		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
@@ -31,13 +31,13 @@ const (
 //		Sym   string    `arrow:"sym"`
 //		Price *float64            // nil is null
 //		Size  sql.Null[int64]
-//		Legs  []Leg               // of structs; nil is null
+//		Legs  []Leg               // a list of structs; nil is null
 //		note  string
 //		Cache any `arrow:"-"`
 //	}
 //
-// Without a type a time has microseconds, in UTC; what is smaller than the unit is cut.
-// Fields that cannot be null are columns that cannot be, either.
+// By default a time has microseconds, in UTC; smaller units are truncated. Columns of
+// fields that cannot be null are not nullable.
 func SchemaOf[T any]() (*arrow.Schema, error) {
 	s, err := gostruct.Of(reflect.TypeFor[T]())
 	if err != nil {
@@ -46,8 +46,8 @@ func SchemaOf[T any]() (*arrow.Schema, error) {
 	return s.Schema, nil
 }
 
-// Records returns rows as batches, for Put and all else that takes them; see [SchemaOf]. The
-// rows stay as they are until these are read.
+// Records returns rows as batches, for Put and similar functions; see [SchemaOf]. The rows
+// must not be modified until the reader is drained.
 func Records[T any](rows []T) (array.RecordReader, error) {
 	s, err := gostruct.Of(reflect.TypeFor[T]())
 	if err != nil {
@@ -55,8 +55,8 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}
 	all := reflect.ValueOf(rows)
 	return arrowsafe.Reader(s.Schema, func(yield func(arrow.RecordBatch, error) bool) {
-		for from := 0; from < len(rows); from += rowsOfBatch {
-			b, err := s.Batch(all.Slice(from, min(from+rowsOfBatch, len(rows))))
+		for from := 0; from < len(rows); from += writeBatchRows {
+			b, err := s.Batch(all.Slice(from, min(from+writeBatchRows, len(rows))))
 			if !yield(b, err) || err != nil {
 				return
 			}
@@ -64,8 +64,8 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Append appends rows to a table, which it makes where there is none; see [SchemaOf] and
-// [Bucket.Put], which has options.
+// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use
+// [Bucket.Put].
 func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Version, error) {
 	r, err := Records(rows)
 	if err != nil {
@@ -75,9 +75,9 @@ func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Versi
 	return b.Put(ctx, name, r, PutAppend, nil)
 }
 
-// Rows yields the rows of a scan, of which it reads the columns that T has; see [SchemaOf].
-// Integers, floats and times may be of other types in the table, as long as the values are
-// within those of the fields. A null for which a field has no room is an error.
+// Rows yields the rows of a scan. It reads the columns that T has; see [SchemaOf].
+// Integers, floats and times may have other types in the table if the values fit the
+// fields. A null is an error if its field cannot be null.
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -86,13 +86,13 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 			yield(zero, t.error("scan", err))
 			return
 		}
-		only := *cmp.Or(o, new(ScanOptions))
-		if only.Columns == nil {
+		scan := *cmp.Or(o, new(ScanOptions))
+		if scan.Columns == nil {
 			for _, f := range columns.Fields() {
-				only.Columns = append(only.Columns, f.Name)
+				scan.Columns = append(scan.Columns, f.Name)
 			}
 		}
-		r, err := t.Scan(ctx, &only)
+		r, err := t.Scan(ctx, &scan)
 		if err != nil {
 			yield(zero, err)
 			return
@@ -116,20 +116,20 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 			yield(zero, &ArgumentError{Err: err})
 			return
 		}
-		rows := make([]T, rowsAtOnce)
+		rows := make([]T, readBatchRows)
 		for b, err := range batches {
 			if err != nil {
 				yield(zero, err)
 				return
 			}
-			for from := 0; from < int(b.NumRows()); from += rowsAtOnce {
-				some := rows[:min(rowsAtOnce, int(b.NumRows())-from)]
-				clear(some)
-				if err := s.Read(b, from, reflect.ValueOf(some)); err != nil {
+			for from := 0; from < int(b.NumRows()); from += readBatchRows {
+				chunk := rows[:min(readBatchRows, int(b.NumRows())-from)]
+				clear(chunk)
+				if err := s.Read(b, from, reflect.ValueOf(chunk)); err != nil {
 					yield(zero, err)
 					return
 				}
-				for _, row := range some {
+				for _, row := range chunk {
 					if !yield(row, nil) {
 						return
 					}
@@ -139,8 +139,8 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 	}
 }
 
-// Batches yields the batches of a scan, each of which is released after its turn: retain
-// what is kept.
+// Batches yields the batches of a scan. Each is released after its iteration; retain a
+// batch to keep it.
 func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		r, err := t.Scan(ctx, o)
@@ -155,13 +155,13 @@ func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.Rec
 // BatchesOf yields the batches of a reader, such as a query's, once, and releases it; see
 // [Table.Batches].
 func BatchesOf(r array.RecordReader) iter.Seq2[arrow.RecordBatch, error] {
-	read := false
+	used := false
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		if read {
-			yield(nil, &ArgumentError{Err: errors.New("the reader was read before, and released: make another one")})
+		if used {
+			yield(nil, &ArgumentError{Err: errors.New("the reader has already been read and released: make another one")})
 			return
 		}
-		read = true
+		used = true
 		if r == nil {
 			yield(nil, &ArgumentError{Err: datafile.ErrNoReader})
 			return

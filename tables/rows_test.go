@@ -65,7 +65,7 @@ type (
 	}
 )
 
-// trades are rows with all that a trade can hold, and with nothing.
+// trades returns a row with every field set, and an empty one.
 func trades() []trade {
 	price, n, fee := 1.25, 7, int16(-3)
 	at := time.Date(2026, 1, 31, 23, 59, 59, 123456789, time.UTC)
@@ -83,7 +83,7 @@ func trades() []trade {
 	return []trade{full, empty, full}
 }
 
-// TestRows: what was appended is read, from the tail and from files, and in batches.
+// TestRows checks that appended rows can be read from the tail, from files, and in batches.
 func TestRows(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
@@ -135,10 +135,10 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestRowsOfManyBatches: more rows than are made, or read, at a time; and an end before.
+// TestRowsOfManyBatches appends more rows than one batch holds, and stops reading early.
 func TestRowsOfManyBatches(t *testing.T) {
 	type row struct{ N int }
-	all := make([]row, rowsOfBatch+3)
+	all := make([]row, writeBatchRows+3)
 	for i := range all {
 		all[i].N = i
 	}
@@ -169,13 +169,12 @@ func TestRowsOfManyBatches(t *testing.T) {
 			break
 		}
 	}
-	if err := s.Close(); err != nil { // nothing is open
+	if err := s.Close(); err != nil { // fails if a reader is still open
 		t.Fatal(err)
 	}
 }
 
-// TestRowsOfOtherTypes: columns of other types are read as far as their values are within
-// those of the fields.
+// TestRowsOfOtherTypes reads columns into fields of other types, if the values fit.
 func TestRowsOfOtherTypes(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "a", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
@@ -284,7 +283,8 @@ func errorOf[T any](batch arrow.RecordBatch) error {
 	return err
 }
 
-// TestTypesThatAreNoRows: what cannot be a column is an error that names it.
+// TestTypesThatAreNoRows checks that a field whose type cannot be a column yields an error that
+// names it.
 func TestTypesThatAreNoRows(t *testing.T) {
 	type endless struct{ Next []endless }
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
@@ -340,7 +340,6 @@ func TestTypesThatAreNoRows(t *testing.T) {
 	}
 }
 
-// flat is the row of the benchmarks.
 type flat struct {
 	At    time.Time
 	Sym   string
@@ -357,7 +356,8 @@ func flats(n int) []flat {
 	return rows
 }
 
-// perSecond begins to count the time of processors, too, which a busy machine changes less.
+// perSecond starts a measurement of rows per second. It also measures rows per second of CPU
+// time, which depends less on the machine's load.
 func perSecond(b *testing.B, rows int) (end func()) {
 	start := cpu()
 	return func() {
@@ -367,7 +367,6 @@ func perSecond(b *testing.B, rows int) (end func()) {
 	}
 }
 
-// BenchmarkRecords makes batches of rows.
 func BenchmarkRecords(b *testing.B) {
 	rows := flats(100_000)
 	defer perSecond(b, len(rows))()
@@ -385,7 +384,6 @@ func BenchmarkRecords(b *testing.B) {
 	}
 }
 
-// BenchmarkRowsOf makes rows of batches.
 func BenchmarkRowsOf(b *testing.B) {
 	rows := flats(60_000)
 	b.ReportAllocs()
@@ -442,8 +440,8 @@ func BenchmarkRows(b *testing.B) {
 	}
 }
 
-// TestRowsOfOnce: a reader is read once, and a second turn says so; who leaves the first one
-// early, or by a panic, leaves nothing open.
+// TestRowsOfOnce checks that a reader can be read only once, and that a second loop yields an
+// error. A loop that ends early or panics leaves nothing open.
 func TestRowsOfOnce(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
@@ -476,7 +474,7 @@ func TestRowsOfOnce(t *testing.T) {
 	}
 }
 
-// A date that its type cannot hold is an error, and none that wraps around.
+// A date that its type cannot hold is an error, and does not wrap around.
 func TestDateBeyond(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	type dated struct {

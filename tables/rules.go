@@ -18,12 +18,23 @@ import (
 )
 
 type (
-	// Rule is a condition on the rows that are put into a table. A put that violates one
-	// is refused whole.
+	// Rule is a condition that every new row of a table must satisfy. A put that violates a rule is rejected as
+	// a whole. The fields:
+	//
+	//   - Name string
+	//   - Kind string: exists, type, range, not_null, unique, sorted, regexp or expression.
+	//   - Column string: the column, except for unique and expression.
+	//   - Type string: for type, in Arrow's notation.
+	//   - Min, Max string: for range, the smallest and largest value, as in a filter but without quotes.
+	//   - Pattern string: for regexp, matched anywhere in the text.
+	//   - Where string: for expression, a filter that must not be false for any row.
+	//   - Columns []string: for unique, the columns that must differ; rows with a null are not compared.
+	//   - InTable bool: for unique, compare with all rows of the table too.
+	//   - Disabled bool: the rule is kept but not applied.
 	Rule = rules.Rule
-	// RuleError says which rules a put violates. Nothing of it was put.
+	// RuleError says which rules a put violates. No rows were put.
 	RuleError = rules.Error
-	// Violation is what violates a rule.
+	// Violation describes the rows that violate a rule.
 	Violation = rules.Violation
 	// BadRow is a row that violates a rule.
 	BadRow = rules.BadRow
@@ -31,13 +42,13 @@ type (
 	RuleEdit = rules.Edit
 )
 
-// rulesProperty is the property of tables and of namespaces with their rules.
+// rulesProperty is the property of tables and namespaces that holds their rules.
 const rulesProperty = icecat.RulesProperty
 
-// Rules returns the rules of a table, or those of the bucket itself for "", which hold
-// for all its tables, those to come too.
+// Rules returns the rules of a table, or of the bucket itself if name is "". A bucket's
+// rules apply to all its tables, including future ones.
 func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error) {
-	defer failed(&err, "read the rules of", b.Name(), name)
+	defer wrapError(&err, "read the rules of", b.Name(), name)
 	if name == "" {
 		text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
 		if err != nil {
@@ -56,8 +67,8 @@ func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error)
 	return rules.Parse(t.Properties()[rulesProperty])
 }
 
-// EditRules changes the rules of a table, or those of the bucket itself for "". Puts
-// that began before may still go by those there were.
+// EditRules changes the rules of a table, or of the bucket itself if name is "". Puts that
+// began earlier may still use the old rules.
 func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
 	defer func() {
 		if err != nil && !errors.As(err, new(*OpError)) {
@@ -73,14 +84,14 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(was string) (string, error) { return editRules(was, &e, Settings{}, nil) })
 }
 
-// editRules returns rules as they are kept after an edit.
+// editRules returns the stored form of rules after an edit.
 func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
 	all, err := rules.Parse(was)
 	if err != nil {
 		return "", err
 	}
 	text, err := e.Apply(all, s.Time, s.Keys, columns)
-	var missing rules.Missing
+	var missing rules.MissingError
 	if errors.As(err, &missing) {
 		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
 	}
@@ -97,7 +108,7 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 		return &OpError{Op: "change the rules of", Bucket: bucket, Table: name, Err: err}
 	}
 	c.Add(commit.Plain, nil, func(_ context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
-		defer failed(&err, "change the rules of", bucket, name)
+		defer wrapError(&err, "change the rules of", bucket, name)
 		if cur == nil {
 			return nil, ErrNotFound
 		}
@@ -122,46 +133,44 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// check returns the check of rows that are put into a table, by its rules and those of its
-// bucket; nil without rules. Old is the table with whose rows the new ones will be, but for
-// those of it that are deleted; nil is none.
-func (e entry) check(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, gone *deletePredicate) (*rules.Check, error) {
-	all, err := e.Rules(ctx, d)
+// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are none. old
+// is the table that gets the rows, or nil; its rows that deleted selects do not count.
+func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
+	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	o := rules.Options{Memory: e.s.opts.Memory / 8}
 	if old != nil {
 		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-			return e.rowsBut(ctx, old, gone, nil, columns, where, each)
+			return e.readExcept(ctx, old, deleted, nil, columns, where, each)
 		}
 	}
-	return rules.NewCheck(ctx, all, put, d.Stored, d.Logical, o)
+	return rules.NewCheck(ctx, ruleList, put, d.Stored, d.Logical, o)
 }
 
-// rowsBut reads rows of a table's files, in the types that are stored, but for those that
-// are deleted, and for files by their paths.
-func (e entry) rowsBut(ctx context.Context, t *table.Table, gone *deletePredicate, but map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+// readExcept reads rows of a table's files, in the stored types, except deleted rows and the files in skip.
+func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
 	}
-	r.def, r.but = r.def.AsStored(), but
-	// Bounds of files that wait for a change of the columns may be those of another type.
+	r.def, r.skipFiles = r.def.AsStored(), skip
+	// Until files are rewritten for changed columns, their bounds may have another type.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}
-	if gone != nil {
-		columns = slices.Concat(columns, gone.columns)
+	if deleted != nil {
+		columns = slices.Concat(columns, deleted.columns)
 	}
 	columns = slices.Sorted(slices.Values(columns))
 	if err := r.plan(slices.Compact(columns)); err != nil {
 		return err
 	}
 	for b, err := range r.batches {
-		if err == nil && gone != nil {
+		if err == nil && deleted != nil {
 			var rest arrow.RecordBatch
-			rest, err = gone.rest(b)
+			rest, err = deleted.remaining(b)
 			b.Release()
 			b = rest
 		}
@@ -176,9 +185,9 @@ func (e entry) rowsBut(ctx context.Context, t *table.Table, gone *deletePredicat
 	return nil
 }
 
-// reader reads the rows of a table's files, as they came.
+// reader returns a reader of a table's files, in order of arrival.
 func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
 	def, err := definition.Of(t.Metadata())
-	v := &view{of: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}
+	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}
 	return v.reader(ctx), err
 }

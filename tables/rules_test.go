@@ -12,7 +12,7 @@ import (
 
 const ruled = "at timestamp[us]; n int16; s utf8; x float64"
 
-// TestRules puts rows that violate each kind of rule, by each way of putting.
+// TestRules puts rows that violate each kind of rule, in each way of putting.
 func TestRules(t *testing.T) {
 	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
 	const more = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
@@ -24,7 +24,7 @@ func TestRules(t *testing.T) {
 		{Rule{Kind: "not_null", Column: "n"}, ruled, more + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
 		{Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
 		{Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
-		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, and the rule asks for int16`},
+		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, but the rule requires int16`},
 		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruled, more + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
 		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruled, more + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
 		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruled, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
@@ -55,7 +55,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
-	if how == "bucket" || how == "error" { // which hold for tables to come
+	if how == "bucket" || how == "error" { // rules of the bucket also hold for tables created later
 		name = ""
 		if err := b.EditRules(ctx, name, edit); err != nil {
 			t.Fatal(err)
@@ -118,8 +118,8 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	}
 }
 
-// TestRulesOfAStream puts more than the tail takes, in batches: all rows are checked
-// before any is committed, and the first ten are named.
+// TestRulesOfAStream puts batches with more rows than fit into the tail: all rows are checked
+// before any is committed, and the first ten bad ones are reported.
 func TestRulesOfAStream(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
 	b := s.Bucket("")
@@ -156,7 +156,7 @@ func TestRulesOfAStream(t *testing.T) {
 	if _, err := b.Put(t.Context(), "t", stream(from(0, 500), from(500, 500)), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), PutAppend, nil) // whose descent is between batches
+	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), PutAppend, nil) // the order is violated between batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Error(err)
 	}
@@ -216,8 +216,8 @@ func TestRuleSets(t *testing.T) {
 	}
 }
 
-// TestUniqueOfTwoStores puts the same key into a table from two Stores at once: one
-// is taken.
+// TestUniqueOfTwoStores puts the same key into a table from two Stores at once: only one put
+// succeeds.
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	one, two := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})

@@ -24,11 +24,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Scan reads rows: those in files first, then those in the tail. It is one state
-// of the table, that of now. The caller releases the reader, which ends the scan.
+// Scan reads rows: first those in files, then those in the tail. It reads the table's state at the time of the
+// call. The caller must release the reader, which stops the scan.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
-	t = t.made()
+	t = t.orZero()
 	ctx, end := t.bucket().store().begin(ctx, "scan", t.bucket().name, t.name.Name)
 	out, err := t.scan(ctx, o)
 	if err != nil {
@@ -36,7 +36,7 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return t.bucket().store().observed(out, end), nil
+	return t.bucket().store().observe(out, end), nil
 }
 
 func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
@@ -44,7 +44,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.deduped(ctx)
+	v, err := t.dedupedView(ctx)
 	if err != nil {
 		unpin()
 		return nil, err
@@ -61,7 +61,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	r := v.reader(ctx)
 	r.recycle = o.Recycle
 	if o.Limit > 0 {
-		r.left = o.Limit
+		r.limit = o.Limit
 	}
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
@@ -81,12 +81,12 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	case o.Limit > 0 && o.Last > 0:
 		return nil, errors.New("options Limit and Last exclude each other")
 	case o.Last > 0:
-		if err := r.last(o.Last); err != nil {
+		if err := r.limitToLast(o.Last); err != nil {
 			return nil, err
 		}
 	}
 	if o.Part != 0 {
-		if err := r.part(o); err != nil {
+		if err := r.limitToPart(o); err != nil {
 			return nil, err
 		}
 	}
@@ -107,60 +107,60 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 // reader is a scan in progress.
 type reader struct {
 	*view
-	ctx context.Context // of Scan; RecordReader's methods have none
+	ctx context.Context // Scan's context; RecordReader's methods have none
 
-	schema  *arrow.Schema // of what it hands on
+	schema  *arrow.Schema // of the result
 	read    *arrow.Schema // of the columns that are read
-	columns []int         // of read, in the table
-	names   []string      // of read
-	casts   bool          // read has other types than those that are stored
-	out     []int         // of schema, in read; nil: they are the same
+	columns []int         // indices of read's columns in the table
+	names   []string      // names of read's columns
+	casts   bool          // read has types other than the stored ones
+	out     []int         // indices of schema's columns in read; nil means they are the same
 	filters []*filter.Expr
-	filter  *filter.Expr // all of them, once it is planned; nil: none
-	left    int64        // rows that may still be handed on; -1: all
-	skip    int64        // rows not to be handed on before
-	recycle bool         // the memory of batches that were released is used again
+	filter  *filter.Expr // all filters combined, set by plan; nil means none
+	limit   int64        // rows that may still be returned; -1 means all
+	skip    int64        // rows to skip first
+	recycle bool         // reuse the memory of released batches
 
-	but      map[string]bool // paths of files that are left out
-	from, to int             // where the files that are read begin and end, if the rows have no order; to 0: with the last
-	skipping int64           // rows of the first of them that are not read
+	skipFiles  map[string]bool // paths of files to omit
+	from, to   int             // range of files to read if the rows have no order; 0 for to means up to the last
+	skipInFile int64           // rows to skip in the first of these files
 
-	files   iter.Seq2[arrow.RecordBatch, error] // nil: there are none; those of an ordered table have the tail's rows
-	inFiles bool                                // while they are read
+	files        iter.Seq2[arrow.RecordBatch, error] // nil without files; those of an ordered table include the tail's rows
+	readingFiles bool                                // files is being read
 }
 
-// reader returns one that is not planned yet.
+// reader returns a reader that has no plan yet.
 func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
-	return &reader{view: v, ctx: ctx, left: -1, filters: filters}
+	return &reader{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
-// choose finds the columns to read, and those to hand on.
-func (r *reader) choose(wanted []string) error {
-	need := map[string]bool{}
-	for _, name := range wanted {
-		if need[name] {
-			return schema.Errorf(name, "the column is named twice among those wanted")
+// chooseColumns selects the columns to read and those to return.
+func (r *reader) chooseColumns(requested []string) error {
+	needed := map[string]bool{}
+	for _, name := range requested {
+		if needed[name] {
+			return schema.Errorf(name, "the column is requested twice")
 		}
-		need[name] = true
+		needed[name] = true
 	}
 	for _, f := range r.filters {
 		for _, name := range f.Columns() {
-			need[name] = true
+			needed[name] = true
 		}
 	}
 	if r.series != nil {
 		for _, name := range r.series.Names {
-			need[name] = true
+			needed[name] = true
 		}
 	}
-	for name := range need {
+	for name := range needed {
 		if _, err := schema.Place(r.def.Logical, name); err != nil {
 			return err
 		}
 	}
 	var fields []arrow.Field
 	for i, f := range r.def.Logical.Fields() {
-		if len(wanted) == 0 || need[f.Name] {
+		if len(requested) == 0 || needed[f.Name] {
 			r.columns, r.names = append(r.columns, i), append(r.names, f.Name)
 			r.casts = r.casts || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
 			fields = append(fields, f)
@@ -168,23 +168,23 @@ func (r *reader) choose(wanted []string) error {
 	}
 	metadata := r.def.Logical.Metadata()
 	r.read = arrow.NewSchema(fields, &metadata)
-	if len(wanted) == 0 {
+	if len(requested) == 0 {
 		r.schema = r.read
 		return nil
 	}
 	fields = nil
-	for _, name := range wanted {
-		at := r.read.FieldIndices(name)[0]
-		r.out = append(r.out, at)
-		fields = append(fields, r.read.Field(at))
+	for _, name := range requested {
+		index := r.read.FieldIndices(name)[0]
+		r.out = append(r.out, index)
+		fields = append(fields, r.read.Field(index))
 	}
 	r.schema = arrow.NewSchema(fields, &metadata)
 	return nil
 }
 
-// plan finds the columns and the files to read.
+// plan selects the columns and the files to read.
 func (r *reader) plan(columns []string) (err error) {
-	if err := r.choose(columns); err != nil {
+	if err := r.chooseColumns(columns); err != nil {
 		return err
 	}
 	var where *filter.Condition
@@ -194,12 +194,12 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
-	few := int64(-1) // rows that may be enough
+	enough := int64(-1) // number of rows that suffice; -1 if unknown
 	if where == nil {
-		few = r.left
+		enough = r.limit
 	}
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, few, r.recycle)
+		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, enough, r.recycle)
 		return err
 	}
 	tasks, err := r.tasks(r.ctx)
@@ -207,28 +207,28 @@ func (r *reader) plan(columns []string) (err error) {
 		return err
 	}
 	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
+		return r.skipFiles[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
 	})
 	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, r.names, where)
 	if err != nil {
 		return err
 	}
 	scan.Recycle = r.recycle
-	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.of.b.s.opts.Memory/8
-	if few >= 0 {
-		scan.Workers, scan.Rows = 1, min(scan.Rows, few)
+	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.b.s.opts.Memory/8
+	if enough >= 0 {
+		scan.Workers, scan.Rows = 1, min(scan.Rows, enough)
 	}
 	files := datafile.ToRead(r.t, tasks)
-	if r.skipping > 0 {
-		files[0].Skip = r.skipping
+	if r.skipInFile > 0 {
+		files[0].Skip = r.skipInFile
 	}
 	r.files = scan.Read(r.ctx, files)
 	return nil
 }
 
-// batch makes of a batch that was read what the caller wants of it. Files of tables
-// without an order have been filtered.
-func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
+// convert converts a batch that was read to the caller's columns. Batches from files of tables without an order
+// are already filtered.
+func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.casts {
 		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
@@ -247,9 +247,9 @@ func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, e
 	first := min(r.skip, b.NumRows())
 	r.skip -= first
 	n := b.NumRows() - first
-	if r.left >= 0 {
-		n = min(n, r.left)
-		r.left -= n
+	if r.limit >= 0 {
+		n = min(n, r.limit)
+		r.limit -= n
 	}
 	columns := b.Columns()
 	if r.out != nil {
@@ -258,56 +258,56 @@ func (r *reader) batch(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, e
 			columns[i] = b.Column(at)
 		}
 	}
-	whole := array.NewRecordBatch(r.schema, columns, b.NumRows())
-	defer whole.Release()
-	return whole.NewSlice(first, first+n), nil
+	full := array.NewRecordBatch(r.schema, columns, b.NumRows())
+	defer full.Release()
+	return full.NewSlice(first, first+n), nil
 }
 
-// batches yields what the caller wants.
+// batches yields the batches for the caller.
 func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
-	r.raw(func(b arrow.RecordBatch, err error) bool {
+	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
-			out, err = r.batch(b, r.inFiles && r.series == nil)
+			out, err = r.convert(b, r.readingFiles && r.series == nil)
 		}
 		if b != nil {
 			b.Release()
 		}
 		switch {
 		case err != nil:
-			yield(nil, r.of.error("scan", err))
+			yield(nil, r.source.error("scan", err))
 			return false
 		case out.NumRows() == 0:
 			out.Release()
 			return true
 		}
-		return yield(out, nil) && r.left != 0
+		return yield(out, nil) && r.limit != 0
 	})
 }
 
-// raw yields the columns that are read, as they are stored.
-func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
+// storedBatches yields the columns that are read, in the stored types.
+func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	if r.files != nil {
-		r.inFiles = true
+		r.readingFiles = true
 		for b, err := range r.files {
 			if !yield(b, err) {
 				return
 			}
 		}
-		r.inFiles = false
+		r.readingFiles = false
 	}
 	if r.series != nil {
 		return
 	}
 	for _, b := range r.rows {
-		if !yield(r.ofTail(b), nil) {
+		if !yield(r.selectColumns(b), nil) {
 			return
 		}
 	}
 }
 
-// ofTail returns the columns that are read of a batch of the tail.
-func (r *reader) ofTail(b arrow.RecordBatch) arrow.RecordBatch {
+// selectColumns selects the columns to read from a batch of the tail.
+func (r *reader) selectColumns(b arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(r.columns))
 	fields := make([]arrow.Field, len(r.columns))
 	for i, at := range r.columns {

@@ -56,7 +56,7 @@ func TestScanOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Compact(t.Context(), nil); err != nil { // of a table of Iceberg's third version
+	if _, err := s.Compact(t.Context(), nil); err != nil { // compacts a table of Iceberg's third format version
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -151,14 +151,15 @@ func TestListAndTime(t *testing.T) {
 	}
 }
 
-// TestOrder reads rows in the order in which they were put, wherever they are.
+// TestOrder checks that rows are read in the order of their puts, whether they are in files or
+// the tail.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 2000, FoldAge: -1})
 	b := s.Bucket("")
 	for i := range int64(30) {
 		if i%7 == 3 {
-			mustPut(t, b, "a", PutAppend, from(i*100, 100)...) // straight to files
+			mustPut(t, b, "a", PutAppend, from(i*100, 100)...) // too many for the tail: written to a file at once
 		} else {
 			mustPut(t, b, "a", PutAppend, i*100)
 		}
@@ -185,8 +186,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestMemory appends to many tables from many goroutines, with less memory for
-// the tail than the rows take: they are read from the tail's store then.
+// TestMemory appends to many tables from many goroutines, with less memory for the tail than the
+// rows need. Scans then read the rows from the tail's store.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Memory: 1 << 20})
@@ -223,7 +224,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestAgeAfterReopen waits for rows that were found in the tail to be folded.
+// TestAgeAfterReopen checks that rows found in the tail at opening are folded in time.
 func TestAgeAfterReopen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -246,7 +247,7 @@ func TestAgeAfterReopen(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 1, 2)
 }
 
-// TestScanHalfNulls reads the values of a file with as many nulls.
+// TestScanHalfNulls reads a file in which half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
 	b := direct(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)

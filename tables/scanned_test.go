@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A reader of the code follows a scan through few files: so many until it has begun, and so
-// many to its end.
+// TestFilesOfAScan limits the number of source files that a scan runs through until it is opened
+// and to its end, so that its code stays easy to follow.
 func TestFilesOfAScan(t *testing.T) {
 	if os.Getenv("PARTD_SCANNED") == "" {
 		t.Skip("PARTD_SCANNED=1 builds a program with counters")

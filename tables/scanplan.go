@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,35 +21,40 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// ScanPlan is one state of a table: files that never change, and the rows of the
-// tail. The files stay until Close.
+// ScanPlan is one state of a table: immutable files, and the rows of the tail. The files
+// stay until Close.
 type ScanPlan struct {
-	UUID    string // of the table, whatever it is called
+	UUID    string // of the table, whatever its name
 	Version Version
 
-	// Schema is the columns as readers get them, Stored as the files have them,
-	// with each column's Iceberg id in its metadata as PARQUET:field_id.
+	// Schema has the columns as readers get them. Stored has them as the files do, each
+	// with its Iceberg id in the metadata PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
-	// Files hold the rows that are in no tail, oldest first.
+	// Files hold the rows that are not in a tail, oldest first.
 	Files []PlannedFile
 
-	// Tail is the rows that are in the tail alone, in the types of Stored. Close
-	// releases them. Two plans of one Store with equal TailMark have equal
-	// tails; it is "" where there are no rows.
+	// Tail has the rows that are only in the tail, in the types of Stored. Close releases
+	// them. Two plans of one Store with equal TailMark have equal tails. TailMark is "" if
+	// Tail is empty.
 	Tail     []arrow.RecordBatch
 	TailMark string
 
-	// Replaced names the columns by which rows of Tail take the place of those in
-	// files with Overlaps; it is nil where they take the place of none.
-	Replaced []string
+	// KeyColumns names the columns that identify rows: a row of Tail replaces rows with
+	// equal keys in files with Overlaps. Nil means that Tail replaces no rows.
+	KeyColumns []string
 
-	// Scanned says that the files alone do not tell the table's rows: some are
-	// deleted, or parts of a nested column were renamed. Rows has them.
-	Scanned bool
+	// NaN names the columns with floats, at any depth, that may hold NaN in some file. The
+	// bounds in Parquet files omit NaN. A reader for which NaN is an ordinary number must
+	// not skip rows by the bounds of these columns.
+	NaN []string
+
+	// NeedsScan reports that Files do not suffice to read the table: rows are deleted, parts of a nested column
+	// were renamed, or columns cannot be found by their IDs. Use Rows instead.
+	NeedsScan bool
 
 	view   *view
-	copies []func() // let go of copies of files
+	copies []func() // release copies of files
 	close  func()
 }
 
@@ -58,11 +64,11 @@ type PlannedFile struct {
 	Bytes int64
 	Rows  int64
 
-	Overlaps bool // rows of the tail may take the place of some of the file's
+	Overlaps bool // rows of the tail may replace some of its rows
 }
 
-// ScanPlan returns the table's state, for those who read its files themselves.
-// The caller closes it.
+// ScanPlan returns the table's state, for callers that read its files themselves. They must
+// close it.
 func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
@@ -71,12 +77,12 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	p := &ScanPlan{}
 	p.close = sync.OnceFunc(func() {
 		take.Release(p.Tail)
-		for _, letGo := range p.copies {
-			letGo()
+		for _, release := range p.copies {
+			release()
 		}
 		unpin()
 	})
-	if p.view, err = t.deduped(ctx); err == nil {
+	if p.view, err = t.dedupedView(ctx); err == nil {
 		p.Tail = p.view.rows
 		err = p.plan(ctx)
 	}
@@ -87,7 +93,7 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	return p, nil
 }
 
-// Close lets go of the files and of the tail's rows.
+// Close releases the files and the tail's rows.
 func (p *ScanPlan) Close() {
 	if p != nil {
 		p.close()
@@ -98,14 +104,14 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	v, meta := p.view, p.view.t.Metadata()
 	p.Schema, p.UUID, p.Version = v.def.Logical, meta.TableUUID().String(), versionOf(meta)
 	if v.snapshot != nil {
-		p.Version = *v.of.old
+		p.Version = *v.source.old
 	}
 	if p.Stored, err = table.SchemaToArrowSchema(v.def.Columns, nil, true, false); err != nil {
 		return err
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Mark)
-		if v.series != nil && v.series.Rule == KeepFirst { // what is left of the tail depends on the files
+		if v.series != nil && v.series.Rule == KeepFirst { // the files decide which rows of the tail remain
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
@@ -113,23 +119,25 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 			b.Release()
 		}
 		if v.replaces {
-			p.Replaced = v.series.Names
+			p.KeyColumns = v.series.Names
 		}
 	}
-	p.Scanned = nestedChanged(v.def.Columns, meta.Schemas())
+	p.NeedsScan = nestedChanged(v.def.Columns, meta.Schemas())
 	tasks, err := v.tasks(ctx)
 	if err != nil {
 		return err
 	}
+	p.NaN = mayHaveNaN(v.def.Columns, tasks)
+	p.NeedsScan = p.NeedsScan || !datafile.FoundByID(ctx, v.t, tasks)
 	for _, task := range tasks {
-		p.Scanned = p.Scanned || datafile.HasDeletes(task)
-		local, letGo, err := v.of.b.s.cat.Local(task.File.FilePath())
+		p.NeedsScan = p.NeedsScan || datafile.HasDeletes(task)
+		local, release, err := v.source.b.s.cat.Local(task.File.FilePath())
 		if err != nil {
 			return err
 		}
-		p.copies = append(p.copies, letGo)
+		p.copies = append(p.copies, release)
 		f := PlannedFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count()}
-		if p.Replaced != nil {
+		if p.KeyColumns != nil {
 			f.Overlaps = v.series.BatchBounds(p.Tail[0]).Overlaps(v.series.Bounds(task.File))
 		}
 		p.Files = append(p.Files, f)
@@ -137,11 +145,42 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// nestedChanged reports whether files may have parts of columns under other names,
-// as Iceberg's writers give them where a name is no identifier, or lack a column that
-// has a value where it is missing.
-func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
-	inFiles, err := iceberg.SanitizeColumnNames(now)
+// mayHaveNaN returns the names of the columns with floats, unless the NaN counts of all
+// files are known and 0.
+func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
+	floats := map[string][]int{}
+	for _, f := range columns.Fields() {
+		floats[f.Name] = floatsOf(f, nil)
+	}
+	for _, task := range tasks {
+		counts := task.File.NaNValueCounts()
+		for name, ids := range floats {
+			if slices.ContainsFunc(ids, func(id int) bool { n, ok := counts[id]; return !ok || n != 0 }) {
+				names = append(names, name)
+				delete(floats, name)
+			}
+		}
+	}
+	return names
+}
+
+// floatsOf appends the IDs of a field's floats to ids.
+func floatsOf(f iceberg.NestedField, ids []int) []int {
+	switch t := f.Type.(type) {
+	case iceberg.Float32Type, iceberg.Float64Type:
+		return append(ids, f.ID)
+	case iceberg.NestedType:
+		for _, part := range t.Fields() {
+			ids = floatsOf(part, ids)
+		}
+	}
+	return ids
+}
+
+// nestedChanged reports whether files may contain parts of columns under other names, or lack a column that has
+// a default value. Iceberg's writers rename parts whose names are not identifiers.
+func nestedChanged(now *iceberg.Schema, schemas []*iceberg.Schema) bool {
+	sanitized, err := iceberg.SanitizeColumnNames(now)
 	if err != nil {
 		return true
 	}
@@ -152,11 +191,11 @@ func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
 		if _, plain := f.Type.(iceberg.PrimitiveType); plain {
 			continue
 		}
-		if !reflect.DeepEqual(inFiles.Field(i).Type, f.Type) {
+		if !reflect.DeepEqual(sanitized.Field(i).Type, f.Type) {
 			return true
 		}
-		for _, s := range all {
-			if was, ok := s.FindFieldByID(f.ID); ok && !reflect.DeepEqual(was.Type, f.Type) {
+		for _, s := range schemas {
+			if old, ok := s.FindFieldByID(f.ID); ok && !reflect.DeepEqual(old.Type, f.Type) {
 				return true
 			}
 		}
@@ -164,15 +203,15 @@ func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
 	return false
 }
 
-// Rows reads the state's rows in the types of Stored, those of the tail last. The
-// caller releases the reader, before Close.
+// Rows returns a reader of all rows, in the types of Stored; the tail's rows come last. The caller must release
+// it before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	r := p.view.reader(ctx)
 	if err := r.plan(nil); err != nil {
-		return nil, p.view.of.error("scan", err)
+		return nil, p.view.source.error("scan", err)
 	}
 	return arrowsafe.Reader(p.Stored, func(yield func(arrow.RecordBatch, error) bool) {
-		r.raw(func(b arrow.RecordBatch, err error) bool {
+		r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 			if err != nil {
 				return yield(nil, err)
 			}
@@ -183,18 +222,17 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Parts returns in how many parts a scan may read the table, one at least and about one
-// for each data file: see [ScanOptions.Part]. Scans of parts that belong together are
-// those of one version or snapshot.
+// Parts returns the number of parts in which scans may read the table, at least one and about one for each data
+// file; see [ScanOptions.Part]. All parts must be scanned at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
-	return look(ctx, t, "read the parts of", func(v *view) (int, error) {
+	return withView(ctx, t, "read the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)
 		return max(1, len(paths), len(cuts)+1), err
 	})
 }
 
-// parts returns where parts are cut: by times if the rows have an order, else there is one
-// for each data file, in the order in which they are read.
+// parts returns the boundaries of parts: times if the rows have an order, otherwise the path of each part's
+// file, in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.Begins(ctx)
@@ -207,15 +245,15 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 	return nil, paths, err
 }
 
-// part restricts the scan to one part, counted from 1.
-func (r *reader) part(o *ScanOptions) error {
+// limitToPart restricts the scan to one part, counted from 1.
+func (r *reader) limitToPart(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
-		return errors.New("option Part excludes From, To and Last")
+		return errors.New("option Part cannot be combined with From, To and Last")
 	}
 	cuts, paths, err := r.parts(r.ctx)
 	n := int64(max(1, len(paths), len(cuts)+1))
 	if err == nil && (o.Part > n || o.Part < 1) {
-		err = fmt.Errorf("option Part is %d, and the table has the parts 1 to %d", o.Part, n)
+		err = fmt.Errorf("option Part is %d: the table has parts 1 to %d", o.Part, n)
 	}
 	if err != nil {
 		return err

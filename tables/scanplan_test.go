@@ -11,8 +11,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// TestScanPlan plans a table with files and a tail, and then one of which another
-// writer deleted rows beside its files.
+// TestScanPlan plans a scan of a table with files and a tail, and then of a table with delete
+// files of another writer.
 func TestScanPlan(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -37,8 +37,8 @@ func TestScanPlan(t *testing.T) {
 		for _, r := range m.Tail {
 			rows += r.NumRows()
 		}
-		if len(m.Files) != files || rows != tail || m.Scanned != scanned {
-			t.Fatalf("%d files, %d rows in the tail, scanned %v: %+v", len(m.Files), rows, m.Scanned, m.Files)
+		if len(m.Files) != files || rows != tail || m.NeedsScan != scanned {
+			t.Fatalf("%d files, %d rows in the tail, scanned %v: %+v", len(m.Files), rows, m.NeedsScan, m.Files)
 		}
 		return m
 	}
@@ -51,7 +51,7 @@ func TestScanPlan(t *testing.T) {
 		t.Errorf("another tail has the mark %q, too", m.TailMark)
 	}
 
-	// A plan's files stay.
+	// The files of open plans are pinned.
 	if pins, since := s.commits.Pinned(); !since.Before(time.Now()) || pins != 3 {
 		t.Errorf("%d pins", pins)
 	}

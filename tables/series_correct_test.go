@@ -19,8 +19,9 @@ func init() {
 	killedSteps = append(killedSteps, "delete rows", "replace range", "upsert", "partition")
 }
 
-// rewritten compares what a change said with what it did to the model.
-func (m *seriesModel) rewritten(name string, done Rewritten, err error, goes func(tick) bool, put []tick) error {
+// rewritten applies a correction to the model: rows for which goes is true are deleted, and put
+// is added. It compares the counts with the correction's result.
+func (m *seriesModel) rewritten(name string, done RewriteResult, err error, goes func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 	return m.rewritten(name, done, err, func(r tick) bool { return r.ts >= from && r.ts < to }, rows)
 }
 
-// upsert puts rows by time and keys, which may add a column, or widen it.
+// upsert upserts rows by time and keys, and may add or widen a column.
 func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
@@ -73,14 +74,14 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	r, rows := s.reader(rows, 20)
 	done, err := m.s.Bucket("b").Upsert(ctx, name, r, nil)
 	if s.wide != was {
-		s.evolved = done.Version // read by its number it may have the columns from before
+		s.evolved = done.Version // reads of this version may still have the previous columns
 	}
 	return m.rewritten(name, done, err, func(r tick) bool {
 		return slices.ContainsFunc(rows, func(o tick) bool { return s.compare(r, o) == 0 })
 	}, rows)
 }
 
-// distinct returns rows of different times, from one on.
+// distinct returns rows with different times, which it shifts by from.
 func (m *seriesModel) distinct(rows []tick, from int64) (all []tick) {
 	seen := map[int64]bool{}
 	for _, r := range rows {

@@ -31,7 +31,7 @@ func init() {
 	killedSteps = append(killedSteps, "evolve", "migrate", "delete", "snapshot", "restore")
 }
 
-// evolve renames a column, which may be a key, or changes one that comes and goes.
+// evolve renames a column that may be a key, or adds, widens or drops column w.
 func (m *seriesModel) evolve(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
@@ -55,7 +55,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		for i := range s.rows {
 			s.rows[i].w = 0
 		}
-	default: // to float64 the files are written anew
+	default: // widening to float64 rewrites the files
 		s.wide = map[string]string{"int32": "int64", "int64": "float64"}[s.wide]
 		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wide)}
 	}
@@ -67,7 +67,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		return err
 	}
 	i, err := t.Info(ctx)
-	s.evolved = i.Version // read by its number it has the columns from before
+	s.evolved = i.Version // reads of this version still have the previous columns
 	return err
 }
 
@@ -132,7 +132,7 @@ func (m *seriesModel) anySnapshot() string {
 	return names[m.rnd.IntN(len(names))]
 }
 
-// restore makes a table, or all, what they were.
+// restore restores a table, or all tables, from a snapshot.
 func (m *seriesModel) restore(ctx context.Context, name string) error {
 	snapshot := m.anySnapshot()
 	if snapshot == "" {
@@ -185,7 +185,8 @@ func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 	return nil
 }
 
-// wantInOrder wants all of a table's files to be sorted by its settings, and to say so.
+// wantInOrder checks that a table has the given number of files, all sorted by its settings and
+// marked as sorted.
 func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	t.Helper()
 	n, err := b.check(name)
@@ -211,7 +212,7 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	}
 }
 
-// TestEvolveSeries changes columns that the settings name, and those beside them.
+// TestEvolveSeries changes columns that the settings name, and other columns.
 func TestEvolveSeries(t *testing.T) {
 	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
 	ctx := t.Context()
@@ -230,7 +231,7 @@ func TestEvolveSeries(t *testing.T) {
 		}
 	}
 	put(columns, rows, &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay}})
-	evolve(ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows become files
+	evolve(ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
 	wantInOrder(t, b, "t", 2)
 	put("at timestamp[us]; k int64; v int32", `{"at":"2026-01-01 00:00:00","k":2,"v":4}`, nil)
 	evolve(ColumnChange{Op: "rename", Column: "at", To: "when"})
@@ -238,7 +239,7 @@ func TestEvolveSeries(t *testing.T) {
 	wantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
 	wantInOrder(t, b, "t", 3)
 	put("when timestamp[us]; key int64; v int32", `{"when":"2026-01-03 00:00:00","key":1,"v":5}`, nil)
-	evolve(ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // which writes all files anew
+	evolve(ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
 	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
 	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
 		err := b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: column})
@@ -253,11 +254,11 @@ func TestEvolveSeries(t *testing.T) {
 	if got, err := tbl.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
 		t.Error(got, err)
 	}
-	// Another schema than the settings name.
+	// The new schema lacks a column that the settings name.
 	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Error(err)
 	}
-	// A migration to one time: of equal rows the last is kept.
+	// A migration gives all rows one time: among rows with equal keys, the last is kept.
 	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
 	if _, err := b.Migrate(ctx, "t", 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
@@ -269,7 +270,7 @@ func TestEvolveSeries(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
-	wantInOrder(t, b, "t", 2) // that of the tail's row is one by itself
+	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
 	if _, err := b.Migrate(ctx, "t", 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
 	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
@@ -277,7 +278,7 @@ func TestEvolveSeries(t *testing.T) {
 	}
 }
 
-// TestSeveralOfAnUpdate puts to a table that an Update changes before.
+// TestSeveralOfAnUpdate puts rows into a table that the same Update changes first.
 func TestSeveralOfAnUpdate(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
@@ -304,12 +305,12 @@ func TestSeveralOfAnUpdate(t *testing.T) {
 	err = b.s.Update(ctx, func(x *Txn) error {
 		return errors.Join(x.Put("b", "t", one(), PutAppend, nil), x.Put("b", "t", one(), PutAppend, nil))
 	})
-	if err == nil || !strings.Contains(err.Error(), "takes one put") {
+	if err == nil || !strings.Contains(err.Error(), "only once in an Update") {
 		t.Error(err)
 	}
 }
 
-// TestCorrectRuled holds corrections to rules, and to the kind of evolution.
+// TestCorrectRuled checks that corrections obey the rules and the kind of evolution.
 func TestCorrectRuled(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
@@ -335,15 +336,15 @@ func TestCorrectRuled(t *testing.T) {
 		return err
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
-		for _, c := range []struct{ columns, rows, want string }{ // an upsert changes columns itself
+		for _, c := range []struct{ columns, rows, want string }{ // an upsert may change columns by itself
 			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
 			{"at timestamp[us]", `{"at":"2026-01-01 00:00:00"}`, `column "k": it is missing`},
-			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": the table would have to widen it`},
-			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": the table would have to add it`},
+			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": a correction cannot widen columns`},
+			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": a correction cannot add columns`},
 		} {
-			if name == "upsert" && strings.Contains(c.want, "would have to") {
+			if name == "upsert" && strings.Contains(c.want, "a correction cannot") {
 				continue
 			}
 			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -353,13 +354,13 @@ func TestCorrectRuled(t *testing.T) {
 	}
 	const is = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
 	wantText(t, b, "t", is)
-	// What goes does not count.
+	// Rows that are replaced do not count for rules.
 	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
 		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
-	// A put of somebody else meanwhile is looked at, too.
+	// Rows that somebody else puts before the commit do count.
 	dir := s.dir
 	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	first := true
@@ -376,7 +377,7 @@ func TestCorrectRuled(t *testing.T) {
 	}
 }
 
-// TestRestoreSettings brings back settings, rules and columns, and sorted rows.
+// TestRestoreSettings restores settings, rules and columns, and sorted rows.
 func TestRestoreSettings(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()

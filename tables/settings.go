@@ -14,54 +14,61 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Settings of a table. The zero value is that of a table without any.
+// Settings configures a table. The zero value is that of a table without settings. The fields:
+//
+//   - Time string: the column that orders the rows, a timestamp or a date32. "" means none:
+//     rows stay in the order of arrival.
+//   - Keys []string: columns that distinguish rows of equal time. Without them, rows of equal
+//     time are duplicates.
+//   - OnDuplicate OnDuplicate: the rule for rows with equal Time and Keys.
+//   - Partition Partition: the period by which files are cut.
+//   - Evolution Evolution: the column changes that the table allows.
 type Settings = definition.Settings
 
-// OnDuplicate says what becomes of rows that are equal in time and keys.
+// OnDuplicate is a rule for rows with equal time and keys.
 type OnDuplicate = definition.OnDuplicate
 
-// The rules for duplicates. "" is KeepAll.
+// Rules for duplicates. "" is KeepAll.
 const (
-	KeepAll         = definition.KeepAll         // all are kept, in the order in which they came
-	KeepFirst       = definition.KeepFirst       // the one that came first is kept
-	KeepLast        = definition.KeepLast        // the one that came last is kept, whatever else is in it
-	RefuseDuplicate = definition.RefuseDuplicate // a put that has or makes duplicates is refused
+	KeepAll         = definition.KeepAll         // keeps all rows, in order of arrival
+	KeepFirst       = definition.KeepFirst       // keeps the row that arrived first
+	KeepLast        = definition.KeepLast        // keeps the row that arrived last, even if its other columns differ
+	RefuseDuplicate = definition.RefuseDuplicate // rejects a put that contains or causes duplicates
 )
 
-// Partition says by which periods of time a table's files are cut.
+// Partition is the period of time by which a table's files are cut.
 type Partition = definition.Partition
 
-// The periods by which files are cut. "" is PartitionNone. Periods are those of UTC.
+// Periods by which files are cut, in UTC. "" is PartitionNone.
 const (
 	PartitionNone    = definition.PartitionNone
-	PartitionAuto    = definition.PartitionAuto // by months, quarters or years, as long as the rows' time is
+	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time that the rows span
 	PartitionDay     = definition.PartitionDay
 	PartitionMonth   = definition.PartitionMonth
 	PartitionQuarter = definition.PartitionQuarter
 	PartitionYear    = definition.PartitionYear
 )
 
-// Evolution says which changes of its columns a table takes.
+// Evolution says which column changes a table allows.
 type Evolution = definition.Evolution
 
-// The kinds of evolution. With "", the default, no put changes the columns: those
-// that it lacks are null, narrower numbers are widened to the table's, anything else
-// is refused; Evolve may do all.
+// Kinds of Evolution. By default (""), a put changes no columns: columns that it lacks are
+// null, narrower numbers are widened to the table's, and anything else is rejected. Evolve
+// may make any change.
 const (
-	Strict     = definition.Strict     // puts have exactly the table's columns, in its types
-	AddOnly    = definition.AddOnly    // as Strict, but a put may bring new columns
-	Compatible = definition.Compatible // as AddOnly, and numbers are widened, in the put or in the table
-	Flexible   = definition.Flexible   // as Compatible, columns that a put lacks are null, and Evolve may rename and drop
+	Strict     = definition.Strict     // puts must have exactly the table's columns and types
+	AddOnly    = definition.AddOnly    // like Strict, but puts may add columns
+	Compatible = definition.Compatible // like AddOnly, but numbers are widened, in the put or in the table
+	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks are null, and Evolve may rename and drop
 )
 
-// Settings returns the table's settings as they are now.
+// Settings returns the table's current settings.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
-	return look(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
+	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
 }
 
-// SetSettings sets a table's settings as a whole. Where these order its rows in
-// another way, or have another rule for duplicates, its files are written anew by
-// them, in the same commit.
+// SetSettings replaces a table's settings. If the new settings change the order of the rows or the rule for
+// duplicates, the same commit rewrites the files.
 func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
 	err := b.store().Update(ctx, func(t *Txn) error { return t.SetSettings(b.Name(), name, s) })
 	if op, ok := errors.AsType[*OpError](err); ok {
@@ -70,13 +77,13 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 	return err
 }
 
-// SetSettings sets a table's settings as a whole; see Bucket.SetSettings.
+// SetSettings replaces a table's settings; see Bucket.SetSettings.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
 }
 
 func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err error) {
-	defer failed(&err, op, bucket, name)
+	defer wrapError(&err, op, bucket, name)
 	c, err := t.existing(bucket, name)
 	if err != nil {
 		return err
@@ -86,11 +93,11 @@ func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err e
 		return err
 	}
 	c.cur = c.Staged(meta, t.s.cat.NewIO())
-	c.Add(commit.Plain, nil, editsSettings(edit))
+	c.Add(commit.Plain, nil, editSettingsStep(edit))
 	return nil
 }
 
-// withSettings returns metadata with the settings changed.
+// withSettings returns metadata with edited settings.
 func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err != nil {
@@ -100,9 +107,8 @@ func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, er
 	return definition.WithSettings(meta, &s)
 }
 
-// editsSettings is the step that changes the settings. It writes all files anew where their
-// rows get an order.
-func editsSettings(edit func(*Settings)) commit.Step {
+// editSettingsStep returns the step that edits the settings. It rewrites all files if their rows get an order.
+func editSettingsStep(edit func(*Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
 			return nil, ErrNotFound
@@ -116,11 +122,11 @@ func editsSettings(edit func(*Settings)) commit.Step {
 			return nil, err
 		}
 		cur = a.Table(meta)
-		is, err := a.Series(cur)
-		if err != nil || is == nil || before.Order != nil && before.Order.Sort == is.Sort && (before.Order.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
+		ordered, err := a.Series(cur)
+		if err != nil || ordered == nil || before.Order != nil && before.Order.Sort == ordered.Sort && (before.Order.Rule == ordered.Rule || ordered.Rule == "" || ordered.Rule == KeepAll) {
 			return meta, err
 		}
-		files, err := is.Files(ctx)
+		files, err := ordered.Files(ctx)
 		if err != nil || len(files) == 0 {
 			return meta, err
 		}
@@ -128,19 +134,19 @@ func editsSettings(edit func(*Settings)) commit.Step {
 		for _, f := range files {
 			old = append(old, f.Data())
 		}
-		add, err := is.Rewrite(ctx, files, is, is.Merging(), sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			if err := series.Check(is.Order, b); err != nil {
+		added, err := ordered.Rewrite(ctx, files, ordered, ordered.Merging(), sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			if err := series.Check(ordered.Order, b); err != nil {
 				b.Release()
 				return nil, err
 			}
 			return b, nil
 		}))
-		if err == nil && is.Rule == RefuseDuplicate {
-			err = is.Refuse(ctx, nil, add)
+		if err == nil && ordered.Rule == RefuseDuplicate {
+			err = ordered.Refuse(ctx, nil, added)
 		}
 		if err != nil {
 			return nil, err
 		}
-		return commit.ReplaceFiles(ctx, cur, old, add, nil)
+		return commit.ReplaceFiles(ctx, cur, old, added, nil)
 	}
 }

@@ -67,10 +67,11 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// Keys that settings do not have are refused with the nearest, but where they are kept.
+// Unknown settings are refused, with the nearest known one. Marshaled settings are read back
+// unchanged.
 func TestUnknownSettings(t *testing.T) {
 	var s Settings
-	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `no setting "tiem" (did you mean "time"?)`) {
+	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `unknown setting "tiem" (did you mean "time"?)`) {
 		t.Error(err)
 	}
 	all := Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay, Evolution: Strict}

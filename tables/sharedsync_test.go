@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// syncWriters is how many writers append to two tables at once, and rowsOfSyncWriter how many rows
-// each may.
+// syncWriters is the number of writers that append to two tables at once. Each may append
+// rowsOfSyncWriter rows.
 const (
 	syncWriters      = 12
 	rowsOfSyncWriter = 1_000_000
 )
 
-// writeSynced has writers append rows, each under its id, until one cannot, and tells acknowledged of each.
+// writeSynced has writers append rows, each with an id, until an append fails. It calls
+// acknowledged for each acknowledged row.
 func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row int64)) {
 	var all sync.WaitGroup
 	for w := range syncWriters {
@@ -37,7 +38,7 @@ func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row
 	all.Wait()
 }
 
-// rowsSynced is what was acknowledged to writers, by table.
+// rowsSynced collects the rows acknowledged to writers, by table.
 type rowsSynced struct {
 	mu   sync.Mutex
 	rows [2][]int64
@@ -55,8 +56,8 @@ func (r *rowsSynced) now() [2][]int64 {
 	return [2][]int64{slices.Clone(r.rows[0]), slices.Clone(r.rows[1])}
 }
 
-// wantAtLeast wants rows in the tables of a directory, each once, beside others of which each
-// writer may have one that was in flight.
+// wantAtLeast checks that the tables of a directory contain each wanted row once. Each
+// writer may have one more row that was in flight.
 func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	t.Helper()
 	s := mustOpen(t, dir, o)
@@ -83,7 +84,8 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	}
 }
 
-// powerTail is a store in memory that loses with the power what was written since its last sync began.
+// powerTail is a tail store in memory. A power loss loses whatever was written since its last
+// sync began.
 type powerTail struct {
 	*memTail
 	durable atomic.Pointer[memTail]
@@ -96,7 +98,8 @@ func (p *powerTail) Sync(context.Context) error {
 	return nil
 }
 
-// What writers that share syncs were told is there after a loss of power at any time.
+// TestPowerLossBesideWriters checks that rows acknowledged to writers that share syncs survive a
+// power loss at any time.
 func TestPowerLossBesideWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -137,7 +140,8 @@ func TestPowerLossBesideWriters(t *testing.T) {
 	}
 }
 
-// Close ends the appends that wait for a sync, and keeps those that were acknowledged. Folds go on meanwhile.
+// TestCloseBesideWriters checks that Close ends appends that wait for a sync, and keeps
+// acknowledged rows, while folds run.
 func TestCloseBesideWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -160,7 +164,7 @@ func TestCloseBesideWriters(t *testing.T) {
 
 const syncKillEnv = "PARTD_TABLES_SYNC_KILL_DIR"
 
-// syncKillChild appends until it is killed, and prints what was acknowledged.
+// syncKillChild appends until it is killed, and prints each acknowledged row.
 func syncKillChild(dir string) error {
 	s, err := Open(context.Background(), dir, &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
 	if err != nil {
@@ -175,7 +179,8 @@ func syncKillChild(dir string) error {
 	return nil
 }
 
-// TestKillBesideWriters kills a process whose writers share syncs; PARTD_KILLS says how often.
+// TestKillBesideWriters kills processes whose writers share syncs; PARTD_KILLS sets their
+// number.
 func TestKillBesideWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -196,7 +201,7 @@ func TestKillBesideWriters(t *testing.T) {
 		for lines.Scan() {
 			var table, row int64
 			if _, err := fmt.Sscan(lines.Text(), &table, &row); err != nil {
-				break // it was killed as it wrote the line
+				break // the process was killed while it wrote the line
 			}
 			acknowledged[[2]int64{table, row}] = true
 			if len(acknowledged) == before+200 {

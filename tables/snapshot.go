@@ -16,36 +16,36 @@ import (
 type SnapshotInfo struct {
 	Bucket   string    `json:"bucket"`
 	Name     string    `json:"name"`
-	Time     time.Time `json:"time"` // when it was made, in UTC
+	Time     time.Time `json:"time"` // time of the snapshot, in UTC
 	Tables   int       `json:"tables"`
 	Metadata Metadata  `json:"metadata"` // of the bucket
 }
 
-// noSnapshot is the error for a snapshot, or a table of one, that is not there.
-func noSnapshot(err error) error {
+// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table missing from it.
+func snapshotNotFound(err error) error {
 	if errors.Is(err, icecat.ErrNoSnapshot) {
 		return errNoSnapshot
 	}
 	return notFound(err)
 }
 
-var errNoSnapshot = &missing{"there is no such snapshot of the bucket"}
+var errNoSnapshot = &notFoundError{"the bucket has no such snapshot"}
 
-// missing is an ErrNotFound that says what.
-type missing struct{ text string }
+// notFoundError is an ErrNotFound with its own text.
+type notFoundError struct{ text string }
 
-func (m *missing) Error() string { return m.text }
-func (m *missing) Unwrap() error { return ErrNotFound }
+func (m *notFoundError) Error() string { return m.text }
+func (m *notFoundError) Unwrap() error { return ErrNotFound }
 
-// Snapshot names the bucket's current state, all its tables with their versions and
-// metadata, and returns the name; if name is "", that is the time. It copies nothing.
-// The snapshot can be read until it is deleted, whatever is changed, compacted,
-// expired or deleted in the meantime. Rows in the tail are folded first. The snapshot
-// contains each put whole or not at all, and every put that this Store has acknowledged
-// or others have committed. An error that wraps [ErrDamaged] still leaves a snapshot, but
-// without the tail rows of damaged tables.
+// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It returns the
+// snapshot's name; if name is "", that is the current time. It copies nothing. The snapshot stays readable
+// until it is deleted, even if tables are changed, compacted, expired or deleted.
+//
+// Rows in the tail are folded first. The snapshot contains each put whole or not at all,
+// and every put that this Store has acknowledged or others have committed. If the error
+// wraps [ErrDamaged], the snapshot exists, but lacks the tail rows of damaged tables.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
-	defer failed(&err, "make a snapshot", b.Name(), "")
+	defer wrapError(&err, "make a snapshot", b.Name(), "")
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
@@ -57,16 +57,16 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 	var namespaces []string
 	for _, b := range buckets {
 		ns := namespaceOf(b.Name())
-		there, err := s.cat.HasNamespace(ctx, ns)
+		exists, err := s.cat.HasNamespace(ctx, ns)
 		if err != nil {
 			return "", err
 		}
-		if !there {
+		if !exists {
 			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
-		// Most is folded before appends have to wait, so that they wait for little: for
-		// rows that came since, so that no put is missing that another one followed.
+		// This fold runs before appends are blocked, so that they are blocked only while the few newer rows are
+		// folded. Blocking ensures that if the snapshot contains a put, it also contains all earlier ones.
 		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -83,26 +83,26 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 	}
 	for {
 		now := time.Now()
-		as := cmp.Or(name, now.UTC().Format("2006-01-02T15:04:05.000000Z"))
-		made, err := s.cat.TakeSnapshot(ctx, namespaces, as, now)
+		label := cmp.Or(name, now.UTC().Format("2006-01-02T15:04:05.000000Z"))
+		created, err := s.cat.TakeSnapshot(ctx, namespaces, label, now)
 		switch {
 		case err != nil:
 			return "", err
-		case made && damaged != nil:
-			return as, fmt.Errorf("there is a snapshot %q, without the rows that damaged tables have in the tail: %w", as, damaged)
-		case made:
-			return as, nil
+		case created && damaged != nil:
+			return label, fmt.Errorf("the snapshot %q lacks the tail rows of damaged tables: %w", label, damaged)
+		case created:
+			return label, nil
 		case name != "":
 			return "", ErrExists
 		}
-		time.Sleep(time.Microsecond) // the name of this one was taken
+		time.Sleep(time.Microsecond) // another snapshot has the name of this microsecond
 	}
 }
 
-// foldTails folds those tables of the bucket that have rows in the tail. Of those that
-// are damaged it tells at the end.
+// foldTails folds the bucket's tables that have rows in the tail. It returns the errors of damaged tables at
+// the end.
 func (b *Bucket) foldTails(ctx context.Context) error {
-	// The tail may have rows of tables that others renamed.
+	// The tail may contain rows of tables that other Stores renamed.
 	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
 	if err != nil {
 		return err
@@ -113,22 +113,22 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = b.store().each(ctx, "fold", b.store().commits.WithTail(namespaceOf(b.Name())), fold)
+	_, err = b.store().forEach(ctx, "fold", b.store().commits.WithTail(namespaceOf(b.Name())), fold)
 	return err
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
-func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, err error) {
-	defer failed(&err, "list snapshots", b.Name(), "")
+func (b *Bucket) Snapshots(ctx context.Context) (snapshots []SnapshotInfo, err error) {
+	defer wrapError(&err, "list snapshots", b.Name(), "")
 	found, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
 	for _, s := range found {
-		all = append(all, SnapshotInfo{b.Name(), s.Name, s.Made, s.Tables, s.Metadata})
+		snapshots = append(snapshots, SnapshotInfo{b.Name(), s.Name, s.Made, s.Tables, s.Metadata})
 	}
-	return all, err
+	return snapshots, err
 }
 
-// DeleteSnapshot deletes a snapshot; that it is missing is no error. Files that
-// nothing else needs are left to Expire.
+// DeleteSnapshot deletes a snapshot; it is no error if it is missing. Expire later removes files that nothing
+// else needs.
 func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 	return b.deleteSnapshots(ctx, &name)
 }
@@ -137,25 +137,25 @@ func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
 
 func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) {
-	defer failed(&err, "delete snapshots", b.Name(), "")
+	defer wrapError(&err, "delete snapshots", b.Name(), "")
 	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
-// pinned returns a table as the table's snapshot has it.
-func (t *Table) pinned(ctx context.Context) (*table.Table, error) {
+// loadSnapshot returns a table as it is in t's snapshot.
+func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 	if err != nil {
-		return nil, noSnapshot(err)
+		return nil, snapshotNotFound(err)
 	}
 	if t.location = cmp.Or(t.location, l.Location); l.Location != t.location {
-		return nil, &missing{"the snapshot was deleted and made anew"}
+		return nil, &notFoundError{"the snapshot was deleted and created again"}
 	}
 	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, l.Location)
 }
 
-// Versions returns the versions that there are, oldest first.
+// Versions returns the existing versions, oldest first.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
-	return look(ctx, t, "list the versions of", func(v *view) (all []VersionInfo, _ error) {
+	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		for _, s := range v.t.Metadata().Snapshots() {
 			i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
 			if s.Summary != nil {
@@ -163,13 +163,13 @@ func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 			}
 			i.Rows, _, _ = icecat.Totals(&s)
 			i.Current = i.Version == versionOf(v.t.Metadata())
-			all = append(all, i)
+			versions = append(versions, i)
 		}
-		return all, nil
+		return versions, nil
 	})
 }
 
-// versionOf returns the number of a table's current snapshot.
+// versionOf returns the sequence number of a table's current snapshot.
 func versionOf(meta table.Metadata) Version {
 	if s := meta.CurrentSnapshot(); s != nil {
 		return Version(s.SequenceNumber)

@@ -30,8 +30,8 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 }
 
-// TestSnapshotRenamed has somebody else rename a table that has rows in the tail
-// before its snapshot is taken.
+// TestSnapshotRenamed has another program rename a table with rows in the tail before its
+// snapshot is taken.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
 	for _, seen := range []bool{false, true} {
@@ -51,7 +51,6 @@ func TestSnapshotRenamed(t *testing.T) {
 	}
 }
 
-// TestSnapshotNames takes snapshots of odd names.
 func TestSnapshotNames(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)

@@ -27,7 +27,7 @@ func mustDo(t testing.TB, err error) {
 	}
 }
 
-// readAt returns the numbers of a table in a snapshot, sorted.
+// readAt returns the sorted numbers of a table in a snapshot.
 func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, error) {
 	tab, err := b.Table(ctx, name, AtSnapshot(snapshot))
 	if err != nil {
@@ -45,8 +45,8 @@ func wantAt(t testing.TB, b *Bucket, snapshot, name string, want ...int64) {
 	}
 }
 
-// sweepAll compacts, expires and removes all that can go, twice: the first Expire
-// notes what the second one removes.
+// sweepAll compacts and removes everything that can be removed. It calls Expire twice: the first
+// call records the files that the second one removes.
 func sweepAll(t testing.TB, s *Store) (removed int) {
 	t.Helper()
 	_, err := s.Compact(t.Context(), nil)
@@ -59,8 +59,8 @@ func sweepAll(t testing.TB, s *Store) (removed int) {
 	return removed
 }
 
-// TestSnapshotOutlivesAll has what a snapshot pins replaced, compacted, expired,
-// deleted and swept, and reads and restores all of it, in another process, too.
+// TestSnapshotOutlivesAll replaces, compacts, expires, deletes and sweeps the tables of a
+// snapshot. Then it reads and restores all of them, also in another process.
 func TestSnapshotOutlivesAll(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -68,9 +68,9 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	b := s.Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "anew", "same"} {
 		mustPut(t, b, name, PutError, 1)
-		mustPut(t, b, name, PutAppend, 2) // in the tail
+		mustPut(t, b, name, PutAppend, 2) // stays in the tail
 	}
-	mustPut(t, b, "none", PutError) // a table without rows, and without synced metadata
+	mustPut(t, b, "none", PutError) // a table without rows or synced metadata
 	mustDo(t, b.SetMetadata(t.Context(), "deleted", Metadata{"k": "v", "n": 5}))
 	mustDo(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
 	mustSnapshot(t, b, "one")
@@ -111,7 +111,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	b = s.Bucket("b")
 	wantRows(t, b, "replaced", 3, 4)
 
-	mustPut(t, b, "same", PutAppend, 7) // in the tail
+	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
 	tab, err := b.Table(t.Context(), "replaced")
 	mustDo(t, err)
 	before, err := tab.Info(t.Context())
@@ -139,7 +139,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	}
 	old, err := b.Table(t.Context(), "replaced", AtVersion(before.Version))
 	mustDo(t, err)
-	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // 4 was in the tail
+	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // 4 was still in the tail
 		t.Error(got, err)
 	}
 	found := 0
@@ -152,8 +152,8 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	if found != 1 {
 		t.Errorf("%d found by metadata", found)
 	}
-	// What is restored is a table as others: it is appended to, folded, compacted, and
-	// lives without the snapshot.
+	// A restored table is like any other: it can be appended to, folded and compacted, and does
+	// not need the snapshot.
 	mustDo(t, b.DeleteSnapshot(t.Context(), "one"))
 	mustDo(t, b.DeleteSnapshot(t.Context(), "one"))
 	sweepAll(t, s)
@@ -172,7 +172,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	wantRows(t, b, "none", 9)
 }
 
-// TestSnapshotsGo deletes snapshots: what only they needed goes.
+// TestSnapshotsGo checks that deleting snapshots frees the files that only they need.
 func TestSnapshotsGo(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -222,8 +222,8 @@ func TestSnapshotsGo(t *testing.T) {
 	}
 }
 
-// TestSnapshotWhole takes snapshots while rows are put into two tables in turn, by
-// the tail and by commits: each has a beginning of the puts, and nothing else.
+// TestSnapshotWhole takes snapshots while rows are put into two tables in turn, through the tail
+// and by commits: each snapshot has the rows of all puts up to one, and no others.
 func TestSnapshotWhole(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 14})

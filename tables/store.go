@@ -16,14 +16,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// Store is a directory of tables, or a bucket's. It is safe for concurrent use.
+// Store holds tables in a directory, or in a bucket of an object store. It is safe for
+// concurrent use.
 type Store struct {
-	dir     string // or the bucket's URL, without its options
-	local   string // where this machine's locks are
+	dir     string // directory, or the bucket's URL without its options
+	local   string // directory of this machine's locks
 	opts    Options
 	hooks   hooks
 	cat     *icecat.Catalog
-	tail    *tail.Store // nil: none
+	tail    *tail.Store // nil means no tail
 	commits *commit.Tables
 	closes  []func() error
 }
@@ -31,21 +32,20 @@ type Store struct {
 // tableName names a table in the catalog.
 type tableName = icecat.TableName
 
-// entry is a table that is changed.
+// entry is a table to be changed.
 type entry struct {
 	*commit.Entry
 	s *Store
 }
 
-// use returns the entry of a table, and keeps files that are written for it. The caller
-// calls done.
+// use returns the entry of a table. Until the caller calls done, files written for the table are not removed.
 func (s *Store) use(n tableName) (e entry, done func(), err error) {
 	e.s = s
 	e.Entry, done, err = s.commits.Use(n)
 	return e, done, err
 }
 
-// use is that of the store for a table of the bucket that is to be changed.
+// use is like Store.use, for a table of the bucket that will be changed.
 func (b *Bucket) use(name string) (e entry, done func(), err error) {
 	if b.store().opts.ReadOnly {
 		return e, nil, ErrReadOnly
@@ -57,22 +57,22 @@ func (b *Bucket) use(name string) (e entry, done func(), err error) {
 	return b.store().use(n)
 }
 
-// hooks are what tests change inside a store.
+// hooks change the behavior of a store in tests.
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	prepared   func()        // called once the files of a put are written
-	retryFor   time.Duration // requests of a bucket; 0: a minute
-	fileBytes  int           // how large data files are to be; 0: targetSize
+	prepared   func()        // called when the files of a put are written
+	retryFor   time.Duration // retry time for requests to a bucket; 0 means a minute
+	fileBytes  int           // target size of data files; 0 means definition.FileBytes
 
-	// Each of these takes one protection out, to prove that the tests notice.
-	noSync  bool // files are not synced
+	// Each of these disables one protection, so that tests can show that they notice.
+	noSync  bool // do not sync files
 	noEpoch bool // a fold does not commit its epoch with the rows
-	sameID  bool // all tails have one id
+	sameID  bool // all tails have the same ID
 }
 
-// Open opens a directory, and makes it where it is missing; or, with
-// Options.OpenBucket, what is at a URL such as s3://BUCKET/PREFIX.
+// Open opens a directory of tables, and creates it if it is missing. With Options.OpenBucket, it also opens a
+// URL such as s3://BUCKET/PREFIX.
 func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 	return open(ctx, dir, o, hooks{fs: vfs.OS{}})
 }
@@ -88,22 +88,22 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		return nil, err
 	}
 	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.committing}
-	at, err := s.place(ctx, dir, &cat)
+	catalogDir, err := s.locate(ctx, dir, &cat)
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.ReadOnly || cat.Database == "" && !writable(at) {
-		if err := s.borrow(ctx, &cat); err != nil {
+	if s.opts.ReadOnly || cat.Database == "" && !writable(catalogDir) {
+		if err := s.openCopies(ctx, &cat); err != nil {
 			return nil, err
 		}
 	}
-	if s.cat, err = icecat.Open(ctx, at, cat); err != nil {
+	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
 	s.commits = commit.New(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.folding, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
+		Folding: s.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
 			if s.hooks.prepared != nil {
 				s.hooks.prepared()
 			}
@@ -120,8 +120,8 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	return s, nil
 }
 
-// folding tells of a fold, which may be one in the background.
-func (s *Store) folding(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
+// beginFold tells the Observer about a fold, which may run in the background.
+func (s *Store) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
 	ctx, end := s.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
 	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
 }
@@ -131,7 +131,7 @@ func (s *Store) setOptions(o *Options) error {
 	s.opts.FoldAge = cmp.Or(s.opts.FoldAge, DefaultFoldAge)
 	s.opts.Memory = cmp.Or(s.opts.Memory, DefaultMemory)
 	s.opts.Logger = cmp.Or(s.opts.Logger, slog.New(slog.DiscardHandler))
-	// A fold takes a few times as much as it folds, and a few are made side by side.
+	// A fold uses several times the memory of its rows, and several run concurrently.
 	s.opts.FoldBytes = min(cmp.Or(s.opts.FoldBytes, DefaultFoldBytes), s.opts.Memory/32, 1<<30)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
@@ -144,10 +144,10 @@ func (s *Store) setOptions(o *Options) error {
 	return nil
 }
 
-// Close ends what runs in the background and closes the tail, unless it was
-// given. It does not fold: the next Open finds what is in the tail.
+// Close stops background work and closes the tail, unless it is Options.Tail. It does not
+// fold: the next Open reads the rows in the tail.
 func (s *Store) Close() error {
-	s = s.made()
+	s = s.orUnopened()
 	if !s.commits.Close() {
 		return nil
 	}
@@ -165,22 +165,22 @@ func (s *Store) closeAll() (err error) {
 }
 
 // Dir returns the directory, as an absolute path, or the URL without its options.
-func (s *Store) Dir() string { return s.made().dir }
+func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// Bucket returns the bucket of a name. It exists from its first table on until
-// it is deleted; the default bucket is "".
-func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.made(), name} }
+// Bucket returns the bucket with the given name, whether or not it exists. A bucket exists from its first table
+// until it is deleted. The default bucket is "".
+func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
 
 // Buckets yields the names of the buckets, sorted by their namespaces.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
-	s = s.made()
+	s = s.orUnopened()
 	return func(yield func(string, error) bool) {
-		all, err := s.cat.Namespaces(ctx)
+		namespaces, err := s.cat.Namespaces(ctx)
 		if err != nil {
 			yield("", &OpError{Op: "list buckets", Dir: s.dir, Err: err})
 			return
 		}
-		for _, ns := range all {
+		for _, ns := range namespaces {
 			if !yield(bucketOf(ns), nil) {
 				return
 			}

@@ -6,9 +6,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestSweepStartsAnew has a file noted as of no use while it waits for its
-// commit. Once it was of use, the time of grace begins anew: whoever reads it
-// when its version expires must be able to go on.
+// TestSweepStartsAnew has Expire record a file as unused while the file waits for its commit.
+// After the commit the grace period starts anew, because a reader must be able to finish when
+// the version expires.
 func TestSweepStartsAnew(t *testing.T) {
 	t.Parallel()
 	var s *Store

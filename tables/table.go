@@ -13,33 +13,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Table is a table, an old version of it, or what a snapshot has. Where no version was chosen, each
-// call sees what is there when it starts.
+// Table is a table, an old version of it, or its state in a snapshot. Without a chosen
+// version, each call sees the table's state when the call starts.
 type Table struct {
 	b    *Bucket
 	name tableName
-	old  *Version // nil: as it is now
-	uuid string   // of the table with the old version
+	old  *Version // nil means the current state
+	uuid string   // of the table that has the old version
 
-	snapshot, location string // of the table in a snapshot of the bucket
+	snapshot, location string // location of the table in a snapshot of the bucket
 }
 
-// Table returns a table as it is, or as it was. A nil At is as it is. A time that rows in the
-// tail belong to waits for a change of the table that is under way: the reader whose rows
-// make that change must not ask for one.
+// Table returns a table in its current state, or in the state that an At chooses; a nil At chooses the current
+// one. [AtTime] may wait for a concurrent change of the table, so a reader whose rows are being put into this
+// table must not call Table with AtTime.
 func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table, err error) {
-	defer failed(&err, "open table", b.Name(), name)
+	defer wrapError(&err, "open table", b.Name(), name)
 	n, err := b.check(name)
 	if err != nil {
 		return nil, err
 	}
-	a := combined(chosen)
+	a := combine(chosen)
 	if a.snapshot != "" {
 		if a.version != nil || !a.time.IsZero() {
 			return nil, errors.New("a snapshot excludes a version and a time")
 		}
 		t := &Table{b: b, name: n, snapshot: a.snapshot}
-		_, err := t.pinned(ctx)
+		_, err := t.loadSnapshot(ctx)
 		return t, err
 	}
 	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
@@ -61,20 +61,20 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 			return nil, err
 		}
 		defer e.Release()
-		cur, stay, err := e.FoldUntil(ctx, a.time)
+		cur, unfolded, err := e.FoldUntil(ctx, a.time)
 		if err != nil {
 			return nil, notFound(err)
 		}
-		if stay && b.s.opts.Catalog != "" {
-			return nil, fmt.Errorf("%w: rows that had come by then wait in a tail, until the Store that writes it folds them", ErrReadOnly)
+		if unfolded && b.s.opts.Catalog != "" {
+			return nil, fmt.Errorf("%w: rows put before that time are still in a tail, until the Store that owns it folds them", ErrReadOnly)
 		}
-		if stay { // nothing comes to this store any more
+		if unfolded { // this store gets no more commits
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()
 		snap := commit.AsOf(meta, a.time)
 		if snap == nil {
-			return nil, fmt.Errorf("there is no version as old as %s, without rows that came later: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
+			return nil, fmt.Errorf("there is no version that contains only rows put by %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
 		}
 		t.old = new(Version(snap.SequenceNumber))
 	}
@@ -82,7 +82,7 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 	return t, err
 }
 
-func combined(chosen []At) (a at) {
+func combine(chosen []At) (a at) {
 	for _, c := range chosen {
 		if c != nil {
 			c(&a)
@@ -91,7 +91,7 @@ func combined(chosen []At) (a at) {
 	return a
 }
 
-// notFound is the error for a table that the catalog does not have.
+// notFound converts the catalog's error for a missing table.
 func notFound(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return ErrNotFound
@@ -99,25 +99,25 @@ func notFound(err error) error {
 	return err
 }
 
-// Schema returns the columns in the types that readers get: those that were put,
-// but for encodings such as dictionaries.
+// Schema returns the columns in the types that readers get: the put types, without encodings such as
+// dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
-	return look(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
+	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
-// SchemaAsPut is Schema with dictionaries for the columns that the put which made the
-// table had as such; their values are for [AsDictionaries].
+// SchemaAsPut returns Schema with the dictionaries of the put that created the table. [AsDictionaries] uses
+// their values.
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
-	return look(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
+	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }
 
-// Info describes the table. Of an old version it has the figures of that
-// version, and the metadata as it is now; in a snapshot, all is of then.
+// Info describes the table. For an old version, it returns that version's figures and the current metadata. For
+// a snapshot, everything is as in the snapshot.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
-	if t = t.made(); t.snapshot != "" {
+	if t = t.orZero(); t.snapshot != "" {
 		l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 		if err != nil {
-			return TableInfo{}, t.error("describe", noSnapshot(err))
+			return TableInfo{}, t.error("describe", snapshotNotFound(err))
 		}
 		return infoOf(l), nil
 	}

@@ -16,30 +16,30 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Txn is a commit of several tables in the making. It is for one goroutine, and ends with
-// the function that Update gave it to.
+// Txn collects changes of several tables for one commit. It must be used by one goroutine at a time, and only
+// until Update's function returns.
 type Txn struct {
 	s       *Store
-	ctx     context.Context // of Update, which the Txn ends with
+	ctx     context.Context // of Update; the Txn ends with it
 	changes map[tableName]*txnChange
 	order   []*txnChange
-	hooks   []icecat.TxHook // of the catalog
-	ended   bool            // Update has what it commits
+	hooks   []icecat.TxHook // for the catalog
+	ended   bool            // Update has started the commit
 }
 
-// txnChange is what a Txn does to one table.
+// txnChange is a Txn's changes of one table.
 type txnChange struct {
 	commit.Change
-	cur  *table.Table // after the steps so far; nil: there is none
+	cur  *table.Table // state after the steps so far; nil means it does not exist
 	puts bool
 
-	creates string // where another engine makes the table
+	creates string // location where another engine creates the table
 }
 
-// Update runs f, and commits what f did to the Txn as one: all of it, or nothing
-// if f fails or the commit does. Other readers see nothing of it before.
+// Update runs f, and commits all changes that f made to the Txn together. If f or the
+// commit fails, it changes nothing. Other readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
-	s = s.made()
+	s = s.orUnopened()
 	ctx, end := s.begin(ctx, "update", "", "")
 	defer func() { end(Outcome{Err: err}) }()
 	defer func() {
@@ -53,7 +53,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, commit.ErrStale) { // readers that f puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // the readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -62,7 +62,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
 	defer func() {
-		t.ended = true // also where f panics
+		t.ended = true // even if f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
 			c.Release()
@@ -85,7 +85,7 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	return s.commits.Commit(ctx, t.hooks, changes...)
 }
 
-// version is the table's after the change.
+// version returns the table's version after the change.
 func (c *txnChange) version() Version {
 	if c.Result != nil {
 		return versionOf(c.Result.Metadata())
@@ -93,8 +93,8 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// of returns what the Txn does to a table.
-func (t *Txn) of(n tableName) (*txnChange, error) {
+// change returns the Txn's change of a table, and adds it if it is missing.
+func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
 	}
@@ -112,12 +112,12 @@ func (t *Txn) of(n tableName) (*txnChange, error) {
 	return c, err
 }
 
-// entry is that of a change.
+// entry returns the entry of a change's table.
 func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
-// Put writes rows; see Bucket.Put. They are read at once, and do not go to the tail.
+// Put writes rows; see Bucket.Put. It reads r immediately, and does not use the tail.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
-	defer failed(&err, "put", bucket, name)
+	defer wrapError(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
 	if err != nil {
 		return err
@@ -136,13 +136,13 @@ func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 }
 
 func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
-	c, err := t.of(n)
+	c, err := t.change(n)
 	if err != nil {
 		return nil, err
 	}
 	was := *c
 	if m == PutAppend && c.cur != nil {
-		if err := t.ready(c, schema); err != nil {
+		if err := t.prepareAppend(c, schema); err != nil {
 			return nil, err
 		}
 	}
@@ -154,14 +154,14 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	if err != nil {
 		return nil, err
 	}
-	c.Add(step.how(), step.IO, step.apply)
+	c.Add(step.tailMode(), step.IO, step.apply)
 	c.cur, c.puts = c.Staged(step.after, step.IO), true
 	return c, nil
 }
 
-// ready sees to it that rules for the whole table find all its rows in files, and changes
-// the columns of the table as rows of a schema need it.
-func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
+// prepareAppend folds the tail if rules for the whole table need all rows in files. It changes the table's
+// columns if rows with this schema require it.
+func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.Of(c.cur.Metadata())
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	return t.evolve(c, changesOf(changes))
 }
 
-// Delete deletes a table with all its versions, also one that is damaged.
+// Delete deletes a table with all its versions, even if it is damaged.
 func (t *Txn) Delete(bucket, name string) error {
 	c, err := t.existing(bucket, name)
 	if err != nil && !errors.Is(err, ErrDamaged) {
@@ -216,7 +216,7 @@ func (t *Txn) existing(bucket, name string) (*txnChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.of(n)
+	c, err := t.change(n)
 	if err == nil && c.cur == nil {
 		err = ErrNotFound
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A Txn that outlives its Update takes nothing that would be lost.
+// A Txn used after its Update ended returns an error, because its changes would be lost.
 func TestTxnAfterUpdate(t *testing.T) {
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
@@ -41,7 +41,7 @@ func TestTxnAfterUpdate(t *testing.T) {
 	wantRows(t, b, "t", 2)
 }
 
-// What hinders a snapshot is told, and not that its bucket is missing.
+// A snapshot that was canceled fails with that error, not with one about a missing bucket.
 func TestSnapshotCancelled(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
@@ -56,7 +56,7 @@ func TestSnapshotCancelled(t *testing.T) {
 	}
 }
 
-// What a range shows, the same range replaces: both are of the settings' column.
+// A range read and a range replacement select the same rows: both use the settings' time column.
 func TestRangeOfSettingsColumn(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	day := func(n int) arrow.Timestamp { return arrow.Timestamp(n) * 24 * 3600 * 1e6 }

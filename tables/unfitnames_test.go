@@ -22,10 +22,10 @@ func unfitColumns() map[string][]arrow.Field {
 	}
 	empty := arrow.StructOf(field("x"), field(""))
 	return map[string][]arrow.Field{
-		`column "" has type int64: its name is empty`:                                  {field("n"), field("")},
-		`its name holds a zero byte`:                                                   {field("n"), field("a\x00b")},
-		`its name is not valid UTF-8`:                                                  {field("a\xffb")},
-		`there are two columns of this name`:                                           {field("n"), field("n")},
+		`column "" has type int64: its name is empty`: {field("n"), field("")},
+		`its name holds a zero byte`:                  {field("n"), field("a\x00b")},
+		`its name is not valid UTF-8`:                 {field("a\xffb")},
+		`two columns have this name`:                  {field("n"), field("n")},
 		`column "s" has type struct<x: int64 nullable, : int64 nullable>: its field's`: {of("s", empty)},
 		`column "l"`: {of("l", arrow.ListOf(empty))},
 		`column "m"`: {of("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.ListOf(empty)))},

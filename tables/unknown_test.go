@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// shakyTail loses answers, applied or not, and appends.
+// shakyTail fails some appends, whether or not it applied them.
 type shakyTail struct {
 	*memTail
 	n int
@@ -31,8 +31,8 @@ func (s *shakyTail) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.memTail.Append(ctx, entries...)
 }
 
-// TestUnknownOutcome tries puts with ids again until they are acknowledged: each
-// must be there once, before and after folds and a reopen.
+// TestUnknownOutcome retries puts with ids until they are acknowledged: the rows must be there
+// once, before and after folds and a reopen.
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	tail := &shakyTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}, n: 3}
@@ -41,7 +41,7 @@ func TestUnknownOutcome(t *testing.T) {
 	b := s.Bucket("")
 	mustPut(t, b, "a", PutError, 0)
 	tries := 0
-	for n := range 10 { // tables that are not there yet
+	for n := range 10 { // tables that do not exist yet
 		name := fmt.Sprint("new ", n)
 		for {
 			_, err := b.Put(t.Context(), name, rowsOf(1, 2), PutAppend, nil)
@@ -86,7 +86,7 @@ func TestUnknownOutcome(t *testing.T) {
 	wantRows(t, b, "a", from(0, 30)...)
 }
 
-// syncedTail counts syncs, and fails the one that it is told to.
+// syncedTail counts syncs, and fails the sync with the number in fail.
 type syncedTail struct {
 	*memTail
 	syncs, fail int
@@ -99,7 +99,7 @@ func (s *syncedTail) Sync(context.Context) error {
 	return nil
 }
 
-// TestSync syncs a tail that was given before it acknowledges an append.
+// TestSync checks that a given tail is synced before an append is acknowledged.
 func TestSync(t *testing.T) {
 	t.Parallel()
 	tail := &syncedTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -110,7 +110,7 @@ func TestSync(t *testing.T) {
 	if tail.syncs != before+1 {
 		t.Fatalf("%d syncs for an append", tail.syncs-before)
 	}
-	for range 2 { // a put that is found by its id must be durable as well
+	for range 2 { // the retry of a put that is recognized by its id must also be durable
 		tail.fail = tail.syncs + 1
 		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ func TestUpsert(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", PutAppend, 5, 100) // 5 twice, of which the tail has one
+	mustPut(t, b, "t", PutAppend, 5, 100) // 5 is there twice, once in the tail
 	before := filesOf(t, b, "t")
 	done, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
 	if err != nil || done.Deleted != 3 || done.Written != 3 {
@@ -63,7 +63,7 @@ func TestUpsert(t *testing.T) {
 	wantRows(t, small, "t", 1)
 }
 
-// TestUpsertKeys puts keys of all types that can be any.
+// TestUpsertKeys upserts with keys of every type that may be a key.
 func TestUpsertKeys(t *testing.T) {
 	for _, typ := range []arrow.DataType{
 		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,

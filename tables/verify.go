@@ -16,50 +16,50 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// VerifyOptions of Verify. The zero value, and nil, are all tables.
+// VerifyOptions configures Verify. The zero value, and nil, verify all tables.
 type VerifyOptions struct {
 	Buckets Buckets
-	Tables  []string // only these of the one of Buckets; nil: all
+	Tables  []string // tables of the one bucket in Buckets; nil means all tables
 
-	// Repair has good copies of files. What it has of a damaged or missing file takes
-	// its place, in one step, if its size and checksum are those in the catalog.
+	// Repair supplies copies of damaged or missing files. A copy replaces the file
+	// atomically if its size and checksum match the catalog.
 	Repair Copies
 
-	// Found is told of each file that is not in order, one at a time.
-	Found func(Finding)
+	// Report is called for each damaged or unverified file, one at a time.
+	Report func(Finding)
 }
 
-// Finding is what Verify says of a file.
+// Finding is a file that Verify found damaged or could not verify.
 type Finding = content.Finding
 
-// FileState is what becomes of a file that is not in order.
+// FileState is the state of a file in a Finding.
 type FileState = content.FileState
 
-// The states of a Finding.
+// States of a Finding.
 const (
-	Damaged    = content.Damaged    // or missing, or not what the table's metadata says of it
-	Repaired   = content.Repaired   // it was damaged
-	Unverified = content.Unverified // another program wrote it, so no checksum is known; it could be read
+	Damaged    = content.Damaged    // damaged, missing, or inconsistent with the table's metadata
+	Repaired   = content.Repaired   // damaged, and then repaired
+	Unverified = content.Unverified // readable, but written by another program, so no checksum is known
 )
 
-// VerifyResult counts what was looked at.
+// VerifyResult counts the checked files. Its fields Tables, Files, Damaged, Repaired and Unverified
+// are ints; Bytes, an int64, counts the bytes of files with a checksum.
 type VerifyResult = content.Result
 
-// Verify reads every file of tables, and compares it with the checksum in the catalog:
-// metadata, also that of before as long as it is kept, lists of manifests, manifests and
-// data, of all versions, and of those that snapshots have. Parquet files must have the
-// rows, and columns within the bounds, that their manifest says. What is in the tail has
-// checksums of its own; it is read when the store is opened.
+// Verify reads every file of the selected tables and compares it with the checksum in the catalog. It checks
+// all metadata files, manifest lists, manifests and data files that are still kept, of all versions and
+// snapshots. Parquet files must have the number of rows, and values within the bounds, that their manifest
+// claims. Verify does not check the tail: it has checksums, and is read when the store is opened.
 //
-// Damage is reported to Found, not returned as an error.
+// Damage is reported to Report, not returned as an error.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
-	s = s.made()
+	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
 	v := content.NewVerifier(s.cat)
-	v.Found = o.Found
+	v.Found = o.Report
 	if o.Repair != nil {
-		v.Repair = func(ctx context.Context, of content.Table, f icecat.WrittenFile) (io.ReadCloser, error) {
-			return o.Repair(ctx, File{of.Bucket, of.Name, f.Path, f.Size, f.Hash.Bytes()})
+		v.Repair = func(ctx context.Context, t content.Table, f icecat.WrittenFile) (io.ReadCloser, error) {
+			return o.Repair(ctx, File{t.Bucket, t.Name, f.Path, f.Size, f.Hash.Bytes()})
 		}
 	}
 	err := s.verify(ctx, v, o)
@@ -70,7 +70,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
-	unpin, err := s.commits.Pin() // no file goes meanwhile
+	unpin, err := s.commits.Pin() // no file is removed during the check
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket
 	}
-	namespaces, err := s.chosen(ctx, o.Buckets)
+	namespaces, err := s.selectNamespaces(ctx, o.Buckets)
 	if err != nil {
 		return err
 	}
@@ -106,79 +106,78 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// chosen returns the namespaces of buckets, each of which must exist.
-func (s *Store) chosen(ctx context.Context, buckets Buckets) (all []string, _ error) {
+// selectNamespaces returns the namespaces of buckets, each of which must exist.
+func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespaces []string, _ error) {
 	if len(buckets) == 0 {
 		return s.cat.Namespaces(ctx)
 	}
 	for _, name := range buckets {
 		ns := namespaceOf(name)
-		there, err := s.cat.HasNamespace(ctx, ns)
-		if err == nil && !there {
-			err = &OpError{Op: "look for", Bucket: name, Err: &missing{"there is no such bucket"}}
+		exists, err := s.cat.HasNamespace(ctx, ns)
+		if err == nil && !exists {
+			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"there is no such bucket"}}
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, ns)
+		namespaces = append(namespaces, ns)
 	}
-	return all, nil
+	return namespaces, nil
 }
 
-// whole reports whether Verify finds nothing of a table damaged.
-func (s *Store) whole(ctx context.Context, namespace, name, location string) (bool, error) {
+// intact reports whether Verify finds no damage in a table.
+func (s *Store) intact(ctx context.Context, namespace, name, location string) (bool, error) {
 	v := content.NewVerifier(s.cat)
 	err := s.verifyState(ctx, v, namespace, icecat.State{Name: name, Location: location})
 	return v.Result.Damaged == 0, err
 }
 
-// verifyState looks at a table, and reports one whose files are in order, but which cannot
-// be used for what its metadata or the tail has. Of one that was repaired, the tail's rows
-// are read again.
+// verifyState checks a table, and if its files are intact, looks for metadata or tail rows that make it
+// unusable. For a repaired table, it reads the tail's rows again.
 func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, l icecat.State) error {
-	of := content.Table{Bucket: bucketOf(namespace), Name: l.Name}
-	current, err := v.State(ctx, of, l)
+	t := content.Table{Bucket: bucketOf(namespace), Name: l.Name}
+	current, err := v.State(ctx, t, l)
 	if err != nil || !current {
 		return err
 	}
 	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: l.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
-		v.Note(Finding{State: Damaged, Bucket: of.Bucket, Table: of.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
+		v.Note(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
 	}
 	return err
 }
 
-// File is a file that a store's catalog knows by its content.
+// File is a file whose content the store's catalog knows.
 type File struct {
 	Bucket, Table string
-	Location      string // as Iceberg's metadata has it
+	Location      string // location in Iceberg's metadata
 	Size          int64
-	XXH3          [16]byte // of the content: its xxh3-128, most significant byte first
+	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
 
-// Copies returns a copy of a file from elsewhere, to repair one. Who calls it compares
-// what it reads, and closes it. If there is no copy, the error wraps fs.ErrNotExist.
+// Copies returns a copy of a file from elsewhere, for a repair. The caller compares and
+// closes it. If there is no copy, the error wraps fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
-// Copies returns files of the store by their content, wherever they are in it.
+// Copies returns files of the store by their content, wherever the store keeps them.
 func (s *Store) Copies() Copies {
-	s = s.made()
+	s = s.orUnopened()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
 		hash := xxh3.Uint128{Hi: binary.BigEndian.Uint64(f.XXH3[:8]), Lo: binary.BigEndian.Uint64(f.XXH3[8:])}
 		want := icecat.WrittenFile{Path: f.Location, Size: f.Size, Hash: hash}
-		like, err := s.cat.FilesLike(ctx, want)
+		candidates, err := s.cat.FilesLike(ctx, want)
 		if err != nil {
 			return nil, err
 		}
-		failed := fmt.Errorf("the store in %s has no file of this content (%w)", s.dir, fs.ErrNotExist)
-		for _, location := range like {
+		lastErr := fmt.Errorf("the store in %s has no file with this content (%w)", s.dir, fs.ErrNotExist)
+		for _, location := range candidates {
 			err := content.Check(s.cat, location, want)
 			if err == nil {
 				return s.cat.NewIO().Open(location)
 			}
-			failed = fmt.Errorf("the copy %s: %w", location, err)
+			lastErr = fmt.Errorf("the copy %s: %w", location, err)
 		}
-		return nil, failed
+		return nil, lastErr
 	}
 }

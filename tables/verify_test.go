@@ -23,7 +23,7 @@ import (
 func verified(t testing.TB, s *Store, o VerifyOptions) ([]Finding, VerifyResult) {
 	t.Helper()
 	var found []Finding
-	o.Found = func(f Finding) { found = append(found, f) }
+	o.Report = func(f Finding) { found = append(found, f) }
 	r, err := s.Verify(t.Context(), &o)
 	if err != nil {
 		t.Fatal(err)
@@ -90,8 +90,8 @@ func damage(t testing.TB, path string, how func([]byte) []byte) {
 	}
 }
 
-// Every file that is damaged in any way is found, is named with its table, and is mended
-// from a copy of the directory; of a copied store data alone is of use.
+// TestVerify checks that every damaged file is found, named with its table, and repaired
+// from a copy of the directory. From a copied store, only data files can be used.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
@@ -116,7 +116,7 @@ func TestVerify(t *testing.T) {
 	s, copied := mustOpen(t, s.Dir(), nil), mustOpen(t, good, nil)
 	for kind, paths := range partsOf(t, s, "one", "twice") {
 		for how, f := range damages {
-			path := paths[0] // the data file is that of an old version
+			path := paths[0] // the data file belongs to an old version
 			before, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -138,9 +138,9 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	wantState(t, s, want)
-	// A copy that is damaged itself is of no use, and leaves nothing.
+	// A copy that is itself damaged is not used, and leaves no file.
 	data := partsOf(t, s, "one", "twice")["data"]
-	path := data[len(data)-1] // the others are equal, and so are copies of each other
+	path := data[len(data)-1] // the other data files are equal, so they could repair each other
 	their, err := filepath.Rel(s.Dir(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestVerify(t *testing.T) {
 	if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, "not repaired") || !strings.Contains(found[0].Problem, their) {
 		t.Errorf("%+v", found)
 	}
-	lying := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, their)) } // as another source may
+	lying := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, their)) } // a source with the wrong file
 	found, _ = verified(t, s, VerifyOptions{Repair: lying})
 	if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
 		t.Errorf("%+v", found)
@@ -169,26 +169,26 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// What a manifest says of rows and bounds is compared with the data, though all the
-// checksums be right.
+// TestVerifyManifest checks that a manifest's claims about rows and bounds are compared
+// with the data, even if all checksums are right.
 func TestVerifyManifest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, want string
 		change     func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile
 	}{
-		{"rows", `it has 3 rows, and its manifest says 5`, nil},
-		{"lower", `column "n" has values beyond`, func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile {
+		{"rows", `it has 3 rows, but its manifest says 5`, nil},
+		{"lower", `column "n" has values outside`, func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile {
 			lower := f.LowerBoundValues()
 			lower[1] = []byte{2, 0, 0, 0, 0, 0, 0, 0}
 			return b.LowerBoundValues(lower).Build()
 		}},
-		{"upper", `column "s" has values beyond`, func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile {
+		{"upper", `column "s" has values outside`, func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile {
 			upper := f.UpperBoundValues()
 			upper[2] = []byte("row 2")
 			return b.UpperBoundValues(upper).Build()
 		}},
-		{"size", `and the table's metadata says 77`, nil},
+		{"size", `but the table's metadata says 77`, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
@@ -233,7 +233,7 @@ func TestVerifyManifest(t *testing.T) {
 			if err := s.cat.Commit(ctx, nil, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 				t.Fatal(err)
 			}
-			// The version before has the right entry of the same file.
+			// The previous version has the correct entry of the same file.
 			found, _ := verified(t, s, VerifyOptions{})
 			if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, c.want) || found[0].Table != "t" {
 				t.Errorf("%+v", found)
@@ -242,7 +242,8 @@ func TestVerifyManifest(t *testing.T) {
 	}
 }
 
-// What others wrote is unverified, never in order; and damaged if it cannot be read.
+// TestVerifyForeign checks that files of other programs are unverified, or damaged if
+// unreadable.
 func TestVerifyForeign(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
@@ -265,7 +266,7 @@ func TestVerifyForeign(t *testing.T) {
 	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
 		for how, f := range damages {
 			if how == "flipped" || kind == "manifest" && how == "longer" || kind == "list" && how == "longer" {
-				continue // nobody can tell
+				continue // without a checksum, this damage is undetectable
 			}
 			before, err := os.ReadFile(parts[kind][0])
 			if err != nil {

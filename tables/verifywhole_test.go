@@ -16,8 +16,7 @@ import (
 
 var verifySteps = flag.Int("verifysteps", 40, "how many steps each run of TestVerifyAlwaysGood takes")
 
-// Whatever was done to a store, Verify finds it in order, and the store too that is
-// opened again.
+// Verify finds no damage after any sequence of operations, nor after the store is reopened.
 func TestVerifyAlwaysGood(t *testing.T) {
 	t.Parallel()
 	for run := range uint64(4) {
@@ -56,7 +55,7 @@ func TestVerifyAlwaysGood(t *testing.T) {
 				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "forget", "evolve", "delete", "rows"}
 				kind := kinds[r.IntN(len(kinds))]
 				log = append(log, kind+" "+name)
-				var unfit *SchemaError // of an append to a table that was changed
+				var unfit *SchemaError // from an append to a table whose columns changed
 				if err := steps[kind](); err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &unfit) {
 					t.Fatalf("%q: %v", log, err)
 				}
@@ -74,7 +73,7 @@ func TestVerifyAlwaysGood(t *testing.T) {
 	}
 }
 
-// A snapshot needs nothing of versions that expired.
+// A snapshot needs no files of expired versions.
 func TestVerifyAfterExpire(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
@@ -101,8 +100,8 @@ func TestVerifyAfterExpire(t *testing.T) {
 	}
 }
 
-// Each file of a store is read by Verify: one that is damaged in any way is named, older
-// metadata too, and is repaired.
+// Verify reads each file of a store. It names every damaged file, including older metadata, and
+// repairs it.
 func TestVerifyEachFile(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -179,9 +178,9 @@ func TestVerifyEachFile(t *testing.T) {
 	}
 }
 
-// neededFiles are the files that a table of a store refers to, or one of a snapshot: all
-// but metadata that no newer one calls its predecessor, and that of tables made in the
-// tail, which was never synced.
+// neededFiles returns the files that a store's tables and snapshots refer to. It leaves out
+// metadata that no newer metadata lists as previous, and metadata of tables created in the tail,
+// which was never synced.
 func neededFiles(t *testing.T, s *Store) map[string]bool {
 	t.Helper()
 	ctx, needed := t.Context(), map[string]bool{}

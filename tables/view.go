@@ -13,45 +13,51 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // view is one state of a table.
 type view struct {
-	of       *Table
+	source   *Table
 	t        *table.Table
-	snapshot *table.Snapshot // of an old version, else nil
+	snapshot *table.Snapshot // of an old version, or nil
 	def      *definition.Definition
 	tail     *commit.Tail
-	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
+	rows     []arrow.RecordBatch // rows of the tail; the view's caller releases them
 
-	found []table.FileScanTask // see tasks
+	fileTasks []table.FileScanTask // cached by tasks
 
-	series   *series.Series // nil: the rows have no order
-	replaces bool           // rows of the tail may take the place of some in files
+	series   *series.Series // nil if the rows have no order
+	replaces bool           // rows of the tail may replace some in files
 }
 
-// view returns the table's state, with rows if wanted.
+// view returns the table's state, with the tail's rows if withRows is set.
 func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
-	t = t.made()
-	v = &view{of: t}
+	t = t.orZero()
+	v = &view{source: t}
 	if t.snapshot != "" {
-		if v.t, err = t.pinned(ctx); err == nil {
+		if v.t, err = t.loadSnapshot(ctx); err == nil {
 			v.def, err = definition.Of(v.t.Metadata())
 		}
 	} else {
 		err = v.read(ctx, withRows)
 	}
+	if err == nil {
+		if err = schema.CheckReadable(v.def.Stored); err != nil {
+			take.Release(v.rows)
+		}
+	}
 	if err == nil && v.def.Order != nil {
-		v.series = series.New(v.def, v.t, t.b.s.opts.Memory, v.at()...)
+		v.series = series.New(v.def, v.t, t.b.s.opts.Memory, v.scanOptions()...)
 	}
 	return v, err
 }
 
-// read reads the state that the catalog and the tail have, or had.
+// read reads the current or the chosen state from the catalog and the tail.
 func (v *view) read(ctx context.Context, withRows bool) error {
-	t := v.of
+	t := v.source
 	e, err := t.bucket().store().commits.Acquire(t.name)
 	if err != nil {
 		return err
@@ -60,7 +66,7 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
 		return notFound(err)
 	}
-	v.rows = v.tail.Rows // none of an old version
+	v.rows = v.tail.Rows // none for an old version
 	if t.old == nil {
 		return nil
 	}
@@ -74,25 +80,25 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 	return err
 }
 
-// tasks returns the files of the state, nil if it has none. They are found once, and the caller
-// does not change the slice.
+// tasks returns the files of the state, or nil if it has none. It caches the result, which
+// must not be modified.
 func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
-	if v.found == nil && v.t.CurrentSnapshot() != nil {
-		v.found, err = datafile.Tasks(ctx, v.t, v.at()...)
+	if v.fileTasks == nil && v.t.CurrentSnapshot() != nil {
+		v.fileTasks, err = datafile.Tasks(ctx, v.t, v.scanOptions()...)
 	}
-	return v.found, err
+	return v.fileTasks, err
 }
 
-// at chooses the version of a view.
-func (v *view) at() []table.ScanOption {
+// scanOptions returns the options that choose the view's version.
+func (v *view) scanOptions() []table.ScanOption {
 	if v.snapshot == nil {
 		return nil
 	}
 	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
 }
 
-// look returns what f finds in a table's state.
-func look[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (out T, err error) {
+// withView returns the result of f for a table's state.
+func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (out T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
 		out, err = f(v)
@@ -103,8 +109,8 @@ func look[T any](ctx context.Context, t *Table, op string, f func(*view) (T, err
 	return out, nil
 }
 
-// deduped is view, with the tail's rows as they are read.
-func (t *Table) deduped(ctx context.Context) (*view, error) {
+// dedupedView returns a view whose tail rows are deduplicated.
+func (t *Table) dedupedView(ctx context.Context) (*view, error) {
 	v, err := t.view(ctx, true)
 	if err != nil {
 		return nil, err
@@ -116,7 +122,7 @@ func (t *Table) deduped(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// dedupTail makes of the tail's rows one batch where they have an order; see
+// dedupTail merges the tail's rows into one deduplicated batch if they have an order; see
 // series.DedupTail.
 func (v *view) dedupTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
@@ -126,24 +132,24 @@ func (v *view) dedupTail(ctx context.Context) error {
 		v.replaces = v.tail.Replaces
 		return nil
 	}
-	one, err := take.Concat(v.rows)
+	merged, err := take.Concat(v.rows)
 	if err == nil {
-		one, v.replaces, err = v.series.DedupTail(ctx, one)
+		merged, v.replaces, err = v.series.DedupTail(ctx, merged)
 	}
 	take.Release(v.rows)
 	v.rows = nil
 	if err == nil {
-		v.rows = []arrow.RecordBatch{one}
-		v.tail.Keep(one, v.replaces)
+		v.rows = []arrow.RecordBatch{merged}
+		v.tail.Keep(merged, v.replaces)
 	}
 	return err
 }
 
 func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.made().name.Name, Err: err}
+	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.orZero().name.Name, Err: err}
 }
 
-// unopened stands in for a Store that Open did not make: its operations are errors.
+// unopened returns a closed Store, for a Store that Open did not return; its operations fail.
 var unopened = sync.OnceValue(func() *Store {
 	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
 	if err := s.setOptions(nil); err != nil {
@@ -154,8 +160,8 @@ var unopened = sync.OnceValue(func() *Store {
 	return s
 })
 
-// made returns the store, or, where Open did not make it, one whose operations are errors.
-func (s *Store) made() *Store {
+// orUnopened returns the store, or unopened if Open did not return it.
+func (s *Store) orUnopened() *Store {
 	if s == nil || s.commits == nil {
 		return unopened()
 	}
@@ -167,21 +173,20 @@ func (b *Bucket) store() *Store {
 	if b == nil {
 		return unopened()
 	}
-	return b.s.made()
+	return b.s.orUnopened()
 }
 
-// made returns the table, or a zero one for nil.
-func (t *Table) made() *Table {
+// orZero returns the table, or a zero Table for nil.
+func (t *Table) orZero() *Table {
 	if t == nil {
 		return &Table{}
 	}
 	return t
 }
 
-// bucket returns the bucket of a table, or, for a zero Table, one whose operations are
-// errors.
+// bucket returns the table's bucket; operations on a zero Table's bucket fail.
 func (t *Table) bucket() *Bucket {
-	if t.made().b == nil {
+	if t.orZero().b == nil {
 		return unopened().Bucket("")
 	}
 	return t.b

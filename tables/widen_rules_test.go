@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestUniqueWhileWidening has a rule about all rows of a table, those of the tail, too, hold for
-// rows whose put, or upsert, widens the column that it is about, or another one.
+// TestUniqueWhileWidening checks that a rule about all rows of a table, including those in the
+// tail, also holds for puts and upserts that widen or add a column.
 func TestUniqueWhileWidening(t *testing.T) {
 	const was = "k int64; v int64; n int64"
 	for _, columns := range []string{was + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
@@ -25,7 +25,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 						t.Fatal(err)
 					}
 					rule := RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
-					if err := b.EditRules(t.Context(), "", rule); err != nil { // the bucket's, which leaves the tail
+					if err := b.EditRules(t.Context(), "", rule); err != nil { // a rule of the bucket leaves the table's rows in the tail
 						t.Fatal(err)
 					}
 					put := func(row string) (err error) {
@@ -51,8 +51,8 @@ func TestUniqueWhileWidening(t *testing.T) {
 	}
 }
 
-// TestUniqueBesideTail widens and puts in one Update, while the tail has a row that the rule has not
-// seen: it is a conflict.
+// TestUniqueBesideTail widens and puts in one Update, while the tail has a row that the rule has
+// not checked: it is a conflict.
 func TestUniqueBesideTail(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
@@ -74,8 +74,8 @@ func TestUniqueBesideTail(t *testing.T) {
 	wantText(t, b, "t", "v int32 | 7")
 }
 
-// TestNullTakesTypeBesideTail gives the only column of a table, of nulls, a type while the tail of
-// another Store has rows of it.
+// TestNullTakesTypeBesideTail gives a type to a table's only column, which is all null, while
+// another Store's tail has rows of it.
 func TestNullTakesTypeBesideTail(t *testing.T) {
 	null := func() array.RecordReader {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.Null, Nullable: true}}, nil))

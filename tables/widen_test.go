@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// oneNull is a row of a column k, which is 1, and of a column v of nothing but nulls.
+// oneNull returns a row with k = 1, and a column v of the null type.
 func oneNull() array.RecordReader {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "v", Type: arrow.Null, Nullable: true}}, nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
@@ -24,18 +24,19 @@ func oneNull() array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-// upserting puts rows with the key k, and wants an error that has a text, or none.
+// upserting upserts rows by key k, and expects an error that contains want, or none if want is
+// empty.
 func upserting(t *testing.T, b *Bucket, columns, rows, want string) {
 	t.Helper()
 	var lacks []string
-	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, Lacks: &lacks})
+	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &lacks})
 	if want == "" && err != nil || want != "" && (!errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want)) {
 		t.Fatalf("error %v, want %q", err, want)
 	}
 }
 
-// wantSorted wants columns and rows of the table t, these in their order as texts: without a
-// time column, those that are put come before the rest of what is written anew.
+// wantSorted compares the columns of table t, and its rows sorted as texts. Without a time
+// column, an upsert writes the new rows before the rest of a rewritten file.
 func wantSorted(t *testing.T, b *Bucket, want string) {
 	t.Helper()
 	parts := strings.Split(text(t, b, "t", nil), " | ")
@@ -45,7 +46,7 @@ func wantSorted(t *testing.T, b *Bucket, want string) {
 	}
 }
 
-// preparing opens a store whose hook is called when a commit of it is prepared.
+// preparing opens a store that calls prepared whenever it has prepared a commit.
 func preparing(t *testing.T, o *Options, prepared func()) *Store {
 	t.Helper()
 	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, prepared: prepared})
@@ -60,8 +61,7 @@ func preparing(t *testing.T, o *Options, prepared func()) *Store {
 	return s
 }
 
-// TestUpsertWidens puts rows by keys, for which the table's columns are widened, or added,
-// in the same commit.
+// TestUpsertWidens upserts rows that widen the table's columns, or add some, in the same commit.
 func TestUpsertWidens(t *testing.T) {
 	const k = "k int64; v "
 	for _, c := range []struct{ columns, rows, put, row, want string }{
@@ -78,7 +78,7 @@ func TestUpsertWidens(t *testing.T) {
 		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; its evolution is compatible`},
 		{k + "int64", `{"k":1,"v":1}`, k + "bool", `{"k":1,"v":true}`, `column "v": it has type bool, and the table has int64`},
 		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
-		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": it has type float64, which a key of an upsert cannot have`},
+		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": it has type float64, which cannot be a key of an upsert`},
 	} {
 		for _, how := range []string{"tail", "folded", "commits"} {
 			t.Run(c.columns+"/"+c.put+"/"+how, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestUpsertWidens(t *testing.T) {
 }
 
 // TestUpsertBesideOthers has others change the table while an upsert that widens it commits: no
-// row of theirs is lost or doubled, nor one of ours.
+// row of either is lost or doubled.
 func TestUpsertBesideOthers(t *testing.T) {
 	const was, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
 	put := func(columns, rows string) func(*Bucket) error {
@@ -132,8 +132,8 @@ func TestUpsertBesideOthers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		theirs func(*Bucket) error
-		tail   bool   // of the same store; else of another
-		want   string // or the error
+		tail   bool   // theirs uses the tail of the same store, rather than another store
+		want   string // the rows, or the error
 	}{
 		"append":             {put(was, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
 		"append of a key":    {put(was, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
@@ -190,7 +190,7 @@ func TestUpsertBesideOthers(t *testing.T) {
 	}
 }
 
-// TestUpsertUnderEvolutions widens nothing that the table's evolution does not allow.
+// TestUpsertUnderEvolutions checks that an upsert widens only what the table's evolution allows.
 func TestUpsertUnderEvolutions(t *testing.T) {
 	for e, want := range map[Evolution]string{"": `column "v": it has type int64`, Strict: `column "v": it has type int64`, AddOnly: `column "v": it has type int64`, Compatible: "", Flexible: ""} {
 		b := direct(t)
@@ -206,7 +206,7 @@ func TestUpsertUnderEvolutions(t *testing.T) {
 	}
 }
 
-// TestNullTakesType gives a column that was all null a type: by a put, by an upsert, by Evolve.
+// TestNullTakesType gives a column that was all null a type by a put, an upsert, or Evolve.
 func TestNullTakesType(t *testing.T) {
 	for _, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
 		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]
@@ -272,8 +272,8 @@ func TestNullTakesType(t *testing.T) {
 	}
 }
 
-// TestDropAndAdd drops a column and adds one of its name in one change. What was dropped does
-// not come back, and the table may have had no other column.
+// TestDropAndAdd drops a column and adds another of the same name in one change. The dropped
+// values do not come back, even if the table had no other column.
 func TestDropAndAdd(t *testing.T) {
 	drop, add := ColumnChange{Op: "drop", Column: "v"}, ColumnChange{Op: "add", Column: "v", Type: "utf8"}
 	for _, c := range []struct {

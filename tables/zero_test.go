@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/zerovalues"
 )
 
-// What Open and its store did not make says so, and so does the nil that a failed call
-// returns: none of it panics, whatever method is called.
+// TestZeroValues checks that zero values, and the nil results of failed calls, return
+// errors from every method, and never panic.
 func TestZeroValues(t *testing.T) {
 	ctx := t.Context()
 	zerovalues.Check(t, map[string]any{
@@ -38,7 +38,7 @@ func TestZeroValues(t *testing.T) {
 			t.Error("batches of no reader")
 		}
 	}
-	(*ScanPlan)(nil).Close() // deferred before the error is looked at
+	(*ScanPlan)(nil).Close() // callers may defer Close before they check the error
 	if _, err := new(Store).Bucket("a").Table(ctx, "t"); !errors.Is(err, ErrClosed) {
 		t.Errorf("a table of a zero Store: %v", err)
 	}

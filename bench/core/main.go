@@ -1,10 +1,10 @@
-// Command core measures the plain stores beside what one would use else: Dict
-// beside a Go map of slices, File and Buffer beside Python's partd.
+// Command core compares the plain stores with their alternatives: Dict with a Go map of
+// slices, File and Buffer with Python's partd.
 //
 //	go run ./bench/core
 //
-// Every run is a process of its own. The two of a row take turns, and the ratio
-// is that of their medians.
+// Each run is a separate process. The two programs of a row take turns, and the ratio is
+// that of their medians.
 package main
 
 import (
@@ -25,8 +25,8 @@ var peerPython string
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
 	name   string
-	ours   string // what this program runs itself, see runs
-	peer   string // "go NAME", run by this program, or "python NAME", by peer.py
+	ours   string // the run of our store, as an argument of runOne
+	peer   string // "go NAME", run by this program, or "python NAME", run by peer.py
 	target string
 }
 
@@ -41,7 +41,7 @@ func rows() []row {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
 	only := flag.String("only", "", "run the rows whose name contains this")
 	run := flag.String("run", "", "make one run and print its seconds (used by the program itself)")
 	flag.Parse()
@@ -89,10 +89,10 @@ func compare(rounds int, only string) error {
 	return w.Flush()
 }
 
-// measure makes one run in a process of its own and returns millions of entries
-// a second and the peak memory in MB.
-func measure(what string) (rate, rss float64, err error) {
-	kind, name, _ := strings.Cut(what, " ")
+// measure runs one test in a new process. It returns millions of entries per second and
+// the peak memory in MB.
+func measure(operation string) (rate, rss float64, err error) {
+	kind, name, _ := strings.Cut(operation, " ")
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
 		return 0, 0, err

@@ -1,4 +1,4 @@
-"""Appends to Python's partd what core appends to ours, and prints entries,
+"""Appends the same data to Python's partd as core appends to ours. Prints entries,
 seconds, and the peak memory in kB."""
 
 import random

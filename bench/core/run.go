@@ -20,8 +20,8 @@ const (
 	memory     = 256 << 20 // of a Buffer that spills
 )
 
-// runOne makes the run that a name stands for and prints its entries, its
-// seconds, and the process's peak memory in kB.
+// runOne runs the test with a name. It prints the entries, the seconds, and the process's
+// peak memory in kB.
 func runOne(name string) error {
 	kind, keysText, _ := strings.Cut(name, " ")
 	keys, err := strconv.Atoi(keysText)
@@ -48,7 +48,7 @@ func runOne(name string) error {
 	return nil
 }
 
-// makeBatches returns batches with random keys, or with each key once.
+// makeBatches returns batches with random keys or, if once is set, with each key once.
 func makeBatches(keys int, once bool) [][]partd.Entry {
 	rng := rand.New(rand.NewPCG(1, 2))
 	value := bytes.Repeat([]byte("v"), entryBytes)
@@ -88,8 +88,8 @@ func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error
 	return runStore(store, batches, entries)
 }
 
-// runStore appends, and checks afterwards that each key has all of its bytes.
-// The flush of what is left in memory is not timed, as it is not for the peer.
+// runStore appends, and then checks that each key has all of its bytes. The final flush is
+// not timed, because the peer's is not timed either.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()
 	want := map[string]int64{}

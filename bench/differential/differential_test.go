@@ -19,8 +19,8 @@ var (
 	faulty   = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// TestMain makes the test binary a partd with a fault: it runs partd, and takes the
-// last line off the file of -o, if that is not compressed.
+// TestMain can make the test binary a faulty partd: it runs partd, and then removes the last
+// line of the output file of -o, unless the file is compressed.
 func TestMain(m *testing.M) {
 	program := os.Getenv(faulty)
 	if program == "" {
@@ -59,23 +59,23 @@ func build(t *testing.T) string {
 	return program
 }
 
-// Commands on random inputs write what the model does.
+// Commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
 	if err := differ(build(t), *seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A line that is missing is a difference.
-func TestFaultIsFound(t *testing.T) {
+// A missing line is reported as a difference.
+func TestFaultIsDetected(t *testing.T) {
 	t.Setenv(faulty, build(t))
-	t.Setenv("TMPDIR", t.TempDir()) // what shows it is kept
+	t.Setenv("TMPDIR", t.TempDir()) // the input that shows the difference is kept there
 	if err := differ(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
 		t.Errorf("the difference was not found: %v", err)
 	}
 }
 
-// differ runs until the time is over, once at least.
+// differ compares commands until the time is over, at least once.
 func differ(program string, seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")
 	if err != nil {
@@ -112,10 +112,10 @@ func (r *run) maybe(part float64) bool { return r.Float64() < part }
 
 func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
 
-// packers compress what they read; unpacked with -dc.
+// packers are the programs that compress their input; with -dc, they decompress it.
 var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
 
-// pack compresses a file as its name says, or decompresses it.
+// pack compresses or decompresses data, depending on flags, in the format of name's extension.
 func pack(name, data string, flags string) (string, error) {
 	packer := packers[filepath.Ext(name)]
 	if packer == "" {
@@ -127,7 +127,7 @@ func pack(name, data string, flags string) (string, error) {
 	return string(out), err
 }
 
-// partd runs it, and returns its standard output.
+// partd runs partd and returns its standard output.
 func (r *run) partd(args ...string) (string, error) {
 	r.args = args
 	cmd := exec.Command(r.program, args...)
@@ -146,7 +146,7 @@ func (r *run) partd(args ...string) (string, error) {
 	return string(out), nil
 }
 
-// try makes an input, runs a command, and compares.
+// try runs a command on a new input and compares its output with the model.
 func (r *run) try() (command string, err error) {
 	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
 	command = pick(r, "sort", "group", "group", "distinct", "top", "per", "frequent", "split", "shuffle", "join", "join")

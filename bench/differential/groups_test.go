@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// asked is an aggregate that is asked for.
+// asked is a requested aggregate.
 type asked struct {
 	f           string
-	text        string // how it is written
-	col, second int    // columns; the second is that of x, for a function of y and x
+	text        string // as in --agg
+	col, second int    // columns; second is the column of x, for functions of y and x
 	fraction    float64
 }
 
-// aggregates picks some for the columns that the input has.
+// aggregates picks random aggregates of the input's columns.
 func (r *run) aggregates(in *input) []asked {
 	all := []asked{{f: "records", text: "count"}}
 	add := func(allowed []bool, pairs bool, funcs ...string) {
@@ -42,7 +42,7 @@ func (r *run) aggregates(in *input) []asked {
 	}
 	add(nil, false, "count", "first", "last", "any", "distinct", "list", "mode", "min:b", "max:b")
 	add(in.numeric, false, "sum", "mean", "min", "max", "median", "quantile")
-	// The distances of wide numbers are lost in floats.
+	// Floats lose the differences between wide integers, so deviations cannot be compared.
 	near := make([]bool, len(in.names))
 	for i := range near {
 		near[i] = in.numeric[i] && !in.wide[i]
@@ -53,7 +53,7 @@ func (r *run) aggregates(in *input) []asked {
 	return all
 }
 
-// grouped aggregates the rows, and orders the groups.
+// grouped aggregates the rows by group, and sorts the groups by key.
 func grouped(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
 	groups := map[string][][]cell{}
 	var keys []string
@@ -76,7 +76,7 @@ func grouped(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
 			for _, member := range group {
 				column, second = append(column, member[a.col]), append(second, member[a.second])
 			}
-			row = append(row, a.of(column, second))
+			row = append(row, a.compute(column, second))
 		}
 		rows = append(rows, row)
 	}
@@ -96,8 +96,8 @@ func firstOf(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
 	return first
 }
 
-// top leaves the first n groups in the order of an aggregate, one that the model and
-// partd have to the last bit.
+// top limits the job to the first n groups in the order of an aggregate. It selects an
+// aggregate that the model and partd compute equally to the last bit.
 func (j *job) top(r *run, keys int, all []asked, n int) {
 	var exact []int
 	for i, a := range all {
@@ -118,7 +118,7 @@ func (j *job) top(r *run, keys int, all []asked, n int) {
 		j.args = append(j.args, "--top-by", by)
 	}
 	groups := j.rows
-	j.made = groups // each as a row, whose format has to hold it
+	j.made = groups // the format must be able to hold each group as a row
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
@@ -138,8 +138,8 @@ func float(f, scale float64) cell {
 	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, scale: scale}
 }
 
-// of computes the aggregate of a group.
-func (a asked) of(all, second []cell) cell {
+// compute returns the aggregate of a group.
+func (a asked) compute(all, second []cell) cell {
 	there := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
 	switch a.f {
 	case "records":
@@ -194,7 +194,7 @@ func (a asked) of(all, second []cell) cell {
 	return a.ofNumbers(there)
 }
 
-// times counts values.
+// times counts the occurrences of each value.
 func times(list []cell) map[string]int {
 	n := map[string]int{}
 	for _, c := range list {
@@ -213,7 +213,8 @@ func quantile(list []cell, fraction float64) cell {
 	if part == 0 {
 		return number(way.RatString())
 	}
-	// The distance may be no float, and what it lacks may be all that is left.
+	// The difference of the two numbers may be no float. If they nearly cancel, its rounding
+	// error dominates the result, so the tolerance depends on both numbers.
 	c := number(way.RatString())
 	for _, x := range []*big.Rat{low, high} {
 		f, _ := x.Float64()
@@ -223,7 +224,7 @@ func quantile(list []cell, fraction float64) cell {
 	return c
 }
 
-// rounded returns a number that is computed as a float, of another one.
+// rounded returns a number that partd computes from another one with a float.
 func rounded(x, of *big.Rat) cell {
 	c := number(x.RatString())
 	c.rounded = new(big.Rat).Abs(of).Cmp(big.NewRat(1<<53, 1)) > 0
@@ -256,8 +257,8 @@ func (a asked) ofNumbers(list []cell) cell {
 	return float(math.Sqrt(variance), 0)
 }
 
-// moments are sums of pairs of numbers, and of the products of their distances
-// from the means.
+// moments are sums over pairs of numbers: of the numbers, and of the products of their
+// deviations from the means.
 type moments struct{ n, x, y, xx, yy, xy *big.Rat }
 
 func sums(ys, xs []cell) moments {

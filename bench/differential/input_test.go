@@ -9,32 +9,32 @@ import (
 	"strings"
 )
 
-// cell is a value: what it stands for, and how JSON has it.
+// cell is a value, with its form in JSON and its tolerance.
 type cell struct {
 	text    string
 	bare    bool // a number, true or false in JSON
 	missing bool
-	number  bool    // computed: compared as a number
-	rounded bool    // to a float, beyond those that hold each integer
-	scale   float64 // of what it was computed from
+	number  bool    // computed, and so compared as a number
+	rounded bool    // an integer that was rounded to a float
+	scale   float64 // the magnitude of the numbers that it was computed from
 	list    []cell
 }
 
-// input is a table, and the files that have it.
+// input is a table and the files that contain it.
 type input struct {
 	format   string
 	noHeader bool
-	bad      bool // some records are no records
+	bad      bool // some records are malformed
 	names    []string
 	numeric  []bool
-	wide     []bool // of these, columns of integers that no float holds
+	wide     []bool // numeric columns of integers that no float can hold
 	truths   []bool // columns of true and false
 	rows     [][]cell
-	raw      []string // of each record, without its newline
+	raw      []string // the text of each record, without its newline
 	files    []string
 }
 
-// by returns how a column is named on the command line.
+// by returns a column's name on the command line.
 func (in *input) by(col int) string {
 	if in.noHeader && in.format != "jsonl" {
 		return fmt.Sprint(col + 1)
@@ -45,11 +45,11 @@ func (in *input) by(col int) string {
 	return in.names[col]
 }
 
-// input makes a table in some files.
+// input returns a new table, written to one or more files.
 func (r *run) input() (*input, error) {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text")
 	noHeader := format == "text" || format != "jsonl" && r.maybe(0.2)
-	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the last in several blocks
+	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the largest has several blocks
 	return in, r.write(in, "in", 1+r.IntN(3))
 }
 
@@ -62,7 +62,7 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	in.names = all[:1+r.IntN(4)]
 	if len(in.names) == 1 && in.format == "tsv" {
-		in.noHeader = false // else an empty line may be no record
+		in.noHeader = false // without a header, an empty line may not count as a record
 	}
 	for i := range in.names {
 		in.numeric = append(in.numeric, r.maybe(0.5))
@@ -72,7 +72,7 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 			in.names[i] = fmt.Sprint(i + 1)
 		}
 	}
-	different := pick(r, 3, 20, 1000, 1_000_000) // values; the last fill tables
+	different := pick(r, 3, 20, 1000, 1_000_000) // the number of distinct values; the largest fills hash tables
 	lacks := pick(r, 0, 0.1)
 	for range rows {
 		row := make([]cell, len(in.names))
@@ -84,7 +84,7 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 	return in
 }
 
-// cell makes a value that the format can hold.
+// cell returns a random value that the format can hold.
 func (r *run) cell(in *input, col, different int, lacks float64) cell {
 	n := r.IntN(different)
 	switch {
@@ -124,7 +124,7 @@ func (r *run) encode(in *input, row []cell) string {
 		}
 		var b strings.Builder
 		w := csv.NewWriter(&b)
-		_ = w.Write(texts) // into memory
+		_ = w.Write(texts) // writing to memory cannot fail
 		w.Flush()
 		return strings.TrimSuffix(b.String(), "\n")
 	case "tsv":
@@ -138,7 +138,7 @@ func (r *run) encode(in *input, row []cell) string {
 		value, _ := json.Marshal(c.text)
 		switch {
 		case c.missing && len(in.raw) > 0 && r.maybe(0.5):
-			continue // the first record has all columns
+			continue // the first record must have all columns
 		case c.missing:
 			value = []byte("null")
 		case c.bare:
@@ -149,7 +149,7 @@ func (r *run) encode(in *input, row []cell) string {
 	return "{" + strings.Join(members, pick(r, ",", ", ")) + "}"
 }
 
-// write writes the table to so many files.
+// write writes the table to parts files.
 func (r *run) write(in *input, name string, parts int) error {
 	for part := range parts {
 		var b strings.Builder
@@ -176,7 +176,7 @@ func (r *run) write(in *input, name string, parts int) error {
 			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
 		}
 		text := b.String()
-		// Without its newline, a last record that is empty would be none.
+		// An empty last record needs its newline to count as a record.
 		if ending == "\n" && r.maybe(0.2) && text != ending && !strings.HasSuffix(text, "\n\n") {
 			text = strings.TrimSuffix(text, ending)
 		}
@@ -185,7 +185,7 @@ func (r *run) write(in *input, name string, parts int) error {
 		if r.maybe(0.7) {
 			cut = 0
 		}
-		for _, piece := range []string{text[:cut], text[cut:]} { // mostly one, else put together of two
+		for _, piece := range []string{text[:cut], text[cut:]} { // usually one piece; otherwise, two compressed pieces are concatenated
 			packed, err := pack(name, piece, "-c")
 			if err != nil {
 				return fmt.Errorf("packing %s: %w", name, err)

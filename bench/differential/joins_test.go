@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// join compares the join of two tables, whose rows are in no order, with the model.
+// join compares the join of two tables with the model, in any order of rows.
 func (r *run) join(flags []string) error {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "text")
 	nameless := format == "text" || format != "jsonl" && r.maybe(0.2)
 	side := func(rows int) *input {
 		in := r.table(format, nameless, rows)
-		for in.noHeader != nameless { // it has one column, of TSV
+		for in.noHeader != nameless { // a TSV with one column always has a header
 			in = r.table(format, nameless, rows)
 		}
 		return in
@@ -48,8 +48,8 @@ func (r *run) join(flags []string) error {
 	}
 	names, want := joinModel(left, right, lefts, rights, how, matchEmpty)
 	if r.maybe(0.3) && len(want) < 3000 {
-		// Sides that do not fit in memory; of those that are compressed, or piped, that
-		// shows when they are read.
+		// Sides exceed the memory. If they are compressed or piped, partd learns that only
+		// while it reads them.
 		r.widen(left)
 		if r.maybe(0.7) {
 			r.widen(right)
@@ -88,7 +88,7 @@ func (r *run) join(flags []string) error {
 	return same(got, want, to == "jsonl")
 }
 
-// widen makes a value of each row long.
+// widen lengthens one value of each row.
 func (r *run) widen(in *input) {
 	long := strings.Repeat("x", pick(r, 5_000, 30_000, 60_000))
 	for _, row := range in.rows {
@@ -98,7 +98,7 @@ func (r *run) widen(in *input) {
 	}
 }
 
-// joinModel returns the rows of a join, and the names of their columns.
+// joinModel returns the column names and the rows of a join.
 func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty bool) (names []string, rows [][]cell) {
 	others := func(in *input, keys []int) (cols []int) {
 		for i := range in.names {

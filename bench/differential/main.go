@@ -1,12 +1,12 @@
-// Command differential runs partd's commands on files with random inputs, in all
-// formats and compressions, beside a model of its own: slices, maps, big numbers
-// and the standard library, and nothing of partd. It ends at the first difference,
-// and says which command shows it; the input is kept. It needs gzip, zstd, bzip2
-// and lz4.
+// Command differential runs partd's commands on random files, in all formats and
+// compressions, and compares their output with a model. The model uses slices, maps, big
+// numbers and the standard library, and no code of partd. The command stops at the first
+// difference, prints the partd command that shows it, and keeps its input. It needs gzip,
+// zstd, bzip2 and lz4.
 //
 //	go run ./bench/differential --duration 1m --seed 7
 //
-// All of it is in this package's tests, where a short run is made with all others.
+// The code is in this package's tests, which include a short run.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	flag.Parse()
 	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout=0", "-run=^TestDifferential$",
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))
-	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // nothing is left out
+	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // do not skip anything
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	program.End(cmd.Run())
 }

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// job is a command with what it should write.
+// job is a command with its expected output.
 type job struct {
 	args  []string
-	names []string // of the columns written
+	names []string // of the output's columns
 	rows  func(typed bool) [][]cell
-	made  func(typed bool) [][]cell // before some were left out, nil: these
+	made  func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
 }
 
-// fits tells whether a format without quotes can hold the rows.
+// fits reports whether the output format can hold the rows.
 func (j *job) fits(format string, noHeader bool) bool {
 	made := j.made
 	if made == nil {
@@ -51,8 +51,8 @@ func (r *run) plan(command string, in *input) *job {
 		j.rows = func(bool) [][]cell { return rows }
 	case "per":
 		groups, names := cols, slices.Clone(by)
-		rows := r.sorted(in, cols, by, true) // which adds to by
-		if r.maybe(0.7) {                    // else it is that which is sorted by
+		rows := r.sorted(in, cols, by, true) // changes by
+		if r.maybe(0.7) {                    // otherwise, group by the sort keys
 			groups, names = r.columns(in)
 		}
 		j.args = []string{"top", "--by", strings.Join(by, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
@@ -106,7 +106,7 @@ func pickAll(names []string, cols []int) (picked []string) {
 	return picked
 }
 
-// keyOf returns what tells the fields of a row from others, and orders them.
+// keyOf encodes the fields of a row as a text that identifies them and sorts like them.
 func keyOf(row []cell, cols []int, typed bool) string {
 	var b strings.Builder
 	for _, c := range cols {
@@ -123,7 +123,8 @@ func keyOf(row []cell, cols []int, typed bool) string {
 	return b.String()
 }
 
-// sorted sorts the rows, by an order that it adds to by.
+// sorted returns the rows in a random order of the columns, and appends that order to the
+// names in by.
 func (r *run) sorted(in *input, cols []int, by []string, down bool) [][]cell {
 	var compare []func(a, b []cell) int
 	for i, col := range cols {
@@ -167,7 +168,7 @@ func value(c cell) *big.Rat {
 	return v
 }
 
-// same compares rows.
+// same returns an error that describes the first difference of rows, or nil.
 func same(got, want [][]cell, json bool) error {
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || len(got[i]) != len(want[i]) {
@@ -182,8 +183,8 @@ func same(got, want [][]cell, json bool) error {
 	return nil
 }
 
-// equal compares a cell with what it should be: numbers to 1e-9 of them, or of what
-// they were computed from, and integers exactly.
+// equal reports whether a cell has the expected value. Integers must be equal; other numbers
+// may differ by 1e-9 of their value, or of the values that they were computed from.
 func equal(got, want cell, json bool) bool {
 	switch {
 	case json && want.list != nil:
@@ -203,7 +204,7 @@ func equal(got, want cell, json bool) bool {
 	return got.text == want.text && (!json || got.missing == want.missing && got.bare == want.bare)
 }
 
-// joined is a list as csv has it.
+// joined formats a list as in CSV output.
 func joined(list []cell) string {
 	var texts []string
 	for _, c := range list {

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// parse reads rows. Those of JSON lines have the members in the order of names.
+// parse reads rows. The members of JSON lines are returned in the order of names.
 func parse(text, format string, names []string) (rows [][]cell, err error) {
 	if format == "csv" {
 		r := csv.NewReader(strings.NewReader(text))
@@ -58,7 +58,7 @@ func jsonCell(raw json.RawMessage) (c cell) {
 	case len(raw) == 0 || string(raw) == "null":
 		c.missing = true
 	case raw[0] == '"':
-		_ = json.Unmarshal(raw, &c.text) // it is a part of what was JSON
+		_ = json.Unmarshal(raw, &c.text) // raw is a part of valid JSON
 	case raw[0] == '[':
 		var list []json.RawMessage
 		_ = json.Unmarshal(raw, &list)
@@ -71,7 +71,7 @@ func jsonCell(raw json.RawMessage) (c cell) {
 	return c
 }
 
-// keyed returns the raw records of each key, of a column or of several.
+// keyed returns the raw records by key. A key consists of one or more columns.
 func (r *run) keyed(in *input, cols []int) map[string]string {
 	keyed := map[string]string{}
 	for i, row := range in.rows {
@@ -88,7 +88,7 @@ func (r *run) keyed(in *input, cols []int) map[string]string {
 	return keyed
 }
 
-// columns picks one or two, and returns how they are named.
+// columns picks one or two columns, and also returns their names on the command line.
 func (r *run) columns(in *input) (cols []int, by []string) {
 	cols = r.Perm(len(in.names))[:min(1+r.IntN(2), len(in.names))]
 	for _, c := range cols {
@@ -97,7 +97,7 @@ func (r *run) columns(in *input) (cols []int, by []string) {
 	return cols, by
 }
 
-// split compares the files of partd split with the records of each key.
+// split checks that partd split writes the records of each key to its file.
 func (r *run) split(in *input, flags []string) error {
 	cols, by := r.columns(in)
 	args := append(append([]string{"split", "--by", strings.Join(by, ","), "--dir", "new/out"}, flags...), in.files...)
@@ -133,14 +133,14 @@ func (r *run) split(in *input, flags []string) error {
 	return nil
 }
 
-// shuffle compares the values of a store with the records of each key.
+// shuffle checks that partd shuffle stores the records of each key as its value.
 func (r *run) shuffle(in *input, flags []string) error {
 	cols, by := r.columns(in)
 	missing := func(row []cell) bool {
 		return slices.ContainsFunc(cols, func(c int) bool { return row[c].missing })
 	}
 	if in.format == "jsonl" && slices.ContainsFunc(in.rows, missing) {
-		flags = append(flags, "--skip-bad") // it has no key
+		flags = append(flags, "--skip-bad") // malformed records have no key
 		var raw []string
 		for i, row := range in.rows {
 			if !missing(row) {
@@ -166,7 +166,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 	if err := json.Unmarshal([]byte(list), &stat); err != nil || stat.Keys != len(want) {
 		return fmt.Errorf("%d keys, want %d after %q: %w", stat.Keys, len(want), shuffled, err)
 	}
-	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // a command line has a limit
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // the length of a command line is limited
 		all, values := []string{"get", "--base64", "--store", store, "--"}, ""
 		for _, key := range keys {
 			all = append(all, base64.StdEncoding.EncodeToString([]byte(key)))

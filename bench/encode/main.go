@@ -1,11 +1,11 @@
-// Command encode measures lists of Python's plain values, encoded, appended to a
-// Dict and got again, beside Python's partd.Python and partd.Pickle over its Dict.
+// Command encode compares package encode with Python's partd.Python and partd.Pickle, on lists
+// of Python's plain values. Each is appended to a Dict and read back.
 //
 //	go run ./bench/encode
 //
-// Every run is a process of its own. The two of a row take turns, and the ratio
-// is that of their medians. Time is CPU time, that of Go's collector on other
-// cores included, so that what else the machine does matters less.
+// Each run is a separate process. The two programs of a row take turns, and the ratio is
+// that of their medians. Times are CPU times, so other load on the machine matters less.
+// They include Go's garbage collector on other cores.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// The load: each batch has a list of so many elements for every key.
+// The load: each of the batches has a list of length elements for every key.
 const (
 	keys   = 100
 	length = 100
@@ -35,7 +35,7 @@ const (
 )
 
 func main() {
-	turns := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	turns := flag.Int("rounds", 5, "runs of each; the median counts")
 	only := flag.String("only", "", "run the rows whose name contains this")
 	run := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used by the program itself)")
 	flag.Parse()
@@ -112,7 +112,7 @@ func compare(turns int, only string) error {
 			if !strings.Contains(codec+", "+shape, only) {
 				continue
 			}
-			var times [4][]float64 // append, get; ours, Python's
+			var times [4][]float64 // append and get of ours, then of Python's
 			for range turns {
 				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
 				if err != nil {
@@ -141,7 +141,7 @@ func compare(turns int, only string) error {
 	return w.Flush()
 }
 
-// measure makes one run and returns its seconds.
+// measure runs a command and returns the seconds that it prints.
 func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
 	out, err := cmd.Output()
 	if err != nil {

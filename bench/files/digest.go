@@ -8,16 +8,15 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// digest is what two outputs must share to say the same: pairs of key and value,
-// where a value is a row, or a field, or a result. Sums over all pairs, so that
-// the order of keys does not matter, and nothing has to be kept.
+// digest identifies the content of an output: pairs of a key and a value, which is a row,
+// a field or a result. It holds sums over all pairs, so the order of keys does not matter.
 type digest struct {
 	Keys, Pairs uint64
-	Rows        uint64 // sum of the hashes of pairs: the same in any order
-	Ordered     uint64 // the same only if each key has its values in this order
+	Rows        uint64 // sum of the pairs' hashes, independent of order
+	Ordered     uint64 // depends on the order of each key's values
 }
 
-// chain is the values of one key, in order.
+// chain is the digest of one key's values, in order.
 type chain struct{ pairs, rows, ordered uint64 }
 
 const chainPrime = 0x9E3779B185EBCA87
@@ -29,7 +28,7 @@ func (c *chain) add(keyHash uint64, value []byte) {
 	c.ordered = c.ordered*chainPrime + h
 }
 
-// key adds all of a key.
+// key adds the values of a key.
 func (d *digest) key(c chain) {
 	d.Keys++
 	d.Pairs += c.pairs
@@ -37,8 +36,8 @@ func (d *digest) key(c chain) {
 	d.Ordered += bits.RotateLeft64(c.ordered*chainPrime, 31) * chainPrime
 }
 
-// grouping takes pairs whose keys stand together. A key that comes again counts
-// again, and so the output is found to be wrong.
+// grouping digests pairs that are grouped by key. A key in two places counts twice, which
+// makes the output wrong.
 type grouping struct {
 	d       digest
 	current []byte
@@ -68,15 +67,15 @@ func (g *grouping) end() digest {
 	return g.d
 }
 
-// expected is what outputs must hold.
+// expected holds the digests of correct outputs.
 type expected struct {
 	rows   digest // shuffle, split, sort: key and row
 	sums   digest // key, and count and sum
 	values digest // key and value
 }
 
-// expecting makes it, from the rows in the order of the input.
-type expecting struct {
+// expectedBuilder computes expected from the rows in input order.
+type expectedBuilder struct {
 	in   *input
 	keys map[string]*keyState
 }
@@ -87,11 +86,11 @@ type keyState struct {
 	sum          float64
 }
 
-func newExpecting(in *input) *expecting {
-	return &expecting{in: in, keys: map[string]*keyState{}}
+func newExpectedBuilder(in *input) *expectedBuilder {
+	return &expectedBuilder{in: in, keys: map[string]*keyState{}}
 }
 
-func (e *expecting) add(line []byte) error {
+func (e *expectedBuilder) add(line []byte) error {
 	key, ok := e.in.field(line, e.in.key)
 	value, ok2 := e.in.field(line, e.in.value)
 	if !ok || !ok2 {
@@ -115,7 +114,7 @@ func (e *expecting) add(line []byte) error {
 	return nil
 }
 
-func (e *expecting) end() (x expected) {
+func (e *expectedBuilder) end() (x expected) {
 	for key, k := range e.keys {
 		x.rows.key(k.rows)
 		x.values.key(k.values)
@@ -126,8 +125,7 @@ func (e *expecting) end() (x expected) {
 	return x
 }
 
-// sumOf writes a count and a sum as all are compared: to the hundredth, which
-// all values have at most.
+// sumOf formats a count and a sum for comparison. Values have at most two decimals.
 func sumOf(count uint64, sum float64) []byte {
 	b := append(strconv.AppendUint(nil, count, 10), ',')
 	if sum == 0 {

@@ -17,27 +17,27 @@ for statement in sys.argv[1:]:
 print(time.monotonic() - start)
 `
 
-// duckdbRun runs statements, and prints the seconds of the last. The insertion order is not
-// preserved, as DuckDB's manual advises for data that are larger than memory.
+// duckdbRun returns a command that runs statements and prints the seconds of the last one.
+// It does not preserve the insertion order, as DuckDB's manual advises for data larger than memory.
 func (f *flags) duckdbRun(out string, statements ...string) *exec.Cmd {
 	set := []string{
 		"-c", duckdbProgram, fmt.Sprintf("SET memory_limit = '%dKB'", f.duckdbMemory/1000), "SET threads = " + strconv.Itoa(f.threads),
-		"SET temp_directory = " + quoted(filepath.Join(out, "tmp")), "SET preserve_insertion_order = false",
+		"SET temp_directory = " + sqlString(filepath.Join(out, "tmp")), "SET preserve_insertion_order = false",
 	}
 	return exec.Command(f.duckdb, append(set, statements...)...)
 }
 
-func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+func sqlString(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 func name(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
 
-// duckdbRows is the input as a table. All columns are text but the one that is
-// added up: a type that is named costs less than one that is guessed.
+// duckdbRows returns the input as a table expression. All columns are text, except the one
+// to sum: declaring types is faster than guessing them.
 func duckdbRows(in *input) string {
 	if in.text {
-		// One column for the line: no line holds the separator.
+		// The whole line is one column, because no line contains the separator.
 		return "(SELECT line, " + duckdbField(in.key) + " AS key, " + duckdbField(in.value) + " AS value FROM read_csv(" +
-			quoted(in.path) + ", header = false, delim = '\x01', quote = '', escape = '', auto_detect = false, columns = {'line': 'VARCHAR'}))"
+			sqlString(in.path) + ", header = false, delim = '\x01', quote = '', escape = '', auto_detect = false, columns = {'line': 'VARCHAR'}))"
 	}
 	var columns []string
 	for i, h := range strings.Split(in.header, ",") {
@@ -48,13 +48,13 @@ func duckdbRows(in *input) string {
 				kind = "DOUBLE"
 			}
 		}
-		columns = append(columns, quoted(h)+": '"+kind+"'")
+		columns = append(columns, sqlString(h)+": '"+kind+"'")
 	}
 	return fmt.Sprintf(`read_csv(%s, header = true, delim = ',', quote = '"', auto_detect = false, columns = {%s})`,
-		quoted(in.path), strings.Join(columns, ", "))
+		sqlString(in.path), strings.Join(columns, ", "))
 }
 
-// duckdbField is a field of a line of text.
+// duckdbField returns an expression for a field of a line of text.
 func duckdbField(column int) string {
 	if column < 0 {
 		return `regexp_extract(line, '(\S+)\s*$', 1)`
@@ -62,7 +62,7 @@ func duckdbField(column int) string {
 	return fmt.Sprintf(`regexp_extract(line, '^\s*(?:\S+\s+){%d}(\S+)', 1)`, column-1)
 }
 
-// names returns the key's and the value's column.
+// names returns the names of the key column and the value column.
 func (in *input) names() (key, value string) {
 	if in.text {
 		return "key", "value"
@@ -72,7 +72,7 @@ func (in *input) names() (key, value string) {
 }
 
 func copyTo(query, file, options string) string {
-	return fmt.Sprintf("COPY (%s) TO %s (FORMAT csv%s)", query, quoted(file), options)
+	return fmt.Sprintf("COPY (%s) TO %s (FORMAT csv%s)", query, sqlString(file), options)
 }
 
 func duckdbPartition(f *flags, in *input, out string) *exec.Cmd {
@@ -81,7 +81,7 @@ func duckdbPartition(f *flags, in *input, out string) *exec.Cmd {
 		", HEADER, PARTITION_BY (part)"))
 }
 
-// duckdbRowsAsText leaves all fields as they are written.
+// duckdbRowsAsText is like duckdbRows, with all columns as text.
 func duckdbRowsAsText(in *input) string {
 	plain := *in
 	plain.sumColumn = 0
@@ -113,7 +113,7 @@ func duckdbLists(f *flags, in *input, out string) *exec.Cmd {
 		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
 }
 
-// duckdbValues is DuckDB's own best way: the rows of a key follow each other.
+// duckdbValues is DuckDB's fastest method: it sorts, so that the rows of a key are adjacent.
 func duckdbValues(f *flags, in *input, out string) *exec.Cmd {
 	key, value := in.names()
 	return f.duckdbRun(out, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(in)+" ORDER BY "+key,

@@ -39,7 +39,7 @@ func TestField(t *testing.T) {
 	}
 }
 
-func TestSeparated(t *testing.T) {
+func TestCutField(t *testing.T) {
 	for _, c := range []struct {
 		line, field, rest string
 		more              bool
@@ -51,15 +51,14 @@ func TestSeparated(t *testing.T) {
 		{`"say ""x""";c`, `say "x"`, "c", true},
 		{`"a"`, "a", "", false},
 	} {
-		field, rest, more := separated([]byte(c.line), ';')
+		field, rest, more := cutField([]byte(c.line), ';')
 		if string(field) != c.field || string(rest) != c.rest || more != c.more {
 			t.Errorf("%q: %q, %q, %v", c.line, field, rest, more)
 		}
 	}
 }
 
-// A wrong output is found, whatever is wrong with it.
-func TestWrongOutputsAreFound(t *testing.T) {
+func TestWrongOutputsAreDetected(t *testing.T) {
 	dir := t.TempDir()
 	in := &input{path: filepath.Join(dir, "in.csv"), by: "key", values: "text", sum: "v"}
 	rows := "id,key,v,text\n1,b,10,x\n2,a,20,y\n3,b,-5,z\n"
@@ -124,7 +123,7 @@ func TestLinesOfAnyLength(t *testing.T) {
 	}
 }
 
-// The memory of all processes of a pipeline counts, and this one's does not.
+// The memory of all processes of a pipeline is counted, but not that of the test.
 func TestMemoryOfATree(t *testing.T) {
 	mine := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := start(context.Background(), time.Minute,
@@ -149,20 +148,20 @@ func TestMemoryOfATree(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	if _, err := start(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errSlow) {
+	if _, err := start(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errTimeout) {
 		t.Fatal(err)
 	}
 }
 
-// A file of figures has the medians, the trace of the run with the median time, and why there is no value.
+// A file of figures contains the medians, the memory trace of the median run, and the reasons for missing values.
 func TestFigures(t *testing.T) {
 	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
 	in := &input{keys: 7, bytes: 6e6}
-	ran := &runs{c: contender{peer: "partd", how: "partd sort"}}
+	ran := &runs{c: contender{peer: "partd", label: "partd sort"}}
 	for i, seconds := range []float64{3, 1, 2} {
 		ran.all = append(ran.all, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
 	}
-	failed := &runs{c: contender{how: "other"}, all: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
+	failed := &runs{c: contender{label: "other"}, all: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
 	if err := f.writeFigures(in, job{name: "sort"}, []*runs{ran, failed}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,25 +14,24 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// input is a file to work on.
+// input is an input file, or the tables of a question.
 type input struct {
-	name   string // as people know it
+	name   string // for reports
 	path   string
-	text   bool // fields between runs of blanks, no header; else csv
+	text   bool // fields separated by runs of blanks, without a header; otherwise CSV
 	header string
-	keys   int64 // of a generated one
+	keys   int64 // the number of keys of a generated input
 	dist   string
 
-	by, values, sum string // as partd is told
-	// Columns from 1, or -1 for the last; sumColumn is 0 if nothing is added up.
+	by, values, sum string // column names, as in partd's flags
+	// Column numbers from 1, or -1 for the last column; sumColumn is 0 if nothing is summed.
 	key, value, sumColumn int
 
 	bytes int64
-	// What every output must have, from reading the input here.
-	want expected
+	want  expected // computed from the input by this program
 
 	tables []*table // of the db-benchmark
-	answer *answer  // to the question about them, when it is known
+	answer *answer  // the answer to the question, or nil until it is computed
 }
 
 func (in *input) extension() string {
@@ -42,7 +41,7 @@ func (in *input) extension() string {
 	return ".csv"
 }
 
-// inputs lists the inputs that the flags ask for.
+// inputs returns the inputs that the flags select.
 func (f *flags) inputs() (all []*input) {
 	if f.file != "" {
 		return []*input{{
@@ -73,11 +72,11 @@ func (f *flags) generated(size, keys int64) *input {
 	return in
 }
 
-// rowBytes is what a generated row has, on average.
+// rowBytes is the average length of a generated row.
 const rowBytes = 105
 
-// prepare makes the input unless it is there, and reads it once: so it is in
-// the page cache, and what outputs must hold is known.
+// prepare creates the input unless it exists. It then reads the input, to load it into the
+// page cache and to compute the expected digests.
 func (f *flags) prepare(in *input) error {
 	if f.format != "" && f.format != "text" && f.format != "csv" {
 		return fmt.Errorf("unknown --format %q: there are csv and text", f.format)
@@ -125,7 +124,7 @@ func (f *flags) prepare(in *input) error {
 	return err
 }
 
-// column returns the number of a field.
+// column returns the number of the column with a name.
 func (in *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
@@ -144,7 +143,7 @@ func (in *input) column(name string) (int, error) {
 	return n, nil
 }
 
-// generate makes the file if it is not there already.
+// generate creates the file unless it exists.
 func generate(in *input, seed uint64) error {
 	if _, err := os.Stat(in.path); err == nil {
 		return nil
@@ -163,9 +162,9 @@ func generate(in *input, seed uint64) error {
 
 var errQuotes = errors.New("has quotes, which awk and sort do not know")
 
-// expect reads all rows and returns what every output must hold.
+// expect reads all rows and returns the digests of correct outputs.
 func (in *input) expect(r io.Reader) (expected, error) {
-	e := newExpecting(in)
+	e := newExpectedBuilder(in)
 	err := eachLine(r, func(line []byte) error {
 		if !in.text && bytes.IndexByte(line, '"') >= 0 {
 			return fmt.Errorf("%s %w", in.path, errQuotes)
@@ -175,8 +174,8 @@ func (in *input) expect(r io.Reader) (expected, error) {
 	return e.end(), err
 }
 
-// eachLine calls use with each line, without its newline, valid until use
-// returns. Lines may be of any length.
+// eachLine calls use with each line, of any length, without its newline. The line is valid
+// until use returns.
 func eachLine(r io.Reader, use func(line []byte) error) error {
 	b := bufio.NewReaderSize(r, 1<<20)
 	var long []byte
@@ -205,7 +204,7 @@ func eachLine(r io.Reader, use func(line []byte) error) error {
 	}
 }
 
-// field returns a column of a row, and whether there is one.
+// field returns a field of a row, and whether the row has it.
 func (in *input) field(line []byte, column int) ([]byte, bool) {
 	if !in.text {
 		for ; column > 1; column-- {

@@ -8,29 +8,29 @@ import (
 	"strings"
 )
 
-// job is something to do with a file.
+// job is a task on an input that contenders are compared at.
 type job struct {
 	name  string
 	title string
 	runs  []contender
 	goal  goal
-	// question is what the job answers, if its input is the db-benchmark's.
+	// question is the db-benchmark's question that the job answers, or nil.
 	question *question
 }
 
-// contender does a job in its way.
+// contender is a program that does a job.
 type contender struct {
-	peer string // partd, or one of the peers
-	how  string // as the table names it
-	// command makes the command that writes to the directory out.
+	peer  string // partd or a peer
+	label string // the name in the table
+	// command returns the command, which writes to the directory out.
 	command func(f *flags, in *input, out string) *exec.Cmd
-	// read returns what the output holds.
+	// read returns the digest of the output.
 	read func(in *input, out string) (digest, error)
-	// unordered tells that values of a key may come in any order.
+	// unordered means that the values of a key may be in any order.
 	unordered bool
-	// unfit tells why this cannot be done with an input, if so.
+	// unfit returns the reason why the contender cannot use an input, or "".
 	unfit func(in *input) string
-	// ownTime tells that the command prints how long it worked.
+	// ownTime means that the command measures and prints its time itself.
 	ownTime bool
 }
 
@@ -39,51 +39,51 @@ var jobs = append([]job{
 		name: "shuffle", title: "shuffle into a store",
 		goal: goal{speed: 350},
 		runs: []contender{
-			{peer: "partd", how: "partd shuffle", command: partdShuffle, read: readLogstore},
-			{peer: "duckdb", how: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, unordered: true, ownTime: true, unfit: onlyCSV},
-			{peer: "python", how: "Python partd File", command: pythonShuffle, read: readPythonFiles, unfit: fewKeysInCSV},
+			{peer: "partd", label: "partd shuffle", command: partdShuffle, read: readLogstore},
+			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, unordered: true, ownTime: true, unfit: onlyCSV},
+			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unfit: fewKeysInCSV},
 		},
 	},
 	{
 		name: "split", title: "one file per key",
 		goal: goal{peer: "sort + awk", ratio: 3},
 		runs: []contender{
-			{peer: "partd", how: "partd split", command: partdSplit, read: readFiles},
-			{peer: "sort", how: "sort + awk", command: sortAwk, read: readFiles},
+			{peer: "partd", label: "partd split", command: partdSplit, read: readFiles},
+			{peer: "sort", label: "sort + awk", command: sortAwk, read: readFiles},
 		},
 	},
 	{
 		name: "sort", title: "sort by key",
 		goal: goal{peer: "GNU sort", ratio: 2},
 		runs: []contender{
-			{peer: "partd", how: "partd sort", command: partdSort, read: readSorted},
-			{peer: "sort", how: "GNU sort", command: gnuSort, read: readSorted},
-			{peer: "duckdb", how: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, unordered: true, ownTime: true},
-			{peer: "polars", how: "polars sort", command: polarsSort, read: readSorted, unordered: true, unfit: onlyCSV},
+			{peer: "partd", label: "partd sort", command: partdSort, read: readSorted},
+			{peer: "sort", label: "GNU sort", command: gnuSort, read: readSorted},
+			{peer: "duckdb", label: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, unordered: true, ownTime: true},
+			{peer: "polars", label: "polars sort", command: polarsSort, read: readSorted, unordered: true, unfit: onlyCSV},
 		},
 	},
 	{
 		name: "sum", title: "sum and count per key",
 		goal: goal{peer: "DuckDB GROUP BY", ratio: 1},
 		runs: []contender{
-			{peer: "partd", how: "partd group", command: partdSum, read: readSums},
-			{peer: "duckdb", how: "DuckDB GROUP BY", command: duckdbSum, read: readSums, ownTime: true},
-			{peer: "gawk", how: "gawk", command: gawkSum, read: readSums},
-			{peer: "miller", how: "Miller", command: millerSum, read: readSums, unfit: onlyCSV},
+			{peer: "partd", label: "partd group", command: partdSum, read: readSums},
+			{peer: "duckdb", label: "DuckDB GROUP BY", command: duckdbSum, read: readSums, ownTime: true},
+			{peer: "gawk", label: "gawk", command: gawkSum, read: readSums},
+			{peer: "miller", label: "Miller", command: millerSum, read: readSums, unfit: onlyCSV},
 		},
 	},
 	{
 		name: "values", title: "all values of each key, together",
 		goal: goal{speed: 250},
 		runs: []contender{
-			{peer: "partd", how: "partd group list()", command: partdValues, read: readLists},
-			{peer: "duckdb", how: "DuckDB string_agg", command: duckdbLists, read: readLists, unordered: true, ownTime: true},
-			{peer: "duckdb", how: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, unordered: true, ownTime: true},
+			{peer: "partd", label: "partd group list()", command: partdValues, read: readLists},
+			{peer: "duckdb", label: "DuckDB string_agg", command: duckdbLists, read: readLists, unordered: true, ownTime: true},
+			{peer: "duckdb", label: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, unordered: true, ownTime: true},
 		},
 	},
 }, questionJobs()...)
 
-// want returns the digest of a job's output.
+// want returns the digest of the job's correct output.
 func (j job) want(in *input) digest {
 	switch j.name {
 	case "sum":
@@ -94,7 +94,7 @@ func (j job) want(in *input) digest {
 	return in.want.rows
 }
 
-// check compares an output with what it must hold.
+// check compares an output with the expected one.
 func (j job) check(c contender, in *input, out string) error {
 	if j.question != nil {
 		return j.question.check(in, out)
@@ -123,7 +123,7 @@ func onlyCSV(in *input) string {
 
 func fewKeysInCSV(in *input) string {
 	if in.keys > 10_000 {
-		return "takes a minute and more with a file for each of so many keys"
+		return "takes a minute or more, because each key has a file"
 	}
 	return onlyCSV(in)
 }
@@ -159,7 +159,7 @@ func chosenJobs(list string) (all []job, err error) {
 	return all, nil
 }
 
-// chosenPeers returns, of the peers asked for, why each cannot run: "" if it can.
+// chosenPeers maps each requested peer to the reason why it cannot run, or to "".
 func (f *flags) chosenPeers() (map[string]string, error) {
 	peers := map[string]string{"partd": ""}
 	names := peerNames()
@@ -181,7 +181,7 @@ func (f *flags) chosenPeers() (map[string]string, error) {
 	return peers, nil
 }
 
-// missing tells what a peer lacks to run here.
+// missing returns what a peer needs that is not installed, or "".
 func (f *flags) missing(peer string) string {
 	need := func(programs ...string) string {
 		for _, p := range programs {
@@ -193,7 +193,7 @@ func (f *flags) missing(peer string) string {
 	}
 	switch peer {
 	case "sort":
-		if f.by == "-1" { // gawk puts the last field in front
+		if f.by == "-1" { // gawk moves the last field to the front
 			return need("sort", "awk", "gawk")
 		}
 		return need("sort", "awk")

@@ -1,16 +1,15 @@
-// Command files measures partd's commands on files beside GNU sort, awk, Miller,
-// DuckDB, polars, DataFusion and Python's partd, on the same input, in turns, and compares what they
-// wrote. It is run from the root of the repository:
+// Command files compares partd's commands on files with GNU sort, awk, Miller, DuckDB,
+// polars, DataFusion and Python's partd. All take turns on the same input, and their outputs
+// are compared. Run it from the root of the repository:
 //
-//	go run ./bench/files                                    # everything, long
+//	go run ./bench/files                                    # all jobs, more than an hour
 //	go run ./bench/files --jobs sort,sum --keys 1000 --rounds 3
 //	go run ./bench/files --file list.txt --by=-1 --jobs sort
 //	go run ./bench/files --jobs questions
 //
-// The jobs: shuffle into a store; split into one file per key; sort by key; sum
-// and count per key; all values of each key together; and the ten groupings and five
-// joins of the db-benchmark. docs/benchmarks.md says what is measured, and how the
-// peers are installed and run.
+// The jobs are: shuffle into a store; split into one file per key; sort by key; sum and
+// count per key; group all values of each key; and the ten groupings and five joins of the
+// db-benchmark. docs/benchmarks.md describes the measurements and how to install the peers.
 package main
 
 import (
@@ -60,9 +59,9 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults is without the flags that have theirs where they are declared.
+// defaults returns the defaults of the flags whose declarations do not contain them.
 func defaults() flags {
-	cache, _ := os.UserCacheDir() // without one, flags say where the Pythons are
+	cache, _ := os.UserCacheDir() // on an error, flags name the Pythons
 	python := func(peer string) string {
 		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
 	}
@@ -98,11 +97,11 @@ func main() {
 	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer that takes longer once only")
 	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "end a run that takes longer")
 	flag.DurationVar(&f.pause, "pause", time.Second, "wait after files were removed, and as long again for each 10,000 of them")
-	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not of the first alone")
+	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only of the first")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.BoolVar(&f.json, "json", false, "print each run and each median as a line of JSON instead of tables")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
-	flag.BoolVar(&f.trace, "trace", false, "with --figures: the memory over time of the run with the median time, too")
+	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
 	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs, which are kept (tables of questions: with --keep), and outputs, which are removed")
 	flag.StringVar(&f.partd, "partd", "", "the partd to measure (without it, one built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")

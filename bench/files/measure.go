@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run is what one run of one contender gave.
+// run is the result of one run of a contender.
 type run struct {
 	Job     string  `json:"job"`
 	Input   string  `json:"input"`
@@ -31,20 +31,20 @@ type run struct {
 	trace   [][2]float64
 }
 
-// runs are all runs of one contender at one input.
+// runs are the runs of a contender on an input.
 type runs struct {
 	c     contender
 	all   []run
-	skip  string // why there are none, or no more
+	skip  string // the reason for no or no more runs
 	wrong bool   // partd failed, or an output was wrong
 }
 
-// measure runs a job's contenders in turns.
+// measure runs the contenders of a job in turns.
 func (f *flags) measure(ctx context.Context, in *input, j job, peers map[string]string) ([]*runs, error) {
 	var all []*runs
 	for _, c := range j.runs {
-		missing, asked := peers[c.peer]
-		if !asked {
+		missing, ok := peers[c.peer]
+		if !ok {
 			continue
 		}
 		if missing == "" && c.unfit != nil {
@@ -54,11 +54,11 @@ func (f *flags) measure(ctx context.Context, in *input, j job, peers map[string]
 	}
 	for round := range f.rounds {
 		for i := range all {
-			rs := all[(i+round)%len(all)] // none is always the first
+			rs := all[(i+round)%len(all)] // a different contender starts each round
 			if rs.skip != "" {
 				continue
 			}
-			r, err := f.once(ctx, in, j, rs, round)
+			r, err := f.runOnce(ctx, in, j, rs, round)
 			if err != nil {
 				return nil, err
 			}
@@ -73,10 +73,10 @@ func (f *flags) measure(ctx context.Context, in *input, j job, peers map[string]
 	return all, nil
 }
 
-// once makes one run. A peer's failure is a result.
-func (f *flags) once(ctx context.Context, in *input, j job, rs *runs, round int) (r run, err error) {
+// runOnce runs a contender once. The failure of a peer is a result, not an error.
+func (f *flags) runOnce(ctx context.Context, in *input, j job, rs *runs, round int) (r run, err error) {
 	c := rs.c
-	r = run{Job: j.name, Input: in.name, Bytes: in.bytes, How: c.how, Round: round + 1}
+	r = run{Job: j.name, Input: in.name, Bytes: in.bytes, How: c.label, Round: round + 1}
 	out, err := os.MkdirTemp(f.dir, "out-")
 	if err != nil {
 		return r, err
@@ -109,8 +109,8 @@ func (f *flags) once(ctx context.Context, in *input, j job, rs *runs, round int)
 	return r, nil
 }
 
-// remove removes an output, and waits: the disk works for a while after many
-// files are gone, and new files are made slowly meanwhile.
+// remove removes an output and waits, because creating files is slow for a while after
+// many files were removed.
 func (f *flags) remove(ctx context.Context, out string, files int64) error {
 	err := os.RemoveAll(out)
 	unix.Sync()
@@ -131,11 +131,11 @@ func countFiles(dir string) (n int64) {
 	return n
 }
 
-// wrong tells of wrong outputs, and of failures of partd.
+// wrong returns an error for wrong outputs and for failures of partd.
 func wrong(in *input, j job, all []*runs) (err error) {
 	for _, rs := range all {
 		if rs.wrong {
-			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, in.name, rs.c.how, rs.all[len(rs.all)-1].Problem))
+			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, in.name, rs.c.label, rs.all[len(rs.all)-1].Problem))
 		}
 	}
 	return err

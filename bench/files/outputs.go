@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// readSorted reads rows sorted by key, as bytes. The header may be anywhere:
-// sort takes it for a row.
+// readSorted reads rows sorted by the bytes of their keys. The header may be at any
+// position, because sort treats it as a row.
 func readSorted(in *input, out string) (digest, error) {
 	var g grouping
 	skip := !in.text
@@ -32,7 +32,7 @@ func readSorted(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// readFiles reads a tree with one file, or several in one directory, per key.
+// readFiles reads a tree that has for each key one file, or one directory of files.
 func readFiles(in *input, out string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(out, "files"), func(path string, rows []byte) error {
@@ -48,7 +48,7 @@ func readFiles(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// readPythonFiles reads what Python's partd keeps.
+// readPythonFiles reads the files of Python's partd.
 func readPythonFiles(in *input, out string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(out, "store"), func(path string, rows []byte) error {
@@ -60,12 +60,12 @@ func readPythonFiles(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// addRows adds the rows of a file, which all have one key.
+// addRows adds the rows of a file, which must all have the same key.
 func (g *grouping) addRows(in *input, path string, rows []byte) error {
 	for first := true; len(rows) > 0; first = false {
-		line, rest, whole := bytes.Cut(rows, []byte{'\n'})
+		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})
 		key, ok := in.field(line, in.key)
-		if !whole || !ok || !first && string(key) != string(g.current) {
+		if !isWhole || !ok || !first && string(key) != string(g.current) {
 			return fmt.Errorf("%s: a row that does not belong there: %q", path, line)
 		}
 		g.add(key, line)
@@ -87,7 +87,7 @@ func eachFile(dir string, use func(path string, content []byte) error) error {
 	})
 }
 
-// readLogstore reads a store. A row must be under its own key.
+// readLogstore reads a log store. Each row must be stored under its own key.
 func readLogstore(in *input, out string) (d digest, err error) {
 	s, err := logstore.Open(filepath.Join(out, "store"), &logstore.Options{ReadOnly: true})
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// buildPartd builds the command from this tree.
+// buildPartd builds the partd command from this source tree.
 func buildPartd(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "partd")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/go-partd/partd/cmd/partd")
@@ -20,8 +20,8 @@ func buildPartd(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// partdOn is a command of partd on the input.
-func (f *flags) partdOn(in *input, command string, args ...string) *exec.Cmd {
+// partdCommand returns a partd command on the input.
+func (f *flags) partdCommand(in *input, command string, args ...string) *exec.Cmd {
 	all := []string{
 		command, "--by=" + in.by, "--memory", strconv.FormatInt(int64(f.memory), 10),
 		"--threads", strconv.Itoa(f.threads), "--progress", "never", "--quiet",
@@ -35,15 +35,15 @@ func (f *flags) partdOn(in *input, command string, args ...string) *exec.Cmd {
 }
 
 func partdShuffle(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdOn(in, "shuffle", "--store", "log:"+filepath.Join(out, "store"))
+	return f.partdCommand(in, "shuffle", "--store", "log:"+filepath.Join(out, "store"))
 }
 
 func partdSplit(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdOn(in, "split", "--dir", filepath.Join(out, "files"), "--tmp", out)
+	return f.partdCommand(in, "split", "--dir", filepath.Join(out, "files"), "--tmp", out)
 }
 
 func partdSort(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdOn(in, "sort", "-o", filepath.Join(out, "result"+in.extension()), "--tmp", out)
+	return f.partdCommand(in, "sort", "-o", filepath.Join(out, "result"+in.extension()), "--tmp", out)
 }
 
 func partdSum(f *flags, in *input, out string) *exec.Cmd {
@@ -51,9 +51,9 @@ func partdSum(f *flags, in *input, out string) *exec.Cmd {
 	if in.sum != "" {
 		agg += ",sum(" + in.sum + ")"
 	}
-	return f.partdOn(in, "group", "--agg", agg, "-o", filepath.Join(out, "result.csv"), "--tmp", out)
+	return f.partdCommand(in, "group", "--agg", agg, "-o", filepath.Join(out, "result.csv"), "--tmp", out)
 }
 
 func partdValues(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdOn(in, "group", "--agg", "list("+in.values+")", "-o", filepath.Join(out, "result.csv"), "--tmp", out)
+	return f.partdCommand(in, "group", "--agg", "list("+in.values+")", "-o", filepath.Join(out, "result.csv"), "--tmp", out)
 }

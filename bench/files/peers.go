@@ -11,42 +11,42 @@ import (
 	"strings"
 )
 
-// script is a pipeline of the shell. Its arguments are $1, $2 and so on: no
-// name of a file needs quoting.
+// script returns a shell pipeline. It passes the arguments as $1, $2 and so on, so that file
+// names need no quoting.
 func script(text string, args ...string) *exec.Cmd {
 	cmd := exec.Command("sh", append([]string{"-c", text, "sh"}, args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	return cmd
 }
 
-// sorting is "sort" with this memory, stable as partd is, by a key: -t and -k.
-// Its temporary files go to the directory $2.
-func (f *flags) sorting(key string) string {
+// sortCommand returns the command line of a stable sort with the memory of the flags. key is
+// the options -t and -k. Temporary files go to the directory $2.
+func (f *flags) sortCommand(key string) string {
 	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
 }
 
-// sorted is the pipeline that writes the rows of the file $1 sorted by key. The
-// header of csv is sorted as a row is. sort knows no last field, so that gawk
-// puts it in front, behind which a tab comes.
-func (f *flags) sorted(in *input) string {
+// sortPipeline returns a pipeline that writes the rows of the file $1 sorted by key. A CSV header
+// is sorted like a row. sort cannot select the last field, so gawk puts it in front of the
+// line, followed by a tab.
+func (f *flags) sortPipeline(in *input) string {
 	switch {
 	case !in.text:
-		return f.sorting(fmt.Sprintf("-t, -k%d,%d", in.key, in.key)) + ` "$1"`
+		return f.sortCommand(fmt.Sprintf("-t, -k%d,%d", in.key, in.key)) + ` "$1"`
 	case in.key > 0:
-		return f.sorting(fmt.Sprintf("-k%db,%d", in.key, in.key)) + ` "$1"`
+		return f.sortCommand(fmt.Sprintf("-k%db,%d", in.key, in.key)) + ` "$1"`
 	}
-	return `gawk -b '{ print $NF "\t" $0 }' "$1" | ` + f.sorting(`-t "$(printf '\t')" -k1,1`)
+	return `gawk -b '{ print $NF "\t" $0 }' "$1" | ` + f.sortCommand(`-t "$(printf '\t')" -k1,1`)
 }
 
 func gnuSort(f *flags, in *input, out string) *exec.Cmd {
-	text := f.sorted(in)
+	text := f.sortPipeline(in)
 	if in.key < 0 {
 		text += " | cut -f2-"
 	}
 	return script(text+` > "$2"/result`+in.extension(), in.path, out)
 }
 
-// sortAwk writes sorted rows to a file for each key. A name cannot hold a slash.
+// sortAwk writes sorted rows to one file per key. File names cannot contain a slash.
 func sortAwk(f *flags, in *input, out string) *exec.Cmd {
 	const program = `
 $(n) "" != k || NR == 1 {
@@ -68,10 +68,10 @@ $0 != head { print $(line) > file }`
 		line = "2"
 	}
 	return script(fmt.Sprintf(`mkdir "$2"/files && %s | %s %s -v line=%s -v dir="$2"/files -v head="$3" -v extension=%s "$4"`,
-		f.sorted(in), awk(), options, line, in.extension()), in.path, out, in.header, program)
+		f.sortPipeline(in), awk(), options, line, in.extension()), in.path, out, in.header, program)
 }
 
-// awk is the fastest of those that are there: mawk, where it is installed.
+// awk returns the fastest installed awk, which is mawk if available.
 func awk() string {
 	if _, err := exec.LookPath("mawk"); err == nil {
 		return "mawk"
@@ -94,7 +94,7 @@ func gawkSum(_ *flags, in *input, out string) *exec.Cmd {
 	}
 	program := ""
 	if !in.text {
-		program = `BEGIN { print "key,count,sum" } ` // as the others begin
+		program = `BEGIN { print "key,count,sum" } ` // the header of the other contenders
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
 	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.path, out, program)
@@ -132,7 +132,6 @@ func (q *question) polars(f *flags, in *input, out string) *exec.Cmd {
 	for _, t := range in.tables {
 		tables = append(tables, map[string]any{"path": t.path, "columns": t.columns, "types": t.types})
 	}
-	// It always becomes JSON.
 	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.on, "how": q.how, "out": result(out)})
 	cmd := exec.Command(f.polars, "-c", polarsProgram, string(b))
 	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))

@@ -18,25 +18,25 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// usage is what one run of a command took.
+// usage is the resource usage of one run of a command.
 type usage struct {
 	seconds float64
-	cpu     float64      // seconds of processors, of all its processes
-	memory  int64        // VmHWM, bytes, of all its processes together
-	trace   [][2]float64 // seconds, and bytes of memory then, of all its processes together
+	cpu     float64      // CPU seconds of all its processes
+	memory  int64        // sum of VmHWM over its processes, in bytes
+	trace   [][2]float64 // pairs of the time in seconds and the memory of all its processes in bytes
 	out     string
 }
 
-// errSlow tells that a run took too long.
-var errSlow = errors.New("took too long")
+// errTimeout is returned if a run took too long.
+var errTimeout = errors.New("took too long")
 
-// start runs a command in a process group of its own, and watches it.
+// start runs a command in its own process group and measures its usage.
 func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, err error) {
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begin := time.Now()
-	// After Start the new program is in place: no memory of this one is counted.
+	// After Start, the new program has replaced this one, whose memory is therefore not counted.
 	if err := cmd.Start(); err != nil {
 		return u, err
 	}
@@ -59,7 +59,7 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 	case err == nil:
 		return u, nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return u, fmt.Errorf("%w, more than %v", errSlow, timeout)
+		return u, fmt.Errorf("%w, more than %v", errTimeout, timeout)
 	case ctx.Err() != nil:
 		return u, ctx.Err()
 	}
@@ -76,9 +76,9 @@ const (
 	findEvery = 5 // polls between looks for new processes
 )
 
-// watch returns the sum of the peaks of a process and its descendants: those of
-// a pipeline are there at the same time; and their memory over time. What getrusage
-// tells of a child counts its parent's memory at the fork, so /proc is asked instead.
+// watch returns the sum of the memory peaks of a process and its descendants, and their
+// memory over time. The processes of a pipeline run at the same time, so their peaks add up.
+// It reads /proc, because getrusage counts the parent's memory at the fork for a child.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 	peaks, begun := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)
@@ -88,7 +88,7 @@ func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 			total := int64(0)
 			for p := range peaks {
 				addChildren(p, peaks)
-				now, _, _ := serverproc.Memory(p) // 0 of one that has ended
+				now, _, _ := serverproc.Memory(p) // 0 if it has ended
 				total += now
 			}
 			trace = append(trace, [2]float64{math.Round(1000*time.Since(begun).Seconds()) / 1000, float64(total)})

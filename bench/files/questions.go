@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// question is one of the fifteen that the db-benchmark asks: a grouping of the table x,
-// or a join of x with another.
+// question is one of the db-benchmark's fifteen questions: a grouping of the table x, or a
+// join of x with another table.
 type question struct {
 	name, title string
 
 	keys       []string
-	aggregates []string // as partd's --agg has them; largest2(v3) is the two largest of a group
+	aggregates []string // in the syntax of partd's --agg; largest2(v3) means the two largest of each group
 
-	// What gawk does with a row whose key is k, and what it prints of each. The other
-	// questions would take a program of their own, not a line.
+	// gawk's statements for a row with the key k, and its print arguments for each key. Both
+	// are empty for questions that need more than one line of awk.
 	awk, print string
 
 	right, on, how string
@@ -60,20 +60,20 @@ var joins = []question{
 	{name: "j5", title: "big inner on id3", right: "big", on: "id3", how: "inner"},
 }
 
-// largest reports whether the question is for the largest of each group.
+// largest reports whether the question asks for the largest values of each group.
 func (q *question) largest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
 
-// questionJobs are jobs that answer the questions.
+// questionJobs returns one job per question.
 func questionJobs() (all []job) {
 	for _, q := range slices.Concat(groupings, joins) {
 		j := job{name: q.name, title: q.title, question: &q, runs: []contender{
-			{peer: "partd", how: "partd", command: q.partd},
-			{peer: "duckdb", how: "DuckDB", command: q.duckdb},
-			{peer: "polars", how: "polars", command: q.polars},
-			{peer: "datafusion", how: "DataFusion", command: q.datafusion},
+			{peer: "partd", label: "partd", command: q.partd},
+			{peer: "duckdb", label: "DuckDB", command: q.duckdb},
+			{peer: "polars", label: "polars", command: q.polars},
+			{peer: "datafusion", label: "DataFusion", command: q.datafusion},
 		}}
 		if q.awk != "" {
-			j.runs = append(j.runs, contender{peer: "gawk", how: "gawk", command: q.gawk}, contender{peer: "miller", how: "Miller", command: q.mlr})
+			j.runs = append(j.runs, contender{peer: "gawk", label: "gawk", command: q.gawk}, contender{peer: "miller", label: "Miller", command: q.mlr})
 		}
 		all = append(all, j)
 	}
@@ -101,7 +101,8 @@ func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
 	return exec.Command(f.partd, args...)
 }
 
-// sql is the question as DuckDB and DataFusion have it, but for the largest.
+// sql returns the query for DuckDB and DataFusion. They express largest2 differently, so sql
+// does not support it.
 func (q *question) sql() string {
 	if q.right == "" {
 		list := strings.ReplaceAll(strings.Join(slices.Concat(q.keys, q.aggregates), ", "), "count", "count(*)")
@@ -110,8 +111,8 @@ func (q *question) sql() string {
 	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.on, q.right, q.how)
 }
 
-// declared joins a table's columns, each with its name and its type, with commas.
-func (t *table) declared(format string) string {
+// columnList formats each column's name and type, and joins the results with commas.
+func (t *table) columnList(format string) string {
 	var all []string
 	for i, c := range t.columns {
 		all = append(all, fmt.Sprintf(format, c, t.types[i]))
@@ -127,7 +128,7 @@ func (q *question) duckdb(f *flags, in *input, out string) *exec.Cmd {
 	var statements []string
 	for _, t := range in.tables {
 		statements = append(statements, fmt.Sprintf("CREATE VIEW %s AS FROM read_csv(%s, header = true, delim = ',', quote = '', escape = '', auto_detect = false, columns = {%s})",
-			t.name, quoted(t.path), t.declared("'%s': '%s'")))
+			t.name, sqlString(t.path), t.columnList("'%s': '%s'")))
 	}
 	return f.duckdbRun(out, append(statements, copyTo(sql, result(out), ", HEADER"))...)
 }
@@ -147,13 +148,13 @@ func (q *question) datafusion(f *flags, in *input, out string) *exec.Cmd {
 	statements := []string{
 		"SET datafusion.execution.target_partitions = " + strconv.Itoa(f.threads),
 		fmt.Sprintf("SET datafusion.runtime.memory_limit = '%dK'", f.duckdbMemory/1024),
-		"SET datafusion.runtime.temp_directory = " + quoted(out),
+		"SET datafusion.runtime.temp_directory = " + sqlString(out),
 	}
 	for _, t := range in.tables {
 		statements = append(statements, fmt.Sprintf("CREATE EXTERNAL TABLE %s (%s) STORED AS CSV LOCATION %s OPTIONS ('format.has_header' 'true')",
-			t.name, t.declared("%s %s"), quoted(t.path)))
+			t.name, t.columnList("%s %s"), sqlString(t.path)))
 	}
-	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, quoted(result(out))))
+	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, sqlString(result(out))))
 	return exec.Command(f.datafusion, append([]string{"-c", datafusionProgram}, statements...)...)
 }
 
@@ -166,7 +167,7 @@ func (q *question) gawk(_ *flags, in *input, out string) *exec.Cmd {
 	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.tables[0].path, out, program)
 }
 
-// mlr computes all aggregates of all columns, and cuts those that are asked for.
+// mlr computes all aggregates of all columns, and then selects the requested ones.
 func (q *question) mlr(_ *flags, in *input, out string) *exec.Cmd {
 	var functions, columns, wanted []string
 	for _, a := range q.aggregates {

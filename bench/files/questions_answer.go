@@ -13,63 +13,64 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// answer is what two outputs must share to be the same rows, in any order: the number of
-// rows, the sum of hashes of all that is exact, and the numbers that are not.
+// answer identifies a set of rows in any order: it holds their number, the sum of the hashes
+// of exact fields, and the inexact numbers.
 type answer struct {
 	rows, exact uint64
 	inexact     []inexact
 }
 
-// inexact is the numbers of a row that are right to a billionth, with the hash of the rest.
+// inexact holds the numbers of a row that are compared to a billionth, and the hash of its
+// other fields.
 type inexact struct {
 	row uint64
 	x   [3]float64
 }
 
-// addGroup adds a row of a grouping: the hash of its keys, and its aggregates, which are not a
-// number where they are missing.
+// addGroup adds a row of a grouping: the hash of its keys, and its aggregates, which are NaN
+// if missing.
 func (q *question) addGroup(a *answer, keys uint64, aggregates []float64) {
 	row, n := inexact{row: keys}, 0
 	for i, x := range aggregates {
 		switch name, _, _ := strings.Cut(q.aggregates[i], "("); {
-		case name == "sum" && math.IsNaN(x): // of nothing: 0 in polars, missing in SQL
-			row.row = mixed(row.row ^ exact(0))
+		case name == "sum" && math.IsNaN(x): // a sum of no values is 0 in polars and missing in SQL
+			row.row = mix(row.row ^ exact(0))
 		case slices.Contains([]string{"sum", "min", "max", "count", "largest2"}, name):
-			row.row = mixed(row.row ^ exact(x))
+			row.row = mix(row.row ^ exact(x))
 		default:
 			row.x[n] = x
 			n++
 		}
 	}
 	a.rows++
-	a.exact += mixed(row.row)
+	a.exact += mix(row.row)
 	if n > 0 {
 		a.inexact = append(a.inexact, row)
 	}
 }
 
-// addJoined adds a row of a join: the hashes of what x has and of what the other table has.
+// addJoined adds a row of a join: the hashes of the fields from x and from the other table.
 func (a *answer) addJoined(x, other uint64) {
 	a.rows++
-	a.exact += mixed(x ^ mixed(other))
+	a.exact += mix(x ^ mix(other))
 }
 
-// exact is a number that has six digits after the point at most, so that its last bit does not count.
+// exact rounds a number to six decimals, so that a difference in its last bit does not matter.
 func exact(x float64) uint64 { return uint64(int64(math.Round(1e6 * x))) }
 
-// hashCells hashes fields; a number is the same however it is written.
+// hashCells hashes fields. Different spellings of a number have the same hash.
 func hashCells(cells [][]byte) (h uint64) {
 	for _, c := range cells {
 		if x, err := number(c); len(c) > 0 && c[0] <= '9' && err == nil {
-			h = mixed(h ^ exact(x))
+			h = mix(h ^ exact(x))
 		} else {
-			h = mixed(h ^ xxh3.Hash(c))
+			h = mix(h ^ xxh3.Hash(c))
 		}
 	}
 	return h
 }
 
-// number is not a number where there is none.
+// number parses a number. It returns NaN for an empty field.
 func number(field []byte) (float64, error) {
 	if len(field) == 0 {
 		return math.NaN(), nil
@@ -89,7 +90,7 @@ func eachRow(path string, use func(cells [][]byte) error) error {
 		cells = cells[:0]
 		for more := true; more; {
 			var c []byte
-			c, line, more = separated(line, ',')
+			c, line, more = cutField(line, ',')
 			cells = append(cells, c)
 		}
 		return use(cells)
@@ -105,7 +106,7 @@ func (q *question) read(in *input, out string) (*answer, error) {
 	}
 	numbers := make([]float64, len(q.aggregates))
 	err := eachRow(result(out), func(cells [][]byte) (err error) {
-		if q.largest() && len(cells) == ofX { // partd writes the whole row
+		if q.largest() && len(cells) == ofX { // partd writes whole rows
 			cells = [][]byte{cells[5], cells[8]}
 		}
 		if len(cells) != columns {
@@ -126,13 +127,13 @@ func (q *question) read(in *input, out string) (*answer, error) {
 	return a, err
 }
 
-// check compares an output with the answer that is found here.
+// check compares an output with the answer that this program computes.
 func (q *question) check(in *input, out string) (err error) {
 	if in.answer == nil {
 		if in.answer, err = q.answer(in); err != nil {
 			return err
 		}
-		debug.FreeOSMemory() // the others need it
+		debug.FreeOSMemory() // the contenders need the memory
 	}
 	got, err := q.read(in, out)
 	if err != nil {
@@ -158,8 +159,8 @@ func (q *question) check(in *input, out string) (err error) {
 	return nil
 }
 
-// near reports whether two numbers are the same to a billionth. An r² of almost nothing has
-// digits that its sums have lost.
+// near reports whether two numbers agree to a billionth. The absolute tolerance is for an r²
+// near 0, whose sums have lost digits.
 func near(x, want float64) bool {
 	return math.IsNaN(x) && math.IsNaN(want) || math.Abs(x-want) <= 1e-9*math.Abs(want)+1e-12
 }

@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// table is a file of the db-benchmark, with the types of its columns in SQL.
+// table is a file of the db-benchmark, with the SQL types of its columns.
 type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
 	order          string // sort's keys
-	// row appends the row i. It is called for one after the other.
+	// row appends the row i. It is called for consecutive rows.
 	row func(line []byte, i uint64) []byte
 
 	path string
 }
 
-// questionInput makes the tables that a question is about, unless they are there.
+// questionInput creates the tables of a question unless they exist.
 func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
 	in := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", commas(f.rows), f.missingPercent)}
 	if f.sortedInput {
@@ -58,7 +58,7 @@ func (f *flags) tables(q *question) (all []*table) {
 	return all
 }
 
-// make writes a table's file, unless it is there.
+// make writes a table's file unless it exists.
 func (f *flags) make(ctx context.Context, t *table) error {
 	if _, err := os.Stat(t.path); err == nil {
 		return nil
@@ -76,7 +76,7 @@ func (f *flags) make(ctx context.Context, t *table) error {
 	}
 	_, _ = b.Write(line)
 	if err = errors.Join(b.Flush(), w.Close()); err == nil && f.sortedInput {
-		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sorting("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, part, f.dir))
+		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, part, f.dir))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(part))
@@ -84,7 +84,7 @@ func (f *flags) make(ctx context.Context, t *table) error {
 	return os.Rename(part, t.path)
 }
 
-// groupingTable is as groupby-datagen.R of the db-benchmark makes it.
+// groupingTable returns the table that groupby-datagen.R of the db-benchmark generates.
 func (f *flags) groupingTable() *table {
 	n, k, r := uint64(f.rows), uint64(f.groups), rand.New(rand.NewPCG(f.seed, 1))
 	few := max(n/k, 1)
@@ -114,10 +114,10 @@ func (f *flags) groupingTable() *table {
 	}
 }
 
-// joinTable is x, small, medium or big as join-datagen.R of the db-benchmark makes them: x and
-// each of the others have all of their keys, nine tenths of them in common. Where a part is
-// missing, it is in x: so many keys, with all of their rows. The texts are those of the keys,
-// and missing with them (the script writes idNA).
+// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark. Nine
+// tenths of the keys of x are also in each other table. With --missing, that percentage of
+// the keys of x is missing, in all of their rows. Texts are derived from keys, and are
+// missing with them (the script writes idNA).
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}
@@ -137,18 +137,18 @@ func (f *flags) joinTable(name string) *table {
 	t.row = func(line []byte, i uint64) []byte {
 		var ids [3]uint64
 		for s := range sets {
-			// Each key once, and the other rows have any.
-			at := permuted(i, t.rows, salt+uint64(s))
+			// Each key occurs at least once; the remaining rows have random keys.
+			at := permute(i, t.rows, salt+uint64(s))
 			if at >= keys[s] {
-				at = mixed(at+salt) % keys[s]
+				at = mix(at+salt) % keys[s]
 			}
 			own := keys[s] / 10
-			if name == "x" && mixed(at^f.seed)%100 < uint64(f.missingPercent) {
+			if name == "x" && mix(at^f.seed)%100 < uint64(f.missingPercent) {
 				continue
 			} else if name != "x" && at >= keys[s]-own {
 				at += own
 			}
-			ids[s] = 1 + permuted(at, keys[s]+own, f.seed+uint64(s))
+			ids[s] = 1 + permute(at, keys[s]+own, f.seed+uint64(s))
 		}
 		for c := range 2 * sets {
 			if id := ids[c%sets]; id > 0 {
@@ -164,9 +164,9 @@ func (f *flags) joinTable(name string) *table {
 	return t
 }
 
-// permuted returns the i-th of the numbers below n in some order, which nobody has to keep: a
-// Feistel network over as many bits as n has, walked until it is below n.
-func permuted(i, n, seed uint64) uint64 {
+// permute returns element i of a pseudorandom permutation of the numbers below n, which
+// needs no memory. It iterates a Feistel network over the bits of n until the result is below n.
+func permute(i, n, seed uint64) uint64 {
 	half := 1
 	for 1<<(2*half) < n {
 		half++
@@ -174,7 +174,7 @@ func permuted(i, n, seed uint64) uint64 {
 	for mask := uint64(1)<<half - 1; ; {
 		left, right := i>>half, i&mask
 		for round := range uint64(4) {
-			left, right = right, left^mixed(right+mixed(seed+round<<32))&mask
+			left, right = right, left^mix(right+mix(seed+round<<32))&mask
 		}
 		if i = left<<half | right; i < n {
 			return i
@@ -182,8 +182,8 @@ func permuted(i, n, seed uint64) uint64 {
 	}
 }
 
-// mixed is the finalizer of SplitMix64.
-func mixed(x uint64) uint64 {
+// mix is the finalizer of SplitMix64.
+func mix(x uint64) uint64 {
 	x += 0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
 	x = (x ^ x>>27) * 0x94D049BB133111EB

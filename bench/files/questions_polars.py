@@ -1,4 +1,4 @@
-"""Answers a question of the db-benchmark in polars' streaming engine, from file to file."""
+"""Answers a question of the db-benchmark with polars' streaming engine, from file to file."""
 
 import json
 import sys

@@ -13,16 +13,16 @@ import (
 	"strings"
 )
 
-// asked is a question, and the medians of its contenders, partd first.
-type asked struct {
+// questionResult is a question with the medians of its contenders, partd first.
+type questionResult struct {
 	in   *input
 	job  job
 	list []summary
 }
 
-// ask measures the questions, and shows one table of them.
+// ask measures the questions and writes one table of the results.
 func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (bad error) {
-	var done []asked
+	var done []questionResult
 	for i, j := range jobs {
 		more, err := f.withMemories(j)
 		if err != nil {
@@ -37,7 +37,7 @@ func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (b
 		if err != nil {
 			return err
 		}
-		done = append(done, asked{in, j, summarize(in, j, all)})
+		done = append(done, questionResult{in, j, summarize(in, j, all)})
 		bad = errors.Join(bad, wrong(in, j, all), f.writeFigures(in, j, all))
 		if f.json {
 			bad = errors.Join(bad, writeMedians(os.Stdout, in, j, all))
@@ -60,21 +60,21 @@ func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (b
 	return errors.Join(bad, f.writeQuestions(os.Stdout, done))
 }
 
-// withMemories are partd with each memory of --also.
+// withMemories returns partd as a contender with each memory size of --also.
 func (f *flags) withMemories(j job) (all []contender, err error) {
 	for size := range strings.FieldsFuncSeq(f.also, func(r rune) bool { return r == ',' }) {
 		with := *f
 		if err := with.memory.Set(size); err != nil {
 			return nil, fmt.Errorf("--also: %w", err)
 		}
-		all = append(all, contender{peer: "partd", how: "partd, " + size, command: func(_ *flags, in *input, out string) *exec.Cmd {
+		all = append(all, contender{peer: "partd", label: "partd, " + size, command: func(_ *flags, in *input, out string) *exec.Cmd {
 			return j.question.partd(&with, in, out)
 		}})
 	}
 	return all, nil
 }
 
-// ratios are how many times the time of partd the fastest of the others takes.
+// ratios summarizes the time of the fastest peer divided by partd's time.
 type ratios struct {
 	N       int     `json:"questions"`
 	Mean    float64 `json:"geometric_mean"`
@@ -83,8 +83,8 @@ type ratios struct {
 	Peak    int64   `json:"partd_vmhwm_bytes"`
 }
 
-// best returns the fastest of the others, and nil where there is nothing to compare.
-func (a asked) best() (best *summary) {
+// best returns the fastest peer, or nil if there is nothing to compare.
+func (a questionResult) best() (best *summary) {
 	for i, s := range a.list {
 		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (best == nil || s.Ratio < best.Ratio) {
 			best = &a.list[i]
@@ -93,7 +93,7 @@ func (a asked) best() (best *summary) {
 	return best
 }
 
-func ratiosOf(done []asked) (r ratios) {
+func ratiosOf(done []questionResult) (r ratios) {
 	logs := 0.0
 	for _, a := range done {
 		r.Peak = max(r.Peak, a.list[0].VmHWM)
@@ -108,7 +108,7 @@ func ratiosOf(done []asked) (r ratios) {
 	return r
 }
 
-// cell is a field of the table.
+// cell formats a field of the table.
 func (s summary) cell(in *input) string {
 	switch {
 	case strings.HasPrefix(s.Output, "right"):
@@ -120,24 +120,24 @@ func (s summary) cell(in *input) string {
 	return strings.ReplaceAll(s.Output[:min(len(s.Output), 80)], "|", "\\|")
 }
 
-// writeQuestions writes the table, in Markdown.
-func (f *flags) writeQuestions(w io.Writer, done []asked) error {
-	var who, absent []string
+// writeQuestions writes the table as Markdown.
+func (f *flags) writeQuestions(w io.Writer, done []questionResult) error {
+	var measured, absent []string
 	for _, a := range done {
 		for _, s := range a.list {
-			if _, why, not := strings.Cut(s.Output, "skipped: "); not && !slices.Contains(absent, why) {
-				absent = append(absent, why)
-			} else if !not && !slices.Contains(who, s.How) {
-				who = append(who, s.How)
+			if _, reason, not := strings.Cut(s.Output, "skipped: "); not && !slices.Contains(absent, reason) {
+				absent = append(absent, reason)
+			} else if !not && !slices.Contains(measured, s.How) {
+				measured = append(measured, s.How)
 			}
 		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the others without a limit; %d threads. Seconds / seconds of processors / MiB at most:\n\n"+
-		"| question | %s | best other ÷ partd |\n|---|%s---|\n", done[0].in.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(who, " | "), strings.Repeat("---|", len(who)))
+		"| question | %s | best other ÷ partd |\n|---|%s---|\n", done[0].in.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(measured, " | "), strings.Repeat("---|", len(measured)))
 	for _, a := range done {
 		fmt.Fprintf(&b, "| %s %s |", a.job.name, a.job.title)
-		for _, name := range who {
+		for _, name := range measured {
 			cell := "–"
 			if i := slices.IndexFunc(a.list, func(s summary) bool { return s.How == name }); i >= 0 {
 				cell = a.list[i].cell(a.in)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// asking returns flags for small tables.
-func asking(t *testing.T) flags {
+// smallTables returns flags for small tables.
+func smallTables(t *testing.T) flags {
 	t.Helper()
 	dir := t.TempDir()
 	partd, err := buildPartd(context.Background(), dir)
@@ -21,10 +21,10 @@ func asking(t *testing.T) flags {
 	return f
 }
 
-// Our answer to each question is that of the benchmark's own few lines, and a row that is
-// changed, lost, or there twice is seen.
+// partd's answer to each question equals the benchmark's own, and a changed, lost or
+// duplicate row is detected.
 func TestQuestions(t *testing.T) {
-	with := asking(t)
+	with := smallTables(t)
 	for _, c := range []struct {
 		name    string
 		missing int
@@ -51,7 +51,7 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
-// spoil makes an output wrong in several ways.
+// spoil damages an output in several ways.
 func spoil(t *testing.T, j job, in *input, out string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(out, "result.csv"))
@@ -88,10 +88,10 @@ func spoil(t *testing.T, j job, in *input, out string) {
 	}
 }
 
-// The answers of the others are the same, where they are installed. polars and DataFusion have
-// the same program for the questions that are left out, but for names of columns.
+// The installed peers give the same answers. The omitted questions differ from tested ones
+// only in the names of columns.
 func TestQuestionsOfPeers(t *testing.T) {
-	f := asking(t)
+	f := smallTables(t)
 	f.missingPercent = 5
 	for _, j := range questionJobs() {
 		for _, c := range j.runs[1:] {
@@ -110,28 +110,28 @@ func TestQuestionsOfPeers(t *testing.T) {
 			}
 			out := t.TempDir()
 			if b, err := c.command(&f, in, out).CombinedOutput(); err != nil {
-				t.Errorf("%s: %s: %v: %s", j.name, c.how, err, b)
+				t.Errorf("%s: %s: %v: %s", j.name, c.label, err, b)
 			} else if err := j.check(c, in, out); err != nil {
-				t.Errorf("%s: %s: %v", j.name, c.how, err)
+				t.Errorf("%s: %s: %v", j.name, c.label, err)
 			}
 		}
 	}
 }
 
-// The table has what failed, and why; and one number for all.
+// The table shows each failure with its reason, and one number for all questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
 	ran := func(how string, seconds float64, problem string) *runs {
-		return &runs{c: contender{peer: strings.ToLower(how), how: how}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
+		return &runs{c: contender{peer: strings.ToLower(how), label: how}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
 	}
-	absent := &runs{c: contender{peer: "gawk", how: "gawk"}, skip: "gawk is not installed"}
-	var done []asked
+	absent := &runs{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
+	var done []questionResult
 	for _, all := range [][]*runs{
 		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, not 2"), absent},
 		{ran("partd", 2, ""), ran("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), ran("polars", 2, "")},
 	} {
 		j := questionJobs()[len(done)]
-		done = append(done, asked{in, j, summarize(in, j, all)})
+		done = append(done, questionResult{in, j, summarize(in, j, all)})
 	}
 	var b strings.Builder
 	f := defaults()

@@ -13,14 +13,14 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// goal is what partd is to reach at a job.
+// goal is partd's target at a job, as a speed or as a ratio to a peer.
 type goal struct {
-	speed float64 // MB/s, if that is it
-	ratio float64 // to the peer
+	speed float64 // MB/s, or 0
+	ratio float64 // to the peer's speed
 	peer  string
 }
 
-// summary is the medians of a contender's runs that worked.
+// summary holds the medians of a contender's successful runs.
 type summary struct {
 	Job     string  `json:"job"`
 	Input   string  `json:"input"`
@@ -37,7 +37,7 @@ type summary struct {
 
 func summarize(in *input, j job, all []*runs) (list []summary) {
 	for _, rs := range all {
-		s := summary{Job: j.name, Input: in.name, How: rs.c.how, Output: "skipped: " + rs.skip}
+		s := summary{Job: j.name, Input: in.name, How: rs.c.label, Output: "skipped: " + rs.skip}
 		var speeds, cpus, ratios []float64
 		for _, r := range rs.all {
 			s.Output = outcome(rs)
@@ -81,8 +81,8 @@ func writeMedians(w io.Writer, in *input, j job, all []*runs) error {
 func (f *flags) writeFigures(in *input, j job, all []*runs) error {
 	for i, s := range summarize(in, j, all) {
 		figure := figures.Figure{
-			Bench: "files", Job: j.name, Who: s.How, X: float64(cmp.Or(in.keys, int64(in.want.rows.Keys))), Unit: "MB/s",
-			Value: s.Speed, Least: s.Slowest, Most: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
+			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(in.keys, int64(in.want.rows.Keys))), Unit: "MB/s",
+			Value: s.Speed, Min: s.Slowest, Max: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
 		}
 		if j.question != nil {
 			figure.Job += " " + j.title
@@ -125,7 +125,7 @@ func (f *flags) writeTable(w io.Writer, in *input, j job, all []*runs) error {
 	return err
 }
 
-// verdict tells whether the goals are reached, and is empty without partd.
+// verdict describes which goals are reached. It returns "" if partd did not run.
 func (f *flags) verdict(g goal, list []summary) string {
 	i := slices.IndexFunc(list, func(s summary) bool { return strings.HasPrefix(s.How, "partd ") })
 	if i < 0 || list[i].Runs == 0 {
@@ -150,7 +150,7 @@ func (f *flags) verdict(g goal, list []summary) string {
 		}
 		fmt.Fprintf(&b, "goal: %.0f x %s: %s (%.2f x)", g.ratio, g.peer, word(list[at].Ratio >= g.ratio), list[at].Ratio)
 	}
-	most := int64(f.memory)*11/10 + 30<<20
-	fmt.Fprintf(&b, "; VmHWM at most %d MiB: %s (%d)\n", most>>20, word(s.VmHWM <= most), s.VmHWM>>20)
+	limit := int64(f.memory)*11/10 + 30<<20
+	fmt.Fprintf(&b, "; VmHWM at most %d MiB: %s (%d)\n", limit>>20, word(s.VmHWM <= limit), s.VmHWM>>20)
 	return b.String()
 }

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// readSums reads rows of a key, a count and, if any, a sum.
+// readSums reads rows of a key, a count and an optional sum.
 func readSums(in *input, out string) (digest, error) {
 	var g grouping
 	err := in.eachResult(out, func(line []byte) error {
@@ -16,7 +16,7 @@ func readSums(in *input, out string) (digest, error) {
 		if in.sumColumn > 0 {
 			n = 2
 		}
-		// From the end, as gawk does not quote a key with commas.
+		// Search from the end, because gawk does not quote keys that contain commas.
 		for i := n - 1; i >= 0; i-- {
 			at := bytes.LastIndexByte(line, ',')
 			x, err := strconv.ParseFloat(string(line[at+1:]), 64)
@@ -35,7 +35,7 @@ func readSums(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// readLists reads rows of a key and all its values between semicolons.
+// readLists reads rows of a key and its values, separated by semicolons.
 func readLists(in *input, out string) (digest, error) {
 	var g grouping
 	err := in.eachResult(out, func(line []byte) error {
@@ -43,7 +43,7 @@ func readLists(in *input, out string) (digest, error) {
 		list, _ := csvField(rest)
 		for more := true; more; {
 			var value []byte
-			value, list, more = listed(list)
+			value, list, more = cutValue(list)
 			g.add(key, value)
 		}
 		return nil
@@ -63,7 +63,7 @@ func readPairs(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// eachResult reads the rows of result.csv, which has a header if the input has.
+// eachResult calls use with the rows of result.csv, which has a header if the input has one.
 func (in *input) eachResult(out string, use func(line []byte) error) error {
 	header := !in.text
 	return eachLineOf(filepath.Join(out, "result.csv"), func(line []byte) error {
@@ -75,24 +75,25 @@ func (in *input) eachResult(out string, use func(line []byte) error) error {
 	})
 }
 
-// csvField returns the first field of a row and what comes after its comma.
+// csvField returns the first field of a row, and the rest after its comma.
 func csvField(line []byte) (field, rest []byte) {
-	field, rest, _ = separated(line, ',')
+	field, rest, _ = cutField(line, ',')
 	return field, rest
 }
 
-// listed returns the first value of a list, the rest, and whether there is one.
-func listed(list []byte) (value, rest []byte, more bool) { return separated(list, ';') }
+// cutValue returns the first value of a list, the rest, and whether more values follow.
+func cutValue(list []byte) (value, rest []byte, more bool) { return cutField(list, ';') }
 
-// separated cuts after a field, in quotes if need be, and its separator.
-func separated(line []byte, separator byte) (field, rest []byte, more bool) {
+// cutField cuts a line after its first field, which may be quoted, and the separator. It
+// reports in more whether there was a separator.
+func cutField(line []byte, separator byte) (field, rest []byte, more bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return bytes.Cut(line, []byte{separator})
 	}
 	line = line[1:]
 	for {
 		at := bytes.IndexByte(line, '"')
-		if at < 0 { // never closed: the comparison will tell
+		if at < 0 { // unclosed: the comparison will fail
 			return append(field, line...), nil, false
 		}
 		field = append(field, line[:at]...)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// numbers is a list of numbers as a flag.
+// numbers is a flag whose value is a list of numbers.
 type numbers []int64
 
 func (l *numbers) String() string {
@@ -32,7 +32,7 @@ func (l *numbers) Set(text string) error {
 	return nil
 }
 
-// commas writes a number for people.
+// commas formats a number with a comma between thousands.
 func commas(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -1,6 +1,6 @@
-// Command gencsv makes a CSV file for benchmarks: columns id, key, v1, v2 and
-// text, 100 to 110 bytes a row, the same file for the same flags. From the root
-// of the repository:
+// Command gencsv writes a CSV file for benchmarks, with the columns id, key, v1, v2 and text,
+// and 100 to 110 bytes per row. The same flags yield the same file. Run it from the root of
+// the repository:
 //
 //	go run ./bench/gencsv --rows 5800000 --keys 1000 -o rows.csv
 package main

@@ -1,14 +1,15 @@
-// Command hostile holds conversations with partd-server that no honest peer
-// would have, by the million, while an honest one wants to be served.
+// Command hostile attacks partd-server with millions of malformed conversations, while an
+// honest client sends requests.
 //
 //	go run ./bench/hostile --conversations 1000000
 //	go run ./bench/hostile --mode readers
 //
-// With a mode many peers of one address want much of the server, and it ends with 1
-// where honest ones waited for too long, or it took or kept too much.
+// The exit code is 1 if the server crashed, used over 64 MiB more memory than when idle, or
+// made the honest client wait for more than a second.
 //
-// It ends with 1 where the server crashed, took more than 64 MiB above what it
-// takes when idle, or kept the honest peer waiting for more than a second.
+// With --mode, many peers of one address overload the server with valid requests instead.
+// The exit code is 1 if honest clients waited too long, or if the server used or retained
+// too much memory or disk.
 package main
 
 import (
@@ -27,12 +28,12 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asServer makes this program the server.
+// asServer is the environment variable that makes this program the server.
 const asServer = "PARTD_BENCH_SERVER"
 
 const (
-	mostAboveIdle = 64 << 20
-	maxMessage    = 1 << 20
+	maxAboveIdle = 64 << 20
+	maxMessage   = 1 << 20
 )
 
 func main() {
@@ -62,7 +63,7 @@ func main() {
 	program.End(run(ctx, *n, *atOnce, *seed, *within))
 }
 
-func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Duration) (err error) {
+func run(ctx context.Context, n int64, atOnce int, seed uint64, maxWait time.Duration) (err error) {
 	p, _, end, err := startServer(ctx, []string{"--max-message", "1MiB"})
 	if err != nil {
 		return err
@@ -72,35 +73,35 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Dura
 	network, address := p.Address()
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
 	start := time.Now()
-	report, err := hostile.Run(ctx, target, n, atOnce, seed, within, func(done int64) {
+	report, err := hostile.Run(ctx, target, n, atOnce, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {
-			now, most, _ := serverproc.Memory(p.Pid()) // told at the end
+			now, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports if the server has ended
 			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, at the most %d MiB\n",
-				done, float64(done)/time.Since(start).Seconds(), now>>20, most>>20)
+				done, float64(done)/time.Since(start).Seconds(), now>>20, peak>>20)
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("%w (seed %d, the server has ended: %v)\n%s", err, seed, p.Ended(), p.Stderr())
+		return fmt.Errorf("%w (seed %d, the server has ended: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
 	}
-	_, most, e := serverproc.Memory(p.Pid())
+	_, peak, e := serverproc.Memory(p.Pid())
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
-		report.Took.Round(time.Second), float64(report.Conversations)/report.Took.Seconds())
+		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())
 	fmt.Printf("honest peer: %d requests answered, three of them took %v at the most (the machine held a process up for %v); %d values removed by others\n",
-		report.Honest, report.Slowest.Round(time.Millisecond), report.Held.Round(time.Millisecond), report.Missing)
+		report.HonestRequests, report.Slowest.Round(time.Millisecond), report.LongestStall.Round(time.Millisecond), report.MissingValues)
 	if memoryErr != nil {
 		fmt.Println("memory: not known:", memoryErr)
 	} else {
-		fmt.Printf("memory: %d MiB idle, at the most %d MiB, %d MiB above\n", idle>>20, most>>20, (most-idle)>>20)
+		fmt.Printf("memory: %d MiB idle, at the most %d MiB, %d MiB above\n", idle>>20, peak>>20, (peak-idle)>>20)
 	}
-	if memoryErr == nil && most > idle+mostAboveIdle {
-		return fmt.Errorf("the server took %d MiB above idle, %d MiB is the limit", (most-idle)>>20, mostAboveIdle>>20)
+	if memoryErr == nil && peak > idle+maxAboveIdle {
+		return fmt.Errorf("the server took %d MiB above idle, %d MiB is the limit", (peak-idle)>>20, maxAboveIdle>>20)
 	}
 	return nil
 }
 
-// startServer starts this program as a server with flags beside its store, which
-// end stops and removes.
+// startServer starts this program as a server with flags and a new store. end stops the
+// server and removes the store.
 func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, end func() error, err error) {
 	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
 		return nil, "", nil, err

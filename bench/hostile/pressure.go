@@ -17,37 +17,37 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// What a pressure may cost others, and what the server is told and has to keep to.
+// The limits of the server, and the longest waits that honest clients accept.
 const (
-	processMemory = 512 << 20
-	quota         = 8 << 20
-	mostElsewhere = 100 * time.Millisecond
-	mostBeside    = 2 * time.Second
-	giveBackIn    = 5 * time.Second
-	answerIn      = 10 * time.Second // that an honest peer waits for each answer
+	processMemory      = 512 << 20
+	quota              = 8 << 20
+	maxWaitElsewhere   = 100 * time.Millisecond
+	maxWaitSameAddress = 2 * time.Second
+	releaseDelay       = 5 * time.Second
+	answerTimeout      = 10 * time.Second // how long an honest client waits for each answer
 )
 
-// pressure is many peers of one address that each want much of the server.
+// pressure is an overload by many peers of one address.
 type pressure struct {
 	peers int
-	flags []string // of the server, beside its memory
+	flags []string // of the server, in addition to --memory
 	press func(p *hostile.Peer) error
 }
 
-// pressures are the modes beside conversations.
+// pressures are the values of --mode.
 var pressures = map[string]pressure{
-	"none": {}, // what the machine itself has them wait
+	"none": {}, // measures the delays of the machine itself
 	"frames": {4, nil, func(p *hostile.Peer) error {
-		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // and no end
+		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // never completed
 	}},
-	"keys":    {2, nil, asking("append", 4_000_000)},
-	"deletes": {4, []string{"--max-bytes", strconv.Itoa(quota)}, asking("delete", 20)},
+	"keys":    {2, nil, repeatRequest("append", 4_000_000)},
+	"deletes": {4, []string{"--max-bytes", strconv.Itoa(quota)}, repeatRequest("delete", 20)},
 	"readers": {300, nil, func(p *hostile.Peer) error {
 		err := p.Send("get", "large")
 		time.Sleep(2 * time.Second)
 		return err
 	}},
-	"turns": {4, nil, asking("delete", 1_000_000)},
+	"turns": {4, nil, repeatRequest("delete", 1_000_000)},
 }
 
 func runModes(ctx context.Context, mode string, d time.Duration) error {
@@ -66,8 +66,8 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// asking makes a request with so many short keys again and again.
-func asking(command string, keys int) func(p *hostile.Peer) error {
+// repeatRequest returns a function that sends a request with many short keys repeatedly.
+func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	message := sync.OnceValue(func() []byte {
 		frames := []string{command}
 		for i := range keys {
@@ -84,8 +84,8 @@ func asking(command string, keys int) func(p *hostile.Peer) error {
 	}
 }
 
-// run applies a pressure for a time, while honest peers of its address and of another
-// get a byte again and again, on old and new connections.
+// run applies a pressure for the duration d. Meanwhile, honest clients of the same and of
+// another address get one byte repeatedly, on old and new connections.
 func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, dir, end, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
 	if err != nil {
@@ -96,7 +96,7 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
-	idle, _, _ := serverproc.Memory(p.Pid()) // the error comes again
+	idle, _, _ := serverproc.Memory(p.Pid()) // later calls return the same error
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var presses, honest sync.WaitGroup
@@ -105,7 +105,7 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 			for ctx.Err() == nil {
 				peer, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 				if err != nil {
-					time.Sleep(time.Millisecond) // it has enough of them
+					time.Sleep(time.Millisecond) // the server refuses further connections
 					continue
 				}
 				stop := context.AfterFunc(ctx, func() { _ = peer.Close() })
@@ -122,17 +122,17 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	honest.Go(func() { elsewhere = gets(ctx, address, "127.0.0.2") })
 	honest.Wait()
 	presses.Wait()
-	time.Sleep(giveBackIn)
-	now, most, memoryErr := serverproc.Memory(p.Pid())
+	time.Sleep(releaseDelay)
+	now, peak, memoryErr := serverproc.Memory(p.Pid())
 	disk := diskUse(dir)
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another %v; memory at the most %d MiB, %v later %d MiB; disk %d MiB\n",
-		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), most>>20, giveBackIn, now>>20, disk>>20)
+		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), peak>>20, releaseDelay, now>>20, disk>>20)
 	var errs []error
-	if p99(elsewhere) > mostElsewhere || p99(beside) > mostBeside {
-		errs = append(errs, fmt.Errorf("honest peers waited for longer than %v from another address, or %v from the same", mostElsewhere, mostBeside))
+	if p99(elsewhere) > maxWaitElsewhere || p99(beside) > maxWaitSameAddress {
+		errs = append(errs, fmt.Errorf("honest peers waited for longer than %v from another address, or %v from the same", maxWaitElsewhere, maxWaitSameAddress))
 	}
-	if memoryErr == nil && (most > processMemory || now > idle+mostAboveIdle) {
-		errs = append(errs, fmt.Errorf("the server took %d MiB, and kept %d; idle it took %d", most>>20, now>>20, idle>>20))
+	if memoryErr == nil && (peak > processMemory || now > idle+maxAboveIdle) {
+		errs = append(errs, fmt.Errorf("the server took %d MiB, and kept %d; idle it took %d", peak>>20, now>>20, idle>>20))
 	}
 	if len(w.flags) > 0 && disk > 2*quota {
 		errs = append(errs, fmt.Errorf("the store took %d MiB of the disk, its quota is %d", disk>>20, quota>>20))
@@ -140,7 +140,7 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	return errors.Join(errs...)
 }
 
-// fill stores what is got: a byte, and 64 MiB.
+// fill stores the values for the requests: one byte and, if large is set, 64 MiB.
 func fill(ctx context.Context, address string, large bool) error {
 	p, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 	if err != nil {
@@ -153,27 +153,27 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// gets returns how long each get of a byte took. One that was not answered took as
-// long as was waited for it.
-func gets(ctx context.Context, address, from string) (took []time.Duration) {
+// gets returns the duration of each get of a byte. A get without an answer counts with the
+// time waited for it.
+func gets(ctx context.Context, address, from string) (waits []time.Duration) {
 	var p *hostile.Peer
 	for i := 0; ctx.Err() == nil; i++ {
 		begin := time.Now()
 		var err error
 		if p == nil {
-			p, err = hostile.OpenFrom(ctx, from, address, answerIn)
+			p, err = hostile.OpenFrom(ctx, from, address, answerTimeout)
 		} else {
-			err = p.Again()
+			err = p.ExtendDeadline()
 		}
 		if err == nil {
 			_, err = p.Get("small")
 		}
-		if ctx.Err() != nil && err != nil && len(took) > 0 {
+		if ctx.Err() != nil && err != nil && len(waits) > 0 {
 			break
 		}
-		took = append(took, time.Since(begin))
+		waits = append(waits, time.Since(begin))
 		if err != nil {
-			took[i] = max(took[i], answerIn)
+			waits[i] = max(waits[i], answerTimeout)
 		}
 		if p != nil && (err != nil || i%20 == 0) {
 			_ = p.Close()
@@ -181,12 +181,12 @@ func gets(ctx context.Context, address, from string) (took []time.Duration) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return took
+	return waits
 }
 
-func p99(took []time.Duration) time.Duration {
-	slices.Sort(took)
-	return took[len(took)*99/100].Round(100 * time.Microsecond)
+func p99(waits []time.Duration) time.Duration {
+	slices.Sort(waits)
+	return waits[len(waits)*99/100].Round(100 * time.Microsecond)
 }
 
 func diskUse(dir string) (bytes int64) {

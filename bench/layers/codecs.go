@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/compress/blosc"
 )
 
-// setting is a format with options.
+// setting is a compression format with options.
 type setting struct {
 	format compress.Format
-	name   string // of the options
+	name   string // the name of the options
 	opts   compress.Options
 }
 
@@ -46,17 +46,17 @@ func settings() []setting {
 	}
 }
 
-// sample is real data, to be stored as values of one key.
+// sample is real data, which is stored as values of one key.
 type sample struct {
 	name string
 	data []byte
 }
 
-// pieces are the lengths of the values that a sample is cut into.
+// pieces returns the lengths of the values into which samples are cut.
 func pieces() []int { return []int{100, 4 << 10, 64 << 10} }
 
-// table writes the figures of all formats on real data, as Markdown. MB/s are for
-// one processor, by the time that it worked.
+// table writes the figures of all formats on real data, as Markdown. MB/s are computed from
+// the CPU time of one processor.
 func table(data, contents string, rounds int) error {
 	runtime.GOMAXPROCS(1)
 	samples, err := readSamples(data, contents)
@@ -107,11 +107,11 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	return nil
 }
 
-// codecFigures are of one format on one sample in pieces of one length.
+// codecFigures are the results of one setting on one sample with one length of pieces.
 type codecFigures struct{ ratio, compress, decompress float64 }
 
-// measureCodec stores a sample, several times if it is small, and reads it back.
-// What memory copies take is included.
+// measureCodec stores a sample, several times if it is small, and reads it back. The times
+// include memory copies.
 func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	ctx := context.Background()
 	dict := partd.NewDict()
@@ -123,11 +123,11 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	for part := range slices.Chunk(data, piece) {
 		entries = append(entries, partd.Entry{Key: "k", Value: part})
 	}
-	const least = 0.1 // seconds
+	const minSeconds = 0.1 // seconds
 	var f codecFigures
 	var appending, getting float64
 	bytesDone := 0
-	for appending < least {
+	for appending < minSeconds {
 		if err := dict.Drop(ctx); err != nil {
 			return f, err
 		}
@@ -176,30 +176,30 @@ func readSamples(data, contents string) ([]sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		const most = 8 << 20
-		samples = append(samples, sample{"Debian's list of files, Contents-amd64", text[:min(len(text), most)]})
+		const maxBytes = 8 << 20
+		samples = append(samples, sample{"Debian's list of files, Contents-amd64", text[:min(len(text), maxBytes)]})
 	}
 	return samples, nil
 }
 
-// byState returns the rows behind one another, those of a state together, as a
-// store holds them that was shuffled by state.
+// byState returns the rows as CSV, grouped by state, like the data in a store that was
+// shuffled by state.
 func byState(rows [][]string) []byte {
 	const state = 5
 	rows = slices.Clone(rows[1:])
 	slices.SortStableFunc(rows, func(a, b []string) int { return cmp.Compare(a[state], b[state]) })
 	var out bytes.Buffer
 	w := csv.NewWriter(&out)
-	_ = w.WriteAll(rows) // to memory
+	_ = w.WriteAll(rows) // writing to memory cannot fail
 	return out.Bytes()
 }
 
-// numbers returns the columns of numbers, as arrays of integers.
+// numbers returns the numeric columns as arrays of integers.
 func numbers(rows [][]string) []byte {
 	var out []byte
 	for column := 10; column < 14; column++ {
 		for _, row := range rows[1:] {
-			n, _ := strconv.ParseInt(row[column], 10, 64) // an empty one is 0
+			n, _ := strconv.ParseInt(row[column], 10, 64) // 0 if empty
 			out = binary.LittleEndian.AppendUint64(out, uint64(n))
 		}
 	}

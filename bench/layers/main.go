@@ -1,13 +1,13 @@
-// Command layers measures the layers that compress: each over Dict beside the
-// same layer of Python's partd, in turns, and all formats on real data.
+// Command layers compares our compressing layers with the layers of Python's partd, each on a
+// Dict, and measures all formats on real data.
 //
-//	go run ./bench/layers                               # beside Python
+//	go run ./bench/layers                               # compare with Python
 //	go run ./bench/layers -codecs                       # the table of docs/compression.md
 //	go run ./bench/layers -codecs -contents Contents-amd64
 //
-// Every run beside Python is a process of its own, which reads back what it
-// appended and prints a checksum of it; the two must be equal. The ratio is that
-// of the medians.
+// In the comparison, each run is a separate process, which reads back the appended data and
+// prints its checksum. Both programs must print the same one. They take turns, and the ratio
+// is that of their medians.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// alike stands for a file that holds nothing but the letter v.
+// alike stands for data that consists only of the letter v.
 const alike = "v"
 
 // row is one comparison: a layer, and values of one size.
@@ -36,7 +36,7 @@ type row struct {
 	format compress.Format
 	peer   string // Python's class, "" for none
 	value  int    // bytes of a value
-	batch  int    // values of an Append
+	batch  int    // values per Append
 	total  int    // bytes of all values
 	target string
 	alike  bool // values are all the letter v, not text
@@ -68,7 +68,7 @@ func rows() []row {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
 	only := flag.String("only", "", "run the formats whose name contains this")
 	data := flag.String("data", "testdata/birdstrikes.csv", "the text that values are cut from")
 	codecs := flag.Bool("codecs", false, "write the table of all formats on real data")
@@ -134,10 +134,10 @@ func compare(data, only string, rounds int) error {
 	return w.Flush()
 }
 
-// figures are of one run.
+// figures are the results of one run.
 type figures struct {
 	bytes, appendSeconds, getSeconds float64
-	appendCPU                        float64 // seconds of all processors
+	appendCPU                        float64 // CPU seconds
 	sum                              string  // CRC-32 of all values, key after key
 }
 
@@ -145,7 +145,7 @@ func (f figures) append() float64 { return f.bytes / f.appendSeconds / 1e6 }
 func (f figures) perCPU() float64 { return f.bytes / f.appendCPU / 1e6 }
 func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
 
-// measure makes one run in a process of its own.
+// measure runs one test in a new process.
 func measure(r row, data string, peer bool) (figures, error) {
 	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
 	if r.alike {
@@ -170,11 +170,11 @@ func measure(r row, data string, peer bool) (figures, error) {
 	return f, nil
 }
 
-// column returns a figure of all runs, sorted.
-func column(all []figures, of func(figures) float64) []float64 {
+// column returns one figure of all runs, sorted.
+func column(all []figures, value func(figures) float64) []float64 {
 	var v []float64
 	for _, f := range all {
-		v = append(v, of(f))
+		v = append(v, value(f))
 	}
 	slices.Sort(v)
 	return v

@@ -1,6 +1,6 @@
-"""Appends to Python's partd what layers appends to ours, reads it back, and
-prints bytes, seconds to append, the same of processors, seconds to get, and the
-checksum of all values."""
+"""Appends the same data to Python's partd as layers appends to ours, and reads it back.
+Prints bytes, seconds and CPU seconds to append, seconds to get, and the checksum of all
+values."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ names = ["key%08d" % i for i in range(KEYS)]
 store = getattr(partd, name)(partd.Dict())
 batches, at, n = [], 0, 0
 while n * value < total:
-    # A dict has a key once, so a batch of more values than keys is several.
+    # A dict holds each key once, so a batch with more values than keys becomes several dicts.
     entries = []
     for _ in range(batch):
         if at + value > len(text):

@@ -13,17 +13,17 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// keys is how many keys there are; value i goes to key i modulo keys.
+// keys is the number of keys. Value i goes to key i modulo keys.
 const keys = 1000
 
-// runOne makes the run that a text stands for: format, bytes of a value, values
-// of an Append, bytes of all. It prints bytes, seconds to append, the same of
-// processors, seconds to get all, and the checksum of what was read.
-func runOne(what, data string) error {
+// runOne runs the test that spec describes: the format, the bytes of a value, the values per
+// Append, and the total bytes. It prints bytes, seconds and CPU seconds to append, seconds to
+// get all values, and their checksum.
+func runOne(spec, data string) error {
 	var format compress.Format
 	var value, batch, total int
-	if _, err := fmt.Sscan(what, &format, &value, &batch, &total); err != nil {
-		return fmt.Errorf("run %q: %w", what, err)
+	if _, err := fmt.Sscan(spec, &format, &value, &batch, &total); err != nil {
+		return fmt.Errorf("run %q: %w", spec, err)
 	}
 	text := bytes.Repeat([]byte(alike), 1<<20)
 	if data != alike {
@@ -39,8 +39,8 @@ func runOne(what, data string) error {
 	return err
 }
 
-// run appends values that are cut from a text, one behind the other and again
-// from the beginning, and reads all keys.
+// run appends consecutive parts of a text as values, starting over at its end, and then
+// reads all keys.
 func run(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
 	store, err := compress.New(partd.NewDict(), format, nil)

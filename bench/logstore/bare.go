@@ -10,18 +10,17 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// bareFiles is the hash files read with nothing but what grouping takes: no
-// checksums, and entries are of one key if the hashes of their keys are the same.
-// It is the bar for reading.
+// bareFiles reads hash files with the least possible work for grouping: it checks no
+// checksums, and treats keys with the same hash as equal. It is the lower bound for reading.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
 	hash    uint64
-	at      uint32 // where the length of the key is
+	at      uint32 // the position of the key's length
 	dataLen uint32
 }
 
-// key returns the key, and where the value begins.
+// key returns the key and the position of the value.
 func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 	k, n := binary.Uvarint(data[r.at:])
 	keyAt := int(r.at) + n
@@ -74,8 +73,8 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 	return nil
 }
 
-// sortBare sorts by the bits after the byte that chose the file, in two passes by
-// radix, and then what is left by insertion.
+// sortBare sorts by the hash bits after the byte that selects the file: with two passes of
+// radix sort, followed by insertion sort.
 func sortBare(refs, spare []bareRef) (sorted, other []bareRef) {
 	digit := max((bits.Len(uint(len(refs)))+4)/2, 4)
 	for shift := 56 - 2*digit; shift < 56; shift += digit {

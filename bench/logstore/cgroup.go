@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// limitMemory moves this process into a memory cgroup of its own, in which the
-// pages that the kernel caches for it count, too. It needs root. The cgroup is
-// removed by removeLimit, from outside, once the process has ended.
+// limitMemory moves this process into a new memory cgroup, which also counts its pages in
+// the kernel's cache. It needs root. The parent must call removeLimit after the process has
+// ended.
 func limitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
@@ -22,7 +22,7 @@ func limitMemory(name string, bytes program.Size) error {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, c.limit)); err != nil {
-			_ = os.Remove(dir) // no memory controller here
+			_ = os.Remove(dir) // this hierarchy has no memory controller
 			continue
 		}
 		return errors.Join(
@@ -39,5 +39,5 @@ func removeLimit(name string) {
 	}
 }
 
-// limitName is the cgroup of a store's runs.
+// limitName returns the name of the cgroup for a store's runs.
 func limitName(store string) string { return "partd-bench-" + store }

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashFiles is the bar: 256 files by hash, each with a buffer of 64 KiB, and
-// nothing that would survive a crash. Reading takes a file at a time into
-// memory, and groups it by two passes over it.
+// hashFiles is the baseline: 256 files by hash, each with a buffer of 64 KiB, without
+// protection against crashes. Reading loads one file at a time into memory, and groups it
+// with two passes.
 type hashFiles struct {
 	files [256]*os.File
 	bufs  [256][]byte
@@ -47,7 +47,7 @@ func (h *hashFiles) append(entries []partd.Entry) error {
 		b = binary.AppendUvarint(b, uint64(len(e.Value)))
 		b = binary.AppendUvarint(b, uint64(len(e.Key)))
 		b = append(b, e.Key...)
-		if len(e.Value) > cap(b)-len(b) { // it does not go through the buffer
+		if len(e.Value) > cap(b)-len(b) { // too large for the buffer
 			if _, err := h.files[p].Write(b); err != nil {
 				return err
 			}

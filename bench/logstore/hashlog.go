@@ -11,20 +11,20 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashLog is the hash files with the least that makes an append survive the
-// death of the process: each batch is encoded once more, with a checksum, and
-// written with one call to one of two files that are used again and again. It
-// shows what a write-ahead file costs at all. Nothing reads it back.
+// hashLog adds to hashFiles the cheapest way for an append to survive a crash of the process:
+// each batch is also encoded with a checksum, and written with one call to one of two files,
+// which are used in turns. It shows the minimal cost of a write-ahead log. Nothing reads
+// the log.
 type hashLog struct {
 	*hashFiles
 	logs [2]*os.File
 	n    int   // of the file in use
-	at   int64 // where the next record goes
+	at   int64 // the position of the next record
 	buf  []byte
 }
 
-// logWindow is the length up to which a file is filled, that of a table of a
-// logstore of 256 MiB.
+// logWindow is the maximum length of a log file, equal to the memtable size of a log store
+// with 256 MiB.
 const logWindow = 96 << 20
 
 func openHashLog(dir string) (*hashLog, error) {

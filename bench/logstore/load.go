@@ -10,14 +10,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// load is the entries of a run. Each follows from its number alone, so that
-// what is read back can be checked without having kept anything: its key, and
-// its value, which begins with the number.
+// load describes the entries of a run. An entry's number determines its key and its value,
+// which begins with the number. So values can be checked without keeping the entries.
 type load struct {
 	keys    uint64
 	entries uint64
 	value   int // bytes of a value
-	batch   int // entries of an append
+	batch   int // entries per append
 	dist    string
 	pattern []byte
 	lnKeys  float64
@@ -44,7 +43,7 @@ func newLoad(keys, entries uint64, value, batch int, dist string) (*load, error)
 	return l, nil
 }
 
-// mix is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+// mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
 func mix(x uint64) uint64 {
 	x += 0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
@@ -66,16 +65,16 @@ func (l *load) keyOf(i uint64) uint64 {
 	return uint64(float64(u>>11) / (1 << 53) * float64(l.keys))
 }
 
-// putKey writes a key, of keyLen bytes, spread over the alphabet.
+// putKey writes the key with an index, of keyLen bytes.
 func putKey(b []byte, index uint64) {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
-	x := index * 0x9E3779B97F4A7C15 // odd, so no two are alike
+	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so products differ
 	b[0] = 'k'
 	for j := 1; j < keyLen; j++ {
 		b[j] = digits[x>>59]
 		x <<= 5
 	}
-	// The low 14 bits of the product did not fit; the index itself tells.
+	// The low 14 bits of the product did not fit, so the index itself makes keys distinct.
 	b[keyLen-1] = digits[index&31]
 	b[keyLen-2] = digits[index>>5&31]
 	b[keyLen-3] = digits[index>>10&31]
@@ -83,7 +82,7 @@ func putKey(b []byte, index uint64) {
 	b[keyLen-5] = digits[index>>20&31]
 }
 
-// filler makes batches, in memory that it uses again.
+// filler generates batches in memory that it reuses.
 type filler struct {
 	l       *load
 	keys    []byte
@@ -95,7 +94,7 @@ func (l *load) newFiller() *filler {
 	return &filler{l: l, keys: make([]byte, l.batch*keyLen), values: make([]byte, l.batch*l.value), entries: make([]partd.Entry, l.batch)}
 }
 
-// fill returns the batch that begins with an entry.
+// fill returns the batch that begins with entry number first. It is valid until the next call.
 func (f *filler) fill(first uint64) []partd.Entry {
 	l := f.l
 	n := int(min(uint64(l.batch), l.entries-first))
@@ -116,18 +115,18 @@ func (l *load) patternOf(i uint64) []byte {
 	return l.pattern[at : int(at)+l.value-8]
 }
 
-// checker compares what is read with what was written.
+// checker compares values that were read with the written values.
 type checker struct {
 	l     *load
 	count uint64
 	keys  uint64
 	key   string
-	last  uint64 // number, plus one, of the entry before, of the same key
+	last  uint64 // number, plus one, of the previous entry of the same key
 	carry []byte
 	want  [keyLen]byte
 }
 
-// begin begins a key.
+// begin starts the check of a key.
 func (c *checker) begin(key string) error {
 	if len(c.carry) > 0 {
 		return fmt.Errorf("key %q ends in the middle of a value", c.key)
@@ -137,7 +136,7 @@ func (c *checker) begin(key string) error {
 	return nil
 }
 
-// bytes takes the next bytes of the key's value.
+// bytes checks the next bytes of the key's value.
 func (c *checker) bytes(b []byte) error {
 	if len(c.carry) > 0 {
 		n := min(c.l.value-len(c.carry), len(b))
@@ -177,8 +176,8 @@ func (c *checker) piece(b []byte) error {
 	return nil
 }
 
-// end tells whether everything was found. That no entry was found twice
-// follows: each was under its own key, and there in order.
+// end returns an error unless all entries were read. No entry can have been read twice,
+// because each key's entries were in order.
 func (c *checker) end() error {
 	if len(c.carry) > 0 || c.count != c.l.entries {
 		return fmt.Errorf("%d of %d entries were found", c.count, c.l.entries)

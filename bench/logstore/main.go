@@ -1,11 +1,10 @@
-// Command logstore measures package logstore beside 256 hash files, alone and
-// with a bare write-ahead file, and Pebble,
-// with its defaults and as fast as it was found to go, on the same entries:
+// Command logstore compares package logstore with 256 hash files, with and without a minimal
+// write-ahead log, and with Pebble, with its defaults and with the fastest known settings:
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// Each run is a process of its own, but with --scan. The stores take turns, and the ratios are
-// medians over the rounds. All values are checked after they were timed.
+// Each run is a separate process, except with --scan. The stores take turns, and the ratios
+// are medians over the rounds. All values are checked, but not while the time is measured.
 package main
 
 import (
@@ -49,7 +48,7 @@ func main() {
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
 	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
 	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, its page cache included (as root)")
-	flag.BoolVar(&f.scan, "scan", false, "compare reading alone, at several numbers of keys, in one process: Scan, by one core and two, its parts, and a bare reader of hash files")
+	flag.BoolVar(&f.scan, "scan", false, "compare only reading, with several numbers of keys, in one process: Scan with one core and two, its parts, and a bare reader of hash files")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
 	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
@@ -87,7 +86,7 @@ func (f *flags) run() error {
 	results := map[string][]result{}
 	for round := range f.rounds {
 		for i := range names {
-			name := names[(i+round)%len(names)] // none is always the first
+			name := names[(i+round)%len(names)] // a different store starts each round
 			r, err := f.start(name)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -106,7 +105,7 @@ func (f *flags) run() error {
 	return figures.Append(f.figures, f.medians(l, names, results)...)
 }
 
-// medians are the speeds of appending and of reading.
+// medians returns the median speeds of appending and reading.
 func (f *flags) medians(l *load, names []string, results map[string][]result) (all []figures.Figure) {
 	for _, name := range names {
 		var appended, read []float64
@@ -116,10 +115,10 @@ func (f *flags) medians(l *load, names []string, results map[string][]result) (a
 			appended, read = append(appended, megabytes/r.AppendSec), append(read, megabytes/r.ScanSec)
 			peak = max(peak, r.VmHWM)
 		}
-		figure := figures.Figure{Bench: "logstore", Job: "append", Who: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.Of(appended)
+		figure := figures.Figure{Bench: "logstore", Job: "append", Contender: name, X: float64(f.keys), Unit: "MB/s", Peak: peak}.WithRuns(appended)
 		all = append(all, figure)
 		figure.Job = "read"
-		all = append(all, figure.Of(read))
+		all = append(all, figure.WithRuns(read))
 	}
 	return all
 }
@@ -159,7 +158,7 @@ func (f *flags) runChild(l *load) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// start runs a store in a process of its own.
+// start runs a store in a new process.
 func (f *flags) start(name string) (r result, err error) {
 	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
 	if f.limit > 0 {

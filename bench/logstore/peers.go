@@ -13,18 +13,18 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// target is a store that is measured.
+// target is a store to measure.
 type target interface {
 	append(entries []partd.Entry) error
-	// flush leaves nothing to be done in the background.
+	// flush writes everything and waits for background work.
 	flush() error
-	// scan calls use with every key's value, in parts if it is large; first
-	// tells that a key begins.
+	// scan calls use with the value of every key. A large value comes in several parts, of
+	// which only the first has first set.
 	scan(use func(key string, b []byte, first bool) error) error
 	close() error
 }
 
-// targets are the names of all targets.
+// targets lists the names of all targets.
 var targets = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-log", "pebble-best", "pebble-default"}
 
 func openTarget(name, dir string, o *logstore.Options) (target, error) {
@@ -81,8 +81,8 @@ func (quiet) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleBest is Pebble as it was found to be fastest at this: each piece a key
-// of its own, with a number, no log, no compaction.
+// pebbleBest is Pebble with the settings that were fastest for this load: each piece has its
+// own numbered key, and there is no log and no compaction.
 type pebbleBest struct {
 	db  *pebble.DB
 	seq uint64
@@ -134,8 +134,8 @@ func (p *pebbleBest) scan(use func(key string, b []byte, first bool) error) erro
 	return errors.Join(it.Error(), it.Close())
 }
 
-// pebbleMerge is Pebble with its defaults: a merge per piece, whose operator
-// joins them.
+// pebbleMerge is Pebble with its defaults. Each piece is a merge, and the merge operator
+// concatenates the pieces.
 type pebbleMerge struct{ db *pebble.DB }
 
 func (p *pebbleMerge) append(entries []partd.Entry) error {

@@ -16,24 +16,24 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// result is what one run of one store measured.
+// result is the result of one run of a store.
 type result struct {
 	Store        string
-	AppendSec    float64 // in calls of append, and of the flush at the end
-	WriteSec     float64 // first append to everything flushed, making the entries included
+	AppendSec    float64 // in calls of append and the final flush
+	WriteSec     float64 // from the first append to the end of the flush, including the generation of entries
 	ScanSec      float64
-	JobSec       float64 // all of it, checking included
+	JobSec       float64 // everything, including checks
 	P99Micros    float64 // of an append
 	MaxMillis    float64 // of an append
-	CPUSec       float64 // of appending, making the entries included
+	CPUSec       float64 // of appending, including the generation of entries
 	ScanCPUSec   float64
-	WrittenBytes int64 // to the disk while appending, as the kernel counts
+	WrittenBytes int64 // to the disk while appending, as counted by the kernel
 	VmHWM        int64 // peak resident memory, bytes
 	Keys         uint64
 	ScanRead     int64 // bytes of values seen by the timed scan
 }
 
-// measure runs one store. It is called in a process of its own.
+// measure runs a store in this process, which must do nothing else.
 func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r result, err error) {
 	r.Store = name
 	begin := time.Now()
@@ -100,14 +100,14 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	return r, nil
 }
 
-// dropCaches makes the kernel forget what it holds of files, which takes
-// being root.
+// dropCaches empties the kernel's page cache. It needs root.
 func dropCaches() error {
 	syscall.Sync()
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1\n"), 0)
 }
 
-// written returns how many bytes the process wrote to disks, 0 where /proc does not tell.
+// written returns the bytes that this process has written to disks, or 0 if /proc does not
+// report them.
 func written() int64 {
 	f, err := os.Open("/proc/self/io")
 	if err != nil {
@@ -123,7 +123,7 @@ func written() int64 {
 	return 0
 }
 
-// emptyDir makes a directory for one run.
+// emptyDir creates an empty directory for a run.
 func emptyDir(parent, name string) (string, error) {
 	dir := filepath.Join(parent, "partd-bench-"+name)
 	if err := os.RemoveAll(dir); err != nil {

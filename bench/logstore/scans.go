@@ -14,17 +14,17 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// scanLoads are what --scan compares reading of.
+// scanLoads are the loads of --scan.
 var scanLoads = []struct {
 	keys uint64
 	dist string
 }{{1000, "uniform"}, {1_000_000, "uniform"}, {10_000_000, "uniform"}, {1_000_000, "zipf"}}
 
-// scanTime is what reading a store once took.
+// scanTime is the time of one scan of a store.
 type scanTime struct{ cpu, wall float64 }
 
-// compareScans makes the hash files and a logstore of the same entries, for each
-// load, and reads them in turns, so that what else the machine does meets all.
+// compareScans writes the same entries of each load to hash files and a log store. It reads
+// them in turns, so that other work of the machine affects all.
 func (f *flags) compareScans() error {
 	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios are of CPU time, but from one core to two of time.\n",
 		f.bytes.String(), f.value, f.memory.String(), f.rounds)
@@ -99,36 +99,36 @@ func (f *flags) compareScan(l *load) (err error) {
 	return nil
 }
 
-// medianRatio returns the median of a, divided round by round by b, if there is b.
-func medianRatio(a, b []scanTime, of func(scanTime) float64) float64 {
+// medianRatio returns the median of a, or of its ratio to b in each round if b is not empty.
+func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	var xs []float64
 	for i := range a {
-		x := of(a[i])
+		x := value(a[i])
 		if b != nil {
-			x /= of(b[i])
+			x /= value(b[i])
 		}
 		xs = append(xs, x)
 	}
 	return program.Median(xs)
 }
 
-// timeScan reads a store, which must have so many bytes, with some processors.
+// timeScan scans a store on procs processors. The store must have want bytes.
 func timeScan(procs int, want int64, scan func(use func(key string, b []byte, first bool) error) error) (scanTime, error) {
 	runtime.GC()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-	cpu, start, found := program.CPU(), time.Now(), int64(0)
+	cpu, start, bytesRead := program.CPU(), time.Now(), int64(0)
 	err := scan(func(_ string, b []byte, _ bool) error {
-		found += int64(len(b))
+		bytesRead += int64(len(b))
 		return nil
 	})
 	t := scanTime{(program.CPU() - cpu).Seconds(), time.Since(start).Seconds()}
-	if err == nil && found != want {
-		err = fmt.Errorf("%d bytes of %d were read", found, want)
+	if err == nil && bytesRead != want {
+		err = fmt.Errorf("%d bytes of %d were read", bytesRead, want)
 	}
 	return t, err
 }
 
-// scanParts reads the store as four parts, one after the other.
+// scanParts reads the four parts of the store one after the other.
 func (t *logTarget) scanParts(use func(key string, b []byte, first bool) error) error {
 	for p := range 4 {
 		if err := useChunks(partd.ScanPart(context.Background(), t.s, p, 4), use); err != nil {

@@ -23,8 +23,8 @@ const (
 	mega       = 1e6
 )
 
-// together runs f n times at once, and returns the seconds that all took.
-func together(n int, f func(i int) error) (float64, error) {
+// concurrently runs f n times concurrently, and returns the seconds until all have returned.
+func concurrently(n int, f func(i int) error) (float64, error) {
 	errs := make([]error, n)
 	begun := time.Now()
 	var wg sync.WaitGroup
@@ -35,8 +35,8 @@ func together(n int, f func(i int) error) (float64, error) {
 	return time.Since(begun).Seconds(), errors.Join(errs...)
 }
 
-// appendSmall appends batches of 1,000 entries, so many requests at a time on each
-// of so many connections. It checks what the server holds afterwards.
+// appendSmall appends batches of 1,000 entries over several connections, with inFlight
+// concurrent requests on each. It then checks the values on the server.
 func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
 	clients := make([]client, connections)
 	for i := range clients {
@@ -52,7 +52,7 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 		batch[i] = partd.Entry{Key: fmt.Sprintf("key%05d", i), Value: bytes.Repeat([]byte("v"), valueBytes)}
 	}
 	each := batches / (connections * inFlight)
-	seconds, err := together(connections*inFlight, func(i int) error {
+	seconds, err := concurrently(connections*inFlight, func(i int) error {
 		for range each {
 			if err := clients[i%connections].Append(ctx, batch...); err != nil {
 				return err
@@ -71,12 +71,12 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	return float64(total) / mega / seconds, err
 }
 
-// raw opens connections that speak Python's protocol.
+// raw opens n connections that use Python's protocol.
 func raw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
 	peers := make([]*hostile.Peer, 0, n)
 	end := func() {
 		for _, p := range peers {
-			_ = p.Close() // all was answered
+			_ = p.Close() // all requests are answered
 		}
 	}
 	for range n {
@@ -90,7 +90,7 @@ func raw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error
 	return peers, end, nil
 }
 
-// appendRaw does the same by Python's protocol, which knows one request at a time.
+// appendRaw is like appendSmall, with Python's protocol, which allows one request at a time.
 func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
 	peers, end, err := raw(ctx, url, connections)
 	if err != nil {
@@ -103,7 +103,7 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 	}
 	message := hostile.Message(request...)
 	each := batches / connections
-	seconds, err := together(connections, func(i int) error {
+	seconds, err := concurrently(connections, func(i int) error {
 		for range each {
 			if err := peers[i].Raw(message); err != nil {
 				return err
@@ -124,7 +124,7 @@ const (
 
 func largeKey(i int) string { return fmt.Sprint("large", i) }
 
-// appendLarge appends values of 1 MiB, four requests at a time.
+// appendLarge appends values of 1 MiB, with four concurrent requests.
 func appendLarge(ctx context.Context, url string) (rate float64, err error) {
 	c, err := dial(ctx, url)
 	if err != nil {
@@ -133,7 +133,7 @@ func appendLarge(ctx context.Context, url string) (rate float64, err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	const inFlight = 4
 	value := bytes.Repeat([]byte("1 MiB of "), largeBytes/9+1)[:largeBytes]
-	seconds, err := together(inFlight, func(i int) error {
+	seconds, err := concurrently(inFlight, func(i int) error {
 		for n := i; n < largeKeys*largeRounds; n += inFlight {
 			if err := c.Append(ctx, partd.Entry{Key: largeKey(n % largeKeys), Value: value}); err != nil {
 				return err
@@ -151,7 +151,7 @@ func appendLargeRaw(ctx context.Context, url string) (float64, error) {
 	}
 	defer end()
 	value := strings.Repeat("v", largeBytes)
-	seconds, err := together(1, func(int) error {
+	seconds, err := concurrently(1, func(int) error {
 		for n := range largeOfPython {
 			if err := peers[0].Ask([]string{"ack"}, "append", largeKey(n), value); err != nil {
 				return err
@@ -162,7 +162,7 @@ func appendLargeRaw(ctx context.Context, url string) (float64, error) {
 	return largeOfPython * largeBytes / mega / seconds, err
 }
 
-// getLarge reads values of 1 MiB, four requests at a time.
+// getLarge reads values of 1 MiB, with four concurrent requests.
 func getLarge(ctx context.Context, url string) (rate float64, err error) {
 	c, err := dial(ctx, url)
 	if err != nil {
@@ -176,7 +176,7 @@ func getLarge(ctx context.Context, url string) (rate float64, err error) {
 			return 0, err
 		}
 	}
-	seconds, err := together(inFlight, func(i int) error {
+	seconds, err := concurrently(inFlight, func(i int) error {
 		for n := i; n < largeKeys*largeRounds; n += inFlight {
 			values, err := c.Get(ctx, largeKey(n%largeKeys))
 			if err != nil {
@@ -200,7 +200,7 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 		return 0, err
 	}
 	defer end()
-	seconds, err := together(1, func(int) error {
+	seconds, err := concurrently(1, func(int) error {
 		for n := range largeOfPython {
 			values, err := peers[0].Get(largeKey(n))
 			if err != nil {
@@ -218,7 +218,7 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 //go:embed client.py
 var clientPython string
 
-// pythonClient appends by partd's own client.
+// pythonClient appends with the client of Python's partd.
 func pythonClient(_ context.Context, url string) (float64, error) {
 	cmd, err := program.Python("partd, zmq", "-c", clientPython, url)
 	if err != nil {

@@ -1,20 +1,20 @@
-// Command remote measures partd-server beside partd's own server in Python, over
-// loopback, with every append acknowledged.
+// Command remote compares partd-server with the server of Python's partd, over loopback, with
+// every append acknowledged.
 //
 //	go run ./bench/remote
 //	go run ./bench/remote --json --only "1,000 keys"
 //
-// The two of a row take turns, each with a server of its own, and what counts is
-// the median. Without Python's partd its column is empty.
+// The two programs of a row take turns, each with its own server, and the medians are
+// compared. If Python's partd is not installed, its column is empty.
 //
 //	go run ./bench/remote --only "four readers"
 //
-// measures how long four processes take that read a quarter of one server's keys each,
-// beside one that reads all, and four that all read all;
+// compares four processes that each read a quarter of a server's keys with one process that
+// reads all keys, and with four that each read all keys.
 //
 //	go run ./bench/remote --only shards
 //
-// three servers that share the keys, beside one.
+// compares three servers that share the keys with one.
 package main
 
 import (
@@ -38,12 +38,12 @@ import (
 type row struct {
 	name   string
 	target string
-	store  string // of our server
+	store  string // the store of our server
 	ours   func(ctx context.Context, url string) (float64, error)
-	peer   func(ctx context.Context, url string) (float64, error) // of Python's server; nil: none
+	peer   func(ctx context.Context, url string) (float64, error) // nil if Python's server does not take part
 }
 
-// rowFigures are a row's, as --json writes them.
+// rowFigures are the results of a row, as written by --json.
 type rowFigures struct {
 	Row    string    `json:"row"`
 	Target string    `json:"target"`
@@ -87,7 +87,7 @@ func main() {
 	if os.Getenv(asReader) != "" {
 		os.Exit(readerMain(os.Args[1:]))
 	}
-	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
 	only := flag.String("only", "", "run the rows whose name contains this")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
 	file := flag.String("figures", "", "add the medians of the rows to this `file`, as docs/plots/draw reads them")
@@ -145,22 +145,22 @@ func compare(ctx context.Context, rounds int, only, file string, asJSON bool) er
 			}
 			f.Peer = append(f.Peer, p)
 		}
-		if len(f.Ours) == 0 { // it is Python's client that is absent
+		if len(f.Ours) == 0 { // Python's client is missing
 			continue
 		}
 		slices.Sort(f.Ours)
 		slices.Sort(f.Peer)
 		f.Median = program.Median(f.Ours)
-		figure := figures.Figure{Bench: "remote", Job: r.name, Who: "partd-server", Unit: "MB/s"}
-		found := []figures.Figure{figure.Of(f.Ours)}
+		figure := figures.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
+		list := []figures.Figure{figure.WithRuns(f.Ours)}
 		peer, ratio := "-", "-"
 		if len(f.Peer) > 0 {
 			f.Ratio = f.Median / program.Median(f.Peer)
 			peer, ratio = spread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
-			figure.Who = "Python's server"
-			found = append(found, figure.Of(f.Peer))
+			figure.Contender = "Python's server"
+			list = append(list, figure.WithRuns(f.Peer))
 		}
-		if err := figures.Append(file, found...); err != nil {
+		if err := figures.Append(file, list...); err != nil {
 			return err
 		}
 		if asJSON {

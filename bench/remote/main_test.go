@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A small run of the loads, which check what the server holds.
+// A small run of the loads, which check the values on the server.
 func TestLoads(t *testing.T) {
 	for name, load := range map[string]func(context.Context, string) (float64, error){
 		"Go clients":  func(ctx context.Context, url string) (float64, error) { return appendSmall(ctx, url, 2, 2, 8) },
@@ -39,7 +39,7 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// A small run of the readers, which check that together they read each value once.
+// A small run of the readers, which check that they read each value once in total.
 func TestReaders(t *testing.T) {
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
@@ -48,7 +48,7 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// A small run over three servers, which checks that all of it is read.
+// A small run with three servers, which checks that all values are read.
 func TestShards(t *testing.T) {
 	if err := measureShards(t.Context(), 8, 1, true); err != nil {
 		t.Error(err)

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Prometheus' own parser reads what a server tells, and finds in it what was done.
+// Prometheus' parser accepts the server's metrics, which count the operations of this test.
 func TestMetrics(t *testing.T) {
 	program := t.TempDir() + "/partd-server"
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {

@@ -17,10 +17,11 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asReader makes this program a reader: URL PART PARTS.
+// asReader is the environment variable that makes this program a reader with the arguments
+// URL PART PARTS.
 const asReader = "PARTD_BENCH_READER"
 
-// readerMain scans a part, and writes how many bytes it has.
+// readerMain scans a part, and prints its number of bytes.
 func readerMain(args []string) int {
 	n, err := readPart(context.Background(), args)
 	if err != nil {
@@ -51,24 +52,24 @@ func readPart(ctx context.Context, args []string) (n int64, err error) {
 	return n, nil
 }
 
-// readers are processes that read at the same time.
+// readers is a group of processes that read at the same time.
 type readers struct {
 	Name         string    `json:"name"`
 	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
 	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
-	Ratio        float64   `json:"ratio"`       // of the medians of the seconds to those of one reader
+	Ratio        float64   `json:"ratio"`       // of the median seconds to that of one reader
 	number       int
-	parts, reads int // how often together they read everything
+	parts, reads int // reads is how often the group reads the whole store
 }
 
-// run lets the readers read once.
+// run runs the readers once.
 func (r *readers) run(ctx context.Context, server *serverproc.Process, total int64) error {
 	before, err := serverproc.CPU(server.Pid())
 	if err != nil {
 		return err
 	}
 	cmds, outs := make([]*exec.Cmd, r.number), make([]bytes.Buffer, r.number)
-	seconds, err := together(r.number, func(i int) error {
+	seconds, err := concurrently(r.number, func(i int) error {
 		cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
 		cmd.Env = append(os.Environ(), asReader+"=1")
 		cmd.Stdout = &outs[i]
@@ -98,7 +99,7 @@ func (r *readers) run(ctx context.Context, server *serverproc.Process, total int
 	return nil
 }
 
-// readersFigures are what --json writes.
+// readersFigures are the results, as written by --json.
 type readersFigures struct {
 	Row     string     `json:"row"`
 	Target  string     `json:"target"`
@@ -106,7 +107,7 @@ type readersFigures struct {
 	Readers []*readers `json:"readers"`
 }
 
-// measureReaders fills a server's store, and has it read by one process and by four,
+// measureReaders fills a server's store, and measures reading by one and by four processes,
 // in turns.
 func measureReaders(ctx context.Context, name, store string, batches, rounds int, asJSON bool) (err error) {
 	p, stop, err := startServer(ctx, store)

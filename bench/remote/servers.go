@@ -14,13 +14,13 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asServer makes this program the server.
+// asServer is the environment variable that makes this program the server.
 const asServer = "PARTD_BENCH_SERVER"
 
 //go:embed server.py
 var pythonServer string
 
-// startServer starts our server. End with stop.
+// startServer starts our server. The caller must call stop.
 func startServer(ctx context.Context, store string) (p *serverproc.Process, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
@@ -47,8 +47,8 @@ func withServer(ctx context.Context, store string, f func(context.Context, strin
 	return rate, errors.Join(err, stop())
 }
 
-// withPythonServer does the same with partd's own server, which keeps everything
-// in memory.
+// withPythonServer is like withServer, with the server of Python's partd, which keeps
+// everything in memory.
 func withPythonServer(ctx context.Context, f func(context.Context, string) (float64, error)) (float64, error) {
 	cmd, err := program.Python("partd, zmq", "-c", pythonServer)
 	if err != nil {
@@ -62,7 +62,7 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	return f(ctx, p.URL())
 }
 
-// idleFigures are what connections cost that do nothing.
+// idleFigures are the costs of idle connections.
 type idleFigures struct {
 	Row           string  `json:"row"`
 	Connections   int     `json:"connections"`
@@ -73,8 +73,8 @@ type idleFigures struct {
 	SecondsToOpen float64 `json:"seconds_to_open"`
 }
 
-// measureIdle opens connections, each of which stores something once, and
-// measures what the server takes while they are quiet.
+// measureIdle opens n connections, stores something over each, and measures the server's
+// resource usage while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const watch = 10 * time.Second
 	p, stop, err := startServer(ctx, "mem:")

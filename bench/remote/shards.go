@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// shardsFigures are what so many servers do, which share the keys.
+// shardsFigures are the results with a number of servers that share the keys.
 type shardsFigures struct {
 	Row       string    `json:"row"`
 	Servers   int       `json:"servers"`
@@ -25,10 +25,10 @@ type shardsFigures struct {
 	ReadCPU   []float64 `json:"read_cpu_seconds_per_gb"`
 }
 
-const shardsName = "shards: three servers beside one"
+const shardsName = "shards: three servers and one"
 
-// measureShards fills one server and three, in turns, by a client with four appends under
-// way, and has it read everything.
+// measureShards compares one server with three, in turns. A client with four concurrent
+// appends fills them, and then reads everything.
 func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error {
 	all := []*shardsFigures{{Row: shardsName, Servers: 1}, {Row: shardsName, Servers: 3}}
 	for range rounds {
@@ -73,7 +73,7 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 	}
 	total := float64(batches * keys * valueBytes)
 	f.Append, f.AppendCPU = append(f.Append, rate), append(f.AppendCPU, cpu/total*1e9)
-	if err := flush(ctx, url); err != nil { // so that what one server wrote out, three have, too
+	if err := flush(ctx, url); err != nil { // so that three servers write as much to disk as one
 		return err
 	}
 	rate, cpu, err = measureCPU(servers, func() (float64, error) {
@@ -96,8 +96,7 @@ func flush(ctx context.Context, url string) error {
 	return errors.Join(c.Flush(ctx), c.Close())
 }
 
-// measureCPU adds to what a load returns the seconds of CPU that it took of this process and
-// the servers.
+// measureCPU runs a load, and also returns the CPU seconds of this process and the servers.
 func measureCPU(servers []*serverproc.Process, load func() (float64, error)) (rate, cpu float64, err error) {
 	used := func() (sum float64) {
 		var own syscall.Rusage

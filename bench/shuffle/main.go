@@ -1,12 +1,12 @@
-// Command shuffle measures package shuffle: typed records beside the obvious Go
-// that has them all in memory, and how cost and memory behave where the records
-// are a quarter of the memory, as much, 4 and 16 times as much.
+// Command shuffle compares package shuffle with simple Go code that holds all records in
+// memory. It also measures time and memory for records of a quarter, 1, 4 and 16 times
+// the memory budget.
 //
 //	go run ./bench/shuffle                  # both tables
-//	go run ./bench/shuffle -file rows.csv   # the sorting engine alone, on a CSV file
+//	go run ./bench/shuffle -file rows.csv   # only the sorting engine, on a CSV file
 //
-// Every run is a process of its own. Those that are compared take turns, and the
-// ratio is that of their medians. VmHWM is the most memory that the process had.
+// Each run is a separate process. Compared programs take turns. The ratio compares
+// their medians. VmHWM is the peak memory of the process.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// flags are those of one run.
+// flags are the flags of one run.
 type flags struct {
 	op, impl string
 	records  int
@@ -31,17 +31,17 @@ type flags struct {
 	temp     string
 }
 
-// result is what one run tells.
+// result is the result of one run.
 type result struct {
-	Seconds float64 // from the first record in to the last out
-	CPU     float64 // seconds of processors, of the whole process
+	Seconds float64 // from the first input record to the last output record
+	CPU     float64 // CPU seconds of the process
 	HWM     int64   // VmHWM, bytes
 }
 
 func main() {
 	var f flags
 	one := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
-	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
 	scale := flag.Bool("scale", true, "also the table of sizes")
 	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do; also partition, which has no peer")
 	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory: the obvious Go")
@@ -76,7 +76,7 @@ func printOne(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// child makes one run in a process of its own.
+// child runs one test in a new process.
 func child(f flags) (r result, err error) {
 	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
 		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
@@ -87,8 +87,8 @@ func child(f flags) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// turns makes runs of several kinds in turn, and returns the median of each by
-// seconds, with the largest VmHWM.
+// turns runs several kinds in turns. It returns for each the run with the median seconds,
+// with the largest VmHWM of all its runs.
 func turns(rounds int, kinds ...flags) ([]result, error) {
 	all := make([][]result, len(kinds))
 	for range rounds {
@@ -111,7 +111,7 @@ func turns(rounds int, kinds ...flags) ([]result, error) {
 	return medians, nil
 }
 
-// compare measures each operation beside the obvious Go.
+// compare compares each operation with simple Go code.
 func compare(f flags, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "%d records of 16 bytes\tin memory, M/s\tMiB\tpartd, %d MiB, M/s\tMiB\tratio\t\n", f.records, f.memory>>20)
@@ -129,10 +129,10 @@ func compare(f flags, rounds int) error {
 	return w.Flush()
 }
 
-// recordBytes is what a record is counted as: a key and a value.
+// recordBytes is the nominal size of a record, which has a key and a value.
 const recordBytes = 16
 
-// scales measures each operation at inputs of several sizes.
+// scales measures each operation on inputs of several sizes.
 func scales(f flags, rounds int) error {
 	f.memory, f.impl = 64<<20, "partd"
 	limit := f.memory + f.memory/10 + 30<<20
@@ -150,18 +150,18 @@ func scales(f flags, rounds int) error {
 			return err
 		}
 		fmt.Fprintf(w, "%s\t", op)
-		most := int64(0)
+		maxPeak := int64(0)
 		for i, r := range m {
 			fmt.Fprintf(w, "%.0f (%.0f)\t", 1e9*r.CPU/float64(kinds[i].records), 1e9*r.Seconds/float64(kinds[i].records))
-			most = max(most, r.HWM)
+			maxPeak = max(maxPeak, r.HWM)
 		}
-		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", most>>20, limit>>20)
+		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", maxPeak>>20, limit>>20)
 	}
 	fmt.Fprintln(w, "(in brackets: ns of time)\t\t\t\t\t\t\t")
 	return w.Flush()
 }
 
-// sortFiles measures the engine alone.
+// sortFiles measures only the sorting engine.
 func sortFiles(f flags, rounds int) error {
 	info, err := os.Stat(f.file)
 	if err != nil {

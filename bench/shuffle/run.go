@@ -16,11 +16,11 @@ import (
 
 type record struct{ Key, Value uint64 }
 
-// keys is how many different ones there are for grouping and aggregating.
+// keys is the number of distinct keys for grouping and aggregating.
 const keys = 1_000_000
 
-// random makes records one after the other, the same each time. For sorting, all
-// keys differ.
+// random returns pseudorandom records, which are the same in each run. For sorting, all keys
+// differ.
 func random(f flags) iter.Seq2[record, error] {
 	return func(yield func(record, error) bool) {
 		x := uint64(88172645463325252)
@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// What a program does that has a limit to keep to.
+	// Set a limit, as a program with a fixed amount of memory does.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {
@@ -133,7 +133,7 @@ func count(n, want int) error {
 	return nil
 }
 
-// inMemory does the same as one would without the package.
+// inMemory does the same work without package shuffle.
 func inMemory(f flags) error {
 	n := 0
 	switch f.op {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// sortFile sorts the lines of a CSV file without quotes by its second column,
-// with the engine alone: what it can reach.
+// sortFile sorts the lines of a CSV file without quotes by the second column. It uses only
+// the sorting engine.
 func sortFile(ctx context.Context, in, out, dir string, memory int64, threads int) (stats extsort.Stats, err error) {
 	var dirs []string
 	if dir != "" {
@@ -53,7 +53,7 @@ type block struct {
 	data   []byte
 }
 
-// feedLines adds the lines of a file to a sorter, in order.
+// feedLines adds the lines of a file to a sorter in order.
 func feedLines(name string, threads int, s *extsort.Sorter) (err error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command writers measures what processes put through one server by shuffle.Writer, and
-// by plain appends in turns.
+// Command writers measures the throughput of several processes that write to one server, with
+// shuffle.Writer and with plain appends, in turns.
 //
 //	go run ./bench/writers -writers 1,2,4
 package main
@@ -24,7 +24,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// asChild makes this program a server, a writer, or what appends without one.
+// asChild is the environment variable that makes this program a server, or a process that
+// writes with or without shuffle.Writer.
 const asChild = "PARTD_BENCH_CHILD"
 
 type flags struct {
@@ -37,7 +38,7 @@ func main() {
 		child(work)
 	}
 	var f flags
-	flag.IntVar(&f.rounds, "rounds", 3, "runs of each, of which the median counts")
+	flag.IntVar(&f.rounds, "rounds", 3, "runs of each; the median counts")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "directory for stores, which are removed")
 	flag.StringVar(&f.writers, "writers", "1,2,4", "how many processes write, a line for each")
 	flag.Parse()
@@ -57,7 +58,7 @@ func child(work string) {
 	os.Exit(0)
 }
 
-// What each process writes: 400 batches of 1,000 pieces of 1,000 bytes.
+// Each process writes 400 batches of 1,000 pieces of 1,000 bytes.
 const batches, pieces, pieceBytes = 400, 1000, 1000
 
 func write(ctx context.Context, work, url, task string) (err error) {
@@ -87,8 +88,8 @@ func write(ctx context.Context, work, url, task string) (err error) {
 	return w.Commit(ctx)
 }
 
-// measureWriters starts processes that write to one server, with writers and, in
-// turns, without.
+// measureWriters starts processes that write to one server, with and without shuffle.Writer
+// in turns.
 func (f *flags) measureWriters(ctx context.Context) error {
 	for list := range strings.SplitSeq(f.writers, ",") {
 		n, err := strconv.Atoi(list)

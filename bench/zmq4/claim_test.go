@@ -19,11 +19,11 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// asVictim names the variable that makes this program a server: of zmq4's ROUTER, or ours.
+// asVictim is the environment variable that makes this program a server: zmq4's ROUTER or ours.
 const asVictim = "PARTD_ZMQ4_VICTIM"
 
-// victim serves until its standard input ends. It says where, and then, for each line that it
-// reads, how many bytes it has allocated since it began.
+// victim serves until its standard input ends. It prints its address. For each line of input,
+// it prints the number of bytes allocated since its start.
 func victim(kind string) int {
 	var address string
 	if kind == "zmq4" {
@@ -64,7 +64,7 @@ func victim(kind string) int {
 	}
 }
 
-// attacked is a victim that runs.
+// attacked is a running victim.
 type attacked struct {
 	t       testing.TB
 	address string
@@ -90,7 +90,7 @@ func attack(t testing.TB, kind string) *attacked {
 	return a
 }
 
-// claim has a peer announce a frame of so many bytes, and send 8 of them.
+// claim announces a frame of size bytes and sends 8 of them.
 func (a *attacked) claim(size uint64) net.Conn {
 	a.t.Helper()
 	c, err := net.Dial("tcp", a.address)
@@ -107,7 +107,7 @@ func (a *attacked) claim(size uint64) net.Conn {
 	return c
 }
 
-// allocated returns how many bytes the victim has allocated since it began.
+// allocated returns the number of bytes that the victim has allocated since its start.
 func (a *attacked) allocated() (n uint64) {
 	a.t.Helper()
 	_, err := fmt.Fprintln(a.in, "?")
@@ -117,9 +117,8 @@ func (a *attacked) allocated() (n uint64) {
 	return n
 }
 
-// TestClaims is why the transport is our own: zmq4 allocates what a header of 9 bytes claims,
-// and ends with its process where that cannot be. Where it does so no more, docs/wire.md has
-// to say something else.
+// TestClaims shows why we have our own transport: zmq4 allocates the size that a header of 9
+// bytes claims, and its process crashes if that fails. If zmq4 changes, docs/wire.md must change.
 func TestClaims(t *testing.T) {
 	for _, size := range []uint64{200 << 20, 1 << 30} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -136,7 +135,7 @@ func TestClaims(t *testing.T) {
 			if took < size {
 				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", took, size)
 			}
-			time.Sleep(200 * time.Millisecond) // ours has had the time, too
+			time.Sleep(200 * time.Millisecond) // enough time for our server to allocate
 			if n := ours.allocated(); n > 1<<20 {
 				t.Errorf("our server allocates %d bytes for a claim of %d", n, size)
 			} else {

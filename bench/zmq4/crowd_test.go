@@ -12,14 +12,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// answersBeside reports whether a server answers a DEALER while another peer is connected and
-// silent.
+// answersBeside reports whether a server answers a DEALER while a silent peer is connected.
 func answersBeside(t *testing.T, url string) bool {
 	t.Helper()
 	silent, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
 	must(t, err)
 	defer silent.Close()
-	time.Sleep(100 * time.Millisecond) // it is the first to be accepted
+	time.Sleep(100 * time.Millisecond) // the silent peer must be accepted first
 	answered := make(chan error, 1)
 	d := zmq4.NewDealer(context.Background(), quiet...)
 	go func() {
@@ -42,7 +41,7 @@ func answersBeside(t *testing.T, url string) bool {
 	}
 }
 
-// router answers "ack" to whatever comes, by zmq4's ROUTER.
+// router starts a zmq4 ROUTER that answers every message with "ack".
 func router(t *testing.T) string {
 	t.Helper()
 	r := zmq4.NewRouter(context.Background(), quiet...)
@@ -60,17 +59,17 @@ func router(t *testing.T) string {
 	return "tcp://" + r.Addr().String()
 }
 
-// TestSilentPeer is what docs/wire.md says of zmq4's handshake, beside ours.
+// TestSilentPeer checks what docs/wire.md says about the handshakes of zmq4 and of our server.
 func TestSilentPeer(t *testing.T) {
 	if answersBeside(t, router(t)) {
-		t.Error("zmq4's ROUTER serves others beside a silent peer: mend docs/wire.md")
+		t.Error("zmq4's ROUTER serves other peers despite a silent one: correct docs/wire.md")
 	}
 	if !answersBeside(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
-		t.Error("our server does not answer beside a silent peer")
+		t.Error("our server does not answer while another peer is silent")
 	}
 }
 
-// overheard reports whether a DEALER is sent an answer to what another one asked that has
+// overheard reports whether a DEALER receives the answer to a request of another DEALER with
 // the same identity.
 func overheard(t *testing.T, url string) bool {
 	t.Helper()
@@ -81,7 +80,7 @@ func overheard(t *testing.T, url string) bool {
 		must(t, d.Dial(url))
 		peers[i] = d
 	}
-	time.Sleep(100 * time.Millisecond) // both are known to the server
+	time.Sleep(100 * time.Millisecond) // the server must know both
 	heard := make(chan bool, 1)
 	go func() {
 		_, err := peers[1].Recv()
@@ -97,10 +96,10 @@ func overheard(t *testing.T, url string) bool {
 	}
 }
 
-// TestSameIdentity is what docs/wire.md says of zmq4's replies, beside ours.
+// TestSameIdentity checks what docs/wire.md says about the replies of zmq4 and of our server.
 func TestSameIdentity(t *testing.T) {
 	if !overheard(t, router(t)) {
-		t.Error("zmq4's ROUTER answers who asked alone: mend docs/wire.md")
+		t.Error("zmq4's ROUTER answers only the peer that asked: correct docs/wire.md")
 	}
 	if overheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
 		t.Error("our server answers a peer what another one asked")

@@ -16,11 +16,11 @@ const operations = 26 // of the Go client's protocol
 func random(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{})
-	_, _ = r.Read(b) // it fails never
+	_, _ = r.Read(b) // it never fails
 	return b
 }
 
-// TestPython has zmq4's DEALER ask all that Python's client can.
+// TestPython sends every request of Python's client with zmq4's DEALER.
 func TestPython(t *testing.T) {
 	large := string(random(64 << 20))
 	many := []string{"append"}
@@ -71,7 +71,7 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// TestOperations has zmq4's DEALER ask each operation of the Go client's protocol.
+// TestOperations sends every operation of the Go client's protocol with zmq4's DEALER.
 func TestOperations(t *testing.T) {
 	large := random(64 << 20)
 	for transport, address := range transports {
@@ -91,7 +91,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// begin says hello and begins a session.
+// begin sends hello and starts a session.
 func (d *dealer) begin() {
 	t := d.t
 	hello := append([]byte{2, 0, 2, 0}, u32(64<<10)...)
@@ -109,7 +109,7 @@ func (d *dealer) begin() {
 	}
 }
 
-// changes makes each change, and one by parts.
+// changes makes each kind of change, one of them in parts.
 func (d *dealer) changes(large []byte) {
 	t := d.t
 	many := []partd.Entry{{Key: "large", Value: large}}
@@ -130,7 +130,7 @@ func (d *dealer) changes(large []byte) {
 	_, _ = d.ask(8, header{seq: 5, check: 5}, 0, keys("key 000000000000000000000000000000", "none"))
 }
 
-// reads asks for all that is there, in each way.
+// reads reads everything with each kind of read.
 func (d *dealer) reads(large []byte) {
 	t := d.t
 	_, b := d.ask(13, header{}, 0, keys("set", "none"))
@@ -152,7 +152,7 @@ func (d *dealer) reads(large []byte) {
 		t.Errorf("a reader begins with %d and %d bytes, or others", len(begin), len(page))
 	}
 	_, _ = d.ask(19, header{}, 0, handle)
-	_, _ = d.ask(15, header{}, 1, handle, u64(2)) // it was closed
+	_, _ = d.ask(15, header{}, 1, handle, u64(2)) // the handle was closed
 
 	_, b = d.ask(16, header{}, 0)
 	found := 0
@@ -195,7 +195,7 @@ func (d *dealer) reads(large []byte) {
 	}
 }
 
-// pages asks for the steps of a handle to its end.
+// pages requests the pages of a handle until its end.
 func (d *dealer) pages(op byte, handle uint64, visit func(page []byte)) (all []byte) {
 	d.t.Helper()
 	for step, more := uint64(1), byte(1); more == 1; step++ {
@@ -210,7 +210,7 @@ func (d *dealer) pages(op byte, handle uint64, visit func(page []byte)) (all []b
 	return all
 }
 
-// listing returns the pages of a listing, of which the first has come.
+// listing returns all pages of a listing whose first page was received.
 func (d *dealer) listing(first []byte) [][]byte {
 	d.t.Helper()
 	handle, pages := binary.LittleEndian.Uint64(first), [][]byte{first[8:]}
@@ -222,7 +222,7 @@ func (d *dealer) listing(first []byte) [][]byte {
 	return pages
 }
 
-// pops takes what is longer than a page.
+// pops pops values that are longer than a page.
 func (d *dealer) pops(large []byte) {
 	t := d.t
 	_, b := d.ask(1, header{}, 0, append([]byte{2, 0, 2, 0}, append(u32(64<<10), make([]byte, 24)...)...), text(""), text(""))

@@ -1,6 +1,5 @@
-// Package zmq4 has tests alone, in which github.com/go-zeromq/zmq4, ZeroMQ in Go by
-// other people, is the other side of package remote: its DEALER of our server, its
-// ROUTER of our client.
+// Package zmq4 only has tests. They connect package remote with github.com/go-zeromq/zmq4, an
+// independent ZeroMQ in Go: its DEALER with our server, and its ROUTER with our client.
 package zmq4
 
 import (
@@ -44,7 +43,7 @@ func wantErrorIs(t testing.TB, err, target error) {
 	}
 }
 
-// transports are where each of the two can be reached by the other.
+// transports return an address for each transport that both implementations support.
 var transports = map[string]func(t testing.TB) string{
 	"tcp": func(testing.TB) string { return "tcp://127.0.0.1:0" },
 	"ipc": func(t testing.TB) string { return "ipc://" + filepath.Join(t.TempDir(), "socket") },
@@ -74,10 +73,10 @@ func serve(t testing.TB, store partd.Partd, url string) string {
 	return remote.URL(l.Addr())
 }
 
-// quiet are options for sockets whose peers go away.
+// quiet are options for sockets whose peers disconnect.
 var quiet = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
 
-// dealer is zmq4's DEALER at our server.
+// dealer is a zmq4 DEALER that is connected to our server.
 type dealer struct {
 	zmq4.Socket
 	t testing.TB
@@ -95,7 +94,7 @@ func dial(t testing.TB, url string) *dealer {
 	return d
 }
 
-// frames are of one message.
+// frames returns the frames of a message.
 func frames(texts ...string) [][]byte {
 	var f [][]byte
 	for _, text := range texts {
@@ -104,7 +103,7 @@ func frames(texts ...string) [][]byte {
 	return f
 }
 
-// receive waits for a message, and fails where it does not come.
+// receive waits for a message, and fails the test if none arrives.
 func (d *dealer) receive() [][]byte {
 	d.t.Helper()
 	late := time.AfterFunc(time.Minute, func() { _ = d.Close() })
@@ -114,7 +113,7 @@ func (d *dealer) receive() [][]byte {
 	return m.Frames
 }
 
-// want receives exactly this message.
+// want receives a message, which must equal the given one.
 func (d *dealer) want(message [][]byte) {
 	d.t.Helper()
 	got := d.receive()
@@ -128,8 +127,8 @@ func (d *dealer) want(message [][]byte) {
 	}
 }
 
-// python sends a message of Python's protocol. How its frames are written is one of two
-// ways that zmq4 has.
+// python sends a message of Python's protocol. vectored selects one of zmq4's two ways to
+// write frames.
 func (d *dealer) python(message [][]byte, vectored bool) {
 	d.t.Helper()
 	send := d.Send
@@ -139,14 +138,14 @@ func (d *dealer) python(message [][]byte, vectored bool) {
 	must(d.t, send(zmq4.NewMsgFrom(message...)))
 }
 
-// header is what a request says beside its operation and its body.
+// header holds the fields of a request other than its operation and its body.
 type header struct {
 	flags byte
 	seq   uint64
 	check uint32
 }
 
-// send sends a request of the Go client's protocol, as docs/wire.md has it.
+// send sends a request of the Go client's protocol, which docs/wire.md describes.
 func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	d.t.Helper()
 	d.asked[op] = true
@@ -164,7 +163,7 @@ func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	must(d.t, d.Send(zmq4.NewMsg(append(b, bytes.Join(body, nil)...))))
 }
 
-// ask sends a request, and returns the flags and the body of its reply, which is of this status.
+// ask sends a request, and returns the flags and the body of its reply, which must have status.
 func (d *dealer) ask(op byte, h header, status byte, body ...[]byte) (flags byte, reply []byte) {
 	d.t.Helper()
 	d.number++

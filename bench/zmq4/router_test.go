@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// relay is a server built of zmq4's ROUTER: what it is asked, a DEALER of zmq4 for each
-// peer asks our server.
+// relay is a server with a zmq4 ROUTER. It forwards the requests of each peer to our server
+// through a zmq4 DEALER.
 type relay struct {
 	t        testing.TB
 	url, far string // its own address; our server's
@@ -38,7 +38,7 @@ func newRelay(t testing.TB, url, far string) *relay {
 	return r
 }
 
-// listen begins at the address, where it was before once it has been there.
+// listen starts to listen, at the previous address after the first time.
 func (r *relay) listen() {
 	r.t.Helper()
 	router := zmq4.NewRouter(context.Background(), quiet...)
@@ -53,19 +53,19 @@ func (r *relay) listen() {
 		for {
 			m, err := router.Recv()
 			if err != nil {
-				return // it was closed
+				return // the ROUTER was closed
 			}
 			if len(m.Frames) == 2 && len(m.Frames[1]) > 4 {
 				r.asked[m.Frames[1][4]].Store(true)
 			}
 			if up := r.dealer(router, m.Frames[0]); up != nil {
-				_ = up.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a peer that is gone asks again
+				_ = up.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a disconnected peer repeats its request
 			}
 		}
 	}()
 }
 
-// dealer returns the DEALER of a peer, whose answers go back to it.
+// dealer returns the DEALER of a peer, and forwards its answers to the peer.
 func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,7 +93,7 @@ func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 	return up
 }
 
-// close cuts all connections, and listens no more.
+// close closes all connections and stops listening.
 func (r *relay) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,8 +104,8 @@ func (r *relay) close() {
 	r.router = nil
 }
 
-// TestClientKeepsPromises runs the suite of all stores with zmq4 between our client and
-// our server, and counts what operations passed through it.
+// TestClientKeepsPromises runs the test suite for stores with zmq4 between our client and our
+// server, and checks which operations passed through it.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
@@ -123,7 +123,7 @@ func TestClientKeepsPromises(t *testing.T) {
 				return connect(t, r.url)
 			}
 			partdtest.Run(t, client, &partdtest.Options{Require: abilities, MachineRuns: 3, Pieces: 60, LargeValue: 5 << 20})
-			// Those of its own beside the suite: large changes, verify, sync and namespaces are below.
+			// TestClient covers the other operations: large changes, verify, sync and namespaces.
 			for _, op := range []byte{1, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 20} {
 				seen := false
 				for _, r := range relays {
@@ -145,8 +145,8 @@ func connect(t testing.TB, url string) *remote.Client {
 	return c
 }
 
-// TestClient has our client ask what the suite does not: large values in one message and by
-// parts, many keys, and what only a log store can.
+// TestClient covers requests that the suite lacks: large values in one message and in parts,
+// many keys, and the abilities of a log store.
 func TestClient(t *testing.T) {
 	large := random(64 << 20)
 	for transport, address := range transports {
@@ -155,7 +155,7 @@ func TestClient(t *testing.T) {
 			c, ctx := connect(t, r.url), t.Context()
 			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: large}, partd.Entry{Key: "s", Value: []byte("s")}))
 			var more []partd.Entry
-			for range 5 { // 320 MiB, which is more than a message may have
+			for range 5 { // 320 MiB, more than the limit of a message
 				more = append(more, partd.Entry{Key: "larger", Value: large})
 			}
 			must(t, c.Append(ctx, more...))
@@ -199,8 +199,8 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestDisconnects appends while zmq4's ROUTER goes away and comes back: nothing is lost, and
-// nothing is twice.
+// TestDisconnects appends while zmq4's ROUTER disconnects and returns. No append is lost or
+// applied twice.
 func TestDisconnects(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
@@ -250,8 +250,8 @@ func TestDisconnects(t *testing.T) {
 	}
 }
 
-// TestDealerLeaves cuts DEALERs of zmq4 in the middle of what they send and are sent: the
-// server serves others, and applies nothing that did not come whole.
+// TestDealerLeaves disconnects zmq4 DEALERs while they send and receive. The server continues
+// to serve others, and applies no incomplete request.
 func TestDealerLeaves(t *testing.T) {
 	value := string(random(8 << 20))
 	for transport, address := range transports {
@@ -261,14 +261,14 @@ func TestDealerLeaves(t *testing.T) {
 			must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte(value)}))
 			for i := range 20 {
 				d := dial(t, url)
-				go func() { // it fails where the connection is cut before
+				go func() { // fails if the connection is closed first
 					for range 4 {
 						_ = d.Send(zmq4.NewMsgFrom(frames("append", "half", value)...))
 						_ = d.Send(zmq4.NewMsgFrom(frames("get", "k", "k")...))
 					}
 				}()
 				time.Sleep(time.Duration(i) * time.Millisecond)
-				_ = d.Close() // zmq4 tells of it where the connection has ended already
+				_ = d.Close() // zmq4 returns an error if the connection has ended already
 			}
 			d := dial(t, url)
 			d.python(frames("get", "k"), false)

@@ -23,7 +23,7 @@ import (
 
 func addToken(t *testing.T, dir, users string, args ...string) (file, token string) {
 	t.Helper()
-	code, out, errs := says(t, nil, append([]string{"token", "add", "--tokens-file", users}, args...)...)
+	code, out, errs := runCommand(t, nil, append([]string{"token", "add", "--tokens-file", users}, args...)...)
 	if code != 0 {
 		t.Fatalf("token add %q: %s", args, errs)
 	}
@@ -34,9 +34,8 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 	return file, strings.TrimSpace(out)
 }
 
-// TestUsers runs a server with TLS, users and namespaces, by its command line and
-// by URLs, reads users and certificates again while it runs, and looks for what is
-// secret in its log.
+// TestUsers runs a server with TLS, users and namespaces through command lines and URLs. It
+// reloads users and certificates while the server runs, and checks that the log has no secrets.
 func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -61,7 +60,7 @@ func TestUsers(t *testing.T) {
 		"--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tls-client-ca", ca.File, "--tokens-file", users)
 	url := p.URL()
 	if !strings.HasPrefix(url, "tls://") {
-		t.Fatalf("it is ready at %s", url)
+		t.Fatalf("ready at %s, want tls://", url)
 	}
 	open := func(rest string) (partd.Partd, error) { return stores.Open(ctx, url+rest+"&ca="+ca.File) }
 	job7, err := open("/job7?token-file=" + writer)
@@ -84,7 +83,7 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(dir + "/data/namespaces/job8"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("who may nothing makes a namespace: %v", err)
+		t.Errorf("a user without rights created a namespace: %v", err)
 	}
 	python, err := hostile.Open(ctx, "unix", socket, 10*time.Second)
 	if err != nil {
@@ -94,27 +93,27 @@ func TestUsers(t *testing.T) {
 	if err := python.Ask([]string{"of job7"}, "get", "k"); err != nil {
 		t.Errorf("Python's client on the socket of a namespace: %v", err)
 	}
-	all, err := open("?token-file=" + admin)
+	admins, err := open("?token-file=" + admin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := all.(*remote.Client).Namespaces(ctx)
-	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].Disk == 0 {
-		t.Errorf("listed are %+v, %v", list, err)
+	list, err := admins.(*remote.Client).Namespaces(ctx)
+	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].DiskBytes == 0 {
+		t.Errorf("the namespaces are %+v, %v", list, err)
 	}
-	if values, err := all.Get(ctx, "k"); err != nil || len(values[0]) > 0 {
+	if values, err := admins.Get(ctx, "k"); err != nil || len(values[0]) > 0 {
 		t.Errorf("the default namespace has %q, %v", values, err)
 	}
 
-	// Users are read again, and so is a certificate of another name; a bad file is not.
-	if code, _, errs := says(t, nil, "token", "remove", "writer", "--tokens-file", users); code != 0 {
+	// Users and a new certificate are reloaded; a damaged file is not.
+	if code, _, errs := runCommand(t, nil, "token", "remove", "writer", "--tokens-file", users); code != 0 {
 		t.Fatal(errs)
 	}
-	again, err := ca.Issue("another", time.Hour, "127.0.0.1")
+	newPair, err := ca.Issue("another", time.Hour, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{again.Key: pair.Key, again.Cert: pair.Cert} {
+	for from, to := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
 		if err := os.Rename(from, to); err != nil {
 			t.Fatal(err)
 		}
@@ -125,14 +124,14 @@ func TestUsers(t *testing.T) {
 	waitFor(t, p, "users reloaded")
 	waitFor(t, p, "certificates reloaded")
 	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a user who was removed: %v", err)
+		t.Errorf("a removed user: %v", err)
 	}
 	c, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), &tls.Config{RootCAs: ca.Pool})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if name := c.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "another" {
-		t.Errorf("after SIGHUP it shows the certificate of %s", name)
+		t.Errorf("after SIGHUP the server has the certificate of %s", name)
 	}
 	_ = c.Close()
 	if err := os.WriteFile(users, []byte("damaged\n"), 0o600); err != nil {
@@ -146,9 +145,9 @@ func TestUsers(t *testing.T) {
 		t.Errorf("after a damaged file: %v", err)
 	}
 	if text := p.Stderr(); strings.Contains(text, token) {
-		t.Errorf("the log tells a token: %s", text)
+		t.Errorf("the log contains a token: %s", text)
 	}
-	for _, store := range []partd.Partd{job7, byCert, all} {
+	for _, store := range []partd.Partd{job7, byCert, admins} {
 		_ = partd.Close(context.WithoutCancel(ctx), store)
 	}
 }
@@ -162,7 +161,7 @@ func waitFor(t *testing.T, p *serverproc.Process, words string) {
 	}
 }
 
-// TestOpenSSL looks at the server from another implementation of TLS.
+// TestOpenSSL connects with another implementation of TLS.
 func TestOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
@@ -184,7 +183,7 @@ func TestOpenSSL(t *testing.T) {
 	} {
 		cmd := exec.Command(openssl, append([]string{"s_client", "-connect", strings.TrimPrefix(p.URL(), "tls://")}, strings.Fields(args)...)...)
 		stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		out, _ := cmd.CombinedOutput() // which ends it, as there is no input
+		out, _ := cmd.CombinedOutput() // it ends because there is no input
 		stuck.Stop()
 		if !strings.Contains(string(out), want) {
 			t.Errorf("openssl s_client %s: %s", args, out)

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// What a server tells by HTTP is what was done with it, each metric is in
-// docs/operations.md, and each that is there exists. Profiles are for who asks.
+// The HTTP metrics count what was done. Every metric is in docs/operations.md, and
+// every one there exists. Profiles need --pprof.
 func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
 	at, ctx, c := adminURL(t, p), patient(t, 0), dialed(t, p)
@@ -41,11 +41,11 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 	if code, _ := httpGet(t, at+"/debug/pprof/"); code != 404 {
-		t.Errorf("profiles are told without --pprof: %d", code)
+		t.Errorf("profiles are served without --pprof: %d", code)
 	}
 	const last = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
 	var body string
-	for range 1000 { // a request counts once its answer was taken
+	for range 1000 { // a request is counted after its answer was received
 		if _, body = httpGet(t, at+"/metrics"); strings.Contains(body, last+"\n") {
 			break
 		}
@@ -59,7 +59,7 @@ func TestAdmin(t *testing.T) {
 		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`, `partd_store_limit_bytes 1.073741824e+09`,
 	} {
 		if !strings.Contains(body, line+"\n") {
-			t.Errorf("there is no %s", line)
+			t.Errorf("missing in /metrics: %s", line)
 		}
 	}
 	if t.Failed() {
@@ -69,29 +69,29 @@ func TestAdmin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there, told := map[string]bool{}, map[string]bool{}
+	served, documented := map[string]bool{}, map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(body, -1) {
-		there[m[1]] = true
+		served[m[1]] = true
 	}
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)").FindAllStringSubmatch(string(page), -1) {
-		told[m[1]] = true
-		if !there[m[1]] {
-			t.Errorf("docs/operations.md tells of %s, and there is none", m[1])
+		documented[m[1]] = true
+		if !served[m[1]] {
+			t.Errorf("docs/operations.md has %s, which does not exist", m[1])
 		}
 	}
-	for name := range there {
-		if !told[name] {
-			t.Errorf("docs/operations.md does not tell of %s", name)
+	for name := range served {
+		if !documented[name] {
+			t.Errorf("docs/operations.md lacks %s", name)
 		}
 	}
 	stop(t, p)
 }
 
-// Who is not to take more is not ready, says why, and refuses appends alone.
+// A server at its limit is not ready, says why, and refuses only appends.
 func TestNotReady(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--pprof", "--min-free", "1EiB")
 	at := adminURL(t, p)
-	if code, body := httpGet(t, at+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB stay free") {
+	if code, body := httpGet(t, at+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	ctx, c := patient(t, 0), dialed(t, p)
@@ -111,12 +111,12 @@ func TestNotReady(t *testing.T) {
 		t.Errorf("with --pprof: %d", code)
 	}
 	if !strings.Contains(p.Stderr(), "stay free") {
-		t.Errorf("the log does not say what was refused: %s", p.Stderr())
+		t.Errorf("the log does not have the refusal: %s", p.Stderr())
 	}
 	stop(t, p)
 }
 
-// A server that a program started for itself ends with it.
+// A server that a program started for itself ends with the program.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()
@@ -142,6 +142,6 @@ func TestExitOnStdinClose(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if !strings.Contains(p.Stderr(), "msg=ended") {
-		t.Errorf("it goes on: %s", p.Stderr())
+		t.Errorf("the server did not end: %s", p.Stderr())
 	}
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A store that a server has is copied while four clients write, and the copy is
-// proved. It is of one moment: of what each client wrote, which goes to two keys in
-// turn, it has a beginning, at least all that was acknowledged before. Copied back
-// into the server it is that again.
+// A server's store is copied while four clients write. The copy is a snapshot: each client
+// appends to two keys in turn, and the copy has a beginning of that sequence, with everything
+// that was acknowledged before it. Copying it back restores the same data.
 func TestBackupUnderLoad(t *testing.T) {
 	const writers = 4
 	dir := t.TempDir()
@@ -77,14 +76,14 @@ func TestBackupUnderLoad(t *testing.T) {
 			rest, found := strings.CutPrefix(parts[n%2], fmt.Sprintf("%d%s\n", n, value))
 			if !found {
 				if parts[0]+parts[1] != "" {
-					t.Errorf("of writer %d the copy lacks piece %d, and has later ones", w, n)
+					t.Errorf("writer %d: the copy lacks piece %d, but has later ones", w, n)
 				}
 				break
 			}
 			parts[n%2] = rest
 		}
 		if n < before[w] || n > acked[w] {
-			t.Errorf("of writer %d the copy has %d pieces; %d were acknowledged before it, %d in all", w, n, before[w], acked[w])
+			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before it, and %d in all", w, n, before[w], acked[w])
 		}
 	}
 	if err := source.Drop(ctx); err != nil {

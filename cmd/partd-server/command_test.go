@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// says runs the command until it ends, and returns its exit code and what it
-// wrote.
-func says(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+// runCommand runs the command to its end, and returns its exit code and output.
+func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	cmd := command("server", args...)
 	cmd.Env = append(cmd.Env, env...)
@@ -33,7 +32,7 @@ func says(t *testing.T, env []string, args ...string) (code int, stdout, stderr 
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// Wrong usage ends with 2, before anything is made, and says what to do.
+// Wrong usage ends with 2 and a hint, before anything is created.
 func TestWrongUsage(t *testing.T) {
 	for _, c := range []struct {
 		args, env string
@@ -56,7 +55,8 @@ func TestWrongUsage(t *testing.T) {
 		{"--namespace-ttl 1s", "", "a minute"},
 		{"--store mem: --listen tcp://127.0.0.1:0=job7", "", "no namespaces"},
 		{"--listen tcp://127.0.0.1:0=a/b", "", "64 letters"},
-		{"token add ann --rights rule --tokens-file f", "", "read,append,change,admin"},
+		{"token add ann --rights rule --tokens-file f", "", "read, append, change, admin"},
+		{"token add ann --rights append,reed --tokens-file f", "", `unknown right "reed" (did you mean "read"?)`},
 		{"token add ann --rights read", "", "--tokens-file"},
 		{"token add a/b --rights read --tokens-file f", "", "letters"},
 		{"--listen tcp://127.0.0.1", "", "tcp://HOST:PORT"},
@@ -76,9 +76,11 @@ func TestWrongUsage(t *testing.T) {
 		{"--http 127.0.0.1:nonsense", "", "not a port"},
 		{"--pprof", "", "--http"},
 		{"--max-bytes 1", "", "too little"},
+		{"--max-bytes 1MiB --listen tcp://127.0.0.1:0", "", "at least 2.0 MiB"},
+		{"--namespace-max-bytes 1MiB --listen tcp://127.0.0.1:0", "", "at least 2.0 MiB"},
 		{"--min-free -1", "", "--min-free"},
 		{"--stop-timeout -1s", "", "0 or more"},
-		{"--log-format xml", "", "text and json"},
+		{"--log-format xml", "", "text or json"},
 		{"", "PARTD_SERVER_ALLOW_CLOSE=perhaps", "neither true nor false"},
 		{"--nonsense", "", "no flag --nonsense"},
 		{"-x", "", "no flag -x"},
@@ -87,16 +89,16 @@ func TestWrongUsage(t *testing.T) {
 		{"completion nonsense", "", "bash, zsh"},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
-			code, out, errs := says(t, []string{c.env}, strings.Fields(c.args)...)
+			code, out, errs := runCommand(t, []string{c.env}, strings.Fields(c.args)...)
 			if code != 2 || out != "" || !strings.Contains(errs, c.words) || !strings.Contains(errs, "--help") {
-				t.Errorf("exit code %d, output %q, and it says %q, want 2 and %q", code, out, errs, c.words)
+				t.Errorf("exit code %d, output %q, error %q, want 2 and %q", code, out, errs, c.words)
 			}
 		})
 	}
 }
 
 func TestHelpVersionAndCompletion(t *testing.T) {
-	_, help, _ := says(t, nil, "--help")
+	_, help, _ := runCommand(t, nil, "--help")
 	for _, words := range []string{
 		"--listen", "--store", "--max-message", "--max-connections", "--memory", "--allow-close", "--log-format", "--insecure",
 		"PARTD_SERVER_LISTEN", "PARTD_SERVER_STORE", "PARTD_SERVER_MAX_MESSAGE", "PARTD_SERVER_MAX_CONNECTIONS", "PARTD_SERVER_MEMORY",
@@ -104,25 +106,25 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 		"tcp://127.0.0.1:7077", "log:partd-data", "256MiB", "Examples:", "Exit codes",
 	} {
 		if !strings.Contains(help, words) {
-			t.Errorf("the help does not say %q", words)
+			t.Errorf("the help lacks %q", words)
 		}
 	}
 	for _, args := range [][]string{{"version"}, {"--version"}} {
-		if code, out, _ := says(t, nil, args...); code != 0 || !strings.HasPrefix(out, "partd-server ") {
+		if code, out, _ := runCommand(t, nil, args...); code != 0 || !strings.HasPrefix(out, "partd-server ") {
 			t.Errorf("%s: exit code %d, %q", args, code, out)
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if code, out, _ := says(t, nil, "completion", shell); code != 0 || !strings.Contains(out, "partd-server") {
+		if code, out, _ := runCommand(t, nil, "completion", shell); code != 0 || !strings.Contains(out, "partd-server") {
 			t.Errorf("completion for %s: exit code %d, %d bytes", shell, code, len(out))
 		}
 	}
-	if _, out, _ := says(t, nil, "__complete", "--log-format", ""); !strings.HasPrefix(out, "text\njson\n") {
+	if _, out, _ := runCommand(t, nil, "__complete", "--log-format", ""); !strings.HasPrefix(out, "text\njson\n") {
 		t.Errorf("--log-format is completed with %q", out)
 	}
 }
 
-// What is wrong with the machine ends with 1.
+// An error of the machine ends with 1.
 func TestCannotStart(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,9 +142,9 @@ func TestCannotStart(t *testing.T) {
 		{"store is no store", "--listen tcp://127.0.0.1:0 --store file:" + full, "not a partd store"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, out, errs := says(t, nil, strings.Fields(c.args)...)
+			code, out, errs := runCommand(t, nil, strings.Fields(c.args)...)
 			if code != 1 || out != "" || !strings.Contains(errs, c.words) {
-				t.Errorf("exit code %d, output %q, and it says %q, want 1 and %q", code, out, errs, c.words)
+				t.Errorf("exit code %d, output %q, error %q, want 1 and %q", code, out, errs, c.words)
 			}
 		})
 	}

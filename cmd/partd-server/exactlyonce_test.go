@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	// A server whose store does not look at the numbers of operations.
+	// A server whose store ignores the numbers of operations.
 	children["numbering-off"] = func(args []string) error {
 		store, err := stores.Open(context.Background(), args[0])
 		if err != nil {
@@ -28,7 +28,7 @@ func init() {
 	}
 }
 
-// forgetful is a store that applies each operation as often as it is sent.
+// forgetful is a store that applies an operation each time it is sent.
 type forgetful struct{ partd.Partd }
 
 func (f forgetful) NewSession(ctx context.Context) (uint64, error) {
@@ -61,7 +61,7 @@ func (f forgetful) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (
 	case partd.ChangeDrop:
 		err = f.Drop(ctx)
 	}
-	time.Sleep(time.Millisecond) // time to be killed in: applied, and not answered
+	time.Sleep(time.Millisecond) // time to be killed between applying and answering
 	return err == nil, err
 }
 
@@ -92,8 +92,8 @@ func serverAt(ctx context.Context, child, store, address string) (*serverproc.Pr
 	return serverproc.Start(ctx, command(child, args...), 1)
 }
 
-// cut runs clients whose connections are cut so many times, and returns what is
-// wrong with the store then.
+// cut runs clients while connections are cut. It returns an error if the store is wrong
+// afterwards.
 func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
 	ctx := patient(t, cuts)
 	seed := uint64(time.Now().UnixNano())
@@ -126,7 +126,7 @@ func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts 
 		for int(proxy.Cuts()) < cuts && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
-		proxy.Steady()
+		proxy.StopCutting()
 	}()
 	begun := time.Now()
 	if err := f.write(ctx, stop); err != nil {
@@ -137,7 +137,7 @@ func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts 
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// check looks at the store by a client of its own, straight.
+// check checks the store with its own client, over a direct connection.
 func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	c, err := remote.Dial(ctx, url, nil)
 	if err != nil {
@@ -146,8 +146,8 @@ func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	return errors.Join(f.check(ctx, c), c.Close())
 }
 
-// Connections are cut at random bytes, under clients that go on writing: each
-// change is applied once, in order.
+// While connections are cut at random bytes, clients go on writing. Each change is
+// applied once, in order.
 func TestCutConnections(t *testing.T) {
 	cuts := number(t, "PARTD_CUTS", 300)
 	for _, c := range []struct {
@@ -175,7 +175,7 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// With the numbering switched off the same run must find doubles.
+// Without numbering, the same run must find duplicates.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
 		if err := cut(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
@@ -183,11 +183,10 @@ func TestCutConnectionsWithoutNumbers(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("2,000 connections were cut, nothing looks at the numbers, and nothing was doubled")
+	t.Fatal("2,000 connections were cut without numbering, but no change was applied twice")
 }
 
-// isDouble logs what is wrong with a store's content, and fails for an error of
-// the store, which would be another thing.
+// isDouble logs a duplicate. It fails the test for any other error.
 func isDouble(t *testing.T, err error) {
 	t.Helper()
 	if errors.As(err, new(*partd.Error)) {
@@ -196,8 +195,8 @@ func isDouble(t *testing.T, err error) {
 	t.Log(err)
 }
 
-// kill runs clients while the server is killed and started again so many times,
-// and returns what is wrong with the store then.
+// kill runs clients while the server is killed and restarted. It returns an error if
+// the store is wrong afterwards.
 func kill(t *testing.T, child, store, namespace string, kills int) error {
 	ctx := patient(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
@@ -206,7 +205,7 @@ func kill(t *testing.T, child, store, namespace string, kills int) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, address := p.Address() // the same one for those that follow
+	_, address := p.Address() // the same one for the next servers
 	defer func() { p.Kill() }()
 	url := p.URL() + namespace
 	f, err := newFleet(ctx, []string{url, url, url, url}, 2, seed, false)
@@ -230,7 +229,7 @@ func kill(t *testing.T, child, store, namespace string, kills int) error {
 			if try > 10 {
 				t.Fatalf("seed %d: after kill %d: %v", seed, n+1, err)
 			}
-			time.Sleep(100 * time.Millisecond) // somebody else may have the port for a moment
+			time.Sleep(100 * time.Millisecond) // another process may have the port for a moment
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -243,8 +242,8 @@ func kill(t *testing.T, child, store, namespace string, kills int) error {
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// The server is killed (SIGKILL) and started again under clients that go on
-// writing: each change is applied once, in order.
+// While the server is killed (SIGKILL) and restarted, clients go on writing. Each
+// change is applied once, in order.
 func TestKillServer(t *testing.T) {
 	kills := number(t, "PARTD_KILLS", 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
@@ -256,7 +255,7 @@ func TestKillServer(t *testing.T) {
 	}
 }
 
-// With the numbering switched off the same run must find doubles.
+// Without numbering, the same run must find duplicates.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
 		if err := kill(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {
@@ -264,5 +263,5 @@ func TestKillServerWithoutNumbers(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("200 servers were killed, nothing looks at the numbers, and nothing was doubled")
+	t.Fatal("200 servers were killed without numbering, but no change was applied twice")
 }

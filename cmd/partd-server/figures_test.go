@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// adminURL returns where a server tells how it goes, which its log says.
+// adminURL returns the address of a server's HTTP endpoint, from its log.
 func adminURL(t testing.TB, p *serverproc.Process) string {
 	t.Helper()
 	at := regexp.MustCompile(`address="?(http://[^"\s]+)`)
@@ -23,7 +23,7 @@ func adminURL(t testing.TB, p *serverproc.Process) string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("the log does not say where it tells: %s", p.Stderr())
+	t.Fatalf("the log lacks the HTTP address: %s", p.Stderr())
 	return ""
 }
 
@@ -41,20 +41,20 @@ func httpGet(t testing.TB, url string) (code int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// holding is what a process has at a moment.
-type holding struct {
+// usage is what a process uses at a moment.
+type usage struct {
 	connections, goroutines, descriptors int
 	memory                               int64 // resident bytes
 }
 
-// holdingOf asks a server, and the system, what it has.
-func holdingOf(t testing.TB, p *serverproc.Process, at string) (h holding) {
+// usageOf measures what a server uses, with its metrics and the system's.
+func usageOf(t testing.TB, p *serverproc.Process, at string) (h usage) {
 	t.Helper()
 	_, body := httpGet(t, at+"/metrics")
 	for name, to := range map[string]*int{"partd_goroutines": &h.goroutines, "partd_connections": &h.connections} {
 		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
 		if m == nil {
-			t.Fatalf("it tells no %s: %s", name, body)
+			t.Fatalf("/metrics lacks %s: %s", name, body)
 		}
 		n, err := strconv.ParseFloat(m[1], 64)
 		if err != nil {
@@ -73,17 +73,17 @@ func holdingOf(t testing.TB, p *serverproc.Process, at string) (h holding) {
 	return h
 }
 
-// comesBack fails unless a server has, once it is left alone, about what it had before.
-func comesBack(t testing.TB, p *serverproc.Process, at string, before holding) {
+// checkReturns fails unless a server's usage returns to about the earlier level once it is idle.
+func checkReturns(t testing.TB, p *serverproc.Process, at string, before usage) {
 	t.Helper()
-	const more = 30 // descriptors of data files, the connection that asks
-	var now holding
+	const more = 30 // descriptors of data files and of the measuring connection
+	var now usage
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		now = holdingOf(t, p, at)
+		now = usageOf(t, p, at)
 		if now.connections <= before.connections && now.goroutines <= before.goroutines+more && now.descriptors <= before.descriptors+more {
 			t.Logf("before the load %+v, after it %+v", before, now)
 			return
 		}
 	}
-	t.Errorf("the server had %+v, and a minute after the load it has %+v", before, now)
+	t.Errorf("the server used %+v before the load, and %+v a minute after it", before, now)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// A full disk behind a server is cleared through it: by a client that has changed
-// something before, by one that has not, of either language, and after a restart.
-// It is used again then, and a signal ends the server in order.
+// A store on a full disk is dropped through its server: by clients that have changed
+// something and clients that have not, in either language, and after a restart. Then it is
+// usable again, and a signal ends the server in order.
 func TestFullDiskIsDropped(t *testing.T) {
 	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
 		for _, who := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
@@ -32,7 +32,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(noise(i, 50_000))})
 				}
 				if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), disk) {
-					t.Fatalf("%v, want one that wraps ENOSPC and does not say where the store is", err)
+					t.Fatalf("%v, want ENOSPC without the store's directory", err)
 				}
 				logged := func() bool {
 					log := p.Stderr()
@@ -42,7 +42,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				if !logged() {
-					t.Errorf("the log does not say what is full: %s", p.Stderr())
+					t.Errorf("the log does not name the full disk: %s", p.Stderr())
 				}
 				disktest.Fill(t, disk)
 				switch who {
@@ -65,7 +65,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 					t.Errorf("append after the drop: %v\n%s", err, p.Stderr())
 				}
 				if values, err := c.Get(ctx, "k", "k1"); err != nil || string(values[0]) != "v" || len(values[1]) > 0 {
-					t.Errorf("after the drop there are %.20q, %v", values, err)
+					t.Errorf("after the drop the values are %.20q, %v", values, err)
 				}
 				stop(t, p)
 			})

@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// On a full disk appends fail and change nothing, clients of either language are
-// told, reading goes on; once there is room, so do appends, with the same server
-// and the same clients.
+// On a full disk, appends fail without effect, clients in either language get an error, and reads
+// continue. Once there is space, appends work again with the same server and clients.
 func TestFullDisk(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -40,7 +39,7 @@ func TestFullDisk(t *testing.T) {
 				}
 			}
 			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
-				t.Fatalf("after %d appends: %v, want one that wraps ENOSPC", stored, err)
+				t.Fatalf("after %d appends: %v, want ENOSPC", stored, err)
 			}
 			network, address := p.Address()
 			peer, err := hostile.Open(ctx, network, address, time.Minute)
@@ -48,7 +47,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer peer.Close()
-			for full := false; !full; { // the store may have made some room meanwhile
+			for full := false; !full; { // the store may have freed some space
 				if err := peer.Send("append", "k", value); err != nil {
 					t.Fatal(err)
 				}
@@ -63,16 +62,16 @@ func TestFullDisk(t *testing.T) {
 			}
 			values, err := c.Get(ctx, "k")
 			if err != nil || string(values[0]) != strings.Repeat(value, stored) {
-				t.Fatalf("%d appends were acknowledged, %d bytes are there: %v", stored, len(values[0]), err)
+				t.Fatalf("%d appends were acknowledged, but the value has %d bytes: %v", stored, len(values[0]), err)
 			}
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte(value)}); err != nil {
-				t.Fatalf("with room again: %v", err)
+				t.Fatalf("once there is space: %v", err)
 			}
 			if values, err := c.Get(ctx, "k"); err != nil || string(values[0]) != strings.Repeat(value, stored+1) {
-				t.Fatalf("with room again, %d bytes are there after %d appends: %v", len(values[0]), stored+1, err)
+				t.Fatalf("once there is space, the value has %d bytes after %d appends: %v", len(values[0]), stored+1, err)
 			}
 			if err := c.Drop(ctx); err != nil {
 				t.Fatal(err)

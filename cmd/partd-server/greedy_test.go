@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// greedyFor is for how long TestGreedyPeers runs, and with how many connections:
-// PARTD_GREEDY=10m for the whole.
+// greedyFor returns how long TestGreedyPeers runs, and with how many connections.
+// PARTD_GREEDY=10m runs all of it.
 func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -31,13 +31,13 @@ func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		t.Fatalf("PARTD_GREEDY=%q is no duration: %v", s, err)
+		t.Fatalf("PARTD_GREEDY=%q is not a duration: %v", s, err)
 	}
 	return d, 1000
 }
 
-// forward lets clients connect from another address: each connection to the URL
-// that it returns goes on to the server from there.
+// forward lets clients connect from another address: it returns a URL whose connections
+// are forwarded to the server from that address.
 func forward(t *testing.T, from, to string) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,7 +69,7 @@ func forward(t *testing.T, from, to string) (url string) {
 	return "tcp://" + l.Addr().String()
 }
 
-// goRequest is a request of the Go client's protocol.
+// goRequest returns a request in the Go client's protocol.
 func goRequest(op byte, number, session, seq uint64, body []byte) []byte {
 	h := make([]byte, 40, 40+len(body))
 	copy(h, "\x00PD1")
@@ -88,12 +88,12 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announced is the beginning of a frame that says it is longer.
+// announced returns the beginning of a frame that claims more bytes.
 func announced(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
 
-// greed is something that a peer can hold, until its connection is closed.
+// greed is a way to hold a resource until the connection is closed.
 type greed struct {
 	name string
 	do   func(ctx context.Context, p *hostile.Peer, i int) error
@@ -153,7 +153,7 @@ func greeds() []greed {
 					return err
 				}
 				short, cancel := context.WithTimeout(ctx, time.Millisecond)
-				_, _ = c.Pop(short, key) // given up, most often
+				_, _ = c.Pop(short, key) // usually abandoned
 				cancel()
 				time.Sleep(time.Second)
 			}
@@ -172,12 +172,11 @@ func greeds() []greed {
 	}
 }
 
-// TestGreedyPeers lets a thousand connections of one address hold what they can,
-// of each kind, and connect again when they are closed. One client of another
-// address appends and gets all the while, within a second (or four times what a
-// client of an idle server waits, where the machine has much else to do), and one
-// of the same address makes progress. The server stays within its memory, and once
-// they have gone it has no more descriptors, goroutines and connections than before.
+// TestGreedyPeers lets a thousand connections from one address hold what they can, and reconnect
+// when they are closed. Meanwhile a client at another address is served within a second (or four
+// times the wait at an idle server, if the machine is busy), and one at the same address makes
+// progress. The server stays within its memory. After the greedy peers have gone, it has no more
+// descriptors, goroutines and connections than before.
 func TestGreedyPeers(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
 	const memory = 512 << 20
@@ -204,7 +203,7 @@ func TestGreedyPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	before := holdingOf(t, p, at)
+	before := usageOf(t, p, at)
 	var wg sync.WaitGroup
 	kinds := greeds()
 	conversations := make([]atomic.Int64, len(kinds)+2)
@@ -219,7 +218,7 @@ func TestGreedyPeers(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for ctx.Err() == nil { // so that the disk does not fill
+		for ctx.Err() == nil { // keeps the disk from filling
 			keys := make([]string, 0, 2*hostileConns)
 			for i := range hostileConns {
 				keys = append(keys, fmt.Sprint("big", i), fmt.Sprint("popped", i))
@@ -230,7 +229,7 @@ func TestGreedyPeers(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	})
-	// The same on a server of its own tells what the machine can do meanwhile.
+	// The same load on another, idle server measures the machine's speed at the same time.
 	alone := start(t, "--store", "log:"+t.TempDir())
 	_, quiet := alone.Address()
 	elsewhere, err := remote.Dial(ctx, forward(t, "127.0.0.2", quiet), nil)
@@ -238,35 +237,35 @@ func TestGreedyPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var waits [3][]time.Duration
-	for who, c := range []*remote.Client{other, same, elsewhere} {
-		wg.Go(func() { waits[who] = beHonest(ctx, t, c, fmt.Sprint("honest", who)) })
+	for i, c := range []*remote.Client{other, same, elsewhere} {
+		wg.Go(func() { waits[i] = beHonest(ctx, t, c, fmt.Sprint("honest", i)) })
 	}
-	// Of a long run, what is held does not grow from the first third to the end.
+	// In a long run, usage must not grow from the first third to the end.
 	time.Sleep(duration / 3)
-	early := holdingOf(t, p, at)
+	atThird := usageOf(t, p, at)
 	time.Sleep(duration - duration/3)
-	late := holdingOf(t, p, at)
+	final := usageOf(t, p, at)
 	cancel()
 	wg.Wait()
-	t.Logf("after a third of the time it has %+v, at its end %+v", early, late)
-	if duration >= time.Minute && (late.goroutines > 2*early.goroutines+500 || late.descriptors > early.descriptors+hostileConns || late.memory > early.memory+memory/2) {
-		t.Error("it grows")
+	t.Logf("usage after a third of the time %+v, at the end %+v", atThird, final)
+	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+hostileConns || final.memory > atThird.memory+memory/2) {
+		t.Error("usage grows")
 	}
-	comesBack(t, p, at, before)
+	checkReturns(t, p, at, before)
 
 	slices.Sort(waits[2])
-	machine := waits[2][len(waits[2])*99/100] // what the machine alone makes clients wait
-	for who, name := range []string{"another address", "the same address", "a server of its own"} {
-		w := waits[who]
+	machine := waits[2][len(waits[2])*99/100] // the wait that the machine causes even without greedy peers
+	for i, name := range []string{"another address", "the same address", "a separate server"} {
+		w := waits[i]
 		slices.Sort(w)
-		if least := []int{5, 1, 5}[who]; len(w) < least {
+		if minAnswers := []int{5, 1, 5}[i]; len(w) < minAnswers {
 			t.Errorf("the client of %s got %d answers", name, len(w))
 			continue
 		}
 		at := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
 		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), at(50), at(99), w[len(w)-1].Round(time.Microsecond))
-		if who == 0 && at(99) > max(time.Second, 4*machine) && !withRace {
-			t.Errorf("the client of another address waits %v (p99)", at(99))
+		if i == 0 && at(99) > max(time.Second, 4*machine) && !withRace {
+			t.Errorf("the client at another address waits %v (p99)", at(99))
 		}
 	}
 	for i := range conversations {
@@ -276,10 +275,10 @@ func TestGreedyPeers(t *testing.T) {
 		}
 		t.Logf("%6d × %s", conversations[i].Load(), name[i])
 	}
-	if now, most, err := serverproc.Memory(p.Pid()); err == nil {
-		t.Logf("the server has %d MiB, %d at the most", now>>20, most>>20)
-		if most > memory+memory/10+30<<20 && !withRace {
-			t.Errorf("the server took %d MiB, its limit is %d", most>>20, memory>>20)
+	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
+		t.Logf("the server uses %d MiB, at most %d", now>>20, peak>>20)
+		if peak > memory+memory/10+30<<20 && !withRace {
+			t.Errorf("the server used %d MiB, its limit is %d", peak>>20, memory>>20)
 		}
 	}
 	for _, c := range []*remote.Client{other, same, janitor, elsewhere} {
@@ -314,7 +313,7 @@ func beGreedy(ctx context.Context, network, address string, kinds []greed, kind,
 	}
 }
 
-// beHonest appends and gets, and checks what it gets. It returns how long each took.
+// beHonest appends, gets and checks values. It returns how long each request took.
 func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (waits []time.Duration) {
 	size := 0
 	for i := 0; ctx.Err() == nil; i++ {
@@ -330,7 +329,7 @@ func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (
 			begin = time.Now()
 			var v [][]byte
 			if v, err = c.Get(ctx, key); err == nil && len(v[0]) != size {
-				t.Errorf("%s has %d bytes, %d were appended", key, len(v[0]), size)
+				t.Errorf("%s has %d bytes, but %d were appended", key, len(v[0]), size)
 			}
 			waits = append(waits, time.Since(begin))
 		}

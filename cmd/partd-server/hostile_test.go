@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// number returns the number that an environment variable has, or another.
+// number returns the number in an environment variable, or usual.
 func number(t testing.TB, variable string, usual int) int {
 	t.Helper()
 	s := os.Getenv(variable)
@@ -19,18 +19,18 @@ func number(t testing.TB, variable string, usual int) int {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		t.Fatalf("%s=%q is no number", variable, s)
+		t.Fatalf("%s=%q is not a number", variable, s)
 	}
 	return n
 }
 
-// memoryAboveIdle is what hostile peers may make the server take beyond what it
-// takes when it is idle: its --memory, by which the collector goes, too. With more, garbage
-// would count that it leaves where the machine has other work.
+// memoryAboveIdle is how much memory hostile peers may make the server use beyond its
+// idle usage: its --memory, which also bounds the collector. A larger --memory would
+// count garbage that a busy machine collects late.
 const memoryAboveIdle = 64 << 20
 
-// TestHostileCases holds each named conversation with the
-// server, those that it gives up after a while included.
+// TestHostileCases runs each named conversation with the server, including conversations
+// that the server ends after a timeout.
 func TestHostileCases(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB", "--max-connections", "200")
 	network, address := p.Address()
@@ -45,26 +45,26 @@ func TestHostileCases(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range hostile.Cases() {
 			t.Run(c.Name, func(t *testing.T) {
-				of := target
-				if c.Slow() { // of a server that gives peers up sooner
+				testTarget := target
+				if c.Slow() { // against a server with shorter timeouts
 					t.Parallel()
-					of = impatient
+					testTarget = impatient
 				}
-				if err := c.Run(t.Context(), of); err != nil {
+				if err := c.Run(t.Context(), testTarget); err != nil {
 					t.Fatal(err)
 				}
 			})
 		}
 	})
-	if _, most, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && most > idle+memoryAboveIdle && !withRace {
-		t.Errorf("the server took up to %d MiB, %d MiB when it was idle", most>>20, idle>>20)
+	if _, peak, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && peak > idle+memoryAboveIdle && !withRace {
+		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
 	}
 	stop(t, p)
 	stop(t, soon)
 }
 
-// TestHostileConversations holds many made-up conversations with the server,
-// while an honest peer wants to be served.
+// TestHostileConversations runs many random conversations with the server while an
+// honest peer is served.
 func TestHostileConversations(t *testing.T) {
 	n := number(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
@@ -79,14 +79,14 @@ func TestHostileConversations(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Stderr())
 	}
-	_, most, err := serverproc.Memory(p.Pid())
+	_, peak, err := serverproc.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (the machine: %v); memory %d MiB above %d MiB (%v)",
-		seed, r.Conversations, r.Took, r.Honest, r.Slowest, r.Held, (most-idle)>>20, idle>>20, err)
-	if err == nil && most > idle+memoryAboveIdle && !withRace {
-		t.Errorf("the server took up to %d MiB, %d MiB when it was idle", most>>20, idle>>20)
+		seed, r.Conversations, r.Duration, r.HonestRequests, r.Slowest, r.LongestStall, (peak-idle)>>20, idle>>20, err)
+	if err == nil && peak > idle+memoryAboveIdle && !withRace {
+		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
 	}
-	if r.Honest == 0 || r.Missing > r.Honest/100 {
-		t.Errorf("%d honest requests, %d values missing", r.Honest, r.Missing)
+	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {
+		t.Errorf("%d honest requests, %d values missing", r.HonestRequests, r.MissingValues)
 	}
 	stop(t, p)
 }

@@ -17,27 +17,26 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// call is an operation on one key, as a history has it.
+// call is an operation on one key in a history.
 type call struct {
 	op    string // append, set, set once, delete, pop, get
 	key   string
 	value string
 
-	// Of an append, what some answer has right before its value, where there is
-	// such an answer. Each value is appended once, so the key held that then; the
-	// checker need not try orders that no answer shows.
+	// For an append: the value before it, if some answer shows that. Each value is
+	// appended once, so the key had this value; the checker need not try other orders.
 	before string
 	shown  bool
 }
 
-// keyState is what a key holds.
+// keyState is the value of a key.
 type keyState struct {
 	exists bool
 	value  string
 }
 
-// model says what a key may answer. Keys are checked one by one: across keys a
-// store promises no order.
+// model defines what a key may answer. Keys are checked one by one, because a store
+// promises no order across keys.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
@@ -80,8 +79,8 @@ var model = porcupine.Model{
 	},
 }
 
-// history runs clients for some operations each, on a few keys of their own
-// history, and returns what happened.
+// history runs clients for some operations each on a few separate keys, and returns
+// what happened.
 func history(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
 	var mu sync.Mutex
 	var all []porcupine.Operation
@@ -141,8 +140,8 @@ func history(ctx context.Context, clients []partd.Partd, name string, seed uint6
 	return all, nil
 }
 
-// noteOrder notes what answers show of the order of appends. Where two differ it
-// is what one of them shows, and the other is found to be wrong.
+// noteOrder records the order of appends that answers show. If two answers differ, the
+// recorded one makes the other wrong.
 func noteOrder(history []porcupine.Operation) {
 	before := map[string]string{} // by value; values look like <1.2>
 	for _, op := range history {
@@ -160,7 +159,7 @@ func noteOrder(history []porcupine.Operation) {
 	}
 }
 
-// linearizable runs so many histories, and returns what is wrong with one.
+// linearizable runs histories, and returns an error for a history that is not linearizable.
 func linearizable(ctx context.Context, t *testing.T, clients []partd.Partd, histories int) error {
 	seed := uint64(time.Now().UnixNano())
 	for i := range histories {
@@ -179,8 +178,8 @@ func linearizable(ctx context.Context, t *testing.T, clients []partd.Partd, hist
 	return nil
 }
 
-// pythonPeer is a client that appends, gets and deletes by Python's protocol, so
-// that histories mix both.
+// pythonPeer is a client that appends, gets and deletes in Python's protocol, so that
+// histories mix both protocols.
 type pythonPeer struct {
 	*remote.Client
 	peer *hostile.Peer
@@ -202,9 +201,8 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
 }
 
-// What clients see of a server, together, could have come from one operation
-// after the other: over each store, with Python's protocol beside Go's, and with
-// connections that are cut.
+// The results that all clients see together could come from one sequence of operations:
+// over each store, in both protocols, and with cut connections.
 func TestLinearizable(t *testing.T) {
 	histories := number(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {
@@ -266,7 +264,7 @@ type late struct {
 func (l late) Append(ctx context.Context, entries ...partd.Entry) error {
 	l.wg.Go(func() {
 		time.Sleep(50 * time.Microsecond)
-		_ = l.Partd.Append(ctx, entries...) // a Dict, whose appends do not fail
+		_ = l.Partd.Append(ctx, entries...) // a Dict's appends do not fail
 	})
 	return nil
 }
@@ -287,7 +285,7 @@ func (l late) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return partd.Pop(ctx, l.Partd, keys...)
 }
 
-// The same check must find fault with a store that is not linearizable.
+// The same check must fail for a store that is not linearizable.
 func TestLinearizableSeesFaults(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

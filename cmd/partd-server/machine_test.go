@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// mortal is a client whose server is killed (SIGKILL), and started again, before
-// or while an operation is under way.
+// mortal is a client whose server is killed (SIGKILL) and restarted, before or during
+// an operation.
 //
-// Over a Buffer a kill takes what was not flushed. So there everything is flushed
-// before an operation that comes with a kill; afterwards each key must be as it
-// was or as it should be, and what was lost is done again.
+// Over a Buffer, a kill loses what was not flushed. So everything is flushed before an
+// operation with a kill. Afterwards each key must be as before or as after the
+// operation, and a lost operation is done again.
 type mortal struct {
 	*remote.Client
 	t        *testing.T
@@ -56,16 +56,16 @@ func (m *mortal) start(address string) *serverproc.Process {
 		if p, err = serverAt(context.Background(), "server", m.store, address); err == nil {
 			return p
 		}
-		time.Sleep(50 * time.Millisecond) // somebody else may have the port for a moment
+		time.Sleep(50 * time.Millisecond) // another process may have the port for a moment
 	}
 	m.t.Error(err) // not Fatal: this may be another goroutine
 	return m.process
 }
 
-// isDue reports whether the server is to be killed now.
+// isDue reports whether the server should be killed now.
 func (m *mortal) isDue() bool { return m.rnd.IntN(3) == 0 }
 
-// during runs an operation while the server is killed and started again.
+// during runs an operation while the server is killed and restarted.
 func (m *mortal) during(f func() error) error {
 	*m.kills++
 	wait := time.Duration(m.rnd.Int64N(int64(2 * time.Millisecond)))
@@ -81,7 +81,7 @@ func (m *mortal) during(f func() error) error {
 	return err
 }
 
-// held is what a key holds; nil: it does not exist.
+// held is the value of a key; nil means that it does not exist.
 type held map[string]*string
 
 func (m *mortal) look(ctx context.Context) (held, error) {
@@ -98,8 +98,8 @@ func (m *mortal) look(ctx context.Context) (held, error) {
 	return all, nil
 }
 
-// change runs a change during which the server may be killed. effect says what
-// the change makes of what there is.
+// change runs a change during which the server may be killed. effect applies the change
+// to the expected contents.
 func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) error {
 	if !m.isDue() {
 		return f()
@@ -136,7 +136,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		switch {
 		case same(now[k], want[k]):
 		case !same(now[k], before[k]):
-			return fmt.Errorf("after a kill, key %q holds %s: before it was %s, it should be %s", k, show(now[k]), show(before[k]), show(want[k]))
+			return fmt.Errorf("after a kill, key %q has %s: it had %s before, and should have %s", k, show(now[k]), show(before[k]), show(want[k]))
 		case want[k] == nil:
 			err = m.Client.Delete(ctx, k)
 		default:
@@ -215,8 +215,7 @@ func (m *mortal) Get(ctx context.Context, keys ...string) (values [][]byte, err 
 	return values, err
 }
 
-// Pop is the one operation that a restart leaves open in any case, so the kill
-// comes before it.
+// Pop kills the server first, because a restart always leaves a pop's outcome unknown.
 func (m *mortal) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := m.change(ctx, func() error { return nil }, func(held) {}); err != nil {
 		return nil, err
@@ -230,8 +229,7 @@ func (m *mortal) Close() error {
 	return err
 }
 
-// The state machine of partdtest runs on a client whose server is killed at one
-// step in three.
+// The state machine of partdtest runs on a client whose server is killed at every third step.
 func TestMachineWithKills(t *testing.T) {
 	runs := max(3, number(t, "PARTD_KILLS", 0)/10)
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {

@@ -1,5 +1,4 @@
-// Command partd-server shares one store between many processes. See
-// "partd-server --help".
+// Command partd-server shares one store between many processes. See "partd-server --help".
 package main
 
 import (

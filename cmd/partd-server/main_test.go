@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// The test binary is the server, too, told by its environment.
+// The test binary is also the server, if an environment variable says so.
 const childVariable = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// children are what the test binary can be besides the server.
+// children are what else the test binary can be.
 var children = map[string]func(args []string) error{
 	"impatient": func([]string) error {
 		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
@@ -49,7 +49,7 @@ var children = map[string]func(args []string) error{
 	},
 }
 
-// serveStore is a server without a command line.
+// serveStore runs a server without a command line.
 func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -66,10 +66,10 @@ func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error
 	return errors.Join(err, s.Shutdown(context.Background()))
 }
 
-// command returns a child of the test binary that was not started yet.
+// command returns a child of the test binary that is not started.
 func command(child string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	for _, v := range os.Environ() { // what the person who runs the test has set is not meant
+	for _, v := range os.Environ() { // ignore the settings of the person who runs the test
 		if !strings.HasPrefix(v, "PARTD_SERVER_") {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -95,7 +95,7 @@ func startChild(t testing.TB, child string, args ...string) *serverproc.Process 
 	return p
 }
 
-// stop ends a server in order.
+// stop ends a server with SIGTERM.
 func stop(t testing.TB, p *serverproc.Process) {
 	t.Helper()
 	if err := p.Stop(30 * time.Second); err != nil {
@@ -103,7 +103,7 @@ func stop(t testing.TB, p *serverproc.Process) {
 	}
 }
 
-// needs skips a test, or fails it where PARTD_REQUIRE_ALL is set.
+// needs skips a test unless ok, or fails it if PARTD_REQUIRE_ALL is set.
 func needs(t testing.TB, ok bool, what string) {
 	t.Helper()
 	switch {
@@ -128,7 +128,7 @@ func python(t testing.TB, modules string) string {
 	return ""
 }
 
-// dialed returns a client, of a namespace if one is given, as /NAME.
+// dialed returns a client, optionally of a namespace, written as /NAME.
 func dialed(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
@@ -139,7 +139,7 @@ func dialed(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Cl
 	return c
 }
 
-// noise is what does not become shorter by compression.
+// noise returns bytes that do not compress.
 func noise(seed, n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestManyNamespaces makes many namespaces over one server (PARTD_NAMESPACES of
-// them), reads each back and lists them: its memory and descriptors do not grow.
+// TestManyNamespaces creates PARTD_NAMESPACES namespaces on one server, and reads and
+// lists them. The server's memory and descriptors must not grow.
 func TestManyNamespaces(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
 	many := number(t, "PARTD_NAMESPACES", 120)
@@ -43,23 +43,23 @@ func TestManyNamespaces(t *testing.T) {
 		return c.Append(ctx, partd.Entry{Key: "k", Value: []byte(name)})
 	}
 	each(0, many/10, write)
-	few := holdingOf(t, p, at)
+	withFew := usageOf(t, p, at)
 	each(many/10, many, write)
 	each(0, many, func(ctx context.Context, c *remote.Client, name string) error {
 		values, err := c.Get(ctx, "k")
 		if err == nil && string(values[0]) != name {
-			err = fmt.Errorf("it has %q", values[0])
+			err = fmt.Errorf("its value is %q", values[0])
 		}
 		return err
 	})
 	list, err := dialed(t, p).Namespaces(t.Context())
 	if err != nil || len(list) != many {
-		t.Errorf("%d are listed, %v", len(list), err)
+		t.Errorf("%d namespaces are listed, %v", len(list), err)
 	}
-	all := holdingOf(t, p, at)
-	t.Logf("with %d namespaces it has %+v, with %d %+v", many/10, few, many, all)
-	if all.descriptors > few.descriptors+40 || all.goroutines > few.goroutines+40 || all.memory > few.memory+64<<20 {
-		t.Error("it grows with the namespaces")
+	withAll := usageOf(t, p, at)
+	t.Logf("usage with %d namespaces %+v, with %d %+v", many/10, withFew, many, withAll)
+	if withAll.descriptors > withFew.descriptors+40 || withAll.goroutines > withFew.goroutines+40 || withAll.memory > withFew.memory+64<<20 {
+		t.Error("usage grows with the number of namespaces")
 	}
 	stop(t, p)
 }

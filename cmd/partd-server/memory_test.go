@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestMemoryOfStoreAndMessages fills what the store keeps and what messages may
-// take at the same time: the process stays near --memory: a fifth and 30 MiB
-// are for the program, and what the collector has not seen yet.
+// TestMemoryOfStoreAndMessages fills the store's memory and that of messages at the
+// same time. The process stays near --memory: a fifth and 30 MiB are for the program
+// and uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
 	needs(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
 	const memory = 128 << 20
@@ -56,13 +56,13 @@ func TestMemoryOfStoreAndMessages(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	now, most, err := serverproc.Memory(p.Pid())
+	now, peak, err := serverproc.Memory(p.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d MiB, %d at the most", now>>20, most>>20)
-	if limit := int64(memory + memory/5 + 30<<20); most > limit {
-		t.Errorf("the server took %d MiB, %d at the most", most>>20, limit>>20)
+	t.Logf("%d MiB, at most %d", now>>20, peak>>20)
+	if limit := int64(memory + memory/5 + 30<<20); peak > limit {
+		t.Errorf("the server used %d MiB, want at most %d", peak>>20, limit>>20)
 	}
 	stop(t, p)
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// cutting lets clients connect by way of an address that cuts connections off, now and then.
+// cutting forwards connections to an address, and cuts some of them off.
 func cutting(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,7 +63,7 @@ func cutting(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 	return l.Addr().String()
 }
 
-// tenant uses a namespace, and knows what is in it.
+// tenant uses a namespace, and knows its contents.
 type tenant struct {
 	c     *remote.Client
 	has   map[string][]byte
@@ -71,7 +71,7 @@ type tenant struct {
 	done  int
 }
 
-// use appends, reads, lists, sets, deletes and drops, until ctx ends.
+// use appends, reads, lists, sets, deletes and drops until ctx ends.
 func (n *tenant) use(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	for ; ctx.Err() == nil; n.done++ {
@@ -91,11 +91,11 @@ func (n *tenant) use(ctx context.Context) error {
 			n.has[key] = piece
 		case i%500 == 0:
 			err = n.check(base)
-			begun = time.Now() // it is no single request
+			begun = time.Now() // this is several requests
 		case i%10 == 5:
 			var v [][]byte
 			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.has[key]) {
-				err = fmt.Errorf("%s has %d bytes, and should have %d", key, len(v[0]), len(n.has[key]))
+				err = fmt.Errorf("%s has %d bytes, want %d", key, len(v[0]), len(n.has[key]))
 			}
 		default:
 			err = n.c.Append(base, partd.Entry{Key: key, Value: piece})
@@ -110,7 +110,7 @@ func (n *tenant) use(ctx context.Context) error {
 	return nil
 }
 
-// check compares all that there is.
+// check compares the whole contents.
 func (n *tenant) check(ctx context.Context) error {
 	var keys []string
 	for k, err := range n.c.Keys(ctx) {
@@ -125,23 +125,21 @@ func (n *tenant) check(ctx context.Context) error {
 	}
 	for i, k := range keys {
 		if !bytes.Equal(values[i], n.has[k]) {
-			return fmt.Errorf("%s has %d bytes, and should have %d", k, len(values[i]), len(n.has[k]))
+			return fmt.Errorf("%s has %d bytes, want %d", k, len(values[i]), len(n.has[k]))
 		}
 	}
 	if len(keys) != len(n.has) {
-		return fmt.Errorf("there are %d keys, and should be %d", len(keys), len(n.has))
+		return fmt.Errorf("%d keys, want %d", len(keys), len(n.has))
 	}
 	return nil
 }
 
-// TestMixedLoad has twelve users of twelve namespaces, of which few are open at a
-// time, over TLS and, for most, over connections that break all the while; others
-// hold and send what they can, with and without a credential; and the server reads
-// its users and certificates again and again. Nothing is lost or doubled, those whose
-// connections hold are answered in time (within a second, or four times what a user of
-// an idle server waits, where the machine has much else to do), and the server has no more in the end than
-// after a third of the time, which PARTD_MIXED tells; what takes time is judged from a
-// minute on.
+// TestMixedLoad runs twelve users of twelve namespaces over TLS, mostly over connections that
+// break. Only a few namespaces are open at a time. Greedy peers hold and send what they can, with and without
+// credentials, and the server keeps reloading users and certificates. Nothing is lost or doubled.
+// Users on good connections are served in time: within a second, or four times the wait at an
+// idle server if the machine is busy. Usage at the end is no higher than after a third of the
+// time. PARTD_MIXED is the time; waits are judged if it is a minute or more.
 func TestMixedLoad(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
 	duration, greedy := 4*time.Second, 40
@@ -191,10 +189,10 @@ func TestMixedLoad(t *testing.T) {
 		}
 		all[i] = &tenant{c: c, has: map[string][]byte{}}
 	}
-	// The same on a server of its own tells what the machine can do meanwhile.
+	// The same load on another, idle server measures the machine's speed at the same time.
 	alone := start(t, "--store", "log:"+t.TempDir())
 	elsewhere := &tenant{c: dialed(t, alone, "/job"), has: map[string][]byte{}}
-	before := holdingOf(t, p, at)
+	before := usageOf(t, p, at)
 	var wg sync.WaitGroup
 	for i, n := range append(all, elsewhere) {
 		wg.Go(func() {
@@ -220,15 +218,15 @@ func TestMixedLoad(t *testing.T) {
 		}
 	})
 	time.Sleep(duration / 3)
-	early := holdingOf(t, p, at)
+	atThird := usageOf(t, p, at)
 	time.Sleep(duration - duration/3)
-	late := holdingOf(t, p, at)
+	final := usageOf(t, p, at)
 	cancel()
 	wg.Wait()
-	t.Logf("after a third of the time it has %+v, at its end %+v; %d connections were cut off; of the greedy %d waited, %d guessed, %d filled their namespace, %d read slowly",
-		early, late, cuts.Load(), did[0].Load(), did[1].Load(), did[2].Load(), did[3].Load())
-	if duration >= time.Minute && (late.goroutines > 2*early.goroutines+500 || late.descriptors > early.descriptors+greedy || late.memory > early.memory+early.memory/2) {
-		t.Error("it grows")
+	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut off; of the greedy %d waited, %d guessed, %d filled their namespace, %d read slowly",
+		atThird, final, cuts.Load(), did[0].Load(), did[1].Load(), did[2].Load(), did[3].Load())
+	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+greedy || final.memory > atThird.memory+atThird.memory/2) {
+		t.Error("usage grows")
 	}
 	var waits []time.Duration
 	for i, n := range all {
@@ -246,10 +244,10 @@ func TestMixedLoad(t *testing.T) {
 		}
 	}
 	p99 := percentiles(t, "those whose connections hold", waits)
-	if machine := percentiles(t, "a server of its own", elsewhere.waits); duration >= time.Minute && p99 > max(time.Second, 4*machine) && !withRace {
+	if machine := percentiles(t, "a separate server", elsewhere.waits); duration >= time.Minute && p99 > max(time.Second, 4*machine) && !withRace {
 		t.Errorf("p99 is %v", p99)
 	}
-	comesBack(t, p, at, before)
+	checkReturns(t, p, at, before)
 	stop(t, p)
 	stop(t, alone)
 }
@@ -261,12 +259,12 @@ func percentiles(t *testing.T, who string, waits []time.Duration) (p99 time.Dura
 	return p99
 }
 
-// beGreedyOverTLS holds or sends what it can, for a while.
+// beGreedyOverTLS holds or sends what it can for a while.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
 	defer cancel()
 	url := "tls://" + address
-	if kind == 0 { // a connection without TLS, or that opens TLS and says nothing
+	if kind == 0 { // a connection without TLS, or a silent connection with TLS
 		if rand.IntN(2) == 0 {
 			o = nil
 		}
@@ -279,12 +277,12 @@ func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOption
 		}
 		return
 	}
-	mine := *o
-	mine.RetryFor = time.Second
+	options := *o
+	options.RetryFor = time.Second
 	if kind == 1 {
-		mine.Token = "guess" + fmt.Sprint(rand.Uint64())
+		options.Token = "guess" + fmt.Sprint(rand.Uint64())
 	}
-	c, err := remote.Dial(ctx, url, &mine)
+	c, err := remote.Dial(ctx, url, &options)
 	if err != nil {
 		return
 	}

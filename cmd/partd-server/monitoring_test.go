@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Each metric in a dashboard, an alert or the status page is one that docs/operations.md tells of, which
-// TestAdmin compares with the server's own. Those of tables are tested there.
+// Each metric in a dashboard, an alert or the status page is in docs/operations.md,
+// which TestAdmin compares with the server. The metrics of tables are tested there.
 func TestMonitoring(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -28,7 +28,7 @@ func TestMonitoring(t *testing.T) {
 		}
 		for _, m := range metrics {
 			if !strings.HasPrefix(m, "partd_tables_") && !strings.Contains(string(page), "`"+strings.TrimSuffix(m, "_bucket")+"`") {
-				t.Errorf("%s: docs/operations.md tells of no %s", name, m)
+				t.Errorf("%s: docs/operations.md lacks %s", name, m)
 			}
 		}
 	}
@@ -38,7 +38,7 @@ func TestMonitoring(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
-			t.Errorf("partd-server.json has no panel of %s", m[1])
+			t.Errorf("partd-server.json has no panel for %s", m[1])
 		}
 	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
@@ -58,7 +58,7 @@ func TestMonitoring(t *testing.T) {
 		for _, p := range board.Panels {
 			for _, target := range p.Targets {
 				if !strings.Contains(target.Expr, `instance=~"$instance"`) {
-					t.Errorf("%s: %s is of all servers: %s", name, p.Title, target.Expr)
+					t.Errorf("%s: %s does not select a server: %s", name, p.Title, target.Expr)
 				}
 			}
 		}
@@ -73,8 +73,8 @@ func TestMonitoring(t *testing.T) {
 	}
 }
 
-// checkExpressions has promtool parse what a dashboard's panels ask for, with Grafana's
-// variables in place.
+// checkExpressions makes promtool parse the expressions of a dashboard, with Grafana's
+// variables replaced.
 func checkExpressions(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -90,7 +90,7 @@ func checkExpressions(t *testing.T, file string) {
 		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
 		rules += "  - record: a\n    expr: '" + expr + "'\n"
 	}
-	// promtool takes rules that are the same for a fault: these differ by what they ask.
+	// promtool rejects identical rules, so a label makes these different.
 	at := t.TempDir() + "/rules.yml"
 	if err := os.WriteFile(at, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,12 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// A neighbour fills the disk of a server to which four clients write, twice: once
-// slowly, so that the reserve stops them, and once in one go, so that there is not a
-// byte for what is under way. They get errors that say so, and read on; once the
-// neighbour has gone they write on, with the same server. What was acknowledged is
-// there, once each, and nothing else, also after a restart. Namespaces share few
-// places there, so that their stores are closed and opened while the disk is full.
+// Another program fills the disk of a server while four clients write to it: first slowly, so that
+// the reserve stops them, then quickly, so that no byte is free. The clients get errors that
+// say so, and can still read. Once there is space, they write again with the same server.
+// Acknowledged data is there exactly once, also after a restart. Namespaces share few open
+// stores, so their stores are closed and opened while the disk is full.
 func TestNeighbourFillsTheDisk(t *testing.T) {
 	for _, name := range []string{"log:", "file:", "zstd+log:", "log: with namespaces"} {
 		t.Run(name, func(t *testing.T) {
@@ -38,7 +37,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 			p := start(t, args...)
 			ctx, cancel := context.WithCancel(patient(t, 0))
 			defer cancel()
-			var acked [writers][]string // pieces that were acknowledged
+			var acked [writers][]string // acknowledged pieces
 			var refused, written [writers]atomic.Int64
 			var kept atomic.Int64 // refusals because of the reserve
 			var wg sync.WaitGroup
@@ -56,7 +55,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 							time.Sleep(time.Millisecond)
 						case errors.Is(err, syscall.ENOSPC) && !errors.Is(err, partd.ErrUnknownOutcome):
 							refused[w].Add(1)
-							if strings.Contains(err.Error(), "8.0 MiB stay free") {
+							if strings.Contains(err.Error(), "8.0 MiB must stay free") {
 								kept.Add(1)
 							}
 							time.Sleep(10 * time.Millisecond)
@@ -100,7 +99,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 				}
 				all("on a full disk", &refused, 5)
 				if leave > 0 && kept.Load() == 0 {
-					t.Error("it was not the reserve that refused")
+					t.Error("the reserve refused nothing")
 				}
 				if v, err := reader.Get(ctx, "writer 0"); err != nil || len(v[0]) < 50*500 {
 					t.Errorf("reading on a full disk: %d bytes, %v", len(v[0]), err)
@@ -118,7 +117,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 				for w := range writers {
 					v, err := dialed(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
 					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
-						t.Errorf("%s: of writer %d there are %d bytes, %d were acknowledged: %v", when, w, len(v[0]), len(want), err)
+						t.Errorf("%s: writer %d: %d bytes are there, %d were acknowledged: %v", when, w, len(v[0]), len(want), err)
 					}
 				}
 			}

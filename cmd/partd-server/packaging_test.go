@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// The unit lets the server do little, by systemd's own judgement, and what it and the
-// container file set are options of the server.
+// systemd rates the unit's exposure as low, and the unit and the container file set
+// only the server's options.
 func TestPackaging(t *testing.T) {
-	_, help, _ := says(t, nil, "--help")
+	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -23,7 +23,7 @@ func TestPackaging(t *testing.T) {
 		}
 		for _, name := range names {
 			if !strings.Contains(help, name) {
-				t.Errorf("%s: %s is no option", file, name)
+				t.Errorf("%s: %s is not an option", file, name)
 			}
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// Several addresses, a free port and a socket, each ready, each served, and the
-// default store beside the process. A second server cannot have the same.
+// Several addresses, a free port and a socket are ready and served, with the default
+// store in the working directory. A second server cannot use the same ones.
 func TestReady(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
@@ -46,26 +46,26 @@ func TestReady(t *testing.T) {
 	if _, err := os.Stat(dir + "/partd-data/MANIFEST"); err != nil {
 		t.Error(err)
 	}
-	code, _, errs := says(t, nil, "--listen", "ipc://"+dir+"/s.sock", "--store", "mem:")
+	code, _, errs := runCommand(t, nil, "--listen", "ipc://"+dir+"/s.sock", "--store", "mem:")
 	if code != 1 || !strings.Contains(errs, "in use") {
 		t.Errorf("a second server on the socket: exit code %d, %s", code, errs)
 	}
-	code, _, errs = says(t, nil, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/partd-data")
+	code, _, errs = runCommand(t, nil, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/partd-data")
 	if code != 1 || !strings.Contains(errs, "partd-data") {
 		t.Errorf("a second server on the store: exit code %d, %s", code, errs)
 	}
 	stop(t, p)
 	if _, err := os.Stat(dir + "/s.sock"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket stays: %v", err)
+		t.Errorf("the socket was not removed: %v", err)
 	}
 	for line := range strings.Lines(p.Stderr()) {
 		if !strings.HasPrefix(line, `{"time":`) {
-			t.Errorf("with --log-format json it logs %q", line)
+			t.Errorf("with --log-format json the log has %q", line)
 		}
 	}
 }
 
-// A socket that a killed server left is taken over.
+// A server replaces the socket of a killed one.
 func TestSocketOfAKilledServer(t *testing.T) {
 	path := t.TempDir() + "/s.sock"
 	for range 2 {
@@ -80,7 +80,7 @@ func TestSocketOfAKilledServer(t *testing.T) {
 	}
 }
 
-// Every flag can be given by the environment, and the command line goes first.
+// Every flag can be set by the environment; the command line takes precedence.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0")
@@ -100,13 +100,13 @@ func TestEnvironment(t *testing.T) {
 	defer peer.Close()
 	if second, err := hostile.Open(t.Context(), network, address, 10*time.Second); err == nil {
 		second.Close()
-		t.Error("a second connection is served, though there may be one")
+		t.Error("a second connection is served, with --max-connections 1")
 	}
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
-		t.Errorf("the store holds %q, %v", text, err)
+		t.Errorf("the store has %q, %v", text, err)
 	}
 	if err := peer.Ask([]string{"ack"}, "close"); err != nil {
 		t.Fatal(err)
@@ -115,17 +115,16 @@ func TestEnvironment(t *testing.T) {
 		t.Fatalf("after close: %v\n%s", err, p.Stderr())
 	}
 	if !strings.HasPrefix(p.Stderr(), `{"time":`) {
-		t.Errorf("it logs %q", p.Stderr())
+		t.Errorf("the log has %q", p.Stderr())
 	}
 }
 
-// A signal lets requests under way end, and keeps what was acknowledged; the exit
-// code is 0.
+// After a signal, requests in progress finish, acknowledged data is kept, and the exit code is 0.
 func TestSignalDrains(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			dir := t.TempDir() + "/data"
-			// What a buffer holds back must be in the directory afterwards.
+			// The contents of a buffer must be in the directory afterwards.
 			p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB")
 			network, address := p.Address()
 			peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
@@ -150,7 +149,7 @@ func TestSignalDrains(t *testing.T) {
 			}
 			text, err := os.ReadFile(dir + "/k")
 			if err != nil || len(text) != acked && len(text) != acked+1 {
-				t.Errorf("%d appends were acknowledged, %d are there: %v", acked, len(text), err)
+				t.Errorf("%d appends were acknowledged, but %d are there: %v", acked, len(text), err)
 			}
 			if acked < 1000 {
 				t.Errorf("only %d appends were acknowledged", acked)
@@ -159,7 +158,7 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
-// SIGHUP ends nothing, and is logged.
+// SIGHUP does not end the server, and is logged.
 func TestHangup(t *testing.T) {
 	p := start(t, "--store", "mem:")
 	network, address := p.Address()
@@ -174,8 +173,8 @@ func TestHangup(t *testing.T) {
 		}
 	}
 	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
-		if i == 1000 || p.Ended() {
-			t.Fatalf("it says nothing of it: %s", p.Stderr())
+		if i == 1000 || p.HasExited() {
+			t.Fatalf("SIGHUP is not logged: %s", p.Stderr())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -185,8 +184,8 @@ func TestHangup(t *testing.T) {
 	stop(t, p)
 }
 
-// A peer that takes no answers holds up the end by no more than --drain-timeout,
-// and what others were told is stored is in the directory long before.
+// A peer that reads no answers delays the end by at most --drain-timeout. Acknowledged
+// data of others is in the directory long before.
 func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 	dir := t.TempDir() + "/data"
 	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")
@@ -210,16 +209,16 @@ func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 		t.Fatalf("%v\n%s", err, p.Stderr())
 	}
 	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
-		t.Errorf("the store holds %q, %v", text, err)
+		t.Errorf("the store has %q, %v", text, err)
 	}
 	if !strings.Contains(p.Stderr(), "cut off") {
-		t.Errorf("it does not say that a peer was cut off: %s", p.Stderr())
+		t.Errorf("the log does not say that a peer was cut off: %s", p.Stderr())
 	}
 }
 
-// A second signal ends the process at once, with the code that shells give it; but
-// not the first one come twice, as timeout sends it to the process and to its group.
-// What holds the first up is an append that waits for another process's lock.
+// A second signal ends the process at once, with the code that shells use. A repetition
+// within a second does not count: timeout signals the process and its group. The first
+// signal is delayed by an append that waits for another process's lock.
 func TestSecondSignal(t *testing.T) {
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -259,8 +258,8 @@ func TestSecondSignal(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(1200 * time.Millisecond)
-			if p.Ended() {
-				t.Fatalf("it ended with a request under way: %s", p.Stderr())
+			if p.HasExited() {
+				t.Fatalf("it ended with a request in progress: %s", p.Stderr())
 			}
 			if err := p.Signal(sig); err != nil {
 				t.Fatal(err)
@@ -270,13 +269,13 @@ func TestSecondSignal(t *testing.T) {
 				t.Errorf("it ends with %v, want exit code %d", err, want)
 			}
 			if !strings.Contains(p.Stderr(), "second signal") {
-				t.Errorf("it says %s", p.Stderr())
+				t.Errorf("the error is %s", p.Stderr())
 			}
 		})
 	}
 }
 
-// A server whose store does not answer ends in time, where it is told how long that is.
+// A server whose store does not answer ends within --stop-timeout.
 func TestStopTimeout(t *testing.T) {
 	store := start(t, "--store", "mem:")
 	p := start(t, "--store", store.URL(), "--stop-timeout", "200ms")

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// runPython runs a script, and returns what it printed.
+// runPython runs a script and returns its output.
 func runPython(t testing.TB, interpreter, script string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -27,8 +27,8 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	return string(out)
 }
 
-// TestPythonClient runs partd's own client against this server, and the same
-// script against partd's own.
+// TestPythonClient runs the same script with partd's own client against this server and
+// against partd's own.
 func TestPythonClient(t *testing.T) {
 	py := python(t, "partd, zmq")
 	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
@@ -61,8 +61,8 @@ func TestPythonClient(t *testing.T) {
 	}
 }
 
-// A Go client that is given the address of partd's own server says so, and leaves it alone: a
-// hello would end its thread, and all its clients would wait for ever.
+// A Go client with the address of partd's own server reports that, and sends nothing: a
+// hello would end the server's thread, and all its clients would wait forever.
 func TestPythonServerByMistake(t *testing.T) {
 	py := python(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
@@ -74,21 +74,21 @@ func TestPythonServerByMistake(t *testing.T) {
 	defer cancel()
 	c, err := remote.Dial(ctx, p.URL(), nil)
 	if err == nil {
-		t.Error("a client is connected to partd's own server")
+		t.Error("a client could connect to partd's own server")
 		_ = c.Close()
-	} else if !strings.Contains(err.Error(), "libzmq's") || ctx.Err() != nil {
+	} else if !strings.Contains(err.Error(), "libzmq") || ctx.Err() != nil {
 		t.Errorf("the error is %v", err)
 	}
 	runPython(t, py, "testdata/client.py", p.URL())
 }
 
-// Peers by libzmq: one that pipelines, sends nonsense, and wants heartbeats
-// answered; and one that speaks the Go client's protocol.
+// Two clients of libzmq: the first pipelines, sends nonsense and expects answers to
+// heartbeats; the second speaks the Go client's protocol.
 func TestLibzmqPeer(t *testing.T) {
 	py := python(t, "zmq")
 	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
 		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
-			if script == "testdata/peer.py" && store != "log:" { // it is about the wire, not about sessions
+			if script == "testdata/peer.py" && store != "log:" { // it tests the wire, not sessions
 				continue
 			}
 			t.Run(script+"/"+store, func(t *testing.T) {
@@ -107,8 +107,8 @@ func TestLibzmqPeer(t *testing.T) {
 	}
 }
 
-// A refused request makes partd's client raise once, at its next call, and nobody
-// else; it goes on then.
+// A refused request makes partd's client raise an error once, at its next call. It
+// works again after that, and other clients are not affected.
 func TestPythonClientIsRefused(t *testing.T) {
 	py := python(t, "partd, zmq")
 	p := start(t, "--store", "mem:", "--max-message", "1MiB")
@@ -120,12 +120,12 @@ close
 a failed get ends by the timeout
 `
 	if out := runPython(t, py, "testdata/refused.py", p.URL()); out != want {
-		t.Fatalf("it printed %q", out)
+		t.Fatalf("the output is %q", out)
 	}
 	stop(t, p)
 }
 
-// With --allow-close partd's client ends the server, which keeps what it has.
+// With --allow-close, partd's client ends the server, which keeps its data.
 func TestPythonClientClosesServer(t *testing.T) {
 	py := python(t, "partd, zmq")
 	dir := t.TempDir() + "/data"
@@ -145,7 +145,7 @@ c.close()
 	if err := p.Wait(30 * time.Second); err != nil {
 		t.Fatalf("%v\n%s", err, p.Stderr())
 	}
-	// Python reads the store of a server that has ended.
+	// Python reads the store after its server has ended.
 	out, err := exec.Command(py, "-c", `import sys, partd; print(partd.File(sys.argv[1]).get("k"))`, dir).CombinedOutput()
 	if err != nil || string(out) != "b'v'\n" {
 		t.Fatalf("%v\n%s", err, out)

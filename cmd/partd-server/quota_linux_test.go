@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A store of any kind takes no more than its quota, reads on, and takes appends again
-// as soon as it was dropped.
+// A store of any kind stays within its quota, can still be read, and accepts appends
+// again right after a drop.
 func TestQuota(t *testing.T) {
 	const quota = 16 << 20
 	for _, scheme := range []string{"log:", "zstd+log:", "file:", "buffer+file:", "mem:"} {
@@ -34,15 +34,15 @@ func TestQuota(t *testing.T) {
 						break
 					}
 				}
-				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "may have 16 MiB") {
+				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "allows 16 MiB") {
 					t.Fatalf("after %d appends: %v", stored, err)
 				}
 				if stored*50_000 < quota/8 {
-					t.Errorf("round %d: of a quota of %d bytes only %d could be used", round, quota, stored*50_000)
+					t.Errorf("round %d: only %[3]d bytes of a quota of %[2]d could be used", round, quota, stored*50_000)
 				}
 				size := diskUse(dir)
 				if size > quota {
-					t.Errorf("round %d: it takes %d bytes of a quota of %d", round, size, quota)
+					t.Errorf("round %d: the store uses %d bytes with a quota of %d", round, size, quota)
 				}
 				t.Logf("round %d: %d bytes of values, %d on disk", round, stored*50_000, size)
 				v, err := c.Get(ctx, "k0")
@@ -58,9 +58,20 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// Each namespace has a quota of its own: one that is full takes nothing more, also
-// after a restart, and neither its neighbours nor the default store notice. What is
-// dropped or deleted makes room, also while its store is closed.
+// The smallest quota that a server accepts has space for an append.
+func TestSmallestQuota(t *testing.T) {
+	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--max-bytes", "2MiB", "--namespace-max-bytes", "2MiB")
+	defer stop(t, p)
+	for _, namespace := range []string{"", "/job7"} {
+		if err := dialed(t, p, namespace).Append(t.Context(), partd.Entry{Key: "k", Value: noise(0, 50_000)}); err != nil {
+			t.Errorf("%q: %v", namespace, err)
+		}
+	}
+}
+
+// Each namespace has its own quota. A full one accepts nothing more, even after a
+// restart, and does not affect others or the default store. Drops and deletes free
+// space, even while its store is closed.
 func TestQuotaOfANamespace(t *testing.T) {
 	const quota = 8 << 20
 	dir := t.TempDir()
@@ -76,18 +87,18 @@ func TestQuotaOfANamespace(t *testing.T) {
 	}
 	isFull := func(namespace string, err error) {
 		t.Helper()
-		if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "may have 8.0 MiB") {
+		if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "allows 8.0 MiB") {
 			t.Errorf("%s: %v", namespace, err)
 		}
 	}
-	for _, namespace := range []string{"/a", "/b", "/c"} { // of which two are open at a time
+	for _, namespace := range []string{"/a", "/b", "/c"} { // two are open at a time
 		n, err := fill(namespace)
 		isFull(namespace, err)
 		if n*50_000 < quota/8 {
-			t.Errorf("of %s only %d bytes could be used", namespace, n*50_000)
+			t.Errorf("%s: only %d bytes could be used", namespace, n*50_000)
 		}
 		if size := diskUse(filepath.Join(dir, "namespaces", namespace)); size > quota {
-			t.Errorf("%s takes %d bytes", namespace, size)
+			t.Errorf("%s uses %d bytes", namespace, size)
 		}
 	}
 	if _, err := fill(""); err != nil {
@@ -98,28 +109,28 @@ func TestQuotaOfANamespace(t *testing.T) {
 		if !strings.Contains(body, "\n"+want+"\n") {
 			name, _, _ := strings.Cut(want, " ")
 			_, is, _ := strings.Cut(body, "\n"+name+" ")
-			t.Errorf("want %s, it is %.20q", want, is)
+			t.Errorf("want %s, got %.20q", want, is)
 		}
 	}
 	stop(t, p)
 	p = start(t, args...)
-	_, err := fill("/a") // what was to be written out has been, so there may be room
+	_, err := fill("/a") // pending data has been written, so there may be space
 	isFull("/a", err)
 	if size := diskUse(filepath.Join(dir, "namespaces/a")); size > quota {
-		t.Errorf("after a restart it takes %d bytes", size)
+		t.Errorf("after a restart it uses %d bytes", size)
 	}
 	if err := dialed(t, p, "/a").Drop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := fill("/a"); n*50_000 < quota/8 {
-		t.Errorf("after a drop it takes %d more, %v", n, err)
+		t.Errorf("after a drop it accepts %d appends, %v", n, err)
 	}
 	stop(t, p)
 }
 
-// What is deleted makes room in a store that has its quota, however small that is,
-// and though nothing but appends comes to it, and its place is another's.
-func TestDeletesMakeRoom(t *testing.T) {
+// Deletes free space in a store at its quota, even if the quota is small, only appends
+// follow, and the store's slot is taken by another.
+func TestDeletesFreeSpace(t *testing.T) {
 	for _, quota := range []int{8 << 20, 24 << 20} {
 		for _, namespace := range []string{"", "/full"} {
 			t.Run(fmt.Sprint(quota>>20, " MiB", namespace), func(t *testing.T) {
@@ -137,7 +148,7 @@ func TestDeletesMakeRoom(t *testing.T) {
 					}
 					time.Sleep(50 * time.Millisecond)
 				}
-				for refused := 0; refused < 20; { // so that what is yet to be written out is
+				for refused := 0; refused < 20; { // until pending data has been written
 					if err := add(); errors.Is(err, syscall.EDQUOT) {
 						refused++
 						closeIt()
@@ -168,7 +179,7 @@ func diskUse(dir string) (size int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			if info, err := e.Info(); err == nil {
-				size += min(info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512) // of file: lengths count
+				size += min(info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512) // the lengths of a file: store's files count
 			}
 		}
 		return nil

@@ -15,18 +15,17 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// A writer is one goroutine that changes a store through a client. It alone
-// writes its own keys, so it knows what they must hold; to the shared keys it
-// appends numbered pieces.
+// writer is a goroutine that changes a store through a client. No other writer uses its
+// own keys, so it knows their values. To the shared keys it appends numbered pieces.
 type writer struct {
 	name   string
 	store  partd.Partd
 	rnd    *rand.Rand
-	own    map[string]string // as they must be
+	own    map[string]string // expected values
 	pieces int               // appended to each shared key
-	done   int               // changes acknowledged
+	done   int               // acknowledged changes
 	pops   bool              // may pop
-	drops  bool              // is alone, and may drop
+	drops  bool              // is the only writer, and may drop
 }
 
 const sharedKeys = 4
@@ -44,12 +43,12 @@ func (w *writer) value() string {
 	return strings.Repeat(fmt.Sprintf("%s:%d ", w.name, w.done), n/12+1)
 }
 
-// step makes one change, or reads what the last ones led to.
+// step makes one change, or reads the result of earlier ones.
 func (w *writer) step(ctx context.Context) error {
 	k := w.ownKey()
 	v := w.value()
 	switch n := w.rnd.IntN(100); {
-	case n < 55: // to shared keys and one of its own, at once
+	case n < 55: // to shared keys and one own key at once
 		entries := []partd.Entry{{Key: k, Value: []byte(v)}}
 		for i := range sharedKeys {
 			entries = append(entries, partd.Entry{Key: sharedKey(i), Value: fmt.Appendf(nil, "<%s:%d>", w.name, w.pieces)})
@@ -99,7 +98,7 @@ func (w *writer) step(ctx context.Context) error {
 			return err
 		}
 		if string(values[0]) != w.own[k] {
-			return fmt.Errorf("%q holds %d bytes, want %d: %s", k, len(values[0]), len(w.own[k]), firstDifference(string(values[0]), w.own[k]))
+			return fmt.Errorf("%q has %d bytes, want %d: %s", k, len(values[0]), len(w.own[k]), firstDifference(string(values[0]), w.own[k]))
 		}
 	}
 	return nil
@@ -113,7 +112,7 @@ func firstDifference(got, want string) string {
 	return fmt.Sprintf("from byte %d on it is %.40q, want %.40q", i, got[i:], want[i:])
 }
 
-// fleet is clients with several writers each.
+// fleet is a set of clients with several writers each.
 type fleet struct {
 	clients []*remote.Client
 	writers []*writer
@@ -123,7 +122,7 @@ func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, po
 	f := new(fleet)
 	for i, url := range urls {
 		c, err := remote.Dial(ctx, url, nil)
-		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut, too
+		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut as well
 			c, err = remote.Dial(ctx, url, nil)
 		}
 		if err != nil {

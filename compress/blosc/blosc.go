@@ -1,6 +1,6 @@
 // Package blosc reads and writes containers of Blosc 1, which compress arrays of
-// numbers: the bytes of the numbers are put into an order in which like comes
-// beside like (shuffled), and then compressed in blocks.
+// numbers. Blosc first shuffles the bytes of the numbers, so that similar bytes are
+// adjacent, and then compresses them in blocks.
 //
 // A container, as c-blosc 1 writes it; numbers are little-endian:
 //
@@ -12,15 +12,15 @@
 //	| where each block begins, uint32 each | blocks …                      |
 //	+--------------------------------------+-------------------------------+
 //
-// Flags: bit 0 bytes are shuffled, bit 1 the data follows the header as it is,
+// Flags: bit 0 bytes are shuffled, bit 1 the data follows the header uncompressed,
 // bit 2 bits are shuffled, bit 4 blocks are not split, bits 5 to 7 the codec: 0
-// BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block is one stream, or, where
-// it is split, one for each byte of the type; before each stream is its length,
-// uint32, and a stream that is as long as what it stands for is that, as it is.
-// The format is described in README_CHUNK_FORMAT.rst of c-blosc.
+// BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block is one stream; if it is
+// split, it is one stream for each byte of the type. Each stream follows its length,
+// uint32. A stream as long as its decompressed data is not compressed. The format is
+// described in README_CHUNK_FORMAT.rst of c-blosc.
 //
-// All codecs are read; written are LZ4, Zstandard, and data as it is. A container
-// has no checksum: not all damage is noticed.
+// The package reads all codecs. It writes LZ4, Zstandard, and uncompressed data. A
+// container has no checksum, so some damage goes unnoticed.
 package blosc
 
 import (
@@ -35,54 +35,54 @@ import (
 // HeaderLen is the length of a container's header, in bytes.
 const HeaderLen = 16
 
-// MaxLen is the length of the longest data that a container takes, in bytes.
+// MaxLen is the maximum length of the data in a container, in bytes.
 const MaxLen = math.MaxInt32 - HeaderLen
 
-// Shuffle is the order into which bytes are put before they are compressed.
+// Shuffle is the order of the bytes when they are compressed.
 type Shuffle uint8
 
 // The orders.
 const (
 	ByteShuffle Shuffle = iota // all first bytes of numbers, then all second ones, …
 	BitShuffle                 // the same with bits
-	NoShuffle                  // as they are
+	NoShuffle                  // unchanged
 )
 
-// Compressor is what the blocks of a container are compressed with. The format
-// calls it the codec.
+// Compressor compresses the blocks of a container. The format calls it the codec.
 type Compressor uint8
 
-// The compressors that are written.
+// The compressors that an [Encoder] supports.
 const (
 	LZ4  Compressor = iota // LZ4
 	Zstd                   // Zstandard
-	Copy                   // none: the data as it is, behind a header
+	Copy                   // none: the uncompressed data follows the header
 )
 
-// ParseShuffle returns the shuffle of a name: byte, bit or none.
+// ParseShuffle returns the shuffle called name: byte, bit or none.
 func ParseShuffle(name string) (Shuffle, error) {
-	return named[Shuffle]("shuffle", name, "byte", "bit", "none")
+	return parseName[Shuffle]("shuffle", name, "byte", "bit", "none")
 }
 
-// ParseCompressor returns the compressor of a name: lz4, zstd or copy.
+// ParseCompressor returns the compressor called name: lz4, zstd or copy.
 func ParseCompressor(name string) (Compressor, error) {
-	return named[Compressor]("codec", name, "lz4", "zstd", "copy")
+	return parseName[Compressor]("codec", name, "lz4", "zstd", "copy")
 }
 
-func named[T ~uint8](what, name string, all ...string) (T, error) {
-	i := slices.Index(all, name)
+// parseName returns the index of name in names. noun is for the error.
+func parseName[T ~uint8](noun, name string, names ...string) (T, error) {
+	i := slices.Index(names, name)
 	if i < 0 {
-		return 0, fmt.Errorf("no such %s %q: there is %s", what, name, strings.Join(all, ", "))
+		return 0, fmt.Errorf("unknown %s %q: use %s", noun, name, strings.Join(names, ", "))
 	}
 	return T(i), nil
 }
 
 var (
-	// ErrCorrupt is wrapped by the error for what is no container, or a damaged
-	// one.
+	// ErrCorrupt is wrapped by the error for data that is not a container, or for
+	// a damaged container.
 	ErrCorrupt = errors.New("not a Blosc container, or a damaged one")
-	// ErrTooLong is wrapped by the error for a container over the limit. No
-	// memory was taken for it.
+	// ErrTooLong is wrapped by the error for a container over the limit. The error
+	// comes before any memory is allocated for the container.
 	ErrTooLong = errors.New("the Blosc container holds more than the limit")
 )
 
@@ -102,7 +102,7 @@ const (
 	codecVersion  = 1
 )
 
-// The codecs as flags have them.
+// The codecs, as numbered in the flags.
 const (
 	wireBloscLZ = iota
 	wireLZ4
@@ -126,11 +126,11 @@ func (h *header) codec() int { return int(h.flags >> codecShift) }
 // blocks returns the number of blocks.
 func (h *header) blocks() int64 { return (h.length + h.blockSize - 1) / h.blockSize }
 
-// ratios are what a compressed byte can become at most, by codec.
+// ratios has, for each codec, the maximum of decompressed bytes for a compressed byte.
 var ratios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
 
-// parse reads a header of a container of total bytes and checks that it makes
-// sense, and that so many bytes can hold what it claims.
+// parse reads the header of a container of total bytes. It checks that the header is
+// consistent, and that the container can hold the length that the header claims.
 func parse(b []byte, total, limit int64) (header, error) {
 	if len(b) < HeaderLen {
 		return header{}, corrupt("%d bytes", len(b))
@@ -156,7 +156,7 @@ func parse(b []byte, total, limit int64) (header, error) {
 		}
 	case h.flags&flagCopy != 0:
 		if h.total != h.length+HeaderLen {
-			return h, corrupt("%d bytes for %d as they are", h.total, h.length)
+			return h, corrupt("%d bytes for %d uncompressed ones", h.total, h.length)
 		}
 	case h.blockSize == 0 || h.blockSize > h.length:
 		return h, corrupt("blocks of %d bytes for %d", h.blockSize, h.length)
@@ -168,8 +168,8 @@ func parse(b []byte, total, limit int64) (header, error) {
 	return h, nil
 }
 
-// DecodedLen returns the length of the data in a container of total bytes, of
-// which the first HeaderLen are given, and checks it as a Decoder would.
+// DecodedLen returns the length of the data in a container of total bytes. head must be
+// its first HeaderLen bytes. DecodedLen checks the header as a Decoder does.
 func DecodedLen(head []byte, total, limit int64) (int64, error) {
 	h, err := parse(head, total, limit)
 	return h.length, err

@@ -26,7 +26,7 @@ func TestShuffles(t *testing.T) {
 			}
 			mid, back := make([]byte, n), make([]byte, n)
 			shuffle(mid, src, size)
-			for i := range n / size * size { // by the definition
+			for i := range n / size * size {
 				if want := src[i%(n/size)*size+i/(n/size)]; mid[i] != want {
 					t.Fatalf("size %d, %d bytes: byte %d is %d, want %d", size, n, i, mid[i], want)
 				}
@@ -35,7 +35,7 @@ func TestShuffles(t *testing.T) {
 				t.Errorf("size %d, %d bytes: unshuffle does not undo shuffle", size, n)
 			}
 			if n < size {
-				continue // nothing to be put into another order
+				continue // no whole number to shuffle
 			}
 			bitShuffle(mid, src, size)
 			if unbitShuffle(back, mid, size); !bytes.Equal(back, src) {
@@ -45,8 +45,8 @@ func TestShuffles(t *testing.T) {
 				for bit := range size * 8 {
 					for i := range count {
 						want := src[i*size+bit/8] >> (bit % 8) & 1
-						at := bit*count + i
-						if got := mid[at/8] >> (at % 8) & 1; got != want {
+						k := bit*count + i
+						if got := mid[k/8] >> (k % 8) & 1; got != want {
 							t.Fatalf("size %d, %d bytes: bit %d of number %d is %d", size, n, bit, i, got)
 						}
 					}
@@ -56,7 +56,7 @@ func TestShuffles(t *testing.T) {
 	}
 }
 
-// TestBlocks has data of one block, of several, and with a last one cut short.
+// TestBlocks round-trips data of one block, of several, and with a short last block.
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
@@ -90,18 +90,18 @@ func TestBloscLZ(t *testing.T) {
 		length int
 	}{
 		{[]byte{2, 'a', 'b', 'c'}, "abc", 3},
-		{[]byte{0xe2, 'a', 'b', 'c'}, "abc", 3}, // of the first byte five bits count
+		{[]byte{0xe2, 'a', 'b', 'c'}, "abc", 3}, // only five bits of the first byte count
 		{[]byte{2, 'a', 'b', 'c', 0x20, 2}, "abcabc", 6},
 		{[]byte{0, 'a', 0xe0, 1, 0}, "aaaaaaaaaaa", 11},
-		{[]byte{0, 'a', 0x20, 1}, "", 4},                  // from before the beginning
-		{[]byte{0, 'a', 0x20, 0}, "", 3},                  // beyond the end
+		{[]byte{0, 'a', 0x20, 1}, "", 4},                  // a copy from before the beginning
+		{[]byte{0, 'a', 0x20, 0}, "", 3},                  // a copy beyond the end
 		{[]byte{2, 'a', 'b'}, "", 3},                      // literals cut off
-		{[]byte{2, 'a', 'b', 'c'}, "", 4},                 // too little
+		{[]byte{2, 'a', 'b', 'c'}, "", 4},                 // too short
 		{[]byte{0, 'a', 0x20}, "", 4},                     // a copy cut off
-		{[]byte{0, 'a', 0xe0, 255}, "", 300},              // in its length
-		{[]byte{0, 'a', 0x3f, 255}, "", 4},                // in its distance
-		{[]byte{0, 'a', 0x3f, 255, 0}, "", 4},             // in the second byte of it
-		{[]byte{0, 'a', 0x3f, 255, 0xff, 0xff}, "", 1000}, // a far one, from before the beginning
+		{[]byte{0, 'a', 0xe0, 255}, "", 300},              // cut off in its length
+		{[]byte{0, 'a', 0x3f, 255}, "", 4},                // cut off in its distance
+		{[]byte{0, 'a', 0x3f, 255, 0}, "", 4},             // cut off in the distance's second byte
+		{[]byte{0, 'a', 0x3f, 255, 0xff, 0xff}, "", 1000}, // a far copy from before the beginning
 		{nil, "", 1},
 	} {
 		dst := make([]byte, c.length)
@@ -110,7 +110,7 @@ func TestBloscLZ(t *testing.T) {
 			t.Errorf("% x: %q, %v, want %q", c.stream, dst, err, c.want)
 		}
 	}
-	// A far copy: 8,192 bytes and more back.
+	// A far copy: from at least 8,192 bytes back.
 	var stream []byte
 	data := numbers(10_000)
 	for part := range slices.Chunk(data, 32) {
@@ -146,8 +146,8 @@ func TestHeaders(t *testing.T) {
 			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLong) || err != nil && len(data) > 0 {
 				t.Errorf("byte %d is %#x: %d bytes, %v", i, b, len(data), err)
 			}
-			if err == nil && i != 2 && i != 3 { // other flags and sizes may make sense
-				t.Errorf("byte %d is %#x: not noticed", i, b)
+			if err == nil && i != 2 && i != 3 { // some other flags and type sizes are valid
+				t.Errorf("byte %d is %#x: no error", i, b)
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func TestHeaders(t *testing.T) {
 	}
 	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Compressor: 9}, {Shuffle: 9}, {Compressor: Copy, Level: 1}} {
 		if _, err := NewEncoder(&opts); err == nil {
-			t.Errorf("%+v are no error", opts)
+			t.Errorf("%+v: no error", opts)
 		}
 	}
 }

@@ -1,13 +1,13 @@
 package blosc
 
-// decodeBloscLZ decompresses a stream of BloscLZ into dst, which it fills.
+// decodeBloscLZ decompresses a stream of BloscLZ into dst, and fills it.
 //
-// The stream is runs of literals and copies of what came before. Of the first
-// byte only the low five bits count. A control byte below 32 is followed by that
-// many literals and one; another is a copy, whose high three bits are its length
-// less 2, where 7 says that bytes follow to be added, up to one that is not 255.
-// Its low five bits, and a byte, are the distance less 1; with all bits of these
-// set, two bytes, big-endian, follow to be added to 8,191.
+// The stream consists of literals and of copies of earlier output. Only the low five
+// bits of the first byte count. A control byte c below 32 precedes c + 1 literals. A
+// higher control byte begins a copy: its high three bits are the length minus 2. If they
+// are 7, more bytes follow, which are added to the length, up to the first byte that is
+// not 255. The low five bits and the next byte are the distance minus 1. If all of these
+// bits are set, two more bytes, big-endian, are added to 8,191.
 func decodeBloscLZ(dst, src []byte) error {
 	const (
 		farHigh = 31 << 8
@@ -65,7 +65,7 @@ func decodeBloscLZ(dst, src []byte) error {
 		if distance >= length {
 			copy(dst[out:out+length], dst[out-distance:])
 		} else {
-			for i := range length { // it repeats what it copies
+			for i := range length { // source and destination overlap
 				dst[out+i] = dst[out-distance+i]
 			}
 		}

@@ -17,12 +17,12 @@ import (
 // Decoder decompresses containers. It is safe for concurrent use.
 type Decoder struct {
 	limit   int64
-	zstd    func() (*zstd.Decoder, error) // makes it at the first call
-	zlibs   sync.Pool                     // of io.ReadCloser that are zlib.Resetter
+	zstd    func() (*zstd.Decoder, error) // made at the first call
+	zlibs   sync.Pool                     // of io.ReadCloser that is a zlib.Resetter
 	scratch sync.Pool                     // of *[]byte
 }
 
-// NewDecoder returns a decoder of containers that hold limit bytes at most.
+// NewDecoder returns a decoder for containers of at most limit bytes of data.
 func NewDecoder(limit int64) *Decoder {
 	d := &Decoder{limit: min(limit, MaxLen)}
 	d.zstd = sync.OnceValues(func() (*zstd.Decoder, error) {
@@ -33,10 +33,9 @@ func NewDecoder(limit int64) *Decoder {
 	return d
 }
 
-// Append appends the data of a container, which is all of src, to dst. It takes
-// no more memory than a container of this length could fill. The result belongs to
-// the caller, and nothing of src is kept. Its error wraps ErrCorrupt or ErrTooLong,
-// and nothing was appended then.
+// Append appends the data of the container src to dst. It allocates no more memory than
+// a container of this length could fill, and does not retain src. On failure it returns
+// dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	h, err := parse(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {
@@ -50,8 +49,8 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	}
 	scratch := d.scratch.Get().(*[]byte)
 	defer func() {
-		const maxKept = 1 << 20
-		if cap(*scratch) <= maxKept {
+		const maxPooled = 1 << 20
+		if cap(*scratch) <= maxPooled {
 			d.scratch.Put(scratch)
 		}
 	}()
@@ -65,11 +64,11 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// block decompresses one block into dst, which it fills.
+// block decompresses block i into dst, and fills it.
 func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) error {
-	at := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
-	if at < HeaderLen+4*h.blocks() || at > int64(len(src)) {
-		return corrupt("block %d begins at %d of %d bytes", i, at, len(src))
+	start := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
+	if start < HeaderLen+4*h.blocks() || start > int64(len(src)) {
+		return corrupt("block %d begins at %d of %d bytes", i, start, len(src))
 	}
 	bytewise := h.flags&flagShuffle != 0 && h.typeSize > 1
 	bitwise := !bytewise && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
@@ -78,7 +77,7 @@ func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) err
 		*scratch = slices.Grow((*scratch)[:0], len(dst))[:len(dst)]
 		out = *scratch
 	}
-	if err := d.streams(out, src[at:], h); err != nil {
+	if err := d.streams(out, src[start:], h); err != nil {
 		return err
 	}
 	switch {
@@ -93,7 +92,7 @@ func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) err
 func (d *Decoder) streams(dst, src []byte, h header) error {
 	const (
 		maxStreams = 16  // of a block
-		minStream  = 128 // bytes that each stands for
+		minStream  = 128 // bytes of decompressed data
 	)
 	n := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&
@@ -111,7 +110,7 @@ func (d *Decoder) streams(dst, src []byte, h header) error {
 		length := binary.LittleEndian.Uint32(src)
 		src = src[4:]
 		if uint64(length) > uint64(len(src)) {
-			return corrupt("a stream of %d bytes where %d are left", length, len(src))
+			return corrupt("a stream of %d bytes, but only %d follow", length, len(src))
 		}
 		if err := d.stream(dst[j*each:(j+1)*each:(j+1)*each], src[:length], h.codec()); err != nil {
 			return err
@@ -121,7 +120,7 @@ func (d *Decoder) streams(dst, src []byte, h header) error {
 	return nil
 }
 
-// stream decompresses one stream into dst, which it fills.
+// stream decompresses one stream into dst, and fills it.
 func (d *Decoder) stream(dst, src []byte, codec int) error {
 	if len(src) == len(dst) {
 		copy(dst, src)

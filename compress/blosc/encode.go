@@ -16,9 +16,9 @@ import (
 type Options struct {
 	Compressor Compressor
 	Shuffle    Shuffle
-	TypeSize   int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
-	// Level is how hard to try, 1 to 9; 0 is 1 for LZ4, the fast one, and 2 for
-	// Zstd. Copy has none.
+	TypeSize   int // size of the numbers in the data, in bytes, 1 to 255; 0 is 8
+	// Level trades speed for size, 1 (fastest) to 9. The default, 0, is 1 for LZ4
+	// and 2 for Zstd. Copy has no levels.
 	Level int
 }
 
@@ -27,18 +27,18 @@ type Encoder struct {
 	codec    Compressor
 	shuffle  Shuffle
 	typeSize int
-	zstd     func() (*zstd.Encoder, error) // makes it at the first call
+	zstd     func() (*zstd.Encoder, error) // made at the first call
 	lz4s     sync.Pool                     // of blockCompressor
 	scratch  sync.Pool                     // of *[]byte
 }
 
-// blockCompressor is what both compressors of LZ4 can do.
+// blockCompressor is implemented by both compressors of LZ4.
 type blockCompressor interface {
 	CompressBlock(src, dst []byte) (int, error)
 }
 
-// blockBytes is the length of a block that is written: as much as fits a
-// processor's second cache.
+// blockBytes is the length of the blocks that an Encoder writes. It fits a processor's
+// second-level cache.
 const blockBytes = 256 << 10
 
 // NewEncoder returns an encoder.
@@ -48,13 +48,13 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	e.typeSize = cmp.Or(e.typeSize, 8)
 	switch {
 	case e.typeSize < 1 || e.typeSize > 255:
-		return nil, fmt.Errorf("numbers of %d bytes: it must be 1 to 255, or 0 for 8", opts.TypeSize)
+		return nil, fmt.Errorf("TypeSize is %d bytes: it must be 1 to 255, or 0 for 8", opts.TypeSize)
 	case e.shuffle > NoShuffle:
-		return nil, fmt.Errorf("no such shuffle: %d", e.shuffle)
+		return nil, fmt.Errorf("unknown shuffle: %d", e.shuffle)
 	case e.codec > Copy:
-		return nil, fmt.Errorf("no such codec: %d", e.codec)
+		return nil, fmt.Errorf("unknown compressor: %d", e.codec)
 	case e.codec == Copy && opts.Level != 0:
-		return nil, fmt.Errorf("level %d: data as it is has no levels", opts.Level)
+		return nil, fmt.Errorf("level %d: Copy has no levels", opts.Level)
 	case opts.Level < 0 || opts.Level > 9:
 		return nil, fmt.Errorf("level %d: it must be 1 to 9, or 0 for the default", opts.Level)
 	}
@@ -66,7 +66,7 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 		return &lz4.CompressorHC{Level: lz4.Level1 << (lz4Level - 1)}
 	}
 	e.zstd = sync.OnceValues(func() (*zstd.Encoder, error) {
-		// As c-blosc does, whose nine levels stand for every second one.
+		// As in c-blosc, level n is Zstandard's level 2n - 1.
 		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*zstdLevel-1)), zstd.WithEncoderCRC(false),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(blockBytes))
 	})
@@ -74,12 +74,11 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	return e, nil
 }
 
-// Append appends a container of src, which has 1 to MaxLen bytes, to dst, and
-// returns the result, which belongs to the caller, as dst does. It keeps nothing of
-// src; the two may not overlap.
+// Append appends a container of src to dst and returns the result. src must have 1 to
+// MaxLen bytes and must not overlap dst. Append does not retain either.
 func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	if len(src) == 0 || len(src) > MaxLen {
-		return dst, fmt.Errorf("a Blosc container of %d bytes: it holds 1 to %d", len(src), MaxLen)
+		return dst, fmt.Errorf("%d bytes for a Blosc container: it holds 1 to %d", len(src), MaxLen)
 	}
 	start := len(dst)
 	if e.codec == Copy {
@@ -124,7 +123,7 @@ func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// header appends a header, whose total length is not known yet.
+// header appends a header to dst. The caller fills in the total length later.
 func (e *Encoder) header(dst []byte, flags byte, length, block int) []byte {
 	dst = append(dst, formatVersion, codecVersion, flags, byte(e.typeSize))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(length))
@@ -132,7 +131,7 @@ func (e *Encoder) header(dst []byte, flags byte, length, block int) []byte {
 	return append(dst, 0, 0, 0, 0)
 }
 
-// copy appends a container that holds the data as it is.
+// copy appends a container of uncompressed data.
 func (e *Encoder) copy(dst, src []byte) []byte {
 	start := len(dst)
 	dst = e.header(slices.Grow(dst, HeaderLen+len(src)), flagCopy, len(src), len(src))
@@ -143,7 +142,7 @@ func (e *Encoder) copy(dst, src []byte) []byte {
 // block appends a block of one stream.
 func (e *Encoder) block(dst, src []byte) ([]byte, error) {
 	scratch := e.scratch.Get().(*[]byte)
-	defer e.scratch.Put(scratch) // of blockBytes at most
+	defer e.scratch.Put(scratch) // at most blockBytes
 	in := src
 	if e.shuffle != NoShuffle {
 		in = slices.Grow((*scratch)[:0], len(src))[:len(src)]
@@ -172,8 +171,8 @@ func (e *Encoder) block(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// compress appends the compressed form of a block, or nothing where it is no
-// shorter.
+// compress appends the compressed form of a block to dst, or nothing if that is no
+// shorter than the block.
 func (e *Encoder) compress(dst, src []byte) ([]byte, error) {
 	if e.codec == Zstd {
 		z, err := e.zstd()

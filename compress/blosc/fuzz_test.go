@@ -8,8 +8,8 @@ import (
 
 const fuzzLimit = 1 << 20
 
-// FuzzDecode reads containers of any bytes: no more memory than the limit, and a
-// length as the header tells it.
+// FuzzDecode decodes arbitrary bytes: the result must have the length in the header, and
+// no more than the limit.
 func FuzzDecode(f *testing.F) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})
@@ -21,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(c)
-		// The same streams taken for those of other codecs, split and shuffled.
+		// The same streams labelled as other codecs, as split and as shuffled.
 		for _, flags := range []byte{0x00, 0x01, 0x04, 0x20, 0x41, 0x61, 0x84} {
 			changed := bytes.Clone(c)
 			changed[2] = flags
@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if lenErr != nil || int64(len(data)) != n+6 {
-			t.Fatalf("%d bytes, the header tells %d, %v", len(data)-6, n, lenErr)
+			t.Fatalf("%d bytes, the header says %d, %v", len(data)-6, n, lenErr)
 		}
 		again, err := d.Append(nil, container)
 		if err != nil || !bytes.Equal(again, data[6:]) {
@@ -48,7 +48,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzBloscLZ reads streams of any bytes into any length.
+// FuzzBloscLZ decodes arbitrary streams into any length.
 func FuzzBloscLZ(f *testing.F) {
 	f.Add([]byte{2, 'a', 'b', 'c', 0x20, 2}, uint16(6))
 	f.Add([]byte{0, 'a', 0xe0, 10, 0}, uint16(20))
@@ -60,12 +60,12 @@ func FuzzBloscLZ(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(guard, make([]byte, 100)) {
-			t.Fatal("it wrote beyond the end")
+			t.Fatal("wrote beyond the end of dst")
 		}
 	})
 }
 
-// FuzzRoundTrip writes and reads any data.
+// FuzzRoundTrip encodes and decodes arbitrary data.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"), byte(8), byte(0), byte(0))
 	f.Add(bytes.Repeat([]byte{1, 0, 0, 0}, 300), byte(4), byte(1), byte(1))
@@ -79,7 +79,7 @@ func FuzzRoundTrip(f *testing.F) {
 		container, err := e.Append([]byte("before"), data)
 		if len(data) == 0 {
 			if err == nil {
-				t.Fatal("no data were written")
+				t.Fatal("encoding no data is not an error")
 			}
 			return
 		}

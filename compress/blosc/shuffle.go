@@ -2,14 +2,15 @@ package blosc
 
 import "encoding/binary"
 
-// shuffle puts the bytes of src, numbers of size bytes, into dst: all first
-// ones, all second ones, and so on. What is left over at the end stays there.
+// shuffle copies src, which holds numbers of size bytes, to dst: the first bytes of all
+// numbers, then the second bytes, and so on. An incomplete number at the end is copied
+// unchanged.
 func shuffle(dst, src []byte, size int) {
 	n := len(src) / size
 	i := 0
 	if size == 8 {
-		// Lanes are often a multiple of 4,096 bytes apart, where writes to all of
-		// them hinder each other: so 64 bytes of each are gathered first.
+		// Lanes are often a multiple of 4,096 bytes apart and then compete for the same
+		// cache lines, so it gathers 64 bytes of each lane before it writes them.
 		const tile = 64
 		var lanes [8 * tile]byte
 		for ; i+tile <= n; i += tile {
@@ -23,25 +24,25 @@ func shuffle(dst, src []byte, size int) {
 	}
 	for j := range size {
 		lane := dst[j*n : (j+1)*n]
-		at := i*size + j
+		from := i*size + j
 		for k := i; k < n; k++ {
-			lane[k] = src[at]
-			at += size
+			lane[k] = src[from]
+			from += size
 		}
 	}
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transpose8 puts eight rows of eight bytes, which are from bytes apart in src,
-// into dst as columns, which are to bytes apart.
-func transpose8(dst []byte, to int, src []byte, from int) {
+// transpose8 transposes an 8 × 8 matrix of bytes from src to dst. Its rows are srcStride
+// bytes apart in src and dstStride bytes apart in dst.
+func transpose8(dst []byte, dstStride int, src []byte, srcStride int) {
 	var rows [8]uint64
 	for j := range rows {
-		rows[j] = binary.LittleEndian.Uint64(src[j*from:])
+		rows[j] = binary.LittleEndian.Uint64(src[j*srcStride:])
 	}
 	transpose(&rows)
 	for j, row := range rows {
-		binary.LittleEndian.PutUint64(dst[j*to:], row)
+		binary.LittleEndian.PutUint64(dst[j*dstStride:], row)
 	}
 }
 
@@ -62,14 +63,14 @@ func unshuffle(dst, src []byte, size int) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transpose exchanges rows and columns of an 8 × 8 matrix of bytes.
+// transpose transposes an 8 × 8 matrix of bytes in place.
 func transpose(m *[8]uint64) {
-	for i := range 4 { // quarters of 4 × 4
+	for i := range 4 { // 4 × 4 blocks
 		a, b := m[i], m[i+4]
 		m[i] = a&0x00000000ffffffff | b<<32
 		m[i+4] = a>>32 | b&0xffffffff00000000
 	}
-	for _, i := range [4]int{0, 1, 4, 5} { // of 2 × 2
+	for _, i := range [4]int{0, 1, 4, 5} { // 2 × 2 blocks
 		a, b := m[i], m[i+2]
 		m[i] = a&0x0000ffff0000ffff | b&0x0000ffff0000ffff<<16
 		m[i+2] = a>>16&0x0000ffff0000ffff | b&0xffff0000ffff0000
@@ -81,14 +82,16 @@ func transpose(m *[8]uint64) {
 	}
 }
 
-// bitShuffle puts the bits of src, numbers of size bytes, into dst: the lowest
-// bits of all numbers, then the next ones, and so on, eight to a byte, the first
-// number's lowest. Where the numbers do not come in eights, all stays as it is.
+// bitShuffle copies src, which holds numbers of size bytes, to dst: the lowest bits of
+// all numbers, then the next bits, and so on. Eight bits make a byte, with the bit of the
+// first number lowest. If the count of numbers is not a multiple of 8, it copies src
+// unchanged.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
 func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }
 
-func moveBits(dst, src []byte, size int, back bool) {
+// moveBits implements bitShuffle, and its inverse if undo is true.
+func moveBits(dst, src []byte, size int, undo bool) {
 	n := len(src) / size
 	if n%8 != 0 {
 		copy(dst, src)
@@ -97,7 +100,7 @@ func moveBits(dst, src []byte, size int, back bool) {
 	for j := range size {
 		for g := range n / 8 {
 			from, step, to, stride := g*8*size+j, size, j*n+g, n/8
-			if back {
+			if undo {
 				from, step, to, stride = to, stride, from, step
 			}
 			var bits uint64
@@ -113,8 +116,8 @@ func moveBits(dst, src []byte, size int, back bool) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transposeBits exchanges rows and columns of an 8 × 8 matrix of bits, a byte a
-// row (Hacker's Delight, 7-3).
+// transposeBits transposes an 8 × 8 matrix of bits, one row for each byte (Hacker's
+// Delight, 7-3).
 func transposeBits(x uint64) uint64 {
 	t := (x ^ x>>7) & 0x00aa00aa00aa00aa
 	x ^= t ^ t<<7

@@ -1,11 +1,11 @@
-// Looks at pages as readers do: light and wide, then dark and on a telephone. It fails at what
-// axe calls serious or critical, at a page that is wider than its screen, at a request to
-// elsewhere, at what is missing, and at a search of the site that finds nothing.
+// Opens pages in a browser: light and wide, then dark and as wide as a phone. It fails if axe
+// reports a serious or critical fault, if a page is wider than its screen, requests another
+// host or lacks a file, or if the search of the site finds nothing.
 //
 //   node docs/site/look.mjs build/site/dev                    all pages, from their folder
-//   node docs/site/look.mjs build/site/dev docs/cli.html URL  these
+//   node docs/site/look.mjs build/site/dev docs/cli.html URL  only these pages
 //
-// PARTD_SITE_SHOTS names a directory for pictures, to be looked at. .ci/peers node-look has what it needs.
+// PARTD_SITE_SHOTS names a directory for screenshots. Install the browser with .ci/peers node-look.
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { homedir } from "node:os";
@@ -29,28 +29,28 @@ const named = process.argv.slice(3);
 const addresses = (named.length ? named : all()).map((f) => (f.startsWith("http") ? f : pathToFileURL(join(site, f)).href));
 const faults = [];
 
-// look says what is wrong with a page at an address.
+// look records the faults of the page at address.
 async function look(page, address, { colorScheme, viewport }) {
-  const found = [];
-  const wrong = (text) => found.push(text);
-  const asked = (r) => /^https?:/.test(r.url()) && new URL(r.url()).origin !== new URL(address).origin && wrong(`asks elsewhere: ${r.url()}`);
-  const failed = (r) => r.url().endsWith("/versions.json") || wrong(`is missing: ${r.url()}`); // a folder's page may not read it
-  page.on("request", asked).on("requestfailed", failed).on("pageerror", wrong);
+  const pageFaults = [];
+  const report = (text) => pageFaults.push(text);
+  const checkOrigin = (r) => /^https?:/.test(r.url()) && new URL(r.url()).origin !== new URL(address).origin && report(`requests another host: ${r.url()}`);
+  const checkFailed = (r) => r.url().endsWith("/versions.json") || report(`is missing: ${r.url()}`); // pages opened as files may not read it
+  page.on("request", checkOrigin).on("requestfailed", checkFailed).on("pageerror", report);
   await page.goto(address, { waitUntil: address.startsWith("http") ? "networkidle" : "load" });
   const { width } = viewport;
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-  if (wide > width) wrong(`is ${wide} wide`);
+  const pageWidth = await page.evaluate(() => document.documentElement.scrollWidth);
+  if (pageWidth > width) report(`is ${pageWidth} wide`);
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run({ preload: false, resultTypes: ["violations"] }));
   for (const v of violations.filter((v) => ["serious", "critical"].includes(v.impact))) {
-    wrong(`${v.id}: ${v.nodes.length} × ${v.nodes[0].target.join(" ")}: ${v.nodes[0].failureSummary.replace(/\s+/g, " ")}`);
+    report(`${v.id}: ${v.nodes.length} × ${v.nodes[0].target.join(" ")}: ${v.nodes[0].failureSummary.replace(/\s+/g, " ")}`);
   }
   if (shots) await page.screenshot({ path: join(shots, `${address.replace(pathToFileURL(site).href, "").replace(/\W+/g, "_")}-${width}-${colorScheme}.png`) });
-  page.off("request", asked).off("requestfailed", failed).off("pageerror", wrong);
-  faults.push(...found.map((text) => `${address.replace(pathToFileURL(site).href, "")}, ${colorScheme}, ${width} wide: ${text}`));
+  page.off("request", checkOrigin).off("requestfailed", checkFailed).off("pageerror", report);
+  faults.push(...pageFaults.map((text) => `${address.replace(pathToFileURL(site).href, "")}, ${colorScheme}, ${width} wide: ${text}`));
 }
 
-// search says what is wrong with the search of the site.
+// search records a fault if the search of the site finds nothing.
 async function search(page) {
   await page.goto(pathToFileURL(join(site, "index.html")).href);
   await page.keyboard.press("/");

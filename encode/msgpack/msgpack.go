@@ -1,6 +1,6 @@
-// Package msgpack has a codec of package encode for values of Go's types in
-// MessagePack. Its library imports net/http: a program that uses this package
-// is about 12 MB larger than one that uses package encode alone.
+// Package msgpack is a codec for package encode: it stores Go values in
+// MessagePack. Its library imports net/http, which makes a program about 12 MB
+// larger.
 //
 // For the MessagePack lists that Python's partd stores, use [encode.Python].
 package msgpack
@@ -16,8 +16,8 @@ import (
 // Slices and strings are concatenated; other types have no join, see
 // [encode.ErrNoJoin].
 //
-// It allocates no memory on the word of a length field alone. The memory of a
-// value depends on the type, since a byte or two may stand for a large struct.
+// It allocates no memory because a length field claims it. The memory of a value
+// depends on the type, because a byte or two may stand for a large struct.
 func Codec[T any]() encode.ValueCodec[T] {
 	to, from := gomsgpack.Of[T]()
 	return encode.ValueCodec[T]{Encode: to, Decode: from, Join: encode.JoinOf[T]()}

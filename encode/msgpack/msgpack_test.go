@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// What is stored is what encode.Msgpack, the codec's name before, stored.
+// The stored bytes must not change: encode.Msgpack, the codec's former name, wrote them.
 func TestBytesStay(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`
@@ -33,7 +33,7 @@ func TestBytesStay(t *testing.T) {
 	}
 }
 
-// Lengths that the data does not have are errors, and take no memory; a struct has no join.
+// Lengths beyond the data are errors before any memory is allocated. A struct has no join.
 func TestRefused(t *testing.T) {
 	for _, data := range []string{"\xdd\xff\xff\xff\xff", "\x91\xdb\xff\xff\xff\xff", "\x91\xc6\xff\xff\xff\xff", ""} {
 		if v, err := Codec[[]string]().Decode([]byte(data)); err == nil {

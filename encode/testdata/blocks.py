@@ -1,11 +1,11 @@
-"""The other side of pandas_test.go, with the real partd and pandas.
+"""The Python side of pandas_test.go, with the real partd and pandas.
 
 blocks.py has                 prints which of blosc and snappy there are, and pandas' version.
 blocks.py write DIR           writes each frame in two appends, and those that are refused.
 blocks.py check DIR           compares what Go wrote with the frames.
 blocks.py columns-write URL   writes frames of PandasColumns at a server.
 blocks.py columns-check URL   compares what Go wrote there.
-blocks.py measure DIR ROWS    prints the MB/s at which frames are written and read."""
+blocks.py measure DIR ROWS    prints the MB/s of writing and reading frames."""
 
 import datetime
 import decimal
@@ -97,7 +97,7 @@ def refused():
 
 
 def stored_alike(f):
-    """Where the texts of a StringDtype are, in Python or in Arrow, is the reader's choice."""
+    """Converts strings to one storage, because the reader chooses between Python and Arrow."""
     texts = {c: pd.StringDtype("python", d.na_value) for c, d in f.dtypes.items() if isinstance(d, pd.StringDtype)}
     return f.astype(texts) if texts else f
 
@@ -151,7 +151,7 @@ def columns_check(url):
 
     p = PandasColumns(Client(url))
     for name, want in column_frames().items():
-        if NEW:  # its get makes str of objects that are all text
+        if NEW:  # its get converts objects that are all text to str
             want = pd.DataFrame({c: want[c].values for c in want}, index=want.index)
         same(name, p.get("go_" + name), pd.concat([want, want]))
         same(name, p.get(name), pd.concat([want, want.iloc[:1]]))

@@ -1,4 +1,4 @@
-"""The other side of python_test.go, with the real partd.
+"""The Python side of python_test.go, with the real partd.
 
 interop.py write WHERE: writes every value in two appends.
 interop.py check WHERE: reads what Go wrote in the same way, and compares.
@@ -16,7 +16,7 @@ PLAIN = [None, True, False, 0, -1, 200, 2**40, -(2**63), 2**64 - 1, 1.5, float("
 SHARED = ["used", "twice"]
 RICH = PLAIN + [(1, "t"), (), {(1, 2): "x", 3: b"y"}, {7}, frozenset(["f"]), bytearray(b"ba"), 2**100, -(2**3000),
                 SHARED, SHARED]
-# What msgpack cannot take is pickled.
+# Values that msgpack cannot encode are pickled.
 FALLBACK = [2**100, (1, 2), {7}, {1: "int"}]
 
 ARRAYS = {
@@ -70,13 +70,13 @@ def write(f):
     for dtype, value in TIMES.items():
         arrays.append({name(dtype): array(dtype, [value, "NaT"])})
     arrays.append({"np_none": array("O", ["text", None])})
-    # Python can write this, and not read it.
+    # Python can write this, but not read it.
     Python(f).append({"intkeys": [{1: "one", None: 2.5}]})
-    f.get("nothing")  # a Client does not wait for its appends by itself
+    f.get("nothing")  # a Client does not wait for its appends
 
 
 def same(a, b):
-    """Equal, and of equal types; nan is itself."""
+    """Reports whether two values are equal and of equal types. nan equals itself."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (list, tuple)):
@@ -102,7 +102,7 @@ def check(f):
 
 
 def halves(f):
-    """Conversions from and to 16 bits, against NumPy's."""
+    """Compares conversions from and to 16 bits with NumPy's."""
     arrays = Numpy(f)
     with np.errstate(all="ignore"):
         for half, single, to in (("all", "widened", "<f4"), ("rounded", "singles", None)):

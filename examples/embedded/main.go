@@ -35,10 +35,10 @@ func main() {
 	}
 }
 
-// run serves until ctx ends; ready is told where.
+// run serves until ctx ends. It calls ready with the listener's address.
 func run(ctx context.Context, listen, cert, key, dir, token string, ready func(net.Addr)) (err error) {
 	users, err := tokens.New(map[string]tokens.Grant{
-		token: {User: "worker", Namespace: tokens.Default, Rights: remote.RightRead | remote.RightAppend},
+		token: {User: "worker", Namespace: tokens.DefaultNamespace, Rights: remote.RightRead | remote.RightAppend},
 	})
 	if err != nil {
 		return err
@@ -60,8 +60,8 @@ func run(ctx context.Context, listen, cert, key, dir, token string, ready func(n
 		return errors.Join(err, listener.Close(), store.Close())
 	}
 	ready(listener.Addr())
-	err = server.Serve(ctx, listener) // in a goroutine, if the program uses the store itself, too
+	err = server.Serve(ctx, listener) // in a goroutine, if the program also uses the store itself
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(end)) // which closes the listener and the store
+	return errors.Join(err, server.Shutdown(end)) // also closes the listener and the store
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// A client with the token works on the store, one without does not, and what was
-// appended is there when the program has ended.
+// A client with the token can use the store, a client without it cannot, and appended
+// data remains after the program has ended.
 func TestExample(t *testing.T) {
 	authority, err := testcert.New(t.TempDir(), "test")
 	if err != nil {
@@ -27,15 +27,15 @@ func TestExample(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "store")
 	ctx, stop := context.WithCancel(t.Context())
-	at, ended := make(chan net.Addr, 1), make(chan error, 1)
+	addresses, ended := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, "tls://127.0.0.1:0", pair.Cert, pair.Key, dir, "a-long-secret-0123456789", func(a net.Addr) { at <- a })
+		ended <- run(ctx, "tls://127.0.0.1:0", pair.Cert, pair.Key, dir, "a-long-secret-0123456789", func(a net.Addr) { addresses <- a })
 	}()
 	var url string
 	select {
 	case err := <-ended:
 		t.Fatal(err)
-	case a := <-at:
+	case a := <-addresses:
 		url = remote.URL(a)
 	}
 	trust := &tls.Config{RootCAs: authority.Pool}
@@ -50,7 +50,7 @@ func TestExample(t *testing.T) {
 		t.Error(err)
 	}
 	if err := c.Delete(t.Context(), "words"); err == nil {
-		t.Error("a user without the right deletes")
+		t.Error("a user without the right could delete")
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)

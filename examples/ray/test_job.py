@@ -1,4 +1,4 @@
-"""The jobs of job.py beside plain Python's, while workers, their programs and servers are killed."""
+"""Compares the jobs of job.py with plain Python, while workers, their programs and servers are killed."""
 
 import collections
 import importlib.util
@@ -21,8 +21,8 @@ if not importlib.util.find_spec("ray"):
 
 FILES, PARTS = 6, 4
 
-# The first attempt at each task is killed in the midst of it: in turns the program alone, its
-# worker, $PPID, with it, and the worker alone, whose program then goes on beside the next attempt.
+# Kills the first attempt at each task while it runs, in turn: only the program; the program and its worker,
+# $PPID; only the worker, whose program then continues next to the new attempt.
 KILLER = """#!/bin/sh
 [ "$1" = verify ] && exec {real} "$@"
 case "$*" in *always*) kill -9 $$ ;; esac
@@ -40,7 +40,7 @@ wait
 
 
 class Server:
-    """A partd-server, which comes back at its address."""
+    """A partd-server that is restarted at the same address."""
 
     def __init__(self, program, directory):
         self.command = [program, "--store", f"log:{directory}/data", "--listen"]
@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """The module job, in a Ray whose workers run the killer as tasks, and the directory of programs."""
+    """The module job, in a Ray whose workers run KILLER as tasks, and the directory of the programs."""
     made = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
     subprocess.run(["go", "build", "-o", f"{made}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
@@ -69,13 +69,13 @@ def ray_job(tmp_path_factory):
     killer.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{killer.parent}:{os.environ['PATH']}")
-        patch.setenv("PYTHONPATH", str(HERE))  # as workers import what the test has
+        patch.setenv("PYTHONPATH", str(HERE))  # so that workers can import the test's modules
         patch.setenv("MARKS", str(marks))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.syspath_prepend(str(HERE))
         import ray
 
-        with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as temp:  # sockets have short names
+        with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as temp:  # the length of a Unix socket's path is limited
             ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False, _temp_dir=temp)
             import job
 
@@ -85,18 +85,18 @@ def ray_job(tmp_path_factory):
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """The URL of so many servers, of which one after the other is killed once there are so many marks."""
+    """The URL of request.param servers. They are killed one after another, when KILLER has killed 2 and FILES + 2 attempts."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):
         (tmp_path / f"server{i}").mkdir()
         servers.append(Server(programs / "partd-server", tmp_path / f"server{i}"))
-    before, over, killed = len(os.listdir(programs / "marks")), threading.Event(), []
+    before, stopped, killed = len(os.listdir(programs / "marks")), threading.Event(), []
 
     def kill():
         for i, n in enumerate((2, FILES + 2)):
             while len(os.listdir(programs / "marks")) < before + n:
-                if over.wait(0.01):
+                if stopped.wait(0.01):
                     return
             servers[i % len(servers)].kill()
             time.sleep(0.2)
@@ -106,7 +106,7 @@ def store(ray_job, request, tmp_path):
     killer = threading.Thread(target=kill)
     killer.start()
     yield "tcp://" + ",".join(server.address for server in servers)
-    over.set()
+    stopped.set()
     killer.join()
     for server in servers:
         server.kill()
@@ -158,8 +158,8 @@ def test_join(ray_job, store, files, tmp_path):
     assert sorted(result(tmp_path / "out")) == want
 
 
-def test_what_fails(ray_job, tmp_path):
-    """What no other attempt would do better is an error that says what it was."""
+def test_errors(ray_job, tmp_path):
+    """An error that another attempt would not mend ends the job, with its reason."""
     job, programs = ray_job
     server = Server(programs / "partd-server", tmp_path)
     with pytest.raises(RuntimeError, match="nobody.txt: no such file"):
@@ -167,6 +167,6 @@ def test_what_fails(ray_job, tmp_path):
     (tmp_path / "old").mkdir()
     with pytest.raises(FileExistsError):
         job.run(f"tcp://{server.address}", "count", tmp_path / "old", [])
-    with pytest.raises(job.Killed, match="always.txt: exit code -9"):  # as by the system for its memory
+    with pytest.raises(job.Killed, match="always.txt: exit code -9"):  # as if by the system for its memory
         job.run(f"tcp://{server.address}", "count", tmp_path / "again", [tmp_path / "always.txt"])
     server.kill()

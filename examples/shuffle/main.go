@@ -1,5 +1,5 @@
-// Command shuffle groups 200 MB of events by user, within 64 MiB of memory, and
-// prints who stayed longest.
+// Command shuffle groups 200 MB of events by user within 64 MiB of memory, and prints
+// the users with the longest stays.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Event is what the program groups. Any struct will do whose fields hold data: numbers,
-// texts, times, slices, maps, other structs.
+// Event is the record that the program groups. Its fields may be any data: numbers,
+// strings, times, slices, maps, other structs.
 type Event struct {
 	User string
 	At   time.Time
@@ -55,7 +55,7 @@ func run(ctx context.Context, out io.Writer, in iter.Seq2[Event, error]) error {
 			if n == 0 {
 				first = e.At
 			}
-			last, n = e.At, n+1 // a group's values keep the order of the input, which is that of time
+			last, n = e.At, n+1 // a group's values keep the order of the input, which is ordered by time
 		}
 		stays = append(stays, stay{group.Key, n, last.Sub(first)})
 	}
@@ -69,8 +69,8 @@ func run(ctx context.Context, out io.Writer, in iter.Seq2[Event, error]) error {
 	return nil
 }
 
-// events stands for your own input: a file, a database, a queue. It yields an error
-// where reading fails, which ends the shuffle.
+// events stands for your own input: a file, a database, a queue. If reading fails, it
+// yields the error, which ends the shuffle.
 func events(n int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		random := rand.New(rand.NewPCG(1, 1))

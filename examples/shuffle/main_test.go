@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// The program prints what a map finds, which holds all in memory.
+// The program prints the same as a map in memory.
 func TestExample(t *testing.T) {
 	n := 2_400_000
-	if race.On || testing.Short() {
+	if race.Enabled || testing.Short() {
 		n = 100_000
 	}
 	type stay struct {
@@ -24,7 +24,7 @@ func TestExample(t *testing.T) {
 	stays := map[string]*stay{}
 	bytesOf := 0
 	for e := range events(n) {
-		bytesOf += len(e.User) + len(e.Page) + 24 // of a time.Time
+		bytesOf += len(e.User) + len(e.Page) + 24 // for a time.Time
 		if stays[e.User] == nil {
 			stays[e.User] = &stay{first: e.At}
 		}
@@ -32,7 +32,7 @@ func TestExample(t *testing.T) {
 		s.last, s.events = e.At, s.events+1
 	}
 	if n == 2_400_000 && bytesOf < 200e6 {
-		t.Errorf("the input is %d bytes", bytesOf)
+		t.Errorf("the input has only %d bytes", bytesOf)
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, events(n)); err != nil {
@@ -46,7 +46,7 @@ func TestExample(t *testing.T) {
 		user, _, _ := strings.Cut(line, " ")
 		s := stays[user]
 		if s == nil || line != fmt.Sprint(user, " ", s.events, " ", s.last.Sub(s.first)) {
-			t.Errorf("%q, and a map has %+v", line, s)
+			t.Errorf("%q, but the map has %+v", line, s)
 		}
 		for other, o := range stays {
 			if o.last.Sub(o.first) > s.last.Sub(s.first) && !strings.Contains(out.String(), other) {

@@ -1,5 +1,4 @@
-#!/bin/sh
-# Counts the words of files, each by a process of its own that is started up to three
+# Counts the words of files. Each file has its own process, which is started up to three
 # times: count.sh FILE...
 for file; do
 	{ for try in 1 2 3; do tasks map --server "$SERVER" --job count "$file" && break; done; } &

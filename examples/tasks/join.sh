@@ -1,6 +1,5 @@
-#!/bin/sh
-# Joins the lines of two files, split into pieces of 1,000 lines, by their first
-# words, with GNU parallel: join.sh LEFT RIGHT
+# Joins the lines of two files by their first words, in pieces of 1,000 lines, with GNU
+# parallel: join.sh LEFT RIGHT
 set -e
 dir=$(mktemp -d)
 trap 'rm -r "$dir"' EXIT

@@ -1,10 +1,10 @@
-// Command tasks counts, sorts or joins lines by several processes that share one
-// partd-server, and that may die and be started again. See README.md.
+// Command tasks counts, sorts or joins lines in several processes that share one
+// partd-server. Each process may die and be started again. See README.md.
 //
 //	tasks map --job JOB [--side left|right] FILE     puts a file's lines into the store: a task
 //	tasks reduce --job JOB --tasks N                 waits for N tasks, and prints the result
-//	tasks reduce … --part I/PARTS --share SHARE      prints a part of it, and says in SHARE what it read
-//	tasks verify --tasks N SHARE...                  fails if the parts are not everything
+//	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result, and writes to SHARE a checksum of what it read
+//	tasks verify --tasks N SHARE...                  fails unless the parts together are everything
 package main
 
 import (
@@ -27,10 +27,10 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// open opens the store; a program with more kinds of stores opens those, too.
+// open opens the store. A program that links more kinds of stores may replace it.
 var open = stores.Open
 
-// batchBytes is how much a task collects before it sends it.
+// batchBytes is how much a task collects before it appends.
 const batchBytes = 1 << 20
 
 func main() {
@@ -44,12 +44,12 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("tasks", flag.ExitOnError)
 	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; of several, tcp://HOST:PORT,HOST:PORT")
 	job := flags.String("job", "", "`JOB`: count, sort or join")
-	side := flags.String("side", "left", "join: the `SIDE` that the file is, left or right")
+	side := flags.String("side", "left", "join: the `SIDE` of the file, left or right")
 	tasks := flags.Int("tasks", 0, "the `number` of tasks to wait for")
 	p := part{count: 1}
 	flags.Func("part", "reduce: one part of the result, `I/PARTS` with I from 0", p.set)
-	flags.StringVar(&p.share, "share", "", "reduce: `FILE` for the account of what a part has read")
-	timeout := flags.Duration("timeout", time.Hour, "how long to wait for them")
+	flags.StringVar(&p.share, "share", "", "reduce: `FILE` for the checksum of what a part has read")
+	timeout := flags.Duration("timeout", time.Hour, "how long to wait for the tasks")
 	if len(args) == 0 {
 		return errUsage
 	}
@@ -64,13 +64,13 @@ func run(ctx context.Context, args []string) (err error) {
 	wait := &shuffle.WaitOptions{Count: *tasks, Timeout: *timeout}
 	switch {
 	case *tasks < 1 && slices.Contains([]string{"reduce", "verify"}, args[0]):
-		return errors.New("say by --tasks how many tasks there are, to wait for all of them")
+		return errors.New("give --tasks N, the number of tasks to wait for")
 	case args[0] == "verify" && flags.NArg() > 0:
 		return verify(ctx, store, wait, flags.Args())
 	case !slices.Contains([]string{"count", "sort", "join"}, *job):
-		return fmt.Errorf("there are the jobs count, sort and join, not %q", *job)
-	case !slices.Contains([]string{"left", "right"}, *side): // whose lines nobody would read
-		return fmt.Errorf("there are the sides left and right, not %q", *side)
+		return fmt.Errorf("unknown job %q: --job is count, sort or join", *job)
+	case !slices.Contains([]string{"left", "right"}, *side): // nobody would read its lines
+		return fmt.Errorf("unknown side %q: --side is left or right", *side)
 	case args[0] == "map" && flags.NArg() == 1:
 		return mapFile(ctx, store, *job, *side, flags.Arg(0))
 	case args[0] == "reduce" && flags.NArg() == 0:
@@ -79,13 +79,13 @@ func run(ctx context.Context, args []string) (err error) {
 	return errUsage
 }
 
-var errUsage = errors.New("there are tasks map FILE, tasks reduce, and tasks verify with a SHARE of each reader")
+var errUsage = errors.New("write tasks map FILE, tasks reduce, or tasks verify with the SHARE of each reader")
 
-// partitions is how many keys the lines are under.
+// partitions is the number of keys for the lines.
 const partitions = 256
 
-// part is one of so many ranges of the partitions. What it read it cannot verify, and
-// says in the file share.
+// part is one of count ranges of the partitions. A reader cannot verify a single part, so it
+// writes its checksum to the file share.
 type part struct {
 	index, count int
 	share        string
@@ -99,10 +99,9 @@ func (p *part) set(text string) error {
 	return nil
 }
 
-// mapFile is a task: it puts the lines of a file under the keys of the partitions
-// that they belong to.
+// mapFile is a task: it puts each line of a file under the key of its partition.
 func mapFile(ctx context.Context, store partd.Partd, job, side, name string) error {
-	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start is an attempt of its own
+	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start is a separate attempt
 	if errors.Is(err, shuffle.ErrCommitted) {
 		return nil
 	}
@@ -128,7 +127,7 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 				add(hash(word), word)
 			}
 		case "sort":
-			add(append([]byte(line), 0)[0], line) // so that partitions follow each other as lines do
+			add(append([]byte(line), 0)[0], line) // partitions are in the order of the lines
 		case "join":
 			key, _, _ := strings.Cut(line, " ")
 			add(hash(key), side+" "+line)
@@ -152,12 +151,12 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 
 func hash(text string) byte { return byte(crc32.ChecksumIEEE([]byte(text))) }
 
-// reduce reads the partitions of a part, one after the other.
+// reduce reads the partitions of a part, one after another.
 func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitOptions, p part) error {
 	if p.count > 1 && p.share == "" {
 		return errors.New("a part needs --share FILE: tasks verify must see that no part is missing")
 	}
-	if p.share != "" { // that of an earlier run would vouch for what this one has not written
+	if p.share != "" { // an earlier run's file must not verify this run's output
 		if err := os.Remove(p.share); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -167,15 +166,15 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	var share shuffle.Share
+	var share shuffle.Checksum
 	for partition := p.index * partitions / p.count; partition < (p.index+1)*partitions/p.count; partition++ {
 		key := fmt.Sprintf("%02x", partition)
-		lines := func(side string, share *shuffle.Share) iter.Seq2[string, error] {
+		lines := func(side string, share *shuffle.Checksum) iter.Seq2[string, error] {
 			return func(yield func(string, error) bool) {
 				for piece, err := range c.Values(ctx, key, share) {
 					for line := range strings.Lines(string(piece)) {
-						rest, mine := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
-						if mine && !yield(rest, nil) {
+						rest, hasSide := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
+						if hasSide && !yield(rest, nil) {
 							return
 						}
 					}
@@ -190,18 +189,18 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 		case "count":
 			err = count(ctx, out, lines("", &share))
 		case "sort":
-			whole := func(line string) string { return line }
-			for line, serr := range shuffle.Sort(ctx, lines("", &share), shuffle.By(shuffle.Asc(whole)), nil) {
-				if err = serr; err != nil {
+			identity := func(line string) string { return line }
+			for line, sortErr := range shuffle.Sort(ctx, lines("", &share), shuffle.By(shuffle.Asc(identity)), nil) {
+				if err = sortErr; err != nil {
 					break
 				}
 				fmt.Fprintln(out, line)
 			}
 		case "join":
 			first := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
-			// Both sides are in one partition, which is read twice and counted once.
-			for row, jerr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), first, first, nil) {
-				if err = jerr; err != nil {
+			// Both sides are in one partition, which is read twice but counted once.
+			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), first, first, nil) {
+				if err = joinErr; err != nil {
 					break
 				}
 				_, rest, _ := strings.Cut(row.Right, " ")
@@ -222,20 +221,20 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 	return os.WriteFile(p.share, text, 0o666)
 }
 
-// verify compares what the parts of a reduce have read with what the tasks committed.
+// verify compares what the parts of a reduce read with what the tasks committed.
 func verify(ctx context.Context, store partd.Partd, o *shuffle.WaitOptions, files []string) error {
 	c, err := shuffle.WaitCommitted(ctx, store, o)
 	if err != nil {
 		return err
 	}
-	shares := make([]shuffle.Share, len(files))
+	shares := make([]shuffle.Checksum, len(files))
 	for i, name := range files {
 		text, err := os.ReadFile(name)
 		if err == nil {
 			err = json.Unmarshal(text, &shares[i])
 		}
 		if err != nil {
-			return fmt.Errorf("the share %s: %w", name, err)
+			return fmt.Errorf("share %s: %w", name, err)
 		}
 	}
 	return c.Verify(shares...)

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// The scripts, run as the README says, print what one process of the system's own
-// would. Now and then the first attempt at a task is killed.
+// The scripts, run as in the README, print the same as one process of the system's
+// tools. Some first attempts at tasks are killed.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first attempt at every second task is killed when it has begun.
+	// The first attempt at every second task is killed once it has begun.
 	killer := filepath.Join(t.TempDir(), "tasks")
 	script := fmt.Sprintf(`#!/bin/sh
 for last; do :; done
@@ -44,7 +44,7 @@ exec %[2]s/tasks "$@"
 	}
 	for _, c := range []struct {
 		name, needs, command, want string
-		again                      bool // what failed is done by the same command
+		again                      bool // a failed command is repeated
 	}{
 		{"count", "sort", here + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
 		{"join", "parallel", here + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
@@ -54,7 +54,7 @@ exec %[2]s/tasks "$@"
 			v="tasks verify --server $SERVER --tasks 6"; ! $v s0 s2 2>said && ! $v s0 s1 s1 2>>said && ! $v s0 s1 s2 s2 2>>said &&
 			[ $(grep -c 'the pieces of 6 tasks: ' said) = 3 ] && $v s0 s1 s2 && sort out?`, `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
 	} {
-		for _, servers := range []int{1, 3} { // of several each has a share of the partitions
+		for _, servers := range []int{1, 3} { // several servers share the partitions
 			t.Run(fmt.Sprint(c.name, " servers=", servers), func(t *testing.T) {
 				if _, err := exec.LookPath(c.needs); err != nil {
 					if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -113,7 +113,7 @@ exec %[2]s/tasks "$@"
 	}
 }
 
-// What would lose lines, or wait for an hour, is an error at once.
+// Mistakes that would lose lines, or wait for an hour, are errors at once.
 func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
 	lines, share := filepath.Join(dir, "lines"), filepath.Join(dir, "share")
@@ -123,18 +123,18 @@ func TestRefuses(t *testing.T) {
 	defer func(was func(context.Context, string) (partd.Partd, error)) { open = was }(open)
 	open = func(context.Context, string) (partd.Partd, error) { return partd.NewDict(), nil }
 	for _, c := range []struct{ args, want string }{
-		{"map --job join --side Right " + lines, `the sides left and right, not "Right"`},
-		{"reduce --job count", "by --tasks how many"},
-		{"verify " + share, "by --tasks how many"},
-		{"explain --job count", "there are tasks map FILE, tasks reduce"},
-		{"reduce --job words --tasks 1", `not "words"`},
+		{"map --job join --side Right " + lines, `unknown side "Right"`},
+		{"reduce --job count", "give --tasks N"},
+		{"verify " + share, "give --tasks N"},
+		{"explain --job count", "write tasks map FILE, tasks reduce"},
+		{"reduce --job words --tasks 1", `unknown job "words"`},
 		{"reduce --job count --tasks 1 --timeout 1ms --part 0/2 --share " + share, "0 of 1 have committed"},
 	} {
 		if err := run(t.Context(), strings.Fields(c.args)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.args, err)
 		}
 	}
-	// The output of a reader that fails is not what an earlier one has vouched for.
+	// A failed reader must remove an earlier reader's share.
 	if _, err := os.Stat(share); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}

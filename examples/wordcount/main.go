@@ -1,7 +1,6 @@
-// Command wordcount counts words by several processes that share one
-// partd-server. See README.md.
+// Command wordcount counts words in several processes that share one partd-server. See README.md.
 //
-//	wordcount begin --server URL            fails where there are counts already
+//	wordcount begin --server URL            fails if the store has counts already
 //	wordcount map --server URL FILE...      counts the words of files into partitions
 //	wordcount reduce --server URL           sums the counts, and prints the most frequent words
 package main
@@ -24,14 +23,14 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// partitions is the number of keys that the words go to, the same in every
-// process. A reducer holds the words of one at a time.
+// partitions is the number of keys for the words, the same in every process. The
+// reducer holds the words of one partition at a time.
 const partitions = 16
 
-// open opens the store; a program with more kinds of stores opens those, too.
+// open opens the store. A program that links more kinds of stores may replace it.
 var open = stores.Open
 
-// batchWords is how many different words a mapper counts before it sends them.
+// batchWords is the number of different words that a mapper counts before it appends.
 const batchWords = 50_000
 
 func main() {
@@ -60,7 +59,7 @@ func run(ctx context.Context, args []string) (err error) {
 	case "begin":
 		for key, err := range partd.Keys(ctx, store) {
 			if err == nil {
-				err = fmt.Errorf("the server holds counts already, in %s: another run would add to them; \"partd drop --store %s\" removes them", key.Key, *server)
+				err = fmt.Errorf("the server already has counts, in %s: another run would add to them; \"partd drop --store %s\" removes the counts", key.Key, *server)
 			}
 			return err
 		}
@@ -75,11 +74,11 @@ func run(ctx context.Context, args []string) (err error) {
 	case "reduce":
 		return reduce(ctx, store, *top)
 	}
-	return fmt.Errorf("there are begin, map and reduce, not %q", args[0])
+	return fmt.Errorf("unknown command %q: write begin, map or reduce", args[0])
 }
 
-// mapFile counts the words of a file, and appends lines "word count" to the
-// partitions that the words belong to.
+// mapFile counts the words of a file, and appends lines "word count" to the partitions
+// of the words.
 func mapFile(ctx context.Context, store partd.Partd, name string) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -94,7 +93,7 @@ func mapFile(ctx context.Context, store partd.Partd, name string) error {
 			pieces[key] = fmt.Appendf(pieces[key], "%s %d\n", word, n)
 		}
 		clear(counts)
-		return store.Append(ctx, partd.Entries(pieces)...) // all of the batch or nothing, once
+		return store.Append(ctx, partd.Entries(pieces)...) // all of the batch or nothing, and only once
 	}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
@@ -114,27 +113,27 @@ func mapFile(ctx context.Context, store partd.Partd, name string) error {
 	return send()
 }
 
-// words are what is between the characters that are neither ASCII letters nor
-// digits, in lower case.
+// words returns the lower-case words of a line. Words are separated by characters other
+// than ASCII letters and digits.
 func words(line string) []string {
 	return strings.FieldsFunc(strings.ToLower(line), func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	})
 }
 
-// partition returns the key of a word's partition. worker.py does the same.
+// partition returns the key of a word's partition, like worker.py.
 func partition(word string) string {
 	return fmt.Sprintf("part-%02d", crc32.ChecksumIEEE([]byte(word))%partitions)
 }
 
-// reduce sums the counts, one partition after the other.
+// reduce sums the counts, one partition after another.
 func reduce(ctx context.Context, store partd.Partd, top int) error {
 	type count struct {
 		word string
 		n    int
 	}
-	var most []count
-	total, different := 0, 0
+	var frequent []count
+	total, distinct := 0, 0
 	for i := range partitions {
 		values, err := store.Get(ctx, fmt.Sprintf("part-%02d", i))
 		if err != nil {
@@ -145,21 +144,21 @@ func reduce(ctx context.Context, store partd.Partd, top int) error {
 			word, number, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 			n, err := strconv.Atoi(number)
 			if err != nil {
-				return fmt.Errorf("partition %d holds the line %q: %w", i, line, err)
+				return fmt.Errorf("partition %d has the line %q: %w", i, line, err)
 			}
 			sums[word] += n
 		}
 		for word, n := range sums {
-			most = append(most, count{word, n})
+			frequent = append(frequent, count{word, n})
 			total += n
 		}
-		different += len(sums)
-		slices.SortFunc(most, func(a, b count) int { return cmp.Or(b.n-a.n, strings.Compare(a.word, b.word)) })
-		most = most[:min(len(most), top)]
+		distinct += len(sums)
+		slices.SortFunc(frequent, func(a, b count) int { return cmp.Or(b.n-a.n, strings.Compare(a.word, b.word)) })
+		frequent = frequent[:min(len(frequent), top)]
 	}
-	for _, c := range most {
+	for _, c := range frequent {
 		fmt.Printf("%d %s\n", c.n, c.word)
 	}
-	fmt.Printf("%d words, %d different\n", total, different)
+	fmt.Printf("%d words, %d different\n", total, distinct)
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asChild makes the test binary the server, or the example itself.
+// asChild is the environment variable that makes the test binary the server or the example.
 const asChild = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -36,14 +36,13 @@ func child(what string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Workers in Go, and in Python beside them, count files at the same time; the
-// sums are those of a count in one go.
+// Workers in Go and Python count files at the same time. The sums equal a count in one process.
 func TestExample(t *testing.T) {
-	const python = "/usr/bin/python3" // the system's, which has partd where it is installed
+	const python = "/usr/bin/python3" // the system's Python has partd if it is installed
 	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil
 	for _, c := range []struct {
 		withPython bool
-		servers    int // each has a share of the partitions
+		servers    int // which share the keys
 	}{{false, 1}, {true, 1}, {false, 3}} {
 		withPython := c.withPython
 		t.Run(fmt.Sprintf("python=%v servers=%d", withPython, c.servers), func(t *testing.T) {
@@ -109,7 +108,7 @@ func TestExample(t *testing.T) {
 			for word, n := range want {
 				total += n
 				if got[word] != n {
-					t.Fatalf("%q: counted %d times, want %d", word, got[word], n)
+					t.Fatalf("%q was counted %d times, want %d", word, got[word], n)
 				}
 			}
 			if want := fmt.Sprintf("%d words, %d different\n", total, len(want)); last != want {
@@ -124,7 +123,7 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// writeTexts writes files of made-up words, and counts them.
+// writeTexts writes files of made-up words, and returns their counts.
 func writeTexts(t *testing.T, n int) (files []string, counts map[string]int) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	counts = map[string]int{}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// restarted is a client of Python's while the server is killed and started again.
+// restarted is a Python client's script while the server is killed and restarted.
 const restarted = `
 import sys, time, partd, zmq
 c = partd.Client(sys.argv[1])
@@ -23,9 +23,9 @@ def step(name):
     sys.stdin.readline()
 c.append({"a": b"1"})
 c.get("a")
-c.socket.poll(60000) # the acknowledgement that the next call wants has come, too
+c.socket.poll(60000) # wait until the acknowledgement for the next call has arrived
 step("before")
-time.sleep(4) # until libzmq has seen that the server is gone: what it sends before that is lost
+time.sleep(4) # until libzmq has noticed that the server is gone; messages before that are lost
 c.append({"a": b"2"})
 step("down")
 c.append({"a": b"3"})
@@ -37,9 +37,8 @@ except zmq.Again:
     print("no answer", flush=True)
 `
 
-// Python's client does after a restart of the server what the documents say: it
-// connects again, what it appended meanwhile arrives, and an answer under way does
-// not.
+// After a server restart, Python's client does what the documents say: it reconnects,
+// new appends arrive, and a request in progress stays without an answer.
 func TestPythonAfterRestart(t *testing.T) {
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
@@ -59,7 +58,7 @@ func TestPythonAfterRestart(t *testing.T) {
 		return p
 	}
 	server := start()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait for ever
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait forever
 	defer cancel()
 	client := exec.CommandContext(ctx, python, "-c", restarted, listen)
 	in, err := client.StdinPipe()
@@ -99,14 +98,14 @@ func TestPythonAfterRestart(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
 		if err != nil || strings.Contains(string(stat), ") T ") {
-			break // it has stopped, or nothing says so here
+			break // it has stopped, or this system does not show it
 		}
 		if time.Now().After(end) {
 			t.Fatal("the server does not stop")
 		}
 	}
 	goOn()
-	time.Sleep(500 * time.Millisecond) // until it has asked
+	time.Sleep(500 * time.Millisecond) // until it has sent the request
 	server.Kill()
 	start()
 	says("no answer")
@@ -115,8 +114,8 @@ func TestPythonAfterRestart(t *testing.T) {
 	}
 }
 
-// script returns the README's commands, with this test's programs and files. The server is
-// started late, as on a machine with much to do, on a port that it chooses.
+// script returns the README's commands, with this test's programs and files. The server
+// starts late, as on a busy machine, on a port that it chooses.
 func script(t *testing.T, files []string) string {
 	t.Helper()
 	readme, err := os.ReadFile("README.md")
@@ -146,7 +145,7 @@ func script(t *testing.T, files []string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// The README's commands notice a worker that died, and that they are run twice.
+// The README's commands fail if a worker dies, and if they are run twice.
 func TestReadme(t *testing.T) {
 	files, _ := writeTexts(t, 5)
 	run := func(dir string, files []string) (string, error) {
@@ -159,14 +158,14 @@ func TestReadme(t *testing.T) {
 	if out, err := run(dir, files); err != nil || !strings.Contains(out, "100000 words, ") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server holds counts already") || strings.Contains(out, " words, ") {
+	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server already has counts") || strings.Contains(out, " words, ") {
 		t.Errorf("run twice: %v\n%s", err, out)
 	}
 	for i := range files {
 		missing := append([]string(nil), files...)
 		missing[i] = "nofile"
 		if out, err := run(t.TempDir(), missing); err == nil || strings.Contains(out, " words, ") {
-			t.Errorf("a worker that failed: %v\n%s", err, out)
+			t.Errorf("with a failed worker: %v\n%s", err, out)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-"""Counts the words of files into partitions, as "wordcount map" does in Go.
+"""Counts the words of files into partitions, like "wordcount map" in Go.
 
     python3 worker.py tcp://127.0.0.1:7077 FILE...
 """
@@ -24,7 +24,7 @@ def main():
         for word, n in counts.items():
             pieces["part-%02d" % (zlib.crc32(word.encode()) % PARTITIONS)].append("%s %d\n" % (word, n))
         client.append({key: "".join(lines).encode() for key, lines in pieces.items()})
-    client.get("")  # partd's client doesn't wait for the answer to append: this does
+    client.get("")  # partd's client does not wait for the answer to append; get does
     client.close()
 
 

@@ -1,5 +1,4 @@
-// Package adminhttp serves a server's operators: whether it is alive, whether it
-// is ready, and its metrics.
+// Package adminhttp serves a server's health, readiness, metrics and profiles over HTTP.
 package adminhttp
 
 import (
@@ -13,8 +12,8 @@ import (
 	"time"
 )
 
-// Handler answers /healthz, /readyz, with 503 and the reason where ready fails,
-// and /metrics by the handler given, if any.
+// Handler serves /healthz, /readyz and, unless metrics is nil, /metrics. If ready
+// returns an error, /readyz answers 503 with its text.
 func Handler(ready func() error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -34,20 +33,20 @@ func Handler(ready func() error, metrics http.Handler) http.Handler {
 //go:embed status.html
 var status []byte
 
-// WithStatus is a handler that also shows a page at /, of the figures at /metrics as
-// partd-server names them.
+// WithStatus returns a handler that also serves a status page at /. The page reads the
+// metrics of partd-server from /metrics.
 func WithStatus(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-		_, _ = w.Write(status) // who asked may have gone
+		_, _ = w.Write(status) // the client may have disconnected
 	})
 	return mux
 }
 
-// WithProfiles is a handler that also answers /debug/pprof/.
+// WithProfiles returns a handler that also serves /debug/pprof/.
 func WithProfiles(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
@@ -58,15 +57,15 @@ func WithProfiles(h http.Handler) http.Handler {
 	return mux
 }
 
-// Serve serves a listener, which it closes, until ctx ends.
+// Serve serves HTTP on l until ctx ends, and closes l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	const (
-		within = 10 * time.Second
-		idle   = time.Minute
-		header = 16 << 10
+		timeout     = 10 * time.Second
+		idleTimeout = time.Minute
+		maxHeader   = 16 << 10
 	)
 	s := &http.Server{
-		Handler: h, ReadTimeout: within, WriteTimeout: within, IdleTimeout: idle, MaxHeaderBytes: header,
+		Handler: h, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()

@@ -16,11 +16,11 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var failed error
+	var notReady error
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, Handler(func() error { return failed }, metrics)) }()
+	go func() { done <- Serve(ctx, l, Handler(func() error { return notReady }, metrics)) }()
 	get := func(path string, code int, words string) {
 		t.Helper()
 		r, err := http.Get("http://" + l.Addr().String() + path)
@@ -37,7 +37,7 @@ func TestServe(t *testing.T) {
 	get("/readyz", 200, "ok")
 	get("/metrics", 200, "figures")
 	get("/", 404, "")
-	failed = errors.New("the disk is full")
+	notReady = errors.New("the disk is full")
 	get("/readyz", 503, "the disk is full")
 	get("/healthz", 200, "ok")
 	stop()

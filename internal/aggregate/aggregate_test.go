@@ -31,8 +31,8 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v, %v", specs, err)
 	}
 	for list, want := range map[string]string{
-		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "there are count, sum(x)",
-		"sum(x": "not closed", "sum(x)y": "not closed", "count,": "there is no aggregate",
+		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "use count, sum(x)",
+		"sum(x": "closing parenthesis", "sum(x)y": "closing parenthesis", "count,": "there is no aggregate",
 		"medain(x)": `did you mean "median"?`, "quantil(x,0.5)": `did you mean "quantile"?`, "regr_slop(y,x)": `did you mean "regr_slope"?`,
 		"corr(x)": "as in corr(y,x)", "corr(,x)": "two fields", "corr(x,y,z)": "quote a name with a comma", "corr": "two fields", "quantile(x)": "as in quantile(x,0.9)",
 		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
@@ -63,12 +63,12 @@ func TestNumbers(t *testing.T) {
 	}
 	for _, text := range []string{"", " ", ".", "-", "+", "e", "1e", "1e400", "NaN", "inf", "0x1", "1_000", "1,5", "--1", "1 2", "1.2.3", "1\x00", "१"} {
 		if n, ok := ParseNumber([]byte(text)); ok {
-			t.Errorf("%q is %s", text, n.Append(nil))
+			t.Errorf("%q is parsed as %s", text, n.Append(nil))
 		}
 	}
 }
 
-// FuzzNumber compares numbers with what math/big and strconv make of them.
+// FuzzNumber compares numbers with the results of math/big and strconv.
 func FuzzNumber(f *testing.F) {
 	for _, text := range []string{"1", "-12.50", "6e23", "99999999999999999999", "0.30000000000000004", "1e-7", "+.5"} {
 		f.Add(text)
@@ -94,7 +94,7 @@ func FuzzNumber(f *testing.F) {
 	})
 }
 
-// Floats are written with the digits that strconv finds to be the fewest.
+// Floats are written with the fewest digits, as strconv writes them.
 func TestFewestDigits(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range 1_000_000 {
@@ -107,7 +107,7 @@ func TestFewestDigits(t *testing.T) {
 		}
 		want, err := json.Marshal(f)
 		if err != nil {
-			continue // 1 less than the bits of 0
+			continue // 0 has no predecessor
 		}
 		if got := Float(f).Append(nil); math.Abs(f) >= 1e-6 && string(got) != string(want) {
 			t.Fatalf("%s, want %s", got, want)
@@ -119,7 +119,7 @@ func num(t *testing.T, text string) Number {
 	t.Helper()
 	n, ok := ParseNumber([]byte(text))
 	if !ok {
-		t.Fatalf("%q is no number", text)
+		t.Fatalf("%q is not a number", text)
 	}
 	return n
 }
@@ -144,7 +144,7 @@ func TestCompareIsExact(t *testing.T) {
 	}
 }
 
-// results computes all of it, in parts that are merged.
+// results computes all aggregates, in parts that are merged.
 func results(t *testing.T, values []string, parts int) map[string]string {
 	t.Helper()
 	specs, err := Parse("count,count(x),sum(x),mean(x),min(x),max(x),stddev(x)")
@@ -160,7 +160,7 @@ func results(t *testing.T, values []string, parts int) map[string]string {
 	for i, v := range values {
 		fields := [][]byte{[]byte(v)}
 		if bad := p.Numbers(fields, numbers); bad >= 0 {
-			t.Fatalf("%q is no number", v)
+			t.Fatalf("%q is not a number", v)
 		}
 		p.Add(states[i%parts], fields, numbers)
 	}
@@ -221,7 +221,7 @@ func close(t *testing.T, a, b string) bool {
 	return math.Abs(x-y) <= 1e-15*math.Abs(y)
 }
 
-// Sums of a million numbers of very different sizes are the exact ones.
+// Sums of a million numbers of very different magnitudes are exact.
 func TestSumIsCompensated(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	exact := new(big.Float).SetPrec(2000)
@@ -238,7 +238,7 @@ func TestSumIsCompensated(t *testing.T) {
 }
 
 // Integers and floats may come in any order, and in parts: no digit of an integer is lost
-// before a last rounding.
+// before the final rounding.
 func TestSumOfBothKinds(t *testing.T) {
 	texts := []string{"9007199254740993", "0.5", "-9007199254740993", "123456789012345678901234567", "-123456789012345678901234567", "0.25"}
 	number := func(i int) Number {

@@ -9,26 +9,25 @@ import (
 	"unsafe"
 )
 
-// Number is a number as it was written: an integer of up to 27 digits, exact,
-// or a 64-bit floating-point number.
+// Number is a decimal number: an exact integer of up to 27 digits, or a 64-bit
+// floating-point number.
 type Number struct {
 	Float bool
-	Lo    uint64 // of an integer, two's complement; the bits of a float
-	Hi    uint64
+	Lo    uint64 // the low word of an integer in two's complement, or the bits of a float
+	Hi    uint64 // the high word of an integer
 }
 
-// Integers of more digits are taken as floating-point numbers: so sums of 2^37 of
-// them fit 128 bits.
+// Integers of more than maxDigits digits are parsed as floating-point numbers, so that the
+// sum of 2^37 integers fits in 128 bits.
 const maxDigits = 27
 
-// exactPowers are the powers of ten that a float64 holds exactly.
+// exactPowers are the powers of ten that float64 represents exactly.
 var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
-// ParseNumber reads a decimal number: digits, with a sign, a point and an
-// exponent where wanted, between spaces where there are any. What is infinite or
-// not a number is none.
+// ParseNumber parses a decimal number: digits with an optional sign, point and exponent,
+// and optional spaces around it. It rejects infinities and NaN.
 func ParseNumber(text []byte) (Number, bool) {
 	for len(text) > 0 && text[0] == ' ' {
 		text = text[1:]
@@ -42,7 +41,7 @@ func ParseNumber(text []byte) (Number, bool) {
 		negative = digits[0] == '-'
 		digits = digits[1:]
 	}
-	// Up to 18 digits, with a point or without, in one pass.
+	// Parse up to 18 digits, with or without a point, in one pass.
 	var m uint64
 	point := -1
 	for i, c := range digits {
@@ -61,7 +60,7 @@ func ParseNumber(text []byte) (Number, bool) {
 	case point < 0:
 		return Int(m, negative), true
 	case m < 1<<53:
-		// Both are exact, so that their quotient is the nearest float.
+		// Both are exact, so their quotient is the nearest float.
 		f := float64(m) / exactPowers[n-1-point]
 		if negative {
 			f = -f
@@ -79,7 +78,7 @@ func parseSlow(text, digits []byte, negative bool) (Number, bool) {
 		case c == '.' || c == 'e' || c == 'E' || c == '-' || c == '+':
 			integer = false
 		default:
-			return Number{}, false // neither hexadecimal, nor infinity, nor underscores
+			return Number{}, false // ParseFloat would accept hexadecimal, infinities and underscores
 		}
 	}
 	for integer && len(digits) > 1 && digits[0] == '0' {
@@ -106,7 +105,7 @@ func parseSlow(text, digits []byte, negative bool) (Number, bool) {
 	return Float(f), true
 }
 
-// Int returns an integer of a magnitude and a sign.
+// Int returns an integer with magnitude m.
 func Int(m uint64, negative bool) Number {
 	if !negative {
 		return Number{Lo: m}
@@ -136,8 +135,8 @@ func (n Number) Float64() float64 {
 	return f
 }
 
-// floats returns an integer as two floats: the nearest, and the one nearest to what it lacks,
-// which is exact up to 106 bits.
+// floats returns an integer as the sum of two floats: the nearest float, and the float
+// nearest to the difference. The sum is exact up to 106 bits.
 func (n Number) floats() (high, low float64) {
 	if x, exact := n.ExactFloat64(); exact {
 		return x, 0
@@ -162,7 +161,7 @@ func (n Number) big() *big.Int {
 	return b
 }
 
-// Compare returns -1, 0 or 1, comparing exactly.
+// Compare returns -1, 0 or 1, with an exact comparison.
 func (n Number) Compare(o Number) int {
 	switch {
 	case n.Float && o.Float:
@@ -177,8 +176,8 @@ func (n Number) Compare(o Number) int {
 	return cmp.Compare(n.Lo, o.Lo)
 }
 
-// Append appends the number in decimal, a float with as many digits as tell it
-// from all others.
+// Append appends the number in decimal. A float has the fewest digits that distinguish it
+// from all other floats.
 func (n Number) Append(dst []byte) []byte {
 	switch {
 	case n.Float:
@@ -189,8 +188,7 @@ func (n Number) Append(dst []byte) []byte {
 	return n.big().Append(dst, 10)
 }
 
-// appendFloat writes a float as JSON does: with an exponent where it is very
-// small or large.
+// appendFloat writes a float like JSON: with an exponent if it is very small or large.
 func appendFloat(dst []byte, f float64) []byte {
 	if out, ok := appendMillionths(dst, f); ok {
 		return out
@@ -202,9 +200,9 @@ func appendFloat(dst []byte, f float64) []byte {
 	return strconv.AppendFloat(dst, f, format, -1, 64)
 }
 
-// appendMillionths writes a float that is the nearest to a decimal of up to 15 digits, six of
-// them at most after the point. No other decimal of 15 digits has the same nearest float, so
-// the shortest that tells it from all others is this one, without zeros at its end.
+// appendMillionths writes a float if it is the nearest to a decimal of up to 15 digits, at most
+// six of them after the point. No other decimal of 15 digits has the same nearest float, so
+// this decimal, without trailing zeros, is the shortest that identifies the float.
 func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 	const parts = 1_000_000
 	m := int64(0)
@@ -232,12 +230,12 @@ func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 	return dst, true
 }
 
-// ExactFloat64 returns the number as a float64, and false for an integer that none holds.
+// ExactFloat64 returns the number as a float64, and false if float64 cannot represent it.
 func (n Number) ExactFloat64() (float64, bool) {
 	if n.Float {
 		return math.Float64frombits(n.Lo), true
 	}
-	const most = 1 << 53
+	const maxExact = 1 << 53
 	x := int64(n.Lo)
-	return float64(x), n.Hi == uint64(x>>63) && -most <= x && x <= most
+	return float64(x), n.Hi == uint64(x>>63) && -maxExact <= x && x <= maxExact
 }

@@ -7,28 +7,28 @@ import (
 	"strconv"
 )
 
-// Program computes the results of specs that are numbers, or counts, of the
-// records of a group, as words of its state.
+// Program computes results of a group's records that are numbers or counts. Their state is
+// a number of words.
 type Program struct {
 	Words int // of a state
 
 	specs  []Spec
-	places []place // of the specs
-	checks []check // by column
+	places []place // one for each spec
+	checks []check // one for each column
 	steps  []step
 }
 
-// check says what the values of a column have to be.
+// check selects the checks of a column's values.
 type check struct{ number, boolean bool }
 
-// place says where in the state the words of a result are; of Mean, two.
+// place is the position of a result's words in the state. Mean also uses count.
 type place struct{ at, count int }
 
-// step changes a part of a state for a value of a column.
+// step updates a part of a state for a value of a column.
 type step struct {
 	do     stepKind
 	col    int
-	second int // column, of pairs
+	second int // second column, for functions of pairs
 	at     int
 }
 
@@ -49,34 +49,34 @@ var stepWords = [...]int{
 	stepPairs: pairsWords, stepBools: 1,
 }
 
-// Columns are the places of a spec's values among those that Add gets, -1 for none.
+// Columns are the indexes of a spec's values among those passed to Add, or -1.
 type Columns struct{ First, Second int }
 
-// NewProgram returns a program for specs with their columns. Of specs that are
-// neither numbers nor counts it checks the values.
+// NewProgram returns a program for specs with their columns. For specs that are neither
+// numbers nor counts, it only checks values.
 func NewProgram(specs []Spec, columns []Columns) *Program {
 	p := &Program{specs: specs, places: make([]place, len(specs))}
 	for i, s := range specs {
-		at, c := &p.places[i], columns[i]
+		where, c := &p.places[i], columns[i]
 		switch {
 		case s.Func == Count && c.First >= 0:
-			at.at = p.need(stepCount, c)
+			where.at = p.need(stepCount, c)
 		case s.Func == Sum:
-			at.at = p.need(stepSum, c)
+			where.at = p.need(stepSum, c)
 		case s.Func == Mean:
-			*at = place{p.need(stepSum, c), p.need(stepCount, c)}
+			*where = place{p.need(stepSum, c), p.need(stepCount, c)}
 		case s.Func == Min && !s.Bytes:
-			at.at = p.need(stepMin, c)
+			where.at = p.need(stepMin, c)
 		case s.Func == Max && !s.Bytes:
-			at.at = p.need(stepMax, c)
+			where.at = p.need(stepMax, c)
 		case s.Func == Stddev, s.Func == StddevPop, s.Func == Var, s.Func == VarPop:
-			at.at = p.need(stepSpread, c)
+			where.at = p.need(stepSpread, c)
 		case s.OfPairs():
-			at.at = p.need(stepPairs, c)
+			where.at = p.need(stepPairs, c)
 		case s.Boolean():
-			at.at = p.need(stepBools, c)
+			where.at = p.need(stepBools, c)
 		case s.Ranked():
-			at.count = p.need(stepCount, c)
+			where.count = p.need(stepCount, c)
 		}
 		for _, col := range []int{c.First, c.Second} {
 			for len(p.checks) <= col {
@@ -91,7 +91,7 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 	return p
 }
 
-// need returns where the state of a step is. Several results share it.
+// need returns the position of a step's state, which several results may share.
 func (p *Program) need(do stepKind, c Columns) int {
 	for _, s := range p.steps {
 		if s.do == do && s.col == c.First && s.second == c.Second {
@@ -104,9 +104,9 @@ func (p *Program) need(do stepKind, c Columns) int {
 	return s.at
 }
 
-// Numbers reads the values of a record that have to be numbers, and checks those
-// that have to be true or false. A value that is empty is missing. It returns the
-// column of the first that is wrong, -1 for none. Numbers has room for each column.
+// Numbers parses the values of a record that must be numbers, and checks the values that must
+// be true or false. An empty value is missing. It returns the column of the first bad value,
+// or -1. numbers must have room for each column.
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	for col, c := range p.checks {
 		if len(values[col]) == 0 {
@@ -186,10 +186,10 @@ func (p *Program) Merge(dst, src []uint64) {
 }
 
 // ErrRange is wrapped by the error for a result that no float64 holds.
-var ErrRange = errors.New("the numbers are too large: beyond the range of a 64-bit float (1.8e308), if only on the way to the result")
+var ErrRange = errors.New("the numbers are too large: the result, or an intermediate result, exceeds the range of a 64-bit float (1.8e308)")
 
-// Append appends the result of spec i for a group of records. It returns what it
-// got if there is none: of no values there is no sum.
+// Append appends the result of spec i for a group of records. If there is no result, as for
+// a sum of no values, it returns dst unchanged.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
 	s, at := &p.specs[i], p.places[i]
 	var n Number
@@ -238,36 +238,36 @@ func (s Spec) appendNumber(dst []byte, n Number) ([]byte, error) {
 
 func isFinite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
 
-// Rank says which of the sorted numbers of a group a quantile is made of: the one
-// at At, from 0, and a part of the way to the next.
+// Rank is the position of a quantile among a group's sorted numbers: index At, from 0, and
+// a fraction of the way to the next number.
 type Rank struct {
-	At   uint64
-	part float64
+	At       uint64
+	fraction float64
 }
 
-// Values returns how many values spec i, which is ranked, is made of.
+// Values returns the number of values of spec i, which must be ranked.
 func (p *Program) Values(i int, state []uint64) uint64 { return state[p.places[i].count] }
 
-// Rank returns where the quantile of spec i is, and false if there are no numbers.
+// Rank returns the position of the quantile of spec i, and false if there are no numbers.
 func (p *Program) Rank(i int, state []uint64) (Rank, bool) {
 	n := p.Values(i, state)
 	if n == 0 {
 		return Rank{}, false
 	}
-	at, part := math.Modf(p.specs[i].Fraction * float64(n-1))
-	return Rank{uint64(at), part}, true
+	at, fraction := math.Modf(p.specs[i].Fraction * float64(n-1))
+	return Rank{uint64(at), fraction}, true
 }
 
-// AppendQuantile appends the quantile of spec i: between the number at a rank and
-// the one after it.
+// AppendQuantile appends the quantile of spec i, which lies between the number at rank r and
+// the next one.
 func (p *Program) AppendQuantile(dst []byte, i int, r Rank, number, next Number) ([]byte, error) {
-	if r.part == 0 || number.Compare(next) == 0 {
+	if r.fraction == 0 || number.Compare(next) == 0 {
 		return p.specs[i].appendNumber(dst, number)
 	}
 	a, b := number.Float64(), next.Float64()
-	between := a + (b-a)*r.part
-	if !isFinite(between) { // their distance is beyond the range, what lies between is not
-		between = a*(1-r.part) + b*r.part
+	between := a + (b-a)*r.fraction
+	if !isFinite(between) { // b-a exceeds the range, but the result does not
+		between = a*(1-r.fraction) + b*r.fraction
 	}
 	return p.specs[i].appendNumber(dst, Float(between))
 }

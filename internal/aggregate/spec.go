@@ -1,7 +1,6 @@
-// Package aggregate computes what partd group offers: counts, sums, means,
-// extremes, deviations, regressions and quantiles of numbers written as text.
-// Integers are exact, floating-point sums are compensated, and states of parts can
-// be merged.
+// Package aggregate computes the aggregates of partd group: counts, sums, means, extremes,
+// deviations, regressions and quantiles of numbers written as text. Integers are exact,
+// sums of floats are compensated, and partial states can be merged.
 package aggregate
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// Func is what is computed.
+// Func is an aggregate function.
 type Func uint8
 
 // The functions.
@@ -23,8 +22,8 @@ const (
 	Count         Func = iota + 1 // records, or values that are not missing
 	Sum                           // of numbers
 	Mean                          // of numbers
-	Min                           // the least number, or the first text in the order of bytes
-	Max                           // the greatest number, or the last text in the order of bytes
+	Min                           // the smallest number, or the first text in the order of bytes
+	Max                           // the largest number, or the last text in the order of bytes
 	Stddev                        // sample standard deviation of numbers
 	StddevPop                     // standard deviation of a whole population
 	Var                           // sample variance of numbers
@@ -34,19 +33,19 @@ const (
 	Corr                          // correlation of two numbers
 	Covar                         // sample covariance of two numbers
 	CovarPop                      // covariance of a whole population
-	RegrSlope                     // of the line through pairs of numbers
-	RegrIntercept                 // of that line
-	RegrR2                        // what part of the variance the line explains
+	RegrSlope                     // slope of the regression line through pairs of numbers
+	RegrIntercept                 // intercept of that line
+	RegrR2                        // share of the variance that the line explains
 	BoolAnd                       // whether all values are true
 	BoolOr                        // whether any value is true
-	First                         // value, in the order of the input
-	Last                          // value, in the order of the input
-	Any                           // value that is not missing: the first
-	Distinct                      // how many different values
-	List                          // all values, in the order of the input
+	First                         // the first value in input order
+	Last                          // the last value in input order
+	Any                           // a value that is not missing: the first one
+	Distinct                      // the number of distinct values
+	List                          // all values in input order
 )
 
-// Names lists the functions.
+// Names lists the functions, for messages and help.
 const Names = "count, sum(x), mean(x), min(x), max(x), stddev(x), stddev_pop(x), var(x), var_pop(x), median(x), quantile(x,0.9), mode(x), " +
 	"corr(y,x), covar(y,x), covar_pop(y,x), regr_slope(y,x), regr_intercept(y,x), regr_r2(y,x), bool_and(x), bool_or(x), " +
 	"first(x), last(x), any(x), distinct(x), list(x)"
@@ -59,12 +58,12 @@ var funcs = map[string]Func{
 	"regr_slope": RegrSlope, "regr_intercept": RegrIntercept, "regr_r2": RegrR2,
 	"bool_and": BoolAnd, "bool_or": BoolOr,
 	"first": First, "last": Last, "any": Any, "distinct": Distinct, "list": List,
-	// More of SQL's names:
+	// Other names, from SQL:
 	"avg": Mean, "count_distinct": Distinct, "stddev_samp": Stddev, "variance": Var, "var_samp": Var, "covar_samp": Covar,
 	"quantile_cont": Quantile, "any_value": Any, "every": BoolAnd,
 }
 
-// Numeric reports whether a function takes numbers.
+// Numeric reports whether a function needs numbers.
 func (s Spec) Numeric() bool {
 	switch s.Func {
 	case Sum, Mean, Stddev, StddevPop, Var, VarPop, Quantile:
@@ -75,25 +74,25 @@ func (s Spec) Numeric() bool {
 	return s.OfPairs()
 }
 
-// OfPairs reports whether a function takes the numbers of two fields.
+// OfPairs reports whether a function needs pairs of numbers from two fields.
 func (s Spec) OfPairs() bool { return s.Func >= Corr && s.Func <= RegrR2 }
 
-// Boolean reports whether a function takes true and false.
+// Boolean reports whether a function needs true and false.
 func (s Spec) Boolean() bool { return s.Func == BoolAnd || s.Func == BoolOr }
 
-// Spec is one result that is asked for.
+// Spec is a requested result.
 type Spec struct {
 	Func     Func
 	Field    string  // the name or number of a field; "" for count
-	Second   string  // field of a function of pairs
-	Fraction float64 // of Quantile
+	Second   string  // the second field of a function of pairs
+	Fraction float64 // for Quantile
 	Bytes    bool    // Min and Max compare bytes, not numbers
-	Text     string  // as it was written: the name of the result
+	Text     string  // the text of the spec, which is the name of the result
 }
 
-// Parse reads a list of results between commas, as in "count,sum(x)". The text
-// in parentheses is a field; min(x:b) and max(x:b) compare bytes. Functions of
-// several arguments have them between commas, as a line of CSV.
+// Parse parses a comma-separated list of results, such as "count,sum(x)". The text in
+// parentheses is a field. min(x:b) and max(x:b) compare bytes. The arguments of functions
+// with several arguments are separated by commas, like a line of CSV.
 func Parse(list string) ([]Spec, error) {
 	var specs []Spec
 	for rest := list; ; {
@@ -107,13 +106,13 @@ func Parse(list string) ([]Spec, error) {
 		f, ok := funcs[name]
 		if !ok {
 			hint := nearest.Hint(name, slices.Sorted(maps.Keys(funcs)))
-			return nil, fmt.Errorf("there is no aggregate %q in %q%s: there are %s", name, list, hint, Names)
+			return nil, fmt.Errorf("there is no aggregate %q in %q%s: use %s", name, list, hint, Names)
 		}
 		s.Func = f
 		if i < len(rest) && rest[i] == '(' {
 			n := closing(rest[i+1:])
 			if n < 0 {
-				return nil, fmt.Errorf("the parenthesis of %q is not closed", rest)
+				return nil, fmt.Errorf("the closing parenthesis of %q is missing", rest)
 			}
 			s.Field, s.Text = rest[i+1:i+1+n], rest[:i+n+2]
 			i += n + 2
@@ -143,7 +142,7 @@ func Parse(list string) ([]Spec, error) {
 	}
 }
 
-// split takes the arguments of a function that has two apart.
+// split separates the arguments of a function with two arguments.
 func (s *Spec) split(name string) error {
 	r := csv.NewReader(strings.NewReader(s.Field))
 	r.LazyQuotes, r.TrimLeadingSpace = true, true
@@ -166,8 +165,8 @@ func (s *Spec) split(name string) error {
 	return nil
 }
 
-// closing finds the parenthesis that ends a field: one with a comma or nothing
-// after it, as a name may hold parentheses.
+// closing returns the index of the parenthesis that ends a field. A name may contain
+// parentheses, so this is the first one followed by a comma or by nothing.
 func closing(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
@@ -179,7 +178,8 @@ func closing(text string) int {
 	return -1
 }
 
-// Kept reports whether the values themselves are needed, not numbers made of them.
+// Kept reports whether the function needs the values themselves, not only numbers computed
+// from them.
 func (s Spec) Kept() bool {
 	switch s.Func {
 	case First, Last, Any, List:
@@ -190,5 +190,5 @@ func (s Spec) Kept() bool {
 	return false
 }
 
-// Ranked reports whether the values themselves are needed in their own order.
+// Ranked reports whether the function needs all values in sorted order.
 func (s Spec) Ranked() bool { return s.Func == Quantile || s.Func == Mode }

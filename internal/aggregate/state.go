@@ -6,16 +6,16 @@ import (
 	"math/bits"
 )
 
-// States are 64-bit words that are 0 at the beginning.
+// The words of a state are initially 0.
 
 const (
 	hasInts = 1 << iota
 	hasFloats
 )
 
-// A sum is exact for integers, and compensated for floats (Neumaier): what it is of; the
-// 128 bits of a sum of integers, or a sum of floats and what was lost of it. From the first
-// float on, integers are added as one or two floats that are them exactly.
+// A sum is exact for integers, and compensated for floats (Neumaier). Its words are the kind,
+// and either a 128-bit sum of integers, or a sum of floats and its rounding error. After the
+// first float, integers are added as one or two floats, which are exact.
 const sumWords = 3
 
 func addToSum(s []uint64, n Number) {
@@ -36,7 +36,7 @@ func addToSum(s []uint64, n Number) {
 	}
 }
 
-// floatSum makes a sum one of floats.
+// floatSum converts a sum to floats.
 func floatSum(s []uint64) {
 	if s[0] == hasInts {
 		high, low := Number{Lo: s[1], Hi: s[2]}.floats()
@@ -46,14 +46,14 @@ func floatSum(s []uint64) {
 }
 
 func addFloat(s []uint64, x float64) {
-	sum, lost := math.Float64frombits(s[1]), math.Float64frombits(s[2])
+	sum, rounding := math.Float64frombits(s[1]), math.Float64frombits(s[2])
 	t := sum + x
 	if math.Abs(sum) >= math.Abs(x) {
-		lost += (sum - t) + x
+		rounding += (sum - t) + x
 	} else {
-		lost += (x - t) + sum
+		rounding += (x - t) + sum
 	}
-	s[1], s[2] = math.Float64bits(t), math.Float64bits(lost)
+	s[1], s[2] = math.Float64bits(t), math.Float64bits(rounding)
 }
 
 func mergeSum(dst, src []uint64) {
@@ -68,7 +68,7 @@ func mergeSum(dst, src []uint64) {
 	}
 }
 
-// sumOf returns a sum, and false if it is one of nothing.
+// sumOf returns a sum, and false if nothing was added.
 func sumOf(s []uint64) (Number, bool) {
 	if s[0] == hasFloats {
 		return Float(math.Float64frombits(s[1]) + math.Float64frombits(s[2])), true
@@ -76,8 +76,8 @@ func sumOf(s []uint64) (Number, bool) {
 	return Number{Lo: s[1], Hi: s[2]}, s[0] != 0
 }
 
-// The least or greatest number: what kind it is, below the higher word of an integer, which
-// leaves two bits for that; and the other word.
+// An extreme is the smallest or largest number. Its first word has the kind in the two lowest
+// bits and the high word of an integer above them. The second word is the low word.
 const extremeWords = 2
 
 func setExtreme(s []uint64, n Number, sign int) {
@@ -103,9 +103,8 @@ func extremeOf(s []uint64) Number {
 	return Number{Float: s[0]&hasFloats != 0, Lo: s[1], Hi: uint64(int64(s[0]) >> 2)}
 }
 
-// The spread of numbers, after Welford: how many, their mean, and the sum of the
-// squares of their distances from it. Parts are merged after Chan, Golub and
-// LeVeque.
+// The spread of numbers, after Welford: their count, their mean, and the sum of the squares
+// of their distances from the mean. Partial states are merged after Chan, Golub and LeVeque.
 const spreadWords = 3
 
 func addToSpread(s []uint64, x float64) {
@@ -133,7 +132,7 @@ func mergeSpread(dst, src []uint64) {
 	dst[1], dst[2] = math.Float64bits(mean), math.Float64bits(m2)
 }
 
-// spreadOf returns a variance or its root, and false if there are too few numbers.
+// spreadOf returns a variance or standard deviation, and false if there are too few numbers.
 func spreadOf(f Func, s []uint64) (float64, bool) {
 	n := float64(s[0])
 	if f == Stddev || f == Var {
@@ -149,12 +148,12 @@ func spreadOf(f Func, s []uint64) (float64, bool) {
 	return math.Sqrt(variance), true
 }
 
-// Pairs of numbers, after Welford as the spread of one number is: how many, the
-// means of x and of y, the sums of the squares of the distances from them, and that
-// of the products of these distances.
+// The state of pairs of numbers, after Welford like the spread: their count, the means of x
+// and y, the sums of the squared distances from the means, and the sum of the products of
+// these distances.
 const pairsWords = 6
 
-// pairs are the words of a state of pairs as they are computed with.
+// pairs is a decoded state of pairs.
 type pairs struct{ n, x, y, xx, yy, xy float64 }
 
 func pairsAt(s []uint64) pairs {
@@ -201,8 +200,8 @@ func mergePairs(dst, src []uint64) {
 	p.store(dst)
 }
 
-// pairsOf returns a result, and false if there is none by SQL's rules: of too few
-// pairs, and of a line or a correlation where all x are the same, or all y.
+// pairsOf returns a result, and false if SQL defines none: for too few pairs, or for a line or
+// a correlation if all x or all y are equal.
 func pairsOf(f Func, s []uint64) (float64, bool) {
 	p := pairsAt(s)
 	slope := p.xy / p.xx
@@ -221,14 +220,13 @@ func pairsOf(f Func, s []uint64) (float64, bool) {
 	case RegrIntercept:
 		return p.y - slope*p.x, p.xx != 0
 	}
-	if p.yy == 0 && isFinite(p.xx) { // the line meets all pairs
+	if p.yy == 0 && isFinite(p.xx) { // all pairs are on the line
 		return 1, p.xx != 0
 	}
 	return p.corr() * p.corr(), p.xx != 0
 }
 
-// corr returns the correlation, NaN where the squares are beyond the range of a
-// float.
+// corr returns the correlation, or NaN if the squares exceed the range of a float.
 func (p pairs) corr() float64 {
 	if !isFinite(p.xx) || !isFinite(p.yy) {
 		return math.NaN()
@@ -241,8 +239,8 @@ func (p pairs) corr() float64 {
 	return max(-1, min(1, p.xy/root))
 }
 
-// ParseBool reads true and false as PostgreSQL spells them, in any case, between
-// spaces where there are any.
+// ParseBool parses true and false as PostgreSQL spells them, in any case, with optional
+// spaces around them.
 func ParseBool(text []byte) (value, ok bool) {
 	var lower [5]byte
 	if text = bytes.Trim(text, " "); len(text) > len(lower) {
@@ -263,7 +261,7 @@ func ParseBool(text []byte) (value, ok bool) {
 	return false, false
 }
 
-// Truth values are the bits of those that there are.
+// A state of booleans is a set of these bits.
 const (
 	hasTrue = 1 << iota
 	hasFalse

@@ -52,7 +52,7 @@ func ofRecords(t *testing.T, list string, records [][]string, parts int) (texts 
 	return texts
 }
 
-// What has no result is as SQL says.
+// Cases without a result follow SQL.
 func TestPairsAndBools(t *testing.T) {
 	const list = "corr(y,x),covar(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),bool_and(b),bool_or(b)"
 	for records, want := range map[string]string{
@@ -61,7 +61,7 @@ func TestPairsAndBools(t *testing.T) {
 		"2,3,t":                 "none none 0 none none none true true",
 		"2,3,t 4,,FALSE ,5,":    "none none 0 none none none false true",
 		"2,3,0 5,3,no":          "none 0 0 none none none false false", // a vertical line
-		"2,3,on 2,4,1":          "none 0 0 0 2 1 true true",            // a level one
+		"2,3,on 2,4,1":          "none 0 0 0 2 1 true true",            // a horizontal line
 		"1,10,Yes 2,20,f 3,30,": "1 10 6.666666666666667 0.1 0 1 false true",
 		"3,1, 2,2, 1,3,":        "-1 -1 -0.6666666666666666 -1 4 1 none none",
 		"1e200,1, -1e200,2,":    "range -1e+200 -5e+199 -2e+200 3e+200 range none none",
@@ -88,9 +88,9 @@ func TestPairsAndBools(t *testing.T) {
 	}
 }
 
-// Parts that have no numbers change nothing of those that have: equal numbers stay
-// equal, and large ones within the range.
-func TestPartsOfNothing(t *testing.T) {
+// Merging an empty part changes nothing: equal numbers stay equal, and large ones stay within
+// the range.
+func TestMergeOfEmptyParts(t *testing.T) {
 	for _, x := range []string{"0.1", "0.7", "1.7e308"} {
 		var rows [][]string
 		for i := range 3 {
@@ -104,9 +104,9 @@ func TestPartsOfNothing(t *testing.T) {
 	}
 }
 
-// Numbers that are large for their distances lose little: what is computed in one
-// pass agrees with exact sums.
-func TestPairsAreSound(t *testing.T) {
+// Numbers that are large compared with their distances lose little precision: the single-pass
+// result agrees with exact sums.
+func TestPairsPrecision(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var rows [][]string
 	var xs, ys []*big.Float
@@ -159,7 +159,7 @@ func TestQuantile(t *testing.T) {
 		{"0.5", "1 2 4", "2"},
 		{"0.9", "1 2", "1.9"},
 		{"0.25", "1 2 3 4 5 6", "2.25"},
-		{"0.5", "18446744073709551617 18446744073709551617", "18446744073709551617"}, // no float
+		{"0.5", "18446744073709551617 18446744073709551617", "18446744073709551617"}, // too large for an exact float
 		{"0.5", "-1.5e308 1.7e308", "9.999999999999999e+306"},
 		{"0.5", "1 1.0", "1"},
 	} {

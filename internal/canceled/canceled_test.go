@@ -35,10 +35,10 @@ func TestErr(t *testing.T) {
 		{"without a cause", cancelledFor(nil), "context canceled", []error{context.Canceled}, []error{errDisk}},
 		{"with a cause", cancelledFor(errDisk), "context canceled (cause: the disk is full)", []error{context.Canceled, errDisk}, nil},
 		{"with a time limit", late, "context deadline exceeded (cause: the disk is full)", []error{context.DeadlineExceeded, errDisk}, []error{context.Canceled}},
-		{"a cause that says so", cancelledFor(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
-		{"another's unknown outcome", cancelledFor(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
+		{"a cause that wraps context.Canceled", cancelledFor(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
+		{"the unknown outcome of another operation", cancelledFor(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
 		{"a cause of some type", cancelledFor(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
-		{"a failure of ours", cancelledFor(canceled.Because(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
+		{"a Failure", cancelledFor(canceled.Failure(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := canceled.Err(c.ctx)
@@ -58,14 +58,14 @@ func TestErr(t *testing.T) {
 		})
 	}
 	if err := canceled.Err(t.Context()); err != nil {
-		t.Errorf("of a context that goes on: %v", err)
+		t.Errorf("Err of an active context: %v", err)
 	}
 	if e := (*fs.PathError)(nil); !errors.As(canceled.Err(cancelledFor(pathErr)), &e) || e != pathErr {
 		t.Errorf("As finds %v", e)
 	}
 }
 
-// An operation that has changed something may say so, whatever the cause is.
+// TestOwnUnknownOutcome checks that an operation's own unknown outcome is kept, whatever the cause is.
 func TestOwnUnknownOutcome(t *testing.T) {
 	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(cancelledFor(errDisk)))
 	if !errors.Is(err, storeerror.ErrUnknownOutcome) || !errors.Is(err, errDisk) {
@@ -86,11 +86,11 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	if got := canceled.Explain(t.Context(), read); got != read {
-		t.Errorf("while the context goes on: %v", got)
+		t.Errorf("Explain with an active context: %v", got)
 	}
 }
 
-func TestErrTakesNoTime(t *testing.T) {
+func TestErrDoesNotAllocate(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() { _ = canceled.Err(ctx) }); n > 0 {

@@ -1,4 +1,4 @@
-// Package certfiles reads a server's TLS files, and reads them again when they have changed.
+// Package certfiles reads a server's TLS files, and reads them again when they change.
 package certfiles
 
 import (
@@ -14,33 +14,33 @@ import (
 	"time"
 )
 
-// Options name the files.
+// Options names the files and says how to use them.
 type Options struct {
 	Cert, Key, ClientCA string       // ClientCA may be empty
-	NeedClient          bool         // there is no other way to say who a client is
-	MinVersion          uint16       // of TLS
-	Log                 *slog.Logger // nil: none
+	NeedClient          bool         // refuse clients without a certificate
+	MinVersion          uint16       // TLS version
+	Log                 *slog.Logger // nil means no logging
 }
 
-// Certificates are what the files hold. Files that cannot be used leave what was read
-// before.
+// Certificates holds the contents of the files. If a changed file cannot be used, the
+// previous contents stay in use.
 type Certificates struct {
 	opts Options
 
-	mu     sync.Mutex
-	config *tls.Config
-	looked time.Time
-	seen   [3]fileState
+	mu        sync.Mutex
+	config    *tls.Config
+	checkedAt time.Time
+	states    [3]fileState
 }
 
-// fileState tells a file from the one that takes its place.
+// fileState is compared to detect that a file was replaced.
 type fileState struct {
 	size    int64
-	changed time.Time
+	modTime time.Time
 }
 
-// lookEvery is how often connections make the server look whether files changed.
-const lookEvery = time.Second
+// checkInterval is the minimum time between two checks for changed files.
+const checkInterval = time.Second
 
 // Load reads the files.
 func Load(o Options) (*Certificates, error) {
@@ -50,16 +50,16 @@ func Load(o Options) (*Certificates, error) {
 }
 
 func (c *Certificates) loadLocked() error {
-	c.looked, c.seen = time.Now(), c.states()
+	c.checkedAt, c.states = time.Now(), c.fileStates()
 	pair, err := tls.LoadX509KeyPair(c.opts.Cert, c.opts.Key)
 	if err != nil {
 		return fmt.Errorf("--tls-cert %s with --tls-key %s: %w", c.opts.Cert, c.opts.Key, err)
 	}
-	// No tickets: with one, a client would not show its certificate again.
+	// Session tickets would let a client resume without presenting its certificate again.
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: c.opts.MinVersion, SessionTicketsDisabled: true}
 	if c.opts.ClientCA != "" {
 		config.ClientAuth = tls.VerifyClientCertIfGiven
-		if config.ClientCAs, err = Authorities(c.opts.ClientCA); err != nil {
+		if config.ClientCAs, err = ReadAuthorities(c.opts.ClientCA); err != nil {
 			return fmt.Errorf("client certificates: %w", err)
 		}
 		if c.opts.NeedClient {
@@ -73,20 +73,20 @@ func (c *Certificates) loadLocked() error {
 	return nil
 }
 
-// Authorities reads the certificates of a file.
-func Authorities(name string) (*x509.CertPool, error) {
+// ReadAuthorities reads the PEM certificates in a file.
+func ReadAuthorities(name string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: it holds no certificate", name)
+		return nil, fmt.Errorf("%s: the file contains no PEM certificate", name)
 	}
 	return pool, nil
 }
 
-func (c *Certificates) states() (states [3]fileState) {
+func (c *Certificates) fileStates() (states [3]fileState) {
 	for i, name := range []string{c.opts.Cert, c.opts.Key, c.opts.ClientCA} {
 		if info, err := os.Stat(name); err == nil {
 			states[i] = fileState{info.Size(), info.ModTime()}
@@ -97,7 +97,7 @@ func (c *Certificates) states() (states [3]fileState) {
 	return states
 }
 
-// Reload reads the files again, as SIGHUP asks for.
+// Reload reads the files again, as on SIGHUP.
 func (c *Certificates) Reload() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,24 +106,26 @@ func (c *Certificates) Reload() {
 
 func (c *Certificates) reloadLocked() {
 	if err := c.loadLocked(); err != nil {
-		c.opts.Log.Error("cannot reload the certificates: the old ones stay in use", "error", err)
+		c.opts.Log.Error("cannot reload the certificates: the previous ones stay in use", "error", err)
 		return
 	}
 	c.opts.Log.Info("certificates reloaded", "file", c.opts.Cert)
 }
 
-// ServerConfig asks for the certificates of the moment at each connection.
+// ServerConfig returns a configuration that uses the current certificates for each new
+// connection.
 func (c *Certificates) ServerConfig() *tls.Config {
 	return &tls.Config{MinVersion: c.opts.MinVersion, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(), nil }}
 }
 
-// Certificate is for servers whose tls.Config is their own.
+// Certificate returns the server's current certificate. It has the signature of
+// tls.Config.GetCertificate.
 func (c *Certificates) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return &c.current().Certificates[0], nil
 }
 
-// PeerConfig is for those who are both a server and a client of their like. The
-// authorities that they trust as a client are those of the start.
+// PeerConfig returns a configuration for a program that is both a server and a client of its
+// peers. As a client it trusts the authorities that were read at the time of the call.
 func (c *Certificates) PeerConfig() *tls.Config {
 	now := c.current()
 	return &tls.Config{
@@ -136,8 +138,8 @@ func (c *Certificates) PeerConfig() *tls.Config {
 func (c *Certificates) current() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.looked) > lookEvery {
-		if c.looked = time.Now(); c.states() != c.seen {
+	if time.Since(c.checkedAt) > checkInterval {
+		if c.checkedAt = time.Now(); c.fileStates() != c.states {
 			c.reloadLocked()
 		}
 	}

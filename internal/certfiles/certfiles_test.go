@@ -10,19 +10,19 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
-// TestPeers has two nodes that show each other certificates, and new ones after they
-// were replaced, on both sides. A node without one is kept out.
+// TestPeers has two nodes present certificates to each other, before and after the
+// files of both are replaced. A node without a certificate is refused.
 func TestPeers(t *testing.T) {
-	ours, err := testcert.New(t.TempDir(), "ours")
+	ca, err := testcert.New(t.TempDir(), "ours")
 	if err != nil {
 		t.Fatal(err)
 	}
 	load := func(name string) *Certificates {
-		pair, err := ours.Issue(name, time.Hour, "localhost")
+		pair, err := ca.Issue(name, time.Hour, "localhost")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ours.File, NeedClient: true, MinVersion: tls.VersionTLS12})
+		c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestPeers(t *testing.T) {
 	if server.ClientAuth != tls.RequireAndVerifyClientCert {
 		t.Errorf("client certificates: %v", server.ClientAuth)
 	}
-	shown := func(client *tls.Config) (byServer, byClient string, err error) {
+	handshake := func(client *tls.Config) (byServer, byClient string, err error) {
 		left, right := net.Pipe()
 		s, c := tls.Server(left, server), tls.Client(right, client)
 		deadline := time.Now().Add(10 * time.Second)
@@ -48,19 +48,19 @@ func TestPeers(t *testing.T) {
 		}
 		return string(c.ConnectionState().PeerCertificates[0].Raw), string(s.ConnectionState().PeerCertificates[0].Raw), nil
 	}
-	byA, byB, err := shown(client)
+	byA, byB, err := handshake(client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	load("a") // in place of the files from before
+	load("a") // replaces the files
 	load("b")
 	a.Reload()
 	b.Reload()
-	nowA, nowB, err := shown(client)
+	nowA, nowB, err := handshake(client)
 	if err != nil || nowA == byA || nowB == byB {
-		t.Errorf("other certificates: %v and %v, %v", nowA != byA, nowB != byB, err)
+		t.Errorf("new certificates: %v and %v, %v", nowA != byA, nowB != byB, err)
 	}
-	if _, _, err := shown(&tls.Config{RootCAs: ours.Pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Error("one without a certificate gets in")
+	if _, _, err := handshake(&tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12}); err == nil {
+		t.Error("a node without a certificate gets in")
 	}
 }

@@ -13,13 +13,15 @@ import (
 func newAdopt(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [flags] HOST:PORT",
-		Short: "Take in a server that lost its store, as an empty one",
-		Long: `Take in a server whose store was lost, with its disk for example, among the
-servers that share the keys of --store tcp://A,B,C. Its store must be empty. The
-other servers keep their keys; the keys of this one are gone. All must run.
+		Short: "Replace a server that lost its store by an empty one",
+		Long: `Accept a server whose store was lost, for example with its disk, as an empty
+member of the servers that share the keys of --store tcp://A,B,C. Its store must
+be empty. The other servers keep their keys; the keys of this server are gone.
+All servers must be running.
 
-Until then every command that needs this server fails: it may only have been
-started over a wrong directory, or before its disk was mounted.`,
+Until you do this, every command that needs this server fails, because the
+server may only have been started with a wrong directory, or before its disk was
+mounted.`,
 		Example:           `  partd adopt --store tcp://a:7077,b:7077,c:7077 b:7077`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

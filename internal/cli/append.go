@@ -24,20 +24,20 @@ func newAppend(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "append [flags] [--] KEY [FILE]",
 		Short: "Append a file to the value of a key",
-		Long: `Append the bytes of FILE, or of standard input, to the value of KEY, all of
-them or none. They must fit in a quarter of --memory; a larger file is refused.
-A store that does not exist is created. An empty value makes no key: a key
-exists once something was appended to it.`,
+		Long: `Append the bytes of FILE, or of standard input, to the value of KEY: either all
+of them or none. They must fit in a quarter of --memory. A store that does not
+exist is created. Appending nothing does not create the key: a key exists once
+something was appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
 	}
 	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
 	keys := completeKeys(url, coded)
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault // files
 		}
-		return keys(cmd, args, begun)
+		return keys(cmd, args, prefix)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		keys, err := keysOf(args[:1], *coded)
@@ -69,14 +69,17 @@ exists once something was appended to it.`,
 	return cmd
 }
 
-// readWhole reads a file that has limit bytes at most.
+// readWhole reads a file of up to limit bytes.
 func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	type result struct {
 		data []byte
 		err  error
 	}
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory: name a file", file.Name())
+	}
 	done := make(chan result, 1)
-	go func() { // a read from a terminal does not see ctx
+	go func() { // in a goroutine, because a read from a terminal ignores ctx
 		var data bytes.Buffer
 		if fi, err := file.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= int64(limit) {
 			data.Grow(int(fi.Size()) + bytes.MinRead)
@@ -87,8 +90,8 @@ func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	select {
 	case r := <-done:
 		if r.err == nil && len(r.data) > limit {
-			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, too much to append at once: "+
-				"give more memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
+			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, which is the limit of one append: "+
+				"increase --memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 		}
 		return r.data, r.err
 	case <-ctx.Done():
@@ -97,10 +100,10 @@ func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 }
 
 func base64Flag(flags *pflag.FlagSet) *bool {
-	return flags.Bool("base64", false, "keys are in base64, as \"keys --json\" writes those that are not text")
+	return flags.Bool("base64", false, "read keys as base64, which \"keys --json\" writes for keys that are not text")
 }
 
-// keysOf returns the keys that arguments name.
+// keysOf returns the keys given as arguments, decoded if coded.
 func keysOf(args []string, coded bool) ([]string, error) {
 	keys := make([]string, len(args))
 	for i, arg := range args {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// With little memory, too, a log store gets batches that its tables gather, and
-// no segment for each: it would take twenty times the work to merge them.
+// Even with little memory, a log store gets batches that its memtables can hold. If each batch made
+// a segment, merging them would take twenty times the work.
 func TestFewSegmentsWithLittleMemory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "numbers.csv")
@@ -36,7 +36,7 @@ func TestFewSegmentsWithLittleMemory(t *testing.T) {
 			segments += bytes.Count(b, []byte("partdSEG"))
 		}
 		if segments == 0 || segments > 8 {
-			t.Errorf("%s has %d segments, of 12 MB of entries: 8 at most", filepath.Base(store), segments)
+			t.Errorf("%s has %d segments for 12 MB of entries, want at most 8", filepath.Base(store), segments)
 		}
 	}
 	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")

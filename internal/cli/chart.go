@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// width returns the columns of a terminal, and 80 for anything else.
+// width returns the number of columns of a terminal, or 80 for anything else.
 func width(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -22,7 +22,7 @@ func width(w io.Writer) int {
 	return 80
 }
 
-// chart draws the sizes of keys, the largest of which comes first, as bars.
+// chart draws a bar for the size of each key. The first key must be the largest.
 func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	const maxName, minBar = 40, 10
 	names, sizes := make([]string, len(keys)), make([]string, len(keys))
@@ -47,7 +47,7 @@ func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	}
 }
 
-// withUnit returns a number of bytes, and what that is in larger units.
+// withUnit returns a number of bytes, followed by a rounded value with a unit if it is large.
 func withUnit(n int64) string {
 	const k = 1000
 	if n < k {

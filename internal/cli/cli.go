@@ -1,5 +1,5 @@
-// Package cli is the command line of partd. Each command is a file of its own;
-// what they share is here: running, exit codes, environment variables.
+// Package cli is the command line of partd. Each command has its own file. This file has what
+// they share: running, exit codes and environment variables.
 package cli
 
 import (
@@ -26,33 +26,33 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// app is what the commands work with.
+// app holds what all commands use.
 type app struct {
-	name     string // by which partd is called, "" for partd
-	in       *os.File
-	out, err io.Writer
-	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
-	program  cliutil.Program
-	more     []*cobra.Command // on stores
+	name          string // the name or path of the program for messages, "" for partd
+	in            *os.File
+	out, err      io.Writer
+	open          func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
+	program       cliutil.Program
+	extraCommands []*cobra.Command // additional commands on stores
 
-	// abandoned says what is left behind if the command does not end at all. The
-	// command sets it, and run reads it.
+	// abandoned is advice about incomplete data, for the case that the command does not
+	// stop when interrupted. The command sets it, and run reads it.
 	abandoned atomic.Pointer[string]
 
-	catchesPipe atomic.Bool // a broken pipe is an error, not the end
+	catchesPipe atomic.Bool // a broken pipe is an error and does not end the process
 }
 
-// Main runs the command line with the process's streams and signals, and
-// returns the exit code.
+// Main runs the command line with the process's streams and signals, and returns the exit
+// code.
 func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 
-// MainWith is Main of a program that opens the stores of a set, and has more commands.
+// MainWith is like Main, with additional commands, and with stores opened by set.
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	ctx = context.WithValue(ctx, setKey{}, set)
-	return run(ctx, args, &app{name: calledAs(os.Args[0]), more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return run(ctx, args, &app{name: calledAs(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {
@@ -72,14 +72,14 @@ func run(ctx context.Context, args []string, a *app) int {
 		return a.report(ctx, r.cmd, r.err)
 	case <-ctx.Done():
 	}
-	// A read or a write that hangs does not see the signal. Stores bear being
-	// left at any point.
+	// A read or a write that hangs ignores the signal. Stores tolerate being abandoned at any
+	// point.
 	const grace = 10 * time.Second
 	select {
 	case r := <-done:
 		return a.report(ctx, r.cmd, r.err)
 	case <-time.After(grace):
-		fmt.Fprintln(a.err, "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete")
+		fmt.Fprintln(a.err, "partd: interrupted, without waiting for work in progress: its output may be incomplete")
 		if advice := a.abandoned.Load(); advice != nil && *advice != "" {
 			fmt.Fprintln(a.err, *advice)
 		}
@@ -89,25 +89,24 @@ func run(ctx context.Context, args []string, a *app) int {
 
 const rootHelp = `partd stores bytes under keys and appends to them. It splits files that are
 larger than memory by the value of a column, keeps the pieces of each key
-together, and reads each key back whole.
+together, and reads each key back in full.
 
-A URL names a store. log:DIR, the default, is a directory of large files, fast
-with any number of keys; one process at a time may write to it. file:DIR is a
-directory with a file per key, for many processes and for Python's partd;
-buffer+file:DIR?memory=256MiB puts memory in front of it. A compressing layer is
-another prefix, as in zstd+log:DIR; there are snappy, s2, zstd, lz4, zlib, gzip,
-bz2 and blosc. The URL is part of the store: read it through the layers that it
-was written through.
+A URL names a store. log:DIR, the default, is a directory of large files, which
+is fast with any number of keys; one process at a time may write to it. file:DIR
+is a directory with a file for each key, for several processes and for Python's
+partd. buffer+file:DIR?memory=256MiB adds a buffer in memory. Another prefix
+compresses, as in zstd+log:DIR. There are snappy, s2, zstd, lz4, zlib, gzip, bz2
+and blosc. Always read a store with the same prefixes with which it was written.
 
-Files are CSV, TSV, JSON lines and text. partd-tables, a program of its own, reads
-and writes Parquet and Arrow: put "partd-tables convert FILE.parquet |" before a
-command on files, which reads that with "--format csv -".`
+Files are CSV, TSV, JSON lines and text. For Parquet and Arrow, use the separate
+program partd-tables: put "partd-tables convert FILE.parquet |" before a command
+on files, and let the command read its output with "--format csv -".`
 
-// env are the variables of the flags.
+// env describes the environment variables for flags.
 var env = &cliutil.Env{
-	Prefix: "PARTD_",
-	Rivals: map[string][]string{"append": {"replace"}, "replace": {"append"}},
-	Own:    []string{"group top"}, // PARTD_TOP is how many keys stat shows, and must not drop groups
+	Prefix:     "PARTD_",
+	Excludes:   map[string][]string{"append": {"replace"}, "replace": {"append"}},
+	PerCommand: []string{"group top"}, // PARTD_TOP, the number of keys that stat shows, must not limit groups
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -131,7 +130,7 @@ func newRoot(a *app) *cobra.Command {
 	add("files", "Work on files:", newShuffle(a), newGroup(a), newSort(a), newJoin(a), newSplit(a), newDistinct(a), newTop(a))
 	add("stores", "Work on stores:",
 		newAppend(a), newGet(a), newKeys(a), newScan(a), newStat(a), newNamespaces(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a), newAdopt(a))
-	add("stores", "Work on stores:", a.more...)
+	add("stores", "Work on stores:", a.extraCommands...)
 	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")
 	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
@@ -140,10 +139,10 @@ func newRoot(a *app) *cobra.Command {
 
 func newCompletion(a *app) *cobra.Command {
 	cmd := cliutil.NewCompletion(a.out, "commands and flags")
-	cmd.Long = `Write a script that completes partd's commands and flags, stores, keys and column
-names when you press Tab in a shell. --install writes it where new shells find
-it; the other examples switch it on in the running shell. bash needs the package
-bash-completion, loaded.`
+	cmd.Long = `Write a script that completes partd's commands and flags, stores, keys and
+column names when you press Tab in a shell. --install writes it to a place where
+new shells find it; the other examples enable it in the running shell. bash
+needs the package bash-completion.`
 	cmd.Example = `  partd completion --install bash
   source <(partd completion bash)
   source <(partd completion zsh)
@@ -152,35 +151,34 @@ bash-completion, loaded.`
 	return cmd
 }
 
-// catchBrokenPipe makes a write to a pipe that nobody reads any more fail,
-// instead of ending the process at once: temporary data have to go first.
+// catchBrokenPipe makes a write to a broken pipe fail instead of ending the process, so that
+// temporary data can be removed first.
 func (a *app) catchBrokenPipe() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	a.catchesPipe.Store(true)
 }
 
-// brokenPipe ends the process as a broken pipe ends any, if one was the reason
-// of an error.
+// brokenPipe ends the process as a broken pipe would, if err was caused by one.
 func (a *app) brokenPipe(err error) bool {
 	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
 		return false
 	}
-	// The runtime ends the process when a write to a broken standard output fails,
-	// if nobody asked for the signal.
+	// Unless the signal is caught, the runtime ends the process when a write to a broken
+	// standard output fails.
 	signal.Reset(syscall.SIGPIPE)
 	_, _ = os.Stdout.Write([]byte{'\n'})
 	return true
 }
 
-// called returns the command that a message tells to run.
+// called returns a command line with this program, for messages.
 func (a *app) called(args string) string { return cmp.Or(a.name, "partd") + " " + args }
 
-// calledAs returns how this program is run again: as it was, if by a path. One that
-// "go run" made is gone at its end.
+// calledAs returns the way to run this program again: its path, if it was run by a path, or
+// "go run", because such a program is removed after it has run.
 func calledAs(arg0 string) string {
 	exe, err := os.Executable()
 	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {
-		if info.Main.Sum != "" { // of a version, not of the directory at hand
+		if info.Main.Sum != "" { // a released version, not the current directory
 			return "go run " + info.Path + "@" + info.Main.Version
 		}
 		return "go run " + info.Path
@@ -191,8 +189,7 @@ func calledAs(arg0 string) string {
 	return filepath.Base(arg0)
 }
 
-// storeArgument returns the flag that names a store, "" where it is that of all who
-// give none.
+// storeArgument returns the --store flag for a store, or "" if it is the default store.
 func storeArgument(url string) string {
 	if url == defaultStore && os.Getenv(env.Variable("store")) == "" {
 		return ""
@@ -200,11 +197,11 @@ func storeArgument(url string) string {
 	return " --store " + textfmt.ShellQuote(url)
 }
 
-// failure is an error of a command together with what followed from it.
+// failure is an error of a command, with its consequences.
 type failure struct {
 	err     error
-	closing error  // closing the store failed as well
-	advice  string // what the failure leaves behind, and how to go on
+	closing error  // the error of closing the store, if that also failed
+	advice  string // the state of the data, and how to continue
 }
 
 func (f *failure) Error() string {
@@ -241,7 +238,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
 	case errors.Is(f.err, partd.ErrUnknownOutcome):
 		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
-	default: // where it was at that moment says nothing
+	default: // the interrupted operation does not matter
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
 	if f.closing != nil && !filejobs.SameCause(f.err, f.closing) {

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asProgram makes the test binary be partd.
+// asProgram makes the test binary run as partd.
 const asProgram = "CLI_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -27,8 +27,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }
 
-// quickExit keeps programs built with the race detector from waiting a second
-// before they end.
+// quickExit lets programs built with the race detector end without the usual delay of a second.
 const quickExit = "GORACE=atexit_sleep_ms=0"
 
 // program returns a command that runs partd.
@@ -44,7 +43,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			// Variables of the one who runs the tests must not change them.
+			// Environment variables of the user must not affect the tests.
 			kept := env.Vars[:0]
 			for _, v := range env.Vars {
 				if !strings.HasPrefix(v, "PARTD_") {
@@ -63,8 +62,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// writeLimits writes what limits.txtar works on: lists of many aggregates, and
-// keys that are long.
+// writeLimits writes input files for limits.txtar: lists of many aggregates, and long keys.
 func writeLimits(dir string) error {
 	list := func(aggregate string, n int) string {
 		var all []string
@@ -108,7 +106,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// printf writes a Go string literal, but for its quotes, to a file: printf FILE STRING
+// printf writes the content of a Go string literal to a file: printf FILE STRING
 func printf(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: printf FILE STRING")
@@ -146,8 +144,7 @@ func TestHelpIsComplete(t *testing.T) {
 	}
 }
 
-// The help names every layer that compresses, in the order in which package
-// stores lists them.
+// The help names every layer that compresses, in the order of package stores.
 func TestHelpNamesLayers(t *testing.T) {
 	var names []string
 	_, prefixes := stores.Parts()
@@ -157,9 +154,9 @@ func TestHelpNamesLayers(t *testing.T) {
 		}
 	}
 	last := len(names) - 1
-	want := "there are " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
+	want := "There are " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
 	if help := strings.Join(strings.Fields(rootHelp), " "); !strings.Contains(help, want) {
-		t.Errorf("the help does not say %q", want)
+		t.Errorf("the help does not contain %q", want)
 	}
 }
 
@@ -171,7 +168,7 @@ func TestDocsNameDefaultStore(t *testing.T) {
 	}
 }
 
-// docs/cli.md lists every command, and the variable of every flag beside it.
+// docs/cli.md lists every command, and the variable of every flag.
 func TestDocsListFlags(t *testing.T) {
 	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -179,7 +176,7 @@ func TestDocsListFlags(t *testing.T) {
 	}
 	for _, c := range newRoot(&app{}).Commands() {
 		if c.Name() != "help" && c.Name() != "completion" && !strings.Contains(string(page), "\npartd "+c.Name()+" ") {
-			t.Errorf("no line of partd %s", c.Name())
+			t.Errorf("docs/cli.md has no line for partd %s", c.Name())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && (!strings.Contains(string(page), "`"+env.VariableOf(c, f.Name)+"`") || !strings.Contains(string(page), "`--"+f.Name+"`")) {
@@ -189,8 +186,8 @@ func TestDocsListFlags(t *testing.T) {
 	}
 }
 
-// Every flag takes its value from its variable, and the command line goes first.
-func TestEveryFlagHasAVariable(t *testing.T) {
+// Every flag uses the value of its variable, unless it is set on the command line.
+func TestFlagVariables(t *testing.T) {
 	values := map[string][2]string{
 		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "stringArray": {"x", "y"},
 	}
@@ -215,7 +212,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 					if err := cmd.ParseFlags(args); err != nil {
 						t.Fatal(err)
 					}
-					if err := env.Set(cmd); err != nil {
+					if err := env.Apply(cmd); err != nil {
 						t.Fatal(err)
 					}
 					return cmd.Flags()
@@ -233,7 +230,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	}
 }
 
-// newRootFlag returns the value of a flag that was never set.
+// newRootFlag returns the value of a flag that is not set.
 func newRootFlag(cmd, flag string) pflag.Value {
 	c, _, _ := newRoot(&app{}).Find([]string{cmd})
 	return c.Flags().Lookup(flag).Value

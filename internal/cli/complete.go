@@ -18,20 +18,19 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// What the shell completes has to be there at once.
+// Limits of completions, which must be fast.
 const (
 	maxCompletions = 1000
 	completionTime = time.Second
-	completionHead = 1 << 20 // bytes of a file in which its header is looked for
+	completionHead = 1 << 20 // bytes of a file that are searched for its header
 )
 
-// completeStore completes the URL of a store: first layers and the scheme, then
-// the directory.
-func completeStore(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeStore completes the URL of a store: first layers and the scheme, then the directory.
+func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	scheme, path, ok := strings.Cut(begun, ":")
+	scheme, path, ok := strings.Cut(prefix, ":")
 	if !ok {
-		return completeScheme(cmd.Context(), begun), goOn
+		return completeScheme(cmd.Context(), prefix), goOn
 	}
 	if strings.HasSuffix(scheme, "tcp") || strings.HasSuffix(scheme, "tls") {
 		return nil, goOn
@@ -51,32 +50,31 @@ func completeStore(cmd *cobra.Command, _ []string, begun string) ([]string, cobr
 	var urls []string
 	for _, e := range entries {
 		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
-		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.Plain(e.Name()) && len(urls) < maxCompletions {
+		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
 	return urls, goOn
 }
 
-// completeScheme completes the layers and the scheme of a URL, those of memory
-// left out.
-func completeScheme(ctx context.Context, begun string) []string {
-	done := begun[:strings.LastIndexByte(begun, '+')+1]
+// completeScheme completes the layers and the scheme of a URL, except mem:.
+func completeScheme(ctx context.Context, prefix string) []string {
+	layers := prefix[:strings.LastIndexByte(prefix, '+')+1]
 	schemes, prefixes := setOf(ctx).Parts()
-	var all []string
+	var completions []string
 	for _, p := range append(schemes, prefixes...) {
-		if p.Name != "mem:" && strings.HasPrefix(done+p.Name, begun) {
-			all = append(all, done+p.Name+"\t"+p.About)
+		if p.Name != "mem:" && strings.HasPrefix(layers+p.Name, prefix) {
+			completions = append(completions, layers+p.Name+"\t"+p.Help)
 		}
 	}
-	return all
+	return completions
 }
 
-// completeKeys completes the keys of a store that exists.
+// completeKeys completes the keys of a store, if it exists.
 func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, previous []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		const keysOnly = cobra.ShellCompDirectiveNoFileComp
-		if env.Set(cmd) != nil {
+		if env.Apply(cmd) != nil {
 			return nil, keysOnly
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
@@ -85,7 +83,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 		if err != nil {
 			return nil, keysOnly
 		}
-		defer func() { _ = partd.Close(ctx, store) }() // nothing was written
+		defer func() { _ = partd.Close(ctx, store) }() // ignore the error: nothing was written
 		var keys []string
 		for info, err := range partd.Keys(ctx, store) {
 			if err != nil || len(keys) == maxCompletions {
@@ -95,7 +93,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 			if *coded {
 				key = base64.StdEncoding.EncodeToString([]byte(key))
 			}
-			if strings.HasPrefix(key, begun) && cliutil.Plain(key) && !slices.Contains(given, key) {
+			if strings.HasPrefix(key, prefix) && cliutil.IsPrintable(key) && !slices.Contains(previous, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -103,12 +101,12 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 	}
 }
 
-// completeFields makes the shell complete the names of the columns of the first
-// file given, for a flag that lists fields between commas.
+// completeFields registers completion of a flag that lists fields: the columns of the first
+// file.
 func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 	const namesOnly = cobra.ShellCompDirectiveNoFileComp
-	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
-		before := begun[:strings.LastIndexByte(begun, ',')+1]
+	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
 		var names []string
 		for _, c := range columnsOf(cmd, files, f) {
 			if strings.ContainsAny(c, ",\"") {
@@ -120,38 +118,38 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 	}))
 }
 
-// completeAggregates makes the shell complete the last aggregate of --agg.
+// completeAggregates registers completion of the last aggregate of --agg.
 func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
-		var all []string
-		if open := strings.LastIndexByte(begun, '('); open > strings.LastIndexByte(begun, ')') { // in its parentheses
+	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var completions []string
+		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside its parentheses
 			end := ")"
-			of, err := aggregate.Parse(begun[strings.LastIndexByte(begun[:open], ',')+1:open] + "(x,0)")
-			if err == nil && of[0].Field == "x" && !strings.Contains(begun[open:], ",") { // the first of two
+			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
+			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") { // the first of two arguments
 				end = ","
 			}
-			before := begun[:strings.LastIndexAny(begun, "(,")+1]
+			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]
 			for _, c := range columnsOf(cmd, files, f) {
-				all = append(all, before+c+end)
+				completions = append(completions, before+c+end)
 			}
-			return all, goOn
+			return completions, goOn
 		}
-		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
 		for a := range strings.SplitSeq(aggregate.Names, ", ") {
-			name, _, takes := strings.Cut(a, "(")
-			if takes {
+			name, _, hasArgument := strings.Cut(a, "(")
+			if hasArgument {
 				name += "("
 			}
-			all = append(all, before+name)
+			completions = append(completions, before+name)
 		}
-		return all, goOn
+		return completions, goOn
 	}))
 }
 
-// columnsOf returns the names of the columns of the first file.
+// columnsOf returns the column names of the first file.
 func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
-	if env.Set(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
+	if env.Apply(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
 		return nil
 	}
 	layout, err := f.layout(files[:1])
@@ -162,5 +160,5 @@ func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.Plain(c) })
+	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.IsPrintable(c) })
 }

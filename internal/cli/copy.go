@@ -17,24 +17,24 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-const copyHelp = `Copy every key with its value from one store to another, through the layers that
-the URLs name: to change a store's compression or its kind. Both stores are read
-and written in parts that fit in --memory. The source is opened for reading only,
-and nothing in it changes.
+const copyHelp = `Copy every key with its value from one store to another. The prefixes of the
+URLs apply, so this changes a store's compression or its kind. Both stores are
+read and written in parts that fit in --memory. The source is opened for reading
+only and is not changed.
 
-A target that already holds keys is an error without --append or --replace: so
-running a command twice doubles nothing. --replace first drops what the target
-holds; --append adds each value to the end of its key's. If either side is a
-server, a test key is written to the target and removed again first, to see that
-it is not the source under another name.
+A target that already has keys is an error without --append or --replace, so
+running a command twice does not duplicate data. --replace first drops the
+content of the target. --append adds each value to the end of the key's value.
+If either store is on a server, a test key is first written to the target and
+removed, to check that the target is not the source under another name.
 
-At the end the whole target is read again. Its keys and bytes are counted, and a
-checksum over every key with its value (a sum of 128-bit hashes, in any order) is
-compared with the source's; a difference is an error. With --append only the bytes
-are counted, since values may be longer than those of the source.
+At the end the whole target is read again. Its number of keys and bytes, and a
+checksum of all keys with their values (a sum of 128-bit hashes), are compared
+with those of the source; a difference is an error. With --append only the bytes
+are compared, because values may be longer than those of the source.
 
-Values are cut into new pieces of 1 MiB or less, as --memory allows: larger pieces
-compress better than many small appends did.`
+Values are cut into new pieces of up to 1 MiB, depending on --memory: larger
+pieces compress better than many small appends.`
 
 type copyFlags struct {
 	from, to, progress          *string
@@ -45,7 +45,7 @@ type copyFlags struct {
 func newCopy(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
-		Short: "Copy a store into another, compressed or not, and compare both",
+		Short: "Copy a store to another one, and compare both",
 		Long:  copyHelp,
 		Example: `  partd copy --from zlib+file:old --to zstd+log:new
   partd copy --from log:partd-out --to 'zstd+log:small?zstd.level=10' --replace
@@ -55,8 +55,8 @@ func newCopy(a *app) *cobra.Command {
 	f := copyFlags{
 		from:     urlFlag(cmd, "from", "", "`URL` of the store to read"),
 		to:       urlFlag(cmd, "to", "", "`URL` of the store to write"),
-		add:      fs.Bool("append", false, "add to what the target holds"),
-		replace:  fs.Bool("replace", false, "first drop what the target holds"),
+		add:      fs.Bool("append", false, "append to the content of the target"),
+		replace:  fs.Bool("replace", false, "first drop the content of the target"),
 		memory:   memoryFlag(fs),
 		progress: cliutil.ProgressFlag(cmd),
 		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
@@ -67,7 +67,7 @@ func newCopy(a *app) *cobra.Command {
 			return err
 		}
 		words := targetWords{
-			store: "target", double: "what is there of the copy", all: "Everything is", uncompared: "was not compared", some: "the copy",
+			store: "target", double: "the part already copied", all: "Everything is", uncompared: "was not compared", some: "the copy",
 			afterDropped: "The store %s is",
 		}
 		c := &copyRun{target: target{app: a, url: *f.to, add: *f.add, replace: *f.replace, words: words}, flags: f}
@@ -76,13 +76,13 @@ func newCopy(a *app) *cobra.Command {
 	return cmd
 }
 
-// check finds what is wrong with the flags, whatever the stores hold.
+// check finds errors in the flags, whatever the stores contain.
 func (f *copyFlags) check(ctx context.Context) error {
 	switch {
 	case *f.from == "":
-		return cliutil.Usagef("--from is missing: give the URL of the store to copy")
+		return cliutil.Usagef("--from is missing: set it to the URL of the store to copy")
 	case *f.to == "":
-		return cliutil.Usagef("--to is missing: give the URL of the store to write")
+		return cliutil.Usagef("--to is missing: set it to the URL of the store to write")
 	case *f.add && *f.replace:
 		return cliutil.Usagef("--append and --replace exclude each other")
 	}
@@ -111,17 +111,17 @@ type copyRun struct {
 }
 
 func (c *copyRun) run(ctx context.Context) (err error) {
-	// Each store gets a half of what there is for stores.
+	// Each store gets half of the memory for stores.
 	limitHeap(c.flags.memory.Bytes)
-	half := func(url string) map[string]string {
+	halfMemory := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(share(c.flags.memory.Bytes/2, url))}
 	}
-	from, err := openReadingWith(ctx, *c.flags.from, half(*c.flags.from))
+	from, err := openReadingWith(ctx, *c.flags.from, halfMemory(*c.flags.from))
 	if err != nil {
 		return err
 	}
 	defer closeStore(ctx, from, &err)
-	to, err := c.app.open(ctx, c.url, half(c.url))
+	to, err := c.app.open(ctx, c.url, halfMemory(c.url))
 	if err != nil {
 		return err
 	}
@@ -133,13 +133,13 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	return c.summary()
 }
 
-// fill copies and compares.
+// fill copies the keys and compares the stores.
 func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
 	defer c.bar.Stop()
 	start := time.Now()
-	c.bar.Wait("looking at both stores", nil)
-	// What the target holds may have been written through other layers.
+	c.bar.Wait("checking both stores", nil)
+	// The content of the target may have been written with other layers.
 	err = c.prepare(ctx, c.bar, to, bottom(to), func() error {
 		return otherStore(ctx, to, from, c.url, *c.flags.from)
 	})
@@ -147,14 +147,14 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 		return err
 	}
 	var read atomic.Int64
-	began := partd.CopyStage(-1)
+	current := partd.CopyStage(-1)
 	c.result, err = partd.Copy(ctx, to, from, &partd.CopyOptions{
 		Append: c.add, From: *c.flags.from, To: c.url,
 		BatchBytes: int(min(c.flags.memory.Bytes/128, 4<<20)),
 		Progress: func(stage partd.CopyStage, bytes int64) {
-			if stage != began {
+			if stage != current {
 				c.begin(ctx, stage, to, from, &read)
-				began = stage
+				current = stage
 			}
 			read.Store(bytes)
 		},
@@ -169,14 +169,14 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	return err
 }
 
-// begin shows that a stage begins.
+// begin shows the beginning of a stage.
 func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from partd.Partd, read *atomic.Int64) {
 	switch {
 	case stage == partd.CopyFilling:
 		c.bar.Count(sizeOf(ctx, from), read.Load)
 	case stage == partd.CopyFlushing:
 		c.total = read.Load()
-		c.bar.Wait("writing the rest", memoryUsed(to))
+		c.bar.Wait("flushing", memoryUsed(to))
 	case c.add:
 		c.enter(stored)
 		c.bar.Wait("comparing", nil)
@@ -186,14 +186,14 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 	}
 }
 
-// sizeOf returns the bytes of a store, -1 where counting them means reading.
+// sizeOf returns the bytes of a store, or -1 if counting them means reading all values.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	if _, layered := store.(partd.Unwrapper); layered {
 		return -1
 	}
 	st, err := partd.Stat(ctx, store)
 	if err != nil {
-		return -1 // reading will say why
+		return -1 // reading will return the error
 	}
 	return st.Bytes
 }
@@ -202,8 +202,8 @@ func sizeOf(ctx context.Context, store partd.Partd) int64 {
 type copyRecord struct {
 	From     string  `json:"from"`
 	To       string  `json:"to"`
-	Keys     int64   `json:"keys"`  // copied
-	Bytes    int64   `json:"bytes"` // of their values, as both URLs read them
+	Keys     int64   `json:"keys"`  // number of keys copied
+	Bytes    int64   `json:"bytes"` // of their values, without compression
 	Checksum string  `json:"checksum"`
 	Compared string  `json:"compared"` // "checksum", or "bytes" with --append
 	Seconds  float64 `json:"seconds"`
@@ -214,9 +214,9 @@ func (c *copyRun) summary() error {
 		return nil
 	}
 	r := copyRecord{*c.flags.from, c.url, c.result.Keys, c.result.Bytes, c.result.Checksum, "checksum", c.seconds}
-	result := "both stores hold the same keys and values"
+	result := "both stores have the same keys and values"
 	if c.add {
-		r.Compared, result = "bytes", "the target holds as many bytes more as the source has"
+		r.Compared, result = "bytes", "the target has grown by the bytes of the source"
 	}
 	return show(c.app.out, *c.flags.asJSON, r, func(w io.Writer) {
 		fmt.Fprintf(w, "from      %s\nto        %s\nkeys      %d\nbytes     %s\n", r.From, r.To, r.Keys, withUnit(r.Bytes))

@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// copyInto runs partd copy of two keys, "a" and "b" with values of four bytes,
-// into a store.
+// copyInto runs partd copy of two keys, "a" and "b" with values of four bytes, to a store.
 func copyInto(t *testing.T, ctx context.Context, target *fake, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,8 +38,8 @@ func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	}
 }
 
-// Whatever goes wrong with the target is noticed, and the message says what it
-// holds and how to go on.
+// Every failure of the target is noticed. The message describes the target's content and how to
+// continue.
 func TestCopyOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	change := func(do func(e []partd.Entry) []partd.Entry) func(*fake, func() error) {
@@ -48,10 +47,10 @@ func TestCopyOutcomes(t *testing.T) {
 			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return do(e), nil }
 		}
 	}
-	const lost = "either another program writes to it, or it lost something\nThe store file:T cannot be trusted. Run the command again with --replace\n"
+	const lost = "either another program writes to it, or it lost data\nThe store file:T cannot be trusted. Run the command again with --replace\n"
 	for _, c := range []struct {
 		name  string
-		flags string // --replace and --append begin with a target that holds something
+		flags string // with --replace and --append, the target has keys at the start
 		code  int
 		set   func(f *fake, interrupt func() error)
 		want  string
@@ -60,7 +59,7 @@ func TestCopyOutcomes(t *testing.T) {
 		{"a doubled entry", "", 1, change(func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }), "holds 12 bytes instead of 8: " + lost},
 		{"values of two keys exchanged", "", 1, change(func(e []partd.Entry) []partd.Entry {
 			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
-		}), "as many keys and bytes, but other ones: their checksum is "},
+		}), "the same number of keys and bytes, but the checksum "},
 		{"a changed bit", "", 1, change(func(e []partd.Entry) []partd.Entry {
 			value := bytes.Clone(e[0].Value)
 			value[2] ^= 4
@@ -68,18 +67,18 @@ func TestCopyOutcomes(t *testing.T) {
 		}), lost},
 		{
 			"lost bytes", "--append", 1, change(func(e []partd.Entry) []partd.Entry { return e[1:] }),
-			"8 bytes were copied, but the store file:T holds 4 bytes more than before: either another program writes to it, " +
-				"or it lost something\nThe store file:T cannot be trusted. Running the command again would double what is there of the copy\n",
+			"8 bytes were copied, but the store file:T has grown by 4 bytes: either another program writes to it, " +
+				"or it lost data\nThe store file:T cannot be trusted. Running the command again would duplicate the part already copied\n",
 		},
 		{"a failed append", "", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
 		}, "it broke\nThe store file:T is incomplete. Run the command again with --replace\n"},
 		{"a failed append", "--append", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
-		}, "it broke\nThe store file:T now holds some of the copy beside what it held before. Running the command again would double what is there of the copy\n"},
+		}, "it broke\nThe store file:T now has a part of the copy besides its earlier content. Running the command again would duplicate the part already copied\n"},
 		{
 			"a failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = func() error { return broken } },
-			"it broke\nWhat file:T held may be gone, all of it or a part. Run the command again with --replace\n",
+			"it broke\nThe content of file:T may be dropped, wholly or in part. Run the command again with --replace\n",
 		},
 		{"a failed flush", "", 1, func(f *fake, _ func() error) { f.flush = func() error { return broken } }, "it broke\nThe store file:T is incomplete. "},
 		{
@@ -114,10 +113,10 @@ func TestCopyOutcomes(t *testing.T) {
 	}
 }
 
-// A value larger than the memory is copied and compared in parts.
+// A value larger than the memory is copied and compared in pieces.
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
-	if race.On {
+	if race.Enabled {
 		size, memory = size/2, memory/2
 	}
 	dir := t.TempDir()
@@ -148,7 +147,7 @@ func TestCopyMemory(t *testing.T) {
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("%v, %s", err, out.String())
 	}
-	if most := int64(memory/10*11 + 30<<20); peak > most && !race.On {
-		t.Errorf("it took %d bytes of memory, of %d at most", peak, most)
+	if most := int64(memory/10*11 + 30<<20); peak > most && !race.Enabled {
+		t.Errorf("it used %d bytes of memory, want at most %d", peak, most)
 	}
 }

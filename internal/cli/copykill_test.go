@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A copy that is killed leaves the source as it was, and a target that the next
-// run does not take for empty, unless it is: nothing is doubled or lost.
+// A killed copy leaves the source unchanged. The next run does not accept its target as empty,
+// unless it is empty, so no data is duplicated or lost.
 func TestKilledCopy(t *testing.T) {
 	dir := t.TempDir()
 	from, to := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
@@ -37,7 +37,7 @@ func TestKilledCopy(t *testing.T) {
 		switch {
 		case !timer.Stop() && cmd.ProcessState.ExitCode() < 0:
 			killed++
-		case cmd.ProcessState.ExitCode() == 1 && strings.Contains(stderr.String(), "already holds keys"):
+		case cmd.ProcessState.ExitCode() == 1 && strings.Contains(stderr.String(), "already has keys"):
 			refused++
 		case cmd.ProcessState.ExitCode() != 0:
 			t.Fatalf("exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
@@ -51,7 +51,7 @@ func TestKilledCopy(t *testing.T) {
 	for _, e := range entries {
 		for _, url := range []string{from, to} {
 			if valueOf(t, url, e.Key) != string(e.Value) {
-				t.Errorf("%s: %s holds something else", url, e.Key)
+				t.Errorf("%s: %s has a wrong value", url, e.Key)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// serve runs a server over a store until the test's end. It has two addresses.
+// serve runs a server with two addresses for a store until the end of the test.
 func serve(t *testing.T, store partd.Partd) (first, second string) {
 	t.Helper()
 	server, err := remote.NewServer(store, nil)
@@ -43,7 +43,7 @@ func serve(t *testing.T, store partd.Partd) (first, second string) {
 func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, open: stores.OpenDefaults}
+	a := &app{out: &out, err: &errs, open: stores.OpenWithDefaults}
 	code = run(t.Context(), append([]string{"copy"}, args...), a)
 	return code, out.String(), errs.String()
 }
@@ -72,7 +72,7 @@ func TestCopyServers(t *testing.T) {
 	var checksum string
 	for i := range path[1:] {
 		code, out, errs := partdCopy(t, "--from", path[i], "--to", path[i+1])
-		if code != 0 || !strings.Contains(out, "result    both stores hold the same keys and values") {
+		if code != 0 || !strings.Contains(out, "result    both stores have the same keys and values") {
 			t.Fatalf("from %s to %s: exit code %d, %s", path[i], path[i+1], code, errs)
 		}
 		_, sum, _ := strings.Cut(out, "checksum  ")
@@ -86,12 +86,12 @@ func TestCopyServers(t *testing.T) {
 	}
 	last := path[len(path)-1]
 	if valueOf(t, last, "key") != text || valueOf(t, last, "") != "of no key" {
-		t.Error("the last store holds something else")
+		t.Error("the last store has a wrong value")
 	}
 }
 
-// A store is not copied onto itself, which would drop or double what it holds,
-// also where the URLs do not tell.
+// A store is not copied to itself, which would drop or duplicate its content, even if the URLs
+// differ.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	below, err := partd.OpenFile(dir, nil)
@@ -124,10 +124,10 @@ func TestCopyOntoItself(t *testing.T) {
 				t.Errorf("from %s to %s %s: exit code %d, %s%s", c[0], c[1], flag, code, out, errs)
 			}
 			if strings.Contains(errs, "--replace") {
-				t.Errorf("from %s to %s %s: it recommends to lose everything: %s", c[0], c[1], flag, errs)
+				t.Errorf("from %s to %s %s: the message recommends a command that loses all data: %s", c[0], c[1], flag, errs)
 			}
 			if got := valueOf(t, "snappy+"+first, "k"); got != "value" {
-				t.Fatalf("from %s to %s %s: the key now holds %q", c[0], c[1], flag, got)
+				t.Fatalf("from %s to %s %s: the key now has the value %q", c[0], c[1], flag, got)
 			}
 			store, err := stores.Open(t.Context(), first)
 			if err != nil {
@@ -135,7 +135,7 @@ func TestCopyOntoItself(t *testing.T) {
 			}
 			for info, err := range partd.Keys(t.Context(), store) {
 				if err != nil || info.Key != "k" {
-					t.Errorf("it left the key %q, %v", info.Key, err)
+					t.Errorf("the test key %q remains, %v", info.Key, err)
 				}
 			}
 			if err := partd.Close(t.Context(), store); err != nil {

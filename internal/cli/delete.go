@@ -13,8 +13,8 @@ func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] KEY…",
 		Short: "Remove keys and their values",
-		Long: `Remove keys with their values, all or none, without asking. A key that does not
-exist is no error.`,
+		Long: `Remove keys with their values: either all of them or none. There is no
+confirmation. A key that does not exist is not an error.`,
 		Example: `  partd delete Texas
   partd delete --store log:photos cat dog`,
 	}
@@ -26,14 +26,14 @@ exist is no error.`,
 func newDrop(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop [flags]",
-		Short: "Remove everything that a store holds",
-		Long: `Remove every key of a store, without asking. The store must exist; a directory
-that is not a store is left alone.
+		Short: "Remove all keys of a store",
+		Long: `Remove every key of a store. There is no confirmation. The store must exist; a
+directory that is not a store is left unchanged.
 
-The store itself stays, empty, and can be filled again: of log:DIR the directory
-with the files MANIFEST, MANIFEST.spare (16 KiB, so that a store can be dropped
-when the disk is full) and LOCK, of file:DIR the directory with the file .lock.
-"rm -r DIR" removes these, too, once no program uses them.`,
+The empty store remains and can be filled again. It still has some files:
+MANIFEST, MANIFEST.spare (16 KiB, so that a store can be dropped when the disk
+is full) and LOCK in the directory of log:DIR, or .lock in that of file:DIR. To
+remove these as well, run "rm -r DIR" when no program uses the store.`,
 		Example: `  partd drop
   partd drop --store log:photos`,
 	}

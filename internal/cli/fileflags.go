@@ -26,18 +26,18 @@ type inputFlags struct {
 	asJSON, quiet         *bool
 	memory                *sizeflag.Size
 	threads               *int
-	manyFormats           string // what to do about files of different formats, for messages
+	manyFormats           string // advice about files of different formats, for messages
 }
 
 func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags {
 	fs := cmd.Flags()
 	f := inputFlags{
-		format:      fs.String("format", "", "`FORMAT` of the files: "+records.Names),
-		noHeader:    fs.Bool("no-header", false, "csv and tsv: the first record is data"),
-		sep:         fs.String("sep", "", "text: the `STRING` between fields; csv: the byte; \\t is a tab"),
+		format:      fs.String("format", "", "read files in this `FORMAT`:  "+records.FormatNames),
+		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
+		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
 		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
 		memory:      memoryFlag(fs),
-		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "the number `N` of threads"),
+		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
 		progress:    cliutil.ProgressFlag(cmd),
 		quiet:       fs.BoolP("quiet", "q", false, "show no progress and no summary"),
 		asJSON:      jsonFlag(cmd, jsonUsage),
@@ -47,13 +47,13 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 	return f
 }
 
-// check finds what is wrong with the flags whatever the files hold.
+// check finds errors in the flags, whatever the files contain.
 func (f *inputFlags) check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("sep") && *f.sep == "" {
-		return cliutil.Usagef("--sep is empty: leave it out for commas in csv, and for runs of white space in text")
+		return cliutil.Usagef("--sep is empty: omit it to use commas in csv, or white space in text")
 	}
 	if *f.threads < 1 || *f.threads > maxThreads {
-		return cliutil.Usagef("--threads is a number from 1 to %d, not %d", maxThreads, *f.threads)
+		return cliutil.Usagef("--threads must be from 1 to %d, not %d", maxThreads, *f.threads)
 	}
 	return cliutil.CheckProgress(*f.progress)
 }
@@ -62,13 +62,13 @@ func (f *inputFlags) showsProgress(a *app) bool {
 	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.err)
 }
 
-// layout returns what the flags and the files' names tell of the files. What a
-// name says of compression does not count.
+// layout returns the layout of files by the flags and the files' names. It ignores extensions
+// for compression.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	// In a separator \t is a tab, as it is hard to type, and \\ a backslash.
+	// In a separator, \t is a tab, because a tab is hard to type, and \\ is a backslash.
 	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}
 	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(*f.sep), `\`) {
-		return l, cliutil.Usagef(`--sep: %q holds a backslash: \t is a tab, \\ is a backslash`, *f.sep)
+		return l, cliutil.Usagef(`--sep: %q has a backslash: write \t for a tab, or \\ for a backslash`, *f.sep)
 	}
 	if *f.format != "" {
 		var err error
@@ -77,15 +77,18 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		}
 	}
 	for i, file := range files {
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			return l, fmt.Errorf("%s is a directory: name its files, as in %s", file, filepath.Join(file, "*"))
+		}
 		if *f.format != "" {
-			break
+			continue
 		}
 		if file == filejobs.Stdin {
-			return l, cliutil.Usagef("standard input needs --format: %s", records.Names)
+			return l, cliutil.Usagef("standard input (-) needs --format: use one of %s", records.FormatNames)
 		}
 		format := records.FormatOf(zfile.TrimName(file))
 		if i > 0 && format != l.Format {
-			return l, cliutil.Usagef("%s looks like %s, and %s like %s: give --format%s",
+			return l, cliutil.Usagef("%s looks like %s, but %s looks like %s: set --format%s",
 				files[0], l.Format, file, format, f.manyFormats)
 		}
 		l.Format = format
@@ -94,20 +97,20 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		return l, cliutil.Usagef("--sep: %w", err)
 	}
 	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
-		return l, cliutil.Usagef("--no-header is for csv and tsv; %s has no header", l.Format)
+		return l, cliutil.Usagef("--no-header is only for csv and tsv: %s never has a header", l.Format)
 	}
 	return l, nil
 }
 
-// tempDirs returns where temporary data go. Each value of --tmp may list several
-// directories between colons.
-func tempDirs(given []string) (dirs []string, err error) {
-	for _, list := range given {
-		all := filepath.SplitList(list)
-		if slices.Contains(all, "") {
-			return nil, cliutil.Usagef("--tmp: %q lists a directory without a name", list)
+// tempDirs returns the directories for temporary data. Each value of --tmp may list several,
+// separated by colons.
+func tempDirs(lists []string) (dirs []string, err error) {
+	for _, list := range lists {
+		paths := filepath.SplitList(list)
+		if slices.Contains(paths, "") {
+			return nil, cliutil.Usagef("--tmp: %q has an empty directory name", list)
 		}
-		for _, dir := range all {
+		for _, dir := range paths {
 			if info, err := os.Stat(dir); err != nil {
 				return nil, fmt.Errorf("--tmp: %w", err)
 			} else if !info.IsDir() {
@@ -122,37 +125,37 @@ func tempDirs(given []string) (dirs []string, err error) {
 	return dirs, nil
 }
 
-// outputFlags are the flags of all commands that make files of files.
+// outputFlags are the flags of all commands that turn files into files.
 type outputFlags struct {
-	directory        bool // files are written to one, and there is no output
+	directory        bool // the command writes files to a directory, and has no --output
 	output, toFormat *string
 	force, stats     *bool
 	tmp              *[]string
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
-	f := directoryFlags(cmd, "by default that of the name of FILE, or of the input", "replace what is there")
+	f := directoryFlags(cmd, "by default that of the --output name, or of the input", "replace an existing file")
 	f.directory = false
-	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all (default: standard output)")
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "write to `FILE`, which appears only when complete (default: standard output)")
 	return f
 }
 
-// directoryFlags are those of a command that writes files to a directory.
+// directoryFlags returns the flags of a command that writes files to a directory.
 func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 	fs := cmd.Flags()
 	f := outputFlags{
 		directory: true,
 		output:    new(string),
-		toFormat:  fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+toFormat),
+		toFormat:  fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
 		force:     fs.Bool("force", false, force),
-		stats:     fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
-		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data (default: $TMPDIR); may be repeated, or list several separated by colons"),
+		stats:     fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
+		tmp:       fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
 	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return f
 }
 
-// toLayout returns how the output is written.
+// toLayout returns the layout of the output.
 func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	format := in.Format
 	if *f.toFormat != "" {
@@ -166,7 +169,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 		}
 	}
 	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
-		return in, cliutil.Usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
+		return in, cliutil.Usagef("%s: %s would be written to a file with a JSON name: name it .jsonl, or set --to-format", *f.output, format)
 	}
 	if format == in.Format {
 		return in, nil
@@ -174,12 +177,12 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
 }
 
-// toStdout reports whether the data go to the standard output.
+// toStdout reports whether the data goes to the standard output.
 func (f *outputFlags) toStdout() bool {
 	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
 }
 
-// shownOutput is how the output is named in messages.
+// shownOutput returns the name of the output for messages.
 func (f *outputFlags) shownOutput() string {
 	if f.toStdout() {
 		return "standard output"

@@ -15,23 +15,26 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// formatsHelp is what the commands on files say of their input and output.
+// formatsHelp is the help about the input and output of commands on files.
 const formatsHelp = `
 
-Input: a file's name gives its format (.csv; .tsv, .tab; .jsonl, .ndjson; else
-text), --format overrides it, and standard input (-) needs it. Content compressed
-with gzip, zstd, bzip2 or lz4 is detected. "partd shuffle --help" has more about
-formats, fields and errors.
+Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
+.jsonl, .ndjson; otherwise text). --format overrides it. To read standard input,
+write - and set --format. Content compressed with gzip, zstd, bzip2 or lz4 is
+detected. "partd shuffle --help" has more about formats, fields and errors.
 
-Output: standard output, or the file of -o, which appears whole or not at all; one
-that exists is an error without --force. It is compressed if its name ends in .gz,
-.zst, .bz2 or .lz4. --to-format gives the format, else the name, else the input.`
+Output: standard output, or the file of --output, which appears only when
+complete. An existing file is an error without --force. The file is compressed
+if its name ends in .gz, .zst, .bz2 or .lz4. The format is that of --to-format,
+else of the file's name, else of the input.`
 
-// fileCommand makes a command, which has its own flags already, one that makes
-// files of files by an engine.
+// fileArgument names the files in the message for missing ones.
+const fileArgument = "FILE (for standard input: - and --format)"
+
+// fileCommand adds flags and behavior to a command that turns files into files with an engine.
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
-	cmd.Args = cliutil.Takes(1, -1, "FILE (- is standard input)")
-	in := newInputFlags(cmd, "write what --stats shows as one JSON object", "")
+	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
+	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, err := engine()
 		if err != nil {
@@ -78,7 +81,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	return s.write()
 }
 
-// fileSummary says what a command on files did.
+// fileSummary is the summary of a command on files.
 type fileSummary struct {
 	*filejobs.Result
 	app *app
@@ -86,7 +89,7 @@ type fileSummary struct {
 	out *outputFlags
 }
 
-// write writes what was asked for.
+// write writes the requested parts of the summary.
 func (s *fileSummary) write() error {
 	if !*s.in.quiet {
 		for _, note := range s.Notes {
@@ -97,35 +100,35 @@ func (s *fileSummary) write() error {
 		if s.Tally.FirstBad == nil || *s.in.quiet {
 			return nil
 		}
-		_, err := fmt.Fprintf(s.app.err, "partd: %s left out; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
+		_, err := fmt.Fprintf(s.app.err, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
 		return err
 	}
-	where := s.app.out
-	if s.out.toStdout() { // where the data are
-		where = s.app.err
+	destination := s.app.out
+	if s.out.toStdout() { // keep the data separate
+		destination = s.app.err
 	}
 	if *s.in.quiet && !*s.in.asJSON {
 		return nil
 	}
-	return show(where, *s.in.asJSON, s.record(), s.writeText)
+	return show(destination, *s.in.asJSON, s.record(), s.writeText)
 }
 
-// record is the summary in JSON.
+// record returns the summary in JSON.
 func (s *fileSummary) record() map[string]any {
 	t := &s.Tally
-	all := map[string]any{
+	summary := map[string]any{
 		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
 		"input_bytes": s.Inputs.Read.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
 		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
 		"seconds": s.Seconds, "verified": true,
 	}
 	if !s.out.directory {
-		all["output"], all["output_bytes"] = s.out.shownOutput(), s.Written
+		summary["output"], summary["output_bytes"] = s.out.shownOutput(), s.Written
 	}
 	for _, l := range s.Lines {
-		all[l.Name] = l.Value
+		summary[l.Name] = l.Value
 	}
-	return all
+	return summary
 }
 
 func (s *fileSummary) writeText(w io.Writer) {
@@ -137,7 +140,7 @@ func (s *fileSummary) writeText(w io.Writer) {
 		}
 	}
 	if t.BlankLines > 0 || t.BadRecords > 0 {
-		fmt.Fprintf(w, "left out  %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
+		fmt.Fprintf(w, "skipped   %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
 	}
 	if t.FirstBad != nil {
 		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
@@ -148,7 +151,7 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if !s.out.directory {
 		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
 	}
-	size := "which is their size"
+	size := "their full size"
 	if s.Inputs.Size < 0 {
 		size = "of unknown size"
 	}

@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// onFiles are commands on files that write one, with flags that make them keep
-// much on the disk.
+// onFiles are commands on files that write a file, with flags that make them use much disk space.
 var onFiles = map[string][]string{
 	"sort":     {"sort", "--by", "2,3:n"},
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
@@ -31,8 +30,8 @@ var onFiles = map[string][]string{
 	"group --top": {"group", "--by", "1", "--agg", "mode(5),median(3),any(4)", "--top", "1000000"},
 }
 
-// feed starts a command on standard input, with 16 MiB of memory and a temporary
-// directory of its own, and returns where it writes.
+// feed starts a command that reads standard input, with 16 MiB of memory and its own temporary
+// directory, and returns a writer to its input.
 func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.WriteCloser, dir string, stderr *bytes.Buffer) {
 	t.Helper()
 	dir = t.TempDir()
@@ -46,13 +45,13 @@ func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.Wri
 	return cmd, in, dir, stderr
 }
 
-// left returns the names of all that is in directories and below.
+// left returns the names of all files in directories and below.
 func left(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
 	for _, dir := range dirs {
 		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // a process at work took its name away
+				return nil // a running process has removed the name
 			}
 			if path != dir {
 				names = append(names, path)
@@ -66,8 +65,8 @@ func left(t *testing.T, dirs ...string) (names []string) {
 	return names
 }
 
-// Ctrl-C while the input hangs: code 130, one line, no output and nothing
-// temporary.
+// Ctrl-C while the input hangs: the exit code is 130, the message is one line, and neither output
+// nor temporary data remain.
 func TestInterruptFiles(t *testing.T) {
 	for name, args := range onFiles {
 		out := t.TempDir()
@@ -79,7 +78,7 @@ func TestInterruptFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(left(t, out)) != 1 || len(left(t, tmp)) == 0 {
-			t.Errorf("%s: while it runs there is %v and %v", name, left(t, out), left(t, tmp))
+			t.Errorf("%s: while it runs, there are %v and %v", name, left(t, out), left(t, tmp))
 		}
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
@@ -88,12 +87,12 @@ func TestInterruptFiles(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
 		if names := left(t, out, tmp); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }
 
-// After kill -9 there is no output, and the next run removes what was left.
+// After kill -9 there is no output, and the next run removes the temporary data.
 func TestKillFiles(t *testing.T) {
 	for name, args := range onFiles {
 		dir := t.TempDir()
@@ -110,10 +109,10 @@ func TestKillFiles(t *testing.T) {
 		}
 		_ = cmd.Wait() // killed
 		if _, err := os.Stat(out); err == nil {
-			t.Errorf("%s: there is an output", name)
+			t.Errorf("%s: there is output", name)
 		}
 		leftovers := left(t, dir, tmp)
-		for _, f := range leftovers { // one that was made just now and is empty is left alone
+		for _, f := range leftovers { // a new empty directory is kept for a while
 			if strings.HasSuffix(f, ".tmp") {
 				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
 					t.Fatal(err)
@@ -121,7 +120,7 @@ func TestKillFiles(t *testing.T) {
 			}
 		}
 		if len(leftovers) < 2 {
-			t.Errorf("%s: killed too late, it left %v", name, leftovers)
+			t.Errorf("%s: killed too late, it leaves %v", name, leftovers)
 		}
 		again := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
 		again.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -129,12 +128,12 @@ func TestKillFiles(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := left(t, dir, tmp); len(names) != 1 || names[0] != out {
-			t.Errorf("%s: after the next run there is %v", name, names)
+			t.Errorf("%s: after the next run, there are %v", name, names)
 		}
 	}
 }
 
-// A reader that goes away ends a command quietly, and temporary data go too.
+// A command whose reader stops ends without a message, and without temporary data.
 func TestBrokenPipeFiles(t *testing.T) {
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
@@ -147,13 +146,12 @@ func TestBrokenPipeFiles(t *testing.T) {
 			t.Errorf("%s: %v, %s", name, err, stderr)
 		}
 		if names := left(t, tmp); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }
 
-// A line far larger than the memory is an error that says where, and takes no
-// more memory.
+// A line far larger than the memory is an error with its position, and uses no more memory.
 func TestEndlessLine(t *testing.T) {
 	for name, args := range onFiles {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
@@ -174,17 +172,17 @@ func TestEndlessLine(t *testing.T) {
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
 			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
 		}
-		if peak > 64<<20 && !race.On {
+		if peak > 64<<20 && !race.Enabled {
 			t.Errorf("%s took %d bytes of memory", name, peak)
 		}
 		if names := left(t, tmp); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }
 
-// Ctrl-C before the first byte of standard input, and of a pipe that nobody
-// writes to, ends at once.
+// Ctrl-C before the first byte of standard input, or of a pipe that nobody writes to, ends the
+// command immediately.
 func TestInterruptBeforeInput(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -205,7 +203,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(300 * time.Millisecond) // until it listens to signals
+			time.Sleep(300 * time.Millisecond) // until it handles signals
 			start := time.Now()
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
@@ -214,13 +212,13 @@ func TestInterruptBeforeInput(t *testing.T) {
 				t.Errorf("%s %s: exit code %d after %v, %s", name, file, code, time.Since(start), stderr.String())
 			}
 			if names := left(t, dir, cmd.Dir); names != nil {
-				t.Errorf("%s left %v", name, names)
+				t.Errorf("%s leaves %v", name, names)
 			}
 		}
 	}
 }
 
-// Ctrl-C while nobody reads the output.
+// Ctrl-C ends a command whose output nobody reads.
 func TestInterruptOutput(t *testing.T) {
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
@@ -247,13 +245,13 @@ func TestInterruptOutput(t *testing.T) {
 			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr)
 		}
 		if names := left(t, tmp); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }
 
-// Ctrl-C, and kill -9, of a split leave no directory and nothing temporary.
-func TestEndOfSplit(t *testing.T) {
+// Ctrl-C, and kill -9, of a split leave neither a directory nor temporary data.
+func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
 		cmd, in, tmp, _ := feed(t, []string{"split", "--by", "2", "--dir", filepath.Join(dir, "out")})
@@ -264,14 +262,14 @@ func TestEndOfSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(left(t, dir)) == 0 || len(left(t, tmp)) == 0 {
-			t.Errorf("while it runs there is %v and %v", left(t, dir), left(t, tmp))
+			t.Errorf("while it runs, there are %v and %v", left(t, dir), left(t, tmp))
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		code := exitCode(t, cmd.Wait())
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || left(t, dir, tmp) != nil) {
-			t.Errorf("exit code %d, left %v", code, left(t, dir, tmp))
+			t.Errorf("exit code %d, it leaves %v", code, left(t, dir, tmp))
 		}
 		again := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		again.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -279,33 +277,33 @@ func TestEndOfSplit(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := left(t, dir, tmp); len(names) != 2 {
-			t.Errorf("after the next run there is %v", names)
+			t.Errorf("after the next run, there are %v", names)
 		}
 	}
 }
 
-// A record that a sorter is too small for is an error with its line.
+// A record that is too large for the sorter is an error with its line.
 func TestLongToSort(t *testing.T) {
 	text := csvgen.Header + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
 	for name, args := range map[string][]string{"sort": onFiles["sort"], "distinct": onFiles["distinct"], "group": onFiles["group"]} {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = strings.NewReader(text)
 		code := exitCode(t, cmd.Run())
-		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory to sort in") {
+		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
 		if names := left(t, tmp); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }
 
-// Damaged and cut compressed files are errors that say where, and leave nothing.
+// Damaged and cut compressed files are errors with a position, and leave no files.
 func TestDamagedInput(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
 	f, err := os.Create(file)
-	if err == nil { // of several blocks each: where the only one is damaged, the header may be, too
+	if err == nil { // several blocks each, so that damage to a block does not hit the header
 		err = errors.Join(csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
 	}
 	if err != nil {
@@ -330,18 +328,18 @@ func TestDamagedInput(t *testing.T) {
 			out := filepath.Join(dir, "out.csv")
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
-				what != "damaged" && !strings.Contains(string(text), "byte ") { // the records may show damage before its checksum does
+				what != "damaged" && !strings.Contains(string(text), "byte ") { // damaged records may be noticed before the checksum
 				t.Errorf("%s: %v, %s", bad, err, text)
 			}
 			if _, err := os.Stat(out); err == nil {
-				t.Fatalf("%s: there is an output", bad)
+				t.Fatalf("%s: there is output", bad)
 			}
 		}
 	}
 }
 
-// Ctrl-C while a pipe that nobody has opened is waited for, be it read or written, ends
-// at once and leaves nothing.
+// Ctrl-C while a command waits for another process to open a pipe, for reading or writing, ends it
+// immediately and leaves no files.
 func TestInterruptUnopenedPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
@@ -365,7 +363,7 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(300 * time.Millisecond) // until it listens to signals
+		time.Sleep(300 * time.Millisecond) // until it handles signals
 		start := time.Now()
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
@@ -374,7 +372,7 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr.String())
 		}
 		if names := left(t, tmp, cmd.Dir); names != nil {
-			t.Errorf("%s left %v", name, names)
+			t.Errorf("%s leaves %v", name, names)
 		}
 	}
 }

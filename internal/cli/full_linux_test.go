@@ -14,15 +14,15 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// A disk that becomes full ends a shuffle with code 1, says so, and leaves whole
-// records only, in a store that can be dropped and used again.
+// If the disk becomes full, a shuffle ends with exit code 1 and a message. The store has only whole
+// records, and can be dropped and used again.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t)
 	var large bytes.Buffer
 	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]*strings.Builder{} // what each key would hold
+	rows := map[string]*strings.Builder{} // the full value of each key
 	for line := range strings.SplitAfterSeq(large.String(), "\n") {
 		if fields := strings.Split(line, ","); len(fields) > 1 {
 			if rows[fields[1]] == nil {
@@ -61,7 +61,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			value, err := program(t, "get", "--store", store, k.Key).Output()
 			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
-				t.Errorf("%s of %s: %d bytes that are not the first of its rows (%v)", k.Key, kind, len(value), err)
+				t.Errorf("%s of %s: the %d bytes are not the beginning of its rows (%v)", k.Key, kind, len(value), err)
 			}
 		}
 		if scheme == "log" {
@@ -80,11 +80,11 @@ func TestFullDisk(t *testing.T) {
 		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")
 		small.Stdin = strings.NewReader("a,1\n")
 		if out, err := small.CombinedOutput(); err != nil {
-			t.Fatalf("after that: %v\n%s", err, out)
+			t.Fatalf("afterwards: %v\n%s", err, out)
 		}
 		value, err := program(t, "get", "--store", store, "a").Output()
 		if got, _ := csv.NewReader(bytes.NewReader(value)).ReadAll(); err != nil || len(got) != 1 {
-			t.Errorf("after that: %q, %v", value, err)
+			t.Errorf("afterwards: %q, %v", value, err)
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -110,8 +110,8 @@ func smallDisk(t *testing.T) string {
 	return disk
 }
 
-// A disk that is full, of temporary data or of the output, ends the commands on
-// files with code 1; no output and nothing temporary is left.
+// If the disk of temporary data or of the output is full, the commands on files end with exit code 1
+// and leave neither output nor temporary data.
 func TestFullDiskFiles(t *testing.T) {
 	disk, other := smallDisk(t), t.TempDir()
 	var rows bytes.Buffer
@@ -131,7 +131,7 @@ func TestFullDiskFiles(t *testing.T) {
 				t.Errorf("%s, %s: %v, %s", name, what, err, text)
 			}
 			if names := left(t, disk, other); names != nil {
-				t.Errorf("%s, %s: left %v", name, what, names)
+				t.Errorf("%s, %s: leaves %v", name, what, names)
 			}
 		}
 	}

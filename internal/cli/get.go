@@ -15,9 +15,9 @@ func newGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [flags] [--] KEY…",
 		Short: "Write the values of keys",
-		Long: `Write the values of the keys to standard output, as they are, in the order asked,
-with nothing between them. A key that was never appended to has an empty value:
-that is no error.`,
+		Long: `Write the values of the keys to standard output, unchanged, in the given order,
+and with nothing between them. A key that was never appended to has an empty
+value, which is not an error.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
@@ -33,8 +33,8 @@ that is no error.`,
 	})
 }
 
-// keysCommand makes a command one that opens a store, and uses the keys that it is
-// given.
+// keysCommand adds flags and behavior to a command that opens a store and uses the keys in its
+// arguments.
 func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
 	use func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {

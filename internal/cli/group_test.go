@@ -15,9 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// asDuckDB are aggregates with what they are in DuckDB, where x is a double, n an
-// integer, b true or false. Of mode it takes any of the most frequent; its quiet NaN
-// is missing, as in PostgreSQL.
+// asDuckDB maps aggregates to DuckDB's expressions. x is a double, n an integer, b a boolean. For mode,
+// DuckDB returns any of the most frequent values. Its NaN is missing in our output, as in PostgreSQL.
 var asDuckDB = [][2]string{
 	{"count", "count(*)"},
 	{"count(x)", "count(x)"},
@@ -44,9 +43,9 @@ var asDuckDB = [][2]string{
 	{"any(n)", "any_value(n order by id)"},
 }
 
-// DuckDB aggregates in the same way: of groups of one, of several and of many, and
-// where values are missing.
-func TestGroupAsDuckDB(t *testing.T) {
+// DuckDB computes the same aggregates for groups of one, several and many records, and with missing
+// values.
+func TestGroupLikeDuckDB(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 39))
 	rows := [][]string{{"id", "k", "x", "n", "b", "k2"}}
 	for i := range 3000 {
@@ -83,8 +82,8 @@ func TestGroupAsDuckDB(t *testing.T) {
 	}
 }
 
-// The first of each group are DuckDB's, too, and the first groups.
-func TestTopAsDuckDB(t *testing.T) {
+// DuckDB finds the same top records of each group, and the same top groups.
+func TestTopLikeDuckDB(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 39))
 	rows := [][]string{{"id", "k", "x"}}
 	for i := range 20_000 {
@@ -104,17 +103,17 @@ func TestTopAsDuckDB(t *testing.T) {
 	} {
 		got, want := runs(t, append(c.args, file)...), readCSV(t, filepath.Join(dir, c.want))[1:]
 		if !slices.EqualFunc(got, want, func(a, b []string) bool { return slices.EqualFunc(a, b, sameResult) }) {
-			t.Errorf("%s: %d rows that are not DuckDB's %d", c.args, len(got), len(want))
+			t.Errorf("%s: our %d rows differ from DuckDB's %d", c.args, len(got), len(want))
 		}
 	}
 }
 
-// A row that is too long for --top says what helps, and that helps.
+// The error for a row that is too long for --top gives advice that works.
 func TestTopOfLongRows(t *testing.T) {
 	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
 	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
 	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
-	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "a larger --memory allows more") {
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "increase --memory") {
 		t.Errorf("%v, %s", err, text)
 	}
 	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
@@ -122,7 +121,7 @@ func TestTopOfLongRows(t *testing.T) {
 	}
 }
 
-// The longest key that an error names fits to the end: into tables, sorted, in a row.
+// A key of the maximum length that an error names passes through all steps: tables, sort and rows.
 func TestLongestKeys(t *testing.T) {
 	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
 		run := func(key string) (string, error) {
@@ -148,7 +147,7 @@ func TestLongestKeys(t *testing.T) {
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
-// sameResult compares texts, or numbers to 1e-9 of themselves or of a thousandth.
+// sameResult compares texts, or numbers with a relative error of 1e-9 or an absolute one of 1e-12.
 func sameResult(got, want string) bool {
 	if want == "nan" {
 		want = ""
@@ -161,8 +160,8 @@ func sameResult(got, want string) bool {
 	return math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), 1e-3)
 }
 
-// Quantiles of values that are more than the memory are those of a slice, of one
-// large group beside many small ones, and the memory is kept to.
+// Quantiles of more values than fit in memory equal the quantiles of a slice, for one large group
+// and many small ones, and the memory limit holds.
 func TestQuantilesBeyondMemory(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 39))
 	const n = 600_000
@@ -185,7 +184,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	peak, err := waitMemory(cmd)()
-	if err != nil || peak > (16+30)<<20 && !race.On {
+	if err != nil || peak > (16+30)<<20 && !race.Enabled {
 		t.Errorf("%d bytes of memory, %v", peak, err)
 	}
 	got := readCSV(t, out)[1:]
@@ -206,8 +205,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 }
 
-// Rows that are far larger than what they are made of, as in JSON with long names, take no
-// more memory than others.
+// Rows far larger than their groups' data, as in JSON with long names, use no more memory than others.
 func TestGroupWideRowsMemory(t *testing.T) {
 	name := strings.Repeat("v", 5000)
 	rows := [][]string{{"k", name}}
@@ -220,7 +218,7 @@ func TestGroupWideRowsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	peak, err := waitMemory(cmd)()
-	if err != nil || peak > (18+30)<<20 && !race.On {
+	if err != nil || peak > (18+30)<<20 && !race.Enabled {
 		t.Errorf("%d bytes of memory, %v", peak, err)
 	}
 	text, err := os.ReadFile(out)
@@ -229,8 +227,8 @@ func TestGroupWideRowsMemory(t *testing.T) {
 	}
 }
 
-// The numbers of one huge group are in so few files that they may all be open: the memory
-// of tables that are done is for sorting them, too.
+// The numbers of a huge group are in few enough files to open all of them, because the memory of
+// finished tables is used to sort them.
 func TestHugeGroupFiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 39))
 	var text strings.Builder

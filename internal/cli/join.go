@@ -11,45 +11,52 @@ import (
 	"github.com/go-partd/partd/internal/mergejoin"
 )
 
-// joinKinds are the values of --how, in the order of their numbers.
+// joinKinds are the values of --how, indexed by kind.
 var joinKinds = []string{
 	mergejoin.Inner: "inner", mergejoin.Left: "left", mergejoin.Right: "right",
 	mergejoin.Full: "full", mergejoin.Semi: "semi", mergejoin.Anti: "anti",
 }
 
 const joinHelp = `Read two files, and write the pairs of records that are equal in the fields of
---on. Either file may be larger than memory, and so may the records that share one
-value, on both sides: what does not fit in memory goes to temporary files. The
-output has no particular order.
+--on. Both files may be larger than memory, and so may the records that share a
+value: data that does not fit in memory goes to temporary files. The output has
+no particular order.
 
---on names the fields, as --by of other commands does: F, or F,G for several; F=G
-if the right file has another name for it.
+--on names the fields like --by of other commands: F, or F,G for several; F=G if
+the field has another name in the right file.
 
---how says what becomes of records without a partner:
-  inner  leave them out (the default)
-  left   write those of LEFT, with the columns of RIGHT missing
-  right  write those of RIGHT
+--how selects what happens to records without a partner:
+  inner  drop them (the default)
+  left   write those of LEFT, with missing columns of RIGHT
+  right  write those of RIGHT, with missing columns of LEFT
   full   write those of both
-  semi   write only the records of LEFT that have a partner, once and as they are
-  anti   write only the records of LEFT that have none
+  semi   write only the records of LEFT that have a partner, once and unchanged
+  anti   write only the records of LEFT that have no partner
 
-Fields are compared as bytes: 1 is not 1.0. A missing value (an empty field; null
-or no member in jsonl) in any of them matches nothing, as NULL in SQL;
---match-empty makes it a value like others.
+Fields are compared as bytes: 1 is not 1.0. A missing value (an empty field;
+null or no member in jsonl) in any field matches nothing, like NULL in SQL.
+--match-empty makes it a value like any other.
 
-A row has the fields of --on, with the names of LEFT, then the other fields of
-LEFT, then those of RIGHT; a name that is taken gets "_right" at its end.
+A row has the fields of --on, named as in LEFT, then the other fields of LEFT,
+then those of RIGHT. A name that is already used gets the suffix "_right".
 
-The smaller file is kept in memory, if it fits in about three quarters of
---memory, and the other one streams past it: rows come out while it is read. If
-neither fits, both are sorted, on the disk where needed. --stats says which it
-was.
+If the smaller file fits in about three quarters of --memory, it is kept in
+memory, and rows are written while the other file is read. Otherwise both files
+are sorted. --stats says which of these was done.
 
-Where files are sorted, a record, counting its fields of --on again, may be as
-long as a two-hundredth of --memory.
+If files are sorted, a record, counting its fields of --on again, may be as long
+as a two-hundredth of --memory.
 
-At the end the records joined are compared with those read: their number and a
-checksum over all of them; and the pairs of each value are counted.`
+At the end the number and a checksum of the joined records are compared with
+those of the records read, and the pairs of each value are counted.`
+
+// checkJoinFiles returns an error unless there are two files.
+func checkJoinFiles(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return cliutil.Usagef("RIGHT is missing: name a second file to join with %q (for standard input: - and --format)", args[0])
+	}
+	return cliutil.CheckArgCount(2, 2, "LEFT and RIGHT (for standard input: - and --format)")(cmd, args)
+}
 
 func newJoin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -59,27 +66,27 @@ func newJoin(a *app) *cobra.Command {
 		Example: `  partd join --on user orders.csv users.csv
   partd join --on "Origin State=state" --how left strikes.csv states.csv
   partd join --on 1 --how anti --no-header --format csv new.csv -`,
-		Args: cliutil.Takes(2, 2, "LEFT and RIGHT (- is standard input)"),
+		Args: checkJoinFiles,
 	}
-	on := cmd.Flags().String("on", "", "the fields `F[=G],…` to join on")
-	how := cmd.Flags().String("how", "inner", "the `KIND` of join: "+strings.Join(joinKinds, ", "))
-	matchEmpty := cmd.Flags().Bool("match-empty", false, "missing values match each other")
+	on := cmd.Flags().String("on", "", "join on these `FIELDS`: F, or F=G, separated by commas")
+	how := cmd.Flags().String("how", "inner", "select the `KIND` of join: "+strings.Join(joinKinds, ", "))
+	matchEmpty := cmd.Flags().Bool("match-empty", false, "let missing values match each other")
 	cliutil.Complete(cmd, "how", joinKinds...)
-	in, out := newInputFlags(cmd, "write what --stats shows as one JSON object", ""), newOutputFlags(cmd)
+	in, out := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", ""), newOutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		kind := slices.Index(joinKinds, *how)
 		switch {
 		case *on == "":
-			return cliutil.Usagef("--on is missing: give the fields to join on")
+			return cliutil.Usagef("--on is missing: set it to the fields to join on")
 		case kind < 0:
-			return cliutil.Usagef("--how %q: there are %s", *how, strings.Join(joinKinds, ", "))
+			return cliutil.Usagef("--how %q is unknown: use one of %s", *how, strings.Join(joinKinds, ", "))
 		}
 		right, err := in.layout(files[1:])
 		if err != nil {
 			return err
 		}
 		return runFiles(cmd, a, files[:1], &in, &out, filejobs.Join(filejobs.JoinOptions{
-			On: *on, How: mergejoin.How(kind), MatchEmpty: *matchEmpty, Right: files[1], RightFrom: right,
+			On: *on, Kind: mergejoin.Kind(kind), MatchEmpty: *matchEmpty, Right: files[1], RightFrom: right,
 		}))
 	}
 	completeFields(cmd, "on", &in)

@@ -32,8 +32,7 @@ func writeRows(t *testing.T, name string, rows [][]string) string {
 	return file
 }
 
-// joinInputs are rows with keys that are missing, that are there many times, and
-// that are in half of the rows.
+// joinInputs returns rows with missing keys, keys with many rows, and a key with half of the rows.
 func joinInputs(n int, seed uint64) (left, right [][]string) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	side := func(name string, n, hot int) [][]string {
@@ -54,7 +53,7 @@ func joinInputs(n int, seed uint64) (left, right [][]string) {
 	return side("l", n, n/2), side("r", n, n/2)
 }
 
-// joinModel joins in memory.
+// joinModel is a simple join in memory.
 func joinModel(left, right [][]string, how string, matchEmpty bool) (rows []string) {
 	index, used := map[string][]int{}, make([]bool, len(right))
 	for i, r := range right[1:] {
@@ -95,8 +94,8 @@ func sortedRows(rows [][]string) (all []string) {
 	return all
 }
 
-// ballast adds rows without a partner, more than fit in a table in 16 MiB: by their
-// keys, or by the values.
+// ballast adds rows without a partner, more than fit in a table with 16 MiB: with long keys if byKeys
+// is set, otherwise with long values.
 func ballast(rows [][]string, byKeys bool) [][]string {
 	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
 	for i := range 300 {
@@ -109,8 +108,8 @@ func ballast(rows [][]string, byKeys bool) [][]string {
 	return rows
 }
 
-// Whatever fits in memory, and wherever it is from, a join is that of the model, and
-// it says which engine ran.
+// A join gives the rows of the model, whatever fits in memory and whatever the inputs are, and
+// --stats reports the engine.
 func TestJoinModel(t *testing.T) {
 	l, r := joinInputs(600, 1)
 	small, few := joinInputs(30, 0)
@@ -190,7 +189,7 @@ func zipped(t *testing.T, file string) string {
 	return file + ".gz"
 }
 
-// duckDB runs statements in DuckDB, where there is one (see .ci/peers).
+// duckDB runs statements in DuckDB, if it is installed (see .ci/peers).
 func duckDB(t *testing.T, statements string) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
@@ -200,17 +199,17 @@ func duckDB(t *testing.T, statements string) {
 	python := filepath.Join(dir, "duckdb", "bin", "python")
 	if _, err := os.Stat(python); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatalf("PARTD_REQUIRE_ALL is set: %v: .ci/peers makes it", err)
+			t.Fatalf("PARTD_REQUIRE_ALL is set: %v: run .ci/peers to install it", err)
 		}
-		t.Skipf("%v: .ci/peers makes it", err)
+		t.Skipf("%v: run .ci/peers to install it", err)
 	}
 	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", statements, err, text)
 	}
 }
 
-// DuckDB joins in the same way.
-func TestJoinAsDuckDB(t *testing.T) {
+// DuckDB returns the same rows.
+func TestJoinLikeDuckDB(t *testing.T) {
 	abs := func(name string) string {
 		path, err := filepath.Abs(filepath.Join("..", "..", "testdata", name))
 		if err != nil {
@@ -222,7 +221,7 @@ func TestJoinAsDuckDB(t *testing.T) {
 	for _, c := range []struct{ left, right, f, g string }{
 		{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r), "k", "k"},
 		{abs("airports.csv"), abs("airports.csv"), "city", "name"},
-		{abs("birdstrikes.csv"), abs("airports.csv"), "Wildlife Size", "state"}, // nothing in common
+		{abs("birdstrikes.csv"), abs("airports.csv"), "Wildlife Size", "state"}, // no common values
 		{abs("birdstrikes.csv"), writeRows(t, "states.csv", [][]string{{"state", "code"}, {"Texas", "TX"}, {"Texas", "T"}, {"Oregon", "OR"}, {"", "none"}, {"Atlantis", "AT"}}), "Origin State", "state"},
 	} {
 		out := t.TempDir() + "/"
@@ -230,7 +229,7 @@ func TestJoinAsDuckDB(t *testing.T) {
 		for _, how := range joinKinds {
 			columns := fmt.Sprintf("coalesce(l.a, r.a), l.* exclude (a, %q), r.* exclude (a, %q)", c.f, c.g)
 			if how == "semi" || how == "anti" {
-				columns = "l.* exclude (a)" // whose copy a is
+				columns = "l.* exclude (a)" // a is a copy of another column
 			}
 			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s' (header)`,
 				columns, c.f, c.left, how, c.g, c.right, out+how))
@@ -246,8 +245,8 @@ func TestJoinAsDuckDB(t *testing.T) {
 	}
 }
 
-// So does join of coreutils, of files that are sorted.
-func TestJoinAsCoreutils(t *testing.T) {
+// join of coreutils returns the same rows for sorted files.
+func TestJoinLikeCoreutils(t *testing.T) {
 	if _, err := exec.LookPath("join"); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
@@ -259,7 +258,7 @@ func TestJoinAsCoreutils(t *testing.T) {
 		var text []string
 		slices.SortFunc(rows[1:], slices.Compare)
 		for _, r := range rows[1:] {
-			if r[0] != "" { // which join matches
+			if r[0] != "" { // join would match empty keys
 				text = append(text, r[0]+";"+r[1]+"\n")
 			}
 		}
@@ -287,12 +286,12 @@ func TestJoinAsCoreutils(t *testing.T) {
 	}
 }
 
-// A file larger than the memory, joined with others of which the first fits in a table,
-// the second not quite, which shows when it is read, and the third is as large. A key
-// has half of the one file, and there are 4 million pairs.
-func TestJoinKeepsToItsMemory(t *testing.T) {
+// A file larger than the memory is joined with three others: the first fits in a table, the second just
+// fails to fit, which shows while it is read, and the third is as large as the first file. A key has half
+// of one file, and there are 4 million pairs.
+func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
-	if race.On {
+	if race.Enabled {
 		scale = 10
 	}
 	side := func(name string, rows int) string {
@@ -323,10 +322,10 @@ func TestJoinKeepsToItsMemory(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &out)
 		}
-		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.On {
-			t.Errorf("%d rows: it took %d bytes\n%s", rows, peak, &out)
+		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
+			t.Errorf("%d rows: it used %d bytes\n%s", rows, peak, &out)
 		}
-		if !strings.Contains(out.String(), engine) && !race.On {
+		if !strings.Contains(out.String(), engine) && !race.Enabled {
 			t.Errorf("%d rows: want %s\n%s", rows, engine, &out)
 		}
 		t.Logf("%d MiB", peak>>20)

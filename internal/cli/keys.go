@@ -17,17 +17,17 @@ func newKeys(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys [flags]",
 		Short: "List the keys and the sizes of their values",
-		Long: `List the keys in the store's own order, one a line: key, tab, bytes of its value.
-A key that is empty, holds control characters, is not UTF-8, or begins with a
-quote is written as a Go string in quotes.
+		Long: `List the keys in the store's order, one per line: the key, a tab, and the number
+of bytes of its value. A key is written as a quoted Go string if it is empty,
+has control characters, is not UTF-8, or begins with a quote.
 
-With --json the output is JSON lines, not one array: each line is an object
-{"key":…,"bytes":…}, or, for a key that is not UTF-8, {"key_base64":…,"bytes":…}.`,
+With --json the output is JSON lines: an object {"key":…,"bytes":…} for each
+key, or {"key_base64":…,"bytes":…} if the key is not UTF-8.`,
 		Example: `  partd keys
   partd keys | sort -t "$(printf '\t')" -k2,2nr | head
   partd keys --store log:photos --json`,
 	}
-	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, one object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
@@ -48,9 +48,9 @@ With --json the output is JSON lines, not one array: each line is an object
 	return cmd
 }
 
-// keyText returns a key for one field of a line of text.
+// keyText returns a key as a field of a line of text.
 func keyText(key string) string {
-	if !cliutil.Plain(key) || key[0] == '"' {
+	if !cliutil.IsPrintable(key) || key[0] == '"' {
 		return strconv.Quote(key)
 	}
 	return key
@@ -74,7 +74,7 @@ func jsonFlag(cmd *cobra.Command, usage string) *bool {
 	return cmd.Flags().Bool("json", false, usage)
 }
 
-// newEncoder returns an encoder of JSON that leaves <, > and & as they are.
+// newEncoder returns a JSON encoder that does not escape <, > and &.
 func newEncoder(w *bufio.Writer) *json.Encoder {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

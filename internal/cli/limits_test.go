@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// Records longer than the blocks they are read in, up to the limit, which is a
-// quarter of the memory; beyond it, an error with file and line.
+// Records may be longer than blocks, up to a quarter of the memory. A longer record is an error with
+// file and line.
 func TestLongRecords(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "long.csv")
@@ -45,7 +45,7 @@ func TestLongRecords(t *testing.T) {
 	}
 }
 
-// Values too long for a worker to remember are found to be the same all the same.
+// Equal values are found even if they are too long for a worker to remember.
 func TestDistinctOfLongValues(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "long.txt")
 	var data, want bytes.Buffer
@@ -65,11 +65,10 @@ func TestDistinctOfLongValues(t *testing.T) {
 	}
 }
 
-// A list that has just gone to a temporary file when it ends is written in every
-// format.
+// A list that goes to a temporary file with its last value is written correctly in every format.
 func TestListAtTheLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.txt")
-	const n = 16<<20/32/2 + 1 // of "x;": the last one goes over the limit
+	const n = 16<<20/32/2 + 1 // of "x;": the last one exceeds the limit
 	if err := os.WriteFile(file, bytes.Repeat([]byte("k x\n"), n), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +84,7 @@ func TestListAtTheLimit(t *testing.T) {
 	}
 }
 
-// A full disk is an error, also when only the output cannot be written.
+// A full disk is an error, even if only the output cannot be written.
 func TestFullOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -112,7 +111,7 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
-// A directory without a name is wrong usage, whatever the others are.
+// An empty directory name is wrong usage, wherever it is in the list.
 func TestTempDirsWithoutName(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	for _, list := range []string{none + ":", ":" + none, none + "::" + none} {

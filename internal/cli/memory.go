@@ -14,33 +14,32 @@ import (
 const (
 	defaultMemory = 256 << 20
 	minMemory     = 16 << 20
-	maxForLog     = 8 << 30 // a log store takes no more
+	maxForLog     = 8 << 30 // a log store cannot use more
 )
 
 func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
 	s := &sizeflag.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "`SIZE` of the memory to use, 16MiB or more")
+	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
 	return s
 }
 
-// keepTo limits the heap, and returns the options of a store and its layers.
-// Together they get three quarters of the memory: the rest is for the input, for a
-// record as long as they may be, and for what is freed but not collected yet,
-// without which the collector would run all the time.
+// keepTo limits the heap, and returns the options of a store and its layers. They get three
+// quarters of the memory. The rest is for the input, for a record of maximum length, and for
+// memory that is not collected yet; without it the garbage collector would run all the time.
 func keepTo(memory int64, rawURL string) map[string]string {
 	limitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(share(memory, rawURL))}
 }
 
-// limitHeap makes the garbage collector keep the process near its memory.
+// limitHeap makes the garbage collector keep the process near the given memory.
 func limitHeap(memory int64) {
-	const program = 8 << 20 // what the runtime takes anyway
+	const program = 8 << 20 // memory of the runtime itself
 	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}
 }
 
-// share is what a store, and each of its layers that has an option memory, gets.
+// share returns the memory of a store, and of each of its layers that has the option memory.
 func share(memory int64, rawURL string) int64 {
 	share := memory / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")

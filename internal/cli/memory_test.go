@@ -8,11 +8,9 @@ import (
 	"time"
 )
 
-// waitMemory waits for a command that has started. The function that it returns
-// ends with it, and says how much memory it took at the most, in bytes, as Linux
-// tells it while the process lives; elsewhere 0. The resource usage of a process
-// that has ended would count its parent's memory, from before it was another
-// program.
+// waitMemory waits for a command that has started. The returned function waits for its end and returns
+// its peak memory in bytes, read from Linux while the process runs, or 0 on other systems. The resource
+// usage of an ended process would include memory of its parent, from the time before exec.
 func waitMemory(cmd *exec.Cmd) func() (peak int64, err error) {
 	ended, done := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

@@ -20,11 +20,10 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// rowsFile writes a generated file, and returns its
-// name and its rows as an independent reader finds them.
+// rowsFile writes a generated file, and returns its name and the rows that an independent reader finds.
 func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
 	t.Helper()
-	if race.On {
+	if race.Enabled {
 		o.Rows /= 5
 	}
 	file = filepath.Join(t.TempDir(), "rows.csv")
@@ -52,8 +51,7 @@ func readCSV(t *testing.T, file string) [][]string {
 	return rows
 }
 
-// runs runs partd with 16 MiB of memory, and returns the rows of the file that
-// it writes.
+// runs runs partd with 16 MiB of memory, and returns the rows of its output file.
 func runs(t *testing.T, args ...string) [][]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.csv")
@@ -68,7 +66,7 @@ var shapes = []csvgen.Options{
 	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
 }
 
-// Files larger than what sorting may take, sorted, are what a stable sort of a slice makes.
+// Sorting files larger than the memory gives the same rows as a stable sort of a slice.
 func TestSortModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -104,7 +102,7 @@ func number(text string) float64 {
 	return f
 }
 
-// naive is a naive aggregate of the rows of a key.
+// naive computes the aggregates of the rows of a key in a simple way.
 func naive(rows [][]string) []string {
 	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
 	least, most := int64(math.MaxInt64), int64(math.MinInt64)
@@ -137,8 +135,8 @@ func naive(rows [][]string) []string {
 
 const modelAggregates = "count,sum(v1),sum(v2),mean(v2),min(v1),max(v1),stddev(v2),first(id),last(id),distinct(text),list(id)"
 
-// Groups of files larger than the memory are what a map makes. Sums of floats
-// are exact to the last bit or the one before, deviations to 1e-9 of them.
+// Grouping files larger than the memory gives the same groups as a map. Sums of floats are exact to the
+// last two bits, deviations to 1e-9.
 func TestGroupModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -161,14 +159,14 @@ func TestGroupModel(t *testing.T) {
 	}
 }
 
-// near tells whether two numbers differ by a small part of themselves at most.
+// near reports whether the relative difference of two numbers is at most part.
 func near(a, b string, part float64) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
 	return errX == nil && errY == nil && math.Abs(x-y) <= part*math.Abs(y)
 }
 
-// Distinct and top of files larger than the memory, beside maps and slices.
+// Distinct and top of files larger than the memory give the same rows as maps and slices.
 func TestDistinctAndTopModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -205,7 +203,7 @@ func TestDistinctAndTopModel(t *testing.T) {
 	}
 }
 
-// The files that split writes, put together, are a stable sort by the key.
+// The files of split, concatenated, are a stable sort by the key.
 func TestSplitModel(t *testing.T) {
 	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
 	want := map[string][][]string{}

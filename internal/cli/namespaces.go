@@ -17,10 +17,10 @@ import (
 func newNamespaces(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "namespaces [flags]",
-		Short: "List the namespaces of a server, with their sizes",
-		Long: `List the namespaces of a partd-server, how many bytes each takes on disk, and when
-it was last used. If the server has users, it lists only namespaces in which
-the user has the right admin.`,
+		Short: "List the namespaces of a server and their sizes",
+		Long: `List the namespaces of a partd-server, the bytes that each uses on disk, and
+when it was last used. If the server has users, it lists only namespaces in
+which the user has the right admin.`,
 		Example: `  partd namespaces --store tcp://127.0.0.1:7077
   partd namespaces --store 'tls://partd.example:7077?token-file=admin.token'`,
 	}
@@ -31,7 +31,7 @@ the user has the right admin.`,
 				Namespaces(context.Context) ([]remote.NamespaceInfo, error)
 			})
 			if !ok {
-				return cliutil.Usagef("--store %s is not a server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
+				return cliutil.Usagef("--store %s is not a server: use tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
 			}
 			list, err := server.Namespaces(cmd.Context())
 			if err != nil {
@@ -39,14 +39,14 @@ the user has the right admin.`,
 			}
 			records := make([]namespaceRecord, len(list))
 			for i, n := range list {
-				records[i] = namespaceRecord{n.Name, n.Disk, n.Used}
+				records[i] = namespaceRecord{n.Name, n.DiskBytes, n.LastUsed}
 			}
 			return show(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				for _, n := range list {
-					fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.Disk), n.Used.Format(time.DateTime))
+					fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.DiskBytes), n.LastUsed.Format(time.DateTime))
 				}
-				_ = t.Flush() // as with all that show writes, w has the error
+				_ = t.Flush() // ignore the error: w keeps it for show
 			})
 		})
 	}

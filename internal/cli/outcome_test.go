@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// fake is a store in memory with one operation that does something else.
+// fake is a store in memory whose operations can be replaced.
 type fake struct {
 	*partd.Dict
 	append func(entries []partd.Entry) ([]partd.Entry, error)
 	drop   func() error
 	flush  func() error
 	close  func() error
-	keys   func() error // the comparison, the second to list the keys
+	keys   func() error // replaces the second listing of keys, which is for the comparison
 	listed bool
 }
 
@@ -79,7 +79,7 @@ func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string
 	return code, out.String(), errs.String()
 }
 
-// Whatever goes wrong, the message says what the store holds and how to go on.
+// After any failure, the message describes the store's content and how to continue.
 func TestOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	fails := func() error { return broken }
@@ -92,39 +92,39 @@ func TestOutcomes(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		flags string // --replace and --append begin with a store that holds something
+		flags string // with --replace and --append, the store has keys at the start
 		code  int
 		set   func(f *fake, interrupt func() error)
 		want  string
 	}{
 		{"loss", "", 1, func(f *fake, _ func() error) {
 			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[1:], nil }
-		}, "3 records of 12 bytes were appended, but the store file:S holds 8 bytes more than before: " +
-			"either another program writes to it, or it lost something\n" +
+		}, "3 records of 12 bytes were appended, but the store file:S has grown by 8 bytes: " +
+			"either another program writes to it, or it lost data\n" +
 			"The store file:S cannot be trusted. Run the command again with --replace\n"},
 		{"loss", "--append", 1, func(f *fake, _ func() error) {
 			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[:2], nil }
-		}, "3 records of 12 bytes were appended, but the store file:S holds 8 bytes more than before: " +
-			"either another program writes to it, or it lost something\n" +
-			"The store file:S cannot be trusted. Running the command again would double them\n"},
+		}, "3 records of 12 bytes were appended, but the store file:S has grown by 8 bytes: " +
+			"either another program writes to it, or it lost data\n" +
+			"The store file:S cannot be trusted. Running the command again would duplicate them\n"},
 		{"interrupted comparison", "", 130, func(f *fake, interrupt func() error) {
 			f.keys = interrupt
-		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read: " +
-			"compare 12 bytes with those of \"partd stat --store file:S\". Or run the command again with --replace\n"},
+		}, "interrupted\nAll records are stored in file:S, but were not compared with the input: " +
+			"compare 12 bytes with the output of \"partd stat --store file:S\". Or run the command again with --replace\n"},
 		{"interrupted comparison", "--append", 130, func(f *fake, interrupt func() error) {
 			f.keys = interrupt
-		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read. " +
-			"Running the command again would double them\n"},
+		}, "interrupted\nAll records are stored in file:S, but were not compared with the input. " +
+			"Running the command again would duplicate them\n"},
 		{
 			"failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = fails },
-			"it broke\nWhat file:S held may be gone, all of it or a part. Run the command again with --replace\n",
+			"it broke\nThe content of file:S may be dropped, wholly or in part. Run the command again with --replace\n",
 		},
 		{"nothing after the drop", "--replace", 130, func(f *fake, interrupt func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, interrupt() }
-		}, "interrupted\nWhat file:S held was dropped; nothing is stored in its place. Run the command again with --replace\n"},
+		}, "interrupted\nThe content of file:S was dropped, and nothing is stored in its place. Run the command again with --replace\n"},
 		{
 			"interrupted after the drop", "--replace", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
-			"interrupted\nWhat file:S held was dropped; what is there now is incomplete (at least 3 records). " +
+			"interrupted\nThe content of file:S was dropped; the new content is incomplete (at least 3 records). " +
 				"Run the command again with --replace\n",
 		},
 		{"nothing stored", "", 1, func(f *fake, _ func() error) {
@@ -141,8 +141,8 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			"interrupted", "--append", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
-			"interrupted\nThe store file:S now holds some of these records beside what it held before. " +
-				"Running the command again would double them\n",
+			"interrupted\nThe store file:S now has a part of these records besides its earlier content. " +
+				"Running the command again would duplicate them\n",
 		},
 		{
 			"nothing moves", "", 130, func(f *fake, interrupt func() error) { f.flush, f.close = interrupt, fails },
@@ -169,16 +169,16 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// With nothing in the way it succeeds, or the cases above would tell nothing.
-func TestOutcomeOfNothingWrong(t *testing.T) {
+// Without a failure the command succeeds; otherwise the cases above would show nothing.
+func TestOutcomeWithoutFailure(t *testing.T) {
 	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
 		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}
 }
 
-// A store that hangs is left ten seconds after an interrupt, with the same advice.
-func TestOutcomeOfHanging(t *testing.T) {
+// A store that hangs is abandoned ten seconds after an interrupt, with the same advice.
+func TestOutcomeOfHangingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -188,8 +188,8 @@ func TestOutcomeOfHanging(t *testing.T) {
 			t.Fatal(err)
 		}
 		code, _, stderr := shuffleInto(t, ctx, store, "--replace", "--progress=never")
-		want := "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete\n" +
-			"What file:S held was dropped; what is there now is incomplete. Run the command again with --replace\n"
+		want := "partd: interrupted, without waiting for work in progress: its output may be incomplete\n" +
+			"The content of file:S was dropped; the new content is incomplete. Run the command again with --replace\n"
 		if code != cliutil.ExitInterrupted || stderr != want {
 			t.Errorf("exit code %d\n got %q\nwant %q", code, stderr, want)
 		}
@@ -198,8 +198,8 @@ func TestOutcomeOfHanging(t *testing.T) {
 	})
 }
 
-// Many keys are pointed out, and few are not.
-func TestManyKeysAreNoted(t *testing.T) {
+// A note warns about many keys, but not about few.
+func TestNoteAboutManyKeys(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
 		for i := range 1000 {
@@ -208,14 +208,14 @@ func TestManyKeysAreNoted(t *testing.T) {
 		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
 		in.Stdin = &file
 		out, err := in.CombinedOutput()
-		note := "note      nearly every record has a key of its own: is --by -1 the field that was meant?\n"
+		note := "note      nearly every record has a unique key: is --by -1 the right field?\n"
 		if err != nil || strings.Contains(string(out), note) != want {
 			t.Errorf("each key in %d records: %v\n%s", modulo, err, out)
 		}
 	}
 }
 
-// A drop that a server refuses for want of a right has touched nothing.
+// A drop that a server refuses for lack of a right has changed nothing.
 func TestRefusedDrop(t *testing.T) {
 	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
 	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {

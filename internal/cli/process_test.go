@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// The README's first command, with its counts compared with those of an
-// independent CSV reader.
+// The README's first command, with its counts compared with an
+// independent CSV reader's.
 func TestBirdstrikes(t *testing.T) {
 	input, err := filepath.Abs("../../testdata/birdstrikes.csv")
 	if err != nil {
@@ -77,9 +77,9 @@ func TestBirdstrikes(t *testing.T) {
 	}
 }
 
-// A file many times the memory, in stores of every kind: each key has the rows
-// that an independent reader finds, in order. Blocks are used again many times,
-// so a store that kept a key or a value by reference would show.
+// A file many times the memory goes to stores of every kind: each key has the rows that an independent
+// reader finds, in order. Blocks are reused many times, so a store that kept a reference to a key or a
+// value would be noticed.
 func TestShuffleLargerThanMemory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
@@ -133,8 +133,8 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	}
 }
 
-// The commands that a shuffle prints work as printed: by a path, by go run, and with
-// PARTD_STORE for the shuffle alone.
+// The commands that a shuffle prints work as printed: with a path, with go run, and if PARTD_STORE is set
+// only for the shuffle.
 func TestPrintedCommands(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.csv")
@@ -149,7 +149,7 @@ func TestPrintedCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without the partd that the scripts have
+	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without the partd of the scripts
 	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
 	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
 	byVariable := program(t, "shuffle", "--by", "k", file)
@@ -176,7 +176,7 @@ func TestPrintedCommands(t *testing.T) {
 	}
 }
 
-// exitCode returns how a command ended; -1 is by a signal.
+// exitCode returns the exit code of a command, or -1 if a signal ended it.
 func exitCode(t *testing.T, err error) int {
 	t.Helper()
 	var exit *exec.ExitError
@@ -190,8 +190,8 @@ func exitCode(t *testing.T, err error) int {
 	return 0
 }
 
-// Ctrl-C ends a shuffle with code 130; what was stored stays whole records, and
-// the message says how to go on.
+// Ctrl-C ends a shuffle with exit code 130. The store has only whole records, and the message describes
+// how to continue.
 func TestInterrupt(t *testing.T) {
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
 		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
@@ -204,7 +204,7 @@ func TestInterrupt(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// More than what is read ahead, so that some is stored; then the input hangs.
+		// Write more than is read ahead, so that some records are stored. Then the input hangs.
 		if err := csvgen.Write(stdin, csvgen.Options{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestInterrupt(t *testing.T) {
 		}
 		want := "partd: interrupted\nThe store file:partd-out is incomplete (at least "
 		if args[0] == "--append" {
-			want = "partd: interrupted\nThe store file:partd-out now holds some of these records"
+			want = "partd: interrupted\nThe store file:partd-out now has a part of these records"
 		}
 		if !strings.HasPrefix(stderr.String(), want) {
 			t.Errorf("%s", stderr.String())
@@ -242,10 +242,10 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// waitFor waits until something is so.
-func waitFor(t *testing.T, so func() bool) {
+// waitFor waits until condition returns true.
+func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it took too long")
 		}
@@ -265,7 +265,7 @@ func TestInterruptAppend(t *testing.T) {
 	if _, err := stdin.Write([]byte("half a value")); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // until it listens to signals
+	time.Sleep(300 * time.Millisecond) // until it handles signals
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -273,11 +273,11 @@ func TestInterruptAppend(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
-		t.Error("a store was made")
+		t.Error("a store was created")
 	}
 }
 
-// A reader that goes away ends get and scan quietly, as it ends any program.
+// get and scan end without a message if their reader stops, like any program.
 func TestBrokenPipe(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "large")
@@ -298,8 +298,7 @@ func TestBrokenPipe(t *testing.T) {
 	}
 }
 
-// leaveEarly runs a command whose reader goes away after some bytes, and reports
-// whether SIGPIPE ended it.
+// leaveEarly runs a command whose reader stops after some bytes, and reports whether SIGPIPE ended it.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()

@@ -7,9 +7,9 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// A record that is missing, doubled, changed or under another key is seen, also
-// where the number of bytes is the same.
-func TestShuffleProofSees(t *testing.T) {
+// A record that is missing, duplicated, changed or under another key is noticed, even if the number of
+// bytes is right.
+func TestShuffleProof(t *testing.T) {
 	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
 	for what, stored := range map[string][]partd.Entry{
 		"":         good,
@@ -17,7 +17,7 @@ func TestShuffleProofSees(t *testing.T) {
 		"doubled":  append(good[:2:2], good[1]),
 		"changed":  {good[0], good[1], {Key: "b", Value: []byte("4\n")}},
 		"swapped":  {{Key: "b", Value: []byte("1\n")}, {Key: "a", Value: []byte("2\n")}, good[2]},
-		"reversed": {good[2], good[1], good[0]}, // it is no proof of order
+		"reversed": {good[2], good[1], good[0]}, // the proof ignores the order
 	} {
 		store, err := logstore.Open(t.TempDir(), nil)
 		if err != nil {

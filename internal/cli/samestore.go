@@ -11,17 +11,16 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// bottom returns the store beneath all layers, to look at.
+// bottom returns the store below all layers, for inspection.
 func bottom(store partd.Partd) partd.Partd {
 	for store = range partd.Layers(store) {
 	}
 	return store
 }
 
-// otherStore makes sure that the target, which holds keys, is not the source under
-// another name: a server has several addresses, and a directory behind it. Where
-// there is a server it puts a key into the target, looks for it in the source,
-// and removes it.
+// otherStore returns an error if the target, which has keys, is the source under another name.
+// That is possible with servers, which can have several addresses and serve a local directory.
+// So it writes a key to the target, looks for it in the source, and removes it.
 func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // the directories were compared
@@ -29,39 +28,39 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 	if err := noShardOf(ctx, bottom(to), bottom(from), toURL, fromURL); err != nil {
 		return err
 	}
-	// Nobody has a key that ends like this.
+	// The random suffix makes the key unique.
 	key := "partd copy looks whether two stores are one " + rand.Text()
 	if err := to.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}); err != nil {
 		return err
 	}
 	defer func() {
 		if e := partd.Delete(context.WithoutCancel(ctx), to, key); e != nil {
-			err = errors.Join(err, fmt.Errorf("the test key %q is left in %s: %w", key, toURL, e))
+			err = errors.Join(err, fmt.Errorf("removing the test key %q from %s: %w", key, toURL, e))
 		}
 	}()
 	if err := flush(ctx, to); err != nil {
 		return err
 	}
-	found, err := bottom(from).Get(ctx, key)
-	if err == nil && len(found[0]) > 0 {
+	values, err := bottom(from).Get(ctx, key)
+	if err == nil && len(values[0]) > 0 {
 		err = fmt.Errorf("%s and %s are the same store: there is nothing to copy", fromURL, toURL)
 	}
 	return err
 }
 
-// noShardOf makes sure that of two stores neither is a shard of the other, where a key
-// may be on another one.
+// noShardOf returns an error if one of two stores is a shard of the other. Then the test key
+// could be on another shard.
 func noShardOf(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
-	all, one := a, b
-	if _, ok := all.(*shards.Shards); !ok {
-		all, one, aURL, bURL = b, a, bURL, aURL
+	whole, part := a, b
+	if _, ok := whole.(*shards.Shards); !ok {
+		whole, part, aURL, bURL = b, a, bURL, aURL
 	}
-	s, ok := all.(*shards.Shards)
-	if _, both := one.(*shards.Shards); !ok || both {
+	s, ok := whole.(*shards.Shards)
+	if _, isShards := part.(*shards.Shards); !ok || isShards {
 		return nil
 	}
-	part, err := s.Has(ctx, one)
-	if err == nil && part {
+	contained, err := s.Has(ctx, part)
+	if err == nil && contained {
 		err = fmt.Errorf("%s is one of the servers of %s: there is nothing to copy", bURL, aURL)
 	}
 	return err

@@ -15,19 +15,19 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-const scanHelp = `Write every key with its value, in the store's own order, as JSON lines:
+const scanHelp = `Write every key with its value, in the store's order, as JSON lines:
 
   {"key":…,"offset":0,"value_base64":…,"last":true}
 
-A value of more than 1 MiB takes several lines, each with the offset of its first
-byte; "last" is true in the last one. A key that is not UTF-8 is written as
-"key_base64", as by "keys --json". With --values only the values are written, as
-they are, with nothing between them.
+A value of more than 1 MiB is written as several lines, each with the offset of
+its first byte; "last" is true in the last line. A key that is not UTF-8 is
+written as "key_base64", as in "keys --json". With --values only the values are
+written, unchanged and with nothing between them.
 
 --part I/N lets several processes read a store together: it writes part I of N,
-from 0 to N-1. While nothing changes, the parts together are the whole store, and
-no key is in two of them. The store decides which key is in which part: two
-stores, and two numbers of parts, divide the same keys differently.`
+from 0 to N-1. While the store does not change, the parts together are the whole
+store, and each key is in exactly one part. The store assigns keys to parts: two
+stores, or two values of N, divide the same keys differently.`
 
 func newScan(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -36,21 +36,21 @@ func newScan(a *app) *cobra.Command {
 		Long:  scanHelp,
 		Example: `  partd scan | head -n 3
   partd scan --values | wc -l
-  partd scan --store tcp://127.0.0.1:7077 --part 0/4  # 1/4 elsewhere, …`,
+  partd scan --store tcp://127.0.0.1:7077 --part 0/4  # and 1/4, 2/4, 3/4`,
 	}
 	url, when := storeFlag(cmd), cliutil.ProgressFlag(cmd)
-	which := cmd.Flags().String("part", "0/1", "write part `I/N`: the one with number I, from 0, of N")
+	partText := cmd.Flags().String("part", "0/1", "write part I of N, given as `I/N`, with I from 0 to N-1")
 	must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
-	values := cmd.Flags().Bool("values", false, "write only the values, as they are")
+	values := cmd.Flags().Bool("values", false, "write only the values, unchanged")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		part, parts, err := parsePart(*which)
+		part, parts, err := parsePart(*partText)
 		if err == nil {
 			err = cliutil.CheckProgress(*when)
 		}
 		if err != nil {
 			return err
 		}
-		// Both would write over each other on a terminal.
+		// On a terminal, progress and output would overwrite each other.
 		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
 		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
@@ -67,24 +67,24 @@ func newScan(a *app) *cobra.Command {
 	return cmd
 }
 
-// parsePart returns the numbers of I/N.
+// parsePart parses I/N.
 func parsePart(text string) (part, parts int, err error) {
 	first, second, _ := strings.Cut(text, "/")
 	part, err1 := strconv.Atoi(first)
 	parts, err2 := strconv.Atoi(second)
 	if err1 != nil || err2 != nil || partd.CheckPart(part, parts) != nil {
-		return 0, 0, cliutil.Usagef("--part is I/N, as in 0/4: N is from 1 to %d, and I from 0 to N-1, not %q", partd.MaxParts, text)
+		return 0, 0, cliutil.Usagef("--part must be I/N, such as 0/4, with N from 1 to %d and I from 0 to N-1, not %q", partd.MaxParts, text)
 	}
 	return part, parts, nil
 }
 
-// scan passes on the chunks of a part, and shows how far it is.
+// scan passes the chunks of a part to write, and shows progress.
 func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress.Bar, show bool, write func(partd.Chunk) error) error {
 	defer bar.Stop()
 	var done atomic.Int64
 	if total := int64(-1); show {
 		if parts == 1 {
-			bar.Wait("looking at the store", nil)
+			bar.Wait("checking the store", nil)
 			total = sizeOf(ctx, store)
 		}
 		bar.Count(total, done.Load)
@@ -110,13 +110,13 @@ type scanRecord struct {
 	Last        bool    `json:"last"`
 }
 
-// maxScanLine is how many bytes of a value one line holds.
+// maxScanLine is the maximum number of bytes of a value in one line.
 const maxScanLine = 1 << 20
 
-// lineWriter writes lines of JSON, however the store cuts its values.
+// lineWriter writes JSON lines, whatever the lengths of the store's chunks.
 type lineWriter struct {
 	enc    *json.Encoder
-	offset int64  // of data in the value
+	offset int64  // offset of data in the value
 	data   []byte // not written yet
 }
 

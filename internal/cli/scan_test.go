@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// However a store cuts its values, a line holds 1 MiB, and no line is empty but
-// that of an empty value.
+// A line has up to 1 MiB, however the store cuts its values, and only an empty value has an empty line.
 func TestScanLines(t *testing.T) {
 	const mega = 1 << 20
 	lines := map[string]int{"": 1, "empty": 1, "one": 1, "full": 1, "more": 2, "large": 4, "\xff": 1}

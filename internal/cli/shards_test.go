@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Three servers are used as one store is, by every command.
+// Every command can use three servers like one store.
 func TestCommandsOnShards(t *testing.T) {
 	dir := t.TempDir()
 	var urls, addresses []string
@@ -32,7 +32,7 @@ func TestCommandsOnShards(t *testing.T) {
 	command := func(want int, args ...string) (stdout, stderr string) {
 		t.Helper()
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), args, &app{out: &out, err: &errs, open: stores.OpenDefaults}); code != want {
+		if code := run(t.Context(), args, &app{out: &out, err: &errs, open: stores.OpenWithDefaults}); code != want {
 			t.Fatalf("%s: exit code %d, want %d: %s", args, code, want, errs.String())
 		}
 		return out.String(), errs.String()
@@ -47,7 +47,7 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
-	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already holds keys") {
+	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already has keys") {
 		t.Errorf("twice: %s", stderr)
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--replace", "--store", url, csv)
@@ -132,8 +132,8 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Errorf("verify of damage: %+v", v)
 	}
 
-	// A server whose store is lost is an error of every command until somebody says that it
-	// is to be empty.
+	// If a server's store is lost, every command fails until somebody confirms that the store
+	// is meant to be empty.
 	if err := behind[1].Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

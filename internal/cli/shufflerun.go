@@ -29,11 +29,11 @@ type shuffleRun struct {
 	in       *filejobs.Inputs
 	store    partd.Partd
 	bar      *progress.Bar
-	before   partd.Stats // what the store held, once it was dropped if it was
+	before   partd.Stats // of the store before the first append, after a drop
 	after    partd.Stats
 	tally    records.Tally
-	appended int64 // records that Append took
-	bytes    int64 // their bytes
+	appended int64 // number of records appended
+	bytes    int64 // bytes of these records
 	sum      ledger.Sum128
 	proof    shuffleProof
 	seconds  float64
@@ -70,19 +70,19 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
-// failed adds to an error what the store holds now, and how to go on.
+// failed adds to an error the state of the store, and how to continue.
 func (j *shuffleRun) failed(err error) error {
-	// Records that a layer held back are in the store beneath once it is closed.
+	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
 	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
 		count = fmt.Sprintf(" (at least %s records)", humanize.Comma(j.appended))
 	}
-	// An append that failed may be there all the same.
+	// A failed append may still have taken effect.
 	touched := j.appended > 0 || errors.Is(err, partd.ErrUnknownOutcome)
 	return j.target.failed(err, touched, count)
 }
 
-// fill puts the records into the store and looks whether they are there.
+// fill appends the records to the store and verifies them.
 func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
@@ -104,7 +104,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	return j.compare(ctx)
 }
 
-// move reads all records into the store.
+// move appends all records to the store.
 func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.Read.Load)
 	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
@@ -129,13 +129,13 @@ func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 		}
 		return nil
 	})
-	if err = cmp.Or(err, filejobs.Absent(&j.tally)); err != nil {
+	if err = cmp.Or(err, filejobs.CheckMembers(&j.tally)); err != nil {
 		return j.in.SkipHint(err, j.layout)
 	}
 	for i := range lists {
 		j.sum.Add(lists[i].sum)
 	}
-	j.bar.Wait("writing the rest", memoryUsed(j.store))
+	j.bar.Wait("flushing", memoryUsed(j.store))
 	if err := flush(ctx, j.store); err != nil {
 		return err
 	}
@@ -143,9 +143,9 @@ func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 	return nil
 }
 
-// compare compares what was read with what the store holds.
+// compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
-	// Counting alone would read as much.
+	// This costs no more than only counting.
 	if j.largest, j.after, err = largest(ctx, j.store, 5); err != nil {
 		return err
 	}
@@ -155,11 +155,11 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	case !t.Accounted():
 		return filejobs.CheckTally(t)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes appended",
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were appended",
 			t.Records, t.RecordBytes, j.appended, j.bytes)
 	case more != j.bytes:
-		return fmt.Errorf("%d records of %d bytes were appended, but the store %s holds %d bytes more than before: "+
-			"either another program writes to it, or it lost something", j.appended, j.bytes, j.url, more)
+		return fmt.Errorf("%d records of %d bytes were appended, but the store %s has grown by %d bytes: "+
+			"either another program writes to it, or it lost data", j.appended, j.bytes, j.url, more)
 	}
 	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
 		return err
@@ -168,18 +168,18 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// shuffleProof compares a checksum of the records that were read with one of
-// what a store holds, which takes reading all of it.
+// shuffleProof compares a checksum of the records read with one of the content of a store,
+// which means reading the whole store.
 type shuffleProof struct {
-	store  partd.Checker // nil: no proof by checksum
-	before partd.Checked
-	shown  string // what it found
+	store  partd.Checker // nil if there is no proof by checksum
+	before partd.CheckResult
+	result string // the result for the summary
 }
 
-// begin notes what the store holds before.
-func (p *shuffleProof) begin(ctx context.Context, wanted bool, store partd.Partd) (err error) {
+// begin records the content of the store before the appends.
+func (p *shuffleProof) begin(ctx context.Context, enabled bool, store partd.Partd) (err error) {
 	checker, ok := store.(partd.Checker)
-	if !wanted || !ok {
+	if !enabled || !ok {
 		return nil
 	}
 	p.before, err = checker.Check(ctx)
@@ -192,38 +192,38 @@ func (p *shuffleProof) begin(ctx context.Context, wanted bool, store partd.Partd
 	return err
 }
 
-// compare compares what the store holds with the records appended.
+// compare compares the content of the store with the appended records.
 func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Sum128) error {
 	if p.store == nil {
 		return nil
 	}
-	found, err := p.store.Check(ctx)
+	result, err := p.store.Check(ctx)
 	if err != nil {
 		return err
 	}
 	want := *p.before.Sum
 	want.Add(sum)
-	if found.Records != p.before.Records+records || *found.Sum != want {
-		return fmt.Errorf("the store holds %d records with the checksum %v, but should hold %d with the checksum %v",
-			found.Records, found.Sum, p.before.Records+records, want)
+	if result.Records != p.before.Records+records || *result.Sum != want {
+		return fmt.Errorf("the store has %d records with the checksum %v, want %d with the checksum %v",
+			result.Records, result.Sum, p.before.Records+records, want)
 	}
-	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(records), sum)
+	p.result = fmt.Sprintf("%s records in, as many read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
 	return nil
 }
 
-// entryList is the records of a block as entries of a store.
+// entryList converts the records of a block to entries of a store.
 type entryList struct {
 	entries []partd.Entry
-	arena   []byte   // keys that are no part of the input
-	numbers []string // of the partitions
+	arena   []byte   // memory of keys that are not slices of the input
+	numbers []string // keys of the partitions
 
-	proves bool // the sum is wanted
+	proves bool // compute the sum
 	sum    ledger.Sum128
 	hashed []byte
 }
 
-// fill makes an entry of each record of a block, valid as long as the block. With
-// partitions its key is the number of one of so many.
+// fill makes an entry of each record of a block, valid as long as the block. With partitions,
+// the key is the number of a partition.
 func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
 	for i := len(l.numbers); i < partitions; i++ {
@@ -252,10 +252,9 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 	}
 }
 
-// join returns the key of several fields. What the arena held before it grew
-// stays valid.
+// join returns the key of several fields. Earlier keys stay valid if the arena is reallocated.
 func (l *entryList) join(fields [][]byte) []byte {
-	size := len(fields) // at most
+	size := len(fields) // upper bound
 	for _, f := range fields {
 		size += 2*len(f) + 2
 	}
@@ -267,7 +266,7 @@ func (l *entryList) join(fields [][]byte) []byte {
 	return l.arena[from:]
 }
 
-// addToSum adds the hash of a key and its record, as a [partd.Checker] does.
+// addToSum adds the hash of a key and its record, like [partd.Checker].
 func (l *entryList) addToSum(e *partd.Entry) {
 	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
 	l.hashed = append(l.hashed, e.Key...)

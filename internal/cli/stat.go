@@ -22,24 +22,24 @@ func newStat(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stat [flags]",
 		Short: "Show the number of keys and bytes, and the largest keys",
-		Long: `Show how many keys and bytes a store holds, how many bytes its files take on
-disk, and its largest keys.
+		Long: `Show the number of keys and bytes in a store, the bytes of its files on disk,
+and its largest keys.
 
-With --watch it looks every second (less often if that takes long), until it is
-interrupted, and shows how many bytes a second the store grows and, for a server,
-how many changes a second it takes: on a terminal as one page, else as a line each
-time, and with --json as one object a line.`,
+With --watch it repeats this every second (less often if it takes long), until
+it is interrupted, and shows how many bytes per second the store grows and, for
+a server, how many changes per second it applies. On a terminal it shows a page,
+otherwise a line each time, or with --json an object per line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json
   partd stat --watch --store tcp://127.0.0.1:7077`,
 	}
-	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
-	watching := cmd.Flags().Bool("watch", false, "look again every second, and show rates")
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write a JSON object")
+	watching := cmd.Flags().Bool("watch", false, "repeat every second, and show rates")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *top < 0 {
-			return cliutil.Usagef("--top is %d, and cannot be negative", *top)
+			return cliutil.Usagef("--top must be at least 0, not %d", *top)
 		}
 		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
 			if *watching {
@@ -91,8 +91,8 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 	return records
 }
 
-// largest returns the n largest keys of a store, largest first, those of one
-// size by name. On the way it counts all keys and their bytes, unless n is 0.
+// largest returns the n largest keys of a store, largest first. Keys of equal size are sorted by
+// name. It also counts all keys and their bytes, unless n is 0.
 func largest(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, all partd.Stats, err error) {
 	if n == 0 {
 		return nil, all, nil
@@ -118,14 +118,14 @@ func larger(a, b partd.KeyInfo) int {
 	return cmp.Or(cmp.Compare(b.Size, a.Size), strings.Compare(a.Key, b.Key))
 }
 
-// watchEvery is the time between two looks at a store. One that takes long to count
-// is counted a quarter of the time at the most.
+// Intervals of stat --watch: watchEvery, but at least watchRest times the time that reading the
+// store took.
 const (
 	watchEvery = time.Second
 	watchRest  = 3
 )
 
-// watch is what stat --watch knows from one look to the next.
+// watch holds the state of stat --watch.
 type watch struct {
 	a        *app
 	url      string
@@ -136,7 +136,7 @@ type watch struct {
 	before watchRecord
 }
 
-// watchRecord is what one look finds. Rates are of the time since the one before.
+// watchRecord is one result. Its rates refer to the time since the previous result.
 type watchRecord struct {
 	Time time.Time `json:"time"`
 	statRecord
@@ -145,12 +145,12 @@ type watchRecord struct {
 	ChangesPerSecond float64 `json:"changes_per_second"`
 }
 
-// run looks until ctx ends, whose error it returns.
+// run shows results until ctx ends, and returns its error.
 func (w *watch) run(ctx context.Context, store partd.Partd) error {
 	w.terminal = !w.asJSON && progress.IsTerminal(w.a.out)
 	for {
 		begin := time.Now()
-		r, err := w.look(ctx, store)
+		r, err := w.read(ctx, store)
 		if err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 	}
 }
 
-func (w *watch) look(ctx context.Context, store partd.Partd) (r watchRecord, err error) {
+func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err error) {
 	stats, err := partd.Stat(ctx, store)
 	if err != nil {
 		return r, err
@@ -175,7 +175,7 @@ func (w *watch) look(ctx context.Context, store partd.Partd) (r watchRecord, err
 	if b := &w.before; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
 		r.BytesPerSecond = float64(r.Bytes-b.Bytes) / seconds
-		if r.Changes >= b.Changes { // else the server is another one
+		if r.Changes >= b.Changes { // otherwise the server was restarted
 			r.ChangesPerSecond = float64(r.Changes-b.Changes) / seconds
 		}
 	}
@@ -188,7 +188,7 @@ func (w *watch) show(r watchRecord) error {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
-	var b bytes.Buffer // at once, so that the screen does not flicker
+	var b bytes.Buffer // write all of it together, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
 	writeStat(&b, r.statRecord, width(w.a.out))
@@ -197,8 +197,7 @@ func (w *watch) show(r watchRecord) error {
 	return err
 }
 
-// rates says how fast the store grows, and how many changes there are where a server
-// counts them.
+// rates formats the growth of the store, and the changes per second if a server counts them.
 func (r *watchRecord) rates() string {
 	text := fmt.Sprintf("%+.3f MB/s", r.BytesPerSecond/1e6)
 	if r.Changes > 0 {

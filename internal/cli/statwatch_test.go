@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// Of a server stat --watch tells each second what there is and how much more; of
-// files, too. It ends by Ctrl-C, as others do.
+// stat --watch shows the content and the growth of a server and of files every second. Ctrl-C ends it
+// like other commands.
 func TestStatWatch(t *testing.T) {
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
@@ -81,13 +81,13 @@ func TestStatWatch(t *testing.T) {
 	like := regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:]+Z  1 keys  4 bytes  \+0\.000 MB/s$`)
 	watch(2, func(_ int, line string) {
 		if !like.MatchString(line) {
-			t.Errorf("it says %q", line)
+			t.Errorf("the message is %q", line)
 		}
 	}, "--store", file)
 }
 
-// On a terminal it is one page that is drawn again.
-func TestStatWatchOnATerminal(t *testing.T) {
+// On a terminal, stat --watch redraws a page.
+func TestStatWatchOnTerminal(t *testing.T) {
 	var out bytes.Buffer
 	w := watch{a: &app{out: &out}, url: "log:x", terminal: true}
 	r := watchRecord{Changes: 7, BytesPerSecond: 1.5e6, ChangesPerSecond: 300}

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// defaultStore is the store of every command without --store.
+// defaultStore is the store of all commands without --store.
 const defaultStore = "log:partd-out"
 
 func storeFlag(cmd *cobra.Command) *string {
@@ -32,31 +32,30 @@ func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 	return flag
 }
 
-// must takes the error of what is done with a flag that is there.
+// must panics if an operation on a flag that exists fails.
 func must(err error) {
 	if err != nil {
-		panic(err) // the program is wrong
+		panic(err) // a bug
 	}
 }
 
-// storeExists reports whether a store exists, whose URL a flag gave. A URL that makes
-// no sense is wrong usage.
+// storeExists reports whether the store in a flag exists. An invalid URL is a usage error.
 func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 	exists, err := setOf(ctx).Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, cliutil.UsageError{Err: err}
 	}
 	if scheme, _ := cliutil.SplitURL(rawURL); err == nil && scheme == "mem" {
-		return false, cliutil.Usagef("--%s %s is memory that ends with the command: name a directory, as in %s",
+		return false, cliutil.Usagef("--%s %s is memory, which is lost when the command ends: use a directory, as in %s",
 			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
-		return false, nil // opening it says more
+		return false, nil // opening it returns a better error
 	}
 	return exists, err
 }
 
-// setKey is the key of a context's stores.Set, which every command finds there.
+// setKey is the context key of the stores.Set that commands use.
 type setKey struct{}
 
 func setOf(ctx context.Context) *stores.Set {
@@ -67,26 +66,26 @@ func setOf(ctx context.Context) *stores.Set {
 	return set
 }
 
-// openStore opens a store, and makes it where it does not exist, unless a store
-// of another kind is in its place.
+// openStore opens a store, or creates it if it does not exist, unless there is a store of
+// another kind in its place.
 func openStore(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := otherKind(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	store, err := setOf(ctx).Open(ctx, rawURL, options)
 	if inner, ok := errors.AsType[*partd.Error](err); ok && inner.Path != "" {
-		return nil, inner // names the place, as the URL does
+		return nil, inner // names the path, so the URL is not needed
 	}
 	return store, err
 }
 
-// openReading opens a store that must exist for reading. Several may read a log
-// store at once, and a directory that cannot be written will do.
+// openReading opens an existing store for reading. Several processes may read a log store, and its
+// directory need not be writable.
 func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
 	return openReadingWith(ctx, rawURL, nil)
 }
 
-// openReadingWith is openReading with values for more options.
+// openReadingWith is like openReading, with more options.
 func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := mustExist(ctx, rawURL); err != nil {
 		return nil, err
@@ -97,10 +96,10 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return store, err
 	}
-	// What a killed process left behind may be more than reading alone can hold
-	// in memory. Opened for writing it becomes segments. A store that another
-	// process holds is refused once more.
-	if store, again := openStore(ctx, rawURL, options); again == nil {
+	// The data left by a killed process may be too large to read it into memory. Opening the
+	// store for writing turns it into segments. If another process holds the store, this fails
+	// again.
+	if store, retryErr := openStore(ctx, rawURL, options); retryErr == nil {
 		return store, nil
 	}
 	return nil, err
@@ -121,32 +120,31 @@ func mustExist(ctx context.Context, rawURL string) error {
 	return err
 }
 
-// otherKind returns an error if a directory holds a store, but not of the kind
-// that the URL names.
+// otherKind returns an error if a directory has a store, but not of the kind in the URL.
 func otherKind(ctx context.Context, rawURL string) error {
 	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
-		return nil // opening it says more
+		return nil // opening it returns a better error
 	}
 	scheme, location := cliutil.SplitURL(rawURL)
 	for _, other := range []string{"log", "file"} {
 		url := other + ":" + pathInURL.Replace(location)
 		if exists, err := setOf(ctx).Exists(url); other != scheme && err == nil && exists {
-			return fmt.Errorf("%s holds a store of another kind: --store %s", location, textfmt.ShellQuote(url))
+			return fmt.Errorf("%s has a store of another kind: use --store %s", location, textfmt.ShellQuote(url))
 		}
 	}
 	return nil
 }
 
-// pathInURL writes a path as a URL has it.
+// pathInURL escapes a path for a URL.
 var pathInURL = strings.NewReplacer("%", "%25", "?", "%3F")
 
-// noStore says what is where a store should be.
+// noStore returns the error for a store that does not exist.
 func noStore(ctx context.Context, rawURL string) error {
 	if err := otherKind(ctx, rawURL); err != nil {
 		return err
 	}
 	scheme, location := cliutil.SplitURL(rawURL)
-	blobs, _ := fs.Glob(os.DirFS(location), "blob-[0-9]*") // no error: the patterns are right
+	blobs, _ := fs.Glob(os.DirFS(location), "blob-[0-9]*") // cannot fail: the patterns are valid
 	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
 	data := append(blobs, segments...)
 	info, err := os.Stat(location)
@@ -154,17 +152,17 @@ func noStore(ctx context.Context, rawURL string) error {
 	switch {
 	case scheme == "log" && len(data) > 0:
 		return &partd.CorruptError{
-			Path: filepath.Join(location, "MANIFEST"), Offset: -1, Err: fmt.Errorf("it is missing, though there is %s", data[0]),
+			Path: filepath.Join(location, "MANIFEST"), Offset: -1, Err: fmt.Errorf("it is missing, although %s exists", data[0]),
 		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, not a partd store", location)
 	case err == nil && (unread != nil || len(entries) > 0):
 		return fmt.Errorf("the directory %s exists, but is not a partd store", location)
 	}
-	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
+	return fmt.Errorf(`there is no store %s: create one with "partd shuffle" or "partd append"`, rawURL)
 }
 
-// withStore opens a store for what use does with it.
+// withStore opens a store, calls use, and closes the store.
 func withStore(ctx context.Context, rawURL string, open func(context.Context, string) (partd.Partd, error), use func(partd.Partd) error) (err error) {
 	store, err := open(ctx, rawURL)
 	if err != nil {
@@ -174,10 +172,9 @@ func withStore(ctx context.Context, rawURL string, open func(context.Context, st
 	return use(store)
 }
 
-// closeStore closes a store at the end of a command, whose error goes first.
+// closeStore closes a store at the end of a command. An earlier error in err has priority.
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
-	// Data acknowledged but not flushed yet is worth waiting for, also after an
-	// interrupt.
+	// Acknowledged data must be flushed, even after an interrupt.
 	closing := partd.Close(context.WithoutCancel(ctx), store)
 	switch {
 	case closing == nil || errors.Is(closing, errors.ErrUnsupported):
@@ -188,7 +185,7 @@ func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	}
 }
 
-// flush flushes a store, if it holds anything back.
+// flush flushes a store, if it buffers data.
 func flush(ctx context.Context, store partd.Partd) error {
 	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
 		return err
@@ -196,8 +193,8 @@ func flush(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// memoryUsed returns what tells the memory that a store holds, nil if it does not
-// know.
+// memoryUsed returns a function that returns the memory in use by a store, or nil if it is
+// unknown.
 func memoryUsed(store partd.Partd) func() int64 {
 	if m, ok := store.(partd.MemoryUser); ok {
 		return m.MemoryUsed

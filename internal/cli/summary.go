@@ -30,7 +30,7 @@ type summaryRecord struct {
 	Largest       []keyRecord `json:"largest"`
 }
 
-// summary says what was done and how to read it back.
+// summary writes the summary, with commands to read the records back.
 func (j *shuffleRun) summary() error {
 	if *j.flags.quiet && !*j.flags.asJSON {
 		return nil
@@ -38,7 +38,7 @@ func (j *shuffleRun) summary() error {
 	t := &j.tally
 	return show(j.app.out, *j.flags.asJSON, summaryRecord{
 		j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
-		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
+		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.result, keysJSON(j.largest),
 	}, j.writeSummary)
 }
 
@@ -46,18 +46,18 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
 	writeTime(w, t.ReadBytes, j.seconds)
-	var left []string
+	var skipped []string
 	if j.in.Columns != nil {
-		left = append(left, "the header")
+		skipped = append(skipped, "the header")
 	}
 	if t.BlankLines > 0 {
-		left = append(left, textfmt.Plural(t.BlankLines, "empty line"))
+		skipped = append(skipped, textfmt.Plural(t.BlankLines, "empty line"))
 	}
 	if t.BadRecords > 0 {
-		left = append(left, textfmt.Plural(t.BadRecords, "bad record"))
+		skipped = append(skipped, textfmt.Plural(t.BadRecords, "bad record"))
 	}
-	if len(left) > 0 {
-		fmt.Fprintf(w, "left out  %s\n", strings.Join(left, ", "))
+	if len(skipped) > 0 {
+		fmt.Fprintf(w, "skipped   %s\n", strings.Join(skipped, ", "))
 	}
 	if t.FirstBad != nil {
 		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
@@ -65,10 +65,10 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
 	}
-	if j.proof.shown != "" {
-		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)
+	if j.proof.result != "" {
+		fmt.Fprintf(w, "proof     %s\n", j.proof.result)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", humanize.Comma(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)
@@ -82,20 +82,20 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
 }
 
-// notes tell of what is allowed and seldom meant.
+// notes warns about likely mistakes.
 func (j *shuffleRun) notes() []string {
 	var notes []string
-	const few = 1000 // records of which it says nothing that each has a key of its own
-	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {
-		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", textfmt.ShellQuote(*j.flags.by)))
+	const minRecords = 1000 // with fewer records, unique keys are not unusual
+	if newKeys := j.after.Keys - j.before.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
+		notes = append(notes, fmt.Sprintf("nearly every record has a unique key: is --by %s the right field?", textfmt.ShellQuote(*j.flags.by)))
 	}
 	return append(notes, j.in.Note(j.layout)...)
 }
 
-// keyArgument returns a key as the argument of a command.
+// keyArgument returns a key as an argument of a command.
 func keyArgument(k partd.KeyInfo) string {
 	switch {
-	case strings.Contains(k.Key, "\x00"): // no argument can hold it
+	case strings.Contains(k.Key, "\x00"): // arguments cannot contain NUL
 		return " --base64 " + base64.StdEncoding.EncodeToString([]byte(k.Key))
 	case strings.HasPrefix(k.Key, "-"):
 		return " -- " + textfmt.ShellQuote(k.Key)
@@ -103,7 +103,7 @@ func keyArgument(k partd.KeyInfo) string {
 	return " " + textfmt.ShellQuote(k.Key)
 }
 
-// show writes what a command found, in JSON or as text.
+// show writes a result, in JSON or as text.
 func show(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
 	w := bufio.NewWriter(out)
 	if !asJSON {
@@ -114,7 +114,7 @@ func show(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error 
 	return w.Flush()
 }
 
-// writeTime writes how long it took to read so many bytes, and how fast that is.
+// writeTime writes the time for reading a number of bytes, and the rate.
 func writeTime(w io.Writer, bytes int64, seconds float64) {
 	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

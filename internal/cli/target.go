@@ -10,42 +10,42 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-// target is the store that a command fills, and how far that is.
+// target is the store that a command fills, and its state.
 type target struct {
 	app          *app
 	url          string
 	add, replace bool
 	words        targetWords
 	stage        stage
-	dropped      bool          // what it held
-	compareBy    func() string // says how what is stored can be compared, nil for no way
+	dropped      bool          // the earlier content was dropped
+	compareBy    func() string // returns how to compare the content by hand, nil if that is impossible
 }
 
-// targetWords are what a command calls what it does.
+// targetWords are words of a command for messages.
 type targetWords struct {
 	store, double      string
-	all, uncompared    string // of what is stored
+	all, uncompared    string // parts of a sentence about stored data
 	some, afterDropped string
 }
 
-// stage is how far a command is.
+// stage is the progress of a command.
 type stage uint8
 
 const (
 	checking stage = iota // nothing was changed yet
-	dropping              // what the store held
-	filling               // the store
-	stored                // everything, but not compared
+	dropping              // dropping the earlier content
+	filling               // appending
+	stored                // all data is stored, but not compared
 	differs               // the comparison found a difference
-	compared              // without a difference
+	compared              // the comparison found no difference
 )
 
-// prepare makes sure that the store's content is what the flags say. Its keys are
-// those of bottom; check looks at a store that holds some before it is changed.
+// prepare checks that the store is empty, or drops its content if the flags say so. It looks for
+// keys in bottom. check checks a store with keys before it is changed.
 func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom partd.Partd, check func() error) error {
 	for _, err := range partd.Keys(ctx, bottom) {
 		if err == nil && !t.add && !t.replace {
-			err = fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace", t.url)
+			err = fmt.Errorf("the store %s already has keys: use --append to add to them, or --replace to drop them first", t.url)
 		}
 		if err == nil {
 			err = check()
@@ -54,11 +54,11 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 			return err
 		}
 		if t.replace {
-			bar.Wait("dropping what the "+t.words.store+" holds", nil)
+			bar.Wait("dropping the content of the "+t.words.store, nil)
 			t.enter(dropping)
 			if err := store.Drop(ctx); err != nil {
 				if isServer(t.url) && errors.Is(err, fs.ErrPermission) {
-					t.enter(checking) // the server refused it before it touched anything
+					t.enter(checking) // the server refused before it changed anything
 				}
 				return err
 			}
@@ -70,14 +70,14 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 	return nil
 }
 
-// enter notes how far the command is, also for a report that does not wait for it.
+// enter sets the stage, and the advice for the case that the command is abandoned.
 func (t *target) enter(s stage) {
 	t.stage = s
 	advice := t.leaves(true, "")
 	t.app.abandoned.Store(&advice)
 }
 
-// failed adds to an error what the store holds now, and how to go on.
+// failed adds to an error the state of the store, and how to continue.
 func (t *target) failed(err error, touched bool, count string) error {
 	f := &failure{err: err}
 	errors.As(err, &f)
@@ -85,33 +85,32 @@ func (t *target) failed(err error, touched bool, count string) error {
 	return f
 }
 
-// leaves says what the store holds if the command ends now, and how to go on.
-// Touched says that something may have been written to it, and count of how much
-// that is known.
+// leaves describes the state of the store if the command ends now, and how to continue. touched
+// means that something may have been written to it. count describes how much, if known.
 func (t *target) leaves(touched bool, count string) string {
-	again := "Run the command again with --replace"
+	retry := "Run the command again with --replace"
 	if t.add {
-		again = "Running the command again would double " + t.words.double
+		retry = "Running the command again would duplicate " + t.words.double
 	}
 	switch {
 	case t.stage == dropping:
-		return fmt.Sprintf("What %s held may be gone, all of it or a part. %s", t.url, again)
+		return fmt.Sprintf("The content of %s may be dropped, wholly or in part. %s", t.url, retry)
 	case t.stage == compared:
 		return fmt.Sprintf("%s stored in %s, and the comparison found no difference", t.words.all, t.url)
 	case t.stage == differs:
-		return fmt.Sprintf("The store %s cannot be trusted. %s", t.url, again)
+		return fmt.Sprintf("The store %s cannot be trusted. %s", t.url, retry)
 	case t.stage == stored && !t.add && t.compareBy != nil:
 		return fmt.Sprintf("%s stored in %s, but %s: %s. Or run the command again with --replace", t.words.all, t.url, t.words.uncompared, t.compareBy())
 	case t.stage == stored:
-		return fmt.Sprintf("%s stored in %s, but %s. %s", t.words.all, t.url, t.words.uncompared, again)
+		return fmt.Sprintf("%s stored in %s, but %s. %s", t.words.all, t.url, t.words.uncompared, retry)
 	case t.stage == checking || !touched && !t.dropped:
 		return ""
 	case !touched:
-		return fmt.Sprintf("What %s held was dropped; nothing is stored in its place. %s", t.url, again)
+		return fmt.Sprintf("The content of %s was dropped, and nothing is stored in its place. %s", t.url, retry)
 	case t.add:
-		return fmt.Sprintf("The store %s now holds some of %s beside what it held before. %s", t.url, t.words.some, again)
+		return fmt.Sprintf("The store %s now has a part of %s besides its earlier content. %s", t.url, t.words.some, retry)
 	case t.dropped:
-		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, again)
+		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, retry)
 	}
-	return fmt.Sprintf("The store %s is incomplete%s. %s", t.url, count, again)
+	return fmt.Sprintf("The store %s is incomplete%s. %s", t.url, count, retry)
 }

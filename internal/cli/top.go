@@ -8,46 +8,47 @@ import (
 )
 
 const topHelp = `Read files, and write the first N records that "partd sort --by F:desc" would
-write: those with the greatest values of the field F, the greatest first, and of
-records equal in F those that come first in the input. :n compares numbers, :asc
-writes the least, as in --by price:n:asc; separate several fields by commas.
-Missing values come last, with :asc first.
+write: those with the largest values of the field F, largest first. Among
+records equal in F, the first in the input are written. :n compares numbers, and
+:asc writes the smallest values, as in --by price:n:asc. Separate several fields
+by commas. Missing values come last, or first with :asc.
 
 With --per G the first N records of each value of the field G, or of several
 fields, are written, group by group, in the order of G as bytes. Records without
-G are a group.
+G form a group.
 
-With --frequent F records are counted by the value of F, or of several fields, and
-the N most frequent values are written with their counts, as F,count. Of equally
-frequent values, those that are less as bytes come first.
+With --frequent F records are counted by the value of F, or of several fields,
+and the N most frequent values are written with their counts, as F,count. Among
+equally frequent values, those that are smaller as bytes come first.
 
-N may be large, and the input may have any number of values: what does not fit in
-memory goes to temporary files.
+N may be large, and the number of values is not limited: data that does not fit
+in memory goes to temporary files.
 
-At the end the records written and skipped are compared with those read.`
+At the end the numbers of records written and dropped are compared with those
+read.`
 
 func newTop(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top --by F[:n][:asc][,F…] [--per G[,G…]] | --frequent F[,F…] [flags] [--] FILE…",
-		Short: "Write the records with the greatest values, or the most frequent values",
+		Short: "Write the records with the largest values, or the most frequent values",
 		Long:  topHelp + formatsHelp,
 		Example: `  partd top --by "size:n" files.csv
   partd top -n 2 --per id6 --by v3:n measured.csv
   partd top -n 100 --frequent "Origin State" birdstrikes.csv
   partd top -n 3 --by 2:n:asc --no-header --format csv -`,
 	}
-	by := cmd.Flags().String("by", "", "the fields `F,…` whose greatest values are wanted, each with :n, :asc or both")
-	per := cmd.Flags().String("per", "", "the fields `G,…` that make a group, whose first records are wanted each")
-	frequent := cmd.Flags().String("frequent", "", "the fields `F,…` whose most frequent values are wanted")
-	n := cmd.Flags().IntP("number", "n", 10, "how many, `N`")
+	by := cmd.Flags().String("by", "", "rank records by these `FIELDS`, separated by commas, each with :n, :asc or both")
+	per := cmd.Flags().String("per", "", "write the first records of each group of these `FIELDS`, separated by commas")
+	frequent := cmd.Flags().String("frequent", "", "write the most frequent values of these `FIELDS`, separated by commas")
+	n := cmd.Flags().IntP("number", "n", 10, "write `N` records or values")
 	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		switch {
 		case (*by == "") == (*frequent == ""):
-			return nil, cliutil.Usagef("give either --by or --frequent, with the fields to rank by")
+			return nil, cliutil.Usagef("set either --by or --frequent to the fields to rank by")
 		case *per != "" && *by == "":
-			return nil, cliutil.Usagef("--per goes with --by: partd group counts the values of each group")
+			return nil, cliutil.Usagef("--per needs --by: to count the values of each group, use partd group")
 		case *n < 1 || *n > filejobs.MaxTop:
-			return nil, cliutil.Usagef("--number is from 1 to %d, not %d; partd sort and partd group write all", filejobs.MaxTop, *n)
+			return nil, cliutil.Usagef("--number must be from 1 to %d, not %d: to write all, use partd sort or partd group", filejobs.MaxTop, *n)
 		case *per != "":
 			return filejobs.TopPer(*by, *per, *n), nil
 		case *by != "":

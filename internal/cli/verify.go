@@ -15,19 +15,19 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-const verifyHelp = `Read all that a log: store ever took, even what was deleted or replaced since, and
-compare every checksum and the ledgers: how many records were appended, their
-bytes, and a sum of their hashes. Nothing changes.
+const verifyHelp = `Read all data that a log: store ever stored, even what was deleted or replaced
+since, and compare all checksums and the ledgers: the number of records
+appended, their bytes, and a sum of their hashes. Nothing is changed.
 
-It goes on after damage, and names the file and offset of each; if a store cannot
-be opened it says why. The exit code is then 1. An incomplete record at the very
-end of a write-ahead file is no damage: a process that is killed while it writes
-leaves one.
+It continues after damage, and reports the file and offset of each damaged
+place, or why a store cannot be opened. The exit code is then 1. An incomplete
+record at the very end of a write-ahead file is not damage: a process that is
+killed during a write leaves one.
 
-If a server has the store open, that server verifies it: --store tcp://HOST:PORT,
-or ipc:///PATH.
+If a server has the store open, let that server verify it: use --store
+tcp://HOST:PORT or ipc:///PATH.
 
-A file: store keeps no checksums, and cannot be verified: that is exit code 2.`
+A file: store has no checksums and cannot be verified; the exit code is then 2.`
 
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ func newVerify(a *app) *cobra.Command {
   partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
 	}
-	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write a JSON object, also for a damaged store")
 	when := cliutil.ProgressFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := cliutil.CheckProgress(*when); err != nil {
@@ -64,7 +64,7 @@ func newVerify(a *app) *cobra.Command {
 	return cmd
 }
 
-// verifiable returns an error for a store that keeps no checksums.
+// verifiable returns an error for a store without checksums.
 func verifiable(ctx context.Context, rawURL string) error {
 	if _, err := storeExists(ctx, "store", rawURL); cliutil.IsUsage(err) {
 		return err
@@ -73,7 +73,7 @@ func verifiable(ctx context.Context, rawURL string) error {
 	switch scheme {
 	case "log", "tcp", "tls", "ipc", "s3", "gs":
 	default:
-		return cliutil.Usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
+		return cliutil.Usagef("--store %s cannot be verified, because a %s: store has no checksums: use a log: store "+
 			"(as in --store log:%s)", rawURL, scheme, location)
 	}
 	return nil
@@ -82,23 +82,23 @@ func verifiable(ctx context.Context, rawURL string) error {
 type verification struct {
 	Store    string   `json:"store"`
 	OK       bool     `json:"ok"`
-	Keys     int64    `json:"keys"`     // read up to the end, or the damage
-	Bytes    int64    `json:"bytes"`    // of their values
-	Records  int64    `json:"records"`  // all that was ever appended or set
-	Segments int64    `json:"segments"` // parts of the store that are complete
+	Keys     int64    `json:"keys"`     // number of keys read
+	Bytes    int64    `json:"bytes"`    // bytes of their values
+	Records  int64    `json:"records"`  // all records ever appended or set
+	Segments int64    `json:"segments"` // complete segments
 	Seconds  float64  `json:"seconds"`
 	Damage   []damage `json:"damage,omitempty"`
 }
 
-// damage is a place that does not hold what was written there.
+// damage is a place whose content differs from what was written.
 type damage struct {
 	File   string `json:"file"`
-	Offset *int64 `json:"offset,omitempty"` // none where it is the whole file
+	Offset *int64 `json:"offset,omitempty"` // nil if the whole file is damaged
 	Error  string `json:"error"`
 }
 
-// run has the store, or its server, read all blocks in the order in which they are
-// stored, so that one damaged place does not hide the next. Then it counts the keys.
+// run lets the store, or its server, read all blocks in the order of their files, so that a
+// damaged place does not hide the next one. Then it counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url)
@@ -107,18 +107,18 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	}
 	defer closeStore(ctx, store, &err)
 	bar.Wait("comparing checksums", nil)
-	found, err := partd.Check(ctx, store)
-	v.Records, v.Segments = found.Records, found.Segments
+	result, err := partd.Check(ctx, store)
+	v.Records, v.Segments = result.Records, result.Segments
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	bar.Wait("counting keys", nil) // a layer just opened holds nothing back
+	bar.Wait("counting keys", nil) // a newly opened layer has no buffered data
 	for info, keysErr := range partd.Keys(ctx, bottom(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr
 			}
-			break // at damage that Verify found, too
+			break // at damage that Check has already found
 		}
 		v.Keys++
 		v.Bytes += info.Size
@@ -135,7 +135,7 @@ func (v *verification) writeText(w io.Writer) {
 	fmt.Fprintln(w, "result  all checksums and the ledger match")
 }
 
-// damageIn returns all damage that an error tells of.
+// damageIn returns all damage in an error.
 func damageIn(err error) []damage {
 	switch e := err.(type) {
 	case nil:
@@ -146,7 +146,7 @@ func damageIn(err error) []damage {
 			d.Offset = &e.Offset
 		}
 		return []damage{d}
-	case *shards.Error: // servers have files of the same names
+	case *shards.Error: // servers may have files with equal names
 		all := damageIn(e.Err)
 		for i := range all {
 			all[i].File = e.Shard + ": " + all[i].File
@@ -154,8 +154,8 @@ func damageIn(err error) []damage {
 		return all
 	case interface{ Unwrap() []error }:
 		var all []damage
-		for _, one := range e.Unwrap() {
-			all = append(all, damageIn(one)...)
+		for _, inner := range e.Unwrap() {
+			all = append(all, damageIn(inner)...)
 		}
 		return all
 	}

@@ -27,8 +27,8 @@ func verify(t *testing.T, dir string) (v verification, code int, stderr string) 
 	return v, code, errs.String()
 }
 
-// small makes a store with a short and a large value, and returns its directory
-// and a copy of it, taken before it was closed, as a killed process leaves it.
+// small creates a store with a short and a large value. It returns its directory, and a copy taken before
+// the store was closed, as a killed process leaves it.
 func small(t *testing.T) (closed, killed string) {
 	t.Helper()
 	closed, killed = filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
@@ -50,7 +50,7 @@ func small(t *testing.T) (closed, killed string) {
 	return closed, killed
 }
 
-// flip changes a bit of a file, and returns what undoes it.
+// flip inverts a bit of a file, and returns a function that restores it.
 func flip(t *testing.T, path string, at int) (undo func()) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -68,8 +68,7 @@ func flip(t *testing.T, path string, at int) (undo func()) {
 	return func() { write(data) }
 }
 
-// One bit changed anywhere in what a closed store needs is damage, in the file
-// where it is.
+// A flipped bit anywhere in the files that a closed store needs is damage, and its file is reported.
 func TestVerifyFindsEveryBit(t *testing.T) {
 	dir, _ := small(t)
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
@@ -97,7 +96,7 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 		}
 	}
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK {
-		t.Errorf("after all that: %+v, %s", v, text)
+		t.Errorf("after restoring all bits: %+v, %s", v, text)
 	}
 }
 
@@ -140,8 +139,8 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 	}
 }
 
-// In a write-ahead file a damaged record before a whole one is damage; the last
-// one cannot be told from one that a kill cut off.
+// In a write-ahead file, a damaged record before a whole one is damage. A damaged last record looks like
+// a record that a kill cut off.
 func TestVerifyWriteAhead(t *testing.T) {
 	_, dir := small(t)
 	v, code, text := verify(t, dir)
@@ -169,12 +168,12 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 	undo()
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+9) {
-		t.Errorf("it changed something: %+v, %d, %s", v, code, text)
+		t.Errorf("verify changed the store: %+v, %d, %s", v, code, text)
 	}
 }
 
-// Several may read a log store at once. While another process may write, all are
-// refused, and told which process that is.
+// Several processes may read a log store at the same time. While another process may write, readers are
+// refused, and the message names that process.
 func TestReadersOfLog(t *testing.T) {
 	dir, _ := small(t)
 	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
@@ -184,7 +183,7 @@ func TestReadersOfLog(t *testing.T) {
 	reading := [][]string{{"get", "key"}, {"keys"}, {"stat"}, {"verify"}}
 	for _, args := range reading {
 		if out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput(); err != nil {
-			t.Errorf("%s beside a reader: %v, %s", args[0], err, out)
+			t.Errorf("%s during reading: %v, %s", args[0], err, out)
 		}
 	}
 	if err := partd.Close(t.Context(), reader); err != nil {
@@ -198,7 +197,7 @@ func TestReadersOfLog(t *testing.T) {
 	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
 		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
 		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(out), want) {
-			t.Errorf("%s beside a writer: %v, %s", args[0], err, out)
+			t.Errorf("%s during writing: %v, %s", args[0], err, out)
 		}
 	}
 	if err := partd.Close(t.Context(), writer); err != nil {
@@ -206,8 +205,7 @@ func TestReadersOfLog(t *testing.T) {
 	}
 }
 
-// What a killed process left behind is read, also where it is more than reading
-// alone can hold.
+// Data left by a killed process is read, even if it is too large to be read into memory.
 func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
 	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
@@ -237,7 +235,7 @@ func TestReadAfterKill(t *testing.T) {
 	}
 }
 
-// The shares of a log store and of a layer over it are within the memory.
+// The shares of a log store and its layers together are within the memory.
 func TestShareOfLog(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A store that a server has open is verified through the server, which says of
-// damage in which file and where it is, and nothing of where the store is.
+// A store that a server has open is verified through the server. It reports the file and offset of damage,
+// but not the directory of the store.
 func TestVerifyThroughServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := stores.Open(t.Context(), "zstd+log:"+dir)
@@ -31,7 +31,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	url, _ := serve(t, store)
 	through := func(url string) (v verification, code int, stderr string) {
 		var out, errs bytes.Buffer
-		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenDefaults})
+		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenWithDefaults})
 		if out.Len() > 0 {
 			if err := json.Unmarshal(out.Bytes(), &v); err != nil {
 				t.Fatalf("%v: %s", err, out.Bytes())
@@ -67,7 +67,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Errorf("of damage in %s: exit code %d, %+v, %s", files[0], code, v, stderr)
 	}
 	if strings.Contains(stderr, dir) {
-		t.Errorf("it discloses where the store is: %s", stderr)
+		t.Errorf("it discloses the directory of the store: %s", stderr)
 	}
 	plain, _ := serve(t, partd.NewDict())
 	if _, code, stderr := through(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
@@ -75,7 +75,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	}
 }
 
-// noise is what does not become shorter by compression.
+// noise returns bytes that do not compress.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(b)

@@ -14,28 +14,28 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Complete makes the shell complete the values of a flag.
+// Complete registers the values that a shell offers for a flag.
 func Complete(cmd *cobra.Command, flag string, values ...string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
-		panic(err) // there is no such flag: the program is wrong
+		panic(err) // the program is wrong: there is no such flag
 	}
 }
 
-// Plain reports whether a shell can be given a text as one line.
-func Plain(text string) bool {
-	isOdd := func(r rune) bool { return !unicode.IsPrint(r) }
-	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, isOdd)
+// IsPrintable reports whether text is not empty and can be typed as one line in a shell.
+func IsPrintable(text string) bool {
+	notPrintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, notPrintable)
 }
 
-// NewCompletion is the command that writes a script for a shell, which completes
-// what the caller says.
-func NewCompletion(out io.Writer, what string) *cobra.Command {
+// NewCompletion returns the command that writes a shell's completion script. The text
+// what says in the help what the script completes.
+func NewCompletion(out io.Writer, subject string) *cobra.Command {
 	var install bool
 	cmd := &cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
-		Short:     "Write a script that completes " + what + " in a shell",
-		Args:      Takes(1, 1, "the name of the shell"),
+		Short:     "Write a script that completes " + subject + " in a shell",
+		Args:      CheckArgCount(1, 1, "the name of the shell"),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var script bytes.Buffer
@@ -49,7 +49,7 @@ func NewCompletion(out io.Writer, what string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&install, "install", false, "write the script where new shells of yours find it (bash, zsh, fish), and say where that is")
+	cmd.Flags().BoolVar(&install, "install", false, "write the script to the directory that your shell reads (bash, zsh, fish), and print its path")
 	return cmd
 }
 
@@ -67,12 +67,12 @@ func completionScript(w io.Writer, root *cobra.Command, shell string) error {
 	return Usagef("unknown shell %q: there are bash, zsh, fish, powershell", shell)
 }
 
-// installCompletion writes a script where a shell looks for what completes a program. It
-// changes no file that the user writes.
+// installCompletion writes a completion script to the shell's user directory for
+// scripts. It changes no file that users edit.
 func installCompletion(out io.Writer, shell, program string, script []byte) error {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return fmt.Errorf("there is no directory for the script: %w", err)
+		return fmt.Errorf("cannot find a directory for the script: %w", err)
 	}
 	data := cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(home, ".local", "share"))
 	next := "new shells complete " + program
@@ -84,7 +84,7 @@ func installCompletion(out io.Writer, shell, program string, script []byte) erro
 			dir = dirs[0]
 		}
 		file = filepath.Join(dir, "completions", program)
-		next += ", where the package bash-completion is"
+		next += ", if the package bash-completion is installed"
 	case "zsh":
 		dir := filepath.Join(data, "zsh", "site-functions")
 		file = filepath.Join(dir, "_"+program)
@@ -92,7 +92,7 @@ func installCompletion(out io.Writer, shell, program string, script []byte) erro
 	case "fish":
 		file = filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "fish", "completions", program+".fish")
 	default:
-		return Usagef("--install is for bash, zsh and fish; for %s add what --help shows to its profile", shell)
+		return Usagef("--install is for bash, zsh and fish; for %s, add the line in --help to its profile", shell)
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err

@@ -13,36 +13,36 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-// Env are the environment variables of a program's flags.
+// Env describes the environment variables that set a program's flags.
 type Env struct {
-	Prefix string              // of the names, such as PARTD_
-	Rivals map[string][]string // flags that a flag excludes: each of them on the command line goes before the flag's variable, too
-	Lists  []string            // flags that may be given several times: their variables hold values between blanks
-	Own    []string            // flags, such as "group top", whose variables are named after their commands, too: the flag means something else elsewhere
+	Prefix     string              // of every variable's name, such as PARTD_
+	Excludes   map[string][]string // mutually exclusive flags: if one of them is on the command line, the variables of the others are ignored
+	Lists      []string            // flags that may be repeated: their variables hold values separated by blanks
+	PerCommand []string            // flags, such as "group top", whose variables also contain the command's name because the flag means something else in other commands
 }
 
-// Variable returns the name of the environment variable of a flag.
+// Variable returns the name of a flag's environment variable.
 func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// VariableOf returns the variable of a command's flag.
+// VariableOf returns the name of the variable for a flag of a command.
 func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
-	if slices.Contains(e.Own, cmd.Name()+" "+flag) {
+	if slices.Contains(e.PerCommand, cmd.Name()+" "+flag) {
 		flag = cmd.Name() + "-" + flag
 	}
 	return e.Variable(flag)
 }
 
-// Set sets the flags that the command line leaves out from their variables. An
-// empty variable counts as not set.
-func (e *Env) Set(cmd *cobra.Command) error {
+// Apply sets each flag that is missing on the command line from its variable. An empty
+// variable counts as unset.
+func (e *Env) Apply(cmd *cobra.Command) error {
 	given := map[string]bool{}
 	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = true })
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := os.Getenv(e.VariableOf(cmd, f.Name))
-		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || slices.ContainsFunc(e.Rivals[f.Name], func(rival string) bool { return given[rival] }) {
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || slices.ContainsFunc(e.Excludes[f.Name], func(other string) bool { return given[other] }) {
 			return
 		}
 		values := []string{value}
@@ -50,14 +50,14 @@ func (e *Env) Set(cmd *cobra.Command) error {
 			values = strings.Fields(value)
 		}
 		for _, v := range values {
-			failed := cmd.Flags().Set(f.Name, v)
-			if failed == nil {
+			setErr := cmd.Flags().Set(f.Name, v)
+			if setErr == nil {
 				continue
 			}
-			if cause := errors.Unwrap(failed); cause != nil {
-				failed = cause // without the name of the flag, which nobody wrote
+			if cause := errors.Unwrap(setErr); cause != nil {
+				setErr = cause // drop the flag's name, which the user did not write
 			}
-			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, failed))
+			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, setErr))
 			return
 		}
 	})
@@ -77,7 +77,7 @@ func CheckProgress(when string) error {
 	return nil
 }
 
-// ShowsProgress reports whether progress is shown where errors go.
+// ShowsProgress reports whether to show progress on w, given the value of --progress.
 func ShowsProgress(when string, w io.Writer) bool {
 	return when == "always" || when == "auto" && progress.IsTerminal(w)
 }

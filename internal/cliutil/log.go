@@ -8,31 +8,30 @@ import (
 	"time"
 )
 
-// Peers can make the server warn as often as they connect, and ask for what its
-// store cannot do, as on a full disk. So that they cannot fill the disk with its
-// log, warnings and errors have a rate each; what is beyond it is counted.
+// Peers can make the server log a warning for each connection, or an error for each
+// request, as on a full disk. To keep the log from filling the disk, warnings and
+// errors are limited to this rate each. Dropped ones are counted.
 const (
-	warningsAtOnce    = 100
-	warningsPerSecond = 10
+	burst     = 100
+	perSecond = 10
 )
 
-// limited is a handler that leaves out warnings and errors beyond the rate. What
-// is neither always passes. Its buckets are shared by the handlers that WithAttrs
-// and WithGroup make.
+// limited is a handler that drops warnings and errors beyond the rate. Lower levels
+// always pass. The handlers that WithAttrs and WithGroup return share its buckets.
 type limited struct {
 	slog.Handler
 	warnings, errors *bucket
 }
 
-// bucket holds the warnings, or errors, that may be logged now.
+// bucket is a token bucket for warnings or errors.
 type bucket struct {
-	mu      sync.Mutex
-	tokens  float64
-	filled  time.Time
-	leftOut int
+	mu       sync.Mutex
+	tokens   float64
+	filledAt time.Time
+	dropped  int
 }
 
-// NewLog returns the log of a server, as text or as json.
+// NewLog returns a server's logger, which writes text or JSON to w.
 func NewLog(format string, w io.Writer) *slog.Logger {
 	if format == "json" {
 		return slog.New(limitWarnings(slog.NewJSONHandler(w, nil)))
@@ -41,23 +40,23 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 }
 
 func limitWarnings(h slog.Handler) slog.Handler {
-	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
+	return limited{h, &bucket{tokens: burst, filledAt: time.Now()}, &bucket{tokens: burst, filledAt: time.Now()}}
 }
 
-// take reports whether a warning may be logged, and how many were left out before.
-func (b *bucket) take() (ok bool, leftOut int) {
+// take reports whether a message may be logged, and how many were dropped before it.
+func (b *bucket) take() (ok bool, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	b.tokens = min(warningsAtOnce, b.tokens+now.Sub(b.filled).Seconds()*warningsPerSecond)
-	b.filled = now
+	b.tokens = min(burst, b.tokens+now.Sub(b.filledAt).Seconds()*perSecond)
+	b.filledAt = now
 	if b.tokens < 1 {
-		b.leftOut++
+		b.dropped++
 		return false, 0
 	}
 	b.tokens--
-	leftOut, b.leftOut = b.leftOut, 0
-	return true, leftOut
+	dropped, b.dropped = b.dropped, 0
+	return true, dropped
 }
 
 func (l limited) Handle(ctx context.Context, r slog.Record) error {
@@ -68,13 +67,13 @@ func (l limited) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
 		b, count = l.errors, "errors_left_out_before"
 	}
-	ok, leftOut := b.take()
+	ok, dropped := b.take()
 	if !ok {
 		return nil
 	}
-	if leftOut > 0 {
+	if dropped > 0 {
 		r = r.Clone()
-		r.AddAttrs(slog.Int(count, leftOut))
+		r.AddAttrs(slog.Int(count, dropped))
 	}
 	return l.Handler.Handle(ctx, r)
 }

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// A flood of warnings is thinned out and counted, and so is one of errors; other
-// messages pass.
+// Floods of warnings and of errors are limited and counted. Messages of lower levels pass.
 func TestWarningsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -21,30 +20,30 @@ func TestWarningsAreLimited(t *testing.T) {
 		}
 		log.Error("an error")
 		log.Info("a word")
-		if n := strings.Count(out.String(), "flood"); n != warningsAtOnce {
-			t.Errorf("%d warnings of 10,000 were logged at once, want %d", n, warningsAtOnce)
+		if n := strings.Count(out.String(), "flood"); n != burst {
+			t.Errorf("%d warnings of 10,000 were logged at once, want %d", n, burst)
 		}
 		for _, words := range []string{"an error", "a word"} {
 			if !strings.Contains(out.String(), words) {
-				t.Errorf("%q was left out", words)
+				t.Errorf("%q was dropped", words)
 			}
 		}
 		for range 5000 {
 			log.Error("no space")
 		}
-		if n := strings.Count(out.String(), "no space"); n != warningsAtOnce-1 {
-			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, warningsAtOnce-1)
+		if n := strings.Count(out.String(), "no space"); n != burst-1 {
+			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, burst-1)
 		}
 		out.Reset()
 		time.Sleep(time.Second)
 		for range 100 {
 			connection.Warn("flood")
 		}
-		if n := strings.Count(out.String(), "flood"); n != warningsPerSecond {
-			t.Errorf("%d warnings were logged a second later, want %d", n, warningsPerSecond)
+		if n := strings.Count(out.String(), "flood"); n != perSecond {
+			t.Errorf("%d warnings were logged a second later, want %d", n, perSecond)
 		}
 		if first, _, _ := strings.Cut(out.String(), "\n"); !strings.Contains(first, "warnings_left_out_before=9900") {
-			t.Errorf("the first of them does not say how many were left out: %s", first)
+			t.Errorf("the first warning does not say how many were dropped: %s", first)
 		}
 	})
 }

@@ -14,16 +14,16 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// Program is a command line as a whole.
+// Program is a command line with all its commands.
 type Program struct {
 	Env       *Env
 	ExitCodes string // for the help
 	Out, Err  io.Writer
-	Started   bool // a command's own work has begun: what went wrong before it is wrong usage
+	Started   bool // set once a command runs; an error before that is wrong usage
 }
 
-// Root makes a command, once it has its flags and subcommands, the root of the
-// program. One that does nothing by itself shows its help.
+// Root completes a program's root command, which must already have its flags and
+// subcommands. If root has no RunE, it shows its help.
 func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 
@@ -31,7 +31,7 @@ Every flag can also be given as an environment variable, named in brackets
 beside it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
-	// A template of cobra's would keep all methods of all types in the program.
+	// cobra's own version template would link all exported methods into the program.
 	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -40,9 +40,9 @@ Exit codes: ` + p.ExitCodes
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + p.Env.VariableOf(cmd, f.Name) + "]" })
 	}
-	countArguments(root)
+	setArgCounts(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		err := p.Env.Set(cmd)
+		err := p.Env.Apply(cmd)
 		p.Started = err == nil
 		return err
 	}
@@ -58,7 +58,7 @@ Exit codes: ` + p.ExitCodes
 		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if cmd == root && cmd.Flags().NArg() > 0 { // the flags were meant for what it calls a command
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flags belong to the supposed command
 			return unknownCommand(cmd, cmd.Flags().Arg(0))
 		}
 		return FlagError(cmd, err)
@@ -66,15 +66,15 @@ Exit codes: ` + p.ExitCodes
 	return root
 }
 
-// countArguments has the commands that say nothing else take what their lines of usage do.
-func countArguments(root *cobra.Command) {
+// setArgCounts sets the Args of commands that have none, from the arguments in their usage lines.
+func setArgCounts(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
-		countArguments(cmd)
+		setArgCounts(cmd)
 		if cmd.Args != nil {
 			continue
 		}
-		least, most, what := usageTakes(cmd.Use)
-		if cmd.Args = Takes(least, most, what); most == 0 && cmd.ValidArgsFunction == nil {
+		minArgs, maxArgs, missing := argCounts(cmd.Use)
+		if cmd.Args = CheckArgCount(minArgs, maxArgs, missing); maxArgs == 0 && cmd.ValidArgsFunction == nil {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 	}
@@ -88,14 +88,14 @@ func unknownCommand(root *cobra.Command, name string) error {
 	return Usagef("unknown command %q%s: there are %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
 }
 
-// NewVersion is the command that shows the version of a program.
+// NewVersion returns the command that prints a program's version.
 func NewVersion(out io.Writer, program string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Show the version",
-		Long:    "Show the version of " + program + ", and of the Go that built it.",
+		Long:    "Show the version of " + program + " and of the Go release that built it.",
 		Example: "  " + program + " version",
-		Args:    Takes(0, 0, ""),
+		Args:    CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(out, version(program))
 			return err
@@ -111,8 +111,8 @@ func version(program string) string {
 	return describe(program, info)
 }
 
-// describe names the version of a program, the commit it was built of where that
-// is known, Go's version and the system.
+// describe returns a line with the program's version, the commit if it is known, Go's
+// version and the platform.
 func describe(program string, info *debug.BuildInfo) string {
 	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
 	settings := map[string]string{}

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The commit is told where Go noted one, and that the files were changed since.
-func TestVersionTellsCommit(t *testing.T) {
+// The version names the commit if Go recorded it, and says whether files were modified.
+func TestVersionNamesCommit(t *testing.T) {
 	settings := func(commit, modified string) []debug.BuildSetting {
 		return []debug.BuildSetting{{Key: "vcs", Value: "git"}, {Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: modified}}
 	}
@@ -31,8 +31,8 @@ func TestVersionTellsCommit(t *testing.T) {
 	}
 }
 
-// A command takes what its line of usage says.
-func TestUsageTakes(t *testing.T) {
+// A command accepts the arguments in its usage line.
+func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{
 		"drop [flags]":                          "0 0 ",
 		"serve":                                 "0 0 ",
@@ -47,8 +47,8 @@ func TestUsageTakes(t *testing.T) {
 		"shuffle --by FIELD [flags] [--] FILE…": "1 -1 FILE",
 		"import --from A|B [flags] [--] SOURCE": "1 1 SOURCE",
 	} {
-		least, most, what := usageTakes(use)
-		if got := fmt.Sprint(least, " ", most, " ", what); got != want {
+		minArgs, maxArgs, missing := argCounts(use)
+		if got := fmt.Sprint(minArgs, " ", maxArgs, " ", missing); got != want {
 			t.Errorf("%s: %q, want %q", use, got, want)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// SplitURL returns what stores a URL's data, as "file", and the path that is
-// its location.
+// SplitURL returns the scheme of the store at the bottom of a URL, such as "file", and
+// its location as a path.
 func SplitURL(rawURL string) (scheme, location string) {
 	prefix, rest, _ := strings.Cut(rawURL, ":")
 	scheme = prefix[strings.LastIndexByte(prefix, '+')+1:]

@@ -1,8 +1,9 @@
-// Package cliutil is what the project's command lines share: exit codes, errors
-// of usage, environment variables for flags, completion and progress.
+// Package cliutil has what the project's command lines share: exit codes, usage errors,
+// environment variables for flags, completion and progress.
 package cliutil
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Exit codes.
@@ -22,11 +25,11 @@ const (
 	ExitInterrupted = 130
 )
 
-// ExitCodes tells of them in the help.
+// ExitCodes describes the exit codes in the help.
 const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
 130 interrupted.`
 
-// UsageError is an error that the command line alone shows.
+// UsageError is an error that is wrong on the command line itself, whatever the data.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }
@@ -35,16 +38,16 @@ func (e UsageError) Unwrap() error { return e.Err }
 // Usagef returns a [UsageError].
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// IsUsage reports whether the command line alone shows that an error had to come.
+// IsUsage reports whether err wraps a [UsageError].
 func IsUsage(err error) bool { return errors.As(err, new(UsageError)) }
 
-// Takes checks the number of a command's arguments. What names the first that
-// may be missing; maximum is -1 for any number.
-func Takes(minimum, maximum int, what string) cobra.PositionalArgs {
+// CheckArgCount returns a check of the number of a command's arguments. The error names
+// missing, the first arguments that may be absent. A maximum of -1 allows any number.
+func CheckArgCount(minimum, maximum int, missing string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < minimum:
-			return Usagef("%s is missing: %s", what, cmd.UseLine())
+			return Usagef("%s is missing: %s", missing, cmd.UseLine())
 		case maximum == 0 && len(args) > 0:
 			return Usagef("%s takes no arguments, but got %q", cmd.CommandPath(), args[0])
 		case maximum >= 0 && len(args) > maximum:
@@ -54,53 +57,55 @@ func Takes(minimum, maximum int, what string) cobra.PositionalArgs {
 	}
 }
 
-// usageTakes reads what Takes is told from a line of usage, as "get [flags] [--] NAME
-// [FILE…]". Behind the flags are the arguments, in brackets those that may be missing.
-func usageTakes(use string) (least, most int, what string) {
+// argCounts reads the parameters of CheckArgCount from a usage line, such as "get [flags] [--]
+// NAME [FILE…]". The arguments follow the flags. Optional ones are in brackets.
+func argCounts(use string) (minArgs, maxArgs int, missing string) {
 	_, line, _ := strings.Cut(use, " ")
 	for _, mark := range []string{"[flags]", "[--]"} {
-		if _, rest, found := strings.Cut(line, mark); found {
+		if _, rest, ok := strings.Cut(line, mark); ok {
 			line = rest
 		}
 	}
 	words := strings.Fields(line)
-	most = len(words)
+	maxArgs = len(words)
 	if strings.Contains(line, "…") {
-		most = -1
+		maxArgs = -1
 	}
 	words = slices.DeleteFunc(words, func(word string) bool { return word[0] == '[' })
-	return len(words), most, strings.ReplaceAll(strings.Join(words, " and "), "…", "")
+	return len(words), maxArgs, strings.ReplaceAll(strings.Join(words, " and "), "…", "")
 }
 
-// FlagError says in plain words what is wrong with a flag.
+// FlagError returns a usage error that explains cobra's error about a flag.
 func FlagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
-	var alone *pflag.ValueRequiredError
-	var wrong *pflag.InvalidValueError
+	var noValue *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown):
 		name := "--" + unknown.GetSpecifiedName()
 		if shorthands := unknown.GetSpecifiedShortnames(); shorthands != "" {
 			name = "-" + shorthands
 		}
-		what := ""
+		hint := ""
 		for _, argument := range []string{"KEY", "NAME", "FILE"} {
 			if strings.Contains(cmd.Use, "[--] "+argument) {
-				what = fmt.Sprintf(" (a %s that begins with a dash goes after --: %s -- %s)", argument, cmd.CommandPath(), name)
+				hint = fmt.Sprintf(" (a %s that begins with a dash goes after --: %s -- %s)", argument, cmd.CommandPath(), name)
 			}
 		}
-		return Usagef("there is no flag %s%s", name, what)
-	case errors.As(err, &alone):
-		name, _ := pflag.UnquoteUsage(alone.GetFlag())
-		return Usagef("--%s needs a value: --%s %s", alone.GetFlag().Name, alone.GetFlag().Name, name)
-	case errors.As(err, &wrong):
-		return Usagef("--%s: %w", wrong.GetFlag().Name, valueError(wrong.GetFlag(), wrong.GetValue(), wrong.Unwrap()))
+		var flags []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
+		return Usagef("there is no flag %s%s", name, cmp.Or(nearest.Hint(name, flags), hint))
+	case errors.As(err, &noValue):
+		name, _ := pflag.UnquoteUsage(noValue.GetFlag())
+		return Usagef("--%s needs a value: --%s %s", noValue.GetFlag().Name, noValue.GetFlag().Name, name)
+	case errors.As(err, &invalid):
+		return Usagef("--%s: %w", invalid.GetFlag().Name, valueError(invalid.GetFlag(), invalid.GetValue(), invalid.Unwrap()))
 	}
 	return UsageError{err}
 }
 
-// valueError says what the value of a flag should have been. Err is what the
-// flag itself says.
+// valueError returns an error that says what the value of a flag should be. The flag's
+// own error is the default.
 func valueError(f *pflag.Flag, value string, err error) error {
 	switch f.Value.Type() {
 	case "bool":
@@ -113,20 +118,20 @@ func valueError(f *pflag.Flag, value string, err error) error {
 	return err
 }
 
-// ofTheDisk are reasons that have nothing to do with the key or the file at hand.
-var ofTheDisk = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
+// diskErrors are causes that concern the whole disk rather than one key or file.
+var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns the text of an error for people: the program's name only
-// once, each path once, and first the cause, where it is one of the whole disk.
+// Message returns the text of an error for people. It names the program and each path
+// only once, and begins with the cause if that concerns the whole disk.
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		text = strings.Replace(text, p.Path+": "+p.Op+" "+p.Path+": ", p.Path+": ", 1)
 	}
-	for _, number := range ofTheDisk {
-		if rest, ok := strings.CutSuffix(text, ": "+number.Error()); ok && errors.Is(err, number) {
-			return number.Error() + ": " + rest
+	for _, errno := range diskErrors {
+		if rest, ok := strings.CutSuffix(text, ": "+errno.Error()); ok && errors.Is(err, errno) {
+			return errno.Error() + ": " + rest
 		}
 	}
 	return text

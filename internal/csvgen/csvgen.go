@@ -1,5 +1,5 @@
-// Package csvgen makes CSV files for tests and benchmarks: columns id, key, v1,
-// v2 and text, 100 to 110 bytes a row, the same for the same options.
+// Package csvgen generates CSV files for tests and benchmarks: columns id, key, v1, v2 and
+// text, with 100 to 110 bytes a row. The same options give the same bytes.
 package csvgen
 
 import (
@@ -10,22 +10,22 @@ import (
 	"strings"
 )
 
-// Header is the first line.
+// Header is the first line of each file.
 const Header = "id,key,v1,v2,text\n"
 
 // Dists lists the distributions of keys.
 const Dists = "uniform, zipf, half"
 
-// Options say what to make.
+// Options selects the content of the file.
 type Options struct {
 	Rows int64
 	Keys int64
-	// Dist is how often keys occur: "uniform", also for "", all alike; "zipf",
-	// key n about n^1.1 times less often than the first; "half", the first key in
-	// half of the rows and the others alike.
+	// Dist is the distribution of keys: "uniform" (the default); "zipf", where key n is
+	// about n^1.1 times less frequent than the first; or "half", where the first key has
+	// half of the rows and the others are uniform.
 	Dist string
 	Seed uint64
-	// Quoted puts a text with commas and quotes, in quotes, into every fourth row.
+	// Quoted puts a quoted text with commas and quotes into every fourth row.
 	Quoted bool
 }
 
@@ -37,7 +37,7 @@ const (
 // Write writes the header and the rows.
 func Write(w io.Writer, o Options) error {
 	if o.Rows < 0 || o.Keys < 1 {
-		return fmt.Errorf("%d rows of %d keys: rows cannot be negative, and there is one key at least", o.Rows, o.Keys)
+		return fmt.Errorf("%d rows of %d keys: use at least 0 rows and 1 key", o.Rows, o.Keys)
 	}
 	r := rand.New(rand.NewPCG(o.Seed, 0))
 	key, err := picker(o, r)
@@ -58,7 +58,7 @@ func Write(w io.Writer, o Options) error {
 	return err
 }
 
-// picker returns a function that picks the number of a key.
+// picker returns a function that picks the index of a key.
 func picker(o Options, r *rand.Rand) (func() uint64, error) {
 	n := uint64(o.Keys)
 	switch o.Dist {
@@ -77,12 +77,12 @@ func picker(o Options, r *rand.Rand) (func() uint64, error) {
 	return nil, fmt.Errorf("unknown distribution %q: there are %s", o.Dist, Dists)
 }
 
-// words is what texts are cut from. It is twice as long as the longest cut
-// needs, so that a cut may begin anywhere in its first half.
+// words is the source of the texts. A text begins anywhere in its first half, and the
+// second half is long enough for the longest text.
 var words = strings.Repeat("the quick brown fox jumps over the lazy dog while seven wizards boil up "+
 	"frozen mixtures and judge my vow by a black quartz sphinx at dawn ", 4)
 
-// appendRow appends a row. The bits of random decide all but the key.
+// appendRow appends a row. The bits of random determine all columns except the key.
 func appendRow(buf []byte, id int64, key, random uint64, quoted bool) []byte {
 	start := len(buf)
 	buf = strconv.AppendInt(buf, id, 10)

@@ -79,7 +79,7 @@ func TestDistributions(t *testing.T) {
 	}
 }
 
-// A file of a seed must not change: figures of different days are compared.
+// The file of a seed must not change, because benchmark results of different days are compared.
 func TestSameForSeed(t *testing.T) {
 	for _, c := range []struct{ dist, want string }{
 		{"uniform", "58e39cb72f1d2c5f"},
@@ -95,7 +95,7 @@ func TestSameForSeed(t *testing.T) {
 	a, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 1})
 	b, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 2})
 	if bytes.Equal(a, b) {
-		t.Error("two seeds gave the same rows")
+		t.Error("two seeds give the same rows")
 	}
 }
 

@@ -1,15 +1,14 @@
-// Package extsort sorts records that need not fit in memory: stably, by keys
-// whose order is that of bytes.Compare. The Append functions of this package
-// encode numbers, texts and their reverse into such keys.
+// Package extsort stably sorts records that need not fit in memory, by keys that are
+// compared as bytes. The Append functions encode numbers and texts as such keys, and
+// Invert reverses their order.
 //
-// Records are copied into slots of memory. A full slot is sorted in the
-// background, and stays in memory until the memory is needed: then it is
-// written to a temporary file as a run. At the end the slots that are still
-// there and the runs are merged. Everything is counted on both sides: a sum
-// over all records that went in is compared with that over those that come out.
+// Records are copied into slots of memory. A full slot is sorted in the background, and
+// stays in memory until the memory is needed. Then it is written to a temporary file as a
+// run. At the end, the runs and the slots still in memory are merged. The sorter compares
+// the count and the checksum of the input records and the output records.
 //
-// Use: several goroutines call [Sorter.Writer] or [Sorter.Batch], add records and
-// close their writers; then one ranges over [Sorter.Sorted], once; then Close.
+// Several goroutines call [Sorter.Writer] or [Sorter.Batch], add records and close their
+// writers. Then one goroutine ranges over [Sorter.Sorted], once, and calls Close.
 package extsort
 
 import (
@@ -26,74 +25,74 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// MinMemory is how much memory a sorter takes at least, in bytes.
+// MinMemory is the minimum memory of a sorter, in bytes.
 const MinMemory = spill.MinMemory
 
-// Options of a [Sorter]. The zero value, and nil, are the defaults.
+// Options configures a [Sorter]. The zero value and nil mean the defaults.
 type Options struct {
-	// Memory bounds all that the sorter takes, in bytes: 0 means
-	// [spill.DefaultMemory], at least [MinMemory]. A record with its key must be
+	// Memory limits the bytes of memory that the sorter uses. 0 means
+	// [spill.DefaultMemory]; the minimum is [MinMemory]. A record with its key must be
 	// smaller than a fortieth of it.
 	Memory int64
-	// Threads is how many slots are sorted at once, 0 means GOMAXPROCS.
+	// Threads is the number of slots sorted at the same time. 0 means GOMAXPROCS.
 	Threads int
-	// Temp is where runs go. nil: directories of its own in os.TempDir.
+	// Temp receives the runs. nil means a new directory in os.TempDir.
 	Temp *tempdir.Set
-	// KeepKeys hands keys out beside records.
+	// KeepKeys includes the keys in the output.
 	KeepKeys bool
 }
 
-// Stats tell what a sorter did.
+// Stats describes the work of a sorter.
 type Stats struct {
-	Records int64         // taken in
-	Bytes   int64         // of their records, without keys
-	Sum     ledger.Sum128 // sum of xxh3-128 of each record, with KeepKeys of (uvarint length of the key, key, record)
-	Runs    int64         // written to files, those of further passes included
-	Passes  int           // merges that each record went through at most, the last included
+	Records int64         // input records
+	Bytes   int64         // of input records, without keys
+	Sum     ledger.Sum128 // of the xxh3-128 of each record, or with KeepKeys of (length of the key as a uvarint, key, record)
+	Runs    int64         // runs written, including runs of further merge passes
+	Passes  int           // maximum number of merges of any record, including the last merge
 	Written int64         // bytes of all runs
 }
 
-// ErrTooLarge is wrapped by the error for a record that the memory is too small
-// for, and wraps [partd.ErrTooLarge].
-var ErrTooLarge = fmt.Errorf("the record is %w for the memory to sort in", partd.ErrTooLarge)
+// ErrTooLarge is wrapped by the error for a record that is too large for the sorter's
+// memory. It wraps [partd.ErrTooLarge].
+var ErrTooLarge = fmt.Errorf("the record is %w for the memory of the sort", partd.ErrTooLarge)
 
-// Sorter sorts records. Its writers may be used at the same time.
+// Sorter sorts records. Several goroutines may each use a writer.
 type Sorter struct {
 	spill.Engine
 	opts  Options
 	sizes sizes
 
-	// Mu guards what follows.
-	turn    uint64 // the batch whose turn it is
-	seq     int64  // of the next slot
-	filling *slot
-	free    []*slot
-	slots   []*slot // all that were made
-	sorted  []*slot // in memory, by seq
-	runs    []*run  // in files, by seq
-	sorting int     // slots that wait for being sorted, or are
-	spills  int     // slots being written
-	merging bool    // runs, by mergeEarly
-	stats   Stats
-	buffers [][]byte
+	// Mu guards the fields below.
+	nextBatch uint64 // the batch whose records come next
+	seq       int64  // of the next slot
+	filling   *slot
+	free      []*slot
+	slots     []*slot // all slots
+	sorted    []*slot // in memory, by seq
+	runs      []*run  // in files, by seq
+	sorting   int     // slots being sorted, or waiting for that
+	spills    int     // slots being written
+	merging   bool    // mergeEarly is merging runs
+	stats     Stats
+	buffers   [][]byte
 
-	cpu  chan struct{} // as many as may sort at once
-	disk sync.Mutex    // of who reads ahead, one at a time
-	drop sync.Mutex    // of who gives back what was read
+	cpu  chan struct{} // semaphore for sorting slots
+	disk sync.Mutex    // held while a block is read ahead, so that one is read at a time
+	drop sync.Mutex    // held while disk space of read blocks is freed
 }
 
-// sizes is how the memory is divided.
+// sizes divides the memory.
 type sizes struct {
 	slot      int // bytes of a slot
-	block     int // bytes of a run's block, a longer record has one of its own
-	buffer    int // bytes of a writer's buffer, and of a block that is handed out
-	records   int // a writer's buffer holds at most, as many as have room for their entries
+	block     int // bytes of a run's block; a longer record gets its own block
+	buffer    int // bytes of a writer's buffer, and of an output block
+	records   int // maximum records in a writer's buffer, so that their entries fit in a slot
 	maxRecord int // bytes of a record with its key
 }
 
 const (
 	maxSlots  = 8
-	outBlocks = 3 // that are handed out, in turn
+	outBlocks = 3 // output blocks, used in turn
 )
 
 func sizesFor(memory int64) sizes {
@@ -102,10 +101,10 @@ func sizesFor(memory int64) sizes {
 	return sizes{slot: slot, block: min(buffer, 256<<10), buffer: buffer, records: slot / 4 / (2 * entrySize), maxRecord: slot/4 - 64}
 }
 
-// MaxRecord returns how many bytes a record may have, with its key, in that memory.
+// MaxRecord returns the maximum size of a record with its key, for a given memory.
 func MaxRecord(memory int64) int { return sizesFor(memory).maxRecord }
 
-// New returns a sorter. ctx ends all that it does.
+// New returns a sorter. The end of ctx stops all of its work.
 func New(ctx context.Context, o *Options) (*Sorter, error) {
 	s := &Sorter{opts: *cmp.Or(o, new(Options))}
 	s.Memory, s.Threads, s.Temp = s.opts.Memory, s.opts.Threads, s.opts.Temp
@@ -117,15 +116,15 @@ func New(ctx context.Context, o *Options) (*Sorter, error) {
 	return s, nil
 }
 
-// Stats returns what was done so far.
+// Stats returns statistics about the work done so far.
 func (s *Sorter) Stats() Stats {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.stats
 }
 
-// Close ends everything that is under way, waits for it, and removes all
-// temporary data. A loop over Sorted must have ended.
+// Close stops all work in progress, waits for it, and removes all temporary data. No loop
+// over Sorted may be running.
 func (s *Sorter) Close() error {
 	return s.Engine.Close(func() error {
 		var errs []error

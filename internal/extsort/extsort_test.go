@@ -15,7 +15,7 @@ import (
 
 type pair struct{ key, rec []byte }
 
-// randomPairs makes n records with keys of a kind, each with its number in it.
+// randomPairs returns n records, each with its number, with keys of the given kind.
 func randomPairs(r *rand.Rand, n int, kind string) []pair {
 	pairs := make([]pair, n)
 	for i := range pairs {
@@ -23,7 +23,7 @@ func randomPairs(r *rand.Rand, n int, kind string) []pair {
 		switch kind {
 		case "few":
 			k = fmt.Appendf(nil, "k%d", r.IntN(10))
-		case "zeros": // of all lengths, that differ by zeros at the end alone
+		case "zeros": // keys of all lengths that differ only by zeros at the end
 			k = make([]byte, r.IntN(12))
 		case "long":
 			k = append(bytes.Repeat([]byte("long"), 4+r.IntN(3)), fmt.Sprint(r.IntN(50))...)
@@ -39,7 +39,7 @@ func randomPairs(r *rand.Rand, n int, kind string) []pair {
 			for j := range k {
 				k[j] = byte(r.IntN(3)) * 127
 			}
-		case "ordered": // but for the last one
+		case "ordered": // except the last one
 			k = fmt.Appendf(nil, "in order %012d", i/3)
 			if i == n-1 {
 				k = []byte("in order")
@@ -61,7 +61,7 @@ func sortedPairs(pairs []pair) []pair {
 	return want
 }
 
-// checkSorted reads all of a sorter and compares it.
+// checkSorted compares the output of a sorter with want.
 func checkSorted(t *testing.T, s *Sorter, want []pair) {
 	t.Helper()
 	i := 0
@@ -148,7 +148,7 @@ func TestSortIsStable(t *testing.T) {
 	}
 }
 
-// Keys longer than an entry has bits for their length.
+// Keys are too long for the bits that an entry has for their length.
 func TestVeryLongKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := newTest(t, &Options{Memory: 32 << 20})
@@ -174,8 +174,8 @@ func TestVeryLongKeys(t *testing.T) {
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
-// The keys of the records before, one for each run, are where they were read: copies of long
-// ones would be memory that nobody counts.
+// A merge must not copy the previous key of each run: long keys would use memory that is not
+// counted.
 func TestMergeCopiesNoKeys(t *testing.T) {
 	s := newTest(t, &Options{Memory: 16 << 20, Threads: 1})
 	w, err := s.Writer()
@@ -213,10 +213,10 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 			t.Fatal(err)
 		case i == records:
 			if h != nil {
-				t.Error("there is one more record")
+				t.Error("there are too many records")
 			}
 		case h == nil || binary.BigEndian.Uint32(h.key[keyLen-4:]) != i:
-			t.Fatalf("record %d is another", i)
+			t.Fatalf("record %d is wrong", i)
 		}
 	}
 	runtime.ReadMemStats(&after)
@@ -225,8 +225,7 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 	}
 }
 
-// Runs are merged in several passes where the memory does not hold buffers for
-// all.
+// Runs are merged in several passes if memory does not have room for buffers for all runs.
 func TestManyPasses(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
@@ -251,12 +250,11 @@ func TestManyPasses(t *testing.T) {
 	}
 	checkSorted(t, s, sortedPairs(pairs))
 	if stats := s.Stats(); stats.Passes < 3 {
-		t.Errorf("%+v: meant to take 3 passes at least", stats)
+		t.Errorf("%+v: want at least 3 passes", stats)
 	}
 }
 
-// Many writers at once, which wait for each other's slots, and records of
-// nothing at all.
+// Many concurrent writers wait for each other's slots, and some records and keys are empty.
 func TestManyWriters(t *testing.T) {
 	for _, size := range []int{0, 700} {
 		s := newTest(t, &Options{Memory: MinMemory, Threads: 1})
@@ -295,7 +293,7 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-// Batches count as added in the order of their numbers, whoever is first.
+// Batches count as added in the order of their numbers, whichever is written first.
 func TestBatches(t *testing.T) {
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 50_000, "few")
 	s := newTest(t, &Options{Memory: 1 << 20})
@@ -329,11 +327,11 @@ func TestBatches(t *testing.T) {
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
-// A sorter keeps a bounded number of files open, however much it takes in.
+// A sorter keeps a bounded number of files open, however large its input.
 func TestOpenRuns(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
-	most := s.sizes.slot / s.sizes.block * maxSlots
+	limit := s.sizes.slot / s.sizes.block * maxSlots
 	var pairs []pair
 	w, err := s.Writer()
 	if err != nil {
@@ -357,11 +355,11 @@ func TestOpenRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkSorted(t, s, sortedPairs(pairs))
-	t.Logf("%d runs were open, at most %d are merged early; %+v", open, most, s.Stats())
-	if runs := int(s.Stats().Runs); runs < most+most/2 {
-		t.Errorf("%d runs: too few to show anything", runs)
+	t.Logf("%d runs were open, at most %d are merged early; %+v", open, limit, s.Stats())
+	if runs := int(s.Stats().Runs); runs < limit+limit/2 {
+		t.Errorf("only %d runs: the test needs more", runs)
 	}
-	if open > most+maxSlots {
-		t.Errorf("%d runs were open at once, more than %d", open, most+maxSlots)
+	if open > limit+maxSlots {
+		t.Errorf("%d runs were open at once, the limit is %d", open, limit+maxSlots)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// sortIn sorts pairs with temporary data on a file system, and counts what comes
-// out without an error.
+// sortIn sorts pairs with temporary data on a file system, and returns the number of
+// records in the output, and an error.
 func sortIn(ctx context.Context, fsys vfs.FS, place string, o Options, pairs []pair) (n int, err error) {
 	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -51,7 +51,7 @@ func sortIn(ctx context.Context, fsys vfs.FS, place string, o Options, pairs []p
 	return n, nil
 }
 
-// long records make for large buffers, so that runs are merged in several passes.
+// longPairs returns long records, which need large buffers, so that runs are merged in several passes.
 func longPairs(n int) []pair {
 	r := rand.New(rand.NewPCG(7, 7))
 	pairs := make([]pair, n)
@@ -61,7 +61,7 @@ func longPairs(n int) []pair {
 	return pairs
 }
 
-// Each call of the file system fails once: that is an error, and nothing is left.
+// Each call of the file system fails once. The sort must return the error and leave no files.
 func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")
@@ -77,14 +77,14 @@ func TestFaults(t *testing.T) {
 	for _, short := range []bool{false, true} {
 		for at := int64(1); at <= count.Calls(); at += step {
 			place := t.TempDir()
-			fault := &vfstest.Fault{At: at, Err: broken, Short: short}
+			fault := &vfstest.Fault{Call: at, Err: broken, Short: short}
 			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place, o, pairs)
 			if err == nil && n != len(pairs) {
 				t.Errorf("call %d: no error, but %d records", at, n)
 			}
-			// What cannot be swept or closed only for another's sake is no error.
+			// Failing to remove or close another process's files is not an error.
 			if err == nil && fault.Hit() && at > 4 {
-				t.Errorf("call %d failed, and nobody noticed", at)
+				t.Errorf("call %d failed without an error", at)
 			}
 			if err != nil && !errors.Is(err, broken) {
 				t.Errorf("call %d: %v", at, err)
@@ -93,15 +93,15 @@ func TestFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-				t.Errorf("call %d: left: %v, %v", at, left, err)
+				t.Errorf("call %d: files remain: %v, %v", at, left, err)
 			}
 		}
 	}
 }
 
-// What was read of a run is given back while the merge goes on. A file system that
-// refuses that is no error.
-func TestDropsWhatItHasRead(t *testing.T) {
+// The disk space of a run is freed while the merge reads it. A file system that refuses to
+// free it is not an error.
+func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 	pairs := make([]pair, 20_000)
 	for i := range pairs {
 		pairs[i] = pair{fmt.Appendf(nil, "%d", i*7919%len(pairs)), make([]byte, 1000)}
@@ -117,15 +117,15 @@ func TestDropsWhatItHasRead(t *testing.T) {
 		}
 		n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, check), t.TempDir(), Options{Memory: 16 << 20}, pairs)
 		if err != nil || n != len(pairs) {
-			t.Errorf("refused with %v: %d records, %v", refusal, n, err)
+			t.Errorf("file system refuses with %v: %d records, %v", refusal, n, err)
 		}
 		if drops.Load() == 0 {
-			t.Error("nothing was given back")
+			t.Error("no disk space was freed")
 		}
 	}
 }
 
-// A bit that comes back wrong from the disk is an error.
+// A flipped bit in a file is an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	fsys := &vfstest.Flip{}
@@ -138,16 +138,16 @@ func TestBitRot(t *testing.T) {
 		t.Fatalf("%d reads", reads)
 	}
 	for at := 1; at <= reads; at += max(reads/6, 1) {
-		fsys := &vfstest.Flip{At: at}
+		fsys := &vfstest.Flip{Read: at}
 		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {
-			t.Errorf("read %d of %d: %v", at, reads, err)
+			t.Errorf("with a flipped bit in read %d of %d: %v", at, reads, err)
 		}
 	}
 }
 
-// A record that comes out changed is noticed, whatever the files say.
+// A record changed in memory is noticed.
 func TestNotVerified(t *testing.T) {
 	for name, spoil := range map[string]func(s *Sorter){
 		"lost":    func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },
@@ -194,7 +194,7 @@ func TestMisuse(t *testing.T) {
 	}
 	for _, err := range s.Sorted() {
 		if err == nil {
-			t.Error("sorted while a writer is open")
+			t.Error("Sorted works while a writer is open")
 		}
 	}
 	s = newTest(t, &Options{Memory: MinMemory})
@@ -206,21 +206,21 @@ func TestMisuse(t *testing.T) {
 		t.Errorf("a record as large as the memory: %v", err)
 	}
 	if err := w.Add(nil, nil); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("the next one: %v", err)
+		t.Errorf("the next record: %v", err)
 	}
 	if err := w.Close(); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 	for _, o := range []Options{{Memory: 1}, {Threads: -1}} {
 		if _, err := New(t.Context(), &o); err == nil {
-			t.Errorf("%+v is taken", o)
+			t.Errorf("%+v is accepted", o)
 		}
 	}
 	s = newTest(t, &Options{})
 	checkSorted(t, s, nil)
 	for _, err := range s.Sorted() {
 		if err == nil {
-			t.Error("sorted twice")
+			t.Error("Sorted works twice")
 		}
 	}
 }

@@ -6,23 +6,22 @@ import (
 	"math"
 )
 
-// The functions below encode values so that bytes.Compare orders the encodings
-// as the values. No encoding of one function is the beginning of another one of
-// the same function: so those of several values, one after the other, order by
-// the first value, then the second. The exception is plain bytes, which order by
-// themselves, but only as the last, and not inverted.
+// The functions below encode values so that bytes.Compare orders the encodings like the
+// values. No encoding of a function is a prefix of another encoding of that function. So
+// concatenated encodings sort by the first value, then by the second. Plain bytes also
+// sort like themselves, but only at the end of a key, and not inverted.
 
 // AppendUint encodes an unsigned integer in 8 bytes.
 func AppendUint(dst []byte, x uint64) []byte { return binary.BigEndian.AppendUint64(dst, x) }
 
-// AppendFloat encodes a floating-point number in 8 bytes. -0 is 0, and NaN comes
-// before all others, as in cmp.Compare.
+// AppendFloat encodes a floating-point number in 8 bytes. -0 is encoded as 0, and NaN sorts
+// before all other numbers, as in cmp.Compare.
 func AppendFloat(dst []byte, x float64) []byte {
 	switch {
 	case math.IsNaN(x):
 		return AppendUint(dst, 0)
 	case x == 0:
-		x = 0 // also for -0
+		x = 0 // also turns -0 into 0
 	}
 	b := math.Float64bits(x)
 	if b>>63 == 1 {
@@ -31,8 +30,8 @@ func AppendFloat(dst []byte, x float64) []byte {
 	return AppendUint(dst, b|1<<63)
 }
 
-// AppendText encodes bytes of any length: zeros are followed by 255, and two
-// zeros end it.
+// AppendText encodes bytes of any length. It adds a byte 255 after each zero byte, and ends
+// with two zero bytes.
 func AppendText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	for i := range len(s) {
 		if s[i] == 0 {
@@ -53,8 +52,7 @@ func appendZeros[S ~string | ~[]byte](dst []byte, s S) []byte {
 	return append(dst, 0, 0)
 }
 
-// Invert turns the order of an encoding round. It changes the bytes given: those
-// that an Append function added.
+// Invert reverses the sort order of an encoding, in place.
 func Invert(encoded []byte) {
 	for len(encoded) >= 8 {
 		binary.LittleEndian.PutUint64(encoded, ^binary.LittleEndian.Uint64(encoded))
@@ -65,42 +63,41 @@ func Invert(encoded []byte) {
 	}
 }
 
-// TextLen returns how long the encoding is that AppendText made at the beginning of a
-// key.
+// TextLen returns the length of the AppendText encoding at the beginning of a key.
 func TextLen(key []byte) int {
-	at := 0
+	end := 0
 	for {
-		at += bytes.IndexByte(key[at:], 0) + 2
-		if key[at-1] == 0 {
-			return at
+		end += bytes.IndexByte(key[end:], 0) + 2
+		if key[end-1] == 0 {
+			return end
 		}
 	}
 }
 
-// The first byte of an encoded decimal.
+// The first byte of an encoded decimal number.
 const (
 	decimalNegative = 1
 	decimalZero     = 2
 	decimalPositive = 3
 )
 
-// Exponents from -shortExponent to shortExponent take one byte, others nine.
+// Exponents from -shortExponent to shortExponent need one byte, others nine.
 const (
 	shortExponent = 100
 	zeroExponent  = 0x80
-	lowExponent   = 0x08 // before all short ones
+	lowExponent   = 0x08 // sorts before all short exponents
 	highExponent  = 0xf8
 	maxExponent   = 1 << 60
 )
 
-// AppendDecimal encodes a number given as text, exactly, whatever its length:
-// an optional sign, digits with or without a point, and an optional exponent, as
-// in -12.50 or 6e23. 1, 1.0 and 10e-1 get one encoding. It returns false, and
-// dst as it was, where the text is no such number.
+// AppendDecimal encodes a number given as text, exactly, whatever its length: an optional
+// sign, digits with or without a point, and an optional exponent, as in -12.50 or 6e23. 1,
+// 1.0 and 10e-1 have the same encoding. If the text is not such a number, AppendDecimal
+// returns dst unchanged and false.
 //
-// The encoding is a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, two
-// digits a byte (01 to 64 hexadecimal), and a zero; for negative numbers all but
-// the first byte are inverted.
+// The encoding consists of a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, bytes
+// of two digits each (01 to 64 hexadecimal), and a zero byte. For negative numbers all
+// bytes except the first are inverted.
 func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	d, ok := parseDecimal(text)
 	switch {
@@ -131,7 +128,7 @@ func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	return dst, true
 }
 
-// appendDigits encodes digits among which there may be a point.
+// appendDigits encodes digits. The text may contain a point, which it skips.
 func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
 	pair, half := byte(0), false
 	for i := range len(text) {
@@ -152,8 +149,8 @@ func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
 	return append(dst, 0)
 }
 
-// decimal is ±0.d₁d₂d₃… × 10^exponent. The digits are those of the text from
-// first to last, without zeros at either end; none for 0.
+// decimal is ±0.d₁d₂d₃… × 10^exponent. The digits are those in text[first:last], which has
+// no zeros at either end. It is empty for 0.
 type decimal struct {
 	negative    bool
 	first, last int
@@ -166,8 +163,8 @@ func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
 		d.negative = text[i] == '-'
 		i++
 	}
-	point, digits, found := -1, 0, false
-	firstPlace := 0 // how many digits there are before the first that is not 0
+	point, digits, nonzero := -1, 0, false
+	firstPlace := 0 // number of digits before the first digit that is not 0
 	for ; i < len(text); i++ {
 		c := text[i]
 		switch {
@@ -177,8 +174,8 @@ func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
 			goto exponent
 		default:
 			if c != '0' {
-				if !found {
-					d.first, firstPlace, found = i, digits, true
+				if !nonzero {
+					d.first, firstPlace, nonzero = i, digits, true
 				}
 				d.last = i + 1
 			}

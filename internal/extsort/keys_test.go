@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// checkOrder compares the order of encodings with that of values, alone, before
-// another key, and inverted.
+// checkOrder compares the order of two encodings with that of their values: by themselves,
+// followed by another key, and inverted.
 func checkOrder(t *testing.T, what any, a, b []byte, want int) {
 	t.Helper()
 	if got := bytes.Compare(a, b); got != want {
-		t.Errorf("%v: encoded as %x and %x: order %d, want %d", what, a, b, got, want)
+		t.Errorf("%v: %x and %x have order %d, want %d", what, a, b, got, want)
 	}
 	if a, b := append(bytes.Clone(a), 9), append(bytes.Clone(b), 3); want != 0 && bytes.Compare(a, b) != want {
-		t.Errorf("%v: %x and %x with more behind: order is not %d", what, a, b, want)
+		t.Errorf("%v: %x and %x followed by another key do not have order %d", what, a, b, want)
 	}
 	a, b = bytes.Clone(a), bytes.Clone(b)
 	Invert(a)
@@ -84,7 +84,7 @@ func TestDecimalsOrder(t *testing.T) {
 		}
 		ea, ok := AppendDecimal(nil, a)
 		if !ok {
-			t.Fatalf("%q is not taken for a number", a)
+			t.Fatalf("%q is not accepted as a number", a)
 		}
 		for _, b := range texts {
 			y, _ := new(big.Rat).SetString(strings.TrimSuffix(b, "."))
@@ -99,7 +99,7 @@ func TestNoDecimals(t *testing.T) {
 		"", "-", "+", ".", "-.", "e5", "1e", "1e+", "1e-", "1e1.5", "1.2.3", "1x", " 1", "1 ", "0x10", "1_000", "inf", "NaN", "--1", "1e99999999999999999999", "1e2000000000000000000",
 	} {
 		if dst, ok := AppendDecimal([]byte("x"), s); ok || string(dst) != "x" {
-			t.Errorf("%q is taken for a number: %x", s, dst)
+			t.Errorf("%q is accepted as a number: %x", s, dst)
 		}
 	}
 }

@@ -8,20 +8,19 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// merger merges cursors, with a tree of losers: tree[1:] holds the loser of each
-// match, and the winner goes on to the next. Each cursor on the winner's way up has a
-// code that says where its key leaves the key of the last winner, so that most matches
-// are decided without a look at the keys (offset-value coding: Conner, 1977; Do and
-// Graefe, 2022).
+// merger merges cursors with a tree of losers: tree[1:] holds the loser of each match, and
+// the winner moves up to the next match. Each cursor on the last winner's path has a code:
+// the position where its key differs from the last winner's key. The codes decide most
+// matches without comparing keys (offset-value coding: Conner, 1977; Do and Graefe, 2022).
 type merger struct {
 	cursors []*cursor
-	codes   []code // of each cursor
+	codes   []code // one for each cursor
 	tree    []int32
 	winner  int32
 	started bool
 }
 
-// newMerger merges cursors. Of equal keys, those of an earlier cursor come first.
+// newMerger returns a merger of cursors. Equal keys come in the order of their cursors.
 func newMerger(cursors []*cursor) (*merger, error) {
 	m := &merger{cursors: cursors, codes: make([]code, len(cursors)), tree: make([]int32, len(cursors))}
 	for i, c := range cursors {
@@ -36,8 +35,8 @@ func newMerger(cursors []*cursor) (*merger, error) {
 	return m, nil
 }
 
-// play plays all matches beneath a node for the first time, and returns the
-// winner. Nodes from len(cursors) on are the cursors themselves.
+// play plays all matches below a node for the first time, and returns the winner. Nodes
+// from len(cursors) on are the cursors themselves.
 func (m *merger) play(node int) int32 {
 	if node >= len(m.cursors) {
 		return int32(node - len(m.cursors))
@@ -51,7 +50,7 @@ func (m *merger) play(node int) int32 {
 }
 
 // beats reports whether the record of cursor a comes before that of b. The code of the
-// one that comes later is then by the key of the other.
+// later one then refers to the key of the earlier one.
 func (m *merger) beats(a, b int32) bool {
 	x, y := m.codes[a], m.codes[b]
 	switch {
@@ -61,7 +60,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == ended || x.common == wholeKey:
 		return a < b
-	case x.common == longer: // by as many zeros
+	case x.common == longer: // longer by the same number of zeros
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -76,8 +75,8 @@ func (m *merger) beats(a, b int32) bool {
 	return false
 }
 
-// next returns the next record, and whether its key is that of the one before;
-// nil after the last.
+// next returns the next record, and reports whether its key equals the previous key. It
+// returns nil after the last record.
 func (m *merger) next() (h *head, same bool, err error) {
 	if len(m.cursors) == 0 {
 		return nil, false, nil
@@ -87,7 +86,7 @@ func (m *merger) next() (h *head, same bool, err error) {
 		if err := c.next(); err != nil {
 			return nil, false, err
 		}
-		// What was the first of its key is so still.
+		// A record with the winner's key needs no match: the winner stays the winner.
 		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
@@ -102,7 +101,7 @@ func (m *merger) next() (h *head, same bool, err error) {
 	return &c.head, m.codes[m.winner].common == wholeKey, nil
 }
 
-// replay plays the matches of the last winner again.
+// replay replays the matches of the last winner.
 func (m *merger) replay() {
 	w := m.winner
 	for node := (int(w) + len(m.cursors)) / 2; node > 0; node /= 2 {
@@ -113,32 +112,32 @@ func (m *merger) replay() {
 	m.winner = w
 }
 
-// head is the record at which a cursor is.
+// head is the current record of a cursor.
 type head struct {
 	code
 	key []byte
 	rec []byte
 }
 
-// code says where a key leaves one that is not after it: how many words of eight bytes they
-// have in common, with zeros for bytes that one lacks, and the next word. Of two keys with
-// codes by the same one, the one with more in common comes first, and of those with as many
-// words the one with the lesser next word.
+// code describes where a key differs from an earlier or equal key. common is the number of
+// eight-byte words that both share, with missing bytes as zeros. word is the next word of
+// the later key. Of two codes that refer to the same key, the code with more common words
+// belongs to the smaller key. If both have as many, the smaller word decides.
 type code struct {
 	common int
 	word   uint64
 }
 
 const (
-	ended    = -1              // there is no record
-	longer   = math.MaxInt - 1 // zeros alone are more; word is the length
+	ended    = -1              // there are no more records
+	longer   = math.MaxInt - 1 // the key is the earlier one plus zeros; word is its length
 	wholeKey = math.MaxInt
 )
 
-// codeOf returns the code of a key by another, which is the same in so many words at least.
+// codeOf returns the code of key relative to before. Both share at least common words.
 func codeOf(key, before []byte, common int) code {
 	i := 8 * common
-	for both := min(len(key), len(before)); i+8 <= both; i += 8 {
+	for shorter := min(len(key), len(before)); i+8 <= shorter; i += 8 {
 		if w := binary.BigEndian.Uint64(key[i:]); w != binary.BigEndian.Uint64(before[i:]) {
 			return code{i / 8, w}
 		}
@@ -154,23 +153,23 @@ func codeOf(key, before []byte, common int) code {
 	return code{longer, uint64(len(key))}
 }
 
-// cursor walks sorted records: those of a slot, or those of a run. What its
-// head holds is valid until the next step.
+// cursor walks the sorted records of a slot or a run. Its head is valid until the next
+// call of next.
 type cursor struct {
 	head
-	seq int64 // of its first slot
+	seq int64 // seq of its first slot
 
-	m    *slot // nil if it is of a run
-	i    int   // entries passed
-	sink byte  // of what is touched, so that it is
+	m    *slot // nil if the records are in a run
+	i    int   // entries already read
+	sink byte  // uses prefetched bytes, so that the compiler keeps the reads
 
 	r     *runReader
-	block []byte // what is left of it
-	begun bool   // there was a record
+	block []byte // the unread part
+	begun bool   // a record was read
 }
 
-// next goes on to the next record, if there is one. Its code is by the key before, and for the
-// first by none.
+// next advances to the next record. The record's code refers to the previous key; that of
+// the first record refers to an empty key.
 func (c *cursor) next() error {
 	if c.m == nil {
 		return c.nextOfRun()
@@ -179,8 +178,8 @@ func (c *cursor) next() error {
 		c.code = code{ended, 0}
 		return nil
 	}
-	if c.i%ahead == 0 {
-		c.sink += touch(c.m.mem, c.m.entries[c.i:min(c.i+ahead, len(c.m.entries))])
+	if c.i%touchBatch == 0 {
+		c.sink += touch(c.m.mem, c.m.entries[c.i:min(c.i+touchBatch, len(c.m.entries))])
 	}
 	e := c.m.entries[c.i]
 	c.i++
@@ -194,25 +193,25 @@ func (c *cursor) next() error {
 	return nil
 }
 
-// ahead is how many records of a slot are touched together.
-const ahead = 32
+// touchBatch is the number of records of a slot that are touched together.
+const touchBatch = 32
 
-// touch reads a byte of each of the first three cache lines of records that lie
-// anywhere, so that the processor waits for all of them at once.
+// touch reads a byte of each of the first three cache lines of some records, which may be
+// anywhere in memory. So the processor fetches all of them at the same time.
 func touch(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
-		at := int(e.ref >> refLen)
-		sum += mem[at] + mem[at+64] + mem[at+128] // there are entries behind the records
+		pos := int(e.ref >> refLen)
+		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because entries follow the records
 	}
 	return sum
 }
 
-// nextOfRun reads the next record of a block as run.add wrote it: twice the
-// length of the record, plus one if the key is the same as before; otherwise the
-// length of the key and the key; the record.
+// nextOfRun reads the next record of a block as written by run.add. That is twice the
+// length of the record, plus one if the key equals the previous key; otherwise the length
+// of the key and the key; then the record.
 func (c *cursor) nextOfRun() error {
-	fresh := len(c.block) == 0
-	if fresh {
+	isNew := len(c.block) == 0
+	if isNew {
 		var err error
 		if c.block, err = c.r.nextBlock(); err != nil || c.block == nil {
 			c.code = code{ended, 0}
@@ -237,8 +236,8 @@ func (c *cursor) nextOfRun() error {
 		}
 		c.key, b = key, b[l+keyLen:]
 	}
-	if fresh {
-		c.r.ask() // the key before was in the block before
+	if isNew {
+		c.r.fetchNext() // the previous key, in the previous block, is no longer needed
 	}
 	n >>= 1
 	if n > len(b) {

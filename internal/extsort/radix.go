@@ -2,15 +2,15 @@ package extsort
 
 import "bytes"
 
-// sorter sorts entries of records in mem.
+// sorter sorts entries of the records in mem.
 type sorter struct{ mem []byte }
 
-// fewEntries are sorted by insertion.
-const fewEntries = 24
+// insertionLimit is the maximum number of entries that are sorted by insertion.
+const insertionLimit = 24
 
-// sort sorts entries stably by their keys from offset depth on; up to there
-// they are equal, and none ends before. At depth 0 the prefixes are filled in.
-// scratch has room for as many entries.
+// sort stably sorts entries by their keys from offset depth on. Up to depth, the keys must
+// be equal, and none may be shorter. At depth 0 the prefixes must be set. scratch must
+// have room for all entries.
 func (s *sorter) sort(list, scratch []entry, depth int) {
 	if len(list) < 2 {
 		return
@@ -20,10 +20,10 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 			return
 		}
 		for s.load(list, depth) {
-			depth += 8 // all go on with the same eight bytes
+			depth += 8 // all continue with the same eight bytes
 		}
 	}
-	if len(list) <= fewEntries {
+	if len(list) <= insertionLimit {
 		s.insert(list, depth)
 		return
 	}
@@ -43,8 +43,8 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 	}
 }
 
-// load fills in the prefixes from offset depth on. It reports whether they are
-// all the same and every key is longer than that.
+// load sets the prefixes from offset depth on. It reports whether all prefixes are equal
+// and every key is longer.
 func (s *sorter) load(list []entry, depth int) bool {
 	same := true
 	for i := range list {
@@ -55,8 +55,7 @@ func (s *sorter) load(list []entry, depth int) bool {
 	return same
 }
 
-// allEqual reports whether all keys are the same. It mostly finds out at once
-// where they are not.
+// allEqual reports whether all keys are equal. If they are not, it usually returns early.
 func (s *sorter) allEqual(list []entry) bool {
 	first := key(s.mem, list[0])
 	for i := len(list) - 1; i > 0; i-- {
@@ -67,7 +66,7 @@ func (s *sorter) allEqual(list []entry) bool {
 	return true
 }
 
-// insert sorts a few entries, whose prefixes from offset depth on are filled in.
+// insert sorts a few entries. Their prefixes from offset depth on must be set.
 func (s *sorter) insert(list []entry, depth int) {
 	for i := 1; i < len(list); i++ {
 		e := list[i]
@@ -83,17 +82,17 @@ func (s *sorter) less(a, b entry, depth int) bool {
 	if a.prefix != b.prefix {
 		return a.prefix < b.prefix
 	}
-	// Short keys of one length with the same prefix are equal.
+	// Short keys with the same length and prefix are equal.
 	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
 		return false
 	}
 	return bytes.Compare(key(s.mem, a)[depth:], key(s.mem, b)[depth:]) < 0
 }
 
-// sortEqual sorts entries with the same prefix: keys that end within it come
-// first, the shorter before the longer, then the others by the rest of them.
+// sortEqual sorts entries with equal prefixes. First come keys that end within the prefix,
+// shorter ones first. The other keys are sorted by their remaining bytes.
 func (s *sorter) sortEqual(list, scratch []entry, depth int) {
-	const longer = 9 // classes 0 to 8 are of keys with as many bytes left
+	const longer = 9 // classes 0 to 8 have that number of bytes left
 	var ends [longer + 1]int
 	for i := range list {
 		ends[s.class(list[i], depth)]++
@@ -116,8 +115,8 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 	s.sort(list[short:], scratch, depth+8)
 }
 
-// class returns how many bytes a key has from offset depth on, 9 if there are
-// more than 8.
+// class returns the number of bytes of a key from offset depth on, or 9 if there are more
+// than 8.
 func (s *sorter) class(e entry, depth int) int {
 	n := int(e.ref & maxRefLen)
 	if n == maxRefLen {
@@ -126,16 +125,16 @@ func (s *sorter) class(e entry, depth int) int {
 	return min(n-depth, 9)
 }
 
-// radix sorts entries stably by their prefixes: a pass for each byte that is not
-// the same in all of them, the last byte first.
+// radix stably sorts entries by their prefixes. It makes a pass for each byte that differs
+// among them, last byte first.
 func radix(list, scratch []entry) {
 	var counts [8][256]uint32
-	all, any := ^uint64(0), uint64(0)
+	common, union := ^uint64(0), uint64(0)
 	for i := range list {
-		all &= list[i].prefix
-		any |= list[i].prefix
+		common &= list[i].prefix
+		union |= list[i].prefix
 	}
-	differ := all ^ any
+	differ := common ^ union
 	if differ == 0 {
 		return
 	}

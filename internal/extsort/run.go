@@ -12,8 +12,8 @@ import (
 // run is a file of sorted records.
 type run struct {
 	*spill.File
-	seq    int64 // of the first slot in it
-	passes int   // merges that its records went through
+	seq    int64 // seq of its first slot
+	passes int   // number of merges of its records
 }
 
 func (s *Sorter) newRun(seq int64) (*run, error) {
@@ -24,12 +24,12 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record. same says that its key is that of the record before.
+// add adds a record. same means that its key equals the previous one.
 func (r *run) add(h *head, same bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// A block does not need the one before it.
+	// The first record of a block contains its key, so that a reader needs no earlier block.
 	if same && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {
@@ -41,7 +41,7 @@ func (r *run) add(h *head, same bool) error {
 	return nil
 }
 
-// fill adds the records that next returns, up to nil.
+// fill adds the records that next returns, until it returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, same, err := next()
@@ -56,21 +56,20 @@ func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 		}
 		if r.Blocks() != blocks {
 			if blocks = r.Blocks(); s.Ctx.Err() != nil {
-				return s.Why()
+				return s.Err()
 			}
 		}
 	}
 }
 
-// runReader reads the blocks of a run one after the other, with one read ahead in
-// the background.
+// runReader reads the blocks of a run in order. It reads the next block in the background.
 type runReader struct {
-	s     *Sorter
-	run   *run
-	bufs  [2][]byte // the one in use and the one read into
-	asked int       // blocks asked for
-	got   int       // blocks handed out
-	ready chan fetched
+	s         *Sorter
+	run       *run
+	bufs      [2][]byte // one is in use, the other is being read into
+	requested int       // blocks requested
+	got       int       // blocks returned
+	ready     chan fetched
 }
 
 type fetched struct {
@@ -80,20 +79,20 @@ type fetched struct {
 
 func (s *Sorter) newReader(r *run, bufs [2][]byte) *runReader {
 	rr := &runReader{s: s, run: r, bufs: bufs, ready: make(chan fetched, 1)}
-	rr.ask()
+	rr.fetchNext()
 	return rr
 }
 
-// ask has the next block read, if there is one.
-func (r *runReader) ask() {
-	if i := r.asked; i < r.run.Blocks() {
-		r.asked++
+// fetchNext starts to read the next block, if there is one.
+func (r *runReader) fetchNext() {
+	if i := r.requested; i < r.run.Blocks() {
+		r.requested++
 		r.s.Tasks.Go(func() {
 			r.s.disk.Lock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
-			r.ready <- fetched{block, err} // one at most is under way
+			r.ready <- fetched{block, err} // does not block, because only one read is in progress
 			r.s.disk.Unlock()
-			// The file system may take its time. Nobody waits: who comes later drops more.
+			// Freeing disk space may be slow. Nobody waits: a later call frees more.
 			if r.s.drop.TryLock() {
 				r.run.Drop(i + 1)
 				r.s.drop.Unlock()
@@ -102,8 +101,9 @@ func (r *runReader) ask() {
 	}
 }
 
-// nextBlock returns the next block, nil after the last. It is valid until the next call but
-// one of ask, which follows when the block before is not needed any more.
+// nextBlock returns the next block, or nil after the last one. A block is valid until the
+// second call of fetchNext after it. The caller must call fetchNext when it no longer needs
+// the previous block.
 func (r *runReader) nextBlock() ([]byte, error) {
 	if r.got == r.run.Blocks() {
 		return nil, nil
@@ -113,18 +113,17 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	return f.block, f.err
 }
 
-// reduce sees to it that what is in files can be merged at once: it frees
-// memory for reading by writing slots out, and where all memory is not enough,
-// it merges some runs into one.
+// reduce makes sure that all runs can be merged at the same time. It writes slots to files
+// to free memory for reading. If that is not enough, it merges some runs into one.
 func (s *Sorter) reduce() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
 		s.Mu.Lock()
 		if len(s.sorted) > 0 {
 			s.spillOne()
-			for s.Failure() == nil && s.spills > 0 {
+			for s.ErrLocked() == nil && s.spills > 0 {
 				s.Cond.Wait()
 			}
-			err := s.Failure()
+			err := s.ErrLocked()
 			s.Mu.Unlock()
 			if err != nil {
 				return err
@@ -132,16 +131,16 @@ func (s *Sorter) reduce() error {
 			continue
 		}
 		s.Mu.Unlock()
-		most := s.readersPerSlot(s.runs) * maxSlots
-		if err := s.mergeSome(min(most, len(s.runs)-most+1)); err != nil {
+		limit := s.readersPerSlot(s.runs) * maxSlots
+		if err := s.mergeSome(min(limit, len(s.runs)-limit+1)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readersPerSlot is how many runs can be read with the memory of a slot, each
-// with two buffers. It is one at least, by the limit for the length of records.
+// readersPerSlot returns the number of runs that can be read with the memory of one slot,
+// with two buffers each. The limit for the length of records makes it at least 1.
 func (s *Sorter) readersPerSlot(runs []*run) int {
 	largest := 1
 	for _, r := range runs {
@@ -150,7 +149,7 @@ func (s *Sorter) readersPerSlot(runs []*run) int {
 	return s.sizes.slot / (2 * largest)
 }
 
-// readBuffers divides slots that are not in use into buffers for reading runs.
+// readBuffers divides unused slots into buffers for reading runs.
 func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	if len(runs) == 0 {
 		return nil, nil
@@ -171,14 +170,14 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	return bufs, nil
 }
 
-// mergeSome merges n neighbouring runs, the shortest ones.
+// mergeSome merges n neighboring runs. It chooses the shortest.
 func (s *Sorter) mergeSome(n int) error {
 	if n < 2 {
 		return fmt.Errorf("merging %d of %d runs", n, len(s.runs))
 	}
-	best := spill.Shortest(s.runs, n)
-	some := slices.Clone(s.runs[best : best+n])
-	merged, err := s.mergeRuns(some)
+	best := spill.ShortestNeighbors(s.runs, n)
+	chosen := slices.Clone(s.runs[best : best+n])
+	merged, err := s.mergeRuns(chosen)
 	if merged == nil {
 		return err
 	}
@@ -191,16 +190,16 @@ func (s *Sorter) mergeSome(n int) error {
 	s.stats.Runs++
 	s.stats.Written += merged.Size()
 	s.Mu.Unlock()
-	s.drop.Lock() // a file that is closed while a part of it is given back might be another by then
+	s.drop.Lock() // no file may be closed while its disk space is being freed
 	defer s.drop.Unlock()
-	for _, r := range some {
+	for _, r := range chosen {
 		err = errors.Join(err, r.Close())
 	}
 	return err
 }
 
-// mergeRuns merges runs into a new one. What it returns beside an error is to
-// be closed.
+// mergeRuns merges runs into a new one. The caller must close the returned run even if
+// there is an error.
 func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	merged, err := s.newRun(runs[0].seq)
 	if err != nil {

@@ -10,11 +10,10 @@ import (
 
 // Block is a sequence of sorted records.
 type Block struct {
-	// Data is all records of the block without anything between them; with
-	// KeepKeys there is, before each record, the length of its key as a uvarint
-	// and the key.
+	// Data is the concatenation of all records. With KeepKeys, the length of the key as
+	// a uvarint and the key precede each record.
 	Data []byte
-	ends []uint64 // of each in Data, twice, plus one if its key is that of the record before
+	ends []uint64 // twice the end of each record in Data, plus one if its key equals the previous one
 	keys bool
 }
 
@@ -43,8 +42,8 @@ func (b *Block) Key(i int) []byte {
 	return item[l : l+n]
 }
 
-// SameKey reports whether a record has the key of the record before it, be that
-// in the block before. It is false for the first of all.
+// SameKey reports whether record i has the same key as the record before it, which may be
+// in the previous block. It is false for the very first record.
 func (b *Block) SameKey(i int) bool { return b.ends[i]&1 != 0 }
 
 func (b *Block) item(i int) []byte {
@@ -56,12 +55,12 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// full reports whether a record with its key has no room.
+// full reports whether the block has no room for a record of a given size.
 func (b *Block) full(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
 
-// add adds a record. One alone may be longer than the block's usual size.
+// add adds a record. A single record may exceed the block's usual size.
 func (b *Block) add(h *head, same bool) {
 	if b.keys {
 		b.Data = binary.AppendUvarint(b.Data, uint64(len(h.key)))
@@ -75,8 +74,8 @@ func (b *Block) add(h *head, same bool) {
 	b.ends = append(b.ends, end)
 }
 
-// Take copies records of another block to the end of this one.
-func (b *Block) Take(from *Block, first, end int) {
+// AppendRange appends copies of the records from first to end of another block.
+func (b *Block) AppendRange(from *Block, first, end int) {
 	b.keys = from.keys
 	for i := first; i < end; i++ {
 		b.Data = append(b.Data, from.item(i)...)
@@ -84,7 +83,7 @@ func (b *Block) Take(from *Block, first, end int) {
 	}
 }
 
-// Reset forgets all records.
+// Reset removes all records.
 func (b *Block) Reset() { b.Data, b.ends = b.Data[:0], b.ends[:0] }
 
 func (b *Block) count() ledger.Count {
@@ -101,10 +100,10 @@ func (b *Block) count() ledger.Count {
 	return c
 }
 
-// Sorted yields all records in order, in blocks that are valid until the next
-// step. All writers must be closed. It can be ranged over once; after the last
-// block everything was compared with what went in, and a difference is an
-// error. Who stops before that has verified nothing.
+// Sorted yields all records in order. A block is valid until the next iteration. All
+// writers must be closed, and only one loop is possible. After the last block, a
+// difference between input and output is an error. A caller that stops earlier has
+// verified nothing.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
@@ -115,36 +114,35 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 		}
 		out := s.produce(cursors)
 		defer close(out.stop)
-		var found ledger.Count
+		var output ledger.Count
 		for b := range out.full {
-			found.Add(b.count())
+			output.Add(b.count())
 			if !yield(b, nil) {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]
-			if cap(b.Data) > s.sizes.buffer { // a long record had it grow
+			if cap(b.Data) > s.sizes.buffer { // grown by a long record
 				b.Data = nil
 			}
-			out.empty <- b // has room for all there are
+			out.empty <- b // has room for all blocks
 		}
-		if err := s.result(found); err != nil {
+		if err := s.result(output); err != nil {
 			yield(nil, err)
 		}
 	}
 }
 
-// result compares what came out with what went in, once all is out.
-func (s *Sorter) result(found ledger.Count) error {
+// result compares the output with the input. All records must have been yielded.
+func (s *Sorter) result(output ledger.Count) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if err := s.Failure(); err != nil {
+	if err := s.ErrLocked(); err != nil {
 		return err
 	}
-	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(found)
+	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(output)
 }
 
-// prepare ends the taking in, and returns cursors over everything, in the order
-// in which it was taken in.
+// prepare ends the input, and returns cursors over all records, in input order.
 func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
@@ -172,7 +170,7 @@ func (s *Sorter) prepare() ([]*cursor, error) {
 	return cursors, nil
 }
 
-// finish waits until everything that was taken in is sorted.
+// finish waits until all records are sorted.
 func (s *Sorter) finish() error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -182,20 +180,20 @@ func (s *Sorter) finish() error {
 	if s.filling != nil {
 		s.sortFilling()
 	}
-	for s.Failure() == nil && s.sorting+s.spills > 0 {
+	for s.ErrLocked() == nil && s.sorting+s.spills > 0 {
 		s.Cond.Wait()
 	}
-	return s.Failure()
+	return s.ErrLocked()
 }
 
-// output passes blocks from the goroutine that merges to the one that uses them.
+// output passes blocks from the merging goroutine to the consumer.
 type output struct {
 	empty, full chan *Block
-	stop        chan struct{} // closed when no more is wanted
+	stop        chan struct{} // closed by the consumer to stop the merge
 }
 
-// produce merges in the background. The channel full is closed at the end, also
-// after an error, which the sorter keeps.
+// produce merges in the background. It closes the channel full at the end. The sorter
+// keeps an error.
 func (s *Sorter) produce(cursors []*cursor) *output {
 	out := &output{empty: make(chan *Block, outBlocks), full: make(chan *Block, outBlocks), stop: make(chan struct{})}
 	for range outBlocks {
@@ -210,7 +208,7 @@ func (s *Sorter) produce(cursors []*cursor) *output {
 	return out
 }
 
-// mergeInto merges cursors into blocks, until the end or until nobody wants more.
+// mergeInto merges cursors into blocks, until the end or until the consumer stops.
 func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 	m, err := newMerger(cursors)
 	if err != nil {
@@ -223,7 +221,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			return err
 		}
 		if b != nil && (h == nil || b.full(len(h.key)+len(h.rec)+10)) {
-			out.full <- b // has room for all there are
+			out.full <- b // has room for all blocks
 			b = nil
 		}
 		if h == nil {
@@ -235,7 +233,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			case <-out.stop:
 				return nil
 			case <-s.Ctx.Done():
-				return nil // the sorter keeps why
+				return nil // the sorter keeps the error
 			}
 			if b.Data == nil {
 				b.Data = make([]byte, 0, s.sizes.buffer)

@@ -7,24 +7,24 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// take copies a writer's buffer into the slot that is being filled.
-func (s *Sorter) take(w *Writer) error {
+// receive copies a writer's buffer into the current slot.
+func (s *Sorter) receive(w *Writer) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	for s.Failure() == nil && w.ordered && s.turn != w.batch {
+	for s.ErrLocked() == nil && w.ordered && s.nextBatch != w.batch {
 		s.Cond.Wait()
 	}
-	for s.Failure() == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
+	for s.ErrLocked() == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
 		switch {
 		case s.filling == nil:
-			s.nextSlot() // waiting, it may find that another writer was faster
+			s.nextSlot() // it may wait, and another writer may be faster
 		case s.filling.records == 0:
-			return fmt.Errorf("%w: %d bytes do not fit into %d", ErrTooLarge, len(w.buf), len(s.filling.mem))
+			return fmt.Errorf("%w: %d bytes do not fit in %d", ErrTooLarge, len(w.buf), len(s.filling.mem))
 		default:
 			s.sortFilling()
 		}
 	}
-	if err := s.Failure(); err != nil {
+	if err := s.ErrLocked(); err != nil {
 		return err
 	}
 	m := s.filling
@@ -37,14 +37,14 @@ func (s *Sorter) take(w *Writer) error {
 	return nil
 }
 
-// nextSlot gets a slot to fill, or waits for a change. Mu is held.
+// nextSlot gets a slot to fill, or waits for a change. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
 		return
 	}
-	// That costs little more than at the end, unless all runs could be read at once then.
-	if n := spill.Early(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
+	// Merging now costs little more than at the end, unless all runs could be read together then.
+	if n := spill.EarlyMerge(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
 		s.mergeEarly(n)
 		return
 	}
@@ -67,7 +67,7 @@ func (s *Sorter) nextSlot() {
 }
 
 // mergeEarly frees all memory, merges n of the runs in the background, and waits for a
-// change. Mu is held, and no slot is being filled.
+// change. Mu must be held, and no slot may be being filled.
 func (s *Sorter) mergeEarly(n int) {
 	switch {
 	case len(s.sorted) > 0:
@@ -88,7 +88,7 @@ func (s *Sorter) mergeEarly(n int) {
 	s.Cond.Wait()
 }
 
-// sortFilling has the full slot sorted in the background. Mu is held.
+// sortFilling sorts the current slot in the background. Mu must be held.
 func (s *Sorter) sortFilling() {
 	m := s.filling
 	s.filling = nil
@@ -108,20 +108,19 @@ func (s *Sorter) sortFilling() {
 	})
 }
 
-// aheadSlots is how many slots are kept free, or on the way to it, while there
-// may be more to take in.
+// aheadSlots is the number of slots kept free, or being freed, while there is more input.
 const aheadSlots = 2
 
-// spillAhead writes slots out so that the next ones find memory. Mu is held.
+// spillAhead writes slots to files so that the next ones find memory. Mu must be held.
 func (s *Sorter) spillAhead() {
-	for !s.Reading && s.Failure() == nil && len(s.sorted) > 0 &&
+	for !s.Reading && s.ErrLocked() == nil && len(s.sorted) > 0 &&
 		maxSlots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
 		s.spillOne()
 	}
 }
 
-// spillOne writes the sorted slot that was filled first, in the background. Mu
-// is held.
+// spillOne writes the sorted slot that was filled first, in the background. Mu must be
+// held.
 func (s *Sorter) spillOne() {
 	m := slices.MinFunc(s.sorted, func(a, b *slot) int { return int(a.seq - b.seq) })
 	s.sorted = slices.DeleteFunc(s.sorted, func(o *slot) bool { return o == m })
@@ -131,7 +130,7 @@ func (s *Sorter) spillOne() {
 		s.Mu.Lock()
 		defer s.Mu.Unlock()
 		s.spills--
-		if r != nil { // Close closes it
+		if r != nil { // even after an error, so that Close closes it
 			at, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
 			s.runs = slices.Insert(s.runs, at, r)
 			s.stats.Runs++
@@ -146,8 +145,8 @@ func (s *Sorter) spillOne() {
 	})
 }
 
-// writeSlot writes a sorted slot to a file. What it returns beside an error is
-// to be closed.
+// writeSlot writes a sorted slot to a file. The caller must close the returned run even if
+// there is an error.
 func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	r, err := s.newRun(m.seq)
 	if err != nil {

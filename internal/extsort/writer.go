@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Writer takes records in, for one goroutine. It collects them in a buffer of
-// its own, and hands that over when it is full.
+// Writer adds records, for one goroutine. It collects them in its own buffer, and passes
+// the buffer to the sorter when it is full.
 type Writer struct {
 	s       *Sorter
 	buf     []byte
@@ -24,19 +24,19 @@ type Writer struct {
 	err     error
 }
 
-// Writer returns a writer. Records with equal keys stay in the order in which
-// one writer took them; those of different writers may come in any order.
+// Writer returns a writer. Records with equal keys from one writer keep their order; those
+// from different writers may come in any order.
 func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 
-// Batch returns the writer of the batch with a number. The batches are numbered
-// from 0 without a gap, may be written at the same time, and their records
-// count as added in the order of their numbers. A writer that has more than its
-// buffer holds waits until all batches before it are closed: so they must not
-// wait for it. A sorter has writers or batches, not both.
+// Batch returns the writer of the batch with the given number. The batches are numbered
+// from 0 without gaps and may be written at the same time; their records count as added in
+// the order of the numbers. A batch that outgrows its buffer blocks until all earlier
+// batches are closed, so earlier batches must not wait for it. Use either writers or
+// batches, not both.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
-// BufferSize is how many bytes of records, their keys and about three bytes
-// more for each a batch can take before it waits for those before it.
+// BufferSize returns the number of bytes that a batch can hold before it waits for earlier
+// batches. Each record needs its bytes, its key's bytes, and about three more.
 func (s *Sorter) BufferSize() int { return s.sizes.buffer }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
@@ -54,7 +54,7 @@ func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
 	return w, nil
 }
 
-// Add adds a record. Both are copied. After an error the writer takes no more.
+// Add adds a copy of a record and its key. After an error the writer accepts no more.
 func (w *Writer) Add(key, record []byte) error {
 	if w.err != nil {
 		return w.err
@@ -72,8 +72,8 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf, as slots hold it: the length of the rest, the
-// length of the key, the key, the record.
+// append adds a record to buf in the format of slots: the length of the rest, the length
+// of the key, the key, the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
 	item := lenBytes + len(key) + len(record)
@@ -93,16 +93,16 @@ func (w *Writer) append(key, record []byte) {
 
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
-		w.err = fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
+		w.err = fmt.Errorf("%w: it has %d bytes with its key, and the limit for %d bytes of memory is %d",
 			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
 		_ = w.s.Fail(w.err)
 		return w.err
 	}
-	usual := w.buf
+	savedBuffer := w.buf
 	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
 	w.append(key, record)
 	err := w.flush()
-	w.buf = usual[:0]
+	w.buf = savedBuffer[:0]
 	return err
 }
 
@@ -110,7 +110,7 @@ func (w *Writer) flush() error {
 	if w.records == 0 {
 		return nil
 	}
-	if err := w.s.take(w); err != nil {
+	if err := w.s.receive(w); err != nil {
 		w.err = err
 		return err
 	}
@@ -118,8 +118,7 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// Close hands over what is left. Records of a writer that was not closed may be
-// missing, and Sorted fails as long as there is one.
+// Close passes the remaining records to the sorter. Sorted fails while a writer is open.
 func (w *Writer) Close() error {
 	if w.closed {
 		return w.err
@@ -132,13 +131,13 @@ func (w *Writer) Close() error {
 	s := w.s
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	for err == nil && w.ordered && s.turn != w.batch {
-		if err = s.Failure(); err == nil {
+	for err == nil && w.ordered && s.nextBatch != w.batch {
+		if err = s.ErrLocked(); err == nil {
 			s.Cond.Wait()
 		}
 	}
 	if w.ordered && err == nil {
-		s.turn++
+		s.nextBatch++
 	}
 	s.Writers--
 	s.buffers = append(s.buffers, w.buf[:0])

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// writeSize is how many bytes of small entries of one key are written at once.
+	// writeSize is the maximum size of small entries that are written at once.
 	writeSize = 256 << 10
-	// checkEvery is after how many files the context is looked at.
+	// checkEvery is the number of files between checks of the context.
 	checkEvery = 64
-	// keepKey is the longest key whose file is kept open.
-	keepKey = 1 << 10
-	// keepEntries is the largest batch whose bookkeeping is kept.
-	keepEntries = 1 << 16
+	// maxCachedKey is the maximum length of a key whose file is kept open.
+	maxCachedKey = 1 << 10
+	// maxKeptEntries is the maximum number of entries of a batch whose buffers are kept.
+	maxKeptEntries = 1 << 16
 )
 
-// Entries are what to append. At returns the key and the value of an entry.
+// Entries are the entries of an append. At returns the key and the value of entry i.
 type Entries struct {
 	Len int
 	At  func(i int) (key string, value []byte)
@@ -33,29 +33,29 @@ func (e *Entries) value(i int) []byte {
 	return value
 }
 
-// Append adds the values to the files of their keys, all or none, also when the
-// process is killed.
+// Append adds all values to the files of their keys, or no value, even if the process is
+// killed.
 func (d Tx) Append(ctx context.Context, entries Entries) error {
 	b := &d.batch
 	b.group(d.Dir, entries)
 	defer b.release(d.Dir)
 	for i, k := range b.touched {
-		if err := checkNow(ctx, i); err != nil {
+		if err := checkContext(ctx, i); err != nil {
 			return err
 		}
 		if k.file == nil || k.epoch != d.cache.epoch {
-			if err := d.lookAt(k); err != nil {
+			if err := d.refresh(k); err != nil {
 				return d.KeyError(k.key, err)
 			}
 		}
 	}
-	d.describe(entries)
+	d.buildRecord(entries)
 	if err := d.writeRecord(b.record); err != nil {
 		return err
 	}
-	done := 0 // files that may have been changed
+	done := 0 // number of files that may have changed
 	for i, k := range b.touched {
-		err := checkNow(ctx, i)
+		err := checkContext(ctx, i)
 		done = i + 1
 		if err == nil {
 			err = d.writeKey(k, entries)
@@ -65,25 +65,25 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		}
 	}
 	if d.sync {
-		// Where that fails what the disk holds is unknown, and asking again would not tell.
+		// After a failed sync the disk's content is unknown, and a retry proves nothing.
 		if err := d.refuse(d.syncBatch()); err != nil {
 			return d.rollback(done, err)
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil {
 		return d.rollback(done, err)
-	} else if !intact { // another process may have it, too: nothing that is known of the files holds
+	} else if !intact { // another process may have the lock: file information may be stale
 		for _, k := range b.touched {
 			k.epoch = 0
 		}
-		return unknown(errors.Join(errLockLost, d.dropLock()))
+		return unknownOutcome(errors.Join(errLockLost, d.releaseLock()))
 	}
 	if err := d.commitTag(); err != nil {
 		return d.rollback(done, err)
 	}
 	if err := d.clearRecord(); err != nil {
 		if d.failed != nil { // a sync failed
-			return unknown(err)
+			return unknownOutcome(err)
 		}
 		return d.rollback(done, err)
 	}
@@ -94,8 +94,8 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	return nil
 }
 
-// checkNow looks at the context every now and then.
-func checkNow(ctx context.Context, i int) error {
+// checkContext returns the context's error, if any, for every checkEvery-th i.
+func checkContext(ctx context.Context, i int) error {
 	if i%checkEvery == 0 && ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
@@ -109,17 +109,17 @@ func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 		}
 	}
 	b := &d.batch
-	if k.inline >= 0 { // the record holds the bytes, one after the other
+	if k.inline >= 0 { // the record holds the bytes of all entries
 		return d.writeAt(k, b.record[k.inline:k.inline+int(k.add)], k.size)
 	}
 	return d.writeChain(k, entries)
 }
 
-// openForWrite opens or makes a key's file that was not open when the record
-// was made.
+// openForWrite opens a key's file, or creates it, if it was not open when the record was
+// built.
 func (d *Dir) openForWrite(k *keyFile) error {
 	flags := 0
-	if k.created && !k.made {
+	if k.isNew && !k.created {
 		flags = os.O_CREATE | os.O_EXCL
 		name := k.path[len(d.dir)+1:]
 		if err := errors.Join(d.writeKeyFile(k.key, name), d.makeParents(name)); err != nil {
@@ -131,8 +131,8 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	}
 	size := k.size
 	err := d.openKey(k, flags)
-	if k.created && !errors.Is(err, fs.ErrExist) {
-		k.made = true
+	if k.isNew && !errors.Is(err, fs.ErrExist) {
+		k.created = true
 	}
 	if err == nil && k.size != size {
 		err = fmt.Errorf("its length changed from %d to %d bytes while it was locked", size, k.size)
@@ -141,15 +141,15 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	return err
 }
 
-// makeRoomInBatch is makeRoom that closes a file of the batch under way if need
-// be; it is opened again where it is needed.
+// makeRoomInBatch closes a file so that another can be opened. If makeRoom finds no file
+// outside the batch, it closes one of the batch, which is reopened when needed.
 func (d *Dir) makeRoomInBatch() error {
 	room, err := d.makeRoom()
 	if err != nil || room {
 		return err
 	}
 	k := d.cache.ring[0]
-	if d.sync { // a failure to write it back might be reported to this descriptor alone
+	if d.sync { // a write-back error may be reported only to this descriptor
 		if err := d.refuse(k.file.Sync()); err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (d *Dir) makeRoomInBatch() error {
 	return d.closeFile(k)
 }
 
-// writeChain writes the entries of a key, many small ones at once.
+// writeChain writes the entries of a key, joining small ones.
 func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	b := &d.batch
 	at := k.size
@@ -201,9 +201,9 @@ func (d *Dir) writeAt(k *keyFile, p []byte, at int64) error {
 func (d *Dir) syncBatch() error {
 	created := false
 	for _, k := range d.batch.touched {
-		created = created || k.created
+		created = created || k.isNew
 		if k.file == nil {
-			// It was closed for others, after it was synced, unless that came
+			// It was closed to make room, and synced first, unless that happened
 			// before it was written.
 			if err := d.syncPath(k.path); err != nil {
 				return err
@@ -218,8 +218,7 @@ func (d *Dir) syncBatch() error {
 	return nil
 }
 
-// writeKeyFile writes the file that holds a long key, before that of its value
-// is made.
+// writeKeyFile writes the file with the text of a long key, before the file of its value.
 func (d *Dir) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {

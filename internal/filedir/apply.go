@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessionTag is the tag of the operation under way: a slot of "%sessions" as it
-// was, and as it will be. The record in "%undo" holds both. Whoever finishes the
-// operation writes the one, whoever undoes it the other.
+// sessionTag is the tag of the current operation: a slot of "%sessions" before and after
+// it. The undo record holds both: finishing the operation writes after, undoing it writes
+// before.
 type sessionTag struct {
 	slot          uint64
 	before, after *slot
-	written       bool // the slot may no longer be as it was
+	written       bool // the slot may have changed
 }
 
 const tagLen = 8 + 2*slotLen
@@ -27,8 +27,8 @@ func (t *sessionTag) append(rec []byte) []byte {
 	return append(rec, t.after[:]...)
 }
 
-// Apply makes one change, if it is the next of a session, together with its tag,
-// as one step, also when the process is killed, or with Sync when the power fails.
+// Apply makes a change, if it is the session's next one, and records its tag in one step,
+// even if the process is killed, or with Sync if the power fails.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
 	isNext, err := d.beginTag(session, op)
 	if err != nil || !isNext {
@@ -39,8 +39,7 @@ func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) 
 	return err == nil, err
 }
 
-// beginTag looks the session up, and prepares d.tag for an operation that is the
-// next one of it.
+// beginTag looks up the session, and sets d.tag if the operation is the session's next.
 func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, err error) {
 	before, i, err := d.findSession(session)
 	if err != nil {
@@ -50,23 +49,23 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 		return false, err
 	}
 	if !d.sync && before.synced() {
-		// Else a loss of power could bring back a slot that counts, and is older
-		// than the data.
+		// Otherwise a loss of power could restore a valid slot that is older than
+		// the data.
 		if err := d.unseal(i, before); err != nil {
 			return false, err
 		}
 	}
 	after := newSlot(session, op)
 	if d.sessions.head != nil {
-		copy(after[slotUsedAt:], d.sessions.head[8:12])
+		copy(after[slotUsedOffset:], d.sessions.head[8:12])
 	}
 	after.seal(d.sync, d.boot)
 	d.tag = &sessionTag{slot: i, before: before, after: after}
 	return true, nil
 }
 
-// commitTag notes that the operation under way was applied. The record still
-// holds then: it is what makes this and the operation one step.
+// commitTag records that the current operation was applied. The undo record must still
+// be valid: it makes the tag and the operation one step.
 func (d *Dir) commitTag() error {
 	if d.tag == nil {
 		return nil
@@ -75,20 +74,21 @@ func (d *Dir) commitTag() error {
 	return d.writeSlot(d.tag.slot, d.tag.after)
 }
 
-// commit notes that an operation was carried out, which is not to be undone.
-func (d *Dir) commit(noted bool) error {
+// commit completes an operation that must not be undone. hasRecord reports whether it has
+// a record to clear.
+func (d *Dir) commit(hasRecord bool) error {
 	if err := d.commitTag(); err != nil {
 		d.replay = true
-		return unknown(err)
+		return unknownOutcome(err)
 	}
-	if !noted {
+	if !hasRecord {
 		return nil
 	}
-	return unknown(d.clearRecord())
+	return unknownOutcome(d.clearRecord())
 }
 
-// commitNothing notes that an operation which changes no file was applied. With
-// a record, as for any other: a slot that is written in part is no session's.
+// commitNothing records the tag of an operation that changes no file. It needs an undo
+// record as any other, because a partly written slot would end the session.
 func (d Tx) commitNothing(ctx context.Context) error {
 	if d.tag == nil {
 		return nil
@@ -96,7 +96,7 @@ func (d Tx) commitNothing(ctx context.Context) error {
 	return d.Append(ctx, Entries{})
 }
 
-// finishTag writes the slot of a record whose operation was undone or finished.
+// finishTag writes the slot from a record whose operation was finished (applied) or undone.
 func (d *Dir) finishTag(r *record, applied bool) error {
 	if r.tag == nil {
 		return nil
@@ -104,7 +104,7 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	if err := d.openSessions(false); err != nil {
 		return err
 	}
-	if d.sessions.file == nil { // whoever removed it ended all sessions
+	if d.sessions.file == nil { // the process that removed it ended all sessions
 		return nil
 	}
 	s := r.tag.before
@@ -112,36 +112,35 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 		s = r.tag.after
 	}
 	_, err := d.sessions.file.WriteAt(s[:], int64(r.tag.slot*slotLen))
-	return err // syncFinished syncs it
+	return err // synced by syncFinished
 }
 
-// setTagged is the end of a Set with a tag. That they are one step takes a record,
-// which the renaming of a file by itself does not.
+// setTagged completes a Set with a tag. The rename is atomic by itself, but the rename and
+// the tag together need a record.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {
-		return d.notSet(name, isNew, err)
+		return d.cleanUpSet(name, isNew, err)
 	}
 	rec := appendFile(newRecord(nil), name, staged)
 	if err := d.writeRecord(d.seal(rec, kindSet, 1)); err != nil {
-		return d.notSet(name, isNew, err)
+		return d.cleanUpSet(name, isNew, err)
 	}
 	if err := d.moveStaged(name); err != nil {
-		if errors.Is(err, errLockLost) { // nothing more may be written
+		if errors.Is(err, errLockLost) { // the directory may be another process's
 			return err
 		}
 		if _, statErr := d.fs.Info(d.path(names.Temp)); statErr == nil && d.clearRecord() == nil {
-			return d.notSet(name, isNew, err) // it was not renamed, and will not be
+			return d.cleanUpSet(name, isNew, err) // it was not renamed, and will not be
 		}
 		d.replay = true
-		return unknown(err)
+		return unknownOutcome(err)
 	}
 	return d.commit(true)
 }
 
-// redoSet finishes a Set with a tag. It reports whether the new value is in place: a
-// loss of power may have taken the temporary file's name away, and then the Set
-// has not happened.
+// redoSet finishes a Set with a tag, and reports whether the new value is in place. If a
+// loss of power removed the temporary file's name, the Set did not happen.
 func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 	staged, err := d.fs.Info(d.path(names.Temp))
 	if err == nil && staged.Ino == s.ino {
@@ -150,8 +149,8 @@ func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if !d.otherBoot(r) {
-		return true, nil // only moving it can have taken it away
+	if !d.mayHaveRebooted(r) {
+		return true, nil // only moving the file can have removed the name
 	}
 	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {

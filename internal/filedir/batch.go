@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// batch is what an append needs, kept for the next one.
+// batch holds the buffers of an append, for reuse by the next one.
 type batch struct {
 	number  uint64
-	full    uint64     // the last batch of which all open files were
-	touched []*keyFile // the files of the batch, in the order of its keys
-	next    []int      // by entry: the next one of the same key, or -1
+	full    uint64     // number of the last batch that used all open files
+	touched []*keyFile // the batch's files, in the order of its keys
+	next    []int      // by entry: index of the key's next entry, or -1
 	record  []byte
 	scratch []byte
 }
 
-// group finds the files of a batch, and chains the entries of each. A mark in
-// each file says whether it was met before: cheaper than a map for each batch.
+// group finds the files of a batch, and chains the entries of each. It marks each file with
+// the batch's number, which is cheaper than a map per batch.
 func (b *batch) group(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
@@ -33,7 +33,7 @@ func (b *batch) group(d *Dir, entries Entries) {
 		b.next[i] = -1
 		k := d.cache.byKey[key]
 		if k == nil {
-			key = strings.Clone(key) // it may be a part of something large
+			key = strings.Clone(key) // it may be part of a large string
 			k = &keyFile{key: key, path: d.path(d.scheme.Name(key))}
 			d.cache.byKey[key] = k
 		}
@@ -45,16 +45,13 @@ func (b *batch) group(d *Dir, entries Entries) {
 		}
 		k.batch, k.used = b.number, true
 		k.first, k.last, k.add = i, i, int64(len(value))
-		k.created, k.made = false, false
+		k.isNew, k.created = false, false
 		b.touched = append(b.touched, k)
 	}
 }
 
-// release forgets the files that found no room among the open ones, and large
-// buffers.
-//
-// A file whose key is very long is closed, too: the keys of thousands of open
-// files must not take half a gigabyte.
+// release forgets files that are not open, and large buffers. It also closes files with
+// very long keys, because the keys of thousands of open files could take pending a gigabyte.
 func (b *batch) release(d *Dir) {
 	for i, k := range b.touched {
 		if k.file == nil {
@@ -64,29 +61,29 @@ func (b *batch) release(d *Dir) {
 			if k.dirty {
 				d.dirty.add(k.path)
 			}
-		} else if len(k.key) > keepKey {
+		} else if len(k.key) > maxCachedKey {
 			if err := d.evict(k); err != nil {
 				d.log.Error("partd: closing a file", "file", k.path, "err", err)
 			}
 		}
 		b.touched[i] = nil
 	}
-	b.number++ // what is open may be closed for others
-	if cap(b.next) > keepEntries {
+	b.number++ // lets later calls close the batch's files
+	if cap(b.next) > maxKeptEntries {
 		b.next, b.touched = nil, nil
 	}
-	if cap(b.record) > keepBuffer {
+	if cap(b.record) > maxKeptBuffer {
 		b.record = nil
 	}
 }
 
-func (d *Dir) describe(entries Entries) {
+func (d *Dir) buildRecord(entries Entries) {
 	b := &d.batch
 	rec := newRecord(b.record)
 	for _, k := range b.touched {
 		rec = appendName(rec, k.path[len(d.dir)+1:])
 		flags := byte(0)
-		if k.created {
+		if k.isNew {
 			flags |= spanCreated
 		}
 		inline := k.add <= inlineMax && len(rec) < inlineTotal
@@ -120,9 +117,9 @@ func (d *Dir) describe(entries Entries) {
 	b.record = d.seal(rec, kindAppend, len(b.touched))
 }
 
-// rollback undoes the first files of the batch under way after cause, and
-// returns cause, as an unknown outcome if a sync failed. Where undoing fails, too,
-// the record stays, and whoever takes the lock next undoes the batch.
+// rollback undoes the batch's first done files, and returns cause, as an unknown outcome
+// if a sync failed. If undoing fails, the record stays, and the next holder of the lock
+// undoes the batch.
 func (d *Dir) rollback(done int, cause error) error {
 	var err error
 	for _, k := range d.batch.touched[:done] {
@@ -132,7 +129,7 @@ func (d *Dir) rollback(done int, cause error) error {
 		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.before))
 	}
 	if d.sync && err == nil {
-		// The cut must be on the disk before the record is gone.
+		// The truncations must be on disk before the record is cleared.
 		err = d.refuse(d.syncBatchCut(done))
 	}
 	if err == nil {
@@ -143,21 +140,21 @@ func (d *Dir) rollback(done int, cause error) error {
 		d.warn("a failed append will be undone by the next operation", err)
 	}
 	if d.failed != nil {
-		return unknown(cause)
+		return unknownOutcome(cause)
 	}
 	return cause
 }
 
 func (d *Dir) rollbackKey(k *keyFile) error {
 	k.epoch = 0
-	if k.created {
+	if k.isNew {
 		name := k.path[len(d.dir)+1:]
-		if k.made {
+		if k.created {
 			delete(d.cache.byKey, k.key)
 			if k.file != nil {
 				d.cache.remove(k)
 			}
-			// It held nothing before: if closing it fails, nothing is lost.
+			// The file was new, so a failure to close it loses nothing.
 			return errors.Join(closeOnce(&k.file), d.removeKeyFile(name))
 		}
 		return d.removeLongKey(name)
@@ -175,13 +172,13 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	if err := k.file.Truncate(k.size); err != nil {
 		return err
 	}
-	k.dirty = !d.sync // a loss of power could bring back what was cut off
+	k.dirty = !d.sync // a loss of power could restore the truncated bytes
 	return nil
 }
 
 func (d *Dir) syncBatchCut(done int) error {
 	for _, k := range d.batch.touched[:done] {
-		if k.created {
+		if k.isNew {
 			continue
 		}
 		if err := d.syncPath(k.path); err != nil {

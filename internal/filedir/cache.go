@@ -10,35 +10,34 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-var errNotRegular = errors.New("it is not a regular file; the store leaves it alone")
+var errNotRegular = errors.New("not a regular file, so the store does not change it")
 
-// keyFile is a key's file, kept open between appends.
+// keyFile is the file of a key. It stays open between appends.
 type keyFile struct {
 	key   string
 	path  string
-	file  vfs.File // nil: not open now
-	info  vfs.Info // as it was when it was opened; reports whether the name is still that of this file
-	size  int64    // its length, right while epoch is the cache's
-	epoch uint64   // when it was looked at: a number of cache.epoch
-	used  bool     // since the hand of the clock came by
-	slot  int      // where it is in the ring, if it is open
-	dirty bool     // has data that was not synced
+	file  vfs.File // nil if not open
+	info  vfs.Info // from when it was opened, to detect a replaced file
+	size  int64    // length; valid while epoch is the cache's
+	epoch uint64   // value of cache.epoch at the last look
+	used  bool     // since the clock's hand last passed
+	slot  int      // index in the ring, if open
+	dirty bool     // has unsynced data
 
-	// What the batch under way does to it.
-	batch       uint64 // the batch that this is about: a number of batch.number
-	first, last int    // its first and its last entry
+	// State of the current batch.
+	batch       uint64 // batch.number that the fields below belong to
+	first, last int    // its first and last entry
 	add         int64  // bytes to add
-	inline      int    // where in the record they are; -1 if they are not
-	created     bool   // it does not exist before
-	made        bool   // it was made by this batch
+	inline      int    // offset of the bytes in the record, or -1
+	isNew       bool   // the file does not exist before the batch
+	created     bool   // the batch has created the file
 }
 
-// cache holds the open files. Which to close is chosen by a clock: each use
-// sets a bit, a hand goes round and clears it, and closes the first file found
-// without it.
+// cache holds the open files. It evicts by the clock algorithm: each use sets a bit; the
+// hand goes around, clears bits, and picks the first file without one.
 type cache struct {
 	byKey map[string]*keyFile
-	ring  []*keyFile // the open ones
+	ring  []*keyFile // open files
 	hand  int
 	epoch uint64
 }
@@ -66,7 +65,7 @@ func closeOnce(file *vfs.File) error {
 	return f.Close()
 }
 
-// victim returns the file to close next, or nil if all are of the batch.
+// victim returns the file to close next, or nil if the batch uses all open files.
 func (c *cache) victim(batch uint64) *keyFile {
 	for range 2 * len(c.ring) {
 		c.hand++
@@ -85,8 +84,8 @@ func (c *cache) victim(batch uint64) *keyFile {
 	return nil
 }
 
-// makeRoom closes files until one more may be opened, unless the batch needs all
-// that are open.
+// makeRoom closes files until another may be opened. It reports false if the batch uses all
+// open files.
 func (d *Dir) makeRoom() (bool, error) {
 	for len(d.cache.ring) >= d.maxOpen {
 		if d.batch.full == d.batch.number {
@@ -94,7 +93,7 @@ func (d *Dir) makeRoom() (bool, error) {
 		}
 		k := d.cache.victim(d.batch.number)
 		if k == nil {
-			d.batch.full = d.batch.number // looking again would find none
+			d.batch.full = d.batch.number // the next search would find none
 			return false, nil
 		}
 		if err := d.evict(k); err != nil {
@@ -104,14 +103,14 @@ func (d *Dir) makeRoom() (bool, error) {
 	return true, nil
 }
 
-// evict forgets a file that no batch needs now.
+// evict closes and forgets a file that the batch does not use.
 func (d *Dir) evict(k *keyFile) error {
 	delete(d.cache.byKey, k.key)
 	return d.closeFile(k)
 }
 
-// closeFile closes a file and leaves its entry. What it has that was not synced
-// stays known by its name, whatever becomes of the operation that closes it.
+// closeFile closes a file and keeps its entry. It remembers the file's path if it has
+// unsynced data, whatever the outcome.
 func (d *Dir) closeFile(k *keyFile) error {
 	if k.dirty {
 		d.dirty.add(k.path)
@@ -120,15 +119,15 @@ func (d *Dir) closeFile(k *keyFile) error {
 		return nil
 	}
 	d.cache.remove(k)
-	return d.refuse(closeOnce(&k.file)) // earlier appends may be lost
+	return d.refuse(closeOnce(&k.file)) // an error may mean that earlier appends are lost
 }
 
-// retry opens something; when too many files are open, it closes all that are
-// kept and tries once more.
+// retry calls open. If too many files are open, it closes the cached files and calls open
+// once more.
 func retry[T any](d *Dir, open func() (T, error)) (T, error) {
 	file, err := open()
 	if tooManyOpen(err) && len(d.cache.ring) > 0 {
-		if err := d.closeKept(); err != nil {
+		if err := d.closeCached(); err != nil {
 			return file, err
 		}
 		return open()
@@ -144,8 +143,8 @@ func (d *Dir) openPerm(path string, flags int, perm fs.FileMode) (vfs.File, erro
 	return retry(d, func() (vfs.File, error) { return d.fs.OpenFile(path, flags|vfs.NoFollow, perm) })
 }
 
-// openOwn opens one of the store's own files. One that does not exist is made if
-// create is set; else it is nil.
+// openOwn opens one of the store's own files. If the file does not exist, openOwn creates
+// it, or returns nil if create is false.
 func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	file, err := d.open(path, os.O_RDWR)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -158,16 +157,15 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	if err != nil || !d.sync {
 		return file, err
 	}
-	// What is written to a file that a loss of power takes away is lost.
+	// A loss of power must not remove the new file with its data.
 	if err := d.refuse(d.syncNames()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
 
-// closeKept closes every kept file. The batch under way finds its entries as
-// they were, but closed.
-func (d *Dir) closeKept() error {
+// closeCached closes all cached files. The current batch keeps their entries, closed.
+func (d *Dir) closeCached() error {
 	var err error
 	for n := len(d.cache.ring); n > 0; n-- {
 		err = errors.Join(err, d.closeFile(d.cache.ring[n-1]))
@@ -177,8 +175,8 @@ func (d *Dir) closeKept() error {
 	return err
 }
 
-// regularInfo describes a file that was just opened, and closes it if it is not
-// a regular one.
+// regularInfo returns the info of a file just opened. It closes the file if that fails or
+// if the file is not regular.
 func regularInfo(file vfs.File) (vfs.Info, error) {
 	info, err := file.Info()
 	if err == nil && !info.Mode.IsRegular() {
@@ -190,8 +188,7 @@ func regularInfo(file vfs.File) (vfs.Info, error) {
 	return info, nil
 }
 
-// openKey opens a key's file for the batch, with the flags O_CREATE and O_EXCL
-// if it must be made.
+// openKey opens a key's file for the batch. Flags O_CREATE and O_EXCL create it.
 func (d *Dir) openKey(k *keyFile, flags int) error {
 	file, err := d.open(k.path, os.O_RDWR|flags)
 	if err != nil {
@@ -207,16 +204,15 @@ func (d *Dir) openKey(k *keyFile, flags int) error {
 	return nil
 }
 
-// lookAt finds out how long a key's file is, under the lock, and opens it if
-// there is room.
-func (d *Dir) lookAt(k *keyFile) error {
-	k.created = false
+// refresh updates the length of a key's file, under the lock, and opens it if there is room.
+func (d *Dir) refresh(k *keyFile) error {
+	k.isNew = false
 	if err := d.findTuple(k); err != nil {
 		return err
 	}
 	if k.file != nil {
-		// Asking by name is dearer than asking the open file, but that can't tell:
-		// it has a name left if somebody made a hard link before it was removed.
+		// Asking by name costs more than asking the open file, but is needed: a removed
+		// file may still have another name, a hard link.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -245,18 +241,17 @@ func (d *Dir) lookAt(k *keyFile) error {
 	}
 	cleared := false
 	if err != nil && d.isDir(k.path) {
-		err = d.clearWay(k.path[len(d.dir)+1:])
+		err = d.freeName(k.path[len(d.dir)+1:])
 		cleared = err == nil
 	}
 	if cleared || errors.Is(err, fs.ErrNotExist) {
-		k.created, k.size = true, 0
+		k.isNew, k.size = true, 0
 		return nil
 	}
 	return err
 }
 
-// removeKeyFile removes the file of a key's value, and, after it, the one that
-// holds a long key.
+// removeKeyFile removes the file of a key's value, and then the file of a long key's text.
 func (d *Dir) removeKeyFile(name string) error {
 	if err := d.removeFile(name); err != nil {
 		return err
@@ -266,15 +261,14 @@ func (d *Dir) removeKeyFile(name string) error {
 }
 
 func (d *Dir) removeFile(name string) error {
-	d.noteNames(name)
+	d.markNamesDirty(name)
 	if err := d.fs.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// removeLongKey removes the file that holds a long key, given the name of the
-// file of its value.
+// removeLongKey removes the file of a long key's text, given the name of its value's file.
 func (d *Dir) removeLongKey(name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {
@@ -283,7 +277,7 @@ func (d *Dir) removeLongKey(name string) error {
 	return d.removeFile(keyName)
 }
 
-// forgetKey lets go of a key's file that is to be removed or replaced, or was.
+// forgetKey evicts a key's file that will be, or was, removed or replaced.
 func (d *Dir) forgetKey(key string) error {
 	if k := d.cache.byKey[key]; k != nil {
 		return d.evict(k)
@@ -291,7 +285,7 @@ func (d *Dir) forgetKey(key string) error {
 	return nil
 }
 
-// tooManyOpen reports whether the process or the system is out of descriptors.
+// tooManyOpen reports whether the process or the system has run out of descriptors.
 func tooManyOpen(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

@@ -1,6 +1,5 @@
-// Package filedir is a store in a directory, one file per key: what partd.File
-// does. It knows keys and bytes; package partd checks their lengths, and gives
-// its errors a form.
+// Package filedir implements partd.File, a store in a directory with one file per key.
+// Package partd checks the lengths of keys and values and turns the errors into its own.
 package filedir
 
 import (
@@ -22,28 +21,28 @@ import (
 
 // Options are the options of [Open].
 type Options struct {
-	Sync         bool                                             // each operation survives a loss of power
-	MaxOpenFiles int                                              // kept open between operations; 0: the usual number
-	Logger       *slog.Logger                                     // nil: none
-	Corrupt      func(path string, offset int64, err error) error // makes the error for a damaged file
+	Sync         bool                                             // make each operation survive a loss of power
+	MaxOpenFiles int                                              // maximum of files kept open between operations; 0 means the default
+	Logger       *slog.Logger                                     // nil means no logging
+	Corrupt      func(path string, offset int64, err error) error // returns the error for a damaged file
 	Hooks        Hooks
 }
 
-// Hooks are what tests want otherwise than it is.
+// Hooks change the behavior for tests.
 type Hooks struct {
-	KeepLock   time.Duration // how long the lock is kept; negative: not at all; 0: the usual time
-	Boot       uint64        // another run of the system, if not 0
-	NoUndo     bool          // write no undo record
-	NoTag      bool          // apply an operation again where its tag says that it was applied
-	Sessions   int           // how many are remembered, if not 0
-	MaxDirty   int           // how many unsynced files are, if not 0
+	KeepLock   time.Duration // how long to keep the lock; negative means not at all, 0 the default
+	Boot       uint64        // id of the system's run, unless 0
+	NoUndo     bool          // write no undo records
+	NoTag      bool          // apply an operation again even if its tag was applied
+	Sessions   int           // maximum number of sessions, unless 0
+	MaxDirty   int           // maximum number of remembered unsynced files, unless 0
 	AfterWrite func()        // called after each write of data
 }
 
 // Dir is an open directory.
 //
-// There are two locks, taken in this order: turn, among the goroutines that have
-// this Dir, and then lock, among processes. No other lock is taken with them.
+// There are two locks, taken in this order: turn excludes the goroutines that use this
+// Dir, and lock excludes other processes. No other lock is held at the same time.
 type Dir struct {
 	Hooks Hooks
 
@@ -54,33 +53,33 @@ type Dir struct {
 	log     *slog.Logger
 	corrupt func(path string, offset int64, err error) error
 	maxOpen int
-	boot    uint64 // tells this run of the system from another
+	boot    uint64 // id of this run of the system
 
-	closed atomic.Bool
-	listed atomic.Int64  // bytes that the names of the last listing took
-	turn   chan struct{} // holds one token: whoever put it there has everything below, and is the only one to touch lock
-	orphan chan struct{} // holds one token while a goroutine whose caller went away has the turn
+	closed     atomic.Bool
+	listMemory atomic.Int64  // memory for the names of the last listing, in bytes
+	turn       chan struct{} // has room for one token; the goroutine that put it there owns the fields below
+	orphan     chan struct{} // has a token while a goroutine whose caller has given up owns the turn
 
-	lock     vfs.Lock // taken with the turn, and kept between turns: see keepLock
-	lockInfo vfs.Info // of the locked file
-	pin      vfs.File // keeps the lock file's inode from being used again
-	held     lockState
-	heldTill time.Time // until when the lock is kept between operations
-	heldUsed time.Time // when it was used last
-	keeper   *time.Timer
+	lock      vfs.Lock // owned with the turn; a writer keeps it between turns, see keepLock
+	lockInfo  vfs.Info // of the locked file
+	pin       vfs.File // keeps the inode of the lock file from being reused
+	mode      lockMode
+	keepUntil time.Time   // when to release a kept lock
+	lastUsed  time.Time   // last use of a kept lock
+	keeper    *time.Timer // releases a kept lock
 
 	cache    cache
 	journal  journal
 	sessions sessionFile
-	tag      *sessionTag // of the operation under way, nil if it has none
+	tag      *sessionTag // of the current operation; nil if it has none
 	batch    batch
-	replay   bool  // an operation was left half-done and must be finished or undone first
+	replay   bool  // an incomplete operation must be finished or undone first
 	failed   error // why writes are refused, see ErrNeedsReopen
 	dirty    dirtySet
-	subdirs  map[string]struct{} // in which names changed that were not synced
+	subdirs  map[string]struct{} // directories of tuples with unsynced changes of names
 }
 
-// KeyError is the error of an operation on one of its keys.
+// KeyError is an operation's error about one key.
 type KeyError struct {
 	Key, Path string
 	Err       error
@@ -91,29 +90,29 @@ func (e *KeyError) Error() string { return e.Path + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// Open opens the store in a directory, and makes the directory where it is missing.
+// Open opens the store in a directory, and creates the directory if it is missing.
 func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if opts.MaxOpenFiles < 0 {
-		return nil, fmt.Errorf("MaxOpenFiles is %d: give a number above 0, or 0 for the default", opts.MaxOpenFiles)
+		return nil, fmt.Errorf("MaxOpenFiles is %d: it must be positive, or 0 for the default", opts.MaxOpenFiles)
 	}
 	if dir == "" {
 		return nil, errors.New("the name of the directory is empty")
 	}
-	abs, err := filepath.Abs(dir) // a later chdir does no harm
+	abs, err := filepath.Abs(dir) // stays valid if the process changes its directory
 	if err != nil {
 		return nil, err
 	}
 	d := &Dir{
 		Hooks: opts.Hooks,
 		dir:   abs, fs: fsys, sync: opts.Sync, log: opts.Logger, corrupt: opts.Corrupt,
-		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // the rest is for other stores, sockets and spill files
+		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // leaves descriptors for other stores, sockets and spill files
 		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
-	d.dirty.parents = []string{filepath.Dir(abs)} // whoever made the directory may not have synced it
+	d.dirty.parents = []string{filepath.Dir(abs)} // its creator may not have synced it
 	d.keeper = time.AfterFunc(time.Hour, d.tick)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))
@@ -131,7 +130,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// openLocked is the part of opening that wants the lock.
+// openLocked is the part of opening that needs the lock.
 func (d *Dir) openLocked() error {
 	folded, err := d.fs.Info(d.path(".LOCK"))
 	switch {
@@ -140,14 +139,13 @@ func (d *Dir) openLocked() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := d.removeFile(names.Temp); err != nil && !mayNotWrite(err) {
+	if err := d.removeFile(names.Temp); err != nil && !isReadOnly(err) {
 		return err
 	}
 	return nil
 }
 
-// Close lets go of the directory and of every open file, those of readers
-// excepted.
+// Close closes the directory and every file, except files that readers still use.
 func (d *Dir) Close() error {
 	if d == nil || d.closed.Swap(true) {
 		return nil
@@ -157,16 +155,16 @@ func (d *Dir) Close() error {
 		err := d.closeAll()
 		<-d.turn
 		return err
-	case <-d.orphan: // whoever waits for the lock there closes everything
+	case <-d.orphan: // the goroutine that waits for the lock closes everything
 		return nil
 	}
 }
 
-// closeAll is called with the turn, maybe several times.
+// closeAll may be called several times. The caller must own the turn.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
-	return errors.Join(d.closeKept(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
-		d.dropLock(), closeOnce(&d.pin))
+	return errors.Join(d.closeCached(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
+		d.releaseLock(), closeOnce(&d.pin))
 }
 
 // Check returns an error if the store is closed.
@@ -190,19 +188,19 @@ func (d *Dir) Path() string {
 
 func (d *Dir) path(name string) string { return d.dir + string(filepath.Separator) + name }
 
-// KeyError says which key an error is about; nil stays nil.
+// KeyError adds the key and its file to err. It returns nil if err is nil.
 func (d *Dir) KeyError(key string, err error) error {
 	if err == nil || d == nil {
 		return err
 	}
-	name, _ := d.nameOf(key) // or the name that it has in any case
+	name, _ := d.nameOf(key) // on error this is the key's flat name
 	return &KeyError{Key: key, Path: d.path(name), Err: err}
 }
 
-// Tx is an operation that changes the store, see [Dir.Write].
+// Tx is a change of the store in progress; see [Dir.Write].
 type Tx struct{ *Dir }
 
-// Write does what changes files, with the lock and unless writes are refused.
+// Write calls do with the exclusive lock held, unless writes are refused.
 func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	if err := d.begin(ctx, true); err != nil {
 		return err
@@ -214,7 +212,7 @@ func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	return do(Tx{d})
 }
 
-// refuse makes all later writes fail after an error, which it returns.
+// refuse makes all later writes fail if err is not nil. It returns err.
 func (d *Dir) refuse(err error) error {
 	if err != nil && d.failed == nil {
 		d.failed = err
@@ -223,14 +221,14 @@ func (d *Dir) refuse(err error) error {
 	return err
 }
 
-// warn logs what failed and has no effect on the operation under way.
-func (d *Dir) warn(what string, err error) {
+// warn logs an error that does not affect the current operation.
+func (d *Dir) warn(message string, err error) {
 	if err != nil {
-		d.log.Warn("partd: "+what, "dir", d.dir, "err", err)
+		d.log.Warn("partd: "+message, "dir", d.dir, "err", err)
 	}
 }
 
-func unknown(err error) error {
+func unknownOutcome(err error) error {
 	if err == nil {
 		return nil
 	}

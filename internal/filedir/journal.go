@@ -13,48 +13,48 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The file "%undo" holds one record: what the operation under way does, so that
-// whoever takes the lock after a process died can undo an append, or finish a
-// Delete or a Drop. Little-endian:
+// The file "%undo" holds one record that describes the current operation. After a process
+// died, the next holder of the lock uses it to undo an append, or to finish a Delete, Drop
+// or tagged Set. Little-endian:
 //
-//	offset 0  8  magic "partdun1"; anything else: no operation is under way
+//	offset 0  8  magic "partdun1"; anything else means that there is no record
 //	       8  2  version: 1, or 2 with a tag
-//	      10  1  kind: 1 append, to be undone; 2 delete, 3 drop and 4 set, to be finished
+//	      10  1  kind: 1 append (undo it); 2 delete, 3 drop, 4 set (finish them)
 //	      11  1  flags: 1 the store was opened with Sync, and this record was synced before the data
-//	             was written; 2 there is a tag
+//	             was written; 2 the record has a tag
 //	      12  4  number of spans
-//	      16  8  number of the boot (hash of the system's boot id), 0 if unknown
+//	      16  8  id of the system's run (hash of its boot id), 0 if unknown
 //	      24  8  length of the spans and of the tag in bytes
 //	      32  4  CRC-32C of bytes 0 to 31, of the spans and of the tag
 //	      36  4  zero
 //	      40     the spans, one for each file
-//	      then   the tag, if there is one
-//	      then   8 bytes for each span: 0, or how far its undoing is: 1 for done, or the
-//	             inode of the file that is to replace it
+//	      then   the tag, if any
+//	      then   8 bytes for each span, its undo progress: 0, or the record's boot id when done, or
+//	             the inode of the file that will replace it
 //
 // A span of an append:
 //
 //	2  length of the file's name, and the name
-//	1  flags: 1 the file did not exist; 2 the bytes added follow; else their sums do
+//	1  flags: 1 the file did not exist; 2 the added bytes follow, not their sums
 //	8  length of the file before
 //	8  number of bytes added
-//	   the bytes; or those of the first piece, and CRC-32C (4 bytes each) of
-//	   all pieces, which lie between offsets of the file that are multiples of
-//	   512: a write that a full disk cuts short ends at one
+//	   the bytes; or the first piece's bytes, and CRC-32C (4 bytes each) of all pieces.
+//	   Pieces end at file offsets that are multiples of 512, because a full disk cuts a
+//	   write short at such an offset
 //
 // A span of a delete or drop:
 //
 //	2  length of the file's name, and the name
 //	8  its inode
 //	8  its length
-//	8  when it was written last, nanoseconds since 1970
+//	8  time of its last change, nanoseconds since 1970
 //
-// That of a set, which only one with a tag needs, is the same, of the file
-// "%tmp" that is to get the name.
+// The span of a tagged set has the same form. Its name is the final name, and the other
+// fields describe "%tmp".
 //
-// The tag is of an operation that is applied once however often it is sent:
+// The tag of an operation that is applied once, however often it is sent:
 //
-//	 8  number of a slot in the file "%sessions"
+//	 8  index of a slot in the file "%sessions"
 //	64  the slot before the operation
 //	64  the slot after it
 const (
@@ -62,11 +62,11 @@ const (
 	journalVersion = 2
 	headerLen      = 40
 	pieceSize      = 512
-	pageSize       = 4096    // the death of a process cuts a write short at a multiple of it
-	inlineMax      = 4096    // spans up to this length hold their bytes
-	inlineTotal    = 4 << 20 // unless all together are longer than this
-	keepBuffer     = 8 << 20 // larger buffers are not kept
-	keepJournal    = 1 << 20 // a longer journal is cut after use
+	pageSize       = 4096    // when a process dies, its last write ends at a multiple of pageSize
+	inlineMax      = 4096    // longer spans hold sums instead of bytes
+	inlineTotal    = 4 << 20 // after this much of a record, spans hold sums
+	maxKeptBuffer  = 8 << 20 // larger buffers are not kept
+	maxKeptJournal = 1 << 20 // a longer journal is truncated after use
 
 	kindAppend = 1
 	kindDelete = 2
@@ -82,16 +82,16 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// journal is the file "%undo", kept open.
+// journal is the open file "%undo".
 type journal struct {
 	file     vfs.File
 	links    uint64
 	size     int64
-	readOnly bool // it can only be read, which is enough while it holds no record
+	readOnly bool // opened read-only, which suffices while it holds no record
 }
 
-// openJournal opens the journal anew if it is not the one that is kept open. A
-// journal that does not exist is no error without create.
+// openJournal opens the journal unless it is open already. If create is false, a missing
+// journal is not an error.
 func (d *Dir) openJournal(create bool) error {
 	j := &d.journal
 	if create && j.readOnly {
@@ -115,7 +115,7 @@ func (d *Dir) openJournal(create bool) error {
 	path := d.path(names.Journal)
 	j.readOnly = false
 	file, err := d.openOwn(path, create)
-	if !create && mayNotWrite(err) {
+	if !create && isReadOnly(err) {
 		j.readOnly = true
 		file, err = d.open(path, os.O_RDONLY)
 	}
@@ -130,14 +130,14 @@ func (d *Dir) openJournal(create bool) error {
 	return nil
 }
 
-// mayNotWrite reports whether a file, or its file system, may only be read.
-func mayNotWrite(err error) bool {
+// isReadOnly reports whether err means that a file or its file system is read-only.
+func isReadOnly(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
-// halfDone reports whether the journal holds a record, so that something must be
+// hasRecord reports whether the journal holds a record, so that an operation must be
 // finished or undone.
-func (d *Dir) halfDone() (bool, error) {
+func (d *Dir) hasRecord() (bool, error) {
 	d.replay = false
 	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
 		return false, err
@@ -149,20 +149,20 @@ func (d *Dir) halfDone() (bool, error) {
 	return string(magic[:]) == journalMagic, nil
 }
 
-// newRecord returns room for a record's header at the start of an empty buffer.
+// newRecord clears buf and returns it with space for a record's header.
 func newRecord(buf []byte) []byte {
 	return append(buf[:0], make([]byte, headerLen)...)
 }
 
-// seal fills in the header of a record whose spans are complete, and adds the
-// bytes that tell how far undoing is.
+// seal fills in the header of a record whose spans are complete, and adds the tag and the
+// progress bytes.
 func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
 	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
 	if d.sync {
 		rec[11] |= flagSynced
 	}
-	if d.tag != nil { // a program that does not know of tags must not finish this
+	if d.tag != nil { // programs that do not know tags must not finish this
 		rec[8] = journalVersion
 		rec[11] |= flagTag
 		rec = d.tag.append(rec)
@@ -178,14 +178,14 @@ func recordSum(rec []byte) uint32 {
 	return crc32.Update(crc32.Checksum(rec[:32], castagnoli), castagnoli, rec[headerLen:])
 }
 
-// writeRecord makes a record valid. It is called with the lock, and before
-// anything that the record is about is changed.
+// writeRecord makes a record valid. The lock must be held, and the files that the record
+// describes must not have changed yet.
 func (d *Dir) writeRecord(rec []byte) error {
 	if d.Hooks.NoUndo {
 		return nil
 	}
 	if err := d.tryRecord(rec); err != nil {
-		return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+		return fmt.Errorf("writing the record of the change to %s: %w", names.Journal, err)
 	}
 	return nil
 }
@@ -205,23 +205,22 @@ func (d *Dir) tryRecord(rec []byte) error {
 		return nil
 	}
 	clearErr := d.clearRecord()
-	if clearErr != nil && rec[10] != kindAppend { // whoever takes the lock next may carry it out
-		return unknown(errors.Join(err, clearErr))
+	if clearErr != nil && rec[10] != kindAppend { // the next holder of the lock may still finish it
+		return unknownOutcome(errors.Join(err, clearErr))
 	}
 	return errors.Join(err, clearErr)
 }
 
-// noRecord takes the place of the magic's first byte: a single byte is written
-// or it is not.
+// noRecord replaces the first byte of the magic: writing a single byte is atomic.
 var noRecord = []byte{0}
 
-// clearRecord makes the record invalid: the operation is complete, or undone.
+// clearRecord invalidates the record after its operation was completed or undone.
 func (d *Dir) clearRecord() error {
 	if d.journal.file == nil {
 		return nil
 	}
 	var err error
-	if d.journal.size > keepJournal {
+	if d.journal.size > maxKeptJournal {
 		if err = d.journal.file.Truncate(0); err == nil {
 			d.journal.size = 0
 		}

@@ -33,7 +33,7 @@ func appendAll(t *testing.T, d *Dir, keys []string, values [][]byte) {
 	}
 }
 
-// wantAll checks that a store holds these values and no others.
+// wantAll checks that a store holds exactly the given values.
 func wantAll(t *testing.T, d *Dir, want map[string]string) {
 	t.Helper()
 	n := 0
@@ -52,7 +52,7 @@ func wantAll(t *testing.T, d *Dir, want map[string]string) {
 	}
 }
 
-// No more files are kept open than was asked for.
+// TestMaxOpenFiles checks that no more files are kept open than Options allow.
 func TestMaxOpenFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	d := openDir(t, mem, "/store", Options{MaxOpenFiles: 5, Hooks: Hooks{KeepLock: -1}})
@@ -63,16 +63,16 @@ func TestMaxOpenFiles(t *testing.T) {
 			keys, values = append(keys, fmt.Sprint("k", k*(n+1))), append(values, []byte("x"))
 		}
 		appendAll(t, d, keys, values)
-		if open := mem.OpenCount(); open > 5+2 { // and the journal and the pinned lock file
-			t.Fatalf("%d files are open, %d were asked for", open, 5)
+		if open := mem.OpenCount(); open > 5+2 { // the journal and the pinned lock file are extra
+			t.Fatalf("%d files are open, want at most %d and two more", open, 5)
 		}
 		if n := len(d.cache.byKey); n > 5 {
-			t.Fatalf("%d files are remembered, %d were asked for", n, 5)
+			t.Fatalf("%d files are cached, want at most %d", n, 5)
 		}
 	}
 }
 
-// A long journal is not kept, and neither are large buffers.
+// TestLargeBatch checks that neither a long journal nor large buffers are kept.
 func TestLargeBatch(t *testing.T) {
 	dir := t.TempDir()
 	d := openDir(t, vfs.OS{}, dir, Options{})
@@ -88,17 +88,17 @@ func TestLargeBatch(t *testing.T) {
 		appendAll(t, d, keys, values)
 	}
 	wantAll(t, d, want)
-	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() > keepJournal {
+	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() > maxKeptJournal {
 		t.Fatalf("the journal has %d bytes, %v", info.Size(), err)
 	}
-	if cap(d.batch.next) > keepEntries || cap(d.batch.record) > keepBuffer {
-		t.Fatalf("room for %d entries and %d bytes is kept", cap(d.batch.next), cap(d.batch.record))
+	if cap(d.batch.next) > maxKeptEntries || cap(d.batch.record) > maxKeptBuffer {
+		t.Fatalf("kept buffers for %d entries and %d bytes", cap(d.batch.next), cap(d.batch.record))
 	}
 	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
 	wantAll(t, d, map[string]string{})
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() != 0 {
-		t.Fatalf("the journal holds %d bytes of what was dropped, %v", info.Size(), err)
+		t.Fatalf("the journal still has %d bytes after Drop, %v", info.Size(), err)
 	}
 }

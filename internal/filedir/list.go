@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameList holds many names in little memory.
+// nameList stores many names compactly.
 type nameList struct {
 	bytes []byte
 	ends  []int
@@ -36,28 +36,28 @@ func (l *nameList) name(i int) string {
 	return string(l.bytes[start:l.ends[i]])
 }
 
-// dirBunch is how many names are read from the directory at once, and how many
-// files are looked at under one lock.
-const dirBunch = 1024
+// listBatch is the number of names read from the directory at once, and the maximum number
+// of files examined under one lock.
+const listBatch = 1024
 
-// eachName calls visit with the name of each file in a directory and below, and what it is:
-// "" is the store's, others end in a slash. A file that is not understood is an error where
-// all must be, and left out otherwise.
-func (d *Dir) eachName(below string, all bool, visit func(name string, kind names.Kind) error) (err error) {
+// eachName calls visit with the name and kind of each file in a directory and below it.
+// below is "" for the store's directory, and otherwise ends in a slash. An unknown file is
+// an error if strict, and skipped otherwise.
+func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // Python's drop takes no lock
+		return nil // Python's drop does not take the lock
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	for {
-		entries, err := dir.Next(dirBunch)
+		entries, err := dir.Next(listBatch)
 		for _, e := range entries {
 			name, kind := below+e.Name(), names.Foreign
 			if e.IsDir() {
-				if err := d.eachName(name+"/", all, visit); err != nil {
+				if err := d.eachName(name+"/", strict, visit); err != nil {
 					return err
 				}
 				continue
@@ -72,8 +72,8 @@ func (d *Dir) eachName(below string, all bool, visit func(name string, kind name
 				if err := visit(name, kind); err != nil {
 					return err
 				}
-			case all && kind != names.Own:
-				return fmt.Errorf("%s is not a file that partd makes, in Go or Python, so what it holds is unknown: move it away", d.path(name))
+			case strict && kind != names.Own:
+				return fmt.Errorf("%s is not a file that partd makes, in Go or Python, and may hold a key: move it out of the directory", d.path(name))
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -85,12 +85,12 @@ func (d *Dir) eachName(below string, all bool, visit func(name string, kind name
 	}
 }
 
-// listFiles returns the names of the files that hold values, or of those that are
-// wanted: see eachName.
-func (d *Dir) listFiles(all bool, wanted func(name string) bool) (*nameList, error) {
+// listFiles returns the names of the files that hold values and that wanted accepts (nil
+// means all). For strict see eachName.
+func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
-	err := d.eachName("", all, func(name string, kind names.Kind) error {
-		if (kind == names.Short || kind == names.Long) && (wanted == nil || wanted(name)) {
+	err := d.eachName("", strict, func(name string, kind names.Kind) error {
+		if (kind == names.Short || kind == names.Long) && (matches == nil || matches(name)) {
 			list.add(name)
 		}
 		return nil
@@ -98,26 +98,26 @@ func (d *Dir) listFiles(all bool, wanted func(name string) bool) (*nameList, err
 	return list, err
 }
 
-// snapshot is listFiles with a lock of its own.
-func (d *Dir) snapshot(ctx context.Context, wanted func(name string) bool) (*nameList, error) {
+// listAll calls listFiles with the lock held.
+func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nameList, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	defer d.end()
-	list, err := d.listFiles(true, wanted)
+	list, err := d.listFiles(true, matches)
 	if err == nil {
 		memory := int64(cap(list.bytes) + 8*cap(list.ends))
-		if wanted == nil || memory > d.listed.Load() {
-			d.listed.Store(memory)
+		if matches == nil || memory > d.listMemory.Load() {
+			d.listMemory.Store(memory)
 		}
 	}
 	return list, err
 }
 
-// ReaderMemory returns what an open reader takes, and a listing if there are as
-// many keys as at the last one.
+// ReaderMemory returns the memory that an open reader needs, and the memory of a listing
+// with as many keys as the last one, in bytes.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
-	return 4 << 10, d.listed.Load() + 2*writeSize
+	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
 
 func (d *Dir) keyOf(name string) (string, error) {
@@ -134,29 +134,29 @@ func (d *Dir) keyOf(name string) (string, error) {
 	}
 	keyName, _ := names.KeyFile(name)
 	path := d.path(keyName)
-	n, err := d.note(keyName)
+	n, err := d.openValue(keyName)
 	if err != nil {
 		return "", err
 	}
 	if n.file == nil {
-		return "", d.corrupt(path, -1, fmt.Errorf("%w: it holds the key whose value is in %s", fs.ErrNotExist, name))
+		return "", d.corrupt(path, -1, fmt.Errorf("%w: it must hold the key of the value in %s", fs.ErrNotExist, name))
 	}
 	if n.size > maxKeyLen {
-		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it holds %d bytes, but a key has at most %d", n.size, maxKeyLen))
+		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it has %d bytes, but the maximum length of a key is %d", n.size, maxKeyLen))
 		return "", errors.Join(err, n.close())
 	}
-	text, err := readNoted(n)
+	text, err := readOpened(n)
 	if err := errors.Join(err, n.close()); err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(text)
 	if hex.EncodeToString(sum[:]) != keyName[len(keyName)-2*len(sum):] {
-		return "", d.corrupt(path, -1, errors.New("it does not hold the key that its name is the hash of"))
+		return "", d.corrupt(path, -1, errors.New("its name is not the hash of its content, which should be a key"))
 	}
 	return string(text), nil
 }
 
-// maxKeyLen is partd.MaxKeyLen.
+// maxKeyLen equals partd.MaxKeyLen.
 const maxKeyLen = 1<<16 - 1
 
 type keySize struct {
@@ -164,15 +164,15 @@ type keySize struct {
 	size int64
 }
 
-// Keys visits the keys that the store has when it begins, until visit returns false.
+// Keys visits the keys that the store has when Keys begins, until visit returns false.
 func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
-	list, err := d.snapshot(ctx, nil)
+	list, err := d.listAll(ctx, nil)
 	if err != nil {
 		return err
 	}
-	keys := make([]keySize, 0, min(dirBunch, list.len()))
+	keys := make([]keySize, 0, min(listBatch, list.len()))
 	for at := 0; at < list.len(); {
-		keys, at, err = d.keyBunch(ctx, list, at, keys[:0])
+		keys, at, err = d.keyBatch(ctx, list, at, keys[:0])
 		if err != nil {
 			return err
 		}
@@ -185,16 +185,16 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBunch appends the keys of some files of a list, from one on, and returns the
-// number of the next: of many, unless their keys are very long.
-func (d *Dir) keyBunch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
+// keyBatch appends the keys of some files of a list, starting at index from, and returns
+// the index of the next file. Very long keys make a batchSize smaller.
+func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, from, err
 	}
 	defer d.end()
 	const maxBytes = 1 << 20
 	i, bytes := from, 0
-	for ; i < list.len() && i < from+dirBunch && bytes < maxBytes; i++ {
+	for ; i < list.len() && i < from+listBatch && bytes < maxBytes; i++ {
 		name := list.name(i)
 		info, err := d.fs.Info(d.path(name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -213,8 +213,7 @@ func (d *Dir) keyBunch(ctx context.Context, list *nameList, from int, keys []key
 	return keys, i, nil
 }
 
-// Stat counts keys, the bytes of their values, and those that all files of the
-// store take on the disk.
+// Stat counts keys, the bytes of their values, and the disk space of all the store's files.
 func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 	if err := d.begin(ctx, false); err != nil {
 		return 0, 0, 0, err
@@ -223,7 +222,7 @@ func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 	i := 0
 	err = d.eachName("", true, func(name string, kind names.Kind) error {
 		i++
-		if err := checkNow(ctx, i); err != nil {
+		if err := checkContext(ctx, i); err != nil {
 			return err
 		}
 		info, err := d.fs.Info(d.path(name))

@@ -14,31 +14,31 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Taking the lock, looking whether it is still the directory's, and looking at
-// every file costs more than the appends themselves. So a writer keeps the
-// lock: for keepLock at most, and no longer than idleLock without being used.
-// Within that time nobody else can have changed a file. (Python's drop removes
-// files without the lock, but ".lock" with them, which each operation sees.)
+// Taking the lock, checking that it is still the directory's, and checking every file
+// costs more than the appends themselves. So a writer keeps the lock for up to keepLock,
+// unless it is idle for idleLock. Until then no other process can change a file. (Python's
+// drop removes files without the lock, but also removes ".lock", which each operation
+// notices.)
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is how long a writer that used up its time stays away, so that
-	// a process that waits gets the lock: flock itself knows no order.
+	// yieldLock is how long a writer pauses after keepLock. flock is not fair, so
+	// waiting processes need the pause to get the lock.
 	yieldLock = 100 * time.Microsecond
 )
 
-type lockState int
+type lockMode int
 
 const (
-	unlocked lockState = iota
+	unlocked lockMode = iota
 	shared
 	exclusive
 )
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
-// begin waits for the turn and for the directory's lock, and finishes or undoes
-// what was left half-done. After it returned nil, end must be called.
+// begin waits for the turn and for the directory's lock, and finishes or undoes an
+// incomplete operation. If it returns nil, the caller must call end.
 func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err == nil {
 		var abandoned bool
 		if abandoned, err = d.takeLock(ctx, write); abandoned {
-			return err // the turn comes back when the lock does
+			return err // the waiting goroutine returns the turn
 		}
 	}
 	if err != nil {
@@ -66,24 +66,24 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	return err
 }
 
-// end lets go of the lock, or keeps it for the next operation if it is
-// exclusive, and of the turn.
+// end releases the lock, or keeps an exclusive lock for the next operation, and passes
+// the turn on.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
-	if d.held == exclusive && keep > 0 && d.failed == nil && !d.replay {
-		d.heldUsed = time.Now()
-		if d.heldTill.IsZero() {
-			d.heldTill = d.heldUsed.Add(keep)
+	if d.mode == exclusive && keep > 0 && d.failed == nil && !d.replay {
+		d.lastUsed = time.Now()
+		if d.keepUntil.IsZero() {
+			d.keepUntil = d.lastUsed.Add(keep)
 			d.keeper.Reset(idleLock)
 		}
 	} else {
-		d.warn("letting go of the lock", d.dropLock())
+		d.warn("releasing the lock", d.releaseLock())
 	}
 	d.passTurn()
 }
 
-// passTurn gives the turn to the next operation. The last one after Close closes
-// what it opened.
+// passTurn gives the turn to the next operation. After Close, it closes what the last
+// operation opened.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())
@@ -91,45 +91,44 @@ func (d *Dir) passTurn() {
 	<-d.turn
 }
 
-// tick lets go of a lock that is kept for too long or for nothing.
+// tick releases a kept lock that is idle or expired.
 func (d *Dir) tick() {
 	select {
 	case d.turn <- struct{}{}:
-	default: // in use: that operation looks at the time itself
+	default: // in use; that operation checks the time itself
 		d.keeper.Reset(idleLock)
 		return
 	}
-	if now := time.Now(); !d.heldTill.IsZero() && d.held == exclusive {
-		if now.Sub(d.heldUsed) < idleLock && now.Before(d.heldTill) {
+	if now := time.Now(); !d.keepUntil.IsZero() && d.mode == exclusive {
+		if now.Sub(d.lastUsed) < idleLock && now.Before(d.keepUntil) {
 			d.keeper.Reset(idleLock)
 		} else {
-			d.warn("letting go of the lock", d.dropLock())
+			d.warn("releasing the lock", d.releaseLock())
 		}
 	}
 	d.passTurn()
 }
 
-func (d *Dir) dropLock() error {
-	d.heldTill = time.Time{}
-	if d.held == unlocked {
+func (d *Dir) releaseLock() error {
+	d.keepUntil = time.Time{}
+	if d.mode == unlocked {
 		return nil
 	}
-	d.held = unlocked
+	d.mode = unlocked
 	return d.lock.Unlock()
 }
 
-// takeLock takes the directory's lock, unless it is kept from the operation
-// before. If it returns abandoned, a goroutine waits for the lock, and gives the
-// turn back by itself.
+// takeLock takes the directory's lock, unless it was kept from the previous operation. If
+// it returns abandoned, a goroutine is still waiting for the lock and will return the turn.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
-	if d.held == exclusive {
-		expired := !time.Now().Before(d.heldTill)
+	if d.mode == exclusive {
+		expired := !time.Now().Before(d.keepUntil)
 		if !expired && !d.replay {
 			if intact, err := d.lockIntact(); err == nil && intact {
 				return false, nil
 			}
 		}
-		d.warn("letting go of the lock", d.dropLock())
+		d.warn("releasing the lock", d.releaseLock())
 		if expired {
 			time.Sleep(yieldLock)
 		}
@@ -138,40 +137,39 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	if write {
 		want = exclusive
 	}
-	const tries = 32 // Python's drop may remove the directory again and again
+	const tries = 32 // Python's drop may remove the directory repeatedly
 	for range tries {
 		if abandoned, err := d.tryLock(ctx, want); err != nil || abandoned {
 			return abandoned, err
 		}
-		if d.held == unlocked {
+		if d.mode == unlocked {
 			continue
 		}
-		d.cache.epoch++ // what was known of the files may no longer hold
-		half, err := false, d.pinLock()
+		d.cache.epoch++ // cached file information may be stale
+		pending, err := false, d.pinLock()
 		if err == nil {
-			half, err = d.halfDone()
+			pending, err = d.hasRecord()
 		}
-		if err == nil && half && d.held != exclusive { // only one may clear up
-			if err := d.dropLock(); err != nil {
+		if err == nil && pending && d.mode != exclusive { // finishing needs the exclusive lock
+			if err := d.releaseLock(); err != nil {
 				return false, err
 			}
 			want = exclusive
 			continue
 		}
-		if err == nil && half {
+		if err == nil && pending {
 			err = d.finish()
 		}
 		if err != nil {
-			err = errors.Join(err, d.dropLock())
+			err = errors.Join(err, d.releaseLock())
 		}
 		return false, err
 	}
 	return false, fmt.Errorf("%w, %d times in a row: is another process removing the directory?", errLockLost, tries)
 }
 
-// tryLock takes the lock, and keeps it only if it is that of the file which the
-// directory has now.
-func (d *Dir) tryLock(ctx context.Context, want lockState) (abandoned bool, err error) {
+// tryLock takes the lock, and releases it if the locked file is no longer the directory's.
+func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := d.prepareDir(); err != nil {
 		return false, err
 	}
@@ -180,20 +178,20 @@ func (d *Dir) tryLock(ctx context.Context, want lockState) (abandoned bool, err 
 		abandoned, err = d.waitLock(ctx, want == exclusive)
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // the directory went away meanwhile
+	case errors.Is(err, fs.ErrNotExist): // the directory was removed
 		return false, nil
 	case tooManyOpen(err) && !abandoned && len(d.cache.ring) > 0:
-		return false, d.closeKept()
+		return false, d.closeCached()
 	case err != nil || abandoned:
 		return abandoned, err
 	}
-	d.held = want
+	d.mode = want
 	intact := false
 	if d.lockInfo, err = d.lock.Info(); err == nil {
 		intact, err = d.lockIntact()
 	}
 	if !intact {
-		err = errors.Join(err, d.dropLock())
+		err = errors.Join(err, d.releaseLock())
 	}
 	return false, err
 }
@@ -202,7 +200,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
 	}
-	var decided atomic.Bool // who comes first decides whether the caller gets the lock
+	var decided atomic.Bool // its first setter decides whether the caller gets the lock
 	got := make(chan error, 1)
 	go func() {
 		err := d.lock.Lock(write)
@@ -216,7 +214,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 		d.warn("waiting for the lock", err)
 		select {
 		case <-d.orphan:
-		default: // Close has taken it
+		default: // Close has taken the token
 		}
 		d.passTurn()
 	}()
@@ -225,7 +223,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 		return false, err
 	case <-ctx.Done():
 	}
-	d.orphan <- struct{}{} // tells Close not to wait for a lock that another process may keep for ever
+	d.orphan <- struct{}{} // tells Close not to wait for a lock that another process may keep forever
 	if decided.CompareAndSwap(false, true) {
 		return true, canceled.Err(ctx)
 	}
@@ -236,7 +234,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	return false, <-got
 }
 
-// lockIntact reports whether the locked file is the one that the directory has.
+// lockIntact reports whether the locked file is still the directory's lock file.
 func (d *Dir) lockIntact() (bool, error) {
 	info, err := d.fs.Info(d.path(names.Lock))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -254,8 +252,8 @@ func (d *Dir) pinLock() error {
 		if pinned.SameFile(d.lockInfo) {
 			return nil
 		}
-		// The directory was made anew, or .lock alone.
-		err = errors.Join(closeOnce(&d.pin), d.closeKept(), closeOnce(&d.journal.file))
+		// The directory, or only .lock, was replaced.
+		err = errors.Join(closeOnce(&d.pin), d.closeCached(), closeOnce(&d.journal.file))
 		if err != nil {
 			return err
 		}
@@ -265,7 +263,7 @@ func (d *Dir) pinLock() error {
 		return err
 	}
 	d.pin = pin
-	if d.sync && d.failed == nil && len(d.dirty.parents) > 0 { // the directory is new, or this store is
+	if d.sync && d.failed == nil && len(d.dirty.parents) > 0 { // the directory may be new
 		return d.refuse(d.syncDirs())
 	}
 	return nil

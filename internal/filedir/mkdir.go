@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// prepareDir makes the directory if it is missing, and sees to it that a lock
-// file is made only in an empty one.
+// prepareDir creates the directory if it is missing, and makes sure that a lock file is
+// created only in an empty directory.
 func (d *Dir) prepareDir() error {
 	_, err := d.fs.Info(d.path(names.Lock))
 	if err == nil && d.pin != nil {
@@ -23,11 +23,11 @@ func (d *Dir) prepareDir() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	if l, ok := d.fs.(vfs.LinkTeller); ok {
+	if l, ok := d.fs.(vfs.LinkChecker); ok {
 		if isLink, err := l.IsLink(d.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		} else if isLink {
-			return errors.New("it is a symbolic link: give the directory that it leads to")
+			return errors.New("it is a symbolic link: use the directory that it points to")
 		}
 	}
 	info, err := d.fs.Info(d.dir)
@@ -39,21 +39,21 @@ func (d *Dir) prepareDir() error {
 	case !info.Mode.IsDir():
 		return fmt.Errorf("it is a file: %w", syscall.ENOTDIR)
 	}
-	return d.checkOurs()
+	return d.checkIsStore()
 }
 
 func (d *Dir) makeDir() error {
-	made := []string{d.dir}
+	created := []string{d.dir}
 	for dir := filepath.Dir(d.dir); ; dir = filepath.Dir(dir) {
 		if _, err := d.fs.Info(dir); err == nil || dir == filepath.Dir(dir) {
 			break
 		}
-		made = append(made, dir)
+		created = append(created, dir)
 	}
 	if err := d.fs.MkdirAll(d.dir, 0o777); err != nil {
 		return err
 	}
-	for _, dir := range made {
+	for _, dir := range created {
 		if parent := filepath.Dir(dir); !slices.Contains(d.dirty.parents, parent) {
 			d.dirty.parents = append(d.dirty.parents, parent)
 		}
@@ -61,24 +61,24 @@ func (d *Dir) makeDir() error {
 	return nil
 }
 
-// checkOurs refuses a directory that holds files and no lock.
-func (d *Dir) checkOurs() (err error) {
-	// Another process may be making the store at this moment: it makes the lock
-	// file first, so looking again tells.
+// checkIsStore rejects a directory that has files but no lock file.
+func (d *Dir) checkIsStore() (err error) {
+	// Another process may be creating the store right now. It creates the lock file
+	// first, so a second look finds it.
 	for range 2 {
 		if _, err = d.fs.Info(d.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		empty, err := d.dirEmpty()
+		empty, err := d.isEmptyDir()
 		if err != nil || empty {
 			return err
 		}
 	}
 	return errors.New("the directory is not empty and has no file .lock, so it is not a partd store: " +
-		"give an empty or a new directory (or, if it is a store whose .lock was removed, make an empty file .lock in it)")
+		"use an empty or a new directory (or, if it is a store whose .lock was removed, create an empty file .lock in it)")
 }
 
-func (d *Dir) dirEmpty() (empty bool, err error) {
+func (d *Dir) isEmptyDir() (empty bool, err error) {
 	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
 		return false, err

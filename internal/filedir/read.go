@@ -15,52 +15,52 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// readBunch is how many files are opened under one lock.
-const readBunch = 64
+// readBatch is the maximum number of files opened under one lock.
+const readBatch = 64
 
-// noted is a file as it was when the lock was held.
-type noted struct {
-	file vfs.File // nil: the key does not exist
+// openedFile is an open value file, with its size when it was opened under the lock.
+type openedFile struct {
+	file vfs.File // nil if the key does not exist
 	size int64
 }
 
-func (n *noted) close() error { return closeOnce(&n.file) }
+func (n *openedFile) close() error { return closeOnce(&n.file) }
 
-// note opens a file to read what it holds now. It is called with the lock.
-func (d *Dir) note(name string) (noted, error) {
+// openValue opens a file to read its current content. The lock must be held.
+func (d *Dir) openValue(name string) (openedFile, error) {
 	file, err := d.open(d.path(name), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
-		return noted{}, nil
+		return openedFile{}, nil
 	}
 	if err != nil {
-		return noted{}, err
+		return openedFile{}, err
 	}
 	info, err := regularInfo(file)
-	if errors.Is(err, errNotRegular) && d.leftEmpty(name) {
-		return noted{}, nil
+	if errors.Is(err, errNotRegular) && d.isEmptyTupleDir(name) {
+		return openedFile{}, nil
 	}
 	if err != nil {
-		return noted{}, err
+		return openedFile{}, err
 	}
-	return noted{file, info.Size}, nil
+	return openedFile{file, info.Size}, nil
 }
 
-func (d *Dir) noteKey(key string) (noted, error) {
+func (d *Dir) openKeyValue(key string) (openedFile, error) {
 	name, err := d.nameOf(key)
 	if err != nil {
-		return noted{}, err
+		return openedFile{}, err
 	}
-	return d.note(name)
+	return d.openValue(name)
 }
 
-func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
+func (d *Dir) batchSize() int { return max(1, min(readBatch, d.maxOpen)) }
 
-// eachNoted opens files under the lock, up to n, as many as descriptors allow, then calls
-// use with each, and closes it. It returns how many there were.
-func (d *Dir) eachNoted(ctx context.Context, n int,
-	open func(i int) (noted, error), use func(i int, file *noted) error,
+// eachOpened opens up to n files under the lock, as many as descriptors allow. Then it calls
+// use with each and closes it. It returns the number of files.
+func (d *Dir) eachOpened(ctx context.Context, n int,
+	open func(i int) (openedFile, error), use func(i int, file *openedFile) error,
 ) (int, error) {
-	files, err := d.noteBunch(ctx, n, open)
+	files, err := d.openBatch(ctx, n, open)
 	for i := range files {
 		if err == nil {
 			err = use(i, &files[i])
@@ -70,17 +70,17 @@ func (d *Dir) eachNoted(ctx context.Context, n int,
 	return len(files), err
 }
 
-// noteBunch returns the files, which are to be closed, also after an error.
-func (d *Dir) noteBunch(ctx context.Context, n int, open func(i int) (noted, error)) ([]noted, error) {
+// openBatch returns open files, which the caller must close, even after an error.
+func (d *Dir) openBatch(ctx context.Context, n int, open func(i int) (openedFile, error)) ([]openedFile, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	defer d.end()
-	files := make([]noted, 0, n)
+	files := make([]openedFile, 0, n)
 	for i := range n {
 		file, err := open(i)
 		if tooManyOpen(err) && i > 0 {
-			break // the others in their turn
+			break // the caller gets to the rest later
 		}
 		if err != nil {
 			return files, err
@@ -90,28 +90,28 @@ func (d *Dir) noteBunch(ctx context.Context, n int, open func(i int) (noted, err
 	return files, nil
 }
 
-// Get returns the values of keys. The lock is shared while files are opened, 64
-// at a time, and let go of while they are read.
+// Get returns the values of keys. It holds the shared lock while it opens files, 64 at a
+// time, but not while it reads them.
 func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
 	for at := 0; at < len(keys); {
-		some := keys[at:min(at+d.bunch(), len(keys))]
-		open := func(i int) (noted, error) {
-			file, err := d.noteKey(some[i])
-			return file, d.KeyError(some[i], err)
+		batch := keys[at:min(at+d.batchSize(), len(keys))]
+		open := func(i int) (openedFile, error) {
+			file, err := d.openKeyValue(batch[i])
+			return file, d.KeyError(batch[i], err)
 		}
-		n, err := d.eachNoted(ctx, len(some), open, func(i int, file *noted) (err error) {
+		n, err := d.eachOpened(ctx, len(batch), open, func(i int, file *openedFile) (err error) {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
-			values[at+i], err = readNoted(*file)
+			values[at+i], err = readOpened(*file)
 			if errors.Is(err, io.ErrUnexpectedEOF) {
-				values[at+i], err = d.readAgain(ctx, some[i])
+				values[at+i], err = d.readAgain(ctx, batch[i])
 			}
-			return d.KeyError(some[i], errors.Join(err, file.close()))
+			return d.KeyError(batch[i], errors.Join(err, file.close()))
 		})
 		if err != nil {
 			return nil, err
@@ -121,7 +121,7 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func readNoted(n noted) ([]byte, error) {
+func readOpened(n openedFile) ([]byte, error) {
 	if n.file == nil || n.size == 0 {
 		return nil, nil
 	}
@@ -129,8 +129,8 @@ func readNoted(n noted) ([]byte, error) {
 	return value, readFull(n.file, value, 0)
 }
 
-// readAgain reads a value of which a part went away while it was read: a Python
-// process replaced it in place.
+// readAgain reads a value again, under the lock, after a Python process replaced it in place
+// during the first read.
 func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
@@ -140,26 +140,25 @@ func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (d *Dir) readLocked(key string) ([]byte, error) {
-	n, err := d.noteKey(key)
+	n, err := d.openKeyValue(key)
 	if err != nil {
 		return nil, err
 	}
-	value, err := readNoted(n)
+	value, err := readOpened(n)
 	return value, errors.Join(err, n.close())
 }
 
-// Open returns a reader of the value that the key has now. Its errors are what
-// fail makes of them.
+// Open returns a reader of the key's current value. fail converts the reader's errors.
 func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err error) error) (*Reader, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	n, err := d.noteKey(key)
+	n, err := d.openKeyValue(key)
 	d.end()
 	if err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	return &Reader{dir: d, fail: fail, key: key, noted: n}, nil
+	return &Reader{dir: d, fail: fail, key: key, openedFile: n}, nil
 }
 
 // Has reports whether a key exists.
@@ -168,44 +167,44 @@ func (d *Dir) Has(ctx context.Context, key string) (bool, error) {
 		return false, d.KeyError(key, err)
 	}
 	defer d.end()
-	n, err := d.noteKey(key)
+	n, err := d.openKeyValue(key)
 	exists := n.file != nil
 	return exists, d.KeyError(key, errors.Join(err, n.close()))
 }
 
-// Reader reads a value as it was when it was opened.
+// Reader reads a value as it was when the reader was opened.
 type Reader struct {
-	dir    *Dir
-	fail   func(op string, err error) error
-	key    string
-	noted  noted
-	at     int64
-	closed bool
+	dir        *Dir
+	fail       func(op string, err error) error
+	key        string
+	openedFile openedFile
+	at         int64
+	closed     bool
 }
 
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.closed {
 		return 0, r.fail("read", r.dir.KeyError(r.key, storeerror.ErrClosed))
 	}
-	left := r.noted.size - r.at
+	left := r.openedFile.size - r.at
 	if left == 0 {
 		return 0, io.EOF
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := r.noted.file.ReadAt(p[:min(left, int64(len(p)))], r.at)
+	n, err := r.openedFile.file.ReadAt(p[:min(left, int64(len(p)))], r.at)
 	r.at += int64(n)
 	if n > 0 {
-		return n, nil // an error comes again
+		return n, nil // a read error will occur again at the next call
 	}
 	if errors.Is(err, io.EOF) {
-		err = errCutWhileRead(r.at, r.noted.size)
+		err = errCutWhileRead(r.at, r.openedFile.size)
 	}
 	return 0, r.fail("read", r.dir.KeyError(r.key, err))
 }
 
-// Rewind lets the value be read again from its start.
+// Rewind makes the reader start again at the beginning of the value.
 func (r *Reader) Rewind() error {
 	r.at = 0
 	return nil
@@ -214,15 +213,15 @@ func (r *Reader) Rewind() error {
 // Close closes the file.
 func (r *Reader) Close() error {
 	r.closed = true
-	return r.fail("close", r.dir.KeyError(r.key, r.noted.close()))
+	return r.fail("close", r.dir.KeyError(r.key, r.openedFile.close()))
 }
 
 func errCutWhileRead(at, size int64) error {
-	return fmt.Errorf("%w: another process cut the file to %d bytes or fewer while it was read, it had %d: read it again",
+	return fmt.Errorf("%w: another process truncated the file to %d bytes or less during the read, from %d: read the key again",
 		io.ErrUnexpectedEOF, at, size)
 }
 
-// readFull reads bytes that must be there.
+// readFull fills p from offset off. A file that is too short is an error.
 func readFull(file io.ReaderAt, p []byte, off int64) error {
 	n, err := file.ReadAt(p, off)
 	if n == len(p) {

@@ -16,27 +16,27 @@ type record struct {
 	synced   bool
 	boot     uint64
 	spans    []span
-	tag      *sessionTag // nil: none
-	progress int64       // where in the journal the bytes are that tell how far undoing is
+	tag      *sessionTag // nil if none
+	progress int64       // offset of the progress bytes in the journal
 }
 
-// span is what an operation does to one file.
+// span describes what an operation does to one file.
 type span struct {
 	name     string
 	progress uint64
 
 	created  bool
 	old, add int64
-	inline   []byte   // the bytes added, or the first piece of them
-	sums     []uint32 // then the sums of their pieces
+	inline   []byte   // all added bytes, or only the bytes of the first piece
+	sums     []uint32 // checksums of the pieces, unless inline has all bytes
 
 	ino   uint64
 	size  int64
 	mtime int64
 }
 
-// readRecord reads the journal. A record that was not completely written is
-// none: what it was about had not begun.
+// readRecord reads the journal. It returns nil if the record is incomplete: its operation
+// has not begun then.
 func (d *Dir) readRecord() (*record, error) {
 	j := &d.journal
 	buf := make([]byte, j.size)
@@ -49,7 +49,7 @@ func (d *Dir) readRecord() (*record, error) {
 	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
 	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
 		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
-			"the record has version %d, this program knows version %d: open the store with a newer one", version, journalVersion))
+			"the record has version %d, but this program supports only versions up to %d: open the store with a newer program", version, journalVersion))
 	}
 	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
 		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {
@@ -79,7 +79,7 @@ func (d *Dir) readRecord() (*record, error) {
 	}
 	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
 		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
-			"its checksum is right, but its content is not: move it away, and check the values that were being written"))
+			"its checksum is valid, but its content is not: move the file out of the directory, and check the values that were being written"))
 	}
 	return r, nil
 }
@@ -130,7 +130,7 @@ func appendName(rec []byte, name string) []byte {
 	return append(rec, name...)
 }
 
-// appendFile appends a span about a file as a whole.
+// appendFile appends a span that describes a whole file.
 func appendFile(rec []byte, name string, info vfs.Info) []byte {
 	rec = appendName(rec, name)
 	rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
@@ -138,10 +138,10 @@ func appendFile(rec []byte, name string, info vfs.Info) []byte {
 	return binary.LittleEndian.AppendUint64(rec, uint64(info.MTime))
 }
 
-// pieceEnd returns where the piece ends that the byte at an offset is in.
+// pieceEnd returns the end of the piece that contains the byte at off.
 func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
 
-// pieceSums sums bytes that are written one after the other, piece by piece.
+// pieceSums computes the checksum of each piece of consecutive bytes.
 type pieceSums struct {
 	off  int64
 	sum  uint32

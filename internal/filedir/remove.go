@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Delete removes the files of keys, all or none, also when the process is killed.
+// Delete removes the files of all keys, or of no key, even if the process is killed.
 func (d Tx) Delete(ctx context.Context, keys []string) error {
 	list := new(nameList)
 	for i, key := range keys {
-		if err := checkNow(ctx, i); err != nil {
+		if err := checkContext(ctx, i); err != nil {
 			return err
 		}
 		if err := d.forgetKey(key); err != nil {
@@ -30,15 +30,15 @@ func (d Tx) Delete(ctx context.Context, keys []string) error {
 	return d.remove(ctx, kindDelete, list)
 }
 
-// Pop is Get and Delete.
+// Pop gets and deletes keys.
 func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	first := make(map[string]int, len(keys))
 	for i, key := range keys {
-		if err := checkNow(ctx, i); err != nil {
+		if err := checkContext(ctx, i); err != nil {
 			return nil, err
 		}
-		if j, ok := first[key]; ok { // each value is the caller's own
+		if j, ok := first[key]; ok { // each value has its own memory
 			values[i] = slices.Clone(values[j])
 			continue
 		}
@@ -55,9 +55,9 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// Drop removes every key, all or none.
+// Drop removes every key, or no key.
 func (d Tx) Drop(ctx context.Context) error {
-	if err := d.closeKept(); err != nil {
+	if err := d.closeCached(); err != nil {
 		return err
 	}
 	list, err := d.listFiles(false, nil)
@@ -69,8 +69,8 @@ func (d Tx) Drop(ctx context.Context) error {
 	}
 	d.removeDirs("")
 	d.dirty.paths, d.dirty.all = nil, false
-	d.warn("removing what long keys left", d.removeOrphans()) // no key is seen by now
-	if d.journal.file != nil && d.journal.size > 0 {          // it may hold bytes that were dropped
+	d.warn("removing what long keys orphans", d.removeOrphans()) // these keys can no longer be seen
+	if d.journal.file != nil && d.journal.size > 0 {             // it may hold bytes of dropped values
 		err := d.journal.file.Truncate(0)
 		if err == nil {
 			d.journal.size = 0
@@ -80,16 +80,16 @@ func (d Tx) Drop(ctx context.Context) error {
 	return nil
 }
 
-// removeOrphans removes files that hold a long key which has no value.
+// removeOrphans removes files that hold a long key without a value.
 func (d *Dir) removeOrphans() error {
-	var left []string
+	var orphans []string
 	err := d.eachName("", false, func(name string, kind names.Kind) error {
 		if kind == names.Own && name != names.Lock && name != names.Journal && name != names.Sessions {
-			left = append(left, name)
+			orphans = append(orphans, name)
 		}
 		return nil
 	})
-	for _, name := range left {
+	for _, name := range orphans {
 		err = errors.Join(err, d.fs.Remove(d.path(name)))
 	}
 	return err
@@ -97,21 +97,21 @@ func (d *Dir) removeOrphans() error {
 
 func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 	rec := newRecord(nil)
-	there := new(nameList)
+	present := new(nameList)
 	seen := make(map[string]struct{})
 	for i := range list.len() {
-		if err := checkNow(ctx, i); err != nil {
+		if err := checkContext(ctx, i); err != nil {
 			return err
 		}
 		name := list.name(i)
-		if kind == kindDelete { // a key may be given twice
+		if kind == kindDelete { // keys may repeat
 			if _, ok := seen[name]; ok {
 				continue
 			}
 			seen[name] = struct{}{}
 		}
 		info, err := d.fs.Info(d.path(name))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.IsDir() && d.leftEmpty(name) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.IsDir() && d.isEmptyTupleDir(name) {
 			continue
 		}
 		if err == nil && !info.Mode.IsRegular() {
@@ -120,25 +120,25 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 		if err != nil {
 			return err
 		}
-		there.add(name)
+		present.add(name)
 		rec = appendFile(rec, name, info)
 	}
-	if there.len() == 0 {
+	if present.len() == 0 {
 		return d.commitNothing(ctx)
 	}
-	noted := there.len() > 1 || d.tag != nil
-	if !noted { // that of a single file is all or nothing by itself
-		_, noted = names.KeyFile(there.name(0))
+	useRecord := present.len() > 1 || d.tag != nil
+	if !useRecord { // removing one file is atomic, unless its key has a file too
+		_, useRecord = names.KeyFile(present.name(0))
 	}
-	if noted {
-		if err := d.writeRecord(d.seal(rec, kind, there.len())); err != nil {
+	if useRecord {
+		if err := d.writeRecord(d.seal(rec, kind, present.len())); err != nil {
 			return err
 		}
 	}
-	return d.removeAll(there, noted)
+	return d.removeAll(present, useRecord)
 }
 
-func (d *Dir) removeAll(list *nameList, noted bool) error {
+func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
 	for i := range list.len() {
 		err := d.removeKeyFile(list.name(i))
 		if err == nil {
@@ -153,16 +153,16 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 			}
 		}
 		d.replay = true
-		return unknown(err)
+		return unknownOutcome(err)
 	}
 	if d.sync {
 		if err := d.refuse(d.syncNames()); err != nil {
-			return unknown(err)
+			return unknownOutcome(err)
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil || !intact {
 		d.replay = true
-		return unknown(errors.Join(cmp.Or(err, errLockLost), d.dropLock()))
+		return unknownOutcome(errors.Join(cmp.Or(err, errLockLost), d.releaseLock()))
 	}
-	return d.commit(noted)
+	return d.commit(hasRecord)
 }

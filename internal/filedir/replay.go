@@ -12,11 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// finish finishes or undoes what a process left half-done, as the journal says.
-// It is called with the lock held exclusively. It may be cut short at any point,
-// and done again.
+// finish finishes or undoes an incomplete operation according to the journal. The exclusive
+// lock must be held. It may be interrupted at any point and repeated.
 func (d *Dir) finish() error {
-	if err := d.closeKept(); err != nil { // what is known of the files no longer holds
+	if err := d.closeCached(); err != nil { // cached file information is stale
 		return err
 	}
 	r, err := d.readRecord()
@@ -40,7 +39,7 @@ func (d *Dir) finish() error {
 				err = d.redoRemove(r, s)
 			}
 			if err != nil {
-				return fmt.Errorf("finishing what is noted in %s: %w", d.path(names.Journal), err)
+				return fmt.Errorf("finishing or undoing the change recorded in %s: %w", d.path(names.Journal), err)
 			}
 		}
 		if err := d.finishTag(r, applied); err != nil {
@@ -56,13 +55,13 @@ func (d *Dir) finish() error {
 			}
 		}
 	}
-	if d.failed != nil { // no more writes: the record stays for who opens the store next
+	if d.failed != nil { // keep the record for the next open of the store
 		return nil
 	}
 	return d.clearRecord()
 }
 
-// syncFinished makes what finish did survive before the record is gone.
+// syncFinished makes the effect of finish durable before the record is cleared.
 func (d *Dir) syncFinished(r *record) error {
 	if d.failed != nil {
 		return nil
@@ -82,15 +81,15 @@ func (d *Dir) syncFinished(r *record) error {
 	return d.syncNames()
 }
 
-// otherBoot reports whether the system was started anew since the record was
-// written, or may have been.
-func (d *Dir) otherBoot(r *record) bool { return r.boot == 0 || r.boot != d.boot }
+// mayHaveRebooted reports whether the system has, or may have, restarted since the record was
+// written.
+func (d *Dir) mayHaveRebooted(r *record) bool { return r.boot == 0 || r.boot != d.boot }
 
-// undo cuts out of a file what an append added to it, and nothing else.
+// undo removes from a file the bytes that an append added, and only those.
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // made for another key of the append
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // created for another key of the append
 		if s.created {
 			return d.removeLongKey(s.name)
 		}
@@ -105,16 +104,16 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 		return err
 	}
 	size := info.Size
-	if s.progress == info.Ino { // replaced already
+	if s.progress == info.Ino { // an earlier undo already replaced this file
 		return nil
 	}
 	if size > s.old {
-		cut, err := d.oursUpTo(r, s, file, path, size)
+		cut, err := d.appendEnd(r, s, file, path, size)
 		if err != nil {
 			return err
 		}
 		if cut < size && cut > s.old {
-			return d.cutOut(r, s, i, file, info.Mode, cut, size)
+			return d.removeRange(r, s, i, file, info.Mode, cut, size)
 		}
 		if cut == size {
 			if err := file.Truncate(s.old); err != nil {
@@ -131,48 +130,48 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	if d.boot == 0 {
 		return nil
 	}
-	return d.noteProgress(r, i, d.boot)
+	return d.recordProgress(r, i, d.boot)
 }
 
-// minProof is the number of bytes that must match for a torn piece with
-// something else behind it to be taken for a piece of the append.
+// minProof is the minimum number of matching bytes that identify a torn piece, followed by
+// other bytes, as a piece of the append.
 const minProof = 16
 
-// oursUpTo returns the offset up to which a file holds what the append added;
-// what is behind that, another process appended.
-func (d *Dir) oursUpTo(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
+// appendEnd returns the end of the bytes that the append added to the file. Anything after
+// it was appended by another process.
+func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.old + s.add
-	ours, err := s.match(file, size)
+	matchEnd, err := s.match(file, size)
 	if err != nil {
 		return 0, err
 	}
-	if ours == end || ours == size {
-		return ours, nil
+	if matchEnd == end || matchEnd == size {
+		return matchEnd, nil
 	}
 	corrupt := func(off int64) error {
 		return d.corrupt(path, off, fmt.Errorf(
-			"the bytes from %d on are not those of the append that was cut off there, nor can another process have appended them for sure: "+
-				"look at them, cut the file (truncate --size=%d) or keep it as it is, then remove %s",
+			"the bytes at offset %d are not from the append that was interrupted there, and may not be from another process: "+
+				"check them, then truncate the file (truncate --size=%d) or leave it unchanged, and remove %s",
 			off, s.old, d.path(names.Journal)))
 	}
-	if !d.otherBoot(r) {
-		// The process died, the system did not: its write ended at a multiple of
-		// the page size then, and what follows is another process's. Or the
-		// write failed, and so did undoing it: then it may have ended anywhere.
-		if ours > s.old && ours%pageSize != 0 && size < min(end, pieceEnd(ours)) {
+	if !d.mayHaveRebooted(r) {
+		// If the process died, its write ended at a multiple of the page size, and
+		// anything after that is another process's. If the write failed, and undoing
+		// it too, the write may have ended anywhere.
+		if matchEnd > s.old && matchEnd%pageSize != 0 && size < min(end, pieceEnd(matchEnd)) {
 			return size, nil
 		}
-		if ours > s.old && ours-s.old < minProof {
-			return 0, corrupt(ours)
+		if matchEnd > s.old && matchEnd-s.old < minProof {
+			return 0, corrupt(matchEnd)
 		}
-		return ours, nil
+		return matchEnd, nil
 	}
 	// The power may have failed: blocks of the append may be missing.
 	if size <= end {
 		if r.synced {
 			return size, nil
 		}
-		zero, err := allZero(file, ours, size)
+		zero, err := allZero(file, matchEnd, size)
 		if err != nil {
 			return 0, err
 		}
@@ -180,12 +179,11 @@ func (d *Dir) oursUpTo(r *record, s *span, file vfs.File, path string, size int6
 			return size, nil
 		}
 	}
-	return 0, corrupt(ours)
+	return 0, corrupt(matchEnd)
 }
 
-// match returns the offset up to which the file holds the bytes of the append:
-// all of them, all up to the end of the file, or up to an offset at which a
-// write can end.
+// match compares the file with the bytes of the append and returns the end of the matching
+// part: the append's end, the file's end, or an offset where a write may have ended.
 func (s *span) match(file vfs.File, size int64) (int64, error) {
 	got := make([]byte, min(int64(len(s.inline)), size-s.old))
 	if err := readFull(file, got, s.old); err != nil {
@@ -220,10 +218,9 @@ func (s *span) match(file vfs.File, size int64) (int64, error) {
 	return at, nil
 }
 
-// cutOut takes the bytes from s.old to cut out of a file and keeps those behind
-// them. The file is replaced as a whole.
-func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
-	d.log.Warn("partd: keeping what another process appended after an append that was cut off",
+// removeRange replaces a file by a copy without the bytes from s.old to cut.
+func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
+	d.log.Warn("partd: keeping bytes that another process appended after an interrupted append",
 		"file", file.Name(), "from", cut, "to", size)
 	tmp, err := d.newTemp(mode.Perm())
 	if err != nil {
@@ -243,9 +240,9 @@ func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode,
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	// Were it only renamed, whoever does this again would find the bytes that
-	// were kept where those to cut out were, and they may be equal.
-	if err := d.noteProgress(r, i, info.Ino); err != nil {
+	// Without this, a repeated undo would mistake the kept bytes for
+	// the removed ones, and they may be equal.
+	if err := d.recordProgress(r, i, info.Ino); err != nil {
 		return err
 	}
 	if (d.sync || r.synced) && d.failed == nil {
@@ -256,15 +253,15 @@ func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode,
 	return d.fs.Rename(d.path(names.Temp), d.path(s.name))
 }
 
-func (d *Dir) noteProgress(r *record, i int, progress uint64) error {
+func (d *Dir) recordProgress(r *record, i int, progress uint64) error {
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], progress)
 	_, err := d.journal.file.WriteAt(p[:], r.progress+8*int64(i))
 	return err
 }
 
-// redoRemove removes a file that a Delete or a Drop was to remove, unless
-// another process changed it since.
+// redoRemove removes a file of an interrupted Delete or Drop, unless another process has
+// changed it since.
 func (d *Dir) redoRemove(r *record, s *span) error {
 	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -273,9 +270,9 @@ func (d *Dir) redoRemove(r *record, s *span) error {
 	if err != nil {
 		return err
 	}
-	// A loss of power may take a file's time with it.
-	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !d.otherBoot(r) {
-		d.log.Warn("partd: keeping a file that should have been removed, since another process changed it", "file", d.path(s.name))
+	// A loss of power may also lose a file's modification time.
+	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !d.mayHaveRebooted(r) {
+		d.log.Warn("partd: keeping a file that should have been removed, because another process changed it", "file", d.path(s.name))
 		return nil
 	}
 	return d.removeKeyFile(s.name)

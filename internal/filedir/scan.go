@@ -8,26 +8,26 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// scanBunch is how many files are opened under one lock. They stay open while the
-// caller thinks, and there may be hundreds of callers.
-const scanBunch = 8
+// scanBatch is the maximum number of files opened under one lock. They stay open while the
+// caller works, and there may be hundreds of callers.
+const scanBatch = 8
 
-var errStopped = errors.New("the visitor wants no more")
+var errStopped = errors.New("stopped by the visitor")
 
-// Visit gets a piece of a value, and reports whether to go on. The bytes are valid
-// until it returns.
+// Visit receives a piece of a value, and reports whether to continue. data is valid until
+// it returns.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the keys that the store has when it begins, each with its value: all,
-// or those whose files have names that are wanted.
-func (d *Dir) Scan(ctx context.Context, wanted func(name string) bool, visit Visit) error {
-	list, err := d.snapshot(ctx, wanted)
+// Scan visits the keys that the store has when Scan begins, with their values. It visits
+// only files whose names wanted accepts; nil means all.
+func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
+	list, err := d.listAll(ctx, matches)
 	if err != nil {
 		return err
 	}
 	buf := make([]byte, writeSize)
-	for at, bunch := 0, min(scanBunch, d.bunch()); at < list.len(); {
-		n, err := d.scanFiles(ctx, list, at, min(at+bunch, list.len()), buf, visit)
+	for at, batchSize := 0, min(scanBatch, d.batchSize()); at < list.len(); {
+		n, err := d.scanFiles(ctx, list, at, min(at+batchSize, list.len()), buf, visit)
 		if errors.Is(err, errStopped) {
 			return nil
 		}
@@ -39,12 +39,12 @@ func (d *Dir) Scan(ctx context.Context, wanted func(name string) bool, visit Vis
 	return nil
 }
 
-// scanFiles visits the values of some files, and returns of how many.
+// scanFiles visits the values of some files of list, and returns their number.
 func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
 	keys := make([]string, to-from)
-	open := func(i int) (noted, error) {
+	open := func(i int) (openedFile, error) {
 		name := list.name(from + i)
-		n, err := d.note(name)
+		n, err := d.openValue(name)
 		if err == nil && n.file != nil {
 			if keys[i], err = d.keyOf(name); err != nil {
 				err = errors.Join(err, n.close())
@@ -52,7 +52,7 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 		}
 		return n, err
 	}
-	return d.eachNoted(ctx, to-from, open, func(i int, file *noted) error {
+	return d.eachOpened(ctx, to-from, open, func(i int, file *openedFile) error {
 		if file.file == nil {
 			return nil
 		}
@@ -60,7 +60,7 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 	})
 }
 
-func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, visit Visit) error {
+func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byte, visit Visit) error {
 	for at, last := int64(0), false; !last; {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
@@ -71,7 +71,7 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, vi
 			if at > 0 {
 				return d.KeyError(key, errCutWhileRead(at, n.size))
 			}
-			// A Python process replaced it in place; nothing was visited yet.
+			// A Python process replaced it in place before any of it was visited.
 			if p, err = d.readAgain(ctx, key); err == nil {
 				n.size = int64(len(p))
 			}

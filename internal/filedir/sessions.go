@@ -14,37 +14,37 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The file "%sessions" holds what is remembered of each session, in slots of 64
-// bytes, so that none crosses a sector's end. Little-endian:
+// The file "%sessions" holds the state of each session in slots of 64 bytes, so that no slot
+// crosses the end of a sector. Little-endian:
 //
 //	slot 0:     8 magic "partdses"
-//	            8 the last session that was issued: a random number in the upper
-//	              half, the same for all sessions of the file, and a counter
+//	            8 the last issued session: in the upper pending a random number, the
+//	              same for all sessions of the file, and in the lower a counter
 //	            4 number of slots for sessions, N
-//	            16 secret that the sessions' tokens are made with; zero in a file of old
-//	slots 1…N:  8 session, 0: none; its counter modulo N, plus 1, is the slot
-//	            8 number of the last operation applied, 0: none
-//	            4 CRC of that operation, as its tag gave it
-//	            4 counter of the session issued last when it was applied
-//	each slot:  at offset 44 a byte, 1: it was synced when it was written, and the data before it
-//	            at offset 48 8 bytes, number of the boot in which it was written, as in "%undo"
+//	            16 secret for tokens; zero in files of older versions
+//	slots 1…N:  8 session, or 0; the slot's index is its counter modulo N, plus 1
+//	            8 number of the last applied operation, or 0
+//	            4 CRC of that operation, from its tag
+//	            4 counter of the last issued session at that time
+//	each slot:  at offset 44 a byte: 1 if the slot was synced when written, and the data before it
+//	            at offset 48 8 bytes, id of the system's run at that time, as in "%undo"
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
 //
-// A slot that was not synced counts as long as the system runs: after a loss of
-// power it may be older than the data, and an operation would be applied twice.
-// A slot that does not count, or whose checksum is wrong, is that of no session.
-// Where it is slot 0, the counter begins anew, with another random number.
+// A slot that was not synced is valid until the system restarts: after a loss of power it
+// may be older than the data, and an operation would be applied twice. A slot that is not
+// valid, or has a wrong checksum, has no session. If slot 0 is not valid, the counter
+// restarts with another random number.
 const (
-	sessionsMagic   = "partdses"
-	slotLen         = 64
-	slotSecretAt    = 20
-	slotUsedAt      = 20
-	slotSyncedAt    = 44
-	slotBootAt      = 48
-	slotSumAt       = 56
-	sessionReadSize = 32 << 10
-	maxSlots        = 1 << 20 // in a file that is believed
-	maxLooked       = 1 << 10 // slots, for one to issue
+	sessionsMagic    = "partdses"
+	slotLen          = 64
+	slotSecretOffset = 20
+	slotUsedOffset   = 20
+	slotSyncedOffset = 44
+	slotBootOffset   = 48
+	slotSumOffset    = 56
+	sessionReadSize  = 32 << 10
+	maxSlots         = 1 << 20 // a file that claims more is not trusted
+	maxProbed        = 1 << 10 // slots examined for a new session
 )
 
 type slot [slotLen]byte
@@ -63,38 +63,38 @@ func (s *slot) last() sessiontab.Operation {
 	return sessiontab.Operation{Number: binary.LittleEndian.Uint64(s[8:]), CRC: binary.LittleEndian.Uint32(s[16:])}
 }
 
-func (s *slot) synced() bool { return s[slotSyncedAt] == 1 }
+func (s *slot) synced() bool { return s[slotSyncedOffset] == 1 }
 
-// seal says when a slot counts.
+// seal sets the slot's sync flag, boot id and checksum.
 func (s *slot) seal(synced bool, boot uint64) *slot {
-	s[slotSyncedAt] = 0
+	s[slotSyncedOffset] = 0
 	if synced {
-		s[slotSyncedAt] = 1
+		s[slotSyncedOffset] = 1
 	}
-	binary.LittleEndian.PutUint64(s[slotBootAt:], boot)
-	binary.LittleEndian.PutUint32(s[slotSumAt:], crc32.Checksum(s[:slotSumAt], castagnoli))
+	binary.LittleEndian.PutUint64(s[slotBootOffset:], boot)
+	binary.LittleEndian.PutUint32(s[slotSumOffset:], crc32.Checksum(s[:slotSumOffset], castagnoli))
 	return s
 }
 
-// counts reports whether what a slot says can be relied on.
-func (s *slot) counts(boot uint64) bool {
-	if crc32.Checksum(s[:slotSumAt], castagnoli) != binary.LittleEndian.Uint32(s[slotSumAt:]) {
+// isValid reports whether a slot is valid in this run of the system.
+func (s *slot) isValid(boot uint64) bool {
+	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false
 	}
-	writtenIn := binary.LittleEndian.Uint64(s[slotBootAt:])
+	writtenIn := binary.LittleEndian.Uint64(s[slotBootOffset:])
 	return s.synced() || writtenIn != 0 && writtenIn == boot
 }
 
-// sessionFile is the file "%sessions", open as long as the lock is kept.
+// sessionFile is the file "%sessions", which is open as long as the lock is kept.
 type sessionFile struct {
 	file  vfs.File
-	epoch uint64 // of the cache, when it was opened
-	slots uint64 // for sessions
-	head  *slot  // slot 0; nil: it does not count
+	epoch uint64 // cache.epoch when it was opened
+	slots uint64 // number of slots for sessions
+	head  *slot  // slot 0, or nil if it is not valid
 }
 
-// openSessions opens the file. Without create, one that does not exist is no
-// error, and leaves t.file nil.
+// openSessions opens the file. If it does not exist and create is false, it leaves t.file
+// nil and returns nil.
 func (d *Dir) openSessions(create bool) error {
 	t := &d.sessions
 	if t.file != nil && t.epoch == d.cache.epoch {
@@ -116,7 +116,7 @@ func (d *Dir) openSessions(create bool) error {
 		return errors.Join(err, closeOnce(&t.file))
 	}
 	n := uint64(binary.LittleEndian.Uint32(head[16:]))
-	if head.counts(d.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= maxSlots {
+	if head.isValid(d.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= maxSlots {
 		t.head, t.slots = head, n
 	}
 	return nil
@@ -124,7 +124,7 @@ func (d *Dir) openSessions(create bool) error {
 
 func (t *sessionFile) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
 
-// readSlot reads a slot. What is beyond the end of the file is zero.
+// readSlot reads a slot. Bytes beyond the end of the file are zero.
 func (d *Dir) readSlot(i uint64) (*slot, error) {
 	s := new(slot)
 	if _, err := d.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
@@ -133,8 +133,8 @@ func (d *Dir) readSlot(i uint64) (*slot, error) {
 	return s, nil
 }
 
-// writeSlot writes a slot, and syncs it in a store that syncs. A sync that fails
-// ends all writing.
+// writeSlot writes a slot, and syncs it if the store syncs. After a failed sync the store
+// refuses writes.
 func (d *Dir) writeSlot(i uint64, s *slot) error {
 	if _, err := d.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
 		return fmt.Errorf("writing %s: %w", d.path(names.Sessions), err)
@@ -145,8 +145,8 @@ func (d *Dir) writeSlot(i uint64, s *slot) error {
 	return nil
 }
 
-// unseal writes a slot that was synced as one that was not, and syncs that: of what
-// follows it, a loss of power may take a part.
+// unseal rewrites a synced slot as unsynced, and syncs that, because a loss of power may
+// lose some of the following writes.
 func (d *Dir) unseal(i uint64, s *slot) error {
 	if err := d.writeSlot(i, s.seal(false, d.boot)); err != nil {
 		return err
@@ -166,19 +166,19 @@ func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 		return nil, 0, err
 	}
 	if d.sessions.file == nil {
-		return nil, 0, sessiontab.Expired(session)
+		return nil, 0, sessiontab.ExpiredError(session)
 	}
 	i = d.sessions.slotOf(session)
 	if s, err = d.readSlot(i); err != nil {
 		return nil, 0, err
 	}
-	if s.session() != session || !s.counts(d.boot) {
-		return nil, 0, sessiontab.Expired(session)
+	if s.session() != session || !s.isValid(d.boot) {
+		return nil, 0, sessiontab.ExpiredError(session)
 	}
 	return s, i, nil
 }
 
-// EndSession forgets a session; one that is not known is no error.
+// EndSession forgets a session. Ending an unknown session is not an error.
 func (d Tx) EndSession(session uint64) error {
 	_, i, err := d.findSession(session)
 	if errors.Is(err, storeerror.ErrSessionExpired) {
@@ -190,8 +190,7 @@ func (d Tx) EndSession(session uint64) error {
 	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// NewSession issues a session: in the slot of the next counter that is free,
-// or, if none is, in that of the oldest session.
+// NewSession issues a session, in the next free slot, or in the slot of the oldest session.
 func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
 		return 0, err
@@ -201,7 +200,7 @@ func (d Tx) NewSession() (uint64, error) {
 	if t.head != nil {
 		issued = binary.LittleEndian.Uint64(t.head[8:])
 	}
-	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // of an older random number none is known any more
+	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // near the counter's end; older sessions expire
 		issued = sessiontab.NewIncarnation()
 	}
 	session, err := d.freeSession(issued)
@@ -216,9 +215,9 @@ func (d Tx) NewSession() (uint64, error) {
 	if secret == nil {
 		secret = sessiontab.NewSecret()
 	}
-	copy(head[slotSecretAt:], secret)
+	copy(head[slotSecretOffset:], secret)
 	if !d.sync && t.head != nil && t.head.synced() {
-		// A loss of power must not bring back a slot that counts and is too old.
+		// A loss of power must not restore a valid slot that is older.
 		unsynced := *t.head
 		if err := d.unseal(0, &unsynced); err != nil {
 			return 0, err
@@ -235,19 +234,17 @@ func (d Tx) NewSession() (uint64, error) {
 	return session, nil
 }
 
-// freeSession returns the number of the session to issue after the one that was
-// issued last: of the next slot that is free, or whose session was never used.
-// Where many in a row were used, it is that of the session used longest ago, as
-// far as a session's slot tells. A full table makes nobody wait.
+// freeSession returns the next session to issue after issued: the first whose slot is free
+// or has a session that was never used. If many slots in a row are used, it returns the
+// least recently used of them.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
-	oldest, freed := int64(-1), issued+1
-	// For so many sessions issued after it one that was never used is kept: who has just
-	// got it is about to use it.
-	fresh := int64(min(64, t.slots/128))
+	oldest, reused := int64(-1), issued+1
+	// The newest unused sessions are kept, because their owners are about to use them.
+	minUnused := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
-	at := uint64(0) // the slot that buf begins with
-	for n := range min(t.slots, maxLooked) {
+	at := uint64(0) // index of the first slot in buf
+	for n := range min(t.slots, maxProbed) {
 		session := issued + 1 + n
 		i := t.slotOf(session)
 		if i < at || (i-at+1)*slotLen > uint64(len(buf)) {
@@ -258,44 +255,43 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 			}
 		}
 		s := (*slot)(buf[(i-at)*slotLen:])
-		unknown := s.session()>>32 != issued>>32 || !s.counts(d.boot)
+		unknown := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
 		used := s.last().Number > 0
-		usedAt := uint32(s.session()) // by an older version, too
-		if at := binary.LittleEndian.Uint32(s[slotUsedAt:]); used && at != 0 {
+		usedAt := uint32(s.session()) // fallback for slots of older versions
+		if at := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && at != 0 {
 			usedAt = at
 		}
 		age := int64(uint32(issued) - usedAt)
-		if unknown || !used && age >= fresh {
+		if unknown || !used && age >= minUnused {
 			return session, nil
 		}
 		if age > oldest {
-			oldest, freed = age, session
+			oldest, reused = age, session
 		}
 	}
-	return freed, nil
+	return reused, nil
 }
 
-// secret returns what tokens are made with, nil if there is none.
+// secret returns the secret for tokens, or nil.
 func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
 	}
-	if secret := [sessiontab.SecretLen]byte(t.head[slotSecretAt:]); secret != [sessiontab.SecretLen]byte{} {
+	if secret := [sessiontab.SecretLen]byte(t.head[slotSecretOffset:]); secret != [sessiontab.SecretLen]byte{} {
 		return secret[:]
 	}
 	return nil
 }
 
-// SessionSecret returns what the tokens of sessions are made with, for every
-// process that has the directory open. The session's error is returned if there is
-// none.
+// SessionSecret returns the secret for the tokens of sessions, which is the same in every
+// process. Without a secret it returns the session's ErrSessionExpired.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err
 	}
 	secret := d.sessions.secret()
 	if secret == nil {
-		return nil, sessiontab.Expired(session)
+		return nil, sessiontab.ExpiredError(session)
 	}
 	return secret, nil
 }

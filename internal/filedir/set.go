@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Set replaces a key's file by a new one: who reads the old value goes on reading
-// it. With once, a key that has a file is left as it is.
+// Set replaces a key's file by a new one. Readers of the old value can finish reading it.
+// If once is true and the key has a file, Set does nothing.
 func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error {
 	name, err := d.nameOf(key)
 	if err != nil {
@@ -20,7 +20,7 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 	}
 	info, err := d.fs.Info(d.path(name))
 	if err == nil && info.Mode.IsDir() && d.isDir(d.path(name)) {
-		if err := d.clearWay(name); err != nil {
+		if err := d.freeName(name); err != nil {
 			return err
 		}
 		err = fs.ErrNotExist
@@ -44,16 +44,16 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 		return d.setTagged(name, value, isNew)
 	}
 	if err := d.replaceFile(name, value); err != nil {
-		return d.notSet(name, isNew, err)
+		return d.cleanUpSet(name, isNew, err)
 	}
 	return nil
 }
 
-// notSet removes what a Set that failed left: the temporary file, and of a new key
-// the file that holds it. It returns why the Set failed.
-func (d *Dir) notSet(name string, isNew bool, cause error) error {
+// cleanUpSet cleans up after a failed Set: it removes the temporary file, and the file with a
+// new key's text. It returns cause.
+func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
-		return cause // these may be another process's by now, or be needed
+		return cause // these files may be another process's, or still needed
 	}
 	d.unstage()
 	if isNew {
@@ -62,8 +62,8 @@ func (d *Dir) notSet(name string, isNew bool, cause error) error {
 	return cause
 }
 
-// replaceFile gives a name to a new file with the given bytes, at once. An error
-// that does not wrap ErrUnknownOutcome has changed nothing.
+// replaceFile atomically replaces or creates a file with the given content. It has changed
+// nothing if it returns an error that does not wrap ErrUnknownOutcome.
 func (d *Dir) replaceFile(name string, value []byte) error {
 	if _, err := d.stage(value); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (d *Dir) replaceFile(name string, value []byte) error {
 	return err
 }
 
-// newTemp makes the temporary file. Only who has the lock does.
+// newTemp creates the temporary file. The lock must be held.
 func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
 	if err := d.removeFile(names.Temp); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
 	return d.openPerm(d.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
-// stage writes the temporary file, and closes it.
+// stage writes the temporary file and closes it.
 func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	tmp, err := d.newTemp(0o666)
 	if err != nil {
@@ -106,17 +106,17 @@ func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	return info, err
 }
 
-// unstage removes the temporary file. That this fails does no harm.
+// unstage removes the temporary file. A failure does no harm.
 func (d *Dir) unstage() {
 	d.warn("removing a temporary file", d.removeFile(names.Temp))
 }
 
-// moveStaged gives the temporary file its name. An error that wraps
-// ErrUnknownOutcome came after that, any other before.
+// moveStaged renames the temporary file to name. It has not renamed the file if it returns
+// an error that does not wrap ErrUnknownOutcome.
 func (d *Dir) moveStaged(name string) error {
 	intact, err := d.lockIntact()
 	if err == nil && !intact {
-		return errors.Join(errLockLost, d.dropLock()) // another process may be making a file of that name
+		return errors.Join(errLockLost, d.releaseLock()) // another process may be creating the same file
 	}
 	if err == nil {
 		err = d.makeParents(name)
@@ -131,5 +131,5 @@ func (d *Dir) moveStaged(name string) error {
 		d.dirty.add(d.path(name))
 		return nil
 	}
-	return unknown(d.refuse(d.syncNames()))
+	return unknownOutcome(d.refuse(d.syncNames()))
 }

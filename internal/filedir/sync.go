@@ -10,13 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// dirtySet remembers what was written and not synced, of files that are no
-// longer open.
+// dirtySet remembers files with unsynced data that are no longer open.
 type dirtySet struct {
 	paths   map[string]struct{}
-	limit   int      // how many are remembered
-	all     bool     // too many to remember
-	parents []string // directories in which directories may have been made
+	limit   int      // maximum number of paths
+	all     bool     // the limit was exceeded: every file may be dirty
+	parents []string // directories with possibly new subdirectories
 }
 
 const maxDirty = 1 << 16
@@ -35,8 +34,8 @@ func (s *dirtySet) add(path string) {
 	s.paths[path] = struct{}{}
 }
 
-// Sync returns once all that was acknowledged to this store before the call
-// survives a loss of power. What other processes wrote is theirs to sync.
+// Sync returns once everything that this store acknowledged before the call would survive a
+// loss of power. It does not cover other processes' writes.
 func (d Tx) Sync(ctx context.Context) error {
 	if d.sync {
 		return nil // each operation was synced
@@ -45,7 +44,7 @@ func (d Tx) Sync(ctx context.Context) error {
 	if err == nil || errors.Is(err, canceled.Err(ctx)) {
 		return err
 	}
-	return unknown(d.refuse(err))
+	return unknownOutcome(d.refuse(err))
 }
 
 func (d *Dir) syncAll(ctx context.Context) error {
@@ -55,7 +54,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 			return err
 		}
 		for i := range list.len() {
-			if err := checkNow(ctx, i); err != nil {
+			if err := checkContext(ctx, i); err != nil {
 				return err
 			}
 			name := list.name(i)
@@ -83,8 +82,8 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		if err := k.file.Sync(); err != nil {
 			return err
 		}
-		// A process that undid what another had begun may have put a copy, which
-		// it did not sync, into its place.
+		// Another process that undid an append may have replaced the file by a copy
+		// without syncing it.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -103,7 +102,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		}
 		delete(d.dirty.paths, path)
 	}
-	// An old record must not come back when the power fails.
+	// A loss of power must not restore an old record.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err
@@ -112,7 +111,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 	return d.syncDirs()
 }
 
-// syncDirs makes the names in the directory, and its own name, survive.
+// syncDirs makes the directory's entries and its own name durable.
 func (d *Dir) syncDirs() error {
 	if err := d.syncNames(); err != nil {
 		return err
@@ -126,7 +125,7 @@ func (d *Dir) syncDirs() error {
 	return nil
 }
 
-// syncPath syncs a file that may not be open, or may be gone.
+// syncPath syncs a file that may be closed or removed.
 func (d *Dir) syncPath(path string) error {
 	file, err := d.open(path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) {

@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameOf returns the name of a key's file. That of a tuple is a path, as Python's is, unless
-// a file is in its way, or the key has one beside the others: so File wrote it at first.
+// nameOf returns the name of a key's file. For a tuple it is Python's path, unless a file is
+// in its way, or the key already has a flat file, as in stores of older versions.
 func (d *Dir) nameOf(key string) (string, error) {
 	flat := d.scheme.Name(key)
 	tuple, ok := d.scheme.TuplePath(key)
 	if !ok {
 		return flat, nil
 	}
-	there, possible, err := d.lookTuple(tuple)
+	present, possible, err := d.statTuple(tuple)
 	if err != nil || !possible {
 		return flat, err
 	}
@@ -27,18 +27,18 @@ func (d *Dir) nameOf(key string) (string, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return tuple, nil
-	case err == nil && there:
+	case err == nil && present:
 		err = d.twoFiles(flat, tuple)
 	}
 	return flat, err
 }
 
 func (d *Dir) twoFiles(flat, tuple string) error {
-	return fmt.Errorf("its value is in two files, %s and %s: move one away", d.path(flat), d.path(tuple))
+	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
-// lookTuple reports whether there is a file of a path, and whether there can be one.
-func (d *Dir) lookTuple(tuple string) (there, possible bool, err error) {
+// statTuple reports whether a tuple's file exists, and whether it can be created.
+func (d *Dir) statTuple(tuple string) (present, possible bool, err error) {
 	for i, c := range tuple + "/" {
 		if c != '/' {
 			continue
@@ -48,7 +48,7 @@ func (d *Dir) lookTuple(tuple string) (there, possible bool, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, true, nil
 		}
-		if l, ok := d.fs.(vfs.LinkTeller); ok && err == nil {
+		if l, ok := d.fs.(vfs.LinkChecker); ok && err == nil {
 			link, linkErr := l.IsLink(name)
 			if err = linkErr; link {
 				return false, false, nil
@@ -67,17 +67,17 @@ func (d *Dir) lookTuple(tuple string) (there, possible bool, err error) {
 	return false, false, nil
 }
 
-// makeParents makes the directories that the name of a file is in.
+// makeParents creates the parent directories of a file.
 func (d *Dir) makeParents(name string) error {
 	if !strings.Contains(name, "/") {
 		return nil
 	}
-	d.noteNames(name)
+	d.markNamesDirty(name)
 	return d.fs.MkdirAll(d.path(path.Dir(name)), 0o777)
 }
 
-// noteNames notes that names changed in the directories that a file is in.
-func (d *Dir) noteNames(name string) {
+// markNamesDirty marks the parent directories of a file as having unsynced changes.
+func (d *Dir) markNamesDirty(name string) {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		if d.subdirs == nil {
 			d.subdirs = map[string]struct{}{}
@@ -86,7 +86,7 @@ func (d *Dir) noteNames(name string) {
 	}
 }
 
-// syncNames makes the names of files survive.
+// syncNames makes the names of files durable.
 func (d *Dir) syncNames() error {
 	for dir := range d.subdirs {
 		if err := d.fs.SyncDir(d.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +97,7 @@ func (d *Dir) syncNames() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// findTuple finds the file of a key again, if it is a tuple.
+// findTuple updates the path of a tuple's file, which may have moved.
 func (d *Dir) findTuple(k *keyFile) error {
 	if _, ok := d.scheme.TuplePath(k.key); !ok {
 		return nil
@@ -111,11 +111,11 @@ func (d *Dir) findTuple(k *keyFile) error {
 	return err
 }
 
-var errInTheWay = errors.New("tuples that begin with it are in a directory of its name: delete those first")
+var errInTheWay = errors.New("it is also the directory of tuples that begin with it: delete those tuples first")
 
-// isDir reports whether a path is that of a directory, and no link to one.
+// isDir reports whether path is a directory and not a link to one.
 func (d *Dir) isDir(path string) bool {
-	if l, ok := d.fs.(vfs.LinkTeller); ok {
+	if l, ok := d.fs.(vfs.LinkChecker); ok {
 		if link, err := l.IsLink(path); err != nil || link {
 			return false
 		}
@@ -124,14 +124,14 @@ func (d *Dir) isDir(path string) bool {
 	return err == nil && info.Mode.IsDir()
 }
 
-// leftEmpty reports whether a name is that of a directory in which no tuple is left.
-func (d *Dir) leftEmpty(name string) bool {
+// isEmptyTupleDir reports whether name is a directory without tuples.
+func (d *Dir) isEmptyTupleDir(name string) bool {
 	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
 }
 
-// clearWay makes room for a file where there is a directory: it is left behind when tuples
-// are deleted, as by Python.
-func (d *Dir) clearWay(name string) error {
+// freeName removes an empty directory so that a file can have its name. Such directories
+// remain, as in Python, after tuples are deleted.
+func (d *Dir) freeName(name string) error {
 	d.removeDirs(name + "/")
 	if d.fs.Remove(d.path(name)) != nil {
 		return errInTheWay
@@ -139,27 +139,27 @@ func (d *Dir) clearWay(name string) error {
 	return nil
 }
 
-// removeDirs removes the directories below one, which ends in a slash, that can have been
-// made for tuples and are empty.
+// removeDirs removes the empty directories of tuples below a directory, whose name ends in a
+// slash.
 func (d *Dir) removeDirs(below string) {
 	dir, err := d.fs.ReadDir(d.path(below))
 	if err != nil {
-		return // it is gone, or stays
+		return // nothing to remove, or not readable
 	}
-	var found []string
+	var names []string
 	for err == nil {
 		var entries []fs.DirEntry
-		entries, err = dir.Next(dirBunch)
+		entries, err = dir.Next(listBatch)
 		for _, e := range entries {
 			if _, ok := d.scheme.TupleKey(below + e.Name() + "/x"); ok && e.IsDir() {
-				found = append(found, below+e.Name())
+				names = append(names, below+e.Name())
 			}
 		}
 	}
 	d.warn("closing a directory", dir.Close())
-	for _, name := range found {
+	for _, name := range names {
 		d.removeDirs(name + "/")
-		_ = d.fs.Remove(d.path(name)) // which says whether it is empty
-		d.noteNames(name)
+		_ = d.fs.Remove(d.path(name)) // fails if it is not empty
+		d.markNamesDirty(name)
 	}
 }

@@ -10,21 +10,21 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// distinctEngine is one run of [Distinct]. Records are sorted by the fields, and
-// the first of each value is sorted by its place in the input. Before that, each
-// worker leaves out what it has seen itself, as far as its memory goes: blocks
-// come to it in the order of the input.
+// distinctEngine is one run of [Distinct]. It sorts the records by the fields, and then
+// sorts the first record of each value by its place in the input. Before the sort, each
+// worker drops records with values that it has seen, as far as its memory allows: it gets
+// its blocks in input order.
 type distinctEngine struct {
 	by      string
 	job     *job
 	fields  []records.Field
-	seen    []*seenKeys // of each worker
+	seen    []*seenKeys // one for each worker
 	sorter  *extsort.Sorter
 	dropped int64
 }
 
-// Distinct returns what leaves out records that are the same in the fields of by,
-// "" for all bytes, as one before them.
+// Distinct returns an engine that drops records that equal an earlier one in the fields of
+// by. If by is "", all bytes are compared.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
 func (d *distinctEngine) plan(j *job) (err error) {
@@ -61,29 +61,29 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	in, out := j.Tally.Records, inOrder.Stats().Records
 	if in != out+d.dropped {
-		return fmt.Errorf("%d records were read, but %d written and %d left out", in, out, d.dropped)
+		return fmt.Errorf("%d records were read, but %d written and %d dropped", in, out, d.dropped)
 	}
 	j.report("distinct", "distinct", out)
 	j.report("dropped", "dropped", d.dropped)
-	j.report("proof", "proof", fmt.Sprintf("%s records read are %s written and %s dropped; the sum of the hashes of those written is %v",
+	j.report("proof", "proof", fmt.Sprintf("%s records read = %s written + %s dropped; the hashes of the written records add up to %v",
 		humanize.Comma(in), humanize.Comma(out), humanize.Comma(d.dropped), inOrder.Stats().Sum))
 	return nil
 }
 
-// place sorts a record that its worker has not seen, with its place in the input.
+// place sorts a record that its worker has not seen, together with its place in the input.
 func (d *distinctEngine) place(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {
 		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Bare)
 	}
-	known, err := d.seen[b.Worker].add(r.key)
-	if known {
+	seen, err := d.seen[b.Worker].add(r.key)
+	if seen {
 		return false, err
 	}
-	at := len(r.buf)
+	start := len(r.buf)
 	r.buf = binary.BigEndian.AppendUint64(r.buf, uint64(b.Offset()))
 	r.buf = append(r.buf, b.Record...)
-	r.value = r.buf[at:]
+	r.value = r.buf[start:]
 	return true, err
 }
 

@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// splitNames returns the fields that a list such as that of --by names: the names or
-// numbers between commas, with a name in quotes where it holds a comma, as in a
-// line of CSV. A text that is the name of a column as a whole is that column.
+// splitNames splits a list of fields, such as that of --by, at commas. A name with a comma
+// must be quoted as in CSV. If the whole list is the name of a column, it is that column.
 func splitNames(list string, columns []string) ([]string, error) {
 	if slices.Contains(columns, list) {
 		return []string{list}, nil
@@ -24,22 +23,22 @@ func splitNames(list string, columns []string) ([]string, error) {
 		if strings.HasPrefix(rest, `"`) {
 			end := closingQuote(rest)
 			if end < 0 {
-				return nil, fmt.Errorf("%q lists a field with a quote that is never closed", list)
+				return nil, fmt.Errorf("the list of fields %q has a quote that is never closed", list)
 			}
 			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
 		}
 		var plain string
 		plain, rest, more = strings.Cut(rest, ",")
 		if quoted+plain == "" && (more || len(names) > 0) {
-			return nil, fmt.Errorf("%q lists a field without a name", list)
+			return nil, fmt.Errorf("the list of fields %q has an empty name", list)
 		}
 		names = append(names, quoted+plain)
 	}
 	return names, nil
 }
 
-// closingQuote finds the quote that ends a text that begins with one, -1 for
-// none. Quotes written twice are part of the text.
+// closingQuote returns the index of the quote that ends a quoted text, or -1. Doubled
+// quotes are part of the text.
 func closingQuote(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch {
@@ -53,7 +52,7 @@ func closingQuote(text string) int {
 	return -1
 }
 
-// ResolveFields finds the fields that a list names.
+// ResolveFields returns the fields of a list.
 func ResolveFields(list string, layout records.Layout, columns []string) ([]records.Field, error) {
 	names, err := splitNames(list, columns)
 	if err != nil {
@@ -70,7 +69,7 @@ func ResolveFields(list string, layout records.Layout, columns []string) ([]reco
 	return fields, nil
 }
 
-// AppendCSV appends fields as a record of CSV has them, without a line ending.
+// AppendCSV appends fields as a CSV record, without a line ending.
 func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	for i, f := range fields {
 		if i > 0 {
@@ -81,7 +80,7 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// fields finds the fields that the list of a flag names. A record may lack them.
+// fields returns the fields in the list of a flag. Records may lack them.
 func (j *job) fields(flag, list string) ([]records.Field, error) {
 	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
 	if err != nil {
@@ -93,7 +92,7 @@ func (j *job) fields(flag, list string) ([]records.Field, error) {
 	return fields, nil
 }
 
-// fieldError says which flag named a field that is not there.
+// fieldError adds the flag and the input to an error about a field.
 func (j *job) fieldError(flag, value string, err error) error {
 	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.OtherSep(j.From))
 	if j.Inputs.Columns == nil {
@@ -115,17 +114,16 @@ func (j *job) nameOf(f records.Field) string {
 	return fmt.Sprint(f.Index + 1)
 }
 
-// What ends a field of a key, after a NUL. Where types do not matter, all are text.
+// The byte after the NUL that ends a field of a key. If types do not matter, it is endText.
 const (
 	endMissing = iota + 1
 	endText
-	endBare // a number, true or false of JSON
+	endBare // a JSON number, true or false
 )
 
-// appendKey appends the key of several fields, which sorts as they do one after
-// the other: a NUL in a field is followed by 255, and a field ends in NUL and one
-// of the ends. Bare tells which are no strings in JSON; nil is that types do not
-// matter.
+// appendKey appends a key of several fields, which sorts by the fields in order. A NUL in
+// a field is followed by 255, and each field ends with a NUL and one of the end bytes. bare
+// reports which fields are not JSON strings; it is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {
@@ -154,8 +152,8 @@ func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	return dst
 }
 
-// appendWords appends the key of fields without a NUL, a word at a time. It reads what
-// follows a field in its block, and returns false where nothing does.
+// appendWords is a faster appendKey for fields without NUL: it copies 8 bytes at a time, and
+// so reads beyond the end of a field in its block. It returns false if it cannot do that.
 func appendWords(dst []byte, fields [][]byte) ([]byte, bool) {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	n, grown := len(dst), len(dst)
@@ -186,8 +184,8 @@ func appendWords(dst []byte, fields [][]byte) ([]byte, bool) {
 	return to[:n], true
 }
 
-// splitKey appends the fields of a key that appendKey made. They are in the key, but for
-// those that hold a NUL.
+// splitKey appends the fields of a key made by appendKey. They share the key's memory,
+// except fields that contain a NUL.
 func splitKey(fields []output.Value, key []byte) []output.Value {
 	for len(key) > 0 {
 		nul := bytes.IndexByte(key, 0)
@@ -203,14 +201,14 @@ func splitKey(fields []output.Value, key []byte) []output.Value {
 	return fields
 }
 
-// appendPlainKey appends the fields of a key, or a key that is one field, with separators
-// between them. It returns false if one of them cannot stand as it is.
+// appendPlainKey appends the fields of a key with separators. oneField means that the key is
+// a single unencoded field. It returns false if a field cannot be written unchanged.
 func appendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte, bool) {
 	if oneField {
 		return append(dst, key...), plain.Holds(key)
 	}
 	from := len(dst)
-	dst = append(dst, key[:len(key)-2]...) // without the last end
+	dst = append(dst, key[:len(key)-2]...) // without the end of the last field
 	for to, i := from, 0; i < len(key); i++ {
 		c := key[i]
 		if plain.Special[c] {

@@ -28,7 +28,7 @@ func TestSplitNames(t *testing.T) {
 	}
 }
 
-// Keys of several fields order as the fields do, and give them back, wherever the fields lie.
+// Keys of several fields sort like the fields, and splitKey returns the fields, wherever they are in memory.
 func TestFieldKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	random := func() [][]byte {
@@ -79,7 +79,7 @@ func TestOrderedField(t *testing.T) {
 	}
 }
 
-// A key is written as its fields are, one after the other, or left to who quotes.
+// A key is written like its fields with separators, unless a field needs quotes.
 func TestPlainKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	plainly := 0
@@ -121,6 +121,6 @@ func TestPlainKeys(t *testing.T) {
 		}
 	}
 	if plainly < 10_000 {
-		t.Errorf("%d keys alone could stand as they are", plainly)
+		t.Errorf("only %d keys could be written unchanged", plainly)
 	}
 }

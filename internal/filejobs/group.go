@@ -14,38 +14,38 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupEngine is one run of [Group]. Numbers are aggregated by hash; values
-// that have to be kept (first, last, any, list) are sorted by the key of their
-// group, those that are ranked (quantiles, mode) by the key and themselves, and so
-// are the results, which brings all parts of a row together.
+// groupEngine is one run of [Group]. It aggregates numbers by hash. Values that are needed
+// themselves (for first, last, any and list) are sorted by the key of their group. Ranked
+// values (for quantiles and mode) are sorted by the key and the value. The results are
+// sorted by the key as well, so that all parts of a row come together.
 type groupEngine struct {
 	by, aggregates string
 	job            *job
 
-	names     []string // of the columns of the output
-	specs     []aggregate.Spec
-	places    []aggregate.Columns // of each spec among the values
-	fields    []records.Field
-	keys      int // how many of the fields make the key; the others are values
-	values    int
-	program   *aggregate.Program
-	distinct  []int // columns whose different values are counted
-	kept      []int // columns whose values are kept
-	modes     []int // columns of which the most frequent value is wanted
-	quantiled []int // columns whose numbers are needed in their order
-	top       groupTop
+	names         []string // column names of the output
+	specs         []aggregate.Spec
+	places        []aggregate.Columns // the columns of each spec's values
+	fields        []records.Field
+	keys          int // the first keys fields are the key, the others are values
+	values        int
+	program       *aggregate.Program
+	distinct      []int // columns whose distinct values are counted
+	storedColumns []int // columns whose values are kept
+	modes         []int // columns whose most frequent value is needed
+	quantiled     []int // columns whose numbers are needed in order
+	top           groupTop
 
-	share, sorting int64 // of the memory
-	longest        int   // bytes of a key, for the sorter
+	share, sorting int64 // bytes of one share of the memory, and of the sorter
+	longest        int   // maximum length of a key, because of the sorter
 
 	numbers *hashagg.Aggregator
-	pairs   []*hashagg.Aggregator // of key and value, for each of distinct
+	pairs   []*hashagg.Aggregator // tables of (key, value) for each column in distinct
 	sorter  *extsort.Sorter
 	workers []*groupWorker
 	batches atomic.Int64
 }
 
-// Group returns what aggregates the records that are the same in the fields of by.
+// Group returns an engine that aggregates records with the same values in the fields of by.
 func Group(by, aggregates string, top GroupTop) Engine {
 	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{GroupTop: top}}
 }
@@ -81,7 +81,7 @@ func (g *groupEngine) plan(j *job) error {
 		case s.Func == aggregate.Quantile:
 			g.quantiled = appendNew(g.quantiled, place)
 		case s.Kept():
-			g.kept = appendNew(g.kept, place)
+			g.storedColumns = appendNew(g.storedColumns, place)
 		}
 	}
 	if err := g.top.plan(g.specs, g.names[g.keys:]); err != nil {
@@ -92,7 +92,7 @@ func (g *groupEngine) plan(j *job) error {
 	return g.divide(j.Memory, &j.Threads)
 }
 
-// placeOf returns the column of a field among the values, -1 for no field.
+// placeOf returns the column of a field among the values, or -1 if field is "".
 func (g *groupEngine) placeOf(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
@@ -110,27 +110,26 @@ func (g *groupEngine) placeOf(field, text string) (int, error) {
 	return place, nil
 }
 
-// sortsValues reports whether values go to the sorter in the order of the input.
-func (g *groupEngine) sortsValues() bool { return len(g.kept)+len(g.modes) > 0 }
+// sortsValues reports whether values go to the sorter, in input order.
+func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modes) > 0 }
 
-// sortsParts reports whether the parts of a group have an order.
+// sortsParts reports whether the parts of a group must be sorted.
 func (g *groupEngine) sortsParts() bool { return len(g.modes) > 0 }
 
-// MemoryError says how much memory so many aggregates need.
+// MemoryError is the error if the memory is too small for the aggregates.
 type MemoryError struct{ Needs Memory }
 
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("so many aggregates need %d bytes of memory", e.Needs)
+	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divide divides the memory between the engines: three shares for each table, as many for
-// the sorter and one more if values go there, for quantiles one for lists of numbers and two
-// for those of one group, and one for sorting rows. Threads become no more than there is
-// memory for.
+// divide divides the memory into shares: three for each table; three for the sorter, or four
+// if it gets values; for quantiles, one for lists of numbers and two for the numbers of one
+// group; and one for sorting rows. It reduces the number of threads if memory is short.
 func (g *groupEngine) divide(memory Memory, threads *int) error {
 	const (
-		minKey = 1 << 10 // that has to fit
-		around = 32      // a key: lengths, how many records, what it is
+		minKey   = 1 << 10 // length of a key that must fit
+		overhead = 32      // bytes besides a key: lengths, the number of records, the kind
 	)
 	sorting := int64(3)
 	if g.sortsValues() {
@@ -147,16 +146,16 @@ func (g *groupEngine) divide(memory Memory, threads *int) error {
 		g.share = m.engines(threads) / shares
 		g.sorting = sorting * g.share
 		state := 8 * (g.program.Words + len(g.quantiled))
-		g.longest = (extsort.MaxRecord(g.sorting) - 2*state - 8*mostList - around) / 2
+		g.longest = (extsort.MaxRecord(g.sorting) - 2*state - 8*maxListLen - overhead) / 2
 		if g.sortsParts() {
-			g.longest = g.longest * 2 / 3 // the sorter has it twice, once with each NUL escaped
+			g.longest = g.longest * 2 / 3 // the sorter stores the key twice, once with escaped NULs
 		}
 		entries := 3 * g.share / int64(threads+1) / 18
-		least := int64(extsort.MinMemory) * int64(len(g.quantiled)) // of a share: a sorter for each
+		minShare := int64(extsort.MinMemory) * int64(len(g.quantiled)) // each needs a sorter
 		if g.top.N > 0 {
-			least = max(least, 2*extsort.MinMemory)
+			minShare = max(minShare, 2*extsort.MinMemory)
 		}
-		return g.sorting >= extsort.MinMemory && g.share >= least && 3*g.share >= hashagg.MinMemory*int64(threads) && entries >= int64(state+minKey) && g.longest >= minKey
+		return g.sorting >= extsort.MinMemory && g.share >= minShare && 3*g.share >= hashagg.MinMemory*int64(threads) && entries >= int64(state+minKey) && g.longest >= minKey
 	}
 	for !fits(memory, *threads) {
 		if *threads--; *threads > 0 {
@@ -184,14 +183,14 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 	if err := j.read(ctx, g.fields, g.use); err != nil {
 		return err
 	}
-	j.Bar.Wait("putting groups together", nil)
+	j.Bar.Wait("merging groups", nil)
 	errs := make([]error, len(g.workers))
-	var ends sync.WaitGroup
+	var wg sync.WaitGroup
 	for i, w := range g.workers {
-		ends.Go(func() { errs[i] = joinErrors(w.end(i), w.close()) })
+		wg.Go(func() { errs[i] = joinErrors(w.end(i), w.close()) })
 	}
-	ends.Wait()
-	// The tables' memory is for what follows.
+	wg.Wait()
+	// Free the tables' memory for the next steps.
 	if err := errors.Join(append(errs, g.numbers.Close())...); err != nil {
 		return err
 	}

@@ -9,17 +9,16 @@ import (
 	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// flush sends the groups that the table holds, and the last numbers of their lists, to
-// the sorter.
+// flush passes the groups in the table, and the last numbers of their lists, to the sorter.
 func (w *groupWorker) flush() error {
 	err := w.table.Drain(func(group hashagg.Group) error { return w.send(group.Key, group.Records, group.State) })
 	w.lists.reset()
 	return err
 }
 
-// pass sends each record of the batch to the sorter as a group by itself.
-func (w *groupWorker) pass() error {
-	used := w.lists.used // by lists of the table
+// sendEach passes each record of the batch to the sorter as a separate group.
+func (w *groupWorker) sendEach() error {
+	used := w.lists.used // memory used by lists of groups in the table
 	for i, key := range w.keys {
 		clear(w.state)
 		w.add(i, w.state)
@@ -38,7 +37,7 @@ func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 	g := w.g
 	rec := binary.AppendUvarint(append(w.sorted[:0], aggregated), records)
 	for _, word := range state[:g.program.Words] {
-		rec = binary.AppendUvarint(rec, word) // most are small
+		rec = binary.AppendUvarint(rec, word) // most words are small
 	}
 	if g.sortsParts() {
 		rec = append(rec, key...)
@@ -48,15 +47,15 @@ func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 		return err
 	}
 	for i, list := range state[g.program.Words:] {
-		if err := w.sendNumbers(i, w.lists.of(list), key); err != nil {
+		if err := w.sendNumbers(i, w.lists.get(list), key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// end sends what is left to the sorter. The number of the worker is that of its batch
-// after all blocks.
+// end passes the remaining data to the sorter. number is the worker's number, which selects
+// its batch after the batches of all blocks.
 func (w *groupWorker) end(number int) (err error) {
 	if w.g.sortsValues() {
 		if w.to, err = w.g.lastWriter(number); err != nil {
@@ -67,8 +66,8 @@ func (w *groupWorker) end(number int) (err error) {
 	return joinErrors(joinErrors(err, w.table.Close()), w.lists.close())
 }
 
-// lastWriter returns a writer to the sorter after all blocks: of values, the batch of that
-// number among the last.
+// lastWriter returns a writer to the sorter for data after all blocks. If values are sorted,
+// it is the batch with that number after the last block.
 func (g *groupEngine) lastWriter(number int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(number))
@@ -76,7 +75,7 @@ func (g *groupEngine) lastWriter(number int) (*extsort.Writer, error) {
 	return g.sorter.Writer()
 }
 
-// gatherDistinct counts, for each group, the pairs that it is in.
+// gatherDistinct counts the distinct values of each group.
 func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	w, err := g.lastWriter(len(g.workers))
 	if err != nil {
@@ -84,7 +83,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
 	counts, err := g.job.newTables(ctx, hashagg.Options{
-		Memory: 3 * g.share, Threads: 1, Words: len(g.pairs), // as the numbers had
+		Memory: 3 * g.share, Threads: 1, Words: len(g.pairs), // the same as for g.numbers
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
 				dst[i] += n
@@ -135,16 +134,16 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	return nil
 }
 
-// prove compares the groups that were written with the records that were read.
+// prove compares the written groups with the records read.
 func (g *groupEngine) prove(out groupTally) error {
 	in := g.numbers.Stats()
 	switch read := g.job.Tally.Records; {
 	case in.Records != read:
-		return fmt.Errorf("%d records were read, but %d aggregated", read, in.Records)
+		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
 	case out.records != read:
-		return fmt.Errorf("%d records were read, but the rows written stand for %d", read, out.records)
+		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.records)
 	case out.keys != in.KeySum:
-		return fmt.Errorf("the keys of %d records have the sum %016x, but those of the rows written %016x", read, in.KeySum, out.keys)
+		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but the hashes of the written rows to %016x", read, in.KeySum, out.keys)
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// sortKey returns what a part of a group is sorted by: its key, and where values are
-// counted, what part it is, so that the aggregated part comes first.
+// sortKey returns the sort key of a part of a group: the group's key, and if values are
+// counted, also the kind of the part, so that the aggregated part comes first.
 func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	if !g.sortsParts() {
 		return key
@@ -17,9 +17,9 @@ func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	return append(extsort.AppendText(buf[:0], key), part)
 }
 
-// sort sorts the values of a record that are kept, and those that are counted.
+// sort passes the kept values and the counted values of a record to the sorter.
 func (w *groupWorker) sort(key []byte, values [][]byte, bare []bool) error {
-	if len(w.g.kept) > 0 {
+	if len(w.g.storedColumns) > 0 {
 		if err := w.to.Add(w.g.sortKey(w.key, key, keptValues), w.keptOf(values, bare)); err != nil {
 			return err
 		}
@@ -43,25 +43,26 @@ func (w *groupWorker) sort(key []byte, values [][]byte, bare []bool) error {
 	return nil
 }
 
-// countedColumn is what is known of the values of a mode that came so far.
+// countedColumn counts the values of a mode's column. Equal values come one after another.
 type countedColumn struct {
-	values uint64
-	same   uint64 // of them, the last, that are the same as bytes
-	most   uint64 // of these, at most
-	json   bool   // the first of these is as JSON has it
-	held   bool   // mode is the last value
-	mode   output.Value
+	values  uint64       // number of values so far
+	sameRun uint64       // number of latest values with equal bytes
+	maxRun  uint64       // maximum of sameRun
+	json    bool         // whether the first value of this run is bare JSON
+	isMode  bool         // whether mode is the current value
+	mode    output.Value // the most frequent value
 }
 
-// hasAll returns an error unless so many values are all that spec i is made of.
+// hasAll returns an error unless values is the number of values of spec i.
 func (r *groupRow) hasAll(i int, values uint64) error {
-	if all := r.g.program.Values(i, r.words); values != all {
-		return fmt.Errorf("%w: %s has %d of %d values", errPart, r.g.specs[i].Text, values, all)
+	if want := r.g.program.Values(i, r.words); values != want {
+		return fmt.Errorf("%w: %s has %d of %d values", errPart, r.g.specs[i].Text, values, want)
 	}
 	return nil
 }
 
-// columnOf returns the number of a column, of n, that a part begins with, and the rest.
+// columnOf returns the column number at the beginning of a part, which must be less than n,
+// and the rest of the part.
 func columnOf(rec []byte, n int) (i int, rest []byte, ok bool) {
 	if len(rec) < 2 {
 		return 0, nil, false
@@ -70,7 +71,7 @@ func columnOf(rec []byte, n int) (i int, rest []byte, ok bool) {
 	return i, rec[2:], i < n
 }
 
-// addCounted adds the next value of a mode. Same is that it equals the one before.
+// addCounted counts the next value of a mode. same means that it equals the previous value.
 func (r *groupRow) addCounted(rec []byte, same bool) error {
 	i, rec, ok := columnOf(rec, len(r.modes))
 	if !ok || len(rec) < 2 || !r.complete {
@@ -80,19 +81,19 @@ func (r *groupRow) addCounted(rec []byte, same bool) error {
 	return nil
 }
 
-// count counts the last value, and holds it where there are more of it than of all
-// before, as the first of them was written: in JSON 1 and "1" are one value here.
+// count counts a value, and makes it the mode if it is now more frequent than all earlier
+// values. The mode is written like its first occurrence: in JSON, 1 and "1" are one value.
 func (c *countedColumn) count(v output.Value, same bool) {
 	c.values++
 	if !same {
-		c.same, c.held, c.json = 0, false, v.JSON
+		c.sameRun, c.isMode, c.json = 0, false, v.JSON
 	}
-	if c.same++; c.same <= c.most {
+	if c.sameRun++; c.sameRun <= c.maxRun {
 		return
 	}
-	c.most = c.same
-	if !c.held {
-		c.held = true
+	c.maxRun = c.sameRun
+	if !c.isMode {
+		c.isMode = true
 		v.Text, v.JSON = append(c.mode.Text[:0], v.Text...), c.json
 		c.mode = v
 	}

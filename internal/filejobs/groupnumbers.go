@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// quantile is one that is asked for.
+// quantile is a requested quantile of the current group.
 type quantile struct {
 	rank         aggregate.Rank
-	there        bool
+	exists       bool
 	number, next aggregate.Number
 }
 
-// numberColumn collects the numbers of a column of one group, for quantiles: in memory,
-// or in a sorter where they are too many, or where an integer is too large for a float.
+// numberColumn collects the numbers of a column of one group, for quantiles. It uses memory,
+// or a sorter if there are too many numbers or an integer is too large for a float.
 type numberColumn struct {
 	r      *groupRow
 	mem    []byte
@@ -32,8 +32,7 @@ type numberColumn struct {
 	key    []byte
 }
 
-// newNumberColumn returns a column with memory for the numbers in it, half as much as the
-// sorter has.
+// newNumberColumn returns a column with memory for numbers. Its sorter may use twice as much.
 func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
 	mem, floats, err := allocateNumbers(memory)
 	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, err
@@ -49,7 +48,7 @@ func (c *numberColumn) close() (err error) {
 	return err
 }
 
-// addPiece adds some numbers of the group.
+// addPiece adds a piece of a list of the group's numbers.
 func (c *numberColumn) addPiece(rec []byte) error {
 	if len(rec)%8 != 0 {
 		return errPart
@@ -75,7 +74,7 @@ func (c *numberColumn) addPiece(rec []byte) error {
 	return nil
 }
 
-// addWide adds an integer of the group that no float holds.
+// addWide adds an integer that a float cannot represent exactly.
 func (c *numberColumn) addWide(text []byte) error {
 	c.values++
 	if c.sorter == nil {
@@ -86,7 +85,7 @@ func (c *numberColumn) addWide(text []byte) error {
 	return c.sort(text)
 }
 
-// sortAll hands all numbers to a sorter, from now on.
+// sortAll starts a sorter and passes all numbers to it.
 func (c *numberColumn) sortAll() (err error) {
 	j := c.r.g.job
 	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
@@ -109,16 +108,16 @@ func (c *numberColumn) sortFloat(x float64) error {
 	return c.sort(c.text)
 }
 
-// sort hands a number to the sorter. The text may be a part's, which is not ours to keep.
+// sort passes a number to the sorter. It does not keep text.
 func (c *numberColumn) sort(text []byte) error {
-	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // it is one
+	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // text is always a number
 	return c.writer.Add(c.key, text)
 }
 
-// findQuantiles finds the numbers that quantiles of the group are made of.
+// findQuantiles finds the numbers of the group's quantiles.
 func (r *groupRow) findQuantiles() error {
 	for i, c := range r.numbers {
-		var some []*quantile
+		var pending []*quantile
 		for k, s := range r.g.specs {
 			if s.Func != aggregate.Quantile || r.g.places[k].First != r.g.quantiled[i] {
 				continue
@@ -127,12 +126,12 @@ func (r *groupRow) findQuantiles() error {
 				return err
 			}
 			q := &r.quantiles[k]
-			if q.rank, q.there = r.g.program.Rank(k, r.words); q.there {
-				some = append(some, q)
+			if q.rank, q.exists = r.g.program.Rank(k, r.words); q.exists {
+				pending = append(pending, q)
 			}
 		}
-		if len(some) > 0 {
-			if err := c.find(some); err != nil {
+		if len(pending) > 0 {
+			if err := c.find(pending); err != nil {
 				return err
 			}
 		}
@@ -140,8 +139,8 @@ func (r *groupRow) findQuantiles() error {
 	return nil
 }
 
-// find finds the numbers at the places of the quantiles and after them, once all
-// have come, and forgets them.
+// find finds the numbers at the ranks of the quantiles, and the numbers after them. Then it
+// removes all numbers. All numbers must have been added.
 func (c *numberColumn) find(quantiles []*quantile) (err error) {
 	if c.sorter != nil {
 		err = c.findSorted(quantiles)
@@ -149,14 +148,14 @@ func (c *numberColumn) find(quantiles []*quantile) (err error) {
 		slices.SortFunc(quantiles, func(a, b *quantile) int { return int(int64(a.rank.At) - int64(b.rank.At)) })
 		rest, before := c.floats, 0
 		for _, q := range quantiles {
-			at := int(q.rank.At) - before
-			selectNumber(rest, at)
-			q.number = aggregate.Float(rest[at])
+			i := int(q.rank.At) - before
+			selectNumber(rest, i)
+			q.number = aggregate.Float(rest[i])
 			q.next = q.number
-			if at+1 < len(rest) {
-				q.next = aggregate.Float(slices.Min(rest[at+1:]))
+			if i+1 < len(rest) {
+				q.next = aggregate.Float(slices.Min(rest[i+1:]))
 			}
-			rest, before = rest[at:], before+at
+			rest, before = rest[i:], before+i
 		}
 	}
 	c.floats, c.values = c.floats[:0], 0
@@ -189,17 +188,17 @@ func (c *numberColumn) findSorted(quantiles []*quantile) error {
 	return err
 }
 
-// selectNumber moves the number that would be at a place if they were sorted to that
-// place, lesser ones before it and greater ones after it (Hoare 1961).
-func selectNumber(list []float64, at int) {
+// selectNumber moves the number with a rank to that index, smaller numbers before it and larger
+// ones after it (Hoare 1961).
+func selectNumber(list []float64, rank int) {
 	tries := 2 * bits.Len(uint(len(list)))
 	for from, to := 0, len(list)-1; from < to; tries-- {
-		if tries < 0 { // somebody chose the numbers so that this takes long
+		if tries < 0 { // the numbers were chosen to make this slow
 			slices.Sort(list[from : to+1])
 			return
 		}
 		a, b, c := list[from], list[from+(to-from)/2], list[to]
-		pivot := max(min(a, b), min(max(a, b), c)) // the one in the middle
+		pivot := max(min(a, b), min(max(a, b), c)) // the median of three
 		i, k := from, to
 		for i <= k {
 			for list[i] < pivot {
@@ -214,9 +213,9 @@ func selectNumber(list []float64, at int) {
 			}
 		}
 		switch {
-		case at <= k:
+		case rank <= k:
 			to = k
-		case at >= i:
+		case rank >= i:
 			from = i
 		default:
 			return

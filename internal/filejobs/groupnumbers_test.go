@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Parts of a group lie in blocks of the sorter, which uses them again: what a column
-// writes goes elsewhere. It did not, after an integer that no float holds.
+// The parts of a group are in blocks that the sorter reuses, so a column must not write to them.
+// It did so after an integer that no float represents.
 func TestNumbersLeaveParts(t *testing.T) {
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {
@@ -30,7 +30,7 @@ func TestNumbersLeaveParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(part) != wide {
-		t.Errorf("the part of %s is %s", wide, part)
+		t.Errorf("the part of %s became %s", wide, part)
 	}
 	if err := c.writer.Close(); err != nil {
 		t.Fatal(err)

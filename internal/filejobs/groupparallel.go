@@ -11,29 +11,30 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// mostRowWorkers is how many goroutines make rows at most: one merges for all of them.
-const mostRowWorkers = 4
+// maxRowWorkers is the maximum number of goroutines that build rows, because a single
+// goroutine merges for all of them.
+const maxRowWorkers = 4
 
-// rowBatch is the parts of whole groups, and their rows. Rows may be far larger than what
-// they are made of, as in JSON, so they are handed over in pieces.
+// rowBatch holds the parts of whole groups, and then their rows. Rows may be far larger than
+// the parts, as in JSON, so they are passed on in portions.
 type rowBatch struct {
-	parts extsort.Block
-	rows  []byte
-	limit int // of rows
-	err   error
-	made  chan bool // rows are to be written: true if they are the last
-	taken chan struct{}
+	parts   extsort.Block
+	rows    []byte
+	limit   int // maximum bytes of rows
+	err     error
+	ready   chan bool     // a portion of rows is ready; true if it is the last
+	written chan struct{} // the portion was written
 }
 
-// leastRows is how many bytes of rows a batch holds at least.
-const leastRows = 64 << 10
+// minRows is the minimum size of a portion of rows.
+const minRows = 64 << 10
 
-// Write takes rows.
+// Write adds rows, and waits if the portion is full.
 func (b *rowBatch) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(b.rows) == b.limit {
-			b.made <- false
-			<-b.taken
+			b.ready <- false
+			<-b.written
 		}
 		k := min(len(p)-n, b.limit-len(b.rows))
 		b.rows = append(b.rows, p[n:n+k]...)
@@ -42,53 +43,54 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (b *rowBatch) make(r *groupRow) {
-	// Most rows take less, so that the next batches do not wait for their turn.
-	b.limit = max(2*len(b.parts.Data), leastRows)
+// build builds the rows of the parts.
+func (b *rowBatch) build(r *groupRow) {
+	// The limit exceeds the size of most batches, so that building rarely waits for writing.
+	b.limit = max(2*len(b.parts.Data), minRows)
 	if b.err = r.addBlock(&b.parts, b); b.err == nil {
 		b.err = r.end(b)
 	}
-	b.made <- true
+	b.ready <- true
 }
 
-// write has the rows written, as they are made.
+// write calls use with the rows, as they become ready.
 func (b *rowBatch) write(use func(rows []byte, err error)) {
 	for last := false; !last; {
-		if last = <-b.made; last {
+		if last = <-b.ready; last {
 			use(b.rows, b.err)
 		} else {
 			use(b.rows, nil)
 		}
 		b.rows = b.rows[:0]
 		if !last {
-			b.taken <- struct{}{}
+			b.written <- struct{}{}
 		}
 	}
 	b.parts.Reset()
 }
 
-// writeTogether has rows made by several goroutines, and writes them in their order.
-func (g *groupEngine) writeTogether(ctx context.Context, r *groupRow) (err error) {
+// writeParallel builds rows in several goroutines, and writes them in order.
+func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error) {
 	j := g.job
-	workers := min(j.Threads, runtime.GOMAXPROCS(0), mostRowWorkers)
-	most := workers + 2
-	free, work, ordered := make(chan *rowBatch, most), make(chan *rowBatch, most), make(chan *rowBatch, most)
-	for range most {
-		free <- &rowBatch{made: make(chan bool, 1), taken: make(chan struct{})}
+	workers := min(j.Threads, runtime.GOMAXPROCS(0), maxRowWorkers)
+	batches := workers + 2
+	free, work, ordered := make(chan *rowBatch, batches), make(chan *rowBatch, batches), make(chan *rowBatch, batches)
+	for range batches {
+		free <- &rowBatch{ready: make(chan bool, 1), written: make(chan struct{})}
 	}
 	rows := []*groupRow{r}
 	for len(rows) < workers {
-		more, err := newGroupRow(g, j) // without quantiles, it holds nothing
+		row, err := newGroupRow(g, j) // needs no closing before, because without quantiles it has no memory
 		if err != nil {
 			return err
 		}
-		rows = append(rows, more)
+		rows = append(rows, row)
 	}
-	var making, writing sync.WaitGroup
+	var building, writing sync.WaitGroup
 	for _, r := range rows {
-		making.Go(func() {
+		building.Go(func() {
 			for b := range work {
-				b.make(r)
+				b.build(r)
 			}
 		})
 	}
@@ -107,32 +109,32 @@ func (g *groupEngine) writeTogether(ctx context.Context, r *groupRow) (err error
 					failed.Store(true)
 				}
 			})
-			free <- b // has room for all there are
+			free <- b // has room for all batches
 		}
 	})
 	err = g.fillBatches(ctx, &failed, free, func(b *rowBatch) {
-		work <- b // so have these
+		work <- b // these also have room for all batches
 		ordered <- b
 	})
 	close(work)
-	making.Wait()
+	building.Wait()
 	close(ordered)
 	writing.Wait()
-	for _, more := range rows[1:] {
-		r.tally.add(more.tally)
-		r.made += more.made
-		err = joinErrors(err, more.close())
+	for _, row := range rows[1:] {
+		r.tally.add(row.tally)
+		r.rowBytes += row.rowBytes
+		err = joinErrors(err, row.close())
 	}
 	if failure != nil {
 		return failure
 	}
-	if err == nil && written != r.made {
-		return fmt.Errorf("%d bytes of rows were made, but %d written", r.made, written)
+	if err == nil && written != r.rowBytes {
+		return fmt.Errorf("%d bytes of rows were built, but %d were written", r.rowBytes, written)
 	}
 	return err
 }
 
-// fillBatches fills batches with whole groups, until one has failed.
+// fillBatches fills batches with whole groups until the end, or until a batch has failed.
 func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan *rowBatch, send func(*rowBatch)) error {
 	b := <-free
 	for block, err := range g.sorter.Sorted() {
@@ -142,19 +144,19 @@ func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		last := block.Len() // where the last group begins
+		last := block.Len() // the index where the last group begins
 		for last > 0 && block.SameKey(last-1) {
 			last--
 		}
 		if last = max(last-1, 0); last > 0 {
-			b.parts.Take(block, 0, last)
+			b.parts.AppendRange(block, 0, last)
 			send(b)
 			b = <-free
 		}
 		if failed.Load() {
 			return nil
 		}
-		b.parts.Take(block, last, block.Len())
+		b.parts.AppendRange(block, last, block.Len())
 	}
 	send(b)
 	return nil

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// Rows of a batch come whole and in order, however many: it holds no more of them than it may.
-func TestRowBatchHandsOver(t *testing.T) {
-	b := &rowBatch{limit: 100, made: make(chan bool, 1), taken: make(chan struct{})}
+// The rows of a batch are passed on completely and in order, in portions of limited size.
+func TestRowBatch(t *testing.T) {
+	b := &rowBatch{limit: 100, ready: make(chan bool, 1), written: make(chan struct{})}
 	var want, got []byte
 	failure := errors.New("a row")
-	var making sync.WaitGroup
-	making.Go(func() {
+	var building sync.WaitGroup
+	building.Go(func() {
 		for i := range 1000 {
 			row := bytes.Repeat([]byte(fmt.Sprint(i, ";")), 1+i%50)
 			want = append(want, row...)
@@ -23,7 +23,7 @@ func TestRowBatchHandsOver(t *testing.T) {
 			}
 		}
 		b.err = failure
-		b.made <- true
+		b.ready <- true
 	})
 	var last error
 	b.write(func(rows []byte, err error) {
@@ -32,7 +32,7 @@ func TestRowBatchHandsOver(t *testing.T) {
 		}
 		got, last = append(got, rows...), err
 	})
-	making.Wait()
+	building.Wait()
 	if !bytes.Equal(got, want) || !errors.Is(last, failure) {
 		t.Errorf("%d bytes, want %d; %v", len(got), len(want), last)
 	}

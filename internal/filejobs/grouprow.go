@@ -12,35 +12,35 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupRow puts together the row of one group after the other.
+// groupRow builds the rows of groups, one group after another.
 type groupRow struct {
 	g     *groupEngine
 	rows  *output.Rows
 	json  bool
-	plain *output.Plain // how most rows are written, if they can be
+	plain *output.Plain // for rows without special bytes, if the format allows it
 
-	begun     bool
-	complete  bool // the aggregated part is there
+	started   bool
+	complete  bool // the aggregated part was added
 	records   uint64
 	key       []byte
 	words     []uint64
 	distinct  []uint64
-	texts     []keptText // of specs
-	lists     []*spool   // of specs, nil for those that are no list
+	texts     []keptText // one for each spec
+	lists     []*spool   // one for each spec, nil unless it is a list
 	modes     []countedColumn
 	numbers   []*numberColumn
-	quantiles []quantile // of specs
+	quantiles []quantile // one for each spec
 	other     []uint64   // words of another part of the group
 	tally     groupTally
-	made      int64 // bytes of rows
+	rowBytes  int64 // bytes of all rows
 
-	values []output.Value // of a record, by place
+	values []output.Value // the kept values of a record, by column
 	row    []output.Value
 	text   []byte
 	out    []byte
 }
 
-// keptText is the value of first, last, min or max of bytes.
+// keptText is the result of first, last, any, or min or max of bytes.
 type keptText struct {
 	output.Value
 	set bool // a record was seen
@@ -72,14 +72,14 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		}
 	}
 	for range g.quantiled {
-		// A third of what they, their lists and the tables had; the sorters have the rest.
+		// A third of the memory for quantiles and of the closed tables; the sorters get the rest.
 		c, err := newNumberColumn(r, 2*g.share/int64(len(g.quantiled)))
 		if err != nil {
 			return nil, err
 		}
 		r.numbers = append(r.numbers, c)
 	}
-	// Then rows have nothing but numbers, or true and false, behind their keys.
+	// Without such aggregates, rows have only numbers, true and false after their keys.
 	special := func(s aggregate.Spec) bool { return s.Kept() || s.Ranked() }
 	if g.top.N == 0 && !slices.ContainsFunc(g.specs, special) {
 		r.plain = rows.Plain()
@@ -100,12 +100,12 @@ func (r *groupRow) close() error {
 	return errors.Join(errs...)
 }
 
-var errPart = errors.New("a part of a group is not what was written: the temporary data are damaged")
+var errPart = errors.New("a part of a group differs from what was written: the temporary data is damaged")
 
-// add adds what was sorted under the key of the group. Same is that what came
-// before was sorted by the same.
+// add adds a part that was sorted under the key of the group. same means that the previous
+// part has the same sort key.
 func (r *groupRow) add(key, rec []byte, same bool) error {
-	r.begun = true
+	r.started = true
 	kind, rec := rec[0], rec[1:]
 	switch kind {
 	case keptValues:
@@ -134,7 +134,7 @@ func (r *groupRow) add(key, rec []byte, same bool) error {
 	return nil
 }
 
-// addAggregated adds what a table had of the group.
+// addAggregated adds the part of a group that comes from a table.
 func (r *groupRow) addAggregated(key, rec []byte) error {
 	records, l := binary.Uvarint(rec)
 	for i := range r.other {
@@ -167,7 +167,7 @@ func (r *groupRow) addAggregated(key, rec []byte) error {
 }
 
 func (r *groupRow) addValues(rec []byte) error {
-	for _, col := range r.g.kept {
+	for _, col := range r.g.storedColumns {
 		n, l := binary.Uvarint(rec)
 		size := (max(n, 1) - 1) / 2
 		if l <= 0 || size > uint64(len(rec)-l) {
@@ -191,34 +191,34 @@ func (r *groupRow) addValues(rec []byte) error {
 			t.set = true
 		case aggregate.First:
 			if !t.set {
-				t.keep(v)
+				t.replace(v)
 			}
 		case aggregate.Last:
-			t.keep(v)
+			t.replace(v)
 		case aggregate.Any:
 			if len(v.Text) > 0 && !t.set {
-				t.keep(v)
+				t.replace(v)
 			}
 		case aggregate.Min:
 			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) < 0) {
-				t.keep(v)
+				t.replace(v)
 			}
 		case aggregate.Max:
 			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) > 0) {
-				t.keep(v)
+				t.replace(v)
 			}
 		}
 	}
 	return nil
 }
 
-func (t *keptText) keep(v output.Value) {
+func (t *keptText) replace(v output.Value) {
 	v.Text = append(t.Text[:0], v.Text...)
 	t.Value, t.set = v, true
 }
 
-// addToList adds a value to a list, which is kept as it is written, but for the
-// quotes around a field of CSV.
+// addToList adds a value to a list, which is stored as it will be written, except for the
+// quotes around a CSV field.
 func (r *groupRow) addToList(i int, v output.Value, more bool) (err error) {
 	s := r.lists[i]
 	switch {

@@ -10,19 +10,19 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// GroupTop says which of the groups are written: the N with the greatest value of the
-// aggregate By, or with the least, where :asc follows its name. Without By it is the
-// first aggregate. N of 0 is all, in the order of their keys.
+// GroupTop selects the groups that are written: the N with the largest value of the aggregate
+// By, or with the smallest if :asc follows its name. If By is "", it is the first aggregate.
+// If N is 0, all groups are written, in the order of their keys.
 type GroupTop struct {
 	N  int
 	By string
 }
 
-// groupTop sorts the rows of the groups that may be written. It is a writer of rows.
+// groupTop sorts the rows of the groups that may be written. It is an io.Writer of rows.
 type groupTop struct {
 	GroupTop
 	topEngine
-	at     int // of the aggregates, the one that is sorted by
+	by     int // the index of the aggregate to sort by
 	order  fieldOrder
 	row    *groupRow
 	writer *extsort.Writer
@@ -35,22 +35,22 @@ func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
 	}
 	for _, s := range specs {
 		if s.Func == aggregate.List {
-			return optionErrorf("--top sorts whole rows in memory, and %s may be larger", s.Text)
+			return optionErrorf("--top needs rows that fit in memory, but %s may not: leave it out of --agg", s.Text)
 		}
 	}
 	if t.By != "" {
 		var name string
 		name, t.order = orderedField(t.By, names)
-		if t.at = slices.Index(names, name); t.at < 0 || t.order.numeric {
-			return optionErrorf("--top-by %q is no aggregate of --agg%s: there are %s, each with :asc or without", t.By, nearest.Hint(name, names), strings.Join(names, ", "))
+		if t.by = slices.Index(names, name); t.by < 0 || t.order.numeric {
+			return optionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, nearest.Hint(name, names), strings.Join(names, ", "))
 		}
 	}
-	s := specs[t.at]
+	s := specs[t.by]
 	t.order.numeric = s.Func != aggregate.Mode && !s.Kept() && !s.Boolean()
 	return nil
 }
 
-// open makes ready for the rows.
+// open prepares for rows.
 func (t *groupTop) open(ctx context.Context, j *job, row *groupRow, memory int64) (err error) {
 	t.n, t.row = t.N, row
 	t.firsts = []*firstKeys{{n: t.N, limit: memory / 2}}
@@ -60,15 +60,15 @@ func (t *groupTop) open(ctx context.Context, j *job, row *groupRow, memory int64
 	return err
 }
 
-// Write takes the row at hand, as it is written.
+// Write adds the current row. text is the row as it will be written.
 func (t *groupTop) Write(text []byte) (int, error) {
-	v := &t.row.row[t.row.g.keys+t.at]
+	v := &t.row.row[t.row.g.keys+t.by]
 	t.key = append(t.key[:0], missing)
 	if len(v.Text) > 0 {
 		t.key[0] = present
 	}
 	if t.order.numeric {
-		t.key, _ = extsort.AppendDecimal(t.key, v.Text) // a number, or nothing
+		t.key, _ = extsort.AppendDecimal(t.key, v.Text) // a number, or empty
 	} else {
 		t.key = extsort.AppendText(t.key, v.Text)
 	}

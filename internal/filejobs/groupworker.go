@@ -12,29 +12,29 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupBatch is how many records are aggregated together, so that the processor
-// waits for the states of several at once.
+// groupBatch is the number of records that are aggregated together, so that the processor
+// fetches several states at the same time.
 const groupBatch = 256
 
-// groupWorker is what one goroutine aggregates with.
+// groupWorker holds the state of one goroutine that aggregates.
 type groupWorker struct {
 	g       *groupEngine
 	table   *hashagg.Table
 	pairs   []*hashagg.Table
 	records int64
 
-	// Of a batch of records:
+	// A batch of records:
 	keys    [][]byte
-	values  [][]byte           // those of one record after those of the other
-	numbers []aggregate.Number // so, too
-	joined  []byte             // keys of several fields
+	values  [][]byte           // the values of all records, record by record
+	numbers []aggregate.Number // likewise
+	joined  []byte             // the memory of keys of several fields
 
-	to     *extsort.Writer // what leaves the table goes there: of values, the batch of the block at hand
+	to     *extsort.Writer // receives data from the table; if values are sorted, the batch of the current block
 	lists  numberLists
-	state  []uint64 // of a group of one record
+	state  []uint64 // the state of a group of one record
 	pair   []byte
 	sorted []byte
-	key    []byte // that is sorted by
+	key    []byte // a sort key
 	err    error
 }
 
@@ -53,7 +53,7 @@ func newGroupWorker(g *groupEngine) (w *groupWorker, err error) {
 		return nil, err
 	}
 	w.table.DrainTo(w.flush)
-	w.table.LetPass()
+	w.table.AllowBypass()
 	if len(g.quantiled) > 0 {
 		memory := max(g.share/int64(g.job.Threads), extsort.MinMemory/16)
 		if w.lists.mem, w.lists.numbers, err = allocateNumbers(memory); err != nil {
@@ -122,15 +122,15 @@ func (g *groupEngine) use(b *records.Block) (err error) {
 	}
 	n, _ := b.Tally()
 	w.records += n
-	return w.aggregate() // before the block goes
+	return w.aggregate() // before the block is reused
 }
 
 // aggregate adds the records of the batch to the states of their groups.
 func (w *groupWorker) aggregate() error {
 	n := w.g.values
 	var err error
-	if w.table.Passes(w.keys) {
-		err = w.pass()
+	if w.table.Bypass(w.keys) {
+		err = w.sendEach()
 	} else {
 		err = w.table.GetMany(w.keys, func(i int, state []uint64, _ bool) { w.add(i, state) })
 	}
@@ -175,26 +175,26 @@ func (g *groupEngine) wrongValue(value []byte, col int) error {
 			return fmt.Errorf("%s needs true or false, not %s", s.Text, quoteShort(value))
 		}
 	}
-	return fmt.Errorf("%s is not what an aggregate needs", quoteShort(value))
+	return fmt.Errorf("%s is not a valid value for an aggregate", quoteShort(value))
 }
 
-// What is sorted under the key of a group begins with what it is. Where there are
-// modes, this is the order, too.
+// A part sorted under the key of a group begins with its kind. If there are modes, the
+// parts are sorted by kind.
 const (
-	aggregated    = iota // how many records, words, and the key where parts have an order
-	countDistinct        // for each column, how many values
-	keptValues           // of a record
-	countedValue         // number of the mode, whether it is bare, value
+	aggregated    = iota // number of records, words, and the key if parts are sorted
+	countDistinct        // for each column, the number of values
+	keptValues           // the kept values of a record
+	countedValue         // number of the mode, whether the value is bare, the value
 	someNumbers          // number of the column, 64-bit floats
-	wideNumber           // number of the column, an integer that no such float holds
+	wideNumber           // number of the column, an integer that no float represents
 )
 
-// keptOf returns the values of a record that are kept: twice the length of each,
-// plus one, plus another for one that is bare, or 0 for one that is missing, and
-// the value.
+// keptOf encodes the kept values of a record. For each value it writes twice the length,
+// plus one, plus another one if the value is bare, and then the value; or 0 if the value is
+// missing.
 func (w *groupWorker) keptOf(values [][]byte, bare []bool) []byte {
 	rec := append(w.sorted[:0], keptValues)
-	for _, col := range w.g.kept {
+	for _, col := range w.g.storedColumns {
 		v := values[col]
 		if v == nil {
 			rec = append(rec, 0)

@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// groupTally is what the groups written stand for.
+// groupTally counts the written groups, to compare them with the input.
 type groupTally struct {
 	groups, records int64
-	keys            uint64 // sum of the hashes of their keys, once for each record
+	keys            uint64 // sum of the hashes of the keys, once for each record
 }
 
 func (t *groupTally) add(o groupTally) {
@@ -62,12 +62,12 @@ func (g *groupEngine) write(ctx context.Context) error {
 	return nil
 }
 
-// writeRows writes what was sorted as rows: by one goroutine where a row may be large,
-// or is sorted itself, and else by all.
+// writeRows writes the sorted parts as rows. It uses one goroutine if a row may be large or if
+// rows are sorted, and otherwise several.
 func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	j := g.job
 	if !g.sortsValues() && len(g.quantiled) == 0 && g.top.N == 0 && j.Threads > 1 {
-		return g.writeTogether(ctx, r)
+		return g.writeParallel(ctx, r)
 	}
 	var out io.Writer = j.sink
 	if g.top.N > 0 {
@@ -87,7 +87,7 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	return r.end(out)
 }
 
-// addBlock adds the parts of groups that a block has, and writes each group that ends.
+// addBlock adds the parts in a block, and writes each group that is complete.
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, same := b.Record(i), b.SameKey(i)
@@ -107,13 +107,13 @@ func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	return nil
 }
 
-// end writes the row of the group at hand, if there is one, and begins the next.
+// end writes the row of the current group, if there is one, and prepares for the next group.
 func (r *groupRow) end(w io.Writer) error {
-	if !r.begun {
+	if !r.started {
 		return nil
 	}
 	if !r.complete {
-		return fmt.Errorf("%w: it lacks the counts", errPart)
+		return fmt.Errorf("%w: its counts are missing", errPart)
 	}
 	r.tally.add(groupTally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
 	if r.plain != nil {
@@ -121,7 +121,7 @@ func (r *groupRow) end(w io.Writer) error {
 			return err
 		}
 	}
-	r.g.job.valuesOf(r.row[:0], r.key, r.g.keys) // errors name the group
+	r.g.job.valuesOf(r.row[:0], r.key, r.g.keys) // sets the key, for errors
 	err := r.findQuantiles()
 	if err == nil {
 		err = r.fill()
@@ -132,7 +132,7 @@ func (r *groupRow) end(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)
 	}
-	r.begun, r.complete = false, false
+	r.started, r.complete = false, false
 	clear(r.distinct)
 	for i := range r.texts {
 		r.texts[i].set, r.texts[i].Missing = false, true
@@ -145,7 +145,7 @@ func (r *groupRow) end(w io.Writer) error {
 	return nil
 }
 
-// fill makes the fields of the row, all but lists that are too long.
+// fill sets the fields of the row, except lists that do not fit in memory.
 func (r *groupRow) fill() error {
 	g := r.g
 	r.text = r.text[:0]
@@ -181,8 +181,8 @@ func (r *groupRow) fill() error {
 	return nil
 }
 
-// appendResult appends a result that is a number, or true or false; nothing where there is
-// none.
+// appendResult appends a result that is a number, true or false. It appends nothing if there
+// is no result.
 func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
 	g := r.g
 	switch q := &r.quantiles[i]; {
@@ -190,14 +190,13 @@ func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
 		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinct, g.places[i].First)], 10), nil
 	case g.specs[i].Func != aggregate.Quantile:
 		return g.program.Append(dst, i, r.words, r.records)
-	case q.there:
+	case q.exists:
 		return g.program.AppendQuantile(dst, i, q.rank, q.number, q.next)
 	}
 	return dst, nil
 }
 
-// writeFields writes the row, at once. Lists that are too long for memory go out
-// piece by piece.
+// writeFields writes the row. Lists that do not fit in memory are written in pieces.
 func (r *groupRow) writeFields(w io.Writer) (err error) {
 	r.out = r.out[:0]
 	for i := range r.row {
@@ -214,12 +213,12 @@ func (r *groupRow) writeFields(w io.Writer) (err error) {
 		}
 	}
 	r.out = r.rows.AppendEnd(r.out)
-	r.made += int64(len(r.out))
+	r.rowBytes += int64(len(r.out))
 	_, err = w.Write(r.out)
 	return err
 }
 
-// streamList writes a list that is too long for memory, after what r.out holds.
+// streamList writes r.out, and then a list that does not fit in memory.
 func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 	if r.json {
 		s.buf = append(s.buf, ']')
@@ -229,7 +228,7 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 		if r.out, err = r.rows.AppendPiece(r.out, i, p); err != nil {
 			return err
 		}
-		r.made += int64(len(r.out))
+		r.rowBytes += int64(len(r.out))
 		_, err = w.Write(r.out)
 		r.out = r.out[:0]
 		return err
@@ -238,8 +237,8 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 	return err
 }
 
-// writePlain writes the row, and begins the next, unless a field of the key cannot stand as
-// it is.
+// writePlain writes the row and prepares for the next group. It does nothing and returns
+// false if a field of the key cannot be written unchanged.
 func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
 	g := r.g
 	out, ok := appendPlainKey(r.out[:0], r.key, g.keys == 1 && !g.job.typed(), r.plain)
@@ -248,13 +247,13 @@ func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
 	}
 	for i := range g.specs {
 		if out, err = r.appendResult(append(out, r.plain.Sep), i); err != nil {
-			return false, nil // the other way says of which group
+			return false, nil // the caller retries in a way that names the group in the error
 		}
 	}
 	out = append(out, '\n')
 	r.out = out
-	r.made += int64(len(out))
-	r.begun, r.complete = false, false
+	r.rowBytes += int64(len(out))
+	r.started, r.complete = false, false
 	clear(r.distinct)
 	_, err = w.Write(out)
 	return true, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,30 +19,30 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// Stdin is how the standard input is named among files.
+// Stdin is the name of the standard input in lists of files.
 const Stdin = "-"
 
-// Inputs are files to read, all checked.
+// Inputs are the opened and checked input files.
 type Inputs struct {
 	Files   []records.Input
-	Columns []string     // the header, nil for none
-	Size    int64        // of all, as they lie on the disk, -1 if not known
-	Read    atomic.Int64 // how much of that was read
-	header  []byte       // as it is written
-	head    []byte       // how the first file that is not empty begins
+	Columns []string     // the header, nil if the input has no header
+	Size    int64        // bytes of all files as stored, -1 if unknown
+	Read    atomic.Int64 // bytes of them that were read
+	header  []byte       // the header as written in the file
+	head    []byte       // the beginning of the first file that is not empty
 }
 
-// OpenInputs checks that each file is there, can be read, and has the header
-// that the others have. It reads each file's beginning only.
+// OpenInputs checks that each file exists, is readable, and has the same header as the others.
+// It reads only the beginning of each file.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
-	first := "" // the file that the header is from
+	first := "" // the file that has the header
 	for i, name := range names {
 		if err := canceled.Err(ctx); err != nil {
 			return in, err
 		}
 		if name == Stdin && slices.Contains(names[:i], Stdin) {
-			return in, optionErrorf("standard input is given twice")
+			return in, optionErrorf("standard input (-) is given twice")
 		}
 		start, err := in.openOrEnd(ctx, stdin, name, layout, maxRecord)
 		if err != nil {
@@ -62,10 +63,10 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 	return in, nil
 }
 
-// Columns returns the names of the columns of a file, which are in its first
-// limit bytes. Of what is no regular file, as a pipe, it reads nothing.
+// Columns returns the column names of a file, which must be in its first limit bytes. It does
+// not read pipes and other special files.
 func Columns(name string, layout records.Layout, limit int) ([]string, error) {
-	// Opening a pipe would wait for who writes to it.
+	// Opening a pipe would wait for a writer.
 	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
 		return nil, err
 	}
@@ -77,52 +78,50 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// OtherSep says which separator the fields may have, if the first line shows one
-// field only.
+// OtherSep returns a hint about the likely separator, if the first line has a single field.
 func (in *Inputs) OtherSep(l records.Layout) string {
 	line, _, _ := strings.Cut(string(in.head), "\n")
-	own, flags := l.Sep, "--sep "
+	current, flags := l.Sep, "--sep "
 	switch l.Format {
 	case records.CSV:
-		own = cmp.Or(own, ",")
+		current = cmp.Or(current, ",")
 	case records.TSV:
-		own, flags = "\t", "--format csv --sep "
+		current, flags = "\t", "--format csv --sep "
 	case records.Text:
-		own = cmp.Or(own, " \t")
+		current = cmp.Or(current, " \t")
 	default:
 		return ""
 	}
-	if strings.ContainsAny(strings.TrimSpace(line), own) {
+	if strings.ContainsAny(strings.TrimSpace(line), current) {
 		return ""
 	}
 	for _, sep := range []string{";", "\t", "|", ","} {
 		if strings.Contains(line, sep) {
-			return fmt.Sprintf(" (are fields separated by %s%s?)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+			return fmt.Sprintf(" (is the separator another one? add %s%s)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
 		}
 	}
 	return ""
 }
 
-// Note says that the records have one field, if another separator would give them
-// more.
+// Note returns a note if the records have one field, but would have more with another
+// separator.
 func (in *Inputs) Note(l records.Layout) []string {
 	if hint := in.OtherSep(l); hint != "" && in.Columns != nil {
-		return []string{"the records have one field" + hint}
+		return []string{"the records have a single field" + hint}
 	}
 	return nil
 }
 
-// SkipHint adds to an error what would have helped: --skip-bad, or another
-// separator.
+// SkipHint adds to an error a hint about --skip-bad, or about another separator.
 func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	if errors.As(err, new(*records.BadError)) {
-		return fmt.Errorf("%w%s (--skip-bad skips and counts such records)", err, in.OtherSep(l))
+		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.OtherSep(l))
 	}
 	return err
 }
 
-// openOrEnd does what open does, but does not wait for it when ctx ends: a pipe may
-// have no first byte yet, or nobody who writes to it. Then in is not to be used.
+// openOrEnd is like open, but returns when ctx ends, even if open waits for a pipe. Then the
+// caller must not use in any more.
 func (in *Inputs) openOrEnd(ctx context.Context, stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	var start *records.Start
 	done := make(chan error, 1)
@@ -139,8 +138,7 @@ func (in *Inputs) openOrEnd(ctx context.Context, stdin *os.File, name string, la
 	}
 }
 
-// open checks a file, and returns its beginning. One that can be read only once
-// stays open.
+// open checks a file, and returns its beginning. Files that can be read only once remain open.
 func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	file := records.Input{Name: name, Size: -1}
 	f := stdin
@@ -158,7 +156,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	}
 	if info.IsDir() {
 		_ = f.Close()
-		return nil, fmt.Errorf("%s is a directory, not a file", name)
+		return nil, fmt.Errorf("%s is a directory: name its files, as in %s", name, filepath.Join(name, "*"))
 	}
 	if name != Stdin && info.Mode().IsRegular() {
 		if in.Size >= 0 {
@@ -172,16 +170,16 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 			file.Size = info.Size()
 		}
 		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), maxRecord) }
-		start, err := records.Head(file.Name, r, layout, maxRecord)
+		start, err := records.ReadStart(file.Name, r, layout, maxRecord)
 		in.Files = append(in.Files, file)
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, &rawFile{file: f, all: &in.Read}, maxRecord)
+	r, err := decompress(file.Name, &rawFile{file: f, total: &in.Read}, maxRecord)
 	if err != nil {
 		return nil, err
 	}
-	start, err := records.Head(file.Name, r, layout, maxRecord)
+	start, err := records.ReadStart(file.Name, r, layout, maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -192,45 +190,44 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	return start, nil
 }
 
-// reopen opens a file to read it whole, and looks at the end whether all of its
-// bytes were read.
+// reopen opens a file to read all of it. Closing it checks that all of its bytes were read.
 func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	raw := &rawFile{file: f, all: &in.Read}
+	raw := &rawFile{file: f, total: &in.Read}
 	r, err := decompress(name, raw, maxRecord)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return content{Reader: r, close: func() error {
 		err := errors.Join(r.Close(), f.Close())
-		if err == nil && raw.ended && raw.n != size {
+		if err == nil && raw.atEOF && raw.n != size {
 			return &records.Error{File: name, Err: fmt.Errorf(
-				"the file changed while it was read: it had %d bytes, and %d were read", size, raw.n)}
+				"the file changed while it was read: it had %d bytes, but %d were read", size, raw.n)}
 		}
 		return err
 	}}, nil
 }
 
-// rawFile counts what is read of a file as it lies on the disk.
+// rawFile counts the bytes read from a file, before decompression.
 type rawFile struct {
 	file  *os.File
-	all   *atomic.Int64 // bytes of all files
+	total *atomic.Int64 // bytes read from all files
 	n     int64
-	ended bool
+	atEOF bool
 }
 
 func (r *rawFile) Read(p []byte) (int, error) {
 	n, err := r.file.Read(p)
 	r.n += int64(n)
-	r.all.Add(int64(n))
-	r.ended = r.ended || err == io.EOF
+	r.total.Add(int64(n))
+	r.atEOF = r.atEOF || err == io.EOF
 	return n, err
 }
 
-// content is what a file holds, compressed or not.
+// content is the decompressed content of a file.
 type content struct {
 	io.Reader
 	close  func() error
@@ -239,9 +236,9 @@ type content struct {
 
 func (c content) Close() error { return c.close() }
 
-// decompress returns what a file holds. How it is compressed is told by its
-// content; that is an error where the name says something else. A window of zstd may take
-// an eighth of the memory, half of a record.
+// decompress returns the content of a file. It detects compression by content, and returns an
+// error if the file's name says otherwise. A zstd window may use an eighth of the memory,
+// which is half of maxRecord.
 func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
@@ -249,16 +246,16 @@ func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 		return content{}, err
 	}
 	head = head[:n]
-	all := io.MultiReader(bytes.NewReader(head), f)
-	kind, named := zfile.Detect(head), zfile.ByName(name)
+	whole := io.MultiReader(bytes.NewReader(head), f)
+	kind, named := zfile.Detect(head), zfile.FormatOf(name)
 	if named != zfile.None && kind != named {
-		return content{}, &records.Error{File: name, Err: fmt.Errorf("its name is that of a %s file, but its content is not", named)}
+		return content{}, &records.Error{File: name, Err: fmt.Errorf("the name is that of a %s file, but the content is not", named)}
 	}
 	if kind == zfile.None {
-		// After the head, which is small, reads go to the file itself.
-		return content{Reader: all, close: func() error { return nil }}, nil
+		// After the small head, reads go directly to the file.
+		return content{Reader: whole, close: func() error { return nil }}, nil
 	}
-	r, err := zfile.NewReader(name, kind, all, int64(maxRecord/2))
+	r, err := zfile.NewReader(name, kind, whole, int64(maxRecord/2))
 	if err != nil {
 		return content{}, err
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// A compressed file that grows between looking at it and reading it is seen,
-// though what it holds is sound.
+// A compressed file that grows between the check and the reading is an error, even if its content
+// is valid.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
 	w, err := zfile.NewWriter(compress.Gzip, &packed, 1)

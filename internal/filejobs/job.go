@@ -1,5 +1,5 @@
-// Package filejobs turns files into files: grouped, sorted, split, without
-// duplicates, or only the top records.
+// Package filejobs turns files into files: it groups, sorts, joins, splits and deduplicates
+// records, or selects the top ones.
 package filejobs
 
 import (
@@ -21,32 +21,32 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Options are what all jobs have in common.
+// Options are common to all jobs.
 type Options struct {
 	Files    []string // [Stdin] is the standard input
 	Output   string   // the file to write; "" or [Stdin] is the standard output
-	Force    bool     // replaces files that exist
+	Force    bool     // replace existing files
 	In       *os.File // the standard input
 	Out      io.Writer
 	From, To records.Layout // of the input, and of the output
-	SkipBad  bool           // leaves out and counts records that cannot be used
+	SkipBad  bool           // skip and count bad records
 	Memory   Memory
-	Threads  int // of which no more work than there is memory for
+	Threads  int // maximum threads; fewer are used if memory is short
 	Temp     []string
 	Bar      *progress.Bar
 }
 
-// Result is the account of a job.
+// Result describes a finished job.
 type Result struct {
 	Inputs  *Inputs
 	Tally   records.Tally
-	Lines   []Line   // what the job tells of itself
-	Notes   []string // on what is seldom meant
+	Lines   []Line   // the summary
+	Notes   []string // warnings about likely mistakes
 	Written int64    // bytes of the output
 	Seconds float64
 }
 
-// OptionError is an error that the options alone show, whatever the data.
+// OptionError is an error in the options, whatever the data.
 type OptionError struct{ Err error }
 
 func (e *OptionError) Error() string { return e.Err.Error() }
@@ -56,28 +56,27 @@ func (e *OptionError) Unwrap() error { return e.Err }
 
 func optionErrorf(format string, args ...any) error { return &OptionError{fmt.Errorf(format, args...)} }
 
-// Engine is what a job does.
+// Engine does the work of a job.
 type Engine interface {
-	// plan looks at the header and the options, before anything is made.
+	// plan checks the header and the options, before anything is created.
 	plan(j *job) error
 	run(ctx context.Context, j *job) error
 }
 
-// job is one run of an engine. The input, temporary directories and the output
-// are ready for its work.
+// job is one run of an engine, with its input, temporary directories and output.
 type job struct {
 	Options
 	Result
-	ctx       context.Context // of the whole job
+	ctx       context.Context // the context of the whole job
 	temp      *tempdir.Set
 	sink      *sink
-	elsewhere bool // the engine writes its output itself: there is no sink
-	reading   *job // whose input is at fault if there is an error: itself, or the other side of a join
+	ownOutput bool // the engine writes its output without a sink
+	reading   *job // the job whose input an error is about: this one, or the other side of a join
 	cancel    context.CancelCauseFunc
 	closers   []func() error
 }
 
-// Run does a job.
+// Run runs a job.
 func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j := &job{Options: *o, ctx: ctx}
 	j.reading = j
@@ -91,7 +90,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if err := e.plan(j); err != nil {
 		return nil, err
 	}
-	if !j.elsewhere {
+	if !j.ownOutput {
 		if j.sink, err = openSink(ctx, &j.Options); err != nil {
 			return nil, err
 		}
@@ -122,12 +121,12 @@ func (j *job) work(parent context.Context, e Engine) error {
 	if err != nil || j.sink == nil {
 		return err
 	}
-	j.Bar.Wait("writing the rest", nil)
+	j.Bar.Wait("writing", nil)
 	j.Written = j.sink.Bytes()
 	return j.sink.commit()
 }
 
-// newSorter returns a sorter that is closed when the engine has ended.
+// newSorter returns a sorter, which is closed after the engine has ended.
 func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
 	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.temp, KeepKeys: keepKeys})
 	if err == nil {
@@ -136,7 +135,7 @@ func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*exts
 	return s, err
 }
 
-// newTables returns tables that are closed when the engine has ended.
+// newTables returns an aggregator, which is closed after the engine has ended.
 func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
 	o.Temp = j.temp
 	a, err := hashagg.New(ctx, o)
@@ -146,14 +145,13 @@ func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggreg
 	return a, err
 }
 
-// read reads the input, and checks that each byte of it is accounted for. Use
-// is called by several goroutines. An error ends all that works with ctx, before
-// Read waits for them.
+// read reads the input, and checks that every byte is accounted for. Several goroutines call
+// use. An error from use cancels ctx before read waits for the other goroutines.
 func (j *job) read(ctx context.Context, fields []records.Field, use func(*records.Block) error) error {
 	return j.readAs(ctx, records.Config{Fields: fields}, use)
 }
 
-// readAs does so with what cfg says of the fields.
+// readAs is like read, with the fields of cfg.
 func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
@@ -163,24 +161,24 @@ func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.
 	j.Tally, err = records.Read(ctx, j.Inputs.Files, cfg, func(b *records.Block) error {
 		err := use(b)
 		if err != nil {
-			j.cancel(canceled.Because(err))
+			j.cancel(canceled.Failure(err))
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return cmp.Or(Absent(&j.Tally), CheckTally(&j.Tally))
+	return cmp.Or(CheckMembers(&j.Tally), CheckTally(&j.Tally))
 }
 
-// sortRecord is a record on its way to a sorter.
+// sortRecord is a record to be sorted.
 type sortRecord struct {
 	key, value []byte
-	buf        []byte // what they may be in
+	buf        []byte // memory for key and value
 }
 
-// sortBy returns what adds the records of a block to a sorter. Place makes the
-// key of the record at hand, and reports whether it is sorted at all.
+// sortBy returns a function that adds the records of a block to a sorter. place sets the key
+// of a record, and reports whether to sort the record.
 func (j *job) sortBy(sorter *extsort.Sorter, place func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
 	bufs := make([][]byte, j.Threads)
 	return func(b *records.Block) (err error) {
@@ -205,13 +203,12 @@ func (j *job) sortBy(sorter *extsort.Sorter, place func(*records.Block, *sortRec
 	}
 }
 
-// typed reports whether the output shows of what type a value is in the input.
+// typed reports whether the output preserves the types of values in the input.
 func (j *job) typed() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
-// keyBy returns the key that tells the fields of a record from others, and the
-// buffer that it may be in.
+// keyBy returns the key of a record's fields, and the buffer that the key may share.
 func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.typed() {
 		if bare = nil; len(fields) == 1 {
@@ -219,12 +216,12 @@ func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte
 		}
 	}
 	from := len(buf)
-	// Where this moves to new memory, earlier keys stay where they are.
+	// If buf is reallocated, earlier keys keep their memory.
 	buf = appendKey(buf, fields, bare)
 	return buf[from:], buf
 }
 
-// valuesOf returns the fields of a key that keyBy made of n of them.
+// valuesOf returns the n fields of a key made by keyBy.
 func (j *job) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
 	if n == 1 && !j.typed() {
 		return append(dst, output.Value{Text: key})
@@ -232,8 +229,8 @@ func (j *job) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
 	return splitKey(dst, key)
 }
 
-// tooLong says in which line a record is that a sorter finds too long. Other errors
-// are returned as they are.
+// tooLong adds the line to the error of a sorter about a record that is too long. It returns
+// other errors unchanged.
 func tooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		b.Fail(moreMemory(err))
@@ -241,37 +238,36 @@ func tooLong(b *records.Block, err error) error {
 	return err
 }
 
-// moreMemory adds what to do to the error of a sorter that finds something too long.
+// moreMemory adds advice to the error of a sorter about a record that is too long.
 func moreMemory(err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		err = fmt.Errorf("%w; a larger --memory allows more", err)
+		err = fmt.Errorf("%w; increase --memory", err)
 	}
 	return err
 }
 
-// longKey says in which line the fields that make a key are too long.
+// longKey reports that the fields of a record's key are too long.
 func longKey(b *records.Block, n, limit int) {
-	b.Fail(fmt.Errorf("%w: the fields to aggregate by have %d bytes, but only %d fit; a larger --memory allows more, up to 1 MiB",
+	b.Fail(fmt.Errorf("%w: the fields to aggregate by have %d bytes, but only %d fit; increase --memory, which allows up to 1 MiB",
 		hashagg.ErrTooLarge, n, limit))
 }
 
 func (j *job) engineMemory() int64 { return j.Memory.engines(j.Threads) }
 
-// Memory is how many bytes a command on files may take.
+// Memory is the memory of a job on files, in bytes.
 type Memory int64
 
-// Block is how much is read at once.
+// Block returns the size of a block that is read.
 func (m Memory) Block() int { return int(min(max(m/256, 256<<10), 1<<20)) }
 
-// MaxRecord is the longest record, or value, that fits: a quarter.
+// MaxRecord returns the maximum length of a record or a value: a quarter of the memory.
 func (m Memory) MaxRecord() int { return int(min(m/4, partd.MaxValueLen)) }
 
-// threads is how many threads there is memory for: what they read at once takes a
-// quarter of it.
+// threads returns the maximum number of threads, whose blocks use a quarter of the memory.
 func (m Memory) threads() int { return int(m)/4/m.Block() - 2 }
 
-// engines is what the engine of a job may use: what the input, the output and the
-// program itself leave.
+// engines returns the memory for the engines of a job: what remains after the input, the output
+// and the program itself.
 func (m Memory) engines(threads int) int64 {
 	reading := int64(2+threads) * int64(m.Block())
 	return max(int64(m-m/8)-reading, int64(m/2))

@@ -15,30 +15,30 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// JoinOptions are those of [Join]. The files of the job are the left side.
+// JoinOptions configures [Join]. The files of the job are the left side.
 type JoinOptions struct {
-	On         string // F, or F=G where the right side's field has another name; several between commas
-	How        mergejoin.How
+	On         string // F, or F=G if the right side's field has another name; commas separate several
+	Kind       mergejoin.Kind
 	MatchEmpty bool // missing and empty keys match each other
 	Right      string
 	RightFrom  records.Layout
 }
 
-// joinEngine is one run of [Join]. Where one side fits in memory, the records of the
-// other find theirs in a table ([joinHash]); else both are sorted by their keys, and
-// walked side by side.
+// joinEngine is one run of [Join]. If one side fits in memory, the records of the other side
+// look up their partners in a table ([joinHash]). Otherwise both sides are sorted by their
+// keys and merged.
 type joinEngine struct {
 	JoinOptions
 	left, right *joinSide
 	out         *joinOutput
 }
 
-// Join returns what joins the records of two files by fields.
+// Join returns an engine that joins the records of two files by fields.
 func Join(o JoinOptions) Engine { return &joinEngine{JoinOptions: o} }
 
 func (e *joinEngine) plan(j *job) error {
 	if e.Right == Stdin && j.Files[0] == Stdin {
-		return optionErrorf("standard input is given twice")
+		return optionErrorf("standard input (-) is given twice")
 	}
 	right := &job{Options: j.Options}
 	right.Files, right.From = []string{e.Right}, e.RightFrom
@@ -58,31 +58,31 @@ func (e *joinEngine) plan(j *job) error {
 	}
 	e.right.right = true
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
-		j.To.NoHeader = false // the other side has one
+		j.To.NoHeader = false // the other side has a header
 	}
-	if e.How.Pairs() && (e.left.nameless() || e.right.nameless()) {
+	if e.Kind.Pairs() && (e.left.nameless() || e.right.nameless()) {
 		j.To.NoHeader = true
 		if j.To.Format == records.JSONL {
-			return optionErrorf("--to-format jsonl: jsonl needs column names, and there is no header")
+			return optionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
 		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
-		// The columns are known once there was a record of each side; where there are
-		// none, whether there is a record makes the difference.
-		s.late = e.left.json() || e.right.json() || !e.How.Pairs() && s.nameless() && j.To.Format == records.JSONL
+		// With JSON lines, columns are known only after the first record of each side was
+		// read. Without pairs and header, they matter only if there is a record.
+		s.lateColumns = e.left.json() || e.right.json() || !e.Kind.Pairs() && s.nameless() && j.To.Format == records.JSONL
 		from := s.job.From
-		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.head, '"') >= 0 // probably not only there
-		s.copies = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
-		s.all = e.How.Pairs() && !s.json() && (s.nameless() || !s.late && (!s.copies || quotes))
+		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.head, '"') >= 0 // other records probably have quotes as well
+		s.copiesFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
+		s.splitsAll = e.Kind.Pairs() && !s.json() && (s.nameless() || !s.lateColumns && (!s.copiesFields || quotes))
 	}
 	e.out = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
 }
 
-// names takes the list of the fields apart. An equals sign may be part of a name.
+// names splits the list of --on. An equals sign may be part of a name.
 func (e *joinEngine) names(left, right []string) (lefts, rights []string, err error) {
-	has := slices.Contains[[]string]
-	if has(left, e.On) && has(right, e.On) {
+	contains := slices.Contains[[]string]
+	if contains(left, e.On) && contains(right, e.On) {
 		return []string{e.On}, []string{e.On}, nil
 	}
 	names, err := splitNames(e.On, nil)
@@ -91,10 +91,10 @@ func (e *joinEngine) names(left, right []string) (lefts, rights []string, err er
 	}
 	for _, name := range names {
 		l, r := name, name
-		if before, after, found := strings.Cut(name, "="); found && !(has(left, name) && has(right, name)) {
+		if before, after, ok := strings.Cut(name, "="); ok && !(contains(left, name) && contains(right, name)) {
 			l, r = before, after
-			for i := range name { // the first place that makes two names
-				if name[i] == '=' && has(left, name[:i]) && has(right, name[i+1:]) {
+			for i := range name { // use the first = that separates two names of columns
+				if name[i] == '=' && contains(left, name[:i]) && contains(right, name[i+1:]) {
 					l, r = name[:i], name[i+1:]
 					break
 				}
@@ -111,14 +111,14 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	if size := j.Inputs.Size; size >= 0 && right.job.Inputs.Size >= 0 {
 		j.Bar.Count(size+right.job.Inputs.Size, func() int64 { return j.Inputs.Read.Load() + right.job.Inputs.Read.Load() })
 	}
-	if !e.left.late && !e.right.late {
+	if !e.left.lateColumns && !e.right.lateColumns {
 		if err := e.begin(); err != nil {
 			return err
 		}
 	}
 	memory := j.engineMemory()
 	room := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
-	var stores [2]*joinStore // of the side that is read first, and of the other
+	var stores [2]*joinStore // for the side that is read first, and for the other one
 	stores[0] = &joinStore{side: e.left}
 	if small := e.smaller(room); small != nil {
 		stores[0] = &joinStore{side: small, table: hashjoin.New(room, j.Threads)}
@@ -144,13 +144,13 @@ func (e *joinEngine) other(s *joinSide) *joinSide {
 	return e.left
 }
 
-// smaller returns the side that may fit in a table, nil if neither does. That is the
-// smaller file; the size of a pipe is not known before it was read, and so it is tried
-// only where the other side is a pipe, too, or too large.
+// smaller returns the side that may fit in a table, or nil if neither does. That is the side
+// with the smaller file. The size of a pipe is unknown, so a pipe is tried only if the other
+// side is also a pipe, or is too large.
 func (e *joinEngine) smaller(room int64) *joinSide {
 	l, r := e.left.job.Inputs.Size, e.right.job.Inputs.Size
-	if !e.How.Pairs() && r > 0 {
-		r /= 4 // of which only the keys are kept
+	if !e.Kind.Pairs() && r > 0 {
+		r /= 4 // only the keys are kept
 	}
 	small, size := e.right, r
 	if l >= 0 && (r < 0 || l < r) {
@@ -167,7 +167,7 @@ func (e *joinEngine) smaller(room int64) *joinSide {
 
 func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
 	j.Bar.Wait("joining", nil)
-	if e.left.late || e.right.late {
+	if e.left.lateColumns || e.right.lateColumns {
 		if err := e.begin(); err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 	left, right := stores[0].sorter, stores[1].sorter
 	w := e.out.writer(ctx, 0)
 	stats, err := mergejoin.Join(ctx, left, right,
-		mergejoin.Options{How: e.How, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
+		mergejoin.Options{Kind: e.Kind, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 	return nil
 }
 
-// begin finds the columns of both sides, and begins the output.
+// begin determines the columns of both sides, and begins the output.
 func (e *joinEngine) begin() error {
 	for _, s := range []*joinSide{e.left, e.right} {
 		if err := e.nameColumns(e.left.job, s); err != nil {
@@ -204,12 +204,12 @@ func (e *joinEngine) begin() error {
 	return e.out.begin()
 }
 
-// nameColumns finds the columns of a side, and the names that they have in the
-// output: those of --on as the left side names them, its others, and those of the
-// right side, with _right where another has the name.
+// nameColumns determines the columns of a side and their names in the output. The columns of --on come
+// first, with the names of the left side, then the left side's other columns, then the right
+// side's. A name of the right side that is already used gets the suffix _right.
 func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 	s.findColumns()
-	if !e.How.Pairs() {
+	if !e.Kind.Pairs() {
 		return nil
 	}
 	names := e.left.keyNames()
@@ -217,9 +217,9 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 		names = s.keyNames()
 	}
 	names = append(names, e.left.otherNames()...)
-	s.first = len(s.keys)
+	s.firstOther = len(s.keys)
 	if s == e.right {
-		s.first += e.left.others()
+		s.firstOther += e.left.otherCount()
 		for _, name := range s.otherNames() {
 			for slices.Contains(names, name) {
 				name += "_right"
@@ -238,7 +238,7 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 	return nil
 }
 
-// report adds what the join did, and both sides' accounts to one.
+// report adds the summary of the join, and combines both sides' counts.
 func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records
@@ -253,9 +253,9 @@ func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128
 	j.report("rows", "rows", stats.Rows)
 	j.report("left_records", "left", l)
 	j.report("right_records", "right", r)
-	j.report("left_alone", "", stats.LeftAlone)
-	j.report("right_alone", "", stats.RightOnly)
-	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, as many joined; the sums of their hashes are %v and %v, in and out",
+	j.report("left_alone", "", stats.LeftUnmatched)
+	j.report("right_alone", "", stats.RightUnmatched)
+	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, as many joined; their hashes add up to %v and %v, in and out",
 		humanize.Comma(l), humanize.Comma(r), sums[0], sums[1]))
 	j.Lines = append(j.Lines, engine)
 	j.report("runs", "", runs)

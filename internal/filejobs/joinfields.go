@@ -12,21 +12,21 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// What encode makes begins with the length of the fields of --on, plus one. A 0 says
-// that the output cannot hold the record, and is followed by why: that is an error only
-// if the record is written at all.
+// A kept record begins with the length of the fields of --on, plus one, as a uvarint. If the
+// output cannot represent the record, there is a 0 instead, followed by the reason. That is
+// an error only if the record is written.
 const cannotWrite = 0
 
-var errShortRow = errors.New("a record of the temporary data is not whole")
+var errShortRow = errors.New("a record in the temporary data is incomplete")
 
-// withKey reports whether the fields of --on are written as this side has them.
-func (s *joinSide) withKey() bool { return !s.right || s.how.RightAlone() }
+// withKey reports whether the output has the fields of --on of this side.
+func (s *joinSide) withKey() bool { return !s.right || s.kind.RightUnmatched() }
 
-// copy appends the fields of a record as the output has them: those of --on, if they
-// are written, then the others. It returns false where they are not written with
-// the bytes that they have, and where they have quotes that may not be needed.
+// copy appends the fields of a record as they will be written: the fields of --on, if the
+// output has them, then the others. It returns false if they cannot be copied unchanged, or
+// if they have quotes that may not be needed.
 func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool) {
-	if !s.copies {
+	if !s.copiesFields {
 		return dst, false
 	}
 	sep := s.job.From.Separator()[0]
@@ -45,31 +45,31 @@ func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool)
 		}
 	}
 	dst = endKey(dst, from)
-	for at := 0; at <= len(line); { // a field begins there
+	for start := 0; start <= len(line); { // a field begins at index start
 		key, end := len(line)+1, len(line)+1 // the next field of --on
 		for _, f := range picked {
 			begins := offset(line, f)
 			if begins < 0 || begins+len(f) > len(line) {
 				return dst[:from], false
 			}
-			if begins >= at && begins < key {
+			if begins >= start && begins < key {
 				key, end = begins, begins+len(f)
 			}
 		}
-		if key > at {
-			dst = append(append(dst, sep), line[at:key-1]...)
+		if key > start {
+			dst = append(append(dst, sep), line[start:key-1]...)
 		}
-		at = end + 1
+		start = end + 1
 	}
 	return dst, true
 }
 
-// offset returns where in a line a field of it begins.
+// offset returns the index in a line where one of its fields begins.
 func offset(line, field []byte) int {
 	return int(uintptr(unsafe.Pointer(unsafe.SliceData(field))) - uintptr(unsafe.Pointer(unsafe.SliceData(line))))
 }
 
-// endKey notes the length of the fields of --on, which begin after a byte for it.
+// endKey sets the length of the fields of --on. dst[from] is reserved for it.
 func endKey(dst []byte, from int) []byte {
 	n := len(dst) - from
 	if n < 1<<7 {
@@ -79,10 +79,10 @@ func endKey(dst []byte, from int) []byte {
 	return slices.Replace(dst, from, from+1, binary.AppendUvarint(nil, uint64(n))...)
 }
 
-// encode does what copy does, field by field. All are those of the record; nil are to
-// be found.
-func (s *joinSide) encode(dst []byte, w *joinWorker, all [][]byte, record []byte) []byte {
-	text, err := s.appendFields(append(dst, cannotWrite), w, all, record)
+// encode is like copy, but writes field by field. fields has the fields of the record, or is nil
+// if they must still be determined.
+func (s *joinSide) encode(dst []byte, w *joinWorker, fields [][]byte, record []byte) []byte {
+	text, err := s.appendFields(append(dst, cannotWrite), w, fields, record)
 	if err != nil {
 		dst = append(dst, cannotWrite)
 		return fmt.Appendf(dst, "%s: the record %s: %v", s.job.Files[0], quoteShort(trimNewline(record)), err)
@@ -90,10 +90,10 @@ func (s *joinSide) encode(dst []byte, w *joinWorker, all [][]byte, record []byte
 	return text
 }
 
-// appendFields appends them after the byte for the length.
-func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record []byte) (_ []byte, err error) {
+// appendFields appends the fields. The last byte of dst is reserved for the length.
+func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, record []byte) (_ []byte, err error) {
 	var bare []bool
-	if all == nil {
+	if fields == nil {
 		if w.split == nil {
 			w.split = allFields(s.job.From, s.columns)
 		}
@@ -101,13 +101,13 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record 
 		if kind := w.split.Next(); kind != records.Data {
 			return nil, w.split.Err
 		}
-		all, bare = w.split.Values, w.split.Bare
+		fields, bare = w.split.Values, w.split.Bare
 	}
-	n := len(all)
+	n := len(fields)
 	put := func(column, i int) (err error) {
-		v := output.Value{Text: all[i]}
+		v := output.Value{Text: fields[i]}
 		if s.json() {
-			v.Missing, v.JSON = all[i] == nil, bare[i]
+			v.Missing, v.JSON = fields[i] == nil, bare[i]
 		}
 		if dst, err = s.rows.AppendStart(dst, column); err != nil {
 			return err
@@ -121,7 +121,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record 
 		err = put(column, (s.keys[column]+n)%n)
 	}
 	dst = endKey(dst, from)
-	for i, column := 0, s.first; i < n && err == nil; i++ {
+	for i, column := 0, s.firstOther; i < n && err == nil; i++ {
 		if !isKey(i) {
 			err = put(column, i)
 			column++
@@ -130,37 +130,37 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, all [][]byte, record 
 	return dst, err
 }
 
-// fieldsOf returns the fields of what was kept of a record, as encode made them.
-func (s *joinSide) fieldsOf(w *joinWorker, kept []byte) (key, others []byte, err error) {
-	if s.late {
-		w.buf = s.encode(w.buf[:0], w, nil, kept)
-		kept = w.buf
+// fieldsOf returns the fields of a kept record, as encode has written them.
+func (s *joinSide) fieldsOf(w *joinWorker, rec []byte) (key, otherFields []byte, err error) {
+	if s.lateColumns {
+		w.buf = s.encode(w.buf[:0], w, nil, rec)
+		rec = w.buf
 	}
-	n, l := binary.Uvarint(kept)
+	n, l := binary.Uvarint(rec)
 	switch {
-	case l <= 0 || n > uint64(len(kept)-l)+1:
+	case l <= 0 || n > uint64(len(rec)-l)+1:
 		return nil, nil, errShortRow
 	case n == cannotWrite:
-		return nil, nil, errors.New(string(kept[l:]))
+		return nil, nil, errors.New(string(rec[l:]))
 	}
 	end := l + int(n) - 1
-	return kept[l:end], kept[end:], nil
+	return rec[l:end], rec[end:], nil
 }
 
-// missing returns what stands for the others of a side without a partner.
+// missing returns the other fields for a row without a partner on this side.
 func (s *joinSide) missing(w *joinWorker) (_ []byte, err error) {
-	if w.none != nil {
-		return w.none, nil
+	if w.missing != nil {
+		return w.missing, nil
 	}
 	text := []byte{}
-	for i := range s.others() {
-		if text, err = s.rows.AppendStart(text, s.first+i); err == nil {
-			text, err = s.rows.AppendField(text, s.first+i, &output.Value{Missing: true})
+	for i := range s.otherCount() {
+		if text, err = s.rows.AppendStart(text, s.firstOther+i); err == nil {
+			text, err = s.rows.AppendField(text, s.firstOther+i, &output.Value{Missing: true})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("a record without a partner: %w", err)
 		}
 	}
-	w.none = text
+	w.missing = text
 	return text, nil
 }

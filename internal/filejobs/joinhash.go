@@ -16,42 +16,42 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// joinHash is a join of a side that is in a table with the other one, of which each
-// record is joined as it is read.
+// joinHash joins a side that is in a table with the other side, whose records are joined as they
+// are read.
 type joinHash struct {
 	*joinEngine
 	table        *hashjoin.Table
 	small, large *joinSide
-	ahead        int // records of a batch
+	batchSize    int // maximum records of a batch
 
 	mu    sync.Mutex
-	begun atomic.Bool // the output, as the columns of both sides are known
+	begun atomic.Bool // the output has begun; the columns of both sides are known
 }
 
-// joinProbe is what one goroutine joins with.
+// joinProbe holds the state of one goroutine that joins.
 type joinProbe struct {
 	*joinHash
 	joinProof
 	finder        hashjoin.Finder
 	worker        *joinWorker
 	out           *joinWriter
-	write         func(kept []byte) error // a row, of the record at hand and one of the table; nil is none
-	keys, records [][]byte                // of a batch
+	write         func(stored []byte) error // writes a row of the current record and a record of the table, or nil
+	keys, records [][]byte                  // the current batch
 }
 
-// joinProof is what is compared in the end.
+// joinProof has the counts that are compared at the end.
 type joinProof struct {
-	in, joined             ledger.Count // the records as they were read, and when they were joined
-	added, kept            ledger.Count // those of the table as they were added, and in the end
-	rows                   int64        // that are to be written
+	in, joined             ledger.Count // records when they were read, and when they were joined
+	added, kept            ledger.Count // records of the table when they were added, and at the end
+	rows                   int64        // number of rows to write
 	smallAlone, largeAlone int64        // records without a partner
 }
 
 func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
-	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.other(small.side), ahead: hashjoin.Ahead}
-	h.begun.Store(!e.left.late && !e.right.late)
-	if h.large.all {
-		h.ahead = 1 // all fields of a record are there until those of the next one are found
+	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.other(small.side), batchSize: hashjoin.BatchSize}
+	h.begun.Store(!e.left.lateColumns && !e.right.lateColumns)
+	if h.large.splitsAll {
+		h.batchSize = 1 // all fields of a record are valid only until the next record
 	}
 	if err := h.table.Index(); err != nil {
 		return err
@@ -59,8 +59,8 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	var probes []*joinProbe
 	for i := range j.Threads {
 		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.out.writer(ctx, i)}
-		p.write = func(kept []byte) error {
-			if err := p.out.set(p.small, kept); err != nil {
+		p.write = func(rec []byte) error {
+			if err := p.out.set(p.small, rec); err != nil {
 				return err
 			}
 			return p.out.writeRow()
@@ -71,7 +71,7 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	if err := h.large.readWith(ctx, func(b *records.Block) error { return probes[b.Worker].use(b) }); err != nil {
 		return err
 	}
-	if !h.begun.Load() { // there was no record
+	if !h.begun.Load() { // there were no records
 		if err := e.begin(); err != nil {
 			return err
 		}
@@ -92,16 +92,16 @@ func (p *joinProbe) use(b *records.Block) error {
 		}
 		p.in.AddRecord(b.Record)
 		p.keys, p.records = append(p.keys, key), append(p.records, b.Record)
-		if len(p.keys) == p.ahead {
+		if len(p.keys) == p.batchSize {
 			if err := p.join(b.Fields); err != nil {
 				return err
 			}
 		}
 	}
-	return p.join(nil) // before the block goes
+	return p.join(nil) // before the block is reused
 }
 
-// first begins the output, with the columns of the first record.
+// first begins the output. The first record has the columns.
 func (p *joinProbe) first(b *records.Block) error {
 	if err := b.Turn(); err != nil {
 		return err
@@ -113,20 +113,23 @@ func (p *joinProbe) first(b *records.Block) error {
 	}
 	tally := &p.large.job.Tally
 	tally.First, tally.Records = bytes.Clone(b.Record), 1
-	defer p.begun.Store(true)
-	return p.begin()
+	if err := p.begin(); err != nil {
+		return err // no other goroutine may write: the output has no columns
+	}
+	p.begun.Store(true)
+	return nil
 }
 
-// join joins the records of the batch. All are the fields of its only record, where
-// they were found.
-func (p *joinProbe) join(all [][]byte) error {
+// join joins the records of the batch. If they are known, fields has the fields of its only
+// record.
+func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)
 	for i, place := range p.finder.Find(p.keys) {
 		if len(p.keys[i]) == 0 && !p.MatchEmpty {
 			place = 0
 		}
 		p.joined.AddRecord(p.records[i])
-		if err := p.joinRecord(place, p.records[i], p.worker.picked[i*n:(i+1)*n], all); err != nil {
+		if err := p.joinRecord(place, p.records[i], p.worker.picked[i*n:(i+1)*n], fields); err != nil {
 			return err
 		}
 	}
@@ -135,11 +138,11 @@ func (p *joinProbe) join(all [][]byte) error {
 	return nil
 }
 
-// joinRecord joins a record with those in the table that begin at a place, 0 for none.
-func (p *joinProbe) joinRecord(place int, record []byte, picked, all [][]byte) error {
+// joinRecord joins a record with the records of the table that begin at a place, or 0.
+func (p *joinProbe) joinRecord(place int, record []byte, picked, fields [][]byte) error {
 	partners := 0
 	if place != 0 {
-		partners = p.table.Found(place)
+		partners = p.table.MarkFound(place)
 	} else {
 		p.largeAlone++
 		if p.writesAlone(p.large) {
@@ -147,14 +150,14 @@ func (p *joinProbe) joinRecord(place int, record []byte, picked, all [][]byte) e
 		}
 	}
 	switch {
-	case !p.How.Pairs() && p.large == p.left && (place != 0) == (p.How == mergejoin.Semi):
+	case !p.Kind.Pairs() && p.large == p.left && (place != 0) == (p.Kind == mergejoin.Semi):
 		p.rows++
 		return p.out.writeWhole(record)
-	case !p.How.Pairs() || partners == 0:
+	case !p.Kind.Pairs() || partners == 0:
 		return nil
 	}
 	p.rows += int64(partners)
-	if err := p.out.set(p.large, p.large.keep(p.worker, record, picked, all)); err != nil {
+	if err := p.out.set(p.large, p.large.storedForm(p.worker, record, picked, fields)); err != nil {
 		return err
 	}
 	if place == 0 {
@@ -163,20 +166,20 @@ func (p *joinProbe) joinRecord(place int, record []byte, picked, all [][]byte) e
 	return p.table.Each(place, p.write)
 }
 
-// writesAlone reports whether records of a side are written without a partner.
+// writesAlone reports whether records of a side without a partner are rows.
 func (e *joinEngine) writesAlone(s *joinSide) bool {
-	return s.right && e.How.RightAlone() || !s.right && e.How.LeftAlone()
+	return s.right && e.Kind.RightUnmatched() || !s.right && e.Kind.LeftUnmatched()
 }
 
-// finish writes the records of the table that have no partner, and those of semi and
-// anti where the left side is in it.
+// finish writes the records of the table that have no partner. For semi and anti joins, it writes
+// the records of the left side if that is in the table.
 func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	errs := make([]error, len(probes))
 	var tasks sync.WaitGroup
 	for i, p := range probes {
 		tasks.Go(func() {
 			if errs[i] = p.finish(i, len(probes)); errs[i] != nil {
-				j.cancel(canceled.Because(errs[i]))
+				j.cancel(canceled.Failure(errs[i]))
 			}
 		})
 	}
@@ -193,32 +196,32 @@ func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	if err := cmp.Or(all.prove(h.large.job.Tally.Records), h.out.proveRows(all.rows, writers...)); err != nil {
 		return err
 	}
-	stats := mergejoin.Stats{Rows: all.rows, LeftAlone: all.largeAlone, RightOnly: all.smallAlone}
+	stats := mergejoin.Stats{Rows: all.rows, LeftUnmatched: all.largeAlone, RightUnmatched: all.smallAlone}
 	sums, name := [2]ledger.Sum128{all.in.Sum, all.added.Sum}, "right"
 	if h.small == h.left {
-		stats.LeftAlone, stats.RightOnly = stats.RightOnly, stats.LeftAlone
+		stats.LeftUnmatched, stats.RightUnmatched = stats.RightUnmatched, stats.LeftUnmatched
 		sums[0], sums[1], name = sums[1], sums[0], "left"
 	}
 	h.report(j, stats, sums, Line{"engine", "engine", "hash; the " + name + " file was in memory", "hash"}, 0, 0)
 	return nil
 }
 
-// finish does so with a part of the table.
+// finish is joinHash.finish for a part of the table.
 func (p *joinProbe) finish(part, parts int) (err error) {
-	p.kept, err = p.table.All(part, parts, func(kept []byte, found bool) error {
-		if !found {
+	p.kept, err = p.table.EachInPart(part, parts, func(stored []byte, matched bool) error {
+		if !matched {
 			p.smallAlone++
 		}
 		switch {
-		case p.How.Pairs() && !found && p.writesAlone(p.small):
+		case p.Kind.Pairs() && !matched && p.writesAlone(p.small):
 			p.rows++
 			if err := p.out.set(p.large, nil); err != nil {
 				return err
 			}
-			return p.write(kept)
-		case !p.How.Pairs() && p.small == p.left && found == (p.How == mergejoin.Semi):
+			return p.write(stored)
+		case !p.Kind.Pairs() && p.small == p.left && matched == (p.Kind == mergejoin.Semi):
 			p.rows++
-			return p.out.writeWhole(kept)
+			return p.out.writeWhole(stored)
 		}
 		return nil
 	})
@@ -237,10 +240,10 @@ func (p *joinProof) add(o *joinProof) {
 	p.largeAlone += o.largeAlone
 }
 
-// prove compares the records of both sides with those that were read.
+// prove compares the joined records with the records read.
 func (p *joinProof) prove(read int64) error {
 	if p.in.Records != read {
-		return fmt.Errorf("%w: %d records were read, but %d looked for partners", ledger.ErrNotVerified, read, p.in.Records)
+		return fmt.Errorf("%w: %d records were read, but %d were joined", ledger.ErrNotVerified, read, p.in.Records)
 	}
 	return errors.Join(p.in.Compare(p.joined), p.added.Compare(p.kept))
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// A record that is read and not joined, or joined as something else, is an error; so
-// is one that the table lost, and so are rows that are missing.
-func TestJoinProofSees(t *testing.T) {
+// It is an error if a record is read but not joined, is joined with different bytes, or is lost by
+// the table, and if rows are missing.
+func TestJoinProof(t *testing.T) {
 	count := func(texts ...string) (c ledger.Count) {
 		for _, text := range texts {
 			c.AddRecord([]byte(text))
@@ -25,7 +25,7 @@ func TestJoinProofSees(t *testing.T) {
 		t.Error(err)
 	}
 	for name, p := range map[string]joinProof{
-		"read, and not joined": {in: ab, joined: count("a"), added: ab, kept: ab},
+		"read, but not joined": {in: ab, joined: count("a"), added: ab, kept: ab},
 		"joined as another":    {in: ab, joined: count("a", "c"), added: ab, kept: ab},
 		"lost by the table":    {in: ab, joined: ab, added: ab, kept: count("b")},
 		"not looked up":        {in: count("a"), joined: count("a"), added: ab, kept: ab},
@@ -37,7 +37,7 @@ func TestJoinProofSees(t *testing.T) {
 
 	var file bytes.Buffer
 	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
-	o := &joinOutput{job: j, left: &joinSide{how: mergejoin.Semi}, whole: &converter{}}
+	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, whole: &converter{}}
 	w := o.writer(t.Context(), 0)
 	for range 2 {
 		if err := w.writeWhole([]byte("a,b\n")); err != nil {
@@ -45,13 +45,13 @@ func TestJoinProofSees(t *testing.T) {
 		}
 	}
 	if o.proveRows(2, w) == nil {
-		t.Error("rows that are not written are not seen")
+		t.Error("missing written rows are not noticed")
 	}
 	if err := errors.Join(w.flush(), o.proveRows(2, w)); err != nil {
 		t.Error(err)
 	}
 	if o.proveRows(3, w) == nil {
-		t.Error("a row that was not made is not seen")
+		t.Error("a missing row is not noticed")
 	}
 	if err := j.sink.Close(); err != nil {
 		t.Error(err)

@@ -14,40 +14,39 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// joinSide is one side of a join. Where the columns are known before it is read, a
-// record is kept as the fields of the output are written: so each is taken apart once,
-// by several workers. Where a side is JSON lines, whose columns are known once the
-// first record was read, records are kept as they are; and so is one of which all is
-// written.
+// joinSide is one side of a join. If the columns are known before it is read, the workers
+// convert each record to the fields of the output as they read it. With JSON lines, the
+// columns are known only after the first record, so records are kept unchanged; so they are
+// if whole records are written.
 type joinSide struct {
-	job    *job
-	right  bool
-	how    mergejoin.How
-	empty  bool            // missing keys match each other
-	fields []records.Field // of --on
+	job        *job
+	right      bool
+	kind       mergejoin.Kind
+	matchEmpty bool            // missing keys match each other
+	fields     []records.Field // the fields of --on
 
-	columns []string // nil where they have no names
-	keys    []int    // where the fields are among the columns; from the end if negative
-	first   int      // the column of the output that is the first of the others
-	copies  bool     // the output writes fields without quotes as they are
-	all     bool     // all fields of a record are found as it is read
-	late    bool     // records are kept as they are, until the columns are known
-	rows    *output.Rows
-	workers []joinWorker
+	columns      []string // nil if they have no names
+	keys         []int    // the indexes of fields in columns; negative ones count from the end
+	firstOther   int      // the output column of the first column that is not in --on
+	copiesFields bool     // fields without quotes can be copied to the output
+	splitsAll    bool     // all fields of a record are determined while it is read
+	lateColumns  bool     // the columns are known only after reading; records are kept unchanged
+	rows         *output.Rows
+	workers      []joinWorker
 }
 
-// joinWorker is what one goroutine takes the records of a side apart with.
+// joinWorker holds the state of one goroutine that reads records of a side.
 type joinWorker struct {
-	widest int // fields of a record at most
-	picked [][]byte
-	key    []byte
-	buf    []byte
-	split  *records.Splitter
-	none   []byte // the others of a side without a partner, once they were asked for
+	widest  int // maximum number of fields of a record
+	picked  [][]byte
+	key     []byte
+	buf     []byte
+	split   *records.Splitter
+	missing []byte // the fields of a row without a partner on this side, set on first use
 }
 
 func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
-	s := &joinSide{job: j, how: e.How, empty: e.MatchEmpty, workers: make([]joinWorker, j.Threads)}
+	s := &joinSide{job: j, kind: e.Kind, matchEmpty: e.MatchEmpty, workers: make([]joinWorker, j.Threads)}
 	for _, name := range names {
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
@@ -63,7 +62,7 @@ func (s *joinSide) nameless() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
 
-// json reports whether the columns are known once the side was read.
+// json reports whether the side is JSON lines, whose columns are known only after reading.
 func (s *joinSide) json() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
@@ -83,7 +82,7 @@ func (s *joinSide) findColumns() {
 	}
 }
 
-// keyNames are the names of the fields of --on, nil where they have none.
+// keyNames returns the names of the fields of --on, or nil if they have none.
 func (s *joinSide) keyNames() (names []string) {
 	for _, k := range s.keys {
 		if k < 0 || k >= len(s.columns) {
@@ -94,7 +93,7 @@ func (s *joinSide) keyNames() (names []string) {
 	return names
 }
 
-// otherNames are the names of the others.
+// otherNames returns the names of the columns that are not in --on.
 func (s *joinSide) otherNames() (names []string) {
 	for i, c := range s.columns {
 		if !slices.Contains(s.keys, i) {
@@ -104,8 +103,8 @@ func (s *joinSide) otherNames() (names []string) {
 	return names
 }
 
-// others is how many columns there are beside those of --on.
-func (s *joinSide) others() int {
+// otherCount returns the number of columns that are not in --on.
+func (s *joinSide) otherCount() int {
 	if s.columns != nil {
 		return len(s.otherNames())
 	}
@@ -116,21 +115,20 @@ func (s *joinSide) others() int {
 	return max(widest-len(s.keys), 0)
 }
 
-// readWith reads the side. Use is called by several goroutines.
+// readWith reads the side. Several goroutines call use.
 func (s *joinSide) readWith(ctx context.Context, use func(*records.Block) error) error {
 	cfg := records.Config{Fields: s.fields}
-	if s.all {
+	if s.splitsAll {
 		cfg = records.Config{AllFields: true}
 	}
 	return s.job.readAs(ctx, cfg, use)
 }
 
-// find finds the key of the record at hand, which is empty if it is to match nothing,
-// and adds the fields of --on to those of the worker. It returns false for a record
-// that lacks one.
+// find returns the key of the current record, which is empty if it must match nothing. It adds
+// the fields of --on to w.picked. It returns false for a record that lacks one of them.
 func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	from := len(w.picked)
-	if !s.all {
+	if !s.splitsAll {
 		w.picked = append(w.picked, b.Fields...)
 	} else {
 		w.widest = max(w.widest, len(b.Fields))
@@ -140,17 +138,17 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	}
 	picked := w.picked[from:]
 	switch {
-	case !s.empty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
+	case !s.matchEmpty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
 		return nil, true
 	case len(picked) == 1:
 		return picked[0], true
 	}
-	at := len(w.key)
+	start := len(w.key)
 	w.key = appendKey(w.key, picked, nil)
-	return w.key[at:], true
+	return w.key[start:], true
 }
 
-// pick picks the fields of --on out of all of a record.
+// pick appends the fields of --on of a record whose fields are all known.
 func (s *joinSide) pick(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
 	for _, k := range s.keys {
@@ -166,34 +164,34 @@ func (s *joinSide) pick(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	return dst, true
 }
 
-// keep returns what is kept of a record, with its fields of --on, and all fields where
-// they were found.
-func (s *joinSide) keep(w *joinWorker, record []byte, picked, all [][]byte) []byte {
+// storedForm returns the bytes to store for a record. picked contains its fields of --on. If
+// s.splitsAll, fields contains all of its fields.
+func (s *joinSide) storedForm(w *joinWorker, record []byte, picked, fields [][]byte) []byte {
 	switch {
-	case !s.how.Pairs() && s.right:
-		return nil // only the key is asked for
-	case !s.how.Pairs() || s.late:
+	case !s.kind.Pairs() && s.right:
+		return nil // only the key is needed
+	case !s.kind.Pairs() || s.lateColumns:
 		return record
 	}
 	var ok bool
 	if w.buf, ok = s.copy(w.buf[:0], record, picked); ok {
 		return w.buf
 	}
-	if !s.all {
-		all = nil
+	if !s.splitsAll {
+		fields = nil
 	}
-	w.buf = s.encode(w.buf[:0], w, all, record)
+	w.buf = s.encode(w.buf[:0], w, fields, record)
 	return w.buf
 }
 
-// joinStore is where the records of a side are kept: in a table as long as they fit,
-// else in a sorter, which then takes what the table has.
+// joinStore stores the records of a side: in a table while they fit, otherwise in a sorter, to
+// which the records of the table are moved.
 type joinStore struct {
 	side   *joinSide
 	sorter *extsort.Sorter
 
-	mu    sync.RWMutex    // for who changes table; for reading for who adds to it
-	table *hashjoin.Table // nil: all goes to the sorter
+	mu    sync.RWMutex    // write-locked to change table, read-locked to add to it
+	table *hashjoin.Table // nil if all records go to the sorter
 }
 
 func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) {
@@ -204,12 +202,12 @@ func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) 
 	if err := s.side.readWith(ctx, s.use); err != nil {
 		return err
 	}
-	kept := s.sorter.Stats().Records
+	records := s.sorter.Stats().Records
 	if s.table != nil {
-		kept = s.table.Added().Records
+		records = s.table.Added().Records
 	}
-	if n := s.side.job.Tally.Records; n != kept {
-		return fmt.Errorf("%d records were read, but %d were kept to be joined", n, kept)
+	if n := s.side.job.Tally.Records; n != records {
+		return fmt.Errorf("%d records were read, but %d were kept for the join", n, records)
 	}
 	return nil
 }
@@ -230,9 +228,9 @@ func (s *joinStore) use(b *records.Block) (err error) {
 		if !ok {
 			continue
 		}
-		kept := s.side.keep(w, b.Record, w.picked, b.Fields)
+		stored := s.side.storedForm(w, b.Record, w.picked, b.Fields)
 		if s.table != nil {
-			fits, err := s.table.Add(b.Worker, key, kept)
+			fits, err := s.table.Add(b.Worker, key, stored)
 			if err != nil {
 				return err
 			}
@@ -248,22 +246,22 @@ func (s *joinStore) use(b *records.Block) (err error) {
 				return err
 			}
 		}
-		if err := sorting.Add(key, kept); err != nil {
+		if err := sorting.Add(key, stored); err != nil {
 			return tooLong(b, err)
 		}
 	}
 	return nil
 }
 
-// sortInstead moves what the table has to the sorter, once no other goroutine adds to
-// it. The caller has the lock for reading, before and after.
+// sortInstead moves the records of the table to the sorter, when no other goroutine is adding
+// records. The caller must hold the read lock, and holds it again afterwards.
 func (s *joinStore) sortInstead() (err error) {
 	s.mu.RUnlock()
 	defer s.mu.RLock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table == nil {
-		return nil // another has done it
+		return nil // another goroutine has done it
 	}
 	w, err := s.sorter.Writer()
 	if err != nil {

@@ -9,19 +9,19 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// joinOutput is where the rows of a join go, of all goroutines that make some.
+// joinOutput writes the rows of a join, from several goroutines.
 type joinOutput struct {
 	job         *job
 	left, right *joinSide
 
 	mu     sync.Mutex
-	whole  *converter // writes records of the left side, where there are no pairs
+	whole  *converter // writes records of the left side if there are no pairs
 	header int        // bytes
 }
 
-// begin writes the header, once the columns of both sides are known.
+// begin writes the header. The columns of both sides must be known.
 func (o *joinOutput) begin() (err error) {
-	if !o.left.how.Pairs() {
+	if !o.left.kind.Pairs() {
 		o.whole, err = newConverter(o.job, o.job.sink)
 		return err
 	}
@@ -33,7 +33,7 @@ func (o *joinOutput) begin() (err error) {
 	return err
 }
 
-// joinWriter makes rows, for one goroutine.
+// joinWriter builds rows, for one goroutine.
 type joinWriter struct {
 	*joinOutput
 	ctx         context.Context
@@ -44,10 +44,10 @@ type joinWriter struct {
 	rows, bytes int64
 }
 
-// joinPart is what a row has of one side.
+// joinPart holds the fields that a row has from one side.
 type joinPart struct {
 	key, others []byte
-	there       bool // it has a record of the side
+	exists      bool // the row has a record of the side
 }
 
 func (o *joinOutput) writer(ctx context.Context, worker int) *joinWriter {
@@ -56,9 +56,9 @@ func (o *joinOutput) writer(ctx context.Context, worker int) *joinWriter {
 
 const joinBuffer = 256 << 10
 
-// write writes a row of what was kept of two records; nil is no partner.
+// write writes a row of two kept records; nil means no partner.
 func (w *joinWriter) write(left, right []byte) error {
-	if !w.left.how.Pairs() {
+	if !w.left.kind.Pairs() {
 		return w.writeWhole(left)
 	}
 	if err := w.set(w.left, left); err != nil {
@@ -70,15 +70,14 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// set sets what the rows have of a side, from what was kept of a record; nil is no
-// partner.
-func (w *joinWriter) set(s *joinSide, kept []byte) (err error) {
+// set sets the fields that rows have from a side, given a kept record; nil means no partner.
+func (w *joinWriter) set(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
 	if s.right {
 		p = &w.fromRight
 	}
-	if p.there = kept != nil; p.there {
-		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], kept)
+	if p.exists = rec != nil; p.exists {
+		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], rec)
 	} else {
 		p.others, err = s.missing(&s.workers[w.worker])
 	}
@@ -87,11 +86,11 @@ func (w *joinWriter) set(s *joinSide, kept []byte) (err error) {
 
 func (w *joinWriter) writeRow() (err error) {
 	key, lefts, rights := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
-	if !w.fromLeft.there {
+	if !w.fromLeft.exists {
 		key = w.fromRight.key
 	}
 	from := len(w.buf)
-	if len(key)+len(lefts)+len(rights) == 0 { // an empty line may be no record
+	if len(key)+len(lefts)+len(rights) == 0 { // an empty line might not be read as a record
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}
@@ -99,18 +98,18 @@ func (w *joinWriter) writeRow() (err error) {
 		w.buf = append(append(append(w.buf, key...), lefts...), rights...)
 		w.buf = w.right.rows.AppendEnd(w.buf)
 	}
-	return w.wrote(from)
+	return w.endRow(from)
 }
 
-// writeWhole writes a record of the left side as it is.
+// writeWhole writes a record of the left side unchanged.
 func (w *joinWriter) writeWhole(record []byte) error {
 	from := len(w.buf)
 	w.buf = append(w.buf, record...)
-	return w.wrote(from)
+	return w.endRow(from)
 }
 
-// wrote counts the row that begins at a place in the buffer.
-func (w *joinWriter) wrote(from int) error {
+// endRow counts the row that begins at index from of the buffer, and flushes a full buffer.
+func (w *joinWriter) endRow(from int) error {
 	w.rows++
 	w.bytes += int64(len(w.buf) - from)
 	if len(w.buf) < joinBuffer {
@@ -134,22 +133,22 @@ func (w *joinWriter) flush() (err error) {
 	return err
 }
 
-// proveRows compares the rows, and what the output took of them, with how many rows
-// there are to be.
+// proveRows compares the written rows and bytes with the expected number of rows and the bytes
+// of the output.
 func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
 	var rows, bytes int64
 	for _, w := range writers {
 		rows, bytes = rows+w.rows, bytes+w.bytes
 	}
 	if rows != want {
-		return fmt.Errorf("%d rows should have been written, but %d were", want, rows)
+		return fmt.Errorf("%d rows were written instead of %d", rows, want)
 	}
 	written := o.job.sink.Bytes() - int64(o.header)
 	if o.whole != nil {
-		written = o.whole.bytes // as they were read
+		written = o.whole.bytes // before conversion
 	}
 	if written != bytes {
-		return fmt.Errorf("rows of %d bytes should have been written, but %d were", bytes, written)
+		return fmt.Errorf("%d bytes of rows were written instead of %d", written, bytes)
 	}
 	return nil
 }

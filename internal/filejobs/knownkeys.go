@@ -11,21 +11,21 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// firstKeys knows the first n of the keys that were added.
+// firstKeys holds the first n keys, in sort order, of those added.
 type firstKeys struct {
 	n       int
-	limit   int64 // bytes that it may take
+	limit   int64 // maximum bytes
 	bytes   int64
-	keys    [][]byte // a heap, the last of them on top
-	off     bool     // they would take too much
-	dropped int64    // keys that are not among the first
+	keys    [][]byte // a heap, with the last key in sort order on top
+	off     bool     // disabled, because the keys exceed limit
+	dropped int64    // number of keys that were not among the first n
 }
 
-// keyOverhead is what a key takes beside its bytes.
+// keyOverhead is the memory of a key in addition to its bytes.
 const keyOverhead = 64
 
-// add adds a key, and reports whether it is among the first n. Of equal keys those
-// added first are.
+// add adds a key, and reports whether it is among the first n so far. Among equal keys, those
+// added first are preferred.
 func (f *firstKeys) add(key []byte) bool {
 	switch {
 	case f.off:
@@ -33,7 +33,7 @@ func (f *firstKeys) add(key []byte) bool {
 	case len(f.keys) < f.n:
 		key = bytes.Clone(key)
 		heap.Push(f, key)
-		f.take(cap(key) + keyOverhead)
+		f.grow(cap(key) + keyOverhead)
 		return true
 	case bytes.Compare(key, f.keys[0]) >= 0:
 		f.dropped++
@@ -43,12 +43,12 @@ func (f *firstKeys) add(key []byte) bool {
 	f.keys[0] = append(f.keys[0][:0], key...)
 	grown += cap(f.keys[0])
 	heap.Fix(f, 0)
-	f.take(grown)
+	f.grow(grown)
 	return true
 }
 
-// take counts bytes that the keys take, and gives up where they are too many.
-func (f *firstKeys) take(n int) {
+// grow counts additional bytes of keys, and disables f if they exceed the limit.
+func (f *firstKeys) grow(n int) {
 	if f.bytes += int64(n); f.bytes > f.limit {
 		f.off, f.keys = true, nil
 	}
@@ -67,30 +67,29 @@ func (f *firstKeys) Pop() any {
 	return key
 }
 
-// seenKeys knows keys that were added, with a state of some words for each. When its
-// memory is full it forgets them all, and where that finds few that it was good for,
-// it gives up.
+// seenKeys remembers keys, with a state of some words for each. When its memory is full, it
+// forgets all keys. If few records had known keys since the last time, it disables itself.
 type seenKeys struct {
 	ctx    context.Context
 	temp   *tempdir.Set
 	memory int64
-	words  int // of a state
+	words  int // words of a state
 
 	keys  *hashagg.Aggregator
 	table *hashagg.Table
-	added int64
-	known int64 // records that were dropped since it knows nothing
-	off   bool
+	added int64 // keys added since they were last forgotten
+	known int64 // records with known keys since then
+	off   bool  // disabled
 
-	dropped int64 // records of known keys
+	dropped int64 // records with known keys
 }
 
-// newSeen returns keys for each thread, which share the memory, and are closed when the
-// engine has ended.
-func (j *job) newSeen(ctx context.Context, all seenKeys) (list []*seenKeys) {
-	all.ctx, all.temp, all.memory = ctx, j.temp, all.memory/int64(j.Threads)
+// newSeen returns a seenKeys for each thread, with the options of base. They share base.memory,
+// and are closed after the engine has ended.
+func (j *job) newSeen(ctx context.Context, base seenKeys) (list []*seenKeys) {
+	base.ctx, base.temp, base.memory = ctx, j.temp, base.memory/int64(j.Threads)
 	for range j.Threads {
-		s := all
+		s := base
 		list = append(list, &s)
 		j.closers = append(j.closers, s.close)
 	}
@@ -108,7 +107,7 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 	return known, err
 }
 
-// state returns the state of a key, 0 if it is new, and nil if it is not kept.
+// state returns the state of a key, which is 0 if the key is new, and nil if it is not stored.
 func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	if err := s.open(); err != nil || s.off || len(key) > s.table.MaxKey() {
 		return nil, false, err
@@ -119,7 +118,7 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	return state, isNew, err
 }
 
-// states calls use with the state of each of some keys, as state returns it.
+// states calls use with the result of state for each of keys.
 func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew bool)) error {
 	if err := s.open(); err != nil {
 		return err
@@ -142,7 +141,7 @@ func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew b
 	return nil
 }
 
-// open sees to it that there is a table, unless it is given up.
+// open creates the table if necessary. If s is disabled, it frees the table.
 func (s *seenKeys) open() (err error) {
 	if s.off {
 		return s.close()

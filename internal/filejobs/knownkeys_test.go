@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Keys that take the place of shorter ones count for the memory, too.
-func TestFirstKeysStayWithinMemory(t *testing.T) {
+// Keys that replace shorter ones also count towards the memory limit.
+func TestFirstKeysMemory(t *testing.T) {
 	const limit = 100 << 10
 	for name, sizes := range map[string][]int{"longer": {1, 1000}, "longer, then shorter, then longer": {300, 1, 900}} {
 		f := &firstKeys{n: 200, limit: limit}
@@ -20,10 +20,10 @@ func TestFirstKeysStayWithinMemory(t *testing.T) {
 			held += cap(k)
 		}
 		if held > limit {
-			t.Errorf("%s: the keys take %d bytes of %d", name, held, limit)
+			t.Errorf("%s: the keys use %d bytes of %d", name, held, limit)
 		}
 		if f.off && !f.add(bytes.Repeat([]byte{255}, 9)) {
-			t.Errorf("%s: a key was left out without knowing the first", name)
+			t.Errorf("%s: a key was dropped although the first keys are unknown", name)
 		}
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// sink is where a command writes its output: a file that is there whole or not
-// at all, compressed as its name says, or standard output.
+// sink is the output of a command: a file that is written atomically, and compressed according
+// to its name, or the standard output.
 type sink struct {
 	*output.Writer
-	file   *output.File // nil: standard output
+	file   *output.File // nil for the standard output
 	packer io.WriteCloser
 	closed bool
 }
 
-// ToStdout reports whether the standard output is written to.
+// ToStdout reports whether the output is the standard output.
 func (o *Options) ToStdout() bool { return o.Output == "" || o.Output == Stdin }
 
 func openSink(ctx context.Context, o *Options) (*sink, error) {
@@ -33,19 +33,19 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	}
 	f, err := output.Create(ctx, o.Output, o.Force)
 	if errors.Is(err, output.ErrExists) {
-		return nil, fmt.Errorf("%w: --force replaces it", err)
+		return nil, fmt.Errorf("%w: add --force to replace it", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	packer, err := zfile.NewWriter(zfile.ByName(o.Output), f, o.Threads)
+	packer, err := zfile.NewWriter(zfile.FormatOf(o.Output), f, o.Threads)
 	if err != nil {
 		return nil, errors.Join(err, f.Abort())
 	}
 	return &sink{Writer: output.NewWriter(ctx, packer), file: f, packer: packer}, nil
 }
 
-// commit ends the output: a file gets its name.
+// commit ends the output, and gives a file its name.
 func (s *sink) commit() error {
 	if err := s.end(); err != nil || s.file == nil {
 		return err
@@ -65,9 +65,9 @@ func (s *sink) end() error {
 	return err
 }
 
-// abort gives the output up, unless it was committed.
+// abort discards the output, unless it was committed.
 func (s *sink) abort() error {
-	// The error of the output is why it is given up, or does not matter now.
+	// The output is discarded or was committed, so its error no longer matters.
 	_ = s.end()
 	if s.file == nil {
 		return nil
@@ -75,20 +75,19 @@ func (s *sink) abort() error {
 	return s.file.Abort()
 }
 
-// converter writes records of the input as the output has them: with their bytes
-// as they are, where the format is the same.
+// converter writes records of the input in the format of the output. If both formats are the
+// same, records are written unchanged.
 type converter struct {
-	rows  *output.Rows // nil: as they are
+	rows  *output.Rows // nil if records are written unchanged
 	split *records.Splitter
 	json  bool // the input is JSON lines: a field may be missing
 	row   []output.Value
 	out   []byte
-	bytes int64 // of the records written, as they are in the input
+	bytes int64 // bytes of the written records, before conversion
 }
 
-// newConverter returns a converter of the records of a job, after they were read
-// and after writing the header. The columns of JSON lines are the members of the
-// first record.
+// newConverter writes the header, and returns a converter of the records of a job. All records
+// must have been read: the columns of JSON lines are the members of the first record.
 func newConverter(j *job, w io.Writer) (*converter, error) {
 	if j.To == j.From {
 		_, err := w.Write(j.Inputs.header)
@@ -114,7 +113,7 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns what finds all fields of a record, of which JSON lines may lack some.
+// allFields returns a splitter that finds all fields of a record. JSON lines may lack some.
 func allFields(layout records.Layout, columns []string) *records.Splitter {
 	if layout.Format != records.JSONL {
 		return records.NewFieldSplitter(layout, columns)
@@ -152,7 +151,7 @@ func (c *converter) write(w io.Writer, data []byte) error {
 		case records.Bad, records.Broken:
 			return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), c.split.Err)
 		default:
-			return errors.New("an empty line among the records")
+			return errors.New("unexpected empty line among the records")
 		}
 	}
 }

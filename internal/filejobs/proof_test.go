@@ -14,22 +14,22 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// Bytes that are in no count, and counts that do not add up, are errors.
-func TestProofsSee(t *testing.T) {
+// Bytes that no count includes, and counts that do not add up, are errors.
+func TestProofs(t *testing.T) {
 	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "do not add up") {
 		t.Error(err)
 	}
 	j := &job{}
 	top := &topEngine{written: 2, dropped: 3}
 	if top.prove(j, 6, "records") == nil || top.prove(j, 5, "records") != nil {
-		t.Error("top does not see a record that is missing")
+		t.Error("top does not notice a missing record")
 	}
 	j.reportSorter(extsort.Stats{Records: 3})
 }
 
-// A group of which a value of a quantile or a mode is missing is an error, and so are
-// groups that stand for other records, or other keys, than were read.
-func TestProofSeesGroups(t *testing.T) {
+// It is an error if a group lacks a value of a quantile or a mode, or if the groups aggregate other
+// records or other keys than were read.
+func TestProofOfGroups(t *testing.T) {
 	specs, err := aggregate.Parse("median(x),mode(x)")
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestProofSeesGroups(t *testing.T) {
 			}
 		}
 		if err := errors.Join(r.findQuantiles(), r.fill()); (err != nil) != (lost >= 0) {
-			t.Errorf("column %d lacks a value: %v", lost, err)
+			t.Errorf("a missing value of column %d: %v", lost, err)
 		}
 	}
 	table, err := tables.Table()
@@ -91,10 +91,10 @@ func TestProofSeesGroups(t *testing.T) {
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
 	for keys, right := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
 		if err := g.prove(groupTally{2, 3, keys}); (err == nil) != right {
-			t.Errorf("the sum of the keys: %v, right is %v", err, right)
+			t.Errorf("a wrong sum of the keys: %v; the right sum: %v", err, right)
 		}
 	}
 	if g.prove(groupTally{2, 2, a + b}) == nil {
-		t.Error("a record that no group stands for is not seen")
+		t.Error("a record missing from the groups is not noticed")
 	}
 }

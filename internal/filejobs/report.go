@@ -14,15 +14,15 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// Line is what a job tells of itself.
+// Line is a line of a job's summary.
 type Line struct {
-	Name  string // for programs
-	Label string // for people, "" if it is not for them
-	Text  string // as they read it
+	Name  string // key in JSON output
+	Label string // label for people, or "" if the line is only for programs
+	Text  string // value as text
 	Value any
 }
 
-// report adds a line. A number stands for itself.
+// report adds a line to the summary. Integers are formatted with commas.
 func (r *Result) report(name, label string, value any) {
 	text := fmt.Sprint(value)
 	if n, ok := value.(int64); ok {
@@ -31,49 +31,49 @@ func (r *Result) report(name, label string, value any) {
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
 
-// reportSorter adds what a sorter proved.
+// reportSorter adds the proof of a sorter to the summary.
 func (r *Result) reportSorter(stats extsort.Stats) {
 	r.report("checksum", "", stats.Sum.String())
-	r.report("proof", "proof", fmt.Sprintf("%s records in, as many out; the sum of their hashes is %v, in and out",
+	r.report("proof", "proof", fmt.Sprintf("%s records in, as many out; their hashes add up to %v, in and out",
 		humanize.Comma(stats.Records), stats.Sum))
 	r.report("runs", "", stats.Runs)
 	r.report("temporary_bytes", "temporary", stats.Written)
 }
 
-// CheckTally returns an error unless each byte of the input is accounted for.
+// CheckTally returns an error unless every byte of the input is accounted for.
 func CheckTally(t *records.Tally) error {
 	if !t.Accounted() {
-		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up",
+		return fmt.Errorf("%d bytes were read, but %d in records and %d skipped bytes do not add up to that",
 			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes)
 	}
 	return nil
 }
 
-// Absent is the error for a member that no record has: most likely, its name is
-// wrong.
-func Absent(t *records.Tally) error {
+// CheckMembers returns an error if no record has a requested member, which is most likely
+// misspelled.
+func CheckMembers(t *records.Tally) error {
 	if len(t.Absent) == 0 {
 		return nil
 	}
 	name, members := t.Absent[0].Name, records.Members(t.First)
 	hint := nearest.Hint(name, members)
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
-		hint = fmt.Sprintf(" (only the members of the outermost object are fields, not those of %q)", outer)
+		hint = fmt.Sprintf(" (only members of the outermost object are fields, not members of %q)", outer)
 	}
 	if t.Records == 0 {
-		hint = fmt.Sprintf("; the first left out: %v", t.FirstBad)
+		hint = fmt.Sprintf("; the first bad record: %v", t.FirstBad)
 	}
 	return fmt.Errorf("none of the %s read has a member %q%s", textfmt.Plural(t.Records+t.BadRecords, "record"), name, hint)
 }
 
-// SameCause reports whether the system gave two errors the same reason.
+// SameCause reports whether two errors have the same system error number.
 func SameCause(a, b error) bool {
 	var number syscall.Errno
 	return errors.As(a, &number) && errors.Is(b, number)
 }
 
-// joinErrors adds to an error that of closing something after it, unless that
-// says the same.
+// joinErrors joins an error and a later one from closing something, unless both have the same
+// cause.
 func joinErrors(err, closing error) error {
 	switch {
 	case err == nil:

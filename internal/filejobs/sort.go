@@ -16,22 +16,22 @@ import (
 // sortEngine is one run of [Sort].
 type sortEngine struct {
 	by     string
-	names  []string // that it lists
-	down   bool     // the last first, but for fields with :asc
-	from   int      // of the fields of a record, the first that is sorted by
+	names  []string // the listed fields, with their orders
+	down   bool     // descending, except fields with :asc
+	from   int      // index of the first sort field among the fields of a record
 	fields []records.Field
 	orders []fieldOrder
-	looks  [][]look // of each worker, of each field
+	looks  [][]look // for each worker, for each field
 }
 
-// Sort returns what sorts records by the fields of by.
+// Sort returns an engine that sorts records by the fields of by.
 func Sort(by string) Engine { return &sortEngine{by: by} }
 
-// fieldOrder is how a field is compared.
+// fieldOrder selects how a field is compared.
 type fieldOrder struct{ numeric, desc, asc bool }
 
-// orderedField takes the order off the text that names a field. A text that is
-// the name of a column as a whole has none.
+// orderedField splits a field and its order, such as "x:n:desc". If the whole text is the name
+// of a column, it has no order.
 func orderedField(text string, columns []string) (name string, o fieldOrder) {
 	for !slices.Contains(columns, text) {
 		colon := max(strings.LastIndexByte(text, ':'), 0)
@@ -60,7 +60,7 @@ func (s *sortEngine) plan(j *job) error {
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
 			if strings.Contains(name, ":") {
-				err = fmt.Errorf("%w (after the name of a field there are :n, :asc and :desc)", err)
+				err = fmt.Errorf("%w (only :n, :asc and :desc may follow the name of a field)", err)
 			}
 			return j.fieldError("by", text, err)
 		}
@@ -90,7 +90,7 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	}
 	stats := sorter.Stats()
 	if stats.Records != j.Tally.Records || stats.Bytes != j.Tally.RecordBytes {
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
 	}
 	j.reportSorter(stats)
 	j.Notes = s.notes()
@@ -110,8 +110,8 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 			return err
 		}
 	}
-	if all := sorter.Stats().Bytes; c.bytes != all {
-		return fmt.Errorf("records of %d bytes should have been written, but %d were", all, c.bytes)
+	if want := sorter.Stats().Bytes; c.bytes != want {
+		return fmt.Errorf("%d bytes of records were written instead of %d", c.bytes, want)
 	}
 	return nil
 }
@@ -126,19 +126,19 @@ func (s *sortEngine) place(b *records.Block, r *sortRecord) (bool, error) {
 	key, bad := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if bad >= 0 {
-		b.Bad(fmt.Errorf("field %d of --by is compared as a number, but %s is not one", bad+1, quoteShort(fields[bad])))
+		b.Bad(fmt.Errorf("field %d of --by must be a number, but is %s", bad+1, quoteShort(fields[bad])))
 	}
 	return bad < 0, nil
 }
 
-// What the key of a number begins with, so that missing ones come first.
+// The first byte in the key of a number, so that missing numbers come first.
 const (
 	missing = 0
 	present = 1
 )
 
-// appendKey appends the key of a record: bytes that order as the fields do. It
-// returns the first field that should be a number and is none, or -1.
+// appendKey appends a key that sorts like the fields of a record. It returns the index of the
+// first field that should be a number but is not, or -1.
 func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	for i, f := range fields {
 		from := len(key)
@@ -163,20 +163,20 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	return key, -1
 }
 
-// look is what the first values of a field look like.
+// look describes the first values of a field.
 type look struct {
 	seen   int
-	other  bool // one is no number
-	length int  // of the first
-	uneven bool // the order of bytes may be another than that of the numbers
+	other  bool // some value is not a number
+	length int  // length of the first value
+	uneven bool // the byte order may differ from the numeric order
 }
 
-// look looks at the fields of a record that are compared as bytes.
+// look examines the fields of a record that are compared as bytes.
 func (s *sortEngine) look(worker int, fields [][]byte) {
-	const enough = 1000
+	const maxSeen = 1000
 	for i := range s.looks[worker] {
 		l, v := &s.looks[worker][i], fields[i]
-		if l.seen == enough || l.other || s.orders[i].numeric || len(v) == 0 {
+		if l.seen == maxSeen || l.other || s.orders[i].numeric || len(v) == 0 {
 			continue
 		}
 		if l.seen++; l.seen == 1 {
@@ -188,7 +188,7 @@ func (s *sortEngine) look(worker int, fields [][]byte) {
 	}
 }
 
-// notes says which fields look like numbers and were compared as bytes.
+// notes warns about fields that look like numbers but were compared as bytes.
 func (s *sortEngine) notes() (notes []string) {
 	for i, name := range s.names {
 		var all look
@@ -200,7 +200,7 @@ func (s *sortEngine) notes() (notes []string) {
 			}
 		}
 		if all.uneven && !all.other {
-			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, and were compared as bytes: --by %s:n compares numbers", quoteShort([]byte(name)), textfmt.ShellQuote(name)))
+			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", quoteShort([]byte(name)), textfmt.ShellQuote(name)))
 		}
 	}
 	return notes

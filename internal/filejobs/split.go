@@ -14,42 +14,42 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// SplitOptions are those of [Split].
+// SplitOptions configures [Split].
 type SplitOptions struct {
-	By      string // the fields whose values make the files
-	Dir     string // for the files; Force writes to one that is not empty
-	MaxSize int64  // of a file, in bytes; 0 is any
+	By      string // the fields whose values name the files
+	Dir     string // the directory of the files; if it is not empty, Force is required
+	MaxSize int64  // maximum bytes of a file; 0 means no limit
 }
 
-// splitEngine is one run of [Split]. The records are sorted by their key, so that
-// each file is written in one go.
+// splitEngine is one run of [Split]. It sorts the records by their key, so that each file is
+// written from beginning to end.
 type splitEngine struct {
 	SplitOptions
 	fields []records.Field
-	exists bool // Dir does
+	exists bool // whether Dir exists
 }
 
-// Split returns what writes a file for each value.
+// Split returns an engine that writes a file for each value.
 func Split(o SplitOptions) Engine { return &splitEngine{SplitOptions: o} }
 
 func (s *splitEngine) plan(j *job) (err error) {
-	j.elsewhere = true
+	j.ownOutput = true
 	if s.fields, err = j.fields("by", s.By); err != nil {
 		return err
 	}
-	exists, empty, err := emptyOrNone(s.Dir)
+	exists, empty, err := statDir(s.Dir)
 	if err != nil {
 		return err
 	}
 	if !empty && !j.Force {
-		return fmt.Errorf("the directory %s is not empty: --force writes to it anyway, and replaces files of the same names", s.Dir)
+		return fmt.Errorf("the directory %s is not empty: add --force to write to it anyway, and to replace files of the same names", s.Dir)
 	}
 	s.exists = exists
 	return nil
 }
 
 func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
-	// On the file system of Dir, so that files can be moved there.
+	// Write to the file system of Dir, so that files can be moved there.
 	place := s.Dir
 	if !s.exists {
 		place = filepath.Dir(filepath.Clean(place))
@@ -63,12 +63,12 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	beside, err := tempdir.New([]string{place}, nil)
+	nearby, err := tempdir.New([]string{place}, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinErrors(err, beside.Close()) }()
-	w, err := newSplitWriter(s, j, beside)
+	defer func() { err = joinErrors(err, nearby.Close()) }()
+	w, err := newSplitWriter(s, j, nearby)
 	if err != nil {
 		return err
 	}
@@ -88,10 +88,10 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes written", j.Tally.Records, j.Tally.RecordBytes, w.records, w.bytes)
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were written", j.Tally.Records, j.Tally.RecordBytes, w.records, w.bytes)
 	}
-	if w.wrote != w.full {
-		return fmt.Errorf("the files should have %d bytes, but %d were written", w.full, w.wrote)
+	if w.written != w.expected {
+		return fmt.Errorf("%d bytes were written to the files instead of %d", w.written, w.expected)
 	}
 	if err := w.publish(s.Dir, s.exists); err != nil {
 		return err
@@ -99,11 +99,11 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	j.report("files_written", "files", int64(len(w.names)))
 	j.report("keys", "keys", w.keys)
 	j.report("directory", "directory", s.Dir)
-	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(w.records), stats.Sum))
+	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
 	return nil
 }
 
-// placeByCSV sorts a record by its fields as a line of CSV has them.
+// placeByCSV sorts a record by its fields, encoded as a line of CSV.
 func placeByCSV(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = b.Fields[0]
 	if len(b.Fields) > 1 {
@@ -135,10 +135,10 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 	return w.end()
 }
 
-var errNoKey = errors.New("a record before the first key: the temporary data are damaged")
+var errNoKey = errors.New("a record precedes the first key: the temporary data is damaged")
 
-// emptyOrNone reports whether a directory exists, and whether it holds nothing.
-func emptyOrNone(dir string) (exists, empty bool, err error) {
+// statDir reports whether a directory exists, and whether it is empty.
+func statDir(dir string) (exists, empty bool, err error) {
 	info, err := os.Stat(dir)
 	switch {
 	case os.IsNotExist(err):
@@ -148,7 +148,7 @@ func emptyOrNone(dir string) (exists, empty bool, err error) {
 	case !info.IsDir():
 		return true, false, optionErrorf("--dir %s is a file, not a directory", dir)
 	}
-	// What a killed run left in it does not count, and New removes it.
+	// Leftovers of a killed run do not count; New removes them.
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return true, false, err
 	}
@@ -156,19 +156,19 @@ func emptyOrNone(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeParents makes a directory with those above it, and returns what removes
-// those that were made, as far as they are empty.
+// makeParents creates a directory and its parents. undo removes the created directories if they
+// are empty.
 func makeParents(dir string) (undo func(), err error) {
-	var made []string
+	var created []string
 	for d := dir; ; d = filepath.Dir(d) {
 		if _, err := os.Stat(d); !os.IsNotExist(err) {
 			break
 		}
-		made = append(made, d)
+		created = append(created, d)
 	}
 	return func() {
-		for _, d := range made {
-			_ = os.Remove(d) // another may have put something into it
+		for _, d := range created {
+			_ = os.Remove(d) // ignore the error: it may no longer be empty
 		}
 	}, os.MkdirAll(dir, 0o777)
 }

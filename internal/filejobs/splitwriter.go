@@ -19,32 +19,32 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// splitWriter writes one file after the other, in a temporary directory that
-// becomes the one that is wanted, or whose files move there.
+// splitWriter writes one file after another in a temporary directory, which then becomes the
+// target directory, or whose files are moved there.
 type splitWriter struct {
 	work   string // the temporary directory
 	ext    string
 	header bytes.Buffer
-	limit  int64 // bytes of a file, 0 for no limit
+	limit  int64 // maximum bytes of a file, or 0
 	conv   *converter
 
 	file *os.File
-	name string // of the file, without its part and extension
+	name string // name of the file, without part number and extension
 	part int
-	size int64 // of the file, what is in buf too
+	size int64 // bytes of the file, including buf
 	buf  *bufio.Writer
-	one  bytes.Buffer // a record as it is written
+	line bytes.Buffer // a converted record
 
-	full    int64 // bytes that the files should have
-	wrote   int64 // bytes that they have
-	names   []string
-	keys    int64
-	records int64
-	bytes   int64
+	expected int64 // bytes that the files should have
+	written  int64 // bytes that were written
+	names    []string
+	keys     int64
+	records  int64
+	bytes    int64
 }
 
-func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, error) {
-	dir, err := beside.Mkdir()
+func newSplitWriter(s *splitEngine, j *job, nearby *tempdir.Set) (*splitWriter, error) {
+	dir, err := nearby.Mkdir()
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, 
 	return w, os.Mkdir(w.work, 0o777)
 }
 
-// nameOfKey returns the name of the file of a key, without its extension.
+// nameOfKey returns the name of a key's file, without its extension.
 func nameOfKey(scheme names.Scheme, key, ext string) string {
 	const maxName, part = 255, len("~1000000000")
 	name := scheme.Name(key)
@@ -76,7 +76,7 @@ func (w *splitWriter) next(key []byte) error {
 	w.name, w.part = nameOfKey(names.Scheme{}, string(key), w.ext), 1
 	err := w.open()
 	if errors.Is(err, fs.ErrExist) {
-		// A file system that takes capitals and small letters for the same.
+		// The file system does not distinguish upper and lower case.
 		w.name = nameOfKey(names.Scheme{FoldsCase: true}, string(key), w.ext)
 		err = w.open()
 	}
@@ -96,7 +96,7 @@ func (w *splitWriter) open() error {
 	w.file = f
 	w.names = append(w.names, name)
 	w.size = int64(w.header.Len())
-	w.full += w.size
+	w.expected += w.size
 	w.buf.Reset(w)
 	_, err = w.buf.Write(w.header.Bytes())
 	return err
@@ -110,13 +110,13 @@ func (w *splitWriter) add(record []byte) error {
 	w.bytes += int64(len(record))
 	out := record
 	if w.conv.rows != nil {
-		w.one.Reset()
-		if err := w.conv.write(&w.one, record); err != nil {
+		w.line.Reset()
+		if err := w.conv.write(&w.line, record); err != nil {
 			return err
 		}
-		out = w.one.Bytes()
+		out = w.line.Bytes()
 	}
-	w.full += int64(len(out))
+	w.expected += int64(len(out))
 	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(w.header.Len()) {
 		if err := w.end(); err != nil {
 			return err
@@ -133,7 +133,7 @@ func (w *splitWriter) add(record []byte) error {
 
 func (w *splitWriter) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
-	w.wrote += int64(n)
+	w.written += int64(n)
 	return n, err
 }
 
@@ -146,15 +146,14 @@ func (w *splitWriter) end() error {
 	return err
 }
 
-// publish makes the temporary directory the one that is wanted, or moves its
-// files there.
+// publish makes the temporary directory the target, or moves its files to the target.
 func (w *splitWriter) publish(dir string, exists bool) error {
 	if !exists {
 		return os.Rename(w.work, dir)
 	}
 	for i, name := range w.names {
 		if err := os.Rename(filepath.Join(w.work, name), filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("%w (%s of %d are in place)", err, textfmt.Plural(int64(i), "file"), len(w.names))
+			return fmt.Errorf("%w (%s of %d were already moved)", err, textfmt.Plural(int64(i), "file"), len(w.names))
 		}
 	}
 	return nil

@@ -5,11 +5,11 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// spool keeps a text that may be larger than memory: what is beyond a limit is
-// in a temporary file, in pieces of one length.
+// spool holds a text that may be larger than memory. Text beyond a limit goes to a temporary
+// file, in pieces of equal length.
 type spool struct {
 	temp  *tempdir.Set
-	limit int // bytes in memory
+	limit int // maximum bytes in memory
 	buf   []byte
 	file  *spill.File
 	size  int64 // bytes in the file
@@ -19,8 +19,8 @@ const maxSpoolPiece = 256 << 10
 
 func (s *spool) piece() int { return min(s.limit, maxSpoolPiece) }
 
-// move moves what is in memory to the file, if it is more than the limit. Less
-// than a piece of it stays.
+// move moves the text in memory to the file if it exceeds the limit. Less than a piece remains
+// in memory.
 func (s *spool) move() (err error) {
 	if len(s.buf) < s.limit {
 		return nil
@@ -43,7 +43,7 @@ func (s *spool) move() (err error) {
 	return nil
 }
 
-// reset forgets the text, and keeps the file for the next.
+// reset removes the text, and keeps the file.
 func (s *spool) reset() {
 	s.buf, s.size = s.buf[:0], 0
 	if s.file != nil {
@@ -51,7 +51,7 @@ func (s *spool) reset() {
 	}
 }
 
-// pieces calls use with the text, piece by piece, none of them empty.
+// pieces calls use with the pieces of the text, which are never empty.
 func (s *spool) pieces(use func([]byte) error) (err error) {
 	if s.size > 0 {
 		var p []byte

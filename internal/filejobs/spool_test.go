@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// spoolTwice puts two texts through a spool, one after the other, and tells
-// whether they come out as they went in.
+// spoolTwice passes two texts through a spool, one after another, and reports whether they come out
+// unchanged.
 func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
@@ -39,7 +39,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 		}
 		err := s.pieces(func(p []byte) error {
 			if len(p) == 0 {
-				t.Error("an empty piece")
+				t.Error("a piece is empty")
 			}
 			got = append(got, p...)
 			return nil
@@ -53,7 +53,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 	return same, nil
 }
 
-// A bit of a spilled list that comes back wrong from the disk is an error.
+// A flipped bit in a spilled list is an error.
 func TestSpoolBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if same, err := spoolTwice(t, fsys); err != nil || !same {
@@ -64,8 +64,8 @@ func TestSpoolBitRot(t *testing.T) {
 	}
 	for at := 1; at <= fsys.Reads; at++ {
 		var corrupt *partd.CorruptError
-		if same, err := spoolTwice(t, &vfstest.Flip{At: at}); !errors.As(err, &corrupt) {
-			t.Errorf("read %d of %d: %v, and the list is the same: %v", at, fsys.Reads, err, same)
+		if same, err := spoolTwice(t, &vfstest.Flip{Read: at}); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", at, fsys.Reads, err, same)
 		}
 	}
 }

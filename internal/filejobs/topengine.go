@@ -13,32 +13,30 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// MaxTop is how many of the first may be asked for.
+// MaxTop is the maximum number of top records.
 const MaxTop = 1 << 20
 
-// topEngine is one run of [Top] or [Frequent]. Each worker knows the keys of the
-// first n records that it has seen, and leaves out what is not among them; the
-// others are sorted.
+// topEngine is one run of [Top] or [Frequent]. Each worker remembers the keys of the first n
+// records that it has seen, and drops records that are not among them. The others are sorted.
 type topEngine struct {
 	n       int
-	sorting sortEngine   // of Top
-	firsts  []*firstKeys // of each worker
+	sorting sortEngine   // for Top
+	firsts  []*firstKeys // one for each worker
 	sorter  *extsort.Sorter
 	written int64
 	dropped int64
 
-	frequent string // of Frequent
+	frequent string // for Frequent
 	fields   []records.Field
 	counts   *hashagg.Aggregator
 	tables   []*hashagg.Table
 	keys     [][]byte
 }
 
-// Top returns what writes the n records with the greatest values of the fields of
-// by.
+// Top returns an engine that writes the n records with the largest values of the fields of by.
 func Top(by string, n int) Engine { return &topEngine{n: n, sorting: sortEngine{by: by, down: true}} }
 
-// Frequent returns what writes the n most frequent values of the fields of by.
+// Frequent returns an engine that writes the n most frequent values of the fields of by.
 func Frequent(by string, n int) Engine { return &topEngine{n: n, frequent: by} }
 
 func (t *topEngine) plan(j *job) (err error) {
@@ -82,9 +80,9 @@ func (t *topEngine) runRecords(ctx context.Context, j *job) error {
 	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// writeFirst calls write with the first n of all that was sorted, and compares
-// what was written and left out with what there was.
-func (t *topEngine) writeFirst(j *job, all int64, what string, write func(rec []byte) error) error {
+// writeFirst calls write with the first n sorted records, and checks that all were written or
+// dropped.
+func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return err
@@ -103,19 +101,19 @@ func (t *topEngine) writeFirst(j *job, all int64, what string, write func(rec []
 	for _, f := range t.firsts {
 		t.dropped += f.dropped
 	}
-	return t.prove(j, all, what)
+	return t.prove(j, total, subject)
 }
 
-// prove compares what was written and left out with what there was.
-func (t *topEngine) prove(j *job, all int64, what string) error {
-	if all != t.written+t.dropped {
-		return fmt.Errorf("there were %d %s, but %d were written and %d left out", all, what, t.written, t.dropped)
+// prove checks that all records were written or dropped.
+func (t *topEngine) prove(j *job, total int64, subject string) error {
+	if total != t.written+t.dropped {
+		return fmt.Errorf("there were %d %s, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}
 	name := "proof"
-	if what == "groups" { // of which the records have a proof
+	if subject == "groups" { // the records have a proof already
 		name = "proof_of_groups"
 	}
-	j.report(name, "proof", fmt.Sprintf("%s %s are %s written and %s left out", humanize.Comma(all), what, humanize.Comma(t.written), humanize.Comma(t.dropped)))
+	j.report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))
 	return nil
 }
 
@@ -140,7 +138,7 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
 			t.keys[b.Worker] = buf
-			// The sorter has it twice, with its count.
+			// The sorter stores the key twice, and its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
 				longKey(b, len(key), limit)
 				continue
@@ -188,7 +186,7 @@ func (t *topEngine) sortCounts(j *job) (err error) {
 		}
 	}
 	if total != j.Tally.Records {
-		return fmt.Errorf("%d records were read, but %d counted", j.Tally.Records, total)
+		return fmt.Errorf("%d records were read, but %d were counted", j.Tally.Records, total)
 	}
 	return nil
 }

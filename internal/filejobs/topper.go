@@ -10,33 +10,33 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// topPerEngine is one run of [TopPer]. Records are sorted by their group, then by
-// their order in it; before that, each worker leaves out what is not among the first
-// n of a group that it has seen itself, as far as its memory goes.
+// topPerEngine is one run of [TopPer]. It sorts the records by their group, then by their order
+// in it. Before the sort, each worker drops records that are not among the first n of their
+// group that it has seen, as far as its memory allows.
 type topPerEngine struct {
 	topEngine
-	per    string
-	job    *job
-	groups []records.Field
-	seen   []*seenKeys // of each worker
-	some   []*topBatch // of each worker
+	per     string
+	job     *job
+	groups  []records.Field
+	seen    []*seenKeys // one for each worker
+	batches []*topBatch // one for each worker
 }
 
-// topBatch is some records of a block, and what they are sorted by: their groups are
-// looked up together.
+// topBatch is a batch of records of a block, with their sort keys. Their groups are looked up
+// together.
 type topBatch struct {
 	groups, orders, records [][]byte
-	buf                     []byte // what groups and orders may be in
+	buf                     []byte // memory for groups and orders
 	key                     []byte
 	worker                  int
 	err                     error
 }
 
-// maxFiltered is for how many of a group the workers know the first.
+// Workers drop records before the sort if n is at most maxFiltered.
 const maxFiltered = 64
 
-// TopPer returns what writes, of each group of records that are the same in the fields
-// of per, the n with the greatest values of the fields of by.
+// TopPer returns an engine that writes, for each group of records with the same values in the
+// fields of per, the n records with the largest values of the fields of by.
 func TopPer(by, per string, n int) Engine {
 	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, down: true}}, per: per}
 }
@@ -57,13 +57,13 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	t.seen = j.newSeen(ctx, seenKeys{memory: memory / 3, words: t.n, off: t.n > maxFiltered})
 	for i := range j.Threads {
-		t.some = append(t.some, &topBatch{worker: i})
+		t.batches = append(t.batches, &topBatch{worker: i})
 	}
 	if err := j.read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.use); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
-	j.Bar.Wait("writing the first of each", nil)
+	j.Bar.Wait("writing the top records", nil)
 	groups, err := t.write(j)
 	if err != nil {
 		return err
@@ -83,9 +83,9 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 		return err
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
-	some := t.some[b.Worker]
+	batch := t.batches[b.Worker]
 	for b.Next() {
-		order := sortRecord{buf: some.buf[len(some.buf):]}
+		order := sortRecord{buf: batch.buf[len(batch.buf):]}
 		sorts, err := t.sorting.place(b, &order)
 		if err != nil {
 			return err
@@ -93,48 +93,49 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 		if !sorts {
 			continue
 		}
-		if n := len(order.buf); n <= cap(some.buf)-len(some.buf) {
-			some.buf = some.buf[:len(some.buf)+n] // it is there
+		if n := len(order.buf); n <= cap(batch.buf)-len(batch.buf) {
+			batch.buf = batch.buf[:len(batch.buf)+n] // keep order.buf, which is at its end
 		} else {
-			some.buf = make([]byte, 0, 2*cap(some.buf)+n)
+			batch.buf = make([]byte, 0, 2*cap(batch.buf)+n)
 		}
 		var group []byte
-		group, some.buf = t.job.keyBy(some.buf, b.Fields[:len(t.groups)], b.Bare)
-		some.groups, some.orders, some.records = append(some.groups, group), append(some.orders, order.key), append(some.records, b.Record)
-		if len(some.groups) == groupBatch || len(b.Record) > longRecord {
-			if err := t.sortBatch(some, w); err != nil {
+		group, batch.buf = t.job.keyBy(batch.buf, b.Fields[:len(t.groups)], b.Bare)
+		batch.groups, batch.orders, batch.records = append(batch.groups, group), append(batch.orders, order.key), append(batch.records, b.Record)
+		if len(batch.groups) == groupBatch || len(b.Record) > longRecord {
+			if err := t.sortBatch(batch, w); err != nil {
 				return tooLong(b, err)
 			}
 		}
 	}
-	return t.sortBatch(some, w)
+	return t.sortBatch(batch, w)
 }
 
-// longRecord is a record that may be too long: it ends its batch, so that an error is about it.
+// longRecord is the length of records that end their batch: one of them may be too long, and
+// then the error must be about it.
 const longRecord = 1 << 10
 
 // sortBatch sorts the records of a batch that may be among the first of their groups.
-func (t *topPerEngine) sortBatch(some *topBatch, w *extsort.Writer) error {
-	seen := t.seen[some.worker]
-	err := seen.states(some.groups, func(i int, first []uint64, isNew bool) {
-		order := some.orders[i]
+func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
+	seen := t.seen[batch.worker]
+	err := seen.states(batch.groups, func(i int, first []uint64, isNew bool) {
+		order := batch.orders[i]
 		switch {
-		case some.err != nil:
+		case batch.err != nil:
 		case first != nil && !amongFirst(first, isNew, order):
 			seen.known++
 			seen.dropped++
 		default:
-			some.key = append(extsort.AppendText(some.key[:0], some.groups[i]), order...)
-			some.err = w.Add(some.key, some.records[i])
+			batch.key = append(extsort.AppendText(batch.key[:0], batch.groups[i]), order...)
+			batch.err = w.Add(batch.key, batch.records[i])
 		}
 	})
-	some.groups, some.orders, some.records, some.buf = some.groups[:0], some.orders[:0], some.records[:0], some.buf[:0]
-	return joinErrors(some.err, err)
+	batch.groups, batch.orders, batch.records, batch.buf = batch.groups[:0], batch.orders[:0], batch.records[:0], batch.buf[:0]
+	return joinErrors(batch.err, err)
 }
 
-// amongFirst reports whether a key may be among the first of a group, of which first
-// has the words, the least in front, and adds it to them. Of equal keys those that
-// were added first are, if their words are all of them.
+// amongFirst reports whether a key may be among the first of a group, and adds it to first, the
+// sorted words of the group's first keys. Among equal keys, the earlier ones are preferred if
+// their words contain the whole key.
 func amongFirst(first []uint64, isNew bool, key []byte) bool {
 	const none, more = ^uint64(0), 8
 	if isNew {
@@ -142,7 +143,7 @@ func amongFirst(first []uint64, isNew bool, key []byte) bool {
 			first[i] = none
 		}
 	}
-	// Seven bytes, and how many there are.
+	// The word consists of seven bytes and their number.
 	var word [8]byte
 	copy(word[:7], key)
 	word[7] = byte(min(len(key), more))
@@ -163,7 +164,7 @@ func (t *topPerEngine) write(j *job) (groups int64, err error) {
 		return 0, err
 	}
 	var group []byte
-	n := 0 // of the group
+	n := 0 // records of the group so far
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return 0, err

@@ -1,6 +1,6 @@
-// Package gomsgpack turns values of Go's types into MessagePack and back, by
-// reflection. Package encode/msgpack makes a codec of it. It is apart from package
-// encode since its library brings net/http into every program that has it.
+// Package gomsgpack converts values of Go types to MessagePack and back, by reflection.
+// Package encode/msgpack makes a codec of it. It is not part of package encode, because
+// its library links net/http into every program.
 package gomsgpack
 
 import (
@@ -13,14 +13,14 @@ import (
 	"github.com/go-partd/partd/internal/msgpack"
 )
 
-// maxPooled is the largest buffer that is kept for later values.
+// maxPooled is the size of the largest buffer that is reused.
 const maxPooled = 4 << 20
 
-// Of returns the functions that encode and decode values of a type. They are safe
-// for concurrent use, and keep nothing of their arguments.
+// Of returns functions that encode and decode values of a type. They are safe for
+// concurrent use, and do not retain their arguments.
 func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) {
 	handle := &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true}
-	handle.Canonical = true // the same value, the same bytes
+	handle.Canonical = true // equal values have equal bytes
 	handle.CheckCircularRef = true
 	handle.MapType = reflect.TypeFor[map[string]any]()
 	handle.SignedInteger = true
@@ -44,7 +44,7 @@ func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data
 		return dst, nil
 	}
 	decode = func(data []byte) (v T, err error) {
-		// The decoder takes memory for lengths before it comes to the data.
+		// The decoder allocates by claimed lengths before it reads the data.
 		if err := msgpack.Check(data); err != nil {
 			return v, err
 		}

@@ -1,4 +1,4 @@
-// Package groupsync lets all who wait for one store's syncs share them.
+// Package groupsync lets concurrent writers of a store share its syncs.
 package groupsync
 
 import (
@@ -11,45 +11,45 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Group is the syncs of one store, of whose writes each has a position: a later write has a
-// higher one. The zero Group has synced nothing. It is safe for concurrent use.
+// Group shares the syncs of one store. Each write has a higher position than all earlier
+// writes. In a zero Group nothing is synced. A Group is safe for concurrent use.
 type Group struct {
-	synced atomic.Uint64 // the last position that is synced
-	came   atomic.Int64  // callers since the last round began to sync
+	synced  atomic.Uint64 // last synced position
+	arrived atomic.Int64  // callers since the last round began to sync
 
 	mu      sync.Mutex
-	current *round // nil: nobody syncs
+	current *round // nil if no sync is running
 
-	// What the leader of a round leaves to the next one's.
-	expected int64         // how many callers there are
-	took     time.Duration // the sync
+	// Set by the leader of each round for the next one.
+	expected int64         // number of callers
+	duration time.Duration // duration of the sync
 }
 
-// round is one sync, led by one of those who wait for it.
+// round is one sync, led by one of the callers that wait for it.
 type round struct {
 	ended chan struct{}
-	upTo  uint64 // the last position that err is the outcome of
+	upTo  uint64 // err applies to positions up to this one
 	err   error
 }
 
-// Synced returns the last position that is synced.
+// Synced returns the last synced position.
 func (g *Group) Synced() uint64 { return g.synced.Load() }
 
-// Note notes that all is synced up to a position, by whomever.
-func (g *Group) Note(upTo uint64) {
+// MarkSynced records that everything up to a position is synced, by any means.
+func (g *Group) MarkSynced(upTo uint64) {
 	for old := g.synced.Load(); old < upTo && !g.synced.CompareAndSwap(old, upTo); old = g.synced.Load() {
 	}
 }
 
-// Wait returns once a position is synced, for which one of the callers calls its sync. That
-// returns the last position that was written before it began, also with an error, which is that of
-// all who wait for a position up to it. If it fails as the context of its own caller ends, the others
-// try again.
+// Wait returns once position pos is synced. One of the concurrent callers calls its sync, which
+// must return the last position written before it began, even with an error. Everyone who waits
+// for a position up to that one gets the error. If the sync fails because its caller's
+// context ended, the others try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {
 		return nil
 	}
-	g.came.Add(1)
+	g.arrived.Add(1)
 	for g.Synced() < pos {
 		g.mu.Lock()
 		r := g.current
@@ -75,35 +75,35 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 	return nil
 }
 
-// lead syncs for all who wait.
+// lead syncs for all waiting callers.
 func (g *Group) lead(ctx context.Context, r *round, sync func(context.Context) (uint64, error)) error {
-	defer func() { // also where sync panics
+	defer func() { // even if sync panics
 		g.mu.Lock()
 		g.current = nil
 		g.mu.Unlock()
 		close(r.ended)
 	}()
 	g.gather()
-	joined, begin := g.came.Swap(0), time.Now()
+	joined, begin := g.arrived.Swap(0), time.Now()
 	upTo, err := sync(ctx)
-	g.expected, g.took = joined+g.came.Load(), time.Since(begin)
+	g.expected, g.duration = joined+g.arrived.Load(), time.Since(begin)
 	if err == nil {
-		g.Note(upTo)
+		g.MarkSynced(upTo)
 	} else if ctx.Err() == nil {
 		r.upTo, r.err = upTo, err
 	}
 	return err
 }
 
-// gather lets those come whom the last round let go. Else they would wait for the round after
-// this one, and every round would sync for half of all. They come as soon as they get to run,
-// where they write again at once; a timer is too coarse for them.
+// gather waits for the callers that the last round released, because they usually write again at
+// once. Otherwise they would wait for the round after this one, and every round would sync for
+// half of the callers. It yields instead of sleeping: timers are too coarse.
 func (g *Group) gather() {
-	most := min(g.took/2, mostGather)
-	for begin := time.Now(); g.came.Load() < g.expected && time.Since(begin) < most; {
+	limit := min(g.duration/2, maxGather)
+	for begin := time.Now(); g.arrived.Load() < g.expected && time.Since(begin) < limit; {
 		runtime.Gosched()
 	}
 }
 
-// mostGather is how long a round is delayed at most, and half of what the last sync took.
-const mostGather = 500 * time.Microsecond
+// maxGather is the longest delay of a round; another limit is half the duration of the last sync.
+const maxGather = 500 * time.Microsecond

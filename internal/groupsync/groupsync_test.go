@@ -12,12 +12,12 @@ import (
 
 var errDisk = errors.New("the disk")
 
-// disk is a file of numbered writes, whose syncs a test can hold up.
+// disk is a file of numbered writes, whose syncs a test can delay.
 type disk struct {
 	Group
 	written, durable atomic.Uint64
-	begun            chan struct{} // told of each sync
-	outcome          chan error    // of each sync; context.Canceled: that of the caller
+	begun            chan struct{} // receives from each sync
+	outcome          chan error    // result of each sync
 	calls            atomic.Int64
 }
 
@@ -38,41 +38,41 @@ func (d *disk) sync(ctx context.Context) (uint64, error) {
 	}
 }
 
-// write writes, and waits for it to be synced.
+// write writes, and returns a channel for the outcome of waiting for the sync.
 func (d *disk) write(ctx context.Context) (outcome chan error) {
 	pos := d.written.Add(1)
 	outcome = make(chan error, 1)
 	go func() {
 		err := d.Wait(ctx, pos, d.sync)
 		if err == nil && d.durable.Load() < pos {
-			err = fmt.Errorf("%d is acknowledged, and %d is synced", pos, d.durable.Load())
+			err = fmt.Errorf("position %d is acknowledged, but only %d is synced", pos, d.durable.Load())
 		}
 		outcome <- err
 	}()
 	return outcome
 }
 
-// next waits for the next sync.
+// next waits until the next sync has begun.
 func (d *disk) next(t *testing.T) {
 	t.Helper()
 	select {
 	case <-d.begun:
 	case <-time.After(10 * time.Second):
-		t.Fatal("nobody syncs")
+		t.Fatal("no sync began")
 	}
 }
 
-// waits fails the test if a write has its outcome.
-func waits(t *testing.T, outcome chan error) {
+// expectWaiting fails the test if a write already has its outcome.
+func expectWaiting(t *testing.T, outcome chan error) {
 	t.Helper()
 	select {
 	case err := <-outcome:
-		t.Fatalf("it had its outcome before its sync: %v", err)
+		t.Fatalf("the write returned before its sync: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
 }
 
-// What was written as a sync had begun waits for the next one, which all of that share.
+// TestNextRound checks that writes made during a sync wait for the next one, and share it.
 func TestNextRound(t *testing.T) {
 	d := newDisk()
 	first := d.write(t.Context())
@@ -83,18 +83,18 @@ func TestNextRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.next(t)
-	waits(t, second)
-	waits(t, third)
+	expectWaiting(t, second)
+	expectWaiting(t, third)
 	d.outcome <- nil
 	if err := errors.Join(<-second, <-third); err != nil || d.calls.Load() != 2 {
 		t.Fatalf("%d syncs: %v", d.calls.Load(), err)
 	}
-	if err := d.Wait(t.Context(), 3, nil); err != nil { // it is synced already
+	if err := d.Wait(t.Context(), 3, nil); err != nil { // already synced
 		t.Fatal(err)
 	}
 }
 
-// A sync that fails is the error of all whose writes it was to sync, and of nobody else.
+// TestFailure checks that a failed sync is the error of exactly the writes that it covers.
 func TestFailure(t *testing.T) {
 	d := newDisk()
 	pos := d.written.Add(2)
@@ -102,7 +102,7 @@ func TestFailure(t *testing.T) {
 	go func() { one <- d.Wait(t.Context(), pos-1, d.sync) }()
 	d.next(t)
 	go func() { two <- d.Wait(t.Context(), pos, d.sync) }()
-	time.Sleep(20 * time.Millisecond) // until it waits for the same round
+	time.Sleep(20 * time.Millisecond) // lets it join the same round
 	later := d.write(t.Context())
 	time.Sleep(20 * time.Millisecond)
 	d.outcome <- errDisk
@@ -110,64 +110,65 @@ func TestFailure(t *testing.T) {
 		t.Fatal(a, b)
 	}
 	d.next(t)
-	waits(t, later)
+	expectWaiting(t, later)
 	d.outcome <- nil
 	if err := <-later; err != nil {
 		t.Fatal(err)
 	}
 }
 
-// The end of one caller's context is the error of that caller alone, also of one who syncs for others.
+// TestContextEnds checks that the end of one caller's context fails only that caller, even if it is
+// syncing for others.
 func TestContextEnds(t *testing.T) {
 	d := newDisk()
-	leads, stop := context.WithCancel(t.Context())
-	follows, leave := context.WithCancel(t.Context())
+	leaderCtx, stop := context.WithCancel(t.Context())
+	followerCtx, leave := context.WithCancel(t.Context())
 	pos := d.written.Add(3)
 	wait := func(ctx context.Context, pos uint64) chan error {
 		outcome := make(chan error, 1)
 		go func() { outcome <- d.Wait(ctx, pos, d.sync) }()
 		return outcome
 	}
-	leader := wait(leads, pos-2)
+	leader := wait(leaderCtx, pos-2)
 	d.next(t)
-	left, stays := wait(follows, pos-1), wait(t.Context(), pos)
-	waits(t, left)
+	leaving, staying := wait(followerCtx, pos-1), wait(t.Context(), pos)
+	expectWaiting(t, leaving)
 	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
+	if err := <-leaving; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	waits(t, stays)
+	expectWaiting(t, staying)
 	stop()
 	if err := <-leader; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	d.next(t)
-	waits(t, stays)
+	expectWaiting(t, staying)
 	d.outcome <- nil
-	if err := <-stays; err != nil {
+	if err := <-staying; err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Who waits for a sync that panics makes another one.
+// TestPanic checks that a caller waiting for a sync that panics starts another one.
 func TestPanic(t *testing.T) {
 	d := newDisk()
 	d.written.Add(2)
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	begun, proceed := make(chan struct{}), make(chan struct{})
 	panicked := make(chan any)
 	go func() {
 		defer func() { panicked <- recover() }()
 		_ = d.Wait(t.Context(), 1, func(context.Context) (uint64, error) {
 			close(begun)
-			<-goOn
+			<-proceed
 			panic("a panic")
 		})
 	}()
 	<-begun
 	other := make(chan error, 1)
 	go func() { other <- d.Wait(t.Context(), 2, d.sync) }()
-	waits(t, other)
-	close(goOn)
+	expectWaiting(t, other)
+	close(proceed)
 	if <-panicked == nil {
 		t.Fatal("the panic was swallowed")
 	}
@@ -178,8 +179,8 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// Many write at once, syncs fail now and then, and callers leave: what is acknowledged is synced, each
-// failure has a sync that failed, and syncs are shared.
+// TestMany checks, with many writers, failing syncs and callers that leave, that acknowledged
+// writes are synced, that every failure comes from a failed sync, and that syncs are shared.
 func TestMany(t *testing.T) {
 	d := newDisk()
 	end := time.After(300 * time.Millisecond)
@@ -235,6 +236,6 @@ func TestMany(t *testing.T) {
 	close(done)
 	disks.Wait()
 	if n := acknowledged.Load(); n == 0 || d.calls.Load() > n {
-		t.Errorf("%d syncs for %d writes that were acknowledged", d.calls.Load(), n)
+		t.Errorf("%d syncs for %d acknowledged writes", d.calls.Load(), n)
 	}
 }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkGet counts and sums, one table, random keys. A Go map beside it.
+// BenchmarkGet counts and sums random keys in one table, and in a Go map for comparison.
 func BenchmarkGet(b *testing.B) {
 	for _, n := range []int{1000, 100_000, 1_000_000} {
 		keys := make([][]byte, n)
 		for i := range keys {
 			keys[i] = fmt.Appendf(nil, "k%d", i)
 		}
-		// The keys lie one after the other, as they do in a file.
+		// The keys are contiguous in memory, as in a file.
 		order := make([][]byte, 1<<20)
 		text := make([]byte, 0, 16*len(order))
 		for i := range order {
@@ -99,7 +99,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// cpuTime reports the processor's time, which other programs disturb less.
+// cpuTime reports processor time, which other programs affect less.
 func cpuTime(b *testing.B) func() {
 	start := cpu()
 	return func() { b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op") }

@@ -2,56 +2,57 @@ package hashagg
 
 import "hash/maphash"
 
-// DrainTo sets what empties the table by [Table.Drain] where it is full, instead of a
-// file. Its owner merges the states of a key then, of all tables and times, and ranges
-// over no Groups.
+// DrainTo sets the function that empties the full table with [Table.Drain], instead of
+// writing it to a file. The caller must then merge the states of each key itself, and
+// cannot use Groups.
 func (t *Table) DrainTo(empty func() error) { t.empty = empty }
 
-// Drain calls use for each key that the table holds, and forgets them all.
+// Drain calls use for each key in the table, and removes all keys.
 func (t *Table) Drain(use func(Group) error) error {
-	for at := 0; at < t.used; {
-		key := t.key(at)
-		if err := use(Group{key, t.count(at), t.state(at), t.states}); err != nil {
+	for pos := 0; pos < t.used; {
+		key := t.key(pos)
+		if err := use(Group{key, t.count(pos), t.state(pos), t.states}); err != nil {
 			return t.fail(err)
 		}
-		at += t.size(len(key))
+		pos += t.size(len(key))
 	}
 	t.reset()
 	t.drained = t.in.records
 	return nil
 }
 
-// Where most records have keys of their own, a table is of no use: most records pass it by,
-// and now and then some show whether that is still so.
+// If most records have unique keys, a table is of no use. Then most records bypass the
+// table, and from time to time some go through it to check whether this is still so.
 const (
-	manyNew = 256 << 10 // entries that show it
-	fewNew  = 16 << 10  // entries that show that it is still so
-	rounds  = 64        // of these, before as many have to show it as at first
-	passing = 16        // times as many records as those few pass by in between
+	bypassEntries  = 256 << 10 // entries needed to start bypassing
+	recheckEntries = 16 << 10  // entries needed to go on bypassing
+	rechecks       = 64        // rechecks with recheckEntries, before one with bypassEntries
+	bypassFactor   = 16        // records that bypass the table, per entry of a recheck
 )
 
-// LetPass has the table find out where it is of no use: who uses it asks [Table.Passes].
-func (t *Table) LetPass() { t.enough = manyNew }
+// AllowBypass lets the table detect that it is of no use. The caller must then ask
+// [Table.Bypass] before it adds records.
+func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 
-// pass lets records pass by a table that is of no use.
-func (t *Table) pass() {
-	t.passing = passing * fewNew
-	t.enough = fewNew
-	if t.rounds--; t.rounds < 0 {
-		t.rounds = rounds
+// startBypass lets the next records bypass the table.
+func (t *Table) startBypass() {
+	t.bypassLeft = bypassFactor * recheckEntries
+	t.bypassAt = recheckEntries
+	if t.rechecksLeft--; t.rechecksLeft < 0 {
+		t.rechecksLeft = rechecks
 	}
-	if t.rounds == 0 {
-		t.enough = manyNew
+	if t.rechecksLeft == 0 {
+		t.bypassAt = bypassEntries
 	}
 }
 
-// Passes reports whether the table is of no use for the next of some keys: so what they
-// stand for goes where it would be drained to. It has counted them.
-func (t *Table) Passes(keys [][]byte) bool {
-	if t.passing <= 0 || t.err != nil {
+// Bypass reports whether records with the given keys should bypass the table, and if so,
+// counts them. The caller must then pass them to the place where it drains the table.
+func (t *Table) Bypass(keys [][]byte) bool {
+	if t.bypassLeft <= 0 || t.err != nil {
 		return false
 	}
-	t.passing -= len(keys)
+	t.bypassLeft -= len(keys)
 	t.in.records += int64(len(keys))
 	t.drained += int64(len(keys))
 	for _, key := range keys {
@@ -60,5 +61,5 @@ func (t *Table) Passes(keys [][]byte) bool {
 	return true
 }
 
-// Hash returns what Stats add up for each record of a key.
+// Hash returns the hash of a key. Stats.KeySum is the sum of the hashes of all records.
 func (a *Aggregator) Hash(key []byte) uint64 { return maphash.Bytes(a.seed, key) }

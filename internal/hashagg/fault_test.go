@@ -16,8 +16,8 @@ import (
 
 const faultKeys = 12_000
 
-// countIn counts records of many keys with temporary data on a file system, and
-// returns how many groups come out without an error.
+// countIn counts records of many keys with temporary data on a file system, and returns the
+// number of groups in the output, and an error.
 func countIn(ctx context.Context, fsys vfs.FS, place string) (n int, err error) {
 	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -55,7 +55,7 @@ func countIn(ctx context.Context, fsys vfs.FS, place string) (n int, err error) 
 	return n, nil
 }
 
-// Each call of the file system fails once: that is an error, and nothing is left.
+// Each call of the file system fails once. The aggregation must return the error and leave no files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	count := &vfstest.Fault{}
@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 	}
 	for at := int64(1); at <= count.Calls(); at += step {
 		place := t.TempDir()
-		fault := &vfstest.Fault{At: at, Err: broken, Short: at%2 == 0}
+		fault := &vfstest.Fault{Call: at, Err: broken, Short: at%2 == 0}
 		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place)
 		if err == nil && n != faultKeys {
 			t.Errorf("call %d: no error, but %d groups", at, n)
@@ -80,12 +80,12 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-			t.Errorf("call %d: left: %v, %v", at, left, err)
+			t.Errorf("call %d: files remain: %v, %v", at, left, err)
 		}
 	}
 }
 
-// A bit that comes back wrong from the disk is an error.
+// A flipped bit in a file is an error.
 func TestBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
@@ -94,16 +94,16 @@ func TestBitRot(t *testing.T) {
 	if fsys.Reads < 40 {
 		t.Fatalf("%d reads", fsys.Reads)
 	}
-	// Hashes are others each time, so that there may be a few reads less.
+	// Hashes differ in each run, so there may be slightly fewer reads.
 	for at := 1; at <= fsys.Reads*9/10; at += fsys.Reads / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &vfstest.Flip{At: at}, t.TempDir()); !errors.As(err, &corrupt) {
-			t.Errorf("read %d of %d: %v", at, fsys.Reads, err)
+		if _, err := countIn(t.Context(), &vfstest.Flip{Read: at}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Reads, err)
 		}
 	}
 }
 
-// Groups that do not stand for the records that were put in are noticed.
+// Groups that do not match the input records are noticed.
 func TestNotVerified(t *testing.T) {
 	for name, spoil := range map[string]func(table *Table){
 		"count":   func(table *Table) { table.addCount(0, 1) },
@@ -137,7 +137,7 @@ func TestNotVerified(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	for _, o := range []Options{{Memory: 1}, {Threads: -1}, {Words: -1}, {Words: 1}} {
 		if _, err := New(t.Context(), o); err == nil {
-			t.Errorf("%+v is taken", o)
+			t.Errorf("%+v is accepted", o)
 		}
 	}
 	a := newTest(t, Options{Memory: MinMemory, Threads: 1})
@@ -146,11 +146,11 @@ func TestMisuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := a.Table(); err == nil {
-		t.Error("more tables than threads")
+		t.Error("more tables than threads can be open")
 	}
 	for _, err := range a.Groups() {
 		if err == nil {
-			t.Error("groups while a table is open")
+			t.Error("Groups works while a table is open")
 		}
 	}
 	if _, _, err := table.Get(make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {

@@ -11,18 +11,17 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Group is a key with its state, valid until the next step of the iteration.
+// Group is a key with its state. It is valid until the next iteration.
 type Group struct {
 	Key     []byte
-	Records uint64   // how often Get was called for it
+	Records uint64   // number of calls of Get for the key
 	State   []uint64 // its words
-	States  States   // those that NewStates made for the table that it is in
+	States  States   // the result of NewStates for the key's table
 }
 
-// Groups yields every key once, in no particular order. All tables must be
-// closed. It can be ranged over once; after the last group everything was
-// compared with what went in, and a difference is an error. Who stops before
-// that has verified nothing.
+// Groups yields every key once, in no particular order. All tables must be closed, and
+// only one loop is possible. After the last group, a difference between input and output
+// is an error. A caller that stops earlier has verified nothing.
 func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
 		a.Mu.Lock()
@@ -49,24 +48,24 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	}
 }
 
-// verify compares what came out with what went in.
+// verify compares the output with the input.
 func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	in := proof{records: a.stats.Records, keySum: a.stats.KeySum}
-	switch err := a.Failure(); {
+	switch err := a.ErrLocked(); {
 	case err != nil:
 		return err
 	case in.records != a.out.records:
-		return fmt.Errorf("%w: the groups are of %d records, not %d", ledger.ErrNotVerified, a.out.records, in.records)
+		return fmt.Errorf("%w: the groups have %d records, want %d", ledger.ErrNotVerified, a.out.records, in.records)
 	case in.keySum != a.out.keySum:
-		return fmt.Errorf("%w: the keys of %d records have the sum %016x, not %016x", ledger.ErrNotVerified, in.records, a.out.keySum, in.keySum)
+		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x, want %016x", ledger.ErrNotVerified, in.records, a.out.keySum, in.keySum)
 	}
 	return nil
 }
 
-// yieldAll yields the groups of a table, or those that it owns where each table
-// owns a part of the keys.
+// yieldAll yields the groups of a table. If each table owns a part of the keys, it yields
+// only the owned groups.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	var p proof
 	defer func() {
@@ -74,27 +73,27 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 		t.a.out.add(p)
 		t.a.Mu.Unlock()
 	}()
-	for at := 0; at < t.used; {
-		key := t.key(at)
+	for pos := 0; pos < t.used; {
+		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		if t.owners == 0 || owner(hash, t.owners) == t.number {
-			count := t.count(at)
+		if t.owners == 0 || owner(hash, t.owners) == t.index {
+			count := t.count(pos)
 			p.add(proof{records: int64(count), keySum: count * hash, groups: 1})
-			if !yield(Group{key, count, t.state(at), t.states}, nil) {
+			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
 				return false
 			}
 		}
-		at += t.size(len(key))
+		pos += t.size(len(key))
 	}
 	return true
 }
 
-// eachTable calls use with tables that hold all states of their keys, until use
+// eachTable calls use with tables that each hold complete states of their keys, until use
 // returns false.
 func (a *Aggregator) eachTable(use func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // they are used again
+		t.err = nil // the tables are used again
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()
@@ -114,20 +113,20 @@ func (a *Aggregator) eachTable(use func(*Table) bool) error {
 	return nil
 }
 
-// exchange makes each table the owner of some of the keys, and gives it what the
-// others know of them. It returns false if there is not the memory for all of it;
-// what tables hold then has to be written out.
+// exchange makes each table the owner of a part of the keys, and adds the states of the
+// other tables to it. It returns false if memory does not suffice; then the tables must be
+// written to files.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
 		return a.mergeStates()
 	}
 	n := len(a.tables)
-	// Each reads entries that the others had before, of keys of its own, which
-	// they do not change.
+	// Each table reads the entries that the others had before. These entries have keys of
+	// the reading table, so the others do not change them.
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used
-		t.taken, t.number = make([]int, n), i
+		t.takenUpTo, t.index = make([]int, n), i
 	}
 	errs, fits := make([]error, n), make([]bool, n)
 	parallelDo(n, func(i int) { fits[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
@@ -140,6 +139,7 @@ func (a *Aggregator) exchange() (bool, error) {
 	return true, nil
 }
 
+// parallelDo calls do with 0 to n-1, concurrently, and waits for all calls.
 func parallelDo(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {
@@ -148,39 +148,39 @@ func parallelDo(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// owner returns the number of the table, of n, that owns a key with a hash.
+// owner returns the index of the table, of n tables, that owns a key with a hash.
 func owner(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
-// takeOwned adds the entries of the others whose keys the table is to own. It
-// returns false where there is no room for more.
-func (t *Table) takeOwned(all []*Table, used []int) (bool, error) {
-	var hashes [ahead]uint64
-	var places [ahead]int
-	var likely [ahead]uint32
-	for i, o := range all {
+// takeOwned adds the other tables' entries with keys that t owns. It returns false if there
+// is no room for more.
+func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
+	var hashes [batchSize]uint64
+	var places [batchSize]int
+	var likely [batchSize]uint32
+	for i, o := range tables {
 		if o == t {
 			continue
 		}
-		for at := 0; at < used[i]; {
+		for pos := 0; pos < used[i]; {
 			n := 0
-			for ; at < used[i] && n < ahead; at += o.size(len(o.key(at))) {
-				hash := maphash.Bytes(o.seed, o.key(at))
-				if owner(hash, len(all)) == t.number {
-					hashes[n], places[n] = hash, at
+			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
+				hash := maphash.Bytes(o.seed, o.key(pos))
+				if owner(hash, len(tables)) == t.index {
+					hashes[n], places[n] = hash, pos
 					n++
 				}
 			}
 			t.prefetch(hashes[:n], &likely)
 			for k, from := range places[:n] {
 				if !t.take(hashes[k], o, from) {
-					o.taken[t.number] = from
+					o.takenUpTo[t.index] = from
 					return false, nil
 				}
 			}
-			o.taken[t.number] = at
+			o.takenUpTo[t.index] = pos
 		}
 		if t.a.Ctx.Err() != nil {
-			return false, t.a.Why()
+			return false, t.a.Err()
 		}
 	}
 	return true, nil
@@ -189,24 +189,24 @@ func (t *Table) takeOwned(all []*Table, used []int) (bool, error) {
 // take adds an entry of another table, if there is room.
 func (t *Table) take(hash uint64, o *Table, from int) bool {
 	key := o.key(from)
-	at := t.find(hash, key)
-	isNew := at < 0
+	pos := t.find(hash, key)
+	isNew := pos < 0
 	if isNew {
 		if !t.fits(t.size(len(key)), t.mustGrow()) {
 			return false
 		}
 		var err error
-		if at, err = t.insert(hash, key); err != nil {
-			return false // it has ended everything
+		if pos, err = t.insert(hash, key); err != nil {
+			return false // insert has already failed the aggregator
 		}
 	}
-	t.addCount(at, o.count(from))
-	t.mergeWords(at, isNew, o.state(from))
+	t.addCount(pos, o.count(from))
+	t.mergeWords(pos, isNew, o.state(from))
 	return true
 }
 
-// mergeStates adds the states of all tables to the largest one, if there is the
-// memory for it.
+// mergeStates adds the states of all tables to the largest table. It returns false if memory
+// does not suffice.
 func (a *Aggregator) mergeStates() (bool, error) {
 	slices.SortFunc(a.tables, func(x, y *Table) int { return y.used - x.used })
 	t := a.tables[0]
@@ -220,16 +220,16 @@ func (a *Aggregator) mergeStates() (bool, error) {
 	}
 	var data []byte
 	for _, o := range a.tables[1:] {
-		for at := 0; at < o.used; {
-			key := o.key(at)
+		for pos := 0; pos < o.used; {
+			key := o.key(pos)
 			var err error
-			if data, err = o.encode(data[:0], at); err == nil {
-				err = t.merge(key, o.count(at), data)
+			if data, err = o.encode(data[:0], pos); err == nil {
+				err = t.merge(key, o.count(pos), data)
 			}
 			if err != nil {
 				return false, err
 			}
-			at += o.size(len(key))
+			pos += o.size(len(key))
 		}
 		o.reset()
 	}

@@ -1,16 +1,15 @@
-// Package hashagg keeps a state for each of very many keys: sums, counts,
-// whatever combines. Each goroutine that feeds has its own [Table]. A table
-// that has filled its share of the memory writes its states to a temporary file,
-// partitioned by hash, and goes on empty; at the end the states of a key, from all
-// tables and files, are merged, a partition at a time. A partition that is
-// still too large is partitioned again.
+// Package hashagg keeps a state, such as a sum or a count, for each of very many keys. Each
+// goroutine that adds records has its own [Table]. A table that has filled its share of
+// the memory writes its states to a temporary file, partitioned by hash, and continues
+// empty. At the end, the states of a key from all tables and files are merged, one
+// partition at a time. A partition that is still too large is partitioned again.
 //
-// Use: each goroutine calls [Aggregator.Table], then [Table.Get] for each record
-// and changes the state that it gets, then [Table.Close]; when all have closed,
-// one ranges over [Aggregator.Groups], once; then Close.
+// Each goroutine calls [Aggregator.Table], then [Table.Get] for each record to change the
+// state that it returns, then [Table.Close]. After all have closed their tables, one
+// goroutine ranges over [Aggregator.Groups], once, and calls Close.
 //
-// Every run proves itself: how often Get was called, and the sum of the hashes
-// of its keys, are compared with the groups that come out.
+// Every run verifies itself: records and groups must have the same count and the same sum
+// of key hashes.
 package hashagg
 
 import (
@@ -24,75 +23,75 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// MinMemory is how much memory each thread takes at least, in bytes.
+// MinMemory is the minimum memory for each thread, in bytes.
 const MinMemory = spill.MinMemory
 
-// Options of an [Aggregator].
+// Options configures an [Aggregator].
 type Options struct {
-	// Memory bounds all that the aggregator takes, in bytes: 0 means
-	// [spill.DefaultMemory], at least [MinMemory] for each thread. A key with its state
-	// must be smaller than a sixteenth of a thread's share.
+	// Memory limits the bytes of memory that the aggregator uses. 0 means
+	// [spill.DefaultMemory]; the minimum is [MinMemory] for each thread. A key with its
+	// state must be smaller than a sixteenth of a thread's share.
 	Memory int64
-	// Threads is how many tables may be open at once, and how many partitions are
-	// merged at once at the end. 0 means GOMAXPROCS.
+	// Threads is the maximum number of open tables, and of partitions that are merged at
+	// the same time. 0 means GOMAXPROCS.
 	Threads int
-	// Temp is where states go that do not fit. nil: directories of its own in
+	// Temp receives states that do not fit in memory. nil means a new directory in
 	// os.TempDir.
 	Temp *tempdir.Set
-	// Words is how many 64-bit numbers the state of a key has. They begin as 0.
+	// Words is the number of 64-bit words in the state of a key. They are initially 0.
 	Words int
-	// Merge adds the words of another state of the same key to dst. It may be
-	// called by several goroutines at once. Options with NewStates do not need it.
+	// Merge adds the words of another state of the same key to dst. Several goroutines
+	// may call it concurrently. It is not needed with NewStates.
 	Merge func(dst, src []uint64)
-	// NewStates makes what keeps states that are more than words, for one table.
-	// nil: there are none.
+	// NewStates returns storage for states that need more than words, for one table. It
+	// may be nil.
 	NewStates func() States
 }
 
-// States keep what belongs to keys beyond their words, or what the words refer
-// to, for one table. They are used by one goroutine at a time.
+// States stores, for one table, data of keys that their words do not contain. Only one
+// goroutine at a time uses it.
 type States interface {
-	// Append appends a key's whole state to dst, its words if they matter too.
+	// Append appends the encoding of a key's complete state, including its words if they
+	// matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
-	// Merge adds a state that Append encoded to that of a key, whose words are 0
-	// if it is new. data is valid until it returns.
+	// Merge adds a state encoded by Append to that of a key. If the key is new, its
+	// words are 0. data is valid until Merge returns.
 	Merge(words []uint64, isNew bool, data []byte) error
-	// Memory returns the bytes that all states take, beyond their words.
+	// Memory returns the bytes of all states, without their words.
 	Memory() int64
-	// Reset forgets all states, and keeps the memory for the next ones or gives
-	// it back.
+	// Reset removes all states. It may keep the memory for the next ones.
 	Reset()
 }
 
-// Stats tell what an aggregator did.
+// Stats describes the work of an aggregator.
 type Stats struct {
 	Records int64  // calls of Get
 	KeySum  uint64 // sum of the hashes of their keys
-	Groups  int64  // that came out, so far
-	Spills  int64  // times that a table was written out
-	Written int64  // bytes of that
+	Groups  int64  // groups yielded so far
+	Spills  int64  // number of times a table was written to a file
+	Written int64  // bytes written to files
 }
 
-// ErrTooLarge is wrapped by the error for a key with a state that the memory is
-// too small for, and wraps [partd.ErrTooLarge].
-var ErrTooLarge = fmt.Errorf("the group is %w for the memory to aggregate in", partd.ErrTooLarge)
+// ErrTooLarge is wrapped by the error for a key with a state that is too large for the
+// aggregator's memory. It wraps [partd.ErrTooLarge].
+var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation", partd.ErrTooLarge)
 
-// Aggregator aggregates. Its tables may be used at the same time.
+// Aggregator aggregates records. Several goroutines may each use a table.
 type Aggregator struct {
 	spill.Engine
-	opts  Options
-	share int64 // bytes of a table
-	least int64 // that its share may become
-	seed  maphash.Seed
+	opts     Options
+	share    int64 // bytes of a table
+	minShare int64 // minimum that share may become
+	seed     maphash.Seed
 
-	// Mu guards what follows.
+	// Mu guards the fields below.
 	tables []*Table
-	idle   []*Table // closed, and may be used again
+	idle   []*Table // closed tables, which can be used again
 	stats  Stats
 	out    proof
 }
 
-// New returns an aggregator. ctx ends all that it does.
+// New returns an aggregator. The end of ctx stops all of its work.
 func New(ctx context.Context, o Options) (*Aggregator, error) {
 	switch {
 	case o.Words < 0:
@@ -105,15 +104,14 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
 		return nil, err
 	}
-	// One more than the threads is needed where tables were spilled, for the groups
-	// that are being used. Until then there are none, and more fits.
+	// After a spill, one table more than threads is needed, for the groups being yielded.
+	// Until then, tables can be larger.
 	a.share = a.Memory / int64(a.Threads)
-	a.least = a.Memory / int64(a.Threads+1)
+	a.minShare = a.Memory / int64(a.Threads+1)
 	return a, nil
 }
 
-// Table returns a table for one goroutine. There can be as many at once as there
-// are threads.
+// Table returns a table for one goroutine. At most as many tables as threads can be open.
 func (a *Aggregator) Table() (*Table, error) {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
@@ -122,7 +120,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	}
 	if a.Writers > a.Threads {
 		a.Writers--
-		return nil, fmt.Errorf("%d tables are open, as many as there are threads", a.Threads)
+		return nil, fmt.Errorf("%d tables are already open, which is the number of threads", a.Threads)
 	}
 	if n := len(a.idle); n > 0 {
 		t := a.idle[n-1]
@@ -139,7 +137,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	return t, nil
 }
 
-// Stats returns what was done by the tables that are closed.
+// Stats returns statistics of the closed tables.
 func (a *Aggregator) Stats() Stats {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
@@ -148,8 +146,8 @@ func (a *Aggregator) Stats() Stats {
 	return s
 }
 
-// Close ends everything that is under way and removes all temporary data. No
-// table may be in use, and a loop over Groups must have ended.
+// Close stops all work in progress and removes all temporary data. No table may be in use,
+// and no loop over Groups may be running.
 func (a *Aggregator) Close() error { return a.Engine.Close(a.freeTables) }
 
 func (a *Aggregator) freeTables() (err error) {

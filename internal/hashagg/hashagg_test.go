@@ -57,7 +57,7 @@ func TestSums(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for n := range c.threads {
-				table, err := a.Table() // before others are done with theirs, and it is one of them
+				table, err := a.Table() // before the other goroutines are done with theirs
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -110,7 +110,7 @@ func TestSums(t *testing.T) {
 	}
 }
 
-// texts are states of any length: all values of a key, one after the other.
+// texts are states of any length: all values of a key, concatenated.
 type texts struct {
 	list [][]byte
 	size int64
@@ -179,7 +179,7 @@ func TestStates(t *testing.T) {
 					for ; len(v) > 0; v = v[4:] {
 						i := binary.LittleEndian.Uint32(v)
 						if seen[i] || i%keys != binary.LittleEndian.Uint32(g.Key) {
-							t.Fatalf("record %d is in the group %q, or twice", i, g.Key)
+							t.Fatalf("record %d is duplicated or in the wrong group %q", i, g.Key)
 						}
 						seen[i] = true
 					}
@@ -193,7 +193,7 @@ func TestStates(t *testing.T) {
 					}
 				}
 				if s := a.Stats(); s.Spills == 0 && memory < 1<<20 {
-					t.Errorf("nothing was written out: %+v", s)
+					t.Errorf("nothing was spilled: %+v", s)
 				}
 			})
 		}

@@ -2,48 +2,47 @@ package hashagg
 
 import "hash/maphash"
 
-// ahead is how many keys are looked for together.
-const ahead = 64
+// batchSize is the number of keys that are looked up together.
+const batchSize = 64
 
-// GetMany does what Get does for each of many keys in order, and calls use with
-// the number of the key and its state, which is valid until use returns. It is
-// faster where there are many keys: the processor waits for several entries at
-// once.
+// GetMany is like Get for each of the keys, in order. It calls use with the index of each
+// key and its state, which is valid until use returns. For many keys it is faster, because
+// the processor fetches several entries at the same time.
 func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew bool)) error {
-	var hashes [ahead]uint64
-	var likely [ahead]uint32
-	for from := 0; from < len(keys); from += ahead {
-		some := keys[from:min(from+ahead, len(keys))]
-		for i, key := range some {
+	var hashes [batchSize]uint64
+	var likely [batchSize]uint32
+	for from := 0; from < len(keys); from += batchSize {
+		group := keys[from:min(from+batchSize, len(keys))]
+		for i, key := range group {
 			hashes[i] = maphash.Bytes(t.seed, key)
 		}
-		t.prefetch(hashes[:len(some)], &likely)
+		t.prefetch(hashes[:len(group)], &likely)
 		resets := t.resets
-		for i, key := range some {
-			at, isNew := int(likely[i])-1, false
-			if at < 0 || resets != t.resets || t.states != nil || string(t.key(at)) != string(key) {
+		for i, key := range group {
+			pos, isNew := int(likely[i])-1, false
+			if pos < 0 || resets != t.resets || t.states != nil || string(t.key(pos)) != string(key) {
 				var err error
-				if at, isNew, err = t.entry(hashes[i], key); err != nil {
+				if pos, isNew, err = t.entry(hashes[i], key); err != nil {
 					return err
 				}
 			}
-			t.words[at] += one
+			t.words[pos] += oneRecord
 			t.in.records++
 			t.in.keySum += hashes[i]
-			use(from+i, t.state(at), isNew)
+			use(from+i, t.state(pos), isNew)
 		}
 	}
 	return nil
 }
 
-// line is how many words the processor reads together.
-const line = 8
+// lineWords is the number of words in a cache line.
+const lineWords = 8
 
-// prefetch reads the first slot for each of the hashes, and the entry that the hash leads
-// to, up to the beginning of its key: likely is where it begins, plus one, or 0. The reads
-// of one do not depend on those of another.
-func (t *Table) prefetch(hashes []uint64, likely *[ahead]uint32) {
-	var slots [ahead]uint64
+// prefetch reads the first slot for each hash, and the entry that this slot refers to, up
+// to the beginning of the entry's key. It sets likely to the position of the entry plus
+// one, or 0. The reads do not depend on each other.
+func (t *Table) prefetch(hashes []uint64, likely *[batchSize]uint32) {
+	var slots [batchSize]uint64
 	mask := uint32(len(t.slots) - 1)
 	for i, h := range hashes {
 		slots[i] = t.slots[uint32(h)&mask]
@@ -51,18 +50,18 @@ func (t *Table) prefetch(hashes []uint64, likely *[ahead]uint32) {
 	var sum uint64
 	for i, h := range hashes {
 		slot := slots[i]
-		for at := uint32(h); slot != 0 && uint32(slot>>32) != uint32(h); {
-			at++
-			slot = t.slots[at&mask]
+		for pos := uint32(h); slot != 0 && uint32(slot>>32) != uint32(h); {
+			pos++
+			slot = t.slots[pos&mask]
 		}
 		likely[i] = uint32(slot)
 		if slot != 0 {
-			at := int(uint32(slot)) - 1
-			key := at + headWords + t.stateLen
-			for ; at < key; at += line {
-				sum += t.words[at]
+			pos := int(uint32(slot)) - 1
+			key := pos + headWords + t.stateLen
+			for ; pos < key; pos += lineWords {
+				sum += t.words[pos]
 			}
-			sum += t.words[min(key, len(t.words)-1)] // an empty key has none
+			sum += t.words[min(key, len(t.words)-1)] // an empty key may be at the end of words
 		}
 	}
 	t.sink = sum

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What is read ahead ends with the table: also where its last entry has an empty key, which
-// takes no words.
+// Reading ahead must not go beyond the table, even if its last entry has an empty key, which
+// needs no words.
 func TestGetManyAtTheEnd(t *testing.T) {
 	a := newTest(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
@@ -28,7 +28,7 @@ func TestGetManyAtTheEnd(t *testing.T) {
 		}
 		words := min(left-table.size(0), table.MaxKey()/8)
 		if rest := left - table.size(words*8); rest > 0 && rest <= table.size(8) {
-			words -= 4 // so that the next fits, too
+			words -= 4 // leaves room for the next entry
 		}
 		add(binary.LittleEndian.AppendUint64(bytes.Repeat([]byte{'k'}, 8*words-8), i))
 	}
@@ -36,22 +36,22 @@ func TestGetManyAtTheEnd(t *testing.T) {
 		add(nil)
 	}
 	if table.used != len(table.words) || table.resets > 0 {
-		t.Fatalf("%d of %d words are used: this test shows nothing", table.used, len(table.words))
+		t.Fatalf("%d of %d words are used: the test needs all of them", table.used, len(table.words))
 	}
 	if state, _, err := table.Get(nil); err != nil || state[0] != 4 {
 		t.Errorf("the empty key has %d, %v", state, err)
 	}
 }
 
-// Where most keys are new, most records pass the table by; they are counted, and no more so
-// once the keys come again.
-func TestPassesNewKeys(t *testing.T) {
+// If most keys are new, most records bypass the table, and are counted. Once keys repeat,
+// no records bypass it any more.
+func TestBypassOfNewKeys(t *testing.T) {
 	a := newTest(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
 	if err != nil {
 		t.Fatal(err)
 	}
-	table.LetPass()
+	table.AllowBypass()
 	sums := map[string]uint64{}
 	var hashes uint64
 	table.DrainTo(func() error {
@@ -77,7 +77,7 @@ func TestPassesNewKeys(t *testing.T) {
 		if len(keys) < 250 {
 			continue
 		}
-		if table.Passes(keys) {
+		if table.Bypass(keys) {
 			passed[half] += len(keys)
 			for _, key := range keys {
 				sums[string(key)]++
@@ -90,11 +90,11 @@ func TestPassesNewKeys(t *testing.T) {
 	if err := errors.Join(table.empty(), table.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if passed[0] < records*3/8 || passed[1] > passing*fewNew {
-		t.Errorf("%d records passed by, then %d", passed[0], passed[1])
+	if passed[0] < records*3/8 || passed[1] > bypassFactor*recheckEntries {
+		t.Errorf("%d records bypassed the table, then %d", passed[0], passed[1])
 	}
 	if s := a.Stats(); s.Records != records || s.KeySum != hashes {
-		t.Errorf("%+v, want %d records and the sum %d", s, records, hashes)
+		t.Errorf("%+v, want %d records and the hash sum %d", s, records, hashes)
 	}
 	for i := range uint64(records) {
 		want := uint64(1)

@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// merger merges partitions of what tables have written out.
+// merger merges partitions of the files that tables have written.
 type merger struct {
 	a       *Aggregator
 	sources []*spilled
-	threads int           // that merge
+	threads int           // merging goroutines
 	grain   int           // partitions that are merged together
-	todo    chan int      // the first of these
-	empty   chan *Table   // to merge into
-	full    chan *Table   // to be used
-	stop    chan struct{} // closed when no more is wanted
+	todo    chan int      // the first partition of each group of grain
+	empty   chan *Table   // tables to merge into
+	full    chan *Table   // tables with merged groups
+	stop    chan struct{} // closed to stop the merge
 }
 
-// mergePartitions writes all tables out, and calls use with a table for each
-// partition, or several, until use returns false.
+// mergePartitions writes all tables to files, and calls use with a table for each partition
+// or several partitions, until use returns false.
 func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 	m := &merger{
 		a: a, threads: a.Threads, grain: 1, todo: make(chan int, partitions), stop: make(chan struct{}),
@@ -26,26 +26,26 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 	}
 	defer func() {
 		for _, s := range m.sources {
-			_ = s.close() // what was read from it was checked, and it has no name
+			_ = s.close() // ignore the error: the data read was checked, and the file has no name
 		}
 	}()
 	if err := m.prepare(); err != nil {
 		return a.Fail(err)
 	}
-	left := make(chan struct{}, m.threads)
+	done := make(chan struct{}, m.threads)
 	for range m.threads {
 		a.Tasks.Go(func() {
 			if err := m.work(); err != nil {
 				_ = a.Fail(err)
 			}
-			left <- struct{}{}
+			done <- struct{}{}
 		})
 	}
 	running := m.threads
 	defer func() {
 		close(m.stop)
 		for ; running > 0; running-- {
-			<-left
+			<-done
 		}
 	}()
 	for running > 0 || len(m.full) > 0 {
@@ -55,18 +55,18 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 				return nil
 			}
 			t.reset()
-			m.empty <- t // has room for all there are
-		case <-left:
+			m.empty <- t // has room for all tables
+		case <-done:
 			running--
 		}
 	}
 	if a.Ctx.Err() != nil {
-		return a.Why()
+		return a.Err()
 	}
 	return nil
 }
 
-// prepare writes all tables out and takes their files over.
+// prepare writes all tables to files and takes over the files.
 func (m *merger) prepare() error {
 	a := m.a
 	errs := make([]error, len(a.tables))
@@ -107,18 +107,18 @@ func (m *merger) prepare() error {
 	return nil
 }
 
-// coarsen merges several partitions together where little of one is in one place
-// of a file, as a disk takes as long for a small read as for a large one. The
-// tables are fewer and larger then, and else one more and smaller than before.
+// coarsen merges several partitions together if each read from a file would be small,
+// because a disk needs as long for a small read as for a large one. Then fewer, larger
+// tables are used. Otherwise there is one more table than before, and tables are smaller.
 func (m *merger) coarsen() error {
-	const wanted = 128 << 10 // bytes of a read
-	const maxGrain = 8       // so that each level has 8 partitions at least
+	const readSize = 128 << 10 // bytes of a read
+	const maxGrain = 8         // so that each level has at least 8 partitions
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()
 		runs += int64(s.runs)
 	}
-	for m.grain < maxGrain && int64(m.grain)*size/runs/partitions < wanted {
+	for m.grain < maxGrain && int64(m.grain)*size/runs/partitions < readSize {
 		m.grain *= 2
 	}
 	if m.grain > 1 {
@@ -142,7 +142,7 @@ func (m *merger) work() error {
 	return nil
 }
 
-// take returns an empty table, or nil when no more is wanted.
+// take returns an empty table, or nil if the merge was stopped.
 func (m *merger) take() *Table {
 	select {
 	case t := <-m.empty:
@@ -153,8 +153,8 @@ func (m *merger) take() *Table {
 	return nil
 }
 
-// merge merges partitions of a level less by one in a table, hands that over, and returns another one
-// like take.
+// merge merges partitions of the previous level in a table, passes the table to the
+// consumer, and returns another empty one, or nil if the merge was stopped.
 func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
@@ -162,7 +162,7 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 		blocks := slices.Concat(s.blocks[from:to]...)
 		slices.Sort(blocks) // the order of the file
 		for len(blocks) > 0 {
-			n := 1 // that follow each other in the file are read at once
+			n := 1 // consecutive blocks are read together
 			for n < len(blocks) && blocks[n] == blocks[0]+n && s.file.Span(blocks[0], n+1) <= bufferSize(m.a.share) {
 				n++
 			}
@@ -178,7 +178,7 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 			case <-m.stop:
 				return nil, nil
 			case <-m.a.Ctx.Done():
-				return nil, m.a.Why()
+				return nil, m.a.Err()
 			default:
 			}
 		}
@@ -187,14 +187,14 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 		if t.n == 0 {
 			return t, nil
 		}
-		m.full <- t // has room for all there are
+		m.full <- t // has room for all tables
 		return m.take(), nil
 	}
-	return m.again(t)
+	return m.repartition(t)
 }
 
-// again partitions a partition further that did not fit into a table.
-func (m *merger) again(t *Table) (_ *Table, err error) {
+// repartition divides a partition that did not fit in a table.
+func (m *merger) repartition(t *Table) (_ *Table, err error) {
 	if t.n > 0 {
 		if err := t.writeOut(); err != nil {
 			return nil, err

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Many threads with little memory write out often, a little of each partition. It
-// is read back in pieces that a disk is not slow with.
+// Many threads with little memory spill often, and write little of each partition. Reads of
+// these files must still be large, because disks are slow with small reads.
 func TestReadsAreLarge(t *testing.T) {
 	const threads, records = 8, 200_000
 	var reads atomic.Int64
@@ -65,6 +65,6 @@ func TestReadsAreLarge(t *testing.T) {
 		t.Errorf("%d groups", groups)
 	}
 	if mean := a.Stats().Written / max(reads.Load(), 1); a.Stats().Spills == 0 || mean < 64<<10 {
-		t.Errorf("%d bytes were read back in %d pieces, %d bytes each", a.Stats().Written, reads.Load(), mean)
+		t.Errorf("%d bytes were read in %d reads of %d bytes", a.Stats().Written, reads.Load(), mean)
 	}
 }

@@ -10,20 +10,21 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// spilled is a file of states, in runs: what a table held, ordered by partition,
-// in blocks of one partition each. So neighbouring partitions can be read at once.
+// spilled is a file of states. Each time a full table is written, it adds a run: the
+// table's states, ordered by partition, in blocks of one partition each. So neighboring
+// partitions can be read together.
 //
-// A state is stored as: length of the key, count, length of the data (uvarints),
-// the key, the data.
+// A state is stored as the length of the key, the count, the length of the data (all
+// uvarints), the key and the data.
 type spilled struct {
 	file    *spill.File
 	runs    int
-	blocks  [partitions][]int // numbers of them
-	noted   int               // how many of them are
+	blocks  [partitions][]int // block numbers of each partition
+	indexed int               // number of blocks recorded in blocks
 	scratch []byte
 }
 
-// bufferSize is how much is written at once, and read.
+// bufferSize returns the number of bytes that are written or read together.
 func bufferSize(share int64) int { return int(max(min(share/16, 256<<10), 8<<10)) }
 
 func (s *spilled) close() error {
@@ -33,10 +34,10 @@ func (s *spilled) close() error {
 	return s.file.Close()
 }
 
-// writeOut writes all entries to the table's file, and forgets them.
+// writeOut writes all entries to the table's file, and removes them.
 func (t *Table) writeOut() error {
 	if err := canceled.Err(t.a.Ctx); err != nil {
-		return t.a.Why()
+		return t.a.Err()
 	}
 	if t.empty != nil {
 		return t.empty()
@@ -56,11 +57,11 @@ func (t *Table) writeOut() error {
 	s.runs++
 	order := t.byPartition()
 	for i, o := range order {
-		if i%ahead == 0 {
-			t.readAhead(order[i:min(i+ahead, len(order))])
+		if i%batchSize == 0 {
+			t.readAhead(order[i:min(i+batchSize, len(order))])
 		}
-		at, p := int(uint32(o)), int(o>>32)
-		if err := t.writeEntry(at, t.key(at)); err != nil {
+		pos, p := int(uint32(o)), int(o>>32)
+		if err := t.writeEntry(pos, t.key(pos)); err != nil {
 			return err
 		}
 		if i+1 == len(order) || int(order[i+1]>>32) != p {
@@ -78,34 +79,34 @@ func (t *Table) writeOut() error {
 	return nil
 }
 
-// byPartition returns where the entries begin, each with its partition in the upper
-// half, in the order of these. It takes the place of the slots, which are twice as
-// many at least and not needed any more.
+// byPartition returns the positions of the entries, ordered by partition. The upper half
+// of each number is the partition. The result reuses the memory of the slots, which are
+// no longer needed and at least twice as many.
 func (t *Table) byPartition() []uint64 {
-	all, order := t.slots[:t.n], t.slots[t.n:2*t.n]
+	unordered, order := t.slots[:t.n], t.slots[t.n:2*t.n]
 	var ends [partitions + 1]int
-	n, at := 0, 0
-	for range all {
-		key := t.key(at)
+	n, pos := 0, 0
+	for range unordered {
+		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		taken := false // it is in the table of its owner now
-		if t.taken != nil {
-			to := owner(hash, len(t.taken))
-			taken = to != t.number && at < t.taken[to]
+		isMoved := false // the entry is now in its owner's table
+		if t.takenUpTo != nil {
+			to := owner(hash, len(t.takenUpTo))
+			isMoved = to != t.index && pos < t.takenUpTo[to]
 		}
-		if !taken {
+		if !isMoved {
 			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use
-			all[n] = uint64(p)<<32 | uint64(at)
+			unordered[n] = uint64(p)<<32 | uint64(pos)
 			ends[p+1]++
 			n++
 		}
-		at += t.size(len(key))
+		pos += t.size(len(key))
 	}
-	all, order = all[:n], order[:n]
+	unordered, order = unordered[:n], order[:n]
 	for p := range partitions {
 		ends[p+1] += ends[p]
 	}
-	for _, o := range all {
+	for _, o := range unordered {
 		p := o >> 32
 		order[ends[p]] = o
 		ends[p]++
@@ -113,7 +114,7 @@ func (t *Table) byPartition() []uint64 {
 	return order
 }
 
-// readAhead reads the heads of some entries, as prefetch does.
+// readAhead reads the heads of some entries, like prefetch.
 func (t *Table) readAhead(order []uint64) {
 	var sum uint64
 	for _, o := range order {
@@ -122,9 +123,9 @@ func (t *Table) readAhead(order []uint64) {
 	t.sink = sum
 }
 
-func (t *Table) writeEntry(at int, key []byte) error {
+func (t *Table) writeEntry(pos int, key []byte) error {
 	s := t.spill
-	data, err := t.encode(s.scratch[:0], at)
+	data, err := t.encode(s.scratch[:0], pos)
 	if err != nil {
 		return err
 	}
@@ -134,28 +135,28 @@ func (t *Table) writeEntry(at int, key []byte) error {
 	}
 	b := s.file.Buf
 	b = binary.AppendUvarint(b, uint64(len(key)))
-	b = binary.AppendUvarint(b, t.count(at))
+	b = binary.AppendUvarint(b, t.count(pos))
 	b = binary.AppendUvarint(b, uint64(len(data)))
 	b = append(b, key...)
 	s.file.Buf = append(b, data...)
 	return nil
 }
 
-func (t *Table) encode(dst []byte, at int) ([]byte, error) {
+func (t *Table) encode(dst []byte, pos int) ([]byte, error) {
 	if t.states != nil {
-		return t.states.Append(dst, t.state(at))
+		return t.states.Append(dst, t.state(pos))
 	}
-	for _, w := range t.state(at) {
-		dst = binary.AppendUvarint(dst, w) // most are small
+	for _, w := range t.state(pos) {
+		dst = binary.AppendUvarint(dst, w) // most words are small
 	}
 	return dst, nil
 }
 
-// endBlock ends a block, and notes it and those before as of a partition.
+// endBlock ends a block, and records all new blocks as blocks of partition p.
 func (s *spilled) endBlock(p int) {
 	s.file.End()
-	for ; s.noted < s.file.Blocks(); s.noted++ {
-		s.blocks[p] = append(s.blocks[p], s.noted)
+	for ; s.indexed < s.file.Blocks(); s.indexed++ {
+		s.blocks[p] = append(s.blocks[p], s.indexed)
 	}
 }
 
@@ -181,15 +182,15 @@ func (t *Table) mergeBlock(b []byte) error {
 	return nil
 }
 
-// merge adds a state of a key, of count records.
+// merge adds a state of a key with count records.
 func (t *Table) merge(key []byte, count uint64, data []byte) error {
-	at, isNew, err := t.entry(maphash.Bytes(t.seed, key), key)
+	pos, isNew, err := t.entry(maphash.Bytes(t.seed, key), key)
 	if err != nil {
 		return err
 	}
-	t.addCount(at, count)
+	t.addCount(pos, count)
 	if t.states != nil {
-		return t.states.Merge(t.state(at), isNew, data)
+		return t.states.Merge(t.state(pos), isNew, data)
 	}
 	for i := range t.other {
 		w, l := binary.Uvarint(data)
@@ -201,14 +202,14 @@ func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	if len(data) > 0 {
 		return spill.ErrDamaged
 	}
-	t.mergeWords(at, isNew, t.other)
+	t.mergeWords(pos, isNew, t.other)
 	return nil
 }
 
-func (t *Table) mergeWords(at int, isNew bool, other []uint64) {
+func (t *Table) mergeWords(pos int, isNew bool, other []uint64) {
 	if isNew {
-		copy(t.state(at), other)
+		copy(t.state(pos), other)
 	} else if t.a.opts.Merge != nil {
-		t.a.opts.Merge(t.state(at), other)
+		t.a.opts.Merge(t.state(pos), other)
 	}
 }

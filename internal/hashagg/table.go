@@ -10,18 +10,18 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Table is a hash table from keys to states. One goroutine uses it.
+// Table is a hash table from keys to states, for use by one goroutine.
 //
-// An entry is, in words: how often its key was asked for with the length of the
-// key, in bytes, in the lowest bits; the state's words; and the key.
+// An entry consists of words: the number of records of its key, with the length of the key
+// in bytes in the lowest bits; the words of the state; and the key.
 type Table struct {
 	a      *Aggregator
 	seed   maphash.Seed
-	states States // nil if words are all
+	states States // nil if states have only words
 
-	// slots is an open-addressing table with linear probing. A slot is empty (0)
-	// or holds the lower half of the key's hash above the number of the entry's
-	// first word, plus one.
+	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
+	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
+	// the position of the entry's first word, plus one.
 	slots    []uint64
 	slotMem  []byte
 	words    []uint64 // entries
@@ -32,41 +32,40 @@ type Table struct {
 	stateLen int // words of a state
 	budget   int64
 
-	empty   func() error // takes what fills the table, nil: a file
-	drained int64        // records that it took, or that passed by
-	enough  int          // entries that may show that the table is of no use
-	rounds  int          // how often a few are enough
-	passing int          // records that are to pass by
+	empty        func() error // empties a full table; nil means into a file
+	drained      int64        // records that were drained or bypassed the table
+	bypassAt     int          // number of entries at which the table may turn out to be of no use
+	rechecksLeft int          // rechecks left before one with bypassEntries
+	bypassLeft   int          // records that still bypass the table
 
 	in     proof
-	level  int // of the partitions that it spills into
+	level  int // level of the partitions that it spills into
 	spill  *spilled
-	other  []uint64 // a state to be merged
-	sink   uint64   // of what is read ahead, so that it is read
+	other  []uint64 // a decoded state to merge
+	sink   uint64   // uses prefetched words, so that the compiler keeps the reads
 	closed bool
 	err    error
 
-	// Where owners is not 0, as many tables own a part of the keys each, and this
-	// one, with a number among them, has all there is of its own; its other entries
-	// are not to be looked at.
-	owners, number int
-	// Where that did not succeed, taken is not nil, and those entries that are before
-	// the place in it that is their owner's are in the owner's table now.
-	taken []int
+	// If owners is not 0, that many tables each own a part of the keys. This table has
+	// all states of the keys that it owns. Its other entries must be ignored.
+	owners, index int
+	// If an exchange failed for lack of memory, takenUpTo is not nil: entries before
+	// position takenUpTo[i] that table i owns are now in table i.
+	takenUpTo []int
 }
 
 const (
 	headWords  = 1
 	lenBits    = 20
 	maxKey     = 1<<lenBits - 1
-	one        = 1 << lenBits // a record, in the head of an entry
+	oneRecord  = 1 << lenBits // in the head of an entry
 	firstSlots = 1 << 8
-	levelBits  = 6 // a spill is partitioned by as many bits of the hash
+	levelBits  = 6 // bits of the hash that select a partition
 	partitions = 1 << levelBits
-	maxLevel   = 5 // 32 bits of the hash are not those that slots use
+	maxLevel   = 5 // slots use the other 32 bits of the hash
 )
 
-// proof is what is compared between records and groups.
+// proof counts records and groups, to compare input with output.
 type proof struct {
 	records int64
 	keySum  uint64
@@ -80,7 +79,7 @@ func (p *proof) add(o proof) {
 }
 
 func (a *Aggregator) newTable() (*Table, error) {
-	t := &Table{a: a, seed: a.seed, enough: math.MaxInt, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
+	t := &Table{a: a, seed: a.seed, bypassAt: math.MaxInt, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
 	t.budget = budget(a.share)
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
@@ -97,8 +96,8 @@ func (a *Aggregator) newTable() (*Table, error) {
 	return t, nil
 }
 
-// budget is what a table with a share of the memory may take: a part is for the
-// buffer of a spill.
+// budget returns the memory of a table with the given share. The rest of the share is for
+// the buffer of a spill.
 func budget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
@@ -119,49 +118,49 @@ func (t *Table) free() error {
 	return t.spill.close()
 }
 
-// Get counts a record of a key, and returns the state of the key to change: new
-// ones are 0. It is valid until the next call.
+// Get counts a record of a key, and returns the key's state, which the caller may change
+// until the next call. The words of a new state are 0.
 func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	hash := maphash.Bytes(t.seed, key)
-	at, isNew, err := t.entry(hash, key)
+	pos, isNew, err := t.entry(hash, key)
 	if err != nil {
 		return nil, false, err
 	}
-	t.words[at] += one
+	t.words[pos] += oneRecord
 	t.in.records++
 	t.in.keySum += hash
-	return t.state(at), isNew, nil
+	return t.state(pos), isNew, nil
 }
 
-// entry returns where the entry of a key begins. It makes one if there is none.
-func (t *Table) entry(hash uint64, key []byte) (at int, isNew bool, err error) {
+// entry returns the position of a key's entry. It creates a missing entry.
+func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
 	if t.states != nil && t.n > 0 && !t.fits(0, false) { // states have grown
 		if err := t.writeOut(); err != nil {
 			return 0, false, t.fail(err)
 		}
 	}
-	if at = t.find(hash, key); at < 0 {
-		if at, err = t.insert(hash, key); err != nil {
+	if pos = t.find(hash, key); pos < 0 {
+		if pos, err = t.insert(hash, key); err != nil {
 			return 0, false, err
 		}
 		isNew = true
 	}
-	return at, isNew, nil
+	return pos, isNew, nil
 }
 
-// count returns how often the key of an entry was asked for.
-func (t *Table) count(at int) uint64 { return t.words[at] >> lenBits }
+// count returns the number of records of an entry.
+func (t *Table) count(pos int) uint64 { return t.words[pos] >> lenBits }
 
-// addCount adds to that. A sum that is too large shows in the comparison at the
-// end, which finds records missing.
-func (t *Table) addCount(at int, n uint64) { t.words[at] += n << lenBits }
+// addCount adds n records to an entry. If the count overflows, the comparison at the end
+// reports missing records.
+func (t *Table) addCount(pos int, n uint64) { t.words[pos] += n << lenBits }
 
-func (t *Table) state(at int) []uint64 {
-	at += headWords
-	return t.words[at : at+t.stateLen : at+t.stateLen]
+func (t *Table) state(pos int) []uint64 {
+	pos += headWords
+	return t.words[pos : pos+t.stateLen : pos+t.stateLen]
 }
 
-// find returns where the entry of a key begins, or -1.
+// find returns the position of a key's entry, or -1.
 func (t *Table) find(hash uint64, key []byte) int {
 	slots := t.slots
 	mask := uint32(len(slots) - 1)
@@ -171,49 +170,49 @@ func (t *Table) find(hash uint64, key []byte) int {
 			return -1
 		}
 		if uint32(slot>>32) == uint32(hash) {
-			at := int(uint32(slot)) - 1
-			if string(t.key(at)) == string(key) {
-				return at
+			pos := int(uint32(slot)) - 1
+			if string(t.key(pos)) == string(key) {
+				return pos
 			}
 		}
 	}
 	return -1
 }
 
-func (t *Table) key(at int) []byte {
-	n := int(t.words[at] & maxKey)
-	from := (at + headWords + t.stateLen) * 8
+func (t *Table) key(pos int) []byte {
+	n := int(t.words[pos] & maxKey)
+	from := (pos + headWords + t.stateLen) * 8
 	return t.mem[from : from+n : from+n]
 }
 
-// MaxKey returns the length of the longest key that fits, in bytes, also once the
-// tables are more.
+// MaxKey returns the maximum length of a key, in bytes. It holds even after the number of
+// tables has grown.
 func (t *Table) MaxKey() int {
-	return int(min(maxKey, budget(t.a.least)/16-8*int64(t.size(0)))) &^ 7
+	return int(min(maxKey, budget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
 }
 
-// size returns how many words the entry of a key of n bytes takes.
+// size returns the words of an entry with a key of n bytes.
 func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
 
-// insert makes an entry for a key that find did not find. It writes all entries
-// out before, if there is no room.
+// insert creates an entry for a key that find did not find. If there is no room, it first
+// writes all entries to the file.
 func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
 	size := t.size(len(key))
 	if maxLen := t.MaxKey(); len(key) > maxLen {
-		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), maxLen, maxKey&^7))
+		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, and the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	grow := t.mustGrow()
-	// A larger table would be of no use.
-	futile := t.n >= t.enough && int64(t.n) >= (t.in.records-t.drained)*9/10
+	// A larger table would not help.
+	futile := t.n >= t.bypassAt && int64(t.n) >= (t.in.records-t.drained)*9/10
 	if futile || !t.fits(size, grow) {
 		if t.n == 0 {
-			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
+			return 0, t.fail(fmt.Errorf("%w: not even one group fits", ErrTooLarge))
 		}
 		if futile {
-			t.pass()
+			t.startBypass()
 		}
 		if err := t.writeOut(); err != nil {
 			return 0, t.fail(err)
@@ -225,14 +224,14 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 			return 0, t.fail(err)
 		}
 	}
-	at := t.used
+	pos := t.used
 	t.used += size
 	t.n++
-	t.words[at] = uint64(len(key))
-	clear(t.words[at+headWords : at+headWords+t.stateLen])
-	copy(t.mem[(at+headWords+t.stateLen)*8:], key)
-	t.place(hash, at)
-	return at, nil
+	t.words[pos] = uint64(len(key))
+	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
+	copy(t.mem[(pos+headWords+t.stateLen)*8:], key)
+	t.place(hash, pos)
+	return pos, nil
 }
 
 func (t *Table) fail(err error) error {
@@ -243,8 +242,8 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether one more entry needs more slots.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// fits reports whether an entry of so many words fits, if the slots are doubled or
-// not. While they are, the old ones are there too.
+// fits reports whether an entry of size words fits. grow means that the slots are doubled;
+// while that happens, the old slots exist as well.
 func (t *Table) fits(size int, grow bool) bool {
 	slots := len(t.slots)
 	if grow {
@@ -257,13 +256,13 @@ func (t *Table) fits(size int, grow bool) bool {
 	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
 }
 
-func (t *Table) place(hash uint64, at int) {
+func (t *Table) place(hash uint64, pos int) {
 	mask := uint32(len(t.slots) - 1)
 	i := uint32(hash) & mask
 	for t.slots[i] != 0 {
 		i = (i + 1) & mask
 	}
-	t.slots[i] = hash<<32 | uint64(at+1)
+	t.slots[i] = hash<<32 | uint64(pos+1)
 }
 
 func (t *Table) growSlots() error {
@@ -289,7 +288,7 @@ func (t *Table) reset() {
 	}
 }
 
-// Close ends the use of a table. What it holds stays.
+// Close ends the use of a table. Its entries are kept.
 func (t *Table) Close() error {
 	if t.closed {
 		return nil
@@ -310,5 +309,5 @@ func (t *Table) Close() error {
 	return err
 }
 
-// States returns what NewStates made for the table.
+// States returns the result of NewStates for this table.
 func (t *Table) States() States { return t.states }

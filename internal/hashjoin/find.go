@@ -7,21 +7,21 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Ahead is how many keys are looked for together, at most.
-const Ahead = 64
+// BatchSize is the maximum number of keys in a call of [Finder.Find].
+const BatchSize = 64
 
-// Finder looks for keys, for one goroutine, once there is an index.
+// Finder looks up keys in an indexed table, for one goroutine.
 type Finder struct {
 	*Table
-	hashes [Ahead]uint64
-	slots  [Ahead]uint64 // where the searches begin
-	places [Ahead]int
-	sink   uint64 // of what is read ahead, so that it is read
+	hashes [BatchSize]uint64
+	slots  [BatchSize]uint64 // the slots where the searches begin
+	places [BatchSize]int
+	sink   uint64 // uses prefetched bytes, so that the compiler keeps the reads
 }
 
-// readAhead reads the slots where the searches for keys begin, and the entries that
-// may be theirs. These reads do not depend on each other, so that the processor waits
-// for all of them at once.
+// readAhead reads the slots where the searches for keys begin, and the entries that they
+// may refer to. The reads do not depend on each other, so the processor does them at the
+// same time.
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
 		f.hashes[i] = f.hash(key)
@@ -34,7 +34,7 @@ func (f *Finder) readAhead(keys [][]byte) {
 	}
 }
 
-// touch reads the entry of a slot that is not empty.
+// touch reads the entry of a slot, unless the slot is empty.
 func (f *Finder) touch(slot uint64) {
 	if slot != 0 {
 		at := f.at(int(uint32(slot)))
@@ -43,16 +43,16 @@ func (f *Finder) touch(slot uint64) {
 	}
 }
 
-// insert makes the entries of a piece be found.
+// insert adds the entries of a piece to the index.
 func (f *Finder) insert(p *piece) {
-	keys := make([][]byte, 0, Ahead)
-	for at := 0; at < p.used; {
+	keys := make([][]byte, 0, BatchSize)
+	for pos := 0; pos < p.used; {
 		keys = keys[:0]
-		for len(keys) < Ahead && at < p.used {
-			key, _, n := entryOf(p.mem[at:])
-			f.places[len(keys)] = p.place + at/wordBytes
+		for len(keys) < BatchSize && pos < p.used {
+			key, _, n := entryOf(p.mem[pos:])
+			f.places[len(keys)] = p.place + pos/wordBytes
 			keys = append(keys, key)
-			at += words(n)
+			pos += words(n)
 		}
 		f.readAhead(keys)
 		for i, key := range keys {
@@ -62,13 +62,13 @@ func (f *Finder) insert(p *piece) {
 }
 
 func (f *Finder) insertKey(key []byte, hash uint64, place int) {
-	for i := f.home(hash); ; i = f.after(i) {
+	for i := f.home(hash); ; i = f.nextSlot(i) {
 		slot := atomic.LoadUint64(&f.index[i])
 		if slot == 0 {
 			if atomic.CompareAndSwapUint64(&f.index[i], 0, hash>>32<<32|uint64(place)) {
 				return
 			}
-			slot = atomic.LoadUint64(&f.index[i]) // another came first
+			slot = atomic.LoadUint64(&f.index[i]) // another goroutine was faster
 		}
 		if !f.holds(slot, hash, key) {
 			continue
@@ -77,15 +77,15 @@ func (f *Finder) insertKey(key []byte, hash uint64, place int) {
 		for {
 			old := atomic.LoadUint64(head)
 			atomic.StoreUint64(mine, uint64(uint32(old)))
-			if atomic.CompareAndSwapUint64(head, old, old>>32<<32+one|uint64(place)) {
+			if atomic.CompareAndSwapUint64(head, old, old>>32<<32+oneEntry|uint64(place)) {
 				return
 			}
 		}
 	}
 }
 
-// Find returns where the first record of each of the keys is, 0 for none, until it is
-// called again.
+// Find returns the place of the first record of each key, or 0 for an unknown key. The result
+// is valid until the next call.
 func (f *Finder) Find(keys [][]byte) []int {
 	t := f.Table
 	f.readAhead(keys)
@@ -97,27 +97,25 @@ func (f *Finder) Find(keys [][]byte) []int {
 				f.places[i] = int(uint32(slot))
 				break
 			}
-			at = t.after(at)
+			at = t.nextSlot(at)
 		}
 	}
 	return f.places[:len(keys)]
 }
 
-// Found notes that the key was found whose first record is at a place, and returns
-// how many records it has.
-func (t *Table) Found(place int) int {
+// MarkFound records that the key at a place was found, and returns its number of records.
+func (t *Table) MarkFound(place int) int {
 	head := headOf(t.at(place))
 	word := atomic.LoadUint64(head)
-	if word&found == 0 {
-		atomic.OrUint64(head, found)
+	if word&foundBit == 0 {
+		atomic.OrUint64(head, foundBit)
 	}
-	return int(word &^ found >> 32)
+	return int(word &^ foundBit >> 32)
 }
 
-// Each calls use with each record of the key whose first one is at a place. That are
-// as many as Found returns.
+// Each calls use with each record of the key at a place.
 func (t *Table) Each(place int, use func(record []byte) error) error {
-	left := int(atomic.LoadUint64(headOf(t.at(place))) &^ found >> 32)
+	left := int(atomic.LoadUint64(headOf(t.at(place))) &^ foundBit >> 32)
 	for ; place != 0; left-- {
 		at := t.at(place)
 		_, record, _ := entryOf(at)
@@ -132,16 +130,16 @@ func (t *Table) Each(place int, use func(record []byte) error) error {
 	return nil
 }
 
-var errList = fmt.Errorf("%w: a key has another number of records than its list", ledger.ErrNotVerified)
+var errList = fmt.Errorf("%w: the list of a key does not have the expected number of records", ledger.ErrNotVerified)
 
-// All hands over the records of a part of the keys, with whether the key was found,
-// and returns their account.
-func (t *Table) All(part, parts int, use func(record []byte, found bool) error) (all ledger.Count, err error) {
+// EachInPart calls use with the records of a part of the keys, and whether their key was
+// found. It returns the count of these records.
+func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]
 	for at, slot := range index {
-		if at%Ahead == 0 {
-			for _, slot := range index[at:min(at+Ahead, len(index))] {
+		if at%BatchSize == 0 {
+			for _, slot := range index[at:min(at+BatchSize, len(index))] {
 				f.touch(slot)
 			}
 		}
@@ -153,15 +151,15 @@ func (t *Table) All(part, parts int, use func(record []byte, found bool) error) 
 		for place := first; place != 0; n++ {
 			at := t.at(place)
 			_, record, end := entryOf(at)
-			all.AddRecord(at[wordBytes:end])
-			if err := use(record, word&found != 0); err != nil {
-				return all, err
+			count.AddRecord(at[wordBytes:end])
+			if err := use(record, word&foundBit != 0); err != nil {
+				return count, err
 			}
 			place = int(uint32(atomic.LoadUint64(headOf(at))))
 		}
-		if n != int(word&^found>>32) {
-			return all, errList
+		if n != int(word&^foundBit>>32) {
+			return count, errList
 		}
 	}
-	return all, nil
+	return count, nil
 }

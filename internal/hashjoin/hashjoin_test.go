@@ -16,7 +16,7 @@ const threads = 4
 
 type pair struct{ key, record string }
 
-// someRecords are records of which many have the same key, or none.
+// someRecords returns records; many have the same key or an empty key.
 func someRecords(n int) (all []pair) {
 	rnd := rand.New(rand.NewPCG(1, uint64(n)))
 	for i := range n {
@@ -32,7 +32,7 @@ func someRecords(n int) (all []pair) {
 	return all
 }
 
-// filled is a table with what fits of the records, added by several goroutines.
+// filled returns a table, and the records that fit in it, added by several goroutines.
 func filled(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
 	t.Helper()
 	table = New(memory, threads)
@@ -68,9 +68,8 @@ func indexed(t *testing.T, all []pair) *Table {
 	return table
 }
 
-// Each key has the records that it was added with, and the keys that were found are
-// told from the others.
-func TestRecordsAreFoundByTheirKeys(t *testing.T) {
+// Each key has the records added with it, and the table knows which keys were found.
+func TestFind(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 50_000} {
 		all := someRecords(n)
 		want := map[string][]string{}
@@ -88,7 +87,7 @@ func TestRecordsAreFoundByTheirKeys(t *testing.T) {
 		for range threads {
 			tasks.Go(func() {
 				f := Finder{Table: table}
-				for some := range slices.Chunk(keys, Ahead) {
+				for some := range slices.Chunk(keys, BatchSize) {
 					for i, place := range f.Find(some) {
 						if place == 0 {
 							if want[string(some[i])] != nil {
@@ -101,8 +100,8 @@ func TestRecordsAreFoundByTheirKeys(t *testing.T) {
 							got = append(got, string(record))
 							return nil
 						})
-						if err != nil || table.Found(place) != len(got) {
-							t.Errorf("%.20q has %d records, not %d: %v", some[i], len(got), table.Found(place), err)
+						if err != nil || table.MarkFound(place) != len(got) {
+							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", some[i], len(got), table.MarkFound(place), err)
 						}
 						wanted := slices.Sorted(slices.Values(want[string(some[i])]))
 						if slices.Sort(got); !slices.Equal(got, wanted) {
@@ -116,7 +115,7 @@ func TestRecordsAreFoundByTheirKeys(t *testing.T) {
 		var out ledger.Count
 		alone := 0
 		for part := range 3 {
-			count, err := table.All(part, 3, func(_ []byte, found bool) error {
+			count, err := table.EachInPart(part, 3, func(_ []byte, found bool) error {
 				if !found {
 					alone++
 				}
@@ -133,8 +132,8 @@ func TestRecordsAreFoundByTheirKeys(t *testing.T) {
 	}
 }
 
-// What does not fit is not taken, and what fits is given back.
-func TestTableKeepsToItsMemory(t *testing.T) {
+// A record that does not fit is rejected, and the records that fit can be taken out.
+func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
 	table, in := filled(t, memory, all)
@@ -152,18 +151,18 @@ func TestTableKeepsToItsMemory(t *testing.T) {
 	order := func(a, b pair) int { return strings.Compare(a.record, b.record) }
 	slices.SortFunc(in, order)
 	if slices.SortFunc(out, order); err != nil || !slices.Equal(in, out) {
-		t.Errorf("%d of %d records came out: %v", len(out), len(in), err)
+		t.Errorf("%d of %d records were taken out: %v", len(out), len(in), err)
 	}
 	if slices.ContainsFunc(table.pieces, func(p *piece) bool { return p.mem != nil }) {
-		t.Error("memory was not given back")
+		t.Error("memory was not freed")
 	}
 }
 
-// A record that is lost, or that changed, is seen.
-func TestLossIsSeen(t *testing.T) {
+// A lost or changed record is noticed.
+func TestLossIsNoticed(t *testing.T) {
 	all := someRecords(1000)
 	hot := []byte("hot")
-	var each error // of a list that lacks a record
+	var each error // the error of Each for a list that lacks a record
 	for name, damage := range map[string]func(*Table, int){
 		"a key that is not in the index": func(t *Table, _ int) {
 			for i, slot := range t.index {
@@ -186,7 +185,7 @@ func TestLossIsSeen(t *testing.T) {
 		table := indexed(t, all)
 		f := Finder{Table: table}
 		damage(table, f.Find([][]byte{hot})[0])
-		out, err := table.All(0, 1, func([]byte, bool) error { return nil })
+		out, err := table.EachInPart(0, 1, func([]byte, bool) error { return nil })
 		if err == nil {
 			err = table.Added().Compare(out)
 		}
@@ -200,6 +199,6 @@ func TestLossIsSeen(t *testing.T) {
 	table, _ := filled(t, 64<<20, all)
 	table.pieces = table.pieces[1:]
 	if err := table.TakeOut(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
-		t.Errorf("records that are not taken out: %v", err)
+		t.Errorf("records left in the table: %v", err)
 	}
 }

@@ -1,9 +1,9 @@
-// Package hashjoin keeps the records of one side of a join in memory, where those of
-// the other side find them by their keys.
+// Package hashjoin keeps the records of one side of a join in memory, where they can be
+// found by their keys.
 //
-// Several goroutines add records, as many as fit. Then either all are found by their
-// keys, by several goroutines at the same time, or, as one did not fit, all are taken
-// out again. There may be any number of records of a key: they make a list.
+// Several goroutines add records while they fit. If all fit, several goroutines can look up
+// keys. If one does not fit, all are taken out again. A key may have any number of records,
+// which form a linked list.
 package hashjoin
 
 import (
@@ -18,24 +18,25 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// Table has the records. The entry of one begins at a multiple of eight bytes, with a
-// word: the place of the next entry of the key in the lower half; of the first one, how
-// many there are above it, and a bit for a key that was found. The lengths of the key
-// and of the record follow, then both.
+// Table holds the records. Each entry begins at a multiple of eight bytes. Its first word
+// has the place of the key's next entry in its lower half. In the first entry of a key, the
+// upper half has the number of entries and a bit that is set if the key was found. Then
+// follow the lengths of the key and the record, the key, and the record.
 type Table struct {
 	seed    maphash.Seed
 	memory  int64
-	shift   int // a piece has 1<<shift words; one with a single entry may have more
+	shift   int // a piece has 1<<shift words, or more if it has a single entry
 	writers []writer
 
-	// Mu guards what follows while records are added.
+	// mu guards the fields below while records are added.
 	mu      sync.Mutex
 	pieces  []*piece
 	bytes   int64 // of all pieces
-	records int   // in those that are full
+	records int   // in full pieces
 
-	// index is an open-addressing table with linear probing. A slot is empty (0) or
-	// holds the upper half of the key's hash above the place of the key's first entry.
+	// index is an open-addressing table with linear probing. A slot is 0 if it is empty.
+	// Otherwise its upper half is that of the key's hash, and its lower half is the place
+	// of the key's first entry.
 	index    []uint64
 	indexMem []byte
 }
@@ -44,38 +45,37 @@ type Table struct {
 type piece struct {
 	mem   []byte
 	used  int
-	place int // of its first word
+	place int // place of its first word
 }
 
-// writer is what one goroutine adds with.
+// writer holds the state of one adding goroutine.
 type writer struct {
 	*piece
 	records int // in the piece
 	count   ledger.Count
-	_       [64]byte // another's is not in the same line of the cache
+	_       [64]byte // keeps writers in different cache lines
 }
 
 const (
 	wordBytes = 8
-	minEntry  = 16 // bytes
-	found     = 1 << 63
-	one       = 1 << 32 // entry of a key, in its first word
+	minEntry  = 16      // bytes
+	foundBit  = 1 << 63 // in the first word of a key's first entry
+	oneEntry  = 1 << 32 // in the first word of a key's first entry
 )
 
-// New returns a table that takes as much memory, in bytes, filled by as many
-// goroutines.
+// New returns a table that uses at most memory bytes, for a number of adding goroutines.
 func New(memory int64, threads int) *Table {
-	// What is not used of the pieces in the end is a thirty-second of the memory at most.
-	const least, most = 9, 21 // 4 KiB and 16 MiB
+	// At most 1/32 of the memory remains unused in pieces.
+	const minShift, maxShift = 9, 21 // 4 KiB and 16 MiB
 	t := &Table{seed: maphash.MakeSeed(), memory: memory, writers: make([]writer, threads)}
-	t.shift = min(max(least, bits.Len64(uint64(memory)/wordBytes/32/uint64(threads))-1), most)
+	t.shift = min(max(minShift, bits.Len64(uint64(memory)/wordBytes/32/uint64(threads))-1), maxShift)
 	for i := range t.writers {
 		t.writers[i].piece = &piece{}
 	}
 	return t
 }
 
-// Close gives the memory back.
+// Close frees the memory.
 func (t *Table) Close() error {
 	for _, p := range t.pieces {
 		offheap.Release(p.mem)
@@ -85,23 +85,24 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// indexBytes is what the index of so many records takes.
+// indexBytes returns the size of the index of a number of records.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
-// words returns n rounded up to the bytes of whole words.
+// words rounds a number of bytes up to whole words.
 func words(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
-// Add adds a copy of a record, for one of the goroutines, unless it does not fit.
+// Add adds a copy of a record, for one of the goroutines. It returns false if the record
+// does not fit.
 func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 	w := &t.writers[worker]
 	n := words(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
 	if w.used+n > len(w.mem) {
-		if fits, err := t.take(w, n); !fits {
+		if fits, err := t.addPiece(w, n); !fits {
 			return false, err
 		}
 	}
 	at := w.mem[w.used : w.used+n]
-	*headOf(at) = one
+	*headOf(at) = oneEntry
 	b := binary.AppendUvarint(at[wordBytes:wordBytes], uint64(len(key)))
 	b = binary.AppendUvarint(b, uint64(len(record)))
 	b = append(append(b, key...), record...)
@@ -113,8 +114,8 @@ func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 
 func uvarintLen(x int) int { return (bits.Len64(uint64(x)|1) + 6) / 7 }
 
-// take gives a writer a new piece that an entry of n bytes fits in.
-func (t *Table) take(w *writer, n int) (fits bool, err error) {
+// addPiece gives a writer a new piece with room for an entry of n bytes.
+func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.records += w.records
@@ -128,12 +129,12 @@ func (t *Table) take(w *writer, n int) (fits bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w.piece = &piece{mem: mem, place: (len(t.pieces) + 1) << t.shift} // place 0 is none
+	w.piece = &piece{mem: mem, place: (len(t.pieces) + 1) << t.shift} // place 0 means no entry
 	t.pieces, t.bytes = append(t.pieces, w.piece), t.bytes+int64(n)
 	return true, nil
 }
 
-// Added returns the account of the records that were added.
+// Added returns the count of the added records.
 func (t *Table) Added() (all ledger.Count) {
 	for i := range t.writers {
 		all.Add(t.writers[i].count)
@@ -141,17 +142,17 @@ func (t *Table) Added() (all ledger.Count) {
 	return all
 }
 
-// TakeOut hands all records over, and gives their memory back on the way.
+// TakeOut calls use for all records, and frees their memory along the way.
 func (t *Table) TakeOut(use func(key, record []byte) error) error {
 	var out ledger.Count
 	for _, p := range t.pieces {
-		for at := 0; at < p.used; {
-			key, record, n := entryOf(p.mem[at:])
-			out.AddRecord(p.mem[at+wordBytes : at+n])
+		for pos := 0; pos < p.used; {
+			key, record, n := entryOf(p.mem[pos:])
+			out.AddRecord(p.mem[pos+wordBytes : pos+n])
 			if err := use(key, record); err != nil {
 				return err
 			}
-			at += words(n)
+			pos += words(n)
 		}
 		offheap.Release(p.mem)
 		p.mem = nil
@@ -159,7 +160,7 @@ func (t *Table) TakeOut(use func(key, record []byte) error) error {
 	return t.Added().Compare(out)
 }
 
-// Index makes the records be found. None is added from now on.
+// Index makes the records available to Find. No record may be added afterwards.
 func (t *Table) Index() (err error) {
 	if t.indexMem, err = offheap.Allocate(int(indexBytes(int(t.Added().Records)))); err != nil {
 		return err
@@ -181,17 +182,17 @@ func (t *Table) Index() (err error) {
 
 func (t *Table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// home is the slot where the search for a hash begins.
+// home returns the slot where the search for a hash begins.
 func (t *Table) home(hash uint64) int { return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32) }
 
-func (t *Table) after(slot int) int {
+func (t *Table) nextSlot(slot int) int {
 	if slot++; slot < len(t.index) {
 		return slot
 	}
 	return 0
 }
 
-// holds reports whether a slot is that of a key.
+// holds reports whether a slot refers to the key.
 func (t *Table) holds(slot, hash uint64, key []byte) bool {
 	if slot>>32 != hash>>32 {
 		return false
@@ -207,10 +208,10 @@ func (t *Table) at(place int) []byte {
 
 func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) }
 
-// entryOf returns what an entry holds, and how many bytes it has.
+// entryOf returns the key and record of an entry, and its size in bytes.
 func entryOf(at []byte) (key, record []byte, n int) {
 	k, r, i := int(at[wordBytes]), int(at[wordBytes+1]), wordBytes+2
-	if k|r >= 0x80 { // they are longer
+	if k|r >= 0x80 { // lengths of more than one byte
 		k, r, i = longLengths(at)
 	}
 	n = i + k + r

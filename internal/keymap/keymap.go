@@ -1,7 +1,6 @@
-// Package keymap is a hash map from byte-string keys to small records without
-// pointers, for millions of keys: nothing in it is followed by the garbage
-// collector, a record is one cache line with its key, growing moves 8 bytes a
-// key, and the memory that it takes is known.
+// Package keymap maps byte-string keys to small records without pointers, for millions of keys.
+// The garbage collector follows nothing in it, a record and its key fit in one cache line,
+// growing moves 8 bytes per key, and its memory usage is known.
 package keymap
 
 import (
@@ -14,14 +13,14 @@ import (
 
 const (
 	pageShift  = 7
-	pageLen    = 1 << pageShift // records are kept in pages, so that they never move
-	InlineKey  = 29             // longest key kept inside its record
+	pageLen    = 1 << pageShift // records are in pages, so that they never move
+	InlineKey  = 29             // maximum length of a key inside its record
 	firstSlots = 16
 	largeTable = 1 << 13 // slots; 64 KiB
 )
 
-// ID numbers a record. It stays the same until the key is deleted; then another
-// key may get it. 0 is none.
+// ID identifies a record until its key is deleted; then another key may get the same ID. 0 means
+// no record.
 type ID uint32
 
 type record[V any] struct {
@@ -33,44 +32,41 @@ type record[V any] struct {
 	val    V
 }
 
-// Map is a hash map from keys of up to 65,535 bytes to records of type V, which
-// must not contain pointers. The zero value is ready. It is not safe for
-// concurrent use.
+// Map is a hash map from keys of up to 65,535 bytes to records of type V, which must not contain
+// pointers. The zero value is empty. A Map is not safe for concurrent use.
 type Map[V any] struct {
-	// slots is an open-addressing table with linear probing. A slot is empty (0)
-	// or holds the lower half of the key's hash above the record's ID.
+	// slots is an open-addressing table with linear probing. A slot is 0 if empty, or has
+	// the lower half of the key's hash in its upper half and the record's ID in its lower.
 	slots []uint64
 	pages []*[pageLen]record[V]
-	next  ID // records 1 to next-1 were handed out at some time
-	free  ID // the first of the deleted records, a list through their hash fields
+	next  ID // records 1 to next-1 have been in use
+	free  ID // first of the deleted records, linked through their hash fields
 	n     int
-	// Strings holds the keys too long for a record. Several maps may share one;
-	// nil: the map makes its own.
+	// Strings holds the keys that are too long for a record. Maps may share a Slab; if nil,
+	// the map creates one.
 	Strings *slab.Slab
 }
 
-// Hash is the hash of a key, for Find and Insert.
+// Hash returns the hash of a key for Find and Insert.
 func Hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, key) }
 
 // Len returns the number of keys.
 func (m *Map[V]) Len() int { return m.n }
 
-// Footprint returns the bytes that the map has taken from the heap, without
-// Strings.
+// Footprint returns the bytes that the map uses on the heap, without Strings.
 func (m *Map[V]) Footprint() int64 {
 	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{}))
 }
 
-// Prefetch reads the slots where searches for the hashes of the given numbers
-// begin. Called before Find for many keys, it lets the processor wait for all of
-// them at once. The result is of no meaning, but must be used. It does nothing
-// where the table is in the cache anyway.
-func (m *Map[V]) Prefetch(hashes []uint64, numbers []uint32) (sink uint64) {
+// Prefetch reads the slots where Find starts for hashes[i], for each i in indexes. Called before
+// Find for many keys, it lets their cache misses overlap. The caller must use the meaningless
+// result, so that the compiler keeps the reads. Prefetch does nothing for a small table.
+func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	if len(m.slots) < largeTable {
 		return 0
 	}
 	mask := uint32(len(m.slots) - 1)
-	for _, i := range numbers {
+	for _, i := range indexes {
 		sink += m.slots[uint32(hashes[i])&mask]
 	}
 	return sink
@@ -87,16 +83,16 @@ func (m *Map[V]) Find(hash uint64, key string) ID {
 		if slot == 0 {
 			return 0
 		}
-		if uint32(slot>>32) == uint32(hash) && m.holds(ID(slot), hash, key) {
+		if uint32(slot>>32) == uint32(hash) && m.hasKey(ID(slot), hash, key) {
 			return ID(slot)
 		}
 	}
 }
 
-// Insert returns a new record for a key that Find did not find, with a zero V.
+// Insert returns a new record with a zero V, for a key that is not in the map.
 func (m *Map[V]) Insert(hash uint64, key string) ID {
 	id := m.add(hash)
-	r := m.at(id)
+	r := m.record(id)
 	*r = record[V]{hash: hash, live: true, keyLen: uint16(len(key))}
 	if len(key) <= InlineKey {
 		copy(r.key[:], key)
@@ -109,14 +105,14 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 	return id
 }
 
-// add makes room for a record and enters it in the table.
+// add allocates a record and enters it in the table.
 func (m *Map[V]) add(hash uint64) ID {
 	if (m.n+1)*4 > len(m.slots)*3 {
 		m.growSlots()
 	}
 	id := m.free
 	if id != 0 {
-		m.free = ID(m.at(id).hash)
+		m.free = ID(m.record(id).hash)
 	} else {
 		m.next = max(m.next, 1)
 		id = m.next
@@ -130,18 +126,18 @@ func (m *Map[V]) add(hash uint64) ID {
 	return id
 }
 
-// Exists reports whether an ID that a key had is still, or again, a key's.
-func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.at(id).live }
+// Exists reports whether id belongs to a key. An id may be reused for another key.
+func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.record(id).live }
 
-// Hash returns the hash that the record's key was inserted with.
-func (m *Map[V]) Hash(id ID) uint64 { return m.at(id).hash }
+// Hash returns the hash with which the record's key was inserted.
+func (m *Map[V]) Hash(id ID) uint64 { return m.record(id).hash }
 
-// Val returns the record's value. The pointer is good until the key is deleted.
-func (m *Map[V]) Val(id ID) *V { return &m.at(id).val }
+// Val returns the record's value. The pointer is valid until the key is deleted.
+func (m *Map[V]) Val(id ID) *V { return &m.record(id).val }
 
-// Key returns the record's key. The bytes are good until the key is deleted.
+// Key returns the record's key. The bytes are valid until the key is deleted.
 func (m *Map[V]) Key(id ID) []byte {
-	r := m.at(id)
+	r := m.record(id)
 	if r.keyLen <= InlineKey {
 		return r.key[:r.keyLen]
 	}
@@ -150,7 +146,7 @@ func (m *Map[V]) Key(id ID) []byte {
 
 // Delete removes a record.
 func (m *Map[V]) Delete(id ID) {
-	r := m.at(id)
+	r := m.record(id)
 	mask := uint32(len(m.slots) - 1)
 	i := uint32(r.hash) & mask
 	for ID(m.slots[i]) != id {
@@ -159,8 +155,8 @@ func (m *Map[V]) Delete(id ID) {
 		}
 		i = (i + 1) & mask
 	}
-	// Close the gap: move back each later slot of the run whose search would
-	// otherwise stop at it.
+	// Close the gap: move back each later slot of the run that a search would no longer
+	// reach.
 	for j := (i + 1) & mask; m.slots[j] != 0; j = (j + 1) & mask {
 		home := uint32(m.slots[j]>>32) & mask
 		if (j-home)&mask >= (j-i)&mask {
@@ -177,8 +173,8 @@ func (m *Map[V]) Delete(id ID) {
 	m.n--
 }
 
-// IDs calls yield for each record until it returns false. Records must not be
-// inserted or deleted meanwhile.
+// IDs calls yield for each record until it returns false. No record may be inserted or deleted
+// during the iteration.
 func (m *Map[V]) IDs(yield func(ID) bool) {
 	for _, slot := range m.slots {
 		if slot != 0 && !yield(ID(slot)) {
@@ -187,27 +183,27 @@ func (m *Map[V]) IDs(yield func(ID) bool) {
 	}
 }
 
-// Reset removes every key and gives all memory back, except Strings.
+// Reset removes every key and releases all memory except Strings.
 func (m *Map[V]) Reset() { *m = Map[V]{Strings: m.Strings} }
 
-// Compact gives memory back if most records are unused. IDs change.
+// Compact releases memory if most records are unused. It changes the IDs.
 func (m *Map[V]) Compact() {
 	if len(m.pages) <= 1 && len(m.slots) <= 2*pageLen || m.n*4 > len(m.pages)*pageLen {
 		return
 	}
 	small := Map[V]{Strings: m.Strings}
 	for id := range m.IDs {
-		r := m.at(id)
-		*small.at(small.add(r.hash)) = *r
+		r := m.record(id)
+		*small.record(small.add(r.hash)) = *r
 	}
 	*m = small
 }
 
-func (m *Map[V]) at(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
+func (m *Map[V]) record(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
 
-// holds reports whether a record is the key's. Equal hashes are never enough.
-func (m *Map[V]) holds(id ID, hash uint64, key string) bool {
-	r := m.at(id)
+// hasKey reports whether a record belongs to a key, by comparing the keys, not only the hashes.
+func (m *Map[V]) hasKey(id ID, hash uint64, key string) bool {
+	r := m.record(id)
 	if r.hash != hash || int(r.keyLen) != len(key) {
 		return false
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestMapAgainstModel inserts, finds and deletes at random, beside a Go map:
-// once with good hashes, and once with hashes that nearly all collide.
+// TestMapAgainstModel compares random insertions, lookups and deletions with a Go map, once with
+// good hashes and twice with colliding ones.
 func TestMapAgainstModel(t *testing.T) {
 	seed := maphash.MakeSeed()
 	hashes := map[string]func(string) uint64{
@@ -46,7 +46,7 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 			m.Delete(id)
 			delete(model, k)
 		}
-		if step%10_000 == 9_999 { // few are left, and the map is made smaller
+		if step%10_000 == 9_999 { // few keys remain, so Compact must shrink the map
 			for k := range model {
 				if len(model) > 20 {
 					m.Delete(m.Find(hash(k), k))
@@ -56,7 +56,7 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 			before := m.Footprint()
 			m.Compact()
 			if m.Footprint() >= before {
-				t.Fatalf("%d keys take %d bytes, after Compact %d", m.Len(), before, m.Footprint())
+				t.Fatalf("%d keys take %d bytes, and %d bytes after Compact", m.Len(), before, m.Footprint())
 			}
 		}
 	}

@@ -1,9 +1,10 @@
 // Package mergejoin joins the records of two sorters by their keys.
 //
-// Both are walked in the order of keys at the same time. Of a key that both have,
-// the left side's records are held in memory, and the right side's walk past them.
-// Where they are more than the memory for them, the right side's go to a file, which
-// is read once for each memory full of the left side's: so no number of records with
+// It walks both sides in key order at the same time. If both have a key, it holds the left
+// side's records of that key in memory while the right side's records pass. If the left
+// side's records exceed the memory, the right side's go to a file, which is read once for
+// each portion of the left side's that fits. So memory does not limit the number of
+// records of a key, on either side.
 // one key, on one side or both, takes more memory.
 package mergejoin
 
@@ -22,47 +23,47 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// How says which records come out.
-type How uint8
+// Kind selects the rows of a join.
+type Kind uint8
 
 // The kinds of joins.
 const (
-	Inner How = iota // pairs of records with the same key
-	Left             // and the left records that have no partner
-	Right            // pairs, and the right records without one
-	Full             // pairs, and those without one of both sides
-	Semi             // the left records that have a partner, once
-	Anti             // the left records that have none
+	Inner Kind = iota // pairs of records with the same key
+	Left              // pairs, and left records without a partner
+	Right             // pairs, and right records without a partner
+	Full              // pairs, and records of both sides without a partner
+	Semi              // left records with a partner, each once
+	Anti              // left records without a partner
 )
 
-// LeftAlone reports whether left records come out that have no partner.
-func (h How) LeftAlone() bool { return h == Left || h == Full || h == Anti }
+// LeftUnmatched reports whether left records without a partner are rows.
+func (k Kind) LeftUnmatched() bool { return k == Left || k == Full || k == Anti }
 
-// RightAlone reports whether right records do.
-func (h How) RightAlone() bool { return h == Right || h == Full }
+// RightUnmatched reports whether right records without a partner are rows.
+func (k Kind) RightUnmatched() bool { return k == Right || k == Full }
 
-// Pairs reports whether records of the right side come out beside those of the left.
-func (h How) Pairs() bool { return h < Semi }
+// Pairs reports whether pairs of records are rows.
+func (k Kind) Pairs() bool { return k < Semi }
 
-// Options of a join.
+// Options configures a join.
 type Options struct {
-	How        How
-	MatchEmpty bool  // the empty key is a key like others: otherwise it matches nothing
-	Memory     int64 // for records with the same key, in bytes; a longer record takes as much as it has
+	Kind       Kind
+	MatchEmpty bool  // whether the empty key can match; otherwise it matches nothing
+	Memory     int64 // bytes for records with the same key; a longer record uses more
 	Temp       *tempdir.Set
 }
 
-// Stats tell what came out.
+// Stats describes the output.
 type Stats struct {
-	Rows      int64
-	LeftAlone int64 // left records without a partner, whether they came out or not
-	RightOnly int64 // right records without one
-	Spilled   int64 // bytes of records with the same key that were written to a file
+	Rows           int64
+	LeftUnmatched  int64 // left records without a partner, whether they are rows or not
+	RightUnmatched int64 // right records without a partner
+	Spilled        int64 // bytes of records with the same key that were written to a file
 }
 
-// Join joins what was put into two sorters, which keep their keys, and of which all
-// writers are closed. It calls emit with each row; nil is no partner. Both are valid
-// until it returns.
+// Join joins the records of two sorters with KeepKeys. All of their writers must be closed.
+// It calls emit with each row, with nil for a missing partner. Both records are valid until
+// emit returns.
 func Join(ctx context.Context, left, right *extsort.Sorter, o Options, emit func(left, right []byte) error) (_ Stats, err error) {
 	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right)}
 	defer func() {
@@ -91,15 +92,15 @@ func (j *join) run() error {
 		var err error
 		switch c := j.compare(); {
 		case c < 0:
-			err = j.alone(j.left, j.How.LeftAlone(), &j.stats.LeftAlone, func(r []byte) error { return j.row(r, nil) })
+			err = j.passKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.row(r, nil) })
 		case c > 0:
-			err = j.alone(j.right, j.How.RightAlone(), &j.stats.RightOnly, func(r []byte) error { return j.row(nil, r) })
-		case j.How.Pairs():
+			err = j.passKey(j.right, j.Kind.RightUnmatched(), &j.stats.RightUnmatched, func(r []byte) error { return j.row(nil, r) })
+		case j.Kind.Pairs():
 			err = j.pairs()
 		default:
 			var matched int64
-			if err = j.alone(j.left, j.How == Semi, &matched, func(r []byte) error { return j.row(r, nil) }); err == nil {
-				err = j.alone(j.right, false, &matched, nil)
+			if err = j.passKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.row(r, nil) }); err == nil {
+				err = j.passKey(j.right, false, &matched, nil)
 			}
 		}
 		if err != nil {
@@ -109,7 +110,8 @@ func (j *join) run() error {
 	return nil
 }
 
-// compare says which side is on: negative the left one, alone, 0 both.
+// compare returns a negative number if only the left side has the next key, a positive number if
+// only the right side has it, and 0 if both have it.
 func (j *join) compare() int {
 	switch {
 	case j.right.done:
@@ -117,16 +119,16 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // and no right record is left when that of the left side comes
+		return 1 // all right records with the empty key precede the left ones
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }
 
-// alone passes the records of one side with the key at hand.
-func (j *join) alone(c *cursor, wanted bool, count *int64, row func([]byte) error) error {
+// passKey processes the records of one side with the current key.
+func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) error) error {
 	for {
 		*count++
-		if wanted {
+		if emits {
 			if err := row(c.record); err != nil {
 				return err
 			}
@@ -138,8 +140,8 @@ func (j *join) alone(c *cursor, wanted bool, count *int64, row func([]byte) erro
 }
 
 func (j *join) row(left, right []byte) error {
-	const often = 1 << 14
-	if j.stats.Rows++; j.stats.Rows%often == 0 && j.ctx.Err() != nil {
+	const checkInterval = 1 << 14
+	if j.stats.Rows++; j.stats.Rows%checkInterval == 0 && j.ctx.Err() != nil {
 		return canceled.Err(j.ctx)
 	}
 	return j.emit(left, right)
@@ -147,18 +149,18 @@ func (j *join) row(left, right []byte) error {
 
 func (j *join) pairs() error {
 	from := j.stats.Rows
-	more, lefts, err := j.hold()
+	more, lefts, err := j.fill()
 	if err != nil {
 		return err
 	}
 	var rights int64
 	if !more {
-		for again := true; again; {
+		for unfinished := true; unfinished; {
 			rights++
 			if err := j.pairWithHeld(j.right.record); err != nil {
 				return err
 			}
-			if again, err = j.right.nextOfKey(); err != nil {
+			if unfinished, err = j.right.nextOfKey(); err != nil {
 				return err
 			}
 		}
@@ -174,7 +176,7 @@ func (j *join) pairs() error {
 				break
 			}
 			var n int64
-			if more, n, err = j.hold(); err != nil {
+			if more, n, err = j.fill(); err != nil {
 				return err
 			}
 			lefts += n
@@ -186,11 +188,11 @@ func (j *join) pairs() error {
 	return nil
 }
 
-// hold takes left records of the key at hand into memory, as many as fit, and
-// reports whether there are more.
-func (j *join) hold() (more bool, n int64, err error) {
+// fill copies left records with the current key to memory, as many as fit, and reports
+// whether there are more.
+func (j *join) fill() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
-	if int64(cap(h.data)) > 2*limit { // a long record had it grow
+	if int64(cap(h.data)) > 2*limit { // grown by a long record
 		h.data = nil
 	}
 	h.data, h.ends = h.data[:0], h.ends[:0]
@@ -213,7 +215,7 @@ func (j *join) pairWithHeld(right []byte) error {
 	return nil
 }
 
-// spillRight writes the right records of the key at hand to the file.
+// spillRight writes the right records with the current key to the file.
 func (j *join) spillRight() (n int64, err error) {
 	if j.file == nil {
 		if j.file, err = spill.Create(j.Temp, "records with the same key", int(min(j.Memory/4, 256<<10))); err != nil {
@@ -236,7 +238,7 @@ func (j *join) spillRight() (n int64, err error) {
 	return n, err
 }
 
-// readRight pairs the records in the file with those held.
+// readRight pairs the records in the file with the held records.
 func (j *join) readRight() error {
 	var block []byte
 	var err error
@@ -264,10 +266,10 @@ type held struct {
 	ends []int
 }
 
-// entryBytes is what a record takes beside its bytes.
+// entryBytes is the memory of a record in addition to its bytes.
 const entryBytes = 8
 
-// record returns a record, which is not nil.
+// record returns a held record, which is never nil.
 func (h *held) record(i int) []byte {
 	from := 0
 	if i > 0 {
@@ -283,9 +285,9 @@ type cursor struct {
 	next   func() (*extsort.Block, error, bool)
 	stop   func()
 	block  *extsort.Block
-	i      int // in block
+	i      int // index in block
 	done   bool
-	key    []byte // of the record at hand
+	key    []byte // of the current record
 	record []byte
 }
 
@@ -308,7 +310,7 @@ func (c *cursor) advance() error {
 	return nil
 }
 
-// nextOfKey goes on to the next record, and reports whether it has the same key.
+// nextOfKey advances to the next record, and reports whether it has the same key.
 func (c *cursor) nextOfKey() (bool, error) {
 	if err := c.advance(); err != nil || c.done {
 		return false, err

@@ -15,25 +15,25 @@ import (
 
 type pair struct{ key, record string }
 
-// model joins as the words say.
-func model(left, right []pair, how How, matchEmpty bool) (rows []string) {
+// model is a simple implementation of all joins.
+func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 	same := func(a, b pair) bool { return a.key == b.key && (matchEmpty || a.key != "") }
 	for _, l := range left {
 		matched := false
 		for _, r := range right {
 			if same(l, r) {
 				matched = true
-				if how.Pairs() {
+				if kind.Pairs() {
 					rows = append(rows, l.record+"+"+r.record)
 				}
 			}
 		}
-		if matched && how == Semi || !matched && how.LeftAlone() {
+		if matched && kind == Semi || !matched && kind.LeftUnmatched() {
 			rows = append(rows, l.record+"-")
 		}
 	}
 	for _, r := range right {
-		if how.RightAlone() && !slices.ContainsFunc(left, func(l pair) bool { return same(l, r) }) {
+		if kind.RightUnmatched() && !slices.ContainsFunc(left, func(l pair) bool { return same(l, r) }) {
 			rows = append(rows, "-"+r.record)
 		}
 	}
@@ -81,7 +81,7 @@ func newTemp(t *testing.T) *tempdir.Set {
 	return temp
 }
 
-func TestJoinsAreThoseOfTheModel(t *testing.T) {
+func TestJoinsMatchModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	side := func(name string, n, keys int, long int) (all []pair) {
 		for i := range n {
@@ -98,17 +98,17 @@ func TestJoinsAreThoseOfTheModel(t *testing.T) {
 	}
 	for trial := range 30 {
 		left, right := side("l", rnd.IntN(200), 1+rnd.IntN(100), 40), side("r", rnd.IntN(200), 1+rnd.IntN(100), 40)
-		if trial%3 == 0 { // records without bytes
+		if trial%3 == 0 { // empty records
 			left = append(left, pair{"key1", ""}, pair{"hot", ""})
 			right = append(right, pair{"key1", ""})
 		}
-		for how := Inner; how <= Anti; how++ {
+		for kind := Inner; kind <= Anti; kind++ {
 			for _, matchEmpty := range []bool{false, true} {
 				for _, memory := range []int64{64, 1000, 1 << 20} {
 					temp := newTemp(t)
 					var rows []string
 					stats, err := Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right),
-						Options{How: how, MatchEmpty: matchEmpty, Memory: memory, Temp: temp},
+						Options{Kind: kind, MatchEmpty: matchEmpty, Memory: memory, Temp: temp},
 						func(l, r []byte) error {
 							sep := "+"
 							if l == nil || r == nil {
@@ -121,11 +121,11 @@ func TestJoinsAreThoseOfTheModel(t *testing.T) {
 						t.Fatal(err)
 					}
 					slices.Sort(rows)
-					if want := model(left, right, how, matchEmpty); !slices.Equal(rows, want) || stats.Rows != int64(len(want)) {
-						t.Fatalf("trial %d, how %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, how, matchEmpty, memory, len(rows), len(want), rows, want)
+					if want := model(left, right, kind, matchEmpty); !slices.Equal(rows, want) || stats.Rows != int64(len(want)) {
+						t.Fatalf("trial %d, kind %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, kind, matchEmpty, memory, len(rows), len(want), rows, want)
 					}
-					if how.Pairs() && memory == 64 && len(left) > 150 && len(right) > 50 && stats.Spilled == 0 {
-						t.Errorf("trial %d: nothing went to a file", trial)
+					if kind.Pairs() && memory == 64 && len(left) > 150 && len(right) > 50 && stats.Spilled == 0 {
+						t.Errorf("trial %d: nothing was spilled", trial)
 					}
 				}
 			}
@@ -133,9 +133,9 @@ func TestJoinsAreThoseOfTheModel(t *testing.T) {
 	}
 }
 
-// A key with half of both sides is joined within the memory, and the end of the
-// context ends it.
-func TestAHotKeyTakesNoMemory(t *testing.T) {
+// A key with half of both sides is joined within the memory, and the end of the context
+// stops the join.
+func TestHotKeyWithinMemory(t *testing.T) {
 	temp := newTemp(t)
 	var left, right []pair
 	for i := range 3000 {
@@ -153,15 +153,15 @@ func TestAHotKeyTakesNoMemory(t *testing.T) {
 		t.Errorf("%d rows, %+v, %v", rows, stats, err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("enough")
+	enough := errors.New("enough")
 	_, err = Join(ctx, sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error {
-		cancel(why)
+		cancel(enough)
 		return nil
 	})
-	if !errors.Is(err, why) {
-		t.Errorf("ended by %v", err)
+	if !errors.Is(err, enough) {
+		t.Errorf("stopped with %v", err)
 	}
-	if _, err = Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error { return why }); !errors.Is(err, why) {
-		t.Errorf("ended by %v", err)
+	if _, err = Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("stopped with %v", err)
 	}
 }

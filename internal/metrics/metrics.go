@@ -1,5 +1,4 @@
-// Package metrics counts, and writes metrics in Prometheus' text format, version
-// 0.0.4.
+// Package metrics counts events and writes metrics in Prometheus' text format, version 0.0.4.
 package metrics
 
 import (
@@ -11,32 +10,32 @@ import (
 	"time"
 )
 
-// ContentType is what HTTP calls the format.
+// ContentType is the media type of the format.
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
-// Kind is what Prometheus may do with a metric.
+// Kind is the type of a metric in the format.
 type Kind string
 
-// The kinds.
+// The kinds of metrics.
 const (
 	Counter   Kind = "counter"
 	Gauge     Kind = "gauge"
 	Durations Kind = "histogram"
 )
 
-// bounds are the upper bounds of the buckets of a histogram.
+// bounds are the upper bounds of a histogram's buckets.
 var bounds = [...]time.Duration{
 	100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond,
 	100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second,
 }
 
-// Histogram counts how long something took. Its zero value is ready.
+// Histogram counts durations in buckets. The zero value is ready to use.
 type Histogram struct {
 	counts [len(bounds) + 1]atomic.Int64
 	sum    atomic.Int64
 }
 
-// Observe adds one.
+// Observe counts a duration.
 func (h *Histogram) Observe(d time.Duration) {
 	i := 0
 	for i < len(bounds) && d > bounds[i] {
@@ -46,7 +45,7 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-// Count returns how many there were.
+// Count returns the number of durations observed.
 func (h *Histogram) Count() (n int64) {
 	for i := range h.counts {
 		n += h.counts[i].Load()
@@ -54,31 +53,32 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Writer writes metrics, each with all its samples before the next.
+// Writer writes metrics. The caller must write all samples of a metric before it begins
+// the next one.
 type Writer struct {
 	w    *bufio.Writer
 	name string
 }
 
-// NewWriter writes to w; Flush ends that.
+// NewWriter returns a writer to w. The caller must call Flush at the end.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriter(w)} }
 
-// Begin begins a metric. It may have no sample.
+// Begin writes the head of a metric. It may have no samples.
 func (w *Writer) Begin(name string, k Kind, help string) {
 	w.name = name
 	w.write("# HELP ", name, " ", strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help), "\n# TYPE ", name, " ", string(k), "\n")
 }
 
-// One writes a metric that has one sample.
-func (w *Writer) One(name string, k Kind, help string, value float64) {
+// Single writes a metric with its only sample.
+func (w *Writer) Single(name string, k Kind, help string, value float64) {
 	w.Begin(name, k, help)
 	w.Sample(value)
 }
 
-// Sample writes a sample of the metric begun, with labels: names and values in turn.
+// Sample writes a sample of the current metric. Labels are pairs of a name and a value.
 func (w *Writer) Sample(value float64, labels ...string) { w.sample("", value, labels) }
 
-// Histogram writes all samples of a histogram, in seconds.
+// Histogram writes the samples of a histogram, in seconds.
 func (w *Writer) Histogram(h *Histogram, labels ...string) {
 	sum, n := h.sum.Load(), int64(0)
 	labels = append(labels[:len(labels):len(labels)], "le", "+Inf")
@@ -86,7 +86,7 @@ func (w *Writer) Histogram(h *Histogram, labels ...string) {
 		n += h.counts[i].Load()
 		labels[len(labels)-1] = "+Inf"
 		if i < len(bounds) {
-			labels[len(labels)-1] = number(bounds[i].Seconds())
+			labels[len(labels)-1] = formatNumber(bounds[i].Seconds())
 		}
 		w.sample("_bucket", float64(n), labels)
 	}
@@ -95,28 +95,28 @@ func (w *Writer) Histogram(h *Histogram, labels ...string) {
 	w.sample("_count", float64(n), labels)
 }
 
-// Flush returns the first error of writing.
+// Flush writes what is buffered, and returns the first error of any write.
 func (w *Writer) Flush() error { return w.w.Flush() }
 
 func (w *Writer) sample(suffix string, value float64, labels []string) {
 	w.write(w.name, suffix)
 	for i := 0; i < len(labels); i += 2 {
-		before := ","
+		separator := ","
 		if i == 0 {
-			before = "{"
+			separator = "{"
 		}
-		w.write(before, labels[i], `="`, strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(labels[i+1]), `"`)
+		w.write(separator, labels[i], `="`, strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(labels[i+1]), `"`)
 	}
 	if len(labels) > 0 {
 		w.write("}")
 	}
-	w.write(" ", number(value), "\n")
+	w.write(" ", formatNumber(value), "\n")
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+func formatNumber(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 func (w *Writer) write(texts ...string) {
 	for _, t := range texts {
-		_, _ = w.w.WriteString(t) // Flush tells
+		_, _ = w.w.WriteString(t) // Flush returns the error
 	}
 }

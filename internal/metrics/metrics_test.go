@@ -14,8 +14,8 @@ func TestWriter(t *testing.T) {
 	}
 	var b strings.Builder
 	w := NewWriter(&b)
-	w.One("a_total", Counter, "what \\ it\nis", 3)
-	w.Begin("b", Gauge, "of several")
+	w.Single("a_total", Counter, "its \\ help\ntext", 3)
+	w.Begin("b", Gauge, "several samples")
 	w.Sample(-1.5, "of", "a \"b\"\\\n", "and", "c")
 	w.Sample(1e20)
 	w.Begin("h", Durations, "times")
@@ -23,10 +23,10 @@ func TestWriter(t *testing.T) {
 	if err := w.Flush(); err != nil || h.Count() != 4 {
 		t.Fatal(h.Count(), err)
 	}
-	want := `# HELP a_total what \\ it\nis
+	want := `# HELP a_total its \\ help\ntext
 # TYPE a_total counter
 a_total 3
-# HELP b of several
+# HELP b several samples
 # TYPE b gauge
 b{of="a \"b\"\\\n",and="c"} -1.5
 b 1e+20
@@ -50,7 +50,7 @@ func (broken) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestBrokenWriter(t *testing.T) {
 	w := NewWriter(broken{})
-	w.One("a", Gauge, "b", 1)
+	w.Single("a", Gauge, "b", 1)
 	if err := w.Flush(); !errors.Is(err, errBroken) {
 		t.Error(err)
 	}

@@ -1,11 +1,10 @@
-// Package msgpack reads and writes the plain values of Python, which package
-// pyvalue lists, in MessagePack, with the bytes that Python's msgpack writes
-// (use_bin_type): text as str, bytes as bin, tuples as arrays, which are read as
-// lists.
+// Package msgpack reads and writes the plain values of Python (see package pyvalue) in
+// MessagePack, with the same bytes as Python's msgpack (use_bin_type): text as str, bytes
+// as bin, and tuples as arrays, which are read as lists.
 //
-// What Python's msgpack cannot write, or could not read again, is an
-// ErrNotPlain: sets, integers beyond 64 bits, dicts with keys that are neither
-// text nor bytes. Pickle takes those.
+// A value that Python's msgpack cannot write, or could not read again, is an
+// ErrNotPlain: sets, integers beyond 64 bits, dicts with keys that are neither text nor
+// bytes. Package pickle supports these.
 package msgpack
 
 import (
@@ -19,14 +18,15 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold,
-// or Python not read from it.
+// ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold, or that
+// Python cannot read from it.
 var ErrNotPlain = errors.New("not for msgpack")
 
-// maxWriteDepth is how deep Python's msgpack nests what it writes.
+// maxWriteDepth is the maximum nesting that Python's msgpack writes.
 const maxWriteDepth = 511
 
-// Append appends a value. Besides plain values it takes what pyvalue.Canon does.
+// Append appends an encoded value to dst. It accepts plain values, and all values that
+// pyvalue.Canon accepts.
 func Append(dst []byte, v any) ([]byte, error) {
 	out, err := write(dst, v, maxWriteDepth)
 	if err != nil {
@@ -85,8 +85,8 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	return write(dst, c, depth)
 }
 
-// integer writes the shortest form; like Python, that of an unsigned integer
-// where it can.
+// integer writes the shortest form. Like Python, it writes numbers that are not negative
+// as unsigned.
 func integer(dst []byte, n int64) []byte {
 	if n >= 0 {
 		return msgp.AppendUint64(dst, uint64(n))
@@ -130,7 +130,7 @@ func dict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 	return dst, nil
 }
 
-// tooLong tells of what a length of 32 bits cannot count.
+// tooLong returns an error if n does not fit a length of 32 bits.
 func tooLong(n int) error {
 	if uint64(n) > 1<<32-1 {
 		return fmt.Errorf("%w: %d bytes or elements", ErrNotPlain, n)
@@ -138,7 +138,7 @@ func tooLong(n int) error {
 	return nil
 }
 
-// AppendTexts appends a list of texts.
+// AppendTexts appends an encoded list of texts to dst.
 func AppendTexts(dst []byte, texts []string) ([]byte, error) {
 	if err := tooLong(len(texts)); err != nil {
 		return dst, fmt.Errorf("msgpack: %w", err)

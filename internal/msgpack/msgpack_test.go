@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// python is Debian's.
+// python is Debian's Python.
 const python = "/usr/bin/python3"
 
-// What Python writes is read, and written again with the same bytes.
+// Go reads what Python writes, and writes the same bytes again.
 func TestSameBytesAsPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import msgpack").Run(); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -81,7 +81,7 @@ func TestRefused(t *testing.T) {
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q: got %v, %v, want %q", c.data, v, err, c.want)
 		}
-		// Check takes what is not a plain value, but for the byte that nothing begins with.
+		// Check also accepts values that are not plain, except the invalid byte 0xc1.
 		if err := Check([]byte(c.data)); c.checked != (err == nil) {
 			t.Errorf("%.40q: Check: %v", c.data, err)
 		}
@@ -124,7 +124,7 @@ func TestLastOfEqualKeys(t *testing.T) {
 	}
 }
 
-// text is the same for the same value.
+// text returns equal texts for equal values.
 func text(v any) string {
 	b, err := pickle.Append(nil, v)
 	if err != nil {
@@ -142,7 +142,7 @@ func allocated(data []byte) (uint64, any, error) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	most := 0.0
+	maxFactor := 0.0
 	for _, part := range []string{
 		"\xc0", "\x90", "\x80", "\x91\xc0", "\xa0", "\xa1a", "\xc4\x00", "\xc4\x01a", "\x81\xc0\xc0", "\x81\x01\xc0", "\x81\xa1a\xc0",
 		"\x82\xc0\xc0\x01\xc0", "\x83\x01\xc0\x02\xc0\x03\xc0", "\x82\xc4\x01a\xc0\xc4\x01b\xc0", "\x05", "\xcc\xff", "\xca1234", "\xcf\xff1234567", "\xdd\xff\xff\xff\xff", "\xdc\x20\x00",
@@ -158,17 +158,17 @@ func TestMemoryIsBounded(t *testing.T) {
 			if factor > MaxGrowth {
 				t.Errorf("%.12q of %q: %.0f times its %d bytes", data, part, factor, len(data))
 			}
-			most = max(most, factor)
+			maxFactor = max(maxFactor, factor)
 		}
 	}
-	t.Logf("at most %.0f times", most)
-	if most < 10 {
-		t.Errorf("at most %.0f times: this measures nothing", most)
+	t.Logf("at most %.0f times", maxFactor)
+	if maxFactor < 10 {
+		t.Errorf("at most %.0f times: the test does not measure allocations", maxFactor)
 	}
 }
 
-// FuzzDecode looks for input that crashes, takes more memory than is said, or is
-// read as a value that does not come back when it is written and read again.
+// FuzzDecode looks for input that crashes, takes more memory than MaxGrowth allows, or
+// decodes to a value that changes when it is written and read again.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{"\x95\xc0\xc3\xe0\xcd\x01\x00\xa3abc", "\x82\xa1a\x90\xc4\x01b\x80", "\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "\xca\x3f\x80\x00\x00", "\xdd\xff\xff\xff\xff", "\x81\x01\x02"} {
 		f.Add([]byte(s))

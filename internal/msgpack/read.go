@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// MaxGrowth is how many times the length of the input a value may take in
-// memory, beside some kilobytes.
+// MaxGrowth is the maximum memory of a value, in multiples of the input's length, besides
+// some kilobytes.
 const MaxGrowth = 128
 
-// Error says where in the input something is wrong.
+// Error is an error at an offset of the input.
 type Error struct {
 	Offset int // in bytes
 	Err    error
@@ -23,10 +23,10 @@ func (e *Error) Error() string { return fmt.Sprintf("msgpack, byte %d: %v", e.Of
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Decode returns the plain value that data is. Nothing of data is kept. Its
-// error is an *Error.
+// Decode returns the plain value that data encodes. It does not retain data. Its error
+// is an *Error.
 func Decode(data []byte) (v any, err error) {
-	r := reader{rest: data, owed: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
+	r := reader{rest: data, missing: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
 	v, err = r.value(pyvalue.MaxDepth)
 	if err := r.end(data, err); err != nil {
 		return nil, err
@@ -34,15 +34,15 @@ func Decode(data []byte) (v any, err error) {
 	return v, nil
 }
 
-// Check returns an error unless data is one value, of any type that MessagePack
-// has, with as much data for every length in it as it says, and not nested too
-// deep. It takes no memory. A decoder that believes lengths is safe afterwards.
+// Check returns an error unless data is one value of any MessagePack type, with enough
+// bytes for every length in it, and not nested too deep. It allocates nothing. After it, a
+// decoder that trusts lengths is safe.
 func Check(data []byte) error {
-	r := reader{rest: data, owed: 1}
+	r := reader{rest: data, missing: 1}
 	return r.end(data, r.skip(pyvalue.MaxDepth))
 }
 
-// end is the error of reading data, or of what is left of it.
+// end returns the error of reading data, or an error if bytes follow the value.
 func (r *reader) end(data []byte, err error) error {
 	if err == nil && len(r.rest) > 0 {
 		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
@@ -55,15 +55,16 @@ func (r *reader) end(data []byte, err error) error {
 
 type reader struct {
 	rest []byte
-	// owed is the number of values that headers announced and that were not read
-	// yet. Each takes a byte at least: an array of more than there are bytes left
-	// is an error before memory is taken, also where arrays are nested.
-	owed   uint64
-	unique *pyvalue.Unique
-	texts  pyvalue.Texts
+	// owed is the number of values that headers have announced and that are not yet
+	// read. Each takes at least a byte. If owed exceeds the remaining bytes, it is an
+	// error before anything is allocated, even for nested arrays.
+	missing uint64
+	unique  *pyvalue.Unique
+	texts   pyvalue.Texts
 }
 
-// enter is the error for a value that there is not, or too deep.
+// enter must be called before each value. It returns an error at the end of the input, or
+// if the value is nested too deep.
 func (r *reader) enter(depth int) error {
 	if len(r.rest) == 0 {
 		return msgp.ErrShortBytes
@@ -71,7 +72,7 @@ func (r *reader) enter(depth int) error {
 	if depth < 0 {
 		return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth)
 	}
-	r.owed--
+	r.missing--
 	return nil
 }
 
@@ -122,8 +123,7 @@ func (r *reader) value(depth int) (v any, err error) {
 	return v, nil
 }
 
-// header reads how many values an array or a map has. A map has two for each of
-// its items.
+// header reads the number of values in an array or a map. A map has two for each item.
 func (r *reader) header(kind msgp.Type) (n uint64, err error) {
 	var size uint32
 	rest := r.rest
@@ -137,8 +137,8 @@ func (r *reader) header(kind msgp.Type) (n uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if r.owed += n; r.owed > uint64(len(rest)) {
-		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.owed, len(rest), msgp.ErrShortBytes)
+	if r.missing += n; r.missing > uint64(len(rest)) {
+		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.missing, len(rest), msgp.ErrShortBytes)
 	}
 	r.rest = rest
 	return n, nil

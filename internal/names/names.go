@@ -1,16 +1,15 @@
-// Package names gives every key of a directory store its own file name.
+// Package names maps every key of a directory store to its own file name.
 //
-// A key made only of the characters that Python's partd leaves as they are
-// (letters, digits and "-_.() ") is its own file name, so that both find it.
-// In every other key each other byte is written as %XX. Python never writes a
-// percent sign, so no two keys meet. A name that would be too long for a file
-// is replaced by the key's hash; a second file holds the key itself.
+// A key of the characters that Python's partd leaves unchanged (letters, digits and "-_.() ") is
+// its own file name, so that both programs find it. In other keys, every other byte is written
+// as %XX. Python never writes a percent sign, so no two keys share a name. If the name would be
+// too long, it is the key's hash instead, and a second file holds the key.
 //
-// Python makes a path of a tuple. Where it joins the elements to a key, in its server, it puts
-// "-|-" between them: so they are spelled here.
+// Python turns a tuple into a path. In the server it joins the elements to a key with "-|-", and
+// so does this package.
 //
-// The store's own files begin with a percent sign and a lower-case letter that
-// is no hexadecimal digit: no key is ever encoded so.
+// The names of the store's own files begin with a percent sign and a lower-case letter that is
+// not a hexadecimal digit. No encoded key does.
 package names
 
 import (
@@ -21,38 +20,38 @@ import (
 
 // Names of the store's own files.
 const (
-	Lock     = ".lock"     // flock is taken on it, by Python too
-	Journal  = "%undo"     // the record of the operation under way
-	Sessions = "%sessions" // what is remembered of each session
-	Temp     = "%tmp"      // a file under construction; only the lock's holder makes it
-	long     = "%h"        // and the hash of a long key: its value
-	longKey  = "%k"        // and the hash of a long key: the key
+	Lock     = ".lock"     // locked with flock, as by Python
+	Journal  = "%undo"     // undo record of the current operation
+	Sessions = "%sessions" // state of each session
+	Temp     = "%tmp"      // file under construction by the holder of the lock
+	long     = "%h"        // plus the hash of a long key: the file of its value
+	longKey  = "%k"        // plus the hash of a long key: the file of its text
 	empty    = "%"         // the empty key
-	maxLen   = 255         // bytes in a file name, on every file system that matters
-	hexLen   = 2 * 32      // a SHA-256 in hexadecimal
+	maxLen   = 255         // bytes in a file name, on every common file system
+	hexLen   = 2 * 32      // length of a SHA-256 in hexadecimal
 	upper    = "0123456789ABCDEF"
 )
 
-// Kind tells what a file name stands for.
+// Kind is the kind of a file, as its name shows.
 type Kind int
 
 const (
-	Foreign Kind = iota // nothing that this store writes
-	Short               // the value of a key that the name tells
-	Long                // the value of a key that another file tells
-	Own                 // a file of the store that holds no value
+	Foreign Kind = iota // not written by this store
+	Short               // value of the key that the name encodes
+	Long                // value of a key whose text is in another file
+	Own                 // file of the store that holds no value
 )
 
-// Scheme turns keys into file names and back.
+// Scheme converts keys to file names and back.
 type Scheme struct {
-	// FoldsCase says that the directory takes "A" and "a" for one name, so that
-	// capitals are written as %XX.
+	// FoldsCase reports whether the file system ignores case. Then capitals are written
+	// as %XX.
 	FoldsCase bool
 }
 
 // Name returns the file name of a key.
 func (s Scheme) Name(key string) string {
-	if s.plain(key) {
+	if s.isPlain(key) {
 		return key
 	}
 	if key == "" {
@@ -67,20 +66,20 @@ func (s Scheme) Name(key string) string {
 	return long + hex.EncodeToString(sum[:])
 }
 
-// Parse tells what a file name stands for, and the key, if it is Short. A name
-// that no key is given is Foreign, even where it could be decoded.
+// Parse returns the kind of a file name and, if it is Short, the key. A name is Foreign if Name
+// does not return it for any key, even if it could be decoded.
 func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
-	case s.plain(name):
+	case s.isPlain(name):
 		return name, Short
 	case name == Lock, name == Journal, name == Sessions, strings.HasPrefix(name, Temp):
 		return "", Own
 	case name == empty:
 		return "", Short
 	case strings.HasPrefix(name, longKey):
-		return "", hashed(name[len(longKey):], Own)
+		return "", kindIfHash(name[len(longKey):], Own)
 	case strings.HasPrefix(name, long):
-		return "", hashed(name[len(long):], Long)
+		return "", kindIfHash(name[len(long):], Long)
 	}
 	key, ok := unescape(name)
 	if !ok || s.Name(key) != name {
@@ -89,8 +88,8 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 	return key, Short
 }
 
-// KeyFile returns the name of the file that holds a long key, given the name of
-// the file that holds its value; ok is false for every other name.
+// KeyFile returns the name of the file with the text of a long key, given the name of the file
+// with its value. ok is false for all other names.
 func KeyFile(name string) (keyFile string, ok bool) {
 	if len(name) != len(long)+hexLen || !strings.HasPrefix(name, long) {
 		return "", false
@@ -98,13 +97,13 @@ func KeyFile(name string) (keyFile string, ok bool) {
 	return longKey + name[len(long):], true
 }
 
-// plain tells whether a key is its own file name.
-func (s Scheme) plain(key string) bool {
-	if key == "" || len(key) > maxLen || special(key) {
+// isPlain reports whether a key is its own file name.
+func (s Scheme) isPlain(key string) bool {
+	if key == "" || len(key) > maxLen || isSpecial(key) {
 		return false
 	}
 	for i := range len(key) {
-		if !s.safe(key[i]) {
+		if !s.isSafe(key[i]) {
 			return false
 		}
 	}
@@ -112,12 +111,12 @@ func (s Scheme) plain(key string) bool {
 }
 
 const (
-	tupleSep = "-|-" // between the elements of a tuple, where Python's server joins them to a key
+	tupleSep = "-|-" // joins the elements of a tuple, as in Python's server
 	maxTuple = 1 << 10
 )
 
-// TuplePath returns the path, with slashes, that Python's File gives a tuple, of which the
-// key is joined as Python's server does. ok is false where Python would give another.
+// TuplePath returns the path, with slashes, that Python gives to the tuple whose elements are
+// joined to key. ok is false if the key is not such a tuple.
 func (s Scheme) TuplePath(key string) (path string, ok bool) {
 	if len(key) > maxTuple || !strings.Contains(key, tupleSep) {
 		return "", false
@@ -135,16 +134,16 @@ func (s Scheme) TupleKey(path string) (key string, ok bool) {
 
 func (s Scheme) join(elements []string, sep string) (joined string, ok bool) {
 	for _, e := range elements {
-		if !s.plain(e) {
+		if !s.isPlain(e) {
 			return "", false
 		}
 	}
 	return strings.Join(elements, sep), true
 }
 
-func special(key string) bool { return key == "." || key == ".." || key == Lock }
+func isSpecial(key string) bool { return key == "." || key == ".." || key == Lock }
 
-func (s Scheme) safe(c byte) bool {
+func (s Scheme) isSafe(c byte) bool {
 	switch {
 	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
 		return true
@@ -157,7 +156,7 @@ func (s Scheme) safe(c byte) bool {
 func (s Scheme) escape(key string) string {
 	name := make([]byte, 0, len(key)+16)
 	for i := range len(key) {
-		if c := key[i]; s.safe(c) && (i > 0 || !special(key)) {
+		if c := key[i]; s.isSafe(c) && (i > 0 || !isSpecial(key)) {
 			name = append(name, c)
 		} else {
 			name = append(name, '%', upper[c>>4], upper[c&15])
@@ -186,8 +185,8 @@ func unescape(name string) (key string, ok bool) {
 	return string(b), true
 }
 
-// hashed returns kind if s is a hash as the store writes it.
-func hashed(s string, kind Kind) Kind {
+// kindIfHash returns kind if s is a hash as the store writes it, and otherwise Foreign.
+func kindIfHash(s string, kind Kind) Kind {
 	if len(s) != hexLen || strings.Trim(s, "0123456789abcdef") != "" {
 		return Foreign
 	}

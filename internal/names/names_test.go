@@ -51,7 +51,7 @@ func TestName(t *testing.T) {
 	}
 }
 
-// Names that the store would not give are other people's.
+// TestParseForeign checks that names which Name does not return are foreign.
 func TestParseForeign(t *testing.T) {
 	for _, name := range []string{
 		"%41", "%2e", "%2", "%zz", "a!b", "a%2G", "%h", "%h12", "%k12", "%undo2", "é", "a~", ".", "..",
@@ -95,7 +95,7 @@ func FuzzName(f *testing.F) {
 		default:
 			t.Fatalf("the name %q of the key %q is of kind %v", nameA, a, kind)
 		}
-		// Any file name: either nothing of ours, or exactly what we write.
+		// A name is foreign, or equals Name's result.
 		if key, kind := s.Parse(b); kind == Short && s.Name(key) != b {
 			t.Fatalf("%q is read as the key %q, whose name is %q", b, key, s.Name(key))
 		}

@@ -2,7 +2,7 @@ package namespaces
 
 import "github.com/go-partd/partd"
 
-// What the store of a namespace can, open or not.
+// The store of a namespace has these abilities, whether it is open or not.
 var _ interface {
 	partd.Partd
 	partd.Setter

@@ -14,33 +14,34 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// patience is how long an operation waits for a store to be closed for it.
-const patience = 20 * time.Second
+// maxWait is how long an operation waits for another store to be closed.
+const maxWait = 20 * time.Second
 
-// tenure is how long a store stays open before it makes way: while somebody waits,
-// operations on one that is older wait, too, until one is out of use. What is being
-// read for long will not be, so nobody waits for that.
-const tenure = 50 * time.Millisecond
+// minOpenTime is how long a store stays open before it must make way. While an operation waits
+// for a store, operations on stores open for longer wait, until one of these is unused. A store
+// with a long read is exempt, because it would not become unused soon.
+const minOpenTime = 50 * time.Millisecond
 
-// rest is for how long a younger one must have been out of use to be closed.
-const rest = 10 * time.Millisecond
+// minIdleTime is how long a store must have been unused before it is closed for
+// another, if it was not open for minOpenTime.
+const minIdleTime = 10 * time.Millisecond
 
-// endIdlePoll is how often idle readers are looked for while a store is waited for.
+// endIdlePoll is how often a waiting operation ends idle reads.
 const endIdlePoll = 50 * time.Millisecond
 
-// acquire returns the open store of a namespace until release is called, or nil
-// where it does not exist and is not to be made. Long says that it is to be read for
-// longer than an operation takes.
-func (s *Set) acquire(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
-	late := time.NewTimer(patience)
-	defer late.Stop()
+// acquireStore returns the open store of a namespace, which is in use until release is
+// called. It returns a nil store if the namespace does not exist and create is false. With long, the
+// caller may use the store for longer than one operation.
+func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
+	deadline := time.NewTimer(maxWait)
+	defer deadline.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var turn *list.Element // in queue
+	var ticket *list.Element // in queue
 	leaveQueue := func() {
-		if turn != nil {
-			s.queue.Remove(turn)
-			turn = nil
+		if ticket != nil {
+			s.queue.Remove(ticket)
+			ticket = nil
 			s.announce()
 		}
 	}
@@ -51,36 +52,36 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 		}
 		e := s.entry(name)
 		var wait <-chan struct{}
-		var again <-chan time.Time
+		var retry <-chan time.Time
 		var endIdle func()
 		switch {
 		case e.changing != nil:
-			leaveQueue() // others need not wait for as long as that takes
+			leaveQueue() // opening or closing may take long: others need not wait for it
 			wait = e.changing
 		case e.store != nil && s.makesWay(e):
-			wait = s.freed // so that it may be closed for who has waited
+			wait = s.freed // so that it can be closed for an operation that has waited
 		case e.store != nil:
 			s.lease(e)
 			if long {
-				e.long++
+				e.longUses++
 			}
 			return e.store, func() { s.release(e, long) }, nil
 		case !create && !s.exists(name):
 			s.forget(e)
 			return nil, func() {}, nil
-		case s.queue.Len() > 0 && s.queue.Front() != turn:
+		case s.queue.Len() > 0 && s.queue.Front() != ticket:
 			wait = s.freed
-			if turn == nil {
-				turn = s.queue.PushBack(name)
+			if ticket == nil {
+				ticket = s.queue.PushBack(name)
 			}
-		case s.opened < s.opts.MaxOpen:
+		case s.openCount < s.opts.MaxOpen:
 			leaveQueue()
 			if err := s.open(ctx, e, nil); err != nil {
 				return nil, nil, err
 			}
 			continue
 		default:
-			victim, in := s.victim()
+			victim, retryIn := s.victim()
 			if victim != nil {
 				leaveQueue()
 				if err := s.open(ctx, e, victim); err != nil {
@@ -88,9 +89,9 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 				}
 				continue
 			}
-			wait, again = s.freed, time.After(in)
-			if turn == nil {
-				turn = s.queue.PushBack(name)
+			wait, retry = s.freed, time.After(retryIn)
+			if ticket == nil {
+				ticket = s.queue.PushBack(name)
 			}
 			if s.idle.Len() == 0 {
 				endIdle = s.endIdle
@@ -102,11 +103,11 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 		}
 		select {
 		case <-wait:
-		case <-again:
+		case <-retry:
 		case <-ctx.Done():
 			err = canceled.Err(ctx)
-		case <-late.C:
-			err = fmt.Errorf("%w: the stores of %d namespaces are open and in use", remote.ErrBusy, s.opts.MaxOpen)
+		case <-deadline.C:
+			err = fmt.Errorf("%w: all %d stores that may be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
 		}
 		s.mu.Lock()
 		if err != nil {
@@ -116,26 +117,26 @@ func (s *Set) acquire(ctx context.Context, name string, create, long bool) (stor
 	}
 }
 
-// makesWay reports whether operations on an open store have to wait, so that it may
-// be closed for others. mu is held.
+// makesWay reports whether operations on an open store must wait, so that it can be
+// closed for another one. mu must be held.
 func (s *Set) makesWay(e *entry) bool {
 	first := s.queue.Front()
-	return first != nil && first.Value != e.name && e.long == 0 && time.Since(e.opened) > tenure
+	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// victim returns a store that may be closed for another, or in what time to look
-// again. mu is held.
-func (s *Set) victim() (victim *entry, in time.Duration) {
-	in = endIdlePoll
+// victim returns a store that may be closed for another, or else when to try again. mu
+// must be held.
+func (s *Set) victim() (victim *entry, retryIn time.Duration) {
+	retryIn = endIdlePoll
 	for p := s.idle.Front(); p != nil; p = p.Next() {
 		e := p.Value.(*entry)
-		left := min(tenure-time.Since(e.opened), rest-time.Since(e.used))
-		if left <= 0 {
+		remaining := min(minOpenTime-time.Since(e.openedAt), minIdleTime-time.Since(e.lastUsed))
+		if remaining <= 0 {
 			return e, 0
 		}
-		in = min(in, left)
+		retryIn = min(retryIn, remaining)
 	}
-	return nil, in
+	return nil, retryIn
 }
 
 func (s *Set) exists(name string) bool {
@@ -143,12 +144,12 @@ func (s *Set) exists(name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// lease marks an open store as in use. mu is held.
+// lease marks an open store as in use. mu must be held.
 func (s *Set) lease(e *entry) {
 	e.leases++
-	if e.place != nil {
-		s.idle.Remove(e.place)
-		e.place = nil
+	if e.idleElement != nil {
+		s.idle.Remove(e.idleElement)
+		e.idleElement = nil
 	}
 }
 
@@ -156,30 +157,30 @@ func (s *Set) release(e *entry, long bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if long {
-		e.long--
+		e.longUses--
 	}
-	e.used = time.Now()
-	s.endLease(e)
-	// Marked now and then, not for each append.
-	if time.Since(e.touched) > max(s.opts.TTL/16, time.Second) {
+	e.lastUsed = time.Now()
+	s.unlease(e)
+	// Once in a while is enough, rather than for each append.
+	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}
 }
 
-// endLease undoes lease. Where that was no use, the store counts as unused since it
-// was used last. mu is held.
-func (s *Set) endLease(e *entry) {
+// endLease undoes lease. It keeps the order of idle by last use, which a lease for
+// measuring does not change. mu must be held.
+func (s *Set) unlease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return
 	}
 	p := s.idle.Back()
-	for p != nil && p.Value.(*entry).used.After(e.used) {
+	for p != nil && p.Value.(*entry).lastUsed.After(e.lastUsed) {
 		p = p.Prev()
 	}
 	if p == nil {
-		e.place = s.idle.PushFront(e)
+		e.idleElement = s.idle.PushFront(e)
 	} else {
-		e.place = s.idle.InsertAfter(e, p)
+		e.idleElement = s.idle.InsertAfter(e, p)
 	}
 	s.announce()
 }

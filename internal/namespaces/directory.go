@@ -22,7 +22,7 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 	}
 	var names []string
 	for _, f := range files {
-		if name, ok := nameOf(f.Name()); ok && name > after {
+		if name, ok := namespaceOf(f.Name()); ok && name > after {
 			names = append(names, name)
 		}
 	}
@@ -32,19 +32,18 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 		if err := canceled.Err(ctx); err != nil {
 			return nil, err
 		}
-		info := remote.NamespaceInfo{Name: name, Disk: diskOf(s.path(name))}
+		info := remote.NamespaceInfo{Name: name, DiskBytes: diskUsed(s.path(name))}
 		if i, err := os.Stat(s.path(name)); err == nil {
-			info.Used = i.ModTime()
+			info.LastUsed = i.ModTime()
 		}
 		infos = append(infos, info)
 	}
 	return infos, nil
 }
 
-// diskOf adds up what the files of a store take, some of which may go meanwhile. Of one
-// in whose middle dead data was given back that is less than its length; of one that was
-// made longer ahead it is not what it may come to take.
-func diskOf(dir string) (bytes int64) {
+// diskUsed returns the bytes that a store's files use. Files may disappear during the call. A
+// file with a hole uses less than its length, and preallocated space is not counted.
+func diskUsed(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
@@ -57,7 +56,7 @@ func diskOf(dir string) (bytes int64) {
 	return bytes
 }
 
-// sweep removes, now and then, the namespaces that nobody has used for the TTL.
+// sweep regularly removes namespaces that nobody has used for the TTL.
 func (s *Set) sweep() {
 	tick := time.NewTicker(min(max(s.opts.TTL/8, 10*time.Millisecond), time.Minute))
 	defer tick.Stop()
@@ -69,12 +68,12 @@ func (s *Set) sweep() {
 		}
 		files, err := os.ReadDir(s.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.opts.Logger.Error("looking for unused namespaces", "error", err)
+			s.opts.Logger.Error("cannot look for unused namespaces", "error", err)
 		}
 		for _, f := range files {
-			name, ok := nameOf(f.Name())
-			if ok && s.isOld(name) {
-				s.removeOld(name)
+			name, ok := namespaceOf(f.Name())
+			if ok && s.isExpired(name) {
+				s.removeExpired(name)
 			}
 			select {
 			case <-s.stop:
@@ -85,20 +84,21 @@ func (s *Set) sweep() {
 	}
 }
 
-// comeBack is how long clients have at the least, once there is a server again.
-const comeBack = time.Hour
+// graceTime is how long a new server spares namespaces at least (or for the TTL, if
+// that is shorter), so that clients can reconnect.
+const graceTime = time.Hour
 
-func (s *Set) isOld(name string) bool {
-	if time.Since(s.begun) <= min(s.opts.TTL, comeBack) {
+func (s *Set) isExpired(name string) bool {
+	if time.Since(s.startedAt) <= min(s.opts.TTL, graceTime) {
 		return false
 	}
 	info, err := os.Lstat(s.path(name))
 	return err == nil && info.IsDir() && time.Since(info.ModTime()) > s.opts.TTL
 }
 
-// removeOld removes a namespace unless somebody uses it. Who comes meanwhile waits,
-// and finds it empty.
-func (s *Set) removeOld(name string) {
+// removeExpired removes a namespace unless it is in use. A client that connects
+// during the removal waits, and finds the namespace empty.
+func (s *Set) removeExpired(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entry(name)
@@ -107,22 +107,22 @@ func (s *Set) removeOld(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // for the case that the process is killed
+		s.touch(e) // in case the process is killed
 	}
-	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isOld(name) {
+	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)
 		return
 	}
 	e.changing = make(chan struct{})
 	s.mu.Unlock()
-	// First out of the way as a whole: half a store would be a damaged one.
-	gone := filepath.Join(s.dir, removedPrefix+fileName(name))
-	err := os.Rename(s.path(name), gone)
+	// Rename it first: half a store would look like a damaged one.
+	removed := filepath.Join(s.dir, removedPrefix+fileName(name))
+	err := os.Rename(s.path(name), removed)
 	if err == nil {
-		err = os.RemoveAll(gone)
+		err = os.RemoveAll(removed)
 	}
 	if err != nil {
-		s.opts.Logger.Error("removing an unused namespace", "namespace", name, "error", err)
+		s.opts.Logger.Error("cannot remove an unused namespace", "namespace", name, "error", err)
 	} else {
 		s.opts.Logger.Info("unused namespace removed", "namespace", name, "ttl", s.opts.TTL)
 	}

@@ -13,21 +13,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lazy is the store of a namespace, which is opened for each operation unless it is
-// open. Where there is none, it reads as empty; what writes makes it.
+// lazy is the store of a namespace. It opens the store for each operation, unless it is
+// open. A missing store reads as empty, and the first change creates it.
 type lazy struct {
 	set  *Set
 	name string
 }
 
-// with calls f with the open store, unless there is none, which is not made.
+// with calls f with the open store. If the store does not exist and create is false, it
+// does nothing.
 func (l *lazy) with(ctx context.Context, create bool, f func(partd.Partd) error) error {
-	return l.held(ctx, create, false, f)
+	return l.withFor(ctx, create, false, f)
 }
 
-// held is with, for long if need be.
-func (l *lazy) held(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
-	store, release, err := l.set.acquire(ctx, l.name, create, long)
+// withFor is like with. With long, f may take longer than one operation.
+func (l *lazy) withFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
+	store, release, err := l.set.acquireStore(ctx, l.name, create, long)
 	if err != nil {
 		return err
 	}
@@ -38,9 +39,9 @@ func (l *lazy) held(ctx context.Context, create, long bool, f func(partd.Partd) 
 	return f(store)
 }
 
-// renewed returns the error of a change. A store that can do nothing more until it is opened
-// again it closes, unless others use it: the next change that fails comes here, too.
-func (l *lazy) renewed(err error) error {
+// closeIfBroken returns err. If err says that the store must be reopened, it closes the
+// store, unless others use it. The next change that fails then tries again.
+func (l *lazy) closeIfBroken(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
 		l.set.mu.Lock()
 		defer l.set.mu.Unlock()
@@ -52,31 +53,31 @@ func (l *lazy) renewed(err error) error {
 }
 
 func (l *lazy) Append(ctx context.Context, entries ...partd.Entry) error {
-	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return s.Append(ctx, entries...) }))
+	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return s.Append(ctx, entries...) }))
 }
 
 func (l *lazy) Set(ctx context.Context, key string, value []byte) error {
-	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return partd.Set(ctx, s, key, value) }))
+	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return partd.Set(ctx, s, key, value) }))
 }
 
 func (l *lazy) SetOnce(ctx context.Context, key string, value []byte) error {
-	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return partd.SetOnce(ctx, s, key, value) }))
+	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return partd.SetOnce(ctx, s, key, value) }))
 }
 
 func (l *lazy) Delete(ctx context.Context, keys ...string) error {
-	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Delete(ctx, s, keys...) }))
+	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Delete(ctx, s, keys...) }))
 }
 
 func (l *lazy) Drop(ctx context.Context) error {
-	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return s.Drop(ctx) }))
+	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return s.Drop(ctx) }))
 }
 
 func (l *lazy) Flush(ctx context.Context) error {
-	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Flush(ctx, s) }))
+	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Flush(ctx, s) }))
 }
 
 func (l *lazy) Sync(ctx context.Context) error {
-	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Sync(ctx, s) }))
+	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Sync(ctx, s) }))
 }
 
 func (l *lazy) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
@@ -93,7 +94,7 @@ func (l *lazy) HasKey(ctx context.Context, key string) (exists bool, err error) 
 func (l *lazy) Pop(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
 	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
-	return values, l.renewed(err)
+	return values, l.closeIfBroken(err)
 }
 
 func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
@@ -101,9 +102,9 @@ func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
 	return st, err
 }
 
-// Open keeps the store open until the reader is closed.
+// Open returns a reader that keeps the store open until it is closed.
 func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	store, release, err := l.set.acquire(ctx, l.name, false, true)
+	store, release, err := l.set.acquireStore(ctx, l.name, false, true)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +125,8 @@ type reader struct {
 }
 
 func (r *reader) Rewind() error {
-	if again, ok := r.ReadCloser.(partd.Rewinder); ok {
-		return again.Rewind()
+	if rewinder, ok := r.ReadCloser.(partd.Rewinder); ok {
+		return rewinder.Rewind()
 	}
 	return fmt.Errorf("rewind: %w", errors.ErrUnsupported)
 }
@@ -135,12 +136,12 @@ func (r *reader) Close() error {
 	return r.ReadCloser.Close()
 }
 
-// each keeps the store open while its items are yielded.
-func each[V any](ctx context.Context, l *lazy, all func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
+// each yields the items of a store. The store stays open during the iteration.
+func each[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		stopped := false
-		err := l.held(ctx, false, true, func(s partd.Partd) error {
-			for v, err := range all(s) {
+		err := l.withFor(ctx, false, true, func(s partd.Partd) error {
+			for v, err := range items(s) {
 				if !yield(v, err) {
 					stopped = true
 					return nil
@@ -149,8 +150,8 @@ func each[V any](ctx context.Context, l *lazy, all func(partd.Partd) iter.Seq2[V
 			return nil
 		})
 		if err != nil && !stopped {
-			var none V
-			yield(none, err)
+			var zero V
+			yield(zero, err)
 		}
 	}
 }
@@ -167,51 +168,53 @@ func (l *lazy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, s, part, parts) })
 }
 
-// ReaderMemory returns what an open reader and a listing take.
-func (l *lazy) ReaderMemory() (reader, listing int64) { return l.set.opts.Reader, l.set.opts.Listing }
-
-func (l *lazy) Check(ctx context.Context) (found partd.Checked, err error) {
-	err = l.held(ctx, false, true, func(s partd.Partd) (err error) { found, err = partd.Check(ctx, s); return err })
-	return found, err
+// ReaderMemory returns the bytes that an open reader and a listing use.
+func (l *lazy) ReaderMemory() (reader, listing int64) {
+	return l.set.opts.ReaderMemory, l.set.opts.ListingMemory
 }
 
-// A session makes the namespace: a client begins one before its first change.
+func (l *lazy) Check(ctx context.Context) (checked partd.CheckResult, err error) {
+	err = l.withFor(ctx, false, true, func(s partd.Partd) (err error) { checked, err = partd.Check(ctx, s); return err })
+	return checked, err
+}
+
+// NewSession creates the namespace, because a client begins a session before its first change.
 
 func (l *lazy) NewSession(ctx context.Context) (session uint64, err error) {
-	failed := able(ctx, l, true, func(a partd.Applier) { session, err = a.NewSession(ctx) })
-	return session, l.renewed(cmp.Or(failed, err))
+	failed := withAbility(ctx, l, true, func(a partd.Applier) { session, err = a.NewSession(ctx) })
+	return session, l.closeIfBroken(cmp.Or(failed, err))
 }
 
 func (l *lazy) EndSession(ctx context.Context, session uint64) (err error) {
-	failed := able(ctx, l, false, func(a partd.Applier) { err = a.EndSession(ctx, session) })
-	return l.renewed(cmp.Or(failed, err))
+	failed := withAbility(ctx, l, false, func(a partd.Applier) { err = a.EndSession(ctx, session) })
+	return l.closeIfBroken(cmp.Or(failed, err))
 }
 
-// Apply finds no session where there is no store.
+// Apply returns ErrSessionExpired if there is no store.
 func (l *lazy) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	err = expired(tag.Session)
-	failed := able(ctx, l, false, func(a partd.Applier) { applied, err = a.Apply(ctx, tag, op) })
-	return applied, l.renewed(cmp.Or(failed, err))
+	err = errExpired(tag.Session)
+	failed := withAbility(ctx, l, false, func(a partd.Applier) { applied, err = a.Apply(ctx, tag, op) })
+	return applied, l.closeIfBroken(cmp.Or(failed, err))
 }
 
 func (l *lazy) SessionToken(ctx context.Context, session uint64) (token partd.SessionToken, err error) {
-	err = expired(session)
-	failed := able(ctx, l, false, func(g partd.SessionGuard) { token, err = g.SessionToken(ctx, session) })
+	err = errExpired(session)
+	failed := withAbility(ctx, l, false, func(g partd.SessionGuard) { token, err = g.SessionToken(ctx, session) })
 	return token, cmp.Or(failed, err)
 }
 
 func (l *lazy) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) (err error) {
-	err = expired(session)
-	failed := able(ctx, l, false, func(g partd.SessionGuard) { err = g.CheckSession(ctx, session, token) })
+	err = errExpired(session)
+	failed := withAbility(ctx, l, false, func(g partd.SessionGuard) { err = g.CheckSession(ctx, session, token) })
 	return cmp.Or(failed, err)
 }
 
-func expired(session uint64) error {
+func errExpired(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired)
 }
 
-// able is with for a store that must have an ability.
-func able[Ability any](ctx context.Context, l *lazy, create bool, f func(Ability)) error {
+// withAbility is like with for a store that must have an ability.
+func withAbility[Ability any](ctx context.Context, l *lazy, create bool, f func(Ability)) error {
 	return l.with(ctx, create, func(s partd.Partd) error {
 		a, ok := s.(Ability)
 		if !ok {

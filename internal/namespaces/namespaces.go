@@ -1,5 +1,4 @@
-// Package namespaces keeps many stores in a directory, of which few are open at a
-// time.
+// Package namespaces manages many stores in one directory and keeps only a few of them open.
 package namespaces
 
 import (
@@ -24,65 +23,65 @@ import (
 
 // Options are the options of [New].
 type Options struct {
-	// Open opens the store in a directory, and makes it where there is none.
+	// Open opens the store in a directory, and creates it if it does not exist.
 	Open func(ctx context.Context, dir string) (partd.Partd, error)
-	// MaxOpen is how many stores are open at a time. Who needs one more closes the
-	// one that was not used for longest, or waits.
+	// MaxOpen is the number of stores that may be open. Opening another closes the one
+	// that was unused for longest, or waits.
 	MaxOpen int
-	// TTL is how long a namespace stays that nobody uses; for ever unless given.
+	// TTL is how long an unused namespace is kept; 0 means forever.
 	TTL time.Duration
-	// MaxBytes is what each may take on disk, MinFree what stays free of it, as Free
-	// tells. 0 is no limit. Sizes tells of an open store what it takes on disk, and
-	// what it is yet to write out; GiveBack has one free what it keeps of dead data.
+	// MaxBytes is the quota of each namespace on disk. MinFree is the number of bytes
+	// that must stay free, and Free returns how many are. A limit of 0 means none.
+	// Measure returns what an open store uses on disk, and what it has yet to write
+	// out. Reclaim frees the space of a store's dead data.
 	MaxBytes, MinFree int64
 	Free              func() (int64, error)
-	Sizes             func(partd.Partd) (disk, pending int64, err error)
-	GiveBack          func(context.Context, partd.Partd)
-	// Reader and Listing are what an open reader and a listing of a store take, in
-	// bytes.
-	Reader, Listing int64
-	Logger          *slog.Logger
+	Measure           func(partd.Partd) (disk, pending int64, err error)
+	Reclaim           func(context.Context, partd.Partd)
+	// ReaderMemory and ListingMemory are the bytes that an open reader and a listing use.
+	ReaderMemory, ListingMemory int64
+	Logger                      *slog.Logger
 }
 
-// Set has the namespaces of a directory.
+// Set is the set of namespaces in a directory.
 type Set struct {
 	dir     string
 	opts    Options
-	disk    *space.Guard // nil where nothing has to stay free
-	refused atomic.Int64 // changes, for want of room
+	disk    *space.Guard // nil without MinFree
+	refused atomic.Int64 // changes refused for lack of space
 
-	mu      sync.Mutex
-	entries map[string]*entry // those in use, and those that are open
-	opened  int               // stores that are open, or are being opened or closed
-	idle    list.List         // of *entry, open and not in use, the one used last at the end
-	queue   list.List         // of names whose stores are to be opened, one for each who waits
-	freed   chan struct{}     // closed when a store may be had
-	closed  bool
-	endIdle func() // of the server, nil without one
+	mu        sync.Mutex
+	entries   map[string]*entry // namespaces that are in use or whose store is open
+	openCount int               // stores that are open, or are being opened or closed
+	idle      list.List         // *entry of open stores that are not in use, in the order of last use
+	queue     list.List         // a name for each operation that waits to open a store
+	freed     chan struct{}     // closed when a store may have become available
+	closed    bool
+	endIdle   func() // set by WhenFull; may be nil
 
-	begun time.Time
-	stop  chan struct{}
-	swept sync.WaitGroup
+	startedAt time.Time
+	stop      chan struct{}
+	sweeping  sync.WaitGroup
 }
 
 type entry struct {
-	name     string
-	users    int // by Use
-	leases   int // operations under way
-	long     int // of them, those that read for long
-	store    partd.Partd
-	place    *list.Element // in idle
-	opened   time.Time
-	used     time.Time     // last
-	changing chan struct{} // closed when it is no longer being opened, closed or removed
-	touched  time.Time     // when its directory was marked as used
+	name        string
+	users       int // from Acquire
+	leases      int // operations in progress
+	longUses    int // the operations that may take long
+	store       partd.Partd
+	idleElement *list.Element // in idle
+	openedAt    time.Time
+	lastUsed    time.Time
+	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
+	touchedAt   time.Time     // when touch last marked the directory
 }
 
 var _ remote.Namespaces = (*Set)(nil)
 
-// New makes a set of a directory, which need not exist.
+// New returns the set of namespaces in dir, which need not exist.
 func New(dir string, opts Options) (*Set, error) {
-	s := &Set{dir: dir, opts: opts, begun: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{}), stop: make(chan struct{})}
+	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{}), stop: make(chan struct{})}
 	var err error
 	if s.disk, err = space.New(space.Limits{MinFree: opts.MinFree, Free: opts.Free, Pending: s.pending}); err != nil {
 		return nil, err
@@ -91,7 +90,7 @@ func New(dir string, opts Options) (*Set, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for _, n := range names { // of a removal that was cut short
+	for _, n := range names { // finish an interrupted removal
 		if strings.HasPrefix(n.Name(), removedPrefix) {
 			if err := os.RemoveAll(filepath.Join(dir, n.Name())); err != nil {
 				return nil, err
@@ -99,16 +98,16 @@ func New(dir string, opts Options) (*Set, error) {
 		}
 	}
 	if opts.TTL > 0 {
-		s.swept.Go(s.sweep)
+		s.sweeping.Go(s.sweep)
 	}
 	return s, nil
 }
 
-// removedPrefix begins no name of a namespace.
+// removedPrefix begins the name of a directory being removed. No namespace begins with it.
 const removedPrefix = "~"
 
-// fileName is the name of a namespace's directory. File systems may take large
-// letters for small ones.
+// fileName returns the name of a namespace's directory. It encodes capital letters,
+// because some file systems ignore case.
 func fileName(name string) string {
 	var b strings.Builder
 	for _, r := range name {
@@ -121,7 +120,7 @@ func fileName(name string) string {
 	return b.String()
 }
 
-func nameOf(file string) (name string, ok bool) {
+func namespaceOf(file string) (name string, ok bool) {
 	upper := false
 	var b strings.Builder
 	for _, r := range file {
@@ -141,7 +140,7 @@ func nameOf(file string) (name string, ok bool) {
 
 func (s *Set) path(name string) string { return filepath.Join(s.dir, fileName(name)) }
 
-// entry returns what is known of a namespace. mu is held.
+// entry returns the entry of a namespace, and adds one if it is missing. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {
@@ -151,15 +150,15 @@ func (s *Set) entry(name string) *entry {
 	return e
 }
 
-// forget forgets what is nobody's. mu is held.
+// forget removes an entry that is no longer in use. mu must be held.
 func (s *Set) forget(e *entry) {
 	if e.users == 0 && e.leases == 0 && e.store == nil && e.changing == nil && s.entries[e.name] == e {
 		delete(s.entries, e.name)
 	}
 }
 
-// Use implements [remote.Namespaces].
-func (s *Set) Use(name string) (store partd.Partd, done func()) {
+// Acquire implements [remote.Namespaces].
+func (s *Set) Acquire(name string) (store partd.Partd, done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entry(name).users++
@@ -181,23 +180,23 @@ func (s *Set) WhenFull(endIdle func()) {
 	s.endIdle = endIdle
 }
 
-// touch marks a namespace, if it is there, as used now. mu is held.
+// touch marks a namespace's directory as used now. mu must be held.
 func (s *Set) touch(e *entry) {
-	e.touched = time.Now()
-	_ = os.Chtimes(s.path(e.name), e.touched, e.touched) // it only stays for longer, or goes sooner
+	e.touchedAt = time.Now()
+	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // an error only shifts the expiry
 }
 
-// announce wakes those who wait for a store. mu is held.
+// announce wakes the operations that wait for a store. mu must be held.
 func (s *Set) announce() {
 	close(s.freed)
 	s.freed = make(chan struct{})
 }
 
-// open opens a store, in the place of another if one is given, without mu meanwhile.
-// mu is held.
+// open opens the store of e. If instead is not nil, it closes that entry's store first.
+// mu must be held; open unlocks it while it opens the store.
 func (s *Set) open(ctx context.Context, e, instead *entry) error {
 	e.changing = make(chan struct{})
-	if s.opened++; instead != nil {
+	if s.openCount++; instead != nil {
 		s.close(ctx, instead)
 	}
 	s.mu.Unlock()
@@ -210,50 +209,50 @@ func (s *Set) open(ctx context.Context, e, instead *entry) error {
 	close(e.changing)
 	e.changing = nil
 	if err != nil {
-		s.opened--
+		s.openCount--
 		s.announce()
 		s.forget(e)
 		return fmt.Errorf("namespace %s: %w", e.name, err)
 	}
-	e.store, e.opened = store, time.Now()
-	e.used = e.opened
-	e.place = s.idle.PushBack(e)
-	s.announce() // as Close may wait for it
+	e.store, e.openedAt = store, time.Now()
+	e.lastUsed = e.openedAt
+	e.idleElement = s.idle.PushBack(e)
+	s.announce() // Close may wait for this
 	return nil
 }
 
-// close closes a store that is not in use, without mu meanwhile. mu is held.
+// close closes a store that is not in use. mu must be held; close unlocks it while it closes the store.
 func (s *Set) close(ctx context.Context, e *entry) {
 	store := e.store
-	s.idle.Remove(e.place)
-	e.place, e.store, e.changing = nil, nil, make(chan struct{})
+	s.idle.Remove(e.idleElement)
+	e.idleElement, e.store, e.changing = nil, nil, make(chan struct{})
 	s.mu.Unlock()
 	err := partd.Close(context.WithoutCancel(ctx), store)
 	if err != nil {
-		s.opts.Logger.Error("closing the store of a namespace", "namespace", e.name, "error", err)
+		s.opts.Logger.Error("cannot close the store of a namespace", "namespace", e.name, "error", err)
 	}
 	s.mu.Lock()
 	close(e.changing)
 	e.changing = nil
-	s.opened--
+	s.openCount--
 	s.announce()
 	s.forget(e)
 }
 
-// Close implements [remote.Namespaces]. What is in use is waited for.
+// Close implements [remote.Namespaces]. It waits until stores in use are released.
 func (s *Set) Close(ctx context.Context) error {
 	s.mu.Lock()
-	already := s.closed
+	wasClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if already {
+	if wasClosed {
 		return nil
 	}
 	close(s.stop)
-	s.swept.Wait()
+	s.sweeping.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.opened > 0 {
+	for s.openCount > 0 {
 		if first := s.idle.Front(); first != nil {
 			s.close(ctx, first.Value.(*entry))
 			continue

@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-func open(t testing.TB, dir string, most int, ttl time.Duration, opened *atomic.Int64) *Set {
+func open(t testing.TB, dir string, maxOpen int, ttl time.Duration, opened *atomic.Int64) *Set {
 	t.Helper()
 	s, err := New(dir, Options{
-		MaxOpen: most, TTL: ttl, Logger: slog.New(slog.DiscardHandler), Reader: 256 << 10, Listing: 5 << 20,
+		MaxOpen: maxOpen, TTL: ttl, Logger: slog.New(slog.DiscardHandler), ReaderMemory: 256 << 10, ListingMemory: 5 << 20,
 		Open: func(_ context.Context, dir string) (partd.Partd, error) {
 			store, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
 			if err != nil {
@@ -46,16 +46,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestKeepsPromises runs the suite over a namespace whose store is closed after
-// nearly every operation, as others are used.
+// TestKeepsPromises runs the suite on a namespace whose store is closed after nearly
+// every operation, because other namespaces are used in between.
 func TestKeepsPromises(t *testing.T) {
 	n := 0
 	partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 		n++
 		s := open(t, t.TempDir(), 2, 0, nil)
-		store, done := s.Use("mine")
-		other, otherDone := s.Use("other")
-		third, thirdDone := s.Use("third")
+		store, done := s.Acquire("mine")
+		other, otherDone := s.Acquire("other")
+		third, thirdDone := s.Acquire("third")
 		t.Cleanup(func() { done(); otherDone(); thirdDone() })
 		return &disturbed{store.(*lazy), []partd.Partd{other, third}}
 	}, &partdtest.Options{MachineRuns: 2})
@@ -64,7 +64,7 @@ func TestKeepsPromises(t *testing.T) {
 	}
 }
 
-// disturbed has two other namespaces used before each append.
+// disturbed uses two other namespaces before each append.
 type disturbed struct {
 	*lazy
 	others []partd.Partd
@@ -79,46 +79,46 @@ func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
 	return d.lazy.Append(ctx, entries...)
 }
 
-// TestMany uses many namespaces from several goroutines (PARTD_NAMESPACES of them),
-// of which few are open: each keeps its own, and memory and descriptors stay small.
+// TestMany uses many namespaces (PARTD_NAMESPACES) from several goroutines with few open stores.
+// Each keeps its own data, and the use of memory and file descriptors stays small.
 func TestMany(t *testing.T) {
-	many := 300
+	count := 300
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
 		var err error
-		many, err = strconv.Atoi(s)
+		count, err = strconv.Atoi(s)
 		must(t, err)
 	}
 	ctx := context.Background()
-	const most = 4
-	s := open(t, t.TempDir(), most, 0, nil)
+	const maxOpen = 4
+	s := open(t, t.TempDir(), maxOpen, 0, nil)
 	before := descriptors()
 	var wg sync.WaitGroup
-	var worst atomic.Int64
+	var peak atomic.Int64
 	for g := range 3 {
 		wg.Go(func() {
-			for i := g; i < many; i += 3 {
-				store, done := s.Use(fmt.Sprint("Job", i))
+			for i := g; i < count; i += 3 {
+				store, done := s.Acquire(fmt.Sprint("Job", i))
 				if err := store.Append(ctx, partd.Entry{Key: "k", Value: fmt.Append(nil, "value of ", i)}); err != nil {
 					t.Error(err)
 				}
 				done()
-				worst.Store(max(worst.Load(), int64(descriptors())))
+				peak.Store(max(peak.Load(), int64(descriptors())))
 			}
 		})
 	}
 	wg.Wait()
-	if s.opened > most || len(s.entries) > most {
-		t.Errorf("%d stores are open, %d are remembered", s.opened, len(s.entries))
+	if s.openCount > maxOpen || len(s.entries) > maxOpen {
+		t.Errorf("%d stores are open, %d are remembered", s.openCount, len(s.entries))
 	}
-	if n := worst.Load() - int64(before); runtime.GOOS == "linux" && n > 25*most {
-		t.Errorf("%d descriptors more were in use", n)
+	if n := peak.Load() - int64(before); runtime.GOOS == "linux" && n > 25*maxOpen {
+		t.Errorf("%d more descriptors were in use", n)
 	}
-	list, err := s.List(ctx, "", many+1)
-	if must(t, err); len(list) != many || list[0].Disk == 0 || time.Since(list[0].Used) > time.Hour {
-		t.Errorf("%d are listed", len(list))
+	list, err := s.List(ctx, "", count+1)
+	if must(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
+		t.Errorf("%d namespaces are listed", len(list))
 	}
-	for i := 0; i < many; i += 1 + many/50 {
-		store, done := s.Use(fmt.Sprint("Job", i))
+	for i := 0; i < count; i += 1 + count/50 {
+		store, done := s.Acquire(fmt.Sprint("Job", i))
 		values, err := store.Get(ctx, "k")
 		if must(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
 			t.Errorf("namespace %d has %q", i, values[0])
@@ -132,40 +132,41 @@ func descriptors() int {
 	return len(names)
 }
 
-// TestMissing reads a namespace that there is not, which does not make it.
+// TestMissing reads a missing namespace, which must not create it.
 func TestMissing(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "namespaces")
 	s := open(t, dir, 2, 0, nil)
-	store, done := s.Use("missing")
+	store, done := s.Acquire("missing")
 	defer done()
 	values, err := store.Get(ctx, "a", "b")
 	if must(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
-		t.Errorf("it has %q", values)
+		t.Errorf("a missing namespace has values %q", values)
 	}
 	must(t, store.Drop(ctx))
 	must(t, partd.Delete(ctx, store, "a"))
 	must(t, partd.Flush(ctx, store))
 	for range partd.Keys(ctx, store) {
-		t.Error("it has keys")
+		t.Error("a missing namespace has keys")
 	}
 	if _, err := partd.Stat(ctx, store); err != nil {
 		t.Error(err)
 	}
 	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a session of it: %v", err)
+		t.Errorf("a session of a missing namespace: %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory was made: %v", err)
+		t.Errorf("the directory was created: %v", err)
 	}
 }
 
-// TestInUse: what is being read stays open, and who needs its place waits.
+// TestInUse checks that a store being read stays open, and that an operation that needs
+// its place waits.
 func TestInUse(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), 1, 0, nil)
-	a, aDone := s.Use("a")
-	b, bDone := s.Use("b")
+	a, aDone := s.Acquire("a")
+	b, bDone := s.Acquire("b")
 	defer aDone()
 	defer bDone()
 	must(t, a.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
@@ -174,7 +175,7 @@ func TestInUse(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := b.Append(short, partd.Entry{Key: "k", Value: []byte("w")}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a second store is opened, or the first was closed: %v", err)
+		t.Errorf("with the only place in use: %v", err)
 	}
 	time.AfterFunc(20*time.Millisecond, func() { _ = r.Close() })
 	must(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
@@ -183,18 +184,18 @@ func TestInUse(t *testing.T) {
 func TestFileNames(t *testing.T) {
 	for _, name := range []string{"job7", "Job7", "A.B-c_D", "...", ".x", "Z"} {
 		file := fileName(name)
-		if back, ok := nameOf(file); !ok || back != name {
-			t.Errorf("%q is %q, which is %q", name, file, back)
+		if name2, ok := namespaceOf(file); !ok || name2 != name {
+			t.Errorf("%q has the directory %q, which belongs to %q", name, file, name2)
 		}
 	}
 	for _, file := range []string{"Job", "+", "a+", "++a", "~x", "..", "+1", "x y"} {
-		if name, ok := nameOf(file); ok {
-			t.Errorf("the file %q is the namespace %q", file, name)
+		if name, ok := namespaceOf(file); ok {
+			t.Errorf("the file %q counts as the namespace %q", file, name)
 		}
 	}
 }
 
-// TestReopened opens a store again that wants that.
+// TestReopened checks that a store which returns ErrNeedsReopen is opened again.
 func TestReopened(t *testing.T) {
 	ctx := context.Background()
 	var opened atomic.Int64
@@ -203,7 +204,7 @@ func TestReopened(t *testing.T) {
 	}})
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Close(ctx)) })
-	store, done := set.Use("a")
+	store, done := set.Acquire("a")
 	defer done()
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
 		t.Error(err)
@@ -223,30 +224,30 @@ func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
 	return f.Partd.Append(ctx, entries...)
 }
 
-// TestMeasuringIsNoUse removes what nobody uses, although how much is to be written
-// out is asked of all open stores again and again.
+// TestMeasuringIsNoUse checks that an unused namespace expires although its open store
+// is measured again and again.
 func TestMeasuringIsNoUse(t *testing.T) {
 	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
-	s.opts.Sizes = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
+	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
 	for _, name := range []string{"first", "second", "third"} {
-		store, done := s.Use(name)
+		store, done := s.Acquire(name)
 		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 		done()
 	}
 	if n := s.pending(); n != 3 {
-		t.Errorf("of 3 stores %d bytes are to be written", n)
+		t.Errorf("3 stores have %d pending bytes, want 3", n)
 	}
 	if first := s.idle.Front().Value.(*entry).name; first != "first" {
-		t.Errorf("%s counts as the one not used for longest", first)
+		t.Errorf("%s counts as the one unused for longest", first)
 	}
-	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		s.pending()
 		list, err := s.List(t.Context(), "", 3)
 		if must(t, err); len(list) == 0 {
 			break
 		}
-		if time.Since(begun) > 8*time.Second {
-			t.Fatalf("there are %v", list)
+		if time.Since(start) > 8*time.Second {
+			t.Fatalf("not expired: %v", list)
 		}
 	}
 }

@@ -12,23 +12,22 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestTTL removes what nobody uses, and what is used stays, with a removal that was
-// cut short.
+// TestTTL removes unused namespaces and keeps used ones. New finishes an interrupted removal.
 func TestTTL(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
 	s := open(t, dir, 2, 100*time.Millisecond, nil)
 	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what was half removed is there: %v", err)
+		t.Errorf("the half-removed namespace is still there: %v", err)
 	}
-	used, usedDone := s.Use("used")
+	used, usedDone := s.Acquire("used")
 	defer usedDone()
-	left, leftDone := s.Use("left")
-	for _, store := range []partd.Partd{used, left} {
+	unused, unusedDone := s.Acquire("unused")
+	for _, store := range []partd.Partd{used, unused} {
 		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	}
-	leftDone()
+	unusedDone()
 	var list []remote.NamespaceInfo
 	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
 		var err error
@@ -40,44 +39,44 @@ func TestTTL(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	list, err := s.List(ctx, "", 10)
 	if must(t, err); len(list) != 1 || list[0].Name != "used" {
-		t.Fatalf("there are %v", list)
+		t.Fatalf("the namespaces are %v, want only used", list)
 	}
-	left, leftDone = s.Use("left")
-	defer leftDone()
-	values, err := left.Get(ctx, "k")
+	unused, unusedDone = s.Acquire("unused")
+	defer unusedDone()
+	values, err := unused.Get(ctx, "k")
 	if must(t, err); len(values[0]) > 0 {
-		t.Errorf("it came back with %q", values[0])
+		t.Errorf("the removed namespace has %q", values[0])
 	}
 }
 
-// TestTTLBeginsAtTheEnd keeps a namespace for the whole TTL after its last client has
-// left, which may have been quiet for longer, and after the set was made anew.
-func TestTTLBeginsAtTheEnd(t *testing.T) {
+// TestTTLStartsAtRelease checks that the TTL counts from the release of a namespace's
+// last client, even if the client was idle for longer, and from the start of a new set.
+func TestTTLStartsAtRelease(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	const ttl = 2 * time.Second
-	old := func(name string) {
-		long := time.Now().Add(-10 * ttl)
-		must(t, os.Chtimes(filepath.Join(dir, name), long, long))
+	makeOld := func(name string) {
+		longAgo := time.Now().Add(-10 * ttl)
+		must(t, os.Chtimes(filepath.Join(dir, name), longAgo, longAgo))
 	}
 	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
 	must(t, err)
-	store, done := s.Use("quiet")
+	store, done := s.Acquire("quiet")
 	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	old("quiet")
+	makeOld("quiet")
 	done()
 	time.Sleep(ttl / 2)
 	_, err = os.Stat(filepath.Join(dir, "quiet"))
 	must(t, err)
 	must(t, s.Close(ctx))
-	old("quiet")
+	makeOld("quiet")
 	open(t, dir, 1, ttl, nil)
 	time.Sleep(ttl / 2)
 	_, err = os.Stat(filepath.Join(dir, "quiet"))
 	must(t, err)
 }
 
-// TestIdleReaders gives up the stores that idle readers keep open, for a namespace
-// that needs one.
+// TestIdleReaders checks that stores kept open by idle readers are closed for a
+// namespace that needs one.
 func TestIdleReaders(t *testing.T) {
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
@@ -94,7 +93,7 @@ func TestIdleReaders(t *testing.T) {
 		t.Cleanup(func() { must(t, c.Close()) })
 		begin := time.Now()
 		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
-		if d := time.Since(begin); d > patience/2 {
+		if d := time.Since(begin); d > maxWait/2 {
 			t.Errorf("the namespace %s waited for %v", name, d)
 		}
 		r, err := c.Open(ctx, "k")

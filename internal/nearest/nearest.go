@@ -1,4 +1,4 @@
-// Package nearest finds the name that an unknown one probably meant.
+// Package nearest finds the known name that is closest to an unknown one.
 package nearest
 
 import (
@@ -6,29 +6,61 @@ import (
 	"strings"
 )
 
-// To returns the name that is nearest to a word: the same but for capitals, or
-// with about a quarter of its letters wrong, missing or too many at most. "" is
-// none. With more, it would be another word: median is not mean.
-func To(word string, names []string) string {
+// maxWord is the maximum length of a word that Name looks for.
+const maxWord = 64
+
+// Name returns the name nearest to word, or "". It ignores case, and accepts at most about a
+// quarter of the letters wrong, missing or added. With more, it might be another word: median
+// is not mean. If no name is that near, it returns the shortest name that word abbreviates.
+// It returns "" for words longer than maxWord bytes, to bound the time for words of peers.
+func Name(word string, names []string) string {
+	if len(word) > maxWord {
+		return ""
+	}
 	nearest, limit := "", (len([]rune(word))+1)/4+1
 	for _, name := range names {
+		if len(name) > 4*maxWord {
+			continue
+		}
 		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < limit {
 			nearest, limit = name, d
+		}
+	}
+	if nearest != "" {
+		return nearest
+	}
+	for _, name := range names {
+		if abbreviates(strings.ToLower(word), strings.ToLower(name)) && (nearest == "" || len(name) < len(nearest)) {
+			nearest = name
 		}
 	}
 	return nearest
 }
 
-// Hint returns a question for the end of a message, "" if no name is near.
+// abbreviates reports whether word consists of at least three letters of name, in their order
+// and beginning with the first, as cnt does of count.
+func abbreviates(word, name string) bool {
+	if len(word) < 3 || name == "" || word[0] != name[0] {
+		return false
+	}
+	for i := range len(name) {
+		if word != "" && word[0] == name[i] {
+			word = word[1:]
+		}
+	}
+	return word == ""
+}
+
+// Hint returns a question for the end of a message, or "" if no name is close.
 func Hint(word string, names []string) string {
-	if name := To(word, names); name != "" {
+	if name := Name(word, names); name != "" {
 		return fmt.Sprintf(" (did you mean %q?)", name)
 	}
 	return ""
 }
 
-// distance is the number of letters to change, add, leave out or swap with their
-// neighbour to make one word of the other (optimal string alignment).
+// distance returns the number of letters to change, add, remove or swap with a neighbor to
+// turn one word into the other (optimal string alignment).
 func distance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	var before, last []int

@@ -1,14 +1,18 @@
 package nearest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
-func TestTo(t *testing.T) {
-	names := []string{"user", "amount", "Origin State", "group", "größe", "id"}
+func TestName(t *testing.T) {
+	names := []string{strings.Repeat("user", 20) + "s", "user", "amount", "Origin State", "group", "größe", "id"}
 	for word, want := range map[string]string{
 		"usr": "user", "USER": "user", "amuont": "amount", "origin_state": "Origin State", "gruop": "group", "grosse": "",
 		"größen": "größe", "xyz": "", "": "", "x": "", "ID": "id", "users": "user", "groub by": "",
+		strings.Repeat("user", 20): "",
 	} {
-		if got := To(word, names); got != want {
+		if got := Name(word, names); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-// Package nostore is what layers use if they were made without a store.
+// Package nostore provides a store for layers that were created without one.
 package nostore
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Err is the error of all operations.
+// Err is the cause of every operation's error.
 var Err = fmt.Errorf("there is no store beneath it: %w", storeerror.ErrNotOpened)
 
-// Or returns a store, or, for nil, one whose operations are errors.
+// Or returns store, or, if it is nil, a store whose operations all fail.
 func Or(store partd.Partd) partd.Partd {
 	if store == nil {
 		return none{}

@@ -1,7 +1,7 @@
-// Package npy knows the types of NumPy's arrays, as the attribute str of their
-// dtype gives them, and the bytes of their elements.
+// Package npy parses the types of NumPy arrays, as the attribute str of their dtype
+// writes them, and converts the bytes of their elements.
 //
-// The texts are described in NumPy's manual, "The array interface protocol":
+// NumPy's manual describes the format in "The array interface protocol":
 //
 //	order  '<' little-endian, '>' big-endian, '|' neither
 //	kind   b bool, i and u integers, f float, c complex, M time, m duration, O object
@@ -29,23 +29,23 @@ type DType struct {
 	Unit string // of times and durations
 }
 
-// sizes are those of each kind that is known, in bytes.
+// sizes has the element sizes of each supported kind, in bytes.
 var sizes = map[byte][]string{
 	'b': {"1"}, 'i': {"1", "2", "4", "8"}, 'u': {"1", "2", "4", "8"},
 	'f': {"2", "4", "8"}, 'c': {"8", "16"}, 'M': {"8"}, 'm': {"8"},
 }
 
-// Parse returns the type that a text stands for.
+// Parse parses the text of a type.
 func Parse(text string) (DType, error) {
 	if len(text) > 100 {
 		return DType{}, fmt.Errorf("%.40q… (%d bytes) is not a dtype", text, len(text))
 	}
 	if strings.HasPrefix(text, "[") {
-		return DType{}, fmt.Errorf("%q is a dtype of records, which cannot be read", text)
+		return DType{}, fmt.Errorf("%q is a dtype of records, which is not supported", text)
 	}
 	d, err := parse(text)
 	if err != nil {
-		return DType{}, fmt.Errorf("%q is not a dtype that is known: %w", text, err)
+		return DType{}, fmt.Errorf("%q is not a supported dtype: %w", text, err)
 	}
 	return d, nil
 }
@@ -119,9 +119,9 @@ func memory[T any](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
 }
 
-// AppendFixed appends elements in the byte order of d, of which they have the
-// size. Their type has in memory the bytes that NumPy has in an array of the
-// machine's byte order: truth values, numbers, and types made of one.
+// AppendFixed appends elements in the byte order of d. Their size must be d.Size, and
+// their memory must have the layout of a NumPy array in the machine's byte order: bool,
+// numbers, and types based on these.
 func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 	start := len(dst)
 	dst = append(dst, memory(v)...)
@@ -129,9 +129,9 @@ func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 	return dst
 }
 
-// Fixeds returns the elements that data is in the byte order of d. What is left
-// of data beyond whole elements is not looked at. Every pattern of bytes has to
-// be an element: of the types of AppendFixed that is so for all but bool.
+// Fixeds decodes the elements of data, in the byte order of d. It ignores an incomplete
+// element at the end. Every pattern of bytes must be a valid T, so T must not be bool:
+// use Bools.
 func Fixeds[T any](d DType, data []byte) []T {
 	v := make([]T, len(data)/d.Size)
 	b := memory(v)
@@ -140,15 +140,14 @@ func Fixeds[T any](d DType, data []byte) []T {
 	return v
 }
 
-// reorder changes between the machine's byte order and that of d.
+// reorder converts elements between the machine's byte order and that of d, in place.
 func (d DType) reorder(b []byte) {
 	if d.Big != machineIsBig {
 		d.Swap(b)
 	}
 }
 
-// Bools returns the truth values that data is. Like NumPy, it takes every byte
-// but 0 for true.
+// Bools decodes truth values. As in NumPy, every byte except 0 is true.
 func Bools(data []byte) []bool {
 	v := make([]bool, len(data))
 	for i, c := range data {
@@ -180,17 +179,17 @@ var nanoseconds = map[string]int64{
 	"W":  7 * 24 * 3600e9,
 }
 
-// notATime is NumPy's NaT, which stands for no time.
+// notATime is NumPy's NaT, a missing time.
 const notATime = math.MinInt64
 
-// The times that nanoseconds since 1970 can count.
+// The range of times that nanoseconds since 1970 can represent.
 var (
 	firstTime = time.Unix(0, notATime+1)
 	lastTime  = time.Unix(0, math.MaxInt64)
 )
 
-// AppendTimes appends times in nanoseconds. The zero time.Time is NaT. Times
-// before 1677 and after 2262 are an error: 64 bits do not count so far.
+// AppendTimes appends times in nanoseconds. The zero time.Time is NaT. Times before 1677
+// or after 2262 are an error, because they do not fit 64 bits.
 func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
 	counts := make([]int64, len(v))
 	for i, t := range v {
@@ -198,7 +197,7 @@ func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
 		case t.IsZero():
 			counts[i] = notATime
 		case t.Before(firstTime) || t.After(lastTime):
-			return dst, fmt.Errorf("element %d, %v: nanoseconds count from %v to %v only", i, t, firstTime.UTC(), lastTime.UTC())
+			return dst, fmt.Errorf("element %d, %v: times in nanoseconds range from %v to %v", i, t, firstTime.UTC(), lastTime.UTC())
 		default:
 			counts[i] = t.UnixNano()
 		}
@@ -206,7 +205,7 @@ func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
 	return AppendFixed(dst, d, counts), nil
 }
 
-// Times returns the times that data is, in UTC. NaT is the zero time.Time.
+// Times decodes times, in UTC. NaT becomes the zero time.Time.
 func Times(d DType, data []byte) ([]time.Time, error) {
 	counts := Fixeds[int64](d, data)
 	v := make([]time.Time, len(counts))
@@ -217,7 +216,7 @@ func Times(d DType, data []byte) ([]time.Time, error) {
 		}
 		if unit >= 1e9 {
 			seconds := unit / 1e9
-			// Beyond this, time.Time itself cannot tell years apart.
+			// time.Time cannot represent years beyond this.
 			if limit := int64(1<<55) / seconds; n > limit || n < -limit {
 				return nil, fmt.Errorf("element %d: %d%s is not a time that can be represented", i, n, d.Unit)
 			}
@@ -230,8 +229,8 @@ func Times(d DType, data []byte) ([]time.Time, error) {
 	return v, nil
 }
 
-// Durations returns the durations that data is. One that nanoseconds cannot
-// count is an error, and so is NaT.
+// Durations decodes durations. NaT is an error, and so is a duration that does not fit
+// nanoseconds.
 func Durations(d DType, data []byte) ([]time.Duration, error) {
 	v := Fixeds[time.Duration](d, data)
 	unit := nanoseconds[d.Unit]

@@ -1,5 +1,4 @@
-// Package offheap allocates memory outside the Go heap: it neither doubles when
-// the collector lags behind nor makes the collector work more. A caller frees it
-// once, and does not touch it afterwards. On systems without anonymous mmap(2) it
-// is on the heap after all.
+// Package offheap allocates memory outside the Go heap. Such memory does not delay garbage
+// collection, and the heap's growth does not double it. The caller must release it exactly once
+// and must not use it afterwards. Systems without anonymous mmap(2) use the heap.
 package offheap

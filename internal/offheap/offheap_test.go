@@ -3,7 +3,7 @@ package offheap
 import "testing"
 
 func TestAllocate(t *testing.T) {
-	for _, allocate := range []func(int) ([]byte, error){Allocate, AllocatePages} {
+	for _, allocate := range []func(int) ([]byte, error){Allocate, AllocateSmallPages} {
 		for _, n := range []int{1, 4096, 9 << 20} {
 			b, err := allocate(n)
 			if err != nil {

@@ -1,5 +1,5 @@
-// Package output writes files that are there whole or not at all: a temporary
-// file in the same directory takes the place of the name when all is written.
+// Package output writes files atomically: it writes a temporary file in the same directory,
+// and renames it when all is written.
 package output
 
 import (
@@ -17,22 +17,21 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// ErrExists is wrapped by the error for a file that is already there.
+// ErrExists is wrapped by the error for a file that already exists.
 var ErrExists = errors.New("it already exists")
 
 // File is a file being written.
 type File struct {
-	path   string // where it will be
-	temp   string // where it is now; "" if it is written in place
+	path   string // final name
+	temp   string // current name; "" if the file is written in place
 	force  bool
 	f      *os.File
 	closed bool
 }
 
-// Create begins a file. One that exists is an error that wraps [ErrExists],
-// unless it is to be replaced. What is no regular file, as a device or a pipe,
-// is written in place. Temporary files that killed processes left behind for the
-// same name are removed.
+// Create begins a file. If the file exists and replace is false, the error wraps
+// [ErrExists]. Devices, pipes and other special files are written in place. Create removes
+// temporary files of the same name that killed processes have left.
 func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	path, err := target(path)
 	if err != nil {
@@ -72,20 +71,20 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	return o, nil
 }
 
-// target follows symbolic links, also to where nothing is yet.
+// target follows symbolic links, even if they lead to a file that does not exist yet.
 func target(path string) (string, error) {
 	const maxLinks = 40 // as many as Linux follows
 	for range maxLinks {
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-			return path, nil // Stat says what is wrong
+			return path, nil // Stat returns the error
 		}
 		link, err := os.Readlink(path)
 		if err != nil {
 			return "", err
 		}
 		if !filepath.IsAbs(link) {
-			// Not Join: what is before a .. may be a link.
+			// Join would remove "..", but the name before it may be a link.
 			link = filepath.Dir(path) + string(filepath.Separator) + link
 		}
 		path = link
@@ -93,8 +92,8 @@ func target(path string) (string, error) {
 	return "", &fs.PathError{Op: "create", Path: path, Err: syscall.ELOOP}
 }
 
-// createTemp makes a temporary file and locks it, as long as it is open: so
-// nobody takes it for one left behind.
+// createTemp creates a temporary file and locks it while it is open, so that other processes
+// do not remove it.
 func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, err error) {
 	const tries = 100
 	for range tries {
@@ -105,13 +104,13 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 		if err = lock(f); err == nil && hasName(f, name) {
 			return name, f, nil
 		}
-		// Another process found it before it was locked, and sweeps it.
+		// Another process found the file before it was locked, and removes it.
 		if err != nil && !errors.Is(err, errLocked) {
-			return "", nil, errors.Join(fmt.Errorf("%s: locking it: %w", name, err), os.Remove(name), f.Close())
+			return "", nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), os.Remove(name), f.Close())
 		}
 		_ = f.Close()
 	}
-	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are created", dir)
+	return "", nil, fmt.Errorf("%s: other processes remove temporary files as fast as they are created", dir)
 }
 
 func hasName(f *os.File, name string) bool {
@@ -125,15 +124,14 @@ func hasName(f *os.File, name string) bool {
 
 const suffix = ".tmp"
 
-// prefix is what the names of the temporary files for a name begin with. File
-// names have 255 bytes at most.
+// prefix returns the beginning of the names of temporary files for a name. It is shortened,
+// because file names have at most 255 bytes.
 func prefix(base string) string {
 	const limit = 200
 	return "." + strings.ToValidUTF8(base[:min(len(base), limit)], "") + ".partd-"
 }
 
-// sweep removes temporary files for a name that no process holds. One that
-// cannot be looked at or removed is left to the next.
+// sweep removes temporary files for a name that no process has locked. It ignores errors.
 func sweep(dir, base string) {
 	names, err := filepath.Glob(filepath.Join(escape(dir), escape(prefix(base))+"*"+suffix))
 	if err != nil {
@@ -151,15 +149,15 @@ func sweep(dir, base string) {
 	}
 }
 
-// escape makes a pattern that matches a name exactly.
+// escape returns a pattern that matches exactly name.
 func escape(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
 func (o *File) Write(p []byte) (int, error) { return o.f.Write(p) }
 
-// Commit ends the file and gives it its name. If that fails, there is no file,
-// or the one that was there before.
+// Commit ends the file and gives it its final name. If Commit fails, the earlier file remains,
+// or there is no file.
 func (o *File) Commit() error {
 	if o.closed {
 		return fs.ErrClosed
@@ -169,8 +167,8 @@ func (o *File) Commit() error {
 		return o.f.Close()
 	}
 	o.closed = true
-	// Closing may tell of a failed write, and ends the lock: a copy of the
-	// descriptor keeps that until the file has its name.
+	// Close may report a failed write, but also ends the lock. A copy of the descriptor
+	// keeps the lock until the file has its name.
 	unlock, err := keepLock(o.f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
@@ -185,8 +183,8 @@ func (o *File) Commit() error {
 	return err
 }
 
-// name gives the file its name. Without leave to replace, a file that was made
-// there meanwhile is an error, too.
+// name gives the file its final name. Without force, a file created there in the meantime is
+// an error.
 func (o *File) name() error {
 	if o.force {
 		return os.Rename(o.temp, o.path)
@@ -198,14 +196,14 @@ func (o *File) name() error {
 	case errors.Is(err, fs.ErrExist):
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}
-	// A file system without links.
+	// The file system has no hard links.
 	if _, serr := os.Lstat(o.path); serr == nil {
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}
 	return os.Rename(o.temp, o.path)
 }
 
-// Abort gives the file up, unless it was committed.
+// Abort removes the file, unless it was committed.
 func (o *File) Abort() error {
 	if o.closed {
 		return nil

@@ -6,11 +6,11 @@ import (
 	"os"
 )
 
-// errLocked says that another process holds the lock.
+// errLocked means that another process holds the lock.
 var errLocked = errors.New("another process holds the lock")
 
 func lock(*os.File) error {
-	return fmt.Errorf("files are written under flock, which Windows lacks: %w", errors.ErrUnsupported)
+	return fmt.Errorf("writing files needs flock, which Windows does not have: %w", errors.ErrUnsupported)
 }
 
 func keepLock(*os.File) (unlock func(), err error) { return func() {}, nil }

@@ -62,7 +62,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("it is there before it is whole")
+		t.Error("the file exists before it is committed")
 	}
 	if err := f.Commit(); err != nil {
 		t.Fatal(err)
@@ -74,30 +74,30 @@ func TestFile(t *testing.T) {
 		t.Errorf("replaced: %v", err)
 	}
 	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
-		t.Errorf("it exists: %v", err)
+		t.Errorf("an existing file: %v", err)
 	}
 	if f, err = Create(t.Context(), path, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Abort(); err != nil || content(t, path) != "two" || len(names(t, dir)) != 1 {
-		t.Errorf("given up: %v, %v", err, names(t, dir))
+		t.Errorf("aborted: %v, %v", err, names(t, dir))
 	}
 	if err := f.Commit(); err == nil {
-		t.Error("committed after it was given up")
+		t.Error("Commit works after Abort")
 	}
 	if _, err := Create(t.Context(), dir, true); err == nil {
-		t.Error("a directory")
+		t.Error("a directory is accepted as a file")
 	}
 	if _, err := Create(t.Context(), filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no directory: %v", err)
+		t.Errorf("in a missing directory: %v", err)
 	}
 	if err := write(t, os.DevNull, false, "x"); err != nil {
 		t.Error(err)
 	}
 }
 
-// A file that someone else made meanwhile is not replaced.
-func TestMadeMeanwhile(t *testing.T) {
+// A file that another process has created in the meantime is not replaced.
+func TestConcurrentlyCreatedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	f, err := Create(t.Context(), path, false)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestMadeMeanwhile(t *testing.T) {
 	}
 }
 
-// A symbolic link stays one, and the file it names keeps its mode.
+// A symbolic link remains a link, and its target keeps its mode.
 func TestLinkAndMode(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
@@ -124,7 +124,7 @@ func TestLinkAndMode(t *testing.T) {
 	}
 }
 
-// failing fails at a write.
+// failing is a writer whose writes fail after some time.
 type failing struct{ after int }
 
 func (f *failing) Write(p []byte) (int, error) {
@@ -156,12 +156,12 @@ func TestWriter(t *testing.T) {
 			}
 		}
 		if cerr := w.Close(); err == nil || cerr == nil {
-			t.Errorf("a write that fails: %v, %v", err, cerr)
+			t.Errorf("a failed write: %v, %v", err, cerr)
 		}
 	}
 }
 
-// A write that hangs is not waited for once the context has ended.
+// After the end of the context, nothing waits for a hanging write.
 func TestWriterHangs(t *testing.T) {
 	r, w := io.Pipe()
 	defer r.Close()
@@ -224,17 +224,17 @@ func TestRowsJSON(t *testing.T) {
 		}
 	}
 	if _, err := r.Append(nil, []Value{{Text: []byte("\xff")}}); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
-		t.Errorf("no text: %v", err)
+		t.Errorf("invalid UTF-8: %v", err)
 	}
 	if _, err := NewRows(records.Layout{Format: records.JSONL}, []string{"a", "a"}); err == nil {
-		t.Error("two columns of one name")
+		t.Error("two columns with the same name are accepted")
 	}
 	if _, err := NewRows(records.Layout{Format: records.JSONL}, nil); err == nil {
-		t.Error("no names")
+		t.Error("missing column names are accepted")
 	}
 }
 
-// TSV and text refuse what they cannot hold.
+// TSV and text reject fields that they cannot represent.
 func TestRowsHold(t *testing.T) {
 	for _, c := range []struct {
 		layout records.Layout
@@ -265,18 +265,18 @@ func TestRowsHold(t *testing.T) {
 	}
 }
 
-// short writes less than all, and gives no error.
+// short writes fewer bytes than requested, without an error.
 type short struct{}
 
 func (short) Write(p []byte) (int, error) { return len(p) - 1, nil }
 
-// Bytes that were not written are an error, also where nothing says so.
+// Missing bytes are an error even if the writer returns none.
 func TestShortWrite(t *testing.T) {
 	w := NewWriter(t.Context(), short{})
 	if _, err := w.Write([]byte("abc")); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err == nil || err.Error() != "3 bytes should have been written, but 2 were" {
+	if err := w.Close(); err == nil || err.Error() != "2 of 3 bytes were written" {
 		t.Error(err)
 	}
 }

@@ -14,20 +14,20 @@ import (
 // Value is a field of a row.
 type Value struct {
 	Text    []byte
-	Missing bool // JSON lines: null
-	JSON    bool // JSON lines: Text is JSON itself, a number for example
+	Missing bool // written as null in JSON lines
+	JSON    bool // Text is already JSON, such as a number
 }
 
 // Rows encodes rows of fields as CSV, TSV, JSON lines or text.
 type Rows struct {
 	layout  records.Layout
 	columns []string
-	names   [][]byte // JSON lines: each with its quotes and a colon
+	names   [][]byte // for JSON lines: each name as JSON, with a colon
 	sep     []byte
 }
 
-// NewRows returns an encoder. Columns are the names of the fields, which JSON
-// lines need.
+// NewRows returns an encoder. columns are the names of the fields, which are required for
+// JSON lines.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	r := &Rows{layout: layout, columns: columns}
 	switch layout.Format {
@@ -39,17 +39,17 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 		r.sep = []byte{' '}
 	case records.JSONL:
 		if columns == nil {
-			return nil, errors.New("jsonl needs column names, and there is no header")
+			return nil, errors.New("jsonl needs column names, but the input has no header")
 		}
 		seen := map[string]bool{}
 		for _, c := range columns {
 			if seen[c] {
-				return nil, fmt.Errorf("jsonl needs a name for each column, and two are named %q", c)
+				return nil, fmt.Errorf("jsonl needs distinct column names, but two columns are named %q", c)
 			}
 			seen[c] = true
 			name, err := AppendJSON(nil, []byte(c))
 			if err != nil {
-				return nil, fmt.Errorf("the name of column %q: %w", c, err)
+				return nil, fmt.Errorf("the column name %q: %w", c, err)
 			}
 			r.names = append(r.names, append(name, ':'))
 		}
@@ -62,14 +62,14 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	return r, nil
 }
 
-// Plain says how rows are written whose fields can stand as they are.
+// Plain describes a format whose fields need no quotes unless they contain special bytes.
 type Plain struct {
 	Sep     byte
-	Special [256]bool // bytes that none of these fields holds
+	Special [256]bool // bytes that fields must not contain
 }
 
-// Plain returns how such rows are written; nil for a format that has none, or in which
-// numbers, true and false may be no such fields.
+// Plain returns the plain format of the rows. It returns nil if the format always needs quotes, or if
+// a number, true or false could contain special bytes.
 func (r *Rows) Plain() *Plain {
 	var special string
 	switch r.layout.Format {
@@ -88,7 +88,7 @@ func (r *Rows) Plain() *Plain {
 	return p
 }
 
-// Holds reports whether a field can stand as it is.
+// Holds reports whether a field can be written unchanged.
 func (p *Plain) Holds(field []byte) bool {
 	for _, c := range field {
 		if p.Special[c] {
@@ -98,7 +98,7 @@ func (p *Plain) Holds(field []byte) bool {
 	return true
 }
 
-// AppendHeader appends the header, where the layout has one.
+// AppendHeader appends the header, if the layout has one.
 func (r *Rows) AppendHeader(dst []byte) ([]byte, error) {
 	if !r.layout.HasHeader() || r.columns == nil {
 		return dst, nil
@@ -110,8 +110,7 @@ func (r *Rows) AppendHeader(dst []byte) ([]byte, error) {
 	return r.Append(dst, row)
 }
 
-// Append appends a row. A field that the format cannot hold is an error that
-// names it.
+// Append appends a row. If the format cannot represent a field, the error names the field.
 func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 	var err error
 	for i := range row {
@@ -122,18 +121,18 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 { // an empty line may be no record
+	if len(row) == 1 && len(row[0].Text) == 0 { // an empty line might not be read as a record
 		switch {
 		case r.layout.Format == records.CSV:
 			dst = append(dst, `""`...)
 		case r.layout.Format == records.TSV && r.layout.NoHeader:
-			return dst, r.cannot(0, errors.New("it is empty, which tsv of one column without a header cannot show"))
+			return dst, r.cannot(0, errors.New("it is empty, which tsv with one column and no header cannot represent"))
 		}
 	}
 	return r.AppendEnd(dst), nil
 }
 
-// AppendStart appends what goes before field i.
+// AppendStart appends the bytes before field i.
 func (r *Rows) AppendStart(dst []byte, i int) ([]byte, error) {
 	if r.layout.Format != records.JSONL {
 		if i > 0 {
@@ -142,7 +141,7 @@ func (r *Rows) AppendStart(dst []byte, i int) ([]byte, error) {
 		return dst, nil
 	}
 	if i >= len(r.names) {
-		return dst, fmt.Errorf("a row has more than the %d columns", len(r.names))
+		return dst, fmt.Errorf("a row has more fields than the %d columns", len(r.names))
 	}
 	if i == 0 {
 		dst = append(dst, '{')
@@ -152,7 +151,7 @@ func (r *Rows) AppendStart(dst []byte, i int) ([]byte, error) {
 	return append(dst, r.names[i]...), nil
 }
 
-// AppendEnd appends what goes after the last field.
+// AppendEnd appends the bytes after the last field.
 func (r *Rows) AppendEnd(dst []byte) []byte {
 	if r.layout.Format == records.JSONL {
 		dst = append(dst, '}')
@@ -160,9 +159,8 @@ func (r *Rows) AppendEnd(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// AppendPiece appends a piece of field i, of which there are several: for JSON
-// lines, of JSON itself; for CSV, of a field in quotes. [Rows.AppendQuote] goes
-// before the first and after the last.
+// AppendPiece appends one of several pieces of field i. For JSON lines, the pieces must be
+// JSON. The caller must call [Rows.AppendQuote] before the first and after the last piece.
 func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
@@ -176,7 +174,8 @@ func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	return append(dst, piece...), nil
 }
 
-// AppendQuote appends what is before and after the pieces of a field.
+// AppendQuote appends the quote before or after the pieces of a field, if the format needs
+// one.
 func (r *Rows) AppendQuote(dst []byte) []byte {
 	if r.layout.Format == records.CSV {
 		return append(dst, '"')
@@ -184,7 +183,7 @@ func (r *Rows) AppendQuote(dst []byte) []byte {
 	return dst
 }
 
-// AppendField appends a field as it stands between what separates fields.
+// AppendField appends a field without separators.
 func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
@@ -213,35 +212,35 @@ func AppendValue(dst []byte, v *Value) ([]byte, error) {
 	return AppendJSON(dst, v.Text)
 }
 
-// Holds returns an error unless TSV or text can hold a field.
+// Holds returns an error if TSV or text cannot represent a field.
 func (r *Rows) Holds(field []byte) error {
 	switch {
 	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:
-		return fmt.Errorf("it holds a line ending, which %s cannot", r.layout.Format)
+		return fmt.Errorf("it contains a line ending, which %s cannot represent", r.layout.Format)
 	case r.layout.Format == records.TSV:
 		if bytes.IndexByte(field, '\t') >= 0 {
-			return errors.New("it holds a tab, which tsv cannot")
+			return errors.New("it contains a tab, which tsv cannot represent")
 		}
 	case r.layout.Sep != "":
 		if bytes.Contains(field, r.sep) {
-			return fmt.Errorf("it holds the separator %q", r.sep)
+			return fmt.Errorf("it contains the separator %q", r.sep)
 		}
 	case len(field) == 0:
-		return errors.New("it is empty, which text between spaces cannot show")
+		return errors.New("it is empty, which text cannot represent")
 	case bytes.ContainsAny(field, " \t\v\f"):
-		return errors.New("it holds white space, which separates fields of text")
+		return errors.New("it contains white space, which separates fields of text")
 	}
 	return nil
 }
 
 func (r *Rows) cannot(i int, err error) error {
 	if i < len(r.columns) {
-		return fmt.Errorf("field %d (%q) cannot be written as %s: %w (csv can hold any field)", i+1, r.columns[i], r.layout.Format, err)
+		return fmt.Errorf("field %d (%q) cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.columns[i], r.layout.Format, err)
 	}
-	return fmt.Errorf("field %d cannot be written as %s: %w (csv can hold any field)", i+1, r.layout.Format, err)
+	return fmt.Errorf("field %d cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.layout.Format, err)
 }
 
-// AppendCSV appends a field of CSV, in quotes where it needs them.
+// AppendCSV appends a field of CSV, with quotes if necessary.
 func AppendCSV(dst, field []byte, sep byte) []byte {
 	if !needsQuotes(field, sep) {
 		return append(dst, field...)
@@ -251,7 +250,7 @@ func AppendCSV(dst, field []byte, sep byte) []byte {
 	return append(dst, '"')
 }
 
-// AppendDoubled appends the inside of a field in quotes: each quote twice.
+// AppendDoubled appends the content of a quoted field, with each quote doubled.
 func AppendDoubled(dst, field []byte) []byte {
 	for {
 		q := bytes.IndexByte(field, '"')
@@ -277,9 +276,9 @@ func needsQuotes(field []byte, sep byte) bool {
 	return false
 }
 
-var errNoText = errors.New("it is not UTF-8, which JSON needs")
+var errNoText = errors.New("it is not UTF-8, which JSON requires")
 
-// AppendJSON appends a text as a string of JSON.
+// AppendJSON appends a text as a JSON string.
 func AppendJSON(dst, text []byte) ([]byte, error) {
 	plain := true
 	for _, c := range text {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What dead processes left goes; what a living one has, and what is another's,
-// stays.
+// Temporary files of dead processes are removed. Files of living processes and other files
+// remain.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
@@ -33,19 +33,19 @@ func TestSweep(t *testing.T) {
 	got := names(t, dir)
 	for _, name := range []string{".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
 		if !slices.Contains(got, name) {
-			t.Errorf("%s is gone", name)
+			t.Errorf("%s was removed", name)
 		}
 	}
 	if len(got) != 4 {
-		t.Errorf("there is %v", got)
+		t.Errorf("the directory has %v", got)
 	}
 	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
 		t.Error(err)
 	}
 }
 
-// Nobody sweeps a file that another has just made.
-func TestSweepAtOnce(t *testing.T) {
+// No process removes a file that another process has just created.
+func TestSweepDuringCreate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
 	var wg sync.WaitGroup
@@ -65,6 +65,6 @@ func TestSweepAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	if got := names(t, dir); len(got) != 1 {
-		t.Errorf("there is %v", got)
+		t.Errorf("the directory has %v", got)
 	}
 }

@@ -14,8 +14,8 @@ const (
 	buffers    = 3
 )
 
-// Writer writes in the background, so that whoever makes the data does not wait
-// for the file. It takes 1.5 MiB of memory.
+// Writer writes in the background, so that the producer of the data does not wait for the
+// file. It uses 1.5 MiB of memory.
 type Writer struct {
 	ctx   context.Context
 	w     io.Writer
@@ -30,8 +30,8 @@ type Writer struct {
 	written int64
 }
 
-// NewWriter returns a writer onto w. It must be closed. When ctx ends, it does not
-// wait any more for a write that hangs.
+// NewWriter returns a writer to w. It must be closed. After the end of ctx, it does not wait
+// for a write that hangs.
 func NewWriter(ctx context.Context, w io.Writer) *Writer {
 	b := &Writer{ctx: ctx, w: w, empty: make(chan []byte, buffers), full: make(chan []byte, buffers), done: make(chan struct{})}
 	for range buffers {
@@ -62,7 +62,7 @@ func (b *Writer) failed() error {
 	return b.err
 }
 
-// Write takes a copy of p. The error of an earlier write may be returned.
+// Write copies p. It may return the error of an earlier write.
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
@@ -72,7 +72,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
 		if len(b.buf) == cap(b.buf) {
-			b.full <- b.buf // has room for all there are
+			b.full <- b.buf // has room for all buffers
 			var err error
 			if b.buf, err = canceled.Receive(b.ctx, b.empty); err == nil {
 				err = b.failed()
@@ -86,10 +86,10 @@ func (b *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Bytes returns how many bytes were taken.
+// Bytes returns the number of bytes passed to Write.
 func (b *Writer) Bytes() int64 { return b.bytes }
 
-// Close writes what is left, and returns the first error of all writes.
+// Close writes the remaining bytes, and returns the first error of all writes.
 func (b *Writer) Close() error {
 	if b.buf != nil {
 		b.full <- b.buf
@@ -101,5 +101,5 @@ func (b *Writer) Close() error {
 	if err := b.failed(); err != nil || b.written == b.bytes {
 		return err
 	}
-	return fmt.Errorf("%d bytes should have been written, but %d were", b.bytes, b.written)
+	return fmt.Errorf("%d of %d bytes were written", b.written, b.bytes)
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// States of a node while values are built of nodes.
+// States of a node while builder converts it.
 const (
-	fresh uint8 = iota
+	unbuilt uint8 = iota
 	building
 	done
 )
 
-// builder turns nodes into the values that are returned. A node becomes one
-// value, however many places it is used in.
+// builder converts nodes to values. A node becomes one value, however many references
+// to it there are.
 type builder struct {
 	unique *pyvalue.Unique
 	depth  int
@@ -50,7 +50,7 @@ func (b *builder) node(n *node) error {
 		depth = max(depth, child.depth)
 	}
 	if size > MaxElements {
-		return fmt.Errorf("more than %d elements, those of a container that is used again counted again", MaxElements)
+		return fmt.Errorf("more than %d elements, counting shared containers once for each reference", MaxElements)
 	}
 	if depth++; depth > pyvalue.MaxDepth {
 		return tooDeep()
@@ -62,7 +62,7 @@ func (b *builder) node(n *node) error {
 
 func tooDeep() error { return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth) }
 
-// finish sets the value of a node whose elements are built.
+// finish sets the value of a node whose elements are already built.
 func (b *builder) finish(n *node) error {
 	items := n.items
 	if items == nil {

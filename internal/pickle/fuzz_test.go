@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// FuzzDecode looks for a pickle that crashes, takes more memory than is said, or
-// is read as a value that does not come back when it is written and read again.
+// FuzzDecode looks for a pickle that crashes, takes more memory than MaxGrowth allows, or
+// decodes to a value that changes when it is written and read again.
 func FuzzDecode(f *testing.F) {
 	for _, v := range []any{
 		nil,
@@ -46,7 +46,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// small reports whether a value has few elements, shared ones counted each time.
+// small reports whether a value has few elements, counting shared ones once for each
+// reference.
 func small(v any, left *int) bool {
 	each := func(elements []any) bool {
 		for _, e := range elements {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// The instructions that Python writes for plain values in protocols 4 and 5, by
-// the names that CPython gives them.
+// The instructions that Python writes for plain values in protocols 4 and 5, with
+// CPython's names.
 const (
 	opMark            = '('
 	opStop            = '.'
@@ -57,8 +57,8 @@ const (
 	opByteArray8      = 0x96 // of protocol 5
 )
 
-// widths are how many bytes the number has that follows an instruction: the value,
-// its length, or its place in the memo.
+// widths has the size of the number after each instruction, in bytes. The number is a
+// value, a length, or an index in the memo.
 var widths = [256]int{
 	opBinInt1: 1, opBinInt2: 2, opBinInt: 4, opLong1: 1, opLong4: 4,
 	opShortBinUnicode: 1, opBinUnicode: 4, opBinUnicode8: 8,
@@ -66,12 +66,12 @@ var widths = [256]int{
 	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
 }
 
-// refused are the instructions that plain values have no use for.
+// refused has the names of instructions that plain values do not need.
 var refused = map[byte]string{
 	'0':      "POP (a tuple that contains itself)",
 	'1':      "POP_MARK (a tuple that contains itself)",
-	'P':      "PERSID (an object that is kept elsewhere)",
-	'Q':      "BINPERSID (an object that is kept elsewhere)",
+	'P':      "PERSID (an object stored elsewhere)",
+	'Q':      "BINPERSID (an object stored elsewhere)",
 	opBuild:  "BUILD (the state of an object)",
 	'c':      "GLOBAL (a class or function)",
 	'i':      "INST (an object of a class)",
@@ -81,18 +81,18 @@ var refused = map[byte]string{
 	0x83:     "EXT2 (a registered class or function)",
 	0x84:     "EXT4 (a registered class or function)",
 	0x92:     "NEWOBJ_EX (an object of a class)",
-	0x97:     "NEXT_BUFFER (a buffer that is kept elsewhere)",
-	0x98:     "READONLY_BUFFER (a buffer that is kept elsewhere)",
+	0x97:     "NEXT_BUFFER (a buffer stored elsewhere)",
+	0x98:     "READONLY_BUFFER (a buffer stored elsewhere)",
 }
 
 func refuse(op byte) error {
 	if name, known := refused[op]; known {
-		return fmt.Errorf("instruction %s: only plain values are read, and nothing is executed", name)
+		return fmt.Errorf("instruction %s: only plain values can be read", name)
 	}
 	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
 }
 
-// leaf reads what has no elements.
+// leaf reads a value without elements.
 func (r *reader) leaf(op byte) (any, error) {
 	switch op {
 	case opBinInt1, opBinInt2:
@@ -120,7 +120,7 @@ func (r *reader) leaf(op byte) (any, error) {
 	return nil, refuse(op)
 }
 
-// sized reads a length and as many bytes, which are part of the input.
+// sized reads a length and returns that many bytes, which share the input's memory.
 func (r *reader) sized(op byte) ([]byte, error) {
 	size, err := r.number(op)
 	if err != nil {
@@ -178,9 +178,8 @@ func (r *reader) long(op byte) (any, error) {
 	return pyvalue.Integer(v.Not(v)), nil
 }
 
-// newArray is the only function that a pickle may call: bytearray, which
-// protocol 4 has no instruction for. It is a name and no more: reduce does what
-// the function would.
+// newArray stands for bytearray, the only function that a pickle may call. reduce
+// implements the call.
 type newArray struct{}
 
 func (r *reader) global() error {
@@ -197,23 +196,23 @@ func (r *reader) global() error {
 		r.push(Global{module, name})
 		return nil
 	case module != "builtins" || name != "bytearray":
-		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values are read, and nothing is executed", name, module)
+		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values can be read", name, module)
 	}
 	r.push(newArray{})
 	return nil
 }
 
-// reduce does what bytearray would do with its arguments, and describes what
-// another class or function makes of them.
+// reduce makes a bytearray, or an Object that describes the call of another class or
+// function.
 func (r *reader) reduce() error {
 	call, err := r.take(2)
 	if err != nil {
 		return err
 	}
 	_, ok := call[0].(newArray)
-	made, isNode := call[0].(*node)
-	if _, isGlobal := call[0].(Global); !ok && !isGlobal && (!isNode || made.kind != object) {
-		return errors.New("REDUCE (a call) of something that is not a function: only plain values are read, and nothing is executed")
+	function, isNode := call[0].(*node)
+	if _, isGlobal := call[0].(Global); !ok && !isGlobal && (!isNode || function.kind != object) {
+		return errors.New("REDUCE (a call) of something that is not a function: only plain values can be read")
 	}
 	arguments, isNode := call[1].(*node)
 	if !isNode || arguments.kind != tuple {
@@ -228,10 +227,10 @@ func (r *reader) reduce() error {
 		content, ok = arguments.items[0].([]byte)
 	}
 	if !ok || len(arguments.items) > 1 {
-		return errors.New("REDUCE (a call) with arguments that make no plain value")
+		return errors.New("REDUCE (a call) with arguments that do not make a plain value")
 	}
-	// No pickle that Python writes copies anything twice; a short one that copies
-	// a large value again and again does.
+	// Python's pickles copy nothing twice. A hostile one may copy a large value again
+	// and again.
 	if r.copied += len(content); r.copied > len(r.data) {
 		return errors.New("calls that copy more than the pickle holds")
 	}

@@ -1,19 +1,18 @@
-// Package pickle reads and writes Python's pickles of plain values, which
-// package pyvalue lists. It writes protocol 5, and reads 5 and 4: Python's partd
-// writes the highest that its Python has, which since 3.4 is one of these.
+// Package pickle reads and writes Python's pickles of plain values (see package
+// pyvalue). It writes protocol 5, and reads 5 and 4: Python's partd writes the highest
+// protocol of its Python, which is one of these since 3.4.
 //
-// Reading executes nothing: a pickle is a program for a small stack machine
-// which can call any function of Python; what is read here are the instructions
-// that build plain values. Protocol 4 has none for bytearray and calls the type
-// instead; that call is known and done here. Every other function, class, or
-// instruction is an error that names it.
+// Reading executes nothing. A pickle is a program for a small stack machine, which can
+// call any Python function; this package supports only the instructions that build plain
+// values. Protocol 4 has no instruction for a bytearray and calls the type instead; the
+// package supports this one call. Every other function, class, or instruction is an
+// error that names it.
 //
-// Memory is bounded: a value takes less than MaxGrowth times the bytes that it
-// is read from, whatever they say. A container that is used in several places
-// is one in Go, too, and read once; so that a few bytes cannot stand for a value
-// that takes hours to walk through, the places are counted, up to MaxElements.
-// A container that holds itself, or is nested deeper than pyvalue.MaxDepth, is an
-// error.
+// Memory is bounded: a value takes less than MaxGrowth times the bytes of its pickle,
+// whatever they claim. A container that a pickle refers to several times is shared in Go
+// as well. MaxElements counts every reference, so that a few bytes cannot stand for a
+// value that takes hours to walk through. A container that contains itself, or is nested
+// deeper than pyvalue.MaxDepth, is an error.
 //
 // The format is described in Lib/pickletools.py of CPython.
 package pickle
@@ -27,15 +26,15 @@ import (
 )
 
 const (
-	// MaxGrowth is how many times the length of a pickle its value may take in
-	// memory, beside some kilobytes.
+	// MaxGrowth is the maximum memory of a value, in multiples of its pickle's length,
+	// besides some kilobytes.
 	MaxGrowth = 384
-	// MaxElements is how many elements a value may have, those within elements
-	// counted each time that a walk through the value would come to them.
+	// MaxElements is the maximum number of elements in a value. The elements of a shared
+	// container count once for each reference to it.
 	MaxElements = 1 << 26
 )
 
-// Error says where in a pickle something is wrong.
+// Error is an error at an offset of a pickle.
 type Error struct {
 	Offset int // of the instruction, in bytes
 	Err    error
@@ -43,27 +42,27 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("pickle, byte %d: %v", e.Offset, e.Err) }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Global is the name of a class or a function.
 type Global struct{ Module, Name string }
 
-// Object describes what Python would make by calling a class or a function, or by
-// making an object of the class. Nothing is called here.
+// Object describes an object that Python would make by calling a class or a function.
+// This package calls nothing.
 type Object struct {
-	Class any // a Global, or the *Object that the call of a function returns
+	Class any // a Global, or an *Object that stands for the result of a call
 	Args  pyvalue.Tuple
-	State any // nil if there is none
+	State any // nil without state
 }
 
-// Call describes a call, for writing.
+// Call returns the description of a call, for Append.
 func Call(module, name string, args ...any) *Object {
 	return &Object{Class: Global{module, name}, Args: args}
 }
 
-// Name returns the name of the class or function, without the module; of what a
-// call returns it is that of the called.
+// Name returns the name of the class or function, without the module. If Class is the
+// result of a call, Name is the name of the called function.
 func (o *Object) Name() string {
 	switch class := o.Class.(type) {
 	case Global:
@@ -74,7 +73,7 @@ func (o *Object) Name() string {
 	return ""
 }
 
-// setState gives the object on top of the stack its state.
+// setState sets the state of the object on top of the stack.
 func (r *reader) setState() error {
 	elements, err := r.take(2)
 	if err != nil {
@@ -82,7 +81,7 @@ func (r *reader) setState() error {
 	}
 	o, ok := elements[0].(*node)
 	if !ok || o.kind != object || len(o.items) != 2 {
-		return errors.New("BUILD (the state of an object) of what is no object, or has a state")
+		return errors.New("BUILD (the state of an object) without an object, or of one that already has a state")
 	}
 	o.items = append(slices.Clip(o.items), elements[1])
 	r.push(o)

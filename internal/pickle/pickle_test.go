@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// called pushes a function.
+// called returns the instructions that push a function.
 func called(module, name string) string {
 	return fmt.Sprintf("\x8c%c%s\x8c%c%s\x93", len(module), module, len(name), name)
 }
@@ -22,7 +22,7 @@ var newByteArray = called("builtins", "bytearray")
 
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ data, want string }{
-		// What calls functions. The first is what every attack begins with.
+		// Pickles that call functions. Every attack begins like the first.
 		{"cos\nsystem\n(\x8c\x07touch xtR.", "GLOBAL (a class or function)"},
 		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" of the module "posix"`},
 		{called("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
@@ -30,8 +30,8 @@ func TestRefused(t *testing.T) {
 		{called("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
 		{newByteArray + ".", "a function is not a plain value"},
 		{"](" + newByteArray + "e.", "a function is not a plain value"},
-		{newByteArray + "\x8c\x01A\x85R.", "arguments that make no plain value"},
-		{newByteArray + "C\x01AC\x01A\x86R.", "arguments that make no plain value"},
+		{newByteArray + "\x8c\x01A\x85R.", "arguments that do not make a plain value"},
+		{newByteArray + "C\x01AC\x01A\x86R.", "arguments that do not make a plain value"},
 		{"]]R.", "something that is not a function"},
 		{newByteArray + "]R.", "without a tuple"},
 		{"(iposix\nsystem\n.", "INST"},
@@ -49,17 +49,17 @@ func TestRefused(t *testing.T) {
 		{"K\x01K\x01\x93.", "STACK_GLOBAL without a name"},
 		{"\xff.", "0xff is not an instruction"},
 		{"I1\n.", "0x49 is not an instruction of a pickle of protocol 4 or 5"},
-		{"\x80\x03N.", "protocol 3: 4 and 5 are read"},
-		{"\x80\x06N.", "protocol 6: 4 and 5 are read"},
-		// What claims more than there is.
-		{"X\xff\xff\xff\xff.", "of 4294967295"},
-		{"B\xff\xff\xff\xff.", "of 4294967295"},
-		{"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "of 18446744073709551615"},
-		{"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "of 9223372036854775807"},
-		{"\x96\x00\x00\x00\x00\x01\x00\x00\x00.", "of 4294967296"},
-		{"\x8b\xff\xff\xff\xff.", "of 4294967295"},
-		{"\x95\x02\x00\x00\x00\x00\x00\x00\x00.", "a frame of 2 bytes, and 1 are left"},
-		// What is no program.
+		{"\x80\x03N.", "protocol 3: only 4 and 5 are supported"},
+		{"\x80\x06N.", "protocol 6: only 4 and 5 are supported"},
+		// Lengths beyond the end.
+		{"X\xff\xff\xff\xff.", "instead of 4294967295"},
+		{"B\xff\xff\xff\xff.", "instead of 4294967295"},
+		{"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "instead of 18446744073709551615"},
+		{"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "instead of 9223372036854775807"},
+		{"\x96\x00\x00\x00\x00\x01\x00\x00\x00.", "instead of 4294967296"},
+		{"\x8b\xff\xff\xff\xff.", "instead of 4294967295"},
+		{"\x95\x02\x00\x00\x00\x00\x00\x00\x00.", "a frame of 2 bytes, but only 1 follow"},
+		// Invalid programs.
 		{"", "ends too early"},
 		{"N", "ends too early"},
 		{".", "more from the stack"},
@@ -79,13 +79,13 @@ func TestRefused(t *testing.T) {
 		{"j\xff\xff\xff\xff.", "nothing was put into the memo under 4294967295"},
 		{"\x94.", "nothing to put into the memo"},
 		{"N.N", "1 bytes follow the end"},
-		// What is no value.
+		// Invalid values.
 		{"\x8c\x01\xff.", "not UTF-8"},
 		{"\x8c\x03\xed\x9f\xff.", "not UTF-8"},
 		{"}]Ns.", "a list cannot be a key"},
 		{"}(]]tNs.", "a list cannot be a key"},
 		{"\x8f(}\x90.", "a dict cannot be a key"},
-		// What contains itself: a list, a tuple by way of a list, a dict.
+		// Containers that contain themselves: a list, a tuple through a list, a dict.
 		{"]\x94h\x00a.", "a list that contains itself"},
 		{"]\x94h\x00\x85a.", "contains itself"},
 		{"(]\x94(t1h\x00.", "POP_MARK (a tuple that contains itself)"},
@@ -101,10 +101,10 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Depth counts however a value is put together: here each list is complete
-// before it is put into the next, and the walk comes to the deepest first.
+// The limit of depth holds in any order of construction: here each list is complete before
+// it is added to the next, and the builder visits the deepest first.
 func TestDepthThroughMemo(t *testing.T) {
-	// All are in one list, so that each is short when the walk comes to it.
+	// One list holds them all, so that the builder reaches each from a shallow depth.
 	var b strings.Builder
 	b.WriteString("](]\x94")
 	for n := range 1200 {
@@ -136,8 +136,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// A container that is used twice is one; where it was added to later, it shows
-// in both places.
+// A container with two references is shared: later additions show in both places.
 func TestShared(t *testing.T) {
 	v, err := Decode([]byte("](]\x94h\x00K\x01ae."))
 	if err != nil {
@@ -153,8 +152,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// doubling is a list that ends with a list of two of the same list of two … :
-// 2^n elements.
+// doubling returns a pickle of 2^n elements: a list of twice the same list, and so on.
 func doubling(n int) []byte {
 	b := []byte("](]\x94")
 	for i := range n {
@@ -195,7 +193,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// manyKeys repeats a form, each time with another number in it.
+// manyKeys repeats form n times, each time with another number.
 func manyKeys(form string, n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -204,7 +202,8 @@ func manyKeys(form string, n int) string {
 	return b.String()
 }
 
-// tupleKey is a dict with a key that is a tuple of two tuples of two …
+// tupleKey returns a pickle of a dict whose key has 2^n elements: a tuple of twice the same
+// tuple, and so on.
 func tupleKey(n int) string {
 	b := []byte("}(K\x01\x94")
 	for i := range n {
@@ -213,8 +212,7 @@ func tupleKey(n int) string {
 	return string(append(b, "Nu."...))
 }
 
-// allocated returns how many bytes of memory it takes to decode data, those
-// included that are free again at the end.
+// allocated decodes data, and returns the total number of bytes that this allocates.
 func allocated(data []byte) (uint64, any, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -223,9 +221,9 @@ func allocated(data []byte) (uint64, any, error) {
 	return after.TotalAlloc - before.TotalAlloc, v, err
 }
 
-// Each instruction, over and over: none takes more memory than is said.
+// No instruction, repeated, takes more memory than MaxGrowth allows.
 func TestMemoryIsBounded(t *testing.T) {
-	most := 0.0
+	maxFactor := 0.0
 	for _, part := range []string{
 		"N", "]", "}", ")", "\x8f", "(", "]\x94", "K\x01", "K\xff", "M\xff\xff", "J\xff\xff\xff\xff", "G12345678", "\x8a\x00",
 		"\x8a\x09123456789", "\x8c\x00", "\x8c\x01a", "\x8c\x03\xe2\x82\xac", "C\x00", "C\x01a", "X\x01\x00\x00\x00a",
@@ -240,12 +238,12 @@ func TestMemoryIsBounded(t *testing.T) {
 			if factor > MaxGrowth {
 				t.Errorf("%q in %q: %.0f times its %d bytes", part, wrap, factor, len(data))
 			}
-			most = max(most, factor)
+			maxFactor = max(maxFactor, factor)
 		}
 	}
-	t.Logf("at most %.0f times", most)
-	if most < 20 {
-		t.Errorf("at most %.0f times: this measures nothing", most)
+	t.Logf("at most %.0f times", maxFactor)
+	if maxFactor < 20 {
+		t.Errorf("at most %.0f times: the test does not measure allocations", maxFactor)
 	}
 }
 
@@ -290,7 +288,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
-// Other Go types stand for plain values.
+// Append accepts other Go types in place of plain values.
 func TestAppendTakesGoTypes(t *testing.T) {
 	type name string
 	n := int32(7)
@@ -325,8 +323,7 @@ func TestAppendTakesGoTypes(t *testing.T) {
 	}
 }
 
-// Classes and functions that are known are described; others are refused, and nothing
-// is made of any.
+// Known classes and functions become descriptions; all others are refused.
 func TestObjects(t *testing.T) {
 	known := func(module, name string) bool { return module == "m" }
 	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), known) }

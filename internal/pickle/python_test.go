@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// python is Debian's.
+// python is Debian's Python.
 const python = "/usr/bin/python3"
 
-// Python pickles random values with protocols 4 and 5; both are read here as the
-// same, and Python reads what is written here as what it was.
+// Python pickles random values with protocols 4 and 5. Go reads the same value from both,
+// and Python reads it back from Go's pickle.
 func TestAgainstPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import pickle").Run(); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -100,7 +100,7 @@ func receive(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// describe returns the text that testdata/values.py has for a value.
+// describe returns the same text for a value as testdata/values.py.
 func describe(v any) string {
 	switch v := v.(type) {
 	case nil:

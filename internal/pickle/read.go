@@ -10,24 +10,24 @@ import (
 
 var (
 	errTruncated = errors.New("it ends too early")
-	errUnderflow = errors.New("it takes more from the stack than there is")
+	errUnderflow = errors.New("it takes more from the stack than the stack has")
 )
 
-// Decode returns the plain value of a pickle, which has to fill data. Nothing of
-// data is kept. Its error is an *Error.
+// Decode returns the plain value of a pickle, which must fill data. It does not retain
+// data. Its error is an *Error.
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
-// DecodeObjects is Decode for a pickle in which there may be classes and functions
-// that known approves. They are Globals, and what is made with them is *Objects:
-// descriptions, which nothing is done with.
+// DecodeObjects is Decode for a pickle that may also contain the classes and functions
+// that known allows. They become Globals, and their calls become *Objects, which only
+// describe them.
 func DecodeObjects(data []byte, known func(module, name string) bool) (any, error) {
 	r := reader{known: known, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
 	}
-	if r.at != len(data) {
-		return nil, &Error{r.at, fmt.Errorf("%d bytes follow the end", len(data)-r.at)}
+	if r.offset != len(data) {
+		return nil, &Error{r.offset, fmt.Errorf("%d bytes follow the end", len(data)-r.offset)}
 	}
 	switch top := root.(type) {
 	case *node:
@@ -43,17 +43,16 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 	return root, nil
 }
 
-// reader is the stack machine. On its stack are leaves as they will be returned,
-// and containers as *node, because an instruction may yet add to one that was
-// used already.
+// reader is the stack machine. Its stack holds values without elements in their final
+// form, and containers as *node, because later instructions may still add to them.
 type reader struct {
-	known  func(module, name string) bool // nil where only plain values are read
+	known  func(module, name string) bool // nil if only plain values are allowed
 	data   []byte
-	at     int // the next byte
-	start  int // the instruction
+	offset int // of the next byte
+	start  int // offset of the current instruction
 	stack  []any
-	marks  []int // where in the stack the marks are
-	memo   []any // values to be used again, by number
+	marks  []int // positions of the marks in the stack
+	memo   []any // values that the pickle refers to by number
 	texts  pyvalue.Texts
 	copied int // bytes that calls copied
 }
@@ -66,22 +65,22 @@ const (
 	set
 	frozenSet
 	tuple
-	object // items are the class, its arguments and, once there is one, the state
+	object // items are the class, its arguments and, once it is set, the state
 )
 
-// node is a container that is being read.
+// node is a container while it is read.
 type node struct {
 	kind  kind
 	state uint8
 	depth int32 // of nesting, once built
-	size  int64 // elements with those within, once built
+	size  int64 // number of elements, nested ones included, once built
 	items []any
 	built any
 }
 
 func (r *reader) run() (any, error) {
 	for {
-		r.start = r.at
+		r.start = r.offset
 		op, err := r.byte()
 		if err != nil {
 			return nil, err
@@ -131,7 +130,7 @@ func (r *reader) run() (any, error) {
 			}
 			r.memo = append(r.memo, r.stack[len(r.stack)-1])
 		case opBinGet, opLongBinGet:
-			var n uint64 // of a value to be used again
+			var n uint64
 			if n, err = r.number(op); err == nil && n >= uint64(len(r.memo)) {
 				err = fmt.Errorf("nothing was put into the memo under %d", n)
 			}
@@ -141,12 +140,12 @@ func (r *reader) run() (any, error) {
 		case opProto:
 			var version byte
 			if version, err = r.byte(); err == nil && (version < 4 || version > 5) {
-				err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
+				err = fmt.Errorf("protocol %d: only 4 and 5 are supported, which Python writes since 3.4", version)
 			}
 		case opFrame:
-			var n uint64 // the length of what follows, which says nothing of the value
-			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.at) {
-				err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
+			var n uint64 // the frame's length, which does not affect the value
+			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.offset) {
+				err = fmt.Errorf("a frame of %d bytes, but only %d follow: %w", n, len(r.data)-r.offset, errTruncated)
 			}
 		case opStackGlobal:
 			err = r.global()
@@ -174,24 +173,24 @@ func (r *reader) run() (any, error) {
 // The input.
 
 func (r *reader) byte() (byte, error) {
-	if r.at == len(r.data) {
+	if r.offset == len(r.data) {
 		return 0, errTruncated
 	}
-	r.at++
-	return r.data[r.at-1], nil
+	r.offset++
+	return r.data[r.offset-1], nil
 }
 
-// next returns the next n bytes, which are part of the input.
+// next returns the next n bytes, which share the input's memory.
 func (r *reader) next(n uint64) ([]byte, error) {
-	if n > uint64(len(r.data)-r.at) {
-		return nil, fmt.Errorf("%d bytes are left of %d: %w", len(r.data)-r.at, n, errTruncated)
+	if n > uint64(len(r.data)-r.offset) {
+		return nil, fmt.Errorf("%d bytes instead of %d: %w", len(r.data)-r.offset, n, errTruncated)
 	}
-	b := r.data[r.at:][:n]
-	r.at += int(n)
+	b := r.data[r.offset:][:n]
+	r.offset += int(n)
 	return b, nil
 }
 
-// number reads the number that follows an instruction, little-endian.
+// number reads the little-endian number after an instruction.
 func (r *reader) number(op byte) (uint64, error) {
 	b, err := r.next(uint64(widths[op]))
 	var v uint64
@@ -201,7 +200,7 @@ func (r *reader) number(op byte) (uint64, error) {
 	return v, err
 }
 
-// The stack. What is below the last mark is out of reach.
+// The stack. Instructions cannot reach below the last mark.
 
 func (r *reader) push(v any) { r.stack = append(r.stack, v) }
 
@@ -212,11 +211,11 @@ func (r *reader) floor() int {
 	return r.marks[len(r.marks)-1]
 }
 
-// toMark is as many elements as there are above the last mark.
+// toMark, as a number of elements, means all above the last mark.
 const toMark = -1
 
-// take removes n elements from the top and returns them, which are good until
-// the next push.
+// take removes n elements from the top and returns them. They are valid until the next
+// push.
 func (r *reader) take(n int) ([]any, error) {
 	from := len(r.stack) - n
 	if n == toMark {
@@ -232,8 +231,6 @@ func (r *reader) take(n int) ([]any, error) {
 	r.stack = r.stack[:from]
 	return elements, nil
 }
-
-// The memo keeps values under numbers to use them again.
 
 // Containers.
 

@@ -13,11 +13,11 @@ import (
 
 var le = binary.LittleEndian
 
-// Append appends a pickle of a value, in protocol 5. Besides plain values it
-// takes what pyvalue.Canon does.
+// Append appends a pickle of a value to dst, in protocol 5. It accepts plain values, and
+// all values that pyvalue.Canon accepts.
 //
-// There are no frames and no memo: both are optional. What is used in two places
-// is written twice.
+// The pickle has neither frames nor a memo, which are optional. A shared container is
+// written once for each reference.
 func Append(dst []byte, v any) ([]byte, error) {
 	w := writer{append(dst, opProto, 5), 0}
 	if err := w.value(v, false); err != nil {
@@ -31,7 +31,7 @@ type writer struct {
 	depth int
 }
 
-// value appends one value. As a key, or within one, it has to be hashable.
+// value appends one value. If asKey is true, the value must be hashable.
 func (w *writer) value(v any, asKey bool) error {
 	switch v := v.(type) {
 	case nil:
@@ -125,7 +125,7 @@ func (w *writer) collect(empty, add byte, elements []any, asKeys bool) error {
 	return w.marked(add, elements, asKeys)
 }
 
-// marked appends elements from a mark on, and the instruction for them.
+// marked appends a mark, elements, and the instruction that collects them.
 func (w *writer) marked(op byte, elements []any, asKeys bool) error {
 	w.buf = append(w.buf, opMark)
 	for _, e := range elements {
@@ -172,7 +172,7 @@ func (w *writer) dict(d pyvalue.Dict) error {
 	return nil
 }
 
-// head appends the instruction for a length of 1, 4 or 8 bytes, and the length.
+// head appends the instruction for a length of 1, 4 or 8 bytes, and the length n.
 func (w *writer) head(short, middle, long byte, n int) {
 	switch {
 	case n <= math.MaxUint8:
@@ -211,13 +211,13 @@ func (w *writer) long(b []byte) error {
 	return nil
 }
 
-// twosComplement returns an integer little-endian, its sign in the highest bit.
+// twosComplement returns the little-endian two's complement of n.
 func twosComplement(n *big.Int) []byte {
 	b := make([]byte, n.BitLen()/8+1)
 	if n.Sign() >= 0 {
 		n.FillBytes(b)
 	} else {
-		// The complement of |n|-1 is n.
+		// The complement of |n| - 1 is n.
 		new(big.Int).Not(n).FillBytes(b)
 		for i := range b {
 			b[i] = ^b[i]

@@ -1,5 +1,5 @@
-// Package progress shows the progress of long work on a terminal: bytes, percent,
-// rate and time left, or what it waits for, on one line that it overwrites.
+// Package progress shows the progress of long work on a terminal, on a single line: bytes,
+// percent, rate and remaining time, or what the work waits for.
 package progress
 
 import (
@@ -13,31 +13,31 @@ import (
 	"golang.org/x/term"
 )
 
-// IsTerminal reports whether what is written to w is seen on a terminal.
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Bar shows the progress of one job, which may have several parts.
+// Bar shows the progress of one job, which may have several steps.
 type Bar struct {
 	w     io.Writer
-	part  atomic.Pointer[part]
+	step  atomic.Pointer[step]
 	stop  chan struct{}
 	ended sync.WaitGroup
 	once  sync.Once
 }
 
-type part struct {
+type step struct {
 	start time.Time
 	line  func(elapsed time.Duration) string
 }
 
-// interval is the time between two lines, and before the first one: short work
-// shows nothing.
+// interval is the time between updates and before the first one, so that short work shows
+// nothing.
 const interval = 250 * time.Millisecond
 
-// Start begins to show progress if show says so.
+// Start begins to show progress, if show is true.
 func Start(w io.Writer, show bool) *Bar {
 	b := &Bar{w: w, stop: make(chan struct{})}
 	if show {
@@ -46,25 +46,24 @@ func Start(w io.Writer, show bool) *Bar {
 	return b
 }
 
-// Count begins a part of which the bytes done are counted. Total is -1 where it
-// is not known.
+// Count begins a step whose bytes are counted. total is -1 if it is unknown.
 func (b *Bar) Count(total int64, done func() int64) {
-	b.part.Store(&part{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
+	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
 }
 
-// Wait begins a part of which no more is known than how many bytes of memory are
-// left to write, or nothing where left is nil.
-func (b *Bar) Wait(what string, left func() int64) {
-	b.part.Store(&part{time.Now(), func(elapsed time.Duration) string {
-		line := what
-		if left != nil {
-			line += fmt.Sprintf(", %.1f MB of memory left", float64(left())/1e6)
+// Wait begins a step without a known length. left returns the bytes of memory that are still
+// to be written; it may be nil.
+func (b *Bar) Wait(activity string, remaining func() int64) {
+	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string {
+		line := activity
+		if remaining != nil {
+			line += fmt.Sprintf(", %.1f MB of memory left", float64(remaining())/1e6)
 		}
 		return line + ", " + elapsed.Round(time.Second).String()
 	}})
 }
 
-// Stop removes the line. It may be called twice.
+// Stop removes the line. Later calls do nothing.
 func (b *Bar) Stop() {
 	b.once.Do(func() { close(b.stop) })
 	b.ended.Wait()
@@ -73,24 +72,24 @@ func (b *Bar) Stop() {
 func (b *Bar) run() {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	shown := false
+	isShown := false
 	for {
 		select {
 		case <-b.stop:
-			if shown {
+			if isShown {
 				fmt.Fprint(b.w, "\r\x1b[K")
 			}
 			return
 		case <-tick.C:
-			if p := b.part.Load(); p != nil {
+			if p := b.step.Load(); p != nil {
 				fmt.Fprint(b.w, "\r"+p.line(time.Since(p.start))+"\x1b[K")
-				shown = true
+				isShown = true
 			}
 		}
 	}
 }
 
-// Rate writes bytes per second.
+// Rate formats bytes per second.
 func Rate(perSecond float64) string {
 	if perSecond < 10e6 {
 		return fmt.Sprintf("%.1f MB/s", perSecond/1e6)
@@ -98,8 +97,8 @@ func Rate(perSecond float64) string {
 	return fmt.Sprintf("%.0f MB/s", perSecond/1e6)
 }
 
-// Line describes work of which done bytes of total, -1 if not known, took the
-// time elapsed.
+// Line describes work in progress: done of total bytes in the time elapsed. total is -1 if it
+// is unknown.
 func Line(done, total int64, elapsed time.Duration) string {
 	rate := float64(done) / max(elapsed.Seconds(), 1e-9)
 	line := fmt.Sprintf("%.1f MB", float64(done)/1e6)
@@ -108,8 +107,8 @@ func Line(done, total int64, elapsed time.Duration) string {
 	}
 	line += "  " + Rate(rate)
 	if total > 0 && done > 0 && done < total {
-		left := time.Duration(float64(total-done) / rate * float64(time.Second))
-		line += "  " + left.Round(time.Second).String() + " left"
+		remaining := time.Duration(float64(total-done) / rate * float64(time.Second))
+		line += "  " + remaining.Round(time.Second).String() + " left"
 	}
 	return line
 }

@@ -28,7 +28,7 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// buffer is a bytes.Buffer that two goroutines may use.
+// buffer is a bytes.Buffer for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -56,7 +56,7 @@ func TestBar(t *testing.T) {
 		text := out.String()
 		for what, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
 			if n := strings.Count(text, what); n != want {
-				t.Errorf("%q is there %d times, want %d: %q", what, n, want, text)
+				t.Errorf("%q appears %d times, want %d: %q", what, n, want, text)
 			}
 		}
 		if !strings.HasSuffix(text, "\r\x1b[K") {
@@ -65,7 +65,7 @@ func TestBar(t *testing.T) {
 	})
 }
 
-// Work that is short, or whose progress nobody wants to see, writes nothing.
+// Short work, and a bar that is not shown, write nothing.
 func TestBarSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out buffer
@@ -80,6 +80,6 @@ func TestBarSilent(t *testing.T) {
 		}
 	})
 	if IsTerminal(&bytes.Buffer{}) {
-		t.Error("a buffer is no terminal")
+		t.Error("a buffer is reported as a terminal")
 	}
 }

@@ -11,19 +11,18 @@ import (
 	"slices"
 )
 
-// digest stands for a key that is not comparable in Go. However large the key
-// is, it takes no more memory; and nobody can make two that have the same.
+// digest stands for a key that is not comparable in Go. It has a fixed size, and is a
+// cryptographic hash, so that nobody can make two keys collide.
 type digest [sha256.Size]byte
 
-// keyer makes keys, with one hash for all of them.
+// keyer makes comparable keys, and reuses one hash for all of them.
 type keyer struct {
 	h     hash.Hash
 	chunk [64]byte
 }
 
-// Key returns a comparable value that is the same for two values where Python
-// holds them for the same key of a dict. A value that Python cannot hash, such
-// as a list, is an error.
+// Key returns a comparable value, equal for two values if they are the same dict key in
+// Python. A value that Python cannot hash, such as a list, is an error.
 func Key(v any) (any, error) { return new(keyer).key(v) }
 
 func (k *keyer) key(v any) (any, error) {
@@ -62,8 +61,8 @@ func unhashable(v any) error {
 	return fmt.Errorf("a %s cannot be a key or an element of a set", Name(v))
 }
 
-// floatKey returns the key of an integer where a number is one, and nil where
-// that takes a *big.Int.
+// floatKey returns an int64 if f is an integer, nil if that integer needs a *big.Int, and
+// f itself otherwise.
 func floatKey(f float64) any {
 	switch {
 	case f != math.Trunc(f) || math.IsInf(f, 0):
@@ -87,8 +86,8 @@ func (k *keyer) digest(v any) (any, error) {
 	return d, nil
 }
 
-// write writes bytes that are the same for the same key, and no beginning of
-// another's.
+// write hashes an encoding of v: equal keys have equal encodings, and no encoding is a
+// prefix of another.
 func (k *keyer) write(h hash.Hash, v any) error {
 	switch v := v.(type) {
 	case nil:
@@ -161,7 +160,7 @@ func (k *keyer) number(h hash.Hash, n *big.Int) {
 	}
 }
 
-// set sorts: the elements of a set have no order.
+// set hashes the sorted digests of the elements, because a set has no order.
 func (k *keyer) set(h hash.Hash, set FrozenSet) error {
 	digests := make([]digest, len(set))
 	inner := sha256.New()

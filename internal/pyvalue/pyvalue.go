@@ -2,7 +2,7 @@
 //
 //	None                 nil
 //	bool                 bool
-//	int                  int64, or *big.Int where int64 is too small
+//	int                  int64, or *big.Int if int64 is too small
 //	float                float64
 //	str                  string, in UTF-8
 //	bytes, bytearray     []byte, ByteArray
@@ -10,7 +10,7 @@
 //	dict                 Dict
 //	set, frozenset       Set, FrozenSet
 //
-// Decoders return these and no others. Encoders take more: see Canon.
+// Decoders return only these types. Encoders accept more: see Canon.
 package pyvalue
 
 import (
@@ -28,7 +28,7 @@ type Tuple []any
 // Set is Python's set. No two of its elements are equal; their order means nothing.
 type Set []any
 
-// FrozenSet is Python's frozenset: a set that can be a key or an element of a set.
+// FrozenSet is Python's frozenset. It can be a key of a dict or an element of a set.
 type FrozenSet []any
 
 // ByteArray is Python's bytearray.
@@ -37,11 +37,11 @@ type ByteArray []byte
 // Item is a key of a Dict with its value.
 type Item struct{ Key, Value any }
 
-// Dict is Python's dict, which keeps the order in which keys were added. A map
-// would lose that order, and cannot have a tuple or bytes for a key.
+// Dict is Python's dict, in the insertion order of its keys. A Go map would lose that
+// order, and cannot have tuples or bytes as keys.
 type Dict []Item
 
-// Get returns the value of a key, and whether there is one. Keys are compared
+// Get returns the value of a key, and reports whether the key exists. It compares keys
 // as Python does: 1, 1.0 and true are the same key.
 func (d Dict) Get(key any) (value any, ok bool) {
 	want, err := Key(key)
@@ -62,14 +62,13 @@ func (d Dict) Get(key any) (value any, ok bool) {
 	return nil, false
 }
 
-// MaxDepth is how deep lists, tuples, dicts and sets may be nested, for writing
-// and for reading. Python's own pickle and msgpack write about as much.
+// MaxDepth is the maximum nesting of lists, tuples, dicts and sets, for writing and for
+// reading. Python's own pickle and msgpack write about the same depth.
 const MaxDepth = 1000
 
-// Canon returns the plain value that stands for a value of another Go type:
-// numbers of every size, named types of these kinds, slices and arrays as
-// lists, and maps with keys of one kind as dicts, sorted by key. Other types,
-// such as structs, are an error.
+// Canon converts a value of another Go type to a plain value. It accepts numbers of every
+// size, named types of these kinds, slices and arrays (as lists), and maps with text or
+// integer keys (as dicts, sorted by key). Other types, such as structs, are an error.
 func Canon(v any) (any, error) {
 	r := reflect.ValueOf(v)
 	switch r.Kind() {
@@ -100,14 +99,14 @@ func Canon(v any) (any, error) {
 		return list, nil
 	case reflect.Map:
 		if k := r.Type().Key().Kind(); k == reflect.String || k >= reflect.Int && k <= reflect.Uint64 {
-			return sorted(r), nil
+			return sortedItems(r), nil
 		}
 	}
 	return nil, fmt.Errorf("a Go value of type %T is not a plain value of Python", v)
 }
 
-// sorted returns the items of a map with keys that are texts or integers.
-func sorted(m reflect.Value) Dict {
+// sortedItems returns the items of a map, sorted by key. Keys must be texts or integers.
+func sortedItems(m reflect.Value) Dict {
 	keys := m.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int {
 		switch {
@@ -125,7 +124,7 @@ func sorted(m reflect.Value) Dict {
 	return dict
 }
 
-// Unsigned returns an int64, or a *big.Int where that is too small.
+// Unsigned returns n as an int64, or as a *big.Int if int64 is too small.
 func Unsigned(n uint64) any {
 	if n>>63 == 0 {
 		return int64(n)
@@ -133,7 +132,7 @@ func Unsigned(n uint64) any {
 	return new(big.Int).SetUint64(n)
 }
 
-// Integer returns an int64 where it is large enough.
+// Integer returns n as an int64 if it fits, else n itself.
 func Integer(n *big.Int) any {
 	if n.IsInt64() {
 		return n.Int64()
@@ -141,7 +140,7 @@ func Integer(n *big.Int) any {
 	return n
 }
 
-// Name is what Python calls the type of a plain value.
+// Name returns Python's name for the type of a plain value.
 func Name(v any) string {
 	switch v.(type) {
 	case nil:
@@ -172,8 +171,8 @@ func Name(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// ValidText reports whether Python can have a str of these bytes: UTF-8, in which
-// Python also has halves of surrogate pairs, three bytes each.
+// ValidText reports whether t can be a Python str: UTF-8 that may also contain single
+// surrogates of three bytes each.
 func ValidText(t string) bool {
 	for !utf8.ValidString(t) {
 		i := 0

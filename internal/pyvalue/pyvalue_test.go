@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Values of one group are one key in Python, those of two groups are two.
+// The values of a group are the same key in Python; different groups are different keys.
 func TestKey(t *testing.T) {
 	groups := [][]any{
 		{nil},

@@ -1,4 +1,4 @@
-// Package ratelimit slows down peers that show a server wrong credentials.
+// Package ratelimit slows down peers that present wrong credentials to a server.
 package ratelimit
 
 import (
@@ -9,65 +9,66 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Logins slows down peers that show wrong credentials, each by a token bucket. The zero
-// value is ready. Correct credentials cost nothing. Tokens are far too long to be guessed
-// at any rate: this protects the log and the processor. Others at the same address still
-// get in with a credential that was valid before, and with another one after a pause.
+// Logins slows down peers that present wrong credentials, with a token bucket for each. The zero
+// value is ready to use. Correct credentials cost nothing. Tokens are too long to guess at any
+// rate: this protects the log and the processor. Others at the same address still get in with a
+// credential that was accepted before, and with a new one after a pause.
 type Logins struct {
-	mu     sync.Mutex
-	peers  map[string]*rate.Limiter
-	proven map[[sha256.Size]byte]struct{} // hashes of credentials that were right
+	mu       sync.Mutex
+	peers    map[string]*rate.Limiter
+	accepted map[[sha256.Size]byte]struct{} // hashes of accepted credentials
 }
 
-// How many wrong credentials a peer may show at once, and how many a second.
+// Burst is the number of wrong credentials that a peer may present at once, and Rate
+// the number per second after that.
 const (
 	Burst = 20
 	Rate  = 5
 )
 
 const (
-	maxPeers  = 1024
-	maxProven = 4096
+	maxPeers    = 1024
+	maxAccepted = 4096
 )
 
-// Right notes a credential that was found good.
-func (l *Logins) Right(credential string) {
+// RecordSuccess records a credential that was accepted.
+func (l *Logins) RecordSuccess(credential string) {
 	if credential == "" {
-		return // a certificate was
+		return // the peer presented a certificate
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.proven == nil {
-		l.proven = map[[sha256.Size]byte]struct{}{}
+	if l.accepted == nil {
+		l.accepted = map[[sha256.Size]byte]struct{}{}
 	}
-	for hash := range l.proven { // makes room for it
-		if len(l.proven) < maxProven {
+	for hash := range l.accepted { // make room
+		if len(l.accepted) < maxAccepted {
 			break
 		}
-		delete(l.proven, hash)
+		delete(l.accepted, hash)
 	}
-	l.proven[sha256.Sum256([]byte(credential))] = struct{}{}
+	l.accepted[sha256.Sum256([]byte(credential))] = struct{}{}
 }
 
-// MayTry reports whether to check a credential of a peer.
+// MayTry reports whether a peer's credential should be checked now.
 func (l *Logins) MayTry(peer, credential string) bool {
 	hash := sha256.Sum256([]byte(credential))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, proven := l.proven[hash]
+	_, accepted := l.accepted[hash]
 	p := l.peers[peer]
-	return p == nil || proven || p.Tokens() >= 1
+	return p == nil || accepted || p.Tokens() >= 1
 }
 
-// Wrong notes a wrong credential. Of too many peers it forgets the one that was wrong
-// least.
-func (l *Logins) Wrong(peer string) {
+// RecordFailure records a wrong credential. If there are too many peers, it forgets the
+// one with the fewest recent failures.
+func (l *Logins) RecordFailure(peer string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.peers[peer]
 	if p == nil {
 		if len(l.peers) >= maxPeers {
-			l.forgetOne(time.Now())
+			l.forgetPeer(time.Now())
 		}
 		if l.peers == nil {
 			l.peers = map[string]*rate.Limiter{}
@@ -78,12 +79,12 @@ func (l *Logins) Wrong(peer string) {
 	p.Allow()
 }
 
-func (l *Logins) forgetOne(now time.Time) {
-	least, most := "", -1.0
+func (l *Logins) forgetPeer(now time.Time) {
+	peer, maxTokens := "", -1.0
 	for name, p := range l.peers {
-		if left := p.TokensAt(now); left > most {
-			least, most = name, left
+		if n := p.TokensAt(now); n > maxTokens {
+			peer, maxTokens = name, n
 		}
 	}
-	delete(l.peers, least)
+	delete(l.peers, peer)
 }

@@ -6,28 +6,27 @@ import (
 	"time"
 )
 
-// A peer that is wrong often is slowed down, and is looked at again soon. Others
-// notice nothing.
+// A peer that often fails is slowed down, and may try again soon. Other peers are not affected.
 func TestLogins(t *testing.T) {
 	t.Parallel()
-	var g Logins
+	var logins Logins
 	for range Burst {
-		if !g.MayTry("evil", "") {
-			t.Fatal("slowed down too early")
+		if !logins.MayTry("evil", "") {
+			t.Fatal("a peer is slowed down too early")
 		}
-		g.Wrong("evil")
+		logins.RecordFailure("evil")
 	}
-	if g.MayTry("evil", "") || !g.MayTry("honest", "") {
-		t.Fatal("it is not slowed down, or others are")
+	if logins.MayTry("evil", "") || !logins.MayTry("honest", "") {
+		t.Fatal("the peer is not slowed down, or another one is")
 	}
 	time.Sleep(time.Second / Rate * 2)
-	if !g.MayTry("evil", "") {
-		t.Fatal("it is locked out")
+	if !logins.MayTry("evil", "") {
+		t.Fatal("the peer is locked out")
 	}
 	for i := range 2 * maxPeers {
-		g.Wrong(fmt.Sprint(i))
+		logins.RecordFailure(fmt.Sprint(i))
 	}
-	if len(g.peers) > maxPeers {
-		t.Fatalf("%d peers are remembered", len(g.peers))
+	if len(logins.peers) > maxPeers {
+		t.Fatalf("%d peers are remembered", len(logins.peers))
 	}
 }

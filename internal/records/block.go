@@ -9,13 +9,13 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Block is a run of whole records of one input, for one worker.
+// Block is a sequence of whole records of one input, for one worker.
 type Block struct {
-	Record []byte   // the record that Next found, with its line ending
-	Fields [][]byte // its fields, in the order of [Config.Fields]; nil for an optional one that is not there
-	Bare   []bool   // of JSON lines: which of them are no strings: numbers, true and false
-	Worker int      // which worker has it, from 0
-	Seq    int64    // which block it is, from 0, in the order of the input
+	Record []byte   // the current record, with its line ending
+	Fields [][]byte // its fields, in the order of [Config.Fields]; nil for a missing optional field
+	Bare   []bool   // for JSON lines: which fields are numbers, true or false, not strings
+	Worker int      // index of the worker
+	Seq    int64    // index of the block, in input order
 	Size   int64    // bytes of all its records
 
 	split  *Splitter
@@ -27,14 +27,14 @@ type Block struct {
 	place
 	skipBad bool
 
-	order *order
-	ctx   context.Context
-	tally Tally
-	first []byte // JSON lines: the first record, unless it is bad
-	bad   error  // the first bad record that was left out, and its line
-	line  int64
-	err   error // why Next stopped, and in which line
-	at    int64
+	order   *order
+	ctx     context.Context
+	tally   Tally
+	first   []byte // for JSON lines: the first record that is not bad
+	bad     error  // error of the first skipped bad record
+	line    int64  // its line
+	err     error  // why Next stopped
+	errLine int64  // the line of err
 }
 
 func (b *Block) begin(worker int, split *Splitter) {
@@ -46,8 +46,8 @@ func (b *Block) begin(worker int, split *Splitter) {
 	split.Feed(b.data, true)
 }
 
-// Next finds the next record, and returns false if there is none, or if the
-// block cannot be read on: then Read fails when use has returned.
+// Next advances to the next record. It returns false at the end, or if the block is
+// broken; then Read fails after use has returned.
 func (b *Block) Next() bool {
 	if b.err != nil {
 		return false
@@ -69,36 +69,36 @@ func (b *Block) Next() bool {
 			b.tally.BlankLines++
 			b.tally.BlankBytes += n
 		case Bad:
-			b.leaveOut(s.Err, n)
+			b.skip(s.Err, n)
 			if b.err != nil {
 				return false
 			}
 		case More:
 			if s.Pos() != len(b.data) {
-				b.err, b.at = errors.New("a block does not end with a record"), s.Line
+				b.err, b.errLine = errors.New("a block does not end with a record"), s.Line
 			}
 			return false
 		default:
-			b.err, b.at = s.Err, s.Line
+			b.err, b.errLine = s.Err, s.Line
 			return false
 		}
 	}
 }
 
-// leaveOut notes a bad record of n bytes.
-func (b *Block) leaveOut(err error, n int64) {
+// skip counts a bad record of n bytes, or makes it an error.
+func (b *Block) skip(err error, n int64) {
 	b.tally.BadRecords++
 	b.tally.BadBytes += n
 	err = &BadError{err}
 	if !b.skipBad {
-		b.err, b.at = err, b.split.Line
+		b.err, b.errLine = err, b.split.Line
 	} else if b.bad == nil {
 		b.bad, b.line = err, b.split.Line
 	}
 }
 
-// Bad says that the record that Next found cannot be used, and why. It is left
-// out and counted, or Next returns false from now on.
+// Bad marks the current record as bad. With SkipBad it is skipped and counted; otherwise Next
+// returns false from now on, and Read fails with err.
 func (b *Block) Bad(err error) {
 	n := int64(len(b.Record))
 	b.tally.Records--
@@ -106,28 +106,28 @@ func (b *Block) Bad(err error) {
 	if b.tally.Records == 0 {
 		b.first = nil
 	}
-	b.leaveOut(err, n)
+	b.skip(err, n)
 }
 
-// Fail says that the record that Next found is in the way of all others, and
-// why. Next returns false from now on.
-func (b *Block) Fail(err error) { b.err, b.at = err, b.split.Line }
+// Fail makes Read fail with err, even with SkipBad, and Next return false from now on. The
+// error is reported for the line of the current record.
+func (b *Block) Fail(err error) { b.err, b.errLine = err, b.split.Line }
 
-// Tally returns what was found in the block so far.
+// Tally returns the number and bytes of the records found in the block so far.
 func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally.RecordBytes }
 
-// Offset tells the order of the records of all inputs: it returns the bytes of
-// records and empty lines before the one that Next found.
+// Offset returns the position of the current record: the bytes of records and empty lines
+// before it, in all inputs.
 func (b *Block) Offset() int64 {
 	return b.offset + int64(b.split.pos-len(b.Record))
 }
 
-// Turn waits until use has returned for all blocks before this one.
+// Turn waits until use has returned for all earlier blocks.
 func (b *Block) Turn() error {
 	return canceled.Wait(b.ctx, b.order.turn(b.Seq))
 }
 
-// BadError says why a record is bad.
+// BadError is the error for a bad record.
 type BadError struct{ Err error }
 
 func (e *BadError) Error() string { return e.Err.Error() }
@@ -135,7 +135,7 @@ func (e *BadError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *BadError) Unwrap() error { return e.Err }
 
-// end returns what came of the block, and of use for it.
+// end returns the result of the block. err is the result of use.
 func (b *Block) end(err error) *result {
 	r := &result{
 		seq: b.Seq, place: b.place, lines: b.split.lines,
@@ -146,47 +146,46 @@ func (b *Block) end(err error) *result {
 	}
 	switch {
 	case b.err != nil:
-		r.err, r.errLine = b.err, b.at
+		r.err, r.errLine = b.err, b.errLine
 	case err == nil && b.split.pos != len(b.data):
-		r.err = errors.New("not all records of a block were taken")
+		r.err = errors.New("not all records of a block were read")
 	}
 	return r
 }
 
-// order puts together, in the order of the input, what workers found at the same
-// time.
+// order merges the results of concurrent workers in input order.
 type order struct {
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
-	next  int64             // the first block that is not merged yet
-	done  map[int64]*result // of blocks after it
+	next  int64             // index of the first block that is not merged yet
+	done  map[int64]*result // results of later blocks
 	turns map[int64]chan struct{}
-	lines int64 // of the input, before block next
+	lines int64 // lines of the input before block next
 	tally Tally
 	err   error
 }
 
-// place is the input that a block is of.
+// place describes the input of a block.
 type place struct {
 	name    string
-	fresh   bool  // the block is the input's first
-	skipped int64 // lines of the input that no block holds
+	isFirst bool  // the block is the first of the input
+	skipped int64 // lines of the input before the first block
 }
 
-// result is what came of a block. Lines count from the block's first as 1.
+// result is the result of a block. Lines are relative to the block, from 1.
 type result struct {
 	seq int64
 	place
-	lines   int64 // of the block
+	lines   int64 // number of lines
 	tally   Tally
-	bad     error // the first bad record left out
+	bad     error // error of the first skipped bad record
 	badLine int64
 	err     error
-	errLine int64 // 0: the error says where
+	errLine int64 // 0 if the error has its own position
 }
 
-// finish takes the result of a block.
+// finish adds the result of a block.
 func (o *order) finish(r *result) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -207,7 +206,7 @@ func (o *order) finish(r *result) {
 }
 
 func (o *order) merge(r *result) {
-	if r.fresh {
+	if r.isFirst {
 		o.lines = r.skipped
 	}
 	if r.bad != nil && o.tally.FirstBad == nil {
@@ -227,14 +226,14 @@ func (o *order) merge(r *result) {
 	o.lines += r.lines
 }
 
-// lacksFirst reports whether no block merged so far holds a record.
+// lacksFirst reports whether no merged block has a record.
 func (o *order) lacksFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.tally.First == nil
 }
 
-// turn returns a channel that is closed once all blocks before seq are merged.
+// turn returns a channel that is closed when all blocks before seq are merged.
 func (o *order) turn(seq int64) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()

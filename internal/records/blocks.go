@@ -9,29 +9,29 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// All blocks have the configured size, but one: where a record is longer, one
-// block at a time is as large as it takes.
+// All blocks have the configured size, except that one block at a time may be larger if a
+// record is longer.
 
-// Whole returns how much of data, which begins with a record, is whole records.
-func (l Layout) Whole(data []byte) int {
+// WholeRecords returns the length of the whole records at the beginning of data.
+func (l Layout) WholeRecords(data []byte) int {
 	if l.Format != CSV {
 		return bytes.LastIndexByte(data, '\n') + 1
 	}
 	return wholeCSV(data, l.Separator()[0])
 }
 
-// wholeCSV returns how much of data, which begins with a record, is whole
-// records of CSV. It goes from quote to quote.
+// wholeCSV returns the length of the whole CSV records at the beginning of data. It only
+// searches for quotes, and for newlines between quoted fields.
 func wholeCSV(data []byte, sep byte) int {
-	from, to := 0, 0 // the last stretch, not in quotes, that has a newline
-	plain := 0       // what follows is not in quotes
+	from, to := 0, 0 // the last unquoted stretch that has a newline
+	plain := 0       // start of the current unquoted stretch
 	search := 0      // where to look for the next quote
 	for {
 		q := bytes.IndexByte(data[search:], '"') + search
 		if q < search {
 			q = len(data)
 		} else if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
-			search = q + 1 // data, as the field did not begin with it
+			search = q + 1 // the quote is data, because the field does not begin with it
 			continue
 		}
 		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
@@ -48,13 +48,13 @@ func wholeCSV(data []byte, sep byte) int {
 	}
 }
 
-// turn hands over the block up to end, and takes another, at the beginning of
-// which it copies what is left.
-func (r *reader) turn(end int) error {
+// sendBlock passes the block up to end to the workers, and begins another block with the
+// remaining bytes.
+func (r *reader) sendBlock(end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
-	// What lies in the old block stays there until it is taken again; but with
-	// no record in it, it is not handed over.
+	// The old block keeps its bytes until it is reused. A block without a record is not sent,
+	// but reused immediately.
 	n := r.cfg.Block
 	if len(tail) >= n-1 {
 		n = cap(old)
@@ -66,12 +66,12 @@ func (r *reader) turn(end int) error {
 	}
 	r.countFields(data)
 	b := &Block{
-		Size: int64(len(data)), data: data, buf: old, offset: r.sent, Seq: r.seq, order: r.order, ctx: r.ctx,
+		Size: int64(len(data)), data: data, buf: old, offset: r.bytesSent, Seq: r.seq, order: r.order, ctx: r.ctx,
 		place: r.place, count: r.split.count, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++
-	r.sent += int64(len(data))
-	r.fresh = false
+	r.bytesSent += int64(len(data))
+	r.isFirst = false
 	if err := canceled.Send(r.ctx, r.full, b); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (r *reader) turn(end int) error {
 	return nil
 }
 
-// takeBlock waits for a block of n bytes at least.
+// takeBlock waits for a block of at least n bytes.
 func (r *reader) takeBlock(n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {
@@ -104,8 +104,8 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 	}
 }
 
-// grow makes room for a record that fills the block. It waits until all other
-// blocks are free; a block that is larger than they all replaces the largest.
+// grow makes room for a record that fills the block. It waits until all other blocks are free,
+// and uses the largest, or replaces it by a larger one.
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1
@@ -119,22 +119,22 @@ func (r *reader) grow() error {
 	if cap(r.block) > r.limit {
 		return nil
 	}
-	all := make([][]byte, r.cfg.blocks())
-	all[0] = r.block
-	for i := range all[1:] {
+	blocks := make([][]byte, r.cfg.blocks())
+	blocks[0] = r.block
+	for i := range blocks[1:] {
 		b, err := canceled.Receive(r.ctx, r.empty)
 		if err != nil {
 			return err
 		}
-		all[i+1] = b
+		blocks[i+1] = b
 	}
-	slices.SortFunc(all, func(a, b []byte) int { return cap(b) - cap(a) })
-	largest := all[0]
+	slices.SortFunc(blocks, func(a, b []byte) int { return cap(b) - cap(a) })
+	largest := blocks[0]
 	if cap(largest) <= r.limit {
 		largest = make([]byte, 0, r.limit+1)
 	}
 	r.block = append(largest[:0], r.block...)
-	for _, b := range all[1:] {
+	for _, b := range blocks[1:] {
 		r.empty <- b[:0]
 	}
 	return nil

@@ -10,8 +10,8 @@ var (
 	errUnclosed   = errors.New("a quoted field opens here and is never closed")
 )
 
-// quoteBefore reports whether there is a quote from pos to end. It searches each
-// stretch of the data once.
+// quoteBefore reports whether there is a quote between pos and end. It searches each part of
+// the data only once.
 func (s *Splitter) quoteBefore(end int) bool {
 	if s.quote < s.pos {
 		s.quote = len(s.buf)
@@ -22,8 +22,8 @@ func (s *Splitter) quoteBefore(end int) bool {
 	return s.quote < end
 }
 
-// nextQuoted finds a record of CSV that holds a quote, field by field. A quote
-// opens a quoted field at the field's beginning only; elsewhere it is data.
+// nextQuoted finds a CSV record that contains a quote, field by field. A quote opens a quoted
+// field only at the field's beginning; elsewhere it is data.
 func (s *Splitter) nextQuoted() Kind {
 	var (
 		rest    = s.buf[s.pos:]
@@ -31,8 +31,8 @@ func (s *Splitter) nextQuoted() Kind {
 		wants   = s.wants
 		bad     error
 		columns []string
-		i, n    int  // in rest; fields found
-		line    = -1 // the next newline at or after i, if it is not before i
+		i, n    int  // index in rest; number of fields found
+		line    = -1 // the next newline, unless line < i
 		lines   = int64(1)
 	)
 	if wants == nil && s.count != 0 && s.findWants() {
@@ -40,11 +40,11 @@ func (s *Splitter) nextQuoted() Kind {
 	}
 	for done := false; !done; n++ {
 		var field []byte
-		quoted, twice := false, false
+		quoted, doubled := false, false
 		if i < len(rest) && rest[i] == '"' {
 			from := i + 1
 			to := 0
-			if to, twice = closingQuote(rest, from); to < 0 {
+			if to, doubled = closingQuote(rest, from); to < 0 {
 				return s.unclosed(rest[:i])
 			}
 			field, quoted, i = rest[from:to], true, to+1
@@ -74,18 +74,18 @@ func (s *Splitter) nextQuoted() Kind {
 		}
 		i = end + 1
 		if s.header {
-			if twice {
+			if doubled {
 				field = s.unquote(field)
 			}
 			columns = append(columns, string(field))
 			continue
 		}
-		for kept := field; len(wants) > 0 && wants[0].index == n; wants = wants[1:] {
-			if twice {
-				kept, twice = s.unquote(field), false
+		for value := field; len(wants) > 0 && wants[0].index == n; wants = wants[1:] {
+			if doubled {
+				value, doubled = s.unquote(field), false
 			}
-			s.Values[wants[0].slot] = kept
-			if s.all {
+			s.Values[wants[0].slot] = value
+			if s.allFields {
 				s.Quoted[wants[0].slot] = quoted
 			}
 		}
@@ -106,7 +106,7 @@ func (s *Splitter) nextQuoted() Kind {
 		return Header
 	}
 	if s.count == 0 {
-		// Now that it is known how many fields there are: which ones are asked for?
+		// Start again, now that the number of fields is known.
 		s.count, s.pos, s.lines = n, start, s.Line-1
 		return s.nextQuoted()
 	}
@@ -114,32 +114,32 @@ func (s *Splitter) nextQuoted() Kind {
 		return Bad
 	}
 	if s.wants == nil {
-		return s.noField(n)
+		return s.missingField(n)
 	}
 	return Data
 }
 
 var newline = []byte{'\n'}
 
-// closingQuote returns where the quoted field that begins at i has its closing
-// quote, -1 if that is not in data, and whether quotes are written twice in it.
-func closingQuote(data []byte, i int) (at int, twice bool) {
+// closingQuote returns the index of the quote that closes the quoted field beginning at i, or
+// -1 if it is not in data. doubled reports whether the field contains doubled quotes.
+func closingQuote(data []byte, i int) (end int, doubled bool) {
 	for {
 		q := bytes.IndexByte(data[i:], '"')
 		if q < 0 || i+q+1 == len(data) {
-			return -1, twice
+			return -1, doubled
 		}
 		i += q + 1
 		if data[i] != '"' {
-			return i - 1, twice
+			return i - 1, doubled
 		}
-		twice = true
+		doubled = true
 		i++
 	}
 }
 
-// unclosed is what to do where a quoted field, before which the record holds
-// head, does not end in the data.
+// unclosed returns the kind for a quoted field that does not end in the data. head is the part
+// of the record before the field.
 func (s *Splitter) unclosed(head []byte) Kind {
 	if !s.final {
 		return More

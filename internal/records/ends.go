@@ -6,19 +6,19 @@ import (
 	"math/bits"
 )
 
-// endsWindow is how many bytes of plain records are looked at together.
+// endsWindow is the number of bytes that are searched together.
 const endsWindow = 4 << 10
 
-// ends are the places of the separators and newlines in a window of data without quotes,
-// found for many records at once: 64 bytes give one word of bits. So the fields of a record
-// that are asked for are there without a look at the others.
+// ends has the positions of the separators and newlines in a window of data without quotes.
+// They are found for many records at once, 64 bytes at a time. So the requested fields of a
+// record can be located without searching the others.
 type ends struct {
-	base  int      // of the window in the data
-	at    []uint32 // of separators and newlines, from base; it has room for more than count
-	lines []uint32 // the numbers of the newlines among them
-	line  int      // the next of these
-	first int      // the number of the first separator of the record at hand
-	sep   uint64   // in each byte
+	base  int      // position of the window in the data
+	at    []uint32 // positions of separators and newlines relative to base; may have spare room
+	lines []uint32 // the indexes of the newlines in at
+	line  int      // index in lines of the end of the next record
+	first int      // index in at of the first end of the next record
+	sep   uint64   // the separator, in each byte
 	bits  [endsWindow / 64][2]uint64
 }
 
@@ -31,7 +31,7 @@ const (
 	newlines = '\n' * eachByte
 )
 
-// find finds what is in data, at most a window, from base on.
+// find finds the ends in data, which is at most a window and begins at base.
 func (e *ends) find(data []byte, base int) {
 	if e.at == nil {
 		e.at, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
@@ -57,7 +57,7 @@ func (e *ends) find(data []byte, base int) {
 			lines[l] = uint32(n + bits.OnesCount64(all&(newline-1)&^newline))
 			l++
 		}
-		// Four at a time, as the processor guesses that well; those too many are written over.
+		// Store four at a time, which the processor predicts well. Extra ones are overwritten.
 		next := n + bits.OnesCount64(all)
 		for ; n < next; n += 4 {
 			four := (*[4]uint32)(at[n:])
@@ -75,8 +75,8 @@ func (e *ends) find(data []byte, base int) {
 	e.lines = lines[:l]
 }
 
-// findBitsOfWords finds, for each 64 bytes, the bits of those that are separators or
-// newlines, then those of the newlines.
+// findBitsOfWords finds separators and newlines. For each 64 bytes it sets two words: the bits
+// of separators and newlines, and the bits of newlines only.
 func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	for k := range bits {
 		block := (*[64]byte)(data[64*k:])
@@ -92,9 +92,9 @@ func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// nextPlain finds the fields asked for of the next record by the places of its ends. It
-// returns false where there are none, and for a record of another kind than most: that is
-// looked at by itself, and ends where this found it to end.
+// nextPlain finds the requested fields of the next record by the positions of its ends. It
+// returns false if none are known, or if the record is unusual; then the record must be split
+// separately.
 func (s *Splitter) nextPlain() bool {
 	e := &s.ends
 	if e.line == len(e.lines) {
@@ -102,7 +102,7 @@ func (s *Splitter) nextPlain() bool {
 		if s.layout.Format == CSV {
 			s.quoteBefore(to)
 			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
-				return false // the next record holds it
+				return false // the quote is in the next record
 			}
 		}
 		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {

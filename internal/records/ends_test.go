@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The bits of separators and newlines are those of the bytes, however they are found.
+// Both implementations find exactly the separators and newlines.
 func TestEndBits(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	data := make([]byte, endsWindow)
@@ -24,11 +24,11 @@ func TestEndBits(t *testing.T) {
 				for i, c := range data[:64*blocks] {
 					all, newline := bits[i/64][0]>>(i%64)&1 == 1, bits[i/64][1]>>(i%64)&1 == 1
 					if newline != (c == '\n') || all != (c == '\n' || c == sep) {
-						t.Fatalf("%s, separator %q: byte %d, %q, is %v, %v", name, sep, i, c, all, newline)
+						t.Fatalf("%s, separator %q: byte %d, %q, has the bits %v, %v", name, sep, i, c, all, newline)
 					}
 				}
 				if bits[blocks] != [2]uint64{} {
-					t.Fatalf("%s: wrote behind the bits", name)
+					t.Fatalf("%s: wrote beyond the bits", name)
 				}
 			}
 		}

@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// Field says which field of a record is meant.
+// Field identifies a field of a record.
 type Field struct {
 	Name     string // JSONL: the name of a member of the object
-	Index    int    // others: from 0, or from the end, -1 being the last
-	Optional bool   // JSONL: a record may lack it, or have null in its place
+	Index    int    // other formats: from 0, or from the end (-1 is the last)
+	Optional bool   // JSONL: the member may be missing or null
 }
 
-// use says what a field is for, in messages.
+// use describes the field's purpose, for messages.
 func (f Field) use() string {
 	if f.Optional {
 		return "single value"
@@ -25,21 +25,21 @@ func (f Field) use() string {
 	return "key"
 }
 
-// ErrFieldZero is the error for the number 0.
-var ErrFieldZero = errors.New("fields are numbered from 1, or from the end (-1 is the last): there is no field 0")
+// ErrFieldZero is the error for field number 0.
+var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
-// Resolve finds the field that by means: the exact name of a column, else a
-// number from 1, or from the end (-1 is the last). Columns are those of the
-// header, nil where there is none.
+// Resolve returns the field that by refers to: the exact name of a column, or else a number
+// from 1, or from the end (-1 is the last). columns are the header's columns, or nil without
+// a header.
 func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	if l.Format == JSONL {
 		return Field{Name: by}, nil
 	}
 	first := slices.Index(columns, by)
 	if first >= 0 {
-		if again := slices.Index(columns[first+1:], by); again >= 0 {
-			return Field{}, fmt.Errorf("columns %d and %d are both named %q: name one by its number",
-				first+1, first+again+2, by)
+		if second := slices.Index(columns[first+1:], by); second >= 0 {
+			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use the number of one",
+				first+1, first+second+2, by)
 		}
 		return Field{Index: first}, nil
 	}
@@ -47,10 +47,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	switch {
 	case err != nil && columns != nil:
 		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
-	case err != nil && l.HasHeader(): // no file has a header: all are empty
+	case err != nil && l.HasHeader(): // all files are empty
 		return Field{}, nil
 	case err != nil:
-		return Field{}, fmt.Errorf("without a header a field is a number from 1, or from the end (-1 is the last), not %q", by)
+		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)
 	case n == 0:
 		return Field{}, ErrFieldZero
 	case columns != nil && (n > len(columns) || n < -len(columns)):
@@ -63,7 +63,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	return Field{Index: n - 1}, nil
 }
 
-// listColumns returns the columns for a message, with their numbers.
+// listColumns returns the columns and their numbers for a message.
 func listColumns(columns []string) string {
 	const maxListed = 60
 	var b strings.Builder
@@ -80,7 +80,7 @@ func listColumns(columns []string) string {
 	return b.String()
 }
 
-// DiffColumns says where two headers differ, "" if they do not.
+// DiffColumns describes the differences between two headers, or returns "" if they are equal.
 func DiffColumns(a, b []string) string {
 	var diffs []string
 	for i := range max(len(a), len(b)) {

@@ -12,9 +12,8 @@ import (
 
 const mark = "\uFEFF"
 
-// begin takes the byte order mark and the header that a file may begin with. It
-// returns false if what was read so far does not hold the whole header, and not
-// the whole file either.
+// begin skips the byte order mark and the header of a file. It returns false if more of the
+// file must be read to do that.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.split, &r.tally
 	from := r.start
@@ -35,7 +34,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 			if !eof {
 				return false, nil
 			}
-			// Nothing but empty lines: a block counts them.
+			// There are only empty lines, which are counted with a block.
 			t.HeaderBytes += int64(from - r.start)
 			r.start = from
 			return true, nil
@@ -46,7 +45,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 		case Header:
 			if diff := DiffColumns(r.cfg.Columns, s.Columns); diff != "" {
 				r.errLine = s.Line
-				return false, fmt.Errorf("the header is not the one expected: %s", diff)
+				return false, fmt.Errorf("the header differs from the expected one: %s", diff)
 			}
 			t.BlankLines += lines
 			t.BlankBytes += blank
@@ -61,7 +60,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 	}
 }
 
-// countFields finds out how many fields the records have, where no header tells.
+// countFields determines the number of fields of the records if there is no header.
 func (r *reader) countFields(data []byte) {
 	l := r.cfg.Layout
 	if r.split.count != 0 || l.Format != CSV && l.Format != TSV {
@@ -75,62 +74,60 @@ func (r *reader) countFields(data []byte) {
 	}
 }
 
-// ErrPacked is wrapped by the error for a file that is packed in a way, or in an
-// encoding, that is not read.
+// ErrPacked is wrapped by the error for a file whose compression or encoding is not supported.
 var ErrPacked = errors.New("not plain text")
 
-// packed holds what files begin with that are not text, nor compressed in a way
-// that is read.
-var packed = []struct{ magic, what, todo string }{
+// packed lists the first bytes of unsupported kinds of files.
+var packed = []struct{ magic, what, advice string }{
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
-	{"PK\x03\x04", "it looks like a zip archive (.xlsx and .ods are such)", "unpack it, or save it as CSV, first"},
+	{"PK\x03\x04", "it looks like a zip archive, such as .xlsx and .ods", "unpack it first, or save it as CSV"},
 	{"PAR1", "it looks like a Parquet file", "convert it to CSV first: partd-tables convert FILE"},
 	{"\xff\xfe", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }
 
-// checkPlain tells by its beginning whether a file is plain text.
+// checkPlain returns an error if a file with the given beginning is not plain text.
 func checkPlain(head []byte) error {
 	for _, p := range packed {
 		if bytes.HasPrefix(head, []byte(p.magic)) {
-			return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
+			return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.advice)
 		}
 	}
 	return nil
 }
 
-// checkEndings tells by its beginning whether a file has lines that end in CR
-// alone, which would be one record. An editor may have added a newline at the end.
+// checkEndings returns an error if the lines of a file end only in CR, since it would be a
+// single record. An editor may have added a newline at the end.
 func checkEndings(head []byte, l Layout) error {
-	line, rest, found := bytes.Cut(bytes.TrimPrefix(head, []byte(mark)), newline)
+	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(mark)), newline)
 	line = bytes.TrimRight(line, "\r")
-	at, quoted := -1, false
+	crIndex, quoted := -1, false
 	for i, c := range line {
 		if c == '\r' && !quoted {
-			at = i
+			crIndex = i
 			break
 		}
 		quoted = quoted != (c == '"' && l.Format == CSV)
 	}
-	// In JSON a CR is white space, and fields may hold some.
-	if at < 0 || l.Format == JSONL && !json.Valid(line[:at]) || l.Format == Text && found ||
+	// In JSON, a CR is white space; in other formats, fields may contain CRs.
+	if crIndex < 0 || l.Format == JSONL && !json.Valid(line[:crIndex]) || l.Format == Text && hasNewline ||
 		l.Format != JSONL && len(rest) > 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: its lines end in CR alone, as on an old Macintosh; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)
+	return fmt.Errorf("%w: its lines end only in CR, as on old Macintoshes; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)
 }
 
 // Start is the beginning of a file.
 type Start struct {
-	Columns []string // of the header, nil for none
-	Header  []byte   // as it is written, with a newline at its end
-	Read    []byte   // what was read
+	Columns []string // of the header, or nil
+	Header  []byte   // the header as written, with a newline
+	Read    []byte   // the bytes read
 }
 
-// Head reads the beginning of an input, as far as it takes to see that it is
-// plain text and to find the header, where the layout has one.
-func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
+// ReadStart reads the beginning of an input, until it is known to be plain text and its
+// header, if the layout has one, is found.
+func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
 	const first = 64 << 10
 	var head []byte
 	for size := first; ; size = min(4*size, maxRecord+1) {
@@ -154,7 +151,7 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error
 			return nil, &Error{name, s.Line, s.Err}
 		}
 		if err != nil {
-			return &Start{Read: head}, nil // nothing but empty lines, if anything
+			return &Start{Read: head}, nil // the file is empty or has only empty lines
 		}
 		if size > maxRecord {
 			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}
@@ -162,15 +159,14 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error
 	}
 }
 
-// findHeader finds the header at the beginning of a file of which data are the
-// first bytes, or all.
-func (s *Splitter) findHeader(data []byte, all bool) Kind {
+// findHeader finds the header of a file. data is the beginning of the file, or all of it.
+func (s *Splitter) findHeader(data []byte, whole bool) Kind {
 	data = bytes.TrimPrefix(data, []byte(mark))
-	if all && len(data) > 0 && data[len(data)-1] != '\n' {
+	if whole && len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data[:len(data):len(data)], '\n')
 	}
 	s.Begin()
-	s.Feed(data, all)
+	s.Feed(data, whole)
 	for {
 		if kind := s.Next(); kind != Blank {
 			return kind

@@ -26,7 +26,7 @@ func TestHead(t *testing.T) {
 		{"empty", "", nil},
 		{"only empty lines", "\n\n", nil},
 	} {
-		start, err := Head("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
+		start, err := ReadStart("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
 		if err != nil || !slices.Equal(start.Columns, c.want) || !strings.HasPrefix(c.data, string(start.Read)) ||
 			!strings.Contains(c.data+"\n", string(start.Header)) || (len(start.Header) > 0) != (c.want != nil) {
 			t.Errorf("%s: %.100v, %v", c.name, start, err)
@@ -38,18 +38,18 @@ func TestHead(t *testing.T) {
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
 		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes, a quarter of --memory"},
 	} {
-		if _, err := Head("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
+		if _, err := ReadStart("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
 			t.Errorf("%.20q: %v", c.data, err)
 		}
 	}
-	if _, err := Head("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
+	if _, err := ReadStart("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
 		t.Errorf("a zip archive: %v", err)
 	}
-	if start, err := Head("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
+	if start, err := ReadStart("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
 		t.Errorf("text that begins like bzip2: %v, %v", start, err)
 	}
-	if _, err := Head("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("a read that fails: %v", err)
+	if _, err := ReadStart("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("a failed read: %v", err)
 	}
 }
 
@@ -64,18 +64,18 @@ func TestResolve(t *testing.T) {
 		err     string
 	}{
 		{csv, "a", columns, Field{Index: 0}, ""},
-		{csv, "3", columns, Field{Index: 1}, ""}, // a name goes before a number
+		{csv, "3", columns, Field{Index: 1}, ""}, // a name has priority over a number
 		{csv, "4", columns, Field{Index: 3}, ""},
 		{csv, "-4", columns, Field{Index: 0}, ""},
-		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": name one by its number`},
+		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": use the number of one`},
 		{csv, "c", columns, Field{}, `no column is named "c"; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
-		{csv, "0", columns, Field{}, "fields are numbered from 1, or from the end (-1 is the last): there is no field 0"},
-		{csv, "any", nil, Field{}, ""}, // of empty files
+		{csv, "0", columns, Field{}, "there is no field 0: fields are numbered from 1, or from the end (-1 is the last)"},
+		{csv, "any", nil, Field{}, ""}, // for empty files
 		{bare, "-1", nil, Field{Index: -1}, ""},
 		{bare, "2", nil, Field{Index: 1}, ""},
-		{bare, "a", nil, Field{}, `without a header a field is a number from 1, or from the end (-1 is the last), not "a"`},
+		{bare, "a", nil, Field{}, `without a header, a field must be a number from 1, or from the end (-1 is the last), not "a"`},
 		{jsonl, "7", nil, Field{Name: "7"}, ""},
 	} {
 		got, err := c.l.Resolve(c.by, c.columns)
@@ -95,7 +95,7 @@ func TestLayout(t *testing.T) {
 		t.Error(f, err)
 	}
 	for _, name := range []string{"", "CSV", "xml"} {
-		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), Names) {
+		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), FormatNames) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

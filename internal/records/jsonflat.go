@@ -2,8 +2,8 @@ package records
 
 import "bytes"
 
-// inString holds true for what a JSON string holds as it is: neither control
-// characters, nor quotes, nor backslashes.
+// inString reports which bytes may appear unescaped in a JSON string: all except control
+// characters, quotes and backslashes.
 var inString = func() (table [256]bool) {
 	for c := ' '; c < 256; c++ {
 		table[c] = c != '"' && c != '\\'
@@ -11,9 +11,9 @@ var inString = func() (table [256]bool) {
 	return table
 }()
 
-// findFlat finds the members asked for, as they are written, in an object of
-// strings without escapes, numbers and words, as most are. Of all else it
-// returns false, be it no JSON at all: then Values mean nothing.
+// findFlat finds the values of the requested members in an object that has only strings
+// without escapes, numbers and words, as most objects do. For anything else, including invalid
+// JSON, it returns false and leaves Values undefined.
 func (s *Splitter) findFlat(line []byte) bool {
 	clear(s.Values)
 	if line[0] != '{' {
@@ -35,7 +35,7 @@ func (s *Splitter) findFlat(line []byte) bool {
 		if n = PlainValue(rest); n == 0 {
 			return false
 		}
-		if found, twice := s.keepMember(name, rest[:n]); twice || !found && s.only {
+		if found, duplicate := s.keepMember(name, rest[:n]); duplicate || !found && s.noOthers {
 			return false
 		}
 		rest = skipBlanks(rest[n:])
@@ -49,30 +49,30 @@ func (s *Splitter) findFlat(line []byte) bool {
 	}
 }
 
-// keepMember keeps the value of a member for the fields that ask for it. It reports
-// whether any does, and whether one has a value already.
-func (s *Splitter) keepMember(name, value []byte) (found, twice bool) {
+// keepMember stores the value of a member for the fields that request it. It reports whether
+// there is such a field, and whether one already has a value.
+func (s *Splitter) keepMember(name, value []byte) (found, duplicate bool) {
 	if s.byName != nil {
 		for _, i := range s.byName[string(name)] {
-			twice = twice || s.Values[i] != nil
+			duplicate = duplicate || s.Values[i] != nil
 			s.Values[i], found = value, true
 		}
-		return found, twice
+		return found, duplicate
 	}
 	for i := range s.fields {
 		if string(name) == s.fields[i].Name {
-			twice = twice || s.Values[i] != nil
+			duplicate = duplicate || s.Values[i] != nil
 			s.Values[i], found = value, true
 		}
 	}
-	return found, twice
+	return found, duplicate
 }
 
-// indexFields returns the places of each name among the fields, nil for so few that
-// comparing the names is faster.
+// indexFields returns the indexes of each name among the fields. For a few fields it returns
+// nil, because comparing the names is faster.
 func indexFields(fields []Field) map[string][]int {
-	const few = 8
-	if len(fields) <= few {
+	const maxCompared = 8
+	if len(fields) <= maxCompared {
 		return nil
 	}
 	places := make(map[string][]int, len(fields))
@@ -89,8 +89,8 @@ func skipBlanks(data []byte) []byte {
 	return data
 }
 
-// plainString returns the length of the string that data begins with, its quotes
-// included, 0 if there is none or it has escapes.
+// plainString returns the length of the string at the beginning of data, including its quotes.
+// It returns 0 if data does not begin with a string, or if the string has escapes.
 func plainString(data []byte) int {
 	if len(data) < 2 || data[0] != '"' {
 		return 0
@@ -107,8 +107,8 @@ func plainString(data []byte) int {
 	return n + 2
 }
 
-// PlainValue returns the length of the string without escapes, number or word of
-// JSON that data begins with, 0 for anything else.
+// PlainValue returns the length of the JSON string without escapes, number or word at the
+// beginning of data. It returns 0 for anything else.
 func PlainValue(data []byte) int {
 	if len(data) == 0 {
 		return 0
@@ -133,8 +133,7 @@ func word(data []byte, w string) int {
 	return 0
 }
 
-// plainNumber returns the length of the number that data begins with, as RFC
-// 8259 has it.
+// plainNumber returns the length of the number (RFC 8259) at the beginning of data, or 0.
 func plainNumber(data []byte) int {
 	i := 0
 	if data[0] == '-' {
@@ -166,7 +165,7 @@ func plainNumber(data []byte) int {
 	return i
 }
 
-// Digits returns how many digits data begins with.
+// Digits returns the number of digits at the beginning of data.
 func Digits(data []byte) int {
 	for i, c := range data {
 		if c-'0' > 9 {

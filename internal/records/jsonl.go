@@ -10,16 +10,16 @@ import (
 	"unicode/utf8"
 )
 
-// membersOf finds the values of members of the JSON object on a line. The object
-// is checked as a whole, by encoding/json where it is not a simple one; the search
-// that follows relies on it.
-func (s *Splitter) membersOf(line []byte) Kind {
+// parseObject finds the values of the requested members in the JSON object on a line. It
+// validates the whole object, with encoding/json unless the object is simple, because the
+// search relies on that.
+func (s *Splitter) parseObject(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
 		return Blank
 	}
 	if s.findFlat(line) {
-		return s.texts()
+		return s.decodeValues()
 	}
 	if !json.Valid(line) {
 		var v any
@@ -36,15 +36,15 @@ func (s *Splitter) membersOf(line []byte) Kind {
 	if s.Err = s.findMembers(line); s.Err != nil {
 		return Bad
 	}
-	return s.texts()
+	return s.decodeValues()
 }
 
-// texts makes of the values found what they stand for.
-func (s *Splitter) texts() Kind {
-	s.looked = true
+// decodeValues replaces the values found by the texts they represent.
+func (s *Splitter) decodeValues() Kind {
+	s.sawObject = true
 	for i, v := range s.Values {
 		if v != nil {
-			s.found[i], s.Bare[i] = true, v[0] != '"'
+			s.seenFields[i], s.Bare[i] = true, v[0] != '"'
 		}
 	}
 	for i, f := range s.fields {
@@ -55,22 +55,22 @@ func (s *Splitter) texts() Kind {
 	return Data
 }
 
-// findMembers finds the values of the members asked for, as they are written.
+// findMembers finds the values of the requested members, as written.
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
-		found, twice := s.keepMember(name, value)
-		if twice {
-			return fmt.Errorf("there are two members %q", name)
+		found, duplicate := s.keepMember(name, value)
+		if duplicate {
+			return fmt.Errorf("member %q is duplicated", name)
 		}
-		if s.only && !found {
-			return fmt.Errorf("member %q is not one of the first record's, which are the columns", name)
+		if s.noOthers && !found {
+			return fmt.Errorf("member %q is not in the first record, whose members are the columns", name)
 		}
 	}
 	return nil
 }
 
-// members yields the names and values of an object that is known to be valid.
+// members yields the names and values of a valid object.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		rest := skipSpace(object[1:])
@@ -93,8 +93,7 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Members returns the names of the members of a record that was handed over, nil
-// for none.
+// Members returns the names of the members of a record from Read, or nil if record is empty.
 func Members(record []byte) []string {
 	line := bytes.TrimSpace(record)
 	if len(line) == 0 {
@@ -107,8 +106,8 @@ func Members(record []byte) []string {
 	return names
 }
 
-// textOf returns the text that the value of a member stands for: a string
-// decoded, numbers, true and false as they are written.
+// textOf returns the text that the value of a member represents: a decoded string, or a number,
+// true or false as written.
 func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	if value == nil {
 		if f.Optional {
@@ -124,9 +123,9 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		decoded, ok := DecodeString(text)
 		if !ok {
-			return nil, fmt.Errorf("the string of member %q has escapes, and is not valid Unicode", f.Name)
+			return nil, fmt.Errorf("the string of member %q has escapes that are not valid Unicode", f.Name)
 		}
-		return s.keep(append(s.room(len(decoded)), decoded...)), nil
+		return s.commit(append(s.reserve(len(decoded)), decoded...)), nil
 	case 'n':
 		if f.Optional {
 			return nil, nil
@@ -140,11 +139,11 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate reports whether the inside of a JSON string has an escape that is
-// half of a pair. Decoding would make a replacement character of each, and so
-// one key of two.
+// halfSurrogate reports whether the inside of a JSON string has an escape that is half of a
+// surrogate pair. Decoding replaces all of these by the same character, which would make
+// different keys equal.
 func halfSurrogate(text []byte) bool {
-	high := false // the escape before this one was the first of a pair
+	high := false // the previous escape was the first of a pair
 	for len(text) > 0 {
 		unit, n := rune(0), 1
 		if text[0] == '\\' {
@@ -164,8 +163,8 @@ func halfSurrogate(text []byte) bool {
 	return high
 }
 
-// DecodeString decodes the inside of a JSON string that is known to be valid, and
-// returns false if it is no Unicode text.
+// DecodeString decodes the inside of a valid JSON string. It returns false if the result would
+// not be valid Unicode.
 func DecodeString(inside []byte) ([]byte, bool) {
 	if !utf8.Valid(inside) || halfSurrogate(inside) {
 		return nil, false
@@ -173,7 +172,7 @@ func DecodeString(inside []byte) ([]byte, bool) {
 	return decodeString(inside), true
 }
 
-// decodeString decodes the inside of a JSON string that is known to be valid.
+// decodeString decodes the inside of a valid JSON string.
 func decodeString(inside []byte) []byte {
 	quoted := make([]byte, 0, len(inside)+2)
 	quoted = append(append(append(quoted, '"'), inside...), '"')
@@ -193,8 +192,8 @@ func skipSpace(data []byte) []byte {
 	return nil
 }
 
-// stringLen returns the length of the JSON string that data begins with, its
-// quotes included.
+// stringLen returns the length of the JSON string at the beginning of data, including its
+// quotes.
 func stringLen(data []byte) int {
 	for i := 1; ; {
 		i += bytes.IndexByte(data[i:], '"') + 1
@@ -208,7 +207,7 @@ func stringLen(data []byte) int {
 	}
 }
 
-// valueLen returns the length of the JSON value that data begins with.
+// valueLen returns the length of the JSON value at the beginning of data.
 func valueLen(data []byte) int {
 	depth := 0
 	for i := 0; ; {

@@ -15,49 +15,48 @@ import (
 type Input struct {
 	Name string // for messages
 	Open func() (io.ReadCloser, error)
-	Size int64 // what reading it gives, in bytes, -1 if it is not known before
+	Size int64 // content in bytes, -1 if unknown
 }
 
-// Config says how to read.
+// Config configures Read.
 type Config struct {
 	Layout    Layout
-	Fields    []Field  // those to find in each record
-	AllFields bool     // of CSV, TSV and text: all are found, in their order, instead of Fields
-	Columns   []string // the header that every input must have, nil for none
-	Block     int      // bytes read at once, at least 16
-	MaxRecord int      // the longest record, in bytes, at least Block
-	Workers   int      // goroutines that find fields and call use, at least one
-	SkipBad   bool     // leave out and count records that are bad, instead of failing
+	Fields    []Field  // the fields to find in each record
+	AllFields bool     // for CSV, TSV and text: find all fields, in order, instead of Fields
+	Columns   []string // the header that every input must have, or nil
+	Block     int      // bytes of a block, at least 16
+	MaxRecord int      // maximum bytes of a record, at least Block
+	Workers   int      // number of goroutines that find fields and call use, at least one
+	SkipBad   bool     // skip and count bad records, instead of failing
 }
 
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
-// blocks returns how many blocks there are: one read into, one waiting, and one
-// for each worker.
+// blocks returns the number of blocks: one to read into, one waiting, and one for each worker.
 func (c *Config) blocks() int { return 2 + c.workers() }
 
-// Tally counts what was read, in bytes and in records.
+// Tally counts the bytes and records read.
 type Tally struct {
-	ReadBytes     int64 // all that was read
+	ReadBytes     int64 // all bytes read
 	HeaderBytes   int64 // headers and byte order marks
 	BlankLines    int64
 	BlankBytes    int64
 	BadRecords    int64
 	BadBytes      int64
-	FirstBad      error // of the first bad record that was left out
-	Records       int64 // handed over
+	FirstBad      error // the error of the first skipped bad record
+	Records       int64 // records passed to use
 	RecordBytes   int64
-	First         []byte  // JSON lines: the first of them
-	Absent        []Field // JSON lines: those asked for that no record had
-	AddedNewlines int64   // at the ends of files that lack the last one
+	First         []byte  // JSON lines: the first record
+	Absent        []Field // JSON lines: requested fields that no record had
+	AddedNewlines int64   // newlines added at the ends of files
 }
 
-// Accounted reports whether each byte read is in one of the counts.
+// Accounted reports whether every byte read is in one of the counts.
 func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// Add adds what another tally counts, and the first bad record if t has none.
+// Add adds another tally. It takes the first bad record of o if t has none.
 func (t *Tally) Add(o *Tally) {
 	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
@@ -71,17 +70,15 @@ func (t *Tally) Add(o *Tally) {
 	t.AddedNewlines += o.AddedNewlines
 }
 
-// Read reads inputs one after the other, in blocks of whole records. Several
-// workers find the records and fields of a block each, at the same time; use is
-// called by each of them, and takes all records of its block with [Block.Next].
-// What a block holds is valid until use returns. Where the order of the records
-// matters, use calls [Block.Turn].
+// Read reads inputs one after another, in blocks of whole records. Each worker finds the records
+// and fields of a block and calls use, which must read all records with [Block.Next]. The content
+// of a block is valid until use returns. If the order of records matters, use calls [Block.Turn].
+// After an error in a block, its worker gets no other one.
 //
-// Another goroutine reads ahead, by two blocks at most. Blocks take (Workers + 2) ×
-// Block bytes; a record longer than one takes up to MaxRecord and a third more. The error that Read
-// returns is the first in the order of the records, whatever worker finds it.
-// When ctx ends, Read returns without waiting for a read that hangs, but not
-// before use has returned everywhere.
+// Another goroutine reads up to two blocks ahead. The memory is (Workers + 2) × Block bytes; a
+// record longer than a block needs up to MaxRecord and a third more. Read returns the first error
+// in input order, whichever worker finds it. When ctx ends, Read does not wait for a read that
+// hangs, but waits until use has returned in all workers.
 func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -98,11 +95,11 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	splitters := make([]*Splitter, cfg.workers())
 	for w := range splitters {
 		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
-		splitters[w].all = cfg.AllFields
+		splitters[w].allFields = cfg.AllFields
 		wg.Go(func() { r.work(w, splitters[w], use) })
 	}
 	wg.Wait()
-	o.mu.Lock() // the reader may hang, and end later
+	o.mu.Lock() // the reader may still be running
 	err := o.err
 	o.mu.Unlock()
 	if err != nil {
@@ -111,19 +108,20 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	if ctx.Err() != nil {
 		return Tally{}, canceled.Err(ctx)
 	}
-	// The reader has closed its channel: it is done.
+	// The reader has closed its channel, so it is done.
 	o.tally.Add(&r.tally)
-	looked := func(s *Splitter) bool { return s.looked }
+	sawObject := func(s *Splitter) bool { return s.sawObject }
 	for i, f := range cfg.Fields {
-		found := func(s *Splitter) bool { return s.found[i] }
-		if slices.ContainsFunc(splitters, looked) && !slices.ContainsFunc(splitters, found) {
+		seen := func(s *Splitter) bool { return s.seenFields[i] }
+		if slices.ContainsFunc(splitters, sawObject) && !slices.ContainsFunc(splitters, seen) {
 			o.tally.Absent = append(o.tally.Absent, f)
 		}
 	}
 	return o.tally, nil
 }
 
-// work hands blocks over until there are no more.
+// work passes blocks to use until there are no more, or until one fails. Other workers have the
+// earlier blocks.
 func (r *reader) work(worker int, split *Splitter, use func(*Block) error) {
 	for {
 		var b *Block
@@ -135,38 +133,41 @@ func (r *reader) work(worker int, split *Splitter, use func(*Block) error) {
 			return
 		}
 		b.begin(worker, split)
-		err := use(b)
-		r.order.finish(b.end(err))
-		r.empty <- b.buf // has room for all there are: this never waits
+		end := b.end(use(b))
+		r.order.finish(end)
+		r.empty <- b.buf // never waits, because it has room for all blocks
+		if end.err != nil {
+			return // use may have left its data for this worker incomplete
+		}
 	}
 }
 
-// reader is the goroutine that reads ahead.
+// reader reads ahead, in its own goroutine.
 type reader struct {
 	ctx   context.Context
 	cfg   Config
 	order *order
 	tally Tally
-	split *Splitter // finds headers, and the number of fields where there is none
+	split *Splitter // finds headers, or the number of fields if there is no header
 
 	empty chan []byte // blocks to read into
-	full  chan *Block // to use
+	full  chan *Block // blocks for the workers
 
-	block []byte // read into, its length is how far it is filled
-	limit int    // how far to fill it
-	start int    // where in it the first record begins that was not handed over yet
+	block []byte // the block being filled
+	limit int    // maximum length of block
+	start int    // index in block of the first record that was not sent
 
-	seq     int64 // of the next block
-	sent    int64 // bytes handed over
-	place         // of the next block
-	errLine int64 // of an error: the line, counted from the first that no block holds; 0 if it says itself where
+	seq       int64 // of the next block
+	bytesSent int64 // bytes sent to workers
+	place           // of the next block
+	errLine   int64 // line of an error, relative to the first line not in any block; 0 if the error has its own position
 }
 
 func (r *reader) run(inputs []Input) {
 	r.block, r.limit = <-r.empty, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
-			// It comes after all blocks that were handed over.
+			// The error follows all blocks that were sent.
 			r.order.finish(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
 			return
 		}
@@ -180,9 +181,9 @@ func (r *reader) readInput(in *Input) (err error) {
 		return err
 	}
 	defer func() { err = cmp.Or(err, f.Close()) }()
-	r.place = place{name: in.Name, fresh: true}
+	r.place = place{name: in.Name, isFirst: true}
 	var size int64
-	for begun, eof := false, false; !eof; {
+	for headerDone, eof := false, false; !eof; {
 		n, err := r.fill(f)
 		size += int64(n)
 		if err != nil && err != io.EOF {
@@ -190,24 +191,24 @@ func (r *reader) readInput(in *Input) (err error) {
 		}
 		eof = err == io.EOF
 		if n := len(r.block); eof && n > r.start && r.block[n-1] != '\n' {
-			r.block = append(r.block, '\n') // the last line lacks it, and there is room beyond the limit
+			r.block = append(r.block, '\n') // add the missing newline; there is room for it beyond the limit
 			r.tally.AddedNewlines++
 		}
-		if !begun {
-			if begun, err = r.begin(eof); err != nil {
+		if !headerDone {
+			if headerDone, err = r.begin(eof); err != nil {
 				return err
 			}
 		}
 		end := r.start
-		if begun && eof {
-			end = len(r.block) // whoever splits it finds what is wrong with it
-		} else if begun {
-			end += r.cfg.Layout.Whole(r.block[r.start:])
+		if headerDone && eof {
+			end = len(r.block) // the worker that splits it finds errors
+		} else if headerDone {
+			end += r.cfg.Layout.WholeRecords(r.block[r.start:])
 		}
 		if end == 0 && !eof {
 			err = r.grow()
 		} else {
-			err = r.turn(end)
+			err = r.sendBlock(end)
 		}
 		if err != nil {
 			return err

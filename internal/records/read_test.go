@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -25,13 +26,13 @@ func input(name, data string) Input {
 	}}
 }
 
-// small is a configuration of blocks so small that every record is cut.
+// small returns a configuration with blocks so small that every record is cut.
 func small(l Layout, f Field, columns ...string) Config {
 	return Config{Layout: l, Fields: []Field{f}, Columns: columns, Block: 16, MaxRecord: 1 << 20}
 }
 
-// readAll returns the records of inputs, by the first field asked for, and checks
-// that what is seen of them is in order.
+// readAll returns the records of inputs, with their first requested field, and checks their offsets
+// and counts.
 func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error) {
 	t.Helper()
 	cfg.Workers = 3
@@ -49,7 +50,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 			offsets = append(offsets, b.Offset())
 		}
 		if n, _ := b.Tally(); n != int64(len(mine)) {
-			t.Errorf("a block counts %d records, and has %d", n, len(mine))
+			t.Errorf("a block counts %d records, but has %d", n, len(mine))
 		}
 		if err := b.Turn(); err != nil {
 			return err
@@ -152,7 +153,7 @@ func TestReadErrors(t *testing.T) {
 		cfg  Config
 		data string
 		want string
-		bad  bool // --skip-bad would help
+		bad  bool // --skip-bad skips it
 	}{
 		{"too few", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
 		{"too many, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2", true},
@@ -165,14 +166,14 @@ func TestReadErrors(t *testing.T) {
 		{"a long key", small(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
 		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here has more than 100 bytes, a quarter of --memory", false},
 		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here has more than 100 bytes, a quarter of --memory (is a quote in it never closed?)", false},
-		{"another header", csv, "a,c\n", `f, line 1: the header is not the one expected: column 2: "b" and "c"`, false},
+		{"another header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
 		{"not JSON", jsonl, "{\"k\":1}\n{\"k\":1\n", "f, line 2: not JSON: unexpected end of JSON input", true},
 		{"no object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
 		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: there is no member "k"`, true},
-		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: there are two members "k"`, true},
+		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: member "k" is duplicated`, true},
 		{"null", jsonl, "{\"k\":null}\n", `f, line 1: member "k" is null`, true},
 		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, not a key`, true},
-		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes, and is not valid Unicode`, true},
+		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes that are not valid Unicode`, true},
 		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, not a key`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -209,7 +210,7 @@ func TestReadManyInputs(t *testing.T) {
 	}
 }
 
-// A record may have any length up to the limit, wherever the blocks end.
+// A record may have any length up to the limit, wherever blocks end.
 func TestReadLongRecords(t *testing.T) {
 	cfg := small(Layout{Format: Text}, Field{Index: 0})
 	cfg.MaxRecord = 1000
@@ -228,20 +229,20 @@ func TestReadFailures(t *testing.T) {
 	if _, _, err := readAll(t, cfg, Input{Name: "f", Size: -1, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(boom))), nil
 	}}); !errors.Is(err, boom) {
-		t.Errorf("a read that fails: %v", err)
+		t.Errorf("a failed read: %v", err)
 	}
 	if _, _, err := readAll(t, cfg, Input{Open: func() (io.ReadCloser, error) { return nil, boom }}); !errors.Is(err, boom) {
-		t.Errorf("an open that fails: %v", err)
+		t.Errorf("a failed Open: %v", err)
 	}
 	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(*Block) error { return boom }); !errors.Is(err, boom) {
-		t.Errorf("a use that fails: %v", err)
+		t.Errorf("a failed use: %v", err)
 	}
 	grown := input("f", "a\nb\n")
 	grown.Size = 2
 	if _, _, err := readAll(t, cfg, grown); err == nil || !strings.Contains(err.Error(), "had 2 bytes, and 4 were read") {
 		t.Errorf("a file that grew: %v", err)
 	}
-	// A read that hangs does not keep Read from returning.
+	// Read returns even if a read hangs.
 	pr, pw := io.Pipe()
 	defer pw.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -255,22 +256,52 @@ func TestReadFailures(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("canceled: %v", err)
 	}
 }
 
-// Many fields are found by a table, few by comparing: both find the same, also of
-// members that are asked for twice, or are there twice.
+// A worker whose block failed gets no other block, because use may have left its data for this
+// worker incomplete.
+func TestReadAfterFailure(t *testing.T) {
+	boom := errors.New("boom")
+	for name, fail := range map[string]func(*Block) error{
+		"an error":     func(*Block) error { return boom },
+		"a bad record": func(b *Block) error { b.Bad(boom); return nil },
+	} {
+		cfg := small(Layout{Format: Text}, Field{Index: 0})
+		cfg.Workers = 2
+		var failed atomic.Int32
+		_, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(b *Block) error {
+			if b.Seq == 0 { // later blocks fail, and their errors are reported only after this block
+				for deadline := time.Now().Add(100 * time.Millisecond); failed.Load() < 2 && time.Now().Before(deadline); {
+					time.Sleep(time.Millisecond)
+				}
+				for b.Next() {
+				}
+				return nil
+			}
+			failed.Add(1)
+			b.Next()
+			return fail(b)
+		})
+		if n := failed.Load(); n == 0 || n > 2 || !errors.Is(err, boom) {
+			t.Errorf("%s: use was called %d times by two workers: %v", name, n, err)
+		}
+	}
+}
+
+// Many fields are found with a map, few by comparing names. Both must give the same results, even
+// for duplicate fields and duplicate members.
 func TestManyMembers(t *testing.T) {
 	for _, record := range []string{`{"m0":"a","m3":1,"m11":"\u00e9"}`, `{"m3":1,"other":2}`, `{"m0":1,"m0":2}`, `{"m1":[1],"m2":null}`, `{}`} {
-		for _, only := range []bool{false, true} {
+		for _, noOthers := range []bool{false, true} {
 			var fields []Field
 			for i := range 12 {
 				fields = append(fields, Field{Name: fmt.Sprint("m", i%11), Optional: true})
 			}
 			table := NewSplitter(Layout{Format: JSONL}, fields, nil)
 			compare := NewSplitter(Layout{Format: JSONL}, fields, nil)
-			compare.byName, table.only, compare.only = nil, only, only
+			compare.byName, table.noOthers, compare.noOthers = nil, noOthers, noOthers
 			table.Feed([]byte(record+"\n"), true)
 			compare.Feed([]byte(record+"\n"), true)
 			got, want := table.Next(), compare.Next()
@@ -281,8 +312,8 @@ func TestManyMembers(t *testing.T) {
 	}
 }
 
-// The work for a record grows with its members, not with their square: by the square this
-// takes half a minute, and a second otherwise.
+// The time for a record is proportional to the number of its members, which takes a second here. If
+// it were proportional to the square, it would take half a minute.
 func TestWideRecords(t *testing.T) {
 	var fields []Field
 	record := []byte("{")
@@ -293,7 +324,7 @@ func TestWideRecords(t *testing.T) {
 	}
 	record = append(record[:len(record)-1], "}\n"...)
 	for _, like := range []string{"flat", "nested"} {
-		if like == "nested" { // found in another way
+		if like == "nested" { // found by a different function
 			record = append(record[:len(record)-2], ` ,"nested": {} }`+"\n"...)
 			fields = append(fields, Field{Name: "more", Optional: true})
 		}

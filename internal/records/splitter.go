@@ -6,40 +6,40 @@ import (
 	"slices"
 )
 
-// Kind says what Next found.
+// Kind is the kind of a result of Next.
 type Kind uint8
 
-// What Next finds.
+// The kinds of results.
 const (
-	More   Kind = iota // nothing more that is whole
-	Data               // a record with its key
-	Header             // the header: Columns are its fields
+	More   Kind = iota // there is no more whole record
+	Data               // a record with its fields
+	Header             // the header, whose fields are in Columns
 	Blank              // an empty line
 	Bad                // a record whose fields cannot be found: Err says why
-	Broken             // a file that cannot be split from here on: Err says why
+	Broken             // the rest of the file cannot be split: Err says why
 )
 
-// Splitter finds one record after the other. What it returns lies in the data
-// fed to it, or is valid until the next Feed.
+// Splitter finds one record after another. Its results are slices of the data fed to it, or
+// valid until the next Feed.
 type Splitter struct {
-	Record  []byte   // the record with its line ending, of Data, Header, Blank and Bad
-	Values  [][]byte // of Data: the fields asked for, in the order asked; nil for an optional one that is not there
-	Bare    []bool   // of Data, JSON lines: which of the values are no strings: numbers, true and false
-	Quoted  []bool   // of Data, CSV with a quote in the record, if all fields are looked for: which of the values have quotes around them
-	Columns []string // of Header
-	Line    int64    // the line in which the record begins, from 1
-	Err     error    // of Bad and Broken
+	Record  []byte   // the record with its line ending, for Data, Header, Blank and Bad
+	Values  [][]byte // for Data: the requested fields, in the requested order; nil for a missing optional field
+	Bare    []bool   // for Data in JSON lines: which values are numbers, true or false, not strings
+	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: which values are quoted
+	Columns []string // for Header
+	Line    int64    // the record's first line, from 1
+	Err     error    // for Bad and Broken
 
-	layout Layout
-	fields []Field
-	found  []bool           // JSON lines: which of the fields some record had, null too
-	byName map[string][]int // JSON lines: the places of each name in fields, nil if these are few
-	looked bool             // JSON lines: there was a record that could have them
-	all    bool             // Values are all fields, of CSV, TSV and text
-	only   bool             // JSON lines: a member that was not asked for is an error
-	sep    []byte           // between fields
-	count  int              // fields of each record of CSV and TSV, 0: as many as the first has
-	wants  []want           // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
+	layout     Layout
+	fields     []Field
+	seenFields []bool           // JSON lines: which fields were in any record, even as null
+	byName     map[string][]int // JSON lines: the indexes of each name in fields, nil for a few fields
+	sawObject  bool             // JSON lines: there was a valid record
+	allFields  bool             // CSV, TSV and text: all fields are requested
+	noOthers   bool             // JSON lines: members that are not requested are errors
+	sep        []byte           // the separator of fields
+	count      int              // CSV and TSV: the number of fields of each record, 0 until it is known
+	wants      []want           // CSV and TSV: the requested fields, by index; nil until count is known
 
 	ends   ends
 	buf    []byte
@@ -47,19 +47,19 @@ type Splitter struct {
 	final  bool
 	lines  int64 // lines before pos
 	header bool  // the next record is the header
-	quote  int   // the first quote in buf at or after pos, if it is not before pos
+	quote  int   // the first quote in buf at or after pos, unless quote < pos
 	arena  []byte
 }
 
-// want is a field that is asked for: its place in the record, and in Values.
+// want is a requested field: its index in the record, and its index in Values.
 type want struct{ index, slot int }
 
-// NewSplitter returns a splitter that looks for fields. Columns are those of
-// the header, nil where there is none or where it is not known yet.
+// NewSplitter returns a splitter that finds fields. columns are the header's columns, or nil if
+// the header is missing or not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.Separator(), count: len(columns),
-		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
+		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), seenFields: make([]bool, len(fields)),
 	}
 	if len(s.sep) == 1 {
 		s.ends.sep = uint64(s.sep[0]) * eachByte
@@ -70,36 +70,36 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that finds all fields of a record. For
-// JSON lines it finds the lines alone, each an object.
+// NewFieldSplitter returns a splitter that finds all fields of each record. For JSON lines it
+// finds only the records.
 func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	s := NewSplitter(layout, nil, columns)
-	s.all = true
+	s.allFields = true
 	return s
 }
 
-// NewMemberSplitter returns a splitter for JSON lines, of which no object may
-// have another member than the fields.
+// NewMemberSplitter returns a splitter for JSON lines. Objects must have no members except
+// fields.
 func NewMemberSplitter(fields []Field) *Splitter {
 	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
-	s.only = true
+	s.noOthers = true
 	return s
 }
 
-// Begin begins a file.
+// Begin prepares for the beginning of a file.
 func (s *Splitter) Begin() {
 	s.lines = 0
 	s.header = s.layout.HasHeader()
 }
 
-// Feed gives the splitter what follows. Data begins where the last record
-// ended; final says that the file ends with it, in a newline.
+// Feed sets the next data, which must begin where the last record ended. final means that the
+// file ends with this data, in a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.line = len(s.ends.lines) // forgets what was found: the data go on elsewhere
+	s.ends.line = len(s.ends.lines) // the positions found refer to the old data
 }
 
-// Pos returns how much of the data was consumed, in bytes.
+// Pos returns the number of bytes of data that were consumed.
 func (s *Splitter) Pos() int { return s.pos }
 
 // Next finds the next record.
@@ -128,7 +128,7 @@ func (s *Splitter) Next() Kind {
 	}
 	switch s.layout.Format {
 	case JSONL:
-		return s.membersOf(line)
+		return s.parseObject(line)
 	case Text:
 		return s.fieldsOfText(line)
 	}
@@ -137,7 +137,7 @@ func (s *Splitter) Next() Kind {
 
 func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.count != 1) {
-		return Blank // of one column, it is a record with a missing value
+		return Blank // in TSV with one column it is a record with a missing value
 	}
 	if s.header {
 		s.header = false
@@ -152,28 +152,28 @@ func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 		return Bad
 	}
 	if s.wants == nil && !s.findWants() {
-		return s.noField(n)
+		return s.missingField(n)
 	}
-	sep, at, k := s.sep[0], 0, 0 // field k begins at at
+	sep, start, k := s.sep[0], 0, 0 // start is the index where field k begins
 	for i := range s.wants {
 		w := s.wants[i]
 		for ; k < w.index; k++ {
-			at += bytes.IndexByte(line[at:], sep) + 1
+			start += bytes.IndexByte(line[start:], sep) + 1
 		}
-		f := line[at:]
+		f := line[start:]
 		if k < n-1 {
 			f = f[:bytes.IndexByte(f, sep)]
 		}
 		s.Values[w.slot] = f
 		if i+1 < len(s.wants) && s.wants[i+1].index > k {
-			at, k = at+len(f)+1, k+1
+			start, k = start+len(f)+1, k+1
 		}
 	}
 	return Data
 }
 
-// findWants finds out where in a record the fields asked for are, now that it is
-// known how many it has. It returns false where one is not there.
+// findWants sets wants, after the number of fields is known. It returns false if a requested
+// field does not exist.
 func (s *Splitter) findWants() bool {
 	s.wants = make([]want, 0, len(s.fields))
 	for slot, f := range s.fields {
@@ -187,7 +187,7 @@ func (s *Splitter) findWants() bool {
 		}
 		s.wants = append(s.wants, want{i, slot})
 	}
-	if s.all {
+	if s.allFields {
 		for i := range s.count {
 			s.wants = append(s.wants, want{i, i})
 		}
@@ -197,8 +197,8 @@ func (s *Splitter) findWants() bool {
 	return true
 }
 
-// setCount notes the number of fields of the first record, and reports whether n
-// is what a record should have.
+// setCount sets the number of fields by the first record, and reports whether n is the right
+// number for a record.
 func (s *Splitter) setCount(n int) bool {
 	if s.count == 0 {
 		s.count = n
@@ -206,16 +206,16 @@ func (s *Splitter) setCount(n int) bool {
 	if n == s.count {
 		return true
 	}
-	what := "the header has"
+	subject := "the header has"
 	if !s.layout.HasHeader() {
-		what = "the first record has"
+		subject = "the first record has"
 	}
-	s.Err = fmt.Errorf("the record has %s, but %s %d", plural(n, "field"), what, s.count)
+	s.Err = fmt.Errorf("the record has %s, but %s %d", plural(n, "field"), subject, s.count)
 	return false
 }
 
-// noField is what to do with a record of n fields that lacks one asked for.
-func (s *Splitter) noField(n int) Kind {
+// missingField returns the kind for a record of n fields that lacks a requested one.
+func (s *Splitter) missingField(n int) Kind {
 	missing := 0
 	for _, f := range s.fields {
 		if f.Index >= n {
@@ -231,9 +231,9 @@ func (s *Splitter) noField(n int) Kind {
 	return Bad
 }
 
-// room makes room in the arena for a decoded value of n bytes at most. What is
-// in the arena lives until the next Feed.
-func (s *Splitter) room(n int) []byte {
+// reserve returns room in the arena for a decoded value of up to n bytes. The arena is valid
+// until the next Feed.
+func (s *Splitter) reserve(n int) []byte {
 	const chunk = 16 << 10
 	if cap(s.arena)-len(s.arena) < n {
 		s.arena = make([]byte, 0, max(chunk, n))
@@ -241,28 +241,28 @@ func (s *Splitter) room(n int) []byte {
 	return s.arena[len(s.arena):]
 }
 
-// keep notes that a value was appended to what room returned.
-func (s *Splitter) keep(value []byte) []byte {
+// commit marks a value that was appended to the result of reserve as used.
+func (s *Splitter) commit(value []byte) []byte {
 	s.arena = s.arena[:len(s.arena)+len(value)]
 	return value[:len(value):len(value)]
 }
 
-// unquote returns what a field in quotes, with quotes written twice, stands for.
+// unquote replaces the doubled quotes of a quoted field.
 func (s *Splitter) unquote(field []byte) []byte {
-	out := s.room(len(field))
+	out := s.reserve(len(field))
 	for {
 		q := bytes.IndexByte(field, '"')
 		if q < 0 {
-			return s.keep(append(out, field...))
+			return s.commit(append(out, field...))
 		}
 		out = append(out, field[:q+1]...)
 		field = field[q+2:]
 	}
 }
 
-func plural(n int, what string) string {
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -2,7 +2,7 @@ package records
 
 import "bytes"
 
-// space holds true for the white space of ASCII.
+// space reports which bytes are ASCII white space.
 var space = [256]bool{' ': true, '\t': true, '\v': true, '\f': true, '\r': true}
 
 func (s *Splitter) fieldsOfText(line []byte) Kind {
@@ -12,13 +12,13 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 	if len(line) == 0 {
 		return Blank
 	}
-	if s.all {
+	if s.allFields {
 		s.allOfText(line)
 		return Data
 	}
 	for slot, f := range s.fields {
 		var value []byte
-		n := -1 // the number of fields, where there are too few
+		n := -1 // the number of fields, if there are too few
 		switch {
 		case len(s.sep) > 0:
 			value, n = s.separated(line, f.Index)
@@ -28,7 +28,7 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 			value, n = fieldFromStart(line, f.Index)
 		}
 		if n >= 0 {
-			return s.noField(n)
+			return s.missingField(n)
 		}
 		s.Values[slot] = value
 	}
@@ -37,52 +37,51 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 
 func isSpace(r rune) bool { return r < 128 && space[r] }
 
-// fieldFromStart finds the field before which skip fields are passed. Where
-// there are too few, it returns how many there are, else -1.
+// fieldFromStart returns the field after skip fields, and -1. If there are too few fields, it
+// returns their number.
 func fieldFromStart(line []byte, skip int) ([]byte, int) {
-	at := 0
+	pos := 0
 	for n := 0; ; n++ {
-		for at < len(line) && space[line[at]] {
-			at++
+		for pos < len(line) && space[line[pos]] {
+			pos++
 		}
-		if at == len(line) {
+		if pos == len(line) {
 			return nil, n
 		}
-		from := at
-		for at < len(line) && !space[line[at]] {
-			at++
+		from := pos
+		for pos < len(line) && !space[line[pos]] {
+			pos++
 		}
 		if n == skip {
-			return line[from:at], -1
+			return line[from:pos], -1
 		}
 	}
 }
 
-// fieldFromEnd does so looking from the end of the line.
+// fieldFromEnd is like fieldFromStart, but counts from the end of the line.
 func fieldFromEnd(line []byte, skip int) ([]byte, int) {
-	at := len(line)
+	pos := len(line)
 	for n := 0; ; n++ {
-		for at > 0 && space[line[at-1]] {
-			at--
+		for pos > 0 && space[line[pos-1]] {
+			pos--
 		}
-		if at == 0 {
+		if pos == 0 {
 			return nil, n
 		}
-		to := at
-		for at > 0 && !space[line[at-1]] {
-			at--
+		to := pos
+		for pos > 0 && !space[line[pos-1]] {
+			pos--
 		}
 		if n == skip {
-			return line[at:to], -1
+			return line[pos:to], -1
 		}
 	}
 }
 
-// separated does so in a line whose fields stand between separators.
+// separated is like fieldFromStart, for a line with separators. i may count from the end.
 func (s *Splitter) separated(line []byte, i int) ([]byte, int) {
 	if i < 0 {
-		// Separators are found from the left, so that "aaa" has one "aa" and it is
-		// the first.
+		// Separators are searched from the left: "aaa" has one "aa", at its beginning.
 		if i += bytes.Count(line, s.sep) + 1; i < 0 {
 			return nil, bytes.Count(line, s.sep) + 1
 		}

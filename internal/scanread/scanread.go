@@ -1,4 +1,4 @@
-// Package scanread reads the values of a scan one after the other, for layers.
+// Package scanread reads the values of a scan one after another, for layers.
 package scanread
 
 import (
@@ -10,27 +10,28 @@ import (
 )
 
 // Reader reads one key's value after the other.
+// Reader reads the values of a scan, one key after another.
 type Reader struct {
 	Key  string
-	Keys int   // how many were begun
-	Err  error // of the scan, io.EOF at its end
+	Keys int   // number of keys begun
+	Err  error // of the scan; io.EOF at its end
 
 	next func() (partd.Chunk, error, bool)
 	path string
-	data []byte // of the chunk at hand, what was not read yet
-	last bool   // it is the last one of its key
+	data []byte // unread bytes of the current chunk
+	last bool   // reports whether the current chunk is its key's last
 }
 
-// New returns a reader of a scan, before its first key, and what ends it. Path is what
-// errors name, if anything.
+// New returns a reader of a scan, positioned before its first key, and a function that stops
+// the scan. Errors name path unless it is empty.
 func New(chunks iter.Seq2[partd.Chunk, error], path string) (r *Reader, stop func()) {
 	next, stop := iter.Pull2(chunks)
 	return &Reader{next: next, path: path, last: true}, stop
 }
 
-// Next goes on to the next key, and returns io.EOF after the last one.
+// Next moves to the next key, and returns io.EOF after the last one.
 func (r *Reader) Next() error {
-	for !r.last { // the rest of a value that was not read to its end
+	for !r.last { // skip the unread rest of the value
 		if err := r.step(); err != nil {
 			return err
 		}
@@ -43,21 +44,21 @@ func (r *Reader) step() error {
 	if r.Err != nil {
 		return r.Err
 	}
-	within := !r.last
+	continues := !r.last
 	c, err, ok := r.next()
 	r.Key, r.data, r.last, r.Err = c.Key, c.Data, c.Last, err
 	switch {
-	case !ok && within:
+	case !ok && continues:
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: errors.New("the store beneath ended its scan within a key")}
 	case !ok:
 		r.Err = io.EOF
-	case err == io.EOF || err == io.ErrUnexpectedEOF: // a connection's: neither the scan nor the value is at its end
+	case err == io.EOF || err == io.ErrUnexpectedEOF: // from a broken connection: neither the scan nor the value has ended
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: err}
 	}
 	return r.Err
 }
 
-// Data returns more of the key's value, good until the next call, and io.EOF at its end.
+// Data returns more of the key's value, valid until the next call, and io.EOF at its end.
 func (r *Reader) Data() ([]byte, error) {
 	for len(r.data) == 0 {
 		if r.last {
@@ -72,7 +73,7 @@ func (r *Reader) Data() ([]byte, error) {
 	return data, nil
 }
 
-// Read reads what is left of the key's value.
+// Read reads more of the key's value.
 func (r *Reader) Read(p []byte) (int, error) {
 	data, err := r.Data()
 	n := copy(p, data)

@@ -9,13 +9,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A store beneath whose connection breaks off has not come to the end, neither of a
-// value nor of the scan.
-func TestBreaksOff(t *testing.T) {
+// TestBrokenConnection checks that a broken connection to the store beneath is not mistaken
+// for the end of a value or of the scan.
+func TestBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("the connection broke: %w", io.EOF), nil} {
 		for _, last := range []bool{true, false} {
 			if broken == nil && last {
-				continue // that is the end
+				continue // a proper end
 			}
 			r, stop := New(func(yield func(partd.Chunk, error) bool) {
 				if yield(partd.Chunk{Key: "k", Data: []byte("value"), Last: last}, nil) && broken != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A blob file holds large values, each followed by a table of the CRCs of its
-// blocks. The entry that refers to it holds the CRC of the table.
+// A blob file contains large values. A table with the CRC of each block follows each
+// value. The entry that refers to the value contains the CRC of this table.
 const blobBlock = 64 << 10
 
-// BlobRef says where a large value is.
+// BlobRef locates a large value.
 type BlobRef struct {
 	File   uint32
 	Off    int64
 	Length int64
-	CRC    uint32 // of the table of CRCs after the value
+	CRC    uint32 // of the CRC table
 }
 
 const BlobRefLen = 4 + 8 + 8 + 4
@@ -34,26 +34,26 @@ func (r BlobRef) Append(b []byte) []byte {
 
 func ParseBlobRef(b []byte) (BlobRef, error) {
 	if len(b) != BlobRefLen {
-		return BlobRef{}, fmt.Errorf("a reference to a large value has %d bytes instead of %d", len(b), BlobRefLen)
+		return BlobRef{}, fmt.Errorf("a reference to a large value has %d bytes, want %d", len(b), BlobRefLen)
 	}
 	le := binary.LittleEndian
 	r := BlobRef{le.Uint32(b), int64(le.Uint64(b[4:])), int64(le.Uint64(b[12:])), le.Uint32(b[20:])}
 	if r.Off < 0 || r.Length < 0 || r.Length > partd.MaxValueLen {
-		return BlobRef{}, fmt.Errorf("a reference to a large value claims offset %d, length %d", r.Off, r.Length)
+		return BlobRef{}, fmt.Errorf("a reference to a large value has an invalid offset %d or length %d", r.Off, r.Length)
 	}
 	return r, nil
 }
 
-// Stored is what the value takes of its file.
-func (r *BlobRef) Stored() int64 { return r.Length + r.tableLen() }
+// StoredLen returns the bytes that the value and its CRC table occupy.
+func (r *BlobRef) StoredLen() int64 { return r.Length + r.tableLen() }
 
 func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
 
-// BlobTable returns the table of CRCs of a large value.
+// BlobTable returns the CRC table of a large value.
 func BlobTable(value []byte) []byte {
 	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
-	for at := 0; at < len(value); at += blobBlock {
-		table = binary.LittleEndian.AppendUint32(table, crc32.Checksum(value[at:min(at+blobBlock, len(value))], Castagnoli))
+	for off := 0; off < len(value); off += blobBlock {
+		table = binary.LittleEndian.AppendUint32(table, crc32.Checksum(value[off:min(off+blobBlock, len(value))], Castagnoli))
 	}
 	return table
 }
@@ -62,13 +62,13 @@ func BlobTable(value []byte) []byte {
 type BlobReader struct {
 	f     *File
 	Ref   BlobRef
-	table []byte // CRCs of the blocks not yet read
-	off   int64  // of the next block, within the value
+	table []byte // CRCs of the unread blocks
+	off   int64  // of the next block in the value
 	buf   []byte
 }
 
-// Open checks the table of CRCs of a large value of a file, of which the size is
-// known. Its error names the file.
+// Open starts reading the value at ref, after checking its CRC table. size is the file's
+// size. The returned error names the file.
 func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	tableLen := ref.tableLen()
 	if ref.Off > size || ref.Length+tableLen > size-ref.Off {
@@ -79,13 +79,13 @@ func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	if err := f.ReadFull(r.table, ref.Off+ref.Length); err != nil {
 		return err
 	}
-	if !f.NoCRC && f.Salted(f.Number, ref.Off, r.table) != ref.CRC {
-		return f.Corrupt(ref.Off+ref.Length, errors.New("the checksum of a table of checksums does not match"))
+	if !f.NoCRC && f.SaltedCRC(f.Number, ref.Off, r.table) != ref.CRC {
+		return f.Corrupt(ref.Off+ref.Length, errors.New("the CRC table of a large value fails its checksum"))
 	}
 	return nil
 }
 
-// Next returns the next block, valid until the next call, and io.EOF after the last.
+// Next returns the next block, or io.EOF after the last. The block is valid until the next call.
 func (r *BlobReader) Next() ([]byte, error) {
 	n := min(r.Ref.Length-r.off, blobBlock)
 	if n == 0 {
@@ -95,12 +95,12 @@ func (r *BlobReader) Next() ([]byte, error) {
 		r.buf = make([]byte, blobBlock)
 	}
 	b := r.buf[:n]
-	at := r.Ref.Off + r.off
-	if err := r.f.ReadFull(b, at); err != nil {
+	off := r.Ref.Off + r.off
+	if err := r.f.ReadFull(b, off); err != nil {
 		return nil, err
 	}
 	if !r.f.NoCRC && crc32.Checksum(b, Castagnoli) != binary.LittleEndian.Uint32(r.table) {
-		return nil, r.f.Corrupt(at, errors.New("the checksum of a block of a large value does not match"))
+		return nil, r.f.Corrupt(off, errors.New("a block of a large value fails its checksum"))
 	}
 	r.table = r.table[4:]
 	r.off += n

@@ -9,7 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Codec is how a block is compressed, as it is stored.
+// Codec is a compression format; blocks store its number.
 type Codec uint8
 
 const (
@@ -37,7 +37,8 @@ func NewCompressor(c Codec) (*Compressor, error) {
 	return k, nil
 }
 
-// compress returns the block as it is to be stored, valid until the next call.
+// compress returns the bytes to store for a block, valid until the next call. It returns
+// raw itself unless compression saves at least 1/16.
 func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
 	case codecS2:
@@ -55,21 +56,21 @@ func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	return stored, c
 }
 
-// decompressor undoes what compressors did, for any number of readers at once.
+// decompressor decompresses blocks of every codec. It is safe for concurrent use.
 type decompressor struct {
 	once sync.Once
 	zstd *zstd.Decoder
 	err  error
 }
 
-// decompress appends nothing: it returns exactly rawLen bytes, in dst if they
-// fit. rawLen is at most blockLen.
+// decompress returns the rawLen bytes of a block, in dst if they fit. rawLen must not
+// exceed blockLen.
 func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]byte, error) {
 	switch c {
 	case codecS2:
 		n, err := s2.DecodedLen(stored)
 		if err != nil || n != rawLen {
-			return nil, fmt.Errorf("a block of S2 should hold %d bytes, but claims %d (%v)", rawLen, n, err)
+			return nil, fmt.Errorf("an S2 block should have %d bytes uncompressed, but has %d (%v)", rawLen, n, err)
 		}
 		return s2.Decode(dst[:cap(dst)], stored)
 	case codecZstd:
@@ -82,9 +83,9 @@ func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]by
 		}
 		b, err := d.zstd.DecodeAll(stored, dst[:0])
 		if err == nil && len(b) != rawLen {
-			err = fmt.Errorf("a block of Zstandard should hold %d bytes, but holds %d", rawLen, len(b))
+			err = fmt.Errorf("a Zstandard block should have %d bytes uncompressed, but has %d", rawLen, len(b))
 		}
 		return b, err
 	}
-	return nil, errors.New("a block has an unknown compression")
+	return nil, errors.New("the block has an unknown compression format")
 }

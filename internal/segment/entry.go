@@ -8,34 +8,34 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Kind is what an entry does to the value of its key.
+// Kind is the effect of an entry on its key's value.
 type Kind uint8
 
 const (
-	KindAppend Kind = iota // append the piece
-	KindSet                // replace all before by the piece
+	KindAppend Kind = iota // append a piece
+	KindSet                // replace the value with the piece
 	KindDelete             // remove the key
-	KindBlob               // append the piece that a blobRef stands for
+	KindBlob               // append the large value at a BlobRef
 )
 
-// MaxInline is the length of the longest value that an entry holds itself.
+// MaxInline is the maximum length of a value inside an entry; longer values are blobs.
 const MaxInline = 64<<10 - 1
 
 // maxEntryLen bounds the length of an encoded entry.
 const maxEntryLen = 2*binary.MaxVarintLen32 + partd.MaxKeyLen + MaxInline
 
-// Entry is a decoded entry. Its slices are parts of what it was decoded from.
+// Entry is a decoded entry. Its slices alias the decoded buffer.
 type Entry struct {
-	Kind  Kind
-	Key   []byte
-	Value []byte // of kindBlob, the encoded blobRef
-	Raw   []byte // the whole encoding
-	Head  int    // hashed for the ledger is raw[head:]
+	Kind      Kind
+	Key       []byte
+	Value     []byte // for KindBlob, the encoded BlobRef
+	Raw       []byte // the whole encoding
+	HashStart int    // the ledger hashes Raw[HashStart:]
 }
 
 var (
-	ErrShortEntry = errors.New("an entry is cut off")
-	ErrBadEntry   = errors.New("an entry's lengths are impossible")
+	ErrShortEntry = errors.New("an entry is truncated")
+	ErrBadEntry   = errors.New("an entry has invalid lengths")
 )
 
 // AppendEntryHead appends an entry's encoding up to its value:
@@ -47,8 +47,8 @@ func AppendEntryHead(b []byte, kind Kind, key string, valueLen int) []byte {
 	return append(b, key...)
 }
 
-// ParseEntry decodes the entry at the start of b. It returns ErrShortEntry if
-// more bytes could complete it.
+// ParseEntry decodes the entry at the start of b. It returns ErrShortEntry if b may end
+// inside a valid entry.
 func ParseEntry(b []byte) (e Entry, err error) {
 	v, n := binary.Uvarint(b)
 	k, m := uint64(0), 0
@@ -70,30 +70,31 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	if end > len(b) {
 		return e, ErrShortEntry
 	}
-	keyAt := n + m
-	valueAt := keyAt + int(k)
-	return Entry{Kind: kind, Key: b[keyAt:valueAt], Value: b[valueAt:end], Raw: b[:end], Head: n}, nil
+	keyStart := n + m
+	valueStart := keyStart + int(k)
+	return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:end], Raw: b[:end], HashStart: n}, nil
 }
 
-// ParseShort finds what the entry at an offset of b consists of, if it is an append
-// or a set, lies in b whole, and has the short lengths that most have.
-func ParseShort(b []byte, at int) (kind Kind, keyAt, valueAt, end int, ok bool) {
-	if at+4 > len(b) {
+// ParseShort is a fast path for common entries: an append or a set that is complete in b,
+// with a key and a value of few bytes. It returns the positions of the key, of the value,
+// and of the end. If ok is false, use ParseEntry.
+func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok bool) {
+	if off+4 > len(b) {
 		return 0, 0, 0, 0, false
 	}
-	head := binary.LittleEndian.Uint32(b[at:])
+	head := binary.LittleEndian.Uint32(b[off:])
 	v, k, n := int(head&0x7f), int(head>>8&0xff), 2
 	if head&0x80 != 0 {
-		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // wrong, and too much, with a third byte
+		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // if a third byte follows, ok is false
 	}
-	keyAt = at + n
-	valueAt = keyAt + k
-	end = valueAt + v>>2
+	keyStart = off + n
+	valueStart = keyStart + k
+	end = valueStart + v>>2
 	ok = head&0x8080 != 0x8080 && k < 0x80 && v&3 <= int(KindSet) && end <= len(b)
-	return Kind(v & 3), keyAt, valueAt, end, ok
+	return Kind(v & 3), keyStart, valueStart, end, ok
 }
 
-// ValueLen returns the length of the piece that the entry stands for.
+// ValueLen returns the length of the piece, which may be a blob.
 func (e *Entry) ValueLen() (int64, error) {
 	if e.Kind != KindBlob {
 		return int64(len(e.Value)), nil
@@ -102,13 +103,13 @@ func (e *Entry) ValueLen() (int64, error) {
 	return r.Length, err
 }
 
-// Source yields the bytes of a stream of entries in pieces, each valid
-// until the next. It ends with io.EOF.
+// Source yields a stream of encoded entries, block by block. Each block is valid until
+// the next call of Next, which returns io.EOF at the end.
 type Source interface {
 	Next() ([]byte, error)
 }
 
-// EachBlock calls use for each piece of a source, which is valid during the call.
+// EachBlock calls use for each block of src. The block is valid during the call.
 func EachBlock(src Source, use func(b []byte) error) error {
 	for {
 		b, err := src.Next()
@@ -124,16 +125,15 @@ func EachBlock(src Source, use func(b []byte) error) error {
 	}
 }
 
-// EntryReader reads the entries of a Source. An entry may be spread over
-// several blocks.
+// EntryReader reads the entries of a Source. An entry may span several blocks.
 type EntryReader struct {
 	Src   Source
-	buf   []byte // what is left of the current block
-	carry []byte // an entry that does not lie in one block, and what follows it
+	buf   []byte // the unread rest of the current block
+	carry []byte // an entry that spans blocks, and the bytes after it
 	tmp   []byte
 }
 
-// Next returns the next entry, valid until the next call, and io.EOF at the end.
+// Next returns the next entry, or io.EOF at the end. The entry is valid until the next call.
 func (r *EntryReader) Next() (Entry, error) {
 	for {
 		e, err := ParseEntry(r.buf)
@@ -144,13 +144,13 @@ func (r *EntryReader) Next() (Entry, error) {
 		if !errors.Is(err, ErrShortEntry) || len(r.buf) > maxEntryLen {
 			return e, ErrBadEntry
 		}
-		rest := len(r.buf)
-		// What is left must be saved before the source uses its memory again.
-		// buf may be a part of carry, so the two take turns.
+		restLen := len(r.buf)
+		// The source may reuse its buffer, so the rest must be copied first. buf may
+		// alias carry; therefore tmp and carry swap roles.
 		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {
-			if rest > 0 {
+			if restLen > 0 {
 				return e, ErrShortEntry
 			}
 			return e, io.EOF
@@ -158,7 +158,7 @@ func (r *EntryReader) Next() (Entry, error) {
 		if err != nil {
 			return e, err
 		}
-		if rest == 0 {
+		if restLen == 0 {
 			r.buf = block
 			continue
 		}
@@ -168,10 +168,10 @@ func (r *EntryReader) Next() (Entry, error) {
 	}
 }
 
-// Slices is a Source of slices that lie in memory.
-type Slices struct{ Blocks [][]byte }
+// BlockList is a Source of blocks in memory.
+type BlockList struct{ Blocks [][]byte }
 
-func (s *Slices) Next() ([]byte, error) {
+func (s *BlockList) Next() ([]byte, error) {
 	if len(s.Blocks) == 0 {
 		return nil, io.EOF
 	}
@@ -182,10 +182,10 @@ func (s *Slices) Next() ([]byte, error) {
 
 func (r *EntryReader) Reset(src Source) { r.Src, r.buf = src, nil }
 
-// Each calls f for each entry of another source, which is valid during the call.
+// Each calls f for each entry of src. The entry is valid during the call.
 func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	r.Reset(src)
-	var e Entry // outside of the loop, since f lets it escape
+	var e Entry // declared outside the loop: f makes it escape, and one allocation is enough
 	for {
 		var err error
 		if e, err = r.Next(); err == io.EOF {
@@ -200,7 +200,7 @@ func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	}
 }
 
-// EachEntry calls f for each entry of a source, which is valid during the call.
+// EachEntry calls f for each entry of src. The entry is valid during the call.
 func EachEntry(src Source, f func(e *Entry) error) error {
 	var r EntryReader
 	return r.Each(src, f)

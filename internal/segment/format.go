@@ -1,7 +1,7 @@
-// Package segment is the format of a log-structured store's data files: segments,
-// which are entries by ranges of the hashes of their keys, and large values.
-// docs/format.md describes it. The package knows offsets in files, and neither
-// the store that they make nor which of them count.
+// Package segment encodes and decodes the data files of log-structured stores. Their segments
+// contain entries, grouped into ranges by the hashes of the keys; blob files contain large
+// values. docs/format.md describes both. The package knows nothing of manifests: the
+// stores decide which segments are part of them.
 package segment
 
 import (
@@ -18,17 +18,17 @@ import (
 
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Format is what all files of one store share.
+// Format has the parameters that all files of a store share.
 type Format struct {
 	ID    uint64 // of the store
 	Seed  uint64 // of the hash of keys and of all salts
-	NoCRC bool   // checksums are not compared: tests take that protection out
-	// keyHash replaces the keyed hash, in tests.
+	NoCRC bool   // do not verify checksums: a fault that tests inject
+	// KeyHash replaces the keyed hash in tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
 }
 
-// Hash returns the hash that chooses the range of a key.
+// Hash returns the hash that determines the range of a key.
 func (f *Format) Hash(key string) uint64 {
 	if f.KeyHash != nil {
 		return f.KeyHash(key)
@@ -36,7 +36,7 @@ func (f *Format) Hash(key string) uint64 {
 	return xxh3.HashStringSeed(key, f.Seed)
 }
 
-// HashBytes is hash for a key that is a slice.
+// HashBytes is like Hash, for a byte slice.
 func (f *Format) HashBytes(key []byte) uint64 {
 	if f.KeyHash != nil {
 		return f.KeyHash(string(key))
@@ -44,30 +44,30 @@ func (f *Format) HashBytes(key []byte) uint64 {
 	return xxh3.HashSeed(key, f.Seed)
 }
 
-// Salted returns the CRC of something in a file of this store at an offset, so
-// that what belongs elsewhere does not match.
-func (f *Format) Salted(file uint32, off int64, b []byte) uint32 {
+// SaltedCRC returns a CRC of b, salted with the store, the file, and the offset. So data
+// from another place does not pass the check.
+func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 	var salt [20]byte
 	binary.LittleEndian.PutUint64(salt[:], f.Seed)
 	binary.LittleEndian.PutUint32(salt[8:], file)
 	binary.LittleEndian.PutUint64(salt[12:], uint64(off))
 	sum := ^uint32(0)
-	for _, c := range salt { // as crc32.Checksum has it, for which the salt would be garbage
+	for _, c := range salt { // inlined crc32.Checksum, which would make salt escape to the heap
 		sum = Castagnoli[byte(sum)^c] ^ sum>>8
 	}
 	return crc32.Update(^sum, Castagnoli, b)
 }
 
-// Range returns which of 2^bits ranges a hash belongs to.
-func Range(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
+// RangeIndex returns the index of the range that contains hash, out of 2^bits ranges.
+func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
-// Bounds returns the lowest and the highest hash of some of 2^bits ranges, from
-// the first to the one before end.
-func Bounds(first, end int, bits uint8) (lo, hi uint64) {
+// HashBounds returns the lowest and the highest hash of the ranges [first, end), out of
+// 2^bits ranges.
+func HashBounds(first, end int, bits uint8) (lo, hi uint64) {
 	return uint64(first) << 1 << (63 - bits), uint64(end)<<1<<(63-bits) - 1
 }
 
-// FileKind is what a data file holds.
+// FileKind is the kind of a data file's content.
 type FileKind uint8
 
 const (
@@ -81,7 +81,7 @@ const (
 	FormatVersion = 1
 )
 
-// File is where segments or large values are read from.
+// File is a data file with segments or large values.
 type File struct {
 	*Format
 	io.ReaderAt
@@ -90,7 +90,7 @@ type File struct {
 	Path   string // for errors
 }
 
-// EncodeHeader returns what the file begins with.
+// EncodeHeader returns the file's header.
 func (f *File) EncodeHeader() []byte {
 	b := make([]byte, HeaderLen)
 	le := binary.LittleEndian
@@ -99,31 +99,30 @@ func (f *File) EncodeHeader() []byte {
 	le.PutUint32(b[12:], uint32(f.Kind))
 	le.PutUint64(b[16:], f.ID)
 	le.PutUint32(b[24:], f.Number)
-	le.PutUint32(b[28:], f.Salted(f.Number, 0, b[:28]))
+	le.PutUint32(b[28:], f.SaltedCRC(f.Number, 0, b[:28]))
 	return b
 }
 
-// CheckHeader reads what the file begins with.
+// CheckHeader reads and verifies the file's header.
 func (f *File) CheckHeader() error {
 	b := make([]byte, HeaderLen)
 	if err := f.ReadFull(b, 0); err != nil {
 		return err
 	}
 	if string(b[:8]) != dataMagic {
-		return f.Corrupt(0, errors.New("it does not begin as a data file of a logstore"))
+		return f.Corrupt(0, errors.New("it does not begin like a data file of a log store"))
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > FormatVersion {
-		return f.Corrupt(0, NewerFormat(v, FormatVersion))
+		return f.Corrupt(0, NewerFormatError(v, FormatVersion))
 	}
 	if string(b) != string(f.EncodeHeader()) {
-		return f.Corrupt(0, errors.New("its header is damaged or belongs to another file"))
+		return f.Corrupt(0, errors.New("its header is damaged, or it is another file's"))
 	}
 	return nil
 }
 
-// OwnsHeader reports whether a file that begins with b, as long as a header or as
-// the file, is of this store, or may be: a crash can leave the beginning of a
-// header.
+// OwnsHeader reports whether b may be the header of one of this store's files. A crash
+// can leave only the first bytes of a header; b then is the whole file.
 func (f *Format) OwnsHeader(b []byte) bool {
 	head := (&File{Format: f}).EncodeHeader()
 	const kindAt, idAt, numberAt = 12, 16, 24
@@ -134,16 +133,16 @@ func (f *Format) OwnsHeader(b []byte) bool {
 	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt])
 }
 
-// NewerFormat returns the error of a file that a newer program wrote.
-func NewerFormat(v, known uint32) error {
-	return fmt.Errorf("it has format version %d, but this program knows only up to %d: use a newer one", v, known)
+// NewerFormatError returns the error for a file that a newer program wrote.
+func NewerFormatError(v, known uint32) error {
+	return fmt.Errorf("it has format version %d, but this program supports only versions up to %d: use a newer program", v, known)
 }
 
 func (f *File) Corrupt(off int64, err error) error {
 	return &partd.CorruptError{Path: f.Path, Offset: off, Err: err}
 }
 
-// ReadFull fills b from an offset at which the file must have as many bytes.
+// ReadFull fills b from an offset. A file that ends earlier is an error.
 func (f *File) ReadFull(b []byte, off int64) error {
 	n, err := f.ReadAt(b, off)
 	if n == len(b) {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// No bytes make a decoder panic, read beyond its input, or accept what it would
+// A decoder must not panic, read beyond its input, or accept an encoding that it would
 // not write itself.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
@@ -19,9 +19,9 @@ func FuzzEntry(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 2)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
 		e, err := ParseEntry(b)
-		kind, keyAt, valueAt, end, ok := ParseShort(b, 0)
-		if ok && (err != nil || kind != e.Kind || end != len(e.Raw) || string(b[keyAt:valueAt]) != string(e.Key) || string(b[valueAt:end]) != string(e.Value)) {
-			t.Fatalf("% x: kind %d, key at %d, value from %d to %d by ParseShort, %+v and %v by ParseEntry", b, kind, keyAt, valueAt, end, e, err)
+		kind, keyStart, valueStart, end, ok := ParseShort(b, 0)
+		if ok && (err != nil || kind != e.Kind || end != len(e.Raw) || string(b[keyStart:valueStart]) != string(e.Key) || string(b[valueStart:end]) != string(e.Value)) {
+			t.Fatalf("% x: kind %d, ParseShort returned key at %d, value from %d to %d; ParseEntry returned %+v, %v", b, kind, keyStart, valueStart, end, e, err)
 		}
 		if err == nil {
 			if got := append(AppendEntryHead(nil, e.Kind, string(e.Key), len(e.Value)), e.Value...); len(got) > len(e.Raw) {
@@ -31,14 +31,14 @@ func FuzzEntry(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		// Where the blocks end makes no difference.
+		// The result must not depend on the division into blocks.
 		var blocks [][]byte
 		cut = max(cut, 1)
 		for rest := b; len(rest) > 0; rest = rest[min(cut, len(rest)):] {
 			blocks = append(blocks, rest[:min(cut, len(rest))])
 		}
-		whole := EntryReader{Src: &Slices{[][]byte{b}}}
-		parts := EntryReader{Src: &Slices{blocks}}
+		whole := EntryReader{Src: &BlockList{[][]byte{b}}}
+		parts := EntryReader{Src: &BlockList{blocks}}
 		for {
 			e1, err1 := whole.Next()
 			e2, err2 := parts.Next()
@@ -57,25 +57,25 @@ func FuzzEntry(f *testing.F) {
 
 func FuzzFooter(f *testing.F) {
 	file := &File{Format: &Format{Seed: 1}, Number: 1}
-	g := Layout{Start: 32, Bits: 1, Off: []uint32{0, 40, 80}}
+	g := Layout{Start: 32, Bits: 1, Offsets: []uint32{0, 40, 80}}
 	ledger := make([]byte, LedgerLen)
 	ledger[0], ledger[8] = 2, 9
 	g.Hot = []HotRun{{Hash: 1, Off: 80, Len: 20, Bytes: 9, Key: []byte("hot")}}
 	b := g.EncodeFooter(file, ledger, 132)
 	f.Add(b[:len(b)-footerTailLen], int64(132))
-	f.Fuzz(func(t *testing.T, b []byte, at int64) {
-		g, ledger, err := parseFooter(b, at)
+	f.Fuzz(func(t *testing.T, b []byte, off int64) {
+		g, ledger, err := parseFooter(b, off)
 		if err != nil {
 			return
 		}
-		if got := g.EncodeFooter(file, ledger, at); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
+		if got := g.EncodeFooter(file, ledger, off); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
 			t.Fatalf("%d bytes were read, %d written", len(b), len(got)-footerTailLen)
 		}
 	})
 }
 
-// Blocks with any content end in an error or in bytes, never in a panic or in
-// memory that the file's size does not warrant.
+// Blocks with any content must yield bytes or an error: no panic, and no allocation
+// larger than the file justifies.
 func FuzzBlocks(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x05\x00\x00\x00\x05\x00\x00\x00hello"))
 	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x01\x00\x00\x01\x00abcd"))

@@ -9,20 +9,20 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Ledger is the account of a set of pieces, that is of the values of appends
-// and sets, whether a later Set or Delete took them back or not. It does not
-// depend on their order, and ledgers of parts add up to the ledger of the whole.
+// Ledger is the checksum of a set of pieces: the values of appends and sets, including
+// values that a later Set or Delete discarded. It does not depend on the order of the
+// pieces, and the sum of the ledgers of disjoint sets is the ledger of their union.
 type Ledger struct {
-	Pieces int64         // how many
+	Pieces int64         // number of pieces
 	Bytes  int64         // the sum of their lengths
 	Sum    ledger.Sum128 // the sum of xxh3-128 of (uvarint length of the key, key, piece)
-	// Marks are the resets of keys by Set and Delete, MarkSum the sum of
-	// xxh3-128, seeded with the kind of entry, of (uvarint length of the key, key).
+	// Marks is the number of Sets and Deletes. MarkSum is the sum of xxh3-128, seeded
+	// with the entry's kind, of (uvarint length of the key, key).
 	Marks   int64
 	MarkSum ledger.Sum128
 }
 
-// Add adds another account.
+// Add adds the pieces of o.
 func (l *Ledger) Add(o Ledger) {
 	l.Pieces += o.Pieces
 	l.Bytes += o.Bytes
@@ -31,7 +31,7 @@ func (l *Ledger) Add(o Ledger) {
 	l.MarkSum.Add(o.MarkSum)
 }
 
-// Sub takes away the account of a part.
+// Sub removes the pieces of o, which must be a subset.
 func (l *Ledger) Sub(o Ledger) {
 	l.Pieces -= o.Pieces
 	l.Bytes -= o.Bytes
@@ -40,24 +40,24 @@ func (l *Ledger) Sub(o Ledger) {
 	l.MarkSum.Sub(o.MarkSum)
 }
 
-// Diff describes how two ledgers differ.
-func (l Ledger) Diff(found Ledger) error {
+// Diff returns an error that describes how found differs from l, or nil if they are equal.
+func (l Ledger) Diff(got Ledger) error {
 	switch {
-	case l.Pieces != found.Pieces:
-		return fmt.Errorf("the ledger has %d pieces, but %d were found", l.Pieces, found.Pieces)
-	case l.Bytes != found.Bytes:
-		return fmt.Errorf("the ledger has %d bytes, but %d were found", l.Bytes, found.Bytes)
-	case l.Sum != found.Sum:
-		return fmt.Errorf("the ledger's sum over all pieces is %v, that of those found is %v", l.Sum, found.Sum)
-	case l.Marks != found.Marks || l.MarkSum != found.MarkSum:
-		return fmt.Errorf("the ledger has %d resets of keys with sum %v, found were %d with sum %v",
-			l.Marks, l.MarkSum, found.Marks, found.MarkSum)
+	case l.Pieces != got.Pieces:
+		return fmt.Errorf("the ledger has %d pieces, but %d were found", l.Pieces, got.Pieces)
+	case l.Bytes != got.Bytes:
+		return fmt.Errorf("the ledger has %d bytes, but %d were found", l.Bytes, got.Bytes)
+	case l.Sum != got.Sum:
+		return fmt.Errorf("the ledger's checksum of all pieces is %v, but the pieces found have %v", l.Sum, got.Sum)
+	case l.Marks != got.Marks || l.MarkSum != got.MarkSum:
+		return fmt.Errorf("the ledger has %d sets and deletes with checksum %v, but %d with checksum %v were found",
+			l.Marks, l.MarkSum, got.Marks, got.MarkSum)
 	}
 	return nil
 }
 
-// AddEntry accounts for an entry that is not a blob. hashed is the entry from
-// the length of its key on.
+// AddEntry adds an entry that is not a blob. hashed is the encoded entry without the
+// length of its value.
 func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	if kind == KindAppend || valueLen > 0 {
 		l.Pieces++
@@ -70,7 +70,7 @@ func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	}
 }
 
-// Append appends the ledger as footers and manifests have it.
+// Append appends the encoded ledger, as in footers and manifests.
 func (l *Ledger) Append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, uint64(l.Pieces))
@@ -82,8 +82,8 @@ func (l *Ledger) Append(b []byte) []byte {
 	return le.AppendUint64(b, l.MarkSum.Hi)
 }
 
-// Parse reads a ledger from the first LedgerLen bytes of b. It panics if there are fewer, as
-// package encoding/binary does.
+// Parse decodes a ledger from the first LedgerLen bytes of b. It panics if b is shorter,
+// as package encoding/binary does.
 func (l *Ledger) Parse(b []byte) {
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	*l = Ledger{

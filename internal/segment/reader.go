@@ -6,12 +6,12 @@ import (
 	"io"
 )
 
-// Reader reads a run of blocks; it is a Source.
+// Reader is a Source that reads blocks from a section of a file.
 type Reader struct {
 	file  *File
-	off   int64 // of what comes next in the file
+	off   int64 // of the next read
 	end   int64
-	ahead []byte // read, not yet used
+	ahead []byte // bytes read, but not yet decoded
 	buf   []byte
 	raw   []byte
 }
@@ -22,8 +22,8 @@ func (r *Reader) Reset(f *File, off, end int64) {
 	r.file, r.off, r.end, r.ahead = f, off, end, nil
 }
 
-func (r *Reader) Corrupt(why string) error {
-	return r.file.Corrupt(r.off-int64(len(r.ahead)), errors.New(why))
+func (r *Reader) Corrupt(reason string) error {
+	return r.file.Corrupt(r.off-int64(len(r.ahead)), errors.New(reason))
 }
 
 func (r *Reader) Next() ([]byte, error) {
@@ -37,15 +37,15 @@ func (r *Reader) Next() ([]byte, error) {
 	word := le.Uint32(r.ahead[4:])
 	c, storedLen, rawLen := Codec(word>>24), int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
 	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || c == codecNone && storedLen != rawLen {
-		return nil, r.Corrupt("a block's header makes no sense")
+		return nil, r.Corrupt("a block has an invalid header")
 	}
 	if err := r.fill(blockHeaderLen + storedLen); err != nil {
 		return nil, err
 	}
 	b := r.ahead[:blockHeaderLen+storedLen]
-	at := r.off - int64(len(r.ahead))
-	if !r.file.NoCRC && le.Uint32(b) != r.file.Salted(r.file.Number, at, b[4:]) {
-		return nil, r.Corrupt("the checksum of a block does not match")
+	off := r.off - int64(len(r.ahead))
+	if !r.file.NoCRC && le.Uint32(b) != r.file.SaltedCRC(r.file.Number, off, b[4:]) {
+		return nil, r.Corrupt("a block fails its checksum")
 	}
 	stored := b[blockHeaderLen:]
 	if c == codecNone {
@@ -70,22 +70,22 @@ func (r *Reader) fill(n int) error {
 	if int64(n-len(r.ahead)) > r.end-r.off {
 		return r.Corrupt("a block reaches beyond the end of its run")
 	}
-	// A short run, as one of many in a large store, takes a small buffer.
-	want := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
-	if cap(r.buf) < want {
-		buf := make([]byte, max(want, min(2*cap(r.buf), readLen)))
+	// A large store has many short runs, so the buffer is no longer than the run.
+	size := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
+	if cap(r.buf) < size {
+		buf := make([]byte, max(size, min(2*cap(r.buf), readLen)))
 		copy(buf, r.ahead)
 		r.buf = buf
 	} else {
 		r.buf = r.buf[:cap(r.buf)]
 		copy(r.buf, r.ahead)
 	}
-	have := len(r.ahead)
-	more := int(min(int64(len(r.buf)-have), r.end-r.off))
-	if err := r.file.ReadFull(r.buf[have:have+more], r.off); err != nil {
+	ahead := len(r.ahead)
+	add := int(min(int64(len(r.buf)-ahead), r.end-r.off))
+	if err := r.file.ReadFull(r.buf[ahead:ahead+add], r.off); err != nil {
 		return err
 	}
-	r.off += int64(more)
-	r.ahead = r.buf[:have+more]
+	r.off += int64(add)
+	r.ahead = r.buf[:ahead+add]
 	return nil
 }

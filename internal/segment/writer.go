@@ -6,83 +6,83 @@ import (
 	"slices"
 )
 
-// Writer writes a segment: its ranges in order, then runs of hot keys,
-// each with one more number than the one before, then the footer.
+// Writer writes a segment: its ranges in increasing order, then the runs of hot keys,
+// then the footer.
 type Writer struct {
-	Layout // of what was written so far
-	file   *File
-	dst    io.WriterAt
-	comp   *Compressor
-	off    int64  // where in dst out goes
-	out    []byte // blocks not yet written
-	block  int    // where in out the current block begins, -1 if none
-	plain  []byte // the current block, if it is to be compressed
-	total  int    // bytes before compression of the current range
-	run    int64  // where the current run of a hot key begins
+	Layout   // of the part written so far
+	file     *File
+	dst      io.WriterAt
+	comp     *Compressor
+	off      int64  // offset in dst at which out will be written
+	out      []byte // blocks not yet written
+	block    int    // offset in out of the current block, or -1
+	raw      []byte // the uncompressed current block, if blocks are compressed
+	rawLen   int    // uncompressed bytes of the current range
+	runStart int64  // offset of the current hot key's run
 }
 
-const WriteLen = 1 << 20 // bytes per write call
+const WriteSize = 1 << 20 // bytes per write call
 
-// NewWriter begins a segment of 2^bits ranges at an offset. bufs are for
-// blocks, and are grown where they are too short.
-func NewWriter(f *File, dst io.WriterAt, start int64, bits uint8, comp *Compressor, bufs [2][]byte) *Writer {
-	w := &Writer{file: f, dst: dst, comp: comp, off: start, out: bufs[0][:0], plain: bufs[1][:0], block: -1}
-	w.Layout = Layout{Start: start, Bits: bits, Off: make([]uint32, 0, 1<<bits+1)}
+// NewWriter starts a segment of 2^bits ranges at offset start. It reuses bufs, from
+// [Writer.Buffers] of an earlier writer.
+func NewWriter(f *File, dst io.WriterAt, start int64, bits uint8, comp *Compressor, buffers [2][]byte) *Writer {
+	w := &Writer{file: f, dst: dst, comp: comp, off: start, out: buffers[0][:0], raw: buffers[1][:0], block: -1}
+	w.Layout = Layout{Start: start, Bits: bits, Offsets: make([]uint32, 0, 1<<bits+1)}
 	if comp.codec != codecNone {
-		w.Raw = make([]uint32, 1<<bits)
+		w.RawLens = make([]uint32, 1<<bits)
 	}
 	return w
 }
 
-// Bufs returns the writer's buffers, for another one once this one is done.
-func (w *Writer) Bufs() [2][]byte { return [2][]byte{w.out, w.plain} }
+// Buffers returns the writer's buffers for reuse, after the writer is done.
+func (w *Writer) Buffers() [2][]byte { return [2][]byte{w.out, w.raw} }
 
-// Written is how long the segment is so far.
-func (w *Writer) Written() int64 { return w.off + int64(len(w.out)) - w.Start }
+// Size returns the length of the segment so far.
+func (w *Writer) Size() int64 { return w.off + int64(len(w.out)) - w.Start }
 
-// BeginRange begins a range. Those before it that were not written are empty.
+// BeginRange begins range i. Skipped ranges are empty.
 func (w *Writer) BeginRange(i int) {
-	for len(w.Layout.Off) <= i {
-		w.Layout.Off = append(w.Layout.Off, uint32(w.Written()))
+	for len(w.Layout.Offsets) <= i {
+		w.Layout.Offsets = append(w.Layout.Offsets, uint32(w.Size()))
 	}
-	w.total = 0
+	w.rawLen = 0
 }
 
 func (w *Writer) EndRange(i int) {
 	w.endBlock()
-	if w.Raw != nil {
-		w.Raw[i] = uint32(w.total)
+	if w.RawLens != nil {
+		w.RawLens[i] = uint32(w.rawLen)
 	}
-	w.Layout.Off = append(w.Layout.Off[:i+1], uint32(w.Written())) // where the next one begins
+	w.Layout.Offsets = append(w.Layout.Offsets[:i+1], uint32(w.Size())) // where the next range begins
 }
 
-// BeginRun begins the run of a hot key. The rest of the ranges is empty.
+// BeginRun begins the run of a hot key. All remaining ranges are empty.
 func (w *Writer) BeginRun() {
 	w.BeginRange(1 << w.Bits)
-	w.run = w.Written()
+	w.runStart = w.Size()
 }
 
-// EndRun ends the run of a hot key, of which all is given but its place.
+// EndRun ends the run of a hot key. It sets h.Off and h.Len.
 func (w *Writer) EndRun(h HotRun) {
 	w.endBlock()
-	h.Off, h.Len = uint32(w.run), uint32(w.Written()-w.run)
+	h.Off, h.Len = uint32(w.runStart), uint32(w.Size()-w.runStart)
 	w.Hot = append(w.Hot, h)
 }
 
 func (w *Writer) Finish(ledger []byte) error {
 	w.BeginRange(1 << w.Bits)
 	slices.SortFunc(w.Hot, CompareHot)
-	w.out = append(w.out, w.EncodeFooter(w.file, ledger, w.Start+w.Written())...)
-	w.End = w.Start + w.Written()
+	w.out = append(w.out, w.EncodeFooter(w.file, ledger, w.Start+w.Size())...)
+	w.End = w.Start + w.Size()
 	return w.flush()
 }
 
-// Write adds bytes to the current run.
+// Write appends encoded entries to the current range or run.
 func (w *Writer) Write(p []byte) error {
-	w.total += len(p)
+	w.rawLen += len(p)
 	for len(p) > 0 {
 		if w.block < 0 {
-			if len(w.out) > WriteLen {
+			if len(w.out) > WriteSize {
 				if err := w.flush(); err != nil {
 					return err
 				}
@@ -98,9 +98,9 @@ func (w *Writer) Write(p []byte) error {
 				w.endBlock()
 			}
 		} else {
-			n = min(len(p), blockLen-len(w.plain))
-			w.plain = append(w.plain, p[:n]...)
-			if len(w.plain) == blockLen {
+			n = min(len(p), blockLen-len(w.raw))
+			w.raw = append(w.raw, p[:n]...)
+			if len(w.raw) == blockLen {
 				w.endBlock()
 			}
 		}
@@ -113,7 +113,7 @@ func (w *Writer) Write(p []byte) error {
 //
 //	CRC (4) · codec << 24 | stored length (4) · length (4) · stored bytes
 //
-// The CRC covers what follows it, and where the block is.
+// The CRC covers the bytes after it, salted with the block's place.
 func (w *Writer) endBlock() {
 	if w.block < 0 {
 		return
@@ -121,16 +121,16 @@ func (w *Writer) endBlock() {
 	rawLen, c := len(w.out)-w.block-blockHeaderLen, codecNone
 	if w.comp.codec != codecNone {
 		var stored []byte
-		rawLen = len(w.plain)
-		stored, c = w.comp.compress(w.plain)
+		rawLen = len(w.raw)
+		stored, c = w.comp.compress(w.raw)
 		w.out = append(w.out, stored...)
-		w.plain = w.plain[:0]
+		w.raw = w.raw[:0]
 	}
 	b := w.out[w.block:]
 	le := binary.LittleEndian
 	le.PutUint32(b[4:], uint32(c)<<24|uint32(len(b)-blockHeaderLen))
 	le.PutUint32(b[8:], uint32(rawLen))
-	le.PutUint32(b, w.file.Salted(w.file.Number, w.off+int64(w.block), b[4:]))
+	le.PutUint32(b, w.file.SaltedCRC(w.file.Number, w.off+int64(w.block), b[4:]))
 	w.block = -1
 }
 

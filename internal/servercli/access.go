@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// access is who may connect: what is read again at SIGHUP.
+// access has the users and certificates, which SIGHUP reads again.
 type access struct {
-	users        *tokens.Users           // nil without any
+	users        *tokens.Users           // nil if there are no users
 	certificates *certfiles.Certificates // nil without TLS
 }
 
@@ -23,7 +23,7 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	if c.hasUsers() {
 		var err error
 		if a.users, err = tokens.Load(c.tokensFile); err != nil {
-			return nil, cliutil.Usagef("--tokens-file: %w (partd-server token add makes it)", err)
+			return nil, cliutil.Usagef("--tokens-file: %w (create it with partd-server token add)", err)
 		}
 	}
 	if c.tlsCert == "" {
@@ -39,16 +39,16 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reads users and certificates again. A file that cannot be used leaves
-// what was read before.
+// reload reads users and certificates again. If a file cannot be used, its previous
+// contents stay in use.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil {
-		log.Info("SIGHUP: there is nothing to reload, and the server goes on. SIGTERM ends it")
+		log.Info("SIGHUP: nothing to reload; send SIGTERM to stop the server")
 		return
 	}
 	if a.users != nil {
 		if err := a.users.Reload(); err != nil {
-			log.Error("cannot reload the users: the old ones stay in use", "error", err)
+			log.Error("cannot reload the users: the previous ones stay in use", "error", err)
 		} else {
 			log.Info("users reloaded")
 		}
@@ -58,8 +58,8 @@ func (a *access) reload(log *slog.Logger) {
 	}
 }
 
-// onHangup calls a function at SIGHUP, which would end the process otherwise, with
-// what a buffer holds.
+// onHangup calls reload on each SIGHUP. By default SIGHUP would end the process and
+// lose what buffers hold.
 func onHangup(reload func()) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

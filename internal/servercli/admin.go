@@ -22,30 +22,30 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// admin answers HTTP requests about the server. Until there is a server it says so.
+// admin answers HTTP requests about the server. While the store is being opened, it says so.
 type admin struct {
 	started time.Time
 	serving atomic.Pointer[serving]
 }
 
-// serving is a server with what it serves.
+// serving is a server with its stores.
 type serving struct {
-	server *remote.Server
-	log    *logstore.Store // beneath, nil if it is of another kind
-	guard  *space.Guard
-	beside *namespaces.Set // nil without any
-	limits *roomFlags
+	server     *remote.Server
+	log        *logstore.Store // the store at the bottom; nil if it is of another kind
+	guard      *space.Guard
+	namespaces *namespaces.Set // nil without namespaces
+	limits     *spaceFlags
 }
 
-// listenAdmin opens the address of --http.
+// listenAdmin listens on the address of --http.
 func listenAdmin(c *config) (net.Listener, error) {
 	refuse := func() error {
 		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: anyone who connects could see what the server does. "+
-			"Listen on 127.0.0.1:PORT, or give --insecure if the network admits only those who may", c.http)
+			"Listen on 127.0.0.1:PORT, or give --insecure if only authorized people can reach the network", c.http)
 	}
 	host, port, err := net.SplitHostPort(c.http)
 	if err != nil || port == "" {
-		return nil, cliutil.Usagef("--http %q: write HOST:PORT, as 127.0.0.1:7078", c.http)
+		return nil, cliutil.Usagef("--http %q: write HOST:PORT, such as 127.0.0.1:7078", c.http)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
 		return nil, cliutil.Usagef("--http %q: %q is not a port", c.http, port)
@@ -54,20 +54,20 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, refuse()
 	}
 	l, err := net.Listen("tcp", c.http)
-	if err == nil && remote.BeyondLoopback(l.Addr()) && !c.insecure { // by a name
+	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host is a name
 		return nil, errors.Join(refuse(), l.Close())
 	}
 	return l, err
 }
 
-// serve answers until the returned function is called.
+// serve starts answering, and returns a function that stops it.
 func (a *admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
 	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)))
 	if profiles {
 		h = adminhttp.WithProfiles(h)
 	}
 	log.Info("serving health and metrics", "address", "http://"+l.Addr().String())
-	if remote.BeyondLoopback(l.Addr()) {
+	if remote.IsExposed(l.Addr()) {
 		log.Warn("anyone who can reach this address can see what the server does", "address", "http://"+l.Addr().String())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -93,7 +93,7 @@ func (a *admin) ready() error {
 		return err
 	}
 	if s.log != nil {
-		if f, err := s.log.Figures(); err != nil || f.Refusal != nil {
+		if f, err := s.log.Metrics(); err != nil || f.Refusal != nil {
 			return errors.Join(err, f.Refusal)
 		}
 	}
@@ -107,7 +107,7 @@ func (a *admin) metrics(out http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	out.Header().Set("Content-Type", metrics.ContentType)
-	_, _ = b.WriteTo(out) // who asked has gone
+	_, _ = b.WriteTo(out) // the client may have disconnected
 }
 
 func (a *admin) write(to io.Writer) error {
@@ -116,17 +116,17 @@ func (a *admin) write(to io.Writer) error {
 	if a.ready() == nil {
 		ready = 1
 	}
-	w.One("partd_ready", metrics.Gauge, "1 if /readyz says ok.", ready)
-	w.One("partd_start_time_seconds", metrics.Gauge, "When the server was started, in seconds since 1970.", float64(a.started.UnixMilli())/1000)
-	w.One("partd_goroutines", metrics.Gauge, "Goroutines of the process.", float64(runtime.NumGoroutine()))
+	w.Single("partd_ready", metrics.Gauge, "1 if /readyz says ok.", ready)
+	w.Single("partd_start_time_seconds", metrics.Gauge, "When the server was started, in seconds since 1970.", float64(a.started.UnixMilli())/1000)
+	w.Single("partd_goroutines", metrics.Gauge, "Goroutines of the process.", float64(runtime.NumGoroutine()))
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	w.One("partd_heap_bytes", metrics.Gauge, "Bytes of the heap in use; a log: store has its tables beside it.", float64(mem.HeapInuse))
+	w.Single("partd_heap_bytes", metrics.Gauge, "Bytes of the heap in use; the tables of a log: store are not in the heap.", float64(mem.HeapInuse))
 	s := a.serving.Load()
 	if s == nil {
 		return w.Flush()
 	}
-	s.writeRoom(w)
+	s.writeSpace(w)
 	if s.log != nil {
 		if err := writeLog(w, s.log); err != nil && !errors.Is(err, partd.ErrClosed) {
 			return err
@@ -138,24 +138,24 @@ func (a *admin) write(to io.Writer) error {
 	return s.server.WriteMetrics(to)
 }
 
-func (s *serving) writeRoom(w *metrics.Writer) {
-	room := s.guard.State()
-	refused := room.Refused
-	if s.beside != nil {
-		f := s.beside.Figures()
+func (s *serving) writeSpace(w *metrics.Writer) {
+	state := s.guard.State()
+	refused := state.Refused
+	if s.namespaces != nil {
+		f := s.namespaces.Stats()
 		refused += f.Refused
-		w.One("partd_namespaces_in_use", metrics.Gauge, "Namespaces that clients are connected to.", float64(f.InUse))
-		w.One("partd_namespace_stores_open", metrics.Gauge, "Namespaces whose stores are open.", float64(f.Open))
-		w.One("partd_namespace_stores_limit", metrics.Gauge, "Namespaces whose stores may be open.", float64(f.MaxOpen))
+		w.Single("partd_namespaces_in_use", metrics.Gauge, "Namespaces that clients are connected to.", float64(f.InUse))
+		w.Single("partd_namespace_stores_open", metrics.Gauge, "Namespaces whose stores are open.", float64(f.Open))
+		w.Single("partd_namespace_stores_limit", metrics.Gauge, "Namespaces whose stores may be open.", float64(f.MaxOpen))
 	}
-	w.One("partd_room_refused_total", metrics.Counter, "Appends and sets refused because of --min-free, --max-bytes or --namespace-max-bytes.", float64(refused))
-	w.Begin("partd_disk_free_bytes", metrics.Gauge, "Free on the store's disk, where --min-free is above 0.")
-	if room.Free >= 0 {
-		w.Sample(float64(room.Free))
+	w.Single("partd_room_refused_total", metrics.Counter, "Appends and sets refused because of --min-free, --max-bytes or --namespace-max-bytes.", float64(refused))
+	w.Begin("partd_disk_free_bytes", metrics.Gauge, "Bytes free on the store's disk, if --min-free is above 0.")
+	if state.Free >= 0 {
+		w.Sample(float64(state.Free))
 	}
-	w.Begin("partd_store_used_bytes", metrics.Gauge, "What counts against --max-bytes.")
-	if room.Used >= 0 {
-		w.Sample(float64(room.Used))
+	w.Begin("partd_store_used_bytes", metrics.Gauge, "Bytes that count against --max-bytes.")
+	if state.Used >= 0 {
+		w.Sample(float64(state.Used))
 	}
 	w.Begin("partd_store_limit_bytes", metrics.Gauge, "The size given by --max-bytes.")
 	if s.limits.maxBytes.Bytes > 0 {
@@ -163,29 +163,29 @@ func (s *serving) writeRoom(w *metrics.Writer) {
 	}
 }
 
-// writeLog writes what only a log: store knows of itself.
+// writeLog writes the metrics that only a log: store has.
 func writeLog(w *metrics.Writer, s *logstore.Store) error {
-	f, err := s.Figures()
+	f, err := s.Metrics()
 	if err != nil {
 		return err
 	}
-	for _, one := range []struct {
+	for _, m := range []struct {
 		name  string
 		kind  metrics.Kind
 		help  string
 		value float64
 	}{
 		{"partd_log_seals_total", metrics.Counter, "Tables written out as segments.", float64(f.Seals)},
-		{"partd_log_seal_failures_total", metrics.Counter, "Tries of that which failed; what they hold is safe in write-ahead files.", float64(f.SealFails)},
+		{"partd_log_seal_failures_total", metrics.Counter, "Failed attempts to write a table as a segment; its data is safe in write-ahead files.", float64(f.SealFailures)},
 		{"partd_log_stalls_total", metrics.Counter, "Changes that waited for a table to be written out.", float64(f.Stalls)},
-		{"partd_log_stall_seconds_total", metrics.Counter, "The sum of these waits.", f.Stalled.Seconds()},
-		{"partd_log_segments", metrics.Gauge, "Segments that there are.", float64(f.Segments)},
-		{"partd_log_live_bytes", metrics.Gauge, "Bytes of the store's files, but for those known to be dead.", float64(f.Disk - f.Dead)},
-		{"partd_log_dead_bytes", metrics.Gauge, "Bytes of the store's files that are known to be of no use any more.", float64(f.Dead)},
-		{"partd_log_unsealed_bytes", metrics.Gauge, "Bytes in memory and in write-ahead files that are yet to be written out.", float64(f.Unsealed)},
-		{"partd_log_memory_bytes", metrics.Gauge, "Memory that the store has.", float64(f.Memory)},
+		{"partd_log_stall_seconds_total", metrics.Counter, "The sum of these waits.", f.StallTime.Seconds()},
+		{"partd_log_segments", metrics.Gauge, "Number of segments.", float64(f.Segments)},
+		{"partd_log_live_bytes", metrics.Gauge, "Bytes of the store's files, except those known to be dead.", float64(f.DiskBytes - f.DeadBytes)},
+		{"partd_log_dead_bytes", metrics.Gauge, "Bytes of the store's files that are known to be unused.", float64(f.DeadBytes)},
+		{"partd_log_unsealed_bytes", metrics.Gauge, "Bytes in memory and in write-ahead files not yet written as segments.", float64(f.UnsealedBytes)},
+		{"partd_log_memory_bytes", metrics.Gauge, "Memory that the store uses.", float64(f.MemoryUsed)},
 	} {
-		w.One(one.name, one.kind, one.help, one.value)
+		w.Single(m.name, m.kind, m.help, m.value)
 	}
 	return nil
 }

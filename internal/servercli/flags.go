@@ -16,15 +16,15 @@ import (
 
 const defaultListen = "tcp://127.0.0.1:7077"
 
-// config is what the command's flags say.
+// config holds the values of the command's flags.
 type config struct {
 	remote.ServerOptions
-	stores     *stores.Set // nil for those of package stores
+	stores     *stores.Set // nil means the schemes of package stores
 	listen     []string
 	store      string
-	maxMessage sizeflag.Size // as flags, which the options get in the end
+	maxMessage sizeflag.Size // check copies these to ServerOptions
 	memory     sizeflag.Size
-	room       roomFlags
+	space      spaceFlags
 	insecure   bool
 	http       string
 	pprof      bool
@@ -50,21 +50,21 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose client certificates are accepted; a certificate's common name is the user")
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message accepted; Go clients send larger ones in parts")
-	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; beyond it one is closed")
+	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store takes what it holds)")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` a peer has to open its connection")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` a connection may be idle; 0 is forever")
-	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` that 512 KiB of a message may take to arrive or to be read, and that a message may wait for memory")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests under way and deliver their answers once the server is asked to stop")
-	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after which a server that is asked to stop ends, whatever it has not written yet; 0 is never")
+	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` in which the peer must send or read 512 KiB of a message; also the limit of waiting for memory")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests in progress and deliver their answers after a request to stop")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after a request to stop when the server ends, even with unwritten data; 0 is never")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
-	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time beside the default one, in a quarter of the store's memory; a log: store may have any number of them; 0 allows none")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time besides the default one, in a quarter of the store's memory; needs a log: store, which may have any number of them; 0 allows none")
 	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 is never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect end the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
-	c.room.add(cmd)
+	c.space.add(cmd)
 	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, to serve /healthz, /readyz and Prometheus' /metrics on, unauthenticated (default: off)")
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
 	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "end as on SIGTERM once standard input is closed: for a program that starts its own server")
@@ -78,9 +78,14 @@ func (c *config) add(cmd *cobra.Command) {
 			directive |= cobra.ShellCompDirectiveNoSpace
 		}
 		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values[f.Name], directive)); err != nil {
-			panic(err) // there is no such flag: the program is wrong
+			panic(err) // the program is wrong: there is no such flag
 		}
 	})
+}
+
+func (c *config) isLog() bool {
+	scheme, _ := cliutil.SplitURL(c.store)
+	return scheme == "log"
 }
 
 func (c *config) hasUsers() bool { return c.tokensFile != "" || c.clientCA != "" }
@@ -89,46 +94,49 @@ func isSocket(rawURL string) bool { return strings.HasPrefix(rawURL, "ipc://") }
 
 func isTLS(rawURL string) bool { return strings.HasPrefix(rawURL, "tls://") }
 
-// check checks what the flags are together.
+// check validates the combination of the flags.
 func (c *config) check(cmd *cobra.Command) error {
-	c.room.minFreeGiven = cmd.Flags().Changed("min-free")
+	c.space.minFreeGiven = cmd.Flags().Changed("min-free")
 	switch {
 	case c.MaxConnections < 1:
 		return cliutil.Usagef("--max-connections %d: at least 1", c.MaxConnections)
 	case c.MaxHandles < 1:
 		return cliutil.Usagef("--max-handles %d: at least 1", c.MaxHandles)
 	case c.HandshakeTimeout <= 0:
-		return cliutil.Usagef("--handshake-timeout %v: more than 0, as in 10s", c.HandshakeTimeout)
+		return cliutil.Usagef("--handshake-timeout %v: more than 0, such as 10s", c.HandshakeTimeout)
 	case c.IdleTimeout < 0:
-		return cliutil.Usagef("--idle-timeout %v: 0 or more, as in 1h", c.IdleTimeout)
+		return cliutil.Usagef("--idle-timeout %v: 0 or more, such as 1h", c.IdleTimeout)
 	case c.StallTimeout <= 0:
-		return cliutil.Usagef("--stall-timeout %v: more than 0, as in 30s", c.StallTimeout)
+		return cliutil.Usagef("--stall-timeout %v: more than 0, such as 30s", c.StallTimeout)
 	case c.DrainTimeout <= 0:
-		return cliutil.Usagef("--drain-timeout %v: more than 0, as in 10s", c.DrainTimeout)
+		return cliutil.Usagef("--drain-timeout %v: more than 0, such as 10s", c.DrainTimeout)
 	case c.stopWithin < 0:
-		return cliutil.Usagef("--stop-timeout %v: 0 or more, as in 1m", c.stopWithin)
+		return cliutil.Usagef("--stop-timeout %v: 0 or more, such as 1m", c.stopWithin)
 	case c.pprof && c.http == "":
 		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
-		return cliutil.Usagef("--tls-cert and --tls-key: a certificate needs its key, and a key its certificate: give both")
+		return cliutil.Usagef("--tls-cert and --tls-key: give both, a certificate and its key")
 	case c.clientCA != "" && c.tlsCert == "":
-		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key, too")
+		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key")
 	case c.tlsCert != "" && !slices.ContainsFunc(c.listen, isTLS):
-		return cliutil.Usagef("--tls-cert is for tls://: give --listen tls://HOST:PORT, too")
+		return cliutil.Usagef("--tls-cert is for tls://: give --listen tls://HOST:PORT")
 	case c.tlsCert == "" && slices.ContainsFunc(c.listen, isTLS):
-		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key, too")
+		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key")
 	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
-		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH, too")
+		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH")
 	case c.namespaces < 0:
 		return cliutil.Usagef("--namespaces %d: 0 or more", c.namespaces)
 	case c.ttl < 0 || c.ttl > 0 && c.ttl < time.Minute:
-		return cliutil.Usagef("--namespace-ttl %v: at least a minute, as 24h; or 0", c.ttl)
-	case c.namespaceDir() == "" && (c.ttl > 0 || c.room.maxOfOne.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
-		return cliutil.Usagef("--store %s has no namespaces: they need a store log:DIR without a buffer, and --namespaces above 0", c.store)
+		return cliutil.Usagef("--namespace-ttl %v: at least a minute, such as 24h, or 0", c.ttl)
+	case c.namespaceDir() == "" && (c.ttl > 0 || c.space.namespaceMaxBytes.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
+		return cliutil.Usagef("--store %s has no namespaces: use a store log:DIR without a buffer, and --namespaces above 0", c.store)
+	case c.space.maxBytes.Bytes > 0 && c.space.maxBytes.Bytes < minLogQuota && c.isLog():
+		return cliutil.Usagef("--max-bytes %s is too little for a log: store, whose write-ahead file counts 1 MiB: at least %s",
+			stores.FormatSize(c.space.maxBytes.Bytes), stores.FormatSize(minLogQuota))
 	case c.logFormat != "text" && c.logFormat != "json":
-		return cliutil.Usagef("--log-format %q: there are text and json", c.logFormat)
+		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 	}
-	// Half of the memory is for messages, of which two at least must fit.
+	// Half of the memory is for messages, and at least two must fit.
 	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
 			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",

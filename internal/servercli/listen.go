@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// listener is an address that is open, with what holds for its clients.
+// listener is an open address with the options of its clients.
 type listener struct {
 	net.Listener
 	opts remote.ServeOptions
 }
 
-// accepting tells when connections are accepted, so that who was told that the server
-// is ready does not find that it is not.
+// accepting closes begun at the first Accept, so that "ready" is printed only when
+// connections are accepted.
 type accepting struct {
 	net.Listener
 	once  sync.Once
@@ -29,7 +29,7 @@ func (a *accepting) Accept() (net.Conn, error) {
 	return a.Listener.Accept()
 }
 
-// listen opens all addresses, or none.
+// listen opens all addresses. If one fails, it closes the others.
 func listen(c *config, a *access) ([]listener, error) {
 	var listeners []listener
 	fail := func(err error) ([]listener, error) {
@@ -45,7 +45,7 @@ func listen(c *config, a *access) ([]listener, error) {
 				return fail(cliutil.Usagef("--listen %q: %w", text, err))
 			}
 		}
-		err := c.allowed(url)
+		err := c.checkAddress(url)
 		if err != nil {
 			return fail(err)
 		}
@@ -59,22 +59,22 @@ func listen(c *config, a *access) ([]listener, error) {
 			return fail(err)
 		}
 		listeners = append(listeners, listener{l, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}})
-		if remote.BeyondLoopback(l.Addr()) && !c.insecure && c.exposes(url) != "" {
-			return fail(c.exposed(url))
+		if remote.IsExposed(l.Addr()) && !c.insecure && c.exposes(url) != "" {
+			return fail(c.exposedError(url))
 		}
 	}
 	return listeners, nil
 }
 
-// allowed refuses an address that can be reached from elsewhere before it is
-// opened. A name is looked up by opening it; what that finds is checked again.
-func (c *config) allowed(url string) error {
+// checkAddress refuses an address that other machines can reach, before it is opened. A
+// host name is only resolved by listening; listen then checks the result again.
+func (c *config) checkAddress(url string) error {
 	if isSocket(url) {
 		return nil
 	}
 	scheme, rest, _ := strings.Cut(url, "://")
 	if scheme != "tcp" && scheme != "tls" {
-		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and =NAME behind it for one namespace", url)
+		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, with =NAME after it for one namespace", url)
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil || port == "" {
@@ -84,30 +84,30 @@ func (c *config) allowed(url string) error {
 		return cliutil.Usagef("--listen %q: %q is not a port", url, port)
 	}
 	ip := net.ParseIP(host)
-	everywhere := host == "" || host == "*"
-	if !c.insecure && c.exposes(url) != "" && (everywhere || ip != nil && !ip.IsLoopback()) {
-		return c.exposed(url)
+	wildcard := host == "" || host == "*"
+	if !c.insecure && c.exposes(url) != "" && (wildcard || ip != nil && !ip.IsLoopback()) {
+		return c.exposedError(url)
 	}
 	return nil
 }
 
-// exposes says what an address that others reach gives away, "" for nothing.
+// exposes returns what an address gives away to other machines, or "" for nothing.
 func (c *config) exposes(url string) string {
 	switch {
 	case isTLS(url) && c.hasUsers():
 		return ""
 	case c.hasUsers():
-		return "tokens and data can be read on their way to this address"
+		return "others can read tokens and data in transit to this address"
 	}
-	return "everybody who can reach this address may read, change and remove everything"
+	return "anyone who can reach this address may read, change and remove everything"
 }
 
-func (c *config) exposed(url string) error {
+func (c *config) exposedError(url string) error {
 	if c.hasUsers() {
 		return cliutil.Usagef("--listen %s can be reached from other machines, and without TLS others can read the tokens in transit. "+
-			"Listen on tls://HOST:PORT with --tls-cert and --tls-key, or give --insecure if nobody can listen on the network", url)
+			"Listen on tls://HOST:PORT with --tls-cert and --tls-key, or give --insecure if nobody can eavesdrop on the network", url)
 	}
 	return cliutil.Usagef("--listen %s can be reached from other machines, and there is no authentication: anyone who connects could read, "+
 		"change and remove everything. Listen on tls://HOST:PORT with --tokens-file or --tls-client-ca; or on tcp://127.0.0.1:PORT or ipc:///PATH, "+
-		"with a tunnel for others (ssh -L); or give --insecure if the network admits only those who may", url)
+		"with a tunnel for others (ssh -L); or give --insecure if only authorized people can reach the network", url)
 }

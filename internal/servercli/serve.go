@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// serve runs the server until ctx ends, a client that may do so ends it, or it
-// fails.
+// serve runs the server until ctx ends, an authorized client ends it, or it fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
 	log := cliutil.NewLog(c.logFormat, s.err)
 	a, err := readAccess(c, log)
@@ -29,35 +28,35 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	// Who serves a listener closes it. Until then it is this function.
+	// ServeWith closes the listeners that it serves. This closes the rest.
 	defer func() {
 		for _, l := range listeners {
-			_ = l.Close() // most often the second time
+			_ = l.Close() // usually the second time
 		}
 	}()
-	told := &admin{started: time.Now()}
+	adminServer := &admin{started: time.Now()}
 	if c.http != "" {
 		l, err := listenAdmin(c)
 		if err != nil {
 			return err
 		}
-		defer told.serve(l, c.pprof, log)()
+		defer adminServer.serve(l, c.pprof, log)()
 	}
 	store, err := openStore(ctx, c)
 	if err != nil {
 		return err
 	}
-	beside := new(namespaces.Options)
-	guard, err := c.room.limit(context.WithoutCancel(ctx), c.store, store, beside, log)
+	namespaceOpts := new(namespaces.Options)
+	guard, err := c.space.limit(context.WithoutCancel(ctx), c.store, store, namespaceOpts, log)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
-	c.Room = guard
+	c.SpaceLimit = guard
 	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
 	if a.users != nil {
 		c.Authorizer = a.users
 	}
-	set, err := c.openNamespaces(store, beside, log)
+	set, err := c.openNamespaces(store, namespaceOpts, log)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
@@ -66,33 +65,33 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
 	logStore, _ := bottom(store).(*logstore.Store)
-	told.serving.Store(&serving{server, logStore, guard, set, &c.room})
+	adminServer.serving.Store(&serving{server, logStore, guard, set, &c.space})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if c.stopWithin > 0 {
 		defer context.AfterFunc(ctx, func() {
 			time.Sleep(c.stopWithin)
-			log.Error("ending at once: the time of --stop-timeout is over, and what is not written is lost", "store", c.store)
+			log.Error("ending at once: --stop-timeout has passed, and unwritten data is lost", "store", c.store)
 			os.Exit(cliutil.ExitFailed)
 		})()
 	}
 	if c.withStdin {
 		go func() {
-			_, err := io.Copy(io.Discard, s.in) // until whoever has the other end closes it, or dies
+			_, err := io.Copy(io.Discard, s.in) // until the other end is closed or its process dies
 			log.Info("standard input is closed", "error", err)
 			stop()
 		}()
 	}
 	for _, l := range listeners {
 		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", a.users != nil, "trusted", l.opts.Trusted)
-		if why := c.exposes(remote.URL(l.Addr())); why != "" && remote.BeyondLoopback(l.Addr()) {
-			log.Warn("--insecure: "+why, "address", remote.URL(l.Addr()))
+		if risk := c.exposes(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
+			log.Warn("--insecure: "+risk, "address", remote.URL(l.Addr()))
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
-	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.DrainTimeout)
-	// Writing out has as long as it takes: a second signal, or --stop-timeout, ends the process.
+	log.Info("ending: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
+	// Flushing may take as long as it needs: a second signal or --stop-timeout ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")
@@ -100,7 +99,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	return err
 }
 
-// serveAll serves each listener, and says that it does.
+// serveAll serves each listener, and prints a line when it accepts connections.
 func serveAll(ctx context.Context, server *remote.Server, listeners []listener, out io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -108,15 +107,15 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 	var failed error
 	var wg sync.WaitGroup
 	for i, l := range listeners {
-		told := &accepting{Listener: l, begun: make(chan struct{})}
+		adminServer := &accepting{Listener: l, begun: make(chan struct{})}
 		wg.Go(func() {
-			if err := server.ServeWith(ctx, told, &l.opts); err != nil {
+			if err := server.ServeWith(ctx, adminServer, &l.opts); err != nil {
 				errs[i] = err
-				stop(err) // one address that fails ends all: whoever watches the process knows
+				stop(err) // one failed address ends the server, so that a supervisor notices
 			}
 		})
 		select {
-		case <-told.begun:
+		case <-adminServer.begun:
 		case <-ctx.Done():
 			continue
 		}

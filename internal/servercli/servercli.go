@@ -16,19 +16,18 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// streams are where the command writes: what it has to say to programs, and to
-// people.
+// streams are the command's standard streams. out is for programs, err for people.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
 }
 
-// Main runs the command line with the process's streams and signals, and
-// returns the exit code. The first SIGINT or SIGTERM lets the server finish what
-// is under way; a second, a second later or more, ends the process at once.
+// Main runs the command line with the process's streams and signals, and returns the
+// exit code. The first SIGINT or SIGTERM lets the server finish what is in progress.
+// Another one, at least a second later, ends the process at once.
 func Main(args []string) int { return MainWith(nil, args) }
 
-// MainWith is Main with the stores of a set.
+// MainWith is like Main with a set of store schemes.
 func MainWith(set *stores.Set, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -52,7 +51,7 @@ func MainWith(set *stores.Set, args []string) int {
 			if time.Since(begun) < sameSignal {
 				continue
 			}
-			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without waiting for requests under way")
+			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
 				return 128 + int(number) // as shells do
 			}
@@ -61,8 +60,8 @@ func MainWith(set *stores.Set, args []string) int {
 	}
 }
 
-// sameSignal is how long a signal may come again and be the first one still: timeout
-// and shells send one to the process, and to its group.
+// A repeated signal counts as the first one for the duration sameSignal:
+// timeout and shells send one to the process and one to its group.
 const sameSignal = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
@@ -86,7 +85,7 @@ Python's partd uses partd.Client("tcp://HOST:PORT").
 
 For each address it prints "ready URL" once it accepts connections; with port 0
 the system chooses a port. On SIGTERM and SIGINT it writes everything to the store,
-finishes the requests under way (within --drain-timeout) and ends; a second signal
+finishes the requests in progress (within --drain-timeout) and ends; a second signal
 ends it at once. On SIGHUP it reads users and certificates again.
 
 Without users (--tokens-file, --tls-client-ca) anyone who can connect may read,
@@ -127,11 +126,10 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 	root.AddCommand(newToken(s), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	p := &cliutil.Program{
-		// Not the variables of the command partd, whose PARTD_STORE may be the URL of
-		// this server.
+		// Not the command partd's variables, whose PARTD_STORE may be the URL of this server.
 		Env: &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}},
 		Out: s.out, Err: s.err,
-		ExitCodes: `0 ended as asked, 1 failed, 2 wrong usage, 130 and 143 ended at once
+		ExitCodes: `0 ended on request, 1 failed, 2 wrong usage, 130 and 143 ended at once
 by a second signal.`,
 	}
 	return p.Root(root)

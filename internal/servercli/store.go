@@ -18,20 +18,20 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// storeShare is the memory of each layer of the store, and of the store.
+// storeShare returns the memory of the store, and of each of its layers.
 func (c *config) storeShare() int64 {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	const maxForLog = 8 << 30
 	return min(c.memory.Bytes/2/int64(1+strings.Count(scheme, "+")), maxForLog)
 }
 
-// openStore opens the store. Options in its URL go before those of the command.
+// openStore opens the store. Options in its URL override the command's.
 func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	share := c.storeShare()
 	if scheme != "mem" {
-		// The heap holds the messages, and what the store does not keep apart: a
-		// log has three quarters of its memory outside, which are there in the end.
+		// The heap holds messages, and the part of the store's memory that is not
+		// mapped: a log has three quarters of its memory outside the heap.
 		heap := c.memory.Bytes + c.memory.Bytes/16
 		if strings.HasSuffix(scheme, "log") {
 			heap = c.memory.Bytes - share/4*3
@@ -48,10 +48,9 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	return store, err
 }
 
-// namespaceDir is the directory of the namespaces' stores, "" where there are none:
-// within that of the default store, so that a copy of it has them all. A buffer does
-// not keep sessions, so those of its clients would end when its store is closed for
-// another's.
+// namespaceDir returns the directory of the namespaces' stores, or "" without namespaces. It is
+// within the default store's directory, so that a copy of that contains them. A buffer does not
+// keep sessions: they would end whenever its store is closed for another.
 func (c *config) namespaceDir() string {
 	scheme, rest, _ := strings.Cut(c.store, ":")
 	path, _, _ := strings.Cut(rest, "?")
@@ -65,7 +64,7 @@ func (c *config) namespaceDir() string {
 	return filepath.Join(strings.TrimPrefix(dir, "//"), "namespaces")
 }
 
-// openNamespaces lets the server have namespaces, where the store can.
+// openNamespaces opens the namespaces, if the store supports them.
 func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log *slog.Logger) (*namespaces.Set, error) {
 	dir := c.namespaceDir()
 	if dir == "" {
@@ -73,20 +72,20 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 	}
 	scheme, rest, _ := strings.Cut(c.store, ":")
 	_, query, _ := strings.Cut(rest, "?")
-	var kept []string // of the options: that of the memory is for the default store
+	var options []string // options except memory, which is for the default store
 	for _, o := range strings.Split(query, "&") {
 		if name, _, _ := strings.Cut(o, "="); o != "" && name != "memory" && !strings.HasSuffix(name, ".memory") {
-			kept = append(kept, o)
+			options = append(options, o)
 		}
 	}
-	all := c.storeShare() / 4
-	opts.MaxOpen, opts.TTL, opts.Logger = int(max(1, min(int64(c.namespaces), all/logstore.MinMemory))), c.ttl, log
-	each := strconv.FormatInt(max(all/int64(opts.MaxOpen), logstore.MinMemory), 10)
+	total := c.storeShare() / 4
+	opts.MaxOpen, opts.TTL, opts.Logger = int(max(1, min(int64(c.namespaces), total/logstore.MinMemory))), c.ttl, log
+	each := strconv.FormatInt(max(total/int64(opts.MaxOpen), logstore.MinMemory), 10)
 	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
-		return stores.OpenDefaults(ctx, scheme+":"+location+"?"+strings.Join(kept, "&"), map[string]string{"memory": each})
+		return stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": each})
 	}
-	opts.Reader, opts.Listing = partd.ReaderMemory(store)
+	opts.ReaderMemory, opts.ListingMemory = partd.ReaderMemory(store)
 	set, err := namespaces.New(dir, *opts)
 	if err != nil {
 		return nil, fmt.Errorf("the namespaces in %s: %w", dir, err)

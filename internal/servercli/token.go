@@ -13,12 +13,12 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-const tokenHelp = `Edit the file of a server's users (--tokens-file). It has hashes of their tokens,
-from which nobody can recover the tokens. A server reads it when it starts, and
+const tokenHelp = `Edit the file of a server's users (--tokens-file). It contains hashes of their
+tokens, from which nobody can recover them. A server reads it when it starts and
 again on SIGHUP.
 
 A user may have several tokens, for different namespaces, each with its own
-rights. A client shows a token by token-file=FILE in its URL, or $PARTD_TOKEN.`
+rights. A client presents a token with token-file=FILE in its URL, or $PARTD_TOKEN.`
 
 func newToken(s streams) *cobra.Command {
 	root := &cobra.Command{
@@ -47,13 +47,13 @@ func newTokenAdd(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user, or another token, and print the token",
-		Long: `Add a token for a user and print it, only this once: nothing keeps it. RIGHTS are any of
+		Long: `Add a token for a user and print it. It is stored nowhere else. RIGHTS are any of
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
   admin   list the namespaces it holds in; in the default one, end the server
 They hold in all namespaces unless --namespace names one ("." is the default one).
-With --certificate the user shows a certificate of --tls-client-ca instead, whose
+With --certificate the user presents a certificate of --tls-client-ca instead, whose
 common name is NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
   partd-server token add report --rights read --namespace job7 --tokens-file users`,
@@ -70,13 +70,13 @@ common name is NAME.`,
 			if err != nil {
 				return cliutil.Usagef("%w", err)
 			}
-			err = tokens.Edit(file, func(all []tokens.Grant) ([]tokens.Grant, error) {
-				if slices.ContainsFunc(all, func(o tokens.Grant) bool {
+			err = tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
+				if slices.ContainsFunc(grants, func(o tokens.Grant) bool {
 					return o.User == g.User && o.Namespace == g.Namespace && o.ByCertificate() == byCert
 				}) {
-					return nil, cliutil.Usagef("%s already has the user %s in that namespace: remove it first with partd-server token remove", file, g.User)
+					return nil, cliutil.Usagef("%s already has the user %s for that namespace: remove it first with partd-server token remove", file, g.User)
 				}
-				return append(all, g), nil
+				return append(grants, g), nil
 			})
 			if err != nil || byCert {
 				return err
@@ -86,8 +86,8 @@ common name is NAME.`,
 		},
 	}
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
-	cmd.Flags().StringVar(&namespace, "namespace", tokens.Everywhere, "`NAME` of the one namespace that they hold in")
-	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user shows a certificate, and gets no token")
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace in which they hold")
+	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user presents a certificate, and gets no token")
 	return cmd
 }
 
@@ -99,18 +99,18 @@ func newTokenList(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := tokens.Read(file)
+			grants, err := tokens.Read(file)
 			if err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-			slices.SortStableFunc(all, func(a, b tokens.Grant) int { return cmp.Compare(a.User, b.User) })
-			for _, g := range all {
-				shows := "token"
+			slices.SortStableFunc(grants, func(a, b tokens.Grant) int { return cmp.Compare(a.User, b.User) })
+			for _, g := range grants {
+				credential := "token"
 				if g.ByCertificate() {
-					shows = "certificate"
+					credential = "certificate"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.User, g.Namespace, g.Rights, shows)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.User, g.Namespace, g.Rights, credential)
 			}
 			return w.Flush()
 		},
@@ -127,15 +127,15 @@ func newTokenRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tokens.Edit(file, func(all []tokens.Grant) ([]tokens.Grant, error) {
-				n := len(all)
-				all = slices.DeleteFunc(all, func(g tokens.Grant) bool {
+			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
+				n := len(grants)
+				grants = slices.DeleteFunc(grants, func(g tokens.Grant) bool {
 					return g.User == args[0] && (namespace == "" || g.Namespace == namespace)
 				})
-				if len(all) == n {
-					return nil, fmt.Errorf("%s has no such user: %s", file, args[0])
+				if len(grants) == n {
+					return nil, fmt.Errorf("%s: no such user: %s", file, args[0])
 				}
-				return all, nil
+				return grants, nil
 			})
 		},
 	}

@@ -19,7 +19,7 @@ func TestIsNext(t *testing.T) {
 		{Operation{9, 90}, false, storeerror.ErrSessionGap},
 		{Operation{7, 70}, false, nil},
 		{Operation{7, 71}, false, storeerror.ErrSessionReused},
-		{Operation{6, 71}, false, nil}, // what it was is not remembered
+		{Operation{6, 71}, false, nil}, // its CRC is no longer known
 	} {
 		if got, err := last.IsNext(5, c.op); got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%v after %v: %v, %v, want %v, %v", c.op, last, got, err, c.want, c.err)

@@ -1,6 +1,5 @@
-// Package sessiontab is the table of the sessions that a store remembers. It
-// knows which one to forget next without a search: one that was never used, and
-// after those the one that was used longest ago.
+// Package sessiontab keeps the sessions of a store. Without a search it finds the session to
+// forget next: an unused session, or else the least recently used.
 package sessiontab
 
 import (
@@ -13,22 +12,22 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Table has a value for each session. Its zero value is empty.
+// Table maps sessions to values. The zero value is empty.
 type Table[V any] struct {
 	byID   map[uint64]*list.Element // of *entry[V]
-	unused list.List                // in the order in which they were added
-	used   list.List                // the one used last at the end
+	unused list.List                // in the order of Add
+	used   list.List                // the most recently used at the end
 }
 
 type entry[V any] struct {
 	id    uint64
 	value V
-	in    *list.List
+	list  *list.List
 }
 
-// fresh is how many of those never used are kept while there are others to
-// forget: who has just got one is about to use it.
-const fresh = 64
+// minUnused is the number of unused sessions that are kept while others can be forgotten,
+// because their owners are about to use them.
+const minUnused = 64
 
 func (t *Table[V]) Len() int { return len(t.byID) }
 
@@ -40,10 +39,10 @@ func (t *Table[V]) Get(id uint64) (v V, ok bool) {
 	return e.Value.(*entry[V]).value, true
 }
 
-// Add adds a session that was not used yet.
+// Add adds an unused session.
 func (t *Table[V]) Add(id uint64, v V) { t.put(id, v, &t.unused) }
 
-// Use gives a session a value, as it was used now.
+// Use sets the value of a session and marks it as just used.
 func (t *Table[V]) Use(id uint64, v V) { t.put(id, v, &t.used) }
 
 func (t *Table[V]) put(id uint64, v V, to *list.List) {
@@ -56,16 +55,16 @@ func (t *Table[V]) put(id uint64, v V, to *list.List) {
 
 func (t *Table[V]) Remove(id uint64) {
 	if e := t.byID[id]; e != nil {
-		e.Value.(*entry[V]).in.Remove(e)
+		e.Value.(*entry[V]).list.Remove(e)
 		delete(t.byID, id)
 	}
 }
 
-// Oldest returns the session to be forgotten next, of a table that has one. limit
-// is how many there may be.
+// Oldest returns the session to forget next. The table must not be empty. limit is its
+// maximum number of sessions.
 func (t *Table[V]) Oldest(limit int) uint64 {
 	from := &t.unused
-	if t.used.Len() > 0 && from.Len() <= min(fresh, limit/128) {
+	if t.used.Len() > 0 && from.Len() <= min(minUnused, limit/128) {
 		from = &t.used
 	}
 	if from.Len() == 0 {
@@ -74,8 +73,8 @@ func (t *Table[V]) Oldest(limit int) uint64 {
 	return from.Front().Value.(*entry[V]).id
 }
 
-// All yields the sessions in the order in which they were used, those first that
-// were not.
+// All yields the sessions: first the unused ones, then the others from the least to the most
+// recently used.
 func (t *Table[V]) All() iter.Seq2[uint64, V] {
 	return func(yield func(uint64, V) bool) {
 		for _, l := range []*list.List{&t.unused, &t.used} {
@@ -88,19 +87,18 @@ func (t *Table[V]) All() iter.Seq2[uint64, V] {
 	}
 }
 
-// MaxSessions is how many sessions a Dict or a File remembers. One more, and
-// another is forgotten.
+// MaxSessions is the maximum number of sessions of a Dict or a File.
 const MaxSessions = 1 << 13
 
-// Operation is what is remembered of a session: the last operation that was
-// applied. Its number is 0 in a new session.
+// Operation identifies the last applied operation of a session. Its number is 0 in a new
+// session.
 type Operation struct {
 	Number uint64
 	CRC    uint32 // of the request
 }
 
-// IsNext reports whether an operation is the next one of its session. It is not if
-// it was applied before.
+// IsNext reports whether op is the session's next operation. If op was already applied, it
+// returns false and no error.
 func (last Operation) IsNext(session uint64, op Operation) (bool, error) {
 	switch {
 	case op.Number == last.Number+1:
@@ -113,22 +111,21 @@ func (last Operation) IsNext(session uint64, op Operation) (bool, error) {
 	return false, nil
 }
 
-// Expired is the cause of an error for a session that is not known, if it ever was.
-func Expired(session uint64) error {
+// ExpiredError returns the error for a session that is unknown.
+func ExpiredError(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, storeerror.ErrSessionExpired)
 }
 
-// NewIncarnation returns the number before that of a table's first session. Two
-// tables hardly ever give the same number to a session, and so a session that
-// another one issued is not taken for one of this.
+// NewIncarnation returns the number that precedes a table's first session. Its upper half is
+// random, so that two tables hardly ever issue the same session.
 func NewIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
 
-// SecretLen is the length of what tokens are made with, in bytes.
+// SecretLen is the length of a secret in bytes.
 const SecretLen = 16
 
-// NewSecret returns what the tokens of a table's sessions are made with.
+// NewSecret returns a random secret for session tokens.
 func NewSecret() []byte {
 	secret := make([]byte, SecretLen)
-	_, _ = crand.Read(secret) // it never fails: the program ends where there is no randomness
+	_, _ = crand.Read(secret) // never fails: the program exits if the system has no randomness
 	return secret
 }

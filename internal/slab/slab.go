@@ -1,8 +1,6 @@
-// Package slab keeps many byte strings that grow at their end in memory that it
-// recycles. It holds no pointers that the garbage collector would have to
-// follow, a string that grows is not moved, and what is freed is used again,
-// for a string of any size, before more is taken: so memory follows a budget
-// however much the strings come and go.
+// Package slab stores many growing byte strings in memory that it reuses. It has no pointers for
+// the garbage collector to follow, and a growing string is not moved. Freed memory is reused for
+// strings of any size before the slab grows, so that its memory follows a budget.
 package slab
 
 import (
@@ -15,29 +13,29 @@ import (
 const (
 	unitShift  = 6                                // chunks are multiples of 64 bytes
 	blockShift = 20                               // chunks come from blocks of up to 1 MiB
-	unitBits   = blockShift - unitShift           // bits of a ref that number the units of a block
+	unitBits   = blockShift - unitShift           // bits of a Ref that number the units of a block
 	unitMask   = 1<<unitBits - 1                  //
 	header     = 8                                // bytes before a chunk's data: the next chunk, the class
-	maxClass   = 17 - unitShift                   // the largest chunk has 128 KiB: a key of 65,535 bytes fits in one
-	growClass  = 16 - unitShift                   // strings grow by chunks of at most 64 KiB
+	maxClass   = 17 - unitShift                   // largest chunks: 128 KiB, for a key of 65,535 bytes
+	growClass  = 16 - unitShift                   // largest chunks of growing strings: 64 KiB
 	classes    = maxClass + 1                     //
-	firstBlock = 1 << (unitShift + 8)             // 16 KiB: a small store stays small
-	MaxString  = 1<<(maxClass+unitShift) - header // the longest string for Store
+	firstBlock = 1 << (unitShift + 8)             // 16 KiB, so that a small store stays small
+	MaxString  = 1<<(maxClass+unitShift) - header // maximum length of a string for Store
 )
 
-// Ref names a chunk. 0 names none.
+// Ref identifies a chunk. 0 means none.
 type Ref uint32
 
-// Slab is memory for byte strings. The zero value is ready. It may be used for
-// different strings at once; who uses one string excludes others.
+// Slab is memory for byte strings. The zero value is empty. Different strings may be used
+// concurrently, but each string only by one goroutine at a time.
 type Slab struct {
-	// blocks grows under mu. Whoever has a Ref finds its block without mu.
-	blocks atomic.Pointer[[][]byte]
-	used   atomic.Int64 // bytes of chunks in use
-	taken  atomic.Int64 // bytes of all blocks
+	// blocks grows under mu. The holder of a Ref finds its block without mu.
+	blocks    atomic.Pointer[[][]byte]
+	used      atomic.Int64 // bytes of chunks in use
+	allocated atomic.Int64 // bytes of all blocks
 
 	mu    sync.Mutex
-	tail  int // bytes of the last block that were handed out
+	tail  int // bytes of the last block in use or freed
 	free  [classes]Ref
 	nfree int64 // bytes in the free lists
 }
@@ -46,13 +44,13 @@ type Slab struct {
 type Chain struct {
 	Len        int64 // length of the string in bytes
 	head, tail Ref
-	used, room uint32 // data bytes in the last chunk that are used, and that are left
+	used, room uint32 // data bytes of the last chunk: used and unused
 }
 
-// Footprint returns the bytes that the slab has taken from the heap.
-func (s *Slab) Footprint() int64 { return s.taken.Load() }
+// Footprint returns the bytes that the slab uses on the heap.
+func (s *Slab) Footprint() int64 { return s.allocated.Load() }
 
-// Used returns the bytes of all chunks in use, their unused ends included.
+// Used returns the bytes of all chunks in use, including their unused ends.
 func (s *Slab) Used() int64 { return s.used.Load() }
 
 // Append adds p to the end of a string.
@@ -72,7 +70,7 @@ func (s *Slab) Append(c *Chain, p []byte) {
 	}
 }
 
-// fill copies p to the end of the last chunk, which has room for it.
+// fill copies p to the end of the last chunk, which must have room.
 func (s *Slab) fill(c *Chain, p []byte) {
 	if len(p) > 0 {
 		at := uint32(c.tail&unitMask)<<unitShift + header + c.used
@@ -82,9 +80,9 @@ func (s *Slab) fill(c *Chain, p []byte) {
 	}
 }
 
-// grow adds a chunk to a string, for at least one more byte and best for want.
-// Chunks are at least a quarter as large as the string already is, so that a
-// long string has few, and seldom is more than a quarter of one unused.
+// grow adds a chunk to a string, with room for at least one byte and preferably for want. A chunk
+// is at least a quarter of the string's size, so that a long string has few chunks and rarely
+// more than a quarter of unused space.
 func (s *Slab) grow(c *Chain, want int) {
 	class := classFor(min(max(want, int(c.Len-int64(want))/4)+header, 1<<(growClass+unitShift)))
 	ref, class := s.alloc(class, true)
@@ -96,8 +94,7 @@ func (s *Slab) grow(c *Chain, want int) {
 	c.tail, c.used, c.room = ref, 0, 1<<(class+unitShift)-header
 }
 
-// AppendRange appends n bytes of a string, from offset on, to dst. The string
-// must have them.
+// AppendRange appends n bytes of a string, starting at offset, to dst. The range must be valid.
 func (s *Slab) AppendRange(dst []byte, c *Chain, offset, n int64) []byte {
 	for ref := c.head; n > 0; {
 		next, data := s.data(ref, c)
@@ -114,7 +111,7 @@ func (s *Slab) AppendRange(dst []byte, c *Chain, offset, n int64) []byte {
 	return dst
 }
 
-// data returns the used bytes of a chunk of a string, and the chunk after it.
+// data returns the used bytes of a string's chunk, and the next chunk.
 func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
 	if ref == c.tail {
 		return 0, s.chunk(ref, header, header+c.used)
@@ -123,7 +120,7 @@ func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
 	return Ref(binary.LittleEndian.Uint32(h)), s.chunk(ref, header, 1<<(uint(h[4])+unitShift))
 }
 
-// Free gives a string's memory back and empties it.
+// Free frees a string's memory and empties it.
 func (s *Slab) Free(c *Chain) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,37 +129,37 @@ func (s *Slab) Free(c *Chain) {
 		if ref != c.tail {
 			next = Ref(binary.LittleEndian.Uint32(s.chunk(ref, 0, 4)))
 		}
-		s.giveBack(ref)
+		s.freeChunk(ref)
 		ref = next
 	}
 	*c = Chain{}
 }
 
-// Store keeps a string of up to MaxString bytes that does not grow.
+// Store stores a string of up to MaxString bytes that does not grow.
 func (s *Slab) Store(p string) Ref {
 	ref, _ := s.alloc(classFor(len(p)+header), false)
 	copy(s.chunk(ref, header, header+uint32(len(p))), p)
 	return ref
 }
 
-// Stored returns the n bytes of a string that Store kept.
+// Stored returns the n bytes of a string that Store stored.
 func (s *Slab) Stored(ref Ref, n int) []byte { return s.chunk(ref, header, header+uint32(n)) }
 
-// FreeString gives the memory of a string that Store kept back.
+// FreeString frees a string that Store stored.
 func (s *Slab) FreeString(ref Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.giveBack(ref)
+	s.freeChunk(ref)
 }
 
-// giveBack ends the use of a chunk. The caller holds mu.
-func (s *Slab) giveBack(ref Ref) {
+// freeChunk frees a chunk. mu must be held.
+func (s *Slab) freeChunk(ref Ref) {
 	class := int(s.chunk(ref, 0, header)[4])
 	s.used.Add(-1 << (class + unitShift))
 	s.release(ref, class)
 }
 
-// chunk returns the bytes of a chunk from offset from to offset to.
+// chunk returns the bytes [from, to) of a chunk.
 func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
 	at := uint32(ref&unitMask) << unitShift
 	return (*s.blocks.Load())[ref>>unitBits][at+from : at+to]
@@ -172,7 +169,7 @@ func classFor(size int) int {
 	return max(bits.Len(uint(size-1)), unitShift) - unitShift
 }
 
-// release puts a chunk on its free list. The caller holds mu.
+// release puts a chunk on its free list. mu must be held.
 func (s *Slab) release(ref Ref, class int) {
 	h := s.chunk(ref, 0, header)
 	binary.LittleEndian.PutUint32(h, uint32(s.free[class]))
@@ -181,9 +178,8 @@ func (s *Slab) release(ref Ref, class int) {
 	s.nfree += 1 << (class + unitShift)
 }
 
-// alloc hands out a chunk of a class. Where none is free, a larger one is
-// halved; and a string that can do with less (anySize) takes a smaller one
-// rather than let the slab grow while more than a thirty-second of it lies free.
+// alloc allocates a chunk of a class. If none is free, it splits a larger one. If anySize, it
+// uses a smaller one before the slab grows, as long as more than 1/32 of the slab is free.
 func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,15 +191,14 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	return ref, class
 }
 
-// find takes a chunk from the free lists. It returns none, and the class that
-// was asked for, if there is no fitting one.
+// find takes a chunk from the free lists. If none fits, it returns 0 and the requested class.
 func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
 			return s.take(c, class), class
 		}
 	}
-	if anySize && s.nfree > s.taken.Load()/32 {
+	if anySize && s.nfree > s.allocated.Load()/32 {
 		for c := class - 1; c >= 0; c-- {
 			if s.free[c] != 0 {
 				return s.take(c, c), c
@@ -213,7 +208,7 @@ func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	return 0, class
 }
 
-// cut takes a chunk from the unused end of the last block, or of a new one.
+// cut takes a chunk from the unused end of the last block, or from a new block.
 func (s *Slab) cut(class int) Ref {
 	size := 1 << (class + unitShift)
 	blocks := s.blocks.Load()
@@ -227,8 +222,7 @@ func (s *Slab) cut(class int) Ref {
 	return ref
 }
 
-// take removes a chunk of class have from its free list and cuts it down to
-// class want.
+// take removes a chunk of class have from its free list and splits it down to class want.
 func (s *Slab) take(have, want int) Ref {
 	ref := s.free[have]
 	h := s.chunk(ref, 0, header)
@@ -242,38 +236,36 @@ func (s *Slab) take(have, want int) Ref {
 	return ref
 }
 
-// addBlock takes more memory. The unused end of the last block goes to the free
-// lists.
+// addBlock allocates a block. The unused end of the last block goes to the free lists.
 func (s *Slab) addBlock(atLeast int) {
 	var blocks [][]byte
 	if old := s.blocks.Load(); old != nil {
 		blocks = *old
 		last := len(blocks) - 1
-		for left := len(blocks[last]) - s.tail; left > 0; left = len(blocks[last]) - s.tail {
-			class := min(bits.TrailingZeros(uint(s.tail))-unitShift, bits.Len(uint(left))-1-unitShift, maxClass)
+		for remaining := len(blocks[last]) - s.tail; remaining > 0; remaining = len(blocks[last]) - s.tail {
+			class := min(bits.TrailingZeros(uint(s.tail))-unitShift, bits.Len(uint(remaining))-1-unitShift, maxClass)
 			s.release(Ref(last)<<unitBits|Ref(s.tail>>unitShift), class)
 			s.tail += 1 << (class + unitShift)
 		}
 	}
-	size := min(max(firstBlock, int(s.taken.Load()), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
+	size := min(max(firstBlock, int(s.allocated.Load()), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
 	size = 1 << (bits.Len(uint(size)) - 1)
 	s.tail = 0
 	if len(blocks) == 0 {
-		s.tail = 1 << unitShift // Ref 0 is none
+		s.tail = 1 << unitShift // Ref 0 means none
 	}
-	// Readers of the old slice do not look behind its end.
+	// Readers of the old slice do not look past its end.
 	blocks = append(blocks, make([]byte, size))
 	s.blocks.Store(&blocks)
-	s.taken.Add(int64(size))
+	s.allocated.Add(int64(size))
 }
 
-// Reset forgets every string and gives all memory back. Nothing else may be
-// under way.
+// Reset removes every string and releases all memory. No other operation may run.
 func (s *Slab) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocks.Store(nil)
 	s.used.Store(0)
-	s.taken.Store(0)
+	s.allocated.Store(0)
 	s.tail, s.free, s.nfree = 0, [classes]Ref{}, 0
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestSlabAgainstModel grows, reads and frees many strings of all sizes at
-// random, beside plain byte slices.
+// TestSlabAgainstModel compares random growth, reads and frees of strings of all sizes with plain
+// byte slices.
 func TestSlabAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var s Slab
@@ -42,7 +42,7 @@ func TestSlabAgainstModel(t *testing.T) {
 	}
 	for i := range chains {
 		if got := s.AppendRange(nil, &chains[i], 0, chains[i].Len); !bytes.Equal(got, model[i]) {
-			t.Fatalf("string %d differs at the end", i)
+			t.Fatalf("string %d differs from the model", i)
 		}
 		s.Free(&chains[i])
 	}
@@ -51,8 +51,8 @@ func TestSlabAgainstModel(t *testing.T) {
 	}
 }
 
-// TestSlabIsReused checks that a slab whose strings come and go, of sizes that
-// change from phase to phase, stays near what is in use at most.
+// TestSlabIsReused checks that a slab whose strings change in size from phase to phase stays near
+// the maximum in use.
 func TestSlabIsReused(t *testing.T) {
 	var s Slab
 	const budget = 16 << 20
@@ -65,7 +65,7 @@ func TestSlabIsReused(t *testing.T) {
 			chains = append(chains, c)
 		}
 		if s.Footprint() > budget+budget/8+2<<20 {
-			t.Errorf("phase %d, strings of %d bytes: %d bytes taken for %d in use", phase, size, s.Footprint(), s.Used())
+			t.Errorf("phase %d, strings of %d bytes: %d bytes on the heap for %d in use", phase, size, s.Footprint(), s.Used())
 		}
 		for i := range chains {
 			s.Free(&chains[i])
@@ -80,14 +80,14 @@ func TestStoredStrings(t *testing.T) {
 		ref := s.Store(string(p))
 		other := s.Store("other")
 		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(other, 5)) != "other" {
-			t.Errorf("a stored string of %d bytes is not what was stored", n)
+			t.Errorf("a stored string of %d bytes has changed", n)
 		}
 		s.FreeString(ref)
 	}
 }
 
-// TestSlabAtOnce grows and frees strings from several goroutines.
-func TestSlabAtOnce(t *testing.T) {
+// TestSlabConcurrently grows and frees strings in several goroutines.
+func TestSlabConcurrently(t *testing.T) {
 	var s Slab
 	var wg sync.WaitGroup
 	for g := range 4 {
@@ -102,7 +102,7 @@ func TestSlabAtOnce(t *testing.T) {
 					want = append(want, p...)
 				}
 				if got := s.AppendRange(nil, &c, 0, c.Len); !bytes.Equal(got, want) {
-					t.Errorf("goroutine %d: %d bytes, want %d of its own", g, len(got), len(want))
+					t.Errorf("goroutine %d: got %d bytes that differ from its own %d", g, len(got), len(want))
 				}
 				s.Free(&c)
 			}

@@ -1,6 +1,6 @@
-// Package space keeps a store from taking the last of its disk, or more than its
-// quota: changes that add something are refused before that, while everything else
-// goes on, and are taken again as soon as there is room.
+// Package space enforces a store's quota and the free space that must remain on its
+// disk. Changes that add data are refused before they exceed a limit, and are admitted
+// again as soon as there is space. Reads and deletes are never refused.
 package space
 
 import (
@@ -14,66 +14,63 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Limits are what a Guard keeps to, and how it measures. A limit of 0 is none.
+// Limits are the limits of a [Guard], and the functions that measure. A limit of 0 means none.
 type Limits struct {
-	// MinFree is how many bytes of the disk stay free, of which Free tells how many
-	// there are.
+	// MinFree is the number of bytes of the disk that must stay free. Free returns the
+	// number that are free.
 	MinFree int64
 	Free    func() (int64, error)
-	// MaxBytes is how many bytes the store may take, of which Used tells how many
-	// there are. Used may take long: it is asked in the background, and a tenth of the
-	// time at the most.
+	// MaxBytes is the number of bytes that the store may use. Used returns the number that it
+	// uses. Used may be slow: it is called in the background, for at most a tenth of the time.
 	MaxBytes int64
 	Used     func() (int64, error)
-	// Pending, if given, is what was taken and is to be written once more: tables in
-	// memory, whose content is in a write-ahead file so far. It is fast.
+	// Pending, if set, returns the number of bytes that the store has accepted and will write
+	// again, such as tables in memory that are only in a write-ahead file so far. It is fast.
 	Pending func() int64
-	// GiveBack, if given, has the store free what it keeps of data that is dead. It may
-	// take long: it is called in the background, where a change was refused for the
-	// quota.
-	GiveBack func()
+	// Reclaim, if set, frees the space of dead data. It may be slow: it is called in
+	// the background, after the quota has refused a change.
+	Reclaim func()
 }
 
-// Guard admits changes to one store within its limits. Nil admits all.
+// Guard admits changes to one store within its limits. A nil Guard admits everything.
 //
-// It measures when it is asked and the last figures are older than a second, not
-// for each change. Meanwhile it counts what it admits as taken, and twice where the
-// store writes twice, so that it never admits more than there was room for. What
-// others write to the disk it learns within that second.
+// It measures when it is asked and the last measurement is older than a second, not for each
+// change. In between it adds what it admits, doubled if the store writes data twice, so that it
+// never admits more than fits. It notices what others write to the disk within that second.
 type Guard struct {
 	limits Limits
 
-	mu       sync.Mutex
-	taken    int64 // bytes admitted, ever
-	underWay int64 // of them, those whose change has not ended
-	refused  int64
-	freed    bool // since the last measurement began
+	mu           sync.Mutex
+	admitted     int64 // bytes admitted, ever
+	inProgress   int64 // the part of these whose change has not ended
+	refused      int64
+	mayHaveFreed bool // a change since the last measurement began may have freed space
 
-	figures   figures
-	measuring chan struct{} // closed when the measurement under way ends, nil if none is
-	givesBack bool
-	rests     time.Time // giveBack, until then
-	gaveBack  bool      // since the last measurement began
+	figures      figures
+	measuring    chan struct{} // closed when the measurement in progress ends; nil between measurements
+	reclaiming   bool
+	reclaimAfter time.Time // no reclaim begins before
+	reclaimed    bool      // a reclaim ended since the last measurement began
 }
 
-// figures are the last measurement.
+// figures are the results of the last measurement.
 type figures struct {
 	free, used, pending int64
 	err                 error
-	ended               time.Time
-	took                time.Duration
-	before              int64 // bytes admitted that are certainly in the figures
+	measuredAt          time.Time
+	duration            time.Duration
+	included            int64 // bytes admitted that the figures certainly contain
 }
 
 const (
-	maxAge   = time.Second           // of figures that admit
-	retryAge = 50 * time.Millisecond // of figures that refuse
-	maxWait  = time.Second           // for new figures, before a change is refused
-	rest     = 10                    // measuring rests so many times as long as it took
-	perEntry = 32                    // bytes that a store writes with each entry, about
+	maxAge      = time.Second           // of the figures that admit a change
+	retryAge    = 50 * time.Millisecond // of the figures that refuse a change
+	maxWait     = time.Second           // for new figures before a change is refused
+	pauseFactor = 10                    // measuring pauses this many times as long as it took
+	perEntry    = 32                    // bytes that a store writes besides an entry's data, roughly
 )
 
-// New measures, and returns a guard, or nil where there is no limit.
+// New measures and returns a guard, or nil if there is no limit.
 func New(l Limits) (*Guard, error) {
 	if l.MinFree <= 0 && l.MaxBytes <= 0 {
 		return nil, nil
@@ -83,10 +80,10 @@ func New(l Limits) (*Guard, error) {
 	return g, g.figures.err
 }
 
-// Take admits a change that adds so many entries and bytes, or says why not: the
-// error wraps ENOSPC for the disk and EDQUOT for the quota. After the change Done is
-// called with what Take returned.
-func (g *Guard) Take(entries int, bytes int64) (taken int64, err error) {
+// Admit admits a change that adds this number of entries and bytes, or returns an error
+// that wraps ENOSPC for the disk or EDQUOT for the quota. After the change the caller
+// must call Done with the result of Admit.
+func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
 	if g == nil {
 		return 0, nil
 	}
@@ -95,58 +92,58 @@ func (g *Guard) Take(entries int, bytes int64) (taken int64, err error) {
 	defer g.mu.Unlock()
 	g.refresh(maxAge)
 	err = g.check(bytes)
-	for tries := 0; err != nil && tries < 2; tries++ { // the first may be of a time before something was dropped
+	for tries := 0; err != nil && tries < 2; tries++ { // the first figures may be older than a drop
 		g.await(g.refresh(retryAge))
 		err = g.check(bytes)
 	}
 	if err != nil {
 		g.refused++
 		if errors.Is(err, syscall.EDQUOT) {
-			g.giveBack()
+			g.startReclaim()
 		}
 		return 0, err
 	}
-	g.taken += bytes
-	g.underWay += bytes
+	g.admitted += bytes
+	g.inProgress += bytes
 	return bytes, nil
 }
 
-// giveBack has dead data freed, unless that was done just now. mu is held.
-func (g *Guard) giveBack() {
-	if g.limits.GiveBack == nil || g.givesBack || time.Now().Before(g.rests) {
+// startReclaim frees dead data in the background, unless it did so recently. mu must be held.
+func (g *Guard) startReclaim() {
+	if g.limits.Reclaim == nil || g.reclaiming || time.Now().Before(g.reclaimAfter) {
 		return
 	}
-	g.givesBack = true
+	g.reclaiming = true
 	begun := time.Now()
 	go func() {
-		g.limits.GiveBack()
-		took := time.Since(begun)
+		g.limits.Reclaim()
+		duration := time.Since(begun)
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.givesBack, g.rests, g.gaveBack = false, time.Now().Add(max(maxAge, took)), true
+		g.reclaiming, g.reclaimAfter, g.reclaimed = false, time.Now().Add(max(maxAge, duration)), true
 	}()
 }
 
-// Done tells that a change has ended, well or not. With 0 it was one that may have
-// made room: whoever would be refused next has that looked up.
-func (g *Guard) Done(taken int64) {
+// Done reports that a change has ended, whether it succeeded or not. With 0 the change
+// may have freed space, so the next change that would be refused causes a measurement.
+func (g *Guard) Done(admitted int64) {
 	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.underWay -= taken
-	g.freed = g.freed || taken == 0
+	g.inProgress -= admitted
+	g.mayHaveFreed = g.mayHaveFreed || admitted == 0
 }
 
-// State is what a guard knows.
+// State is the result of the last measurement.
 type State struct {
-	Free, Used int64 // bytes, -1 where no limit needs them
+	Free, Used int64 // in bytes; -1 if no limit needs the figure
 	Refused    int64 // changes, ever
-	Err        error // why a change would be refused, or that nothing could be measured
+	Err        error // why a change would be refused, or why nothing could be measured
 }
 
-// State tells the last figures, and measures anew where they are old.
+// State returns the last figures. It measures again if they are old.
 func (g *Guard) State() State {
 	if g == nil {
 		return State{Free: -1, Used: -1}
@@ -158,48 +155,48 @@ func (g *Guard) State() State {
 	return State{Free: f.free, Used: f.used, Refused: g.refused, Err: cmp.Or(g.check(1), f.err)}
 }
 
-// check returns why there is no room for so many bytes. What could not be measured
-// refuses nothing: the store itself will tell. mu is held.
+// check returns an error if bytes more do not fit. If a measurement failed, it admits
+// everything: the store itself fails on a full disk. mu must be held.
 func (g *Guard) check(bytes int64) error {
 	f, l := &g.figures, &g.limits
-	since := g.taken - f.before + bytes // with what this change adds
+	unmeasured := g.admitted - f.included + bytes // including this change
 	if l.Pending != nil {
-		since *= 2
+		unmeasured *= 2
 	}
-	if l.MaxBytes > 0 && f.used+f.pending+since > l.MaxBytes {
-		return fmt.Errorf("%w: the store would have %s with what it is yet to write out, and may have %s: what was dropped or deleted makes room",
-			syscall.EDQUOT, size(f.used+f.pending+since), size(l.MaxBytes))
+	if l.MaxBytes > 0 && f.used+f.pending+unmeasured > l.MaxBytes {
+		return fmt.Errorf("%w: the store needs %s, counting data not yet written out, and its quota allows %s: delete or drop something, or raise the quota",
+			syscall.EDQUOT, size(f.used+f.pending+unmeasured), size(l.MaxBytes))
 	}
-	if l.MinFree > 0 && f.free-f.pending-since < l.MinFree && f.free >= 0 {
-		return fmt.Errorf("%w: the disk has %s free, of which what was taken and this change may need %s, and %s stay free: make room on it, or drop what the store holds",
-			syscall.ENOSPC, size(f.free), size(f.pending+since), size(l.MinFree))
+	if l.MinFree > 0 && f.free-f.pending-unmeasured < l.MinFree && f.free >= 0 {
+		return fmt.Errorf("%w: the disk has %s free; this change and data not yet written out may need %s, and %s must stay free: free space on the disk, delete or drop something, or lower the reserve",
+			syscall.ENOSPC, size(f.free), size(f.pending+unmeasured), size(l.MinFree))
 	}
 	return nil
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
-// refresh begins a measurement where the figures are too old, and returns the one
-// that is under way. mu is held.
+// refresh starts a measurement if the figures are too old. It returns the channel of
+// the measurement in progress, or nil. mu must be held.
 func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	f := &g.figures
 	switch {
-	case age == retryAge && (g.gaveBack || g.freed && f.took < retryAge):
-		age = 0 // giving back rests, so who drops again and again does not have it measured without rest
+	case age == retryAge && (g.reclaimed || g.mayHaveFreed && f.duration < retryAge):
+		age = 0 // reclaims pause, and the figures are cheap after a drop, so this cannot measure all the time
 	default:
-		age = max(age, rest*f.took)
+		age = max(age, pauseFactor*f.duration)
 	}
-	if g.measuring != nil || time.Since(f.ended) < age {
+	if g.measuring != nil || time.Since(f.measuredAt) < age {
 		return g.measuring
 	}
-	g.freed, g.gaveBack = false, false
+	g.mayHaveFreed, g.reclaimed = false, false
 	done := make(chan struct{})
 	g.measuring = done
-	// A change that is under way may or may not be in the figures.
-	before := g.taken - g.underWay
+	// A change in progress may or may not be in the figures.
+	included := g.admitted - g.inProgress
 	go func() {
 		f := g.limits.measure()
-		f.before = before
+		f.included = included
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.figures, g.measuring = f, nil
@@ -208,8 +205,8 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	return done
 }
 
-// await waits for a measurement, but not for one that takes long. mu is let go of
-// meanwhile.
+// await waits for a measurement, but at most for maxWait. mu must be held; await unlocks it
+// while it waits.
 func (g *Guard) await(done <-chan struct{}) {
 	if done == nil {
 		return
@@ -226,7 +223,8 @@ func (l *Limits) measure() figures {
 	begun := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
-	// Before the files: what is written out in between counts twice, and not never.
+	// Pending is read before the files: data written out in between then counts twice
+	// rather than not at all.
 	if l.Pending != nil {
 		f.pending = l.Pending()
 	}
@@ -239,9 +237,9 @@ func (l *Limits) measure() figures {
 		f.used, errs[1] = l.Used()
 	}
 	if f.err = errors.Join(errs[:]...); f.err != nil {
-		f.err = fmt.Errorf("measuring the free room: %w", f.err)
+		f.err = fmt.Errorf("cannot measure the space in use: %w", f.err)
 	}
-	f.ended = time.Now()
-	f.took = f.ended.Sub(begun)
+	f.measuredAt = time.Now()
+	f.duration = f.measuredAt.Sub(begun)
 	return f
 }

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// disk is a disk, and the store on it, which writes what it takes at once and, if it
+// disk is a fake disk with a store. The store writes accepted data at once and, if it
 // has tables, a second time later.
 type disk struct {
 	free, used, pending atomic.Int64
 	broken              atomic.Pointer[error]
-	asked               atomic.Int64
+	measurements        atomic.Int64
 	slow                time.Duration
 }
 
@@ -24,7 +24,7 @@ func (d *disk) limits(minFree, maxBytes int64) Limits {
 	return Limits{
 		MinFree: minFree, MaxBytes: maxBytes,
 		Free: func() (int64, error) {
-			d.asked.Add(1)
+			d.measurements.Add(1)
 			if e := d.broken.Load(); e != nil {
 				return 0, *e
 			}
@@ -43,61 +43,61 @@ func newGuard(t *testing.T, l Limits) *Guard {
 	return g
 }
 
-// Four writers at once, and no more measuring than each second: they never get
-// beyond what there is room for, and once there is more, they get that, too.
+// Four concurrent writers, with at most one measurement a second, never exceed the
+// space that is free. Once more is free, they use it.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const minFree, all, one = 1 << 20, 8 << 20, 1000
+		const minFree, total, entry = 1 << 20, 8 << 20, 1000
 		d := &disk{}
-		d.free.Store(all)
+		d.free.Store(total)
 		g := newGuard(t, d.limits(minFree, 0))
 		fill := func() {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
 					for {
-						taken, err := g.Take(1, one)
+						admitted, err := g.Admit(1, entry)
 						if err != nil {
-							if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "1.0 MiB stay free") {
+							if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "1.0 MiB must stay free") {
 								t.Error(err)
 							}
 							return
 						}
 						time.Sleep(10 * time.Microsecond)
-						d.free.Add(-one)
-						g.Done(taken)
+						d.free.Add(-entry)
+						g.Done(admitted)
 					}
 				})
 			}
 			wg.Wait()
 			if free := d.free.Load(); free < minFree || free > minFree+300<<10 {
-				t.Errorf("%d bytes are free, %d are to stay free", free, minFree)
+				t.Errorf("%d bytes are free, want at least %d", free, minFree)
 			}
 		}
 		begin := time.Now()
 		fill()
-		if most := 3 + int64(time.Since(begin)/retryAge); d.asked.Load() > most {
-			t.Errorf("it measured %d times", d.asked.Load())
+		if limit := 3 + int64(time.Since(begin)/retryAge); d.measurements.Load() > limit {
+			t.Errorf("%d measurements, want at most %d", d.measurements.Load(), limit)
 		}
 		time.Sleep(maxAge)
 		if s := g.State(); s.Err != nil || s.Refused != 4 || s.Free != d.free.Load() || s.Used != -1 {
-			t.Errorf("its state is %+v", s)
+			t.Errorf("state %+v", s)
 		}
-		d.free.Add(4 << 20) // the neighbour has removed something
+		d.free.Add(4 << 20) // another program has freed space
 		time.Sleep(retryAge)
 		fill()
-		d.free.Store(0) // and has written
+		d.free.Store(0) // and has used it up
 		time.Sleep(maxAge)
-		if _, err := g.Take(0, 1); err == nil {
+		if _, err := g.Admit(0, 1); err == nil {
 			time.Sleep(retryAge)
-			if _, err = g.Take(0, 1); !errors.Is(err, syscall.ENOSPC) {
-				t.Errorf("on a full disk it admits, a second later: %v", err)
+			if _, err = g.Admit(0, 1); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("a full disk still admits after a second: %v", err)
 			}
 		}
 	})
 }
 
-// A quota is kept while counting takes long, and what is in memory yet is counted.
+// A quota holds although measuring is slow, and data that is only in memory counts.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const quota = 1 << 20
@@ -107,37 +107,38 @@ func TestQuota(t *testing.T) {
 		g := newGuard(t, l)
 		n := int64(0)
 		for {
-			taken, err := g.Take(0, 1000)
+			admitted, err := g.Admit(0, 1000)
 			if err != nil {
 				if !errors.Is(err, syscall.EDQUOT) {
 					t.Error(err)
 				}
 				break
 			}
-			g.Done(taken)
+			g.Done(admitted)
 			n += 1000
 			d.used.Add(1000)
 			d.pending.Add(1000)
 			time.Sleep(time.Second)
 		}
 		if n < quota/2-2000 || n > quota/2 {
-			t.Errorf("%d bytes were taken, which will be written twice: the quota is %d", n, quota)
+			t.Errorf("%d bytes were admitted, each written twice, with a quota of %d", n, quota)
 		}
 		d.used.Store(0) // dropped
 		d.pending.Store(0)
-		time.Sleep(2 * rest * d.slow)
-		_, _ = g.Take(0, 1000)
+		time.Sleep(2 * pauseFactor * d.slow)
+		_, _ = g.Admit(0, 1000)
 		time.Sleep(2 * d.slow)
-		if taken, err := g.Take(0, 1000); err != nil {
+		if admitted, err := g.Admit(0, 1000); err != nil {
 			t.Errorf("after a drop: %v", err)
 		} else {
-			g.Done(taken)
+			g.Done(admitted)
 		}
 	})
 }
 
-// Without figures nothing is refused, and that is said; without limits, there is no guard.
-func TestBroken(t *testing.T) {
+// If measuring fails, nothing is refused and State returns the error. Without limits
+// there is no guard.
+func TestMeasuringFails(t *testing.T) {
 	d := &disk{}
 	broken := errors.New("it broke")
 	d.broken.Store(&broken)
@@ -148,33 +149,33 @@ func TestBroken(t *testing.T) {
 	d.free.Store(100)
 	g := newGuard(t, d.limits(1, 0))
 	d.broken.Store(&broken)
-	g.figures.ended = time.Time{}
+	g.figures.measuredAt = time.Time{}
 	if s := g.State(); !errors.Is(s.Err, broken) {
-		t.Errorf("its state is %+v", s)
+		t.Errorf("state %+v", s)
 	}
-	if _, err := g.Take(1, 1<<40); err != nil {
-		t.Errorf("without figures: %v", err)
+	if _, err := g.Admit(1, 1<<40); err != nil {
+		t.Errorf("after a failed measurement: %v", err)
 	}
-	none, err := New(Limits{})
-	if _, e := none.Take(1, 1<<62); none != nil || err != nil || e != nil {
-		t.Errorf("without limits: %v, %v, %v", none, err, e)
+	noGuard, err := New(Limits{})
+	if _, e := noGuard.Admit(1, 1<<62); noGuard != nil || err != nil || e != nil {
+		t.Errorf("without limits: %v, %v, %v", noGuard, err, e)
 	}
 }
 
-// After data was given back it is measured at once, however long measuring took.
-func TestGivenBackIsMeasured(t *testing.T) {
+// Space is measured right after a reclaim, however long the last measurement took.
+func TestMeasuredAfterReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{slow: 500 * time.Millisecond}
 		d.used.Store(100)
 		l := d.limits(0, 100)
-		l.GiveBack = func() { d.used.Store(0) }
+		l.Reclaim = func() { d.used.Store(0) }
 		g := newGuard(t, l)
-		if _, err := g.Take(0, 10); !errors.Is(err, syscall.EDQUOT) {
+		if _, err := g.Admit(0, 10); !errors.Is(err, syscall.EDQUOT) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if _, err := g.Take(0, 10); err != nil {
-			t.Error("at once after data was given back:", err)
+		if _, err := g.Admit(0, 10); err != nil {
+			t.Error("right after a reclaim:", err)
 		}
 	})
 }

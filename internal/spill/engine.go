@@ -1,6 +1,6 @@
-// Package spill is what the engines of sorting and aggregating share to take more
-// than fits in memory: temporary files of blocks with a checksum each, and how an
-// engine starts, fails and ends.
+// Package spill has what sorting and aggregating engines share: temporary files of blocks
+// with checksums, for data that does not fit in memory, and the start, failure and end of
+// an engine.
 package spill
 
 import (
@@ -22,44 +22,42 @@ const (
 	MinMemory     = 256 << 10
 )
 
-// ErrClosed is wrapped by the error of what is asked of something closed, and
-// wraps [partd.ErrClosed].
+// ErrClosed is wrapped by the error for using a closed value. It wraps [partd.ErrClosed].
 var ErrClosed error = closedError{}
 
-// ErrNotOpened is the error of what is asked of a zero value. It wraps ErrClosed.
-var ErrNotOpened = fmt.Errorf("it is a zero value, which no constructor has made: %w", ErrClosed)
+// ErrNotOpened is the error for using a zero value. It wraps ErrClosed.
+var ErrNotOpened = fmt.Errorf("it is a zero value that no constructor made: %w", ErrClosed)
 
-// closedError wraps an error about stores in words of its own.
+// closedError wraps partd.ErrClosed, but with a message that does not mention a store.
 type closedError struct{}
 
 func (closedError) Error() string { return "it is closed" }
 func (closedError) Unwrap() error { return partd.ErrClosed }
 
-// Engine is something that takes records of several writers in, and then gives
-// out what it made of them, once.
+// Engine is the common part of engines that first receive records from several writers and
+// then return results, once.
 type Engine struct {
 	Memory  int64
 	Threads int
 	Temp    *tempdir.Set
 	Ctx     context.Context
-	Tasks   sync.WaitGroup // that Close waits for
+	Tasks   sync.WaitGroup // goroutines that Close waits for
 
-	// Mu guards what follows, and what else changes while the engine is used. Cond
-	// is for all changes of it.
+	// Mu guards the fields below, and the fields of the engine that change during use.
+	// Cond is signaled after all changes.
 	Mu      sync.Mutex
 	Cond    sync.Cond
-	Writers int  // open ones
-	Reading bool // has begun
+	Writers int  // number of open writers
+	Reading bool // reading has begun
 	err     error
 	closed  bool
-	own     bool // Temp is to be closed
+	ownTemp bool // Close must close Temp
 	stop    context.CancelCauseFunc
 }
 
-// Start sets the defaults of what is 0 and checks the rest, with what the engine
-// is doing in its errors, as in "sorting". The memory is at least [MinMemory] for
-// each of some parts, 0 meaning as many as there are threads. ctx ends all that the
-// engine does.
+// Start replaces zero fields by defaults and checks the fields. doing names the work for
+// errors, such as "sorting". The minimum memory is [MinMemory] for each of parts; 0 parts
+// means one for each thread. The end of ctx stops all work of the engine.
 func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
@@ -75,7 +73,7 @@ func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 		if e.Temp, err = tempdir.New(nil, nil); err != nil {
 			return err
 		}
-		e.own = true
+		e.ownTemp = true
 	}
 	e.Cond.L = &e.Mu
 	e.Ctx, e.stop = context.WithCancelCause(ctx)
@@ -83,8 +81,8 @@ func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	return nil
 }
 
-// Fail ends everything because of err, unless something failed before, and
-// returns why.
+// Fail stops the engine because of err, unless it has failed before. It returns the first
+// error.
 func (e *Engine) Fail(err error) error {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
@@ -92,37 +90,37 @@ func (e *Engine) Fail(err error) error {
 	return e.err
 }
 
-// FailLocked does so for who holds Mu.
+// FailLocked is like Fail. Mu must be held.
 func (e *Engine) FailLocked(err error) {
 	if e.err == nil && e.Ctx != nil {
 		e.err = err
-		e.stop(canceled.Because(err))
+		e.stop(canceled.Failure(err))
 	}
 	e.Cond.Broadcast()
 }
 
-// Failure returns what ended everything, if something did. Mu is held.
-func (e *Engine) Failure() error {
+// ErrLocked returns the error that stopped the engine, or nil. Mu must be held.
+func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// What notes the end of the context may not have come to it yet.
+	// The function that reports the end of the context may not have run yet.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}
 	return e.err
 }
 
-// Why returns what ended everything, if something did.
-func (e *Engine) Why() error {
+// Err returns the error that stopped the engine, or nil.
+func (e *Engine) Err() error {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
-	return e.Failure()
+	return e.ErrLocked()
 }
 
-// OpenWriter notes a writer that is opened. Mu is held.
+// OpenWriter counts a new writer. Mu must be held.
 func (e *Engine) OpenWriter() error {
-	if err := e.Failure(); err != nil {
+	if err := e.ErrLocked(); err != nil {
 		return err
 	}
 	if e.Reading {
@@ -132,22 +130,22 @@ func (e *Engine) OpenWriter() error {
 	return nil
 }
 
-// StartReading notes that reading begins. Mu is held.
+// StartReading ends the writing. Mu must be held.
 func (e *Engine) StartReading() error {
-	switch err := e.Failure(); {
+	switch err := e.ErrLocked(); {
 	case err != nil:
 		return err
 	case e.Reading:
-		return errors.New("what went in can be read once only")
+		return errors.New("the results can be read only once")
 	case e.Writers > 0:
-		return fmt.Errorf("%d writers are not closed yet", e.Writers)
+		return fmt.Errorf("%d writers are not closed: close them before reading", e.Writers)
 	}
 	e.Reading = true
 	return nil
 }
 
-// Close ends everything that is under way, waits for it, calls release to give
-// back what the engine holds, and removes all temporary data. It does so once.
+// Close stops all work in progress, waits for it, calls release to free the engine's
+// resources, and removes all temporary data. Later calls do nothing.
 func (e *Engine) Close(release func() error) error {
 	e.Mu.Lock()
 	if e.closed {
@@ -159,7 +157,7 @@ func (e *Engine) Close(release func() error) error {
 	e.Mu.Unlock()
 	e.Tasks.Wait()
 	err := release()
-	if e.own {
+	if e.ownTemp {
 		err = errors.Join(err, e.Temp.Close())
 	}
 	return err

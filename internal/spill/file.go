@@ -12,24 +12,25 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// File is a temporary file of blocks. Where they are, and their checksums, is
-// kept in memory: nobody else reads the file.
+// File is a temporary file of blocks. The positions and checksums of the blocks are only in
+// memory, because no other process reads the file.
 type File struct {
-	// Buf is what is not written yet. What belongs to the file is appended to it,
-	// after a call of Room.
+	// Buf holds data that is not written yet. To write, call Room and append to Buf.
 	Buf []byte
+	// Quota counts the bytes written until Close, unless it is nil. Such a file must not be Reset.
+	Quota *Quota
 
-	file    vfs.File
-	what    string // it holds, for messages
-	limit   int    // bytes of a block, but for a long record
-	begun   int    // where in Buf the block begins that is not ended yet
-	blocks  []block
-	size    int64 // bytes written
-	longest int   // block
-	gone    int64 // bytes at the beginning that were given back
+	file       vfs.File
+	content    string // what the file holds, for messages
+	limit      int    // bytes of a block, unless a record is longer
+	blockStart int    // where the current block begins in Buf
+	blocks     []block
+	size       int64 // bytes written
+	longest    int   // bytes of the longest block
+	freed      int64 // bytes at the beginning whose disk space was freed
 }
 
-// block is where a block begins; it ends where the next one begins, or the file.
+// block is the position of a block, which ends where the next block or the file begins.
 type block struct {
 	offset int64
 	crc    uint32 // CRC-32C
@@ -37,25 +38,27 @@ type block struct {
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	// ErrDamaged is the error where a block is not what was written.
+	// ErrDamaged is the error for a block that differs from what was written.
 	ErrDamaged = errors.New("a temporary file does not hold what was written to it: put temporary files on another disk, and if it happens again, check the memory")
 )
 
-// Create makes a file for what, such as "sorted records", in blocks of up to
-// limit bytes; a longer record makes a longer block.
-func Create(temp *tempdir.Set, what string, limit int) (*File, error) {
+// Create creates a file. content says what it holds, such as "sorted records". Blocks have
+// up to limit bytes; a longer record makes a longer block.
+func Create(temp *tempdir.Set, content string, limit int) (*File, error) {
 	f, err := temp.Create()
 	if err != nil {
-		return nil, fmt.Errorf("a file for %s: %w", what, err)
+		return nil, fmt.Errorf("creating a file for %s: %w", content, err)
 	}
-	return New(f, what, limit), nil
+	return New(f, content, limit), nil
 }
 
-// New does so with a file that is open.
-func New(f vfs.File, what string, limit int) *File { return &File{file: f, what: what, limit: limit} }
+// New is like Create, with an open file.
+func New(f vfs.File, content string, limit int) *File {
+	return &File{file: f, content: content, limit: limit}
+}
 
-// Room makes room in Buf for a record of n bytes at most. Where that takes more
-// than a block's, it writes what is there.
+// Room makes room in Buf for a record of up to n bytes. If the block would become too long,
+// it writes the buffer first.
 func (f *File) Room(n int) error {
 	if len(f.Buf)+n <= min(f.limit, cap(f.Buf)) {
 		return nil
@@ -65,7 +68,7 @@ func (f *File) Room(n int) error {
 
 func (f *File) makeRoom(n int) error {
 	if n > partd.MaxValueLen {
-		return fmt.Errorf("a record of %d bytes for a temporary file: %w", n, partd.ErrTooLarge)
+		return fmt.Errorf("a record of %d bytes in a temporary file: %w", n, partd.ErrTooLarge)
 	}
 	err := f.Flush()
 	if n = max(n, f.limit); n > cap(f.Buf) {
@@ -74,80 +77,85 @@ func (f *File) makeRoom(n int) error {
 	return err
 }
 
-// End ends the block, if there is anything in it.
+// End ends the current block, unless it is empty.
 func (f *File) End() {
-	if b := f.Buf[f.begun:]; len(b) > 0 {
-		f.blocks = append(f.blocks, block{f.size + int64(f.begun), crc32.Checksum(b, castagnoli)})
-		f.begun = len(f.Buf)
+	if b := f.Buf[f.blockStart:]; len(b) > 0 {
+		f.blocks = append(f.blocks, block{f.size + int64(f.blockStart), crc32.Checksum(b, castagnoli)})
+		f.blockStart = len(f.Buf)
 		f.longest = max(f.longest, len(b))
 	}
 }
 
-// Flush ends the block and writes all that is buffered.
+// Flush ends the block and writes the buffer.
 func (f *File) Flush() error {
 	f.End()
 	if len(f.Buf) == 0 {
 		return nil
 	}
+	if err := f.Quota.Take(int64(len(f.Buf))); err != nil {
+		return fmt.Errorf("writing %s: %w", f.content, err)
+	}
 	if _, err := f.file.WriteAt(f.Buf, f.size); err != nil {
-		return fmt.Errorf("writing %s to a temporary file (is there room for them? another place may have more): %w", f.what, err)
+		return fmt.Errorf("writing %s to a temporary file (if the disk is full, use another directory for temporary files): %w", f.content, err)
 	}
 	f.size += int64(len(f.Buf))
-	f.Buf, f.begun = f.Buf[:0], 0
+	f.Buf, f.blockStart = f.Buf[:0], 0
 	return nil
 }
 
-// Finish writes what is left, and gives the buffer back.
+// Finish writes the remaining data and frees the buffer.
 func (f *File) Finish() error {
 	err := f.Flush()
 	f.Buf = nil
 	return err
 }
 
-// stride is how much is given back at once.
-const stride = 1 << 20
+// freeUnit is the number of bytes of disk space that are freed together.
+const freeUnit = 1 << 20
 
-// Drop gives back the disk and the page cache of the first n blocks, which nobody
-// reads any more. What is written next takes the same memory again, which costs
-// several times less than memory that nobody has touched for long. Where the file
-// system cannot do that, the file keeps them until it is closed.
+// Drop frees the disk space and page cache of the first n blocks, which must not be read
+// any more. Later writes can reuse this memory, which is several times cheaper than memory
+// not used recently. If the file system cannot free a part of a file, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {
 		end = f.blocks[n].offset
 	}
-	if end -= end % stride; end > f.gone {
+	if end -= end % freeUnit; end > f.freed {
 		if p, ok := f.file.(vfs.Puncher); ok {
-			_ = p.Punch(f.gone, end-f.gone)
+			_ = p.Punch(f.freed, end-f.freed)
 		}
-		f.gone = end
+		f.freed = end
 	}
 }
 
-// Reset forgets all blocks, and keeps the file for others.
-func (f *File) Reset() { f.Buf, f.begun, f.blocks, f.size, f.gone = f.Buf[:0], 0, f.blocks[:0], 0, 0 }
+// Reset removes all blocks, so that the file can be used again.
+func (f *File) Reset() {
+	f.Buf, f.blockStart, f.blocks, f.size, f.freed = f.Buf[:0], 0, f.blocks[:0], 0, 0
+}
 
-// Close removes the file. nil is none.
+// Close removes the file. It does nothing if f is nil.
 func (f *File) Close() error {
 	if f == nil {
 		return nil
 	}
+	f.Quota.Release(f.size)
 	if err := f.file.Close(); err != nil {
-		return fmt.Errorf("closing a temporary file of %s: %w", f.what, err)
+		return fmt.Errorf("closing a temporary file of %s: %w", f.content, err)
 	}
 	return nil
 }
 
-// Size returns how many bytes were written.
+// Size returns the number of bytes written.
 func (f *File) Size() int64 { return f.size }
 
-// MostRuns is how many files of sorted records one sorter keeps: beyond, it merges some while
-// it takes more in. A process may often open 4,096 files.
-const MostRuns = 1000
+// MaxRuns is the maximum number of files of sorted records of one sorter. If there are more,
+// it merges some before the end of the input. A process can often open 4,096 files.
+const MaxRuns = 1000
 
-// Shortest returns where the n neighbouring files begin that have the fewest bytes.
-// Neighbours, so that merging them keeps the order of equal records.
-func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
+// ShortestNeighbors returns the index of the first of n neighboring files that have the
+// fewest bytes in total. Merging only neighbors keeps the order of equal records.
+func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int) {
 	var size, minSize int64
 	for i, f := range files {
 		size += f.Size()
@@ -161,35 +169,36 @@ func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
 	return first
 }
 
-// Early returns how many of some files are to be merged while more is taken in, where so many
-// can be merged at once; 0 is none. That is where twice as many wait and the shortest neighbours
-// are of about one size: one that is much longer than the others would be written again and again.
-func Early[F interface{ Size() int64 }](files []F, atOnce int) int {
+// EarlyMerge returns the number of files to merge before the end of the input, or 0. fanIn is
+// the maximum number of files that can be merged together. It is time to merge if there are
+// twice as many files, and the shortest neighbors have similar sizes: otherwise the longest
+// of them would be written again and again.
+func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
-	case len(files) >= MostRuns:
-		return min(atOnce, len(files)/2)
-	case len(files) < 2*atOnce:
+	case len(files) >= MaxRuns:
+		return min(fanIn, len(files)/2)
+	case len(files) < 2*fanIn:
 		return 0
 	}
-	first := Shortest(files, atOnce)
+	first := ShortestNeighbors(files, fanIn)
 	var size, longest int64
-	for _, f := range files[first : first+atOnce] {
+	for _, f := range files[first : first+fanIn] {
 		size += f.Size()
 		longest = max(longest, f.Size())
 	}
 	if 3*longest > 2*size {
 		return 0
 	}
-	return atOnce
+	return fanIn
 }
 
-// Blocks returns how many blocks were ended. They are numbered from 0.
+// Blocks returns the number of complete blocks. They are numbered from 0.
 func (f *File) Blocks() int { return len(f.blocks) }
 
-// Longest returns the bytes of the longest block.
+// Longest returns the size of the longest block in bytes.
 func (f *File) Longest() int { return f.longest }
 
-// Span returns the bytes that n blocks from number i on take in the file.
+// Span returns the size in bytes of n blocks, beginning with block i.
 func (f *File) Span(i, n int) int {
 	end := f.size
 	if i+n < len(f.blocks) {
@@ -198,26 +207,26 @@ func (f *File) Span(i, n int) int {
 	return int(end - f.blocks[i].offset)
 }
 
-// Read reads n blocks from number i on into buf, which grows where it is too
-// small. Several goroutines may read.
+// Read reads n blocks, beginning with block i, into buf, which it enlarges if necessary.
+// Several goroutines may call it concurrently.
 func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	size := f.Span(i, n)
 	buf = slices.Grow(buf[:0], size)[:size]
 	if _, err := f.file.ReadAt(buf, f.blocks[i].offset); err != nil {
-		return nil, fmt.Errorf("reading %s from a temporary file: %w", f.what, err)
+		return nil, fmt.Errorf("reading %s from a temporary file: %w", f.content, err)
 	}
 	for rest := buf; n > 0; i, n = i+1, n-1 {
 		b := f.blocks[i]
 		size := f.Span(i, 1)
 		if crc := crc32.Checksum(rest[:size], castagnoli); crc != b.crc {
-			return nil, &partd.CorruptError{Path: f.file.Name(), Offset: b.offset, Err: fmt.Errorf("%w: CRC-32C %08x, not %08x", ErrDamaged, crc, b.crc)}
+			return nil, &partd.CorruptError{Path: f.file.Name(), Offset: b.offset, Err: fmt.Errorf("%w: its CRC-32C is %08x, want %08x", ErrDamaged, crc, b.crc)}
 		}
 		rest = rest[size:]
 	}
 	return buf, nil
 }
 
-// Write appends bytes of a stream that a [Reader] returns, in blocks of the full length.
+// Write appends bytes for a [Reader]. All blocks except the last have the maximum length.
 func (f *File) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := f.Room(1); err != nil {
@@ -233,11 +242,11 @@ func (f *File) Write(p []byte) (n int, err error) {
 // Reader reads a finished file as a stream.
 type Reader struct {
 	file      *File
-	next      int // block
+	next      int // next block to read
 	buf, rest []byte
 }
 
-// NewReader returns a Reader from the beginning on.
+// NewReader returns a Reader that begins at the first block.
 func (f *File) NewReader() *Reader { return &Reader{file: f} }
 
 func (r *Reader) Read(p []byte) (int, error) {

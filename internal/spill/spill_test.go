@@ -29,7 +29,7 @@ func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
 	return temp
 }
 
-// write writes records of lengths, and returns them together.
+// write writes records of the given lengths, and returns their concatenation.
 func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	t.Helper()
 	for i, n := range lengths {
@@ -46,8 +46,8 @@ func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	return all
 }
 
-// A long record has a block of its own, and those after it are as usual; blocks
-// can be read one by one, or many at once.
+// A long record has its own block, and later blocks have the usual length. Blocks can be read
+// singly or several at a time.
 func TestBlocks(t *testing.T) {
 	f, err := Create(newTemp(t, nil), "records", 100)
 	if err != nil {
@@ -82,8 +82,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// Blocks that nobody reads any more give their disk back; those behind them are
-// as they were.
+// Drop frees the disk space of blocks, and keeps later ones intact.
 func TestDrop(t *testing.T) {
 	file, err := vfstest.NewMem().OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
@@ -104,23 +103,23 @@ func TestDrop(t *testing.T) {
 		}
 		given := map[int]int64{0: 0, 1: 0, 4: 1 << 20, 3: 1 << 20, 9: 2 << 20, 10: 2 << 20}[n]
 		if before.Disk-info.Disk != given || info.Size != before.Size {
-			t.Errorf("after %d blocks: %d bytes were given back, want %d; the size is %d", n, before.Disk-info.Disk, given, info.Size)
+			t.Errorf("after %d blocks: %d bytes were freed, want %d; the size is %d", n, before.Disk-info.Disk, given, info.Size)
 		}
 		if b, err := f.Read(nil, 9, 1); err != nil || !bytes.Equal(b, all[9*300_000:]) {
-			t.Errorf("after %d blocks the last one is another: %v", n, err)
+			t.Errorf("after %d blocks the last one is wrong: %v", n, err)
 		}
 	}
 	f.Reset()
 	write(t, f, slices.Repeat([]int{300_000}, 10)...)
 	f.Drop(4)
 	if info, err := f.file.Info(); err != nil || before.Disk-info.Disk != 1<<20 {
-		t.Errorf("of a file that is used again %d bytes were given back: %v", before.Disk-info.Disk, err)
+		t.Errorf("in a reused file, %d bytes were freed: %v", before.Disk-info.Disk, err)
 	}
 }
 
-// A bit that comes back wrong is an error that says in which file and where.
+// A flipped bit is an error with the file and the offset.
 func TestDamaged(t *testing.T) {
-	f, err := Create(newTemp(t, &vfstest.Flip{At: 2}), "records", 100)
+	f, err := Create(newTemp(t, &vfstest.Flip{Read: 2}), "records", 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,12 +135,12 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// The files that are merged are neighbours, and the shortest.
-func TestShortest(t *testing.T) {
+// ShortestNeighbors chooses the neighbors with the fewest bytes.
+func TestShortestNeighbors(t *testing.T) {
 	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}}
 	for n, want := range []int{1: 1, 2: 3, 3: 3, 4: 1, 5: 1, 6: 0} {
-		if got := Shortest(files, n); n > 0 && got != want {
-			t.Errorf("%d of them: from %d on, want %d", n, got, want)
+		if got := ShortestNeighbors(files, n); n > 0 && got != want {
+			t.Errorf("%d files: from index %d, want %d", n, got, want)
 		}
 	}
 }
@@ -149,7 +148,7 @@ func TestShortest(t *testing.T) {
 func TestEngine(t *testing.T) {
 	for _, e := range []*Engine{{Memory: MinMemory - 1}, {Threads: -1}, {Memory: 2 * MinMemory, Threads: 3}} {
 		if err := e.Start(t.Context(), "testing", 0); err == nil {
-			t.Errorf("%d bytes and %d threads are taken", e.Memory, e.Threads)
+			t.Errorf("%d bytes and %d threads are accepted", e.Memory, e.Threads)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -160,7 +159,7 @@ func TestEngine(t *testing.T) {
 	}
 	e.Tasks.Go(func() { <-e.Ctx.Done() })
 	cancel(stopped)
-	if err := e.Why(); !errors.Is(err, stopped) {
+	if err := e.Err(); !errors.Is(err, stopped) {
 		t.Error(err)
 	}
 	if err := e.Fail(errors.New("another")); !errors.Is(err, stopped) {
@@ -177,14 +176,14 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-// length is a file of so many bytes.
+// length is a file with that number of bytes.
 type length int64
 
 func (l length) Size() int64 { return int64(l) }
 
-// merged joins n neighbours, the shortest ones, and adds the bytes that this writes.
+// merged merges the n shortest neighbors, and adds the bytes written to written.
 func merged(files []length, n int, written *int64) []length {
-	at := Shortest(files, n)
+	at := ShortestNeighbors(files, n)
 	sum := length(0)
 	for _, f := range files[at : at+n] {
 		sum += f
@@ -193,34 +192,34 @@ func merged(files []length, n int, written *int64) []length {
 	return slices.Replace(files, at, at+n, sum)
 }
 
-// What is merged early writes at most two and a half times of what is written where all is merged at
-// the end, however much there is: no file is written again with each few that follow.
-func TestEarly(t *testing.T) {
+// Early merges write at most two and a half times the bytes of merging only at the end, for any
+// number of files. So no file is merged again with every few later ones.
+func TestEarlyMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, atOnce := range []int{2, 8, 16, 50, 600} {
-		for _, many := range []int{100, 1000, 10_000} {
+	for _, fanIn := range []int{2, 8, 16, 50, 600} {
+		for _, count := range []int{100, 1000, 10_000} {
 			for _, spread := range []int{1, 1000} {
 				var all, early []length
 				var size, atEnd, written int64
-				most := 0
+				maxFiles := 0
 				finish := func(files []length, written *int64) {
-					for len(files) > atOnce {
-						files = merged(files, min(atOnce, len(files)-atOnce+1), written)
+					for len(files) > fanIn {
+						files = merged(files, min(fanIn, len(files)-fanIn+1), written)
 					}
 				}
-				for range many {
+				for range count {
 					f := length(1000 + random.IntN(spread))
 					size += int64(f)
 					all, early = append(all, f), append(early, f)
-					most = max(most, len(early))
-					if n := Early(early, atOnce); n > 0 {
+					maxFiles = max(maxFiles, len(early))
+					if n := EarlyMerge(early, fanIn); n > 0 {
 						early = merged(early, n, &written)
 					}
 				}
 				finish(all, &atEnd)
 				finish(early, &written)
-				if 2*(size+written) > 5*(size+atEnd) || most > MostRuns || atOnce == 16 && most > 3*atOnce {
-					t.Errorf("%d at once of %d of %d or more: %d files wait, and %d bytes are written, %d at the end", atOnce, many, spread, most, size+written, size+atEnd)
+				if 2*(size+written) > 5*(size+atEnd) || maxFiles > MaxRuns || fanIn == 16 && maxFiles > 3*fanIn {
+					t.Errorf("fan-in %d, %d files of %d bytes or more: up to %d files, %d bytes written, %d if merged at the end", fanIn, count, spread, maxFiles, size+written, size+atEnd)
 				}
 			}
 		}

@@ -1,11 +1,10 @@
-// Package tempdir keeps temporary files in directories that their process owns
-// and that outlive it no longer than until the next run.
+// Package tempdir keeps temporary files in directories that the process owns. If the process
+// dies, its next run, or another process, removes them.
 //
-// A directory partd-tmp-<16 hex digits> belongs to the holder of the lock (flock)
-// on the file partd-tmp-<the same digits>.lock beside it. Close removes both. A
-// process that dies loses its lock, and the next [New] in the same place removes
-// what it left behind. Nothing else is ever removed: not a directory without
-// such a file, nor a file of that name that holds something else.
+// A directory partd-tmp-<16 hex digits> belongs to the process that holds the lock (flock) on
+// the file partd-tmp-<the same digits>.lock next to it. Close removes both. A dead process holds
+// no lock, so the next [New] in the same directory removes its files. Nothing else is ever
+// removed: no directory without such a file, and no file of that name with other content.
 package tempdir
 
 import (
@@ -31,71 +30,71 @@ const (
 	mark       = "The directory of this name, without .lock, is a temporary one of partd.\n"
 )
 
-// Options of a [Set]. The zero value, and nil, are the defaults.
+// Options of a [Set]. nil means the defaults.
 type Options struct {
-	FS vfs.FS // of the real disk, which a test lets fail; nil: as it is
+	FS vfs.FS // wraps the real disk, to inject faults; nil means the real disk
 }
 
-// Set is a set of temporary directories, one in each of the places that it was
-// made for. It is safe for concurrent use.
+// Set is a set of temporary directories, one in each parent directory. It is safe for
+// concurrent use.
 type Set struct {
-	fs    vfs.FS
-	mu    sync.Mutex
-	dirs  []*dir
-	next  int // of dirs, for what is made next
-	files int // made so far, for their names
-	over  bool
+	fs     vfs.FS
+	mu     sync.Mutex
+	dirs   []*dir
+	next   int // index in dirs for the next file
+	files  int // number of files created, for their names
+	closed bool
 }
 
-// dir is the directory in one place. It is made when it is first needed.
+// dir is a temporary directory, created when it is first needed.
 type dir struct {
 	parent string
-	path   string // "" while there is none
+	path   string // "" until created
 	lock   vfs.Lock
 }
 
-// ErrClosed is the error of what is asked of a closed Set.
+// ErrClosed is returned by the methods of a closed Set.
 var ErrClosed = errors.New("the temporary directories are already removed")
 
-// New returns temporary directories in the given places, none given means
-// [os.TempDir]. It removes what dead processes left there. Directories are made
-// only once they are needed.
-func New(places []string, o *Options) (*Set, error) {
+// New returns a Set of temporary directories in the given parent directories, by default
+// [os.TempDir]. It removes the files of dead processes there. It creates directories only when
+// they are needed.
+func New(parents []string, o *Options) (*Set, error) {
 	s := &Set{fs: vfs.OS{}}
 	if o != nil && o.FS != nil {
 		s.fs = o.FS
 	}
-	if len(places) == 0 {
-		places = []string{os.TempDir()}
+	if len(parents) == 0 {
+		parents = []string{os.TempDir()}
 	}
-	for _, place := range places {
-		// A change of directory must not move it.
-		abs, err := filepath.Abs(place)
+	for _, parent := range parents {
+		// The path must stay valid if the process changes its directory.
+		abs, err := filepath.Abs(parent)
 		if err != nil {
-			return nil, fmt.Errorf("temporary directory %s: %w", place, err)
+			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
 		info, err := s.fs.Info(abs)
 		if err == nil && !info.Mode.IsDir() {
 			err = errors.New("it is not a directory")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("temporary directory %s: %w", place, err)
+			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
 		s.dirs = append(s.dirs, &dir{parent: abs})
-		// What others left is their failure, and no reason to fail.
+		// Failing to remove others' files is no reason to fail.
 		_ = sweep(s.fs, abs)
 	}
 	return s, nil
 }
 
-// Own returns the path of one new directory in a place, "" meaning [os.TempDir],
-// and what removes it.
-func Own(place string) (path string, s *Set, err error) {
-	var places []string
-	if place != "" {
-		places = append(places, place)
+// NewDir returns the path of one new directory in parent, by default [os.TempDir], and its Set,
+// whose Close removes it.
+func NewDir(parent string) (path string, s *Set, err error) {
+	var parents []string
+	if parent != "" {
+		parents = append(parents, parent)
 	}
-	if s, err = New(places, nil); err != nil {
+	if s, err = New(parents, nil); err != nil {
 		return "", nil, err
 	}
 	if path, err = s.Mkdir(); err != nil {
@@ -104,8 +103,8 @@ func Own(place string) (path string, s *Set, err error) {
 	return path, s, nil
 }
 
-// Create returns a new file, in each of the places in turn. It has no name any
-// more, so that it is gone once it is closed, whatever becomes of the process.
+// Create returns a new file, in each of the directories in turn. The file has no name, so that
+// it is gone once it is closed or the process dies.
 func (s *Set) Create() (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,16 +112,15 @@ func (s *Set) Create() (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unnamed(s.fs, name)
+	return createUnnamed(s.fs, name)
 }
 
-// Create returns a new file in [os.TempDir], which has no name any more, as those of a
-// Set have none.
+// Create returns a new file in [os.TempDir] that has no name, like the files of a Set.
 func Create() (vfs.File, error) {
-	return unnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
+	return createUnnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
 }
 
-func unnamed(fsys vfs.FS, name string) (vfs.File, error) {
+func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
@@ -133,8 +131,8 @@ func unnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir returns the path of a new directory, in each of the places in turn.
-// Close removes it with all that it holds.
+// Mkdir returns the path of a new directory, in each of the directories in turn. Close removes
+// it and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,33 +143,32 @@ func (s *Set) Mkdir() (string, error) {
 	return name, s.fs.Mkdir(name, 0o700)
 }
 
-// newName returns a name for a file or directory that does not exist yet. mu is
-// held.
+// newName returns an unused name for a file or directory. mu must be held.
 func (s *Set) newName(kind string) (string, error) {
-	if s.over {
+	if s.closed {
 		return "", ErrClosed
 	}
 	d := s.dirs[s.next]
 	s.next = (s.next + 1) % len(s.dirs)
-	if err := s.make(d); err != nil {
+	if err := s.create(d); err != nil {
 		return "", fmt.Errorf("a temporary directory in %s: %w", d.parent, err)
 	}
 	s.files++
 	return filepath.Join(d.path, kind+"-"+strconv.Itoa(s.files)), nil
 }
 
-// make makes the directory in a place if there is none yet.
-func (s *Set) make(d *dir) error {
+// create creates a temporary directory unless it exists.
+func (s *Set) create(d *dir) error {
 	for d.path == "" {
 		var random [digits / 2]byte
-		_, _ = rand.Read(random[:]) // it never fails
+		_, _ = rand.Read(random[:]) // never fails
 		path := filepath.Join(d.parent, prefix+hex.EncodeToString(random[:]))
-		lock, err := s.own(path + lockSuffix)
+		lock, err := s.lockNew(path + lockSuffix)
 		if err != nil {
 			return err
 		}
 		if lock == nil {
-			continue // another process took it for a dead one's
+			continue // another process removed the lock file as a dead process's
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())
@@ -181,12 +178,12 @@ func (s *Set) make(d *dir) error {
 	return nil
 }
 
-// own makes a lock file and locks it. It returns no lock if the file was swept
+// lockNew creates a lock file and locks it. It returns nil if another process removed the file
 // in between.
-func (s *Set) own(name string) (vfs.Lock, error) {
+func (s *Set) lockNew(name string) (vfs.Lock, error) {
 	lock, err := vfs.TryLock(s.fs, name, true)
 	if err != nil {
-		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // it may not have been made
+		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // the file may not exist
 			err = errors.Join(err, rerr)
 		}
 	}
@@ -204,15 +201,14 @@ func (s *Set) own(name string) (vfs.Lock, error) {
 	return lock, nil
 }
 
-// Close removes the directories and all that they hold. What could not be
-// removed, the next New removes.
+// Close removes the directories and their contents. The next New removes what Close could not.
 func (s *Set) Close() error {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = true
+	s.closed = true
 	var errs []error
 	for _, d := range s.dirs {
 		if d.path == "" {
@@ -228,7 +224,7 @@ func (s *Set) Close() error {
 	return errors.Join(errs...)
 }
 
-// Sweep removes what dead processes left in the places, as New does.
+// Sweep removes the files of dead processes in the parent directories, as New does.
 func (s *Set) Sweep() error {
 	var errs []error
 	for _, d := range s.dirs {
@@ -237,29 +233,28 @@ func (s *Set) Sweep() error {
 	return errors.Join(errs...)
 }
 
-// sweep removes what dead processes left in a place.
-func sweep(fsys vfs.FS, place string) error {
-	entries, err := os.ReadDir(place)
+// sweep removes the files of dead processes in a directory.
+func sweep(fsys vfs.FS, parent string) error {
+	entries, err := os.ReadDir(parent)
 	errs := []error{err}
 	for _, e := range entries {
-		middle, ours := strings.CutPrefix(e.Name(), prefix)
+		middle, hasPrefix := strings.CutPrefix(e.Name(), prefix)
 		middle, isLock := strings.CutSuffix(middle, lockSuffix)
-		named := ours && isLock && len(middle) == digits && strings.Trim(middle, "0123456789abcdef") == "" // as own does
+		named := hasPrefix && isLock && len(middle) == digits && strings.Trim(middle, "0123456789abcdef") == "" // as lockNew writes it
 		if named && e.Type().IsRegular() {
-			errs = append(errs, sweepOne(fsys, filepath.Join(place, e.Name())))
+			errs = append(errs, sweepOne(fsys, filepath.Join(parent, e.Name())))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// sweepOne removes the directory of a lock file, and the lock file, if nobody
-// holds the lock.
+// sweepOne removes a lock file and its directory if no process holds the lock.
 func sweepOne(fsys vfs.FS, lockName string) error {
-	ours, err := isOurs(fsys, lockName)
+	isOwn, err := isOurs(fsys, lockName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // its owner has just closed it
 	}
-	if err != nil || !ours {
+	if err != nil || !isOwn {
 		return err
 	}
 	lock, err := vfs.TryLock(fsys, lockName, true)
@@ -272,8 +267,8 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs reports whether a lock file holds what own writes, or the beginning of
-// that: its writer may have died there.
+// isOurs reports whether a lock file has the content that lockNew writes, or only its beginning,
+// because the writer died.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
@@ -287,11 +282,11 @@ func isOurs(fsys vfs.FS, name string) (bool, error) {
 	return strings.HasPrefix(mark, string(b[:n])), f.Close()
 }
 
-// removeTree removes a directory with all that it holds, and follows no symbolic link.
-// One that does not exist is no error.
+// removeTree removes a directory and its contents. It does not follow symbolic links. A missing
+// directory is not an error.
 func removeTree(dir string) error {
 	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return fmt.Errorf("%s is now a symbolic link, and is left alone", dir)
+		return fmt.Errorf("not removing %s: it has become a symbolic link", dir)
 	}
 	return os.RemoveAll(dir)
 }

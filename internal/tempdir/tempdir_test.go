@@ -25,9 +25,9 @@ func names(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-func mustNew(t *testing.T, places ...string) *Set {
+func mustNew(t *testing.T, parents ...string) *Set {
 	t.Helper()
-	s, err := New(places, nil)
+	s, err := New(parents, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,10 +35,10 @@ func mustNew(t *testing.T, places ...string) *Set {
 }
 
 func TestFilesAndDirectories(t *testing.T) {
-	places := []string{t.TempDir(), t.TempDir()}
-	s := mustNew(t, places...)
-	if len(names(t, places[0])) > 0 {
-		t.Error("something was made before it was needed")
+	parents := []string{t.TempDir(), t.TempDir()}
+	s := mustNew(t, parents...)
+	if len(names(t, parents[0])) > 0 {
+		t.Error("New created a directory before it was needed")
 	}
 	var files []vfs.File
 	for range 4 {
@@ -51,9 +51,9 @@ func TestFilesAndDirectories(t *testing.T) {
 		}
 		files = append(files, f)
 	}
-	for i, place := range places { // files have no names, and go with the process
-		if got := names(t, filepath.Join(place, names(t, place)[0])); len(got) > 0 {
-			t.Errorf("place %d has the files %q", i, got)
+	for i, parent := range parents { // files have no names
+		if got := names(t, filepath.Join(parent, names(t, parent)[0])); len(got) > 0 {
+			t.Errorf("directory %d has the files %q", i, got)
 		}
 	}
 	for range 2 {
@@ -68,9 +68,9 @@ func TestFilesAndDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, place := range places {
-		if got := names(t, place); len(got) != 2 || !strings.HasPrefix(got[0], prefix) {
-			t.Errorf("place %d has %q", i, got)
+	for i, parent := range parents {
+		if got := names(t, parent); len(got) != 2 || !strings.HasPrefix(got[0], prefix) {
+			t.Errorf("directory %d has %q", i, got)
 		}
 	}
 	for _, f := range files {
@@ -85,9 +85,9 @@ func TestFilesAndDirectories(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	for _, place := range places {
-		if got := names(t, place); len(got) > 0 {
-			t.Errorf("left: %q", got)
+	for _, parent := range parents {
+		if got := names(t, parent); len(got) > 0 {
+			t.Errorf("not removed: %q", got)
 		}
 	}
 	if _, err := s.Create(); !errors.Is(err, ErrClosed) {
@@ -98,11 +98,11 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 }
 
-// TestDeadProcess lets a process die that has temporary data, and looks whether
-// the next one removes that, and nothing else.
+// TestDeadProcess kills a process that has temporary files, and checks that the next one
+// removes them and nothing else.
 func TestDeadProcess(t *testing.T) {
-	if place := os.Getenv("PARTD_TEST_DIE_IN"); place != "" {
-		s := mustNew(t, place)
+	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
+		s := mustNew(t, parent)
 		d, err := s.Mkdir()
 		if err != nil {
 			t.Fatal(err)
@@ -112,73 +112,73 @@ func TestDeadProcess(t *testing.T) {
 		}
 		os.Exit(3)
 	}
-	place, elsewhere := t.TempDir(), t.TempDir()
-	alive := mustNew(t, place)
+	parent, elsewhere := t.TempDir(), t.TempDir()
+	alive := mustNew(t, parent)
 	if _, err := alive.Mkdir(); err != nil {
 		t.Fatal(err)
 	}
 	foreign := map[string]string{
-		prefix + "0123456789abcdef.lock":      "something else", // not what own writes
-		prefix + "0123456789abcdef0.lock":     mark,             // not a name that own gives
+		prefix + "0123456789abcdef.lock":      "something else", // not the content that lockNew writes
+		prefix + "0123456789abcdef0.lock":     mark,             // not a name of a lock file
 		prefix + "0123456789ABCDEF.lock":      mark,
 		"other-0123456789abcdef.lock":         mark,
 		filepath.Base(elsewhere) + "-is-mine": "",
 	}
 	for name, content := range foreign {
-		if err := os.WriteFile(filepath.Join(place, name), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(parent, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// A directory without a lock file, one whose lock file is foreign, and a
-	// link to elsewhere in the place of a directory.
+	// A directory without a lock file, one with a foreign lock file, and a link in place of
+	// a directory.
 	for _, name := range []string{prefix + "fedcba9876543210", prefix + "0123456789abcdef"} {
-		if err := os.Mkdir(filepath.Join(place, name), 0o777); err != nil {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
 	precious := filepath.Join(elsewhere, "precious")
-	link := filepath.Join(place, prefix+"1111111111111111")
+	link := filepath.Join(parent, prefix+"1111111111111111")
 	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Symlink(elsewhere, link), os.WriteFile(link+lockSuffix, []byte(mark), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	// The lock file of one that died before it made its directory.
-	if err := os.WriteFile(filepath.Join(place, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600); err != nil {
+	// The lock file of a process that died before it created its directory.
+	if err := os.WriteFile(filepath.Join(parent, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := names(t, place)
+	before := names(t, parent)
 
 	cmd := exec.Command(os.Args[0], "-test.run=^TestDeadProcess$")
-	cmd.Env = append(os.Environ(), "PARTD_TEST_DIE_IN="+place)
+	cmd.Env = append(os.Environ(), "PARTD_TEST_DIE_IN="+parent)
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// The child swept the early one already, and left two names.
+	// The child removed the early lock file, and left two names.
 	before = slices.DeleteFunc(before, func(n string) bool { return strings.Contains(n, "2222222222222222") })
-	if n := len(names(t, place)); n != len(before)+2 {
+	if n := len(names(t, parent)); n != len(before)+2 {
 		t.Fatalf("%d names, want %d", n, len(before)+2)
 	}
-	if err := mustNew(t, place).Close(); err != nil {
+	if err := mustNew(t, parent).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if after := names(t, place); !slices.Equal(after, before) {
+	if after := names(t, parent); !slices.Equal(after, before) {
 		t.Errorf("%q, want %q", after, before)
 	}
 	if _, err := os.Stat(precious); err != nil {
-		t.Error("a link was followed")
+		t.Error("New followed a link")
 	}
 	if err := alive.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWrongPlaces(t *testing.T) {
+func TestWrongParents(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, place := range []string{file, file + "-none"} {
-		if _, err := New([]string{place}, nil); err == nil || !strings.Contains(err.Error(), place) {
-			t.Errorf("%s: %v", place, err)
+	for _, parent := range []string{file, file + "-none"} {
+		if _, err := New([]string{parent}, nil); err == nil || !strings.Contains(err.Error(), parent) {
+			t.Errorf("%s: %v", parent, err)
 		}
 	}
 	gone := filepath.Join(t.TempDir(), "gone")
@@ -190,25 +190,26 @@ func TestWrongPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {
-		t.Errorf("%v: it removes what was never made", err)
+		t.Errorf("%v: Create tried to remove a directory that it had not created", err)
 	}
 }
 
-// Each call of the file system fails once. What is left then goes with the next New.
+// TestFaults makes each call of the file system fail once, and checks that the next New removes
+// what is left.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	for at := int64(1); ; at++ {
-		place := t.TempDir()
-		fault := &vfstest.Fault{At: at, Err: broken}
-		err := use(vfstest.Inject(vfs.OS{}, fault.Check), place)
+		parent := t.TempDir()
+		fault := &vfstest.Fault{Call: at, Err: broken}
+		err := use(vfstest.Inject(vfs.OS{}, fault.Check), parent)
 		if err != nil && !errors.Is(err, broken) {
 			t.Errorf("call %d: %v", at, err)
 		}
-		if err := mustNew(t, place).Close(); err != nil {
+		if err := mustNew(t, parent).Close(); err != nil {
 			t.Error(err)
 		}
-		if left := names(t, place); len(left) > 0 {
-			t.Errorf("call %d: left: %q", at, left)
+		if rest := names(t, parent); len(rest) > 0 {
+			t.Errorf("call %d: not removed: %q", at, rest)
 		}
 		if !fault.Hit() {
 			if err != nil || at < 10 {
@@ -219,9 +220,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// use does all that can be done.
-func use(fsys vfs.FS, place string) error {
-	s, err := New([]string{place}, &Options{FS: fsys})
+// use creates a file and a directory, and closes the Set.
+func use(fsys vfs.FS, parent string) error {
+	s, err := New([]string{parent}, &Options{FS: fsys})
 	if err != nil {
 		return err
 	}

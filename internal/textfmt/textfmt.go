@@ -1,4 +1,4 @@
-// Package textfmt writes counts for people, and arguments for shells.
+// Package textfmt formats counts for people, and arguments for shells.
 package textfmt
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// POSIXQuote returns an argument as every shell reads it: plain where nothing in it
-// is special, else in single quotes, with the lines that it has.
+// POSIXQuote returns an argument as any POSIX shell reads it: unchanged, or in single quotes
+// if it contains special characters. It keeps line endings.
 func POSIXQuote(arg string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=:,./@%", r)
@@ -21,8 +21,8 @@ func POSIXQuote(arg string) string {
 	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
-// ShellQuote is POSIXQuote, on one line: an argument that holds control characters or
-// is not UTF-8 is in $'…', which bash, zsh and ksh know.
+// ShellQuote is like POSIXQuote, but on one line: an argument with control characters or
+// invalid UTF-8 becomes $'…', which bash, zsh and ksh understand.
 func ShellQuote(arg string) string {
 	if utf8.ValidString(arg) && !strings.ContainsFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return POSIXQuote(arg)
@@ -44,10 +44,10 @@ func ShellQuote(arg string) string {
 	return b.String()
 }
 
-// Plural returns a number and what it is of.
-func Plural(n int64, what string) string {
+// Plural returns a number and a noun, in the plural unless the number is 1.
+func Plural(n int64, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return humanize.Comma(n) + " " + what + "s"
+	return humanize.Comma(n) + " " + noun + "s"
 }

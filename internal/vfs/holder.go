@@ -10,13 +10,13 @@ import (
 	"unicode"
 )
 
-// Whoever holds a lock for long leaves a note in its file, of two lines: what people
-// read, and what tells its process from a later one with the same number. The note is
-// for messages only. It may outlive its process, and the next one has the lock a little
-// before it has its own note there: so it is believed only if its process lives.
+// The holder of a long-lived lock leaves a note in the lock's file, of two lines: a text for
+// people, and data that distinguishes its process from a later one with the same PID. The note is
+// only for messages. It may outlive its process, and a new holder has the lock shortly before it
+// writes its own note, so a note is trusted only while its process lives.
 
-// NoteHolder notes in a locked file that this process has the lock.
-func NoteHolder(fsys FS, name string) error {
+// RecordHolder writes a note to a locked file that this process holds the lock.
+func RecordHolder(fsys FS, name string) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an-unknown-host"
@@ -25,7 +25,7 @@ func NoteHolder(fsys FS, name string) error {
 		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), processStart(os.Getpid())))
 }
 
-// ClearHolder removes the note before the lock is given back.
+// ClearHolder removes the note. Call it before releasing the lock.
 func ClearHolder(fsys FS, name string) error { return writeNote(fsys, name, "") }
 
 func writeNote(fsys FS, name, note string) error {
@@ -40,31 +40,31 @@ func writeNote(fsys FS, name, note string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Holder says who holds the lock of a file: the process, or "another process" where that is
-// not certain. Of another machine's, nobody here knows whether the note is its.
+// Holder describes the holder of a file's lock for messages. It returns "another process" if the
+// holder is unknown, with the note if that may come from another machine.
 func Holder(fsys FS, name string) string {
-	const unknown = "another process"
+	const anotherProcess = "another process"
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
-		return unknown
+		return anotherProcess
 	}
 	b := make([]byte, 1<<10)
 	n, _ := f.ReadAt(b, 0) // a note is shorter
 	_ = f.Close()
-	who, rest, whole := strings.Cut(string(b[:n]), "\n")
+	holder, rest, complete := strings.Cut(string(b[:n]), "\n")
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int
 	var on string
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	if _, err := fmt.Sscanf(who, "process %d on %s", &pid, &on); err != nil || !whole || strings.ContainsFunc(who, unprintable) {
-		return unknown
+	if _, err := fmt.Sscanf(holder, "process %d on %s", &pid, &on); err != nil || !complete || strings.ContainsFunc(holder, unprintable) {
+		return anotherProcess
 	}
 	host, err := os.Hostname()
 	switch {
 	case start == "" || err != nil || on != host:
-		return unknown + " (the last one that noted itself in " + name + " was " + who + ")"
+		return anotherProcess + " (the last holder recorded in " + name + " was " + holder + ")"
 	case start != processStart(pid):
-		return unknown
+		return anotherProcess
 	}
-	return who
+	return holder
 }

@@ -2,5 +2,5 @@
 
 package vfs
 
-// processStart returns "": there is nothing that tells processes apart.
+// processStart returns "" because nothing distinguishes processes here.
 func processStart(int) string { return "" }

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// A note is believed while its process lives, and no other one.
+// TestHolder checks that a note is trusted while its process lives, and otherwise not.
 func TestHolder(t *testing.T) {
 	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
-		t.Skip("nothing tells processes apart here")
+		t.Skip("this system does not distinguish processes")
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -24,8 +24,8 @@ func TestHolder(t *testing.T) {
 	if got, err := l.TryLock(true); !got || err != nil {
 		t.Fatal(got, err)
 	}
-	defer l.Unlock() //nolint:errcheck // it is a test
-	if err := NoteHolder(OS{}, name); err != nil {
+	defer l.Unlock() //nolint:errcheck // test
+	if err := RecordHolder(OS{}, name); err != nil {
 		t.Fatal(err)
 	}
 	mine := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
@@ -38,12 +38,12 @@ func TestHolder(t *testing.T) {
 	}
 	const unknown = "another process"
 	own := processStart(os.Getpid())
-	for what, c := range map[string]struct{ note, want string }{
+	for noteName, c := range map[string]struct{ note, want string }{
 		"of a process that ended":              {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", ended.Process.Pid, host, own), unknown},
 		"of one whose number this process has": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), unknown},
-		"of another machine":                   {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last one that noted itself in " + name + " was process 7 on elsewhere (x, since y))"},
-		"of an earlier program":                {"process 7 on " + host + "\n", unknown + " (the last one that noted itself in " + name + " was process 7 on " + host + ")"},
-		"cut off":                              {"process 7 on", unknown},
+		"of another machine":                   {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on elsewhere (x, since y))"},
+		"of an earlier program":                {"process 7 on " + host + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on " + host + ")"},
+		"truncated":                            {"process 7 on", unknown},
 		"something else":                       {"hello\n\n", unknown},
 		"with an escape":                       {"process 7 on elsewhere\x1b[31m\n\n", unknown},
 		"none":                                 {"", unknown},
@@ -53,17 +53,17 @@ func TestHolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := Holder(OS{}, name); got != c.want {
-			t.Errorf("a note %s: %q, want %q", what, got, c.want)
+			t.Errorf("a note %s: %q, want %q", noteName, got, c.want)
 		}
 	}
-	if err := NoteHolder(OS{}, name); err != nil {
+	if err := RecordHolder(OS{}, name); err != nil {
 		t.Fatal(err)
 	}
 	if err := ClearHolder(OS{}, name); err != nil {
 		t.Fatal(err)
 	}
 	if got := Holder(OS{}, name); got != unknown {
-		t.Errorf("after it was cleared: %q", got)
+		t.Errorf("after ClearHolder: %q", got)
 	}
 	if got := Holder(OS{}, name+".missing"); got != unknown {
 		t.Errorf("without a file: %q", got)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// TryLock takes the lock of a file if it is free. It returns nil where somebody else has
-// the lock, or had it and removed the file, whose name is nobody's or another's then.
+// TryLock takes the lock of a file if it is free. It returns nil if another holder has the lock,
+// or had it and removed the file.
 func TryLock(fsys FS, name string, exclusive bool) (Lock, error) {
 	l := fsys.NewLock(name)
 	got, err := l.TryLock(exclusive)
@@ -37,7 +37,7 @@ func WaitLock(ctx context.Context, fsys FS, name string, exclusive bool) (Lock, 
 	}
 }
 
-// IsNamed reports whether a locked file is still the one of its name.
+// IsNamed reports whether name still refers to the locked file.
 func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 	locked, err := l.Info()
 	if err != nil {
@@ -50,21 +50,21 @@ func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 	return err == nil && named.SameFile(locked), err
 }
 
-// Replace replaces the content of a file, or makes the file, with the mode 0600. The
-// file has the old content or the new one, whole, even after a loss of power. temp is a
-// directory on the same disk.
+// Replace atomically replaces the content of a file, or creates the file with mode 0600. The file
+// has the old content or the new one, even after a loss of power. temp is a directory on the same
+// disk.
 func Replace(name, temp, pattern string, content []byte) error {
 	f, err := os.CreateTemp(temp, pattern)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	return Place(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
+	return Publish(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// Place gives a written and synced file the name of another, which it replaces, so that
-// the name survives a loss of power. Where writing failed with err it removes the file.
-func Place(temp, name string, err error) error {
+// Publish renames a written and synced file to name, replacing any file there, and syncs the
+// directory. If err is not nil or the rename fails, it removes the file.
+func Publish(temp, name string, err error) error {
 	if err == nil {
 		err = os.Rename(temp, name)
 	}

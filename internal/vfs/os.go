@@ -13,8 +13,8 @@ import (
 type OS struct{}
 
 var (
-	_ FS         = OS{}
-	_ LinkTeller = OS{}
+	_ FS          = OS{}
+	_ LinkChecker = OS{}
 )
 
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
@@ -51,8 +51,7 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// OpenFile is os.OpenFile of a file that exists. It does not wait any more for who has
-// the other end of a pipe when ctx ends.
+// OpenFile opens an existing file. It stops waiting for the other end of a pipe when ctx ends.
 func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
 	type result struct {
 		file *os.File

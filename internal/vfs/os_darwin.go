@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processStart returns what no other process with the number has: when it began. "" is of
-// one that there is not.
+// processStart returns the start time of a process, which distinguishes it from others with the
+// same PID, or "" if there is no such process.
 func processStart(pid int) string {
 	p, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil {

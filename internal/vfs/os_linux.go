@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// processStart returns what no other process with the number has: when it began, and the
-// boot of the machine. "" is of one that there is not.
+// processStart returns the start time of a process and the boot id, which distinguish it from
+// others with the same PID, or "" if there is no such process.
 func processStart(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	const start = 19 // of the fields behind the name, which is in brackets and may hold any
+	const start = 19 // index of the start time after the name, which is in parentheses and may contain spaces
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if err != nil || bootErr != nil || len(fields) <= start {
 		return ""
@@ -21,8 +21,7 @@ func processStart(pid int) string {
 	return fields[start] + " " + strings.TrimSpace(string(boot))
 }
 
-// The conversions are not needless: the types of the fields differ between
-// processors.
+// The types of these fields differ between processors, so the conversions are needed.
 func infoOf(st *syscall.Stat_t) Info {
 	return Info{
 		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: st.Dev, Ino: st.Ino, Mode: modeOf(st.Mode),

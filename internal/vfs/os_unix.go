@@ -9,14 +9,14 @@ import (
 	"github.com/gofrs/flock"
 )
 
-var _ SpaceTeller = OS{}
+var _ SpaceReporter = OS{}
 
-// NoFollow keeps a name that is a link from leading elsewhere, and one that is a
-// pipe from blocking. It is a flag for OpenFile.
+// NoFollow is a flag for OpenFile: it makes opening a symbolic link fail, and opening a pipe not
+// block.
 const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// OpenFileLimit returns how many files the process may have open, and 0 where
-// the system does not tell.
+// OpenFileLimit returns the maximum number of files that the process may have open, or 0 if it is
+// unknown.
 func OpenFileLimit() int {
 	const unlimited = 1 << 20
 	var limit syscall.Rlimit
@@ -44,13 +44,13 @@ func (f osFile) Info() (Info, error) {
 	return infoOf(&st), nil
 }
 
-// Free is for who has no special rights: a reserve of the system's is left out.
+// Free returns the space for unprivileged users, without the system's reserve.
 func (OS) Free(dir string) (int64, error) {
 	free, _, err := space(dir)
 	return free, err
 }
 
-// Capacity returns how many bytes the disk of a directory has, used or free.
+// Capacity returns the size of a directory's disk in bytes, used or free.
 func (OS) Capacity(dir string) (int64, error) {
 	_, all, err := space(dir)
 	return all, err
@@ -90,7 +90,7 @@ func (l osLock) Info() (Info, error) {
 	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
 }
 
-// retry calls f again while a signal interrupts it.
+// retry calls f until no signal interrupts it.
 func retry(f func() error) error {
 	for {
 		if err := f(); err != syscall.EINTR {
@@ -99,7 +99,7 @@ func retry(f func() error) error {
 	}
 }
 
-// modeOf translates the type and the permission bits of a file.
+// modeOf converts the type and the permission bits of a file.
 func modeOf(mode uint32) fs.FileMode {
 	m := fs.FileMode(mode & 0o777)
 	switch mode & syscall.S_IFMT {

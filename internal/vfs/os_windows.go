@@ -7,14 +7,14 @@ import (
 	"os"
 )
 
-// On Windows files can be read and written, but the stores' locks, flock(2)
-// that is shared with Python's partd, and the removal of open files do not
-// exist: what owns a directory asks for its lock first, and is refused.
+// On Windows files can be read and written. But there is no flock(2), which the stores share with
+// Python's partd, and open files cannot be removed. Stores in directories ask for their lock
+// first, and fail.
 
-// NoFollow is no flag here.
+// NoFollow does nothing on Windows.
 const NoFollow = 0
 
-// OpenFileLimit returns 0: the system does not tell.
+// OpenFileLimit returns 0 because the limit is unknown.
 func OpenFileLimit() int { return 0 }
 
 func (OS) NewLock(name string) Lock { return noLock{name} }

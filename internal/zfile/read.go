@@ -14,21 +14,21 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MinWindow is the window of zstd that is read however little memory there is, in bytes:
-// what RFC 8878 asks of every decoder.
+// MinWindow is a zstd window that is always accepted, in bytes, even with little memory. RFC
+// 8878 requires it of every decoder.
 const MinWindow = 8 << 20
 
-// Error says that a compressed file is damaged or ends too early.
+// Error is the error for a compressed file that is damaged or truncated.
 type Error struct {
-	Name   string // the file
+	Name   string // of the file
 	Format compress.Format
-	Offset int64 // how much of the file was read, in bytes: the damage is before
+	Offset int64 // bytes of the file that were read; the damage is before it
 	Err    error
 }
 
 func (e *Error) Error() string {
 	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
-		return fmt.Sprintf("%s: the %s data end too early, at byte %d of the file", e.Name, e.Format, e.Offset)
+		return fmt.Sprintf("%s: the %s data is cut off at byte %d of the file", e.Name, e.Format, e.Offset)
 	}
 	return fmt.Sprintf("%s: damaged %s data before byte %d of the file: %v", e.Name, e.Format, e.Offset, e.Err)
 }
@@ -36,28 +36,27 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Reader reads what a compressed file holds. Files that were compressed in
-// pieces and put together read as one.
+// Reader decompresses a file. Concatenated compressed files read as one.
 type Reader struct {
 	name   string
 	format compress.Format
-	window int64 // of zstd, the largest
+	window int64 // maximum zstd window
 	src    *bufio.Reader
-	count  *counter // of what src has read
+	count  *counter // counts the bytes that src has read
 	from   io.Reader
 	close  func()
 	err    error
 }
 
-// NewReader returns a reader of a file of a format, not None. Name is for
-// messages. Window is how far back frames of zstd may reach, which takes as much memory, in
-// bytes; it is not below [MinWindow].
+// NewReader returns a reader of a compressed file; format must not be None. name is for
+// messages. window is the maximum window of zstd frames in bytes, which is also the memory
+// they need; values below [MinWindow] are raised.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := bufio.NewReaderSize(count, 256<<10)
 	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, count: count, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
-		return nil, r.failed(err) // an empty file is no compressed file
+		return nil, r.failed(err) // an empty file is not a compressed file
 	}
 	var err error
 	switch format {
@@ -82,7 +81,7 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	return r, nil
 }
 
-// Read reads what was compressed.
+// Read reads decompressed data.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -97,7 +96,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end looks whether the file ends with its compressed data.
+// end checks whether the file ends with its compressed data.
 func (r *Reader) end() error {
 	rest, err := r.src.Peek(4)
 	switch {
@@ -106,38 +105,38 @@ func (r *Reader) end() error {
 	case len(rest) == 0:
 		return r.failed(err)
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
-		// Frames one after the other.
+		// Another frame follows.
 		r.from = lz4.NewReader(r.src)
 		return nil
 	}
-	return r.failed(errors.New("something else follows them"))
+	return r.failed(errors.New("other data follows"))
 }
 
 func (r *Reader) failed(err error) error {
 	if r.count.err != nil {
-		return r.count.err // reading failed, not the data
+		return r.count.err // reading failed; the data may be good
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return fmt.Errorf("%s: its zstd window (--long, --ultra) is larger than the %d MiB available for it, an eighth of --memory: "+
-			"1GiB reads the 128 MiB of zstd --long; or decompress the file first", r.name, r.window>>20)
+		return fmt.Errorf("%s: its zstd window (--long, --ultra) exceeds the available %d MiB, an eighth of --memory: "+
+			"use --memory 1GiB to read the 128 MiB of zstd --long, or decompress the file first", r.name, r.window>>20)
 	}
 	return &Error{Name: r.name, Format: r.format, Offset: r.count.n - int64(r.src.Buffered()), Err: err}
 }
 
-// Close gives back memory. It does not close the file.
+// Close frees memory. It does not close the file.
 func (r *Reader) Close() error {
 	r.close()
 	return nil
 }
 
-// counter counts what is read.
+// counter counts the bytes read.
 type counter struct {
 	r   io.Reader
 	n   int64
-	err error // of a read that failed
+	err error // error of a failed read
 }
 
 func (c *counter) Read(p []byte) (int, error) {

@@ -1,6 +1,6 @@
-// Package zfile reads and writes compressed files: gzip, zstd, bzip2 and
-// LZ4 frames. Files to read are known by their content, files to write by the
-// extension of their name.
+// Package zfile reads and writes compressed files: gzip, zstd, bzip2 and LZ4 frames. It
+// detects the format of files by their content when reading, and by the extension of
+// their name when writing.
 package zfile
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// None is a file that is not compressed.
+// None is the format of files that are not compressed.
 const None compress.Format = ""
 
-// Extensions lists the extensions of the names of compressed files.
+// Extensions lists the common extensions of compressed files.
 const Extensions = ".gz, .zst, .bz2, .lz4"
 
 var extensions = map[string]compress.Format{
@@ -29,10 +29,10 @@ var extensions = map[string]compress.Format{
 	".bz2": compress.BZ2, ".bzip2": compress.BZ2, ".lz4": compress.LZ4,
 }
 
-// HeadSize is how many bytes of a file Detect looks at, at most.
+// HeadSize is the maximum number of bytes that Detect examines.
 const HeadSize = 10
 
-// Detect knows from the first bytes of a file how it is compressed.
+// Detect returns the format of a file that begins with head.
 func Detect(head []byte) compress.Format {
 	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
@@ -44,40 +44,37 @@ func Detect(head []byte) compress.Format {
 		return compress.LZ4
 	case len(head) >= HeadSize && begins("BZh") && head[3] >= '1' && head[3] <= '9' &&
 		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
-		// A block, or the end of a file that holds nothing. A line of text may begin
-		// with BZh, too.
+		// A block, or the end of an empty file. A line of text may begin with BZh, too.
 		return compress.BZ2
 	case len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18":
-		return compress.Zstd // a skippable frame, as pzstd writes first; LZ4 has the same
+		return compress.Zstd // a skippable frame, which pzstd writes first; LZ4 has the same frames
 	}
 	return None
 }
 
-// ByName knows from the extension of a file's name how it is, or will be,
-// compressed.
-func ByName(name string) compress.Format { return extensions[strings.ToLower(filepath.Ext(name))] }
+// FormatOf returns the compression format that the extension of a file's name stands for.
+func FormatOf(name string) compress.Format { return extensions[strings.ToLower(filepath.Ext(name))] }
 
-// CheckName returns an error for a name with the extension of a compression or
-// an archive that is not written here: the file would not be what it says.
+// CheckName returns an error if the extension of a name stands for a compression or archive
+// format that cannot be written.
 func CheckName(name string) error {
 	switch ext := strings.ToLower(filepath.Ext(name)); ext {
 	case ".xz", ".lzma", ".br", ".z", ".sz", ".7z", ".zip", ".rar", ".tar", ".parquet":
-		return fmt.Errorf("%s: files ending in %s cannot be written; those in %s can", name, ext, Extensions)
+		return fmt.Errorf("%s: cannot write files ending in %s: use one of %s", name, ext, Extensions)
 	}
 	return nil
 }
 
-// TrimName returns a name without the extension that says how it is compressed.
+// TrimName returns a name without the extension of its compression format.
 func TrimName(name string) string {
-	if ByName(name) == None {
+	if FormatOf(name) == None {
 		return name
 	}
 	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
-// NewWriter returns a writer that compresses, at the usual level of each format.
-// Close ends the data and does not close w. Threads is how many may work on
-// zstd.
+// NewWriter returns a writer that compresses at the default level of each format. Its Close
+// ends the data and does not close w. threads limits the threads that compress zstd.
 func NewWriter(format compress.Format, w io.Writer, threads int) (io.WriteCloser, error) {
 	switch format {
 	case None:

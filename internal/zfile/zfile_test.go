@@ -16,7 +16,7 @@ import (
 
 var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
 
-// text is lines that compress, but not to nothing.
+// text returns lines that compress moderately.
 func text(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
@@ -59,12 +59,12 @@ func TestRoundTrip(t *testing.T) {
 			data := text(n)
 			packed := pack(t, kind, data)
 			if got := Detect(packed); got != kind {
-				t.Errorf("%s of %d bytes is taken for %s", kind, n, got)
+				t.Errorf("%s of %d bytes is detected as %s", kind, n, got)
 			}
 			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s: %d bytes of %d, %v", kind, len(got), n, err)
 			}
-			// Two files one after the other are one.
+			// Two concatenated files read as one.
 			two := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
 			if got, err := unpack(kind, two); err != nil || string(got) != string(data)+"more\n" {
 				t.Errorf("%s: two files are %d bytes, %v", kind, len(got), err)
@@ -73,8 +73,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// Wherever a file is cut, and whatever bit of it is flipped, what it holds is
-// never taken for whole and right.
+// A file that is cut off anywhere, or has a flipped bit, is never accepted as complete.
 func TestDamage(t *testing.T) {
 	data := text(500)
 	for _, kind := range kinds {
@@ -95,16 +94,16 @@ func TestDamage(t *testing.T) {
 		}
 		for _, tail := range []string{"x", "garbage", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
 			if _, err := unpack(kind, append(bytes.Clone(packed), tail...)); err == nil {
-				t.Errorf("%s, and then %q: no error", kind, tail)
+				t.Errorf("%s followed by %q: no error", kind, tail)
 			}
 		}
 	}
 	if _, err := unpack(None, nil); err == nil {
-		t.Error("a reader of nothing")
+		t.Error("an empty file is accepted")
 	}
 }
 
-// A read that fails is not taken for damage.
+// A failed read is not reported as damage.
 func TestReadFails(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range kinds {
@@ -119,7 +118,7 @@ func TestReadFails(t *testing.T) {
 	}
 }
 
-// What the usual programs write is read, and the other way round.
+// Files of the usual programs can be read, and they can read ours.
 func TestPrograms(t *testing.T) {
 	data := text(300_000)
 	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
@@ -155,8 +154,8 @@ func TestNames(t *testing.T) {
 	}{
 		"a.csv.gz": {compress.Gzip, "a.csv"}, "b.ZST": {compress.Zstd, "b"}, "d/c.bz2": {compress.BZ2, "d/c"}, "e.lz4": {compress.LZ4, "e"}, "f.csv": {None, "f.csv"}, "gz": {None, "gz"},
 	} {
-		if ByName(name) != want.kind || TrimName(name) != want.rest {
-			t.Errorf("%s: %s, %s", name, ByName(name), TrimName(name))
+		if FormatOf(name) != want.kind || TrimName(name) != want.rest {
+			t.Errorf("%s: %s, %s", name, FormatOf(name), TrimName(name))
 		}
 	}
 	for _, head := range []string{"", "a,b", "BZh is text", "BZh91AY&SX", "\x1f"} {

@@ -15,8 +15,8 @@ import (
 type Role string
 
 const (
-	Router Role = "ROUTER" // of a server
-	Dealer Role = "DEALER" // of a client
+	Router Role = "ROUTER" // for a server
+	Dealer Role = "DEALER" // for a client
 )
 
 const (
@@ -24,9 +24,8 @@ const (
 	mechanism   = "NULL" // no authentication, no encryption
 )
 
-// Open does the handshake over a connection, within a time: greetings, then
-// READY. It returns what the peer sent already beyond it. It does not close the
-// connection.
+// Open does the handshake within a timeout; 0 means no limit. It returns what the peer
+// has already sent after the handshake. It does not close the connection.
 func Open(c net.Conn, role Role, timeout time.Duration) (rest []byte, err error) {
 	if timeout > 0 {
 		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -42,7 +41,7 @@ func Open(c net.Conn, role Role, timeout time.Duration) (rest []byte, err error)
 }
 
 func handshake(out io.Writer, in *Reader, role Role) error {
-	// Of version 3.0: 0xff and 0x7f enclose the signature, the rest is 0.
+	// This is version 3.0: 0xff and 0x7f enclose the signature, and the rest is 0.
 	greeting := [greetingLen]byte{0: 0xff, 9: 0x7f, 10: 3}
 	copy(greeting[12:], mechanism)
 	if _, err := out.Write(greeting[:]); err != nil {
@@ -51,7 +50,7 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	if err := in.greeting(); err != nil {
 		return err
 	}
-	// Servers of ours pad the signature with zeros, libzmq with a length.
+	// This package's servers pad the signature with zeros, libzmq with a length.
 	if role == Dealer && [8]byte(in.buf[1:9]) != [8]byte{} {
 		return ErrLibzmq
 	}
@@ -61,23 +60,23 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	return in.ready()
 }
 
-// greeting looks at the peer's greeting as it arrives, so that a peer of another
-// protocol is known by its first byte.
+// greeting checks the peer's greeting byte by byte as it arrives, so that the first
+// byte already reveals a peer with another protocol.
 func (r *Reader) greeting() error {
-	for at := range greetingLen {
-		if at == r.end {
+	for i := range greetingLen {
+		if i == r.end {
 			if err := r.fill(1, false); err != nil {
 				return r.cutOff(err)
 			}
 		}
-		switch c := r.buf[at]; {
-		case at == 0 && c != 0xff:
+		switch c := r.buf[i]; {
+		case i == 0 && c != 0xff:
 			return protocolErrorf("its first byte is %#02x, a greeting begins with 0xff", c)
-		case at == 9 && c != 0x7f:
+		case i == 9 && c != 0x7f:
 			return protocolErrorf("byte 9 of its greeting is %#02x, the signature ends with 0x7f", c)
-		case at == 10 && c < 3:
+		case i == 10 && c < 3:
 			return protocolErrorf("its greeting is of ZMTP %d, below 3", c)
-		case at == 32 && c > 1:
+		case i == 32 && c > 1:
 			return protocolErrorf("byte 32 of its greeting is %#02x, not 0 or 1", c)
 		}
 	}
@@ -88,8 +87,8 @@ func (r *Reader) greeting() error {
 	return nil
 }
 
-// maxReadyLen is the length of the longest command of a handshake taken. A READY
-// of libzmq has about 40 bytes.
+// maxReadyLen is the maximum length of a command in the handshake. libzmq's READY has
+// about 40 bytes.
 const maxReadyLen = 4 << 10
 
 func appendReady(b []byte, role Role) []byte {
@@ -113,7 +112,7 @@ func (r *Reader) ready() error {
 	case flags&flagCommand == 0:
 		return protocolErrorf("flags %#02x where a command should be", flags)
 	}
-	// Room for READY and no more: no budget is charged with it.
+	// The buffer grows only as far as READY needs, because no budget is charged.
 	if missing := r.pos + header + n - len(r.buf); missing > 0 {
 		r.buf = append(r.buf, make([]byte, missing)...)
 	}
@@ -131,20 +130,20 @@ func (r *Reader) ready() error {
 	if name != "READY" {
 		return protocolErrorf("command %q where READY should be", name)
 	}
-	kind, err := socketType(body)
+	peerType, err := socketType(body)
 	if err != nil {
 		return err
 	}
-	// A REQ or a REP would put an empty frame before each message.
-	if kind != string(Dealer) && kind != string(Router) {
-		return protocolErrorf("a socket of type %q, not DEALER or ROUTER", kind)
+	// REQ and REP sockets would put an empty frame before each message.
+	if peerType != string(Dealer) && peerType != string(Router) {
+		return protocolErrorf("a socket of type %q, not DEALER or ROUTER", peerType)
 	}
 	return nil
 }
 
 // socketType returns the peer's socket type from the properties of READY.
 func socketType(properties []byte) (kind string, err error) {
-	found := false
+	hasType := false
 	for b := properties; len(b) > 0; {
 		n := int(b[0])
 		if n == 0 || len(b) < 1+n+4 {
@@ -157,14 +156,14 @@ func socketType(properties []byte) (kind string, err error) {
 			return "", protocolErrorf("READY has a property %q of %d bytes, but only %d came", name, size, len(b))
 		}
 		if strings.EqualFold(name, "Socket-Type") {
-			if found {
+			if hasType {
 				return "", protocolErrorf("READY names two socket types")
 			}
-			kind, found = string(b[:size]), true
+			kind, hasType = string(b[:size]), true
 		}
 		b = b[size:]
 	}
-	if !found {
+	if !hasType {
 		return "", protocolErrorf("READY names no socket type")
 	}
 	return kind, nil

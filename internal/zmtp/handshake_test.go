@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestOpen compares what each role sends with the bytes of ZMTP 3.0, and finds
-// what the peer sent beyond its READY.
+// TestOpen compares what each role sends with the bytes of ZMTP 3.0. Open must return
+// what the peer sent after READY.
 func TestOpen(t *testing.T) {
 	for _, role := range []Role{Router, Dealer} {
 		greeting := "\xff" + strings.Repeat("\x00", 8) + "\x7f\x03\x00NULL" + strings.Repeat("\x00", 48)
@@ -30,7 +30,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestRefused are handshakes that end in an error which says why.
+// TestRefused checks that a bad handshake ends in an error that says why.
 func TestRefused(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
 	changed := func(at int, b byte) string { return greeting[:at] + string([]byte{b}) + greeting[at+1:] }
@@ -59,7 +59,7 @@ func TestRefused(t *testing.T) {
 	} {
 		_, err := Open(&discarding{piecewise{data: []byte(c.sent), size: 1 << 10}}, Router, time.Second)
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%.80q: %v, want one that says %s", c.sent, err, c.want)
+			t.Errorf("%.80q: %v, want an error with %s", c.sent, err, c.want)
 		}
 	}
 	for n, want := range map[int]error{0: io.EOF, 1: io.ErrUnexpectedEOF, greetingLen - 1: io.ErrUnexpectedEOF, greetingLen: io.EOF} {
@@ -69,8 +69,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestLongestReady opens a connection with the longest READY that is taken, behind
-// which little more is read: no budget is charged with it.
+// TestLongestReady opens a connection with the longest allowed READY. Little more may
+// be read, because no budget is charged.
 func TestLongestReady(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 0}, "NULL"...)) + strings.Repeat("\x00", 48)
 	body := appendProperty(nil, "Socket-Type", "DEALER")
@@ -79,12 +79,12 @@ func TestLongestReady(t *testing.T) {
 	for _, size := range []int{1, 1 << 20} {
 		rest, err := Open(&discarding{piecewise{data: []byte(sent), size: size}}, Router, time.Second)
 		if err != nil || len(rest) > smallBuffer || strings.Trim(string(rest), "y") != "" {
-			t.Errorf("in pieces of %d bytes: %d bytes behind it, %v", size, len(rest), err)
+			t.Errorf("in pieces of %d bytes: %d bytes after READY, %v", size, len(rest), err)
 		}
 	}
 }
 
-// FuzzOpen lets a peer send anything before the connection is open.
+// FuzzOpen lets a peer send arbitrary bytes as its handshake.
 func FuzzOpen(f *testing.F) {
 	greeting := make([]byte, greetingLen)
 	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
@@ -98,20 +98,20 @@ func FuzzOpen(f *testing.F) {
 			c := &discarding{piecewise{data: data, size: 50}}
 			rest, err := Open(c, role, 0)
 			if err == nil && !bytes.HasSuffix(data, append(rest, c.data...)) {
-				t.Fatalf("%d bytes were left, but not the last ones", len(rest))
+				t.Fatalf("the %d remaining bytes are not the last ones sent", len(rest))
 			}
 		}
 	})
 }
 
-// discarding is a connection that takes whatever is written.
+// discarding is a connection that accepts and discards writes.
 type discarding struct{ piecewise }
 
 func (*discarding) Write(p []byte) (int, error) { return len(p), nil }
 func (*discarding) SetDeadline(time.Time) error { return nil }
 func (*discarding) Close() error                { return nil }
 
-// recording is a connection that keeps what is written.
+// recording is a connection that records writes.
 type recording struct {
 	discarding
 	sent *bytes.Buffer
@@ -138,16 +138,16 @@ func TestHandshakeTimeout(t *testing.T) {
 			t.Error(err)
 		}
 		if d := time.Since(begin); d != 10*time.Second {
-			t.Errorf("it ended after %v", d)
+			t.Errorf("it ended after %v, want 10 s", d)
 		}
 		ours.Close()
 		theirs.Close()
-		time.Sleep(time.Minute) // the peer ends, too
+		time.Sleep(time.Minute) // the peer ends too
 	})
 }
 
-// TestLibzmq tells libzmq's servers by their greeting, before READY is sent. Its clients are
-// as any.
+// TestLibzmq checks that a client recognizes a libzmq server by its greeting, before it
+// sends READY. A server accepts libzmq clients.
 func TestLibzmq(t *testing.T) {
 	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
 	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// fill reads more bytes, of which so many are known to be missing. With last,
-// they are the last of the message.
+// fill reads more bytes into the buffer. At least missing bytes are still needed; last
+// says that they end the message.
 func (r *Reader) fill(missing int, last bool) error {
 	if r.end == len(r.buf) {
 		if err := r.makeRoom(missing, last); err != nil {
@@ -30,7 +30,7 @@ func (r *Reader) fill(missing int, last bool) error {
 			return nil
 		}
 		if shrinking && errors.Is(err, os.ErrDeadlineExceeded) {
-			// It is quiet now: another connection may need the memory more.
+			// The connection is quiet now, and another one may need the memory more.
 			r.buf, r.pos, r.end, r.frames = make([]byte, smallBuffer), 0, 0, nil
 			r.release(0)
 			continue
@@ -41,18 +41,18 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// readInto fills memory of its own from the connection.
-func (r *Reader) readInto(body []byte, got int) error {
-	for got < len(body) {
-		if _, err := r.setDeadline(max(got, 1)); err != nil {
+// readInto reads the rest of body, which already has the first n bytes.
+func (r *Reader) readInto(body []byte, n int) error {
+	for n < len(body) {
+		if _, err := r.setDeadline(max(n, 1)); err != nil {
 			return err
 		}
-		n, err := r.conn.Read(body[got:])
-		if n > 0 && r.begun.IsZero() {
+		m, err := r.conn.Read(body[n:])
+		if m > 0 && r.begun.IsZero() {
 			r.begun = time.Now()
 		}
-		got += n
-		if err != nil && got < len(body) {
+		n += m
+		if err != nil && n < len(body) {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
@@ -62,25 +62,25 @@ func (r *Reader) readInto(body []byte, got int) error {
 	return nil
 }
 
-// setDeadline bounds the next read, with so much of a message there.
+// setDeadline limits the next read, given the number of bytes of the message that have arrived.
 func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
-	var at time.Time
+	var deadline time.Time
 	switch {
 	case partial > 0 && r.opts.Stall > 0:
 		if r.begun.IsZero() || partial-r.stepped >= stepBytes {
 			r.begun, r.stepped = time.Now(), partial
 		}
-		at = r.begun.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
+		deadline = r.begun.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
 	case partial == 0 && len(r.buf) > smallBuffer:
-		at, shrinking = time.Now().Add(keepBusy), true
+		deadline, shrinking = time.Now().Add(keepBusy), true
 	case partial == 0 && r.opts.Idle > 0:
-		at = time.Now().Add(r.opts.Idle)
+		deadline = time.Now().Add(r.opts.Idle)
 	}
-	if !at.IsZero() || r.deadlineOn {
-		if err := r.conn.SetReadDeadline(at); err != nil {
+	if !deadline.IsZero() || r.deadlineOn {
+		if err := r.conn.SetReadDeadline(deadline); err != nil {
 			return false, err
 		}
-		r.deadlineOn = !at.IsZero()
+		r.deadlineOn = !deadline.IsZero()
 	}
 	if r.opts.Wait != nil {
 		return shrinking, r.opts.Wait()
@@ -88,21 +88,21 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	return shrinking, nil
 }
 
-// Budget is what memory is taken from.
+// Budget limits the memory of many readers together.
 type Budget interface {
-	// Take takes bytes, or says why not. It may wait. With whole, the message
-	// needs no more than these, so that who waits for them holds up nobody.
+	// Take takes bytes, or returns an error. It may wait. With whole, the message needs
+	// no more than this, so waiting for it blocks nobody else.
 	Take(bytes int64, whole bool) error
-	// Give gives bytes back.
-	Give(bytes int64)
-	// Crowded reports whether others may soon want what is kept for the next message.
+	// Release returns bytes.
+	Release(bytes int64)
+	// Crowded reports whether others may soon need the memory that is kept for the next message.
 	Crowded() bool
 }
 
-// makeRoom makes room for the frame under way, of which so many bytes are known
-// to be missing. Once some of the message is there, what the header announces is
-// taken at once: nobody waits with half a frame for memory that others hold in
-// the same way. Before, a claim takes little.
+// makeRoom enlarges the buffer for the current frame, of which at least missing bytes
+// are still to come. Once part of the message has arrived, it takes all that the header
+// announces: otherwise readers with half a frame each could wait for each other. Before
+// that, a large claim takes little.
 func (r *Reader) makeRoom(missing int, last bool) error {
 	part := r.end - r.pos
 	if r.pos > 0 && len(r.frames) == 0 && part+missing <= len(r.buf) && part <= len(r.buf)/2 {
@@ -112,15 +112,15 @@ func (r *Reader) makeRoom(missing int, last bool) error {
 	}
 	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
 	if r.partial() >= firstGrowth/2 {
-		size = max(size, part+missing+smallBuffer) // what follows is most often small
+		size = max(size, part+missing+smallBuffer) // what follows is usually small
 	}
 	older := r.older
 	if len(r.frames) > 0 {
 		older += len(r.buf)
 	}
-	whole := last && len(r.frames) == 0 && part+missing <= size
-	// What is held now has all arrived, and goes when it was copied.
-	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), whole); err != nil {
+	isWhole := last && len(r.frames) == 0 && part+missing <= size
+	// The bytes held now have all arrived; the old buffer is released after the copy.
+	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}
 	buf := make([]byte, size)
@@ -129,8 +129,8 @@ func (r *Reader) makeRoom(missing int, last bool) error {
 	return nil
 }
 
-// charge makes what the budget was charged with so many bytes. What a quiet
-// connection has is free. Waiting for memory is no fault of the peer.
+// charge changes the charge to the budget to this number of bytes. The buffer of a quiet
+// connection is free. The time of waiting for memory does not count against the peer.
 func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {
 		return nil
@@ -148,14 +148,13 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 			r.begun, r.stepped = time.Now(), r.partial()
 		}
 	case change < 0:
-		r.opts.Budget.Give(-change)
+		r.opts.Budget.Release(-change)
 	}
 	r.charged = bytes
 	return nil
 }
 
-// release charges less than before, which cannot fail.
+// release lowers the charge, which cannot fail.
 func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }
 
-// held is what the buffers and frames take.
 func (r *Reader) held() int64 { return int64(r.older + len(r.buf) + cap(r.frames)*frameBytes) }

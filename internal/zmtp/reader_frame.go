@@ -6,10 +6,10 @@ import (
 	"runtime"
 )
 
-// header returns what the next frame's header says, reading as far as that.
+// header returns the contents of the next frame's header, and reads as much as it needs.
 func (r *Reader) header() (flags byte, n, header int, err error) {
 	if r.headers++; r.headers%framesAtOnce == 0 {
-		runtime.Gosched() // a buffer full of empty frames takes long
+		runtime.Gosched() // a buffer full of empty frames takes long to read
 	}
 	for {
 		b := r.buf[r.pos:r.end]
@@ -22,7 +22,7 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 		}
 		if len(b) >= maxHeaderLen {
 			size := binary.BigEndian.Uint64(b[1:])
-			// Beyond any limit, and beyond what an int can count.
+			// The limit also keeps n within an int.
 			if size > uint64(r.opts.MaxMessage) {
 				return 0, 0, 0, fmt.Errorf("%w: a frame claims %d bytes, over the limit of %d", ErrTooLarge, size, r.opts.MaxMessage)
 			}

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// piecewise is a connection that brings bytes in pieces of a size.
+// piecewise is a connection whose reads return at most size bytes.
 type piecewise struct {
 	net.Conn
 	data []byte
 	size int
-	last error // at the end, io.EOF if it is nil
+	last error // returned at the end; nil means io.EOF
 }
 
 func (c *piecewise) Read(p []byte) (int, error) {
@@ -35,10 +35,10 @@ func (c *piecewise) Read(p []byte) (int, error) {
 
 func (c *piecewise) SetReadDeadline(time.Time) error { return nil }
 
-// account is a budget that counts.
+// account is a budget that records its use.
 type account struct {
 	mu                sync.Mutex
-	used, most, limit int64
+	used, peak, limit int64
 }
 
 var errBudget = errors.New("no memory left")
@@ -50,11 +50,11 @@ func (a *account) Take(n int64, _ bool) error {
 		return errBudget
 	}
 	a.used += n
-	a.most = max(a.most, a.used)
+	a.peak = max(a.peak, a.used)
 	return nil
 }
 
-func (a *account) Give(n int64) {
+func (a *account) Release(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.used -= n
@@ -68,7 +68,7 @@ func (a *account) now() int64 {
 	return a.used
 }
 
-// parse is the plain way to take messages apart, with all bytes at hand.
+// parse is a plain implementation, which needs all bytes at once.
 func parse(b []byte, maxMessage, maxFrames int) (messages [][][]byte, commands [][]byte, ok bool) {
 	for len(b) > 0 {
 		var frames [][]byte
@@ -123,7 +123,7 @@ func message(frames ...string) []byte {
 	return b
 }
 
-// FuzzReader compares with the plain way, however the bytes arrive.
+// FuzzReader compares Reader with parse, however the bytes arrive.
 func FuzzReader(f *testing.F) {
 	f.Add(message("append", "k", "v"), uint16(1))
 	f.Add(append(message("a", ""), AppendCommand(nil, "PING", []byte{0, 1})...), uint16(3))
@@ -158,13 +158,13 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 		if n != len(wantMessages) || ok != (err == io.EOF) || ok && len(commands) != len(wantCommands) {
-			t.Fatalf("%d messages, %d commands, %v, want %d, %d, whole %v", n, len(commands), err, len(wantMessages), len(wantCommands), ok)
+			t.Fatalf("%d messages, %d commands, %v, want %d, %d, complete %v", n, len(commands), err, len(wantMessages), len(wantCommands), ok)
 		}
-		if most := int64(3*len(data) + 4*firstGrowth + 200*frameBytes); budget.most > most {
-			t.Fatalf("%d bytes took %d of memory", len(data), budget.most)
+		if limit := int64(3*len(data) + 4*firstGrowth + 200*frameBytes); budget.peak > limit {
+			t.Fatalf("%d bytes took %d of memory", len(data), budget.peak)
 		}
 		if r.Close(); budget.used != 0 {
-			t.Fatalf("%d bytes of the budget were not given back", budget.used)
+			t.Fatalf("%d bytes of the budget were not released", budget.used)
 		}
 	})
 }
@@ -194,20 +194,20 @@ func FuzzNextFrame(f *testing.F) {
 	})
 }
 
-// TestClaimsTakeNoMemory sends a frame that says it is large, and stops.
+// TestClaimsTakeNoMemory sends a frame that claims to be large, and stops.
 func TestClaimsTakeNoMemory(t *testing.T) {
 	budget := &account{}
 	data := append(binary.BigEndian.AppendUint64([]byte{2}, 200<<20), make([]byte, 10_000)...)
 	r := NewReader(&piecewise{data: data, size: 4096}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 10, Budget: budget})
 	if _, err := r.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a message that is cut off: %v", err)
+		t.Errorf("a cut-off message: %v", err)
 	}
-	if budget.most > 1<<20 {
-		t.Errorf("%d bytes that claim to be 200 MiB took %d", len(data), budget.most)
+	if budget.peak > 1<<20 {
+		t.Errorf("%d bytes that claim to be 200 MiB used %d bytes of memory", len(data), budget.peak)
 	}
 }
 
-// TestBudgetIsKept refuses what is over the budget, frames and bytes.
+// TestBudgetIsKept refuses a message whose bytes or frames exceed the budget.
 func TestBudgetIsKept(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"bytes":        message("k", string(make([]byte, 900_000))),
@@ -219,12 +219,12 @@ func TestBudgetIsKept(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if r.Close(); budget.used != 0 {
-			t.Errorf("%s: %d bytes were not given back", name, budget.used)
+			t.Errorf("%s: %d bytes were not released", name, budget.used)
 		}
 	}
 }
 
-// TestQuietConnection gives its memory back after a second.
+// TestQuietConnection releases the memory of a quiet connection after a short time.
 func TestQuietConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -251,7 +251,7 @@ func TestQuietConnection(t *testing.T) {
 	})
 }
 
-// TestStalledMessages end in time, be they silent or slow.
+// TestStalledMessages ends messages that stop or that arrive too slowly.
 func TestStalledMessages(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"silent": time.Hour, "slow": 900 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -304,23 +304,23 @@ func TestNoAllocationPerFrame(t *testing.T) {
 	}
 }
 
-// TestStopsWithin ends a message that stops within, however much of it came fast:
-// what it holds is wanted by others.
+// TestStopsWithin ends a message that stops in the middle, however fast it began,
+// because its memory may be needed elsewhere.
 func TestStopsWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		go func() {
 			_, _ = theirs.Write(binary.BigEndian.AppendUint64([]byte{flagLong}, 9<<20))
-			_, _ = theirs.Write(make([]byte, 8<<20)) // and no more
+			_, _ = theirs.Write(make([]byte, 8<<20)) // then it stops
 		}()
 		begin := time.Now()
 		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 16 << 20, MaxFrames: 10, Stall: 30 * time.Second})
 		_, err := r.Next()
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a message that stops within: %v", err)
+			t.Errorf("a message that stops in the middle: %v", err)
 		}
-		if d, most := time.Since(begin), 30*time.Second+stepBytes/MinRate*time.Second; d > most {
-			t.Errorf("it was waited for %v, %v at the most", d, most)
+		if d, limit := time.Since(begin), 30*time.Second+stepBytes/MinRate*time.Second; d > limit {
+			t.Errorf("reading ended after %v, want at most %v", d, limit)
 		}
 		_ = ours.Close()
 	})

@@ -1,9 +1,9 @@
-// Package zmtp speaks ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of
-// ZeroMQ sockets, on one connection.
+// Package zmtp speaks ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of ZeroMQ
+// sockets, over one connection.
 //
-// [Open] does the handshake, with the mechanism NULL, bounded in bytes and time.
-// After that frames are read by [Reader] from one buffer, without an allocation
-// per frame, and written with [AppendHeader] and vectored writes.
+// [Open] does the handshake with the mechanism NULL, with limits on bytes and time.
+// After that, [Reader] reads frames from one buffer without an allocation per frame.
+// Writers use [AppendHeader] and vectored writes.
 package zmtp
 
 import (
@@ -12,7 +12,6 @@ import (
 	"fmt"
 )
 
-// Flags of a frame.
 const (
 	flagMore     = 1
 	flagLong     = 2
@@ -20,30 +19,30 @@ const (
 	flagReserved = ^byte(flagMore | flagLong | flagCommand)
 )
 
-// maxHeaderLen is the length of the longest header of a frame.
+// maxHeaderLen is the maximum length of a frame's header.
 const maxHeaderLen = 9
 
-// maxCommandLen is the length of the longest command taken, in bytes. The
-// commands after READY that there are have 24 at the most.
+// maxCommandLen is the maximum length of a command, in bytes. ZMTP's commands after
+// READY have at most 24.
 const maxCommandLen = 512
 
-// ErrProtocol is wrapped by the error for bytes that are no ZMTP, or that are
-// not allowed. The connection is of no use afterwards.
-var ErrProtocol = errors.New("the peer breaks the protocol ZMTP")
+// ErrProtocol is wrapped by the error for bytes that are not ZMTP or not allowed. The
+// connection cannot be used afterwards.
+var ErrProtocol = errors.New("the peer violates the protocol ZMTP")
 
 // ErrTooLarge is wrapped by the error for a message over the limit.
 var ErrTooLarge = errors.New("the message is too large")
 
-// ErrLibzmq is what a client finds at a server of libzmq's: none of ours, and maybe Python's
-// own, whose thread ends at a request that it does not know.
-var ErrLibzmq = errors.New("the server is libzmq's, as Python's partd.Server is, which has another protocol: give the address of a partd-server")
+// ErrLibzmq is a client's error if the server uses libzmq. It is not a partd-server,
+// and may be Python's partd.Server, which a request that it does not know would crash.
+var ErrLibzmq = errors.New("the server uses libzmq, like Python's partd.Server, which has another protocol: give the address of a partd-server")
 
 func protocolErrorf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
-// AppendHeader appends the header of a frame of n bytes to b. more says that
-// the message goes on with another frame.
+// AppendHeader appends the header of a frame of n bytes to b. more says that another
+// frame of the message follows.
 func AppendHeader(b []byte, n int, more bool) []byte {
 	var flags byte
 	if more {
@@ -59,12 +58,12 @@ func appendHeader(b []byte, flags byte, n int) []byte {
 	return binary.BigEndian.AppendUint64(append(b, flags|flagLong), uint64(n))
 }
 
-// AppendFrame appends a frame, header and body, to b.
+// AppendFrame appends a frame with its header to b.
 func AppendFrame(b, body []byte, more bool) []byte {
 	return append(AppendHeader(b, len(body), more), body...)
 }
 
-// AppendCommand appends a command frame to b. Its name has 1 to 255 bytes.
+// AppendCommand appends a command frame to b. The name has 1 to 255 bytes.
 func AppendCommand(b []byte, name string, body []byte) []byte {
 	b = appendHeader(b, flagCommand, 1+len(name)+len(body))
 	b = append(b, byte(len(name)))
@@ -72,7 +71,7 @@ func AppendCommand(b []byte, name string, body []byte) []byte {
 	return append(b, body...)
 }
 
-// ParseCommand takes the body of a command frame apart.
+// ParseCommand splits the body of a command frame.
 func ParseCommand(frame []byte) (name string, body []byte, err error) {
 	if len(frame) == 0 || frame[0] == 0 || len(frame) < 1+int(frame[0]) {
 		return "", nil, protocolErrorf("a command of %d bytes without a whole name", len(frame))
@@ -81,8 +80,8 @@ func ParseCommand(frame []byte) (name string, body []byte, err error) {
 	return string(frame[1:n]), frame[n:], nil
 }
 
-// Pong returns the answer to a command, nil if it needs none. A PING holds 2
-// bytes of time to live and up to 16 bytes of context, which PONG returns.
+// Pong returns the answer to a command, or nil if it needs none. A PING has 2 bytes of
+// time to live and up to 16 bytes of context, which PONG returns.
 func Pong(command []byte) ([]byte, error) {
 	name, body, err := ParseCommand(command)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// One process appends a GB in pieces of 100 bytes, and reads it grouped, in the default
-// memory or in so little that a disk helps. The peak of the process must not be more.
+// One process appends a GB in pieces of 100 bytes and reads it grouped, with the default memory,
+// or with so little that a disk helps. The peak memory of the process must not exceed the limit.
 func BenchmarkGateway(b *testing.B) {
 	for _, c := range []struct {
 		keys    int
@@ -31,8 +31,7 @@ func BenchmarkGateway(b *testing.B) {
 			for n := range b.N {
 				url := strings.Replace(g.url(fmt.Sprint("b", n), ""), "memory=16MiB", "memory="+c.options, 1)
 				s := openURL(b, url)
-				// Seconds of the processors for a GB, since those of a clock depend on what
-				// else a machine does.
+				// CPU seconds per GB, because elapsed time depends on the load of the machine.
 				cpu := func(b *testing.B, gb float64) func() {
 					var before, after [2]time.Duration
 					read := func(to *[2]time.Duration) {

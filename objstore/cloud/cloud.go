@@ -4,10 +4,10 @@
 //	s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST
 //	gs://BUCKET/PREFIX
 //
-// Credentials are looked up as the clouds' own programs do: for S3 in the variables
-// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, in the file
-// ~/.aws/credentials, or from the machine's role; for Google as its application default
-// credentials. Pass [Schemes] to [stores.NewSet]:
+// Credentials are looked up in the same places as by the clouds' own programs. For S3,
+// these are the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN,
+// the file ~/.aws/credentials, and the machine's role. For Google, they are the
+// application default credentials. Pass [Schemes] to [stores.NewSet]:
 //
 //	store, err := stores.NewSet(cloud.Schemes()...).Open(ctx, "s3://bucket/prefix?region=eu-central-1", nil)
 package cloud
@@ -32,36 +32,36 @@ import (
 
 // Schemes returns the schemes s3 and gs.
 func Schemes() []stores.Scheme {
-	size := func(name, fallback, about string) stores.Option {
-		return stores.Option{Name: name, Usage: "SIZE", Default: fallback, About: about, Check: func(value string) error {
+	size := func(name, fallback, help string) stores.Option {
+		return stores.Option{Name: name, Usage: "SIZE", Default: fallback, Help: help, Check: func(value string) error {
 			_, err := stores.ParseSize(value)
 			return err
 		}}
 	}
 	shared := []stores.Option{
-		size("memory", "512MiB", "what it takes at the most"),
-		size("segment", "64MiB", "what is gathered before it is uploaded, as far as a seventh of memory allows"),
-		{Name: "disk", Usage: "SIZE", Default: "0", About: "temporary files of readers, at the most, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
+		size("memory", "512MiB", "maximum memory"),
+		size("segment", "64MiB", "maximum data before an upload; also limited to a seventh of memory"),
+		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
 			_, err := diskSize(value)
 			return err
 		}},
-		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", About: "where these files are"},
-		{Name: "readonly", Usage: "true|false", Default: "false", About: "make no object", Check: func(value string) error {
+		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory of these files"},
+		{Name: "readonly", Usage: "true|false", Default: "false", Help: "create no objects", Check: func(value string) error {
 			_, err := strconv.ParseBool(value)
 			return err
 		}},
-		{Name: "retry", Usage: "DURATION", Default: "1m", About: "how long a request is tried again", Check: func(value string) error {
+		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: func(value string) error {
 			d, err := time.ParseDuration(value)
 			if err == nil && d <= 0 {
 				err = errors.New("it must be above 0")
 			}
 			return err
 		}},
-		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", About: "the server, as http://127.0.0.1:7070"},
+		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", Help: "server, such as http://127.0.0.1:7070"},
 	}
-	scheme := func(name, about string, options ...stores.Option) stores.Scheme {
+	scheme := func(name, help string, options ...stores.Option) stores.Scheme {
 		return stores.Scheme{
-			Name: name, Usage: name + "://BUCKET/PREFIX", About: about, Options: append(options, shared...),
+			Name: name, Usage: name + "://BUCKET/PREFIX", Help: help, Options: append(options, shared...),
 			Open: func(ctx context.Context, location string, o map[string]string) (partd.Partd, error) {
 				return open(ctx, name, location, o)
 			},
@@ -71,14 +71,14 @@ func Schemes() []stores.Scheme {
 				if err != nil {
 					return false, err
 				}
-				found, err := objstore.Exists(ctx, b)
-				return found, errors.Join(err, closeBucket(b))
+				exists, err := objstore.Exists(ctx, b)
+				return exists, errors.Join(err, closeBucket(b))
 			},
 		}
 	}
 	return []stores.Scheme{
-		scheme("s3", "a bucket of S3, or of what speaks its protocol, for many processes and machines",
-			stores.Option{Name: "region", Usage: "NAME", Default: "$AWS_REGION, or us-east-1", About: "of the bucket"}),
+		scheme("s3", "a bucket of S3 or a compatible server, for many processes and machines",
+			stores.Option{Name: "region", Usage: "NAME", Default: "$AWS_REGION, or us-east-1", Help: "region of the bucket"}),
 		scheme("gs", "a bucket of Google Cloud Storage, for many processes and machines"),
 	}
 }
@@ -99,20 +99,19 @@ func bucket(ctx context.Context, scheme, location string, o map[string]string) (
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
-// OpenBucket opens the bucket that a URL names, limited to objects below PREFIX,
-// without opening a store. It makes no request. If the bucket is an io.Closer, the
-// caller closes it.
+// OpenBucket opens the bucket that a URL names, limited to objects below PREFIX, without opening
+// a store. It makes no request. If the bucket is an io.Closer, the caller must close it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	if strings.Contains(rawURL, "#") { // which begins no fragment in the URLs of stores
+	if strings.Contains(rawURL, "#") { // in URLs of stores, # does not begin a fragment
 		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", rawURL)
 	}
 	known := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
 	if known == nil {
-		return nil, fmt.Errorf("scheme %q: there are s3 and gs", u.Scheme)
+		return nil, fmt.Errorf("scheme %q: use s3 or gs", u.Scheme)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -121,7 +120,7 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	options := map[string]string{}
 	for name, values := range query {
 		if !slices.Contains(known, name) || len(values) > 1 {
-			return nil, fmt.Errorf("option %q of %s: there are %q, each once", name, u.Scheme, known)
+			return nil, fmt.Errorf("option %q of %s: use each of %q at most once", name, u.Scheme, known)
 		}
 		options[name] = values[0]
 	}
@@ -141,14 +140,14 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 		return nil, err
 	}
 	opts := &objstore.Options{}
-	// The values have been checked.
+	// The values were checked before.
 	opts.Memory, _ = stores.ParseSize(cmp.Or(o["memory"], "512MiB"))
 	opts.SegmentSize, _ = stores.ParseSize(cmp.Or(o["segment"], "64MiB"))
 	opts.Disk, _ = diskSize(o["disk"])
 	opts.DiskDir = o["disk-dir"]
 	opts.ReadOnly, _ = strconv.ParseBool(cmp.Or(o["readonly"], "false"))
 	opts.RetryFor, _ = time.ParseDuration(cmp.Or(o["retry"], "1m"))
-	counter := objstore.Count(b)
+	counter := objstore.NewCounter(b)
 	s, err := objstore.Open(ctx, counter, opts)
 	if err != nil {
 		return nil, errors.Join(err, closeBucket(b))
@@ -176,7 +175,7 @@ func (s *Store) Requests() objstore.Requests { return s.counter.Requests() }
 // Close closes the store and its connections.
 func (s *Store) Close() error {
 	if err := s.Store.Close(); err != nil {
-		return err // it stays open
+		return err // it remains open
 	}
 	return closeBucket(s.counter.Bucket)
 }

@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// withClouds opens the stores of an example, which has no part in this module, as
-// docs/cluster.md says.
+// withClouds opens the stores of an example in this module, as docs/cluster.md describes.
 const withClouds = `package main
 
 import (
@@ -30,7 +29,7 @@ func init() {
 }
 `
 
-// buildExample builds an example as it is, but for what it opens stores with.
+// buildExample builds an unchanged example, except that it opens stores with withClouds.
 func buildExample(t *testing.T, bin, name string) {
 	t.Helper()
 	source, err := filepath.Abs("../../examples/" + name)
@@ -39,7 +38,7 @@ func buildExample(t *testing.T, bin, name string) {
 	}
 	page, err := os.ReadFile("../../docs/cluster.md")
 	if err != nil || !strings.Contains(string(page), "```go\n"+withClouds+"```\n") {
-		t.Fatalf("docs/cluster.md has another program: %v", err)
+		t.Fatalf("docs/cluster.md contains another program: %v", err)
 	}
 	opener := filepath.Join(t.TempDir(), "clouds.go")
 	if err := os.WriteFile(opener, []byte(withClouds), 0o600); err != nil {
@@ -49,7 +48,7 @@ func buildExample(t *testing.T, bin, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(here, "cmd", "example-"+name) // there is no such directory
+	dir := filepath.Join(here, "cmd", "example-"+name) // this directory does not exist
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}})
 	if err != nil {
 		t.Fatal(err)
@@ -65,8 +64,8 @@ func buildExample(t *testing.T, bin, name string) {
 	}
 }
 
-// TestExamples runs the examples of counting and joining over a bucket, each task a
-// process of its own.
+// TestExamples runs the examples wordcount and join over a bucket, with a separate
+// process for each task.
 func TestExamples(t *testing.T) {
 	g := startGateway(t)
 	bin, dir := t.TempDir(), t.TempDir()
@@ -98,7 +97,7 @@ func TestExamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if _, err := exec.LookPath(c.needs); err != nil {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
+					t.Fatal("PARTD_REQUIRE_ALL is set, but ", err)
 				}
 				t.Skip(err)
 			}

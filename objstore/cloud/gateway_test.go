@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// startGateway starts one, or skips the test where there is none.
+// startGateway starts a gateway, or skips the test if none is installed.
 func startGateway(t testing.TB) *gateway { return &gateway{testgateway.Start(t)} }
 
 type gateway struct{ *testgateway.Gateway }
@@ -65,7 +65,7 @@ func TestGatewayKeepsPromises(t *testing.T) {
 	}
 }
 
-// The drivers are what Bucket says.
+// Drivers must implement objstore.Bucket correctly.
 func checkBucket(t *testing.T, b objstore.Bucket) {
 	t.Helper()
 	ctx := t.Context()
@@ -78,7 +78,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 				if err == nil {
 					wins <- i
 				} else if !errors.Is(err, os.ErrExist) {
-					continue // 409: again
+					continue // 409: try again
 				}
 				return
 			}
@@ -86,7 +86,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 	}
 	wg.Wait()
 	if len(wins) != 1 {
-		t.Fatalf("%d have made the same object", len(wins))
+		t.Fatalf("%d creators of one object succeeded", len(wins))
 	}
 	first := fmt.Sprint(<-wins)
 	for _, c := range []struct {
@@ -170,7 +170,7 @@ func TestS3(t *testing.T) {
 	}
 }
 
-// A bit that flips in an object's directory is found.
+// A flipped bit in an object's directory must be detected.
 func TestVerifyOverGateway(t *testing.T) {
 	g := startGateway(t)
 	s := openURL(t, g.url("v", ""))

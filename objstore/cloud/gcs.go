@@ -30,22 +30,22 @@ import (
 const (
 	gcsAPI  = "https://storage.googleapis.com/storage/v1/"
 	scopes  = "https://www.googleapis.com/auth/"
-	gcsPage = 64 << 20 // bytes of a listing's page, at the most
+	gcsPage = 64 << 20 // maximum bytes of a listing's page
 )
 
-// gcs is a bucket of Google Cloud Storage, by its JSON API. Google's own library for it
-// brings 300 packages, of which these four requests need none.
+// gcs is a bucket of Google Cloud Storage, accessed by its JSON API. Google's own library
+// would add 300 packages, and four requests do not need it.
 type gcs struct {
 	client    *http.Client
 	transport *http.Transport
-	api       string // it ends with a slash
+	api       string // ends with a slash
 	bucket    string
 	prefix    string
-	project   string // that is billed; or ""
+	project   string // project to bill, or ""
 }
 
-// openGCS takes the application default credentials; STORAGE_EMULATOR_HOST names a
-// server for tests.
+// openGCS uses the application default credentials. STORAGE_EMULATOR_HOST names a server
+// for tests.
 func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one
 	transport.MaxIdleConnsPerHost = 64
@@ -69,30 +69,30 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 
 // authorize makes the client send tokens of the application default credentials.
 func (b *gcs) authorize(ctx context.Context) error {
-	// Tokens are asked for as long as the bucket is open.
+	// Tokens are fetched as long as the bucket is open, not just during ctx.
 	ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: b.transport, Timeout: time.Minute})
-	found, err := google.FindDefaultCredentials(ctx, scopes+"devstorage.full_control", scopes+"cloud-platform")
+	creds, err := google.FindDefaultCredentials(ctx, scopes+"devstorage.full_control", scopes+"cloud-platform")
 	if err != nil {
 		return fmt.Errorf("%v: %w", b, err)
 	}
 	var user struct {
 		Project string `json:"quota_project_id"`
 	}
-	_ = json.Unmarshal(found.JSON, &user) // a machine's role has no file
+	_ = json.Unmarshal(creds.JSON, &user) // credentials from the metadata server have no JSON file
 	b.project = cmp.Or(os.Getenv("GOOGLE_CLOUD_QUOTA_PROJECT"), user.Project)
-	b.client = &http.Client{Transport: &oauth2.Transport{Source: found.TokenSource, Base: b.transport}}
+	b.client = &http.Client{Transport: &oauth2.Transport{Source: creds.TokenSource, Base: b.transport}}
 	return nil
 }
 
 func (b *gcs) String() string { return strings.TrimSuffix("gs://"+b.bucket+"/"+b.prefix, "/") }
 
-// Close ends the connections that are not in use.
+// Close closes idle connections.
 func (b *gcs) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
 }
 
-// gcsError is an answer that is no success.
+// gcsError is an error response.
 type gcsError struct {
 	code int
 	text string
@@ -102,14 +102,14 @@ func (e *gcsError) Error() string {
 	return fmt.Sprintf("Google Cloud Storage answers %d %s: %s", e.code, http.StatusText(e.code), e.text)
 }
 
-// is reports whether an error is an answer of a code.
-func (*gcs) is(err error, code int) bool {
+// hasStatus reports whether err is a response with a status code.
+func (*gcs) hasStatus(err error, code int) bool {
 	e, ok := errors.AsType[*gcsError](err)
 	return ok && e.code == code
 }
 
-// do makes one request. A retry that the store does not know of would turn "made" into
-// "exists".
+// do makes one request, without retries: a retried create could report that its own
+// object already exists.
 func (b *gcs) do(r *http.Request) (*http.Response, error) {
 	if b.project != "" {
 		r.Header.Set("X-Goog-User-Project", b.project)
@@ -121,18 +121,18 @@ func (b *gcs) do(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close() //nolint:errcheck // the body was read
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
 		return nil, err
 	}
-	var told struct {
+	var answer struct {
 		Error struct{ Message string }
 	}
-	if json.Unmarshal(text, &told) != nil || told.Error.Message == "" {
-		told.Error.Message = string(text)
+	if json.Unmarshal(text, &answer) != nil || answer.Error.Message == "" {
+		answer.Error.Message = string(text)
 	}
-	return nil, &gcsError{resp.StatusCode, told.Error.Message}
+	return nil, &gcsError{resp.StatusCode, answer.Error.Message}
 }
 
 func (b *gcs) request(ctx context.Context, method, name string, query url.Values) (*http.Request, error) {
@@ -143,7 +143,7 @@ func (b *gcs) request(ctx context.Context, method, name string, query url.Values
 	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
 }
 
-// explain says what an error means to a store. What may pass is left as it is.
+// explain converts an error for the store. It adds only a position to transient errors.
 func (b *gcs) explain(err error, name string) error {
 	var e *gcsError
 	if !errors.As(err, &e) {
@@ -159,8 +159,8 @@ func (b *gcs) explain(err error, name string) error {
 	return fmt.Errorf("%s: %w: %w", where, objstore.ErrRefused, err)
 }
 
-// Create makes an object by one request that has the generation 0 as its condition, and
-// a checksum that the server compares.
+// Create makes an object by one request, on the condition that the name has generation 0
+// (no object), with a checksum that the server verifies.
 func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": base64.StdEncoding.EncodeToString(sum)})
@@ -183,15 +183,15 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	}
 	fmt.Fprintf(&tail, "\r\n--%s--\r\n", parts.Boundary())
 	size := int64(head.Len() + len(data) + tail.Len())
-	lent := &lent{r: bytes.NewReader(data)}
-	defer lent.end()
-	// The path of uploads is beside that of all else.
+	body := &borrowedReader{r: bytes.NewReader(data)}
+	defer body.release()
+	// The path of uploads differs from that of other requests.
 	base, err := url.Parse(b.api)
 	if err != nil {
 		return err
 	}
 	u := base.ResolveReference(&url.URL{Path: "/upload" + base.Path + "b/" + b.bucket + "/o", RawQuery: "uploadType=multipart&ifGenerationMatch=0"})
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), io.MultiReader(&head, lent, &tail))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), io.MultiReader(&head, body, &tail))
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	return finish(resp)
 }
 
-// finish reads what is left of an answer, so that its connection is used again.
+// finish reads the rest of a response, so that its connection can be reused.
 func finish(resp *http.Response) error {
 	_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	return errors.Join(err, resp.Body.Close())
@@ -219,38 +219,38 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	if err != nil {
 		return nil, err
 	}
-	want := http.StatusOK
+	status := http.StatusOK
 	if offset > 0 || length > 0 {
-		part := fmt.Sprintf("bytes=%d-", offset)
+		byteRange := fmt.Sprintf("bytes=%d-", offset)
 		if length > 0 {
-			part += fmt.Sprint(offset + length - 1)
+			byteRange += fmt.Sprint(offset + length - 1)
 		}
-		r.Header.Set("Range", part)
-		want = http.StatusPartialContent
+		r.Header.Set("Range", byteRange)
+		status = http.StatusPartialContent
 	}
 	resp, err := b.do(r)
 	switch {
-	case b.is(err, http.StatusRequestedRangeNotSatisfiable):
-		return http.NoBody, nil // the object ends before
-	case b.is(err, http.StatusNotFound):
+	case b.hasStatus(err, http.StatusRequestedRangeNotSatisfiable):
+		return http.NoBody, nil // the object ends before offset
+	case b.hasStatus(err, http.StatusNotFound):
 		return nil, fmt.Errorf("%v/%s: %w", b, name, fs.ErrNotExist)
 	case err != nil:
 		return nil, b.explain(err, name)
-	case resp.StatusCode != want:
+	case resp.StatusCode != status:
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("%v/%s: the server answered %s instead of the part asked for", b, name, resp.Status)
+		return nil, fmt.Errorf("%v/%s: the server answered %s instead of sending the requested range", b, name, resp.Status)
 	}
 	return resp.Body, nil
 }
 
-// List lists objects, a thousand by each request.
+// List lists objects, up to a thousand per request.
 func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
 		query := url.Values{"prefix": {b.prefix + prefix}, "fields": {"items(name,size,updated),nextPageToken"}}
 		if after != "" {
-			query.Set("startOffset", b.prefix+after+"\x00") // which is the first name behind it
+			query.Set("startOffset", b.prefix+after+"\x00") // the smallest name greater than after
 		}
-		for more := true; more; more = query.Get("pageToken") != "" {
+		for hasMore := true; hasMore; hasMore = query.Get("pageToken") != "" {
 			var page struct {
 				Items []struct {
 					Name    string
@@ -293,7 +293,7 @@ func (b *gcs) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	resp, err := b.do(r)
-	if b.is(err, http.StatusNotFound) {
+	if b.hasStatus(err, http.StatusNotFound) {
 		return nil
 	}
 	if err != nil {

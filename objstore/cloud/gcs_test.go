@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// fakeGCS answers what the driver asks of Google Cloud Storage, from memory.
+// fakeGCS serves the requests of the driver to Google Cloud Storage from memory.
 func fakeGCS(t *testing.T) *httptest.Server {
 	mem := new(objstore.Memory)
 	fail := func(w http.ResponseWriter, err error) {
@@ -76,7 +76,7 @@ func fakeGCS(t *testing.T) *httptest.Server {
 		start := max(r.URL.Query().Get("startOffset"), r.URL.Query().Get("pageToken"))
 		next := ""
 		for o := range mem.List(r.Context(), r.URL.Query().Get("prefix"), "") {
-			if len(items) == 2 { // a page
+			if len(items) == 2 { // end of a page
 				next = o.Name
 				break
 			}
@@ -113,7 +113,7 @@ func fakeGCS(t *testing.T) *httptest.Server {
 	return s
 }
 
-// guarded lets no request through to a server without its token, and says who is billed.
+// guarded is a proxy that requires a token, and records the billed project.
 func guarded(t *testing.T, to *httptest.Server, token string, billed *string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*billed = r.Header.Get("X-Goog-User-Project")
@@ -127,7 +127,7 @@ func guarded(t *testing.T, to *httptest.Server, token string, billed *string) *h
 	return s
 }
 
-// The application default credentials sign every request.
+// Every request must be signed with the application default credentials.
 func TestGCSCredentials(t *testing.T) {
 	var billed string
 	server := guarded(t, fakeGCS(t), "secret", &billed)
@@ -165,7 +165,7 @@ func TestGCSCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cancel() // the context of opening is not that of the bucket
+	cancel() // the bucket must not use the context of opening
 	b.api = server.URL + "/storage/v1/"
 	if err := b.Create(t.Context(), "x", []byte("y")); err != nil || billed != "payer" {
 		t.Error(billed, err)
@@ -176,7 +176,7 @@ func TestGCSCredentials(t *testing.T) {
 	}
 }
 
-// TestGCSEmulator finds the server of the variable that Google's own library takes.
+// TestGCSEmulator uses the server in the variable that Google's own library reads.
 func TestGCSEmulator(t *testing.T) {
 	server := fakeGCS(t)
 	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
@@ -196,11 +196,11 @@ func TestGCSEmulator(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := openGCS(t.Context(), "bucket", "", "localhost:1"); err == nil {
-		t.Error("an endpoint without http:// was taken")
+		t.Error("an endpoint without http:// was accepted")
 	}
 }
 
-// TestLight finds that the clouds bring none of what makes a program heavy.
+// TestLight checks that the clouds' buckets add no packages that make a program large.
 func TestLight(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", ".")
 	cmd.Env = append(os.Environ(), "GOWORK=off")

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// everyBucket runs a test over a gateway, through a layer that compresses too, and over a
-// directory. Each call of open is another instance, as of another machine.
+// everyBucket runs a test over a gateway, also through a compressing layer, and over a
+// directory. Each call of open returns a separate instance, as on another machine.
 func everyBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)) {
 	t.Run("directory", func(t *testing.T) {
 		d, err := objstore.OpenDirectory(t.TempDir())
@@ -48,8 +48,8 @@ func closeStore(t *testing.T, s partd.Partd) {
 	}
 }
 
-// task has its entries appended by two attempts in turns, each through a store of its
-// own, of which the second one is committed; a third one is too late to begin.
+// task runs two alternating attempts at appending entries, each through its own store.
+// The second one is committed. A third attempt starts too late.
 func task(t *testing.T, open func() partd.Partd, name string, entries []partd.Entry) {
 	var writers []*shuffle.Writer
 	var attempts []partd.Partd
@@ -83,7 +83,7 @@ func task(t *testing.T, open func() partd.Partd, name string, entries []partd.En
 	}
 }
 
-// side returns the lines of a file for a join, and texts of words.
+// side returns the lines of one file for a join, and the texts of words.
 func side(name string, n int) (entries []partd.Entry) {
 	for i := range n {
 		key := fmt.Sprint("user", i*7%100)
@@ -100,7 +100,7 @@ func committedOf(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed 
 	return c
 }
 
-// Task attempts work as over every other kind of store.
+// Attempts must work as with every other kind of store.
 func TestAttempts(t *testing.T) {
 	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
 		s := open()
@@ -109,17 +109,17 @@ func TestAttempts(t *testing.T) {
 	})
 }
 
-// Words are counted, by tasks that several attempts did, as they are counted in one go.
+// Words counted by tasks with several attempts must equal a direct count.
 func TestWordCount(t *testing.T) {
 	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
 		want := map[string]int{}
-		var all []partd.Entry
+		var total []partd.Entry
 		for n := range 4 {
 			entries := side(fmt.Sprint("text", n), 300)
-			all = append(all, entries...)
+			total = append(total, entries...)
 			t.Run(fmt.Sprint("task ", n), func(t *testing.T) { task(t, open, fmt.Sprint(n), entries) })
 		}
-		for _, e := range all {
+		for _, e := range total {
 			for _, word := range strings.Fields(string(e.Value)) {
 				want[word]++
 			}
@@ -128,9 +128,9 @@ func TestWordCount(t *testing.T) {
 		defer closeStore(t, store)
 		c := committedOf(t, store, 4)
 		got := map[string]int{}
-		var shares []shuffle.Share
-		for part := range 3 { // of three readers
-			var share shuffle.Share
+		var shares []shuffle.Checksum
+		for part := range 3 { // three readers
+			var share shuffle.Checksum
 			for e, err := range c.ScanPart(t.Context(), part, 3, &share) {
 				if err != nil {
 					t.Fatal(err)
@@ -145,12 +145,12 @@ func TestWordCount(t *testing.T) {
 			t.Errorf("%d words, want %d, %v", len(got), len(want), err)
 		}
 		if err := c.Verify(shares[1:]...); err == nil {
-			t.Error("nothing is missing without a part")
+			t.Error("a missing part was not detected")
 		}
 	})
 }
 
-// Two sides are joined, partition by partition.
+// A join of two sides, partition by partition.
 func TestJoin(t *testing.T) {
 	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
 		left, right := side("left", 200), side("right", 300)
@@ -169,9 +169,9 @@ func TestJoin(t *testing.T) {
 		defer closeStore(t, store)
 		c := committedOf(t, store, 2)
 		got := map[string]int{}
-		var share shuffle.Share
+		var share shuffle.Checksum
 		for part := range 16 {
-			lines := func(side string, share *shuffle.Share) iter.Seq2[string, error] {
+			lines := func(side string, share *shuffle.Checksum) iter.Seq2[string, error] {
 				return func(yield func(string, error) bool) {
 					for v, err := range c.Values(t.Context(), fmt.Sprint("part ", part), share) {
 						if (err != nil || strings.HasPrefix(string(v), side)) && !yield(string(v), err) {
@@ -193,7 +193,8 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// A store of a scheme that this program does not have names the one that does.
+// A store with an unsupported scheme must cause an error that names the program that
+// supports it.
 func TestLightProgram(t *testing.T) {
 	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
 		t.Error(err)

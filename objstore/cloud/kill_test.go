@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// The test program is also a worker, which writes one attempt at a task into a store,
-// or the same without a ledger of attempts.
+// The test program also acts as a worker, which writes one attempt at a task to a store,
+// with or without a record of attempts.
 func TestMain(m *testing.M) {
 	if url := os.Getenv("PARTD_CLOUD_WORKER"); url != "" {
 		if err := work(url, os.Getenv("PARTD_TASK"), os.Getenv("PARTD_ATTEMPT")); err != nil {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 const (
 	batches, perBatch = 12, 20
-	firstTwin         = 1000 // attempts before it are killed
+	firstTwin         = 1000 // earlier attempts are killed
 )
 
 func work(url, task, attempt string) (err error) {
@@ -80,9 +80,8 @@ func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
 	return cmd
 }
 
-// Writers and the gateway are killed, again and again, while twins of the writers run.
-// At the end nothing is lost, doubled or out of order; without the ledger of attempts
-// there is more than there should be.
+// Writers and the gateway are killed repeatedly, while twins of the writers run. Nothing may be
+// lost, duplicated or out of order. Without the record of attempts, data must be duplicated.
 func TestKills(t *testing.T) {
 	g := startGateway(t)
 	kills := 6
@@ -103,7 +102,7 @@ func TestKills(t *testing.T) {
 			}
 			g.Kill()
 			time.Sleep(50 * time.Millisecond)
-			g.Start(t)
+			g.Restart(t)
 			gatewayKills.Add(1)
 		}
 	})
@@ -122,7 +121,7 @@ func TestKills(t *testing.T) {
 				}
 				_ = cmd.Wait()
 			}
-			// Twins, of which one is to commit.
+			// Two twins: one of them commits.
 			twins := []*exec.Cmd{startWorker(t, url, task, firstTwin), startWorker(t, url, task, firstTwin+1)}
 			for _, cmd := range twins {
 				if err := cmd.Wait(); err != nil {
@@ -143,7 +142,7 @@ func TestKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var share shuffle.Share
+	var share shuffle.Checksum
 	last := map[string]int{} // by key and task
 	seen := map[string]int{}
 	for e, err := range c.ScanPart(t.Context(), 0, 1, &share) {
@@ -163,12 +162,12 @@ func TestKills(t *testing.T) {
 		t.Error(err)
 	}
 	if len(seen) != tasks*batches*perBatch || slices.Max(slices.Collect(maps.Values(seen))) != 1 {
-		t.Errorf("%d pieces, want %d, the most of one: %d", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
+		t.Errorf("%d pieces, want %d, at most %d times", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
 	}
 	if _, err := store.(partd.Checker).Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// Without the ledger of attempts, what twins wrote is there more than once.
+	// Without the record of attempts, the twins' data exists more than once.
 	raw := 0
 	for chunk, err := range partd.Scan(t.Context(), store) {
 		if err != nil {
@@ -177,7 +176,7 @@ func TestKills(t *testing.T) {
 		raw += len(chunk.Data)
 	}
 	if int64(raw) < share.Bytes*3/2 {
-		t.Errorf("%d bytes are stored, of which %d count: the twins wrote nothing", raw, share.Bytes)
+		t.Errorf("%d bytes are stored and %d count: the twins wrote nothing", raw, share.Bytes)
 	}
 	t.Logf("%d writers and %d gateways killed; %d bytes stored, %d count; %v", killed, gatewayKills.Load(), raw, share.Bytes, store.(*Store).Requests())
 }

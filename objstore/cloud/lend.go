@@ -14,37 +14,36 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Lender issues temporary credentials for an S3 bucket to other programs, as the
-// properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
+// Lender issues temporary credentials for an S3 bucket to other programs. They have the
+// form of the properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
 type Lender struct {
-	Role string // role whose keys are lent; "" means none
+	Role string // role of the issued credentials; "" means none
 
 	bucket, region, endpoint string
-	own                      credentials.Provider
+	provider                 credentials.Provider
 
-	mu   sync.Mutex
-	lent map[string]credentials.Value // by their policies
+	mu     sync.Mutex
+	issued map[string]credentials.Value // issued credentials, by their policies
 }
 
 const (
-	lentFor  = time.Hour
-	mostLent = 1000 // keys that are remembered
+	validity  = time.Hour
+	maxIssued = 1000 // maximum number of cached credentials
 )
 
-// NewLender returns a Lender for the bucket of a URL. It returns nil for another cloud and
-// for a directory.
+// NewLender returns a Lender for the bucket of a URL. It returns nil for another cloud or
+// a directory.
 func NewLender(rawURL, role string) (*Lender, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "s3" {
 		return nil, err
 	}
-	return &Lender{Role: role, bucket: u.Host, region: u.Query().Get("region"), endpoint: u.Query().Get("endpoint"), lent: map[string]credentials.Value{}, own: &credentials.Chain{
+	return &Lender{Role: role, bucket: u.Host, region: u.Query().Get("region"), endpoint: u.Query().Get("endpoint"), issued: map[string]credentials.Value{}, provider: &credentials.Chain{
 		Providers: []credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}},
 	}}, nil
 }
 
-// Settings returns the properties that say where the bucket is. They are not
-// secret.
+// Settings returns the properties that describe the bucket's location. They are not secret.
 func (l *Lender) Settings() map[string]string {
 	s := map[string]string{}
 	if l.region != "" {
@@ -56,23 +55,23 @@ func (l *Lender) Settings() map[string]string {
 	return s
 }
 
-// Lend returns temporary keys of the role that are restricted to objects below a location
-// in the bucket. Without write they permit only reading.
+// Lend returns temporary credentials of the role, restricted to objects below a location
+// in the bucket. Without write they only permit reading.
 func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
 	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
 	if !ok || strings.ContainsAny(prefix, "*?") {
-		return nil, fmt.Errorf("location %q is not in the bucket %s, for which keys can be lent", location, l.bucket)
+		return nil, fmt.Errorf("location %q is not in the bucket %s, so no credentials can be issued for it", location, l.bucket)
 	}
 	policy, err := policyFor(l.bucket, prefix, write)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
-	v := l.lent[policy]
+	v := l.issued[policy]
 	l.mu.Unlock()
-	if time.Until(v.Expiration) < lentFor/2 {
+	if time.Until(v.Expiration) < validity/2 {
 		if v, err = l.assume(ctx, policy); err != nil {
-			return nil, fmt.Errorf("keys of role %q for %s: %w", l.Role, location, err)
+			return nil, fmt.Errorf("credentials of role %q for %s: %w", l.Role, location, err)
 		}
 	}
 	return map[string]string{
@@ -81,10 +80,10 @@ func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[str
 	}, nil
 }
 
-// assume asks for keys of the role, with less than it may do.
+// assume requests credentials of the role that are restricted by a policy.
 func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value, err error) {
-	asking := &credentials.CredContext{Client: &http.Client{Timeout: time.Minute}, Context: ctx}
-	own, err := l.own.RetrieveWithCredContext(asking)
+	credCtx := &credentials.CredContext{Client: &http.Client{Timeout: time.Minute}, Context: ctx}
+	creds, err := l.provider.RetrieveWithCredContext(credCtx)
 	if err != nil {
 		return v, err
 	}
@@ -93,25 +92,26 @@ func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value
 		endpoint = strings.Replace("https://sts."+l.region+".amazonaws.com", "..", ".", 1)
 	}
 	sts := &credentials.STSAssumeRole{STSEndpoint: endpoint, Options: credentials.STSAssumeRoleOptions{
-		AccessKey: own.AccessKeyID, SecretKey: own.SecretAccessKey, SessionToken: own.SessionToken, Location: l.region,
-		RoleARN: l.Role, RoleSessionName: "partd-tables", Policy: policy, DurationSeconds: int(lentFor.Seconds()),
+		AccessKey: creds.AccessKeyID, SecretKey: creds.SecretAccessKey, SessionToken: creds.SessionToken, Location: l.region,
+		RoleARN: l.Role, RoleSessionName: "partd-tables", Policy: policy, DurationSeconds: int(validity.Seconds()),
 	}}
-	if v, err = sts.RetrieveWithCredContext(asking); err != nil {
+	if v, err = sts.RetrieveWithCredContext(credCtx); err != nil {
 		return v, err
 	}
-	if v.SessionToken == "" || v.Expiration.IsZero() || v.SecretAccessKey == own.SecretAccessKey {
-		return v, fmt.Errorf("%s gave keys that never expire", endpoint)
+	if v.SessionToken == "" || v.Expiration.IsZero() || v.SecretAccessKey == creds.SecretAccessKey {
+		return v, fmt.Errorf("%s issued credentials that never expire", endpoint)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.lent) >= mostLent {
-		clear(l.lent)
+	if len(l.issued) >= maxIssued {
+		clear(l.issued)
 	}
-	l.lent[policy] = v
+	l.issued[policy] = v
 	return v, nil
 }
 
-// policyFor allows what is done with objects below a prefix. None is deleted.
+// policyFor returns a policy for reading or writing objects below a prefix, but not for
+// deleting.
 func policyFor(bucket, prefix string, write bool) (string, error) {
 	type object = map[string]any
 	do := []string{"s3:GetObject"}

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Keys that are lent are the role's, end, and are for one place alone.
+// Issued credentials must belong to the role, expire, and be restricted to one location.
 func TestLend(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "own-id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "own-secret")
-	var asked []string
+	var requests []string
 	answer := `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>lent-%d</AccessKeyId>` +
 		`<SecretAccessKey>lent-secret</SecretAccessKey><Expiration>` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `</Expiration><SessionToken>session</SessionToken></Credentials></AssumeRoleResult></AssumeRoleResponse>`
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,8 +22,8 @@ func TestLend(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		asked = append(asked, r.FormValue("Policy"))
-		fmt.Fprintf(w, answer, len(asked))
+		requests = append(requests, r.FormValue("Policy"))
+		fmt.Fprintf(w, answer, len(requests))
 	}))
 	defer sts.Close()
 	l, err := NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader")
@@ -40,7 +40,7 @@ func TestLend(t *testing.T) {
 			t.Error(k, err)
 		}
 		if text := fmt.Sprint(k); strings.Contains(text, "own-") {
-			t.Error("the program's own keys are lent: ", text)
+			t.Error("the program's own credentials were issued: ", text)
 		}
 	}
 	lend("s3://bucket/house/data/a", false, "lent-1")
@@ -54,12 +54,12 @@ func TestLend(t *testing.T) {
 				Resource string
 			}
 		}
-		if err := json.Unmarshal([]byte(asked[i]), &policy); err != nil {
+		if err := json.Unmarshal([]byte(requests[i]), &policy); err != nil {
 			t.Fatal(err)
 		}
 		first := policy.Statement[0]
-		if strings.Contains(asked[i], "PutObject") != may || strings.Contains(asked[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
-			t.Error(asked[i])
+		if strings.Contains(requests[i], "PutObject") != may || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
+			t.Error(requests[i])
 		}
 	}
 	for _, location := range []string{"s3://other/house/data/a", "s3://bucket2/x", "s3://bucket/*", "file:///x"} {
@@ -74,7 +74,7 @@ func TestLend(t *testing.T) {
 	answer = strings.Replace(answer, "<SessionToken>session</SessionToken>", "", 1)
 	l.Role = "arn:aws:iam::1:role/reader"
 	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/d", false); err == nil {
-		t.Error("keys that do not end are lent: ", k)
+		t.Error("credentials that do not expire were issued: ", k)
 	}
 	if l, err := NewLender("gs://bucket", ""); l != nil || err != nil {
 		t.Error(l, err)

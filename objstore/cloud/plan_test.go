@@ -9,8 +9,9 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Jobs of three sizes, with and without a disk, make the requests that were planned, within a
-// tenth, or a pass. One store after the other, since the plan has no flushes at the same time.
+// Jobs of three sizes, with and without a disk, must make the planned requests, with a
+// tolerance of a tenth or one pass. Stores run one after another, because the plan has no
+// concurrent flushes.
 func TestPlanOverGateway(t *testing.T) {
 	g := startGateway(t)
 	for i, c := range []struct {
@@ -38,7 +39,7 @@ func TestPlanOverGateway(t *testing.T) {
 				r := s.(*Store).Requests()
 				got.Put, got.Get, got.List = got.Put+r.Put, got.Get+r.Get, got.List+r.List
 			}
-			value := make([]byte, c.entry-3-10) // beside its head and its key
+			value := make([]byte, c.entry-3-10) // the rest of the entry is its head and key
 			for range c.writers {
 				use(func(s partd.Partd) error {
 					for n := range j.Bytes / c.entry / int64(c.writers) {
@@ -61,16 +62,16 @@ func TestPlanOverGateway(t *testing.T) {
 			}
 			slack := int64(2)
 			if disk == 0 {
-				slack += p.Segments * int64(c.readers) // a pass
+				slack += p.Segments * int64(c.readers) // one pass
 			}
-			near := func(what string, got, want int64) {
+			near := func(kind string, got, want int64) {
 				if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
-					t.Errorf("%+v, disk %d: %s: %d, planned were %d", c, disk, what, got, want)
+					t.Errorf("%+v, disk %d: %s: %d, planned %d", c, disk, kind, got, want)
 				}
 			}
 			near("PUT", got.Put, p.Requests.Put)
 			near("GET", got.Get, p.Requests.Get)
-			t.Logf("%+v, disk %d: %v; planned were %v", c, disk, got, p.Requests)
+			t.Logf("%+v, disk %d: %v; planned %v", c, disk, got, p.Requests)
 		}
 	}
 }

@@ -22,16 +22,16 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// s3 is a bucket of S3, or of a server that speaks its protocol.
+// s3 is a bucket of S3 or of a compatible server.
 type s3 struct {
 	client    *minio.Client
 	transport *http.Transport
 	bucket    string
-	prefix    string // empty, or it ends with a slash
+	prefix    string // empty, or ends with a slash
 }
 
-// openS3 makes no request. Keys come from the environment, as for AWS's own programs,
-// their files, or the machine's role.
+// openS3 makes no request. Credentials come from the environment variables or files of
+// AWS's own programs, or from the machine's role.
 func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 	host, secure, lookup := "s3.amazonaws.com", true, minio.BucketLookupAuto
 	if endpoint != "" {
@@ -53,7 +53,7 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 			&credentials.IAM{Client: &http.Client{Transport: transport}},
 		}),
 		Secure: secure, Region: region, BucketLookup: lookup, Transport: transport,
-		MaxRetries: 1, // a retry that the store does not know of would turn "made" into "exists"
+		MaxRetries: 1, // no retries: a retried create could report that its own object already exists
 	})
 	if err != nil {
 		return nil, err
@@ -63,38 +63,38 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 
 func (b *s3) String() string { return strings.TrimSuffix("s3://"+b.bucket+"/"+b.prefix, "/") }
 
-// Close ends the connections that are not in use.
+// Close closes idle connections.
 func (b *s3) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
 }
 
-// Create puts an object by one request with If-None-Match: *, and with a checksum that
-// the server compares.
+// Create creates an object by one request with If-None-Match: *, and with a checksum that
+// the server verifies.
 func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	opts := minio.PutObjectOptions{
 		DisableMultipart: true, DisableContentSha256: true, ContentType: "application/octet-stream",
-		// In this spelling the client sends the header as it is, and no trailer.
+		// With this spelling, the client sends the header unchanged and adds no trailer.
 		UserMetadata: map[string]string{"X-Amz-Checksum-Crc32c": base64.StdEncoding.EncodeToString(sum)},
 	}
 	opts.SetMatchETagExcept("*")
-	lent := &lent{r: bytes.NewReader(data)}
-	defer lent.end()
-	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+name, lent, int64(len(data)), opts)
+	body := &borrowedReader{r: bytes.NewReader(data)}
+	defer body.release()
+	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+name, body, int64(len(data)), opts)
 	return b.explain(err, name)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// lent reads bytes that belong to the caller again at the end of a request, which a
-// connection that is being closed may go on to read.
-type lent struct {
+// borrowedReader reads bytes that the caller owns. After release it reads none, because a
+// closing connection may continue to read from a finished request.
+type borrowedReader struct {
 	mu sync.Mutex
 	r  *bytes.Reader
 }
 
-func (l *lent) Read(p []byte) (int, error) {
+func (l *borrowedReader) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.r == nil {
@@ -103,14 +103,14 @@ func (l *lent) Read(p []byte) (int, error) {
 	return l.r.Read(p)
 }
 
-func (l *lent) end() {
+func (l *borrowedReader) release() {
 	l.mu.Lock()
 	l.r = nil
 	l.mu.Unlock()
 }
 
-// explain says what an error means to a store. What may pass is left as it is, and so
-// is 409: the object may be there or not.
+// explain converts an error for the store. Transient errors stay unchanged. So does 409:
+// the object may or may not exist.
 func (b *s3) explain(err error, name string) error {
 	if err == nil {
 		return nil
@@ -149,12 +149,12 @@ func (b *s3) ReadRange(ctx context.Context, name string, offset, length int64) (
 	}
 	r, _, _, err := (&minio.Core{Client: b.client}).GetObject(ctx, b.bucket, b.prefix+name, opts)
 	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return http.NoBody, nil // the object ends before
+		return http.NoBody, nil // the object ends before offset
 	}
 	return r, b.explain(err, name)
 }
 
-// List lists objects, a thousand by each request.
+// List lists objects, up to a thousand per request.
 func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -175,7 +175,8 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 	}
 }
 
-// Delete removes an object. Some gateways answer 404 where another deletes it meanwhile.
+// Delete removes an object. Some gateways answer 404 if another client deletes it at the
+// same time.
 func (b *s3) Delete(ctx context.Context, name string) error {
 	err := b.explain(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
 	if errors.Is(err, fs.ErrNotExist) {

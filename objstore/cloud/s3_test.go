@@ -11,7 +11,7 @@ import (
 )
 
 // TestDeleteOfMissing deletes an object at a gateway that answers 404, as versitygw does
-// where another deletes the object at the same time.
+// if another client deletes the object at the same time.
 func TestDeleteOfMissing(t *testing.T) {
 	code := "NoSuchKey"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,9 +1,9 @@
-"""A CSV of trades: put, aggregated by SQL, resampled, joined; by partd_go.tables, DuckDB and polars.
+"""Puts, aggregates, resamples and joins a CSV of trades with partd_go.tables, DuckDB and polars.
 
     python python/bench/analyse.py --megabytes 500 --rounds 5
 
-Each has its turn at each step in a process of its own, and writes the median of the rounds, in seconds, and the most memory
-that the process and its children had at once, in MB. Whoever keeps files writes them to a new directory. The results are compared.
+Each program runs each step in turn, in a new process. The output has the medians of the rounds, in seconds, and the peak
+memory of the process with its children, in MB. Files are written to a new directory. The results are compared.
 
 On two idle cores (AMD64, 24 GiB; pyarrow and pandas of the tests, DuckDB 2.0.0, polars 2.1.0), 507 MB:
 
@@ -40,7 +40,7 @@ STEPS = ("put", "aggregate", "resample", "join")
 
 
 def make(path: Path, megabytes: int) -> None:
-    """A CSV of about so many megabytes, and beside it one of what its symbols are."""
+    """Writes a CSV of about the given size, and next to it a CSV of the symbols' sectors."""
     rng, rows, first = np.random.default_rng(0), 200_000, True
     names = np.array([f"S{n:03}" for n in range(SYMBOLS)])
     at = np.datetime64("2024-01-01T00:00:00", "ms")
@@ -103,79 +103,79 @@ def polars(csv: Path, directory: Path, step: str):
         hours.sink_parquet(directory / "hours.parquet")
         yield pl.scan_parquet(directory / "hours.parquet").collect().height
     elif step == "aggregate":
-        found = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
-        yield found.collect()["n"].to_list()
+        runs = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
+        yield runs.collect()["n"].to_list()
     else:
         joined = lazy.join(pl.scan_parquet(sectors), on="sym").group_by("sector").agg(n=pl.len(), size=pl.sum("size")).sort("sector")
         yield joined.collect()["n"].to_list()
 
 
-WHO = {"partd_go": ours, "duckdb": duckdb, "polars": polars}
+PROGRAMS = {"partd_go": ours, "duckdb": duckdb, "polars": polars}
 
 
-def measure(who: str, csv: Path, directory: Path, step: str) -> None:
-    """Does one step, and writes how long it took, the most memory, and its result."""
-    me, most, done = psutil.Process(), 0, threading.Event()
+def measure(program: str, csv: Path, directory: Path, step: str) -> None:
+    """Runs one step, and prints its time, its peak memory and its result."""
+    me, peak, done = psutil.Process(), 0, threading.Event()
 
     def watch() -> None:
-        nonlocal most
+        nonlocal peak
         while not done.wait(0.02):
             total = 0
             for process in (me, *me.children(recursive=True)):
                 try:
                     total += process.memory_info().rss
                 except psutil.Error:
-                    continue  # it ended
-            most = max(most, total)
+                    continue  # the process has ended
+            peak = max(peak, total)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        work = WHO[who](csv, directory, step)
+        work = PROGRAMS[program](csv, directory, step)
         next(work)
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = next(work)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         work.close()
     finally:
         done.set()
         watcher.join()
-    print(json.dumps({"seconds": seconds, "bytes": most, "result": result}))
+    print(json.dumps({"seconds": seconds, "bytes": peak, "result": result}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--directory", help="where the CSV and the tables are; a new one for temporary files if absent")
+    parser.add_argument("--directory", help="directory for the CSV and the tables (default: a temporary one)")
     parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        who, csv, directory, step = options.step
-        measure(who, Path(csv), Path(directory), step)
+        program, csv, directory, step = options.step
+        measure(program, Path(csv), Path(directory), step)
         return
-    found: dict[tuple[str, str], list[dict]] = {}
+    runs: dict[tuple[str, str], list[dict]] = {}
     with tempfile.TemporaryDirectory(dir=options.directory) as base:
         csv = Path(base, "trades.csv")
         make(csv, options.megabytes)
         print(f"{os.path.getsize(csv) / 1e6:.0f} MB of CSV, medians of {options.rounds}; {os.cpu_count()} cores", flush=True)
         for at in range(options.rounds):
-            places = {who: Path(base, f"{who}{at}") for who in WHO}
+            places = {program: Path(base, f"{program}{at}") for program in PROGRAMS}
             for step in STEPS:
-                for who, place in places.items():
+                for program, place in places.items():
                     place.mkdir(exist_ok=True)
-                    command = [sys.executable, __file__, "--step", who, str(csv), str(place), step]
+                    command = [sys.executable, __file__, "--step", program, str(csv), str(place), step]
                     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-                    found.setdefault((step, who), []).append(json.loads(done.splitlines()[-1]))
-                results = [found[step, who][-1]["result"] for who in WHO]
+                    runs.setdefault((step, program), []).append(json.loads(done.splitlines()[-1]))
+                results = [runs[step, program][-1]["result"] for program in PROGRAMS]
                 assert all(result == results[0] for result in results), (step, results)
             for place in places.values():
                 subprocess.run(["rm", "-rf", str(place)], check=True)
     for step in STEPS:
         cells = []
-        for who in WHO:
-            seconds, memory = (statistics.median(one[key] for one in found[step, who]) for key in ("seconds", "bytes"))
-            cells.append(f"{who} {seconds:7.2f} s {memory / 1e6:6.0f} MB")
+        for program in PROGRAMS:
+            seconds, memory = (statistics.median(one[key] for one in runs[step, program]) for key in ("seconds", "bytes"))
+            cells.append(f"{program} {seconds:7.2f} s {memory / 1e6:6.0f} MB")
         print(f"{step:10}" + "   ".join(cells))
 
 

@@ -1,9 +1,9 @@
-"""This client beside partd's own, against one server, in one run.
+"""Compares this client with partd's, at one server.
 
     python bench/client.py [--seconds 1] [--rounds 5]
 
-Each figure is the median of the rounds, in which the clients take turns. An append by
-partd's client has no answer until its next call, so each of its turns ends with a get.
+Each figure is the median of the rounds, in which the clients take turns. partd's client reads the
+reply to an append only in its next call, so each of its turns ends with a get.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LARGE = os.urandom(1 << 20)
 
 
 def rate(seconds: float, call: Callable[[], object], settle: Callable[[], object]) -> float:
-    """Calls a second."""
-    begin, calls = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
+    """Returns the number of calls per second. settle waits for outstanding replies."""
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
         call()
         calls += 1
     settle()
-    return calls / (time.perf_counter() - begin)
+    return calls / (time.perf_counter() - start)
 
 
 def by_threads(seconds: float, clients: list[partd_go.Client]) -> float:
@@ -70,14 +70,14 @@ def main() -> None:
             "partd get of 1 MiB": lambda: rate(args.seconds, lambda: theirs.get("one"), lambda: None),
             "ours get of 1 MiB": lambda: rate(args.seconds, lambda: ours.get("one"), lambda: None),
         }
-        found: dict[str, list[float]] = {name: [] for name in steps}
+        results: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(args.rounds):
             for name, step in steps.items():
                 ours.drop()
                 ours.append({"one": LARGE})
-                found[name].append(step())
+                results[name].append(step())
         theirs.close()
-        medians = {name: statistics.median(rates) for name, rates in found.items()}
+        medians = {name: statistics.median(rates) for name, rates in results.items()}
         base = medians["partd append of 1,000 x 100 B"]
         for name, median in medians.items():
             size = 1 << 20 if "MiB" in name else BATCH_BYTES

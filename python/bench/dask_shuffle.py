@@ -1,12 +1,11 @@
-"""dask's shuffles beside each other: partd, partd over three servers, over a bucket, and
-p2p on a cluster of two workers; partd and disk on two threads. Each run is a process of its
-own; they take turns. The bucket is versitygw's, which $PARTD_VERSITYGW names.
+"""Compares dask's shuffles: partd with one server, with three servers and with a bucket, and p2p, on a
+cluster of two workers; partd and disk on two threads. Each run is a new process, and the methods take
+turns. versitygw, which $PARTD_VERSITYGW names, serves the bucket.
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
-All servers are on this machine, and count. Time is that of the shuffle alone, on the clock and of all processors; memory is the
-most that all processes held at once, without what they share and the rows that were
-there before.
+All servers are on this machine, and included. Times are the wall-clock and the processor time of the shuffle. Memory is the peak of
+all processes, without shared memory and without the rows from before the shuffle.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
 
 
 class Watch:
-    """Samples the memory of this process and all below it, and adds up their time."""
+    """Samples the memory of this process and its descendants, and sums their processor time."""
 
     def __init__(self) -> None:
         self.me, self.end = psutil.Process(), threading.Event()
@@ -85,7 +84,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def servers(directory: str) -> Iterator[str]:
-    """Three servers as one store."""
+    """Starts three servers that form one store."""
     from partd_go import serve
 
     with contextlib.ExitStack() as stack:
@@ -97,7 +96,7 @@ def servers(directory: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def bucket(directory: str) -> Iterator[str]:
-    """A prefix of a bucket, whose objects are files."""
+    """Serves a bucket whose objects are files, and yields the URL of a prefix."""
     os.makedirs(f"{directory}/bucket")
     os.environ |= {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
     address = f"127.0.0.1:{free_port()}"
@@ -135,11 +134,11 @@ def measure(method: str, rows: int, parts: int, compression: str | None) -> dict
             df = dd.from_map(part, range(parts), rows=rows // parts).persist()
             want = df.map_partitions(check, meta=check(part(0, 9))).compute().sum()
             out = df.shuffle("id", shuffle_method=name).map_partitions(check, meta=check(part(0, 9)))
-            watch, began = Watch(), time.monotonic()
+            watch, start_time = Watch(), time.monotonic()
             got = out.compute().sum()
-            took = time.monotonic() - began
+            took = time.monotonic() - start_time
             cpu, memory = watch.stop()
-            assert (got == want).all(), f"{method}: {dict(got)}, and {dict(want)} went in"
+            assert (got == want).all(), f"{method}: got {dict(got)}, want {dict(want)}"
     return {"seconds": took, "cpu": cpu, "MB": memory / 1e6}
 
 
@@ -150,32 +149,32 @@ def main() -> None:
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--compression")
     flags.add_argument("--methods", default="partd-workers,shards-workers,bucket-workers,p2p-workers,partd-threads,disk-threads")
-    flags.add_argument("--figures", help="add the medians to this file, as docs/plots/draw reads them")
+    flags.add_argument("--figures", help="append the medians to this file, in the format of docs/plots/draw")
     flags.add_argument("--one", help=argparse.SUPPRESS)
     args = flags.parse_args()
     if args.one:
         print(json.dumps(measure(args.one, args.rows, args.partitions, args.compression)))
         return
     methods = args.methods.split(",")
-    found: dict[str, list[dict[str, float]]] = {m: [] for m in methods}
+    results: dict[str, list[dict[str, float]]] = {m: [] for m in methods}
     for _ in range(args.rounds):
         for method in methods:
             command = [sys.executable, __file__, *sys.argv[1:], "--one", method]
             out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-            found[method].append(json.loads(out.splitlines()[-1]))
-            print(method, {k: round(v, 1) for k, v in found[method][-1].items()}, flush=True)
+            results[method].append(json.loads(out.splitlines()[-1]))
+            print(method, {k: round(v, 1) for k, v in results[method][-1].items()}, flush=True)
     if args.figures:
         with open(args.figures, "a") as file:
-            for method, runs in found.items():
+            for method, runs in results.items():
                 seconds, peak = [run["seconds"] for run in runs], max(run["MB"] for run in runs) * 1e6
                 line = {"bench": "dask", "job": f"shuffle {args.rows} rows", "who": method, "value": statistics.median(seconds)}
                 line |= {"least": min(seconds), "most": max(seconds), "unit": "s", "runs": len(runs), "peak_bytes": round(peak)}
                 print(json.dumps(line), file=file)
     against = {"partd-workers": "p2p-workers", "shards-workers": "p2p-workers", "bucket-workers": "p2p-workers"}
     for mine, other in (against | {"partd-threads": "disk-threads"}).items():
-        if mine in found and other in found:
+        if mine in results and other in results:
             ratios = {
-                k: statistics.median(o[k] / m[k] for m, o in zip(found[mine], found[other], strict=True))
+                k: statistics.median(o[k] / m[k] for m, o in zip(results[mine], results[other], strict=True))
                 for k in ("seconds", "cpu", "MB")
             }
             print(f"{other} / {mine}:", ", ".join(f"{k} {v:.2f}" for k, v in ratios.items()))

@@ -1,8 +1,8 @@
-"""Puts a DataFrame and gets it, by partd_go.tables and by pyarrow's own Flight client, at one server.
+"""Puts and gets a DataFrame with partd_go.tables and with pyarrow's Flight client, at one server.
 
     python python/bench/tables.py --megabytes 1000 --rounds 3
 
-It writes the best rate of each, in MB/s, and how they compare. Both have their turns, one after the other.
+It prints the best rate of each client in MB/s, and their ratio. The clients take turns.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def main() -> None:
                     best[name] = min(best.get(name, seconds), seconds)
                     if name[0] == "get":
                         pd.testing.assert_frame_equal(result, frame)
-                    del result  # so that its memory is there for each
+                    del result  # free its memory before the next call
     for what in ("put", "get"):
         rates = {who: options.megabytes / best[what, who] for who in ("pyarrow", "partd_go")}
-        print(f"{what}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, {rates['partd_go'] / rates['pyarrow']:.2f} of it")
+        print(f"{what}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio {rates['partd_go'] / rates['pyarrow']:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sorts the lines of files, by dask's threads through a partd-server of its own.
+"""Sorts the lines of files with dask's threads, which shuffle through a private partd-server.
 
     python dask_sort.py FILE...
 """

@@ -1,7 +1,7 @@
 """Splits a CSV larger than memory by a column: python split_table.py FILE COLUMN
 
-It is read in batches, whose rows are appended under the column's values; each
-value's rows are then one table.
+It reads the file in batches, and appends their rows under the column's values. Then each
+value's rows are one table.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""partd_go: a client of partd-server, and the server for a program of its own.
+"""partd_go is a client for partd-server. It can also start a private server for one program.
 
 with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
     store.append({"fruit": b"apple"})
@@ -23,6 +23,7 @@ from .errors import (
     TooLarge,
     UnknownOutcome,
     Unsupported,
+    extra,
 )
 from .pages import Chunk, Namespace
 from .server import Server, serve
@@ -31,15 +32,16 @@ if TYPE_CHECKING:
     from .arrow import Arrow
 
 __all__ = [
-    "Arrow", "Busy", "Chunk", "Client", "Closed", "ConnectionFailed", "Corrupt", "Error", "Lost", "Namespace", "NoServer",
+    "Arrow", "Busy", "Chunk", "Client", "Closed", "ConnectionFailed", "Corrupt", "Error", "Lost", "Namespace", "Misuse", "NoServer",
     "NoSpace", "Refused", "SchemaMismatch", "Server", "Stats", "TimedOut", "TooLarge", "UnknownOutcome", "Unsupported",
     "serve",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Arrow":  # which needs pyarrow; nothing else does
-        from .arrow import Arrow
+    if name == "Arrow":  # the only name that needs pyarrow
+        with extra("arrow"):
+            from .arrow import Arrow
 
         return Arrow
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The URL of a server, and how to connect to it."""
+"""Parses a server's URL, and connects to it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from .errors import Misuse, Refused, failure
 
-USAGE = "write tcp://HOST:PORT, tls://HOST:PORT, both with /NAMESPACE where there is one, or ipc:///PATH"
+USAGE = "write tcp://HOST:PORT[/NAMESPACE], tls://HOST:PORT[/NAMESPACE] or ipc:///PATH"
 _NETWORK = re.compile(r"(tcp|tls)://(?:\[([^]/@?#]+)\]|([^]\[:/@?#]+)):(\d+)(?:/([^/?#]*))?")
 _NAMESPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a connection is made with."""
+    """The URL and the options of a connection."""
 
     url: str
     namespace: str = ""
@@ -33,17 +33,17 @@ class Settings:
     python_server: bool = False
 
     def parse(self) -> Address:
-        """Takes the URL apart, and checks what else is given with it."""
+        """Returns the address in the URL, after checking that the options fit it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
-            raise Misuse(f"namespace {namespace!r}: it has 1 to 64 letters, digits, '-', '_' and '.'")
+            raise Misuse(f"namespace {namespace!r}: write 1 to 64 letters, digits, '-', '_' or '.'")
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
-            raise Misuse(f"{self.url} with options for TLS: write tls://HOST:PORT")
+            raise Misuse(f"{self.url} does not use TLS, but a tls_ option is given: write tls://HOST:PORT")
         if self.python_server and (self.token or namespace or address.secure):
-            raise Misuse(f"{self.url} with python_server=True: partd's own server has neither users nor namespaces nor TLS")
+            raise Misuse(f"{self.url} with python_server=True: partd's server has no users, namespaces or TLS: leave these options out")
         if self.tls_key and not self.tls_cert:
             raise Misuse("tls_key without tls_cert: give both")
         return Address(address.secure, address.host, address.port, address.path, namespace)
@@ -54,7 +54,7 @@ class Address:
     secure: bool = False
     host: str = ""
     port: int = 0
-    path: str = ""  # of a Unix socket
+    path: str = ""  # a Unix socket
     namespace: str = ""
 
 
@@ -66,14 +66,14 @@ def _parse(url: str) -> Address:
         return Address(path=path)
     match = _NETWORK.fullmatch(url)
     if not match or int(match[4]) > 0xFFFF or match[5] == "":
-        # Somebody may have written a secret into it.
+        # The URL may contain a secret: do not print it.
         shown = re.sub(r"//[^/]*@|[?#].*", "//…", url)
         raise Misuse(f"address {shown!r}: {USAGE}")
     return Address(match[1] == "tls", match[2] or match[3], int(match[4]), "", match[5] or "")
 
 
 def connect(settings: Settings, address: Address, timeout: float) -> socket.socket:
-    """Makes a connection, over TLS where the URL says so."""
+    """Returns a new connection, with TLS for a tls:// URL."""
     context = _context(settings) if address.secure else None
     if address.path:
         sock = socket.socket(socket.AF_UNIX)
@@ -87,7 +87,7 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 6)):
-            if hasattr(socket, option):  # the system notices a peer that is gone
+            if hasattr(socket, option):  # detect a dead peer
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         if context:
             return context.wrap_socket(sock, server_hostname=settings.tls_name or address.host)
@@ -95,8 +95,8 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             peer = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
             if not peer.is_loopback:
                 raise failure(
-                    Refused, "connect", settings.url, "over tcp:// others could read the token, which was not sent",
-                    "write tls:// (or, in a network that you trust, give insecure_token=True)",
+                    Refused, "connect", settings.url, "the token was not sent, because others could read it over tcp://",
+                    "write tls://, or pass insecure_token=True in a trusted network",
                 )  # fmt: skip
         return sock
     except BaseException:
@@ -109,11 +109,11 @@ def _context(settings: Settings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.tls_ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if settings.tls_cert:
-            # A key with a password would be asked for at the terminal.
+            # Without password=, OpenSSL would ask for the key's password at the terminal.
             context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
         return context
     except OSError as error:
         raise failure(
             Refused, "connect", settings.url, f"a certificate or key cannot be read ({error})",
-            "give files in PEM, the key without a password, as tls_ca, tls_cert and tls_key",
+            "pass PEM files as tls_ca, tls_cert and tls_key, with a key without password",
         ) from error  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables as values: of pyarrow, pandas and polars, kept as Arrow's IPC streams."""
+"""Stores tables of pyarrow, pandas and polars as values, in Arrow's IPC stream format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import pyarrow as pa
 
-from .errors import SchemaMismatch
+from .errors import Misuse, SchemaMismatch
 from .frames import VALUES, from_arrow, to_arrow
 from .wire import Key, Nested
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-_KIND = b"partd_go"  # in a schema's metadata: which library the table was of
+_KIND = b"partd_go"  # key of the schema's metadata that names the table's library
 KINDS = ("pyarrow", "pandas", "polars")
 
 
 def encode(table: Any, compression: str | None = None) -> pa.Buffer:
-    """A table of any of the libraries, or a record batch, as one IPC stream."""
+    """Returns a table of one of the libraries, or a record batch, as an IPC stream."""
     arrow = _to_arrow(table)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)
@@ -35,8 +35,8 @@ def encode(table: Any, compression: str | None = None) -> pa.Buffer:
 def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
-        raise TypeError(f"a value of type {type(table).__name__}: convert it to a DataFrame, such as by to_frame()")
-    # Of an index that is a range the pieces of a table would have different ones.
+        raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
+    # A range index becomes a column, because each piece of a table would have another range.
     arrow = to_arrow(table, ranges=True)
     if kind not in ("pandas", "polars"):
         return arrow
@@ -44,9 +44,9 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """The table that streams one behind the other are, as one of a kind of library.
+    """Returns the table in a sequence of streams, as a table of the library kind.
 
-    Without a kind it is of the library that the first piece was of.
+    Without kind, it uses the library of the first piece.
     """
     reader = pa.BufferReader(data)
     pieces = []
@@ -54,22 +54,22 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
         while reader.tell() < reader.size():
             pieces.append(pa.ipc.open_stream(reader).read_all())
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"get {key!r}: the value is not a table ({error}): read it as it was appended") from error
+        raise Misuse(f"get {key!r}: the value is not a table ({error}): read it with the client that appended it") from error
     if not pieces:
-        return _of_kind(pa.table({}), kind or "pyarrow")
+        return _convert(pa.table({}), kind or "pyarrow")
     table = join(pieces, key)
     metadata = dict(table.schema.metadata or {})
     kind = kind or metadata.pop(_KIND, b"pyarrow").decode()
     metadata.pop(_KIND, None)
-    return _of_kind(table.replace_schema_metadata(metadata or None), kind)
+    return _convert(table.replace_schema_metadata(metadata or None), kind)
 
 
-def _of_kind(table: pa.Table, kind: str) -> Any:
+def _convert(table: pa.Table, kind: str) -> Any:
     return from_arrow(table, "polars" if kind == "polars" else "pandas" if kind == "pandas" else "arrow")
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
-    """Tables below each other. A column that one lacks is null there."""
+    """Returns the concatenated tables. Where a table lacks a column, its values are null."""
     schema = pieces[0].schema
     _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
@@ -81,18 +81,18 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
         if pa.types.is_dictionary(field.type) and field.type.ordered:
             _check_order(joined.column(field.name), field.name, key)
     if any(pa.types.is_dictionary(field.type) and pa.types.is_nested(field.type.value_type) for field in schema):
-        return joined  # pyarrow cannot join those
+        return joined  # pyarrow cannot unify dictionaries of nested values
     return joined.unify_dictionaries()
 
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
-    """Refuses columns of one type whose values are not of one kind, as periods of days and months are not."""
+    """Raises SchemaMismatch if columns of one type have values of different kinds, such as periods of days and months."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         values = (field.metadata or {}).get(VALUES, b"").decode()
         if (other := known.setdefault(field.name, values)) != values:
-            was, now = other or field.type, values or field.type
-            raise SchemaMismatch(f"get {key!r}: column {field.name!r} is {was} in one piece and {now} in another: append it as one type")
+            first, second = other or field.type, values or field.type
+            raise SchemaMismatch(f"get {key!r}: column {field.name!r} is {first} in one piece and {second} in another: append it as one type")
 
 
 def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
@@ -102,19 +102,19 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
             raise SchemaMismatch(f"get {key!r}: two columns share a name in {schema.names}: rename one")
         for field in schema:
             known = fields.get(field.name)
-            wanted = field.type if known is None else _common(known.type, field.type)
-            if known is not None and wanted is None:
+            target = field.type if known is None else _common(known.type, field.type)
+            if known is not None and target is None:
                 raise SchemaMismatch(
                     f"get {key!r}: column {field.name!r} is {known.type} in one piece and {field.type} in another: "
                     "append it as one type"
                 )
             base = known if known is not None else field
-            fields[field.name] = base.with_type(wanted).with_nullable(True)
+            fields[field.name] = base.with_type(target).with_nullable(True)
     return pa.schema(list(fields.values()), metadata=schemas[0].metadata)
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """A type that has the values of both, unchanged; None where there is none."""
+    """Returns a type that represents the values of both types unchanged, or None."""
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -142,24 +142,24 @@ def _cast(piece: pa.Table, schema: pa.Schema, key: Key) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _retype(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if column.type.equals(wanted):
+def _retype(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    if column.type.equals(target):
         return column
     if not pa.types.is_dictionary(column.type):
-        return column.cast(wanted)
+        return column.cast(target)
     return pa.chunked_array(
         [
             pa.DictionaryArray.from_arrays(
-                chunk.indices.cast(wanted.index_type), chunk.dictionary.cast(wanted.value_type), ordered=wanted.ordered
+                chunk.indices.cast(target.index_type), chunk.dictionary.cast(target.value_type), ordered=target.ordered
             )
             for chunk in column.chunks
         ],
-        wanted,
+        target,
     )
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # of pieces that have the column
+    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # pieces without the column have no dictionary
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
@@ -169,10 +169,10 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
 
 
 class Arrow(Generic[T]):
-    """Keeps tables in a partd: those appended under a key are read as one.
+    """Stores tables in a partd. Tables appended to one key are read as one table.
 
-    kind, of KINDS, is what get returns; without it, of each key what its first piece
-    was. compression is of the columns: "lz4" or "zstd".
+    kind, one of KINDS, selects the library of the tables that get returns; by default, the
+    library of a key's first table. compression, "lz4" or "zstd", applies to the columns.
     """
 
     @overload
@@ -191,13 +191,13 @@ class Arrow(Generic[T]):
 
     def __init__(self, partd: Any, *, kind: str | None = None, compression: str | None = None):
         if kind not in (None, *KINDS):
-            raise ValueError(f"kind {kind!r}: write one of {', '.join(KINDS)}")
+            raise Misuse(f"kind {kind!r}: write one of {', '.join(KINDS)}")
         if compression not in (None, "lz4", "zstd"):
-            raise ValueError(f"compression {compression!r}: write 'lz4' or 'zstd'")
+            raise Misuse(f"compression {compression!r}: write 'lz4' or 'zstd'")
         self.partd, self.kind, self.compression = partd, kind, compression
 
     def append(self, data: Mapping[Key, Any], **options: Any) -> None:
-        """Adds each table's rows to the end of its key's, all or none."""
+        """Appends each table's rows to its key, all or nothing."""
         self.partd.append({key: bytes(encode(table, self.compression)) for key, table in data.items()}, **options)
 
     @overload
@@ -210,9 +210,9 @@ class Arrow(Generic[T]):
     def get(self, keys: Hashable, **options: Any) -> T: ...
 
     def get(self, keys: Any, **options: Any) -> Any:
-        """The table of a key, or the tables of a list of keys, which may have lists in it.
+        """Returns the table of a key, or the tables of a list of keys, which may be nested.
 
-        A key that was never appended to has a table without columns.
+        A key without appends has a table without columns.
         """
         return self._decode(keys, self.partd.get(keys, **options))
 
@@ -226,7 +226,7 @@ class Arrow(Generic[T]):
     def pop(self, keys: Hashable, **options: Any) -> T: ...
 
     def pop(self, keys: Any, **options: Any) -> Any:
-        """Like get, and removes the keys in the same step."""
+        """Returns what get returns, and removes the keys, as one atomic step."""
         return self._decode(keys, self.partd.pop(keys, **options))
 
     def _decode(self, keys: Any, values: Any) -> Any:

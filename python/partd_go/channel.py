@@ -1,4 +1,4 @@
-"""A connection that is made again when it breaks, and changes that are made once."""
+"""Reconnects when a connection breaks, and applies each change once."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from .link import Link, Protocol, Session
 
 T = TypeVar("T")
 
-_MAX_LOST = 100  # how often a value is begun again
-_KEYS_BYTES = 64 << 10  # of the keys of a request to get
+_MAX_LOST = 100  # restarts of a read, because the server closed a value's handle
+_KEYS_BYTES = 64 << 10  # size of the keys in one get request
 
 
 class Changes:
-    """A session of the server's store, and the numbers of its changes and pops."""
+    """A session with the server's store, and the numbers of its changes and pops."""
 
     def __init__(self, session: Session, kept: bool):
         self.session = session
-        self.kept = kept  # by the store, so that it outlives the server
+        self.kept = kept  # the store keeps the session, so that it survives a restart of the server
         self.next = 1
-        self.unsettled = False  # the next number was sent, and given up before it was answered
+        self.unsettled = False  # the change with the next number was sent, and abandoned before its reply
         self.pops = 0
-        self.taken: list[int] = []  # pops whose results the server need not keep
+        self.taken: list[int] = []  # received pops, whose results the server may forget
 
 
 class Channel:
-    """One connection at a time, used by one thread at a time.
+    """A connection that is replaced when it breaks. Only one thread at a time may use it.
 
-    A change has a number, under which it is sent again after a broken connection
-    until it is answered: the server applies it once. There is one under way at most.
+    Each change has a number. After a broken connection it is sent again with this number
+    until the server replies, and the server applies it once. At most one change is pending.
     """
 
     kind = Link
-    entries = staticmethod(wire.entries)  # how a change's data is sent
+    entries = staticmethod(wire.entries)  # encodes the data of a change
 
     def __init__(self, settings: Settings, address: Address):
         self.settings, self.address = settings, address
-        self.deadline: float | None = None  # of the call under way
+        self.deadline: float | None = None  # of the current call
         self.link: Link | None = None
         self.changes: Changes | None = None
-        # The server compares checksums for nothing but to tell a change from another
-        # that has its number: a number that is not used again does as well.
+        # The server uses the checksum only to distinguish two changes with the same
+        # number, so a number that is never repeated suffices.
         self.checks = itertools.count(random.getrandbits(31))
 
     def close(self) -> None:
-        """Ends the session, as far as that is quickly done, and the connection."""
+        """Closes the connection, after at most two seconds for ending the session."""
         if self.link and self.changes:
             with contextlib.suppress(OSError, EOFError, Error):
                 self.link.deadline = time.monotonic() + 2
@@ -74,25 +74,25 @@ class Channel:
             session = self.changes.session if self.changes else None
             link = self.kind(self.settings, self.address, self.deadline, session)
             if self.changes and not self.changes.kept and link.instance != self.instance:
-                self.changes = None  # it died with the server
+                self.changes = None  # the session ended with the server
             self.link, self.instance = link, link.instance
         self.link.deadline = self.deadline
         if self.changes and self.changes.unsettled:
             self._settle(self.link, self.changes)
         return self.link
 
-    instance = 0  # of the server connected to last
+    instance = 0  # of the last server
 
     @staticmethod
     def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
         return [wire.keys(wanted)]
 
     def check(self, op: int) -> None:
-        """Raises what says that the server cannot do that."""
+        """Raises Unsupported if the server does not know the operation."""
 
     def repeat(self, op: int, attempt: Callable[[Link], T]) -> T:
-        """Makes an attempt over a connection, and another one where that breaks."""
-        began, wait, lost = time.monotonic(), 0.0, 0
+        """Calls attempt with a connection, and again with a new one if the connection breaks."""
+        start, wait, lost = time.monotonic(), 0.0, 0
         while True:
             try:
                 return attempt(self.connected())
@@ -102,34 +102,34 @@ class Channel:
                     continue
                 if self.link or BUSY not in error.codes:
                     raise
-                cause: Exception = error  # of the hello
+                cause: Exception = error  # the server refused the hello
             except Protocol as error:
                 self.hang_up()
                 raise failure(
-                    ConnectionFailed, wire.NAMES[op], self.settings.url, f"no partd-server answers there ({error})",
-                    "give the address of a partd-server, or python_server=True for partd's own",
+                    ConnectionFailed, wire.NAMES[op], self.settings.url, f"the reply is not a partd-server's ({error})",
+                    "pass the address of a partd-server, or python_server=True for partd's server",
                 ) from error  # fmt: skip
             except (struct.error, IndexError) as error:
                 self.hang_up()
-                raise failure(Error, wire.NAMES[op], self.settings.url, f"a reply cannot be read ({error})") from error
+                raise failure(Error, wire.NAMES[op], self.settings.url, f"a reply cannot be parsed ({error})") from error
             except (OSError, EOFError) as error:
                 self.hang_up()
                 self._check_certificate(op, error)
                 cause = error
             except BaseException:
-                self.hang_up()  # an answer may be on its way to nobody
+                self.hang_up()  # a reply may still arrive, which no later call must read
                 raise
             now = time.monotonic()
             if self.deadline is not None and now + wait >= self.deadline:
                 raise failure(
                     TimedOut, wire.NAMES[op], self.settings.url, "no answer within the timeout",
-                    "see whether the server is busy, or give the client a longer timeout",
+                    "check whether the server is busy, or give the client a longer timeout",
                 ) from cause  # fmt: skip
-            if now + wait > began + self.settings.retry_for:
+            if now + wait > start + self.settings.retry_for:
                 raise failure(
                     ConnectionFailed, wire.NAMES[op], self.settings.url,
-                    f"no connection for {now - began:.0f} seconds ({cause})",
-                    "see whether the server runs and its address is right",
+                    f"no connection for {now - start:.0f} seconds ({cause})",
+                    "check that the server runs, and its address",
                 ) from cause  # fmt: skip
             time.sleep(wait * random.uniform(0.5, 1))
             wait = min(max(0.01, 2 * wait), 1.0)
@@ -140,43 +140,42 @@ class Channel:
         if isinstance(error, ssl.SSLCertVerificationError):
             raise failure(
                 Refused, wire.NAMES[op], self.settings.url, f"the server's certificate is not trusted ({error})",
-                "give tls_ca, the file of the authority that signed it, and tls_name if it has another name",
+                "pass the signing authority's file as tls_ca, and tls_name if the certificate has another name",
             ) from error  # fmt: skip
 
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
-        """Makes a change once, however often it has to be sent."""
+        """Applies a change once, even if it is sent several times."""
         check = next(self.checks) & 0xFFFFFFFF
-        sent: list[Changes] = []  # the session at each sending
+        sent: list[Changes] = []  # the session of each time that it was sent
 
         def attempt(link: Link) -> None:
             if sent and self.changes is not sent[0]:
-                raise self._unknown(op, "the server was restarted, and its store does not remember the change")
+                raise self._unknown(op, "the server was restarted, and its store does not keep sessions")
             try:
                 changes = self._ready(link)
             except Error as error:
                 if op == wire.DROP and not sent and error.codes & {NO_SPACE, QUOTA}:
-                    # There is no room for a session, and this makes room. It goes once.
+                    # The disk is too full for a new session, and a drop frees space: send it once, without a session.
                     self._drop_unnumbered(link)
                     return
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += 1  # here, so that no interrupt comes between
+            changes.next += 1  # at once, so that no interrupt comes between
 
         for _ in range(3):
             try:
                 self.repeat(op, attempt)
             except BaseException as error:
-                again = self._left(op, error, sent)
-                if not again:
+                if not self._should_resend(op, error, sent):
                     raise
                 sent.clear()
             else:
                 return
-        raise self._unknown(op, "the server forgets its sessions again and again")
+        raise self._unknown(op, "the server repeatedly lost the client's session")
 
-    def _left(self, op: int, error: BaseException, sent: list[Changes]) -> bool:
-        """Notes what became of a change that failed, and reports whether it goes again."""
+    def _should_resend(self, op: int, error: BaseException, sent: list[Changes]) -> bool:
+        """Reports whether to send a failed change again, after recording its state."""
         if not sent:
             return False
         if not isinstance(error, Error) or not error.codes:
@@ -185,19 +184,19 @@ class Channel:
                 raise self._unknown(op, str(error)) from error
             return False
         if error.codes & {UNKNOWN, GAP, EXPIRED, REUSED}:
-            self.changes = None  # its numbers are worth nothing
+            self.changes = None  # its numbers no longer count
         if UNKNOWN in error.codes:
             return False
-        # It was not applied now; when it was sent before, it may have been.
+        # The last send was not applied; an earlier one may have been.
         return GAP in error.codes or EXPIRED in error.codes and len(sent) == 1
 
-    def _unknown(self, op: int, what: str) -> Error:
+    def _unknown(self, op: int, cause: str) -> Error:
         return failure(
-            UnknownOutcome, wire.NAMES[op], self.settings.url, what, "read the keys to see whether it was applied"
+            UnknownOutcome, wire.NAMES[op], self.settings.url, cause, "read the keys to see whether it was applied"
         )
 
     def _ready(self, link: Link) -> Changes:
-        """Returns the session, of which the server keeps no pop that was taken."""
+        """Returns the session, after telling the server which pops were received."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, kept, token = struct.unpack("<QB16s", body)
@@ -209,8 +208,8 @@ class Channel:
         return self.changes
 
     def _settle(self, link: Link, changes: Changes) -> None:
-        """Puts a change that does nothing in the place of one that was given up, which can
-        then be applied no more: or it has been, and the server says so."""
+        """Sends an empty change with the number of the abandoned one, so that the server
+        can no longer apply that. If it has been applied already, the server says so."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -229,16 +228,16 @@ class Channel:
             raise self._unknown(wire.DROP, f"the connection broke ({error})") from error
 
     def get(self, keys: list[wire.Key]) -> list[bytes]:
-        """The value of each key, in the order asked."""
+        """Returns the value of each key, in the order of keys."""
         encoded = list(map(wire.encode_key, keys))
-        most = max(1, min(4096, _KEYS_BYTES // (max(map(len, encoded), default=0) + 2)))
+        limit = max(1, min(4096, _KEYS_BYTES // (max(map(len, encoded), default=0) + 2)))
         values: list[bytes] = []
-        few = 64
+        count = 64
         while len(values) < len(encoded):
-            wanted = encoded[len(values) : len(values) + min(few, most)]
+            wanted = encoded[len(values) : len(values) + min(count, limit)]
             found = self.repeat(wire.GET, lambda link: self._get_some(link, wanted))  # noqa: B023
             values += found
-            few = 4 * len(found)  # what a reply has no room for is asked for again
+            count = 4 * len(found)  # the next request asks for values that did not fit into the reply
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:
@@ -253,9 +252,9 @@ class Channel:
         return found
 
     def pop(self, keys: list[wire.Key]) -> list[bytes]:
-        """The values of keys, which are removed, as one step."""
+        """Returns the values of keys, and removes the keys, as one atomic step."""
         body = wire.keys(keys)
-        sent: list[Any] = []  # session, number, server
+        sent: list[Any] = []  # the session, the pop's number, the server's instance
 
         def attempt(link: Link) -> list[bytes]:
             changes = self._ready(link)
@@ -274,7 +273,7 @@ class Channel:
                 reply = link.ask(wire.POP_READ, [wire.U64.pack(size)], **header)
                 pages.append(reply.body)
                 size += len(reply.body)
-            return wire.popped(b"".join(pages), len(keys))
+            return wire.pop_values(b"".join(pages), len(keys))
 
         for fresh in (False, True):
             try:
@@ -290,6 +289,6 @@ class Channel:
                     raise self._unknown(wire.POP, str(error)) from error
                 raise
         sent[0].taken.append(sent[1])
-        with contextlib.suppress(OSError, EOFError, Error):  # else it goes with the next change
+        with contextlib.suppress(OSError, EOFError, Error):  # if this fails, the next change does it
             self._ready(self.connected())
         return result

@@ -1,4 +1,4 @@
-"""The client: a partd on a partd-server."""
+"""The client of a partd-server, with the interface of a partd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """What a store holds, and what it takes, in bytes."""
+    """The number of a store's keys, and its sizes in bytes."""
 
     keys: int
     bytes: int
@@ -36,16 +36,16 @@ class Stats(NamedTuple):
 class Client:
     """A partd on the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
 
-    Any number of threads may use it. It connects with its first call, and again when
-    the connection breaks; an append is applied once, however often it has to be sent.
+    Any number of threads may use it. The first call connects, and a broken connection
+    is replaced. An append is applied once, even if it is sent several times.
 
-    timeout is how many seconds a call may take, for ever unless given; connecting again
-    goes on for retry_for seconds. As a context manager it closes at the end, and drops
-    nothing.
+    timeout limits each call to a number of seconds (default: no limit). retry_for is the
+    time in seconds for reconnecting. As a context manager it closes the client at the end
+    and keeps all data.
 
-    With python_server it speaks the protocol of partd's own server, to that or to a
-    partd-server: what is not known to have been applied is UnknownOutcome, what that
-    server cannot do is Unsupported, and the timeout is 60 seconds unless given.
+    With python_server it uses the protocol of partd's server, which a partd-server also
+    understands. Then a change whose reply was lost is an UnknownOutcome, operations
+    without a request in this protocol are Unsupported, and the default timeout is 60 seconds.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Client:
         _clients.add(self)
 
     def _after_fork(self) -> None:
-        """Leaves connection and session to the parent process."""
-        # One that can be released by its owner alone, so that an interrupted call can try.
+        """Starts anew in a forked process: the parent keeps the connection and the session."""
+        # Only its owner can release an RLock, so an interrupted call may try to.
         self._mutex = threading.RLock()
-        self._busy = False  # a thread that has the mutex is in a call
+        self._busy = False  # the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
 
     @property
@@ -114,7 +114,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # partd's layers call it, too, whose partd may be in use, and used after them.
+        # partd's layers also call it, while their partd is in use and used afterwards.
         with contextlib.suppress(Exception):
             if self._mutex.acquire(blocking=False):
                 try:
@@ -124,7 +124,7 @@ class Client:
                     self._mutex.release()
 
     def close(self) -> None:
-        """Ends the session and the connection. The store stays as it is."""
+        """Ends the session and the connection. The store keeps its data."""
         with self._mutex:
             self._closed = True
             self._channel.close()
@@ -132,7 +132,7 @@ class Client:
     def _call(self, op: int, work: Callable[[Channel], T]) -> T:
         self._channel.check(op)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        # An interrupt may come right behind acquire: what is tried first is the release.
+        # An interrupt may come right after acquire, so always try to release.
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
@@ -142,7 +142,7 @@ class Client:
             self._busy = True
             try:
                 if self._closed:
-                    raise failure(Closed, wire.NAMES[op], self.url, "the client was closed", "make another one")
+                    raise failure(Closed, wire.NAMES[op], self.url, "the client is closed", "make a new client")
                 self._channel.deadline = deadline
                 return work(self._channel)
             finally:
@@ -151,7 +151,7 @@ class Client:
             try:
                 self._mutex.release()
             except RuntimeError:
-                pass  # it was not acquired
+                pass  # the mutex was not acquired
 
     def _change(self, op: int, pieces: list[wire.Buffer]) -> None:
         self._call(op, lambda channel: channel.change(op, pieces))
@@ -159,10 +159,10 @@ class Client:
     def append(
         self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False, **ignored: object
     ) -> None:
-        """Adds each value to the end of its key's, all or none.
+        """Appends each value to its key, all or nothing.
 
-        It returns once the server has them; with fsync, once they survive a loss of
-        power of its machine. lock is for partd's layers, and nothing here.
+        It returns when the server has the values; with fsync, when they survive a power
+        loss of the server's machine. lock is ignored; partd's layers pass it.
         """
         if fsync:
             self._channel.check(wire.SYNC)
@@ -181,9 +181,9 @@ class Client:
     def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """The value of a key, or the values of a list of keys, which may have lists in it.
+        """Returns the value of a key, or the values of a list of keys, which may be nested.
 
-        A key that was never appended to has an empty value.
+        A key without appends has an empty value.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]
@@ -206,7 +206,7 @@ class Client:
     def pop(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Like get, and removes the keys in the same step."""
+        """Returns what get returns, and removes the keys, as one atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if not flat:
             return _nest(keys, iter(()))
@@ -214,13 +214,13 @@ class Client:
         return _nest(keys, iter(values)) if isinstance(keys, list) else values[0]
 
     def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None, **ignored: object) -> None:
-        """Sets a key that does not exist. The first value stays."""
+        """Sets a key if it does not exist; otherwise it changes nothing."""
         self._change(wire.SET_ONCE, self._channel.entries({key: value}))
 
     _iset = iset
 
     def delete(self, keys: Any, lock: object = None, **ignored: object) -> None:
-        """Removes a key, or a list of keys, all or none."""
+        """Removes a key, or a list of keys, all or nothing."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if flat:
             self._change(wire.DELETE, self._channel.keys(flat))
@@ -232,7 +232,7 @@ class Client:
         self._change(wire.DROP, [])
 
     def sync(self) -> None:
-        """Returns once all that was appended before survives a loss of power."""
+        """Returns when all earlier appends survive a power loss."""
         self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
 
     def stat(self) -> Stats:
@@ -242,21 +242,21 @@ class Client:
         return self._call(op, lambda channel: channel.repeat(op, attempt))
 
     def keys(self) -> Iterator[str]:
-        """Every key, as text of which the same bytes can be made again."""
+        """Yields every key as text, which encode_key converts back to the same bytes."""
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Every key with its value, in one pass in the store's order, in the memory of a
-        few pages and one value. A broken connection ends it with Lost."""
+        """Yields every key with its value in one pass, in the store's order. It needs memory
+        for a few pages and one value. A broken connection raises Lost."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """What scan yields of one of so many parts, which are disjoint and together complete,
-        so that many readers read each value once between them."""
+        """Yields one of parts disjoint parts of a scan, so that several readers can share it.
+        Together the parts contain every key once."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """What scan_part yields, with values in pieces: for those larger than memory."""
+        """Yields a part of a scan with values in chunks, for values larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
@@ -264,21 +264,21 @@ class Client:
     def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:
         self._channel.check(op)
         if self._closed:
-            raise failure(Closed, wire.NAMES[op], self.url, "the client was closed", "make another one")
+            raise failure(Closed, wire.NAMES[op], self.url, "the client is closed", "make a new client")
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
 
     def namespaces(self) -> list[pages.Namespace]:
-        """The server's namespaces, or those of which the token's user is an administrator."""
+        """Returns the server's namespaces that the token's user administers; without users, all."""
         found: list[pages.Namespace] = []
-        behind, more = "", True
+        last, more = "", True
         while more:
-            more, behind, page = self._ask(wire.NAMESPACES, functools.partial(pages.namespaces, behind))
+            more, last, page = self._ask(wire.NAMESPACES, functools.partial(pages.namespaces, last))
             found += page
         return found
 
 
 class NoLock:
-    """partd's layers take a lock; the server needs none."""
+    """A lock for partd's layers, which does nothing, because the server needs none."""
 
     def acquire(self) -> None:
         pass

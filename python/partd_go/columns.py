@@ -1,11 +1,11 @@
-"""Columns of pandas as Arrow's arrays, and back: a value comes back equal, or its column is refused.
+"""Converts columns of pandas to Arrow arrays and back. A value comes back equal, or the column is refused.
 
-What an array's type does not tell of a column is its note: "as" says how it comes back.
+A column's note holds what the array's type does not say. Its "as" selects the conversion back:
 
-category  of what its categories are ("of"), whose values are in "values" where no dictionary goes along
-sparse    of what it is when dense, with its "fill"
+category  a categorical; "of" is the note of its categories, and "values" has them if the array has no dictionary
+sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
 period, interval, arrow, masked, string, json
-object    single values, as Python has them
+object    Python objects
 """
 
 from __future__ import annotations
@@ -22,55 +22,55 @@ import pyarrow as pa
 
 Note: TypeAlias = dict[str, Any]
 Array: TypeAlias = "pa.Array | pa.ChunkedArray"
-TEXT = pd.Series(["a"]).dtype  # what pandas makes of texts: object before pandas 3
+TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
 _MASKED = {pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)}
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
-_PLAIN = (datetime.date, decimal.Decimal, bytes)  # objects that Arrow has, and pandas makes of them
+_PLAIN = (datetime.date, decimal.Decimal, bytes)  # types that Arrow has, and whose values come back as such objects
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 
-def held(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
-    """A Series or an Index as an array, and its note. With nested, lists and what else is nested are JSON."""
+def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
+    """Returns a Series or an Index as an array, and its note. With nested, lists and dicts become JSON."""
     kind = values.dtype
     if isinstance(kind, pd.CategoricalDtype):
-        of, note = held(kind.categories)
+        of, note = to_array(kind.categories)
         codes = np.asarray(values.array.codes)
-        indices, about = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
+        indices, note_of_codes = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
         of = of.combine_chunks() if isinstance(of, pa.ChunkedArray) else of
         if dictionaries:
-            return pa.DictionaryArray.from_arrays(indices, of, ordered=bool(kind.ordered)), about
-        return of.take(indices), about | {"values": packed(pa.table({"v": of})), "ordered": bool(kind.ordered)}
+            return pa.DictionaryArray.from_arrays(indices, of, ordered=bool(kind.ordered)), note_of_codes
+        return of.take(indices), note_of_codes | {"values": to_text(pa.table({"v": of})), "ordered": bool(kind.ordered)}
     if isinstance(kind, pd.SparseDtype):
         fill = kind.fill_value.item() if isinstance(kind.fill_value, np.generic) else kind.fill_value
         if not isinstance(fill, (bool, int, float)):
-            raise TypeError(f"its fill value {fill!r} is not a number: make it dense")
-        array, note = held(pd.Series(values.array.to_dense()))
+            raise TypeError(f"its fill value {fill!r} is not a number: convert it to dense")
+        array, note = to_array(pd.Series(values.array.to_dense()))
         return array, {"as": "sparse", "fill": fill, "of": note}
     if isinstance(kind, pd.PeriodDtype):
         return pa.array(values.array.asi8, mask=np.asarray(values.isna())), {"as": "period", "freq": str(kind)[len("period[") : -1]}
     if isinstance(kind, pd.IntervalDtype):
-        (left, note), (right, _) = held(pd.Index(values.array.left)), held(pd.Index(values.array.right))
+        (left, note), (right, _) = to_array(pd.Index(values.array.left)), to_array(pd.Index(values.array.right))
         array = pa.StructArray.from_arrays([left, right], ["left", "right"], mask=pa.array(np.asarray(values.isna())))
         return array, {"as": "interval", "closed": kind.closed, "of": note}
     if kind == object:
-        return _objects(values, nested)
+        return _from_object_array(values, nested)
     array = pa.array(values, from_pandas=True)
     if isinstance(kind, pd.ArrowDtype):
         return array, {"as": "arrow"}
     if isinstance(kind, pd.StringDtype) and kind != TEXT:
         return array, {"as": "string", "storage": kind.storage, "NA": getattr(kind, "na_value", pd.NA) is pd.NA}
     if isinstance(kind, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != kind:
-        return array, {"as": "dtype", "dtype": str(kind)}  # another library's zone
+        return array, {"as": "dtype", "dtype": str(kind)}  # a zone of another library than pyarrow's
     return array, {"as": "masked"} if str(kind) in _MASKED.values() else {}
 
 
-def _objects(values: Any, nested: bool) -> tuple[Array, Note]:
-    items, gone = np.array(values, dtype=object), np.asarray(values.isna())
-    missing = items[gone]
-    null = next((name for name, one in _NULLS.items() if len(missing) and all(isinstance(v, type(one)) for v in missing)), None)
+def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
+    items, is_null = np.array(values, dtype=object), np.asarray(values.isna())
+    null_values = items[is_null]
+    null = next((name for name, one in _NULLS.items() if len(null_values) and all(isinstance(v, type(one)) for v in null_values)), None)
     note = {"null": null} if null else {}
-    items[gone] = None
-    present = items[~gone]
+    items[is_null] = None
+    present = items[~is_null]
     kinds = set(map(type, present))
     if nested and any(issubclass(kind, (list, dict)) for kind in kinds):
         texts = pa.array([None if v is None else json.dumps(v) for v in items], pa.string())
@@ -80,23 +80,23 @@ def _objects(values: Any, nested: bool) -> tuple[Array, Note]:
         if kinds <= {str}:
             return array, note if TEXT == object or not kinds else note | {"as": "object"}
         if len(kinds) > 1 or not kinds <= {*_PLAIN, np.ndarray}:
-            of = next((name for name, one in _MADE.items() if all(issubclass(kind, one) for kind in kinds)), None)
+            of = next((name for name, one in _OBJECT_KINDS.items() if all(issubclass(kind, one) for kind in kinds)), None)
             note |= {"as": "object", "of": of} if of else {"as": "object"}
         if len(kinds) == 1 and kinds <= _FLAT:
             return array, note
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
-    for was, now in zip(present, given(pa.chunked_array([array]), note)[~gone]):
-        if len(zones) > 1 or not _same(was, now):
-            raise TypeError(f"the value {was!r:.80} of type {type(was).__name__} would come back as {now!r:.80}: give values of one type")
+    for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
+        if len(zones) > 1 or not _same(value, restored):
+            raise TypeError(f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use values of one type")
     return array, note
 
 
-_MADE: dict[str, Any] = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Timedelta)}
-_FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # of which two that are equal are the same
+_OBJECT_KINDS: dict[str, Any] = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Timedelta)}
+_FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # equal values of these types are identical
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Reports whether one value is the other, as far as their types can tell."""
+    """Reports whether two values are equal and of the same types."""
     if isinstance(a, np.ndarray) and a.dtype != object:
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, np.generic) or isinstance(b, np.generic):
@@ -114,22 +114,22 @@ def _same(a: Any, b: Any) -> bool:
     return isinstance(a, type(b)) and bool(a == b or a != a and b != b)
 
 
-def given(column: pa.ChunkedArray, note: Note) -> Any:
-    """The array of pandas, or of NumPy, that a column is by its note."""
+def from_array(column: pa.ChunkedArray, note: Note) -> Any:
+    """Returns the array of pandas or NumPy that a column and its note describe."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     how, of = note.get("as"), note.get("of", {})
     if how == "category":
         return _categories(column, note, of)
     if how == "sparse":
-        dense = given(column, of)
+        dense = from_array(column, of)
         return pd.arrays.SparseArray(dense, fill_value=note["fill"]) if isinstance(dense, np.ndarray) else dense
     if how == "period":
         return pd.PeriodDtype(note["freq"]).__from_arrow__(column)
     if how == "interval":
         ends = column.type.field(0).type
-        left, right = (given(pa.chunked_array([chunk.flatten()[at] for chunk in column.chunks], ends), of) for at in (0, 1))
-        if column.null_count and pa.types.is_integer(ends):  # pandas' own type would make floats of them
+        left, right = (from_array(pa.chunked_array([chunk.flatten()[at] for chunk in column.chunks], ends), of) for at in (0, 1))
+        if column.null_count and pa.types.is_integer(ends):  # an IntervalArray would convert the ends to floats
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])
@@ -142,28 +142,28 @@ def given(column: pa.ChunkedArray, note: Note) -> Any:
     if how == "json":
         return np.fromiter((None if text is None else json.loads(text) for text in column.to_pylist()), object, len(column))
     if how == "dtype":
-        return pd.Series(given(column, {})).astype(note["dtype"]).array
+        return pd.Series(from_array(column, {})).astype(note["dtype"]).array
     if how == "object":
-        return _single(column, note)
+        return _from_objects(column, note)
     if column.null_count and (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
-        return given(column, {"as": "masked"})
+        return from_array(column, {"as": "masked"})
     values = column.to_pandas()
     values = values.to_numpy() if isinstance(values.dtype, np.dtype) else values.array
-    return _missing(values, column, note) if values.dtype == object else values
+    return _fill_nulls(values, column, note) if values.dtype == object else values
 
 
-def _single(column: pa.ChunkedArray, note: Note) -> Any:
+def _from_objects(column: pa.ChunkedArray, note: Note) -> Any:
     if note.get("of") == "pandas":
         values = column.to_pandas().astype(object).to_numpy()
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         values = column.to_numpy()
     else:
-        made = tuple if note.get("of") == "tuple" else None
-        values = np.fromiter((made(v) if made and v is not None else v for v in column.to_pylist()), object, len(column))
-    return _missing(values, column, note)
+        restore = tuple if note.get("of") == "tuple" else None
+        values = np.fromiter((restore(v) if restore and v is not None else v for v in column.to_pylist()), object, len(column))
+    return _fill_nulls(values, column, note)
 
 
-def _missing(values: Any, column: pa.ChunkedArray, note: Note) -> Any:
+def _fill_nulls(values: Any, column: pa.ChunkedArray, note: Note) -> Any:
     if column.null_count and (note.get("null") or note.get("of") == "pandas"):
         values = values.copy()
         values[column.is_null().to_numpy()] = _NULLS.get(note.get("null", ""))
@@ -172,10 +172,10 @@ def _missing(values: Any, column: pa.ChunkedArray, note: Note) -> Any:
 
 def _categories(column: pa.ChunkedArray, note: Note, of: Note) -> Any:
     if not pa.types.is_dictionary(column.type):
-        values = pd.Index(given(column, of))
+        values = pd.Index(from_array(column, of))
         if "values" not in note:
             return pd.Categorical(values)
-        known = _index(unpacked(note["values"]).column(0), of)
+        known = _index(from_text(note["values"]).column(0), of)
         more = values[~values.isin(known) & values.notna()].unique()
         labels = known.append(more) if len(more) else known
         place = {value: at for at, value in enumerate(labels)}
@@ -196,18 +196,18 @@ def _categories(column: pa.ChunkedArray, note: Note, of: Note) -> Any:
     return pd.Categorical.from_codes(np.concatenate(codes), categories, ordered=column.type.ordered)
 
 
-def packed(table: pa.Table) -> str:
-    """A small table as a text."""
+def to_text(table: pa.Table) -> str:
+    """Returns a small table as text."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     return base64.b64encode(sink.getvalue()).decode()
 
 
-def unpacked(text: str) -> pa.Table:
+def from_text(text: str) -> pa.Table:
     return pa.ipc.open_stream(base64.b64decode(text)).read_all()
 
 
 def _index(column: pa.ChunkedArray, note: Note, name: Any = None) -> Any:
-    values = given(column, note)
+    values = from_array(column, note)
     return pd.Index(values, dtype=values.dtype, name=name)

@@ -1,28 +1,30 @@
-"""What can go wrong, as exceptions below one: `Error`."""
+"""The exceptions of this package, all subclasses of `Error`."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 
 
 class Error(Exception):
-    """Says what was tried, where, what went wrong, and what to do about it."""
+    """The base class: its text says what failed, where, why, and what to do."""
 
-    op = ""  # what was tried
+    op = ""  # the operation that failed
     url = ""  # of the server
-    codes: frozenset[int] = frozenset()  # of docs/wire.md, where the server answered
+    codes: frozenset[int] = frozenset()  # the error codes of docs/wire.md, if the server sent the error
 
 
 class ConnectionFailed(Error, ConnectionError):
-    """There is no connection to the server, nor came one about in time."""
+    """The client could not connect to the server in time."""
 
 
 class TimedOut(Error, TimeoutError):
-    """A call took longer than the client's timeout. A change was not sent."""
+    """A call took longer than the client's timeout. No change was sent."""
 
 
 class UnknownOutcome(Error):
-    """A change may have been made, or not; the client cannot tell."""
+    """A change may or may not have been applied; the client cannot tell."""
 
 
 class Closed(Error, ValueError):
@@ -30,19 +32,19 @@ class Closed(Error, ValueError):
 
 
 class Refused(Error, PermissionError):
-    """The server does not let this client do that."""
+    """The server does not permit the operation."""
 
 
 class Unsupported(Error):
-    """The server's store cannot do that."""
+    """The server's store does not support the operation."""
 
 
 class TooLarge(Error, ValueError):
-    """A key, a value or a batch is larger than the server takes."""
+    """A key, a value or a batch exceeds the server's limits."""
 
 
 class NoSpace(Error, OSError):
-    """The server's disk, or what the store may take of it, is full."""
+    """The server's disk is full, or the store has reached its quota."""
 
 
 class Corrupt(Error):
@@ -50,11 +52,11 @@ class Corrupt(Error):
 
 
 class Busy(Error):
-    """The server has no room for the request now. Nothing was applied."""
+    """The server is too busy for the request. Nothing was applied."""
 
 
 class Lost(Error):
-    """What was being read is no longer open on the server."""
+    """The server no longer has open what a reader was reading."""
 
 
 class NoServer(Error):
@@ -62,36 +64,36 @@ class NoServer(Error):
 
 
 class Misuse(Error, ValueError, TypeError):
-    """An argument, a statement, rows or settings are not as they have to be. Nothing was changed."""
+    """An argument, a statement, rows or settings are invalid. Nothing was changed."""
 
 
 class SchemaMismatch(Misuse):
-    """Tables under one key have a column of types that do not go together."""
+    """Tables under one key have a column with incompatible types."""
 
 
 UNSUPPORTED, TOO_LARGE, UNKNOWN, CORRUPT = 1, 2, 3, 7
 NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
 
-SPACE = "make room on the server's disk, or drop what is no longer needed"
+SPACE = "free space on the server's disk, or drop unneeded data"
 
-# For each code the class of its error and what to do; the first that was answered counts.
+# The error class and the advice for each code. If a reply has several codes, the first of this table counts.
 _MEANINGS: dict[int, tuple[type[Error], str]] = {
     UNKNOWN: (UnknownOutcome, "read the keys to see whether it was applied"),
     CORRUPT: (Corrupt, "run partd verify on the server's machine"),
-    11: (Refused, "check the token and the rights of its user in this namespace"),
+    11: (Refused, "check the token, and its user's rights in this namespace"),
     UNSUPPORTED: (Unsupported, "serve another store, such as log:DIR"),
-    TOO_LARGE: (TooLarge, "send smaller batches, or give the server more with --max-message and --memory"),
-    NO_SPACE: (NoSpace, "make room on the server's disk, or drop what is no longer needed"),
-    QUOTA: (NoSpace, "drop what is no longer needed, or give the server more with --max-bytes"),
+    TOO_LARGE: (TooLarge, "send smaller batches, or raise the server's --max-message and --memory"),
+    NO_SPACE: (NoSpace, SPACE),
+    QUOTA: (NoSpace, "drop unneeded data, or raise the server's --max-bytes"),
     BUSY: (Busy, "try again later"),
-    LOST: (Lost, "begin to read again"),
+    LOST: (Lost, "read again from the start"),
     EXPIRED: (UnknownOutcome, "read the keys to see whether it was applied"),
     REUSED: (UnknownOutcome, "read the keys to see whether it was applied"),
 }
 
 
 def failure(kind: type[Error], op: str, url: str, what: str, do: str = "") -> Error:
-    """Makes an error whose text says all that there is to say."""
+    """Returns an error whose text says what failed, where, why, and what to do."""
     error = kind(f"{op} at {url}: {what}" + (f": {do}" if do else ""))
     error.op, error.url = op, url
     return error
@@ -99,43 +101,55 @@ def failure(kind: type[Error], op: str, url: str, what: str, do: str = "") -> Er
 
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
-    (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it"),
+    (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it open"),
     (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write, or open tables with read_only=True"),
-    (("no such file",), NoServer, "see whether the path is right"),
-    (("flag", "--"), NoServer, "see the flags with the program's --help"),
+    (("no such file",), NoServer, "check the path"),
+    (("flag", "--"), NoServer, "run the program with --help to see its flags"),
 )  # fmt: skip
 
 
-def not_started(where: str, said: object) -> Error:
-    """Makes an error of why a server did not start."""
-    text = str(said)
+def not_started(where: str, output: object) -> Error:
+    """Returns the error for a server that did not start, from its output or an exception."""
+    text = str(output)
     kind, do = next(
-        ((kind, do) for signs, kind, do in _CAUSES if any(sign in text.lower() for sign in signs)),
-        (NoServer, "start the program by itself to see its whole output"),
+        ((kind, do) for patterns, kind, do in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
+        (NoServer, "run the program in a terminal to see all its output"),
     )
     return failure(kind, "serve", where, f"the server did not start: {text}", do)
 
 
-def full(text: str) -> bool:
-    """Reports whether an error's text says that a disk is full."""
-    return any(sign in text.lower() for sign in _CAUSES[0][0])
+def is_disk_full(text: str) -> bool:
+    """Reports whether an error's text means that a disk is full."""
+    return any(pattern in text.lower() for pattern in _CAUSES[0][0])
 
 
-def answered(body: bytes, op: str, url: str) -> Error:
-    """Makes an error of the body of a reply that is one."""
+def parse_error(body: bytes, op: str, url: str) -> Error:
+    """Returns the error in the body of a reply."""
     try:
         (count,) = struct.unpack_from("<B", body)
         codes = struct.unpack_from(f"<{count}H", body, 1)
-        texts, at = [], 1 + 2 * count
-        for has_flag in (False, True, False, False):  # operation; whether there is a key, and it; file; text
-            (n,) = struct.unpack_from("<I", body, at + has_flag)
-            at += has_flag + 4 + n
-            texts.append(body[at - n : at].decode("utf-8", "replace"))
+        texts, offset = [], 1 + 2 * count
+        for has_flag in (False, True, False, False):  # operation; a flag and the key; file; text
+            (n,) = struct.unpack_from("<I", body, offset + has_flag)
+            offset += has_flag + 4 + n
+            texts.append(body[offset - n : offset].decode("utf-8", "replace"))
     except struct.error:
-        return failure(Error, op, url, "the server answered with an error that cannot be read")
+        return failure(Error, op, url, "the server sent an error that cannot be parsed")
     kind, do = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))
     _, key, path, text = texts
     what = (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text
     error = failure(kind, op, url, what, do)
     error.codes = frozenset(codes)
     return error
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Names the extra to install if an import within the block fails for lack of a package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "partd_go").partition(".")[0] == "partd_go":
+            raise
+        text = f"{error.name} is not installed: pip install 'partd-go[{name}]'"
+        raise ModuleNotFoundError(text, name=error.name, path=error.path) from error

@@ -1,8 +1,8 @@
-"""The one conversion between Arrow and the tables of pandas and polars.
+"""Converts tables of pandas and polars to Arrow and back.
 
-A value comes back equal, in whatever process, or the table is refused with the name and the type of the column. What
-Arrow's types do not tell is noted in the metadata: of each column in its own, which goes with it where columns are
-added, merged and renamed; of the frame in the schema's.
+A value comes back equal in every process, or the table is refused with the name and the type of the column. Metadata
+holds what Arrow's types do not express. A column's note is in its own metadata, so that it stays with the column when
+columns are added, merged and renamed; the frame's note is in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .errors import Misuse, SchemaMismatch
 
 As = Literal["pandas", "polars", "arrow"]
 NOTE = b"partd_go.pandas"
-VALUES = b"partd_go.values"  # of a column: what its values are, where numbers of its type could be others
+VALUES = b"partd_go.values"  # a column's kind of values, if numbers of its type can have several meanings
 
 
 def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, ranges: bool = False) -> pa.Table:
-    """A table of pandas, polars or pyarrow, or a Series of pandas, as pyarrow's.
+    """Returns a table of pandas, polars or pyarrow, or a Series, as a pyarrow table.
 
-    Of pandas, with nested, lists and what else is nested become JSON; without dictionaries, categories are in notes;
-    with ranges, an index that only counts is a column.
+    For pandas: nested converts lists and dicts to JSON; without dictionaries, categories are in the notes;
+    ranges makes a RangeIndex a column.
     """
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, pa.RecordBatch):
@@ -41,7 +41,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """What to_arrow makes; of what comes batch by batch a reader of it, which holds one."""
+    """Returns data as a table, or as a reader if it arrives in batches, which needs memory for one batch."""
     if isinstance(data, pa.RecordBatchReader):
         return data
     if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in ("pandas", "polars", "pyarrow"):
@@ -52,7 +52,7 @@ def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
 def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.Table:
     import pandas as pd
 
-    from .columns import TEXT, held, packed
+    from .columns import TEXT, to_array, to_text
 
     note: dict[str, Any] = {}
     if isinstance(data, pd.Series):
@@ -61,80 +61,80 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
     index, labels = data.index, data.columns
     if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) and index.freqstr:
         note["freq"] = index.freqstr
-    counts = isinstance(index, pd.RangeIndex) and not ranges
-    levels = [] if counts else [index.get_level_values(at) for at in range(index.nlevels)]
+    is_range = isinstance(index, pd.RangeIndex) and not ranges
+    levels = [] if is_range else [index.get_level_values(at) for at in range(index.nlevels)]
     arrays, notes = [], []
     columns = [*(data.iloc[:, at] for at in range(len(labels))), *levels]
     for values in columns:
         try:
-            array, about = held(values, nested, dictionaries)
+            array, column_note = to_array(values, nested, dictionaries)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             name = "of the index" if values.name is None else values.name
             raise SchemaMismatch(f"column {name} of type {values.dtype} cannot be stored: {error}") from error
         arrays.append(array)
-        notes.append(about)
+        notes.append(column_note)
 
-    # pandas' own notes are of a frame without rows, and without the types that have notes here.
-    kinds = [object if about else values.dtype for values, about in zip(columns, notes)]
+    # Have pandas describe an empty frame, in which the columns with a note are objects.
+    kinds = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     plain = pd.DataFrame({at: pd.Series(dtype=kind) for at, kind in enumerate(kinds[: len(labels)])})
     names = [*index.names, *labels.names]
     texts = [name if name is None else str(name) for name in names]
-    if counts:
+    if is_range:
         plain.index = index[:0].rename(texts[0])
     else:
-        made = [pd.Index([], dtype=kind, name=name) for kind, name in zip(kinds[len(labels) :], texts)]
-        plain.index = made[0] if len(made) == 1 else pd.MultiIndex.from_arrays(made)
+        empty_levels = [pd.Index([], dtype=kind, name=name) for kind, name in zip(kinds[len(labels) :], texts)]
+        plain.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
     parts = [labels.get_level_values(at) for at in range(labels.nlevels)]
     exact = all(part.dtype == TEXT and all(type(label) is str for label in part) for part in parts)
-    exact = exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # of others pandas' notes make something else
+    exact = exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata does not restore other labels
     named = labels if exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     plain.columns = named.set_names(texts[index.nlevels :])
     plain.attrs = data.attrs
-    schema = pa.Schema.from_pandas(plain, preserve_index=None if counts else True)
+    schema = pa.Schema.from_pandas(plain, preserve_index=None if is_range else True)
     try:
         if len(labels) and not exact:
-            known = pd.DataFrame({str(at): _listed(part) for at, part in enumerate(parts)})
-            note["labels"] = packed(to_arrow(known.assign(field=schema.names[: len(labels)]), nested=True))
+            label_frame = pd.DataFrame({str(at): _to_lists(part) for at, part in enumerate(parts)})
+            note["labels"] = to_text(to_arrow(label_frame.assign(field=schema.names[: len(labels)]), nested=True))
         if names != texts or "labels" in note:
-            note["names"] = packed(to_arrow(_listed(pd.Index(names, dtype=object)).to_frame("0"), nested=True))
+            note["names"] = to_text(to_arrow(_to_lists(pd.Index(names, dtype=object)).to_frame("0"), nested=True))
     except SchemaMismatch as error:
         raise SchemaMismatch(f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}") from error
     noted = json.loads(schema.metadata[b"pandas"])
-    if counts:
+    if is_range:
         noted["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)
-    fields = [pa.field(name, array.type, metadata=_written(about)) for name, array, about in zip(schema.names, arrays, notes)]
+    fields = [pa.field(name, array.type, metadata=_metadata(column_note)) for name, array, column_note in zip(schema.names, arrays, notes)]
     metadata = {b"pandas": json.dumps(noted)} | ({NOTE: json.dumps(note)} if note else {})
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata))
 
 
-def _listed(labels: Any) -> Any:
-    """Labels as values: objects, which may be of several types, in lists of one."""
+def _to_lists(labels: Any) -> Any:
+    """Returns labels as a Series. Objects are in lists of one, because their types may differ."""
     import pandas as pd
 
     return pd.Series([[label] for label in labels]) if labels.dtype == object else pd.Series(labels, dtype=labels.dtype)
 
 
-def _unlisted(values: Any) -> Any:
+def _from_lists(values: Any) -> Any:
     import pandas as pd
 
     return pd.Index([label for (label,) in values], dtype=object) if values.dtype == object else pd.Index(values.array, dtype=values.dtype)
 
 
-def _written(note: dict[str, Any]) -> dict[bytes, Any] | None:
-    return {NOTE: json.dumps(note)} | ({VALUES: meant} if (meant := _meaning(note)) else {}) if note else None
+def _metadata(note: dict[str, Any]) -> dict[bytes, Any] | None:
+    return {NOTE: json.dumps(note)} | ({VALUES: value_kind} if (value_kind := _value_kind(note)) else {}) if note else None
 
 
-def _meaning(note: dict[str, Any]) -> str:
-    """What the values are, where another column of the same type may have others."""
+def _value_kind(note: dict[str, Any]) -> str:
+    """Returns the kind of values that a note describes, or "" if the column's type says it."""
     how, of = note.get("as"), note.get("of", "")
-    within = _meaning(of) if isinstance(of, dict) else "tuple" * (of == "tuple")
+    inner_kind = _value_kind(of) if isinstance(of, dict) else "tuple" * (of == "tuple")
     if how in ("period", "interval"):
-        return f"{how}[{note.get('freq', note.get('closed'))}]" + (within and f" of {within}")
-    return within
+        return f"{how}[{note.get('freq', note.get('closed'))}]" + (inner_kind and f" of {inner_kind}")
+    return inner_kind
 
 
 def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
-    """The table as one of a library. Of pandas, with nested, JSON is what it says."""
+    """Returns the table as one of a library. For pandas, nested parses JSON."""
     if as_ == "arrow":
         return table
     if as_ == "polars":
@@ -149,24 +149,24 @@ def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
 def _to_pandas(table: pa.Table, nested: bool) -> Any:
     import pandas as pd
 
-    from .columns import given, unpacked
+    from .columns import from_array, from_text
 
     note, noted = json.loads((table.schema.metadata or {}).get(NOTE, b"{}")), pandas_of(table.schema)
-    index, about = index_of(table.schema), {column["field_name"]: column for column in noted.get("columns", [])}
+    index, described = index_of(table.schema), {column["field_name"]: column for column in noted.get("columns", [])}
     values, shown = {}, table
     for at, field in enumerate(table.schema):
         column = table.column(at)
-        how = _note(field, note, about.get(field.name, {}), column.null_count > 0, nested)
+        how = _note(field, note, described.get(field.name, {}), column.null_count > 0, nested)
         if how:
-            values[at] = given(column, how)
+            values[at] = from_array(column, how)
             shown = shown.set_column(at, field.name, pa.nulls(table.num_rows))
-            about.get(field.name, {}).update(numpy_type="object", pandas_type="empty")
+            described.get(field.name, {}).update(numpy_type="object", pandas_type="empty")
     labels = None
     if "labels" in note:
-        labels = _to_pandas(unpacked(note["labels"]), True).set_index("field")
+        labels = _to_pandas(from_text(note["labels"]), True).set_index("field")
         if set(table.schema.names) - {*index} <= {*labels.index}:
             noted["column_indexes"] = []
-        else:  # columns came that the frame did not have
+        else:  # an append added columns
             labels = None
     frame = shown.replace_schema_metadata({b"pandas": json.dumps(noted)} if noted else None).to_pandas()
     places = {at: level for level, at in enumerate(map(table.schema.names.index, index))}
@@ -182,33 +182,33 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
         frame.index.names = names
     if labels is not None:
         named = [table.schema.names[at] for at in columns]
-        parts = [_unlisted(labels.loc[named, part]) for part in labels]
+        parts = [_from_lists(labels.loc[named, part]) for part in labels]
         frame.columns = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
-    for described in noted.get("index_columns", []):
-        if isinstance(described, dict) and frame.index.name is None:  # a range, which is another after an append
-            frame.index.name = described["name"]
+    for level in noted.get("index_columns", []):
+        if isinstance(level, dict) and frame.index.name is None:  # a range, which appends change
+            frame.index.name = level["name"]
     if "names" in note:
-        names = list(_unlisted(_to_pandas(unpacked(note["names"]), True)["0"]))
+        names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))
         if len(names) == frame.index.nlevels + frame.columns.nlevels:
             frame.index.names, frame.columns.names = names[: frame.index.nlevels], names[frame.index.nlevels :]
     if note.get("freq") and isinstance(frame.index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
         try:
             frame.index.freq = note["freq"]
         except ValueError:
-            pass  # other rows came
+            pass  # appended rows do not have this frequency
     if "series" in note and frame.shape[1] == 1:
         return frame.iloc[:, 0] if note["series"] else frame.iloc[:, 0].rename(None)
     return frame
 
 
-def _note(field: pa.Field, frame: dict[str, Any], about: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
-    """How a column comes back, where pyarrow alone would have it otherwise."""
+def _note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
+    """Returns the note for converting a column back, or {} if pyarrow converts it correctly."""
     metadata = field.metadata or {}
     if NOTE in metadata:
-        known: dict[str, Any] = json.loads(metadata[NOTE])
-        return known
+        column_note: dict[str, Any] = json.loads(metadata[NOTE])
+        return column_note
     if field.name in frame.get("arrow", ()):
         return {"as": "arrow"}
     if kind := frame.get("dtypes", {}).get(field.name):
@@ -217,22 +217,22 @@ def _note(field: pa.Field, frame: dict[str, Any], about: dict[str, Any], nulls: 
         return {"as": "json"}
     if isinstance(field.type, pa.ExtensionType):
         name, text = field.type.extension_name, field.type.__arrow_ext_serialize__()
-    else:  # as pandas writes them, in a process that has not asked it to read them
+    else:  # pandas has not registered its extension types in this process
         name, text = (metadata.get(b"ARROW:extension:" + key, b"").decode() for key in (b"name", b"metadata"))
     if name in ("pandas.period", "pandas.interval"):
         return {"as": name.partition(".")[2], **json.loads(text)}
-    if about.get("pandas_type") == "categorical" or pa.types.is_dictionary(field.type):
+    if described.get("pandas_type") == "categorical" or pa.types.is_dictionary(field.type):
         return {"as": "category"}
     numbers = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
-    return {"as": "masked"} if nulls and numbers and re.fullmatch(r"[a-z]+\d*", about.get("numpy_type", "int64")) else {}
+    return {"as": "masked"} if nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64")) else {}
 
 
 def pandas_of(schema: pa.Schema) -> dict[str, Any]:
-    """What pandas noted of its columns and its index."""
+    """Returns pandas' metadata of the columns and the index."""
     noted: dict[str, Any] = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     return noted
 
 
 def index_of(schema: pa.Schema) -> list[str]:
-    """The columns that are pandas' index; none of a range."""
+    """Returns the names of the index columns; none for a RangeIndex."""
     return [name for name in pandas_of(schema).get("index_columns", []) if isinstance(name, str) and name in schema.names]

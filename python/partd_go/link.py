@@ -1,4 +1,4 @@
-"""One connection to a server: ZMTP, the hello, requests and their replies."""
+"""One connection to a server: ZMTP frames, the hello, requests and replies."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any, NamedTuple
 
 from . import wire
 from .address import Address, Settings, connect
-from .errors import Error, answered, failure
+from .errors import Error, failure, parse_error
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 _LONG, _COMMAND = 2, 4  # flags of frames
-_PAGE = 2 << 20  # bytes wanted in a reply
-_LARGE = 256 << 10  # from which on a value is not copied out of its reply
+_PAGE = 2 << 20  # size of a reply that the client asks for
+_LARGE = 256 << 10  # larger values are received without a copy
 _MAX_REPLY = 6 << 20
-_PART = 4 << 20  # of a message that is too long for one
+_PART = 4 << 20  # size of the parts of a message that exceeds the server's limit
 _HELLO_REPLY = struct.Struct("<IIQQII")
-_VECTOR = 512  # buffers given to the system at a time
+_VECTOR = 512  # buffers in one system call
 
 
 class Protocol(Exception):
-    """What came was not what a partd-server sends."""
+    """The server sent something that violates the protocol."""
 
 
 class Session(NamedTuple):
@@ -40,11 +40,11 @@ class Session(NamedTuple):
 class Reply(NamedTuple):
     more: bool
     body: bytes
-    value: bytes | None = None  # the only one of a get, if it is large
+    value: bytes | None = None  # a large value that is the only one of a get
 
 
 class _Source(io.RawIOBase):
-    """What a connection receives, each piece of it in the time that the call has left."""
+    """Reads from a connection, within the remaining time of the current call."""
 
     def __init__(self, link: Link):
         self.link = link
@@ -64,21 +64,21 @@ class Link:
     any other exception but an Error that the server answered.
     """
 
-    inherited = False  # by a process that was forked
-    python = False  # whether it speaks Python's protocol
+    inherited = False  # the process was forked after connecting
+    python = False  # whether the link uses the protocol of partd's server
     instance = 0  # of the server
-    flags = _LONG | _COMMAND  # that frames may have
-    longest = _MAX_REPLY  # of the frames that are no commands
+    flags = _LONG | _COMMAND  # allowed in frames
+    longest = _MAX_REPLY  # maximum size of frames that are not commands
 
     def __init__(self, settings: Settings, address: Address, deadline: float | None, session: Session | None = None):
         self.url = settings.url
         self.deadline = deadline
-        latest = time.monotonic() + settings.connect_timeout
-        self.deadline = latest if deadline is None else min(deadline, latest)
+        limit = time.monotonic() + settings.connect_timeout
+        self.deadline = limit if deadline is None else min(deadline, limit)
         self.number = 0
         self.sock = connect(settings, address, self._remaining())
         try:
-            self.joins = isinstance(self.sock, ssl.SSLSocket) or not hasattr(self.sock, "sendmsg")
+            self.joins_buffers = isinstance(self.sock, ssl.SSLSocket) or not hasattr(self.sock, "sendmsg")
             self.file = io.BufferedReader(_Source(self), 64 << 10)
             _links.add(self)
             self._write([_GREETING, _READY])
@@ -96,27 +96,27 @@ class Link:
         self.sock.close()
 
     def hang_up(self) -> None:
-        """Ends what another thread is waiting for on this connection."""
+        """Shuts the connection down, so that a thread that waits for it returns."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # it is broken already
+            pass  # the connection is already broken
 
     def _remaining(self) -> float:
         assert self.deadline is not None
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("the timeout has passed")
-        return left
+        return remaining
 
     def _handshake(self) -> None:
-        theirs = self._read(64)
-        if theirs[0] != 0xFF or theirs[9] != 0x7F or theirs[10] < 3:
-            raise Protocol(f"the server's greeting is {theirs[:12]!r}, not one of ZMTP 3")
-        if any(theirs[1:9]) and not self.python:  # our server sends zeros
-            raise Protocol("libzmq answers, as of Python's own server, which a hello would end")
-        if theirs[12:32].rstrip(b"\0") != b"NULL":
-            raise Protocol(f"the server's mechanism is {theirs[12:32]!r}, not NULL")
+        greeting = self._read(64)
+        if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3:
+            raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
+        if any(greeting[1:9]) and not self.python:  # our server sends zeros
+            raise Protocol("the server uses libzmq, like partd's server, which would exit on a hello")
+        if greeting[12:32].rstrip(b"\0") != b"NULL":
+            raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
         command, size = self._frame()
         ready = self._read(size)
         if not command or not ready.startswith(b"\x05READY"):
@@ -136,7 +136,7 @@ class Link:
         self, op: int, pieces: Sequence[wire.Buffer] = (), *,
         flags: int = 0, session: int = 0, seq: int = 0, check: int = 0, answer: bool = True,
     ) -> int:  # fmt: skip
-        """Sends a request, and returns its number."""
+        """Sends a request and returns its number."""
         if self.deadline is not None:
             self._remaining()
         number = 0
@@ -154,26 +154,26 @@ class Link:
         self._message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 
-    max_message = 4096  # until the server has said
+    max_message = 4096  # until the server sends its limit
 
     def _message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
         size = len(header) + sum(map(len, pieces))
         self._write([struct.pack(">BQ", _LONG, size) + header, *pieces])
 
     def _write(self, pieces: Sequence[wire.Buffer]) -> None:
-        if self.joins or sum(map(len, pieces)) < 64 << 10:
+        if self.joins_buffers or sum(map(len, pieces)) < 64 << 10:
             pieces = [b"".join(pieces)]
-        left = [memoryview(piece) for piece in pieces if len(piece)]
-        while left:
+        remaining = [memoryview(piece) for piece in pieces if len(piece)]
+        while remaining:
             self.arm()
-            sent = self.sock.sendmsg(left[:_VECTOR]) if left[1:] else self.sock.send(left[0])
-            while left and sent >= len(left[0]):
-                sent -= len(left.pop(0))
+            sent = self.sock.sendmsg(remaining[:_VECTOR]) if remaining[1:] else self.sock.send(remaining[0])
+            while remaining and sent >= len(remaining[0]):
+                sent -= len(remaining.pop(0))
             if sent:
-                left[0] = left[0][sent:]
+                remaining[0] = remaining[0][sent:]
 
     def arm(self) -> None:
-        """Bounds what the next call of the system may take."""
+        """Limits the next system call to the remaining time."""
         if self.deadline is not None:
             self.sock.settimeout(self._remaining())
         elif self.sock.gettimeout() is not None:
@@ -186,7 +186,7 @@ class Link:
         return data
 
     def _frame(self) -> tuple[int, int]:
-        """The flags and the length of the next frame, which remains to be read."""
+        """Returns the flags and the length of the next frame. The caller must read its body."""
         flags, size = self._read(2)
         if flags & _LONG:
             (size,) = struct.unpack(">Q", bytes([size]) + self._read(7))
@@ -194,25 +194,25 @@ class Link:
             raise Protocol(f"a frame of {size} bytes with flags {flags}")
         return flags & ~_LONG, size
 
-    def _no_command(self) -> tuple[int, int]:
-        """The next frame that is no command."""
+    def _message_frame(self) -> tuple[int, int]:
+        """Returns the flags and the length of the next frame that is not a command, after answering pings."""
         while True:
             flags, size = self._frame()
             if not flags & _COMMAND:
                 return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
-                pong = b"\x04PONG" + body[7:23]  # behind the time to live
+                pong = b"\x04PONG" + body[7:23]  # the context, which follows the time to live
                 self._write([bytes([_COMMAND, len(pong)]), pong])
 
     def receive(self, op: int, number: int) -> Reply:
-        """Waits for the reply to the oldest request without one, which has this number."""
-        _, size = self._no_command()
+        """Waits for the reply to the oldest pending request, which must have this number."""
+        _, size = self._message_frame()
         if size < wire.REPLY.size:
-            raise Protocol(f"{size} bytes that are not a reply")
-        magic, of, status, flags, got = wire.REPLY.unpack(self._read(wire.REPLY.size))
-        if magic != wire.MAGIC or of != op or got != number:
-            raise Protocol(f"a reply to operation {of}, number {got}, while {op}, number {number}, was expected")
+            raise Protocol(f"a message of {size} bytes is too short for a reply")
+        magic, reply_op, status, flags, reply_number = wire.REPLY.unpack(self._read(wire.REPLY.size))
+        if magic != wire.MAGIC or reply_op != op or reply_number != number:
+            raise Protocol(f"a reply to operation {reply_op}, number {reply_number}, while {op}, number {number}, was expected")
         size -= wire.REPLY.size
         if op == wire.GET and size > _LARGE and not status:
             head, value = self._read(8), self._read(size - 8)
@@ -221,14 +221,14 @@ class Link:
             return Reply(False, head + value)
         body = self._read(size)
         if status:
-            raise answered(body, wire.NAMES.get(op, str(op)), self.url)
+            raise parse_error(body, wire.NAMES.get(op, str(op)), self.url)
         return Reply(bool(flags & wire.MORE), body)
 
     def ask(self, op: int, pieces: Sequence[wire.Buffer] = (), **header: int) -> Reply:
         return self.receive(op, self.send(op, pieces, **header))  # type: ignore[arg-type]
 
     def pages(self, handle: int) -> Iterator[bytes]:
-        """The pages of a large value, of which one is asked for ahead."""
+        """Yields the pages of a large value, and requests each page ahead."""
         body, more, step = wire.U64.pack(handle), True, 1
         number = self.send(wire.READ, [body, wire.U64.pack(step)])
         while more:
@@ -238,20 +238,20 @@ class Link:
                 number = self.send(wire.READ, [body, wire.U64.pack(step)])
             yield page
 
-    def bad_reply(self, op: int, why: object) -> Error:
-        return failure(Error, wire.NAMES[op], self.url, f"a reply of the server cannot be read ({why})")
+    def bad_reply(self, op: int, reason: object) -> Error:
+        return failure(Error, wire.NAMES[op], self.url, f"the server's reply cannot be parsed ({reason})")
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
-def _forked() -> None:
-    """A thread of the parent may have been reading: then whoever closes the reader here, be it
-    the garbage collector, waits for that thread's lock for ever."""
+def _after_fork() -> None:
+    """Keeps the links' readers alive in a forked process. A thread of the parent may have held
+    a reader's lock, and closing that reader here, even by garbage collection, would block forever."""
     for link in list(_links):
         link.inherited = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))  # it is never collected
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))  # never collected
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""Reading many keys in one pass, over a connection of its own, and listing namespaces."""
+"""Reads many keys in one pass over a separate connection, and lists namespaces."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .link import Link, Protocol
 
 T = TypeVar("T")
 
-_KEEP_EVERY = 30.0  # seconds after which the server is told that a reader is still wanted
+_KEEP_EVERY = 30.0  # seconds between messages that keep an idle listing open
 
 
 class Chunk(NamedTuple):
-    """A piece of a key's value. A key's chunks come together, in their order."""
+    """A piece of a key's value. A key's chunks come one after another, in order."""
 
     key: str
     offset: int
@@ -45,36 +45,36 @@ _ITEM = struct.Struct("<BQIH")
 def pages(
     settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
 ) -> Iterator[T]:
-    """What is on the pages of a listing. One is fetched ahead, by a thread, which also
-    keeps the listing open while nobody takes the page."""
+    """Yields the items of a listing. A thread fetches one page ahead, and keeps the
+    listing open while the caller does not read on."""
     channel = Channel(settings, address)
     channel.deadline = None if timeout is None else time.monotonic() + timeout
     process = os.getpid()
-    ended = threading.Event()
-    fetched: queue.Queue[bytes | BaseException | None] = queue.Queue(1)
+    stop = threading.Event()
+    fetched_pages: queue.Queue[bytes | BaseException | None] = queue.Queue(1)
     try:
         first = channel.repeat(op, lambda link: link.ask(op, [body]))
         handle = first.body[:8]
         link = channel.connected()
         fetching = threading.Thread(
-            target=_fetch, args=(link, handle, timeout, fetched, ended), name="partd scan", daemon=True
+            target=_fetch, args=(link, handle, timeout, fetched_pages, stop), name="partd scan", daemon=True
         )
         try:
             if first.more:
                 fetching.start()
             yield from parse(first.body[8:])
-            while first.more and (page := fetched.get()) is not None:
+            while first.more and (page := fetched_pages.get()) is not None:
                 if isinstance(page, BaseException):
                     raise _broken(op, settings.url, page)
                 yield from parse(page)
         except struct.error as error:
             raise link.bad_reply(op, error) from error
         finally:
-            ended.set()
-            if os.getpid() == process:  # or it is the parent's, who reads on
+            stop.set()
+            if os.getpid() == process:  # in a forked process, the link still serves the parent
                 link.hang_up()  # the server closes the listing
             with contextlib.suppress(queue.Empty):
-                fetched.get_nowait()
+                fetched_pages.get_nowait()
             if fetching.is_alive():
                 fetching.join()
     finally:
@@ -83,18 +83,18 @@ def pages(
 
 def _broken(op: int, url: str, error: BaseException) -> BaseException:
     if isinstance(error, (OSError, EOFError, Protocol)) and not isinstance(error, Error):
-        lost = failure(Lost, wire.NAMES[op], url, f"the connection broke ({error})", "begin to read again")
+        lost = failure(Lost, wire.NAMES[op], url, f"the connection broke ({error})", "read again from the start")
         lost.__cause__ = error
         return lost
     return error
 
 
 def _fetch(
-    link: Link, handle: bytes, timeout: float | None, to: queue.Queue[bytes | BaseException | None], ended: threading.Event
+    link: Link, handle: bytes, timeout: float | None, output: queue.Queue[bytes | BaseException | None], stop: threading.Event
 ) -> None:
     step, more = 1, True
     page: bytes | BaseException | None
-    while not ended.is_set():
+    while not stop.is_set():
         try:
             if more:
                 link.deadline = None if timeout is None else time.monotonic() + timeout
@@ -104,12 +104,12 @@ def _fetch(
                 page = None
         except BaseException as error:
             page = error
-        while not ended.is_set():
+        while not stop.is_set():
             try:
-                to.put(page, timeout=_KEEP_EVERY)
+                output.put(page, timeout=_KEEP_EVERY)
                 break
             except queue.Full:
-                with contextlib.suppress(OSError):  # if it is broken, the next page says so
+                with contextlib.suppress(OSError):  # if the link is broken, fetching the next page fails
                     link.deadline = time.monotonic() + _KEEP_EVERY
                     link.send(wire.KEEP_HANDLE, [handle], answer=False)
         if page is None or isinstance(page, BaseException):
@@ -117,32 +117,32 @@ def _fetch(
 
 
 def chunks(page: bytes) -> list[Chunk]:
-    (count,), at, found = wire.U32.unpack_from(page), 4, []
+    (count,), at, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
         last, offset, size, n = _ITEM.unpack_from(page, at)
         at += _ITEM.size + n
-        found.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], last == 1))
+        items.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], last == 1))
         at += size
-    return _whole(page, at, found)
+    return _check_end(page, at, items)
 
 
 def names(page: bytes) -> list[str]:
-    (count,), at, found = wire.U32.unpack_from(page), 4, []
+    (count,), at, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
         (n,) = wire.KEY.unpack_from(page, at + 8)
         at += 10 + n
-        found.append(wire.decode_key(page[at - n : at]))
-    return _whole(page, at, found)
+        items.append(wire.decode_key(page[at - n : at]))
+    return _check_end(page, at, items)
 
 
-def _whole(page: bytes, end: int, found: list[T]) -> list[T]:
+def _check_end(page: bytes, end: int, items: list[T]) -> list[T]:
     if end != len(page):
-        raise struct.error(f"a page of {len(page)} bytes with {end} in it")
-    return found
+        raise struct.error(f"a page of {len(page)} bytes, of which {end} were parsed")
+    return items
 
 
 def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
-    """Each key with its whole value."""
+    """Yields each key with its whole value."""
     parts: list[bytes] = []
     with contextlib.closing(pieces):  # type: ignore[type-var]
         for chunk in pieces:
@@ -152,20 +152,20 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
                 parts = []
 
 
-def namespaces(behind: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """A page of them; whether there are more, and behind which name."""
-    more, page, _ = link.ask(wire.NAMESPACES, [wire.text(behind)])
-    last, at = _text(page, 0)
-    if more and last <= behind:
-        raise link.bad_reply(wire.NAMESPACES, f"it goes on behind {last!r} after {behind!r}")
+def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
+    """Returns whether there are more pages, the last name, and the namespaces of the page after the name last."""
+    more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
+    end, at = _text(page, 0)
+    if more and end <= last:
+        raise link.bad_reply(wire.NAMESPACES, f"the page after {last!r} ends with {end!r}")
     (count,) = wire.U32.unpack_from(page, at)
     at += 4
-    found = []
+    items = []
     for _ in range(count):
         name, at = _text(page, at)
-        found.append(Namespace(name, *struct.unpack_from("<Qq", page, at)))
+        items.append(Namespace(name, *struct.unpack_from("<Qq", page, at)))
         at += 16
-    return more, last, found
+    return more, end, items
 
 
 def _text(body: bytes, at: int) -> tuple[str, int]:

@@ -1,10 +1,10 @@
-"""partd_go.pull: frames of pandas that all nodes see under one name.
+"""Frames of pandas that all nodes see under one name.
 
 with pullframe({"nats://a:4222"}, "frames") as pf:
     pf.save("prices", frame)
     frame = pf.load("prices")
 
-It needs pandas, pyarrow, and the wheel partd-go-tables, which has the node.
+It needs pandas, pyarrow, and the wheel partd-go-tables, which contains the node's program.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+from .errors import Error, Misuse, NoServer, UnknownOutcome, extra, failure, not_started
 
-from .errors import Error, NoServer, UnknownOutcome, failure, not_started
+with extra("tables"):
+    import pyarrow as pa
+
 from .frames import from_arrow, to_arrow
-from .server import _END, START, Process, _servers
+from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
 from .shown import Looks, Shown, size
 from .tables.errors import NotFound
 from .tables.server import program
@@ -36,17 +38,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
-_UNNAMED = "__index__"  # the column of an index without a name
-_CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # what stands before a cause
+_UNNAMED = "__index__"  # the column for an unnamed index
+_CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
 _VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
 
 class SyncFailed(Error, ConnectionError):
-    """What is missing here could be had from nobody."""
+    """No other node could supply the missing rows."""
 
 
 class Conflict(Error):
-    """Another node saved the table at the same time, and nothing of this was saved: save again."""
+    """Another node saved the table at the same time. Nothing was saved: save again."""
 
 
 AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # pullframe's names
@@ -60,7 +62,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(Process, Shown):
-    """A node, until close(): a directory of frames, and its share in those of others. Threads may share it."""
+    """A node with a directory of frames, which it shares with other nodes until close(). Threads may share it."""
 
     def __init__(
         self, hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *,
@@ -75,131 +77,131 @@ class PullFrame(Process, Shown):
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags
         self._serve = [self._program, "pull", "serve", f"--listen={listen}", *self._flags]
-        place = os.getcwd() if flags else ""  # they may name files of it
-        same = hashlib.sha256(json.dumps([*self._serve, place, os.uname().nodename]).encode()).hexdigest()[:16]
-        self._key = f"node-{os.getuid()}-{same}"
-        self._held: socket.socket | None = None  # the node's program ends with the last of such connections
+        place = os.getcwd() if flags else ""  # flags may contain relative paths
+        digest = hashlib.sha256(json.dumps([*self._serve, place, os.uname().nodename]).encode()).hexdigest()[:16]
+        self._key = f"node-{os.getuid()}-{digest}"
+        self._connection: socket.socket | None = None  # the node's program ends when the last such connection closes
         _servers.add(self)
-        self._join()
+        self._connect_or_start()
 
     def __enter__(self) -> PullFrame:
         return self
 
-    def _join(self) -> None:
-        """Connects to the program that this directory's node has, of whatever process of this user, or starts it."""
+    def _connect_or_start(self) -> None:
+        """Connects to the directory's node program, which any process of this user may have started, or starts it."""
         import fcntl
 
         try:
             os.makedirs(self.directory, exist_ok=True)
-            with _own(Path(self.directory, f".{self._key}.lock"), "ab") as lock:
+            with _open_own(Path(self.directory, f".{self._key}.lock"), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
-                    self._rejoin()
+                    self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has the file open
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked in the meantime also has the file open
         except Error:
             raise
         except OSError as error:
             raise not_started(self.directory, error) from error
 
-    def _rejoin(self) -> None:
+    def _reconnect(self) -> None:
         try:
-            made = self._connect()
+            connection = self._connect()
         except OSError:
-            self._begin()
-            made = self._connect()
-        old, self._held = self._held, made
+            self._start_program()
+            connection = self._connect()
+        old, self._connection = self._connection, connection
         if old is not None:
             old.close()
 
-    def _begin(self) -> None:
-        """Starts the node's program, and notes the address of its socket."""
+    def _start_program(self) -> None:
+        """Starts the node's program, and writes the path of its socket to a file."""
         self._process, self._directories = None, []
         try:
             directory = self._sockets()
             self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _VARIABLES, shared=True)
-            super()._hang_up()
+            super()._close_pipes()
             assert self._process
-            self._process.wait()  # the shell, which leaves the program behind
+            self._process.wait()  # the shell exits, and the program goes on
             new = Path(self.directory, f".{self._key}.new")
             new.unlink(missing_ok=True)
-            with _own(new, "xb") as file:
+            with _open_own(new, "xb") as file:
                 file.write(os.fsencode(f"{directory}/socket"))
             new.replace(self._address())
         except BaseException:
-            held, self._held = self._held, None  # it stays open: the next call tries again
+            connection, self._connection = self._connection, None  # keep the connection, so that the next call tries again
             self._kill()
-            self._held = held
+            self._connection = connection
             raise
 
     def _address(self) -> Path:
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """A connection to the node's program, which has told its URL. The address may be an old one, at which another
-        user has put something."""
-        with _own(self._address(), "rb") as file:
+        """Returns a connection to the node's program, after reading its URL. It checks the owner, because another user
+        may have reused an old socket's path."""
+        with _open_own(self._address(), "rb") as file:
             path = file.read(4096).partition(b"\0")[0]
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
             raise PermissionError(f"{os.fsdecode(path)} belongs to another user")
-        made = socket.socket(socket.AF_UNIX)
+        connection = socket.socket(socket.AF_UNIX)
         try:
-            made.settimeout(START)
-            made.connect(path)
+            connection.settimeout(START_TIMEOUT)
+            connection.connect(path)
             if sys.platform == "linux":
-                _, user, _ = struct.unpack("3i", made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 if user != os.getuid():
                     raise PermissionError(f"the program at {os.fsdecode(path)} belongs to another user")
-            with made.makefile("rb", 0) as said:
-                url = said.readline()
+            with connection.makefile("rb", 0) as reply:
+                url = reply.readline()
             if not url:
-                raise ConnectionResetError("the node ends")
-            made.settimeout(None)
+                raise ConnectionResetError("the node is ending")
+            connection.settimeout(None)
         except BaseException:
-            made.close()
+            connection.close()
             raise
         self.url = os.fsdecode(url.rstrip())
-        return made
+        return connection
 
     def ended(self) -> bool:
-        return self._held is None
+        return self._connection is None
 
     def close(self) -> None:
-        """Lets the node end, if nobody else uses it, and waits for that."""
-        held, self._held = self._held, None
-        if held is None:
+        """Closes the connection. If no other process uses the node, it waits until the node has ended."""
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        with held:
-            held.settimeout(_END)
+        with connection:
+            connection.settimeout(_STOP_TIMEOUT)
             try:
-                held.shutdown(socket.SHUT_WR)
-                while held.recv(4096):
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
                     pass
             except TimeoutError as error:
-                raise failure(NoServer, "close", self.directory, f"the node did not end in {_END:.0f} seconds") from error
+                raise failure(NoServer, "close", self.directory, f"the node did not end within {_STOP_TIMEOUT:.0f} seconds") from error
             except OSError:
-                pass  # it was killed
+                pass  # the node was killed
 
-    def _hang_up(self) -> None:
-        super()._hang_up()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+    def _close_pipes(self) -> None:
+        super()._close_pipes()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a frame whose index is of times. At times that the table has, its columns take the place of
-        the table's, and the table's others stay; new columns are null in older rows."""
+        """Saves a frame with an index of times. For times that the table already has, the frame's columns replace
+        the table's values, and other columns keep theirs. New columns are null in older rows."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
-            raise TypeError(f"save {name!r}: give a DataFrame of pandas whose index is a DatetimeIndex")
+            raise Misuse(f"save {name!r}: pass a pandas DataFrame with a DatetimeIndex")
         index = df.index.name if df.index.name is not None else _UNNAMED
         if index in df.columns:
-            raise ValueError(f"save {name!r}: a column has the index's name {index!r}: rename one")
+            raise Misuse(f"save {name!r}: a column has the index's name {index!r}: rename one")
         for label, of in ((index, "the index"), *((column, "a column") for column in df.columns)):
             if not isinstance(label, str):
-                raise ValueError(f"save {name!r}: the name {label!r} of {of}, a {type(label).__name__}, is not text, and would come back as text: rename it")
-        rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node keeps no dictionaries
+                raise Misuse(f"save {name!r}: the name {label!r} of {of} is of type {type(label).__name__}, and would come back as text: rename it")
+        rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         with tempfile.NamedTemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
@@ -208,8 +210,8 @@ class PullFrame(Process, Shown):
             self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
-        """The rows from a time to another, both included, in the order of time; what is missing here is
-        fetched before. Times without a zone are in UTC."""
+        """Returns the rows from start to end, both included, ordered by time, after fetching missing rows from
+        other nodes. Times without a zone are in UTC."""
         import pandas as pd
 
         flags = ["--format=arrow"]
@@ -235,19 +237,19 @@ class PullFrame(Process, Shown):
         return f"{place}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
-        """Has the node do a command of `partd-tables pull`, and returns the file that it wrote to."""
+        """Has the node run a command of `partd-tables pull`, and returns the command's output file."""
         op = f"{command} {name!r}" if name else command
         out = tempfile.NamedTemporaryFile()
         try:
             call = json.dumps({"Args": [command, *arguments], "Out": out.name}).encode()
-            said = self._ask(op, call)
-            if said is None and command != "save":
-                said = self._ask(op, call)  # as many as two are killed seldom
-            if said is None:
+            reply = self._ask(op, call)
+            if reply is None and command != "save":
+                reply = self._ask(op, call)  # once more: a second kill is unlikely
+            if reply is None:
                 kind = UnknownOutcome if command == "save" else NoServer
-                raise failure(kind, op, self.directory, "the node was killed during the call", "call again")
-            if said:
-                cause = _CAUSE.sub("", said.strip(), count=1)
+                raise failure(kind, op, self.directory, "the node was killed during the call", "repeat the call")
+            if reply:
+                cause = _CAUSE.sub("", reply.strip(), count=1)
                 raise failure(next((kind for text, kind in _KINDS if text in cause), Error), op, self.directory, cause)
         except BaseException:
             out.close()
@@ -255,34 +257,34 @@ class PullFrame(Process, Shown):
         return out
 
     def _ask(self, op: str, call: bytes) -> str | None:
-        """What the node says to a call: "" if it was done, None if it was killed meanwhile. One that was killed before
-        is started anew."""
-        if self._held is None:
-            raise failure(NoServer, op, self.directory, "the node was closed", "open it again")
+        """Returns the node's reply to a call: "" for success, an error's text, or None if the node was killed during the
+        call. It restarts a node that was killed earlier."""
+        if self._connection is None:
+            raise failure(NoServer, op, self.directory, "the node is closed", "call pullframe() again")
         try:
-            under = self._connect()
+            connection = self._connect()
         except OSError:
-            self._join()
+            self._connect_or_start()
             try:
-                under = self._connect()
+                connection = self._connect()
             except OSError as error:
                 raise not_started(self.directory, error) from error
-        with under:
+        with connection:
             try:
-                under.sendall(call + b"\n")
-                with under.makefile("rb") as said:
-                    answer = said.readline()
+                connection.sendall(call + b"\n")
+                with connection.makefile("rb") as reply:
+                    answer = reply.readline()
             except ConnectionError:
                 return None
         return str(json.loads(answer)) if answer.endswith(b"\n") else None
 
 
-def _own(path: Path, mode: str) -> Any:
-    """Opens a file that is this user's, and no link: others may use the directory, too."""
+def _open_own(path: Path, mode: str) -> Any:
+    """Opens a file that must belong to this user and must not be a link, because others may write to the directory."""
     file = open(path, mode, opener=lambda name, how: os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
-        raise PermissionError(f"{path} belongs to another user: let them remove it, or use another directory")
+        raise PermissionError(f"{path} belongs to another user: ask them to remove it, or use another directory")
     return file
 
 
@@ -295,7 +297,7 @@ def pullframe(
     sync_timeo: float | None = None, listen: str = "localhost:0", flags: tuple[str, ...] = (),
 ) -> PullFrame:  # fmt: skip
     """Opens a node in a directory: with pullframe(hosts, directory) as pf. hosts are NATS servers of the
-    registry, as "a:4222" or "nats://a:4222"; of none it is one that this machine's first node runs. listen
-    is the HOST:PORT at which other nodes fetch. flags are more of `partd-tables pull`, as ("--lease=5s",).
-    sync_timeo is pullframe's name of sync_timeout."""
+    registry, such as "a:4222" or "nats://a:4222"; if empty, this machine's first node runs the registry. listen
+    is the HOST:PORT for other nodes. flags are flags of `partd-tables pull`, such as ("--lease=5s",).
+    sync_timeo is pullframe's name for sync_timeout."""
     return PullFrame(hosts, directory, sync_timeout if sync_timeo is None else sync_timeo, listen=listen, flags=flags)

@@ -1,7 +1,7 @@
-"""The protocol of partd's own server, for a client that talks to it: docs/wire.md has it.
+"""The client's side of the protocol of partd's server, which docs/wire.md describes.
 
-That server numbers nothing, so what a broken connection leaves of a change is unknown; and
-it ends with a request that it does not know, so that none is sent.
+Changes have no numbers in this protocol, so a broken connection leaves their outcome unknown.
+The server exits on an unknown request, so the client sends none.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .errors import Error, UnknownOutcome, Unsupported, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame
-_CHUNK = 64 << 20  # read at a time, whatever a frame's length is said to be
+_CHUNK = 64 << 20  # read at a time, so that a frame's claimed length allocates no memory
 _COMMANDS = {
     wire.APPEND: b"append", wire.SET_ONCE: b"iset", wire.DELETE: b"delete", wire.DROP: b"drop", wire.GET: b"get",
 }  # fmt: skip
 
 
 class PythonLink(Link):
-    """A connection whose messages are of many frames, and answered in turn."""
+    """A connection on which each message has several frames, and replies come in order."""
 
     python = True
     flags = _MORE | _LONG | _COMMAND
@@ -31,10 +31,10 @@ class PythonLink(Link):
 
     def _hello(self, token: str, namespace: str, session: Session) -> None:
         self.request([b"syn"])
-        self.acknowledged(wire.HELLO)
+        self.wait_for_ack(wire.HELLO)
 
-    def lost(self) -> bool:
-        """Reports whether the server has closed the connection, on which no answer is due."""
+    def is_closed(self) -> bool:
+        """Reports whether the server has closed the idle connection."""
         self.sock.settimeout(0)
         try:
             return not self.sock.recv(1, socket.MSG_PEEK)
@@ -45,19 +45,19 @@ class PythonLink(Link):
 
     def request(self, frames: Sequence[wire.Buffer]) -> None:
         parts: list[wire.Buffer] = []
-        for left, frame in zip(range(len(frames) - 1, -1, -1), frames):
-            more, size = _MORE if left else 0, len(frame)
+        for following, frame in zip(range(len(frames) - 1, -1, -1), frames):
+            more, size = _MORE if following else 0, len(frame)
             parts += [struct.pack(">BQ", more | _LONG, size) if size > 255 else bytes([more, size]), frame]
-        self._write(wire.gathered(parts))
+        self._write(wire.join_small(parts))
 
-    def message(self, most: int) -> list[bytes]:
-        """The frames of a message, which are not more than were asked for."""
+    def message(self, limit: int) -> list[bytes]:
+        """Returns the frames of a message, or raises Protocol if there are more than limit."""
         frames: list[bytes] = []
         more = _MORE
         while more:
-            if len(frames) == most:
-                raise Protocol(f"more than {most} frames")
-            more, size = self._no_command()
+            if len(frames) == limit:
+                raise Protocol(f"more than {limit} frames")
+            more, size = self._message_frame()
             frames.append(self._read(size))
         return frames
 
@@ -66,8 +66,8 @@ class PythonLink(Link):
             return super()._read(size)
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
-    def acknowledged(self, op: int) -> None:
-        """Waits for ack. Our server says before it what was wrong with the request."""
+    def wait_for_ack(self, op: int) -> None:
+        """Waits for ack. A partd-server sends an error message before the ack of a failed request."""
         reply = self.message(1)
         error = None
         if reply[0].startswith(b"error: "):
@@ -75,37 +75,37 @@ class PythonLink(Link):
             error = failure(UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text)
             reply = self.message(1)
         if reply != [b"ack"]:
-            raise Protocol(f"{len(reply)} frames, {reply[0][:20]!r}, where ack should be")
+            raise Protocol(f"{len(reply)} frames, {reply[0][:20]!r}, instead of ack")
         if error:
             raise error
 
 
 class PythonChannel(Channel):
-    """Sends each change once."""
+    """Sends each change only once, because it has no number."""
 
     kind = PythonLink
 
     def check(self, op: int) -> None:
         if op not in _COMMANDS:
             raise failure(
-                Unsupported, wire.NAMES[op], self.settings.url, "partd's own server has no request for it",
-                "serve the store by partd-server, and leave python_server out",
+                Unsupported, wire.NAMES[op], self.settings.url, "the protocol of partd's server has no such request",
+                "connect to a partd-server without python_server=True",
             )  # fmt: skip
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Keys and values in turn. Of two values of a key the server would keep one."""
+        """Returns keys and values alternately. Values of equal keys are joined, because the server would keep only one."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)
-        return [frame for key, of in values.items() for frame in (key, of[0] if len(of) == 1 else b"".join(of))]
+        return [frame for key, parts in values.items() for frame in (key, parts[0] if len(parts) == 1 else b"".join(parts))]
 
     @staticmethod
     def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
         return [wire.encode_key(key) for key in wanted]
 
     def connected(self) -> Link:
-        if isinstance(self.link, PythonLink) and self.link.lost():
+        if isinstance(self.link, PythonLink) and self.link.is_closed():
             self.hang_up()
         return super().connected()
 
@@ -114,10 +114,10 @@ class PythonChannel(Channel):
             assert isinstance(link, PythonLink)
             try:
                 link.request([_COMMANDS[op], *pieces])
-                link.acknowledged(op)
+                link.wait_for_ack(op)
             except (OSError, EOFError, Protocol) as error:
                 self.hang_up()
-                what = "no answer within the timeout" if isinstance(error, TimeoutError) else f"it was not answered ({error})"
+                what = "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
                 raise self._unknown(op, what) from error
 
         self.repeat(op, attempt)
@@ -129,7 +129,7 @@ class PythonChannel(Channel):
             values = link.message(len(keys))
             if len(values) != len(keys):
                 raise Protocol(f"{len(values)} values for {len(keys)} keys")
-            link.acknowledged(wire.GET)
+            link.wait_for_ack(wire.GET)
             return values
 
         return self.repeat(wire.GET, attempt) if keys else []

@@ -1,4 +1,4 @@
-"""A server for this program alone."""
+"""Starts a private server for this program."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from .errors import Error, NoServer, failure, not_started
 
 _BIN = Path(__file__).parent / "_bin"
-_MAX_SOCKET = 90  # bytes of a Unix socket's path, of which systems take 104 or 108
-_END = 60.0  # seconds that a server has to write everything and end
-START = 60.0  # seconds that one has to be ready, which takes long where it was killed in the midst of much
+_MAX_SOCKET = 90  # bytes of a Unix socket's path; systems allow 104 or 108
+_STOP_TIMEOUT = 60.0  # seconds in which a server must write all data and exit
+START_TIMEOUT = 60.0  # seconds in which a server must be ready; recovery after a crash can take long
 
-# A shell outlives the server, however that and this process end, and removes its
-# directories: those before "--", behind which stands the server's command.
+# This shell runs the server's command, which follows "--". After the server ends, it removes the
+# directories before "--", even if this process has ended or the server was killed.
 _RUN = """
 trap : HUP INT TERM
 n=0
@@ -33,30 +33,30 @@ code=$?
 while [ $n -gt 0 ]; do rm -rf -- "$1" || { sleep 5; rm -rf -- "$1"; }; shift; n=$((n - 1)); done
 exit $code
 """
-_RUN_SHARED = f"({_RUN}) &"  # it outlives who started it
+_RUN_SHARED = f"({_RUN}) &"  # survives the process that started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go") -> str:
-    """The path of a program: in the directory of its wheel, this one's if none is given, or else on the PATH."""
+    """Returns the path of a program: in directory (default: this wheel's), or else on the PATH."""
     own = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
-    found = str(own) if os.access(own, os.X_OK) else shutil.which(program)
-    if found is None:
+    path = str(own) if os.access(own, os.X_OK) else shutil.which(program)
+    if path is None:
         raise failure(
-            NoServer, f"run {program}", str(own), "this installation does not have it",
-            f"install {wheel} by pip where there is Go, or put {program} on the PATH",
+            NoServer, f"run {program}", str(own), "this installation lacks the program",
+            f"install Go, then {wheel} with pip, or put {program} on the PATH",
         )  # fmt: skip
-    return found
+    return path
 
 
 def run_partd() -> None:
-    _become("partd")
+    _exec("partd")
 
 
 def run_server() -> None:
-    _become("partd-server")
+    _exec("partd-server")
 
 
-def _become(program: str) -> None:
+def _exec(program: str) -> None:
     try:
         path = find(program)
     except NoServer as error:
@@ -65,7 +65,7 @@ def _become(program: str) -> None:
 
 
 class Process:
-    """A server that this process started, until close(). It also ends when this process does, however it does."""
+    """A server started by this process. It runs until close(), or until this process ends in any way."""
 
     _process: subprocess.Popen[bytes] | None = None
     url = ""
@@ -74,15 +74,16 @@ class Process:
         self._directories: list[str] = []
 
     def _sockets(self) -> str:
-        """A new directory for a socket, whose path must not be long."""
-        made = self._make("partd-", None)
-        return made if len(os.fsencode(made)) <= _MAX_SOCKET else self._make("partd-", "/tmp")
+        """Returns a new directory for a socket, whose path must be short."""
+        made = self._make_directory("partd-", None)
+        return made if len(os.fsencode(made)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
     def _start(
-        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START, shared: bool = False
+        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START_TIMEOUT, shared: bool = False
     ) -> str:
-        """Starts a command that says "ready URL" in time, without variables of its own, and returns the URL. One that is
-        shared ends by itself."""
+        """Starts a command, and returns the URL of the line "ready URL" that it must print before the timeout.
+
+        Environment variables that begin with variables are left out. A shared server ends by itself."""
         run, more = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
@@ -91,32 +92,32 @@ class Process:
                 env={name: value for name, value in os.environ.items() if not name.startswith(variables)},
             )  # fmt: skip
             _servers.add(self)
-            line, ended = self._first_line(time.monotonic() + timeout)
-            if ended and not line.startswith(b"ready "):
+            line, is_complete = self._first_line(time.monotonic() + timeout)
+            if is_complete and not line.startswith(b"ready "):
                 self._process.wait()
                 log.seek(0)
                 raise not_started(what, log.read(64 << 10).decode(errors="replace").strip())
-            if not ended:
-                do = "see whether the disk or the machine is busy, or give a longer start_timeout"
+            if not is_complete:
+                do = "check whether the disk or the machine is busy, or pass a longer start_timeout"
                 raise failure(NoServer, "serve", what, f"the server was not ready within {timeout:g} seconds", do)
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
-    def _first_line(self, latest: float) -> tuple[bytes, bool]:
-        """The first line that the server writes, and whether it came, or the server's end did, in time."""
+    def _first_line(self, deadline: float) -> tuple[bytes, bool]:
+        """Returns the server's first line, and False if neither a whole line nor the end of output came in time."""
         assert self._process and self._process.stdout
         out, line = self._process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
-            ready = select.poll()  # select takes no file above 1,023
+            ready = select.poll()  # select.select fails for file descriptors above 1,023
             ready.register(out, select.POLLIN)
-            if not ready.poll(1000 * max(0, latest - time.monotonic())):
+            if not ready.poll(1000 * max(0, deadline - time.monotonic())):
                 return line, False
-            got = os.read(out, 4096)
-            if not got:
+            data = os.read(out, 4096)
+            if not data:
                 break
-            line += got
+            line += data
         return line, True
 
-    def _make(self, prefix: str, parent: str | os.PathLike[str] | None) -> str:
+    def _make_directory(self, prefix: str, parent: str | os.PathLike[str] | None) -> str:
         self._directories.append(tempfile.mkdtemp(prefix=prefix, dir=parent))
         return self._directories[-1]
 
@@ -127,29 +128,29 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Lets the server write everything to its store and end, and waits for that."""
+        """Ends the server, and waits until it has written all data to its store."""
         assert self._process
-        self._hang_up()
+        self._close_pipes()
         try:
-            code = self._process.wait(_END)
+            code = self._process.wait(_STOP_TIMEOUT)
         except BaseException as error:
             self._kill()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise failure(NoServer, "serve", self.url, f"it did not end in {_END:.0f} seconds", "verify its store") from error
+                raise failure(NoServer, "serve", self.url, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds", "check its store with partd verify") from error
             raise
         if code:
             self._kill()
-            raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", "verify its store")
+            raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", "check its store with partd verify")
 
-    def _hang_up(self) -> None:
-        """Closes the server's standard input, upon which it ends."""
+    def _close_pipes(self) -> None:
+        """Closes the server's standard input, which ends the server."""
         for pipe in (self._process.stdin, self._process.stdout) if self._process else ():
             if pipe:
                 pipe.close()
 
     def _kill(self) -> None:
         if self._process:
-            self._hang_up()
+            self._close_pipes()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -158,7 +159,7 @@ class Process:
 
 
 class Server(Process):
-    """A partd-server on a Unix socket that only this user can open, until close()."""
+    """A partd-server on a Unix socket that only this user can open. It runs until close()."""
 
     def __init__(
         self,
@@ -172,7 +173,7 @@ class Server(Process):
         command = command or [find("partd-server")]
         try:
             sockets = self._sockets()
-            self.directory = "" if store else os.path.abspath(self._make("partd-data-", directory))
+            self.directory = "" if store else os.path.abspath(self._make_directory("partd-data-", directory))
             store = store or "log:" + urllib.parse.quote(self.directory + "/store")
             self.url = "ipc://" + urllib.parse.quote(sockets + "/socket")
             self._start(store, [*command, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
@@ -191,9 +192,9 @@ def serve(
 ) -> Server:
     """Starts a server for this program: with partd_go.serve("log:dir") as url.
 
-    store is the URL of its store, as partd-server --store takes it. Without one it is
-    kept in a new directory below directory, or the system's for temporary files, which
-    is removed when the server ends. flags are more of partd-server's, as ("--memory=2GiB",).
+    store is a URL for partd-server --store. By default the store is in a new directory,
+    which is removed when the server ends; it is made in directory, or in the system's
+    directory for temporary files. flags are flags of partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 
@@ -202,9 +203,9 @@ _servers: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """A forked process must not keep the pipe open at whose end the server ends."""
+    """Closes the pipe to the server in a forked process, because an open pipe would keep the server running."""
     for server in _servers:
-        server._hang_up()
+        server._close_pipes()
 
 
 if hasattr(os, "register_at_fork"):

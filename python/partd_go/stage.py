@@ -1,4 +1,4 @@
-"""Stages of a pipeline, whose results are kept as files of pandas until their code or their inputs change.
+"""Stages of a pipeline, whose results are kept in files until their code or their inputs change.
 
 @stage(raw_file="in.csv", cache=True, format="parquet")
 def clean(raw_file):
@@ -29,8 +29,9 @@ from types import FunctionType
 from typing import Any, Generic, TypeVar, overload
 
 from . import stagekept
+from .errors import Misuse
 from .shown import Looks, Shown
-from .stagecode import Code, index
+from .stagecode import Code, record_sources
 from .stageformats import EXECUTE_NOTHING, methods, read, write
 from .stagekept import IDENTITY, Kept, gc, places, set_directory
 
@@ -40,35 +41,35 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestors. Calling it runs what is missing above it, and itself unless its
-    result is kept; what it is called with goes to the function, and is a part of the key."""
+    """A function with its raw files and ancestor stages. A call first gets the ancestors' results. It runs the function
+    unless its result is kept. Arguments of the call are passed to the function, and are part of the key."""
 
     def __init__(
         self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
         ttl: float | datetime.timedelta | None = None,
     ):  # fmt: skip
         if not hasattr(function, "__qualname__"):
-            raise TypeError(f"{function!r} has no name: decorate a function")
+            raise Misuse(f"{function!r} has no name: decorate a function")
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
-        self.format = format  # None: parquet where the result comes back from it, else pickle
+        self.format = format  # None: parquet if the result comes back unchanged, otherwise pickle
         self.directory = directory
         if not isinstance(ttl, (int, float, datetime.timedelta, type(None))):
-            raise TypeError(f"{self.name}: ttl is a {type(ttl).__name__}: give seconds, or a timedelta")
+            raise Misuse(f"{self.name}: ttl is a {type(ttl).__name__}: pass seconds, or a timedelta")
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
-            raise ValueError(f"{self.name}: ttl is {ttl}: give a time of at least 0")
-        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 300 years are for ever
+            raise Misuse(f"{self.name}: ttl is {ttl}: pass at least 0")
+        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 300 years or more mean forever
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
             if name not in self.files and name not in self.ancestors:
-                raise TypeError(f"{self.name}: {name} is a {type(value).__name__}: give the path of a file, or a stage")
+                raise Misuse(f"{self.name}: {name} is a {type(value).__name__}: pass the path of a file, or a stage")
         if cache and format not in (None, "parquet"):
             methods(format)
         if isinstance(function, FunctionType):
-            index(function.__code__.co_filename)  # while that is what was loaded
+            record_sources(function.__code__.co_filename)  # now, because the file may change later
 
     @property
     def name(self) -> str:
@@ -77,14 +78,14 @@ class Stage(Shown, Generic[R]):
     def _looks(self) -> Looks:
         kept = f"kept as {self.format} in {self.directory or getattr(stagekept._shared, 'url', 'the directory of stages')}" if self.cache else "not kept"
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
-        return f"Stage {self.name}, {kept}", ("input", "is a", ""), inputs + [(name, "stage", of.name) for name, of in self.ancestors.items()]
+        return f"Stage {self.name}, {kept}", ("input", "type", "source"), inputs + [(name, "stage", of.name) for name, of in self.ancestors.items()]
 
     def key(self, *args: Any) -> str:
-        """The hash of all that the result depends on: code, format, the content of raw files, ancestors' keys and args."""
+        """Returns the hash of everything that the result depends on: code, format, raw files' content, ancestors' keys and args."""
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """What a function depends on that calls this stage itself, as well as on its code."""
+        """Returns what a function that calls this stage depends on, in addition to the stage's code."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -93,23 +94,23 @@ class Stage(Shown, Generic[R]):
 
 
 class _Run:
-    """One call of a last stage: each stage runs once at most."""
+    """One call of the last stage, in which each stage runs at most once."""
 
     def __init__(self, last: Stage[Any]):
         self.keys: dict[Stage[Any], str] = {}
-        self.ttls: dict[Stage[Any], float] = {}  # the shortest of a stage and of all above it
-        self.expires: dict[Stage[Any], float] = {}  # when results do
+        self.ttls: dict[Stage[Any], float] = {}  # the shortest of the stage and its ancestors
+        self.expires: dict[Stage[Any], float] = {}  # when results expire
         self.results: dict[Stage[Any], Any] = {}
-        self.uses: dict[Stage[Any], int] = {}  # how many stages have this ancestor
+        self.uses: dict[Stage[Any], int] = {}  # number of stages with this ancestor
         self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}
-        seen = {last}
-        todo = [last]
-        while todo:
-            for above in todo.pop().ancestors.values():
-                self.uses[above] = self.uses.get(above, 0) + 1
-                if above not in seen:
-                    seen.add(above)
-                    todo.append(above)
+        visited = {last}
+        pending = [last]
+        while pending:
+            for ancestor in pending.pop().ancestors.values():
+                self.uses[ancestor] = self.uses.get(ancestor, 0) + 1
+                if ancestor not in visited:
+                    visited.add(ancestor)
+                    pending.append(ancestor)
 
     def key(self, s: Stage[Any], args: tuple[Any, ...] = ()) -> str:
         if s not in self.keys:
@@ -120,12 +121,12 @@ class _Run:
             for name, path in sorted(s.files.items()):
                 names += [name, os.fspath(path)]
                 parts += [_content(path)]
-            for name, above in sorted(s.ancestors.items()):
-                names += [name, self.key(above)[:IDENTITY]]
-                parts += [self.key(above)]
+            for name, ancestor in sorted(s.ancestors.items()):
+                names += [name, self.key(ancestor)[:IDENTITY]]
+                parts += [self.key(ancestor)]
             identity = hashlib.sha256(repr(names).encode()).hexdigest()
             self.keys[s] = identity[:IDENTITY] + hashlib.sha256(repr([identity, *parts]).encode()).hexdigest()[IDENTITY:]
-            self.ttls[s] = min([s.ttl, *(self.ttls[above] for above in s.ancestors.values())])
+            self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for ancestor in s.ancestors.values())])
         return self.keys[s]
 
     def result(self, s: Stage[Any], args: tuple[Any, ...] = ()) -> Any:
@@ -133,24 +134,24 @@ class _Run:
             self.key(s, args)
             self.results[s] = self.kept(s, args) if s.cache else self.compute(s, args)
         result = self.results[s]
-        # A stage may change what it gets, which is nobody else's then.
+        # A stage may modify its inputs, so each of several users gets a copy.
         return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
 
     def compute(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
-        inputs = {name: self.result(above) for name, above in s.ancestors.items()}
-        self.expires[s] = min([time.time() + s.ttl, *(self.expires[above] for above in s.ancestors.values())])
+        inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
+        self.expires[s] = min([time.time() + s.ttl, *(self.expires[ancestor] for ancestor in s.ancestors.values())])
         result = s.function(*args, **s.files, **inputs)
         if _stats(s) != self.stats[s]:
-            raise RuntimeError(f"{s.name}: a raw file changed while it ran: nothing is kept, call it again")
+            raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
 
     def kept(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
         own, place = places(s.directory)
         if place is not own and s.format not in (None, "pickle", *EXECUTE_NOTHING):
-            raise ValueError(f"{s.name}: a result that others may have written is not read as {s.format}: use parquet, csv or pickle")
+            raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
         key, directory = self.keys[s], own.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / f".{key}.lock").exists() and self.load(place, s):  # whose holder may have been killed
+        if not (directory / f".{key}.lock").exists() and self.load(place, s):  # its holder may have been killed
             return self.results[s]
         others = contextlib.nullcontext(True) if place is own else place.locked(s.name, key)
         with own.locked(s.name, key), others:
@@ -164,13 +165,13 @@ class _Run:
         return self.results[s]
 
     def load(self, place: Any, s: Stage[Any]) -> bool:
-        """Reads a result that is kept; reports whether there is one that counts."""
+        """Reads a kept result, and reports whether there is one that has not expired."""
         found = place.find(s.name, self.keys[s])
         if found is None or (expires := min(found.expires, found.made + self.ttls[s])) <= time.time():
             return False
         try:
             self.results[s], self.expires[s] = place.read(found, s.format), expires
-        except FileNotFoundError:  # it went meanwhile
+        except FileNotFoundError:  # removed in the meantime
             return False
         return True
 
@@ -217,16 +218,16 @@ def stage(
     ttl: float | datetime.timedelta | None = None,
     **inputs: Any,
 ) -> Any:
-    """Makes a stage of a function, which gets each of inputs under its keyword: of a path the path of a raw file, of a
-    stage its result.
+    """Turns a function into a stage. The function gets each of inputs by keyword: the path of a raw file, or the result
+    of a stage.
 
-    With cache its result is kept, as it is: a DataFrame or Series as Parquet if all of it comes back from that, any other
-    value by pickle. format is "parquet" or "pickle" alone, or one of which pandas has to_<format> and read_<format>, such as
-    "csv", for a DataFrame. cache_format is another name of format. ttl is how long a result counts once it was made, whoever kept
-    it, in seconds. What was made of it expires with it. 0 means for ever.
+    cache keeps the result: a DataFrame or Series as Parquet if it comes back unchanged, any other value as a pickle. format
+    forces "parquet" or "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as
+    "csv". cache_format is another name of format. ttl is the lifetime of a result in seconds, also of one that another
+    process kept; results computed from it expire with it. 0 means forever.
 
-    The stage returns what was read back, the first time as later. Errors: OSError for a raw file that is not there,
-    TypeError for what cannot be hashed or kept, ValueError for a format that there is not or that loses columns."""
+    The stage always returns the value as read from the kept file, also the first time. Errors: OSError for a missing raw
+    file; Misuse for a value that cannot be hashed or kept, and for a format that does not exist or loses columns."""
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

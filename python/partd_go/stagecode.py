@@ -1,9 +1,10 @@
-"""The hash of a function's code, and of all that it uses of its user's code."""
+"""Hashes a function's code, with all user code that it uses."""
 
 from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import copy
 import dis
 import functools
@@ -14,56 +15,65 @@ import io
 import linecache
 import os
 import pickle
+import re
 import sys
 import sysconfig
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from .errors import Misuse
 
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
-_indexed: dict[str, list[str]] = {}  # the lines of files
-_dumps: dict[types.CodeType, str] = {}  # the syntax trees of functions
+_INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}  # names that Python sets in modules
+_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # with these a function can use any name of its module
+_file_lines: dict[str, list[str]] = {}  # file: its lines
+_sources: dict[types.CodeType, _Source] = {}
+
+
+class _Source(NamedTuple):
+    """The source of a function."""
+
+    dump: str  # the syntax tree
+    paths: set[tuple[str, ...]]  # each variable with the attributes after it: a.b.c is ("a", "b", "c")
+    imports: list[tuple[str, str, str]]  # (variable, module, attribute); attribute is "" for the module itself, variable is "" if there is none
 
 
 class Code:
-    """Hashes values one after the other; what was seen before is hashed by its number."""
+    """Hashes a sequence of values. A value that occurs again is hashed as its number."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
-        self.held: list[Any] = []  # so that no id is used again
-        self.names: set[str] = set()  # that functions use
-        self.modules: dict[tuple[int, frozenset[str]], types.ModuleType] = {}  # with the names that were looked for
+        self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
+        self.modules: set[tuple[int, frozenset[str] | None]] = set()  # (id, names looked up)
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
         self.value("", value)
-        seen = 0
-        while seen < len(self.modules):  # those that objects hold: any function may use them
-            seen = len(self.modules)
-            for m in [m for (_, names), m in self.modules.items() if not names]:
-                self.value("", m, frozenset(self.names))
         return self.hash.hexdigest()
 
     def add(self, *words: str) -> None:
         self.hash.update(repr(words).encode())
 
-    def value(self, name: str, v: Any, names: frozenset[str] = frozenset()) -> None:
-        """Hashes a value that a name stands for; of modules what names say that is used of them."""
+    def value(self, name: str, v: Any, names: frozenset[str] | None = None) -> None:
+        """Hashes the value of a variable. names are the names that the code may look up in a module; None means all."""
         if type(v) in _PLAIN:
             return self.add(name, type(v).__name__, repr(v))
         if isinstance(v, types.ModuleType):
             return self.module(name, v, names)
+        if names and "__doc__" in names and isinstance(v, (types.FunctionType, type)):
+            self.add("doc", str(v.__doc__))
         if id(v) in self.seen:
             return self.add(name, "seen", str(self.seen[id(v)]))
         self.seen[id(v)] = len(self.seen)
-        self.held.append(v)
+        self.kept_alive.append(v)
         if inputs := getattr(type(v), "_stage_inputs", None):
-            self.value("inputs", inputs(v))  # of a stage that a function calls
-        if not isinstance(v, (types.FunctionType, type)) and not _of_user(type(v).__module__):
-            v = getattr(v, "__wrapped__", v)  # stages have one, and functools' caches
+            self.value("inputs", inputs(v))  # a stage that a function calls
+        if not isinstance(v, (types.FunctionType, type)) and not _is_user_module(type(v).__module__):
+            v = getattr(v, "__wrapped__", v)  # the function in a stage or in a functools cache
         self.add(name, type(v).__qualname__)
-        if isinstance(v, (types.FunctionType, type)) and not _has_code_of_user(v):
+        if isinstance(v, (types.FunctionType, type)) and not _is_user_code(v):
             self.library(v.__module__, v.__qualname__)
         elif isinstance(v, types.FunctionType):
             self.function(v)
@@ -91,28 +101,32 @@ class Code:
             self.other(name, v)
 
     def other(self, name: str, v: Any) -> None:
-        """Hashes an object by what pickle makes of it, and by the code of its class and of what it holds."""
-        pickler = _Pickler(made := io.BytesIO(), 4)
+        """Hashes an object by its pickle, and by the code of its class and of functions that it holds."""
+        pickler = _Pickler(pickled := io.BytesIO(), 4)
         try:
             pickler.dump(v)
         except Exception as error:
             kind = type(v).__name__
-            raise TypeError(f"{name or 'a value'} is a {kind}, which has no hash: make it within the function ({error})") from error
-        self.hash.update(made.getvalue())
+            raise Misuse(f"{name or 'a value'} is a {kind}, which cannot be hashed: create it inside the function ({error})") from error
+        self.hash.update(pickled.getvalue())
         self.value("", [type(v), *pickler.found])
 
     def library(self, module: str, name: str) -> None:
         top = sys.modules.get(module.partition(".")[0])
         self.add(module, name, str(getattr(top, "__version__", "")))
 
-    def module(self, name: str, v: types.ModuleType, names: frozenset[str]) -> None:
+    def module(self, name: str, v: types.ModuleType, names: frozenset[str] | None) -> None:
         self.add(name, "module")
-        if not _of_user(v.__name__):
+        if not _is_user_module(v.__name__):
             return self.library(v.__name__, "")
+        if type(v) is not types.ModuleType:  # its class may compute attributes
+            self.value("", type(v))
+            names = None
         if (id(v), names) not in self.modules:
-            self.modules[id(v), names] = v
-            for used in sorted(names & vars(v).keys()):
-                self.value(used, vars(v)[used], names)
+            self.modules.add((id(v), names))
+            used = vars(v).keys() - _INTERNAL if names is None else (names | {"__getattr__"}) & vars(v).keys()
+            for key in sorted(used):
+                self.value(f"{v.__name__}.{key}" if names is None else key, vars(v)[key], names)
 
     def type(self, v: type) -> None:
         if type(v) is not type:
@@ -126,85 +140,125 @@ class Code:
 
     def function(self, f: types.FunctionType) -> None:
         code = f.__code__
-        if code not in _dumps:
-            index(code.co_filename)
-        if code in _dumps:
-            self.add(_dumps[code])
+        if code not in _sources:
+            record_sources(code.co_filename)
+        if code in _sources:
+            self.add(_sources[code].dump)
         else:
-            for part in _parts(code):
+            for part in _nested_codes(code):
                 docstring = part.co_consts[:1] if part.co_flags & inspect.CO_NEWLOCALS else ()
                 consts = [c for c in part.co_consts if not isinstance(c, types.CodeType) and c not in docstring]
                 self.add(part.co_code.hex(), repr(part.co_names), repr(part.co_varnames))
                 self.value("constants", consts)
-        names = frozenset(name for part in _parts(code) for name in part.co_names)
-        self.names |= names
-        if _of_user(f.__globals__.get("__name__")):
+        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)
+        if code in _sources and _uses_eval(_sources[code]):
+            texts = [c for part in _nested_codes(code) for c in part.co_consts if isinstance(c, str)]
+            names |= {name for text in texts for name in re.findall(r"\w+", text)}
+        if _is_user_module(f.__globals__.get("__name__")):
             self.value("attributes", vars(f))
         else:
-            self.value("implementations", getattr(f, "registry", None))  # of functools.singledispatch
-        for module in _imported(f):
+            self.value("implementations", getattr(f, "registry", None))  # for functools.singledispatch
+        for module in _imported_modules(f):
             self.value("import", module, names)
         self.value("defaults", f.__defaults__)
         self.value("defaults by name", f.__kwdefaults__)
         for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
             try:
                 self.value(name, cell.cell_contents, names)
-            except ValueError:  # it has none yet
+            except ValueError:  # not assigned yet
                 self.add(name, "empty")
         for name in sorted(names):
             if name in f.__globals__:
                 self.value(name, f.__globals__[name], names - {name})
             elif hasattr(builtins, name):
                 self.add(name, "builtin")
+        for module in sorted(set(_modules_used_whole(f, names)), key=lambda module: module.__name__):
+            self.value("", module)
 
 
-def _has_code_of_user(v: types.FunctionType | type) -> bool:
-    """What functools.wraps has made says that it is of another module than it is."""
-    return _of_user(v.__module__) or isinstance(v, types.FunctionType) and _of_user(v.__globals__.get("__name__"))
+def _is_user_code(v: types.FunctionType | type) -> bool:
+    """Reports whether a function or class is user code. functools.wraps hides a function's real module, so it checks both."""
+    return _is_user_module(v.__module__) or isinstance(v, types.FunctionType) and _is_user_module(v.__globals__.get("__name__"))
 
 
-def _of_user(module: str | None) -> bool:
+def _is_user_module(module: str | None) -> bool:
     found = sys.modules.get(module or "")
-    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)  # of a package without code
+    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)  # a namespace package
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
-    return file is not None and not _of_library(file) and (module or "").partition(".")[0] != __package__
+    return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != __package__
 
 
-def _of_library(file: str) -> bool:
-    """Python's directories, and those of packages: of a user, of the system, of what an environment is made upon."""
+def _is_library_file(file: str) -> bool:
+    """Reports whether a file belongs to Python or to an installed package, of any environment."""
     return file.startswith(_LIBRARIES) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
 
 
-def _imported(f: types.FunctionType) -> Iterator[types.ModuleType]:
-    """The modules of its user that a function itself imports, as it will."""
-    for part in _parts(f.__code__):
+def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterator[types.ModuleType]:
+    """Yields modules that a function passes on, stores, or looks up by name, so that it may use anything in them."""
+    own = sys.modules.get(f.__globals__.get("__name__", ""))
+    if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
+        yield own
+    roots = [(name, f.__globals__[name]) for name in names if name in f.__globals__]
+    for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            roots.append((name, cell.cell_contents))
+    source = _sources.get(f.__code__)
+    for variable, module, attribute in source.imports if source else ():
+        found = _import(f, module, ("__name__",))
+        if found and not variable:
+            yield found
+        roots.append((variable, getattr(found, attribute, None) if attribute else found))
+    exact = source and not _uses_eval(source)
+    for root, v in roots:
+        for variable, *attributes in source.paths if source and exact else [(root,)]:
+            found = v if variable == root else None
+            for attribute in attributes:
+                if not isinstance(found, types.ModuleType) or attribute == "__dict__":
+                    break
+                found = vars(found).get(attribute)
+            if isinstance(found, types.ModuleType):
+                yield found
+
+
+def _uses_eval(source: _Source) -> bool:
+    return not source.paths.isdisjoint({("eval",), ("exec",)})
+
+
+def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
+    """Yields the user's modules that a function imports when it runs."""
+    for part in _nested_codes(f.__code__):
         steps = [step for step in dis.get_instructions(part) if step.opname != "EXTENDED_ARG"]
         for level, names, step in zip(steps, steps[1:], steps[2:]):
-            if step.opname != "IMPORT_NAME":
-                continue
-            top = step.argval.partition(".")[0]
-            if not level.argval and top not in sys.modules:
-                spec = importlib.util.find_spec(top)
-                file = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-                if not file or _of_library(file) or top in sys.builtin_module_names:
-                    continue
-            if level.argval or _of_user(top):
-                try:
-                    yield __import__(step.argval, f.__globals__, None, names.argval or (), level.argval)
-                except ImportError:
-                    pass  # it may do without
+            if step.opname == "IMPORT_NAME" and (module := _import(f, "." * level.argval + step.argval, names.argval)):
+                yield module
+
+
+def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> types.ModuleType | None:
+    """Imports a module as the function will, if it is user code. A relative name begins with dots."""
+    absolute, top = name.lstrip("."), name.partition(".")[0]
+    if top and top not in sys.modules:
+        spec = importlib.util.find_spec(top)
+        file = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+        if not file or _is_library_file(file) or top in sys.builtin_module_names:
+            return None
+    if not name or top and not _is_user_module(top):
+        return None
+    try:
+        return __import__(absolute, f.__globals__, None, names or (), len(name) - len(absolute))
+    except ImportError:
+        return None  # the function may handle the error
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out what has a hash of its own: of functions and classes pickle has but the name, and sets have no order."""
+    """Collects values that pickle does not represent fully, and which are hashed separately: user code, sets and modules."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
         self.found: list[Any] = []
 
     def persistent_id(self, v: Any) -> int | None:
-        if isinstance(v, (types.FunctionType, type)) and _has_code_of_user(v):
+        if isinstance(v, (types.FunctionType, type)) and _is_user_code(v):
             pass
         elif type(v) not in (set, frozenset, types.MappingProxyType, types.ModuleType):
             return None
@@ -212,24 +266,24 @@ class _Pickler(pickle.Pickler):
         return len(self.found)
 
 
-def _parts(code: types.CodeType) -> Iterator[types.CodeType]:
+def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for c in code.co_consts:
         if isinstance(c, types.CodeType):
-            yield from _parts(c)
+            yield from _nested_codes(c)
 
 
-def index(file: str) -> None:
-    """Notes the syntax trees of a file's functions, as long as the file is what was loaded."""
+def record_sources(file: str) -> None:
+    """Records the syntax trees of a file's functions. Call it before the loaded file can change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
-    if _indexed.get(file) is lines:
+    if _file_lines.get(file) is lines:
         return
-    _indexed[file] = lines
+    _file_lines[file] = lines
     try:
         tree = ast.parse("".join(lines))
-        codes = list(_parts(compile(tree, file, "exec", dont_inherit=True)))
-    except (SyntaxError, ValueError):  # it is no Python
+        codes = list(_nested_codes(compile(tree, file, "exec", dont_inherit=True)))
+    except (SyntaxError, ValueError):  # not Python source
         return
     nodes: dict[tuple[str, int], list[ast.AST]] = {}
     for node in ast.walk(tree):
@@ -244,8 +298,36 @@ def index(file: str) -> None:
             node = _NoDocstrings().visit(copy.deepcopy(found[0]))
             for decorator in getattr(node, "decorator_list", ()):
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
-                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]  # no result depends on it
-            _dumps[code] = ast.dump(node)
+                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]  # ttl does not affect the result
+            _sources[code] = _Source(ast.dump(node), set(_attribute_paths(node)), list(_imports(node)))
+
+
+def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
+    seen: set[ast.AST] = set()
+    for node in ast.walk(tree):  # a.b.c comes before the a.b in it
+        attributes: list[str] = []
+        while isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Name) and node not in seen:
+            seen.add(node)
+            yield node.id, *attributes
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                for alias in node.names:
+                    top = alias.name.partition(".")[0]
+                    yield (alias.asname, alias.name, "") if alias.asname else (top, top, "")
+            case ast.ImportFrom():
+                for alias in node.names:
+                    yield alias.asname or alias.name, "." * node.level + (node.module or ""), alias.name
+            case ast.Call(ast.Name(used) | ast.Attribute(attr=used), [ast.Constant(str(name)), *_]) if used in ("import_module", "__import__"):
+                yield "", name, ""
+            case ast.Subscript(ast.Name(used) | ast.Attribute(attr=used), ast.Constant(str(name))) if used == "modules":
+                yield "", name, ""
 
 
 class _NoDocstrings(ast.NodeTransformer):

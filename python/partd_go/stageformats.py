@@ -1,4 +1,4 @@
-"""What results of stages are in files: Parquet, pickle, and the formats of pandas."""
+"""Writes and reads results of stages: as Parquet, pickle, or in a format of pandas."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-EXECUTE_NOTHING = ("parquet", "csv")  # as they are read, whoever has written them
+from .errors import Misuse, extra
+
+EXECUTE_NOTHING = ("parquet", "csv")  # reading these formats cannot run code
 
 
 def methods(format: str) -> tuple[Any, Any]:
-    """The functions of pandas that write and read a format."""
-    import pandas
+    """Returns the functions of pandas that write and read a format."""
+    with extra("stage"):
+        import pandas
 
     write, read = getattr(pandas.DataFrame, f"to_{format}", None), getattr(pandas, f"read_{format}", None)
     if not write or not read:
-        raise ValueError(f"pandas has no to_{format} and read_{format}: use csv, parquet or pickle")
+        raise Misuse(f"pandas has no to_{format} and read_{format}: use csv, parquet or pickle")
     return write, read
 
 
 def write(name: str, result: Any, path: Path, format: str | None) -> Path:
-    """Writes a stage's result, looks whether it is read back, and returns its path, with the format as its suffix."""
-    import pandas
+    """Writes a stage's result, checks that it can be read back, and returns its path, whose suffix is the format."""
+    with extra("stage"):
+        import pandas
 
     path = path.with_suffix(f".{format or 'parquet'}")
     if path.suffix == ".parquet":
@@ -38,12 +42,12 @@ def write(name: str, result: Any, path: Path, format: str | None) -> Path:
         pandas.to_pickle(result, path)
     elif not isinstance(result, pandas.DataFrame):
         kind = type(result).__name__
-        raise TypeError(f"{name} returned a {kind}: return a DataFrame, use format='pickle', or leave out cache=True")
+        raise Misuse(f"{name} returned a {kind}: return a DataFrame, use format='pickle', or leave out cache=True")
     else:
         methods(path.suffix[1:])[0](result, path)
         back = read(path, path.suffix[1:])
         if not isinstance(back, pandas.DataFrame) or back.shape != result.shape or list(back.columns) != list(result.columns):
-            raise ValueError(f"{name}: its result does not come back from {format} unchanged: use parquet or pickle")
+            raise Misuse(f"{name}: its result does not come back from {format} unchanged: use parquet or pickle")
     sync(path)
     return path
 
@@ -55,21 +59,21 @@ def _write_parquet(name: str, result: Any, path: Path) -> None:
     from .frames import to_arrow
 
     if type(result) not in (pandas.DataFrame, pandas.Series):
-        raise TypeError(f"{name} returned a {type(result).__name__}: return a DataFrame, use format='pickle', or leave out cache=True")
+        raise Misuse(f"{name} returned a {type(result).__name__}: return a DataFrame, use format='pickle', or leave out cache=True")
     pyarrow.parquet.write_table(to_arrow(result, dictionaries=False), path)
     equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of how later versions of pandas will compare
+            warnings.simplefilter("ignore")  # pandas warns that later versions will compare differently
             equal(back := read(path, "parquet"), result, check_exact=True)
         if _nulls(back) != _nulls(result):
-            raise AssertionError("None or NaN would come back as the other: use one of them")
+            raise AssertionError("None and NaN are mixed up: use only one of them")
     except AssertionError as error:
-        raise ValueError(f"{name}: its result does not come back from parquet unchanged: use pickle ({error})") from error
+        raise Misuse(f"{name}: its result does not come back from parquet unchanged ({error}): use pickle") from error
 
 
 def _nulls(rows: Any) -> list[list[type]]:
-    """The types of missing values among objects, where pandas takes one for the other."""
+    """Returns the types of missing values in object columns, because pandas treats None and NaN as equal."""
     columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
     columns += [rows.index.get_level_values(at) for at in range(rows.index.nlevels)]
     return [[type(value) for value in column[column.isna()]] for column in columns if column.dtype == object]
@@ -77,12 +81,13 @@ def _nulls(rows: Any) -> list[list[type]]:
 
 def read(file: Any, format: str) -> Any:
     if format == "parquet":
-        import pyarrow.parquet
+        with extra("stage"):
+            import pyarrow.parquet
 
         from .frames import from_arrow
 
         return from_arrow(pyarrow.parquet.ParquetFile(file).read(), "pandas")
-    index = {"index_col": 0} if format in ("csv", "excel") else {}  # which pandas writes, too
+    index = {"index_col": 0} if format in ("csv", "excel") else {}  # pandas also writes the index
     return methods(format)[1](file, **index)
 
 

@@ -1,4 +1,4 @@
-"""Where results of stages are kept, and what goes from there."""
+"""Keeps results of stages in directories, and removes old ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .errors import Misuse
 from .stageformats import read, sync
 
 if TYPE_CHECKING:
@@ -19,37 +20,36 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-IDENTITY = 16  # digits of a key that say which stage it is of, with which inputs and arguments, by their names
+IDENTITY = 16  # leading digits of a key that identify the stage with the names of its inputs, and its arguments
 _RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?\.\w+")
-_MADE = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
+_UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
 _shared: InTables | InStore | None = None
 
 
 class Kept(NamedTuple):
-    """A result that is kept, or was. Times are seconds since 1970."""
+    """A result that is kept, or was removed. Times are seconds since 1970."""
 
     stage: str
     key: str
     made: float
-    expires: float  # math.inf: never
+    expires: float  # math.inf means never
     bytes: int
-    at: Any = None  # where its place has it
-    why: str = ""  # it was removed
+    at: Any = None  # its location
+    why: str = ""  # the reason for its removal
 
 
 def set_directory(
     path: str | os.PathLike[str] | None, *, tables: Tables | None = None, bucket: str = "stages", store: Client | None = None
 ) -> None:
-    """Sets where results are kept by stages without a directory of their own. None is $PARTD_STAGES, or
-    ~/.partd_stages without that.
+    """Sets where stages without cache_dir keep results. None means $PARTD_STAGES, by default ~/.partd_stages.
 
-    With tables they are kept in a bucket of those, which nothing else should use, or with store at a partd-server, in keys
-    that begin with "pystage/". The directory has locks then, and what is being made."""
+    With tables, results are kept in a bucket of these tables, which nothing else should use; with store, at a partd-server,
+    in keys that begin with "pystage/". The directory then holds only locks and temporary files."""
     global _directory, _shared
     if tables is not None and store is not None:
-        raise ValueError("results go to tables or to store: give one of them")
+        raise Misuse("tables and store exclude each other: pass one")
     _directory, _shared = None if path is None else Path(path), None
     if tables is not None:
         from .stageshared import InTables
@@ -62,18 +62,18 @@ def set_directory(
 
 
 def places(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
-    """A directory of this machine, and where results are kept: it, or what is shared."""
+    """Returns a directory of this machine, and the place of results: this directory, or a shared place."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
-        raise ValueError(f"{base} is a URL: give a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
+        raise Misuse(f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
     own = Directory(Path(base))
     return own, own if path else _shared or own
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes results that expired, those of which the same stage has made a newer one of the same inputs and arguments, by
-    their names, the oldest until the others have max_bytes, and what processes left that were killed. It returns what it
-    removed, and why, and waits for nobody: what somebody makes is left alone."""
+    """Removes results that have expired or are superseded by a newer result of the same stage, inputs (by name) and
+    arguments; the oldest results over max_bytes; and temporary files of killed processes. It returns what it removed, with
+    the reasons. It never waits, and skips results that a process is making."""
     removed: list[Kept] = []
     seen: set[tuple[str, str]] = set()
     total, now, (own, place) = 0, time.time(), places(directory)
@@ -85,38 +85,38 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
             total += kept.bytes
             why = "over max_bytes" if total > max_bytes else ""
         if why:
-            with place.locked(kept.stage, kept.key, wait=False) as mine:
-                if mine and place.remove(kept):
+            with place.locked(kept.stage, kept.key, wait=False) as acquired:
+                if acquired and place.remove(kept):
                     removed.append(kept._replace(why=why))
-    for stage, key in {(path.parent.name, made[1]) for path in own.base.glob("*/.*") if (made := _MADE.fullmatch(path.name))}:
-        with own.locked(stage, key, wait=False) as mine:
-            removed += own.sweep(stage, key) if mine else ()
+    for stage, key in {(path.parent.name, made[1]) for path in own.base.glob("*/.*") if (made := _UNFINISHED.fullmatch(path.name))}:
+        with own.locked(stage, key, wait=False) as acquired:
+            removed += own.sweep(stage, key) if acquired else ()
     return removed
 
 
 class Directory:
-    """Results as files, in a directory for each stage: KEY.FORMAT, or KEY-EXPIRES.FORMAT, in milliseconds. Hidden are
-    locks, and what is being made."""
+    """Results as files in a directory for each stage: KEY.FORMAT, or KEY-EXPIRES.FORMAT, in milliseconds. Locks and
+    unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
 
     def find(self, stage: str, key: str) -> Kept | None:
-        found = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _kept(path)))
+        found = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _parse(path)))
         return max(found, key=lambda kept: kept.made, default=None)
 
     def read(self, kept: Kept, format: str | None) -> Any:
         path: Path = kept.at
         if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
-            what = f"{kept.stage}: {path} belongs to another user, whose code it may run"
-            raise PermissionError(f"{what}: choose format='pickle' to trust it, or remove it")
+            what = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
+            raise PermissionError(f"{what}: pass format='pickle' to trust it, or remove it")
         if path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
             raise FileNotFoundError(path)
         return read(path, path.suffix[1:])
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
         path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
-        os.utime(written, (now := time.time(), now))  # of the clock that it expires by
+        os.utime(written, (now := time.time(), now))  # from the clock that decides its expiry
         os.replace(written, path)
         for other in path.parent.glob(f"{key}*"):
             if other != path:
@@ -124,28 +124,28 @@ class Directory:
         sync(path.parent)
 
     def all(self) -> Iterator[Kept]:
-        return (kept for path in self.base.glob("*/*") if (kept := _kept(path)))
+        return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
     def remove(self, kept: Kept) -> bool:
-        """Removes a result, unless it was made anew meanwhile, for who has the lock."""
-        if _kept(kept.at) != kept:
+        """Removes a result, unless it has been replaced. The caller must hold its lock."""
+        if _parse(kept.at) != kept:
             return False
         os.unlink(kept.at)
         return True
 
     def sweep(self, stage: str, key: str) -> list[Kept]:
-        """Removes what those were making that were killed, for who has the lock, and returns it."""
-        left = []
+        """Removes and returns unfinished results of killed processes. The caller must hold the key's lock."""
+        removed = []
         for made in (self.base / stage).glob(f".{key}-*"):
             size = sum(file.stat().st_size for file in made.iterdir())
-            left.append(Kept(stage, key, made.stat().st_mtime, math.inf, size, made, "left by a process that was killed"))
+            removed.append(Kept(stage, key, made.stat().st_mtime, math.inf, size, made, "left by a process that was killed"))
             shutil.rmtree(made)
-        return left
+        return removed
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Has the lock of a key among threads and processes, or without wait not where others have it. The system
-        frees it when a process dies."""
+        """Holds the lock of a key among threads and processes. Without wait it yields False if another holder has it. The
+        system releases the lock of a dead process."""
         import fcntl
 
         path = self.base / stage / f".{key}.lock"
@@ -154,13 +154,13 @@ class Directory:
             try:
                 try:
                     fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    mine = os.path.samestat(os.fstat(f), os.stat(path))
-                except FileNotFoundError:  # who had it before has removed the file
-                    mine = False
+                    acquired = os.path.samestat(os.fstat(f), os.stat(path))
+                except FileNotFoundError:  # the previous holder removed the file
+                    acquired = False
                 except BlockingIOError:
                     yield False
                     return
-                if mine:
+                if acquired:
                     try:
                         yield True
                     finally:
@@ -171,11 +171,11 @@ class Directory:
             time.sleep(0.001)
 
 
-def _kept(path: Path) -> Kept | None:
-    """What a file is, if it is a result."""
+def _parse(path: Path) -> Kept | None:
+    """Returns the result in a file, or None if the file is not a result."""
     try:
         named, stat = _RESULT.fullmatch(path.name), path.stat()
-    except FileNotFoundError:  # somebody has removed it
+    except FileNotFoundError:  # removed in the meantime
         return None
     expires = int(named[2]) / 1000 if named and named[2] else math.inf
     return Kept(path.parent.name, named[1], stat.st_mtime, expires, stat.st_size, path) if named else None

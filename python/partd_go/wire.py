@@ -1,4 +1,4 @@
-"""How requests and replies look as bytes: docs/wire.md says it in full."""
+"""Encodes requests and decodes replies, as docs/wire.md describes."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ U64 = struct.Struct("<Q")
 KEY = struct.Struct("<H")
 ENTRY = struct.Struct("<HI")
 
-BY_REFERENCE = 32 << 10  # values as long as this are not copied
+BY_REFERENCE = 32 << 10  # values of this size or more are not copied
 MAX_KEY = 0xFFFF
 LARGE = 0xFFFFFFFF
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")
-Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the value of a key, or of a list of keys, which may have lists in it
+Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key or for a nested list of keys
 
 
 def encode_key(key: Key) -> bytes:
-    """A key as partd's own client writes it."""
+    """Returns the bytes of a key, encoded as partd's client does."""
     if type(key) is str:
         return key.encode("utf-8", "surrogateescape")
     if isinstance(key, tuple):
@@ -56,12 +56,12 @@ def encode_key(key: Key) -> bytes:
 
 
 def decode_key(key: Buffer) -> str:
-    """The text of which encode_key makes these bytes again, whatever they are."""
+    """Returns text that encode_key converts back to the same bytes."""
     return str(key, "utf-8", "surrogateescape")
 
 
 def keys(wanted: Iterable[Key]) -> bytes:
-    """Keys of a request, with their number before them."""
+    """Returns the keys of a request, after their count."""
     encoded = [encode_key(key) for key in wanted]
     _check_keys(encoded)
     lengths = map(KEY.pack, map(len, encoded))
@@ -74,17 +74,17 @@ def _check_keys(encoded: list[bytes]) -> None:
 
 
 def pairs(data: Mapping[Key, Buffer]) -> tuple[list[bytes], list[Buffer]]:
-    """Keys and their values, as bytes."""
+    """Returns keys and values as bytes."""
     encoded = [encode_key(key) for key in data]
     values: list[Buffer] = list(data.values())
     if set(map(type, values)) - {bytes}:
-        values = [value if isinstance(value, bytes) else _flat(value) for value in values]
+        values = [value if isinstance(value, bytes) else _as_bytes(value) for value in values]
     _check_keys(encoded)
     return encoded, values
 
 
 def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
-    """Keys with their values, in pieces, of which large values are some by themselves."""
+    """Returns keys with their values in pieces. Each large value is a separate piece."""
     encoded, values = pairs(data)
     sizes = list(map(len, values))
     heads = map(ENTRY.pack, map(len, encoded), sizes)
@@ -95,11 +95,11 @@ def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
         return [b"".join([count, *parts])]
     if longest >= LARGE:
         raise Misuse(f"a value of {longest} bytes: append it in pieces of less than 4 GiB")
-    return gathered(itertools.chain([count], parts))
+    return join_small(itertools.chain([count], parts))
 
 
-def gathered(parts: Iterable[Buffer]) -> list[Buffer]:
-    """The same bytes in fewer pieces: those that are small are joined."""
+def join_small(parts: Iterable[Buffer]) -> list[Buffer]:
+    """Returns the same bytes in fewer pieces, by joining small ones."""
     pieces: list[Buffer] = []
     small: list[Buffer] = []
     for part in parts:
@@ -111,12 +111,12 @@ def gathered(parts: Iterable[Buffer]) -> list[Buffer]:
     return [*pieces, b"".join(small)] if small else pieces
 
 
-def _flat(value: Buffer) -> Buffer:
-    """A value as bytes, without a copy where that can be."""
+def _as_bytes(value: Buffer) -> Buffer:
+    """Returns a value as bytes, without a copy if possible."""
     try:
         view = memoryview(value)
     except TypeError:
-        raise Misuse(f"a value of type {type(value).__name__}: values are bytes; encode it first") from None
+        raise Misuse(f"a value of type {type(value).__name__}: encode it to bytes first") from None
     return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 
@@ -126,7 +126,7 @@ def text(value: str) -> bytes:
 
 
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """The values in the body of a reply to get, or 0 and the handle of a large one."""
+    """Yields the values in a get's reply with 0, or instead of a large value its handle."""
     (count,) = U32.unpack_from(body)
     at = 4
     for _ in range(count):
@@ -136,25 +136,25 @@ def values(body: bytes) -> Iterator[tuple[bytes, int]]:
             yield b"", U64.unpack_from(body, at)[0]
             return
         if at + size > len(body):
-            raise struct.error("the message is cut off")
+            raise struct.error("the message is truncated")
         yield body[at : at + size], 0
         at += size
 
 
-def popped(result: bytes, wanted: int) -> list[bytes]:
-    """The values of a pop of so many keys."""
-    (count,), at, values = U32.unpack_from(result), 4, []
-    for _ in range(count):
+def pop_values(result: bytes, count: int) -> list[bytes]:
+    """Returns the values of a pop of count keys."""
+    (received,), at, values = U32.unpack_from(result), 4, []
+    for _ in range(received):
         (size,) = U64.unpack_from(result, at)
         values.append(result[at + 8 : at + 8 + size])
         at += 8 + size
-    if count != wanted or at != len(result):
-        raise struct.error(f"{count} values for {wanted} keys, and {len(result)} bytes for {at}")
+    if received != count or at != len(result):
+        raise struct.error(f"{received} values for {count} keys, in {at} of {len(result)} bytes")
     return values
 
 
 def split(pieces: list[Buffer], size: int) -> Iterator[list[Buffer]]:
-    """Divides pieces into lists of so many bytes, the last one of fewer."""
+    """Yields the pieces in lists of size bytes; the last list may be shorter."""
     part: list[Buffer] = []
     room = size
     for piece in pieces:

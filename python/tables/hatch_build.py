@@ -1,4 +1,4 @@
-"""Puts partd-tables into the wheel. It is built by cgo, as DuckDB is within it."""
+"""Adds partd-tables to the wheel. It needs cgo, because it contains DuckDB."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 try:
-    import gobuild  # before hatchling's own backend
+    import gobuild  # before hatchling's backend, because it sets the environment
 except ImportError:
-    raise SystemExit("partd-go-tables is built in a clone of the repository: pip wheel --no-deps ./python/tables")
-from hatchling.build import *  # noqa: F403 - this is the backend, too
+    raise SystemExit("partd-go-tables can only be built in a clone of the repository: pip wheel --no-deps ./python/tables")
+from hatchling.build import *  # noqa: F403 - this module is also the backend
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
-            raise SystemExit("partd-go-tables is built in a clone of the repository: pip wheel --no-deps ./python/tables")
+            raise SystemExit("partd-go-tables can only be built in a clone of the repository: pip wheel --no-deps ./python/tables")
         if version == "editable":
             return
         out = Path(self.directory, "bin")
         gobuild.build("partd-go-tables", out, "./cmd/partd-tables", cwd=HERE.parent.parent / "tables", cgo=True)
         build_data["force_include"][str(out / "partd-tables")] = "partd_go_tables/_bin/partd-tables"
         build_data["pure_python"] = False
-        build_data["tag"] = gobuild.tag("2_36")  # the C and C++ libraries of Debian 12
+        build_data["tag"] = gobuild.tag("2_36")  # glibc of Debian 12
 
     def clean(self, versions: list[str]) -> None:
         Path(self.directory, "bin", "partd-tables").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A server for each file of tests, one with TLS and users, and a store that is empty at each test."""
+"""Fixtures: a server for each file of tests, one with TLS and users, and a store that is emptied for each test."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def openssl(*args: str) -> None:
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory) -> Iterator[tuple[dict[str, str], str, str, str]]:
-    """A server with TLS and users: its URLs, the directory of the certificates, a token that may
-    read and append, and one that may only read."""
+    """Yields a server with TLS and users: its URLs, the directory of its certificates, a token that may read and
+    append, and a token that may only read."""
     made = tmp_path_factory.mktemp("secure")
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=authority",
             "-days", "2", "-keyout", f"{made}/ca.key", "-out", f"{made}/ca.pem")  # fmt: skip

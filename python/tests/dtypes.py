@@ -1,4 +1,4 @@
-"""Values of every type of pandas, four of each."""
+"""Four values of every pandas type."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ VALUES = {
         (pa.int32(), [1, None, 2, 3]), (pa.string(), list("abcd")), (pa.decimal128(10, 2), [1, None, 2, 3]),
         (pa.list_(pa.int64()), [[1], None, [2], [3]]), (pa.timestamp("us", "UTC"), DAYS.tz_localize("UTC")))},
 }  # fmt: skip
-BIG = 2**53 + 1  # which no float is
+BIG = 2**53 + 1  # not representable as a float
 OSLO = DAYS.tz_localize("Europe/Oslo")
-# What has been changed in silence, or could not be read again.
+# values that were changed silently, or could not be read back
 HARD = {
     "large integers": np.array([BIG, 2, -3, BIG + 2]),
     "Int64, large": pd.array([BIG, None, 3, 4], "Int64"),

@@ -1,4 +1,4 @@
-"""Tries what lwdp's README says and what its modules have, with the module named, lwdp or partd_go: a line for each, yes or no."""
+"""Tries each claim of lwdp's README with the named module, lwdp or partd_go, and prints yes or no for each."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def cache_class():
 
 
 def at_the_same_time():
-    """Each of four waits for the others to have begun."""
+    """Each of four stages waits until all have begun."""
     late = 60 if name == "lwdp" else 0.2
     wait = f"    Path(os.environ['HOME'], '%d').touch()\n    late = time.monotonic() + {late}\n"
     wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < late:\n        time.sleep(0.01)\n"
@@ -234,7 +234,7 @@ for case in (
     formats, reads_the_file, elsewhere, raw_files_elsewhere, ttl, alone, arguments, hashes, ancestors, cache_class, at_the_same_time, log, missing_file,
     path_objects, other_inputs, other_results, named, any_name, place,
 ):  # fmt: skip
-    if child := os.fork():  # with workers of its own
+    if child := os.fork():  # with its own workers
         print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)
         continue
     home = Path(tempfile.mkdtemp(dir=top))

@@ -1,8 +1,8 @@
-"""A plugin that runs partd's own tests with this client in the place of partd's stores.
+"""A pytest plugin that runs partd's own tests with this client instead of partd's stores.
 
     pytest -p partd_suite DIRECTORY OF PARTD'S TESTS
 
-What the tests look for in the files of partd.File is answered from the server's keys.
+Where the tests look into the files of partd.File, they get the server's keys.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _stores: dict[str, StandIn] = {}
 _numbers = itertools.count()
 _exists = os.path.exists
 
-# These are of how partd.File names and removes its directories.
-OF_DIRECTORIES = {"test_del", "test_specify_dirname", "test_filenames"}
+# tests of how partd.File names and removes its directories
+DIRECTORY_TESTS = {"test_del", "test_specify_dirname", "test_filenames"}
 
-# What cannot hold with pandas 3, and why.
-CANNOT = dict.fromkeys(
+# tests that cannot pass with pandas 3, and why
+EXPECTED_FAILURES = dict.fromkeys(
     ["test_PandasColumns", "test_column_selection"], "partd 1.4.2's PandasColumns fails on the str that pandas 3 makes of texts"
 )
 
 
 class StandIn(partd_go.Client):
-    """Takes the place of partd.File, partd.Dict and partd.Client, in a namespace of its own."""
+    """Replaces partd.File, partd.Dict and partd.Client, each in its own namespace."""
 
     def __init__(self, path: Any = None, **_: Any) -> None:
         assert _server
@@ -61,7 +61,7 @@ class StandIn(partd_go.Client):
 
 
 class Server(StandIn):
-    """Takes the place of partd's server: what it is given is in a store of ours."""
+    """Replaces partd's server, and stores what it receives in a store of this package."""
 
     @property
     def address(self) -> str:
@@ -91,14 +91,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if item.name not in OF_DIRECTORIES]
+    items[:] = [item for item in items if item.name not in DIRECTORY_TESTS]
     if pd.__version__ >= "3":
-        left = set(CANNOT)
+        remaining = set(EXPECTED_FAILURES)
         for item in items:
-            if item.name in CANNOT:
-                item.add_marker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=CANNOT[item.name]))
-                left.discard(item.name)
-        assert not left, f"there are no such tests: {left}"
+            if item.name in EXPECTED_FAILURES:
+                item.add_marker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=EXPECTED_FAILURES[item.name]))
+                remaining.discard(item.name)
+        assert not remaining, f"there are no such tests: {remaining}"
 
 
 def pytest_unconfigure() -> None:

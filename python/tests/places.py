@@ -1,8 +1,8 @@
-"""Where the tests of values keep frames: each module of partd_go, opened here or in a fresh process.
+"""The places where tests of values keep frames: each module of partd_go, opened here or in a new process.
 
     python -c "import places; places.main()" MODULE DIRECTORY URL NAMES RESULTS
 
-reads the frames of a JSON list of names, and pickles what came of each. It makes no value itself.
+reads the frames named in a JSON list, and pickles the result of each. It creates no values itself.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ class PyStore:
         self.open.append(name, frame, validate_schema=False)
 
     def read(self, name):
-        return self.open.item(name).to_pandas(parse_dates=False)  # else integers of an index are times
+        return self.open.item(name).to_pandas(parse_dates=False)  # otherwise integers of an index become times
 
     def close(self):
         self.pystore.utils.release()
 
 
 class Pull:
-    """Each call of a node runs a program: all columns are of one frame."""
+    """Runs a program for each call of a node; all columns belong to one frame."""
 
     def __init__(self, directory, url):
         from partd_go.pull import pullframe
 
         self.open = pullframe((), Path(directory, "pull"))
-        self.prefix = str(os.stat(directory).st_ino)  # the machine's registry may know the names of others
+        self.prefix = str(os.stat(directory).st_ino)  # the machine's registry may know other tests' names
         self.parts, self.loaded = {}, {}
 
     def write(self, name, frame, at=0):
         from partd_go.frames import to_arrow
 
-        to_arrow(frame)  # what is refused
+        to_arrow(frame)  # raises for frames that must be refused
         what, _, step = name.rpartition(", ")
         frame = frame.rename(columns={"v": what})
         known = self.parts.setdefault((at, step), frame)
@@ -133,7 +133,7 @@ class Stage:
 
 
 class Lazy:
-    """Is the same to a stage whatever it has."""
+    """Has the same hash for every stage, whatever it contains."""
 
     def __init__(self, made):
         self.pop = made.pop
@@ -185,8 +185,8 @@ def main():
         Path(results).write_bytes(pickle.dumps(read_all(place, json.loads(names))))
 
 
-def read_afresh(module, directory, url, names):
-    """What read_all finds in another process."""
+def read_in_new_process(module, directory, url, names):
+    """Returns what read_all finds in another process."""
     results = Path(directory, "results")
     arguments = [module, str(directory), url, json.dumps(names), str(results)]
     path = os.pathsep.join(filter(None, sys.path))

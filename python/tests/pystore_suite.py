@@ -1,4 +1,4 @@
-"""Runs pystore's own tests, with one changed import: a plugin of pytest, with the fixtures that they take."""
+"""A pytest plugin that runs pystore's own tests with one changed import, and provides their fixtures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 import partd_go.pystore as pystore
 
-sys.modules.setdefault("yfinance", types.SimpleNamespace(download=None))  # which a test replaces
+sys.modules.setdefault("yfinance", types.SimpleNamespace(download=None))  # a test replaces it
 
-# What cannot hold, and why.
-CANNOT = {
+# tests that cannot pass, and why
+EXPECTED_FAILURES = {
     "test_collection_exists_error": "the README, and another test, open a collection that is there by the same call",
     "TestPerformanceOptimizations::test_streaming_append": "its chunks have the times of others, and keep_last is the default",
     "test_memory_optimization": "its columns are not of one length, so that pandas refuses them",
@@ -26,19 +26,19 @@ CANNOT = {
     "test_write_dask_dataframe": "dask makes another type of its texts before they are written",
 }
 if pd.__version__ >= "3":
-    CANNOT |= {
+    EXPECTED_FAILURES |= {
         "test_multicolumn_with_mixed_types": "it wants texts to be objects, which pandas 3 has as str before they are written",
         "test_timedelta_support": "it wants nanoseconds, where pandas 3 has read microseconds from the texts before they are written",
     }
 
 
 def pytest_collection_modifyitems(items):
-    left = set(CANNOT)
+    remaining = set(EXPECTED_FAILURES)
     for item in items:
-        for name in [name for name in CANNOT if item.nodeid.endswith(name)]:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=CANNOT[name]))
-            left.discard(name)
-    assert not left, f"there are no such tests: {left}"
+        for name in [name for name in EXPECTED_FAILURES if item.nodeid.endswith(name)]:
+            item.add_marker(pytest.mark.xfail(strict=True, reason=EXPECTED_FAILURES[name]))
+            remaining.discard(name)
+    assert not remaining, f"there are no such tests: {remaining}"
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ def test_tls_and_token(secure):
             client.delete("x")
     with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as client:
         assert client.get("x") == b""
-        with pytest.raises(partd_go.Refused, match="check the token and the rights"):
+        with pytest.raises(partd_go.Refused, match="check the token, and its user"):
             client.append({"x": b"1"})
         assert client.get("x") == b""
-    with partd_go.Client(urls["tcp"], alice) as client:  # this machine's own network
+    with partd_go.Client(urls["tcp"], alice) as client:  # this machine's network address
         assert client.get("x") == b""
 
 
@@ -47,7 +47,7 @@ def test_files_that_cannot_be_read(secure, tmp_path):
         {"tls_cert": f"{made}/carol.pem", "tls_key": f"{tmp_path}/locked"},
     ):
         began = time.monotonic()
-        with pytest.raises(partd_go.Refused, match="certificate or key cannot be read .*: give files in PEM"):
+        with pytest.raises(partd_go.Refused, match="certificate or key cannot be read .*: pass PEM files"):
             partd_go.Client(urls["tls"], **options).get("x")
         assert time.monotonic() - began < 5
 
@@ -65,7 +65,7 @@ def test_wrong_token(secure):
 def test_token_is_not_shown_beyond_this_machine(secure, monkeypatch):
     urls, _, alice, _ = secure
     monkeypatch.setattr(partd_go.address.ipaddress.IPv4Address, "is_loopback", False)
-    with pytest.raises(partd_go.Refused, match="others could read the token, which was not sent: write tls://") as caught:
+    with pytest.raises(partd_go.Refused, match="the token was not sent, because others could read it over tcp://: write tls://") as caught:
         partd_go.Client(urls["tcp"], alice).get("x")
     assert alice not in str(caught.value)
     with partd_go.Client(urls["tcp"], alice, insecure_token=True) as client:

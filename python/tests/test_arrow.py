@@ -1,4 +1,4 @@
-"""Tables of three libraries, appended in pieces and read as one."""
+"""Tables of three libraries are appended in pieces and read as one."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_wrong_use(store, tables):
 
 
 def test_over_partd():
-    """Any partd will do."""
+    """Works with any partd."""
     import partd
 
     tables = partd_go.Arrow(partd.Dict())
@@ -143,7 +143,7 @@ def test_over_partd():
 
 
 @pytest.mark.parametrize("junk", [b"x", b"some other bytes than those of a table"])
-def test_what_is_no_table(store, junk):
+def test_not_a_table(store, junk):
     tables = partd_go.Arrow(store)
     tables.append({"x": pa.table({"a": [1]})})
     store.append({"x": junk})

@@ -1,4 +1,4 @@
-"""The benchmarks run, on little."""
+"""The benchmarks run with little data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def test_analyse():
-    """Three programs find the same in the same CSV; else it fails."""
+    """The benchmark fails unless three programs find the same results in the same CSV."""
     for module in ("partd_go_tables", "duckdb", "polars", "psutil"):
         pytest.importorskip(module)
     program = Path(__file__).parent.parent / "bench" / "analyse.py"

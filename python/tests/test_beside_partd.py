@@ -1,4 +1,4 @@
-"""What docs/seeds.md says of partd 1.4.2, and of this client beside it."""
+"""Checks the statements of docs/seeds.md about partd 1.4.2 and this client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ partd = pytest.importorskip("partd")
 
 @pytest.fixture
 def ours(tmp_path):
-    """The client of a server that keeps a file for each key."""
+    """Yields the client of a server that keeps a file for each key."""
     with partd_go.serve(f"file:{tmp_path}/ours") as url, partd_go.Client(url) as client:
         yield client
 
@@ -65,7 +65,7 @@ def test_keys_of_all_kinds(ours, theirs, bad):
     assert ours.get([bad, "x", "y"]) == [b"2", b"1", b"3"]
     with pytest.raises(OSError):
         theirs.append({"y": b"3", bad: b"2"})
-    assert theirs.get("y") == b"3"  # which was of an append that failed
+    assert theirs.get("y") == b"3"  # the error of an earlier append
 
 
 def test_append_is_whole(ours):
@@ -154,7 +154,7 @@ def test_order_of_a_buffer(theirs, tmp_path):
 def test_numpy(ours):
     np = pytest.importorskip("numpy")
     for store in (partd.Dict(), ours):
-        store.__del__ = lambda: None  # Numpy asks every store for one
+        store.__del__ = lambda: None  # partd's Numpy expects every store to have one
         arrays = partd.Numpy(store)
         arrays.append({"x": np.arange(2)})
         arrays.append({"x": np.arange(2.0)})
@@ -166,11 +166,11 @@ def test_numpy(ours):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_server_of_partd(tmp_path, monkeypatch):
     pytest.importorskip("zmq")
-    monkeypatch.chdir(tmp_path)  # where it leaves its socket
+    monkeypatch.chdir(tmp_path)  # the socket is created in the working directory
     for wrong in ({"address": "ipc://server"}, {"bind": "ipc://server"}, {"bind": b"tcp://127.0.0.1:0"}):
         with pytest.raises(TypeError):
             partd.Server(partd.Dict(), start=False, **wrong)
-    gc.collect()  # it leaves its context open
+    gc.collect()  # collects the context that it leaves open
 
 
 def test_client_of_partd(ours):
@@ -188,14 +188,14 @@ def test_files_of_a_server(tmp_path):
         with partd_go.Client(server.address, python_server=True) as client:
             client.append({"x": b"1", ("a", "b"): b"2"})
     finally:
-        server.close()  # its thread would keep the process
+        server.close()  # its thread would keep the process alive
     assert zmq and sorted(os.listdir(f"{tmp_path}/served")) == [".lock", "ba", "bx"]
 
 
 def test_columns(ours):
     pd = pytest.importorskip("pandas")
     frames = partd.PandasColumns(ours)
-    for a, b in (1, "x"), (2, "y"):  # partd takes no texts but objects, which pandas 3 would have as str
+    for a, b in (1, "x"), (2, "y"):  # partd accepts text only as objects, which pandas 3 would turn into str
         frames.append({"x": pd.DataFrame({"a": [a], "b": [b]}).astype({"b": object})})
     assert frames.get("x", columns=["a"]).to_dict("list") == {"a": [1, 2]}
 

@@ -1,10 +1,12 @@
-"""What the client does while nothing goes wrong, and what it says of wrong use."""
+"""The client without failures, and its errors for wrong use."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -41,20 +43,20 @@ def test_values_of_all_kinds(store):
     store.append({"array": bytearray(b"ab"), "view": memoryview(big)[::2], "words": memoryview(b"12345678").cast("I")})
     store.append({"none": memoryview(b"")})
     assert store.get(["array", "view", "words"]) == [b"ab", big[::2], b"12345678"]
-    with pytest.raises(TypeError, match="str: values are bytes"):
+    with pytest.raises(TypeError, match="str: encode it to bytes"):
         store.append({"fine": b"", "text": "text"})
     assert "fine" not in list(store.keys())
 
 
 @pytest.mark.parametrize("size", [1, 32 << 10, (1 << 20) - 100, 1 << 20, 5 << 20, 300 << 20])
 def test_large_values(url, size):
-    # The largest is longer than a message, and goes in parts.
+    # The largest value is longer than a message, so it is sent in parts.
     value = os.urandom(1 << 20) * (size >> 20) + bytes(size % (1 << 20))
     with partd_go.serve(flags=("--memory=2GiB",)) as own, partd_go.Client(own if size >> 28 else url) as store:
         store.append({"big": value, "small": b"s"})
         assert store.get(["small", "big", "small"]) == [b"s", value, b"s"]
         assert dict(store.scan()) == {"big": value, "small": b"s"}
-        if size < 1 << 28:  # the server keeps what is popped in memory
+        if size < 1 << 28:  # the server keeps popped data in memory
             assert store.pop("big") == value
         store.drop()
 
@@ -68,12 +70,12 @@ def test_iset_delete_pop(store):
     store.delete(["x", "none"])
     assert store.pop(["x", ["y"]]) == [b"", [b"5"]] and store.pop("z") == b"6" and store.pop([]) == []
     assert list(store.keys()) == []
-    store.iset("x", b"7")  # which was deleted
+    store.iset("x", b"7")  # x was deleted
     assert store.get("x") == b"7"
 
 
 def test_many_pops(store):
-    for i in range(600):  # the server keeps 256 that were not taken
+    for i in range(600):  # the server keeps 256 results that no client fetched
         store.append({"x": b"%d" % i})
         assert store.pop("x") == b"%d" % i
 
@@ -95,8 +97,8 @@ def test_scan_in_parts(store):
         store.scan_part(3, 3)
 
 
-def test_scan_given_up(store):
-    """Pages that were read ahead hold up nobody."""
+def test_abandoned_scan(store):
+    """Pages that were read ahead do not block other requests."""
     for i in range(16):
         store.append({f"{i}": bytes(1 << 20)})
     for wait in (0, 0.3):
@@ -154,7 +156,7 @@ def _append_in_child(store):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes(store, method):
-    store.append({"x": b"parent, "})  # so that there are a session and a connection
+    store.append({"x": b"parent, "})  # opens a session and a connection
     child = multiprocessing.get_context(method).Process(target=_append_in_child, args=(store,))
     child.start()
     child.join()
@@ -189,14 +191,14 @@ def test_close(url, store):
         other.append({"x": b"1"})
     other.close()
     for call in (lambda: other.get("x"), lambda: other.append({"x": b""}), lambda: list(other.scan())):
-        with pytest.raises(partd_go.Closed, match="make another one"):
+        with pytest.raises(partd_go.Closed, match="make a new client"):
             call()
-    assert store.get("x") == b"1"  # it was not dropped
+    assert store.get("x") == b"1"  # the store was not dropped
     other = partd_go.Client(url)
-    other.__del__()  # as partd's layers do
+    other.__del__()  # partd's layers do this
     assert other.get("x") == b"1"
 
-    def used(channel):  # while a call is under way, in this thread or another
+    def used(channel):  # during a call, in this thread or another
         other.__del__()
         thread = threading.Thread(target=other.__del__)
         thread.start()
@@ -229,3 +231,20 @@ def test_wrong_options(url):
             partd_go.Client(url, **options)
     with pytest.raises(ValueError, match="names the namespace 'a', and namespace= names 'b'"):
         partd_go.Client("tcp://127.0.0.1:1/a", namespace="b")
+
+
+@pytest.mark.parametrize(
+    "code, package, extra",
+    [
+        ("partd_go.Arrow", "pyarrow", "arrow"),
+        ("import partd_go.tables", "pyarrow", "tables"),
+        ("import partd_go.pull", "pyarrow", "tables"),
+        ("import partd_go.pystore", "pandas", "pystore"),
+        ("import partd_go.dask", "dask", "dask"),
+        ("import partd_go.stage; partd_go.stage.methods('csv')", "pandas", "stage"),
+    ],
+)
+def test_missing_package_names_the_extra(code, package, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; import partd_go; {code}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.splitlines()[-1] == f"ModuleNotFoundError: {package} is not installed: pip install 'partd-go[{extra}]'"

@@ -1,4 +1,4 @@
-"""dask's shuffles through partd give what dask's own give."""
+"""dask's shuffles through partd give the same results as dask's own."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from partd_go.dask import attempts, blocks, method, shuffle
 ROWS = int(os.environ.get("PARTD_DASK_ROWS", "60000"))
 KILLS = range(int(os.environ.get("PARTD_KILLS_FROM", "0")), int(os.environ.get("PARTD_KILLS", "2")))
 
-# dask and pandas warn of each other.
+# dask and pandas emit warnings about each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def part(i: int, rows: int) -> pd.DataFrame:
     rng = np.random.default_rng(i)
-    ids = 64 * rng.permutation(rows) + i  # in no order between partitions
+    ids = 64 * rng.permutation(rows) + i  # partitions are not ordered
     return pd.DataFrame(
         {
             "id": ids,
@@ -62,7 +62,7 @@ def tail(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
-    """Names, collections, and the columns that their rows are sorted by to compare."""
+    """Yields names, collections, and the columns by which to sort their rows for comparing."""
     df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
     with dask.config.set({"dataframe.shuffle.method": how}):
         yield "shuffle", df.shuffle("name"), []
@@ -86,13 +86,13 @@ def same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, pd.DataFrame]:
-    # dask's own "tasks" keeps the order of rows, as partd does.
+    # dask's own "tasks" preserves the order of rows, as partd does.
     return {name: df.compute(scheduler="threads") for name, df, _ in computations("tasks")}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # of a dead worker
+    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # for dead workers
     with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
@@ -103,7 +103,7 @@ def cluster() -> Iterator[LocalCluster]:
 def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -> None:
     for name, df, by in computations("partd"):
         if scheduler == "processes" and name not in ("shuffle", "merge"):
-            continue  # each time processes are begun takes its seconds
+            continue  # starting processes takes seconds
         assert "partd-write" in str(list(df.optimize().dask)), f"{name} goes another way"
         same(df.compute(scheduler=scheduler), expected[name], by)
 
@@ -112,23 +112,23 @@ def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -
 def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: str) -> None:
     with partd_go.dask.use(url) as used:
         check_all(expected, scheduler)
-        gone(used.store)
+        wait_until_empty(used.store)
 
 
 @pytest.fixture(params=["server", "files"])
-def where(request: pytest.FixtureRequest, url: str) -> str | None:
-    """A server's URL, or that of none, without which rows are in files."""
+def server_url(request: pytest.FixtureRequest, url: str) -> str | None:
+    """Returns a server's URL, or None, which makes dask keep rows in files."""
     return url if request.param == "server" else None
 
 
-def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, where: str | None) -> None:
-    with Client(cluster), partd_go.dask.use(where, compression="zstd") as used:
+def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, server_url: str | None) -> None:
+    with Client(cluster), partd_go.dask.use(server_url, compression="zstd") as used:
         check_all(expected)
-        gone(used.store)
+        wait_until_empty(used.store)
 
 
-def gone(store: shuffle.Store) -> None:
-    """Waits until nothing is stored."""
+def wait_until_empty(store: shuffle.Store) -> None:
+    """Waits until the store is empty."""
     deadline = time.monotonic() + 20
     left: list[str] = []
     while time.monotonic() < deadline:
@@ -140,35 +140,35 @@ def gone(store: shuffle.Store) -> None:
     raise AssertionError(f"still stored: {left[:5]}")
 
 
-def test_kept_while_persisted(cluster: LocalCluster, where: str | None) -> None:
-    """What a recomputed task reads again is there until the collection is released."""
-    with partd_go.dask.use(where) as used, Client(cluster) as client:
+def test_kept_while_persisted(cluster: LocalCluster, server_url: str | None) -> None:
+    """Data stays until the collection is released, so that recomputed tasks can read it again."""
+    with partd_go.dask.use(server_url) as used, Client(cluster) as client:
         store = used.store.client
         want = frame().compute().sort_values("id", ignore_index=True)
         df = frame().shuffle("id").persist()
         wait(df)
         kept = len(list(store.keys()))
         assert kept == 8 + 2
-        kill_one(client, random.Random(0))  # what it held is read again
+        kill_one(client, random.Random(0))  # its data is read again
         got = df.compute().sort_values("id", ignore_index=True)
         pd.testing.assert_frame_equal(got, want)
         assert len(list(store.keys())) == kept
         del df
-        gone(used.store)
+        wait_until_empty(used.store)
 
 
-def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
-    """A worker is killed in the middle, at any time, and its tasks run again."""
+def test_workers_killed(cluster: LocalCluster, server_url: str | None) -> None:
+    """Tasks run again if a worker is killed at any time."""
     parts, rows = 12, 2000
     want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
     middle = 0
     for kill in KILLS:
         rng = random.Random(kill)
-        with partd_go.dask.use(where) as used, Client(cluster) as client:
+        with partd_go.dask.use(server_url) as used, Client(cluster) as client:
             store = used.store.client
             try:
                 client.wait_for_workers(2, timeout=30)
-            except TimeoutError:  # dask does not always start one again that is killed while it starts
+            except TimeoutError:  # dask may not restart a worker that is killed while it starts
                 cluster.scale(0)
                 cluster.scale(2)
                 client.wait_for_workers(2, timeout=60)
@@ -186,7 +186,7 @@ def test_workers_killed(cluster: LocalCluster, where: str | None) -> None:
 
 
 def kill_one(client: Client, rng: random.Random) -> None:
-    client.wait_for_workers(1, timeout=60)  # one that was killed before may not be back
+    client.wait_for_workers(1, timeout=60)  # a worker killed earlier may not be back yet
     client.run(os._exit, 9, workers=[rng.choice(list(client.scheduler_info()["workers"]))], on_error="ignore")
 
 
@@ -201,7 +201,7 @@ def slowly(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_set_index_of_many_small_partitions(cluster: LocalCluster, url: str) -> None:
-    """A workload of which dask's shuffle on disk has lost most rows, with several workers."""
+    """dask's shuffle on disk has lost most rows of this workload, with several workers."""
     ids = [str(uuid.UUID(int=random.Random(i).getrandbits(128))) for i in range(10_000)]
     with partd_go.dask.use(url), Client(cluster):
         df = dd.from_pandas(pd.DataFrame({"uuid": ids}), chunksize=100).set_index("uuid")
@@ -227,7 +227,7 @@ def test_first_commit_counts(url: str) -> None:
 
 
 def test_task_that_runs_twice(url: str) -> None:
-    """Of two attempts the first to commit counts, and one that never commits does not."""
+    """Only the first committed attempt of two counts; an attempt without a commit does not."""
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("twice", client, None), "x", 3)
         df = pd.DataFrame({"v": range(90), "_partitions": np.arange(90) % 3})
@@ -245,7 +245,7 @@ def test_task_that_runs_twice(url: str) -> None:
         for p in range(3):
             got = shuffle.read(plan, p)
             assert list(got["v"]) == 2 * list(range(p, 90, 3))
-        # The same batch again, as after a connection that broke.
+        # Send the same batch again, as after a broken connection.
         stored = client.get(s.key(0))
         client.append({s.key(0): stored})
         assert len(shuffle.read(plan, 0)) == 60
@@ -253,17 +253,17 @@ def test_task_that_runs_twice(url: str) -> None:
         with pytest.raises(RuntimeError, match="partition 0 has 0 rows, but 60 were committed"):
             shuffle.read(plan, 0)
         client.append({s.key(0): stored[:-1]})
-        with pytest.raises(attempts.Damaged, match="at byte [0-9]+: a frame that does not end"):
+        with pytest.raises(attempts.Damaged, match="at byte [0-9]+: a truncated frame"):
             shuffle.read(plan, 0)
         with pytest.raises(RuntimeError, match="the commit of task 2 of 3 is missing"):
             shuffle.barrier(s, 3)
-        with pytest.raises(ValueError, match="rows go to the partitions 0 to 2, and there are 2"):
+        with pytest.raises(ValueError, match="rows have partitions from 0 to 2: number them from 0 to 1"):
             shuffle.write(df, shuffle.Shuffle(s.store, "y", 2), 0, "_partitions", None)
         client.drop()
 
 
 def test_layouts_that_differ(url: str) -> None:
-    """Partitions with other categories, or other types, come out as from dask's own."""
+    """Partitions with different categories or types give the same result as dask's own shuffle."""
 
     def odd(i: int) -> pd.DataFrame:
         kinds = pd.Categorical([f"k{i}", "k"])
@@ -280,10 +280,10 @@ def test_use_and_close(tmp_path: Path) -> None:
     with dask.config.set({"temporary-directory": str(tmp_path / "tmp")}):
         with partd_go.dask.use() as used:
             assert list((tmp_path / "tmp").iterdir())
-            with pytest.raises(RuntimeError, match="already in use"):
+            with pytest.raises(RuntimeError, match="already active"):
                 partd_go.dask.use()
             assert len(frame().shuffle("id").compute(scheduler="threads")) == ROWS // 8 * 8
-            # Small sides are sent to all, as with dask's own methods.
+            # Small sides are sent to all workers, as by dask's own methods.
             small = dd.from_pandas(pd.DataFrame({"id": range(9)}), npartitions=2)
             merged = dd.from_map(part, range(40), rows=10).merge(small, on="id")
             assert "BroadcastJoin" in str(type(merged.expr.lower_completely()).__name__) or list(
@@ -297,8 +297,8 @@ def test_use_and_close(tmp_path: Path) -> None:
         frame().shuffle("id", shuffle_method="partd").optimize()
 
 
-def test_what_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give one of them"):
+def test_refused_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pass one"):
         partd_go.dask.use("tcp://127.0.0.1:1", tmp_path)
     with pytest.raises(ValueError, match="lz4"):
         partd_go.dask.use(compression="gzip")
@@ -306,7 +306,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         partd_go.dask.use(partd_go.Client("tcp://127.0.0.1:1", retry_for=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(dask, "__version__", "2031.1.0")
-        with pytest.raises(RuntimeError, match="this is 2031.1.0: install one of those, such as by pip install"):
+        with pytest.raises(RuntimeError, match="this is 2031.1.0: install a supported version, for example with pip install"):
             partd_go.dask.use()
     with monkeypatch.context() as patch:
         patch.setattr(method.use, "_patch", lambda self: None)
@@ -326,15 +326,15 @@ def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch:
 
 
 def test_tokens_and_tls(cluster: LocalCluster, secure: tuple[dict[str, str], str, str, str]) -> None:
-    """Workers have the address, the token and the certificates of the client that is given."""
+    """Workers use the address, token and certificates of the client."""
     urls, made, alice, bob = secure
     want = frame().shuffle("id", shuffle_method="tasks").compute(scheduler="threads")
     with Client(cluster):
         with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store) as used:
             same(frame().shuffle("id").compute(), want, [])
-            gone(used.store)
+            wait_until_empty(used.store)
         with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as reader, partd_go.dask.use(reader):
-            with pytest.raises(partd_go.Refused, match="check the token and the rights") as caught:
+            with pytest.raises(partd_go.Refused, match="check the token, and its user.s rights") as caught:
                 frame().shuffle("id").compute()
             assert bob not in str(caught.value)
             assert not list(reader.keys())
@@ -346,7 +346,7 @@ def refuse(store: object) -> None:
     raise OSError("no way")
 
 
-def test_lease_does_not_travel(url: str) -> None:
+def test_lease_is_not_pickled(url: str) -> None:
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("lease", client, None), "x", 1)
         client.append({s.key(0): b"x"})
@@ -358,11 +358,11 @@ def test_lease_does_not_travel(url: str) -> None:
         time.sleep(0.1)
         assert client.get(s.key(0)) == b"x"
         del lease
-        gone(s.store)
+        wait_until_empty(s.store)
 
 
 def test_program_that_ends(tmp_path: Path) -> None:
-    """Without a close nothing is left, and the program ends."""
+    """A program that does not close anything ends, and leaves nothing."""
     program = (
         "import partd_go.dask, dask.dataframe as dd, pandas as pd\n"
         f"partd_go.dask.use(directory={str(tmp_path)!r})\n"

@@ -1,4 +1,4 @@
-"""What goes through blocks comes back as pandas had it."""
+"""Frames that pass through blocks come back as pandas had them."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_labels() -> None:
 
 @pytest.mark.parametrize("level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)])
 def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pandas gives a level that has a gap another type, only where the gap is."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have none
+    """pandas gives a level a different type only in blocks where it has a gap."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have no gap
     codes = np.where(np.arange(N) < 700, np.arange(N) % 2, -1)
     df = pd.DataFrame({"v": range(N)}, index=pd.MultiIndex(levels=[level, range(N)], codes=[codes, range(N)]))
     for got in through(df, np.arange(N) % 7).values():
@@ -137,14 +137,14 @@ def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_piece_has_few_parts() -> None:
-    """However many columns there are: the system takes parts one by one."""
+    """A piece has few parts, whatever its number of columns, because the system accepts parts one by one."""
     df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
     (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
     assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
 
 
-def test_a_frame_keeps_no_pieces() -> None:
-    """Arrow's arrays are the message's own memory, and the numbers beside it are copied out."""
+def test_frame_does_not_reference_pieces() -> None:
+    """Arrow's arrays use the message's memory; numbers next to them are copied."""
     df = pd.DataFrame(np.random.default_rng(3).random((N, 50))).assign(text=pd.array(["word"] * N, dtype="str"))
     layout = blocks.layout_of(df)
     (block,) = blocks.split(df, layout, np.zeros(N, dtype=np.int64), None)
@@ -166,13 +166,13 @@ def test_layouts_that_differ() -> None:
     assert not a.same(blocks.layout_of(a.empty.rename_axis("name")))
 
 
-def test_what_cannot_be_held() -> None:
+def test_values_that_cannot_be_stored() -> None:
     df = pd.DataFrame({"x": [1, 2], "f": [lambda: 1, lambda: 2]})
-    with pytest.raises(TypeError, match="column 'f' of type object: it has a value that neither"):
+    with pytest.raises(TypeError, match="column 'f' of type object: neither Arrow nor pickle can store a value"):
         through(df, np.array([0, 1]))
 
     class Frame(pd.DataFrame):
         pass
 
-    with pytest.raises(TypeError, match='a .*Frame: shuffle it by another method, such as shuffle_method="tasks"'):
+    with pytest.raises(TypeError, match='one is a .*Frame: use another method, such as shuffle_method="tasks"'):
         blocks.layout_of(Frame(df))

@@ -20,34 +20,34 @@ pytest.importorskip("xxhash")
 import dask.dataframe as dd
 import pandas as pd
 import psutil
-from test_dask import KILLS, check_all, expected, gone  # noqa: F401
+from test_dask import KILLS, check_all, expected, wait_until_empty  # noqa: F401
 
 import partd_go.dask
 import partd_go.server as server_module
 from partd_go.dask import attempts, files, shuffle
 
-# dask and pandas warn of each other.
+# dask and pandas emit warnings about each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def look(df: pd.DataFrame, store: shuffle.Store) -> pd.DataFrame:
-    """What is kept as a partition is read."""
+    """Returns a frame with the files and the stored bytes that a task sees."""
     (directory,) = os.scandir(store.directory)
     stored = store.client.get(list(store.client.keys()))
     return pd.DataFrame({"rows": [len(df)], "files": [len(os.listdir(directory))], "stored": [sum(map(len, stored))]})
 
 
-def test_rows_are_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> None:  # noqa: F811
+def test_rows_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> None:  # noqa: F811
     with partd_go.dask.use(directory=tmp_path) as used:
         check_all(expected, "threads")
         check_all(expected, "processes")
-        gone(used.store)
+        wait_until_empty(used.store)
         df = dd.from_pandas(pd.DataFrame({"x": range(100_000)}), npartitions=4).shuffle("x")
         seen = df.map_partitions(look, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(scheduler="threads")
         assert seen["rows"].sum() == 100_000
         assert list(seen["files"]) == 4 * [4]  # of each task
-        assert seen["stored"].max() < 10_000  # where the pieces are
-        gone(used.store)
+        assert seen["stored"].max() < 10_000  # only the locations of the pieces
+        wait_until_empty(used.store)
     assert not list(tmp_path.iterdir())
 
 
@@ -67,11 +67,11 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mos
     with open(path, "r+b") as damaged:
         damaged.seek(1)
         damaged.write(b"x")
-        with pytest.raises(OSError, match="attempt has other bytes at 0 than were written"):
+        with pytest.raises(OSError, match="attempt is damaged at byte 0"):
             damaged.flush()
             files.pieces(path, file.places[0])
         damaged.truncate(4_000_000)
-        with pytest.raises(OSError, match="attempt ends before byte [0-9]+: somebody has cut it"):
+        with pytest.raises(OSError, match="attempt ends before byte [0-9]+: it was truncated"):
             files.pieces(path, file.places[2])
     with pytest.raises(ZeroDivisionError), files.created(path + "2") as file:
         file.append([(0, 1, [b"a"])])
@@ -81,7 +81,7 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mos
 
 
 def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that has failed before its commit leaves no file, wherever that was."""
+    """An attempt that fails before its commit leaves no file, wherever it failed."""
     df = pd.DataFrame({"v": range(90), "_partitions": 0})
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("unneeded", client, None, str(tmp_path)), "x", 1)
@@ -90,7 +90,7 @@ def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.M
                 patch.setattr(owner, name, lambda *args: 1 / 0)
                 shuffle.write(df, s, 0, "_partitions", None)
             assert os.listdir(tmp_path / "x") == []
-        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # and the error is the first
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # the first error is raised
             patch.setattr(os, "writev", lambda *args: (shutil.rmtree(tmp_path / "x"), 1 / 0))
             shuffle.write(df, s, 0, "_partitions", None)
         client.drop()
@@ -102,13 +102,13 @@ def test_graph_that_outlives_use(tmp_path: Path) -> None:
     s.delete()
 
 
-def test_process_that_has_another_disk(url: str, tmp_path: Path) -> None:
+def test_process_with_another_disk(url: str, tmp_path: Path) -> None:
     with partd_go.Client(url) as client, pytest.raises(FileNotFoundError, match="elsewhere"):
         shuffle.Store("x", client, None, str(tmp_path / "elsewhere")).reach()
 
 
 def test_attempts_have_files(url: str, tmp_path: Path) -> None:
-    """Of two attempts the first to commit counts, whose file must be there."""
+    """The first committed attempt of two counts, and its file must exist."""
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("files", client, None, str(tmp_path)), "x", 3)
         df = pd.DataFrame({"v": range(90), "_partitions": [i % 3 for i in range(90)]})
@@ -124,13 +124,13 @@ def test_attempts_have_files(url: str, tmp_path: Path) -> None:
                 os.unlink(tmp_path / "x" / name)
         assert len(shuffle.read(plan, 0)) == 30
         os.unlink(tmp_path / "x" / plan.winners["0"].attempt)
-        with pytest.raises(RuntimeError, match="No such file .*somebody dropped or deleted it"):
+        with pytest.raises(RuntimeError, match="No such file .*its rows were deleted"):
             shuffle.read(plan, 0)
         client.drop()
 
 
 def test_commit_without_an_answer_keeps_the_rows(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attempt may be the one that counts."""
+    """The rows stay, because the attempt may have committed."""
     commit = attempts.Attempt.commit
 
     def unknown(attempt: attempts.Attempt) -> None:
@@ -143,7 +143,7 @@ def test_commit_without_an_answer_keeps_the_rows(url: str, tmp_path: Path, monke
         df = pd.DataFrame({"v": range(9), "_partitions": 0})
         with pytest.raises(partd_go.UnknownOutcome):
             shuffle.write(df, s, 0, "_partitions", None)
-        shuffle.write(df, s, 0, "_partitions", None)  # again, and finds the commit
+        shuffle.write(df, s, 0, "_partitions", None)  # the second attempt finds the commit
         assert len(shuffle.read(shuffle.barrier(s, 1), 0)) == 9
         client.drop()
 
@@ -165,7 +165,7 @@ def test_full_disk_is_an_error(tmp_path: Path) -> None:
 
 
 def test_server_that_is_killed(tmp_path: Path) -> None:
-    """The computation ends with an error, and the next use finds nothing of it."""
+    """The computation fails, and its directory can be used again."""
     df = dd.from_pandas(pd.DataFrame({"x": range(10_000)}), npartitions=4)
 
     def kill(part: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
         killed = df.map_partitions(kill, meta=df._meta) if before is kill else df
         out = killed.shuffle("x", npartitions=3)
         out = out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2) if after is kill else out
-        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # which ended by itself
+        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # the server has ended by itself
             with pytest.raises((partd_go.Error, OSError, RuntimeError)):
                 out.compute(scheduler="threads")
         assert not list(tmp_path.iterdir())
@@ -189,7 +189,7 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kill", KILLS)
 def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
-    """Its workers may still write as the files are removed."""
+    """Its workers may still write while the files are removed."""
     program = (
         "import os, sys, threading, dask.dataframe as dd, pandas as pd, partd_go.dask\n"
         "from distributed import Client, LocalCluster\n"

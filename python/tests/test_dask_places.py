@@ -1,4 +1,5 @@
-"""dask's shuffles over several servers and over a bucket give what pandas does, whoever is killed. PARTD_KILLS is how many of each kind there are, but for those before PARTD_KILLS_FROM."""
+"""dask's shuffles over several servers and over a bucket give the same results as pandas, even if processes are killed.
+PARTD_KILLS is the number of kills of each kind; PARTD_KILLS_FROM skips the earlier ones."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ KILLS = range(int(os.environ.get("PARTD_KILLS_FROM", "0")), int(os.environ.get("
 GATEWAY = os.environ.get("PARTD_VERSITYGW") or shutil.which("versitygw")
 CLOUD = shutil.which("partd-cloud")
 
-# dask and pandas warn of each other, and Python of a private server that ends after its user.
+# dask and pandas emit warnings about each other, and Python about a private server that outlives its user.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -46,7 +47,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A server at a port of its own, which can be killed and comes back."""
+    """A server with its own port, which can be killed and restarted."""
 
     def __init__(self, *command: str) -> None:
         self.port = free_port()
@@ -68,20 +69,20 @@ class Program:
 
 
 class Place:
-    """A store that may be killed, its URL, and what it holds."""
+    """A store that may be killed, its URL, and its contents."""
 
     def __init__(self, url: str, programs: list[Program], held: Callable[[], list[str]]) -> None:
         self.url, self.programs, self.held = url, programs, held
 
     def kill(self, rng: random.Random) -> None:
-        """Kills a server, and starts it again a little later."""
+        """Kills a server, and restarts it a little later."""
         program = rng.choice(self.programs)
         program.kill()
         time.sleep(rng.random() * 0.5)
         program.start()
 
     def sweep(self) -> None:
-        """Does what a lifecycle rule of the bucket, or the time of a namespace, does."""
+        """Deletes data, as a bucket's lifecycle rule or a namespace's time to live does."""
         if self.url.startswith("s3"):
             private.Bucket(self.url.replace("/jobs", "")).remove("jobs")
         else:
@@ -137,8 +138,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def workers(place: Place) -> Iterator[LocalCluster]:
-    """A cluster whose processes have the keys to the bucket."""
-    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # of a dead worker
+    """Yields a cluster whose processes have the bucket's credentials."""
+    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # for dead workers
     with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
             yield cluster
@@ -161,20 +162,20 @@ def test_threads_and_processes(place: Place, expected: dict[str, pd.DataFrame]) 
 PARTS, PARTS_OUT, ROWS = 12, 7, 2000
 
 
-def step(log: Path) -> None:
-    """Lets who waits for a step of the job know."""
+def report_step(log: Path) -> None:
+    """Signals that the job has reached a step."""
     with log.open("ab") as file:
         file.write(b".")
     time.sleep(0.1)
 
 
 def made(i: int, log: Path) -> pd.DataFrame:
-    step(log)
+    report_step(log)
     return part(i, ROWS)
 
 
 def taken(df: pd.DataFrame, log: Path) -> pd.DataFrame:
-    step(log)
+    report_step(log)
     return df
 
 
@@ -183,8 +184,8 @@ def job(log: Path) -> dd.DataFrame:
     return df.map_partitions(taken, log=log, meta=part(0, 1))
 
 
-def middle(log: Path, rng: random.Random) -> None:
-    """Waits for some time in the midst of a job."""
+def wait_for_middle(log: Path, rng: random.Random) -> None:
+    """Waits for a random time in the middle of a job."""
     wanted = rng.randrange(PARTS + PARTS_OUT)
     deadline = time.monotonic() + 60
     while not log.exists() or log.stat().st_size <= wanted:
@@ -195,12 +196,12 @@ def middle(log: Path, rng: random.Random) -> None:
 
 def right(got: pd.DataFrame) -> None:
     want = pd.concat([part(i, ROWS) for i in range(PARTS)]).sort_values("id", ignore_index=True)
-    # dask has texts as another type of texts.
+    # dask uses another text type.
     pd.testing.assert_frame_equal(got.sort_values("id", ignore_index=True), want.astype({"name": got["name"].dtype}))
 
 
 def kill_private(client: Client, rng: random.Random) -> None:
-    """Kills the private servers of a worker, which goes on."""
+    """Kills a worker's private servers while the worker goes on."""
     worker = rng.choice([w["pid"] for w in client.run(lambda: {"pid": os.getpid()}).values()])
     for child in psutil.Process(worker).children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -209,7 +210,7 @@ def kill_private(client: Client, rng: random.Random) -> None:
 
 
 def test_private_server_dies_in_an_attempt(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it had acknowledged may be gone with it: so the attempt begins again."""
+    """Acknowledged data may be lost with the server, so the attempt begins again."""
     append, deaths = attempts.Attempt.append, []
 
     def deadly(self: attempts.Attempt, pieces: list[tuple[str, memoryview]]) -> None:
@@ -241,12 +242,12 @@ def test_killed(place: Place, workers: LocalCluster, who: str, tmp_path: Path) -
         with partd_go.dask.use(place.url), Client(workers) as client:
             try:
                 client.wait_for_workers(2, timeout=30)
-            except TimeoutError:  # dask does not always start one again that is killed while it starts
+            except TimeoutError:  # dask may not restart a worker that is killed while it starts
                 workers.scale(0)
                 workers.scale(2)
                 client.wait_for_workers(2, timeout=60)
             future = client.compute(job(tmp_path / str(kill)))
-            middle(tmp_path / str(kill), rng)
+            wait_for_middle(tmp_path / str(kill), rng)
             early += not future.done()
             if who == "worker":
                 kill_one(client, rng)
@@ -261,7 +262,7 @@ def test_killed(place: Place, workers: LocalCluster, who: str, tmp_path: Path) -
 
 
 def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> None:
-    """Who runs the program again gets every row, whatever the killed one has left."""
+    """A program that runs again gets every row, whatever its killed predecessor left."""
     program = (
         "from test_dask_places import *\n"
         "with Client(sys.argv[1]), partd_go.dask.use(sys.argv[2]):\n"
@@ -274,11 +275,11 @@ def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> N
         command = [sys.executable, "-W", "ignore", "-c", program, workers.scheduler_address, place.url, str(log)]
         env = {**os.environ, "PYTHONPATH": paths}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=tmp_path) as running:
-            middle(log, random.Random(kill))
+            wait_for_middle(log, random.Random(kill))
             running.kill()
         again = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path, timeout=120)
         assert again.stdout == "right\n"
-    place.sweep()  # a task of the killed one may have committed when all that was known had been deleted
+    place.sweep()  # a killed program's task may have committed after everything known was deleted
     place.emptied()
 
 
@@ -296,13 +297,13 @@ def test_go_has_the_same_keys(place: Place) -> None:
         ]
         assert got == list(values.values())
         assert len(place.held()) == 50
-    other = place.url.rpartition(",")[0]  # another list of servers
+    other = place.url.rpartition(",")[0]  # a different list of servers
     with pytest.raises(partd_go.Error, match="belongs to another list of shards"):
         partd_go.dask.use(other)
     place.emptied()
 
 
-def test_nobody_else_can_connect(place: Place) -> None:
+def test_other_users_cannot_connect(place: Place) -> None:
     with partd_go.dask.use(place.url):
         running = [server for server in private._running.values() if not server.ended()]
         assert running
@@ -340,9 +341,9 @@ def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path
 
 
 def test_private_servers_end_without_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has shuffled once does not keep their memory as long as the process lives."""
+    """Private servers end after a shuffle, even if the process lives on."""
     monkeypatch.setattr(private, "_IDLE", 0.5)
-    private._recent.clear()  # of another test, whose thread sleeps for longer
+    private._recent.clear()  # entries of another test, whose thread still sleeps
     with partd_go.dask.use(place.url) as used:
         s = shuffle.Shuffle(used.store, "x", 1)
         for value in (b"1", b"2"):
@@ -367,7 +368,7 @@ def test_private_server_is_killed_as_it_starts(place: Place, monkeypatch: pytest
         return first_line(self, latest)
 
     monkeypatch.setattr(private._Served, "_first_line", deadly)
-    private._recent.clear()  # of another test
+    private._recent.clear()  # entries of another test
     private._running.clear()
     with partd_go.dask.use(place.url):
         assert len(starts) == 3
@@ -383,13 +384,13 @@ def test_remove_leaves_other_prefixes(place: Place) -> None:
                              (f"{path}?{query}&memory=1GiB", "option")):  # fmt: skip
             run = subprocess.run([CLOUD, "remove", "--store", refused], capture_output=True, text=True)
             assert run.returncode and why in run.stderr
-        used.store.client.remove(used.store.name[:-1])  # a prefix of letters, and not of a path
+        used.store.client.remove(used.store.name[:-1])  # a prefix of letters, not of a path
         assert place.held()
     place.emptied()
 
 
-def test_remove_leaves_what_a_number_sign_cuts_off(place: Place) -> None:
-    """It is a letter of the prefix, and what is below the rest of that is somebody else's."""
+def test_remove_with_number_sign_in_prefix(place: Place) -> None:
+    """The number sign is part of the prefix; data below the rest of the prefix belongs to others."""
     if not place.url.startswith("s3"):
         pytest.skip("servers have no prefixes")
     path, _, query = place.url.partition("?")

@@ -1,4 +1,4 @@
-"""What the pages and examples say is run, and writes what they say."""
+"""Runs the pages' code and the examples, and compares their output with the pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_page(page, url, tmp_path, monkeypatch):
     text = page.read_text()
     if "partd_go.dask" in text:
         pytest.importorskip("dask")
-        warnings.simplefilter("ignore")  # dask and pandas warn of each other
+        warnings.simplefilter("ignore")  # dask and pandas emit warnings about each other
     if "partd_go.tables" in text or "partd_go.pystore" in text or "partd_go.pull" in text:
         pytest.importorskip("partd_go_tables")
     if "partd_go.pystore" in text:

@@ -1,4 +1,4 @@
-"""Servers that answer what they should not."""
+"""Servers that send invalid answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ TEXT = struct.pack("<I", 1) + b"a"
 
 
 class Fake:
-    """Answers one connection after the other: a hello as it should, and then what answers has for an operation,
-    as flags and body."""
+    """Answers one connection after another: with a valid hello, and then with the flags and body that answers has for an operation."""
 
     def __init__(self, path: str, answers: dict[int, tuple[int, bytes]], trickle: float = 0):
         self.answers, self.trickle, self.asked = answers, trickle, 0
@@ -84,7 +83,7 @@ def test_answers_that_cannot_be_read(name, tmp_path):
     op, body, call = CALLS[name]
     fake = Fake(f"{tmp_path}/socket", {op: (0, body)})
     with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
-        with pytest.raises(partd_go.Error, match="cannot be read"):
+        with pytest.raises(partd_go.Error, match="cannot be parsed"):
             call(client)
     fake.listener.close()
 
@@ -92,13 +91,13 @@ def test_answers_that_cannot_be_read(name, tmp_path):
 def test_namespaces_that_do_not_end(tmp_path):
     fake = Fake(f"{tmp_path}/socket", {wire.NAMESPACES: (wire.MORE, TEXT + struct.pack("<I", 1) + TEXT + bytes(16))})
     with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
-        with pytest.raises(partd_go.Error, match="goes on behind 'a' after 'a'"):
+        with pytest.raises(partd_go.Error, match="the page after 'a' ends with 'a'"):
             client.namespaces()
     assert fake.asked == 3
     fake.listener.close()
 
 
-def test_answer_that_trickles(tmp_path):
+def test_slow_answer(tmp_path):
     fake = Fake(f"{tmp_path}/socket", {}, trickle=0.1)
     with partd_go.Client(f"ipc://{tmp_path}/socket", timeout=0.4) as client:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Broken connections, servers that are killed, and answers that do not come."""
+"""Changes are applied once despite broken connections, killed servers and missing answers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERRUPTS = int(os.environ.get("PARTD_INTERRUPTS", 150))
 
 
 class Proxy:
-    """Passes a Unix socket's bytes on, until it is told to cut or to stop."""
+    """Forwards a Unix socket's bytes until it must cut the connection or stop."""
 
     def __init__(self, path: str, to: str):
         self.path, self.to = path, to
-        self.holding = threading.Event()  # answers stay here
+        self.holding = threading.Event()  # while set, answers are held back
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -43,7 +43,7 @@ class Proxy:
             far = socket.socket(socket.AF_UNIX)
             try:
                 far.connect(self.to)
-            except OSError:  # there is no server now
+            except OSError:  # no server is running
                 near.close()
                 far.close()
                 continue
@@ -117,8 +117,8 @@ def test_cut_connections(proxy, store):
     assert all(taken)
 
 
-def test_answer_that_does_not_come(proxy, store):
-    """What was given up is applied before what comes next, or never."""
+def test_missing_answer(proxy, store):
+    """An abandoned change is applied before the next one, or never."""
     with partd_go.Client("ipc://" + proxy.path, timeout=0.3) as client:
         client.append({"x": b"1"})
         proxy.holding.set()
@@ -134,8 +134,8 @@ def test_answer_that_does_not_come(proxy, store):
 
 
 @pytest.mark.parametrize("then", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
-def test_given_up_change_never_comes_late(url, store, monkeypatch, then):
-    """A request that is on its way when it is given up loses its number to what comes next, be it a read."""
+def test_abandoned_change_is_never_late(url, store, monkeypatch, then):
+    """The next request, even a read, takes over the number of an abandoned request that is still on its way."""
     with partd_go.Client(url) as client:
         client.append({"x": b"1"})
         channel = client._channel
@@ -168,23 +168,23 @@ INTERRUPTED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket that nobody has closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket that was never closed
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted(name, url):
-    """An interrupt, wherever it comes, leaves a client that works, and what was given up is settled."""
+    """An interrupt at any time leaves a working client, and abandoned changes are either applied or not."""
     with partd_go.Client(url) as client, partd_go.Client(url) as other:
         client.append({"z": b"1", "y": b"2"})
         for _ in range(INTERRUPTS):
             try:
                 try:
                     handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 8e-4), 0.5)  # again, where one is lost in a __del__
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 8e-4), 0.5)  # repeats, because one interrupt may be lost in a __del__
                     while True:
                         INTERRUPTED[name](client)
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     signal.signal(signal.SIGALRM, handler)
-            except KeyboardInterrupt as interrupt:  # which holds on to the frames that it went through
+            except KeyboardInterrupt as interrupt:  # keeps the frames that it passed through alive
                 client.timeout = 10
                 before = len(client.get("z"))
                 client.append({"z": b"1"})
@@ -199,7 +199,7 @@ def test_closed_while_reading(proxy, store):
         scan = client.scan()
         next(scan)
         proxy.cut()
-        with pytest.raises(partd_go.Lost, match="begin to read again"):
+        with pytest.raises(partd_go.Lost, match="read again from the start"):
             list(scan)
         assert client.get("3") == bytes(1 << 20)
 
@@ -219,7 +219,7 @@ def stop(server: subprocess.Popen) -> None:
 
 
 def test_killed_servers(tmp_path):
-    """A server that is killed and started again over the same directory."""
+    """A server is killed and restarted with the same directory."""
     url, directory = f"ipc://{tmp_path}/socket", f"log:{tmp_path}/store"
     server = start(directory, url)
     counts, stopping = [0] * 3, threading.Event()
@@ -247,8 +247,8 @@ def test_killed_servers(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mem:", "buffer+file:"])
-def test_store_that_forgets(tmp_path, kind):
-    """Of some stores nobody knows what they applied before the server was killed."""
+def test_store_without_sessions(tmp_path, kind):
+    """Some stores do not record which changes they applied before the server was killed."""
     url, directory = f"ipc://{tmp_path}/socket", kind if kind == "mem:" else f"{kind}{tmp_path}/files"
     server = start(directory, url)
     proxy = Proxy(f"{tmp_path}/proxy", f"{tmp_path}/socket")
@@ -281,13 +281,13 @@ def test_store_that_forgets(tmp_path, kind):
 def test_no_server(tmp_path):
     client = partd_go.Client(f"ipc://{tmp_path}/none", retry_for=0.3)
     for call in (lambda: client.get("x"), lambda: client.append({"x": b""}), lambda: list(client.keys())):
-        with pytest.raises(partd_go.ConnectionFailed, match="see whether the server runs"):
+        with pytest.raises(partd_go.ConnectionFailed, match="check that the server runs"):
             call()
     with pytest.raises(partd_go.TimedOut):
         partd_go.Client(f"ipc://{tmp_path}/none", timeout=0.2).append({"x": b""})
 
 
-def test_what_is_no_server(tmp_path):
+def test_not_a_server(tmp_path):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{tmp_path}/http")
     listener.listen()
@@ -299,6 +299,6 @@ def test_what_is_no_server(tmp_path):
         near.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    with pytest.raises(partd_go.ConnectionFailed, match="no partd-server answers there"):
+    with pytest.raises(partd_go.ConnectionFailed, match="the reply is not a partd-server"):
         partd_go.Client(f"ipc://{tmp_path}/http", retry_for=1).get("x")
     listener.close()

@@ -1,4 +1,4 @@
-"""partd's own tests with this client, and its layers over it."""
+"""partd's own tests with this client, and its layers on top."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 import partd
 import pytest
 
-TESTS = os.environ.get("PARTD_TESTS")  # of partd's source, as .ci/peers unpacks it
+TESTS = os.environ.get("PARTD_TESTS")  # the tests in partd's source, unpacked by .ci/peers
 
 
 @pytest.mark.skipif(not TESTS, reason="needs PARTD_TESTS, the directory of partd's own tests")

@@ -33,7 +33,7 @@ same = pd.testing.assert_frame_equal
 
 @pytest.fixture
 def name():
-    return f"table {uuid.uuid4()}"  # the machine's registry may know those of others
+    return f"table {uuid.uuid4()}"  # the machine's registry may know names of other tests
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def prices(days=4, zone=None, index="when"):
 
 
 def socket_of(pf):
-    """The socket of a node's program, whose directory is removed after its end."""
+    """Returns the socket of a node's program, whose directory is removed when the program ends."""
     return Path(pf._address().read_text())
 
 
@@ -59,14 +59,14 @@ def gone(directory):
         time.sleep(0.01)
 
 
-def elsewhere(directory, does, *arguments):
-    """Opens a node in another process, which says its URL, and does something."""
+def in_new_process(directory, does, *arguments):
+    """Opens a node in another process, which prints its URL and calls a function."""
     code = "import sys; from partd_go.pull import pullframe; pf = pullframe((), sys.argv[1], flags=('--lease=2s',)); print(pf.url, flush=True);"
     made = subprocess.Popen([sys.executable, "-c", code + does, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return made, made.stdout.readline().strip()
 
 
-def test_saved_here_loaded_there(nodes, name):
+def test_saved_and_loaded_by_different_nodes(nodes, name):
     one, two = nodes
     with pytest.raises(NotFound):
         two.load(name)
@@ -81,7 +81,7 @@ def test_saved_here_loaded_there(nodes, name):
 
 
 def test_second_load(nodes, name):
-    """What is here is not fetched again: the holder is asked for its newest version alone, until that is another."""
+    """Local data is not fetched again: only the holder's newest version is asked for, until it changes."""
     one, two = nodes
 
     def asked(*flags):
@@ -112,7 +112,7 @@ def test_names_of_pullframe(tmp_path, name):
 
 
 def test_columns(nodes, name):
-    """Columns of a new frame take the place of the table's; others stay, and new ones are null before."""
+    """Columns of a new frame replace the table's; other columns stay, and new columns are null in older rows."""
     one, two = nodes
     one.save(name, prices())
     later = pd.DataFrame({"price": [9.0, 10.0], "volume": [1.0, 2.0]}, pd.date_range("2024-01-04", periods=2, name="when"))
@@ -138,7 +138,7 @@ def test_wrong_frames(nodes, name):
 
 
 def test_conflict(nodes, name):
-    """Of savers at once each either saves or is told of a conflict."""
+    """Each concurrent save either succeeds or raises a conflict."""
     one, two = nodes
     one.save(name, prices())
     saved, other = [], []
@@ -173,7 +173,7 @@ def test_killed_and_returned(tmp_path, name):
         with pullframe((), tmp_path / "one", flags=("--lease=2s",)) as one:
             same(one.load(name), frame, check_freq=False)
             same(two.load(name), frame, check_freq=False)
-        same(two.load(name), frame, check_freq=False)  # of its own files: nobody else is left
+        same(two.load(name), frame, check_freq=False)  # from its own files: no other node is left
 
 
 def test_closed(tmp_path, name):
@@ -188,7 +188,7 @@ def test_closed(tmp_path, name):
         pf.load(name)
 
 
-def test_no_program(nodes, name, monkeypatch):
+def test_no_call_starts_a_program(nodes, name, monkeypatch):
     """Once a node is open, no call starts a program."""
     one, two = nodes
 
@@ -203,13 +203,12 @@ def test_no_program(nodes, name, monkeypatch):
 
 
 def test_one_program(tmp_path, name):
-    """Handles of a directory have one program, in whatever process, which ends with the last of them, and not with the one
-    that started it."""
-    first, url = elsewhere(tmp_path, "sys.stdin.read()")
+    """Handles of a directory in any process share a program. It ends with the last handle, not with the handle that started it."""
+    first, url = in_new_process(tmp_path, "sys.stdin.read()")
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         assert one.url == two.url == url and one._process is two._process is None
         with pullframe((), tmp_path, flags=("--lease=3s",)) as other:
-            assert other.url != url  # it was asked for something else
+            assert other.url != url  # the flags differ
         one.save(name, prices())
         first.kill()
         first.wait()
@@ -222,8 +221,8 @@ def test_one_program(tmp_path, name):
     assert not program.exists() or gone(program) is None
 
 
-def test_flags_of_another_place(tmp_path, monkeypatch):
-    """A file that flags name is another one elsewhere."""
+def test_relative_files_in_flags(tmp_path, monkeypatch):
+    """A relative file in the flags is a different file in another directory."""
     urls = set()
     for place, token in (("a", "one"), ("b", "another")):
         os.mkdir(tmp_path / place)
@@ -236,8 +235,8 @@ def test_flags_of_another_place(tmp_path, monkeypatch):
     assert len(urls) == 2
 
 
-def test_opened_at_once(tmp_path):
-    """Of many that open a node at once one starts its program."""
+def test_opened_concurrently(tmp_path):
+    """If many processes open a node at once, only one starts its program."""
     opened, lock = [], threading.Lock()
 
     def open_one():
@@ -258,8 +257,8 @@ def test_opened_at_once(tmp_path):
     gone(program)
 
 
-def test_killed_and_begun_anew(tmp_path, name):
-    """The program that was killed is started anew by who calls next, once, and what it had is there."""
+def test_killed_and_restarted(tmp_path, name):
+    """The next call restarts a killed program, once, with its data."""
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         one.save(name, prices())
         before = one.url
@@ -271,8 +270,8 @@ def test_killed_and_begun_anew(tmp_path, name):
     gone(program)
 
 
-def test_killed_meanwhile(tmp_path, name):
-    """A save whose node is killed meanwhile says that nobody knows; a load asks again."""
+def test_killed_during_save(tmp_path, name):
+    """A save whose node is killed raises an unknown outcome; a load asks again."""
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one:
         one.save(name, prices())
         ask, killed = one._ask, []
@@ -298,7 +297,7 @@ def test_killed_meanwhile(tmp_path, name):
             one.save(name, prices())
         killed.clear()
         one._ask = ask
-        one.load(name)  # which starts it anew
+        one.load(name)  # restarts it
         one._ask = killing
         same(one.load(name), prices(), check_freq=False)
         assert killed == [f"get {name!r}"]
@@ -306,7 +305,7 @@ def test_killed_meanwhile(tmp_path, name):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked(tmp_path, name):
-    """A fork has no share in the node, and does not keep it."""
+    """A fork has no share in the node, and does not keep it running."""
     pf = pullframe((), tmp_path)
     program = socket_of(pf).parent
     read, write = os.pipe()
@@ -330,7 +329,7 @@ def test_forked(tmp_path, name):
 
 
 def test_address_of_another(tmp_path, monkeypatch):
-    """An address that another user has left is not gone to."""
+    """The node does not connect to an address that another user created."""
     with pullframe((), tmp_path) as one:
         fstat, theirs = os.fstat, one._address().stat()
 
@@ -346,7 +345,7 @@ def test_address_of_another(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seen", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
 def test_address_taken_over(tmp_path, name, monkeypatch, seen):
-    """Another user makes the socket's directory anew once the node ended, and answers that all is saved."""
+    """Another user recreates the socket's directory after the node ended, and confirms every save."""
     with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
         place = socket_of(one)
         os.killpg(one._process.pid, signal.SIGKILL)
@@ -389,7 +388,7 @@ def test_address_taken_over(tmp_path, name, monkeypatch, seen):
 
 
 def test_address_damaged(tmp_path):
-    """Of an address that is no path, or a link, the node is started anew."""
+    """The node restarts if its address is invalid or a link."""
     with pullframe("localhost:1", tmp_path) as one:
         address, urls = one._address(), {one.url}
         linked = address.rename(tmp_path / "linked")
@@ -404,7 +403,7 @@ def test_address_damaged(tmp_path):
 
 
 def test_directory_of_two_machines(tmp_path, monkeypatch):
-    """Each has a node of its own: they do not see each other's sockets."""
+    """Each machine has its own node, because they do not see each other's sockets."""
     with pullframe((), tmp_path) as one:
         here = os.uname()
         monkeypatch.setattr(os, "uname", lambda: os.uname_result([here.sysname, "another", *here[2:]]))
@@ -412,21 +411,21 @@ def test_directory_of_two_machines(tmp_path, monkeypatch):
             assert two.url != one.url and socket_of(two) != socket_of(one)
 
 
-def test_killed_again_at_once(tmp_path, monkeypatch):
-    """A node that was started anew and is gone again is a NoServer, too."""
+def test_killed_after_restart(tmp_path, monkeypatch):
+    """A node that is restarted and dies again raises NoServer."""
     with pullframe((), tmp_path) as one:
 
         def refuse():
             raise ConnectionRefusedError("refused")
 
-        monkeypatch.setattr(one, "_join", lambda: None)
+        monkeypatch.setattr(one, "_connect_or_start", lambda: None)
         monkeypatch.setattr(one, "_connect", refuse)
         with pytest.raises(partd_go.errors.NoServer, match="refused"):
             one.load("x")
 
 
 def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
-    """What another user puts where a node's files are made is not written to, and not waited for."""
+    """Files or links that another user places in a node's directory are neither written nor waited for."""
     with pullframe((), tmp_path) as one:
         new, lock = (Path(f"{one._address()}.{kind}") for kind in ("new", "lock"))
     precious = tmp_path / "precious"
@@ -453,8 +452,8 @@ def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_while_it_opens(tmp_path, monkeypatch):
-    """A process that another thread forks meanwhile does not keep the lock."""
+def test_forked_while_opening(tmp_path, monkeypatch):
+    """A process that another thread forks at the same time does not keep the lock."""
     connect, children = PullFrame._connect, []
 
     def forking(pf):
@@ -476,14 +475,14 @@ def test_forked_while_it_opens(tmp_path, monkeypatch):
             os.waitpid(child, 0)
 
 
-def test_names_that_are_no_text(nodes, name):
-    """Names of columns and of the index are texts: others are refused, and told which."""
+def test_names_that_are_not_text(nodes, name):
+    """Names of columns and of the index must be text; the error names the others."""
     one, _ = nodes
     times = prices().index
     for frame, told in (
-        (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column, a int"),
-        (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column, a tuple"),
-        (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index, a int"),
+        (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column is of type int"),
+        (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column is of type tuple"),
+        (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index is of type int"),
     ):
         with pytest.raises(ValueError) as failed:
             one.save(name, frame)
@@ -492,8 +491,8 @@ def test_names_that_are_no_text(nodes, name):
         one.load(name)
 
 
-def test_begun_anew_in_vain(tmp_path, name, monkeypatch):
-    """A node that could not be started anew is by a later call."""
+def test_failed_restart(tmp_path, name, monkeypatch):
+    """If a restart fails, a later call tries again."""
     with pullframe((), tmp_path) as one:
         one.save(name, prices())
         program = socket_of(one).parent
@@ -507,14 +506,14 @@ def test_begun_anew_in_vain(tmp_path, name, monkeypatch):
         assert socket_of(one).parent != program
 
 
-def test_beside_pullframe(nodes, name):
-    """What docs/pull.md says beside pullframe's README, and no other test has."""
+def test_statements_about_pullframe(nodes, name):
+    """Statements of docs/pull.md about pullframe's README that no other test covers."""
     one, two = nodes
     frame = pd.DataFrame({"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"]))
     one.save(name, frame)
     same(two.load(name, None, None), frame)
     two.save(name, pd.DataFrame({"a": [3.0], "m": [np.nan]}, frame.index[1:]))
-    same(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value takes the place, too
+    same(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value replaces the old one
     assert len(one.load(name, frame.index[1] + pd.Timedelta(1))) == len(one.load(name, end=frame.index[0] - pd.Timedelta(1))) == 0
     with pytest.raises(TypeError, match="kafka_hosts"):
         pullframe(kafka_hosts=set(), directory=one.directory)
@@ -526,5 +525,5 @@ def test_beside_pullframe(nodes, name):
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     made = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
-    found = [finding for finding in map(json.loads, made.stdout.splitlines()) if finding["table"] == name]  # others may have died
+    found = [finding for finding in map(json.loads, made.stdout.splitlines()) if finding["table"] == name]  # other nodes may have died
     assert found and all(finding["repaired"] for finding in found)

@@ -1,4 +1,4 @@
-"""partd_go.pystore, where pystore's own tests do not look."""
+"""Tests of partd_go.pystore that go beyond pystore's own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prices(days=100, **more):
 
 
 def test_names():
-    """Those of pystore 1.0.1, and the modules that code imports."""
+    """All names of pystore 1.0.1, and the modules that programs import, exist."""
     for name in (
         "store read_csv get_path set_path set_client get_client set_partition_size get_partition_size list_stores delete_store"
         " delete_stores PyStoreError DataIntegrityError ItemNotFoundError ItemExistsError CollectionNotFoundError"
@@ -111,7 +111,7 @@ def test_custom_rule(collection):
 
 
 def test_columns_that_are_read(collection, monkeypatch):
-    """An index, and what is compared with rows that come, is read without the other columns."""
+    """Reading the index, or rows to compare with new rows, skips the other columns."""
     collection.write("x", prices())
     asked = []
     scan = type(collection._tables).scan
@@ -134,7 +134,7 @@ def test_series(collection):
 
 
 def test_duplicates(collection):
-    """Those of the data itself are kept as the rule says, too."""
+    """Duplicates within the appended data are handled by the same rule."""
     twice = pd.concat([prices(4), prices(4) + prices(4)])
     for rule, want in (("keep_last", [0, 2, 4, 6]), ("keep_first", [0, 1, 2, 3]), ("keep_all", [0, 0, 1, 2, 2, 4, 3, 6])):
         collection.write(rule, prices(4)[:1])
@@ -159,7 +159,7 @@ def test_duplicates(collection):
 
 
 def test_dask(collection):
-    """A partition for each file; columns and filters are the server's work."""
+    """dask gets a partition for each file; the server selects columns and rows."""
     collection.write("x", prices(400), npartitions=2)
     item = collection.item("x", filters=[("sym", "==", "A")])
     assert item.data.npartitions == item._parts > 4
@@ -176,7 +176,7 @@ def test_dask(collection):
     assert len(parts) == item._parts and all(p["where"] == "\"sym\" = 'A'" and "sym" not in p["columns"] for p in parts)
     item = collection.item("x")
     collection.write("x", prices(2), overwrite=True)
-    assert len(item.data) == 400 and len(collection.item("x").data) == 2  # it stays as it was
+    assert len(item.data) == 400 and len(collection.item("x").data) == 2  # the item's state does not change
     partition.rebalance_partitions(collection, "x", freq="monthly")
     frame = pystore.partition.optimize_time_series_partitions(prices(400))
     assert frame[1] == 5 and len(frame[0].compute()) == 400
@@ -198,7 +198,7 @@ def test_distributed(collection):
 
 
 def test_processes(collection):
-    """What one process writes, another reads, and its locks hold."""
+    """Processes see each other's writes, and locks work between them."""
     collection.write("x", prices(4))
     code = (
         "import sys, pandas as pd, partd_go.pystore as p\n"

@@ -1,4 +1,4 @@
-"""What docs/pystore.md says beside pystore's README and names, where no other test has it."""
+"""Statements of docs/pystore.md about pystore's README and names that no other test covers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_levels(collection):
 
 
 def test_not_built():
-    """The names that the page says are not built, which it is to be mended with."""
+    """The page lists every name that is not built; mend the page if this fails."""
     for module in ("config", "logger", "dataframe"):
         with pytest.raises(ImportError):
             importlib.import_module(f"partd_go.pystore.{module}")

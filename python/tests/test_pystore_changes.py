@@ -1,8 +1,9 @@
-"""Changes of partd_go.pystore that are interrupted, wait, or differ from what is there."""
+"""Changes of partd_go.pystore that are interrupted, wait, or do not fit the item."""
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -14,10 +15,12 @@ pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
 dd = pytest.importorskip("dask.dataframe", reason="needs dask")
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import partd_go
 import partd_go.pystore as pystore
 import partd_go.tables
+from partd_go.pystore.frames import fit_types, widened_fields
 from partd_go.pystore.lock import CollectionLock
 
 pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed")
@@ -41,7 +44,7 @@ def rows(*values, start="2024-01-01", **more):
 
 
 def test_interrupted(collection, monkeypatch):
-    """Ctrl-C within a commit leaves what was there before, and is not swallowed."""
+    """Ctrl-C during a commit leaves the previous state, and is not swallowed."""
     collection.write("x", rows(1, 2))
 
     def interrupted(*args, **kwargs):
@@ -76,12 +79,12 @@ with pystore.transaction(collection) as txn:
 @pytest.mark.parametrize("at", ["_delete", "_append", "end"])
 @pytest.mark.parametrize("changed", [False, True])
 def test_killed_in_a_transaction(store, collection, at, changed):
-    """The next to change the collection, or to open it, takes the part back that was made; others' items stay."""
+    """The next program that changes or opens the collection undoes a partial transaction; other programs' items stay."""
     collection.write("x", rows(1, 2))
     collection.write("y", rows(1, 2))
     died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), at])
     assert died.returncode == -signal.SIGKILL and collection.list_snapshots()
-    collection._put("beside", rows(7), "error")  # by somebody who knows nothing of transactions
+    collection._put("beside", rows(7), "error")  # written by a program that does not know transactions
     if changed:
         collection.write("other", rows(5))
     else:
@@ -97,7 +100,7 @@ def test_killed_in_a_transaction(store, collection, at, changed):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
-    """Who lost the lock, as one that slept for long has, is told, and leaves alone what others did since."""
+    """A process that lost its lock, for example by sleeping too long, gets an error and leaves later changes alone."""
     for item in "xy":
         collection.write(item, rows(1, 2))
     append = collection._append
@@ -105,7 +108,7 @@ def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
     def lost(item, data, **kwargs):
         monkeypatch.undo()
         for lock in [lock for lock in gc.get_objects() if isinstance(lock, CollectionLock) and lock._lease]:
-            lock._call("partd.unlock", lease=lock._lease)  # as the server does when it is over
+            lock._call("partd.unlock", lease=lock._lease)  # the server does this when the lock expires
         collection.write("other", rows(5))
         with pystore.transaction(collection) as txn:
             txn.append("other", rows(6, start="2024-03-01"))
@@ -131,7 +134,7 @@ def test_error_after_commit(collection):
 
 
 def test_batch_keeps_each_append(collection):
-    """Appends are joined only if they are of one kind: each keeps its way with duplicates, and its columns."""
+    """Only appends of the same kind are batched: each keeps its rule for duplicates, and its columns."""
     collection.write("x", rows(1, 2))
     with pystore.batch_transaction(collection) as batch:
         batch.append("x", rows(5, 6), duplicate_handling="keep_first")
@@ -146,7 +149,7 @@ def test_batch_keeps_each_append(collection):
 
 
 @pytest.mark.parametrize("kind", [pystore.transaction, pystore.batch_transaction])
-def test_what_transactions_take(collection, kind):
+def test_values_in_transactions(collection, kind):
     collection.write("x", rows(1, 2))
     with kind(collection) as txn:
         txn.write("of item", collection.item("x"))
@@ -157,8 +160,8 @@ def test_what_transactions_take(collection, kind):
     assert list(collection.item("x").to_pandas().a) == [1, 2, 5]
 
 
-def test_others_while_dask_computes(collection):
-    """The collection is not locked meanwhile."""
+def test_not_locked_while_dask_computes(collection):
+    """The collection is not locked during the computation."""
 
     def compute(part):
         collection.write("during", rows(1), overwrite=True)
@@ -172,7 +175,7 @@ def test_others_while_dask_computes(collection):
 
 
 def test_server_that_was_killed(collection):
-    """Its place is taken by another at the next call."""
+    """The next call starts a new server."""
     collection.write("x", rows(1, 2))
     item = collection.item("x")
     server = collection._tables._server._process
@@ -183,7 +186,7 @@ def test_server_that_was_killed(collection):
     assert len(collection.item("x").to_pandas()) == 3
 
 
-def test_none_of_the_rows(collection):
+def test_no_matching_rows(collection):
     collection.write("x", rows(1, 2, 3))
     item = collection.item("x")
     assert [len(item.head(0)), len(item.tail(0)), len(item.head(-1)), len(item.tail(2))] == [0, 0, 2, 2]
@@ -199,10 +202,11 @@ FIT = {
     "spans of another unit": (pd.to_timedelta([1, 2], "s"), pd.to_timedelta([1, 2], "s").as_unit("us")),
 }
 FIT_NOT = {
-    "a tenth among small floats": (np.array([1.5, 2.5], "float32"), [0.1, 1.0]),
-    "a fraction among integers": ([1, 2], [3.5, 4]),
+    "a fraction among large integers": ([2**53 + 1, 2], [3.5, 4]),
     "a large integer among floats": ([1.5, 2.5], [2**53 + 1, 0]),
-    "a large integer among small": (np.array([1, 2], "int8"), [300, 0]),
+    "an integer among small floats": (np.array([1.5, 2.5], "float32"), [2**24 + 1, 0]),
+    "an unsigned integer beyond all others": ([1, 2], np.array([2**63, 0], "uint64")),
+    "a time among numbers": ([1, 2], pd.date_range("2024", periods=2)),
     "a zone among times without": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2, tz="Asia/Tokyo")),
     "nanoseconds among seconds": (pd.date_range("2024", periods=2).as_unit("s"), pd.DatetimeIndex(["2024-01-01 00:00:00.000000001"] * 2)),
     "numbers among texts": (["a", "b"], [1, 2]),
@@ -228,8 +232,9 @@ def nothing(n):
     return [None] * n
 
 
-WIDENED = {  # what an item has, what is appended, and the type then
+WIDENED = {  # type in the item, appended type, resulting type
     "larger integers": (np.array([1, 2], "int8"), [7, 300], "int64"),
+    "signed integers": (np.array([1, 2**32 - 1], "uint32"), [-7, -8], "int64"),
     "longer integers": (np.array([1, 2], "int32"), [7, 2**40], "int64"),
     "integers as floats": ([1, 2], [7.0, 2.5], "float64"),
     "finer floats": (np.array([1.5, 2.5], "float32"), [7.0, 0.1], "float64"),
@@ -247,28 +252,65 @@ WIDENED = {  # what an item has, what is appended, and the type then
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize("name", WIDENED)
 def test_appends_that_widen(collection, name, handling):
-    """What the item's evolution allows is widened in the append's own commit, whatever the way with duplicates; a column of
-    nothing takes a type without one, too."""
+    """With an evolution that allows it, an append widens columns in its own commit, and without one too, whatever the rule for duplicates."""
     there, more, kind = WIDENED[name]
-    for strategy in ("COMPATIBLE", "FLEXIBLE", *([None] if name.startswith("nothing") else [])):
+    for strategy in ("COMPATIBLE", "FLEXIBLE", None):
+        item = f"x{strategy}"
         frame, added = rows(0, 0, v=there), rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=more)
-        collection.write("x", frame, overwrite=True)
+        collection.write(item, frame)
         if strategy:
-            collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
-        versions = len(collection._tables.versions("x", "c"))
-        collection.append("x", added, duplicate_handling=handling)
+            collection.enable_schema_evolution(item, pystore.EvolutionStrategy[strategy])
+        versions = len(collection._tables.versions(item, "c"))
+        collection.append(item, added, duplicate_handling=handling)
         frames = {"keep_last": [frame[:1], added], "keep_first": [frame, added[1:]]}.get(handling, [frame, added])
-        got = collection.item("x").to_pandas()
-        assert handling != "keep_last" or len(collection._tables.versions("x", "c")) == versions + 1
+        got = collection.item(item).to_pandas()
+        assert handling != "keep_last" or len(collection._tables.versions(item, "c")) == versions + 1 or not strategy
         want = [None if pd.isna(value) is True else value for one in frames for value in one.v]
         assert [None if pd.isna(value) is True else value for value in got.v] == want
         assert kind is None or got.v.dtype == kind
         assert list(got.a) == [value for one in frames for value in one.a]
 
 
+def test_widened_without_an_evolution(collection):
+    """A widened item keeps its rows, their snapshots and its index, which widens too. A failed transaction undoes it."""
+    frame = pd.DataFrame({"v": np.array([1.5, 2.5], "float32"), "a": np.array([1, 2], "int16")}, pd.Index(np.array([1, 2], "int32"), name="i"))
+    more = pd.DataFrame({"v": [0.1], "a": [2**40]}, pd.Index([2**40], name="i"))
+    collection.write("x", frame)
+    collection.create_snapshot("before")
+    with pytest.raises(pystore.TransactionError), pystore.transaction(collection) as txn:
+        txn.append("x", more)
+        txn.append("none", more)
+    equal(collection.item("x").to_pandas(parse_dates=False), frame)
+    collection.append("x", more)
+    equal(collection.item("x").to_pandas(parse_dates=False), pd.concat([frame, more]))
+    equal(collection.item("x", snapshot="before").to_pandas(parse_dates=False), frame)
+    collection.write("s", frame.a)
+    collection.append("s", more.a)
+    assert list(collection.item("s").to_pandas(parse_dates=False)) == [1, 2, 2**40]
+
+
+@pytest.mark.parametrize("strategy", ["STRICT", "ADD_ONLY"])
+def test_evolutions_that_do_not_widen(store, collection, strategy):
+    """Such an item is not widened, not even by a process that has not enabled its evolution."""
+    collection.write("x", rows(1, 2))
+    collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
+    for one in (collection, store.collection("c")):
+        with pytest.raises(pystore.SchemaError, match='column "a"'):
+            one.append("x", rows(0.5, start="2024-02-01"))
+    equal(collection.item("x").to_pandas(), rows(1, 2), check_freq=False)
+
+
+def test_refused_rows_widen_nothing(collection):
+    frame = rows(1, 2, sym=["a", "b"])
+    collection.write("x", frame)
+    with pytest.raises(pystore.SchemaError, match="column"):
+        collection.append("x", rows(0.5, sym=[7], start="2024-02-01"))
+    equal(collection.item("x").to_pandas(), frame, check_freq=False)
+
+
 @pytest.mark.parametrize("strategy", ["ADD_ONLY", "COMPATIBLE", "FLEXIBLE"])
-def test_columns_of_rows_that_are_there(collection, strategy):
-    """A column that came with rows that were all there has its type all the same."""
+def test_columns_of_duplicate_rows(collection, strategy):
+    """A new column gets its type even if all appended rows were duplicates."""
     collection.write("x", rows(1, 2))
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
     collection.append("x", rows(3, 4, v=["x", "y"]), duplicate_handling="keep_first")
@@ -282,14 +324,21 @@ def test_columns_of_rows_that_are_there(collection, strategy):
     "there, more",
     [([1, 2], ["x", "y"]), ([1.5, 2.5], ["x", "y"]), (["x", "y"], [1, 2]), ([2**53 + 1, 2], [2.5, 7.0]), ([True, False], [1, 2])],
 )
-def test_appends_that_widen_nothing(collection, there, more, handling):
-    """A number is no text, and no value changes: what cannot be widened is refused, with the column and its types."""
+def test_appends_that_cannot_widen(collection, there, more, handling):
+    """A number is not text, and no value may change: the error of a column that cannot be widened names it and its types."""
     frame = rows(0, 0, v=there)
     collection.write("x", frame)
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy.FLEXIBLE)
     with pytest.raises(pystore.SchemaError, match='column "v": (it has type .* and the table has|as float64)'):
         collection.append("x", rows(0, 0, start="2024-02-01", v=more), duplicate_handling=handling)
     equal(collection.item("x").to_pandas(), frame, check_freq=False)
+
+
+@pytest.mark.parametrize("kinds", [*itertools.permutations((pa.int64(), pa.duration("s"), pa.timestamp("s")), 2)])
+def test_kinds_are_not_mixed(kinds):
+    """The server refuses rows of another kind, and the item's rows do not change."""
+    there, more = (pa.table({"v": pa.array([1], kind)}) for kind in kinds)
+    assert fit_types(more, there.schema).equals(more) and not widened_fields(more.schema, there.schema)
 
 
 def test_index_of_another_unit(collection):
@@ -329,7 +378,7 @@ def test_filters_of_nulls(collection, filters, want):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", pd.Timedelta("1s"), np.timedelta64(1, "ns")])
-def test_filters_by_what_cannot_be(collection, value):
+def test_invalid_filters(collection, value):
     collection.write("x", rows(0, 1, 2))
     with pytest.raises(ValueError, match="a filter by"):
         collection.item("x").to_pandas(filters=[("a", ">", value)])

@@ -1,4 +1,4 @@
-"""pystore's own tests, from its source, with the one changed import."""
+"""Runs pystore's own tests, from its source, with one changed import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 
-TESTS = os.environ.get("PYSTORE_TESTS")  # of pystore's source, as .ci/peers unpacks it
+TESTS = os.environ.get("PYSTORE_TESTS")  # the tests in pystore's source, unpacked by .ci/peers
 
 
 @pytest.mark.skipif(not TESTS, reason="needs PYSTORE_TESTS, the directory of pystore's own tests")

@@ -1,4 +1,4 @@
-"""Python's own partd.Server, and ours asked in its protocol: either side may be moved first."""
+"""This client with Python's own partd.Server and with our server in its protocol, so that either side can migrate first."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def python_server(kind: str, path: object) -> Iterator[tuple[str, subprocess.Pop
 
 @pytest.fixture(params=["Dict", "File", "Buffer", "ours"])
 def url(request, tmp_path) -> Iterator[str]:
-    """The address of a server that speaks Python's protocol."""
+    """Yields the address of a server that speaks Python's protocol."""
     if request.param == "ours":
         with partd_go.serve() as url:
             yield url
@@ -78,7 +78,7 @@ def test_append_and_get(store):
     assert store.get("x") == b"HelloWorld!."
 
 
-def test_keys_and_values_of_all_kinds(store):
+def test_all_keys_and_values(store):
     keys = ["é", ("a", 1, b"b"), 17, 2.5, None, ("nested", ("a", "b")), "k" * 200]
     store.append({key: repr(key).encode() for key in keys})
     assert store.get(keys) == [repr(key).encode() for key in keys]
@@ -87,12 +87,12 @@ def test_keys_and_values_of_all_kinds(store):
     store.append({"ack": b"ack", "error": b"error: no"})
     assert store.get(["array", "view", "words", "ack", "error"]) == [b"ab", b"135", b"12345678", b"ack", b"error: no"]
     assert store.get("ack") == b"ack" and store.get("error") == b"error: no"
-    with pytest.raises(TypeError, match="str: values are bytes"):
+    with pytest.raises(TypeError, match="str: encode it to bytes"):
         store.append({"fine": b"", "text": "text"})
 
 
 def test_equal_keys(store):
-    """Python's server keeps the last of two values of one key, and its client sends one."""
+    """Python's server keeps only the last of two values of one key, so the client sends one."""
     store.append({"x": b"1", b"x": b"2", ("a", "b"): b"3", "a-|-b": b"4", "y": b"5"})
     assert store.get(["x", "a-|-b", "y"]) == [b"12", b"34", b"5"]
 
@@ -117,7 +117,7 @@ def test_large_values(store, size, request):
     store.append({"big": value, "small": b"s"})
     store.append({"big": b"!"})
     whole = value + b"!"
-    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer reads what is in memory before what it wrote earlier
+    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer reads memory before what it wrote earlier
         whole = b"!" + value
     assert store.get(["small", "big", "small"]) == [b"s", whole, b"s"]
 
@@ -128,8 +128,8 @@ def test_many_keys(store):
     assert store.get(list(data)) == list(data.values())
 
 
-def test_beside_clients_of_partd(store, url):
-    """Neither loses what the other one appends."""
+def test_with_clients_of_partd(store, url):
+    """Clients of both kinds keep each other's appends."""
 
     def work(client, name: str) -> None:
         for i in range(100):
@@ -187,8 +187,8 @@ REFUSED = {
 }
 
 
-def test_what_it_cannot_do(store, url):
-    """Nothing is changed by it, and the server lives on."""
+def test_unsupported_requests(store, url):
+    """Unsupported requests change nothing, and the server keeps running."""
     store.append({"x": b"1"})
     for name, call in REFUSED.items():
         with pytest.raises(partd_go.Unsupported, match=f"{'sync' if name == 'append' else name} at .*partd-server"):
@@ -197,19 +197,19 @@ def test_what_it_cannot_do(store, url):
     for options in ({"token": "t"}, {"namespace": "n"}, {"tls_ca": "file"}):
         with pytest.raises(partd_go.Misuse):
             partd_go.Client(url, python_server=True, **options)
-    with pytest.raises(partd_go.Misuse, match="neither users nor namespaces nor TLS"):
+    with pytest.raises(partd_go.Misuse, match="no users, namespaces or TLS"):
         partd_go.Client("tls://localhost:1", python_server=True)
 
 
 @pytest.mark.parametrize("work", [lambda store: store.append({"x": b"2"}), lambda store: store.get("x"), lambda store: list(store.scan())])
-def test_by_mistake(work, tmp_path):
-    """Python's server would end with the first word of our own protocol, and all its clients wait for ever."""
+def test_wrong_protocol(work, tmp_path):
+    """Our own protocol's first message would end Python's server, and all its clients would wait for ever."""
     with python_server("Dict", tmp_path) as (url, _), partd_go.Client(url, python_server=True, timeout=10) as store:
         store.append({"x": b"1"})
         began = time.monotonic()
         with pytest.raises(partd_go.ConnectionFailed, match="python_server=True"), partd_go.Client(url) as wrong:
             work(wrong)
-        assert time.monotonic() - began < 20  # of the 60 for which a broken connection is tried again
+        assert time.monotonic() - began < 20  # a broken connection is retried for 60 seconds
         assert store.get("x") == b"1"
         with partd_go.Client(url, python_server=True, timeout=10) as other:
             assert other.get("x") == b"1"
@@ -224,19 +224,19 @@ def test_server_that_dies(tmp_path):
             server.wait()
             began = time.monotonic()
             for call in (lambda: store.append({"x": b"2"}), lambda: store.get("x")):
-                with pytest.raises(partd_go.ConnectionFailed):  # it was noticed before anything was sent
+                with pytest.raises(partd_go.ConnectionFailed):  # the error was noticed before anything was sent
                     call()
             assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("kill", [False, True])
-def test_server_that_stands_still(kill, tmp_path):
-    """What was sent and not answered is in doubt, and says so in time; it is not sent again."""
+def test_server_that_is_stopped(kill, tmp_path):
+    """A request that was sent and not answered raises an unknown outcome in time, and is not sent again."""
     with python_server("Dict", tmp_path) as (url, server):
         with partd_go.Client(url, python_server=True, timeout=30 if kill else 3, retry_for=0.5) as store:
             store.append({"x": b"1"})
             os.kill(server.pid, signal.SIGSTOP)
-            os.waitpid(server.pid, os.WUNTRACED)  # it stands still
+            os.waitpid(server.pid, os.WUNTRACED)  # waits until the server is stopped
             if kill:
                 threading.Timer(0.3, server.kill).start()
             began = time.monotonic()
@@ -249,11 +249,11 @@ def test_server_that_stands_still(kill, tmp_path):
                 store.get("x")
             os.kill(server.pid, signal.SIGCONT)
             store.timeout = 20
-            assert store.get("x") == b"12"  # once
+            assert store.get("x") == b"12"  # applied once
 
 
-def test_server_whose_thread_died(tmp_path):
-    """It is connected to, and answers nothing for ever."""
+def test_server_that_never_answers(tmp_path):
+    """The server accepts connections, but never answers."""
     with python_server("Dict", tmp_path) as (url, server), partd_go.Client(url, python_server=True, timeout=3) as store:
         store.append({"x": b"1"})
         killer = partd.Client(url)
@@ -268,7 +268,7 @@ def test_server_whose_thread_died(tmp_path):
 
 
 def test_server_started_again(tmp_path):
-    """Between calls: nothing was sent over the connection that broke."""
+    """If the connection broke between calls, nothing was sent over it."""
     store = partd_go.Client(f"ipc://{tmp_path}/socket", python_server=True)
     for i in range(3):
         server = subprocess.Popen(
@@ -304,7 +304,7 @@ REPLIES = {
 
 @pytest.mark.parametrize("name", REPLIES)
 def test_hostile_server(name, tmp_path):
-    """What it sends is an error, however large it says that it is."""
+    """An invalid answer is an error, whatever size it claims."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{tmp_path}/socket")
     listener.listen()

@@ -1,4 +1,4 @@
-"""Servers that a program starts for itself, and what is left of them."""
+"""Private servers of a program, and their leftovers."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_ends_with_the_process(temporary, tmp_path, how, kept):
             assert client.get("x") == b"1"
 
 
-def test_told_to_end_itself(temporary):
-    """A signal to all of the session, as at the end of a login, leaves nothing either."""
+def test_signal_to_the_session(temporary):
+    """A signal to the whole session, as at logout, leaves nothing."""
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGTERM)
     server._process.wait(20)
@@ -98,9 +98,9 @@ def test_told_to_end_itself(temporary):
 def test_program_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(partd_go.server, "_BIN", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(partd_go.NoServer, match="does not have it: install partd-go"):
+    with pytest.raises(partd_go.NoServer, match="lacks the program: install Go, then partd-go"):
         partd_go.serve()
-    with pytest.raises(SystemExit, match="does not have it"):
+    with pytest.raises(SystemExit, match="lacks the program"):
         partd_go.server.run_partd()
 
 
@@ -134,7 +134,7 @@ def test_two_servers_of_one_directory(temporary, tmp_path):
 def test_server_that_does_not_end(temporary, monkeypatch):
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGSTOP)
-    monkeypatch.setattr(partd_go.server, "_END", 0.1)
+    monkeypatch.setattr(partd_go.server, "_STOP_TIMEOUT", 0.1)
     with pytest.raises(partd_go.NoServer, match="did not end"):
         server.close()
     assert list(temporary.iterdir()) == []

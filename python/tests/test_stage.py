@@ -1,4 +1,4 @@
-"""Stages: what runs, what is kept, and what becomes of changes, failures and kills."""
+"""Stages: what runs, what is kept, and the effects of changes, failures and kills."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PIPE = (
 def test_pipeline(place):
     Path("in.csv").write_text("a\n1\n")
     pipe = load(PIPE)
-    assert pipe.last() == (["a", "b"], ["a"], 4)  # what two adds, three does not see
+    assert pipe.last() == (["a", "b"], ["a"], 4)  # three does not see the element that two adds
     assert ran() == "four last one three two"
     assert pipe.last() == (["a", "b"], ["a"], 4)
     assert ran() == "four last two"
@@ -136,10 +136,10 @@ def test_pickle_of_another_user(place):
         ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),
         ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),
         ("cache=True", "1 / 0", ZeroDivisionError, ""),
-        ("cache=True", "lock", TypeError, "lock is a lock, which has no hash"),
+        ("cache=True", "lock", TypeError, "lock is a lock, which cannot be hashed"),
         ("cache=True, cache_dir='s3://bucket/stages'", "0", ValueError, "a directory on this machine"),
         ("cache=True, cache_dir=Path('s3://bucket/stages')", "0", ValueError, "a directory on this machine"),
-        ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "nothing is kept"),
+        ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "the result is not kept"),
     ],
 )
 def test_fails(place, options, body, error, says):
@@ -214,7 +214,7 @@ def test_recursive_and_methods():
 
 
 def test_decorated():
-    """What a decorator makes is hashed with what it wraps."""
+    """The hash of a decorated function includes the function that it wraps."""
     text = "import functools\ndef adds(n):\n    def wrap(f):\n        return functools.wraps(f)(lambda: f() + n)\n    return wrap\n"
     text += "@adds(%d)\ndef a(): return %d\n@functools.lru_cache\ndef b(): return %d\n@stage\ndef one(): return a() + b()\n"
     text += "@stage\ndef two(): return one()\n"
@@ -226,7 +226,7 @@ def test_decorated():
 
 
 def test_without_source():
-    """What exec makes has no source: it is told apart by its bytecode."""
+    """Functions made by exec have no source, so their bytecode distinguishes them."""
     keys = []
     for body in ("'''One.'''\n    return 1", "'''Two.'''\n    return 1", "'''Two.'''\n\n    # so\n    return 1", "'''Two.'''\n    return 2"):
         names = {"__name__": "made"}
@@ -236,7 +236,7 @@ def test_without_source():
 
 
 def test_source_changed_after_load():
-    """What was loaded runs, and its key is of that, whatever the file has become."""
+    """The key depends on the loaded code, even if the file has changed since."""
     one = load("@stage\ndef one(): return 1\n").one
     Path("pipe.py").write_text(Path("pipe.py").read_text().replace("1", "2"))
     assert one() == 1
@@ -276,7 +276,7 @@ def test_processes(place, killed):
 
 
 def test_kills(place):
-    """A process that is killed at any moment leaves nothing that is read; PARTD_KILLS says how many are."""
+    """A process killed at any moment leaves nothing that could be read. PARTD_KILLS is the number of kills."""
     for i in range(int(os.environ.get("PARTD_KILLS", "3"))):
         load(f"#{i}\n" + SLOW.replace("range(", f"range({i}, {i} + ") % ("csv", "parquet", "pickle")[i % 3])
         process = start()
@@ -291,7 +291,7 @@ def test_kills(place):
 
 
 def test_cases():
-    """What lwdp gets wrong; the tables' tests run the same with it."""
+    """Cases that lwdp gets wrong; the tests of tables run the same cases with lwdp."""
     path = {**os.environ, "PYTHONPATH": str(Path(partd_go.__file__).parent.parent)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"], env=path, check=True, capture_output=True, text=True

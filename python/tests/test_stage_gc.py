@@ -1,4 +1,4 @@
-"""How long results of stages count, and what goes."""
+"""Expiry of results of stages, and what gc() removes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """What it is told to go on by, time does."""
+    """Replaces the clock; the returned function moves it forward."""
     real, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
@@ -75,14 +75,14 @@ def test_ttl(clock):
         clock(60)
     assert ran() == "one"
     pipe(", ttl=100").one()
-    assert ran() == "one" and files() == ["one"]  # the old one has gone
+    assert ran() == "one" and files() == ["one"]  # the old result was removed
     clock(60)
     pipe(", ttl=100").one()
     assert ran() == ""
 
 
 @pytest.mark.parametrize("cache", ["cache=True", "cache=False"])
-def test_what_is_made_of_it_expires_with_it(clock, cache):
+def test_dependent_results_expire(clock, cache):
     pipe(", ttl=100", ", ttl=1000", cache).three()
     assert ran() == "one three two"
     clock(60)
@@ -93,16 +93,16 @@ def test_what_is_made_of_it_expires_with_it(clock, cache):
     assert ran() == "one three two"
 
 
-def test_whoever_kept_it(clock):
+def test_kept_by_any_process(clock):
     pipe().three()
     clock(60)
     pipe(", ttl=100").three()
     assert ran() == "one three two"
     clock(60)
-    pipe(", ttl=100").three()  # what is too old ran, although it was kept for ever
+    pipe(", ttl=100").three()  # expired results were computed again, although they were kept for ever
     assert ran() == "one three two"
     clock(120)
-    pipe().three()  # what was kept for so long is for nobody, later
+    pipe().three()  # later, nobody accepts results that were kept for that time
     assert ran() == "one three two"
     clock(1e8)
     pipe(", ttl=0").three()
@@ -115,7 +115,7 @@ def test_ttl_is_not_in_the_key():
 
 
 @pytest.mark.parametrize("ttl, error", [("x", TypeError), (-1, ValueError), (float("nan"), ValueError), (datetime.timedelta(-1), ValueError)])
-def test_ttl_that_is_none(ttl, error):
+def test_ttl_of_none(ttl, error):
     with pytest.raises(error, match="ttl is"):
         partd_go.stage.stage(cache=True, ttl=ttl)(len)
 
@@ -126,7 +126,7 @@ def test_ttl_for_ever(ttl):
     assert one().equals(one()) and ran() == "one"
 
 
-def test_gc_removes_what_expired(clock):
+def test_gc_removes_expired_results(clock):
     made = pipe(", ttl=100", ", ttl=50")
     made.three()
     assert gc() == [] and files() == ["one", "three", "two"]
@@ -138,17 +138,17 @@ def test_gc_removes_what_expired(clock):
     assert why(gc()) == [("one", "expired")] and files() == []
 
 
-def test_gc_removes_what_is_superseded():
+def test_gc_removes_superseded_results():
     pipe().three()
     other = load("@stage(cache=True)\ndef one(x):\n    return pandas.DataFrame({'a': [x]})\n", "other")
     for x in (1, 2):
-        other.one(x)  # of two arguments both stay
+        other.one(x)  # results for both arguments stay
     loops = load(
         "def made(n, raw):\n    @stage(raw=raw, cache=True)\n    def one(raw):\n        return pandas.DataFrame({'a': [n]})\n    return one\n", "loops"
     )
     for n in (1, 2):
         Path(f"{n}.csv").write_text("a")
-        for file in (1, 2):  # of two files, and of two values that are held, too
+        for file in (1, 2):  # results for two files, and for two values held in code, stay
             loops.made(n, f"{min(n, file)}.csv")()
     assert gc() == []
     changed = pipe(body="rows * 2")
@@ -173,7 +173,7 @@ def test_gc_by_size():
     assert why(gc(max_bytes=0)) == [("three", "over max_bytes"), ("two", "over max_bytes")]
 
 
-def test_gc_removes_what_killed_processes_left(place):
+def test_gc_removes_leftovers_of_killed_processes(place):
     one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
     program = (
         "import os, partd_go.stage as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
@@ -190,8 +190,8 @@ def test_gc_removes_what_killed_processes_left(place):
     assert gc("nothing-is-here") == []
 
 
-def test_gc_leaves_what_somebody_makes(clock):
-    """gc() waits for nobody, and a lock that is had stays."""
+def test_gc_leaves_locked_results(clock):
+    """gc() does not wait for locks, and leaves locked results alone."""
     made = load(
         "from partd_go.stage import gc\n"
         f"@stage(cache=True, ttl=100)\ndef one():\n{note('one')}    said.append(gc(max_bytes=0))\n    return pandas.DataFrame({{'a': [1]}})\n".replace(
@@ -204,14 +204,14 @@ def test_gc_leaves_what_somebody_makes(clock):
     try:
         made.one()
         clock(200)
-        made.one()  # the old one is not removed while it is made anew
+        made.one()  # the old result is not removed while a new one is computed
     finally:
         del builtins.said
     assert said == [[], []] and ran() == "one one" and gc() == []
 
 
-def test_gc_beside_stages():
-    """Processes whose results go again and again have the right ones."""
+def test_gc_while_stages_run():
+    """Processes get the right results while gc() keeps removing them."""
     load(
         "def made(n):\n    @stage(cache=True, ttl=0.05)\n    def one():\n        return pandas.DataFrame({'a': range(n)})\n"
         "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
@@ -228,8 +228,8 @@ def test_gc_beside_stages():
 
 
 @pytest.mark.parametrize("rows", ["{'a': [None, float('nan'), 'a']}", "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)", "{'a': [1]}, index=[None]"])
-def test_nulls_stay_what_they_are(rows):
-    """pandas finds None and NaN equal; a stage does not."""
+def test_nulls_stay_distinct(rows):
+    """pandas treats None and NaN as equal; a stage does not."""
     text = f"@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({rows}, dtype=object)\n"
     want = eval(f"pandas.DataFrame({rows}, dtype=object)", {"pandas": pd})
     def kinds(frame):
@@ -238,7 +238,7 @@ def test_nulls_stay_what_they_are(rows):
     for _ in range(2):
         assert kinds(load(text % "").one()) == kinds(want)
     if "nan" in rows:
-        with pytest.raises(ValueError, match="None or NaN"):
+        with pytest.raises(ValueError, match="None and NaN"):
             load(text % ", format='parquet'").one()
 
 

@@ -1,4 +1,4 @@
-"""What code holds in objects, modules and other stages is a part of the key, too."""
+"""The key includes what code holds in objects, modules and other stages."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_held(name):
 
 
 def test_order_of_sets():
-    """A key is the same in each process, however it orders sets."""
+    """A key is the same in each process, in whatever order sets are iterated."""
     load("class A: pass\nheld = A()\nheld.names = {*'abcdef'}\nexec('def g(x): return x in {*()} or x in {\"a\", \"b\", \"c\"}')\ndef use(): return g(held)", 1)
     path = os.pathsep.join([os.getcwd(), str(Path(partd_go.stage.__file__).parent.parent)])
     run = [sys.executable, "-c", "import pipe; print(pipe.one.key())"]
@@ -86,7 +86,7 @@ def test_order_of_sets():
 
 
 def test_modules_that_import_each_other():
-    """Each is looked at once for each function, not along each way that leads to it."""
+    """Each module is hashed once for each function, not once for each path that leads to it."""
     names = [f"m{n}" for n in range(12)]
     for name in names:
         Path(f"{name}.py").write_text("\n".join(f"import {other}" for other in names) + f"\ndef f_{name}(): return 1\n")
@@ -96,8 +96,8 @@ def test_modules_that_import_each_other():
         del sys.modules[name]
 
 
-def test_packages_elsewhere(monkeypatch):
-    """Those of the system, or of a user, are named alone, wherever Python itself has its own."""
+def test_packages_of_system_and_users(monkeypatch):
+    """System and user packages are hashed by name only, wherever Python is installed."""
     made = Path("lib", "dist-packages")
     made.mkdir(parents=True)
     (made / "away_package.py").write_text("import threading\n__version__ = '1'\nlock = threading.Lock()\ndef use():\n    with lock: return 1\n")

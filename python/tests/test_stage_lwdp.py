@@ -1,4 +1,4 @@
-"""The table of docs/stage.md says what lwdp does, and what is here."""
+"""Checks the table of docs/stage.md that compares lwdp with partd_go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 HERE = Path(__file__).parent
 CACHE = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # as .ci/peers makes it
+LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # made by .ci/peers
 ROWS = [row.strip("|").split(" | ") for row in (HERE.parent / "docs" / "stage.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]]
 
 

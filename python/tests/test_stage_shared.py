@@ -1,4 +1,4 @@
-"""Results of stages in tables and at a partd-server, where others read and write them, too."""
+"""Shared results of stages, in tables and at a partd-server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pa = pytest.importorskip("pyarrow")
 
 
 class OfTables:
-    """What is done at a place by somebody else than a stage."""
+    """Changes a shared place, as programs other than stages do."""
 
     def __init__(self, url):
         import partd_go.tables
@@ -88,7 +88,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=["tables", "store"])
 def place(request, tmp_path, monkeypatch):
-    """A place that others share, and a way to be on another machine, with a directory of its own."""
+    """Yields a shared place, and a function that simulates another machine with its own directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -142,24 +142,24 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("body", FRAMES)
-def test_another_machine_has_it(place, body):
+def test_result_of_another_machine(place, body):
     pipe, want = load(body), eval(body, {"pandas": pd})
     for _ in range(3):
         got = pipe.two()
         assert type(got) is type(want) and got.equals(want)
         elsewhere(place)
     assert ran() == "one two" and sorted(place.names()) == sorted([pipe.one.key(), pipe.two.key()])
-    assert not [path for path in Path().glob("machine-*/*/*")]  # nothing is left in their directories
+    assert not [path for path in Path().glob("machine-*/*/*")]  # their own directories stay empty
 
 
 @pytest.mark.parametrize("options, body, error, says", [
     ("", "3", TypeError, "use format='pickle'"),
     ("", "pandas.DataFrame({'a': [1j]})", (TypeError, ValueError), "a of type complex128"),
-    (", format='json'", "pandas.DataFrame({'a': [1]})", ValueError, "not read as json: use parquet, csv or pickle"),
-    (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "not read as hdf"),
+    (", format='json'", "pandas.DataFrame({'a': [1]})", ValueError, "as json could run another user.s code: use parquet, csv or pickle"),
+    (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
     (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
 ])  # fmt: skip
-def test_what_is_not_kept(place, options, body, error, says):
+def test_values_that_are_not_kept(place, options, body, error, says):
     with pytest.raises(error, match=says):
         load(body, options).one()
     assert place.names() == []
@@ -175,15 +175,15 @@ def test_formats(place, options, body, want):
 
 
 def test_own_directory(place):
-    """A stage with a directory of its own has its results there alone."""
+    """A stage with its own directory keeps its results only there."""
     load(options=", cache_dir='own'").one()
     assert place.names() == [] and len([*Path("own/pipe.one").iterdir()]) == 1
-    with pytest.raises(ValueError, match="one of them"):
+    with pytest.raises(ValueError, match="pass one"):
         set_directory(None, tables=place, store=place)
 
 
 class Runs:
-    """What a pickle of another user does to who reads it."""
+    """Runs code when it is unpickled, like a hostile pickle."""
 
     def __reduce__(self):
         return Path.touch, (Path("executed"),)
@@ -195,7 +195,7 @@ def summed(data):
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_hostile(place, format):
-    """A pickle that somebody has put there, with all that belongs to it, is not read as one."""
+    """A pickle placed by another user, with valid metadata, is not loaded."""
     one = load(options=f", format='{format}'").one
     one()
     place.change(one.key(), summed(pickle.dumps(Runs())))
@@ -203,7 +203,7 @@ def test_hostile(place, format):
     with pytest.raises(partd_go.Corrupt, match=one.key()):
         one()
     assert not Path("executed").exists() and ran() == "one"
-    one = load(options=", format='pickle'").one  # which asks for it
+    one = load(options=", format='pickle'").one  # even if it asks for pickles
     one()
     place.change(one.key(), summed(pickle.dumps(Runs())))
     one()
@@ -219,7 +219,7 @@ def test_damaged(place, damage):
     one()
     place.change(one.key(), damage(place.result(one.key())))
     elsewhere(place)
-    with pytest.raises(partd_go.Corrupt, match=f"pipe.one kept under {one.key()} is damaged.*and it is made again"):
+    with pytest.raises(partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*and the stage makes it again"):
         one()
     assert gc(max_bytes=0)[0].key == one.key()
     assert len(one()) == 1000 and ran() == "one one"
@@ -231,7 +231,7 @@ INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterd
 
 @pytest.mark.parametrize("text", INFOS)
 def test_damaged_info(place, text):
-    """What is known of a result may be anything: it is none then."""
+    """Invalid metadata of a result means that there is no result."""
     one = load().one
     one()
     place.garble(one.key(), text.replace("KEY", one.key()))
@@ -249,7 +249,7 @@ def test_ttl_and_gc(place, clock):
     load(options=", ttl=100").two()
     assert ran() == "one two" and gc() == []
     clock(60)
-    load().two()  # it was kept for so long
+    load().two()  # it was kept for that time
     assert ran() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
     assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and place.names() == []
@@ -263,8 +263,8 @@ def test_ttl_and_gc(place, clock):
         assert list(place.store.keys()) == []
 
 
-def test_what_expires_while_it_is_made(place):
-    """It counts for nobody, and gc() removes it."""
+def test_result_that_expires_while_computed(place):
+    """A result that expires while it is computed is not used, and gc() removes it."""
     one = load(options=", ttl=0.05", before="    time.sleep(0.2)\n").one
     one()
     one()
@@ -279,8 +279,8 @@ def start(place, at, lease="30"):
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
-def test_gc_waits_for_nobody(place, clock):
-    """What somebody has the lock of stays, and the lock is free once he has given it back."""
+def test_gc_does_not_wait_for_locks(place, clock):
+    """gc() leaves a locked result alone, and the lock is free once its holder has released it."""
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
@@ -308,8 +308,8 @@ def until_ran(times):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes(place, killed):
-    """Of machines at a server of tables one computes, and the others wait; where it is killed, one takes over. At a
-    partd-server both compute, and one result wins."""
+    """At a server of tables, one machine computes and the others wait; if it is killed, another takes over. At a partd-
+    server both compute, and one result wins."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()
     first = start(place, "first", "2.0")
@@ -318,7 +318,7 @@ def test_processes(place, killed):
     if isinstance(place, OfStore):
         until_ran(3)
     else:
-        time.sleep(4)  # longer than the lease that the first one has: it renews it
+        time.sleep(4)  # longer than the first machine's lease, which it renews
         assert Path("ran").read_text() == "one "
     if killed:
         first.kill()
@@ -333,7 +333,7 @@ def test_processes(place, killed):
 
 
 def test_bucket(tmp_path, monkeypatch):
-    """Results in a bucket, which a program of a gateway to S3 has here, with a catalog in a directory."""
+    """Results are in a bucket, served by a local S3 gateway, with a catalog in a directory."""
     gateway = os.environ.get("PARTD_VERSITYGW")
     pytest.importorskip("partd_go_tables")
     if not gateway:
@@ -358,7 +358,7 @@ def test_bucket(tmp_path, monkeypatch):
         where = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
         one = load("pandas.DataFrame({'a': range(1000)})").one
         with partd_go.tables.connect(where, catalog=tmp_path / "catalog") as a, partd_go.tables.connect(where, catalog=tmp_path / "catalog") as b:
-            for n, tables in enumerate((a, b, a)):  # two programs, of which each has the bucket open
+            for n, tables in enumerate((a, b, a)):  # two programs that both have the bucket open
                 set_directory(f"machine-{n}", tables=tables)
                 assert len(one()) == 1000
             assert ran() == "one"

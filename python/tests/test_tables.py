@@ -1,4 +1,4 @@
-"""partd_go.tables beside pyarrow and pandas: in a directory, and at a server."""
+"""partd_go.tables compared with pyarrow and pandas: in a directory, and at a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import partd_go
 import partd_go.tables
 from partd_go.tables import Exists, NotFound, Violation, filters
 
-SOON = 120  # seconds within which what must happen does
+SOON = 120  # time limit, in seconds, for things that must happen
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_filters_by_members_of_enums():
 
 
 def test_parts(tables):
-    """A table's parts, about a file each, are together its rows; so also without an order."""
+    """The parts of a table, about one per file, have all its rows, also without an order."""
     frame = quotes(400)
     tables.put("ordered", frame, settings={"time": "when", "partition": "month"})
     for at in range(3):
@@ -147,9 +147,9 @@ def test_put(tables):
         tables.sql("SELEC 1")
 
 
-def test_what_a_put_refuses(tables):
+def test_put_refuses(tables):
     frame = quotes()
-    with pytest.raises(Violation, match='no setting "tiem" \\(did you mean "time"\\?\\)'):
+    with pytest.raises(Violation, match='unknown setting "tiem" \\(did you mean "time"\\?\\)'):
         tables.put("q", frame, settings={"tiem": "when"})
     tables.put("q", frame, settings={"time": "when"})
     with pytest.raises(Violation, match='"partiton" \\(did you mean "partition"'):
@@ -187,7 +187,7 @@ def test_missing_columns(tables):
 
 
 def test_streamed(tables):
-    """A reader's batches are sent one by one; of one that fails, or is interrupted, nothing is left."""
+    """A reader's batches are sent one by one. A failed or interrupted put leaves nothing."""
     batch = pa.record_batch({"n": np.arange(1 << 17)})  # 1 MiB
     most = 0
 
@@ -226,7 +226,7 @@ def test_transformed(tables):
 
 
 def test_large_rows(tables):
-    """A row larger than a message is put all the same, and a table in many of them."""
+    """A row larger than a message can be put, and a table of such rows needs many messages."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"a": rng.random(2_000_000), "b": rng.integers(0, 9, 2_000_000)})
     tables.put("large", frame)
@@ -248,15 +248,15 @@ def test_closed(tmp_path):
         partd_go.tables.connect("grpc://localhost:1").list()
 
 
-def test_no_program(tmp_path, monkeypatch):
+def test_no_call_starts_a_program(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(partd_go.NoServer, match="partd-go-tables by pip"):
+    with pytest.raises(partd_go.NoServer, match="partd-go-tables with pip"):
         partd_go.tables.connect(tmp_path)
 
 
 def test_killed_client(tmp_path):
-    """The server of a client that was killed ends, and what it has acknowledged is there."""
+    """The server of a killed client ends, and acknowledged rows stay."""
     code = (
         "import sys, time, pyarrow, partd_go.tables\n"
         "tables = partd_go.tables.connect(sys.argv[1])\n"
@@ -326,12 +326,12 @@ def test_secured(tmp_path):
 
 @pytest.mark.parametrize("read", [Path.read_text, Path.read_bytes, Path])
 def test_secured_by_text(tmp_path, read):
-    """What shoots' server takes: the certificate and its key themselves."""
+    """Like shoots' server, accepts the certificate and key themselves instead of files."""
     cert, key = [read(Path(file)) for file in certificate(tmp_path)]
     with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key) as server:
         with partd_go.tables.connect(server.url, tls_ca=(tmp_path / "cert").read_text()) as tables:
             tables.put("q", quotes())
-        if sys.platform == "linux":  # where others may read the command
+        if sys.platform == "linux":  # other users can read a process's command line there
             command = Path(f"/proc/{server._process.pid}/cmdline").read_text().split("\0")
             files = [Path(file) for flag, file in zip(command, command[1:]) if flag.startswith("--tls-")]
             assert len(files) == 2 and all(file.stat().st_mode & 0o77 == 0 for file in files if read is not Path)
@@ -343,7 +343,7 @@ def test_secured_by_text(tmp_path, read):
 
 
 def test_wheels(tmp_path):
-    """Both wheels in an environment where nothing else is run the first example of the page."""
+    """Both wheels, alone in an environment, run the page's first example."""
     wheels = os.environ.get("PARTD_WHEELS")
     if not wheels:
         pytest.skip("needs PARTD_WHEELS, the directory of the wheels that were built")

@@ -1,4 +1,4 @@
-"""Calls of tables end in time, and at Ctrl-C; a server that does not come up is not waited for."""
+"""Calls of tables end in time and at Ctrl-C, and do not wait for a server that fails to start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def heeded():
+def restore_interrupts():
     """A shell's background job ignores Ctrl-C."""
     was = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -60,13 +60,13 @@ CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}
 
 
 def _server(group):
-    """The process of the server, which a shell has started."""
+    """Returns the process of the server, which a shell has started."""
     return subprocess.run(["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True).stdout.split()[0]
 
 
 @contextlib.contextmanager
-def stopped(tables):
-    """The server answers nothing."""
+def stopped_server(tables):
+    """Stops the server, so that it answers nothing."""
     group = os.getpgid(tables._server._process.pid)
     os.killpg(group, signal.SIGSTOP)
     try:
@@ -78,8 +78,8 @@ def stopped(tables):
 
 
 @contextlib.contextmanager
-def interrupted(after=0.5, within=1.5):
-    """Ctrl-C, once the block has begun, ends it."""
+def expect_interrupt(after=0.5, within=1.5):
+    """Sends Ctrl-C after the block has begun, which must end it."""
     timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
     began = time.monotonic()
     timer.start()
@@ -91,25 +91,25 @@ def interrupted(after=0.5, within=1.5):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_interrupt(tables, call):
-    with stopped(tables), interrupted():
+    with stopped_server(tables), expect_interrupt():
         CALLS[call](tables)
     assert tables.buckets(timeout=10) == []
-    if call == "put":  # what was interrupted is not completed later
+    if call == "put":  # an interrupted put is not completed later
         time.sleep(1)
         assert "put" not in tables.list(timeout=10)
 
 
 def test_interrupt_ends_the_query(tables):
-    """One query runs at a time, so another one would have to wait."""
-    with interrupted():
+    """One query runs at a time, so a query that goes on would block the next one."""
+    with expect_interrupt():
         tables.sql(ENDLESS)
     began = time.monotonic()
     assert tables.sql("SELECT sum(n) AS n FROM t", as_="arrow", timeout=20).column("n").to_pylist() == [45]
     assert time.monotonic() - began < 5
 
 
-def test_left_scan_ends(tables):
-    """A reader that nobody has any more lets the next one come."""
+def test_abandoned_scan_ends(tables):
+    """A reader that is no longer referenced lets the next one start."""
     tables.put("many", pd.DataFrame({"n": range(3_000_000)}), "replace")
     rows = tables.scan("many")
     next(iter(rows))
@@ -120,14 +120,14 @@ def test_left_scan_ends(tables):
 @pytest.mark.parametrize("call", CALLS)
 def test_timeout(tables, call):
     began = time.monotonic()
-    with stopped(tables), pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"):
+    with stopped_server(tables), pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"):
         CALLS[call](tables, timeout=0.5)
     assert time.monotonic() - began < 2
 
 
 def test_timeout_of_all(tables, tmp_path):
     with connect(tmp_path, timeout=0.5) as hasty:
-        with pytest.raises(partd_go.TimedOut, match="give it a longer timeout"):
+        with pytest.raises(partd_go.TimedOut, match="pass a longer timeout"):
             hasty.sql(ENDLESS)
         assert hasty.sql("SELECT 7 AS n", timeout=20)["n"].tolist() == [7]
 
@@ -140,7 +140,7 @@ def test_slow_start(tmp_path, monkeypatch):
     began = time.monotonic()
     with pytest.raises(partd_go.NoServer, match="was not ready within 0.5 seconds.*start_timeout"):
         connect(tmp_path / "d", start_timeout=0.5)
-    with interrupted():
+    with expect_interrupt():
         connect(tmp_path / "d")
     assert time.monotonic() - began < 10
 

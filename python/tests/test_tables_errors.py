@@ -1,4 +1,4 @@
-"""Errors of tables have a class, the thing and the remedy, and no words of what they are made of."""
+"""Errors of tables have a class, the affected object and a remedy, without words of the libraries below."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ flight = pytest.importorskip("pyarrow.flight")
 import partd_go
 from partd_go.errors import not_started
 from partd_go.tables import Violation, connect, server
-from partd_go.tables.errors import told
+from partd_go.tables.errors import convert_error
 
 JARGON = ("rpc error", "code =", "visitor", "gRPC", "grpc", "goroutine", "mend what it says", "nil", "SET memory_limit")
 
@@ -66,8 +66,8 @@ def test_misuse_is_one_class():
 
 
 def test_memory(tables, tmp_path):
-    """A statement spills before it fails, and then the error says what helps."""
-    with connect(tmp_path, memory="1GiB") as small:  # an eighth of which a statement has
+    """A statement spills before it fails, and its error says what helps."""
+    with connect(tmp_path, memory="1GiB") as small:  # a statement has an eighth of it
         join = "SELECT count(*) AS n FROM (SELECT a.range AS k FROM range(8700000) a JOIN range(8700000) b ON a.range = b.range)"
         assert small.sql(join)["n"].tolist() == [8_700_000]
         with pytest.raises(partd_go.TooLarge, match=r"connect\(memory=") as caught:
@@ -78,7 +78,7 @@ def test_memory(tables, tmp_path):
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 @pytest.mark.parametrize("asked", [False, True])
 def test_read_only(tables, tmp_path, asked):
-    """A directory that cannot be written is read, those rows included that are in the tail alone."""
+    """A directory without write permission can be read, including rows that are only in the tail."""
     place = tmp_path / "d"
     tables = connect(place)
     tables.put("t", pd.DataFrame({"n": range(10)}))
@@ -107,7 +107,7 @@ with connect({str(place)!r}, read_only={asked}) as tables:
                 os.chmod(os.path.join(parent, name), 0o444)
             os.chmod(parent, 0o555)
     before = sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*"))
-    # Without these root, too, may do only what the modes say.
+    # Without these capabilities, root is also bound by file modes.
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     subprocess.run([*drop, sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*")) == before
@@ -116,14 +116,14 @@ with connect({str(place)!r}, read_only={asked}) as tables:
 
 
 def test_full_disk(tables, tmp_path):
-    """Wherever the disk is full."""
+    """The disk may be full in any place."""
     place = tmp_path / "small"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode:
         pytest.skip("needs to mount a file system")
     try:
         with connect(place) as tables:
-            with pytest.raises(partd_go.NoSpace, match="make room") as caught:
+            with pytest.raises(partd_go.NoSpace, match="free space") as caught:
                 for n in range(8):
                     tables.put(f"t{n}", pa.table({"b": [os.urandom(2 << 20)]}))
             assert isinstance(caught.value, OSError)
@@ -146,18 +146,18 @@ def test_told():
         "the database or disk is full": partd_go.NoSpace,
         "no table t": partd_go.Error,
     }.items():
-        assert type(told(flight.FlightServerError(text), "put", "u")) in (kind, partd_go.Error), text
-        assert isinstance(told(flight.FlightServerError(text), "put", "u"), kind)
+        assert type(convert_error(flight.FlightServerError(text), "put", "u")) in (kind, partd_go.Error), text
+        assert isinstance(convert_error(flight.FlightServerError(text), "put", "u"), kind)
 
 
 def test_not_started():
     for said, kind, do in (
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "make room"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "free space"),
         ("error: the tail is in use by another process", partd_go.NoServer, "connect to the server that has it"),
         ("error: the tail is in use by process 7 on host", partd_go.NoServer, "connect to the server that has it"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "can write"),
         ("unknown flag: --x", partd_go.NoServer, "--help"),
-        ("it broke", partd_go.NoServer, "by itself"),
+        ("it broke", partd_go.NoServer, "in a terminal"),
     ):
         error = not_started("/d", said)
         assert type(error) is kind and do in str(error) and str(said) in str(error)

@@ -1,4 +1,4 @@
-"""A fork of a process with a client is told so, and ends; gRPC itself would wait for ever."""
+"""A forked process with a client gets an error and ends; gRPC itself would wait for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters, files, versions, many tables at a time, handles that are pickled, bars, asyncio and buckets."""
+"""Parameters, files, versions, several tables at a time, pickled handles, progress bars, asyncio and buckets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_versions(tables):
         assert tables.get("q", at=at, as_="arrow")["a"].to_pylist() == [1]
     assert tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
     assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
-    with pytest.raises(NotFound, match="as old as"):
+    with pytest.raises(NotFound, match="no version that contains only rows put by"):
         tables.get("q", at="2001-01-01")
     with pytest.raises(ValueError, match="exclude"):
         tables.get("q", at=between, version=1)
@@ -91,7 +91,7 @@ def test_many(tables):
 
 
 def test_files(tables, tmp_path):
-    """A file's rows are put with the types that its values, or the columns of the table, have."""
+    """A file's rows get the types of its values, or of the table's columns."""
     frame = pd.DataFrame({"code": ["007", "008"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01 00:00", "2024-01-02 03:04"])})
     frame.set_index("when").to_parquet(tmp_path / "a.parquet")
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.Schema.from_pandas(frame)) as writer:
@@ -110,7 +110,7 @@ def test_files(tables, tmp_path):
     assert len(tables.get("a.csv")) == 3
     with pytest.raises(FileNotFoundError):
         tables.put("none", tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="its name does not say"):
+    with pytest.raises(ValueError, match="the format is not clear"):
         tables.put("none", tmp_path / "a.txt")
     (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
     (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
@@ -121,7 +121,7 @@ def test_files(tables, tmp_path):
 
 
 def test_large_file(tables, tmp_path):
-    """A file is sent as it is read, and one that breaks in the midst leaves nothing."""
+    """A file is sent while it is read; a damaged file leaves nothing."""
     rows = pa.table({"a": np.random.default_rng(0).random(300_000)})
     parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=50_000)
     tables.put("a", tmp_path / "a.parquet")
@@ -142,7 +142,7 @@ def read(pickled):
 
 
 def test_pickled(tmp_path):
-    """A handle connects again: here it is the same, elsewhere to the same server, or to one of its own once that has ended."""
+    """A pickled handle connects again: to this server in this process, and elsewhere to the same server, or to a new one if that has ended."""
     with partd_go.tables.connect(tmp_path / "t") as tables:
         tables.put("q", pa.table({"a": [1, 2]}))
         pickled = pickle.dumps(tables)
@@ -164,11 +164,11 @@ def test_pickled(tmp_path):
 
 
 def test_bars(tmp_path, monkeypatch, capsys):
-    """Where tqdm is, a long put and a scan show how many rows have gone by; nothing is shown where nobody looks."""
+    """With tqdm, a long put and a scan show their progress in rows. Nothing is shown without a terminal."""
     tqdm = pytest.importorskip("tqdm")
     from partd_go.tables import progress
 
-    monkeypatch.setattr(progress, "_SOON", 0)
+    monkeypatch.setattr(progress, "_DELAY", 0)
     frame = pd.DataFrame({"a": range(100_000)})
     with partd_go.tables.connect(tmp_path / "t", progress=True) as tables:
         tables.put("q", frame)
@@ -211,7 +211,7 @@ def test_async(tmp_path):
 
 
 def test_bucket(tmp_path, monkeypatch):
-    """Tables in a bucket, which a program of a gateway to S3 has here, with a catalog in a directory."""
+    """Tables are in a bucket, served by a local S3 gateway, with a catalog in a directory."""
     gateway = os.environ.get("PARTD_VERSITYGW")
     if not gateway:
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")

@@ -1,4 +1,4 @@
-"""polars, DuckDB, dask and pyarrow read of a table what they need: told by what the server sent."""
+"""polars, DuckDB, dask and pyarrow read only what they need of a table, as the data that the server sends shows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables(tmp_path_factory):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """The rows and columns that came from the server, of the scans so far."""
+    """Returns the rows and columns that the server has sent for the scans so far."""
     came = []
     rows = Connection._rows
 
@@ -56,7 +56,7 @@ def sent(monkeypatch):
 
 N, SYM, PRICE, WHEN = pl.col("n"), pl.col("sym"), pl.col("price"), pl.col("when")
 DAY = datetime.datetime(2026, 9, 1)
-POLARS = {  # each filter, and how many rows the server may send for it
+POLARS = {  # filters, and the number of rows that the server may send
     "both": ((N > 990) & (SYM == "A"), 5),
     "some of it": ((N > 990) & (SYM.str.len_chars() == 1), 9),
     "none of it": (SYM.str.len_chars() == 1, ROWS),
@@ -84,7 +84,7 @@ def test_polars(tables, sent, name):
 
 
 def test_polars_rows(tables, sent):
-    """The first rows are read alone; a count reads one column; where holds for all; each collect reads what is there."""
+    """head reads only the first rows; a count reads one column; where applies to everything; each collect reads the current rows."""
     lazy = tables.scan_polars("q", where=[("n", ">", 900)])
     sent.clear()
     assert lazy.head(3).collect().height == 3 and sent[-1]["rows"] <= 3
@@ -124,7 +124,7 @@ def test_dataset(tables, sent, name):
 
 
 def test_dataset_by_itself(tables):
-    """What pyarrow reads around the server is no table without rows; a dataset is pickled with its table."""
+    """Reading around the server is an error, not an empty table; a dataset is pickled with its table."""
     data = tables.dataset("q", where="n > 990")
     assert pickle.loads(pickle.dumps(data)).count_rows() == data.count_rows() == 9 and data.head(2).num_rows == 2
     with pytest.raises(FileNotFoundError, match="scanner"):
@@ -134,7 +134,7 @@ def test_dataset_by_itself(tables):
 
 
 def test_names(tables, sent):
-    """Columns of any name are told as they are, or not at all."""
+    """Columns of any name are read unchanged, or refused."""
     names = ["a b", 'q"q', "it's", "x'\nliteral: '0", "end: 'and'", "ä"]
     tables.put("names", pa.table({name: range(10) for name in names}))
     for name in names:
@@ -155,7 +155,7 @@ def test_duckdb(tables, sent):
 
 
 def test_streams(tables):
-    """A table, and what scan() returns, are streams of Arrow."""
+    """A table, and the result of scan(), are streams of Arrow."""
     table = tables["q"]
     assert isinstance(tables.scan("q"), pa.RecordBatchReader)
     assert pa.table(table).num_rows == pl.DataFrame(table).height == pl.from_arrow(tables.scan("q")).height == ROWS
@@ -164,7 +164,7 @@ def test_streams(tables):
 
 
 def test_errors_come_through(tables, monkeypatch):
-    """What fails while rows come fails as it did, through pyarrow's reader."""
+    """An error while rows arrive keeps its class through pyarrow's reader."""
     from partd_go.tables.calls import Call
 
     tables.put("large", pa.table({"a": range(1_000_000)}))

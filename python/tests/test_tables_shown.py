@@ -1,4 +1,4 @@
-"""What a prompt and a notebook show of tables, stages and nodes."""
+"""Output of tables, stages and nodes in a prompt and a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every type of pandas goes in and comes out equal."""
+"""Every pandas type is stored and comes back equal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import partd_go.tables
 from dtypes import DAYS, VALUES
 
-pytestmark = pytest.mark.filterwarnings("ignore:assert_index_equal will check")  # frequencies, in a later pandas
+pytestmark = pytest.mark.filterwarnings("ignore:assert_index_equal will check")  # about frequencies, in a later pandas
 INDEXES = ("int64", "float64", "text", "time[ns]", "time in UTC", "span[ns]", "category", "period", "interval", "Int64", "string", "date")
 FOUR = np.arange(8).reshape(4, 2)
 FRAMES = {
@@ -44,13 +44,13 @@ def equal(got, want):
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_type(tables, name):
-    """After a put, an append, and as it was in a snapshot and a version before it."""
+    """Compares a value after a put, after an append, in a snapshot, and in an earlier version."""
     frame = FRAMES[name]
     version = tables.put(name, frame)
     equal(tables.get(name), frame)
     tables.action("partd.snapshot", bucket="", name=name)
     tables.put(name, frame, "append")
-    plain = isinstance(frame.index, pd.RangeIndex)  # which counts the rows
+    plain = isinstance(frame.index, pd.RangeIndex)  # a default index
     twice = pd.concat([frame, frame], ignore_index=plain)
     equal(tables.get(name), twice.rename_axis(frame.index.name) if plain else twice)
     equal(tables.get(name, snapshot=name), frame)
@@ -59,8 +59,8 @@ def test_type(tables, name):
 
 
 KEEPING = ("first", "last", "min", "max")
-PANDAS_2 = pd.__version__.startswith("2.")  # a later one leaves nulls out before it compares, so that bytes and lists have an order
-CANNOT = {  # of pandas, and why
+PANDAS_2 = pd.__version__.startswith("2.")  # later versions omit nulls before they compare, so bytes and lists have an order
+PANDAS_FAILURES = {  # what pandas cannot do, and why
     **{(name, how): "there is no order of categories that were not given one"
        for name in ("category of numbers", "category of times") for how in ("min", "max")},
     **{(name, how): "Python cannot compare the values, or not with a null"
@@ -75,8 +75,8 @@ NUMBERS = [name for name, values in VALUES.items() if pd.api.types.is_any_real_n
 FAILURES = (TypeError, AttributeError, NotImplementedError)
 
 
-def halves(values):
-    """Each of four days has one of the values in the morning, and another one in the evening."""
+def half_days(values):
+    """Returns four days with one of the values in the morning and another in the evening."""
     frame = pd.DataFrame({"v": values})
     when = pd.Series([*DAYS, *DAYS + pd.Timedelta("12h")], name="when")
     return pd.concat([when, pd.concat([frame, frame[::-1]], ignore_index=True)], axis=1)
@@ -93,25 +93,25 @@ def resampled(tables, name, frame, rule, how, **options):
 
 @pytest.mark.parametrize(("name", "how"), [*itertools.product(VALUES, [*KEEPING, "count", "nunique"]), *((name, "mean") for name in NUMBERS)])
 def test_resampled_type(tables, name, how):
-    """By time each function gives what pandas gives, and those of KEEPING in the type that pandas had."""
-    frame = halves(VALUES[name])
+    """Each function resamples like pandas; those in KEEPING keep the pandas type."""
+    frame = half_days(VALUES[name])
     got = resampled(tables, name, frame, "D", how)
-    if (name, how) in CANNOT:
+    if (name, how) in PANDAS_FAILURES:
         with pytest.raises(FAILURES):
             getattr(frame.resample("D", on="when"), how)()
-        assert got.when.tolist() == DAYS.tolist() and got.v.notna().any(), CANNOT[name, how]
+        assert got.when.tolist() == DAYS.tolist() and got.v.notna().any(), PANDAS_FAILURES[name, how]
         return
     want = getattr(frame.resample("D", on="when"), how)().reset_index()
     if want.v.dtype == object:
         want.v = want.v.where(want.v.notna(), None)
     if name == "sparse" and how in ("min", "max") and not PANDAS_2:
-        assert want.v.dtype == "int64"  # pandas 3 gives dense numbers, where it gave, and we give, sparse ones
+        assert want.v.dtype == "int64"  # pandas 3 returns dense numbers; earlier versions, and tables, return sparse numbers
         want.v = want.v.astype(frame.v.dtype)
     pd.testing.assert_frame_equal(got, want, check_dtype=how in KEEPING)
 
 
 def test_resampled_index(tables):
-    """An index of times is the result's, as pandas has it, and names of columns are what they were."""
+    """A result has the same index of times as in pandas, and the names of columns stay."""
     times = pd.date_range("2024-03-30 00:00:00.000000001", periods=8, freq="9h", name="when", tz="Europe/Oslo")
     frame = pd.DataFrame({"v": pd.array([1, None] * 4, "Int64"), "c": pd.Categorical(list("abcaabca"), list("cba"), ordered=True)}, times)
     for rule in ("D", "6h", "1h30min", "W", "MS"):
@@ -135,18 +135,18 @@ def test_resampled_nanoseconds(tables):
     times = pd.DatetimeIndex([5, 7, 12, 29], tz="UTC", name="when").tz_convert("Asia/Tokyo")
     frame = pd.DataFrame({"v": range(4), "at": times}, times)
     pd.testing.assert_frame_equal(resampled(tables, "nanoseconds", frame, "10ns", "last"), frame.resample("10ns").last(), check_freq=False)
-    with pytest.raises(partd_go.Error, match="order"):
+    with pytest.raises(partd_go.Error, match="cannot compare categories"):
         resampled(tables, "floats", pd.DataFrame({"v": pd.Categorical([2.0], [2.0, 1.0], ordered=True)}, times[:1]), "D", "max")
 
 
 def test_long_categories(tables):
-    """Categories whose values the server does not keep as such are categories all the same."""
+    """Categories whose values the server stores under another type are still categories."""
     frame = pd.DataFrame({"c": pd.Categorical([f"{n:0100}" for n in range(1000)])})
     tables.put("long", frame)
     equal(tables.get("long"), frame)
 
 
-def test_what_arrow_lacks(tables):
+def test_types_that_arrow_lacks(tables):
     for values in ([1 + 1j], [[1], {"a": 1}]):
         with pytest.raises((pa.ArrowException, TypeError), match="column v"):
             tables.put("lacks", pd.DataFrame({"v": pd.Series(values)}))
@@ -154,7 +154,7 @@ def test_what_arrow_lacks(tables):
 
 
 def test_upsert_widens(tables):
-    """One commit widens a column, gives one of nothing a type, adds one, and puts the rows; pyarrow, polars and SQL read it."""
+    """One commit widens a column, gives a column of nulls a type, adds a column, and puts the rows; pyarrow, polars and SQL read it."""
     frame = pd.DataFrame({"k": [1, 2], "n": [1, 2], "none": [None, None]})
     tables.put("widened", frame, settings={"evolution": "flexible"})
     tables.put("widened", pd.DataFrame({"k": [2], "n": [2.5], "none": ["x"], "new": [True]}), upsert=["k"])

@@ -1,4 +1,4 @@
-"""mypy --strict and pyright take a user's program, and refuse what is wrong in one. No public result is Any."""
+"""mypy --strict and pyright accept a user's program and reject its mistakes. No public result is Any."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def test_checker(checker, tmp_path):
 
 
 PUBLIC = ("partd_go", "partd_go.tables", "partd_go.stage", "partd_go.pull", "partd_go.dask", "partd_go.pystore")
-RETURNED = {  # what is public, since others return it
+RETURNED = {  # classes that are public because functions return them
     "partd_go.pystore.collection": ["Collection"], "partd_go.pystore.item": ["Item"], "partd_go.pystore.lock": ["CollectionLock"],
     "partd_go.pystore.transactions": ["Transaction", "BatchTransaction"], "partd_go.pystore.async_operations": ["AsyncItem"],
     "partd_go.tables.lazy": ["Dataset"],
 }  # fmt: skip
-PARAMETER = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # of a type that is known
+PARAMETER = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # known generic types
 
 
 def results(thing, name):
-    """What functions that are within a thing return, as it is written; of overloads each."""
+    """Yields the declared results of the functions of an object; each overload separately."""
     thing = thing.fget if isinstance(thing, property) else thing.func if isinstance(thing, functools.cached_property) else thing
     thing = getattr(thing, "__func__", thing)
     if isinstance(thing, types.FunctionType):

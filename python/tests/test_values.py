@@ -1,6 +1,6 @@
-"""A value comes back equal in this process and in a fresh one, or the write is refused with its column and type.
+"""A value comes back equal in this process and in a fresh one, or the write is refused, naming the column and its type.
 
-docs/values.md has what was found, which PARTD_UPDATE=1 writes anew.
+docs/values.md has the results; PARTD_UPDATE=1 rewrites it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def column(values, index):
 
 
 def nulls(values):
-    """Two nulls, of a type that has them and the values, too."""
+    """Returns values with two nulls, in a type that supports nulls."""
     kind = pd.Series(values).dtype
     if isinstance(kind, pd.SparseDtype):
         kind = kind.subtype
@@ -58,7 +58,7 @@ def alike(a, b):
 
 
 def check(got, want, exact):
-    """Whether a frame is another, exactly, or as far as the values go, and nulls where others came."""
+    """Reports whether two frames are equal: exactly, or in their values, with nulls in the same places."""
     if exact:
         pd.testing.assert_frame_equal(got, want, check_freq=False, check_exact=True)
     assert list(got.columns) == list(want.columns) and got.index[: len(want)].equals(want.index)
@@ -69,7 +69,7 @@ def check(got, want, exact):
 
 
 def cases(module):
-    """By name the frames to write, one behind the other."""
+    """Returns the frames to write in turn, by name."""
     index = TIMES if module in ("pystore", "pull") else pd.RangeIndex(6, name="when")
     for name, values in TYPES.items():
         first = column(values, index[:4])
@@ -102,7 +102,7 @@ def test_values(module, url, tmp_path):
                     found[name] = "refused"
         here = places.read_all(place, [name for name in frames if name not in found])
     wrong = []
-    for of, got in (("here", here), ("fresh", places.read_afresh(module, tmp_path, url, [*here]))):
+    for of, got in (("here", here), ("fresh", places.read_in_new_process(module, tmp_path, url, [*here]))):
         for name, frame in got.items():
             try:
                 assert isinstance(frame, pd.DataFrame), frame
@@ -115,7 +115,7 @@ def test_values(module, url, tmp_path):
 
 
 def compare(module, found):
-    """The page's column of the module is what was found."""
+    """Compares the module's column of the page with the results."""
     steps = ("written", "lacking", "null") if module in APPENDS else ("written",)
     cells = {name: " ".join({"equal": "=", "refused": "×"}[found[f"{name}, {step}"]] for step in steps) for name in TYPES}
     cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
@@ -149,7 +149,7 @@ INDEXES = ("large integers", "Int64, large", "period with a null", "interval of 
 
 @pytest.mark.parametrize("module", ["tables", "pystore", "Arrow", "stage"])
 def test_labels_and_indexes(module, url, tmp_path):
-    """Names of columns and an index of any type come back, in a fresh process."""
+    """Names of columns and an index of any type come back in a fresh process."""
     frames = {name: pd.DataFrame([[1, 2], [3, 4]], columns=labels) for name, labels in LABELS.items()}
     frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
     two = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
@@ -157,13 +157,13 @@ def test_labels_and_indexes(module, url, tmp_path):
     with contextlib.closing(places.MODULES[module](tmp_path, url)) as place:
         for name, frame in frames.items():
             place.write(name, frame)
-    for name, got in places.read_afresh(module, tmp_path, url, [*frames]).items():
+    for name, got in places.read_in_new_process(module, tmp_path, url, [*frames]).items():
         assert isinstance(got, pd.DataFrame), f"{name}: {got}"
         pd.testing.assert_frame_equal(got, frames[name], obj=name)
 
 
-def test_issue(tmp_path):
-    """What a new user saw."""
+def test_reported_case(tmp_path):
+    """A case that a new user reported."""
     with partd_go.tables.connect(tmp_path) as tables:
         tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))
         with pytest.warns(partd_go.tables.MissingColumns, match=r"\['id', 'b'\]"):
@@ -175,7 +175,7 @@ def test_issue(tmp_path):
 
 
 def test_kinds_of_numbers(tmp_path, url):
-    """Numbers of one type of Arrow that are other values are refused."""
+    """Different values of one Arrow type of numbers are refused."""
     days, months = (pd.DataFrame({"v": pd.period_range("2024-01", periods=2, freq=freq)}) for freq in "DM")
     arrow = partd_go.Arrow(partd_go.Client(url))
     with partd_go.tables.connect(tmp_path) as tables:

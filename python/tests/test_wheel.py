@@ -1,4 +1,4 @@
-"""The wheel by itself, in an environment where nothing else is."""
+"""The wheel alone in an environment."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_platform():
     assert tags and (sys.platform != "linux" or tags[1].startswith("manylinux_2_17_"))
     with zipfile.ZipFile(WHEEL) as wheel:
         for program in ("partd", "partd-server"):
-            assert b"/ld-linux" not in wheel.read(f"partd_go/_bin/{program}")  # it needs no library of the system
+            assert b"/ld-linux" not in wheel.read(f"partd_go/_bin/{program}")  # the program needs no system library
         assert "partd_go/py.typed" in wheel.namelist()
 
 
 @pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the wheel that was built")
 def test_source_distribution(tmp_path):
-    """It has all that the programs are built of."""
+    """The source distribution contains everything to build the programs."""
     env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     code = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT, env=env, capture_output=True)
@@ -68,14 +68,14 @@ for program in partd partd-server partd-tables; do case "$*" in *cmd/$program*) 
 
 @pytest.fixture
 def fakes(tmp_path, monkeypatch):
-    """Go and the compilers, which only note how they are called."""
+    """Replaces Go and the compilers by programs that only record how they are called."""
     bin = tmp_path / "bin"
     bin.mkdir()
     for name in ("go", "x86_64-linux-gnu-g++", "aarch64-linux-gnu-g++"):
         (bin / name).write_text(FAKE_GO)
         (bin / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # as pip spells that there is none
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's spelling of "disabled"
     monkeypatch.setenv("PYTHON", sys.executable)
     copy = tmp_path / "clone"
     shutil.copytree(ROOT, copy / "python", ignore=shutil.ignore_patterns("dist", "build", "__pycache__", ".*cache", "tests"))
@@ -90,7 +90,7 @@ def pip(*args, cwd):
 
 @pytest.mark.parametrize("package", ["./python", "./python/tables"])
 def test_built_once(fakes, tmp_path, package):
-    """Pip asks for the metadata without a build."""
+    """pip asks for the metadata without a build."""
     clone, log = fakes
     pip("install", "--no-deps", "--target", str(tmp_path / "to"), package, cwd=clone)
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["build"]
@@ -111,9 +111,9 @@ def test_wheels_of_both_processors(fakes, tmp_path):
 
 
 def test_says_what_it_builds(fakes, tmp_path):
-    """Without a terminal it is on the standard output, which pip -v shows."""
+    """Without a terminal, the text goes to standard output, which pip -v shows."""
     clone, _ = fakes
     code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"
     ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,
                          capture_output=True, text=True, start_new_session=True)  # fmt: skip
-    assert re.search(r"building partd-tables by Go\n.*built in \d+ seconds, \d+ MB", ran.stdout)
+    assert re.search(r"building partd-tables with Go, which can take minutes\n.*built in \d+ seconds, \d+ MB", ran.stdout)

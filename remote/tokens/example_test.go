@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// A server with one user, who may append and not read.
+// The server has one user, who may append but not read.
 func ExampleNew() {
 	ctx := context.Background()
 	users, err := tokens.New(map[string]tokens.Grant{
-		"a-secret-of-its-own": {User: "etl", Namespace: tokens.Everywhere, Rights: remote.RightAppend},
+		"a-secret-of-its-own": {User: "etl", Namespace: tokens.AllNamespaces, Rights: remote.RightAppend},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -30,14 +30,14 @@ func ExampleNew() {
 		return
 	}
 	go server.Serve(ctx, listener) //nolint:errcheck // Shutdown ends it
-	defer server.Shutdown(ctx)     //nolint:errcheck // it is an example
+	defer server.Shutdown(ctx)     //nolint:errcheck // this is an example
 
 	client, err := remote.Dial(ctx, remote.URL(listener.Addr()), &remote.ClientOptions{Token: "a-secret-of-its-own"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer client.Close() //nolint:errcheck // it is an example
+	defer client.Close() //nolint:errcheck // this is an example
 	fmt.Println(client.Append(ctx, partd.Entry{Key: "words", Value: []byte("oak")}))
 	_, err = client.Get(ctx, "words")
 	fmt.Println(err != nil)

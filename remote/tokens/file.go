@@ -1,6 +1,6 @@
-// Package tokens has the users of a server, from a map or from a file of salted hashes
-// of their tokens, each with its bearer's rights, which `partd-server token add` writes
-// and partd-server reads. [Users] is a [remote.Authorizer]:
+// Package tokens implements the users of a server, from a map or from a file. The file
+// has salted hashes of the users' tokens with their rights; `partd-server token add`
+// writes it and partd-server reads it. [Users] is a [remote.Authorizer]:
 //
 //	users, err := tokens.Load("users")
 //	server, err := remote.NewServer(store, &remote.ServerOptions{Authorizer: users})
@@ -31,38 +31,36 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// In a grant, Everywhere stands for all namespaces, and Default for the one
-// without a name.
+// In a grant, AllNamespaces means every namespace, and DefaultNamespace the one without a name.
 const (
-	Everywhere = "*"
-	Default    = "."
+	AllNamespaces    = "*"
+	DefaultNamespace = "."
 )
 
 // Grant gives rights to a user, who is identified by a token or a certificate. It is
 // one line of the file.
 type Grant struct {
 	User      string
-	Namespace string // or Everywhere, or Default
+	Namespace string // a name, AllNamespaces or DefaultNamespace
 	Rights    remote.Rights
 	salt      [16]byte
 	hash      [32]byte
 	byCert    bool
 }
 
-// ByCertificate reports whether a certificate identifies the user, rather
-// than a token.
+// ByCertificate reports whether a certificate, rather than a token, identifies the user.
 func (g Grant) ByCertificate() bool { return g.byCert }
 
 var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// maxToken is longer than any token. What is longer is not hashed once for each user.
+// maxToken is longer than any token. Longer input is not hashed for each user.
 const maxToken = 128
 
-// NewGrant returns a grant for a new token, along with the token itself,
-// which is stored nowhere; or a grant for a certificate, without a token.
+// NewGrant returns a grant for a new token, together with the token, which is stored
+// nowhere. If byCert is true, it returns a grant for a certificate and no token.
 //
-// A token has 256 random bits. Nobody can guess one, however fast its hash is.
-// So the hash is a fast one, which keeps connections cheap for the server.
+// A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe,
+// and keeps connecting cheap for the server.
 func NewGrant(user, namespace string, rights remote.Rights, byCert bool) (g Grant, token string, err error) {
 	g = Grant{User: user, Namespace: namespace, Rights: rights, byCert: byCert}
 	if err := g.check(); err != nil || byCert {
@@ -87,7 +85,7 @@ func (g Grant) check() error {
 	if !userPattern.MatchString(g.User) {
 		return fmt.Errorf("user %q: a name has 1 to 64 letters, digits, '-', '_', '.' and '@'", g.User)
 	}
-	if g.Namespace == Everywhere || g.Namespace == Default {
+	if g.Namespace == AllNamespaces || g.Namespace == DefaultNamespace {
 		return nil
 	}
 	return remote.CheckNamespace(g.Namespace)
@@ -103,17 +101,17 @@ func (g Grant) String() string {
 	return strings.Join([]string{g.User, g.Namespace, g.Rights.String(), proof}, " ")
 }
 
-// maxFile bounds a file of users, in bytes: about 20,000 of them.
+// maxFile is the maximum size of a file of users, in bytes: about 20,000 users.
 const maxFile = 4 << 20
 
-// Read reads the grants of a file. An error names the line.
+// Read reads the grants in a file. An error names the line.
 func Read(name string) ([]Grant, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 { // there the mode does not say who may
-		return nil, fmt.Errorf("%s: others may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 { // on Windows the mode does not show who may write
+		return nil, fmt.Errorf("%s: other users may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
 	}
 	if info.Size() > maxFile {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are allowed", name, info.Size(), maxFile)
@@ -139,12 +137,12 @@ func parse(name string, text []byte) (grants []Grant, err error) {
 		grants = append(grants, g)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: behind line %d: %w", name, len(grants), err)
+		return nil, fmt.Errorf("%s: after line %d: %w", name, len(grants), err)
 	}
 	return grants, nil
 }
 
-// parseGrant reads a line. Its error repeats nothing that could be a secret.
+// parseGrant parses a line. Its error contains nothing that could be a secret.
 func parseGrant(line string) (g Grant, err error) {
 	fields := strings.Fields(line)
 	if len(fields) != 5 {
@@ -155,7 +153,7 @@ func parseGrant(line string) (g Grant, err error) {
 		return g, errors.New("field 1 is not a user name")
 	}
 	if g.check() != nil {
-		return g, errors.New("field 2 is neither * nor . nor the name of a namespace")
+		return g, errors.New("field 2 is neither *, nor ., nor the name of a namespace")
 	}
 	if g.Rights, err = remote.ParseRights(fields[2]); err != nil {
 		return g, errors.New("field 3 is not rights separated by commas: read, append, change, admin")
@@ -173,21 +171,20 @@ func parseGrant(line string) (g Grant, err error) {
 	return g, nil
 }
 
-// editPatience is how long an edit waits for another one.
-const editPatience = 10 * time.Second
+// editTimeout is how long an edit waits for another one.
+const editTimeout = 10 * time.Second
 
-// Edit changes a file in one atomic step, or creates it: readers never see half
-// of a change, and concurrent edits take turns. Afterwards the file has mode
-// 0600.
+// Edit changes a file in one atomic step, or creates it. Readers never see half of a
+// change, and concurrent edits take turns. Afterwards the file has mode 0600.
 func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
-		name = target // replaced would be the link, and not what the server reads
+		name = target // otherwise the link would be replaced, not the file
 	}
 	lock := flock.New(name+".lock", flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(context.Background(), editPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), editTimeout)
 	defer cancel()
 	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: another process has been editing it for %v (it holds %s)", name, editPatience, lock.Path())
+		return fmt.Errorf("%s: another process has been editing the file for %v (it holds %s)", name, editTimeout, lock.Path())
 	} else if err != nil {
 		return fmt.Errorf("lock %s: %w", name, err)
 	}

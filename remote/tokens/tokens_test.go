@@ -29,9 +29,9 @@ func add(t *testing.T, file, user, namespace string, rights remote.Rights, byCer
 
 func TestUsers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
-	all := add(t, file, "ann", Everywhere, remote.RightRead, false)
+	all := add(t, file, "ann", AllNamespaces, remote.RightRead, false)
 	one := add(t, file, "ann", "job7", remote.RightAppend, false)
-	base := add(t, file, "bob", Default, remote.AllRights, false)
+	base := add(t, file, "bob", DefaultNamespace, remote.AllRights, false)
 	add(t, file, "cert", "job7", remote.RightChange, true)
 	u, err := Load(file)
 	if err != nil {
@@ -71,7 +71,7 @@ func TestUsers(t *testing.T) {
 			t.Errorf("%+v: %q with %v, %v", c, who.User, u.Rights(who, c.namespace), err)
 		}
 		if c.token != "" && strings.Contains(string(text), c.token) {
-			t.Error("the file tells a token")
+			t.Error("the file contains a token")
 		}
 	}
 	who, err := u.Authenticate(base, nil)
@@ -82,19 +82,19 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := u.Reload(); err == nil || u.Rights(who, "") != remote.AllRights {
-		t.Errorf("a damaged file: %v, and the user has %v", err, u.Rights(who, ""))
+		t.Errorf("a damaged file: %v, the user has %v", err, u.Rights(who, ""))
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := u.Reload(); err != nil || u.Rights(who, "") != 0 {
-		t.Errorf("after a token was removed: %v, and the user has %v", err, u.Rights(who, ""))
+		t.Errorf("after a token was removed: %v, the user has %v", err, u.Rights(who, ""))
 	}
 }
 
 func TestDamagedFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
-	g, secret, err := NewGrant("ann", Everywhere, remote.RightRead, false)
+	g, secret, err := NewGrant("ann", AllNamespaces, remote.RightRead, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestDamagedFiles(t *testing.T) {
 		{strings.Replace(good, "read", secret, 1), "line 1: field 3"},
 		{strings.Replace(good, "*", "..", 1), "line 1: field 2"},
 		{strings.Replace(good, "*", secret, 1), "line 1: field 2"},
-		{strings.Repeat("x", 1<<20), "behind line 0"},
+		{strings.Repeat("x", 1<<20), "after line 0"},
 	} {
 		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
@@ -124,16 +124,16 @@ func TestDamagedFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("a file that all may write: %v", err)
+		t.Errorf("a file with write access for others: %v", err)
 	}
 }
 
-// Edits at the same time lose none, and one that fails changes nothing.
-func TestEditsBesideEachOther(t *testing.T) {
+// Concurrent edits lose nothing, and a failed edit changes nothing.
+func TestConcurrentEdits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	var wg sync.WaitGroup
 	for i := range 20 {
-		wg.Go(func() { add(t, file, fmt.Sprint("user", i), Everywhere, remote.RightRead, false) })
+		wg.Go(func() { add(t, file, fmt.Sprint("user", i), AllNamespaces, remote.RightRead, false) })
 	}
 	wg.Wait()
 	failed := errors.New("no")
@@ -148,11 +148,11 @@ func TestEditsBesideEachOther(t *testing.T) {
 	}
 }
 
-// TestLongTokens looks no further at what is too long for a token: with many users
-// it would cost seconds.
+// TestLongTokens checks that a text too long for a token is refused at once. Hashing it
+// for each of many users would take seconds.
 func TestLongTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
-	add(t, file, "ann", Everywhere, remote.RightRead, false)
+	add(t, file, "ann", AllNamespaces, remote.RightRead, false)
 	u, err := Load(file)
 	if err != nil {
 		t.Fatal(err)
@@ -167,26 +167,26 @@ func TestLongTokens(t *testing.T) {
 	}
 }
 
-// TestLinkedFile edits what a link names, and leaves the link.
+// TestLinkedFile edits the target of a link and keeps the link.
 func TestLinkedFile(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")
-	add(t, filepath.Join(dir, "users"), "ann", Everywhere, remote.RightRead, false)
+	add(t, filepath.Join(dir, "users"), "ann", AllNamespaces, remote.RightRead, false)
 	if err := os.Symlink("users", link); err != nil {
 		t.Skip(err)
 	}
-	add(t, link, "bob", Everywhere, remote.RightRead, false)
+	add(t, link, "bob", AllNamespaces, remote.RightRead, false)
 	all, err := Read(filepath.Join(dir, "users"))
 	if err != nil || len(all) != 2 {
 		t.Errorf("the file has %d users, %v", len(all), err)
 	}
 }
 
-// Users of a map are let in by their tokens, and nobody by a certificate.
+// Users of a map get in with their tokens, and nobody with a certificate.
 func TestMap(t *testing.T) {
 	const etl, report = "0123456789abcdef", "a token of the reports"
 	u, err := New(map[string]Grant{
-		etl:    {User: "etl", Namespace: Everywhere, Rights: remote.RightRead | remote.RightAppend},
+		etl:    {User: "etl", Namespace: AllNamespaces, Rights: remote.RightRead | remote.RightAppend},
 		report: {User: "report", Namespace: "job7", Rights: remote.RightRead},
 	})
 	if err != nil {
@@ -215,10 +215,10 @@ func TestMap(t *testing.T) {
 		t.Errorf("a certificate has the rights %v, %v", got, err)
 	}
 	for what, bad := range map[string]map[string]Grant{
-		"a short token":   {etl[1:]: {User: "a", Namespace: Everywhere, Rights: remote.RightRead}},
-		"a long token":    {strings.Repeat("x", maxToken+1): {User: "a", Namespace: Everywhere, Rights: remote.RightRead}},
-		"no name":         {etl: {Namespace: Everywhere, Rights: remote.RightRead}},
-		"no rights":       {etl: {User: "a", Namespace: Everywhere}},
+		"a short token":   {etl[1:]: {User: "a", Namespace: AllNamespaces, Rights: remote.RightRead}},
+		"a long token":    {strings.Repeat("x", maxToken+1): {User: "a", Namespace: AllNamespaces, Rights: remote.RightRead}},
+		"no name":         {etl: {Namespace: AllNamespaces, Rights: remote.RightRead}},
+		"no rights":       {etl: {User: "a", Namespace: AllNamespaces}},
 		"a bad namespace": {etl: {User: "a", Namespace: "..", Rights: remote.RightRead}},
 	} {
 		if _, err := New(bad); err == nil || strings.Contains(err.Error(), etl[1:]) {

@@ -14,37 +14,36 @@ import (
 // Users holds the users of a server, from a file or a map. A file can be reloaded
 // while the server runs.
 type Users struct {
-	file   string // "" of a map
-	anyone bool   // who has a certificate may do everything
-	grants atomic.Pointer[known]
+	file   string // "" for a map
+	anyone bool   // anyone with a certificate may do everything
+	grants atomic.Pointer[lookup]
 }
 
-// known is what a file says, by what an identity names.
-type known struct {
+// lookup has the contents of a file, indexed by what an identity names.
+type lookup struct {
 	all     []Grant
-	byUser  map[string][]Grant // whom a certificate shows
+	byUser  map[string][]Grant // users with certificates
 	byToken map[string]Grant
 }
 
 var _ remote.Authorizer = (*Users)(nil)
 
-// Load reads the users from a file. If file is "", everybody who has a certificate may do
-// everything.
+// Load reads the users from a file. If file is "", anyone with a certificate may do everything.
 func Load(file string) (*Users, error) {
 	u := &Users{file: file, anyone: file == ""}
-	u.know(nil)
+	u.replace(nil)
 	return u, u.Reload()
 }
 
-// minToken is how long a token of a map must be, in bytes. Its hash is a fast one, and
-// keeps no short one from being found.
+// minToken is the minimum length of a token in a map, in bytes. The fast hash does not
+// protect shorter ones.
 const minToken = 16
 
-// New returns users from a map by token. Each token has at least 16 bytes that
+// New returns users from a map by token. Each token must have at least 16 bytes that
 // nobody can guess:
 //
 //	tokens.New(map[string]tokens.Grant{
-//		os.Getenv("ETL_TOKEN"): {User: "etl", Namespace: tokens.Everywhere, Rights: remote.RightRead | remote.RightAppend},
+//		os.Getenv("ETL_TOKEN"): {User: "etl", Namespace: tokens.AllNamespaces, Rights: remote.RightRead | remote.RightAppend},
 //	})
 func New(byToken map[string]Grant) (*Users, error) {
 	var all []Grant
@@ -59,39 +58,39 @@ func New(byToken map[string]Grant) (*Users, error) {
 		if len(token) < minToken || len(token) > maxToken {
 			return nil, fmt.Errorf("user %s: a token of %d bytes: give one of %d to %d, of random characters", g.User, len(token), minToken, maxToken)
 		}
-		_, _ = rand.Read(g.salt[:]) // it never fails
+		_, _ = rand.Read(g.salt[:]) // rand.Read never fails
 		g.hash = hashOf(g.salt, token)
 		all = append(all, g)
 	}
 	u := &Users{}
-	u.know(all)
+	u.replace(all)
 	return u, nil
 }
 
-// Reload reads the file again. If that fails, the old users remain. Users from a map
-// never change.
+// Reload reads the file again. If that fails, the previous users remain. Users from a
+// map never change.
 func (u *Users) Reload() error {
 	if u.file == "" {
 		return nil
 	}
 	grants, err := Read(u.file)
 	if err == nil {
-		u.know(grants)
+		u.replace(grants)
 	}
 	return err
 }
 
-// known returns the users; a zero Users has none.
-func (u *Users) known() *known {
+// current returns the users; a zero Users has none.
+func (u *Users) current() *lookup {
 	if k := u.grants.Load(); k != nil {
 		return k
 	}
-	return new(known)
+	return new(lookup)
 }
 
-// know replaces the users.
-func (u *Users) know(grants []Grant) {
-	k := &known{grants, map[string][]Grant{}, map[string]Grant{}}
+// replace replaces the users.
+func (u *Users) replace(grants []Grant) {
+	k := &lookup{grants, map[string][]Grant{}, map[string]Grant{}}
 	for _, g := range grants {
 		if g.byCert {
 			k.byUser[g.User] = append(k.byUser[g.User], g)
@@ -102,54 +101,53 @@ func (u *Users) know(grants []Grant) {
 	u.grants.Store(k)
 }
 
-// Authenticate implements [remote.Authorizer]. It compares a token with all
-// known ones, so that its running time does not reveal which one matches, if
-// any.
-func (u *Users) Authenticate(token string, certificate *x509.Certificate) (who remote.Identity, err error) {
+// Authenticate implements [remote.Authorizer]. It compares a token with all known ones,
+// so that its running time does not reveal whether or which one matches.
+func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user remote.Identity, err error) {
 	if token == "" {
 		return u.byCertificate(certificate)
 	}
 	if len(token) > maxToken {
-		return who, errors.New("not a token: too long")
+		return user, errors.New("not a token: too long")
 	}
-	for _, g := range u.known().all {
+	for _, g := range u.current().all {
 		got := hashOf(g.salt, token)
 		if same := subtle.ConstantTimeCompare(got[:], g.hash[:]); same == 1 && !g.byCert {
-			who = remote.Identity{User: g.User, Grant: string(g.hash[:])}
+			user = remote.Identity{User: g.User, Grant: string(g.hash[:])}
 		}
 	}
-	if who.User == "" {
-		return who, errors.New("a wrong token")
+	if user.User == "" {
+		return user, errors.New("the token is wrong")
 	}
-	return who, nil
+	return user, nil
 }
 
-// byCertificate finds the user that a certificate names: its subject's common name,
-// which an authority of the server's own choice vouches for.
+// byCertificate returns the user in a certificate: its subject's common name. One of
+// the server's authorities must have signed the certificate.
 func (u *Users) byCertificate(certificate *x509.Certificate) (remote.Identity, error) {
 	if certificate == nil {
 		return remote.Identity{}, errors.New("no credential")
 	}
 	name := certificate.Subject.CommonName
 	if !userPattern.MatchString(name) {
-		return remote.Identity{}, fmt.Errorf("a certificate whose common name, %.80q, is no user name", name)
+		return remote.Identity{}, fmt.Errorf("the certificate's common name, %.80q, is not a user name", name)
 	}
 	return remote.Identity{User: name}, nil
 }
 
 // Rights implements [remote.Authorizer].
-func (u *Users) Rights(who remote.Identity, namespace string) (r remote.Rights) {
-	if u.anyone && who.User != "" && who.Grant == "" {
+func (u *Users) Rights(identity remote.Identity, namespace string) (r remote.Rights) {
+	if u.anyone && identity.User != "" && identity.Grant == "" {
 		return remote.AllRights
 	}
-	k := u.known()
-	grants := k.byUser[who.User]
-	if who.Grant != "" {
-		grants = []Grant{k.byToken[who.Grant]}
+	k := u.current()
+	grants := k.byUser[identity.User]
+	if identity.Grant != "" {
+		grants = []Grant{k.byToken[identity.Grant]}
 	}
 	for _, g := range grants {
-		covers := g.Namespace == Everywhere || g.Namespace == namespace || g.Namespace == Default && namespace == ""
-		if g.User == who.User && covers {
+		covers := g.Namespace == AllNamespaces || g.Namespace == namespace || g.Namespace == DefaultNamespace && namespace == ""
+		if g.User == identity.User && covers {
 			r |= g.Rights
 		}
 	}

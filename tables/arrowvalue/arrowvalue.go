@@ -1,6 +1,5 @@
-// Package arrowvalue stores Arrow record batches as values in any partd store: any number
-// of writers append batches to a key, and a reader gets all of them as one stream. It needs
-// no table, catalog or directory.
+// Package arrowvalue stores Arrow record batches as values in any partd store. Any number of writers append
+// batches to a key, and a reader gets all of them as one stream. It needs no table, catalog or directory.
 //
 // The value of a key is a sequence of frames, in the format of package frame, one per
 // append. Each frame holds a complete stream in Arrow's IPC format. All streams of a key
@@ -25,13 +24,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// ErrSchema is wrapped by the error for batches whose schema differs from that of their
-// key.
-var ErrSchema = errors.New("not the schema of the key")
+// ErrSchema is wrapped by the error for batches whose schema differs from their key's.
+var ErrSchema = errors.New("a schema that differs from the key's")
 
-// Entry returns an entry that appends batches to a key, so that one append can cover many
-// keys. Every batch must have the given schema. Without batches, the entry records the
-// schema alone.
+// Entry returns an entry that appends batches to a key, so that one append can cover many keys. Every batch
+// must have the given schema. Without batches, the entry only records the schema.
 func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (partd.Entry, error) {
 	value := appender(frame.Begin(nil))
 	w := ipc.NewWriter(&value, ipc.WithSchema(schema))
@@ -74,14 +71,14 @@ const DefaultLimit = 1 << 30
 
 // ReadOptions are the options of Read. The zero value, and nil, are the defaults.
 type ReadOptions struct {
-	// Limit bounds the memory for reading one append, in bytes, including batches that the
-	// caller retains, whatever sizes the stored bytes claim. 0 means [DefaultLimit].
+	// Limit bounds the memory for reading one append, in bytes, including batches that the caller retains.
+	// Sizes that the stored bytes claim cannot exceed it. 0 means [DefaultLimit].
 	Limit int64
 }
 
-// Read reads everything that has been appended to a key. For an empty key, its error wraps
-// fs.ErrNotExist. Read checks the batches, so that every value is safe to access, whoever
-// wrote the bytes. The caller must release the reader.
+// Read returns a reader of everything that was appended to a key. For an empty key, its error wraps
+// fs.ErrNotExist. Read checks the batches, so that every value is safe to access, whoever wrote the bytes. The
+// caller must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
 	r := &reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
@@ -98,7 +95,7 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 			r.ipc.Release()
 		}
 		stop()
-		_ = value.Close() // it was only read
+		_ = value.Close() // opened only for reading
 	}
 	err = r.advance()
 	if err == nil && r.ipc == nil {
@@ -106,27 +103,27 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 	}
 	if err != nil {
 		end()
-		return nil, r.failed(err)
+		return nil, r.wrapError(err)
 	}
 	return arrowsafe.Reader(r.schema, r.batches, end), nil
 }
 
-// reader reads a key's batches.
+// reader reads the batches of a key.
 type reader struct {
 	key    string
 	limit  int64
 	frames func() ([]byte, error, bool)
 	schema *arrow.Schema
 
-	content *bytes.Reader // of the frame at hand
-	ipc     *ipc.Reader   // nil behind the last frame
+	content *bytes.Reader // the current frame
+	ipc     *ipc.Reader   // nil after the last frame
 }
 
-func (r *reader) failed(err error) error {
+func (r *reader) wrapError(err error) error {
 	return fmt.Errorf("arrowvalue: read %s: %w", partd.QuoteKey(r.key), err)
 }
 
-// advance goes to the next frame.
+// advance moves to the next frame.
 func (r *reader) advance() error {
 	if r.ipc != nil {
 		r.ipc.Release()
@@ -153,8 +150,8 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 		batch, err := r.ipc.Read()
 		switch {
 		case errors.Is(err, io.EOF) && r.content.Len() > 0:
-			err = fmt.Errorf("%d bytes behind the end of a stream", r.content.Len())
-		case errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
+			err = fmt.Errorf("%d bytes after the end of a stream", r.content.Len())
+		case errors.Is(err, io.EOF): // perhaps before the first batch's dictionaries
 			if err = r.advance(); err == nil {
 				continue
 			}
@@ -162,7 +159,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 			_, err = arrowsafe.Check(batch, r.limit)
 		}
 		if err != nil {
-			yield(nil, r.failed(err))
+			yield(nil, r.wrapError(err))
 			return
 		}
 		batch.Retain()

@@ -45,7 +45,7 @@ func rows(t testing.TB, from, n int) arrow.RecordBatch {
 	return batch
 }
 
-// all returns the rows of a key, each as it is printed.
+// all returns the printed rows of a key.
 func all(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadOptions) (lines []string, err error) {
 	r, err := arrowvalue.Read(ctx, store, key, o)
 	if err != nil {
@@ -163,8 +163,8 @@ func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
 	return all(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
 }
 
-// A value that ends anywhere but behind a frame is an error, and so is an end of
-// the stream that hides what follows.
+// A value that does not end at the end of a frame is an error. So is an early end of the stream
+// that hides further data.
 func TestCutAndEndedEarly(t *testing.T) {
 	v := value(t)
 	ends := map[int]bool{len(v): true}
@@ -180,7 +180,7 @@ func TestCutAndEndedEarly(t *testing.T) {
 	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), 0); err == nil {
 		t.Errorf("%d rows of 4, and no error", len(got))
 	}
-	for n := range len(first) - 8 { // a stream may do without its end
+	for n := range len(first) - 8 { // a stream may lack its end
 		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), 0); err == nil && len(got) != 0 {
 			t.Errorf("%d rows in %d of %d bytes, and no error", len(got), n, len(first))
 		}
@@ -196,7 +196,7 @@ func TestCutAndEndedEarly(t *testing.T) {
 	}
 }
 
-// A batch that says it unpacks to very much is an error, not memory.
+// A batch that claims a huge decompressed size is an error, and allocates no memory.
 func TestBomb(t *testing.T) {
 	var stream bytes.Buffer
 	zeros := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
@@ -215,7 +215,7 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// Bytes that were changed give rows or an error, and nothing worse.
+// Corrupted bytes give rows or an error, never a panic.
 func TestHostile(t *testing.T) {
 	v := value(t)
 	seed := rand.Uint64()

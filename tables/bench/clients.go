@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// clients is what writers is beside: single rows, each committed, by one and eight clients of
-// Quack's server, and by DuckLake.
+// clients measures the peers for the figures of writers: Quack's server with one and with eight
+// clients, and DuckLake. Each row is committed separately.
 func (b *bench) clients() error {
 	for _, peer := range []string{"quack", "ducklake"} {
 		took, err := b.peer(peer, "writers")

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// flight measures puts and gets of shoots' clients, at a server of ours and at
-// shoots' own.
+// flight measures puts and gets of shoots' client with our server and with shoots' server.
 func (b *bench) flight() (err error) {
 	const rows, columns = 500_000, 50
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})
@@ -60,7 +59,7 @@ func (b *bench) flightPeer(port, rows, columns int) error {
 			t := taken[call][server]
 			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
 			who := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
-			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Who: who, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
+			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Contender: who, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
 			if err := figures.Append(b.figures, f); err != nil {
 				return err
 			}

@@ -1,5 +1,6 @@
-"""Puts and gets the same rows at our server and at shoots' own, in turns: flight.py
-PORT DIR ROUNDS ROWS PID prints seconds and seconds of the server's CPU, as JSON."""
+"""Puts and gets the same rows with our server and with shoots' server, in turns.
+
+flight.py PORT DIR ROUNDS ROWS PID prints the seconds and the CPU seconds of the server as JSON."""
 import json
 import os
 import resource

@@ -33,28 +33,29 @@ import (
 var hitsQueries string
 
 const (
-	hitsMemory = 4 << 30 // of a query, of each program
-	anyRows    = 18      // the query of which any rows are right
+	hitsMemory = 4 << 30 // the memory limit of a query in each program
+	anyRows    = 18      // the query that may return any rows
 )
 
-// contender answers the queries of hits.sql.
+// contender is a program that answers the queries of hits.sql.
 type contender struct {
 	name    string
 	version string // of DuckDB
 	load    time.Duration
 	bytes   int64
-	seconds []float64                        // of each query, the median
-	rows    func(sql string) (answer, error) // as texts
+	seconds []float64                        // the median of each query
+	rows    func(sql string) (answer, error) // returns the result as texts
 	run     func(sql string) error
 }
 
-// answer is the cells of a result, row by row.
+// answer holds the cells of a result by row.
 type answer [][]string
 
-// hitsSQL asks ClickBench's questions of made-up rows: our SQL, and the same build of DuckDB on a table and
-// on a Parquet file of its own, in turns; then a newer DuckDB, DuckLake, and DuckDB's reader of Iceberg on our
-// files. Our SQL is DuckDB over our files, in a database that has only this table: only that and what reading costs
-// can differ. All answers must be equal.
+// hitsSQL runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
+// and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
+// DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL is DuckDB on our
+// files, so its times differ only by the cost of reading and of its separate database. All answers
+// must be equal.
 func (b *bench) hitsSQL() (err error) {
 	made := filepath.Join(b.dir, "hits.parquet")
 	if err := b.makeHits(made); err != nil {
@@ -98,12 +99,12 @@ func (b *bench) hitsSQL() (err error) {
 	})
 }
 
-// makeHits writes the rows to a file, which all load.
+// makeHits writes the rows to the file that all contenders load.
 func (b *bench) makeHits(path string) error {
 	const step = 50_000
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < b.hitsRows; from += step {
-			if !yield(hits(from, min(step, b.hitsRows-from), b.hitsRows), nil) { // the reader releases it
+			if !yield(hits(from, min(step, b.hitsRows-from), b.hitsRows), nil) { // the reader releases the batch
 				return
 			}
 		}
@@ -114,7 +115,8 @@ func (b *bench) makeHits(path string) error {
 	return err
 }
 
-// hitsLoaded gives the rows to a store, and to DuckDB as its table and as a file that it writes.
+// hitsLoaded loads the rows into a store, into a table of DuckDB, and into a Parquet file that
+// DuckDB writes. It returns a contender for each.
 func (b *bench) hitsLoaded(s *tables.Store, conn duckdb.Connection, made string) ([]*contender, error) {
 	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
 	ours.rows = func(sql string) (answer, error) { return b.answer(s, sql) }
@@ -133,25 +135,26 @@ func (b *bench) hitsLoaded(s *tables.Store, conn duckdb.Connection, made string)
 	}
 	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
 	for _, sql := range settings {
-		if err := alone(conn, sql); err != nil {
+		if err := execDuckDB(conn, sql); err != nil {
 			return nil, err
 		}
 	}
-	table, err := besideHits(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
+	table, err := duckdbHits(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
 		"CREATE TABLE hits AS FROM read_parquet('"+made+"'); CHECKPOINT")
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, "duckdb.parquet")
-	file, err := besideHits(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
+	file, err := duckdbHits(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
 		"COPY (FROM read_parquet('"+made+"')) TO '"+path+"'")
 	return []*contender{ours, table, file}, err
 }
 
-// besideHits is DuckDB alone, which loads the rows into a file by a statement, and reads them from somewhere.
-func besideHits(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
+// duckdbHits returns DuckDB as a contender. It runs the statement load, which writes the file
+// path; queries read the rows from the table expression from.
+func duckdbHits(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
 	start := time.Now()
-	if err := alone(conn, load); err != nil {
+	if err := execDuckDB(conn, load); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
@@ -163,17 +166,17 @@ func besideHits(conn duckdb.Connection, name, from, path, load string) (*contend
 	return &contender{
 		name: name, version: duckdb.LibraryVersion(), load: took, bytes: info.Size(),
 		rows: func(sql string) (answer, error) { return texts(conn, its(sql)) },
-		run:  func(sql string) error { return alone(conn, its(sql)) },
+		run:  func(sql string) error { return execDuckDB(conn, its(sql)) },
 	}, nil
 }
 
-// putFile puts the rows of a Parquet file.
+// putFile puts the rows of a Parquet file into a table.
 func (b *bench) putFile(s *tables.Store, name, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() //nolint:errcheck // the file was only read
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(b.ctx)
 	if err != nil {
 		return err
@@ -188,11 +191,11 @@ func eachQuery() []string {
 	return all[:len(all)-1]
 }
 
-// asTexts makes all columns of a query texts.
+// asTexts returns the query sql with all columns converted to text.
 func asTexts(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
 
-// hitsInTurns runs each query some times, and returns the answers of the first contender, which the
-// others must have, too.
+// hitsInTurns runs each query several times with each contender, in turns. It returns the answers
+// of the first contender, and an error if another contender's answers differ.
 func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
 	for i, sql := range eachQuery() {
 		for k, c := range all {
@@ -213,7 +216,7 @@ func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
 				}
 				took[k] = append(took[k], time.Since(start).Seconds())
 				if k == 0 {
-					time.Sleep(50 * time.Millisecond) // in which ours opens a spare database
+					time.Sleep(50 * time.Millisecond) // lets our SQL open a spare database
 				}
 			}
 		}
@@ -224,7 +227,7 @@ func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
 	return answers, nil
 }
 
-// hitsPeer runs the queries in a peer.
+// hitsPeer runs the queries with a peer.
 func (b *bench) hitsPeer(peer, metadata string, answers []answer) (*contender, error) {
 	out, err := b.python("peers.py", peer, peer, "hits", metadata)
 	if err != nil {
@@ -251,7 +254,7 @@ func (b *bench) hitsPeer(peer, metadata string, answers []answer) (*contender, e
 	return &contender{name: names[peer], version: got.Version, load: took, bytes: got.Bytes, seconds: got.Seconds}, nil
 }
 
-// hitsReport prints the milliseconds of each query, then sums, and ratios as their geometric mean.
+// hitsReport prints the milliseconds of each query, their sums, and the geometric means of the ratios.
 func (b *bench) hitsReport(all []*contender) error {
 	for i := range eachQuery() {
 		fmt.Printf("hits, query %2d:", i+1)
@@ -278,7 +281,8 @@ func (b *bench) hitsReport(all []*contender) error {
 	return nil
 }
 
-// differ says where one answer is not the other one: numbers may differ by a billionth.
+// differ returns an error that describes the first difference of two answers, or nil. Numbers
+// may differ by a billionth.
 func differ(query int, want, got answer) error {
 	if len(want) != len(got) {
 		return fmt.Errorf("%d rows, ours has %d", len(got), len(want))
@@ -308,7 +312,7 @@ func same(want, got string) bool {
 	return err == nil && other == nil && math.Abs(a-c) <= 1e-9*math.Abs(a)
 }
 
-// answer is what a query of ours yields, all of whose columns are texts.
+// answer returns the result of a query of our SQL, whose columns must all be texts.
 func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
 	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {
@@ -320,7 +324,7 @@ func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
 		for i := range int(batch.NumRows()) {
 			row := make([]string, batch.NumCols())
 			for k, c := range batch.Columns() {
-				row[k] = strings.Clone(c.(*array.String).Value(i)) // which is the batch's memory
+				row[k] = strings.Clone(c.(*array.String).Value(i)) // the text is in the batch's memory
 			}
 			all = append(all, row)
 		}
@@ -328,7 +332,7 @@ func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
 	return all, r.Err()
 }
 
-// texts is that of DuckDB alone.
+// texts returns the result of a query of DuckDB, whose columns must all be texts.
 func texts(conn duckdb.Connection, sql string) (all answer, err error) {
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
@@ -358,7 +362,7 @@ func texts(conn duckdb.Connection, sql string) (all answer, err error) {
 	}
 }
 
-// iceberg folds the only table of a store, and returns the file that describes it to readers of Iceberg.
+// iceberg folds the only table of a store, and returns the path of its Iceberg metadata file.
 func (b *bench) iceberg(s *tables.Store) (string, error) {
 	if _, err := s.Fold(b.ctx, nil); err != nil {
 		return "", err
@@ -376,5 +380,5 @@ func (b *bench) iceberg(s *tables.Store) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return slices.Max(all), nil // their names begin with a number that grows
+	return slices.Max(all), nil // names begin with an increasing number
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// hit is what the columns of one view of a page are made of.
+// hit is one view of a page. Its fields determine the columns of a row.
 type hit struct {
 	row, rows    int64
 	user, page   int64
-	from, phrase int64  // the page before, and what was searched for; 0: none
-	draw         uint64 // of this row alone
+	from, phrase int64  // the previous page and the search phrase; 0 means none
+	draw         uint64 // random bits of this row
 }
 
-// column is a column of hits: a text, or a number of some type.
+// column is a column of hits. It has a function either for its texts or for its numbers.
 type column struct {
 	name   string
 	kind   arrow.DataType
@@ -39,13 +39,14 @@ var (
 		"quartz ridge slope tundra upland valley willow xenon yonder zephyr anchor bridge canyon desert estuary forest")
 )
 
-// hitsStart is the first of the thirty days of all hits.
+// hitsStart is the start of the period of all hits, in microseconds.
 var hitsStart = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 const hitsDays = 30
 
-// hitsColumns are 105, as ClickBench's hits has, with about as many of each type. The
-// queries use the first 25. The others are like most of ClickBench's: nearly always 0 or empty.
+// hitsColumns are 105 columns like those of ClickBench's table hits, with similar numbers of
+// each type. The queries use the first 25. The others are nearly always 0 or empty, like most
+// of ClickBench's.
 var hitsColumns = append([]column{
 	{"watch_id", long, func(h *hit) int64 { return id(1, h.row) }, nil},
 	{"event_time", moment, (*hit).at, nil},
@@ -56,18 +57,18 @@ var hitsColumns = append([]column{
 	{"counter_id", integer, func(h *hit) int64 { return site(h.page) }, nil},
 	{"url_hash", long, func(h *hit) int64 { return id(6, h.page) }, nil},
 	{"referer_hash", long, func(h *hit) int64 { return id(7, h.from) }, nil},
-	{"adv_engine_id", short, func(h *hit) int64 { return h.now(1, 160) * (1 + h.part(2, 18)) }, nil},
+	{"adv_engine_id", short, func(h *hit) int64 { return h.rarely(1, 160) * (1 + h.part(2, 18)) }, nil},
 	{"search_engine_id", short, func(h *hit) int64 { return min(h.phrase, 1) * (1 + few(id(8, h.phrase), 90)) }, nil},
 	{"traffic_source_id", short, func(h *hit) int64 { return few(id(9, h.row), 12) - 1 }, nil},
-	{"is_refresh", short, func(h *hit) int64 { return h.now(3, 10) }, nil},
-	{"is_link", short, func(h *hit) int64 { return h.now(4, 25) }, nil},
-	{"is_download", short, func(h *hit) int64 { return h.now(5, 200) }, nil},
-	{"not_counted", short, func(h *hit) int64 { return h.now(6, 50) }, nil},
+	{"is_refresh", short, func(h *hit) int64 { return h.rarely(3, 10) }, nil},
+	{"is_link", short, func(h *hit) int64 { return h.rarely(4, 25) }, nil},
+	{"is_download", short, func(h *hit) int64 { return h.rarely(5, 200) }, nil},
+	{"not_counted", short, func(h *hit) int64 { return h.rarely(6, 50) }, nil},
 	{"resolution_width", short, (*hit).width, nil},
 	{"window_width", short, func(h *hit) int64 { return max(0, h.width()-few(id(10, h.user), 400)) }, nil},
 	{"window_height", short, func(h *hit) int64 { return 300 + few(id(11, h.user), 900) }, nil},
 	{"mobile_phone", short, func(h *hit) int64 { return h.model() % 50 }, nil},
-	{"mobile_phone_model", text, nil, func(h *hit) string { return unless(h.model() == 0, "Model ", h.model()) }},
+	{"mobile_phone_model", text, nil, func(h *hit) string { return numbered(h.model() == 0, "Model ", h.model()) }},
 	{"title", text, nil, (*hit).title},
 	{"url", text, nil, func(h *hit) string { return url(h.page) }},
 	{"referer", text, nil, (*hit).referer},
@@ -86,12 +87,12 @@ func hitsRest() (all []column) {
 			switch of.kind.ID() {
 			case arrow.STRING:
 				c.text = func(h *hit) string {
-					return unless(h.part(k, 12) != 0, words[h.part(k+1, 32)], h.part(k+2, many[k%6]))
+					return numbered(h.part(k, 12) != 0, words[h.part(k+1, 32)], h.part(k+2, many[k%6]))
 				}
 			case arrow.TIMESTAMP:
 				c.number = func(h *hit) int64 { return h.at() + 1_000_000*h.part(k, 10) }
 			default:
-				c.number = func(h *hit) int64 { return h.now(k, 3) * h.part(k+1, many[k%6]+1) }
+				c.number = func(h *hit) int64 { return h.rarely(k, 3) * h.part(k+1, many[k%6]+1) }
 			}
 			all = append(all, c)
 		}
@@ -99,27 +100,27 @@ func hitsRest() (all []column) {
 	return all
 }
 
-// mix makes 64 bits that look random of others, always the same.
+// mix is a hash of 64 bits.
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// id is a number of 63 bits for the nth of a kind.
+// id returns a pseudorandom 63-bit number for item n of a kind.
 func id(kind uint64, n int64) int64 { return int64(mix(kind<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1) }
 
-// few draws one of n by 63 bits, the first ones far more often.
+// few maps 63 random bits to a number below n. Small numbers are far more frequent.
 func few(bits, n int64) int64 {
 	u := float64(bits>>10) / (1 << 53)
 	return int64(float64(n) * u * u * u)
 }
 
-// part draws one of n for a column of the row.
+// part returns a uniformly distributed number below n for a column of the row.
 func (h *hit) part(column int, n int64) int64 { return id(uint64(column), int64(h.draw>>1)) % n }
 
-// now is 1 in one of n rows, else 0.
-func (h *hit) now(column int, n int64) int64 {
+// rarely returns 1 in one of n rows, and otherwise 0.
+func (h *hit) rarely(column int, n int64) int64 {
 	if h.part(column, n) == 0 {
 		return 1
 	}
@@ -130,7 +131,7 @@ func (h *hit) at() int64 { return hitsStart + h.row*hitsDays*86_400_000_000/h.ro
 
 func (h *hit) width() int64 { return 320 + 16*few(id(14, h.user), 140) }
 
-// model is 0 but for the phones of six in a hundred users.
+// model returns the phone model of a user, or 0 for the 94 % of users without a phone.
 func (h *hit) model() int64 {
 	if id(15, h.user)%100 >= 6 {
 		return 0
@@ -139,11 +140,11 @@ func (h *hit) model() int64 {
 }
 
 func (h *hit) title() string {
-	return phrase(id(12, h.page), 6) + unless(h.now(7, 8) == 1, " – ", site(h.page))
+	return phrase(id(12, h.page), 6) + numbered(h.rarely(7, 8) == 1, " – ", site(h.page))
 }
 
 func (h *hit) searched() string {
-	return unless(h.phrase == 0, phrase(id(13, h.phrase), 3)+" ", h.phrase%1000)
+	return numbered(h.phrase == 0, phrase(id(13, h.phrase), 3)+" ", h.phrase%1000)
 }
 
 func (h *hit) referer() string {
@@ -174,15 +175,15 @@ func phrase(bits int64, n int) string {
 	return b.String()
 }
 
-// unless is a word with a number, or empty.
-func unless(empty bool, word string, n int64) string {
+// numbered returns a word followed by a number, or "" if empty is set.
+func numbered(empty bool, word string, n int64) string {
 	if empty {
 		return ""
 	}
 	return fmt.Sprint(word, n)
 }
 
-// hitsSchema is that of hits.
+// hitsSchema returns the schema of hits.
 func hitsSchema() *arrow.Schema {
 	var fields []arrow.Field
 	for _, c := range hitsColumns {
@@ -191,8 +192,9 @@ func hitsSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// hits makes n of all rows of hits, in the order of their times: the same for the same numbers. As in
-// ClickBench there is a user for six rows, a page for five, and a search in one of eight.
+// hits returns n of all rows of hits, from row number from on, in order of time. The rows depend
+// only on the arguments. As in ClickBench, there is one user per six rows, one page per five rows,
+// and a search in one of eight rows.
 func hits(from, n, rows int) arrow.RecordBatch {
 	random := rand.New(rand.NewPCG(2, uint64(from)))
 	drawn := func(of int) int64 { return few(random.Int64(), int64(1+rows/of)) }
@@ -200,10 +202,10 @@ func hits(from, n, rows int) arrow.RecordBatch {
 	defer b.Release()
 	for i := from; i < from+n; i++ {
 		h := hit{row: int64(i), rows: int64(rows), user: drawn(3), page: drawn(2), draw: random.Uint64()}
-		if h.now(100, 5) == 0 {
+		if h.rarely(100, 5) == 0 {
 			h.from = 1 + drawn(2)
 		}
-		if h.now(101, 8) == 1 {
+		if h.rarely(101, 8) == 1 {
 			h.phrase = 1 + drawn(10)
 		}
 		for k, c := range hitsColumns {

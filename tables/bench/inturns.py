@@ -1,9 +1,9 @@
-"""Measures two builds of partd-tables in turns: `select *` and `select 1` over Flight SQL, and a get.
+"""Compares two builds of partd-tables, in turns: `select *` and `select 1` over Flight SQL, and a get.
 
     cd tables && GOWORK=off go build -o /tmp/new ./cmd/partd-tables   # and /tmp/old, of another commit
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/adbc/bin/python" bench/inturns.py /tmp/old /tmp/new
 
-Medians of seven rounds (--rounds), and the second build's part of the first one's time.
+Prints the medians of seven rounds (--rounds), and the second build's time divided by the first one's.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import pyarrow.flight as flight
 
 @contextlib.contextmanager
 def serving(program, rows):
-    """What is to be measured, by name, at a server of its own."""
+    """Yields the operations to measure, by name, on a new server."""
     with tempfile.TemporaryDirectory() as dir:
         server = subprocess.Popen([program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", dir], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:

@@ -1,12 +1,14 @@
 //go:build cgo && unix
 
-// Command bench measures tables beside pyiceberg, plain pyarrow, DuckDB, DuckLake, Quack, pandas, pystore
-// and ArcticDB, on the same data in one run. Medians of --rounds; the ratios say more than the times.
+// Command bench compares tables with pyiceberg, plain pyarrow, DuckDB, DuckLake, Quack, pandas,
+// pystore and ArcticDB, on the same data in one run. It prints the medians of --rounds. Ratios
+// are more meaningful than times.
 //
 //	cd tables && GOWORK=off go run ./bench
 //	cd tables && GOWORK=off go run ./bench --only bulk,resample,series --rows 10000000 --series-rows 10000000
 //	cd tables && GOWORK=off go run ./bench --only hits --hits-rows 10000000 --figures hits.jsonl
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
+//	cd tables && GOWORK=off go run ./bench --only tpc
 package main
 
 import (
@@ -38,17 +40,19 @@ type bench struct {
 	streamRows int
 	seriesRows int
 	hitsRows   int
+	tpcScale   float64
 	figures    string
 }
 
 func main() {
 	b := &bench{ctx: context.Background()}
-	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits", "what to measure")
+	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits,tpc", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 50_000, "rows of the streaming benchmark, in batches of 10")
 	flag.IntVar(&b.seriesRows, "series-rows", 1_000_000, "rows of the time series that is appended to")
 	flag.IntVar(&b.hitsRows, "hits-rows", 1_000_000, "rows of hits, of which ClickBench's questions are asked")
+	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add what is measured to this `file`, a line of JSON for each figure, as docs/plots/draw reads them")
 	flag.Parse()
 	if err := b.run(*only); err != nil {
@@ -65,6 +69,7 @@ func (b *bench) run(only string) (err error) {
 	parts := map[string]func() error{
 		"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight,
 		"resample": b.resample, "series": b.series, "writers": b.writers, "clients": b.clients, "hits": b.hitsSQL,
+		"tpc": b.tpc,
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		part, ok := parts[name]
@@ -92,7 +97,7 @@ func (b *bench) store(o *tables.Options, f func(*tables.Store) error) (err error
 	return errors.Join(f(s), s.Close())
 }
 
-// median runs f some times.
+// median runs f in each round, and returns the median of the times that f returns.
 func (b *bench) median(f func() (time.Duration, error)) (time.Duration, error) {
 	times := make([]time.Duration, b.rounds)
 	for i := range times {
@@ -104,7 +109,7 @@ func (b *bench) median(f func() (time.Duration, error)) (time.Duration, error) {
 	return middle(times), nil
 }
 
-// middle is the median.
+// middle sorts times and returns the median.
 func middle(times []time.Duration) time.Duration {
 	slices.Sort(times)
 	return times[len(times)/2]
@@ -120,8 +125,7 @@ func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error
 	return err
 }
 
-// peer runs peers.py in the environment of a peer, and returns its seconds by
-// name.
+// peer runs peers.py in a peer's Python environment, and returns the seconds by name.
 func (b *bench) peer(name string, args ...string) (map[string]float64, error) {
 	out, err := b.python("peers.py", name, name, args...)
 	if err != nil {
@@ -131,16 +135,15 @@ func (b *bench) peer(name string, args ...string) (map[string]float64, error) {
 	return seconds, json.Unmarshal(out, &seconds)
 }
 
-// figure keeps what a job took, the median of some runs.
+// figure writes the median time of a job to the file of --figures.
 func (b *bench) figure(job, who string, seconds float64, runs int) error {
-	return figures.Append(b.figures, figures.Figure{Bench: "tables", Job: job, Who: who, Value: 1000 * seconds, Unit: "ms", Runs: runs})
+	return figures.Append(b.figures, figures.Figure{Bench: "tables", Job: job, Contender: who, Value: 1000 * seconds, Unit: "ms", Runs: runs})
 }
 
-// each is the time of one of n.
+// each returns the time of one of n operations.
 func each(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
 
-// one appends single rows to a table, each acknowledged, beside pyiceberg's
-// commits of one row.
+// one compares acknowledged appends of single rows with pyiceberg's commits of one row.
 func (b *bench) one() error {
 	const n = 500
 	row := trades(0, 1)
@@ -181,7 +184,7 @@ func (b *bench) times(n int, f func(i int) error) error {
 	return nil
 }
 
-// many appends a row to each of many tables, which makes them, and another one.
+// many creates many tables with an append of one row, and then appends another row to each.
 func (b *bench) many() error {
 	for _, n := range []int{1, 1000, 10_000} {
 		if err := b.store(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
@@ -206,7 +209,7 @@ func (b *bench) many() error {
 	return nil
 }
 
-// growing appends rows to one table, and looks whether they get slower.
+// growing appends rows to one table, and checks whether appends become slower.
 func (b *bench) growing() error {
 	return b.store(&tables.Options{}, func(s *tables.Store) error {
 		row := trades(0, 1)
@@ -228,8 +231,8 @@ func (b *bench) growing() error {
 	})
 }
 
-// bulk appends many rows at once, and reads one column by a filter, beside
-// pyarrow and DuckDB with the same rows.
+// bulk appends many rows at once, and reads one column with a filter. Its peers are pyarrow,
+// DuckDB, pyiceberg, DuckLake, Quack, and DuckDB's Iceberg reader on our files.
 func (b *bench) bulk() error {
 	batch := trades(0, b.rows)
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
@@ -315,8 +318,8 @@ func writeParquet(path string, batch arrow.RecordBatch) error {
 	return errors.Join(w.Write(batch), w.Close(), f.Close())
 }
 
-// stream is DuckLake's streaming benchmark in its form: rows of ClickBench's hits,
-// made up, in batches of 10, each acknowledged after a sync.
+// stream is like DuckLake's streaming benchmark: it appends generated rows of ClickBench's
+// hits in batches of 10, each acknowledged after a sync.
 func (b *bench) stream() error {
 	const size = 10
 	batch := hits(0, size, 1_000_000)

@@ -32,7 +32,7 @@ def median(work, n=rounds):
 
 
 def load(db, *extensions):
-    """Extensions come from PyPI, as files in packages."""
+    """Loads extensions, which are files in packages from PyPI."""
     for name in extensions:
         package = pathlib.Path(importlib.util.find_spec(f"duckdb_extension_{name}").origin).parent
         db.execute(f"load '{next(package.rglob('*.duckdb_extension'))}'")
@@ -40,7 +40,7 @@ def load(db, *extensions):
 
 
 def serve(port):
-    """Quack's server of a database in a file, until its input ends."""
+    """Runs Quack's server of a database file until standard input ends."""
     import duckdb
 
     db = load(duckdb.connect(os.path.join(directory, "t.db")), "httpfs", "quack")
@@ -51,7 +51,7 @@ def serve(port):
 
 @contextlib.contextmanager
 def quack(place):
-    """What connects to a server of Quack's, in a process of its own."""
+    """Starts Quack's server in a new process. Yields a function that connects to it."""
     import duckdb
 
     with socket.socket() as free:
@@ -73,7 +73,7 @@ def quack(place):
 
 @contextlib.contextmanager
 def connected(place):
-    """A connection of the peer, and what stands before a table's name."""
+    """Yields a connection of the peer, and the prefix of table names."""
     import duckdb
 
     if peer == "quack":
@@ -107,13 +107,13 @@ def bulk(place):
             result = {"append": median(lambda i: db.execute(f"create or replace table {prefix}t as select * from trades"))}
             source = f"read_parquet('{rows}')" if peer == "duckdb" else prefix + "t"
         query = f"select price from {source} {FILTER}"
-        if peer == "quack":  # the condition goes with it, which one on remote.t does not
+        if peer == "quack":  # sends the filter to the server, unlike a query of remote.t
             query = "from remote.query('" + query.replace("remote.", "").replace("'", "''") + "')"
         return result | {"read": median(lambda i: db.sql(query).to_arrow_table())}
 
 
 def stream(place):
-    """The time of a batch that is appended and committed, of some in a row."""
+    """Returns the median time to append and commit a batch."""
     import pyarrow.parquet as pq
 
     batches = 100
@@ -125,7 +125,7 @@ def stream(place):
 
 
 def written(clients, insert, each, during=2):
-    """The time of a row, of those that all clients wrote."""
+    """Returns the time per row, over the rows of all clients."""
     done = [0] * len(clients)
 
     def write(k):
@@ -146,8 +146,8 @@ def written(clients, insert, each, during=2):
 
 
 def writers(place):
-    """Single rows, each committed: by one connection, and at a server by eight as well. The
-    names are the writers', and whether each has a table."""
+    """Commits single rows over one connection and, with a server, over eight. The names in the
+    result are the number of writers, and whether each one has its own table."""
     values = "values (timestamp '2026-01-01', 'S7', 50.5, 7)"
     schema = '("at" timestamp, sym varchar, price double, size bigint)'
     with contextlib.ExitStack() as stack:
@@ -168,7 +168,7 @@ def writers(place):
 
 
 def hits(place):
-    """The queries of hits.sql, each with its rows as texts."""
+    """Runs the queries of hits.sql, and returns their rows as texts."""
     queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
     with connected(place) as (db, prefix):
         db.execute("set memory_limit = '4GB'")
@@ -211,7 +211,7 @@ def pyiceberg(place):
     if what == "bulk":
         appended = median(lambda i: made.append(table))
         read = median(lambda i: made.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
-        return {"append": appended, "read": read / rounds}  # as it has the rows of all rounds
+        return {"append": appended, "read": read / rounds}  # the table has the rows of all rounds
     made.append(table)
     return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: made.append(table))}
 

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// resample makes bins of a second, and puts them into another table, beside pandas
-// with the same rows in a file: of a table without an order, and of a series.
+// resample computes bins of one second, and puts them into another table. It does so from a table
+// without an order, and from a series. Its peer is pandas with the same rows in a file.
 func (b *bench) resample() (err error) {
 	batch := trades(0, b.rows)
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {

@@ -27,23 +27,23 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// seriesTables is how many small tables are written and found.
+// seriesTables is the number of small tables to write and find.
 const seriesTables = 1000
 
-// measured is what was measured of one of the programs.
-type measured struct {
-	Seconds map[string]spent
+// results are the measurements of one program.
+type results struct {
+	Seconds map[string]timePair
 	Results map[string]float64
-	Prices  int64 // bytes that the series takes on the disk
-	Bytes   int64 // the same, of all
+	Prices  int64 // size of the series on disk in bytes
+	Bytes   int64 // size of everything on disk in bytes
 	Files   int
 }
 
-// spent is seconds on the clock, and those of all processors.
-type spent [2]float64
+// timePair holds wall-clock seconds and CPU seconds.
+type timePair [2]float64
 
-// spend runs f some times, and keeps the medians of what that took.
-func (m *measured) spend(name string, rounds int, f func(round int) error) error {
+// spend runs f in each round, and records the medians of its wall-clock and CPU times.
+func (m *results) spend(name string, rounds int, f func(round int) error) error {
 	var times, used []time.Duration
 	for i := range rounds {
 		start, before := time.Now(), cpu()
@@ -52,7 +52,7 @@ func (m *measured) spend(name string, rounds int, f func(round int) error) error
 		}
 		times, used = append(times, time.Since(start)), append(used, cpu()-before)
 	}
-	m.Seconds[name] = spent{middle(times).Seconds(), middle(used).Seconds()}
+	m.Seconds[name] = timePair{middle(times).Seconds(), middle(used).Seconds()}
 	return nil
 }
 
@@ -64,14 +64,14 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// series works with a time series that pandas made, beside pystore and ArcticDB:
-// appends to a large table, a range, resampling, and many tables with metadata.
+// series compares time series with pystore and ArcticDB, on data from pandas: appends to a
+// large table, a range, resampling, and many tables with metadata.
 func (b *bench) series() (err error) {
 	more := max(b.seriesRows/10, 2000)
 	if _, err := b.python("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
 		return err
 	}
-	// ArcticDB syncs each append (to LMDB), pystore nothing.
+	// ArcticDB syncs each append (to LMDB); pystore never syncs.
 	ours, err := b.ourSeries(more, false)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (b *bench) series() (err error) {
 		if err != nil {
 			return err
 		}
-		var theirs measured
+		var theirs results
 		if err := json.Unmarshal(out, &theirs); err != nil {
 			return err
 		}
@@ -125,8 +125,8 @@ func (b *bench) series() (err error) {
 	return nil
 }
 
-// seriesFigures keeps the times of one of the programs.
-func (b *bench) seriesFigures(who string, m *measured) error {
+// seriesFigures writes the times of one program to the file of --figures.
+func (b *bench) seriesFigures(who string, m *results) error {
 	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
 		name, by := key, who
 		if job, synced := strings.CutSuffix(key, " synced"); synced {
@@ -139,7 +139,7 @@ func (b *bench) seriesFigures(who string, m *measured) error {
 	return nil
 }
 
-// python runs a script in the environment of a peer.
+// python runs a script in a peer's Python environment, and returns its output.
 func (b *bench) python(script, peer, what string, args ...string) ([]byte, error) {
 	python, err := peers.Path(peer)
 	if err != nil {
@@ -157,13 +157,13 @@ func (b *bench) python(script, peer, what string, args ...string) ([]byte, error
 	return out, nil
 }
 
-// parquet returns the rows of a file that series.py made, in memory, as it has them.
+// parquet reads a file of series.py into memory, and returns its batches.
 func (b *bench) parquet(name string) ([]arrow.RecordBatch, error) {
 	f, err := os.Open(filepath.Join(b.dir, name+".parquet"))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() //nolint:errcheck // the file was only read
 	r, err := (&formats.Input{Name: f.Name(), File: f, Format: formats.Parquet}).Read(b.ctx)
 	if err != nil {
 		return nil, err
@@ -177,9 +177,9 @@ func (b *bench) parquet(name string) ([]arrow.RecordBatch, error) {
 	return all, r.Err()
 }
 
-// ourSeries works with our own.
-func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
-	m = &measured{Seconds: map[string]spent{}, Results: map[string]float64{}}
+// ourSeries measures the time series of this module.
+func (b *bench) ourSeries(more int, sync bool) (m *results, err error) {
+	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
 	engine, err := duck.New(nil)
 	if err != nil {
 		return m, err
@@ -189,7 +189,7 @@ func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
 		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
 			rows, err := b.parquet(file)
 			return func() error {
-				r, err := array.NewRecordReader(rows[0].Schema(), rows) // the file's own has other metadata
+				r, err := array.NewRecordReader(rows[0].Schema(), rows) // not the file's schema, which has other metadata
 				if err != nil {
 					return err
 				}
@@ -217,7 +217,7 @@ func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
 				return err
 			}
 		}
-		fold := func(int) error { // which appends leave to later
+		fold := func(int) error { // appends leave this work for later
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
@@ -241,8 +241,8 @@ func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
 	})
 }
 
-// readSeries reads a range of two columns, and resamples all.
-func (b *bench) readSeries(s *tables.Store, m *measured) error {
+// readSeries reads a range of two columns, and resamples the whole series.
+func (b *bench) readSeries(s *tables.Store, m *results) error {
 	const step = 100 * time.Millisecond
 	t, err := s.Bucket("b").Table(b.ctx, "series")
 	if err != nil {
@@ -287,7 +287,7 @@ func (b *bench) readSeries(s *tables.Store, m *measured) error {
 	})
 }
 
-// sums counts rows, and adds up all numbers.
+// sums returns the number of rows and the sum of all numbers.
 func sums(r array.RecordReader) (rows, sum float64, err error) {
 	for r.Next() {
 		rows += float64(r.RecordBatch().NumRows())
@@ -307,8 +307,8 @@ func sums(r array.RecordReader) (rows, sum float64, err error) {
 	return rows, sum, r.Err()
 }
 
-// manySeries writes many small tables, and finds some by their metadata.
-func (b *bench) manySeries(s *tables.Store, m *measured, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
+// manySeries writes many small tables, and finds some of them by their metadata.
+func (b *bench) manySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
 	var works []func() error
 	for n := range seriesTables {
 		work, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
@@ -333,7 +333,7 @@ func (b *bench) manySeries(s *tables.Store, m *measured, put func(name, file str
 	})
 }
 
-// used is what a directory takes on the disk.
+// used returns the size of a directory on disk, and its number of files.
 func used(dir string) (bytes int64, files int, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -1,7 +1,7 @@
-"""Measures time series in a peer, on data that pandas made.
+"""Measures time series of a peer, on data from pandas.
 
-series.py make DIR ROUNDS ROWS MORE makes DIR/base.parquet, and what is appended.
-series.py pystore|arcticdb DIR ROUNDS TABLES prints seconds, results and what is left, as JSON.
+series.py make DIR ROUNDS ROWS MORE writes DIR/base.parquet and the files to append.
+series.py pystore|arcticdb DIR ROUNDS TABLES prints seconds, results and sizes on disk as JSON.
 """
 import json
 import os
@@ -41,7 +41,7 @@ def make(rows, more):
 
 
 def median(work, n=rounds):
-    """Returns medians of the time and of the processor's time, of all threads."""
+    """Returns the medians of the wall-clock time and of the CPU time of all threads, and the last result."""
     times, used = [], []
     for i in range(n):
         start, cpu = time.perf_counter(), time.process_time()
@@ -52,7 +52,7 @@ def median(work, n=rounds):
 
 
 def measure(peer, base, tables, left):
-    """What a peer can is in peer; the first and last time of the range come from base; left tells the sizes of all files."""
+    """Measures a peer's operations. base determines the range; left returns the sizes of all files."""
     seconds, results = {}, {}
     sizes = sorted({int(f.split("-")[1]) for f in os.listdir(directory) if f.startswith("more-")})
     peer.write("series", base)
@@ -81,20 +81,20 @@ class PyStore:
 
         import pystore
 
-        pystore.utils.timezone = datetime.timezone  # 1.0.1 uses it, and forgot to import it
+        pystore.utils.timezone = datetime.timezone  # 1.0.1 uses it without importing it
         pystore.set_path(place)
         self.all = pystore.store("bench").collection("b")
 
     def write(self, name, data, metadata=None):
-        # Without a number, 1.0.1 fails on a series that is shorter than its partitions.
+        # Without npartitions, 1.0.1 fails on a series that is shorter than a partition.
         self.all.write(name, data, metadata=metadata or {}, overwrite=True, npartitions=1 + len(data) // 1_000_000)
 
     def append(self, name, data):
         self.all.append(name, data, npartitions=1 + self.rows(name) // 1_000_000)
 
     def range(self, name, begin, end, columns):
-        # Its index has no known divisions once it was appended to, so that .loc fails:
-        # what reads less of a file is its filters.
+        # After an append, the index has no known divisions, so .loc fails. Only filters
+        # reduce the part of the file that is read.
         filters = [("at", ">=", begin), ("at", "<", end)]
         return self.all.item(name, columns=columns, filters=filters).to_pandas()
 

@@ -23,7 +23,7 @@ const (
 	filtered = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
 )
 
-// sql measures queries, beside DuckDB alone on the same files.
+// sql compares queries with DuckDB on the same files.
 func (b *bench) sql() (err error) {
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})
 	if err != nil {
@@ -76,19 +76,19 @@ func (b *bench) beside(s *tables.Store) error {
 	var ours, kept, fresh []time.Duration
 	var rows int64
 	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {
-		for range 3 * b.rounds { // in turns, as the machine's speed changes
+		for range 3 * b.rounds { // in turns, because the machine's speed varies
 			start := time.Now()
 			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filtered, "t")); err != nil {
 				return err
 			}
 			ours = append(ours, time.Since(start))
 			start = time.Now()
-			if err := alone(warm, sql); err != nil {
+			if err := execDuckDB(warm, sql); err != nil {
 				return err
 			}
 			kept = append(kept, time.Since(start))
 			start = time.Now()
-			if err := withDuckDB(":memory:", func(conn duckdb.Connection) error { return alone(conn, sql) }); err != nil {
+			if err := withDuckDB(":memory:", func(conn duckdb.Connection) error { return execDuckDB(conn, sql) }); err != nil {
 				return err
 			}
 			fresh = append(fresh, time.Since(start))
@@ -106,7 +106,7 @@ func (b *bench) beside(s *tables.Store) error {
 		b.figure(job, "DuckDB, kept open", middle(kept).Seconds(), len(kept)))
 }
 
-// withDuckDB runs f on a database of its own.
+// withDuckDB runs f with a new connection to a DuckDB database.
 func withDuckDB(path string, f func(duckdb.Connection) error) error {
 	db, conn := duckdb.Database{}, duckdb.Connection{}
 	if duckdb.Open(path, &db) == duckdb.StateError || duckdb.Connect(db, &conn) == duckdb.StateError {
@@ -117,7 +117,7 @@ func withDuckDB(path string, f func(duckdb.Connection) error) error {
 	return f(conn)
 }
 
-func alone(conn duckdb.Connection, sql string) error {
+func execDuckDB(conn duckdb.Connection, sql string) error {
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
 	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
@@ -126,7 +126,8 @@ func alone(conn duckdb.Connection, sql string) error {
 	return nil
 }
 
-// small measures the latency of small queries, one after the other and at once.
+// small measures the latency of small queries: first with a pause after each, in which the engine
+// opens a spare database, and then without.
 func (b *bench) small(s *tables.Store) error {
 	if err := b.put(s, "small", trades(0, 10)); err != nil {
 		return err
@@ -138,7 +139,7 @@ func (b *bench) small(s *tables.Store) error {
 			return err
 		}
 		took = append(took, time.Since(start))
-		time.Sleep(50 * time.Millisecond) // in which a spare database is opened
+		time.Sleep(50 * time.Millisecond) // lets the engine open a spare database
 	}
 	at := middle(took)
 	took = nil
@@ -154,7 +155,7 @@ func (b *bench) small(s *tables.Store) error {
 		b.figure("SQL over 10 rows, one query after the other", "tables", middle(took).Seconds(), 10*b.rounds))
 }
 
-// streamed reads many rows, and looks at the process's memory.
+// streamed reads many rows, and measures the memory of the process.
 func (b *bench) streamed(s *tables.Store) error {
 	const times = 7
 	before, err := resident()
@@ -183,7 +184,7 @@ func (b *bench) streamed(s *tables.Store) error {
 	return errors.Join(r.Err(), b.figure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", took.Seconds(), 1))
 }
 
-// resident returns the process's memory.
+// resident returns the resident memory of the process in bytes.
 func resident() (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", "self", "statm"))
 	if err != nil {
@@ -193,7 +194,7 @@ func resident() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// cancelled measures how long a query goes on that is cancelled.
+// cancelled measures how long a query continues after its cancellation.
 func (b *bench) cancelled(s *tables.Store) error {
 	var most time.Duration
 	for range b.rounds {

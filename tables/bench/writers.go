@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// writers appends single rows, each synced, from several writers at once, to one table and
-// to a table each. The rounds take turns, and each compares with one writer of its own.
+// writers appends single rows, each synced, from several concurrent writers: to one table, and
+// to one table per writer. The cases take turns, and each round also measures a single writer
+// for comparison.
 func (b *bench) writers() error {
 	const during = 2 * time.Second
 	counts := []int{1, 8, 32}
@@ -51,7 +52,7 @@ func (b *bench) writers() error {
 	return err
 }
 
-// writersAtOnce returns how many rows n writers append in a second.
+// writersAtOnce returns the rows per second of n concurrent writers.
 func (b *bench) writersAtOnce(n int, each bool, during time.Duration) (speed float64, err error) {
 	return speed, b.store(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)
@@ -82,14 +83,14 @@ func (b *bench) writersAtOnce(n int, each bool, during time.Duration) (speed flo
 	})
 }
 
-// diskSync is what one sync takes, of a file that does not grow.
+// diskSync returns the time of one sync of a file that does not grow.
 func (b *bench) diskSync() (took time.Duration, err error) {
 	const n = 200
 	f, err := os.CreateTemp(b.dir, "sync-")
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() //nolint:errcheck // it is removed
+	defer f.Close() //nolint:errcheck // the file is removed
 	if err := f.Truncate(1 << 20); err != nil {
 		return 0, err
 	}

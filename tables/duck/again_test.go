@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestOneDatabase runs statements that may share a database with others that may not: each sees
-// the tables, in the state, and has the memory, that it asks for.
-func TestOneDatabase(t *testing.T) {
+// TestSharedDatabases runs statements that may share a database, mixed with others that may not.
+// Each statement reads its own tables, in its own state and with its own memory limit.
+func TestSharedDatabases(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
 			s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
@@ -23,22 +23,22 @@ func TestOneDatabase(t *testing.T) {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			pause := func() { // until what was used waits again
+			pause := func() { // until the database is idle again
 				if processes {
 					time.Sleep(20 * time.Millisecond)
 				}
 			}
-			in := func(bucket, sql string, want ...string) {
+			expectIn := func(bucket, sql string, want ...string) {
 				t.Helper()
 				expect(t, s, sql, &tables.QueryOptions{Bucket: bucket}, want...)
 				pause()
 			}
 			const list = "SELECT len(list(range)) FROM range(8000000)"
-			for range 20 { // more than one database has
-				in("b", "SELECT count(*) FROM t", "10")
-				in("c", "SELECT count(*) FROM t", "20")
-				in("b", "SELECT count(*) FROM t, c.t AS u", "200")
-				in("b", "SELECT max(k) FROM t", "9")
+			for range 20 { // more rounds than there are databases
+				expectIn("b", "SELECT count(*) FROM t", "10")
+				expectIn("c", "SELECT count(*) FROM t", "20")
+				expectIn("b", "SELECT count(*) FROM t, c.t AS u", "200")
+				expectIn("b", "SELECT max(k) FROM t", "9")
 			}
 			for i := range 3 {
 				expect(t, s, list, nil, "8000000")
@@ -49,9 +49,9 @@ func TestOneDatabase(t *testing.T) {
 				}
 				pause()
 				put(t, s, "b", "t", numbers(0, 10))
-				in("b", "SELECT count(*) FROM t", fmt.Sprint(10*(i+2)))
+				expectIn("b", "SELECT count(*) FROM t", fmt.Sprint(10*(i+2)))
 				if _, err := rows(t, s, "SELECT count(*) FROM t", nil); err == nil {
-					t.Error("a table of the bucket of another statement")
+					t.Error("a statement read a table from another statement's bucket")
 				}
 				pause()
 			}
@@ -59,8 +59,9 @@ func TestOneDatabase(t *testing.T) {
 	}
 }
 
-// TestMemoryOfAnother finds the tables of a long statement after one that may have next to no memory.
-func TestMemoryOfAnother(t *testing.T) {
+// TestMemoryOfEarlierStatement resolves the tables of a long statement after a statement with
+// very little memory.
+func TestMemoryOfEarlierStatement(t *testing.T) {
 	long := "SELECT 1 IN (" + strings.Repeat("1,", 40_000) + "1)"
 	for _, processes := range []bool{false, true} {
 		for _, memory := range []int64{1, 16 << 20} {
@@ -68,7 +69,7 @@ func TestMemoryOfAnother(t *testing.T) {
 				s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
 				for range 3 {
 					expect(t, s, "SELECT 1", &tables.QueryOptions{Memory: memory}, "1")
-					time.Sleep(20 * time.Millisecond) // until its database waits
+					time.Sleep(20 * time.Millisecond) // until its database is idle
 				}
 				if got, err := rows(t, s, long, nil); err != nil || fmt.Sprint(got) != "[true]" {
 					t.Errorf("a long statement: %v, %v", got, err)

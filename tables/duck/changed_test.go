@@ -17,9 +17,9 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestPreparedOfChanged prepares a statement, changes its table, and runs it: it is right for the
-// table as it is then.
-func TestPreparedOfChanged(t *testing.T) {
+// TestPreparedAfterChange prepares a statement, changes its table, and runs the statement. The
+// result must be correct for the changed table.
+func TestPreparedAfterChange(t *testing.T) {
 	const sql = "SELECT * FROM t ORDER BY ALL"
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil))
 	b.Field(0).(*array.Float64Builder).Append(0.5)
@@ -28,9 +28,9 @@ func TestPreparedOfChanged(t *testing.T) {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
 			ctx := t.Context()
 			s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
-			in := s.Bucket("b")
+			bucket := s.Bucket("b")
 			o := &tables.QueryOptions{Bucket: "b"}
-			described := func(o *tables.QueryOptions, want string) {
+			expectColumns := func(o *tables.QueryOptions, want string) {
 				t.Helper()
 				for range 2 {
 					d, err := s.Describe(ctx, sql, o)
@@ -42,58 +42,58 @@ func TestPreparedOfChanged(t *testing.T) {
 						got += f.Name + ":" + f.Type.String() + " "
 					}
 					if got != want {
-						t.Errorf("it yields %s, not %s", got, want)
+						t.Errorf("the columns are %s, want %s", got, want)
 					}
 				}
 				if processes {
-					time.Sleep(20 * time.Millisecond) // until its database waits
+					time.Sleep(20 * time.Millisecond) // until its database is idle
 				}
 			}
 			put(t, s, "b", "t", numbers(0, 1))
-			described(o, "k:int64 s:utf8 ")
+			expectColumns(o, "k:int64 s:utf8 ")
 			put(t, s, "b", "t", numbers(1, 2))
 			expect(t, s, sql, o, "0|s0", "1|s1")
-			described(o, "k:int64 s:utf8 ")
+			expectColumns(o, "k:int64 s:utf8 ")
 			if _, err := s.Fold(ctx, nil); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s, sql, o, "0|s0", "1|s1")
 
-			described(o, "k:int64 s:utf8 ")
-			if err := in.Evolve(ctx, "t", tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
+			expectColumns(o, "k:int64 s:utf8 ")
+			if err := bucket.Evolve(ctx, "t", tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s, sql, o, "0", "1")
-			described(o, "n:int64 ")
+			expectColumns(o, "n:int64 ")
 
 			r, err := array.NewRecordReader(other.Schema(), []arrow.RecordBatch{other})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := in.Put(ctx, "t", r, tables.PutReplace, nil); err != nil {
+			if _, err := bucket.Put(ctx, "t", r, tables.PutReplace, nil); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s, sql, o, "0.5")
-			described(o, "k:float64 ")
+			expectColumns(o, "k:float64 ")
 
 			put(t, s, "c", "t", numbers(7, 8))
-			described(&tables.QueryOptions{Bucket: "c"}, "k:int64 s:utf8 ")
-			described(o, "k:float64 ")
+			expectColumns(&tables.QueryOptions{Bucket: "c"}, "k:int64 s:utf8 ")
+			expectColumns(o, "k:float64 ")
 			expect(t, s, sql, &tables.QueryOptions{Bucket: "c"}, "7|s7")
 			if _, err := s.Query(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
-				t.Error("a statement over a bucket out of reach:", err)
+				t.Error("a statement on an inaccessible bucket:", err)
 			}
 			if _, err := s.Describe(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
-				t.Error("a description of a bucket out of reach:", err)
+				t.Error("a description of an inaccessible bucket:", err)
 			}
-			if err := in.Delete(ctx, "t"); err != nil {
+			if err := bucket.Delete(ctx, "t"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.Describe(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Error("a description of what is deleted:", err)
+				t.Error("a description of a deleted table:", err)
 			}
 			if _, err := s.Query(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Error("rows of what is deleted:", err)
+				t.Error("rows of a deleted table:", err)
 			}
 		})
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestQueriesBesideWriters queries a table in all ways of reading while rows are
-// put, folded, compacted and expired: each put is ten rows, from k to k+9.
-func TestQueriesBesideWriters(t *testing.T) {
+// TestQueriesDuringWrites queries a table in several ways while rows are put, folded, compacted
+// and expired. Each put has ten rows, from k to k+9.
+func TestQueriesDuringWrites(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
@@ -37,7 +37,7 @@ func TestQueriesBesideWriters(t *testing.T) {
 		return nil
 	})
 	loop(func(i int64) error {
-		o := &tables.MaintainOptions{Grace: -1} // what keeps files is that they are read
+		o := &tables.MaintainOptions{Grace: -1} // files stay only while somebody reads them
 		if _, err := s.Fold(ctx, o); err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func TestQueriesBesideWriters(t *testing.T) {
 			return r.Err()
 		})
 	}
-	loop(func(i int64) error { // a reader that is left half read, after its table went on
+	loop(func(i int64) error { // a reader that stops halfway, while its table changes
 		r, err := s.Query(ctx, "SELECT t.k FROM b.t, range(3000)", nil)
 		if err != nil {
 			return err

@@ -15,14 +15,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestDataFusion compares what docs/sql.md says is the same.
+// TestDataFusion compares the functions that docs/sql.md declares equal to DataFusion's.
 func TestDataFusion(t *testing.T) {
 	python := peers.Python(t, "datafusion")
-	var all []string
+	var statements []string
 	for _, stride := range []string{"INTERVAL '15 minutes'", "'15 minutes'", "INTERVAL '1 day'", "INTERVAL '1 month'", "INTERVAL '3 months'", "INTERVAL '1 week'", "INTERVAL '2 years'"} {
-		for _, at := range []string{"2023-01-01 18:18:18", "1960-03-31 00:00:00", "2024-02-29 23:59:59", "2022-12-15 00:00:00", "2022-12-14 23:59:59"} {
-			all = append(all, fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s')", stride, at),
-				fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s', TIMESTAMP '2022-12-15 01:00:00')", stride, at))
+		for _, timestamp := range []string{"2023-01-01 18:18:18", "1960-03-31 00:00:00", "2024-02-29 23:59:59", "2022-12-15 00:00:00", "2022-12-14 23:59:59"} {
+			statements = append(statements, fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s')", stride, timestamp),
+				fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s', TIMESTAMP '2022-12-15 01:00:00')", stride, timestamp))
 		}
 	}
 	for _, f := range []string{"to_timestamp", "to_timestamp_seconds", "to_timestamp_millis", "to_timestamp_micros", "to_timestamp_nanos"} {
@@ -30,38 +30,38 @@ func TestDataFusion(t *testing.T) {
 			"0", "1", "-1", "1700000000", "1.5", "-1.5", "NULL", "'2023-01-31T09:26:56.123456789'", "'2023-01-31T09:26:56.123456789+05:00'", "'2023-01-31 09:26:56Z'",
 			"'2023-01-31'", "'1969-12-31T23:59:58.5'", "TIMESTAMP '2023-01-31 09:26:56'", "'foo'", "9223372036",
 		} {
-			all = append(all, fmt.Sprintf("SELECT %s(%s)", f, x))
+			statements = append(statements, fmt.Sprintf("SELECT %s(%s)", f, x))
 		}
 	}
 	for _, x := range []string{"1::BIGINT", "1::INT", "1::SMALLINT", "1::TINYINT", "1.5::DOUBLE", "1.5::FLOAT", "'a'", "'a' || 'b'", "true", "NULL", "DATE '2024-01-01'", "1.5::DECIMAL(10, 2)", "sum(1)", "count(*)", "to_timestamp(0)", "to_timestamp_seconds(0)", "INTERVAL '1 day'"} {
-		all = append(all, fmt.Sprintf("SELECT arrow_typeof(%s)", x))
+		statements = append(statements, fmt.Sprintf("SELECT arrow_typeof(%s)", x))
 	}
-	all = append(all, "SELECT arrow_typeof([1::BIGINT, 2])", "SELECT arrow_typeof([['a'], []])", "SELECT arrow_typeof(t) FROM (VALUES ('x')) AS v(t)")
-	exact := len(all)
+	statements = append(statements, "SELECT arrow_typeof([1::BIGINT, 2])", "SELECT arrow_typeof([['a'], []])", "SELECT arrow_typeof(t) FROM (VALUES ('x')) AS v(t)")
+	exactCount := len(statements)
 	for _, p := range []string{"0.1", "0.5", "0.9", "0.99"} {
-		all = append(all, fmt.Sprintf("SELECT approx_percentile_cont(value, %s) FROM generate_series(0, 9999)", p),
+		statements = append(statements, fmt.Sprintf("SELECT approx_percentile_cont(value, %s) FROM generate_series(0, 9999)", p),
 			fmt.Sprintf("SELECT approx_percentile_cont(value * 0.5, %s, 200) FROM generate_series(0, 9999)", p))
 	}
 	cmd := exec.Command(python, "testdata/datafusion_peer.py")
-	cmd.Stdin = strings.NewReader(strings.Join(all, "\n"))
+	cmd.Stdin = strings.NewReader(strings.Join(statements, "\n"))
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(want) != len(all) {
-		t.Fatalf("%d answers to %d statements", len(want), len(all))
+	if len(want) != len(statements) {
+		t.Fatalf("%d answers to %d statements", len(want), len(statements))
 	}
 	s := newStore(t, nil)
-	for i, sql := range all {
-		theirs, kind, _ := strings.Cut(want[i], "|")
+	for i, sql := range statements {
+		theirs, typeName, _ := strings.Cut(want[i], "|")
 		if strings.Contains(theirs, ":") { // a time, with all digits
 			theirs = strings.TrimSuffix(strings.TrimRight(theirs, "0"), ".")
 			theirs += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(theirs)):]
 		}
 		ours, got := answer(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
 		switch {
-		case i >= exact:
+		case i >= exactCount:
 			a, aerr := strconv.ParseFloat(ours, 64)
 			b, berr := strconv.ParseFloat(theirs, 64)
 			if aerr != nil || berr != nil || math.Abs(a-b) > 100 {
@@ -69,36 +69,36 @@ func TestDataFusion(t *testing.T) {
 			}
 		case ours != theirs:
 			t.Errorf("%s: %s, DataFusion %s", sql, ours, theirs)
-		case strings.Contains(sql, "SELECT to_timestamp") && theirs != "error" && got != kind:
-			t.Errorf("%s: of type %s, DataFusion's %s", sql, got, kind)
+		case strings.Contains(sql, "SELECT to_timestamp") && theirs != "error" && got != typeName:
+			t.Errorf("%s: type %s, DataFusion's %s", sql, got, typeName)
 		}
 	}
 }
 
-// What stands in itself is not copied over and over, which nothing would end.
-func TestMacrosInMacros(t *testing.T) {
+// A macro within a macro is not expanded exponentially, which no interrupt could stop.
+func TestNestedMacros(t *testing.T) {
 	s := newStore(t, nil)
-	for _, c := range []struct{ before, after, of, want string }{
+	for _, c := range []struct{ before, after, argument, want string }{
 		{"arrow_typeof(", ")", "[1.5::DECIMAL(10, 2)]", "Utf8"},
 		{"to_timestamp_millis(", ")", "'2020-01-01'", "2020-01-01 00:00:00"},
 		{"('a' LIKE ", ")::VARCHAR", "'a'", "false"},
 		{"((SELECT 'a' ILIKE ", "))::VARCHAR", "'a'", "false"},
 	} {
 		for _, levels := range []int{3, 7} {
-			begun, want := time.Now(), c.want
+			start, want := time.Now(), c.want
 			if levels > 3 {
 				want = "error"
 			}
-			got, _ := answer(t, s, "SELECT "+strings.Repeat(c.before, levels)+c.of+strings.Repeat(c.after, levels))
-			if got != want || time.Since(begun) > 20*time.Second {
-				t.Errorf("%d %s: %s after %v", levels, c.before, got, time.Since(begun))
+			got, _ := answer(t, s, "SELECT "+strings.Repeat(c.before, levels)+c.argument+strings.Repeat(c.after, levels))
+			if got != want || time.Since(start) > 20*time.Second {
+				t.Errorf("%d times %s: %s after %v", levels, c.before, got, time.Since(start))
 			}
 		}
 	}
 }
 
-// answer returns the one value of a result as DataFusion writes it, and its type.
-func answer(t *testing.T, s *tables.Store, sql string) (value, kind string) {
+// answer returns the single value of a result as DataFusion formats it, and its type.
+func answer(t *testing.T, s *tables.Store, sql string) (value, typeName string) {
 	r, err := s.Query(t.Context(), sql, nil)
 	if err != nil {
 		return "error", ""

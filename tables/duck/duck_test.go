@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// newStore returns a store with SQL, in whose tail rows stay.
+// newStore returns a store with SQL that never folds its tail.
 func newStore(t testing.TB, o *duck.Options) *tables.Store {
 	t.Helper()
 	return observedStore(t, o, nil)
@@ -31,7 +31,7 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 	if o.TempDir == "" {
 		o.TempDir = t.TempDir()
 	}
-	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // all tests, in processes
+	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // runs all tests in processes
 	engine, err := duck.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 	return s
 }
 
-// numbers is a batch with columns k (int64), from to before to, and s (utf8).
+// numbers returns a batch with columns k (int64, in [from, to)) and s (utf8).
 func numbers(from, to int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
@@ -77,7 +77,7 @@ func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.Re
 	}
 }
 
-// rows returns a result as text, a line for each row.
+// rows returns a result as text, one line per row.
 func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]string, error) {
 	t.Helper()
 	r, err := s.Query(t.Context(), sql, o)
@@ -85,7 +85,7 @@ func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]
 		return nil, err
 	}
 	defer r.Release()
-	var all []string
+	var lines []string
 	for r.Next() {
 		b := r.RecordBatch()
 		for i := range int(b.NumRows()) {
@@ -96,10 +96,10 @@ func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]
 				}
 				line += strings.Clone(c.ValueStr(i)) // the batch owns it
 			}
-			all = append(all, line)
+			lines = append(lines, line)
 		}
 	}
-	return all, r.Err()
+	return lines, r.Err()
 }
 
 func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, want ...string) {
@@ -111,7 +111,7 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 }
 
 func TestCloseNil(t *testing.T) {
-	if err := (*duck.Engine)(nil).Close(); err != nil { // deferred before the error of New is looked at
+	if err := (*duck.Engine)(nil).Close(); err != nil { // deferred before the error of New is checked
 		t.Error(err)
 	}
 }
@@ -134,11 +134,11 @@ func TestQuery(t *testing.T) {
 	expect(t, s, `SELECT k FROM "b"."t" JOIN c.other USING (k) ORDER BY k`, nil, "5", "6", "7")
 	expect(t, s, `SELECT k FROM plain WHERE k IN (SELECT k FROM c.other) ORDER BY k DESC`, nil, "7", "6")
 	expect(t, s, `SELECT min(k) FROM "default".plain JOIN t USING (k)`, b, "6")
-	// A name of a WITH hides a table, but not within itself.
+	// A name defined by WITH hides a table, but not within its own definition.
 	expect(t, s, `WITH t AS (SELECT k + 1000 AS k FROM t) SELECT min(k) FROM t`, b, "1000")
 	expect(t, s, `WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r WHERE a < 4) SELECT sum(a) FROM r`, b, "10")
 	expect(t, s, `WITH m AS MATERIALIZED (SELECT max(k) AS k FROM t) SELECT k FROM m`, b, "110")
-	// What DuckDB's own list of tables leaves out.
+	// DuckDB's own list of a statement's tables omits the tables in these.
 	expect(t, s, `SELECT count(*) FROM t PIVOT (count(k) FOR s IN ('s1', 's2'))`, b, "1")
 	expect(t, s, `SELECT k, (SELECT max(k) FROM c.other o WHERE o.k <= t.k) FROM t WHERE k = 6`, b, "6|6")
 }

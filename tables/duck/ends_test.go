@@ -16,24 +16,24 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// asked is a context that ends when it is asked for the nth time whether it has.
-type asked struct {
+// expiringContext is a context that ends when its Err method is called for the nth time.
+type expiringContext struct {
 	context.Context
-	cancel context.CancelFunc
-	left   *atomic.Int64
+	cancel    context.CancelFunc
+	callsLeft *atomic.Int64
 }
 
-func (a asked) Err() error {
-	if a.left.Add(-1) == 0 {
+func (a expiringContext) Err() error {
+	if a.callsLeft.Add(-1) == 0 {
 		a.cancel()
 	}
 	return a.Context.Err()
 }
 
-// TestEndsLeaveNothing ends queries in all ways, and at each step. A single one may
-// run at a time, so whatever keeps its place would stop those after it; and no file
-// of the table may be held at the end.
-func TestEndsLeaveNothing(t *testing.T) {
+// TestEndedQueriesReleaseAll ends queries in every way and at each step. Only one query may run
+// at a time, so a slot that is not returned would block the next ones. At the end, no file of
+// the table may be in use.
+func TestEndedQueriesReleaseAll(t *testing.T) {
 	s := newStore(t, &duck.Options{Queries: 1})
 	put(t, s, "b", "t", numbers(0, 10))
 	if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -48,7 +48,7 @@ func TestEndsLeaveNothing(t *testing.T) {
 			}
 			err = r.Err()
 			r.Release()
-			r.Release() // once too often
+			r.Release() // releasing twice is allowed
 		}
 		if err == nil {
 			t.Errorf("%s: no error", sql)
@@ -67,11 +67,11 @@ func TestEndsLeaveNothing(t *testing.T) {
 	}
 	ended := 0
 	for n := int64(1); n < 100; n++ {
-		one, cancel := context.WithCancel(ctx)
-		left := &atomic.Int64{}
-		left.Store(n)
-		put(t, s, "b", "t", numbers(0, 1)) // so the tail is written anew
-		r, err := s.Query(asked{one, cancel, left}, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
+		inner, cancel := context.WithCancel(ctx)
+		callsLeft := &atomic.Int64{}
+		callsLeft.Store(n)
+		put(t, s, "b", "t", numbers(0, 1)) // changes the tail, so it is written again
+		r, err := s.Query(expiringContext{inner, cancel, callsLeft}, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
 		if err == nil {
 			for r.Next() {
 			}
@@ -89,7 +89,7 @@ func TestEndsLeaveNothing(t *testing.T) {
 	if ended < 3 {
 		t.Errorf("only %d steps", ended)
 	}
-	for _, read := range []int{0, 1} { // and released
+	for _, read := range []int{0, 1} { // then released
 		r, err := s.Query(ctx, "SELECT * FROM t, range(20000)", &tables.QueryOptions{Bucket: "b"})
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func TestEndsLeaveNothing(t *testing.T) {
 	}
 	err := filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".parquet") {
-			t.Errorf("%s is held by nobody, and there", path)
+			t.Errorf("%s still exists, although nobody uses it", path)
 		}
 		return err
 	})

@@ -30,16 +30,16 @@ type Engine struct {
 	slots   chan struct{}
 	scratch scratch
 
-	prepared preparations
+	statements preparedCache
 
-	opening sync.WaitGroup
-	end     context.Context // at Close
-	stop    context.CancelFunc
-	mu      sync.Mutex
-	idle    idle
-	lent    int64 // of the half of Options.Total that is not in equal parts
-	opened  int   // so far, for the names of their directories
-	coming  int   // databases, beside those of idle
+	background sync.WaitGroup
+	closed     context.Context // canceled by Close
+	markClosed context.CancelFunc
+	mu         sync.Mutex
+	idle       idleDatabases
+	lentBytes  int64 // borrowed from the shared half of Options.Total
+	openCount  int   // databases opened so far, for directory names
+	pending    int   // databases being opened or returned
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -52,21 +52,21 @@ func New(o *Options) (*Engine, error) {
 	e.opts.MaxTemp = cmp.Or(e.opts.MaxTemp, DefaultMaxTemp)
 	e.opts.Queries = cmp.Or(e.opts.Queries, DefaultQueries)
 	if e.opts.Memory < 16<<20 || e.opts.Threads < 1 || e.opts.MaxTemp < 0 || e.opts.Queries < 1 {
-		return nil, fmt.Errorf("tables: options of SQL: Memory of %d bytes must be at least 16 MiB, Threads (%d) and Queries (%d) at least 1, MaxTemp (%d) not negative",
+		return nil, fmt.Errorf("tables: SQL options: Memory (%d bytes) must be at least 16 MiB, Threads (%d) and Queries (%d) at least 1, MaxTemp (%d) at least 0",
 			e.opts.Memory, e.opts.Threads, e.opts.Queries, e.opts.MaxTemp)
 	}
 	if t := e.opts.Total; t != 0 && t/2/int64(e.opts.Queries) < 16<<20 {
-		return nil, fmt.Errorf("tables: options of SQL: Total of %d bytes must be at least 32 MiB for each of %d Queries", t, e.opts.Queries)
+		return nil, fmt.Errorf("tables: SQL options: Total (%d bytes) must be at least 32 MiB for each of the %d Queries", t, e.opts.Queries)
 	}
 	if e.opts.Processes && !worker.Supported {
-		return nil, fmt.Errorf("tables: options of SQL: Processes: %w on this system", errors.ErrUnsupported)
+		return nil, fmt.Errorf("tables: SQL options: Processes: %w on this system", errors.ErrUnsupported)
 	}
 	var err error
-	if e.dir, e.temp, err = tempdir.Own(e.opts.TempDir); err != nil {
-		return nil, fmt.Errorf("tables: a place for what SQL does not hold in memory: %w", err)
+	if e.dir, e.temp, err = tempdir.NewDir(e.opts.TempDir); err != nil {
+		return nil, fmt.Errorf("tables: SQL options: TempDir: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
-	e.end, e.stop = context.WithCancel(context.Background())
+	e.closed, e.markClosed = context.WithCancel(context.Background())
 	e.scratch.dir = e.dir
 	return e, nil
 }
@@ -82,11 +82,11 @@ func (e *Engine) Close() error {
 		e.mu.Unlock()
 		return nil
 	}
-	e.stop()
+	e.markClosed()
 	e.mu.Unlock()
-	e.opening.Wait()
-	for _, one := range e.idle {
-		one.db.Close()
+	e.background.Wait()
+	for _, d := range e.idle {
+		d.db.Close()
 	}
 	return e.temp.Close()
 }
@@ -96,7 +96,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	q := &query{e: e, store: s}
 	defer func() {
 		if err != nil {
-			err = q.failed(ctx, "query", err)
+			err = q.wrapError(ctx, "query", err)
 			q.close()
 		}
 	}()
@@ -114,8 +114,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		// A table of its keys has to be in memory whole, and is larger than what is left before DuckDB
-		// begins to spill. In another database, with one thread, it is slower, but needs no such table.
+		// DuckDB needs the whole hash table of the keys in memory, and that exceeds what is free
+		// before it spills. Another database with one thread is slower, but needs no such table.
 		if err = q.take(ctx, ""); err == nil {
 			j.Threads, j.Spills = 1, true
 			result, err = q.db.Start(ctx, j)
@@ -124,17 +124,17 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	if err != nil {
 		return nil, err
 	}
-	failed := func(err error) error { return q.failed(ctx, "query", err) }
+	wrap := func(err error) error { return q.wrapError(ctx, "query", err) }
 	batches := arrowsafe.Until(func() (arrow.RecordBatch, error) {
 		b, err := result.Next()
-		return b, failed(err)
+		return b, wrap(err)
 	})
 	r := arrowsafe.Reader(result.Schema(), batches, func() {
 		result.End()
 		q.close()
 	})
-	if apart, ok := result.(undecoded); ok {
-		return &encoded{RecordReader: r, apart: apart, failed: failed}, nil
+	if raw, ok := result.(rawResult); ok {
+		return &encodedReader{RecordReader: r, raw: raw, wrap: wrap}, nil
 	}
 	return r, nil
 }
@@ -143,7 +143,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (_ *tables.QueryDescription, err error) {
 	q := &query{e: e, store: s}
 	defer q.close()
-	defer func() { err = q.failed(ctx, "describe", err) }()
+	defer func() { err = q.wrapError(ctx, "describe", err) }()
 	st, err := q.open(ctx, sql, o)
 	if err != nil {
 		return nil, err
@@ -165,39 +165,40 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 		return nil, err
 	}
 	st.shape, st.description = shape, d
-	q.e.prepared.keep(st)
+	q.e.statements.keep(st)
 	return new(*d), nil
 }
 
-// lend gives what is wanted, or half of what is left. What is negative comes back.
-func (e *Engine) lend(wanted int64) int64 {
+// borrow takes up to the wanted bytes of the shared memory: at most half of the rest. A negative
+// amount returns bytes.
+func (e *Engine) borrow(wanted int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	wanted = min(wanted, (e.opts.Total/2-e.lent)/2)
-	e.lent += wanted
+	wanted = min(wanted, (e.opts.Total/2-e.lentBytes)/2)
+	e.lentBytes += wanted
 	return wanted
 }
 
-// undecoded is a result that came from another process.
-type undecoded interface {
+// rawResult is a result of another process.
+type rawResult interface {
 	Messages() iter.Seq2[arrowsafe.Message, error]
 }
 
-// encoded is a reader of such a result, which can also be read undecoded.
-type encoded struct {
+// encodedReader is a reader of a rawResult that can also yield it undecoded.
+type encodedReader struct {
 	array.RecordReader
-	apart  undecoded
-	failed func(error) error
-	err    error
+	raw  rawResult
+	wrap func(error) error
+	err  error
 }
 
-// Messages are the result, as Flight carries it, in the place of Next. Each is valid
-// until the next one.
-func (e *encoded) Messages() iter.Seq[*flight.FlightData] {
+// Messages yields the result as Flight messages, instead of Next. Each message is valid until the
+// next one.
+func (e *encodedReader) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
-		for m, err := range e.apart.Messages() {
+		for m, err := range e.raw.Messages() {
 			if err != nil {
-				e.err = e.failed(err)
+				e.err = e.wrap(err)
 				return
 			}
 			if !yield(&flight.FlightData{DataHeader: m.Header, DataBody: m.Body}) {
@@ -207,4 +208,4 @@ func (e *encoded) Messages() iter.Seq[*flight.FlightData] {
 	}
 }
 
-func (e *encoded) Err() error { return cmp.Or(e.err, e.RecordReader.Err()) }
+func (e *encodedReader) Err() error { return cmp.Or(e.err, e.RecordReader.Err()) }

@@ -11,17 +11,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestChangedColumns reads files from before their table's columns were renamed,
-// added, widened and dropped by another program.
+// TestChangedColumns reads files that were written before another program renamed, added, widened and
+// dropped columns.
 func TestChangedColumns(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := newStore(t, nil)
-	change := func(what string) {
+	change := func(step string) {
 		t.Helper()
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(python, "testdata/evolve_peer.py", s.Dir(), what).CombinedOutput(); err != nil {
+		if out, err := exec.Command(python, "testdata/evolve_peer.py", s.Dir(), step).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
@@ -39,7 +39,7 @@ func TestChangedColumns(t *testing.T) {
 	want := []string{"x|1|7|(null)", "y|5000000000|8|new"}
 	expect(t, s, "SELECT text, i, part.a, added FROM b.t", nil, want...)
 	expect(t, s, "SELECT i FROM b.t WHERE text = 'x'", nil, "1")
-	// Parts of a column cannot be found by their ids: the table's own scan reads it.
+	// Fields of a struct cannot be found by their ids, so the table's own scan reads them.
 	change("parts")
 	expect(t, s, "SELECT text, i, part.b, added FROM b.t", nil, want...)
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "2")

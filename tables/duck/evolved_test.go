@@ -14,13 +14,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestEvolved reads rows from before their table's columns were changed, in files and
-// in the tail, by SQL and by pyiceberg.
+// TestEvolved reads rows from before changes of their table's columns, in files and in the tail, by
+// SQL and by pyiceberg.
 func TestEvolved(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := newStore(t, nil)
-	columns := func(of arrow.DataType, names ...string) *arrow.Schema {
-		fields := []arrow.Field{{Name: "i", Type: of, Nullable: true}}
+	columns := func(numberType arrow.DataType, names ...string) *arrow.Schema {
+		fields := []arrow.Field{{Name: "i", Type: numberType, Nullable: true}}
 		for _, name := range names {
 			fields = append(fields, arrow.Field{Name: name, Type: arrow.BinaryTypes.String, Nullable: true})
 		}
@@ -60,19 +60,19 @@ print(t.scan(snapshot_id=t.metadata.snapshots[0].snapshot_id).to_arrow().to_pyli
 	}
 }
 
-// TestUpsertWidened reads a table that upserts have widened, by SQL, and by pyiceberg with
-// pyarrow and with DuckDB: each sees the rows from before in the types of now.
+// TestUpsertWidened reads a table that upserts have widened, by SQL, and by pyiceberg with pyarrow
+// and with DuckDB. Each reads the old rows in the new types.
 func TestUpsertWidened(t *testing.T) {
 	python := peers.Python(t, "warehouse")
 	s := newStore(t, nil)
-	of := func(i, f, n, v arrow.DataType) *arrow.Schema {
+	columns := func(i, f, n, v arrow.DataType) *arrow.Schema {
 		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}
-		for at, typ := range []arrow.DataType{i, f, n, v} {
-			fields = append(fields, arrow.Field{Name: string("ifnv"[at]), Type: typ, Nullable: true})
+		for i, typ := range []arrow.DataType{i, f, n, v} {
+			fields = append(fields, arrow.Field{Name: string("ifnv"[i]), Type: typ, Nullable: true})
 		}
 		return arrow.NewSchema(fields, nil)
 	}
-	put(t, s, "b", "t", jsonBatch(t, of(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float32, arrow.Null, arrow.PrimitiveTypes.Int64), `{"k":1,"i":1,"f":0.5,"n":null,"v":1},{"k":2,"i":2,"f":1.5,"n":null,"v":2}`))
+	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float32, arrow.Null, arrow.PrimitiveTypes.Int64), `{"k":1,"i":1,"f":0.5,"n":null,"v":1},{"k":2,"i":2,"f":1.5,"n":null,"v":2}`))
 	if err := s.Bucket("b").SetEvolution(t.Context(), "t", tables.Flexible); err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +86,8 @@ func TestUpsertWidened(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	upsert(of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":3,"i":5000000000,"f":1e300,"n":"x","v":3}`)
-	put(t, s, "b", "t", jsonBatch(t, of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":4,"i":4,"f":4,"n":"tail","v":4}`))
+	upsert(columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":3,"i":5000000000,"f":1e300,"n":"x","v":3}`)
+	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":4,"i":4,"f":4,"n":"tail","v":4}`))
 	want := [...]string{"1|1|0.5|(null)|1", "2|2|1.5|(null)|2", "3|5000000000|1e+300|x|3", "4|4|4|tail|4"}
 	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
 	expect(t, s, "SELECT k FROM b.t WHERE n IS NULL AND i < 2", nil, "1")
@@ -111,7 +111,7 @@ print([*map(str, t.schema().as_arrow().types)], [tuple(r.values()) for r in rows
 		}
 	}
 	peer("['int64', 'int64', 'double', 'large_string', 'int64'] [(1, 1, 0.5, None, 1), (2, 2, 1.5, None, 2), (3, 5000000000, 1e+300, 'x', 3), (4, 4, 4.0, 'tail', 4)]")
-	upsert(of(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64), `{"k":2,"i":2,"f":2,"n":"y","v":2.5}`)
+	upsert(columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64), `{"k":2,"i":2,"f":2,"n":"y","v":2.5}`)
 	want[1], want[2] = "2|2|2|y|2.5", "3|5000000000|1e+300|x|3"
 	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
 	peer("['int64', 'int64', 'double', 'large_string', 'double'] [(1, 1, 0.5, None, 1.0), (2, 2, 2.0, 'y', 2.5), (3, 5000000000, 1e+300, 'x', 3.0), (4, 4, 4.0, 'tail', 4.0)]")

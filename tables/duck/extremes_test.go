@@ -14,8 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestExtremes reads the ends of each type, and nulls in all places, from files and
-// from the tail, in one query.
+// TestExtremes reads the extreme values of each type, and nulls everywhere, from files and from the
+// tail, in one query.
 func TestExtremes(t *testing.T) {
 	s := newStore(t, nil)
 	decimal38 := &arrow.Decimal128Type{Precision: 38, Scale: 10}
@@ -51,7 +51,7 @@ func TestExtremes(t *testing.T) {
 		fields[i].Nullable = true
 	}
 	schema := arrow.NewSchema(fields, nil)
-	const kinds = 4 // the lowest, the highest, odd ones, null
+	const kinds = 4 // lowest, highest, unusual, null
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	micros := []int64{-62135596800_000_000, 253402300799_999_999, -1}
 	f64 := []float64{math.Inf(-1), math.NaN(), math.Copysign(0, -1)}
@@ -107,22 +107,22 @@ func TestExtremes(t *testing.T) {
 			t.Errorf("%s: %v", f.Name, err)
 			continue
 		}
-		at := 0
+		row := 0
 		for r.Next() {
 			got := r.RecordBatch().Column(0)
 			for i := range got.Len() {
-				if g, w := text(got, i), text(batch.Column(c), at%kinds); g != w {
-					t.Errorf("%s of type %s, row %d: %s, want %s", f.Name, got.DataType(), at, g, w)
+				if g, w := text(got, i), text(batch.Column(c), row%kinds); g != w {
+					t.Errorf("%s of type %s, row %d: %s, want %s", f.Name, got.DataType(), row, g, w)
 				}
-				at++
+				row++
 			}
 		}
-		if r.Err() != nil || at != 2*kinds {
-			t.Errorf("%s: %d rows, %v", f.Name, at, r.Err())
+		if r.Err() != nil || row != 2*kinds {
+			t.Errorf("%s: %d rows, %v", f.Name, row, r.Err())
 		}
 		r.Release()
 	}
-	// Sums at the bounds of 64 bits.
+	// Sums near the limits of 64 bits.
 	expect(t, s, "SELECT sum(i64), sum(-1 - i64::HUGEINT) FROM b.t WHERE i64 < -1 GROUP BY random()", nil,
 		"-9223372036854775808|9223372036854775807", "-9223372036854775808|9223372036854775807")
 	for _, sql := range []string{"SELECT sum(i64) - 1 FROM b.t WHERE i64 < -1 GROUP BY random()", "SELECT sum(i64) + 1 FROM b.t WHERE i64 > 0 GROUP BY random()", "SELECT sum(i64) FROM b.t WHERE i64 > 0"} {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestHostile asks for what is none of a query's business: none of it may succeed,
-// and no error may say where things are.
+// TestHostile runs statements that ask for more than their own tables. All must fail, and no error
+// may reveal a path.
 func TestHostile(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{TempDir: temp})
@@ -65,13 +65,13 @@ func TestHostile(t *testing.T) {
 		"FROM (SHOW TABLES)", "FROM (SHOW ALL TABLES)", "SHOW TABLES FROM memory", "SHOW DATABASES", "SHOW SCHEMAS", "SHOW VARIABLES", "DESCRIBE databases", "SUMMARIZE tables", "EXPLAIN SHOW TABLES", "SHOW TABLES; SELECT 1",
 		"DESCRIBE nothere", "SUMMARIZE read_text", "DESCRIBE SELECT * FROM read_csv('/etc/passwd')", "SUMMARIZE SELECT * FROM read_text('/etc/passwd')", "DESCRIBE 'OTHER'", "SUMMARIZE 'OTHER'", "FROM (SUMMARIZE 'OTHER')", "SHOW memory_limit",
 		"DESCRIBE SELECT current_setting('temp_directory')", "DESCRIBE FROM duckdb_settings()", "DESCRIBE information_schema.tables", "SUMMARIZE duckdb_views", "DESCRIBE",
-		// Text that is run.
+		// Text that is executed.
 		"SELECT * FROM query('SELECT * FROM t')", "SELECT * FROM query_table('t')", "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))", "PRAGMA json_execute_serialized_sql('x')",
 		"SELECT json_serialize_plan('SELECT * FROM t')", "EXECUTE x", "PREPARE x AS SELECT 1", "DEALLOCATE x", "SELECT * FROM histogram('t', k)", "SELECT * FROM histogram_values('t', k)",
 		"SELECT * FROM sql_auto_complete('SEL')", "SELECT write_log('x')", "SELECT nextval('x')", "SELECT * FROM seq_scan('t')", "SELECT * FROM test_all_types()", "SELECT * FROM pandas_scan(1)", "SELECT * FROM arrow_scan(1, 2, 3)",
-		// Several statements, or none.
+		// Several statements, or no statement.
 		"SELECT 1; SELECT 2", "SELECT 1; COPY (SELECT 1) TO 'OUT'", "COPY (SELECT 1) TO 'OUT'; SELECT 1", "", ";", "-- nothing", "SELECT 1 \x00 FROM t",
-		// Others' tables, and where things are.
+		// Other tables, and locations.
 		"SELECT * FROM nothere", "SELECT * FROM before.b.t", "SELECT * FROM t AT (VERSION => 1)", "SELECT filename FROM t", "SELECT file_row_number FROM t", "SELECT t.filename FROM t", "SELECT error(s) FROM t",
 		"SELECT * FROM a.b.c", "SELECT CAST(s AS INTEGER) FROM t",
 	} {
@@ -82,12 +82,12 @@ func TestHostile(t *testing.T) {
 			if op == "query" {
 				_, err = rows(t, s, sql, o)
 			} else if strings.Contains(sql, "error(s)") || strings.Contains(sql, "CAST(s") {
-				continue // which run before they fail
+				continue // they run before they fail
 			} else {
 				_, err = s.Describe(t.Context(), sql, o)
 			}
 			if err == nil {
-				t.Errorf("%s %s: it was allowed", op, sql)
+				t.Errorf("%s %s: no error", op, sql)
 				continue
 			}
 			for _, path := range []string{s.Dir(), temp, "hunter2"} {
@@ -103,8 +103,8 @@ func TestHostile(t *testing.T) {
 	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "10")
 }
 
-// TestExploding asks for what would end the process, or take all its memory, or
-// hours that no interrupt ends.
+// TestExploding runs statements that would end the process, use all its memory, or run for hours
+// without an interrupt.
 func TestExploding(t *testing.T) {
 	s := newStore(t, nil)
 	names := strings.NewReplacer("NESTED", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000), "AAA", strings.Repeat("a", 50_000), "MANY", "_"+strings.Repeat("%a", 50_000))
@@ -118,12 +118,12 @@ func TestExploding(t *testing.T) {
 		"SELECT list_resize([1], 400000000)", "SELECT array_resize([1], 400000000, 2)", "SELECT bitstring('1', 2000000000)",
 	} {
 		if got, err := rows(t, s, names.Replace(sql), nil); err == nil {
-			t.Errorf("%s: it was allowed: %.100q", sql, got)
+			t.Errorf("%s: no error: %.100q", sql, got)
 		}
 	}
 }
 
-// TestGuarded computes with functions that have guards.
+// TestGuarded uses functions with guarded arguments.
 func TestGuarded(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 30))

@@ -19,16 +19,16 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-var nameSchemas = flag.Int("nameschemas", 60, "how many schemas TestHostileNames makes")
+var nameSchemas = flag.Int("nameschemas", 60, "number of schemas that TestHostileNames tries")
 
-// hostileNames are names of columns, of which some are none.
+// hostileNames lists names of columns, some of them invalid.
 var hostileNames = []string{
 	"", "a", "A", "b", "a.b", "a.element", "a.key", "a.value", ".", "..", "a.", ".a", "element", "key", "value", "item",
 	"\x00", "a\x00b", "\xff", "é", "e\u0301", "\"", "'", "`", "[]", "a b", "\n", "\t", "\\", "/", "*", "?", "%", "$1", "--", "select", "null",
 	"rowid", "filename", "_row_id", "file_row_number", "😀", strings.Repeat("x", 300), "\u202e", "\ufeff", "0", "-1", "partd", "a,b", "a=b", "(", ";",
 }
 
-// hostileType is a random type, whose fields have random names.
+// hostileType returns a random type with random names of fields.
 func hostileType(r *rand.Rand, depth int) arrow.DataType {
 	kinds := 6
 	if depth == 0 {
@@ -53,8 +53,8 @@ func hostileType(r *rand.Rand, depth int) arrow.DataType {
 	}
 }
 
-// someValues adds one value to a builder, of which no part is null.
-func someValues(b array.Builder) {
+// appendValue appends one value to a builder. No part of the value is null.
+func appendValue(b array.Builder) {
 	switch b := b.(type) {
 	case *array.Int64Builder:
 		b.Append(7)
@@ -62,24 +62,24 @@ func someValues(b array.Builder) {
 		b.Append("seven")
 	case *array.ListBuilder:
 		b.Append(true)
-		someValues(b.ValueBuilder())
+		appendValue(b.ValueBuilder())
 	case *array.MapBuilder:
 		b.Append(true)
-		someValues(b.KeyBuilder())
-		someValues(b.ItemBuilder())
+		appendValue(b.KeyBuilder())
+		appendValue(b.ItemBuilder())
 	case *array.StructBuilder:
 		b.Append(true)
 		for i := range b.NumField() {
-			someValues(b.FieldBuilder(i))
+			appendValue(b.FieldBuilder(i))
 		}
 	default:
 		panic(fmt.Sprintf("%T", b))
 	}
 }
 
-// A put with hostile names of columns and of their fields is refused, before anything is
-// written and with the column's name; or the table is read back as it was put, after the
-// store was opened again and by SQL too, is listed, evolved and deleted.
+// A put with hostile names of columns or fields is either refused or exact. If it is refused,
+// nothing is written, and the error names the column. Otherwise, the table reads back unchanged,
+// also by SQL and after the store is reopened. It can also be listed, evolved and deleted.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	ctx, seed := t.Context(), uint64(time.Now().UnixNano())
@@ -89,7 +89,7 @@ func TestHostileNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer engine.Close() //nolint:errcheck // the test is over
+	defer engine.Close() //nolint:errcheck // the test has ended
 	dir, accepted := t.TempDir(), 0
 	open := func() *tables.Store {
 		t.Helper()
@@ -109,7 +109,7 @@ func TestHostileNames(t *testing.T) {
 		schema := arrow.NewSchema(fields, nil)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 		for i := range fields {
-			someValues(b.Field(i))
+			appendValue(b.Field(i))
 		}
 		batch := b.NewRecordBatch()
 		bucket, fold := s.Bucket("b"), r.IntN(2) == 0
@@ -117,14 +117,14 @@ func TestHostileNames(t *testing.T) {
 		if r.IntN(2) == 0 {
 			mode = tables.PutReplace
 		}
-		_, err := bucket.Put(ctx, "t", oneOf(batch), mode, nil)
-		var unfit *tables.SchemaError
-		if errors.As(err, &unfit) {
-			if !strings.Contains(err.Error(), fmt.Sprintf("%q", unfit.Column)) || schema.FieldIndices(unfit.Column) == nil {
+		_, err := bucket.Put(ctx, "t", readerOf(batch), mode, nil)
+		var schemaError *tables.SchemaError
+		if errors.As(err, &schemaError) {
+			if !strings.Contains(err.Error(), fmt.Sprintf("%q", schemaError.Column)) || schema.FieldIndices(schemaError.Column) == nil {
 				t.Errorf("%v: %v", schema, err)
 			}
 			for i, err := range bucket.Tables(ctx, nil) {
-				t.Error("a put that is refused leaves", i, err)
+				t.Error("a refused put leaves a table", i, err)
 			}
 			continue
 		}
@@ -143,10 +143,10 @@ func TestHostileNames(t *testing.T) {
 		}
 		s = open()
 		bucket = s.Bucket("b")
-		check := func(how string, got array.RecordReader, err error) {
+		check := func(operation string, got array.RecordReader, err error) {
 			t.Helper()
 			if err != nil {
-				t.Errorf("%s %q: %v", how, schema, err)
+				t.Errorf("%s %q: %v", operation, schema, err)
 				return
 			}
 			defer got.Release()
@@ -154,13 +154,13 @@ func TestHostileNames(t *testing.T) {
 			for got.Next() {
 				rows += got.RecordBatch().NumRows()
 				for i, f := range fields {
-					if is := got.RecordBatch().Column(i).ValueStr(0); plain(is) != plain(batch.Column(i).ValueStr(0)) {
-						t.Errorf("%s %q: column %q is %s, want %s", how, schema, f.Name, is, batch.Column(i).ValueStr(0))
+					if value := got.RecordBatch().Column(i).ValueStr(0); valuesOnly(value) != valuesOnly(batch.Column(i).ValueStr(0)) {
+						t.Errorf("%s %q: column %q is %s, want %s", operation, schema, f.Name, value, batch.Column(i).ValueStr(0))
 					}
 				}
 			}
 			if got.Err() != nil || rows != 1 {
-				t.Errorf("%s %q: %d rows, %v", how, schema, rows, got.Err())
+				t.Errorf("%s %q: %d rows, %v", operation, schema, rows, got.Err())
 			}
 		}
 		tab, err := bucket.Table(ctx, "t")
@@ -175,7 +175,7 @@ func TestHostileNames(t *testing.T) {
 			got, err = tab.Scan(ctx, &tables.ScanOptions{Columns: columns})
 			check("get columns", got, err)
 		}
-		if !foldedAlike(schema.Fields()) { // which SQL cannot tell apart, and says so
+		if !differOnlyInCase(schema.Fields()) { // SQL refuses columns that differ only in case
 			got, err := s.Query(ctx, "SELECT * FROM b.t", nil)
 			check("sql", got, err)
 		}
@@ -194,23 +194,23 @@ func TestHostileNames(t *testing.T) {
 		b.Release()
 	}
 	if accepted == 0 {
-		t.Error("all were refused")
+		t.Error("all schemas were refused")
 	}
 	t.Log(accepted, "accepted")
 }
 
-// plain is the text of a value without the names of fields, which JSON may write in
+// valuesOnly returns the text of a value without the names of fields, which JSON may write in
 // several ways.
-func plain(text string) string {
+func valuesOnly(text string) string {
 	return fmt.Sprint(strings.Count(text, "7"), strings.Count(text, "seven"), strings.Contains(text, "null"))
 }
 
-// foldedAlike reports whether fields beside each other differ by case alone.
-func foldedAlike(fields []arrow.Field) bool {
+// differOnlyInCase reports whether the names of sibling fields differ only in case.
+func differOnlyInCase(fields []arrow.Field) bool {
 	seen := map[string]bool{}
 	for _, f := range fields {
 		nested, _ := f.Type.(arrow.NestedType)
-		if seen[strings.ToLower(f.Name)] || nested != nil && foldedAlike(nested.Fields()) {
+		if seen[strings.ToLower(f.Name)] || nested != nil && differOnlyInCase(nested.Fields()) {
 			return true
 		}
 		seen[strings.ToLower(f.Name)] = true
@@ -218,7 +218,7 @@ func foldedAlike(fields []arrow.Field) bool {
 	return false
 }
 
-func oneOf(b arrow.RecordBatch) array.RecordReader {
+func readerOf(b arrow.RecordBatch) array.RecordReader {
 	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
 	if err != nil {
 		panic(err)

@@ -14,159 +14,159 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// maxIdle is how many databases wait for a statement. One takes 20 ms of processor time to
-// open, in a process of its own 100 ms, and 3 MB. At most half of them had one before, and
-// wait for another one of the same tables, in the same state.
+// maxIdle is the number of idle databases kept for later statements. Opening a database takes 20 ms
+// of processor time and 3 MB, or 100 ms in a separate process. At most half of the idle ones have run
+// a statement; they wait for another statement on the same tables in the same state.
 const maxIdle = 4
 
-// lent is a database that one statement at a time has.
-type lent struct {
+// lease is a database in use by one statement.
+type lease struct {
 	db  database.Runner
-	key string // database.Job.Key of the statements that it runs; "": nobody used it
+	key string // database.Job.Key of its statements; "" if it has run none
 
-	waited bool // for this statement
+	wasIdle bool // the database was idle before this statement
 }
 
-// anyKey stands for those of all statements.
+// anyKey matches the statements of all keys.
 const anyKey = "any"
 
-// idle are the databases that wait, the one used last at the end.
-type idle []lent
+// idleDatabases contains the idle databases, the most recently used last.
+type idleDatabases []lease
 
-// choose is the place of one that a statement may have, -1 without one. A caller who has another
-// statement under way leaves those that had one, and maxIdle/2 that nobody used, to others: few can
-// take the former.
-func (all idle) choose(key string, hasOthers bool) int {
-	unused, n := -1, 0
-	for i, one := range slices.Backward(all) {
+// choose returns the index of a usable idle database, or -1. A caller with another running statement
+// gets only unused databases, and leaves maxIdle/2 of them to other callers.
+func (ds idleDatabases) choose(key string, hasOthers bool) int {
+	unused, unusedCount := -1, 0
+	for i, d := range slices.Backward(ds) {
 		switch {
-		case one.key == "":
+		case d.key == "":
 			unused = i
-			n++
-		case !hasOthers && (key == anyKey || key == one.key):
+			unusedCount++
+		case !hasOthers && (key == anyKey || key == d.key):
 			return i
 		}
 	}
-	if hasOthers && n <= maxIdle/2 {
+	if hasOthers && unusedCount <= maxIdle/2 {
 		return -1
 	}
 	return unused
 }
 
-// remove takes out one.
-func (all *idle) remove(at int) lent {
-	one := (*all)[at]
-	*all = slices.Delete(*all, at, at+1)
-	return one
+// remove removes and returns the database at an index.
+func (ds *idleDatabases) remove(i int) lease {
+	d := (*ds)[i]
+	*ds = slices.Delete(*ds, i, i+1)
+	return d
 }
 
-// keep adds one that had a statement, and takes out one that is too many with those to come, or nil.
-func (all *idle) keep(one lent, coming int) database.Runner {
-	*all = append(*all, one)
-	kept := 0
-	for _, one := range *all {
-		if one.key != "" {
-			kept++
+// keep adds a used database. If this makes too many, including pending ones, keep removes and returns
+// one; otherwise it returns nil.
+func (ds *idleDatabases) keep(d lease, pending int) database.Runner {
+	*ds = append(*ds, d)
+	usedCount := 0
+	for _, other := range *ds {
+		if other.key != "" {
+			usedCount++
 		}
 	}
-	isKept := kept > maxIdle/2
-	if !isKept && len(*all)+coming <= maxIdle {
+	tooManyUsed := usedCount > maxIdle/2
+	if !tooManyUsed && len(*ds)+pending <= maxIdle {
 		return nil
 	}
-	at := slices.IndexFunc(*all, func(one lent) bool { return (one.key != "") == isKept })
-	return all.remove(max(at, 0)).db // all that nobody used may be to come
+	i := slices.IndexFunc(*ds, func(other lease) bool { return (other.key != "") == tooManyUsed })
+	return ds.remove(max(i, 0)).db // all unused ones may still be pending
 }
 
-// take returns a database for a statement of a key.
-func (e *Engine) take(ctx context.Context, key string) (lent, error) {
+// take returns a database for a statement with the given key.
+func (e *Engine) take(ctx context.Context, key string) (lease, error) {
 	for {
 		e.mu.Lock()
-		at := e.idle.choose(key, worker.HasOthers(ctx))
-		if at < 0 || e.isClosed() {
+		i := e.idle.choose(key, worker.HasOthers(ctx))
+		if i < 0 || e.isClosed() {
 			e.mu.Unlock()
 			db, err := e.open(ctx)
-			return lent{db: db}, err
+			return lease{db: db}, err
 		}
-		one := e.idle.remove(at)
+		d := e.idle.remove(i)
 		e.mu.Unlock()
-		if one.waited = true; one.db.Lives() {
-			return one, nil
+		if d.wasIdle = true; d.db.IsAlive() {
+			return d, nil
 		}
-		one.db.Close()
+		d.db.Close()
 	}
 }
 
-// giveBack ends the use of a database, which waits for another statement, or ends.
-func (e *Engine) giveBack(one lent) {
-	if e.opts.Processes { // which has to be asked
-		e.later(one.db, func() { e.settle(one) })
+// giveBack ends the use of a database. The database becomes idle or is closed.
+func (e *Engine) giveBack(d lease) {
+	if e.opts.Processes { // the other process must answer first
+		e.later(d.db, func() { e.settle(d) })
 	} else {
-		e.settle(one)
+		e.settle(d)
 	}
 }
 
-// later does something with a database while nobody waits, and closes it once the engine is closed.
-func (e *Engine) later(db database.Runner, do func()) {
+// later runs f in the background. If the engine is closed, it closes db instead.
+func (e *Engine) later(db database.Runner, f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case !e.isClosed():
-		e.opening.Go(do)
+		e.background.Go(f)
 	case db != nil:
 		db.Close()
 	}
 }
 
-// settle keeps a database for another statement if it can have one. It makes one ready in the place
-// of what is not kept, if there are not enough: closing and opening take longer than a small statement.
-func (e *Engine) settle(one lent) {
-	isKept := one.key != "" && one.db.Again()
+// settle keeps a database for another statement if it can run one. If too few databases are idle,
+// settle prepares a new one in advance: closing and opening take longer than a small statement.
+func (e *Engine) settle(d lease) {
+	reusable := d.key != "" && d.db.Reuse()
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
-		one.db.Close()
+		d.db.Close()
 		return
 	}
-	db := one.db
-	if isKept {
-		db = e.idle.keep(one, e.coming)
+	db := d.db
+	if reusable {
+		db = e.idle.keep(d, e.pending)
 	}
-	wanted, dir := len(e.idle)+e.coming < maxIdle, ""
-	if wanted {
-		e.coming++
-		e.opened++
-		dir = e.spill()
+	needsNew, dir := len(e.idle)+e.pending < maxIdle, ""
+	if needsNew {
+		e.pending++
+		e.openCount++
+		dir = e.spillDir()
 	}
 	e.mu.Unlock()
-	if db == nil && !wanted {
+	if db == nil && !needsNew {
 		return
 	}
 	e.later(db, func() {
-		if !wanted {
+		if !needsNew {
 			db.Close()
 			return
 		}
 		unused := e.another(db, dir)
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.coming--; unused != nil {
-			e.idle = append(e.idle, lent{db: unused})
+		if e.pending--; unused != nil {
+			e.idle = append(e.idle, lease{db: unused})
 		}
 	})
 }
 
-// another is a database in the place of one that was used, or of none; nil: there is none, and the
-// statement that finds none says why.
+// another returns a replacement for a used database, or a new one if db is nil. It returns nil on
+// failure; the next statement that needs a database reports the reason.
 func (e *Engine) another(db database.Runner, dir string) database.Runner {
-	const pause = 5 * time.Millisecond // in which the next statement may begin, or Close
+	const pause = 5 * time.Millisecond // the next statement, or Close, may begin first
 	if db != nil {
-		if db.Renew(e.limits(), dir) {
+		if db.Reopen(e.limits(), dir) {
 			return db
 		}
 		db.Close()
 	}
 	select {
-	case <-e.end.Done():
+	case <-e.closed.Done():
 		return nil
 	case <-time.After(pause):
 	}
@@ -174,19 +174,19 @@ func (e *Engine) another(db database.Runner, dir string) database.Runner {
 	if err != nil {
 		return nil
 	}
-	if unused.Ready(e.end) != nil {
+	if unused.Ready(e.closed) != nil {
 		unused.Close()
 		return nil
 	}
 	return unused
 }
 
-// spill is a directory for what exceeds the memory. It wants mu.
-func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
+// spill returns the directory for data that exceeds a database's memory. mu must be held.
+func (e *Engine) spillDir() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.openCount)) }
 
-func (e *Engine) isClosed() bool { return e.end.Err() != nil }
+func (e *Engine) isClosed() bool { return e.closed.Err() != nil }
 
-// limits are what a database begins with.
+// limits returns the initial options of a database.
 func (e *Engine) limits() *database.Options {
 	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
 }
@@ -197,8 +197,8 @@ func (e *Engine) open(ctx context.Context) (database.Runner, error) {
 		e.mu.Unlock()
 		return nil, tables.ErrClosed
 	}
-	e.opened++
-	dir := e.spill()
+	e.openCount++
+	dir := e.spillDir()
 	e.mu.Unlock()
 	if e.opts.Processes {
 		return database.OpenProcess(ctx, e.limits(), dir)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestFewDatabases runs a statement again and again, for which few databases are opened.
+// TestFewDatabases runs a statement repeatedly, which must open few databases.
 func TestFewDatabases(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
@@ -23,10 +23,10 @@ func TestFewDatabases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			state := func() (opened, idle int, isKept bool) {
+			state := func() (openCount, idle int, hasUsed bool) {
 				e.mu.Lock()
 				defer e.mu.Unlock()
-				return e.opened, len(e.idle), slices.ContainsFunc(e.idle, func(one lent) bool { return one.key != "" })
+				return e.openCount, len(e.idle), slices.ContainsFunc(e.idle, func(one lease) bool { return one.key != "" })
 			}
 			const statements = 12
 			for range statements {
@@ -45,7 +45,7 @@ func TestFewDatabases(t *testing.T) {
 				}
 			}
 			if opened, idle, _ := state(); opened > 2*maxIdle || idle > maxIdle {
-				t.Errorf("%d statements opened %d databases, and %d wait", statements, opened, idle)
+				t.Errorf("%d statements opened %d databases, and %d are idle", statements, opened, idle)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -57,55 +57,55 @@ func TestFewDatabases(t *testing.T) {
 	}
 }
 
-// TestIdle fills what waits, and takes from it.
+// TestIdle adds databases to idleDatabases and removes them.
 func TestIdle(t *testing.T) {
-	var all idle
+	var idle idleDatabases
 	for _, key := range []string{"", "a", "", "b", ""} {
-		all = append(all, lent{key: key})
+		idle = append(idle, lease{key: key})
 	}
 	for _, c := range []struct {
-		key    string
-		others bool
-		want   int
+		key       string
+		hasOthers bool
+		want      int
 	}{
 		{"a", false, 1}, {"b", false, 3}, {"c", false, 0}, {"", false, 0}, {anyKey, false, 3}, {anyKey, true, 0}, {"a", true, 0},
 	} {
-		if got := all.choose(c.key, c.others); got != c.want {
-			t.Errorf("a statement of key %q, %v, takes %d, not %d", c.key, c.others, got, c.want)
+		if got := idle.choose(c.key, c.hasOthers); got != c.want {
+			t.Errorf("a statement with key %q, hasOthers %v, gets database %d, want %d", c.key, c.hasOthers, got, c.want)
 		}
 	}
-	if got := all[:maxIdle/2].choose(anyKey, true); got != -1 {
-		t.Errorf("a caller who has others takes %d of those for who has none", got)
+	if got := idle[:maxIdle/2].choose(anyKey, true); got != -1 {
+		t.Errorf("a caller with other statements gets database %d, reserved for callers without", got)
 	}
-	if got := (idle{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
-		t.Errorf("a caller who has others takes %d, and leaves only those of few tables", got)
+	if got := (idleDatabases{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
+		t.Errorf("a caller with other statements gets the reserved database %d", got)
 	}
-	all = all[:0]
+	idle = idle[:0]
 	for range maxIdle {
-		all = append(all, lent{})
+		idle = append(idle, lease{})
 	}
 	for _, key := range []string{"a", "b", "c", "d"} {
-		all.keep(lent{key: key}, 0)
-		kept := 0
-		for _, one := range all {
-			if one.key != "" {
-				kept++
+		idle.keep(lease{key: key}, 0)
+		used := 0
+		for _, d := range idle {
+			if d.key != "" {
+				used++
 			}
 		}
-		if len(all) > maxIdle || kept > maxIdle/2 || all[len(all)-1].key != key {
-			t.Errorf("of %v, %d were used", all, kept)
+		if len(idle) > maxIdle || used > maxIdle/2 || idle[len(idle)-1].key != key {
+			t.Errorf("%d used databases in %v", used, idle)
 		}
 	}
 	for _, c := range []struct {
-		keys   []string
-		coming int
+		keys    []string
+		pending int
 	}{{[]string{"", "", ""}, 1}, {[]string{"a"}, 3}, {[]string{"a", ""}, 2}, {nil, 4}} {
-		all = all[:0]
+		idle = idle[:0]
 		for _, key := range c.keys {
-			all = append(all, lent{key: key})
+			idle = append(idle, lease{key: key})
 		}
-		if all.keep(lent{key: "b"}, c.coming); len(all)+c.coming != maxIdle {
-			t.Errorf("%d wait and %d are to come after %q", len(all), c.coming, c.keys)
+		if idle.keep(lease{key: "b"}, c.pending); len(idle)+c.pending != maxIdle {
+			t.Errorf("%d databases are idle and %d pending after %q", len(idle), c.pending, c.keys)
 		}
 	}
 }

@@ -17,12 +17,12 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-type encoded interface {
+type messageReader interface {
 	Messages() iter.Seq[*flight.FlightData]
 	Err() error
 }
 
-// messages are FlightData that a reader takes.
+// messages is a stream of FlightData for a reader.
 type messages struct {
 	next func() (*flight.FlightData, bool)
 }
@@ -35,19 +35,18 @@ func (m messages) Recv() (*flight.FlightData, error) {
 	return data, nil
 }
 
-// TestMessages reads results of processes as messages, one after the other from the
-// same process.
+// TestMessages reads results of processes as messages, one after another from the same process.
 func TestMessages(t *testing.T) {
-	told := &outcomes{}
-	for _, o := range []tables.Observer{nil, told} {
-		testMessages(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, o), told)
+	observer := &outcomes{}
+	for _, o := range []tables.Observer{nil, observer} {
+		testMessages(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, o), observer)
 	}
-	if len(told.queries) != 4 {
-		t.Errorf("the Observer was told of %v", told.queries)
+	if len(observer.queries) != 4 {
+		t.Errorf("the Observer received %v", observer.queries)
 	}
 }
 
-// outcomes is an Observer that keeps how queries ended.
+// outcomes is an Observer that records the outcomes of queries.
 type outcomes struct {
 	mu      sync.Mutex
 	queries []tables.Outcome
@@ -63,7 +62,7 @@ func (o *outcomes) Begin(ctx context.Context, op tables.Operation) (context.Cont
 	}
 }
 
-func testMessages(t *testing.T, s *tables.Store, told *outcomes) {
+func testMessages(t *testing.T, s *tables.Store, observer *outcomes) {
 	t.Helper()
 	put(t, s, "b", "t", numbers(0, 100_000))
 	for sql, want := range map[string]int64{
@@ -76,11 +75,11 @@ func testMessages(t *testing.T, s *tables.Store, told *outcomes) {
 		if err != nil {
 			t.Fatal(sql, err)
 		}
-		all, ok := r.(encoded)
+		encoded, ok := r.(messageReader)
 		if !ok {
 			t.Fatalf("%T has no messages", r)
 		}
-		next, stop := iter.Pull(all.Messages())
+		next, stop := iter.Pull(encoded.Messages())
 		in, err := flight.NewRecordReader(messages{next})
 		if err != nil {
 			t.Fatal(sql, err)
@@ -89,25 +88,25 @@ func testMessages(t *testing.T, s *tables.Store, told *outcomes) {
 		for in.Next() {
 			n += in.RecordBatch().NumRows()
 		}
-		if n != want || in.Err() != nil || all.Err() != nil || !in.Schema().Equal(r.Schema()) {
-			t.Errorf("%s: %d rows, %v, %v, %v; want %d", sql, n, in.Err(), all.Err(), in.Schema(), want)
+		if n != want || in.Err() != nil || encoded.Err() != nil || !in.Schema().Equal(r.Schema()) {
+			t.Errorf("%s: %d rows, %v, %v, %v; want %d", sql, n, in.Err(), encoded.Err(), in.Schema(), want)
 		}
 		in.Release()
 		stop()
 		r.Release()
-		if i := len(told.queries) - 1; i >= 0 && (told.queries[i].Rows != want || told.queries[i].Err != nil) {
-			t.Errorf("%s: the Observer was told %+v", sql, told.queries[i])
+		if i := len(observer.queries) - 1; i >= 0 && (observer.queries[i].Rows != want || observer.queries[i].Err != nil) {
+			t.Errorf("%s: the Observer received %+v", sql, observer.queries[i])
 		}
 	}
 }
 
-// TestMessagesFail fails a statement behind its first rows, and leaves another one.
+// TestMessagesFail runs a statement that fails after its first rows, and stops reading another one.
 func TestMessagesFail(t *testing.T) {
 	testMessagesFail(t, newStore(t, &duck.Options{Processes: true, Queries: 1}))
-	told := &outcomes{}
-	testMessagesFail(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, told))
-	if len(told.queries) != 3 || !errors.As(told.queries[0].Err, new(*tables.SQLError)) || told.queries[1].Err != nil {
-		t.Errorf("the Observer was told %+v", told.queries)
+	observer := &outcomes{}
+	testMessagesFail(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, observer))
+	if len(observer.queries) != 3 || !errors.As(observer.queries[0].Err, new(*tables.SQLError)) || observer.queries[1].Err != nil {
+		t.Errorf("the Observer received %+v", observer.queries)
 	}
 }
 
@@ -117,19 +116,19 @@ func testMessagesFail(t *testing.T, s *tables.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := r.(encoded) //nolint:forcetypeassert // as TestMessages
+	encoded := r.(messageReader) //nolint:forcetypeassert // TestMessages checks it
 	n := 0
-	for range all.Messages() {
+	for range encoded.Messages() {
 		n++
 	}
-	if n < 2 || !errors.As(all.Err(), new(*tables.SQLError)) || !strings.Contains(all.Err().Error(), "Could not convert") {
-		t.Errorf("%d messages, %v", n, all.Err())
+	if n < 2 || !errors.As(encoded.Err(), new(*tables.SQLError)) || !strings.Contains(encoded.Err().Error(), "Could not convert") {
+		t.Errorf("%d messages, %v", n, encoded.Err())
 	}
 	r.Release()
 	if r, err = s.Query(t.Context(), "SELECT * FROM range(100000000)", nil); err != nil {
 		t.Fatal(err)
 	}
-	for range r.(encoded).Messages() { //nolint:forcetypeassert // as above
+	for range r.(messageReader).Messages() { //nolint:forcetypeassert // as above
 		break
 	}
 	r.Release()

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// niceness is how far a process is behind others.
+// niceness returns the nice value of a process.
 func niceness(pid int) (n int) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // it may have ended
 	_, rest, _ := strings.Cut(string(b), ") ")
@@ -24,7 +24,7 @@ func niceness(pid int) (n int) {
 	return n
 }
 
-func anyBehind(t *testing.T) bool {
+func anyNice(t *testing.T) bool {
 	for _, pid := range workers(t) {
 		if niceness(pid) > niceness(os.Getpid()) {
 			return true
@@ -33,47 +33,46 @@ func anyBehind(t *testing.T) bool {
 	return false
 }
 
-// A statement that computes for long goes behind others, and its process has no other
-// one.
-func TestModest(t *testing.T) {
+// The process of a long statement lowers its own priority, and runs no further statement.
+func TestLongStatementsYield(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	expect(t, s, "SELECT 1", nil, "1")
-	if anyBehind(t) {
-		t.Error("a small statement is behind others")
+	if anyNice(t) {
+		t.Error("a small statement has low priority")
 	}
 	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000000)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is not behind others", func() bool { r.Next(); return anyBehind(t) })
+	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return anyNice(t) })
 	r.Release()
-	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // which ends well
-	eventually(t, "a process that is behind others waits for another statement", func() bool { return !anyBehind(t) })
+	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // it ends without an error
+	eventually(t, "a process with low priority is idle", func() bool { return !anyNice(t) })
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
-// A statement of a caller who has others takes no database that waits for those who have
-// none, and is behind them from its beginning.
-func TestOthers(t *testing.T) {
+// A statement of a caller with other statements does not use a database reserved for callers without.
+// It has low priority from its beginning.
+func TestCallerWithOthers(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
-	begun := len(workers(t))
+	before := len(workers(t))
 	expect(t, s, "SELECT 1", nil, "1")
-	eventually(t, "no process waits", func() bool { return len(workers(t)) > begun })
-	time.Sleep(500 * time.Millisecond) // until it has a database
-	has := worker.WithCaller(t.Context(), "one", func() bool { return true })
-	r, err := s.Query(has, "SELECT * FROM range(100000000)", nil)
+	eventually(t, "no process is idle", func() bool { return len(workers(t)) > before })
+	time.Sleep(500 * time.Millisecond) // until its database is open
+	ctxWithOthers := worker.WithCaller(t.Context(), "one", func() bool { return true })
+	r, err := s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !anyBehind(t) || len(workers(t)) < begun+2 {
-		t.Error("it has a process that waited for others, or is not behind them")
+	if !anyNice(t) || len(workers(t)) < before+2 {
+		t.Error("it uses a reserved process, or has normal priority")
 	}
 	expect(t, s, "SELECT 1", nil, "1")
-	ctx, cancel := context.WithCancel(has)
+	ctx, cancel := context.WithCancel(ctxWithOthers)
 	r.Release()
 	cancel()
 	if _, err := s.Query(ctx, "SELECT 1", nil); err == nil {
-		t.Error("a statement of a context that has ended")
+		t.Error("a statement ran although its context had ended")
 	}
-	eventually(t, "a process that is behind others waits for another statement", func() bool { return !anyBehind(t) })
+	eventually(t, "a process with low priority is idle", func() bool { return !anyNice(t) })
 }

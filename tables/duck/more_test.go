@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// jsonBatch is a batch of one row for each line of JSON.
+// jsonBatch returns a batch with one row for each JSON object in lines.
 func jsonBatch(t testing.TB, schema *arrow.Schema, lines string) arrow.RecordBatch {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+lines+"]"))
@@ -31,7 +31,7 @@ func jsonBatch(t testing.TB, schema *arrow.Schema, lines string) arrow.RecordBat
 	return b
 }
 
-func TestErrorsSayWhere(t *testing.T) {
+func TestErrorPositions(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "trades", numbers(0, 10))
 	o := &tables.QueryOptions{Bucket: "b"}
@@ -42,11 +42,11 @@ func TestErrorsSayWhere(t *testing.T) {
 		"SELECT nofunc(k) FROM trades":                       "line 1, column 8: Catalog error: Scalar Function with name nofunc does not exist!",
 		"SELECT k\nFROM   tradse":                            `line 2, column 8: table "b"."tradse" (did you mean "trades"?): not found`,
 		"SELECT CAST(s AS INT) FROM trades":                  "Could not convert string 's0' to INT32",
-		"SELECT k, read_it(k) FROM read_csv('x')":            `line 1, column 27: there is no table function "read_csv" here`,
-		"SELECT $1 + 1":                                      "the statement has 1 parameters, and none were given",
-		"PIVOT trades ON s USING sum(k)":                     "only one statement is allowed, a SELECT; PIVOT that finds its columns",
+		"SELECT k, read_it(k) FROM read_csv('x')":            `line 1, column 27: table function "read_csv" is not available`,
+		"SELECT $1 + 1":                                      "the statement has 1 parameters, but none were given",
+		"PIVOT trades ON s USING sum(k)":                     "only a single SELECT statement is allowed: a PIVOT without IN",
 		"SELECT sum(k * 9223372036854775807) FROM trades":    "Overflow",
-		"SELECT sum(9223372036854775807) AS big FROM trades": `column "big" has the value 92233720368547758070, which is no 64-bit integer: cast it to DECIMAL(38, 0)`,
+		"SELECT sum(9223372036854775807) AS big FROM trades": `column "big" contains 92233720368547758070, which does not fit into 64 bits: cast it to DECIMAL(38, 0)`,
 	} {
 		_, err := rows(t, s, sql, o)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -54,7 +54,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		}
 		var at *tables.SQLError
 		if strings.HasPrefix(want, "line") && (!errors.As(err, &at) || at.Line == 0) {
-			t.Errorf("%s: %v is no SQLError", sql, err)
+			t.Errorf("%s: %v is not an SQLError", sql, err)
 		}
 	}
 	if _, err := rows(t, s, "FROM tradse", o); !errors.Is(err, tables.ErrNotFound) {
@@ -64,7 +64,7 @@ func TestErrorsSayWhere(t *testing.T) {
 	expect(t, s, "SELECT sum(k), sum(-k), sum(NULL::BIGINT) FROM trades", o, "45|-45|(null)")
 }
 
-func TestNamesThatDifferByCase(t *testing.T) {
+func TestNamesDifferingInCase(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "T", numbers(0, 1))
 	put(t, s, "b", "t", numbers(0, 2))
@@ -78,7 +78,7 @@ func TestNamesThatDifferByCase(t *testing.T) {
 	expect(t, s, `SELECT count(*) FROM other, OTHER`, o, "9")
 	for _, sql := range []string{`SELECT * FROM "T", "t"`, `SELECT * FROM b.t, "B".t`} {
 		_, err := rows(t, s, sql, o)
-		if err == nil || !strings.Contains(err.Error(), "differ only by the case") {
+		if err == nil || !strings.Contains(err.Error(), "differ only in case") {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestNamesThatDifferByCase(t *testing.T) {
 		t.Error(err)
 	}
 	put(t, s, "b", "columns", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "A", Type: arrow.PrimitiveTypes.Int64}}, nil), `{"a":1,"A":2}`))
-	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only by the case`) {
+	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only in case`) {
 		t.Error(err)
 	}
 }
@@ -106,11 +106,11 @@ func TestVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := table.Versions(t.Context())
-	if err != nil || len(all) != 3 {
-		t.Fatal(all, err)
+	versions, err := table.Versions(t.Context())
+	if err != nil || len(versions) != 3 {
+		t.Fatal(versions, err)
 	}
-	for i, v := range all {
+	for i, v := range versions {
 		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(10*(i+1)))
 	}
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
@@ -167,7 +167,7 @@ func TestParameters(t *testing.T) {
 	expect(t, s, "SELECT $b - $a", o, "-4")
 	expect(t, s, "SELECT $2 - $1", o, "4")
 	if _, err := rows(t, s, "SELECT ?", o); err == nil {
-		t.Error("two values for one parameter were taken")
+		t.Error("two values for one parameter were accepted")
 	}
 	lists := arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)}}, nil)
 	if _, err := rows(t, s, "SELECT ?", &tables.QueryOptions{Parameters: jsonBatch(t, lists, `{"p":[1]}`)}); err == nil || !strings.Contains(err.Error(), "parameter $1: a value of type list") {
@@ -193,7 +193,7 @@ func TestDescribe(t *testing.T) {
 	}
 	defer r.Release()
 	if !d.Result.Equal(r.Schema()) || d.Result.Field(2).Type.ID() != arrow.INT64 {
-		t.Errorf("described as %v, and it is %v", d.Result, r.Schema())
+		t.Errorf("described as %v, but it is %v", d.Result, r.Schema())
 	}
 	d, err = s.Describe(t.Context(), "SELECT ?", nil)
 	if err != nil || d.Parameters.NumFields() != 1 || d.Parameters.Field(0).Type.ID() != arrow.NULL {
@@ -230,7 +230,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-func TestQueriesAtATime(t *testing.T) {
+func TestConcurrentQueries(t *testing.T) {
 	s := newStore(t, &duck.Options{Queries: 1})
 	r, err := s.Query(t.Context(), "SELECT * FROM range(100000)", nil)
 	if err != nil {
@@ -241,7 +241,7 @@ func TestQueriesAtATime(t *testing.T) {
 	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a second query did not wait: %v", err)
 	}
-	r.Release() // before its end
+	r.Release() // released before its end
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
@@ -271,16 +271,16 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 		t.Error(n, r.Err())
 	}
 	r.Release()
-	for tries := 0; ; tries++ { // the database is closed in the background
-		left, err := filepath.Glob(filepath.Join(temp, "*", "*", "spill-*", "*"))
-		if err == nil && len(left) == 0 {
+	for tries := 0; ; tries++ { // the database closes in the background
+		files, err := filepath.Glob(filepath.Join(temp, "*", "*", "spill-*", "*"))
+		if err == nil && len(files) == 0 {
 			break
 		}
 		if time.Sleep(10 * time.Millisecond); tries == 500 {
-			t.Fatal("left behind:", left, err)
+			t.Fatal("leftover files:", files, err)
 		}
 	}
-	// What cannot spill fails.
+	// A list cannot spill, so it fails.
 	_, err = rows(t, s, "SELECT list(range) FROM range(100000000)", &tables.QueryOptions{Memory: 32 << 20})
 	if err == nil || !strings.Contains(strings.ToLower(err.Error()), "memory") {
 		t.Errorf("a list of 800 MB within 32 MiB: %v", err)
@@ -293,7 +293,7 @@ func TestTypes(t *testing.T) {
 	types := []struct {
 		put  arrow.DataType
 		json string
-		got  arrow.DataType // nil: the same
+		got  arrow.DataType // nil: same as put
 		want string
 	}{
 		{arrow.FixedWidthTypes.Boolean, "true", nil, "true"},
@@ -353,22 +353,21 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// TestScratch sees that the tail is written once while it stays as it is, and that
-// nothing stays behind.
+// TestScratch checks that an unchanged tail is written only once, and that no file remains.
 func TestScratch(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{TempDir: temp})
-	written := func() int {
-		all, err := filepath.Glob(filepath.Join(temp, "*", "*", "rows-*.parquet"))
+	fileCount := func() int {
+		files, err := filepath.Glob(filepath.Join(temp, "*", "*", "rows-*.parquet"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(all)
+		return len(files)
 	}
 	put(t, s, "b", "t", numbers(0, 10))
 	for range 3 {
 		expect(t, s, "SELECT count(*) FROM b.t", nil, "10")
-		if n := written(); n != 1 {
+		if n := fileCount(); n != 1 {
 			t.Errorf("%d files", n)
 		}
 	}
@@ -376,19 +375,19 @@ func TestScratch(t *testing.T) {
 		put(t, s, "b", "t", numbers(i, i+1))
 		expect(t, s, "SELECT count(*) FROM b.t", nil, fmt.Sprint(11+i))
 	}
-	if n := written(); n != 1 {
-		t.Errorf("%d files after the tail has changed", n)
+	if n := fileCount(); n != 1 {
+		t.Errorf("%d files after the tail changed", n)
 	}
 	for i := range 40 {
 		put(t, s, "many", fmt.Sprint(i), numbers(0, 1))
 		expect(t, s, fmt.Sprintf(`SELECT count(*) FROM many."%d"`, i), nil, "1")
 	}
-	if n := written(); n > 32 {
+	if n := fileCount(); n > 32 {
 		t.Errorf("%d files of 41 tables", n)
 	}
 }
 
-func TestNothingIsLeft(t *testing.T) {
+func TestNoLeftovers(t *testing.T) {
 	temp := t.TempDir()
 	before := runtime.NumGoroutine()
 	t.Run("queries", func(t *testing.T) {
@@ -398,9 +397,9 @@ func TestNothingIsLeft(t *testing.T) {
 			expect(t, s, "SELECT count(*) FROM b.t", nil, "10")
 		}
 	})
-	left, err := os.ReadDir(temp)
-	if err != nil || len(left) > 0 {
-		t.Error(left, err)
+	files, err := os.ReadDir(temp)
+	if err != nil || len(files) > 0 {
+		t.Error(files, err)
 	}
 	for range 100 {
 		if runtime.NumGoroutine() <= before {

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestOddNames has buckets and tables called as DuckDB calls its own, and others
-// that have to be quoted.
+// TestOddNames uses names of buckets and tables that DuckDB uses itself, or that need quotes.
 func TestOddNames(t *testing.T) {
 	s := newStore(t, nil)
 	const reserved = 5
@@ -25,7 +24,7 @@ func TestOddNames(t *testing.T) {
 	for i, name := range names {
 		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 		if i < reserved {
-			if _, err := rows(t, s, "SELECT count(*) FROM "+quoted+".t", nil); err == nil || !strings.Contains(err.Error(), "line 1, column 22: "+quoted+" has a meaning of its own") {
+			if _, err := rows(t, s, "SELECT count(*) FROM "+quoted+".t", nil); err == nil || !strings.Contains(err.Error(), "line 1, column 22: "+quoted+" is a reserved word") {
 				t.Error(name, err)
 			}
 		} else {
@@ -37,7 +36,7 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// TestOddNamesWithinStructs reads fields that files have under other names.
+// TestOddNamesWithinStructs reads fields that have other names in the files.
 func TestOddNamesWithinStructs(t *testing.T) {
 	s := newStore(t, nil)
 	odd := arrow.StructOf(arrow.Field{Name: "x y", Type: arrow.BinaryTypes.String, Nullable: true})

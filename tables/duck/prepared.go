@@ -12,84 +12,84 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// What is kept of statements, which a caller uses up to an eighth of.
+// Limits of all prepared statements. One caller may use an eighth.
 const (
 	maxPrepared      = 256
 	maxPreparedBytes = 8 << 20
-	preparedFor      = 10 * time.Minute // after its last use
+	preparedTTL      = 10 * time.Minute // since its last use
 )
 
-// statement is what its caller wrote, and where its names are looked up.
+// statement is a caller's statement and the bucket of its unqualified names.
 type statement struct{ caller, bucket, sql string }
 
-// prepared is what the text of a statement says, and what it takes and yields, for as long as
-// its tables have the same columns. Whoever uses it finds the tables by its names again, with
-// the rights of that call.
+// prepared is a parsed statement with its parameters and columns. It stays valid while its tables
+// keep their columns. Each use resolves the table names again, with the rights of that call.
 type prepared struct {
 	statement
 	names       []database.Name
-	shape       [sha256.Size]byte // of the tables, when it was described
+	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
 	description *tables.QueryDescription
-	bytes       int
-	used        time.Time
+	size        int
+	lastUsed    time.Time
 }
 
-// preparations are the statements that are kept, the one used last at the end.
-type preparations struct {
-	mu  sync.Mutex
-	all []prepared
+// preparedCache contains prepared statements, the most recently used last.
+type preparedCache struct {
+	mu      sync.Mutex
+	entries []prepared
 }
 
-// find returns what is kept of a statement, and whether anything is.
-func (p *preparations) find(s statement) (_ prepared, found bool) {
+// find returns a prepared statement, and whether it was cached.
+func (p *preparedCache) find(s statement) (_ prepared, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.index(s)
-	if at < 0 || time.Since(p.all[at].used) > preparedFor {
+	i := p.index(s)
+	if i < 0 || time.Since(p.entries[i].lastUsed) > preparedTTL {
 		return prepared{statement: s}, false
 	}
-	one := p.all[at]
-	one.used = time.Now()
-	p.all = append(slices.Delete(p.all, at, at+1), one)
-	return one, true
+	st := p.entries[i]
+	st.lastUsed = time.Now()
+	p.entries = append(slices.Delete(p.entries, i, i+1), st)
+	return st, true
 }
 
-func (p *preparations) index(s statement) int {
-	return slices.IndexFunc(p.all, func(one prepared) bool { return one.statement == s })
+func (p *preparedCache) index(s statement) int {
+	return slices.IndexFunc(p.entries, func(st prepared) bool { return st.statement == s })
 }
 
-// keep adds a statement, in the place of what was kept of it. It lets go of those that were used
-// longest ago: of the caller's, where the caller has too many.
-func (p *preparations) keep(one prepared) {
-	if one.used, one.bytes = time.Now(), one.size(); one.bytes > maxPreparedBytes/8 {
+// keep adds or replaces a statement. It drops the least recently used ones: those of the same caller
+// if that caller has too many.
+func (p *preparedCache) keep(st prepared) {
+	if st.lastUsed, st.size = time.Now(), st.estimateSize(); st.size > maxPreparedBytes/8 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := p.index(one.statement); at >= 0 {
-		p.all = slices.Delete(p.all, at, at+1)
+	if i := p.index(st.statement); i >= 0 {
+		p.entries = slices.Delete(p.entries, i, i+1)
 	}
-	p.all = append(p.all, one)
-	p.limit(maxPrepared/8, maxPreparedBytes/8, func(other prepared) bool { return other.caller == one.caller })
+	p.entries = append(p.entries, st)
+	p.limit(maxPrepared/8, maxPreparedBytes/8, func(other prepared) bool { return other.caller == st.caller })
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit lets go of the oldest ones of some until few enough are left.
-func (p *preparations) limit(count, bytes int, of func(prepared) bool) {
-	for i, one := range slices.Backward(p.all) {
-		if !of(one) {
+// limit drops the oldest statements for which matches returns true, until at most count statements and
+// the given bytes remain.
+func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
+	for i, st := range slices.Backward(p.entries) {
+		if !matches(st) {
 			continue
 		}
 		count--
-		bytes -= one.bytes
-		if count < 0 || bytes < 0 || time.Since(one.used) > preparedFor {
-			p.all = slices.Delete(p.all, i, i+1)
+		bytes -= st.size
+		if count < 0 || bytes < 0 || time.Since(st.lastUsed) > preparedTTL {
+			p.entries = slices.Delete(p.entries, i, i+1)
 		}
 	}
 }
 
-// size is about how many bytes a statement takes.
-func (p prepared) size() int {
+// size returns the approximate size of a statement, in bytes.
+func (p prepared) estimateSize() int {
 	const fixed, name = 512, 128
 	n := fixed + len(p.caller) + len(p.bucket) + len(p.sql) + name*len(p.names)
 	if d := p.description; d != nil {
@@ -98,11 +98,11 @@ func (p prepared) size() int {
 	return n
 }
 
-// shapeOf is equal for tables with equal columns by the same names, which a statement has.
-func shapeOf(all []*bound) (sum [sha256.Size]byte) {
+// shapeOf returns a hash of the tables' names and columns.
+func shapeOf(tables []*boundTable) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	for _, t := range all {
-		_, _ = h.Write([]byte(t.empty() + ";\n")) // it cannot fail
+	for _, t := range tables {
+		_, _ = h.Write([]byte(t.emptyView() + ";\n")) // never fails
 	}
 	return [sha256.Size]byte(h.Sum(sum[:0]))
 }

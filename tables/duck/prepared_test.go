@@ -14,18 +14,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// counted is a database that counts what a statement needs DuckDB for.
-type counted struct {
+// countingRunner is a database that records some calls.
+type countingRunner struct {
 	database.Runner
 	calls *[]string
 }
 
-func (c counted) Names(sql string) ([]database.Name, error) {
+func (c countingRunner) Names(sql string) ([]database.Name, error) {
 	*c.calls = append(*c.calls, "names")
 	return c.Runner.Names(sql)
 }
 
-func (c counted) Describe(j *database.Job) (result, parameters *arrow.Schema, err error) {
+func (c countingRunner) Describe(j *database.Job) (result, parameters *arrow.Schema, err error) {
 	*c.calls = append(*c.calls, "prepare")
 	return c.Runner.Describe(j)
 }
@@ -47,7 +47,7 @@ func TestPreparedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.idle = append(e.idle, lent{db: counted{db, &calls}})
+		e.idle = append(e.idle, lease{db: countingRunner{db, &calls}})
 	}
 	for range 3 {
 		if _, err := s.Describe(t.Context(), "SELECT 1 AS a", nil); err != nil {
@@ -60,7 +60,7 @@ func TestPreparedOnce(t *testing.T) {
 	}
 	r.Release()
 	if got := strings.Join(calls, ", "); got != "names, prepare" {
-		t.Errorf("a statement took %s", got)
+		t.Errorf("a statement needed %s", got)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -70,50 +70,50 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
-// TestPreparations has the bounds of what is kept.
-func TestPreparations(t *testing.T) {
-	var p preparations
-	of := func(caller string, i int) statement { return statement{caller, "", fmt.Sprint(i)} }
+// TestPreparedCache checks the limits of preparedCache.
+func TestPreparedCache(t *testing.T) {
+	var p preparedCache
+	newStatement := func(caller string, i int) statement { return statement{caller, "", fmt.Sprint(i)} }
 	has := func(caller string, i int) bool {
-		_, found := p.find(of(caller, i))
-		return found
+		_, ok := p.find(newStatement(caller, i))
+		return ok
 	}
-	p.keep(prepared{statement: of("a", 0)})
+	p.keep(prepared{statement: newStatement("a", 0)})
 	for i := range 2 * maxPrepared {
-		p.keep(prepared{statement: of("b", i)})
+		p.keep(prepared{statement: newStatement("b", i)})
 	}
-	if !has("a", 0) || len(p.all) != 1+maxPrepared/8 || !has("b", 2*maxPrepared-1) {
-		t.Errorf("%d statements, of a caller who has many and of one who has one", len(p.all))
+	if !has("a", 0) || len(p.entries) != 1+maxPrepared/8 || !has("b", 2*maxPrepared-1) {
+		t.Errorf("%d statements, of a caller with many and a caller with one", len(p.entries))
 	}
 	for i := range 100 {
 		for j := range maxPrepared / 8 {
-			p.keep(prepared{statement: of(fmt.Sprint(i), j)})
+			p.keep(prepared{statement: newStatement(fmt.Sprint(i), j)})
 		}
 	}
-	if len(p.all) != maxPrepared {
-		t.Errorf("%d statements of many callers", len(p.all))
+	if len(p.entries) != maxPrepared {
+		t.Errorf("%d statements of many callers", len(p.entries))
 	}
 	long := strings.Repeat("x", maxPreparedBytes/20)
 	for i := range 30 {
 		p.keep(prepared{statement: statement{caller: "c", sql: long + fmt.Sprint(i)}})
 	}
 	bytes := 0
-	for _, one := range p.all {
-		if one.caller == "c" {
-			bytes += one.bytes
+	for _, st := range p.entries {
+		if st.caller == "c" {
+			bytes += st.size
 		}
 	}
 	if bytes == 0 || bytes > maxPreparedBytes/8 {
 		t.Errorf("%d bytes of one caller", bytes)
 	}
-	last := &p.all[len(p.all)-1]
-	last.used = time.Now().Add(-preparedFor - time.Second)
-	if _, found := p.find(last.statement); found {
-		t.Error("a statement that nobody used for long")
+	last := &p.entries[len(p.entries)-1]
+	last.lastUsed = time.Now().Add(-preparedTTL - time.Second)
+	if _, ok := p.find(last.statement); ok {
+		t.Error("a statement survived without being used")
 	}
-	p.keep(prepared{statement: of("d", 0)})
+	p.keep(prepared{statement: newStatement("d", 0)})
 	p.keep(prepared{statement: statement{caller: "d", sql: strings.Repeat("x", maxPreparedBytes)}})
-	if got := p.all[len(p.all)-1]; got.statement != of("d", 0) {
-		t.Error("a statement of more bytes than a caller may have is kept, or pushes out others")
+	if got := p.entries[len(p.entries)-1]; got.statement != newStatement("d", 0) {
+		t.Error("a statement above a caller's limit was kept, or evicted others")
 	}
 }

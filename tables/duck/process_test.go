@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// workers are the processes that this one has started and that are not yet over.
-func workers(t *testing.T) (all []int) {
+// workers returns the ids of running processes that this process started.
+func workers(t *testing.T) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -34,13 +34,13 @@ func workers(t *testing.T) (all []int) {
 		_, rest, _ := strings.Cut(string(b), ") ")
 		if f := strings.Fields(rest); f[1] == strconv.Itoa(os.Getpid()) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			all = append(all, pid)
+			pids = append(pids, pid)
 		}
 	}
-	return all
+	return pids
 }
 
-// peak is the most memory that a process has had, in bytes.
+// peak returns the peak memory of a process, in bytes.
 func peak(pid int) (n int64) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // it may have ended
 	if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
@@ -49,16 +49,16 @@ func peak(pid int) (n int64) {
 	return n << 10
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	for late := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatal(what)
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(message)
 		}
 	}
 }
 
-// greedy are statements that take gigabytes whatever DuckDB's limit is.
+// greedy contains statements that use gigabytes whatever DuckDB's limit is.
 var greedy = map[string]string{
 	"median":      "SELECT median(range) FROM range(300000000)",
 	"list":        "SELECT range % 1000000 AS g, list(range) FROM range(1000000000) GROUP BY g",
@@ -66,20 +66,20 @@ var greedy = map[string]string{
 	"wide rows":   "SELECT " + strings.TrimSuffix(strings.Repeat("repeat('x', 65536 - (range % 2)::INT),", 4000), ",") + " FROM range(2048)",
 }
 
-// TestGreedy runs what takes more memory than it may have: the error is the
-// statement's, and no more than its part is ever taken.
+// TestGreedy runs statements that exceed their memory. The statement fails, and its process never
+// uses more than its share.
 func TestGreedy(t *testing.T) {
 	const memory, fixed = 128 << 20, 200 << 20 // see docs/sql.md
 	s := newStore(t, &duck.Options{Processes: true, Memory: memory, MaxTemp: 1 << 30, Threads: 2})
 	for name, sql := range greedy {
 		t.Run(name, func(t *testing.T) {
-			most, stop := int64(0), make(chan struct{})
-			watched := make(chan struct{})
+			maxSeen, stop := int64(0), make(chan struct{})
+			done := make(chan struct{})
 			go func() {
-				defer close(watched)
+				defer close(done)
 				for {
 					for _, pid := range workers(t) {
-						most = max(most, peak(pid))
+						maxSeen = max(maxSeen, peak(pid))
 					}
 					select {
 					case <-stop:
@@ -90,13 +90,13 @@ func TestGreedy(t *testing.T) {
 			}()
 			_, err := rows(t, s, sql, nil)
 			close(stop)
-			<-watched
-			t.Logf("%d MiB, %.200v", most>>20, err)
+			<-done
+			t.Logf("%d MiB, %.200v", maxSeen>>20, err)
 			if !errors.As(err, new(*tables.SQLError)) {
-				t.Errorf("no error of the statement: %v", err)
+				t.Errorf("not an error of the statement: %v", err)
 			}
-			if most > memory+fixed {
-				t.Errorf("it took %d MiB", most>>20)
+			if maxSeen > memory+fixed {
+				t.Errorf("it used %d MiB", maxSeen>>20)
 			}
 		})
 	}
@@ -105,7 +105,7 @@ func TestGreedy(t *testing.T) {
 
 const endless = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
-// TestUninterruptible cancels what DuckDB cannot interrupt.
+// TestUninterruptible cancels a statement that DuckDB cannot interrupt.
 func TestUninterruptible(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{Processes: true, Queries: 1, TempDir: temp})
@@ -119,15 +119,15 @@ func TestUninterruptible(t *testing.T) {
 	}
 	expect(t, s, "SELECT 1", nil, "1") // in the only slot
 	const spares = 4
-	eventually(t, "processes are left", func() bool { return len(workers(t)) <= before+spares })
-	eventually(t, "temporary files are left", func() bool {
-		left, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))
-		return err == nil && len(left) == 0
+	eventually(t, "processes remain", func() bool { return len(workers(t)) <= before+spares })
+	eventually(t, "temporary files remain", func() bool {
+		files, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))
+		return err == nil && len(files) == 0
 	})
 }
 
-// TestProcessHasNothing looks at what a process has of the one that started it.
-func TestProcessHasNothing(t *testing.T) {
+// TestProcessIsolation checks the environment and the open files of a process.
+func TestProcessIsolation(t *testing.T) {
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
 	s := newStore(t, &duck.Options{Processes: true})
 	file, err := os.Open(os.Args[0])
@@ -142,7 +142,7 @@ func TestProcessHasNothing(t *testing.T) {
 	defer r.Release()
 	pids := workers(t)
 	if len(pids) == 0 {
-		t.Fatal("there is no process")
+		t.Fatal("no process was started")
 	}
 	for _, pid := range pids {
 		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -155,16 +155,16 @@ func TestProcessHasNothing(t *testing.T) {
 		}
 		sockets := 0
 		for _, fd := range open {
-			to, err := os.Readlink(fd)
+			target, err := os.Readlink(fd)
 			if err != nil {
 				continue
 			}
 			switch {
-			case strings.HasPrefix(to, "socket:"):
+			case strings.HasPrefix(target, "socket:"):
 				sockets++
-			case to == os.DevNull, strings.HasPrefix(to, "anon_inode:"), strings.HasPrefix(to, "pipe:"), strings.HasPrefix(to, "/sys/fs/cgroup/"): // Go's own
+			case target == os.DevNull, strings.HasPrefix(target, "anon_inode:"), strings.HasPrefix(target, "pipe:"), strings.HasPrefix(target, "/sys/fs/cgroup/"): // standard streams, and files of the Go runtime
 			default:
-				t.Errorf("a process has %s", to)
+				t.Errorf("a process has the open file %s", target)
 			}
 		}
 		if sockets > 1 {
@@ -173,8 +173,8 @@ func TestProcessHasNothing(t *testing.T) {
 	}
 }
 
-// TestDies kills a process at work, and a spare one.
-func TestDies(t *testing.T) {
+// TestKilledProcesses kills a process with a running statement, and an idle one.
+func TestKilledProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil)
 	if err != nil {
@@ -199,38 +199,39 @@ func TestDies(t *testing.T) {
 		t.Error(err)
 	}
 	r.Release()
-	eventually(t, "there is no spare one", func() bool { return len(workers(t)) > 0 })
+	eventually(t, "there is no idle process", func() bool { return len(workers(t)) > 0 })
 	kill()
-	eventually(t, "one lives", func() bool { return len(workers(t)) == 0 })
-	time.Sleep(100 * time.Millisecond) // until the engine knows
+	eventually(t, "a killed process is still running", func() bool { return len(workers(t)) == 0 })
+	time.Sleep(100 * time.Millisecond) // until the engine notices
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
-// TestWaitingDies ends processes that wait just before a statement, which has another one.
-func TestWaitingDies(t *testing.T) {
+// TestKilledIdleProcesses kills idle processes just before a statement, which then runs in
+// another process.
+func TestKilledIdleProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true, Threads: 1})
 	for range 10 {
 		expect(t, s, "SELECT 1", nil, "1")
-		time.Sleep(60 * time.Millisecond) // until some wait
+		time.Sleep(60 * time.Millisecond) // until some are idle
 		for _, pid := range workers(t) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // or it has ended
+			_ = syscall.Kill(pid, syscall.SIGKILL) // unless it has ended
 		}
 		expect(t, s, "SELECT 1", nil, "1")
 	}
 }
 
-// TestBeginsSoon starts a process, which works before packages are initialized that only
-// tables need: these take most of the time that a program needs to begin.
-func TestBeginsSoon(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "--partd-tables-worker", "sql") // it has no socket, and says so
+// TestProcessStartTime checks that a process starts work before it initializes packages that
+// only tables need. Their initialization takes most of a program's start.
+func TestProcessStartTime(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "--partd-tables-worker", "sql") // it exits with an error, because it has no socket
 	cmd.Env = []string{"GODEBUG=inittrace=1"}
-	said, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(said), "socket") {
-		t.Fatalf("%v: %s", err, said)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "socket") {
+		t.Fatalf("%v: %s", err, out)
 	}
-	for _, late := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
-		if strings.Contains(string(said), "init github.com/apache/"+late+" ") || strings.Contains(string(said), "init "+late+" ") {
-			t.Errorf("a process begins with %s", late)
+	for _, slow := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
+		if strings.Contains(string(out), "init github.com/apache/"+slow+" ") || strings.Contains(string(out), "init "+slow+" ") {
+			t.Errorf("a process initializes %s", slow)
 		}
 	}
 }

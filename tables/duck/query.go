@@ -19,18 +19,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// threadMemory is what a thread of a statement wants, in bytes.
+// threadMemory is the memory that a statement needs for each thread, in bytes.
 const threadMemory = 128 << 20
 
-// query is one statement in work.
+// query is a running statement.
 type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	lent   // without a database before take
-	tables []*bound
+	lease  // db is nil before take
+	tables []*boundTable
 	slot   bool
-	memory int64 // of Engine.lent
+	memory int64 // from Engine.borrow
 }
 
 func (q *query) close() {
@@ -40,42 +40,42 @@ func (q *query) close() {
 	for _, t := range q.tables {
 		t.close()
 	}
-	q.e.lend(-q.memory)
+	q.e.borrow(-q.memory)
 	if q.slot {
-		<-q.e.slots // nothing is left of the statement
+		<-q.e.slots // must be last
 	}
 	if q.db != nil {
-		q.e.giveBack(q.lent)
+		q.e.giveBack(q.lease)
 	}
 }
 
-// take gives the statement a database that may run those of a key.
+// take leases a database that may run statements with the given key. It returns the previous one.
 func (q *query) take(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
-		q.e.giveBack(q.lent)
-		q.db, q.waited = nil, false
+		q.e.giveBack(q.lease)
+		q.db, q.wasIdle = nil, false
 	}
-	got, err := q.e.take(ctx, key)
+	lease, err := q.e.take(ctx, key)
 	if err != nil {
 		return err
 	}
-	q.lent = got
-	q.db.Heed(ctx)
+	q.lease = lease
+	q.db.CancelWith(ctx)
 	return nil
 }
 
-// open begins a statement: it waits for its turn, and finds the tables that it names. It returns
-// what is known of the statement.
+// open begins a statement: it waits for a slot and resolves the statement's tables. It returns the
+// prepared statement.
 func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (st prepared, err error) {
 	q.o = *cmp.Or(o, new(tables.QueryOptions))
 	switch {
 	case q.o.Memory < 0:
-		return st, fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
+		return st, fmt.Errorf("option Memory is %d: it must not be negative", q.o.Memory)
 	case len(sql) > MaxSQL:
-		return st, fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
+		return st, fmt.Errorf("the statement has %d bytes; the limit is %d", len(sql), MaxSQL)
 	case strings.ContainsRune(sql, 0):
-		return st, errors.New("the statement holds a zero byte")
+		return st, errors.New("the statement contains a zero byte")
 	case !utf8.ValidString(sql):
 		return st, errors.New("the statement is not UTF-8")
 	}
@@ -86,21 +86,21 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		return st, err
 	}
 	q.slot = true
-	if sql, err = q.shown(ctx, sql); err != nil {
+	if sql, err = q.replaceShow(ctx, sql); err != nil {
 		return st, err
 	}
-	st, found := q.e.prepared.find(statement{worker.Caller(ctx), q.o.Bucket, sql})
+	st, found := q.e.statements.find(statement{worker.Caller(ctx), q.o.Bucket, sql})
 	if !found {
 		if st.names, err = q.names(ctx, sql); err != nil {
 			return st, err
 		}
-		q.e.prepared.keep(st)
+		q.e.statements.keep(st)
 	}
 	q.tables, err = q.resolve(ctx, sql, st.names)
 	return st, err
 }
 
-// names returns those of the tables in a statement.
+// names returns the names of the tables in a statement.
 func (q *query) names(ctx context.Context, sql string) (names []database.Name, err error) {
 	if err := q.take(ctx, anyKey); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (q *query) names(ctx context.Context, sql string) (names []database.Name, e
 		return err
 	}
 	err = q.try(ctx, find)
-	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // it has the little of another statement
+	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement limited the database's memory
 		if err = q.take(ctx, ""); err == nil {
 			err = q.try(ctx, find)
 		}
@@ -118,47 +118,50 @@ func (q *query) names(ctx context.Context, sql string) (names []database.Name, e
 	return names, err
 }
 
-// try does something with the statement's database, and again with others if those died while they waited.
-func (q *query) try(ctx context.Context, do func() error) error {
-	err := do()
-	for err != nil && q.waited && ctx.Err() == nil && !q.db.Lives() && !database.NeedsMemory(err) {
+// try runs f with the statement's database. If an idle database turns out to be dead, try repeats f
+// with another one.
+func (q *query) try(ctx context.Context, f func() error) error {
+	err := f()
+	for err != nil && q.wasIdle && ctx.Err() == nil && !q.db.IsAlive() && !database.NeedsMemory(err) {
 		if err = q.take(ctx, ""); err == nil {
-			err = do()
+			err = f()
 		}
 	}
 	return err
 }
 
-// prepare returns what runs a statement where its tables can be read, and nothing else.
-func (q *query) prepare(ctx context.Context, st prepared, describes bool) (*database.Job, error) {
-	most := q.e.opts.Memory
+// prepare returns a job for a statement. The job can read the statement's tables and nothing else.
+func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
+	limit := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
-		most = min(most, t/2/int64(q.e.opts.Queries))
-		q.memory = q.e.lend(q.e.opts.Memory - most)
-		most += q.memory
+		limit = min(limit, t/2/int64(q.e.opts.Queries))
+		q.memory = q.e.borrow(q.e.opts.Memory - limit)
+		limit += q.memory
 	}
 	if q.o.Memory > 0 {
-		most = min(most, q.o.Memory)
+		limit = min(limit, q.o.Memory)
 	}
-	j := &database.Job{SQL: st.sql, Memory: most, Parameters: q.o.Parameters}
-	// Each thread holds what it sorts, groups or joins before that can be spilled.
-	if n := max(1, int(most/threadMemory)); n < q.e.opts.Threads {
+	j := &database.Job{SQL: st.sql, Memory: limit, Parameters: q.o.Parameters}
+	// Each thread holds the data that it sorts, groups or joins before it can spill.
+	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
 	}
-	isShared := true
+	isShareable := true
 	for _, t := range q.tables {
-		if err := q.fill(ctx, t, describes); err != nil {
-			return nil, database.ErrorAt(st.sql, t.at, err)
+		if err := q.fill(ctx, t, describeOnly); err != nil {
+			return nil, database.ErrorAt(st.sql, t.offset, err)
 		}
-		j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
-		j.Paths = append(j.Paths, t.files...)
+		j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.qualifiedSchema(), t.view())
+		for _, f := range t.files {
+			j.Paths = append(j.Paths, f.Path)
+		}
 		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {
 			j.Attach = append(j.Attach, t.catalog)
 		}
-		isShared = isShared && !t.once
+		isShareable = isShareable && !t.isPrivate
 	}
 	key := ""
-	if isShared {
+	if isShareable {
 		key = j.Key()
 	}
 	if q.db == nil || q.key != "" && q.key != key {
@@ -170,9 +173,9 @@ func (q *query) prepare(ctx context.Context, st prepared, describes bool) (*data
 	return j, nil
 }
 
-// failed is the error of an operation, if there is one, with why it was interrupted, which
-// DuckDB does not say, and without paths.
-func (q *query) failed(ctx context.Context, op string, err error) error {
+// failed wraps an operation's error, if not nil. It adds the reason for an interruption, which DuckDB
+// omits, and removes paths.
+func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -184,43 +187,43 @@ func (q *query) failed(ctx context.Context, op string, err error) error {
 	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
 }
 
-// pathError is an error without the paths that it names.
+// pathError is an error whose text omits the paths in its cause.
 type pathError struct {
-	text string
-	err  error
-	at   *tables.SQLError // which is in err, without the paths; or nil
+	text     string
+	err      error
+	sqlError *tables.SQLError // the cause's SQLError without paths, or nil
 }
 
 func (e *pathError) Error() string { return e.text }
 func (e *pathError) Unwrap() error { return e.err }
 
-// As finds the statement's error without the paths.
+// As provides the cause's SQLError without its paths.
 func (e *pathError) As(target any) bool {
-	at, ok := target.(**tables.SQLError)
-	if !ok || e.at == nil {
+	sqlError, ok := target.(**tables.SQLError)
+	if !ok || e.sqlError == nil {
 		return false
 	}
-	*at = e.at
+	*sqlError = e.sqlError
 	return true
 }
 
-// hidePaths keeps where the store and temporary files are from who asks: it may be
-// somebody on another machine.
+// hidePaths hides the locations of the store and of temporary files from the caller, who may be on
+// another machine.
 func (q *query) hidePaths(err error) error {
-	hidden := &pathError{text: q.withoutPaths(err.Error()), err: err}
+	hidden := &pathError{text: q.removePaths(err.Error()), err: err}
 	if hidden.text == err.Error() {
 		return err
 	}
-	if at, ok := errors.AsType[*tables.SQLError](err); ok {
-		hidden.at = &tables.SQLError{Line: at.Line, Column: at.Column, Err: errors.New(q.withoutPaths(at.Err.Error()))}
+	if sqlError, ok := errors.AsType[*tables.SQLError](err); ok {
+		hidden.sqlError = &tables.SQLError{Line: sqlError.Line, Column: sqlError.Column, Err: errors.New(q.removePaths(sqlError.Err.Error()))}
 	}
 	return hidden
 }
 
-func (q *query) withoutPaths(text string) string {
+func (q *query) removePaths(text string) string {
 	for _, t := range q.tables {
-		for _, path := range t.files {
-			text = strings.ReplaceAll(text, path, "a file of "+t.String())
+		for _, f := range t.files {
+			text = strings.ReplaceAll(text, f.Path, "a file of "+t.String())
 		}
 	}
 	for _, dir := range []string{q.store.Dir(), q.e.dir, os.TempDir()} {

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// DuckDB reads copies of a bucket's files, which stay while it does, although the cache
-// has room for none of them.
-func TestFilesOfABucket(t *testing.T) {
+// DuckDB reads local copies of a bucket's files. They stay while it reads, although the cache has no
+// room for any of them.
+func TestBucketFiles(t *testing.T) {
 	engine, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestFilesOfABucket(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	bucket := objstore.Count(new(objstore.Memory))
+	bucket := objstore.NewCounter(new(objstore.Memory))
 	ctx := t.Context()
 	s, err := tables.Open(ctx, "s3://memory/house", &tables.Options{
 		Engine: engine, Catalog: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
@@ -68,7 +68,8 @@ func TestFilesOfABucket(t *testing.T) {
 	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
 		t.Error(b)
 	}
-	// Ten files once each; and manifests, of which none stays, either.
+	// Each of ten files once, and the manifests each time, because the cache has no room for
+	// them.
 	if n := bucket.Requests().Get - before.Get; n > 10+1+10 {
 		t.Errorf("%d GETs", n)
 	}

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,236 +22,255 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// bound is a table of a statement: a view in the query's database over the files
-// of one state of it.
-type bound struct {
-	catalog       string // or "": DuckDB's own
-	schema, name  string // in the query's database, as the statement writes them
+// boundTable is a table of a statement: a view in the query's database, on the files of one state of
+// the table.
+type boundTable struct {
+	catalog       string // "" means DuckDB's own
+	schema, name  string // in the query's database, as the statement spells them
 	bucket, table string
 	columns       []column
-	files         []string
-	replaced      []string // those of whose rows some are in rows anew
+	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
-	at            int          // in the statement, in bytes
-	rows          *scratchFile // rows that are in no file of the table
-	copied        bool         // all of them, to have other types
-	once          bool         // no other statement reads them
+	offset        int          // position of the name in the statement, in bytes
+	extraRows     *scratchFile // rows that are in no file of the table
+	copied        bool         // extraRows contains all rows of the table, with changed types
+	isPrivate     bool         // no other statement reads extraRows
 }
 
-func (t *bound) String() string { return sqlquote.Within(t.bucket, t.table) }
+func (t *boundTable) String() string { return sqlquote.Within(t.bucket, t.table) }
 
-func (t *bound) close() {
-	if t.rows != nil {
-		t.rows.release()
+func (t *boundTable) close() {
+	if t.extraRows != nil {
+		t.extraRows.release()
 	}
 	if t.plan != nil {
 		t.plan.Close()
 	}
 }
 
-// reserved are names that DuckDB has before those of schemas.
+// reserved lists names that DuckDB resolves before schemas.
 var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
 
-const mainSchema = "main" // of DuckDB: where names without a schema are
+const mainSchema = "main" // DuckDB's schema for unqualified names
 
-// resolve finds the tables of names. DuckDB takes names for the same that differ
-// by case, even in quotes; the tables' names are compared byte by byte.
-func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (all []*bound, err error) {
+// resolve finds the tables of names. DuckDB ignores the case of names, even in quotes; the names of
+// tables are compared byte by byte.
+func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (bounds []*boundTable, err error) {
 	defer func() {
 		if err != nil {
-			for _, t := range all {
+			for _, t := range bounds {
 				t.close()
 			}
-			all = nil
+			bounds = nil
 		}
 	}()
-	known := map[[3]string]*bound{}
+	byName := map[[3]string]*boundTable{}
 	for _, n := range names {
-		t := &bound{catalog: n.Catalog, schema: n.Schema, name: n.Table, at: n.At}
-		at := q.o.At
+		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.At}
+		state := q.o.At
 		if n.Catalog == database.Before {
-			if at = q.o.Before; at == nil {
-				return all, database.Refused(sql, n.At, "%s stands for a state to compare with, and none was given", database.Before)
+			if state = q.o.Before; state == nil {
+				return bounds, database.Refused(sql, n.At, "%s refers to the earlier state in a comparison, but none was given", database.Before)
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		if t.bucket, t.table, opened, err = q.find(ctx, n, at); err != nil {
-			return all, database.ErrorAt(sql, n.At, err)
+		if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
+			return bounds, database.ErrorAt(sql, n.At, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return all, database.Refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", sqlquote.Name(n.Schema))
+			return bounds, database.Refused(sql, n.At, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
-		if was := known[key]; was != nil {
-			if was.bucket != t.bucket || was.table != t.table {
-				return all, database.Refused(sql, n.At, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
+		if other := byName[key]; other != nil {
+			if other.bucket != t.bucket || other.table != t.table {
+				return bounds, database.Refused(sql, n.At, "bounds %v and %v differ only in case, or by a bucket named %s: SQL cannot tell them apart in one statement", other, t, mainSchema)
 			}
 			continue
 		}
-		known[key] = t
-		all = append(all, t)
+		byName[key] = t
+		bounds = append(bounds, t)
 		if err := q.bind(ctx, t, opened); err != nil {
-			return all, database.ErrorAt(sql, n.At, err)
+			return bounds, database.ErrorAt(sql, n.At, err)
 		}
 	}
-	return all, nil
+	return bounds, nil
 }
 
-// find opens the table that a name means, in a state, and says how it and its bucket are
-// written: the one of just this name, else the only one whose name differs by case alone.
-func (q *query) find(ctx context.Context, n database.Name, at tables.At) (bucket, table string, opened *tables.Table, err error) {
+// find opens a table in a state, and returns its exact name and its bucket's. It prefers a table with
+// exactly this name. Otherwise a single table whose name differs only in case is used.
+func (q *query) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
 		bucket = q.o.Bucket
 	}
 	var missing error
-	exact := []string{bucket}
+	buckets := []string{bucket}
 	if n.Schema == "default" {
-		exact = append(exact, "") // which has no name that SQL could write
+		buckets = append(buckets, "") // SQL cannot express the empty name
 	}
-	for _, b := range exact {
-		if err := tables.Reaches(ctx, b); err != nil {
+	for _, b := range buckets {
+		if err := tables.CheckAccess(ctx, b); err != nil {
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		opened, err := q.store.Bucket(b).Table(ctx, n.Table, at)
+		opened, err := q.store.Bucket(b).Table(ctx, n.Table, state)
 		if err == nil || !errors.Is(err, tables.ErrNotFound) {
 			return b, n.Table, opened, err
 		}
 		missing = cmp.Or(missing, err)
 	}
-	var found []*bound
-	var near []string
-	mayBe := func(b string) bool { return b == bucket || n.Schema != "" && strings.EqualFold(b, n.Schema) }
-	for info, err := range q.reached(ctx, at, mayBe) {
+	var matches []*boundTable
+	var names []string
+	matchesBucket := func(b string) bool { return b == bucket || n.Schema != "" && strings.EqualFold(b, n.Schema) }
+	for info, err := range q.accessible(ctx, state, matchesBucket) {
 		if err != nil {
 			return "", "", nil, err
 		}
-		near = append(near, info.Name)
+		names = append(names, info.Name)
 		if strings.EqualFold(info.Name, n.Table) {
-			found = append(found, &bound{bucket: info.Bucket, table: info.Name})
+			matches = append(matches, &boundTable{bucket: info.Bucket, table: info.Name})
 		}
 	}
-	switch len(found) {
+	switch len(matches) {
 	case 0:
-		if at.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
-			return "", "", nil, missing // which says whether there is such a snapshot
+		if state.Snapshot() != "" && len(names) == 0 || errors.Is(missing, fs.ErrPermission) {
+			return "", "", nil, missing // the error says whether the snapshot exists
 		}
-		asked := &bound{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.Table, near), tables.ErrNotFound)
+		wanted := &boundTable{bucket: bucket, table: n.Table}
+		return "", "", nil, fmt.Errorf("table %v%s: %w", wanted, nearest.Hint(n.Table, names), tables.ErrNotFound)
 	case 1:
-		opened, err = q.store.Bucket(found[0].bucket).Table(ctx, found[0].table, at)
-		return found[0].bucket, found[0].table, opened, err
+		opened, err = q.store.Bucket(matches[0].bucket).Table(ctx, matches[0].table, state)
+		return matches[0].bucket, matches[0].table, opened, err
 	}
-	return "", "", nil, fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])
+	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: use one of these names", matches[0], matches[1])
 }
 
-// bind finds the state and the columns that the table's view is over.
-func (q *query) bind(ctx context.Context, t *bound, table *tables.Table) (err error) {
+// bind determines the state and the columns for the table's view.
+func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
 	if t.plan, err = table.ScanPlan(ctx); err != nil {
 		return err
 	}
-	t.copied = q.o.Nanoseconds && withoutZones(t.plan)
+	t.copied = q.o.Nanoseconds && removeZones(t.plan)
 	if t.columns, err = columnsOf(t.plan); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
 	return nil
 }
 
-// fill finds the files that the table's view is over. Where all rows have to be copied to one, a
-// statement that is only described does without.
-func (q *query) fill(ctx context.Context, t *bound, describes bool) (err error) {
+// fill determines the files for the table's view. If all rows must be copied to a file, it skips the
+// copy for a statement that is only described.
+func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
 	switch p := t.plan; {
-	case p.Scanned || t.copied:
-		if describes {
+	case p.NeedsScan || t.copied:
+		if describeOnly {
 			return nil
 		}
-		t.once = true
-		t.rows, err = q.e.scratch.write(ctx, p, "")
+		t.isPrivate = true
+		t.extraRows, err = q.e.scratch.write(ctx, p, "")
 	default:
-		for _, f := range p.Files {
-			t.files = append(t.files, f.Path)
-			if f.Overlaps {
-				t.replaced = append(t.replaced, f.Path)
-			}
-		}
+		t.files = slices.Clone(p.Files)
 		if len(p.Tail) > 0 {
-			t.rows, err = q.e.scratch.write(ctx, p, p.TailMark)
+			t.extraRows, err = q.e.scratch.write(ctx, p, p.TailMark)
 		}
 	}
-	if err == nil && t.rows != nil {
-		t.files = append(t.files, t.rows.path)
+	if err == nil && t.extraRows != nil {
+		t.files = append(t.files, t.extraRows.planned())
 	}
 	return err
 }
 
-// within is the schema of the table's view.
-func (t *bound) within() string { return sqlquote.Within(t.catalog, t.schema) }
+// qualifiedSchema returns the schema of the table's view, in SQL.
+func (t *boundTable) qualifiedSchema() string { return sqlquote.Within(t.catalog, t.schema) }
 
-func (t *bound) create() string {
-	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.within(), sqlquote.Name(t.name))
+func (t *boundTable) createView() string {
+	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
 }
 
-// empty is the view without rows.
-func (t *bound) empty() string {
+// empty returns the statement that creates the view without rows.
+func (t *boundTable) emptyView() string {
 	columns := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		columns[i] = "NULL::" + c.sql + " AS " + sqlquote.Name(c.name)
 	}
-	return t.create() + strings.Join(columns, ", ") + " WHERE false"
+	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
 
-// view is the statement that makes the table known. Columns are found by Iceberg's
-// ids: files may have them under older names, or lack them.
-func (t *bound) view() string {
+// view returns the statement that creates the table's view. It finds columns by their Iceberg ids,
+// because older files may use other names, or lack columns.
+func (t *boundTable) view() string {
 	if len(t.files) == 0 {
-		return t.empty()
+		return t.emptyView()
 	}
-	plain := slices.DeleteFunc(slices.Clone(t.files), func(f string) bool { return slices.Contains(t.replaced, f) })
-	view := t.create() + "* FROM " + t.reading(plain)
-	if len(t.replaced) > 0 {
-		var same []string
-		for _, name := range t.plan.Replaced {
-			same = append(same, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
+	var plain, overlapping []tables.PlannedFile
+	for _, f := range t.files {
+		if f.Overlaps {
+			overlapping = append(overlapping, f)
+		} else {
+			plain = append(plain, f)
 		}
-		view += fmt.Sprintf(" UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
-			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
+	}
+	view := t.createView() + t.columnList("") + " FROM " + t.readFunction(plain)
+	if len(overlapping) > 0 {
+		var conditions []string
+		for _, name := range t.plan.KeyColumns {
+			conditions = append(conditions, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
+		}
+		view += fmt.Sprintf(" UNION ALL SELECT %s FROM %s AS old ANTI JOIN %s AS new ON %s",
+			t.columnList("old."), t.readFunction(overlapping), t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND "))
 	}
 	return view
 }
 
-// reading is what reads files of the table. DuckDB reads many columns as JSON in half of the time
-// that it takes to bind an expression of as many.
-func (t *bound) reading(files []string) string {
-	paths := make([]string, len(files))
-	for i, f := range files {
-		paths[i] = sqlquote.Text(f)
+// selected returns the list of the view's columns, each with the prefix from. For columns that may
+// contain NaN, it calls the function greatest, which returns its only argument: DuckDB has no
+// statistics of the result, and so skips no rows. TestNaN fails if another version of DuckDB does.
+func (t *boundTable) columnList(prefix string) string {
+	if len(t.plan.NaN) == 0 {
+		return prefix + "*"
 	}
-	columns := make([]string, len(t.columns)) // in their order, which a map of Go has not
+	columns := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		one, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // texts have one
-		columns[i] = fmt.Sprintf("%q:%s", c.id, one)
+		if columns[i] = prefix + sqlquote.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
+			columns[i] = "greatest(" + columns[i] + ") AS " + sqlquote.Name(c.name)
+		}
 	}
-	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
-		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)))`
+	return strings.Join(columns, ", ")
 }
 
-// reached are the tables, in a state, of those buckets that somebody wants and the
-// caller may reach.
-func (q *query) reached(ctx context.Context, at tables.At, wanted func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
+// readFunction returns the table function that reads files. It passes columns as JSON, which DuckDB
+// binds in half the time of an expression. It must also pass the number of rows: with a schema,
+// DuckDB assumes one row per file, and its joins may never end.
+func (t *boundTable) readFunction(files []tables.PlannedFile) string {
+	paths := make([]string, len(files))
+	var rows int64
+	for i, f := range files {
+		paths[i] = sqlquote.Text(f.Path)
+		rows += max(f.Rows, 0) // manifests of other programs may claim any number
+	}
+	columns := make([]string, len(t.columns)) // in column order, which a Go map would lose
+	for i, c := range t.columns {
+		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // strings always marshal
+		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
+	}
+	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
+		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
+}
+
+// accessible yields the tables, in a state, of the wanted buckets that the caller may access.
+func (q *query) accessible(ctx context.Context, state tables.At, wanted func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range q.store.Buckets(ctx) {
 			if err != nil {
 				yield(tables.TableInfo{}, err)
 				return
 			}
-			if !wanted(b) || tables.Reaches(ctx, b) != nil {
+			if !wanted(b) || tables.CheckAccess(ctx, b) != nil {
 				continue
 			}
-			for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: at.Snapshot()}) {
-				if err != nil && at.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
-					break // the bucket has no snapshot of this name
+			for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: state.Snapshot()}) {
+				if err != nil && state.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
+					break // the bucket has no snapshot with this name
 				}
 				if !yield(info, err) || err != nil {
 					return
@@ -262,22 +282,21 @@ func (q *query) reached(ctx context.Context, at tables.At, wanted func(bucket st
 
 var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
 
-// shown is the SELECT that SHOW TABLES stands for, which DuckDB cannot answer: it
-// knows the tables that a statement names, and no others. Any other statement is as it
-// was.
-func (q *query) shown(ctx context.Context, sql string) (string, error) {
-	const most, mostBytes = 100_000, 8 << 20
-	form := showTables.FindStringSubmatch(sql)
-	if form == nil {
+// replaceShow replaces SHOW TABLES with an equivalent SELECT, because DuckDB knows only the tables
+// that a statement names. It returns any other statement unchanged.
+func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
+	const maxTables, maxBytes = 100_000, 8 << 20
+	match := showTables.FindStringSubmatch(sql)
+	if match == nil {
 		return sql, nil
 	}
 	rows, size := [][]any{}, 0
-	for i, err := range q.reached(ctx, q.o.At, func(b string) bool { return form[1] != "" || b == q.o.Bucket }) {
+	for i, err := range q.accessible(ctx, q.o.At, func(b string) bool { return match[1] != "" || b == q.o.Bucket }) {
 		if err != nil {
 			return "", err
 		}
-		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == most || size > mostBytes {
-			return "", fmt.Errorf("there are more tables than SHOW lists, which is %d, or %d bytes of names: ask for those of one bucket", most, mostBytes)
+		if size += len(i.Bucket) + len(i.Name) + 64; len(rows) == maxTables || size > maxBytes {
+			return "", fmt.Errorf("SHOW lists at most %d tables, or %d bytes of names: use SHOW TABLES for a single bucket", maxTables, maxBytes)
 		}
 		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})
 	}

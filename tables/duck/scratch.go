@@ -15,37 +15,41 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// scratch is rows that are in no file of their table, written to one for DuckDB.
-// Those of a tail are kept while it stays as it is.
+// scratch manages files that are written for DuckDB with rows that are in no file of their table. A
+// file with a tail's rows is kept while the tail stays the same.
 type scratch struct {
 	dir string
 
 	mu    sync.Mutex
-	made  int
-	files []*scratchFile // those kept, the one used last at the end
+	count int
+	files []*scratchFile // kept files, the most recently used last
 }
 
-// maxScratch is how many files are kept that nobody reads: a tail is a few MiB.
+// maxScratch is the number of unused files to keep: a tail has a few MiB.
 const maxScratch = 32
 
 type scratchFile struct {
 	s           *scratch
 	path        string
 	table, mark string
+	rows        int64
 	refs        int
-	written     chan struct{} // closed once it is, or once err is set
+	file        spill.Writer
+	written     chan struct{} // closed once the file is written, or err is set
 	err         error
 }
 
-// write returns a file with a tail's rows, or with all rows if mark is "". The
-// caller releases it.
-func (s *scratch) write(ctx context.Context, m *tables.ScanPlan, mark string) (*scratchFile, error) {
-	f, isNew := s.acquire(m.UUID, mark)
+// write returns a file with the rows of a tail, or with all rows if mark is "". The caller must
+// release it.
+func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
+	f, isNew := s.acquire(plan.UUID, mark)
 	if isNew {
-		f.err = f.fill(ctx, m, mark != "")
+		f.err = f.fill(ctx, plan, mark != "")
 		close(f.written)
 	}
 	select {
@@ -59,11 +63,11 @@ func (s *scratch) write(ctx context.Context, m *tables.ScanPlan, mark string) (*
 	}
 	err := f.err
 	s.mu.Lock()
-	f.mark = "" // nobody else gets it
+	f.mark = "" // no other query may use it
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.write(ctx, m, mark) // the other query may have been cancelled
+		return s.write(ctx, plan, mark) // the query that wrote it may have been canceled
 	}
 	return nil, err
 }
@@ -78,12 +82,16 @@ func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 			return f, false
 		}
 	}
-	s.made++
-	f := &scratchFile{s: s, path: filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.made)), table: table, mark: mark, refs: 1, written: make(chan struct{})}
+	s.count++
+	f := &scratchFile{s: s, path: filepath.Join(s.dir, fmt.Sprintf("rows-%d.parquet", s.count)), table: table, mark: mark, refs: 1, written: make(chan struct{})}
 	if mark != "" {
 		s.files = append(s.files, f)
 	}
 	return f, true
+}
+
+func (f *scratchFile) planned() tables.PlannedFile {
+	return tables.PlannedFile{Path: f.path, Rows: f.rows}
 }
 
 // release ends the use of a file.
@@ -92,13 +100,12 @@ func (f *scratchFile) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.refs--; f.refs == 0 && f.mark == "" {
-		_ = os.Remove(f.path) // what is left goes with the directory
+		f.remove() // otherwise, Close removes it with the directory
 	}
 	s.sweep()
 }
 
-// sweep removes files that nobody reads and that a newer one of their table
-// follows, or that are too many. It wants mu.
+// sweep removes unused files that are outdated or too many. mu must be held.
 func (s *scratch) sweep() {
 	newest := map[string]bool{}
 	var kept []*scratchFile
@@ -110,34 +117,54 @@ func (s *scratch) sweep() {
 		case !stale:
 			kept = append([]*scratchFile{f}, kept...)
 		case f.refs > 0:
-			f.mark = "" // whoever releases it last removes it
+			f.mark = "" // its last user removes it
 		default:
-			_ = os.Remove(f.path)
+			f.remove()
 		}
 	}
 	s.files = kept
 }
 
-// fill writes the rows, or those of the tail alone. The mark does not tell which: it
-// goes when a newer tail comes.
-func (f *scratchFile) fill(ctx context.Context, m *tables.ScanPlan, tail bool) error {
+// remove removes the file. The scratch's mu must be held.
+func (f *scratchFile) remove() {
+	_ = os.Remove(f.path)
+	f.file.Release()
+}
+
+// fill writes all rows, or only the rows of the tail. The caller must say which: f.mark may already
+// be cleared because of a newer tail.
+func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST))
-	w, err := pqarrow.NewFileWriter(m.Stored, file, properties, pqarrow.NewArrowWriterProperties())
+	// Statistics would omit NaN, and are of little use in small files or files that are read once.
+	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
+	columns := makePartsOptional(plan.Stored)
+	f.file = spill.Writer{WriteCloser: file, Quota: &spill.Process}
+	w, err := pqarrow.NewFileWriter(columns, &f.file, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	write := func(b arrow.RecordBatch) error { return errors.Join(canceled.Err(ctx), w.Write(b)) }
+	write := func(b arrow.RecordBatch) error {
+		if err := canceled.Err(ctx); err != nil {
+			return err
+		}
+		f.rows += b.NumRows()
+		converted, err := schema.Convert(b, columns)
+		if err != nil {
+			return err
+		}
+		defer converted.Release()
+		return w.Write(converted)
+	}
 	if tail {
-		for i := 0; i < len(m.Tail) && err == nil; i++ {
-			err = write(m.Tail[i])
+		for i := 0; i < len(plan.Tail) && err == nil; i++ {
+			err = write(plan.Tail[i])
 		}
 		return errors.Join(err, w.Close())
 	}
-	r, err := m.Rows(ctx)
+	r, err := plan.Rows(ctx)
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
@@ -146,4 +173,14 @@ func (f *scratchFile) fill(ctx context.Context, m *tables.ScanPlan, tail bool) e
 		err = write(r.RecordBatch())
 	}
 	return errors.Join(err, r.Err(), w.Close())
+}
+
+// optional makes all parts of nested columns nullable: tails of earlier versions contain nulls in
+// parts that the table declares as required.
+func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
+	fields := columns.Fields()
+	for i := range fields {
+		fields[i].Type = schema.OptionalParts(fields[i].Type)
+	}
+	return arrow.NewSchema(fields, nil)
 }

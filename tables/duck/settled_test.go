@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestDuplicates sees no row by SQL that another one has the place of, wherever the
-// two are, even if a condition holds for it alone.
+// TestDuplicates checks that SQL reads no row that another row replaces, wherever the two are, even
+// if only the replaced row satisfies a condition.
 func TestDuplicates(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}},
@@ -41,7 +41,7 @@ func TestDuplicates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			ask := func(where string) (found string) {
+			values := func(where string) (found string) {
 				r, err := s.Query(t.Context(), "SELECT v FROM t "+where+" ORDER BY v", nil)
 				if err != nil {
 					t.Fatal(err)
@@ -70,11 +70,11 @@ func TestDuplicates(t *testing.T) {
 			}
 			put("[" + row("02", "a", 4) + "," + row("03", "a", 5) + "," + row("02", "b", 6) + "]")
 			hidden := map[tables.OnDuplicate]string{tables.KeepAll: "2 3 4 5", tables.KeepFirst: "2 3", tables.KeepLast: "4 5"}[rule]
-			for range 2 { // in the tail, and folded
-				if got := ask(""); got != want {
+			for range 2 { // in the tail, then folded
+				if got := values(""); got != want {
 					t.Errorf("got %s, want %s", got, want)
 				}
-				if got := ask("WHERE v IN (2, 3, 4, 5)"); got != hidden {
+				if got := values("WHERE v IN (2, 3, 4, 5)"); got != hidden {
 					t.Errorf("got %s, want %s", got, hidden)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestShow asks what tables and statements are like, without their rows.
+// TestShow asks for the columns of tables and statements, without rows.
 func TestShow(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -49,13 +49,13 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestExplain shows a plan, and where no file is.
+// TestExplain shows plans without paths of files.
 func TestExplain(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	put(t, s, "b", "t", numbers(10, 20))
 	o := &tables.QueryOptions{Bucket: "b"}
-	for range 2 { // from the tail, and from files
+	for range 2 { // from the tail, then from files
 		for _, sql := range []string{"EXPLAIN SELECT * FROM t WHERE k > 3", "/* why */ -- ?\n explain\nSELECT t.s, count(*) FROM t JOIN t AS u USING (k) GROUP BY ALL"} {
 			got, err := rows(t, s, sql, o)
 			text := strings.Join(got, "\n")
@@ -64,7 +64,7 @@ func TestExplain(t *testing.T) {
 			}
 			for _, secret := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
 				if len(secret) > 3 && strings.Contains(text, secret) {
-					t.Errorf("%s: the plan tells %q: %s", sql, secret, text)
+					t.Errorf("%s: the plan reveals %q: %s", sql, secret, text)
 				}
 			}
 		}
@@ -79,8 +79,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestShowReaches asks for tables of a bucket that the caller cannot reach.
-func TestShowReaches(t *testing.T) {
+// TestShowAccess asks for tables in a bucket that the caller cannot access.
+func TestShowAccess(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	put(t, s, "secret", "hidden", numbers(0, 10))
@@ -95,7 +95,7 @@ func TestShowReaches(t *testing.T) {
 	}
 }
 
-// ask is what a statement yields, or its error.
+// ask returns the rows of a statement as text, or its error.
 func ask(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) string {
 	r, err := s.Query(ctx, sql, o)
 	if err != nil {
@@ -117,7 +117,7 @@ func TestBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, s, "b", "t", numbers(10, 12))
-	put(t, s, "before", "t", numbers(0, 1)) // a bucket of this name stays one
+	put(t, s, "before", "t", numbers(0, 1)) // a bucket with this name can still be used
 	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
 	expect(t, s, `SELECT k FROM (FROM t EXCEPT ALL FROM before.b.t) ORDER BY k`, o, "10", "11")
 	expect(t, s, `SELECT count(*) FROM "before"."b"."t" JOIN partd.b.t USING (k)`, o, "10")

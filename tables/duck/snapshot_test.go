@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestAtSnapshot asks at a snapshot that two buckets have, and a third has not.
+// TestAtSnapshot queries a snapshot that exists in two buckets, but not in a third.
 func TestAtSnapshot(t *testing.T) {
 	s := newStore(t, nil)
 	for _, bucket := range []string{"", "it's", "c"} {

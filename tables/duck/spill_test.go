@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestSpills groups by more keys than the memory holds: their hash table alone is larger.
+// TestSpills groups by so many keys that their hash table exceeds the memory.
 func TestSpills(t *testing.T) {
 	const keys = 8_700_000
 	for _, processes := range []bool{false, true} {

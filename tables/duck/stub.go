@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Engine is DuckDB, which this program was built without.
+// Engine is the DuckDB engine, which is missing from this program.
 type Engine struct{}
 
-var errMissing = fmt.Errorf("%w: SQL needs DuckDB, and this program was built without cgo, or for a platform that DuckDB is not built for; build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)
+var errMissing = fmt.Errorf("%w: SQL needs DuckDB, but this program was built without cgo, or for a platform that DuckDB does not support: build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)
 
-// New returns an engine whose queries fail: the program was built without DuckDB.
+// New returns an engine whose queries fail, because the program was built without DuckDB.
 func New(*Options) (*Engine, error) { return &Engine{}, nil }
 
 // Close does nothing.

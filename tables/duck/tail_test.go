@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestTailThatIsFollowed writes a tail that a newer one follows before the first
-// row is written: the rows of the table's files do not belong there.
-func TestTailThatIsFollowed(t *testing.T) {
+// TestReplacedTail writes a tail to a file after a newer tail has replaced it. The file must
+// contain only the rows of the old tail.
+func TestReplacedTail(t *testing.T) {
 	ctx := t.Context()
 	store, err := tables.Open(ctx, t.TempDir(), &tables.Options{FoldAge: -1})
 	if err != nil {
@@ -72,6 +72,6 @@ func TestTailThatIsFollowed(t *testing.T) {
 	}
 	f.release()
 	if _, err := os.Stat(f.path); !os.IsNotExist(err) {
-		t.Error("the file is kept that nobody reads:", err)
+		t.Error("an unused file remains:", err)
 	}
 }

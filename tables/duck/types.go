@@ -10,36 +10,40 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
 // column is a column of a view.
 type column struct {
-	id   string // Iceberg's
+	id   string // Iceberg's id
 	name string
 	sql  string // DuckDB's type
 }
 
-func columnsOf(m *tables.ScanPlan) ([]column, error) {
-	known := map[string]string{}
-	var all []column
-	for i, f := range m.Schema.Fields() {
+func columnsOf(plan *tables.ScanPlan) ([]column, error) {
+	byName := map[string]string{}
+	var columns []column
+	for i, f := range plan.Schema.Fields() {
 		key := strings.ToLower(f.Name)
-		if was, ok := known[key]; ok {
-			return nil, fmt.Errorf("columns %q and %q differ only by the case of their letters, and SQL cannot tell them apart", was, f.Name)
+		if other, ok := byName[key]; ok {
+			return nil, fmt.Errorf("columns %q and %q differ only in case: SQL cannot tell them apart", other, f.Name)
 		}
-		known[key] = f.Name
-		stored := m.Stored.Field(i)
+		byName[key] = f.Name
+		stored := plan.Stored.Field(i)
 		id, ok := stored.Metadata.GetValue("PARQUET:field_id")
 		if !ok {
 			return nil, fmt.Errorf("column %q has no id", f.Name)
 		}
-		all = append(all, column{id, f.Name, sqlType(f.Type, stored.Type)})
+		if expected, err := schema.StoredType(f.Type); !schema.Alike(f.Type, stored.Type) && (err != nil || !schema.Alike(expected, stored.Type)) {
+			return nil, fmt.Errorf("column %q has type %s, stored as %s: SQL cannot read this combination", f.Name, f.Type, stored.Type)
+		}
+		columns = append(columns, column{id, f.Name, sqlType(f.Type, stored.Type)})
 	}
-	return all, nil
+	return columns, nil
 }
 
-// sqlTypes are DuckDB's types for those without parameters that matter there.
+// sqlTypes maps types without relevant parameters to DuckDB's types.
 var sqlTypes = map[arrow.Type]string{
 	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
 	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",
@@ -49,8 +53,8 @@ var sqlTypes = map[arrow.Type]string{
 	arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
 }
 
-// sqlType returns DuckDB's type for a column that readers get as one type, and
-// that the files have as another. Where DuckDB lacks the first, it is the second.
+// sqlType returns DuckDB's type for a column. t is the type for readers and stored is the type in
+// files. If DuckDB lacks t, sqlType uses stored.
 func sqlType(t, stored arrow.DataType) string {
 	if name := sqlTypes[t.ID()]; name != "" {
 		return name
@@ -90,18 +94,21 @@ func sqlType(t, stored arrow.DataType) string {
 	return "BLOB"
 }
 
-// withoutZones takes the zones from a plan's columns of times in nanoseconds, of
-// which DuckDB has none with one. It reports whether there are any.
-func withoutZones(m *tables.ScanPlan) bool {
-	stored, got := m.Stored.Fields(), m.Schema.Fields()
-	any := false
-	for i := range stored {
-		if t, ok := got[i].Type.(*arrow.TimestampType); ok && t.Unit == arrow.Nanosecond && t.TimeZone != "" {
-			any = true
-			got[i].Type = &arrow.TimestampType{Unit: arrow.Nanosecond}
-			stored[i].Type = got[i].Type
+// withoutZones removes the zones of nanosecond times from a plan's columns, because DuckDB has no
+// such type. It reports whether any had a zone.
+func removeZones(plan *tables.ScanPlan) bool {
+	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
+	found := false
+	removeZone := func(t arrow.DataType) arrow.DataType {
+		if !schema.ZonedNanos(t) {
+			return t
 		}
+		found = true
+		return &arrow.TimestampType{Unit: arrow.Nanosecond}
 	}
-	m.Stored, m.Schema = arrow.NewSchema(stored, nil), arrow.NewSchema(got, nil)
-	return any
+	for i := range stored {
+		read[i].Type, stored[i].Type = schema.MapLeaves(read[i].Type, removeZone), schema.MapLeaves(stored[i].Type, removeZone)
+	}
+	plan.Stored, plan.Schema = arrow.NewSchema(stored, nil), arrow.NewSchema(read, nil)
+	return found
 }

@@ -14,29 +14,29 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// boundNode is a node whose column is known, and whose values have its type.
+// boundNode is a node with its column resolved, and its values converted to the column's type.
 type boundNode struct {
 	op     operator
 	parts  []*boundNode
-	name   string         // of the column
-	as     arrow.DataType // as which it is compared; nil if it cannot be
+	name   string         // name of the column
+	typ    arrow.DataType // type for comparing; nil if the column cannot be compared
 	values []value
-	like   *pattern // of opLike
+	like   *pattern // for opLike
 
-	against   bool // it is compared to another column
+	isColumn  bool // the column is compared with another column
 	otherName string
-	otherAs   arrow.DataType
+	otherType arrow.DataType
 }
 
-// value is a value of the type as which a column is compared.
+// value is a value in the type in which a column is compared.
 type value struct {
-	whole   int64 // of bools, integers, dates and times
+	whole   int64 // for bools, integers, dates and times
 	float   float64
 	decimal decimal128.Num
 	text    string
 }
 
-// maxNamed bounds how many columns an error names.
+// maxNamed limits the number of columns that an error names.
 const maxNamed = 30
 
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
@@ -53,27 +53,27 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	}
 	var err error
 	var t arrow.DataType
-	if t, out.as, err = n.find(n.column, columns); err != nil || n.op == opNull {
+	if t, out.typ, err = n.find(n.column, columns); err != nil || n.op == opNull {
 		return out, err
 	}
-	if !n.against {
+	if !n.isColumn {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if other, out.otherAs, err = n.find(n.other, columns); err != nil {
+	if other, out.otherType, err = n.find(n.other, columns); err != nil {
 		return nil, err
 	}
-	out.against, out.otherName = true, n.other
-	if !compared(out.as, out.otherAs) {
+	out.isColumn, out.otherName = true, n.other
+	if !canCompare(out.typ, out.otherType) {
 		return nil, fmt.Errorf("filter: position %d: column %q is %s and column %q %s, which cannot be compared", n.offset+1, n.column, t, n.other, other)
 	}
 	return out, nil
 }
 
-// find returns the type of a column's values, and that as which they are compared.
-func (n *node) find(column string, columns *arrow.Schema) (t, as arrow.DataType, err error) {
-	found := columns.FieldIndices(column)
-	if len(found) != 1 {
+// find returns the type of a column's values, and the type in which they are compared.
+func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
+	indices := columns.FieldIndices(column)
+	if len(indices) != 1 {
 		var names []string
 		for _, f := range columns.Fields()[:min(columns.NumFields(), maxNamed)] {
 			names = append(names, fmt.Sprintf("%q", f.Name))
@@ -82,36 +82,36 @@ func (n *node) find(column string, columns *arrow.Schema) (t, as arrow.DataType,
 			names = append(names, "…")
 		}
 		hint := ""
-		if n.against && column == n.other {
-			hint = "; a text is in single quotes"
+		if n.isColumn && column == n.other {
+			hint = "; put text in single quotes"
 		}
-		return nil, nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s%s",
-			n.offset+1, len(found), column, strings.Join(names, ", "), hint)
+		return nil, nil, fmt.Errorf("filter: position %d: there are %d columns named %q; the columns are %s%s",
+			n.offset+1, len(indices), column, strings.Join(names, ", "), hint)
 	}
-	t = plainType(columns.Field(found[0]).Type)
-	if kept, err := schema.StoredType(t); err == nil && !arrow.IsNested(kept.ID()) {
-		as = kept
+	t = plainType(columns.Field(indices[0]).Type)
+	if stored, err := schema.StoredType(t); err == nil && !arrow.IsNested(stored.ID()) {
+		typ = stored
 	}
-	return t, as, nil
+	return t, typ, nil
 }
 
-// plainType is the type of a column's values, however they are packed.
+// plainType returns the type of a column's values without its encoding.
 func plainType(t arrow.DataType) arrow.DataType {
 	for {
-		switch of := t.(type) {
+		switch dt := t.(type) {
 		case *arrow.DictionaryType:
-			t = of.ValueType
+			t = dt.ValueType
 		case *arrow.RunEndEncodedType:
-			t = of.Encoded()
+			t = dt.Encoded()
 		case arrow.ExtensionType:
-			t = of.StorageType()
+			t = dt.StorageType()
 		default:
 			return t
 		}
 	}
 }
 
-// kindOf returns what the values of a column are compared to, and its name.
+// kindOf returns the kind of literal with which a type is compared, and a description of it.
 func kindOf(t arrow.DataType) (kind literalKind, name string) {
 	switch id := t.ID(); {
 	case id == arrow.BOOL:
@@ -120,15 +120,15 @@ func kindOf(t arrow.DataType) (kind literalKind, name string) {
 		return literalNumber, "a number"
 	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW,
 		slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.TIME32, arrow.TIME64}, id):
-		return literalText, "a text in single quotes"
+		return literalText, "text in single quotes"
 	}
 	return 0, ""
 }
 
 func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 	want, name := kindOf(t)
-	if b.as == nil || name == "" {
-		return fmt.Errorf("filter: position %d: column %q is %s, which can only be compared by is null and is not null", n.offset+1, n.column, t)
+	if b.typ == nil || name == "" {
+		return fmt.Errorf("filter: position %d: column %q is %s, which allows only is null and is not null", n.offset+1, n.column, t)
 	}
 	if n.op == opLike {
 		if err := b.bindLike(n.values); err != nil {
@@ -152,19 +152,19 @@ func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 
 func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	var v value
-	switch b.as.(type) {
+	switch b.typ.(type) {
 	case *arrow.StringType, *arrow.BinaryType:
 		v.text = l.text
 	case *arrow.Float32Type:
 		f, _ := l.number.Float32()
-		if t.ID() == arrow.FLOAT16 { // which is compared as float32
+		if t.ID() == arrow.FLOAT16 { // compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
 	case *arrow.Float64Type:
 		v.float, _ = l.number.Float64()
 	default:
-		exact, err := rational(l, t, b.as)
+		exact, err := rational(l, t, b.typ)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	return nil
 }
 
-// rational returns a value in the units of a column, not rounded.
+// rational returns the exact value of l in a column's units.
 func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
@@ -192,13 +192,12 @@ func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	return l.number, nil
 }
 
-// bindExact adds a value to compare with a type that has no fractions and is not
-// without end. A value between two of the type, or beyond all, is no value of it,
-// but the comparison still means something: x > 1.5 is x > 1, and x < 300 always
-// holds for a byte.
+// bindExact adds a value for a bounded type without fractions. A value between two values of the type, or
+// outside its range, still makes sense: for an integer, x > 1.5 is x > 1, and for a byte, x < 300 is always
+// true.
 func (b *boundNode) bindExact(r *big.Rat) {
-	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
-	v, fits := wholeValue(floor, b.as)
+	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, because the denominator is positive
+	v, fits := wholeValue(floor, b.typ)
 	switch {
 	case fits && r.IsInt():
 	case b.op == opIn:
@@ -219,7 +218,7 @@ func (b *boundNode) bindExact(r *big.Rat) {
 	b.values = append(b.values, v)
 }
 
-// wholeValue returns a number as a value of a type, and false if it is beyond it.
+// wholeValue converts a number to a value of a type, or returns false if it is out of range.
 func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	i := v.Int64()
 	switch as.(type) {
@@ -234,8 +233,7 @@ func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	return value{whole: i}, v.IsInt64()
 }
 
-// timeValue converts a text to the units as which a column of dates or times is
-// compared, not rounded.
+// timeValue converts text to the exact number of units in which a date or time column is compared.
 func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch as := as.(type) {
 	case *arrow.Date32Type:
@@ -245,28 +243,28 @@ func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	case *arrow.Time64Type:
 		return sinceMidnight(l, as.Unit)
 	}
-	return sinceMidnight(l, arrow.Nanosecond) // as Iceberg has no such times, they are whole numbers
+	return sinceMidnight(l, arrow.Nanosecond) // Iceberg has no nanosecond times of day, so they are stored as integers
 }
 
 func perSecond(u arrow.TimeUnit) *big.Rat { return big.NewRat(int64(time.Second/u.Multiplier()), 1) }
 
-// since1970 converts dates and times of day. Without an offset they are UTC, or
-// of the column's own unnamed zone, for which one with an offset means nothing.
+// since1970 converts dates and times. Text without an offset is in UTC, or in the unspecified zone of the
+// column; for a column without a zone, an offset is an error.
 func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
-	at, offset, err := ParseTime(l.text)
+	tm, offset, err := ParseTime(l.text)
 	switch {
 	case err != nil:
 		return nil, err
 	case offset && !zoned:
-		return nil, fmt.Errorf("%s has an offset from UTC, and the column has no zone: leave it out", l)
+		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no zone: omit the offset", l)
 	}
-	seconds := big.NewRat(at.Unix(), 1)
-	seconds.Add(seconds, big.NewRat(int64(at.Nanosecond()), 1e9))
+	seconds := big.NewRat(tm.Unix(), 1)
+	seconds.Add(seconds, big.NewRat(int64(tm.Nanosecond()), 1e9))
 	return seconds.Mul(seconds, units), nil
 }
 
-// ParseTime parses a date or time as expressions write it, and reports whether the text
-// gives an offset from UTC. Without an offset, it is taken as UTC.
+// ParseTime parses a date or time as expressions write it, and reports whether the text has an offset from UTC.
+// Without an offset, the time is in UTC.
 func ParseTime(text string) (at time.Time, offset bool, err error) {
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
 		if at, err = time.Parse(layout, text); err == nil {
@@ -276,7 +274,7 @@ func ParseTime(text string) (at time.Time, offset bool, err error) {
 			return at, true, nil
 		}
 	}
-	return at, false, fmt.Errorf("'%.60s' is no date or time: write '2026-01-31', or '2026-01-31 23:59:59.999'", text)
+	return at, false, fmt.Errorf("'%.60s' is not a date or time: write '2026-01-31', or '2026-01-31 23:59:59.999'", text)
 }
 
 func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
@@ -287,5 +285,5 @@ func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
 			return nanos.Mul(nanos, perSecond(u)), nil
 		}
 	}
-	return nil, fmt.Errorf("%.60s is no time of day: write '23:59:59.999'", l)
+	return nil, fmt.Errorf("%.60s is not a time of day: write '23:59:59.999'", l)
 }

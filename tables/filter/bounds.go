@@ -7,32 +7,30 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Bounds describes the values of a column in a group of rows that has not been read. Least
-// and Most are encoded as Iceberg and Parquet encode them; nil means unknown. Least may be
-// below all values, and Most above them.
+// Bounds describes the values of a column in a group of rows that has not been read. Min and Max are encoded as
+// in Iceberg and Parquet; nil means unknown. Min may be below all values, and Max above them.
 type Bounds struct {
-	Least, Most []byte
+	Min, Max    []byte
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether any row of a group may satisfy the condition, and whether any may
-// not, because it is false or null there. The function column returns the bounds of a
-// column of the schema.
-func (c *Condition) May(column func(name string) Bounds) (hold, not bool) {
+// May reports whether any row of a group may satisfy the condition, and whether any row may not, because the
+// condition is false or null for it. The function column returns the bounds of a column of the schema.
+func (c *Condition) May(column func(name string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {
 		return true, false
 	}
 	all, _ := c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
-		return []outcomes{n.within(column(n.name))}, nil
+		return []outcomes{n.outcomesWithin(column(n.name))}, nil
 	})
 	return all[0]&holds != 0, all[0]&(fails|unknown) != 0
 }
 
-// within returns what a comparison may come to.
-func (n *boundNode) within(b Bounds) (out outcomes) {
+// outcomesWithin returns the possible outcomes of a comparison.
+func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
-	if n.against {
-		return holds | fails | unknown // the nulls of the other column are not looked at
+	if n.isColumn {
+		return holds | fails | unknown // the other column's nulls are not considered
 	}
 	switch n.op {
 	case opNull:
@@ -48,9 +46,9 @@ func (n *boundNode) within(b Bounds) (out outcomes) {
 			out = fails
 		}
 	case opLike:
-		out = n.like.within(b)
+		out = n.like.outcomesWithin(b)
 	default:
-		out = n.between(b)
+		out = n.compareBounds(b)
 	}
 	if !values {
 		out = 0
@@ -61,19 +59,19 @@ func (n *boundNode) within(b Bounds) (out outcomes) {
 	return out
 }
 
-// between returns what a comparison of values within bounds may come to.
-func (n *boundNode) between(b Bounds) (out outcomes) {
+// compareBounds returns the possible outcomes of comparing values within bounds.
+func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 	if n.op == opIn {
 		out = fails
 	}
 	for _, v := range n.values {
-		below, okBelow := n.order(b.Least, v)
-		above, okAbove := n.order(b.Most, v)
+		below, okBelow := n.order(b.Min, v)
+		above, okAbove := n.order(b.Max, v)
 		var may [4]bool
 		may[less] = !okBelow || below == less
 		may[greater] = !okAbove || above == greater
 		may[same] = (!okBelow || below != greater) && (!okAbove || above != less)
-		may[unordered] = arrow.IsFloating(n.as.ID())
+		may[unordered] = arrow.IsFloating(n.typ.ID())
 		if n.op == opIn {
 			if may[same] {
 				out |= holds
@@ -82,46 +80,44 @@ func (n *boundNode) between(b Bounds) (out outcomes) {
 		}
 		for order, possible := range may {
 			if possible {
-				out |= after[n.op][order]
+				out |= outcomeOf[n.op][order]
 			}
 		}
 	}
 	return out
 }
 
-// order compares a bound with a value. It is false where the bound says nothing.
+// order compares a bound with a value. It returns false if the bound is unknown.
 func (n *boundNode) order(bound []byte, v value) (order int, ok bool) {
-	b, ok := decoded(n.as, bound)
-	return b.order(n.as, v), ok
+	b, ok := decodeBound(n.typ, bound)
+	return b.order(n.typ, v), ok
 }
 
-// Overlap reports whether two columns of type t, with bounds a and b, may have a value in
-// common.
+// Overlap reports whether two columns of type t, with bounds a and b, may have a common value.
 func Overlap(t arrow.DataType, a, b Bounds) bool {
-	apart := func(most, least []byte) bool {
-		x, okX := decoded(t, most)
-		y, okY := decoded(t, least)
+	disjoint := func(high, low []byte) bool {
+		x, okX := decodeBound(t, high)
+		y, okY := decodeBound(t, low)
 		return okX && okY && x.order(t, y) == less
 	}
-	return !apart(a.Most, b.Least) && !apart(b.Most, a.Least)
+	return !disjoint(a.Max, b.Min) && !disjoint(b.Max, a.Min)
 }
 
-// order compares values of a type.
+// order compares two values of type t.
 func (v value) order(t arrow.DataType, w value) int {
 	switch {
 	case arrow.IsFloating(t.ID()):
-		return ordered(v.float, w.float)
+		return compareValues(v.float, w.float)
 	case arrow.IsBaseBinary(t.ID()):
-		return ordered(v.text, w.text)
+		return compareValues(v.text, w.text)
 	}
-	return ordered(v.whole, w.whole)
+	return compareValues(v.whole, w.whole)
 }
 
-// decoded returns a bound as a value of the type; false where it is none, or of a type
-// whose bounds are not looked at.
-func decoded(t arrow.DataType, bound []byte) (v value, ok bool) {
+// decodeBound decodes a bound. It returns false if the bound is invalid, or if bounds of the type are not used.
+func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	var bits uint64
-	switch len(bound) { // of a column that was widened they are narrower
+	switch len(bound) { // bounds from before a column was widened are narrower
 	case 4:
 		bits = uint64(binary.LittleEndian.Uint32(bound))
 	case 8:

@@ -20,14 +20,14 @@ import (
 // Quoted returns a column's name in double quotes, as expressions write it.
 func Quoted(column string) string { return sqlquote.Name(column) }
 
-// Compare returns an expression that compares a column with a value. The value is written
-// as in an expression, but without quotes. The sign is one of = != < <= > >=.
+// Compare returns an expression that compares a column with a value. The value is written as in an expression,
+// but without quotes. The sign is one of = != < <= > >=.
 func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	l := literal{kind: literalText, text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
 		read, end, err := next(value, 0)
 		if err == nil && (read.kind != tokenLiteral || strings.TrimSpace(value[end:]) != "") {
-			err = &SyntaxError{0, fmt.Sprintf("%q is no number", value)}
+			err = &SyntaxError{0, fmt.Sprintf("%q is not a number", value)}
 		}
 		if err != nil {
 			return nil, err
@@ -36,7 +36,7 @@ func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	}
 	op, ok := comparisons[sign]
 	if !ok {
-		return nil, &SyntaxError{0, fmt.Sprintf("%q compares nothing", sign)}
+		return nil, &SyntaxError{0, fmt.Sprintf("%q is not a comparison: use =, !=, <, <=, > or >=", sign)}
 	}
 	return compare(column.Name, sign, op, l), nil
 }
@@ -50,31 +50,31 @@ func IsNull(column string) *Expr {
 	return &Expr{text: Quoted(column) + " is null", root: &node{op: opNull, column: column}}
 }
 
-// Not returns an expression that is true where e is false. A nil e is true for all rows and
-// cannot be negated: using the result is then an error.
+// Not returns an expression that is true where e is false. A nil e is true for all rows and cannot be negated:
+// using the result returns an error.
 func Not(e *Expr) *Expr {
 	if e == nil {
-		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("Not has no condition: nil is true of all rows")}
+		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("Not needs a condition: nil is true for all rows")}
 	}
 	return &Expr{text: "not (" + e.text + ")", root: &node{op: opNot, parts: []*node{e.root}}, err: e.err}
 }
 
-// And returns an expression that is true where all of its arguments are. It ignores nil
-// arguments and returns nil, which is true for all rows, if no others are left.
+// And returns an expression that is true where all of its arguments are true. It ignores nil arguments. Without
+// other arguments it returns nil, which is true for all rows.
 func And(all ...*Expr) *Expr {
-	return joined("and", opAnd, slices.DeleteFunc(slices.Clone(all), func(e *Expr) bool { return e == nil }))
+	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(all), func(e *Expr) bool { return e == nil }))
 }
 
-// Or returns an expression that is true where any of its arguments is. It returns nil,
-// which is true for all rows, if an argument is nil or there are none.
+// Or returns an expression that is true where any of its arguments is true. It returns nil, which is true for
+// all rows, if an argument is nil or there are no arguments.
 func Or(all ...*Expr) *Expr {
 	if slices.Contains(all, nil) {
 		return nil
 	}
-	return joined("or", opOr, all)
+	return combine("or", opOr, all)
 }
 
-func joined(word string, op operator, all []*Expr) *Expr {
+func combine(word string, op operator, all []*Expr) *Expr {
 	switch len(all) {
 	case 0:
 		return nil
@@ -90,32 +90,31 @@ func joined(word string, op operator, all []*Expr) *Expr {
 	return out
 }
 
-// Value is a type of values that columns are compared with. Compare columns of dates and
-// times with a time.Time or a text. A float stands for the decimal number that Go prints
-// for it.
+// Value is a type of value that columns are compared with. Compare columns of dates and times with a time.Time
+// or text. A float stands for the decimal number that Go prints for it.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | time.Time
 }
 
 // Eq returns an expression that is true where a column equals a value.
-func Eq[V Value](column string, v V) *Expr { return against(column, "=", v) }
+func Eq[V Value](column string, v V) *Expr { return compareWith(column, "=", v) }
 
 // Ne returns an expression that is true where a column is neither null nor equal to a
 // value.
-func Ne[V Value](column string, v V) *Expr { return against(column, "!=", v) }
+func Ne[V Value](column string, v V) *Expr { return compareWith(column, "!=", v) }
 
 // Lt returns an expression that is true where a column is less than a value.
-func Lt[V Value](column string, v V) *Expr { return against(column, "<", v) }
+func Lt[V Value](column string, v V) *Expr { return compareWith(column, "<", v) }
 
 // Le returns an expression that is true where a column is less than or equal to a value.
-func Le[V Value](column string, v V) *Expr { return against(column, "<=", v) }
+func Le[V Value](column string, v V) *Expr { return compareWith(column, "<=", v) }
 
 // Gt returns an expression that is true where a column is greater than a value.
-func Gt[V Value](column string, v V) *Expr { return against(column, ">", v) }
+func Gt[V Value](column string, v V) *Expr { return compareWith(column, ">", v) }
 
 // Ge returns an expression that is true where a column is greater than or equal to a value.
-func Ge[V Value](column string, v V) *Expr { return against(column, ">=", v) }
+func Ge[V Value](column string, v V) *Expr { return compareWith(column, ">=", v) }
 
 // Between returns an expression that is true where a column is at least low and at most
 // high.
@@ -132,12 +131,12 @@ func In[V Value](column string, values ...V) *Expr {
 	e := &Expr{root: &node{op: opIn, column: column}}
 	texts := make([]string, len(values))
 	for i, v := range values {
-		one := against(column, "=", v)
-		if one.err != nil {
-			return one
+		element := compareWith(column, "=", v)
+		if element.err != nil {
+			return element
 		}
-		e.root.values = append(e.root.values, one.root.values...)
-		texts[i] = one.root.values[0].String()
+		e.root.values = append(e.root.values, element.root.values...)
+		texts[i] = element.root.values[0].String()
 	}
 	e.text = Quoted(column) + " in (" + strings.Join(texts, ", ") + ")"
 	return e
@@ -145,12 +144,12 @@ func In[V Value](column string, values ...V) *Expr {
 
 // Like returns an expression that is true where a column matches a pattern, in which %
 // stands for any text and _ for any one character.
-func Like(column, pattern string) *Expr { return against(column, "like", pattern) }
+func Like(column, pattern string) *Expr { return compareWith(column, "like", pattern) }
 
-// against compares a column with a Value.
-func against(column, sign string, v any) *Expr {
+// compareWith compares a column with a Value.
+func compareWith(column, sign string, v any) *Expr {
 	l, err := literalOf(v)
-	if err != nil { // which no text may hide
+	if err != nil { // the text of the value must not hide the error
 		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
 	}
 	op := opLike
@@ -165,7 +164,7 @@ func literalOf(v any) (literal, error) {
 	case time.Time:
 		return literal{kind: literalText, text: TimeText(v)}, nil
 	case time.Duration:
-		return literal{}, fmt.Errorf("a duration, as %s, is compared as a number of the column's units", v)
+		return literal{}, fmt.Errorf("a duration such as %s must be given as a number in the column's units", v)
 	}
 	var text string
 	switch r := reflect.ValueOf(v); {
@@ -173,7 +172,7 @@ func literalOf(v any) (literal, error) {
 		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool()), truth: r.Bool()}, nil
 	case r.Kind() == reflect.String:
 		if !utf8.ValidString(r.String()) {
-			return literal{}, fmt.Errorf("%.40q is no text in UTF-8", r.String())
+			return literal{}, fmt.Errorf("%.40q is not valid UTF-8", r.String())
 		}
 		return literal{kind: literalText, text: r.String()}, nil
 	case r.CanInt():
@@ -185,7 +184,7 @@ func literalOf(v any) (literal, error) {
 	}
 	number, ok := new(big.Rat).SetString(text)
 	if !ok {
-		return literal{}, fmt.Errorf("nothing is equal to %s, less or more", text)
+		return literal{}, fmt.Errorf("%s cannot be compared", text)
 	}
 	return literal{kind: literalNumber, text: text, number: number}, nil
 }

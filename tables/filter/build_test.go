@@ -19,8 +19,8 @@ import (
 
 type symbol string
 
-// TestValues: conditions made of values are those of their texts, here and where the text is
-// parsed again.
+// TestValues checks that conditions built from values match the same rows, directly and after
+// their text is parsed.
 func TestValues(t *testing.T) {
 	batch := batchOf(t, oneOfEach, rows)
 	defer batch.Release()
@@ -73,7 +73,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestValuesThatAreNone: a value that cannot be compared is an error wherever the condition goes.
+// TestValuesThatAreNone checks that a value that cannot be compared is an error, however the
+// condition is used.
 func TestValuesThatAreNone(t *testing.T) {
 	bad := filter.Eq("x", math.NaN())
 	for _, c := range []struct {
@@ -87,13 +88,13 @@ func TestValuesThatAreNone(t *testing.T) {
 		{filter.In("x", 1, math.NaN()), "NaN"},
 		{filter.Between("x", 1, math.NaN()), "NaN"},
 		{filter.Not(bad), "NaN"},
-		{filter.Not(nil), "no condition"},
-		{filter.And(filter.Eq("n", 1), filter.Not(filter.And())), "no condition"},
+		{filter.Not(nil), "needs a condition"},
+		{filter.And(filter.Eq("n", 1), filter.Not(filter.And())), "needs a condition"},
 		{filter.And(filter.Eq("n", 1), bad), "NaN"},
 		{filter.Or(bad, filter.Eq("n", 1)), "NaN"},
 		{filter.Eq("n", "1"), "compared to a number"},
-		{filter.Like("n", "1"), "texts"},
-		{filter.Like("utc", "2026%"), "texts"},
+		{filter.Like("n", "1"), "text columns"},
+		{filter.Like("utc", "2026%"), "text columns"},
 	} {
 		if _, err := c.e.Bind(oneOfEach); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.e, err, c.want)
@@ -122,7 +123,7 @@ func TestLike(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`s like abc`: "text in single quotes", `s like 1`: "text in single quotes", `s like 'a!' escape '!'`: "ends with", `s like 'a' escape 'ab'`: "one character",
-		`s like 'a' escape ''`: "one character", `id like '1'`: "texts", `s between 'a'`: "expected and", `s between 'a' or 'b'`: "expected and", `s not = 'a'`: "in, like or between",
+		`s like 'a' escape ''`: "one character", `id like '1'`: "text columns", `s between 'a'`: "expected and", `s between 'a' or 'b'`: "expected and", `s not = 'a'`: "in, like or between",
 	} {
 		e, err := filter.Parse(text)
 		if err == nil {
@@ -134,7 +135,7 @@ func TestLike(t *testing.T) {
 	}
 }
 
-// TestLikeOfBounds: what like says of a group of rows by its bounds is what it says of each.
+// TestLikeOfBounds checks what like concludes from the bounds of a group of rows.
 func TestLikeOfBounds(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 	for _, c := range []struct {
@@ -156,7 +157,7 @@ func TestLikeOfBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		may, not := cond.May(func(string) filter.Bounds {
-			return filter.Bounds{Least: []byte(c.least), Most: []byte(c.most), Rows: 2}
+			return filter.Bounds{Min: []byte(c.least), Max: []byte(c.most), Rows: 2}
 		})
 		if may != c.may || !not {
 			t.Errorf("%q of %q to %q: %v, %v", c.pattern, c.least, c.most, may, not)
@@ -195,7 +196,7 @@ func TestLikeOfManyPatterns(t *testing.T) {
 			t.Fatalf("%q like %q: %v, %v", value, pattern, got, err)
 		}
 		may, not := cond.May(func(string) filter.Bounds {
-			return filter.Bounds{Least: []byte(value), Most: []byte(value), Rows: 1}
+			return filter.Bounds{Min: []byte(value), Max: []byte(value), Rows: 1}
 		})
 		if is && !may || !is && !not {
 			t.Fatalf("%q like %q by its bounds: %v, %v", value, pattern, may, not)
@@ -209,8 +210,8 @@ func TestLikeOfManyPatterns(t *testing.T) {
 	}
 }
 
-// A column of codes is compared as its texts are, also a part of it, and where it, or its
-// dictionary, has nulls.
+// A dictionary column is compared by its texts, also if it is sliced, and if it or its
+// dictionary has nulls.
 func TestCodes(t *testing.T) {
 	texts := []string{"a", "b", "ab", "", "é"}
 	dictionary := array.NewStringBuilder(memory.DefaultAllocator)

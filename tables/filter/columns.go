@@ -8,57 +8,57 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// compared reports whether the values of two types are compared with each other.
-func compared(a, b arrow.DataType) bool {
+// canCompare reports whether values of two types can be compared.
+func canCompare(a, b arrow.DataType) bool {
 	number := func(t arrow.DataType) bool {
 		return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID())
 	}
 	return a != nil && b != nil && (arrow.TypeEqual(a, b) || number(a) && number(b))
 }
 
-// compareColumns compares two columns, row by row, by what their values are: none is
-// rounded to the other's type.
+// compareColumns compares two columns, row by row, by their exact values, without rounding
+// to either type.
 func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
-	is := after[n.op]
+	outcome := outcomeOf[n.op]
 	fill := func(order func(i int) int) {
 		for i := range out {
 			if a.IsValid(i) && b.IsValid(i) {
-				out[i] = is[order(i)]
+				out[i] = outcome[order(i)]
 			}
 		}
 	}
 	switch x := a.(type) {
 	case *array.Boolean:
 		y := b.(*array.Boolean)
-		fill(func(i int) int { return ordered(one(x.Value(i)), one(y.Value(i))) })
+		fill(func(i int) int { return compareValues(toInt(x.Value(i)), toInt(y.Value(i))) })
 		return
 	case *array.String:
 		y := b.(*array.String)
-		fill(func(i int) int { return ordered(x.Value(i), y.Value(i)) })
+		fill(func(i int) int { return compareValues(x.Value(i), y.Value(i)) })
 		return
-	case interface{ Value(int) []byte }: // of as many bytes each, or not
+	case interface{ Value(int) []byte }: // of fixed or variable size
 		y := b.(interface{ Value(int) []byte })
-		fill(func(i int) int { return ordered(string(x.Value(i)), string(y.Value(i))) })
+		fill(func(i int) int { return compareValues(string(x.Value(i)), string(y.Value(i))) })
 		return
 	}
 	wholeA, wholeB := wholes(a), wholes(b)
 	floatA, floatB := floats(a), floats(b)
 	switch {
 	case wholeA != nil && wholeB != nil:
-		fill(func(i int) int { return ordered(wholeA(i), wholeB(i)) })
+		fill(func(i int) int { return compareValues(wholeA(i), wholeB(i)) })
 	case floatA != nil && floatB != nil:
-		fill(func(i int) int { return ordered(floatA(i), floatB(i)) })
+		fill(func(i int) int { return compareValues(floatA(i), floatB(i)) })
 	case wholeA != nil && floatB != nil:
-		fill(func(i int) int { return orderedMixed(wholeA(i), floatB(i)) })
+		fill(func(i int) int { return compareMixed(wholeA(i), floatB(i)) })
 	case floatA != nil && wholeB != nil:
-		fill(func(i int) int { return [...]int{greater, same, less, unordered}[orderedMixed(wholeB(i), floatA(i))] })
+		fill(func(i int) int { return [...]int{greater, same, less, unordered}[compareMixed(wholeB(i), floatA(i))] })
 	default:
-		fill(func(i int) int { return orderedExact(a, b, i) })
+		fill(func(i int) int { return compareExact(a, b, i) })
 	}
 }
 
-// wholes returns the values of a column that are integers in some unit; nil if they
-// are not.
+// wholes returns the values of a column of integers, dates or times, or nil for other
+// types.
 func wholes(a arrow.Array) func(int) int64 {
 	switch a := a.(type) {
 	case *array.Int32:
@@ -85,9 +85,8 @@ func floats(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// orderedMixed compares an integer with a float, of which neither holds all values of
-// the other.
-func orderedMixed(i int64, f float64) int {
+// compareMixed compares an integer with a float exactly; neither type contains all values of the other.
+func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:
 		return unordered
@@ -97,26 +96,26 @@ func orderedMixed(i int64, f float64) int {
 		return greater
 	}
 	whole := math.Trunc(f)
-	if order := ordered(i, int64(whole)); order != same {
+	if order := compareValues(i, int64(whole)); order != same {
 		return order
 	}
-	return ordered(whole, f)
+	return compareValues(whole, f)
 }
 
-// orderedExact compares numbers of which one is a decimal.
-func orderedExact(a, b arrow.Array, row int) int {
+// compareExact compares two numbers, at least one of which is a decimal.
+func compareExact(a, b arrow.Array, row int) int {
 	x, infX := rationalOf(a, row)
 	y, infY := rationalOf(b, row)
 	switch {
 	case math.IsNaN(infX) || math.IsNaN(infY):
 		return unordered
-	case infX != 0 || infY != 0: // only one may be a float
-		return ordered(infX, infY)
+	case infX != 0 || infY != 0: // only one can be a float
+		return compareValues(infX, infY)
 	}
 	return x.Cmp(y) + same
 }
 
-// rationalOf returns a number; or a float that is none, and is not zero.
+// rationalOf returns the exact value of a number. For an infinity or NaN, it returns nil and the float.
 func rationalOf(a arrow.Array, row int) (r *big.Rat, none float64) {
 	if d, ok := a.(*array.Decimal128); ok {
 		scale := d.DataType().(*arrow.Decimal128Type).Scale

@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// outcomesOf returns what the condition comes to of each row.
+// outcomesOf returns the condition's outcome for each row.
 func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomes, error) {
 	return c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
 		out := make([]outcomes, rows)
-		a, err := looked(column, n.name, n.as, !n.against)
+		a, err := columnAs(column, n.name, n.typ, !n.isColumn)
 		if err != nil {
 			return nil, err
 		}
@@ -29,24 +29,25 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 			return out, nil
 		}
 		n.compare(out, a)
-		if n.against {
-			b, err := looked(column, n.otherName, n.otherAs, false)
+		if n.isColumn {
+			b, err := columnAs(column, n.otherName, n.otherType, false)
 			if err != nil {
 				return nil, err
 			}
 			defer b.Release()
 			n.compareColumns(out, a, b)
-			nullsOf(out, b)
+			markNulls(out, b)
 		}
-		nullsOf(out, a)
+		markNulls(out, a)
 		return out, nil
 	})
 }
 
-// looked returns a column in the type as which it is compared, or as codes for values of it.
-func looked(column func(string) arrow.Array, name string, as arrow.DataType, codes bool) (arrow.Array, error) {
+// columnAs returns a column in the type for comparing. If keepCodes is set, it may return a column that is
+// dictionary-encoded with that value type.
+func columnAs(column func(string) arrow.Array, name string, as arrow.DataType, keepCodes bool) (arrow.Array, error) {
 	a := column(name)
-	if as == nil || codes && coded(a, as) {
+	if as == nil || keepCodes && isEncoded(a, as) {
 		a.Retain()
 		return a, nil
 	}
@@ -57,8 +58,8 @@ func looked(column func(string) arrow.Array, name string, as arrow.DataType, cod
 	return converted, nil
 }
 
-// coded reports whether a column is one of codes for values of a type.
-func coded(a arrow.Array, as arrow.DataType) bool {
+// isEncoded reports whether a column is dictionary-encoded with values of a type.
+func isEncoded(a arrow.Array, as arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
 	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), as) {
 		return false
@@ -67,7 +68,7 @@ func coded(a arrow.Array, as arrow.DataType) bool {
 	return ok
 }
 
-func nullsOf(out []outcomes, a arrow.Array) {
+func markNulls(out []outcomes, a arrow.Array) {
 	if a.NullN() == 0 {
 		return
 	}
@@ -78,49 +79,49 @@ func nullsOf(out []outcomes, a arrow.Array) {
 	}
 }
 
-// compare compares a column with values.
+// compare compares a column with the node's values.
 func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
-		is := holds
+		outcome := holds
 		if n.op == opNone {
-			is = fails
+			outcome = fails
 		}
 		for i := range out {
-			out[i] = is
+			out[i] = outcome
 		}
 		return
 	}
-	if n.against {
+	if n.isColumn {
 		return
 	}
 	switch a := column.(type) {
-	case *array.Dictionary: // the codes of nulls may be any
-		of := make([]outcomes, a.Dictionary().Len())
-		n.compare(of, a.Dictionary())
+	case *array.Dictionary: // the indices of nulls are arbitrary
+		valueOutcomes := make([]outcomes, a.Dictionary().Len())
+		n.compare(valueOutcomes, a.Dictionary())
 		for i, code := range a.Indices().(*array.Int32).Int32Values() {
-			if uint64(code) < uint64(len(of)) {
-				out[i] = of[code]
+			if uint64(code) < uint64(len(valueOutcomes)) {
+				out[i] = valueOutcomes[code]
 			}
 		}
 	case *array.Int32:
-		numbers(n, out, a.Int32Values())
+		compareSlice(n, out, a.Int32Values())
 	case *array.Int64:
-		numbers(n, out, a.Int64Values())
+		compareSlice(n, out, a.Int64Values())
 	case *array.Date32:
-		numbers(n, out, a.Date32Values())
+		compareSlice(n, out, a.Date32Values())
 	case *array.Time64:
-		numbers(n, out, a.Time64Values())
+		compareSlice(n, out, a.Time64Values())
 	case *array.Timestamp:
-		numbers(n, out, a.TimestampValues())
+		compareSlice(n, out, a.TimestampValues())
 	case *array.Float32:
-		numbers(n, out, a.Float32Values())
+		compareSlice(n, out, a.Float32Values())
 	case *array.Float64:
-		numbers(n, out, a.Float64Values())
+		compareSlice(n, out, a.Float64Values())
 	case *array.Boolean:
-		each(n, out, func(i int) int { return one(a.Value(i)) }, func(v value) int { return int(v.whole) }, ordered)
+		compareEach(n, out, func(i int) int { return toInt(a.Value(i)) }, func(v value) int { return int(v.whole) }, compareValues)
 	case *array.Decimal128:
-		each(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, orderedDecimals)
+		compareEach(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, compareDecimals)
 	case *array.String:
 		if n.op == opLike {
 			for i := range out {
@@ -130,36 +131,36 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 			}
 			return
 		}
-		each(n, out, a.Value, func(v value) string { return v.text }, ordered)
+		compareEach(n, out, a.Value, func(v value) string { return v.text }, compareValues)
 	case *array.Binary:
-		each(n, out, a.ValueString, func(v value) string { return v.text }, ordered)
+		compareEach(n, out, a.ValueString, func(v value) string { return v.text }, compareValues)
 	}
 }
 
-// numbers is each for values that lie beside each other in memory.
-func numbers[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
+// compareSlice is like compareEach, for values stored contiguously.
+func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
 	literal := func(v value) T {
-		if arrow.IsFloating(n.as.ID()) {
+		if arrow.IsFloating(n.typ.ID()) {
 			return T(v.float)
 		}
 		return T(v.whole)
 	}
 	if n.op == opIn {
-		each(n, out, func(i int) T { return column[i] }, literal, nil)
+		compareEach(n, out, func(i int) T { return column[i] }, literal, nil)
 		return
 	}
-	v, is := literal(n.values[0]), after[n.op]
-	for i, c := range column { // without a branch, which would often go the other way
-		out[i] = is[(unordered-(unordered-less)*one(c < v)-(unordered-same)*one(c == v)-(unordered-greater)*one(c > v))&3]
+	v, outcome := literal(n.values[0]), outcomeOf[n.op]
+	for i, c := range column { // branch-free, because a branch would often be mispredicted
+		out[i] = outcome[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
 	}
 }
 
-// each compares all values of a column.
-func each[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
+// compareEach compares each value of a column.
+func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != opIn {
-		v, is := literal(n.values[0]), after[n.op]
+		v, outcome := literal(n.values[0]), outcomeOf[n.op]
 		for i := range out {
-			out[i] = is[order(column(i), v)]
+			out[i] = outcome[order(column(i), v)]
 		}
 		return
 	}
@@ -174,14 +175,14 @@ func each[T comparable](n *boundNode, out []outcomes, column func(int) T, litera
 	}
 }
 
-func one(b bool) int {
+func toInt(b bool) int {
 	if b {
 		return 1
 	}
 	return 0
 }
 
-func ordered[T cmp.Ordered](a, b T) int {
+func compareValues[T cmp.Ordered](a, b T) int {
 	switch {
 	case a < b:
 		return less
@@ -193,19 +194,19 @@ func ordered[T cmp.Ordered](a, b T) int {
 	return unordered
 }
 
-func orderedDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
+func compareDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
 
-// outcomes is what a condition may come to, of a row one of these, and of many rows
-// all that occur. Logic has SQL's three values.
+// outcomes is a set of possible outcomes of a condition: one outcome for a single row, or all that occur in a
+// group of rows. The logic has SQL's three values.
 type outcomes uint8
 
 const (
 	holds outcomes = 1 << iota
 	fails
-	unknown // it was compared with a null
+	unknown // a null was compared
 )
 
-// both returns what a and b may come to, together.
+// both returns the possible outcomes of combining a and b by and.
 func both(a, b outcomes) outcomes {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
@@ -214,10 +215,10 @@ func both(a, b outcomes) outcomes {
 	return out
 }
 
-// not returns what the opposite of a may come to.
+// not returns the possible outcomes of the negation of a.
 func not(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
 
-// Of two values one may be less, equal or greater, or one of them is a NaN.
+// Results of comparing two values: less, equal, greater, or unordered because one is NaN.
 const (
 	less = iota
 	same
@@ -225,15 +226,15 @@ const (
 	unordered
 )
 
-// after are the outcomes of the comparisons.
-var after = map[operator][4]outcomes{
+// outcomeOf maps each operator to its outcome for each result of a comparison.
+var outcomeOf = map[operator][4]outcomes{
 	opEq: {fails, holds, fails, fails}, opNe: {holds, fails, holds, holds},
 	opLt: {holds, fails, fails, fails}, opLe: {holds, holds, fails, fails},
 	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
 }
 
-// outcomes returns what a node comes to, of as many rows, or groups of rows, as leaf
-// returns for each comparison.
+// outcomes combines the outcomes of a node's comparisons. leaf returns those of one comparison, for each row or
+// group of rows.
 func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
 	if len(n.parts) == 0 {
 		return leaf(n)
@@ -249,11 +250,11 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 		return all, nil
 	}
 	for _, part := range n.parts[1:] {
-		more, err := part.outcomes(leaf)
+		partOutcomes, err := part.outcomes(leaf)
 		if err != nil {
 			return nil, err
 		}
-		for i, b := range more {
+		for i, b := range partOutcomes {
 			if n.op == opAnd {
 				all[i] = both(all[i], b)
 			} else {

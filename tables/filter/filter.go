@@ -2,9 +2,8 @@
 //
 //	price > 100 and sym in ('A', 'B')
 //
-// Parse an expression, or build one from values, and apply it to record batches. Scans also
-// skip every file and row group for which [Condition.May] concludes from the bounds that no
-// row can match.
+// Parse an expression, or build one from values, and apply it to record batches. Scans also skip files and row
+// groups in which no row can match, according to [Condition.May].
 //
 // Logic is three-valued, as in SQL: a comparison with a null is neither true nor false, and
 // a row is kept only if the whole expression is true for it. A NaN is neither equal to, less
@@ -32,13 +31,13 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Expr is an expression that is not bound to a schema yet. Scans take it as their filter.
-// It is safe for concurrent use.
+// Expr is an expression that is not bound to a schema yet. Scans use it as their filter. It is safe for
+// concurrent use.
 type Expr struct {
 	text  string
 	root  *node
-	err   error                   // why it is none, of a value that cannot be compared
-	bound atomic.Pointer[boundTo] // by the last Filter
+	err   error                   // error of a value that cannot be compared
+	bound atomic.Pointer[boundTo] // set by the last Filter
 }
 
 type boundTo struct {
@@ -64,7 +63,7 @@ func (n *node) columns(to []string) []string {
 	if !slices.Contains(to, n.column) {
 		to = append(to, n.column)
 	}
-	if n.against && !slices.Contains(to, n.other) {
+	if n.isColumn && !slices.Contains(to, n.other) {
 		to = append(to, n.other)
 	}
 	return to
@@ -73,7 +72,7 @@ func (n *node) columns(to []string) []string {
 // Condition is an expression bound to a schema. The zero Condition is true for all rows. It
 // is safe for concurrent use.
 type Condition struct {
-	Columns []string // the columns it uses, each once
+	Columns []string // the columns that the condition uses, each once
 	root    *boundNode
 }
 
@@ -92,8 +91,8 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	return &Condition{e.Columns(), root}, nil
 }
 
-// Holds reports for each row whether the condition is true. The function column returns the
-// values of a column, in the type bound to or in the type that the table stores.
+// Holds reports for each row whether the condition is true. The function column returns a column's values, in
+// the type bound to or in the type that the table stores.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil
@@ -109,8 +108,7 @@ func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]boo
 	return out, nil
 }
 
-// String returns the text that was parsed, or a text that Parse turns into the same
-// expression.
+// String returns the text that was parsed, or a text that Parse converts to an equal expression.
 func (e *Expr) String() string {
 	if e == nil {
 		return ""
@@ -137,15 +135,15 @@ const (
 	opNone // false where the column is not null
 )
 
-// node is a part of an expression. And, or and not have parts of their own; all
-// else is about one column.
+// node is a part of an expression. Nodes of and, or and not have parts; other nodes concern one column, or
+// compare two.
 type node struct {
 	op     operator
 	parts  []*node
 	column string
 
-	against bool // it is compared to another column, not to values
-	other   string
+	isColumn bool // the column is compared with another column, not with values
+	other    string
 
 	values []literal
 	offset int
@@ -154,7 +152,7 @@ type node struct {
 // Filter returns the rows of a batch for which the expression is true. The caller must
 // release the result.
 func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	c, err := e.of(batch.Schema())
+	c, err := e.boundFor(batch.Schema())
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +167,13 @@ func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordB
 	return out, nil
 }
 
-// of returns the expression bound to a schema.
-func (e *Expr) of(schema *arrow.Schema) (*Condition, error) {
+// boundFor returns the expression bound to a schema.
+func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 	if e == nil {
 		return e.Bind(schema)
 	}
-	if was := e.bound.Load(); was != nil && was.schema == schema {
-		return was.condition, nil
+	if last := e.bound.Load(); last != nil && last.schema == schema {
+		return last.condition, nil
 	}
 	c, err := e.Bind(schema)
 	if err == nil {

@@ -52,7 +52,7 @@ const rows = `[
 {"id":1,"n":255,"big":0,"x":-2,"f":2,"half":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
 {"id":2}]`
 
-// ids are the rows for which an expression is true.
+// ids returns the ids of the rows for which an expression is true.
 func ids(t testing.TB, text string, batch arrow.RecordBatch) string {
 	t.Helper()
 	e, err := filter.Parse(text)
@@ -107,7 +107,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// A NaN is unlike every number, and a dictionary may have a null among its values.
+// NaN is neither equal to, less than nor greater than any number. A dictionary may contain a null.
 func TestNaNAndDictionaryNull(t *testing.T) {
 	mem := memory.DefaultAllocator
 	id, x := array.NewInt64Builder(mem), array.NewFloat64Builder(mem)
@@ -131,7 +131,7 @@ func TestNaNAndDictionaryNull(t *testing.T) {
 	}
 }
 
-// Numbers are compared by what they are, whatever their types; decimals to their end.
+// Numbers are compared exactly, whatever their types, including all digits of decimals.
 func TestExactNumbers(t *testing.T) {
 	nines := strings.Repeat("9", 38)
 	schema := arrow.NewSchema([]arrow.Field{
@@ -165,12 +165,12 @@ func TestSyntaxErrors(t *testing.T) {
 	deep := strings.Repeat("(", 101) + "a = 1" + strings.Repeat(")", 101)
 	for text, want := range map[string]string{
 		"": "position 1: expected the name of a column", "a": "position 2: expected a comparison", "a =": "position 4: expected a number",
-		"a = 'x": "position 5: the quote ' is never closed", "a = null": "position 5: nothing equals null", "a = 1 b": `position 7: expected and, or, or the end, found "b"`,
+		"a = 'x": "position 5: the quote ' is never closed", "a = null": "position 5: a comparison with null", "a = 1 b": `position 7: expected and, or, or the end, found "b"`,
 		"a in 1": `position 6: expected "("`, "a in (1": `expected ","`, "a in ()": "position 7: expected a number", "a not 1": "position 7: expected in",
-		"a is 1": "position 6: expected null", "(a = 1": `position 7: expected ")"`, "a ; b": `';' means nothing here`,
-		"a = 1_0": "no number", "a = 1e999999": "no number", "a = 1e1000": "no number", "a = --1": "no number", "and = 1": "expected the name", "1 = 1": "expected the name",
-		deep: "more than 100 parentheses", strings.Repeat("not ", 200) + "a = 1": "more than 100", strings.Repeat("x", 1<<20+1): "the limit is 1048576",
-		"a = " + strings.Repeat("9", 500): "no number", "a = \xff": `means nothing here`,
+		"a is 1": "position 6: expected null", "(a = 1": `position 7: expected ")"`, "a ; b": `unexpected ';'`,
+		"a = 1_0": "not a number", "a = 1e999999": "not a number", "a = 1e1000": "not a number", "a = --1": "not a number", "and = 1": "expected the name", "1 = 1": "expected the name",
+		deep: "nested more than 100 deep", strings.Repeat("not ", 200) + "a = 1": "more than 100", strings.Repeat("x", 1<<20+1): "the limit is 1048576",
+		"a = " + strings.Repeat("9", 500): "not a number", "a = \xff": `unexpected`,
 	} {
 		_, err := filter.Parse(text)
 		var syntax *filter.SyntaxError
@@ -186,10 +186,10 @@ func TestSyntaxErrors(t *testing.T) {
 
 func TestBindErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"pric > 1": `position 1: there are 0 columns "pric"; the columns are "id", "n", `, "Id = 1": `0 columns "Id"`,
-		"sym = 1": `position 7: column "sym" is utf8: it is compared to a text in single quotes, not to 1`, "id = '1'": `column "id" is int64: it is compared to a number, not to '1'`,
-		"ok = 1": "compared to true or false", "x = true": "to a number, not to true", "day = 5": "single quotes", "day = 'soon'": "is no date or time",
-		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is no time of day", "list = 1": "only be compared by is null", "sym = A": `there are 0 columns "A"`, "x > sym": `column "x" is float64 and column "sym" utf8, which cannot be compared`, "list = id": "cannot be compared", "id in (1, 'a')": "position 11",
+		"pric > 1": `position 1: there are 0 columns named "pric"; the columns are "id", "n", `, "Id = 1": `0 columns named "Id"`,
+		"sym = 1": `position 7: column "sym" is utf8: it is compared to text in single quotes, not to 1`, "id = '1'": `column "id" is int64: it is compared to a number, not to '1'`,
+		"ok = 1": "compared to true or false", "x = true": "to a number, not to true", "day = 5": "single quotes", "day = 'soon'": "is not a date or time",
+		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is not a time of day", "list = 1": "allows only is null", "sym = A": `there are 0 columns named "A"`, "x > sym": `column "x" is float64 and column "sym" utf8, which cannot be compared`, "list = id": "cannot be compared", "id in (1, 'a')": "position 11",
 	} {
 		e, err := filter.Parse(text)
 		if err != nil {
@@ -201,9 +201,9 @@ func TestBindErrors(t *testing.T) {
 	}
 }
 
-// What bounds let through is all that the filter keeps, for random expressions and
-// random groups of rows, whose bounds may be wider than their values; and where they say
-// that all rows hold, all do.
+// The bounds of random groups of rows never exclude a row that the filter keeps, for random
+// expressions and bounds that may be wider than the values. If they say that all rows match, all
+// do.
 func TestBoundsLetThroughWhatHolds(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -284,9 +284,9 @@ func TestBoundsLetThroughWhatHolds(t *testing.T) {
 			b := boundsOf(group.Column(schema.FieldIndices(name)[0]))
 			switch random.IntN(10) {
 			case 0:
-				b.Least = nil
+				b.Min = nil
 			case 1:
-				b.Most = nil
+				b.Max = nil
 			case 2:
 				b.Nulls = -1
 			}
@@ -306,7 +306,7 @@ func TestBoundsLetThroughWhatHolds(t *testing.T) {
 	}
 }
 
-// boundsOf are the bounds of a column, as Parquet has them.
+// boundsOf returns the bounds of a column, in Parquet's form.
 func boundsOf(a arrow.Array) filter.Bounds {
 	b := filter.Bounds{Rows: int64(a.Len()), Nulls: int64(a.NullN())}
 	var all [][]byte
@@ -350,7 +350,7 @@ func boundsOf(a arrow.Array) filter.Bounds {
 		}
 	}
 	if len(all) > 0 {
-		b.Least, b.Most = slices.MinFunc(all, less), slices.MaxFunc(all, less)
+		b.Min, b.Max = slices.MinFunc(all, less), slices.MaxFunc(all, less)
 	}
 	return b
 }
@@ -376,7 +376,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A nil Expr is true for all rows, as And says.
+// A nil Expr, which And returns without arguments, is true for all rows.
 func TestNilExpr(t *testing.T) {
 	batch := batchOf(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"a":1},{"a":2}]`)
 	all := filter.And()

@@ -35,7 +35,7 @@ const (
 	literalBool
 )
 
-// literal is a value in an expression, as exact as it was written.
+// literal is a value in an expression, exactly as written.
 type literal struct {
 	kind   literalKind
 	text   string
@@ -51,11 +51,11 @@ func (l literal) String() string {
 	return l.text
 }
 
-// maxDigits bounds a number's digits and its exponent: with more, the exact value
-// takes memory out of proportion to the text.
+// maxDigits limits the digits and the exponent of a number. A larger number would need memory out of proportion
+// to the text.
 const maxDigits = 400
 
-// next reads a token at an offset, and returns the offset behind it.
+// next reads the token at an offset, and returns the offset after it.
 func next(text string, at int) (token, int, error) {
 	at += len(text[at:]) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
 	if at == len(text) {
@@ -97,10 +97,10 @@ func next(text string, at int) (token, int, error) {
 			return t, at + len(sign), nil
 		}
 	}
-	return t, 0, &SyntaxError{at, fmt.Sprintf("%q means nothing here", c)}
+	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// quoted reads what is between quotes; two in a row stand for one.
+// quoted reads quoted text, in which two quotes stand for one.
 func quoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]
@@ -125,14 +125,14 @@ func number(text string, at int) (token, int, error) {
 		end++
 	}
 	t := token{kind: tokenLiteral, text: text[at:end], offset: at}
-	wrong := &SyntaxError{at, fmt.Sprintf("%.40q is no number", t.text)}
+	syntaxErr := &SyntaxError{at, fmt.Sprintf("%.40q is not a number", t.text)}
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(t.text), "e")
 	if len(mantissa) > maxDigits || len(strings.TrimLeft(exponent, "+-")) > 3 || strings.Contains(t.text, "_") {
-		return t, 0, wrong
+		return t, 0, syntaxErr
 	}
 	value, ok := new(big.Rat).SetString(t.text)
 	if !ok {
-		return t, 0, wrong
+		return t, 0, syntaxErr
 	}
 	t.value = literal{kind: literalNumber, text: t.text, number: value, offset: at}
 	return t, end, nil

@@ -9,29 +9,28 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Runes of a pattern that stand for others.
+// Special runes of a pattern.
 const (
 	anyText rune = -1 - iota
 	anyOne
 )
 
-// pattern is what like compares a text with.
+// pattern is a parsed pattern of like.
 type pattern struct {
 	runes  []rune
-	prefix string // of all texts that are like it
+	prefix string // prefix of all matching texts
 }
 
-// bindLike makes the pattern of a node, whose second value is the sign before which % and _
-// stand for themselves.
+// bindLike parses the pattern of a node. The node's second value, if any, is the escape character for % and _.
 func (b *boundNode) bindLike(values []literal) error {
-	if b.as.ID() != arrow.STRING {
-		return errors.New("like is for columns of texts")
+	if b.typ.ID() != arrow.STRING {
+		return errors.New("like applies only to text columns")
 	}
 	escape := rune(-1)
 	if len(values) > 1 {
 		var size int
 		if escape, size = utf8.DecodeRuneInString(values[1].text); size != len(values[1].text) || size == 0 {
-			return errors.New("what follows escape is one character")
+			return errors.New("escape must be followed by one character")
 		}
 	}
 	p := &pattern{}
@@ -40,7 +39,7 @@ func (b *boundNode) bindLike(values []literal) error {
 		switch {
 		case c == escape:
 			if all = all[1:]; len(all) == 0 {
-				return errors.New("the pattern ends with the character that is for escapes")
+				return errors.New("the pattern ends with the escape character")
 			}
 			c = all[0]
 		case c == '%':
@@ -59,40 +58,40 @@ func (b *boundNode) bindLike(values []literal) error {
 	return nil
 }
 
-// matches reports whether a text is like the pattern. It goes back to the last % alone,
-// since an earlier one would find nothing that this one does not.
+// matches reports whether a text matches the pattern. It backtracks only to the last %, because backtracking to
+// an earlier one cannot find more.
 func (p *pattern) matches(text string) bool {
 	if !strings.HasPrefix(text, p.prefix) {
 		return false
 	}
-	at, again, from := 0, -1, 0
+	pos, lastAny, resume := 0, -1, 0
 	for i := 0; i < len(text); {
 		c, size := utf8.DecodeRuneInString(text[i:])
 		switch {
-		case at < len(p.runes) && p.runes[at] == anyText:
-			again, from = at, i
-			at++
-		case at < len(p.runes) && (p.runes[at] == c || p.runes[at] == anyOne):
-			at++
+		case pos < len(p.runes) && p.runes[pos] == anyText:
+			lastAny, resume = pos, i
+			pos++
+		case pos < len(p.runes) && (p.runes[pos] == c || p.runes[pos] == anyOne):
+			pos++
 			i += size
-		case again >= 0:
-			_, size = utf8.DecodeRuneInString(text[from:])
-			from += size
-			at, i = again+1, from
+		case lastAny >= 0:
+			_, size = utf8.DecodeRuneInString(text[resume:])
+			resume += size
+			pos, i = lastAny+1, resume
 		default:
 			return false
 		}
 	}
-	for at < len(p.runes) && p.runes[at] == anyText {
-		at++
+	for pos < len(p.runes) && p.runes[pos] == anyText {
+		pos++
 	}
-	return at == len(p.runes)
+	return pos == len(p.runes)
 }
 
-// within returns what a comparison may come to of texts within bounds.
-func (p *pattern) within(b Bounds) outcomes {
-	tooSmall := b.Most != nil && string(b.Most) < p.prefix
-	tooLarge := b.Least != nil && string(b.Least) > p.prefix && !strings.HasPrefix(string(b.Least), p.prefix)
+// outcomesWithin returns the possible outcomes for texts within bounds.
+func (p *pattern) outcomesWithin(b Bounds) outcomes {
+	tooSmall := b.Max != nil && string(b.Max) < p.prefix
+	tooLarge := b.Min != nil && string(b.Min) > p.prefix && !strings.HasPrefix(string(b.Min), p.prefix)
 	if tooSmall || tooLarge {
 		return fails
 	}

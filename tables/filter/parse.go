@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	maxText  = 1 << 20 // bytes of an expression
-	maxDepth = 100     // of parentheses and not within each other
+	maxText  = 1 << 20 // maximum length of an expression
+	maxDepth = 100     // maximum nesting of parentheses and nots
 )
 
 type parser struct {
 	text  string
-	token token // the next one
-	after int   // offset behind it
+	token token // next token
+	after int   // offset after the next token
 	depth int
-	err   error // the first one, behind which there is only the end
+	err   error // first error; after it, there is only the end
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
@@ -27,7 +27,7 @@ func Parse(text string) (*Expr, error) {
 	p.advance()
 	root := p.expression()
 	if p.token.kind != tokenEnd {
-		p.wanted("and, or, or the end")
+		p.expect("and, or, or the end")
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -52,8 +52,8 @@ func (p *parser) advance() {
 	}
 }
 
-// wanted is the error of a token that should have been another one.
-func (p *parser) wanted(what string) {
+// expect records an error: the next token is not what was expected.
+func (p *parser) expect(what string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
 		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.after])
@@ -61,8 +61,8 @@ func (p *parser) wanted(what string) {
 	p.fail(&SyntaxError{p.token.offset, "expected " + what + ", found " + found})
 }
 
-// word tells whether the next token is a keyword, a parenthesis or a comma, and skips it if so.
-func (p *parser) word(w string) bool {
+// skipWord reports whether the next token is w, a keyword, parenthesis or comma, and skips it if so.
+func (p *parser) skipWord(w string) bool {
 	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
 	if found {
 		p.advance()
@@ -74,10 +74,10 @@ func (p *parser) expression() *node {
 	return p.chain("or", opOr, func() *node { return p.chain("and", opAnd, p.factor) })
 }
 
-// chain reads parts with a keyword between them, however many, as one node.
+// chain reads one or more parts, separated by a keyword, as one node.
 func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
-	for p.word(keyword) {
+	for p.skipWord(keyword) {
 		n.parts = append(n.parts, part())
 	}
 	if len(n.parts) == 1 {
@@ -86,21 +86,21 @@ func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	return n
 }
 
-// factor reads what is in parentheses, behind a not, or a comparison.
+// factor reads an expression in parentheses, after a not, or a comparison.
 func (p *parser) factor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
-		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("more than %d parentheses and nots within each other", maxDepth)})
+		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and nots are nested more than %d deep", maxDepth)})
 	}
 	defer func() { p.depth-- }()
 	switch {
-	case p.word("not"):
+	case p.skipWord("not"):
 		n.parts = []*node{p.factor()}
 		return n
-	case p.word("("):
+	case p.skipWord("("):
 		n := p.expression()
-		if !p.word(")") {
-			p.wanted(`")"`)
+		if !p.skipWord(")") {
+			p.expect(`")"`)
 		}
 		return n
 	}
@@ -109,61 +109,61 @@ func (p *parser) factor() *node {
 
 var (
 	comparisons = map[string]operator{"=": opEq, "==": opEq, "!=": opNe, "<>": opNe, "<": opLt, "<=": opLe, ">": opGt, ">=": opGe}
-	mirrored    = map[operator]operator{opEq: opEq, opNe: opNe, opLt: opGt, opLe: opGe, opGt: opLt, opGe: opLe}
+	mirror      = map[operator]operator{opEq: opEq, opNe: opNe, opLt: opGt, opLe: opGe, opGt: opLt, opGe: opLe}
 	reserved    = map[string]bool{"and": true, "or": true, "not": true, "in": true, "is": true, "null": true}
 )
 
 func (p *parser) comparison() *node {
 	n := &node{offset: p.token.offset}
-	if p.token.kind == tokenLiteral { // as in 100 < price
+	if p.token.kind == tokenLiteral { // for example 100 < price
 		n.values = []literal{p.literal()}
-		n.op = mirrored[p.comparing()]
+		n.op = mirror[p.comparisonSign()]
 		n.column = p.column()
 		return n
 	}
 	n.column = p.column()
-	if p.word("is") {
+	if p.skipWord("is") {
 		n.op = opNull
-		not := p.word("not")
-		if !p.word("null") {
-			p.wanted("null")
+		not := p.skipWord("not")
+		if !p.skipWord("null") {
+			p.expect("null")
 		}
-		return negated(not, n)
+		return negateIf(not, n)
 	}
-	not := p.word("not")
+	not := p.skipWord("not")
 	switch {
-	case p.word("in"):
+	case p.skipWord("in"):
 		n.op = opIn
 		p.list(n)
-	case p.word("like"):
+	case p.skipWord("like"):
 		n.op, n.values = opLike, []literal{p.quoted()}
-		if p.word("escape") {
+		if p.skipWord("escape") {
 			n.values = append(n.values, p.quoted())
 		}
-	case p.word("between"):
+	case p.skipWord("between"):
 		low := p.literal()
-		if !p.word("and") {
-			p.wanted("and")
+		if !p.skipWord("and") {
+			p.expect("and")
 		}
 		n = between(n.column, low, p.literal(), n.offset)
 	case not:
-		p.wanted("in, like or between")
+		p.expect("in, like or between")
 	default:
-		n.op = p.comparing()
+		n.op = p.comparisonSign()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
-		if n.against = isName || p.token.kind == tokenQuoted; n.against {
+		if n.isColumn = isName || p.token.kind == tokenQuoted; n.isColumn {
 			n.other = p.column()
 		} else {
 			n.values = []literal{p.literal()}
 		}
 	}
-	return negated(not, n)
+	return negateIf(not, n)
 }
 
-func (p *parser) comparing() operator {
+func (p *parser) comparisonSign() operator {
 	op, ok := comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
-		p.wanted("a comparison: =, !=, <, <=, >, >=, in, like, between, or is null, the last four of them with not where that is meant")
+		p.expect("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
 	}
 	p.advance()
 	return op
@@ -172,7 +172,7 @@ func (p *parser) comparing() operator {
 func (p *parser) column() string {
 	name := p.token.text
 	if p.token.kind != tokenQuoted && (p.token.kind != tokenName || reserved[strings.ToLower(name)]) {
-		p.wanted("the name of a column (in double quotes if it is no plain word)")
+		p.expect("the name of a column (in double quotes unless it is a plain word)")
 	}
 	p.advance()
 	return name
@@ -183,23 +183,23 @@ func (p *parser) literal() literal {
 	switch {
 	case p.token.kind == tokenLiteral:
 	case p.token.kind == tokenName && strings.EqualFold(p.token.text, "null"):
-		p.fail(&SyntaxError{p.token.offset, "nothing equals null: write is null, or is not null"})
+		p.fail(&SyntaxError{p.token.offset, "a comparison with null is never true: write is null, or is not null"})
 	default:
-		p.wanted("a number, true, false, or a text in single quotes")
+		p.expect("a number, true, false, or text in single quotes")
 	}
 	p.advance()
 	return value
 }
 
-// quoted is literal for a text.
+// quoted returns the next token, which must be text, as a literal.
 func (p *parser) quoted() literal {
 	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
-		p.wanted("a text in single quotes")
+		p.expect("text in single quotes")
 	}
 	return p.literal()
 }
 
-// between is what a column comes to that is in a range.
+// between returns a node for a column within a range.
 func between(column string, low, high literal, offset int) *node {
 	part := func(op operator, l literal) *node {
 		return &node{op: op, column: column, values: []literal{l}, offset: offset}
@@ -207,23 +207,23 @@ func between(column string, low, high literal, offset int) *node {
 	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
 }
 
-// negated returns a node, or its opposite.
-func negated(not bool, n *node) *node {
+// negateIf returns n, or its negation if not is set.
+func negateIf(not bool, n *node) *node {
 	if not {
 		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
 	}
 	return n
 }
 
-// list reads what follows in.
+// list reads the values after in.
 func (p *parser) list(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
-		if !p.word(sep) {
-			p.wanted(fmt.Sprintf("%q", sep))
+		if !p.skipWord(sep) {
+			p.expect(fmt.Sprintf("%q", sep))
 			return
 		}
 		n.values = append(n.values, p.literal())
-		if p.word(")") {
+		if p.skipWord(")") {
 			return
 		}
 	}

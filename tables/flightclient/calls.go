@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Do sends input to an action of the server, as JSON, and yields the answers, also as JSON.
-// docs/flight.md lists the actions. Most of them have a method of their own, too.
+// Do sends input as JSON to an action of the server, and yields the results, also as JSON.
+// docs/flight.md lists the actions. Most of them also have a method.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -39,10 +39,10 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 		}
 		stream, err := conn.DoAction(ctx, &flight.Action{Type: action, Body: body})
 		if err != nil {
-			yield(nil, c.fail(ctx, err)) // nothing was sent
+			yield(nil, c.convertError(ctx, err)) // nothing was sent
 			return
 		}
-		o := operations.OfAction(action)
+		o := operations.ByAction(action)
 		for {
 			r, err := stream.Recv()
 			switch {
@@ -50,9 +50,9 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 				return
 			case err == nil:
 			case o != nil && !o.Writes:
-				err = c.fail(ctx, err)
+				err = c.convertError(ctx, err)
 			default:
-				err = c.changed(ctx, err)
+				err = c.changeError(ctx, err)
 			}
 			if !yield(r.GetBody(), err) || err != nil {
 				return
@@ -68,13 +68,13 @@ func (c *Client) Buckets(ctx context.Context) iter.Seq2[string, error] {
 	return operations.Buckets.Each(ctx, c.target(), &operations.None{})
 }
 
-// Tables yields the tables of a bucket that f selects.
+// Tables yields the tables of a bucket that match f.
 func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) iter.Seq2[tables.TableInfo, error] {
 	f = cmp.Or(f, new(tables.Filter))
 	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 
-// Describe returns the properties and the columns of a table, as it is or at a version,
+// Describe returns the properties and the columns of a table in its current state, or at a version,
 // snapshot or time.
 func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error) {
 	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: wire.StateOf(at)})
@@ -95,123 +95,123 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 	return operations.Settings.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// SetSettings is Bucket.SetSettings.
+// SetSettings calls Bucket.SetSettings on the server.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings) error {
 	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s})
 	return err
 }
 
-// Delete deletes several tables in one commit: all of them, or none if one is missing.
+// Delete deletes tables in one commit: all of them, or none if one does not exist.
 func (c *Client) Delete(ctx context.Context, bucket string, names ...string) error {
 	_, err := operations.Delete.Do(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
 	return err
 }
 
-// Fold is Store.Fold.
+// Fold calls Store.Fold on the server.
 func (c *Client) Fold(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
 	return operations.Fold.Do(ctx, c.target(), o)
 }
 
-// Compact is Store.Compact.
+// Compact calls Store.Compact on the server.
 func (c *Client) Compact(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
 	return operations.Compact.Do(ctx, c.target(), o)
 }
 
-// Expire is Store.Expire.
+// Expire calls Store.Expire on the server.
 func (c *Client) Expire(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
 	return operations.Expire.Do(ctx, c.target(), o)
 }
 
-// Metadata is Bucket.Metadata.
+// Metadata calls Bucket.Metadata on the server.
 func (c *Client) Metadata(ctx context.Context, bucket string) (tables.Metadata, error) {
 	return operations.BucketMetadata.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
-// ChangeMetadata is Bucket.ChangeMetadata.
+// ChangeMetadata calls Bucket.ChangeMetadata on the server.
 func (c *Client) ChangeMetadata(ctx context.Context, bucket, name string, m tables.MetadataChange) error {
 	_, err := operations.ChangeMetadata.Do(ctx, c.target(), &operations.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
 	return err
 }
 
-// Snapshot is Bucket.Snapshot.
+// Snapshot calls Bucket.Snapshot on the server.
 func (c *Client) Snapshot(ctx context.Context, bucket, name string) (string, error) {
-	made, err := operations.TakeSnapshot.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
-	return made.Name, err
+	taken, err := operations.TakeSnapshot.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
+	return taken.Name, err
 }
 
-// Snapshots is Bucket.Snapshots.
+// Snapshots calls Bucket.Snapshots on the server.
 func (c *Client) Snapshots(ctx context.Context, bucket string) ([]tables.SnapshotInfo, error) {
 	return operations.Snapshots.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
-// DeleteSnapshot is Bucket.DeleteSnapshot.
+// DeleteSnapshot calls Bucket.DeleteSnapshot on the server.
 func (c *Client) DeleteSnapshot(ctx context.Context, bucket, name string) error {
 	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
 	return err
 }
 
-// DeleteSnapshots is Bucket.DeleteSnapshots.
+// DeleteSnapshots calls Bucket.DeleteSnapshots on the server.
 func (c *Client) DeleteSnapshots(ctx context.Context, bucket string) error {
 	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, All: true})
 	return err
 }
 
-// Restore is Bucket.Restore.
+// Restore calls Bucket.Restore on the server.
 func (c *Client) Restore(ctx context.Context, bucket, snapshot string, names ...string) error {
 	_, err := operations.Restore.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: snapshot, Tables: names})
 	return err
 }
 
-// Resample is transform.Resample.
+// Resample calls transform.Resample on the server.
 func (c *Client) Resample(ctx context.Context, o *transform.ResampleOptions) (transform.Result, error) {
 	return operations.Resample.Do(ctx, c.target(), o)
 }
 
-// Combine is transform.Combine.
+// Combine calls transform.Combine on the server.
 func (c *Client) Combine(ctx context.Context, o *transform.CombineOptions) (transform.Result, error) {
 	return operations.Combine.Do(ctx, c.target(), o)
 }
 
-// Clean is transform.Clean.
+// Clean calls transform.Clean on the server.
 func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transform.Result, error) {
 	return operations.Clean.Do(ctx, c.target(), o)
 }
 
-// DeleteRows is Bucket.DeleteRows.
-func (c *Client) DeleteRows(ctx context.Context, bucket, name string, where *filter.Expr) (tables.Rewritten, error) {
+// DeleteRows calls Bucket.DeleteRows on the server.
+func (c *Client) DeleteRows(ctx context.Context, bucket, name string, where *filter.Expr) (tables.RewriteResult, error) {
 	return operations.DeleteRows.Do(ctx, c.target(), &operations.Deletion{Bucket: bucket, Name: name, Where: where.String()})
 }
 
-// Partition is Bucket.Partition.
-func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.Partition) (tables.Partitioned, error) {
+// Partition calls Bucket.Partition on the server.
+func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.Partition) (tables.PartitionResult, error) {
 	return operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
 }
 
-// Evolve changes the columns of a table, as Bucket.Evolve does.
+// Evolve calls Bucket.Evolve on the server, to change the columns of a table.
 func (c *Client) Evolve(ctx context.Context, bucket, name string, changes ...tables.ColumnChange) error {
 	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
 	return err
 }
 
-// SetEvolution is Bucket.SetEvolution.
+// SetEvolution calls Bucket.SetEvolution on the server.
 func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables.Evolution) error {
 	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Mode: &e})
 	return err
 }
 
-// Rules returns the rules of a table, or those of the bucket itself if name is "".
+// Rules returns the rules of a table, or the bucket's own rules if name is "".
 func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule, error) {
 	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// EditRules changes the rules of a table, or of the bucket itself, as Bucket.EditRules
-// does.
+// EditRules calls Bucket.EditRules on the server, to change the rules of a table or, if name is "",
+// of the bucket itself.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 	return err
 }
 
-// Lock is a named lock at a server. The client keeps renewing it until Unlock.
+// Lock is a named lock on the server. The client renews it until Unlock.
 type Lock struct {
 	c    *Client
 	id   string
@@ -221,8 +221,8 @@ type Lock struct {
 	lost chan struct{}
 }
 
-// Lock is Bucket.Lock. The server grants the lock as a lease: if this process or its
-// connection dies, others can take the lock half a minute later.
+// Lock calls Bucket.Lock on the server. The lock is a lease: if this process or its connection
+// dies, others can get the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	got, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {
@@ -234,8 +234,8 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	return l, nil
 }
 
-// Lost returns a channel that is closed if the lock could not be renewed in time. Others
-// may then hold it.
+// Lost returns a channel that is closed if the lock could not be renewed in time. Then others may
+// hold it.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {

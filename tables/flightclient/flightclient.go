@@ -1,6 +1,5 @@
-// Package flightclient works with the tables of a server (partd-tables serve) as package
-// tables works with those of a directory. Rows are streamed in both directions, in bounded
-// memory.
+// Package flightclient works with the tables of a server (partd-tables serve), as package tables
+// does with a local directory. Rows are streamed in both directions, in bounded memory.
 package flightclient
 
 import (
@@ -25,40 +24,40 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// DefaultPort is the port of URLs that have none.
+// DefaultPort is the port for URLs without one.
 const DefaultPort = "8081"
 
-// maxMessage bounds what is taken of one message, in bytes. The server's are far
-// smaller, unless one row is larger.
+// maxMessage limits the size of a received message, in bytes. The server's messages are far
+// smaller, unless a single row is larger.
 const maxMessage = 256 << 20
 
-// Options are the options of Dial. The zero value, and nil, are the defaults.
+// Options configures Dial. Nil and the zero value are the defaults.
 type Options struct {
-	Token string         // "": no token
-	CAs   *x509.CertPool // the authorities that the server's certificate may come from; nil: the system's
-	// Insecure allows sending the token to another host without TLS, where anyone on the
-	// way can read it.
+	Token string         // "" means no token
+	CAs   *x509.CertPool // authorities for the server's certificate; nil means the system's
+	// Insecure allows sending the token to another host without TLS. Anyone on the network path can
+	// then read it.
 	Insecure bool
 }
 
 // Client is a connection to a server. It reconnects as needed and is safe for concurrent
 // use.
 //
-// Errors wrap the same errors as those of a [tables.Store]: tables.ErrNotFound, ErrExists,
-// ErrConflict and errors.ErrUnsupported. If the connection was lost after a change was
-// sent, they wrap partd.ErrUnknownOutcome; a put with an id may then be repeated.
+// As with a [tables.Store], errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
+// errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps
+// partd.ErrUnknownOutcome. A put with an id is safe to repeat then.
 type Client struct {
 	url    string
 	flight flight.Client
 }
 
-// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. The
-// first call makes the connection.
+// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. It connects at
+// the first call.
 func Dial(server string, o *Options) (*Client, error) {
 	o = cmp.Or(o, new(Options))
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("flightclient: %q is no server: it should be as grpc://HOST:PORT or grpc+tls://HOST:PORT", server)
+		return nil, fmt.Errorf("flightclient: %q is not a server URL: use grpc://HOST:PORT or grpc+tls://HOST:PORT", server)
 	}
 	var creds credentials.TransportCredentials
 	switch u.Scheme {
@@ -66,11 +65,11 @@ func Dial(server string, o *Options) (*Client, error) {
 		creds = credentials.NewTLS(&tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12})
 	case "grpc":
 		if ip := net.ParseIP(u.Hostname()); o.Token != "" && !o.Insecure && u.Hostname() != "localhost" && !ip.IsLoopback() {
-			return nil, fmt.Errorf("flightclient: %s: a token without TLS could be read on the way: use grpc+tls://, or allow it", server)
+			return nil, fmt.Errorf("flightclient: %s: a token sent without TLS can be read on the network: use grpc+tls://, or set Options.Insecure", server)
 		}
 		creds = insecure.NewCredentials()
 	default:
-		return nil, fmt.Errorf("flightclient: %q: there is no scheme %q, only grpc and grpc+tls", server, u.Scheme)
+		return nil, fmt.Errorf("flightclient: %q: unknown scheme %q: use grpc or grpc+tls", server, u.Scheme)
 	}
 	port := cmp.Or(u.Port(), DefaultPort)
 	opts := []grpc.DialOption{
@@ -94,15 +93,15 @@ func (c *Client) Close() error {
 	return c.flight.Close()
 }
 
-// conn returns the connection of a client that Dial made.
+// conn returns the connection, or an error if the client does not come from Dial.
 func (c *Client) conn() (flight.Client, error) {
 	if c == nil || c.flight == nil {
-		return nil, fmt.Errorf("flightclient: the client is none that Dial returned: %w", tables.ErrClosed)
+		return nil, fmt.Errorf("flightclient: the client was not returned by Dial: %w", tables.ErrClosed)
 	}
 	return c.flight, nil
 }
 
-// bearer is the token as a header. That it is not sent openly, Dial sees to.
+// bearer sends the token in a header. Dial ensures that it is encrypted.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -111,16 +110,16 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// serverError is what the server said, as one of the errors of package tables.
+// serverError is an error from the server. It wraps the matching error of package tables.
 type serverError struct {
-	text string
-	is   error
+	text    string
+	wrapped error
 }
 
 func (e *serverError) Error() string { return e.text }
-func (e *serverError) Unwrap() error { return e.is }
+func (e *serverError) Unwrap() error { return e.wrapped }
 
-var meanings = map[codes.Code]error{
+var errorByCode = map[codes.Code]error{
 	codes.NotFound:         tables.ErrNotFound,
 	codes.AlreadyExists:    tables.ErrExists,
 	codes.Aborted:          tables.ErrConflict,
@@ -131,8 +130,8 @@ var meanings = map[codes.Code]error{
 	codes.DeadlineExceeded: context.DeadlineExceeded,
 }
 
-// fail makes an error of what a call returned.
-func (c *Client) fail(ctx context.Context, err error) error {
+// convertError converts the error of a call.
+func (c *Client) convertError(ctx context.Context, err error) error {
 	s, ok := status.FromError(err)
 	switch {
 	case err == nil:
@@ -145,15 +144,15 @@ func (c *Client) fail(ctx context.Context, err error) error {
 	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
 		text = c.url + ": " + text
 	}
-	return canceled.Explain(ctx, &serverError{text, meanings[s.Code()]})
+	return canceled.Explain(ctx, &serverError{text, errorByCode[s.Code()]})
 }
 
-// changed is fail for a change that was sent: where nothing was heard of it, the
-// outcome is unknown.
-func (c *Client) changed(ctx context.Context, err error) error {
+// changeError is like convertError, for a change that was sent: if there is no answer, its outcome
+// is unknown.
+func (c *Client) changeError(ctx context.Context, err error) error {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
-		return fmt.Errorf("%w: %w", c.fail(ctx, err), partd.ErrUnknownOutcome)
+		return fmt.Errorf("%w: %w", c.convertError(ctx, err), partd.ErrUnknownOutcome)
 	}
-	return c.fail(ctx, err)
+	return c.convertError(ctx, err)
 }

@@ -57,7 +57,7 @@ func batch(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// batches yields so many batches, and then an error if there is one.
+// batches yields count batches, and then err unless it is nil.
 func batches(count int, err error) array.RecordReader {
 	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for range count {
@@ -91,23 +91,23 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Error(err) // the server has no engine
+		t.Error(err) // the server has no SQL engine
 	}
 	stop()
 	time.Sleep(50 * time.Millisecond)
 	if err := c.Delete(ctx, "b", "t"); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error("nothing was sent: ", err)
+		t.Error("a call to a stopped server:", err)
 	}
 }
 
-// What fails on the way leaves nothing.
+// A put that fails or is canceled while it sends leaves nothing.
 func TestCutPut(t *testing.T) {
 	c, store, _ := serve(t)
 	broken := errors.New("the disk is broken")
 	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // of the rows', no end of the call
+	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // an io.EOF of the rows, which must not count as the end of the call
 	late, cancelLate := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancelLate()
 	if _, err := c.Put(late, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
@@ -126,11 +126,11 @@ func TestCutPut(t *testing.T) {
 		t.Error(err)
 	}
 	for name := range store.Buckets(t.Context()) {
-		t.Errorf("there is a bucket %q", name)
+		t.Errorf("bucket %q exists", name)
 	}
 }
 
-// A reader that is released early ends the scan.
+// Releasing a reader early ends the scan.
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
@@ -169,8 +169,7 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
-// Columns whose names no table has are refused over Flight, too, by name and before
-// anything is written; and what is damaged keeps its meaning.
+// Put rejects invalid column names before it writes anything. The error names the column.
 func TestUnfitNames(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
@@ -193,12 +192,12 @@ func TestUnfitNames(t *testing.T) {
 			t.Errorf("%v: %v", fields, err)
 		}
 		if there, err := store.Bucket("b").Exists(ctx); there || err != nil {
-			t.Error("there is a bucket", there, err)
+			t.Error("the bucket exists:", there, err)
 		}
 	}
 }
 
-// Who asks a server for a damaged table learns that it is damaged; others are served.
+// A client that scans a damaged table gets ErrDamaged. Other tables still work.
 func TestDamaged(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
@@ -217,7 +216,7 @@ func TestDamaged(t *testing.T) {
 	}
 	if r, err := c.Scan(ctx, "b", "bad", nil, nil); err == nil {
 		for r.Next() {
-			t.Error("it is read")
+			t.Error("a damaged table was read")
 		}
 		if err = r.Err(); !errors.Is(err, tables.ErrDamaged) {
 			t.Error(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// addresses are those of the servers, by the tests' names.
+// addresses has the server's address for each test's name.
 var addresses sync.Map
 
 func address(t *testing.T) string {
@@ -22,7 +22,8 @@ func address(t *testing.T) string {
 	return a.(string)
 }
 
-// A lock at a server keeps out who works in its process, and ends with its lease.
+// A lock that a client holds also excludes callers in the server's own process. It ends with its
+// lease.
 func TestLock(t *testing.T) {
 	c, store, _ := serve(t)
 	l, err := c.Lock(t.Context(), "b", "t")
@@ -52,7 +53,7 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// A lease that nobody renews ends, and cannot be renewed then.
+// A lease that is not renewed expires, and cannot be renewed afterwards.
 func TestLease(t *testing.T) {
 	c, store, _ := serve(t)
 	raw, err := flight.NewClientWithMiddleware(address(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -87,14 +88,14 @@ func TestLease(t *testing.T) {
 		t.Fatalf("the lock was free after %v: %v", time.Since(start), err)
 	}
 	if _, err := ask("partd.lock", answer); err == nil {
-		t.Error("a lease was renewed that had ended")
+		t.Error("an expired lease was renewed")
 	}
 	if err := l.Unlock(); err != nil {
 		t.Error(err)
 	}
 	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
 		if _, err := ask("partd.lock", body); err == nil {
-			t.Errorf("%s was taken", body)
+			t.Errorf("%s was accepted", body)
 		}
 	}
 	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {

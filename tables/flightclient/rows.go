@@ -29,8 +29,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Scan reads the rows of a table, as it is or at a version, snapshot or time. The server
-// applies columns, filter and limit. The caller must release the reader, which ends the
+// Scan reads the rows of a table in its current state, or at a version, snapshot or time. The
+// server applies columns, filter and limit. The caller must release the reader, which ends the
 // scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.ScanOptions))
@@ -49,12 +49,11 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 	return c.get(ctx, ticket, o.ChunkRows)
 }
 
-// Query runs a SELECT, as Store.Query does. The only options that it supports are Bucket,
-// Parameters and At.
+// Query calls Store.Query on the server. Only the options Bucket, Parameters and At are supported.
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.QueryOptions))
 	if o.Memory != 0 {
-		return nil, fmt.Errorf("%w: a query at a server takes no Memory", errors.ErrUnsupported)
+		return nil, fmt.Errorf("%w: a query on a server cannot set Memory", errors.ErrUnsupported)
 	}
 	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Bucket: o.Bucket}
 	if p := o.Parameters; p != nil {
@@ -76,7 +75,7 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 	return c.get(ctx, ticket, 0)
 }
 
-// Resampled is transform.Resampled.
+// Resampled calls transform.Resampled on the server.
 func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(transform.ResampleOptions))
 	ticket, err := json.Marshal(operations.Resampling{Partd: wire.ResampleCall, ResampleOptions: *o})
@@ -99,11 +98,11 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 	}
 	if err != nil {
 		cancel()
-		return nil, c.fail(ctx, err)
+		return nil, c.convertError(ctx, err)
 	}
 	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range arrowsafe.Batches(r) {
-			if !yield(b, c.fail(ctx, err)) {
+			if !yield(b, c.convertError(ctx, err)) {
 				return
 			}
 		}
@@ -113,40 +112,40 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 	}), nil
 }
 
-// Put writes all rows of r to a table, or none, as Bucket.Put does. It reads r to its end
-// but does not release it.
+// Put calls Bucket.Put on the server, which writes all rows of r or none. It reads r to its end but
+// does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
 	call := wire.Put{
 		Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m,
-		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, Whole: o.Whole,
+		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, Whole: o.AllColumns,
 	}
 	done, err := c.put(ctx, call, r)
-	if o.Lacks != nil {
-		*o.Lacks = done.Lacks
+	if o.MissingColumns != nil {
+		*o.MissingColumns = done.Lacks
 	}
 	return done.Version, err
 }
 
-// ReplaceRange is Bucket.ReplaceRange.
-func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {
+// ReplaceRange calls Bucket.ReplaceRange on the server.
+func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
 	between := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
 	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
-	return done.Rewritten, err
+	return done.RewriteResult, err
 }
 
-// Upsert is Bucket.Upsert.
-func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
+// Upsert calls Bucket.Upsert on the server.
+func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
-	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.Whole}
+	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.AllColumns}
 	done, err := c.put(ctx, call, r)
-	if o.Lacks != nil {
-		*o.Lacks = done.Lacks
+	if o.MissingColumns != nil {
+		*o.MissingColumns = done.Lacks
 	}
-	return done.Rewritten, err
+	return done.RewriteResult, err
 }
 
-// put sends a call and rows, and returns the answer.
+// put sends a put with its rows, and returns the answer.
 func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done wire.Done, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
@@ -156,28 +155,28 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	if err != nil {
 		return done, err
 	}
-	rows, err := datafile.Gather(r, 0) // which knows readers that were read before
+	rows, err := datafile.Gather(r, 0) // rejects readers that were already read
 	if err != nil {
 		return done, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
 	}
 	defer rows.Release()
-	ctx, cancel := context.WithCancel(ctx) // before the end was sent, it undoes the put
+	ctx, cancel := context.WithCancel(ctx) // canceling before the end is sent undoes the put
 	defer cancel()
 	stream, err := conn.DoPut(ctx)
 	if err != nil {
-		return done, c.fail(ctx, err)
+		return done, c.convertError(ctx, err)
 	}
 	err = send(stream, command, rows)
 	if err != nil && (rows.Err() != nil || !errors.Is(err, io.EOF)) {
-		return done, c.fail(ctx, err)
+		return done, c.convertError(ctx, err)
 	}
 	sent := err == nil && stream.CloseSend() == nil
 	reply, err := stream.Recv()
 	switch {
 	case err != nil && sent:
-		return done, c.changed(ctx, err)
+		return done, c.changeError(ctx, err)
 	case err != nil:
-		return done, c.fail(ctx, err) // why the server takes no more
+		return done, c.convertError(ctx, err) // why the server does not accept more rows
 	}
 	if err := json.Unmarshal(reply.AppMetadata, &done); err != nil {
 		return done, fmt.Errorf("%s: the answer to a put: %w", c.url, err)
@@ -185,7 +184,7 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	return done, nil
 }
 
-// PutAll is Bucket.PutAll.
+// PutAll puts several tables concurrently, as Bucket.PutAll does.
 func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
 	if puts == nil {
 		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
@@ -196,7 +195,7 @@ func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables
 	})
 }
 
-// ScanAll is Bucket.ScanAll.
+// ScanAll scans several tables concurrently, as Bucket.ScanAll does.
 func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
 	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
 		r, err := c.Scan(ctx, bucket, name, nil, o)
@@ -208,7 +207,7 @@ func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *
 	})
 }
 
-// send sends rows. It returns io.EOF where the server takes no more.
+// send sends the rows of a put. It returns io.EOF if the server accepts no more.
 func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.Source) error {
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
@@ -223,15 +222,15 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-// sendBatch sends a batch with the reader's schema: one of a Parquet file may come with
-// other metadata, which Arrow's writer refuses.
+// sendBatch sends a batch with schema s. Batches of a Parquet file may have other metadata, which
+// Arrow's writer rejects.
 func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	if int(b.NumCols()) != s.NumFields() {
-		return fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
+		return fmt.Errorf("a batch has %d columns, but its schema has %d", b.NumCols(), s.NumFields())
 	}
 	for i, c := range b.Columns() {
 		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
-			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has type %s, but its schema has %s", c.DataType(), f.Type)}
 		}
 	}
 	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())

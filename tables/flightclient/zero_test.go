@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// A client and a lock of a call that failed give errors.
+// The methods of a zero client, and of the lock that a failed call returned, return errors.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Client": new(flightclient.Client), "Client(nil)": (*flightclient.Client)(nil),
@@ -22,7 +22,7 @@ func TestZeroValues(t *testing.T) {
 	}
 }
 
-// Nothing is sent of a nil reader, or of one that a put has read before.
+// A put of a nil reader, or of a reader that was read before, sends nothing.
 func TestReaderThatWasRead(t *testing.T) {
 	c, store, _ := serve(t)
 	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) { yield(batch(2), nil) })
@@ -42,7 +42,7 @@ func TestReaderThatWasRead(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
-		t.Error("rows were deleted, whichever")
+		t.Error("DeleteRows without a condition succeeded")
 	}
 	table, err := store.Bucket("b").Table(t.Context(), "t")
 	if err != nil {

@@ -16,27 +16,27 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is one of shoots', or of Flight itself.
+// action is an action of shoots' protocol, or of this package.
 type action struct {
-	about string
-	reads bool // a token that allows reading is enough
-	do    func(s *Server, ctx context.Context, body []byte) (any, error)
+	description string
+	readOnly    bool // a token with the right to read is enough
+	do          func(s *Server, ctx context.Context, body []byte) (any, error)
 }
 
 var actions = map[string]action{
 	"ping":          {"Convenience action for testing if the server is functional", true, nil},
 	"buckets":       {"List buckets", true, (*Server).listBuckets},
-	"delete":        {"Delete a table: name, bucket", false, takes((*Server).deleteTable)},
-	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, takes((*Server).deleteBucket)},
-	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, takes((*Server).resample)},
-	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, takes((*Server).combine)},
-	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, takes((*Server).clean)},
+	"delete":        {"Delete a table: name, bucket", false, withJSON((*Server).deleteTable)},
+	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, withJSON((*Server).deleteBucket)},
+	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, withJSON((*Server).resample)},
+	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, withJSON((*Server).combine)},
+	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, withJSON((*Server).clean)},
 	"shutdown":      {"Shut down the server", true, (*Server).shutdown},
-	"partd.cancel":  {"End calls: id, as in their header partd-call", true, takes((*Server).cancelCall)},
+	"partd.cancel":  {"Cancel calls: id, as in their header partd-call", true, withJSON((*Server).cancelCall)},
 }
 
-// takes makes an action of a function that is given the action's body, which is JSON.
-func takes[In any](do func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
+// withJSON returns an action that decodes its JSON body, and passes it to do.
+func withJSON[In any](do func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
 	return func(s *Server, ctx context.Context, body []byte) (any, error) {
 		in := new(In)
 		if err := decode(body, in); err != nil {
@@ -49,7 +49,7 @@ func takes[In any](do func(*Server, context.Context, *In) (any, error)) func(*Se
 // ListActions lists the actions of DoAction.
 func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
 	for _, name := range slices.Sorted(maps.Keys(actions)) {
-		if err := st.Send(&flight.ActionType{Type: name, Description: actions[name].about}); err != nil {
+		if err := st.Send(&flight.ActionType{Type: name, Description: actions[name].description}); err != nil {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 
 // DoAction performs an action and replies with JSON.
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
-	if o := operations.OfAction(in.Type); o != nil {
+	if o := operations.ByAction(in.Type); o != nil {
 		return s.nativeAction(o, in.Body, st)
 	}
 	a, ok := actions[in.Type]
@@ -68,14 +68,14 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	case in.Type == "ping":
 		return st.Send(&flight.Result{Body: []byte("pong")})
 	}
-	if !a.reads {
-		if err := mayWrite(st.Context()); err != nil {
+	if !a.readOnly {
+		if err := requireWrite(st.Context()); err != nil {
 			return err
 		}
 	}
 	reply, err := a.do(s, st.Context(), in.Body)
 	if err != nil {
-		return told(st, err)
+		return asShootsError(st, err)
 	}
 	body, err := json.Marshal(reply)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	return st.Send(&flight.Result{Body: body})
 }
 
-// do does an operation in the slots that it takes.
+// do runs an operation as soon as the slots for it are free.
 func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
 	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
@@ -94,9 +94,9 @@ func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, 
 	return o.Do(ctx, operations.Target{Store: s.store}, input)
 }
 
-// transformed does one that makes a table of others, the first of which is looked for
-// before it waits.
-func transformed[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
+// runTransform runs an operation that makes a table from others. Before it waits for slots, it
+// checks that source exists.
+func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
 	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
 		return nil, err
 	}
@@ -105,16 +105,16 @@ func transformed[In any](ctx context.Context, s *Server, source transform.TableN
 }
 
 func (s *Server) listBuckets(ctx context.Context, _ []byte) (any, error) {
-	all := []string{}
+	names := []string{}
 	for name, err := range s.store.Buckets(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		if name != "" {
-			all = append(all, name)
+			names = append(names, name)
 		}
 	}
-	return all, nil
+	return names, nil
 }
 
 type reply map[string]any
@@ -131,7 +131,7 @@ func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string 
 		return nil, &failure{kindOther, fmt.Errorf("mode is %q, must be error or delete", c.Mode)}
 	}
 	if c.Name == "" {
-		return nil, &failure{kindOther, errors.New("the unnamed bucket is not deleted as a whole: name the bucket")}
+		return nil, &failure{kindOther, errors.New("the default bucket cannot be deleted: name a bucket")}
 	}
 	if err := s.store.DeleteBucket(ctx, c.Name, c.Mode == "delete"); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string 
 }
 
 func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
-	if err := s.mayEnd(ctx); err != nil {
+	if err := s.requireShutdown(ctx); err != nil {
 		return nil, err
 	}
 	s.stop()
@@ -148,8 +148,8 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 }
 
 func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, error) {
-	if len(c.ID) < leastID {
-		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, and those of calls %d or more: give that of the call's header %s", len(c.ID), leastID, callHeader)}
+	if len(c.ID) < minIDLength {
+		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, but ids of calls have at least %d: give the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
 	}
 	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
@@ -175,22 +175,22 @@ func (s *Server) resample(ctx context.Context, c *resampling) (any, error) {
 		o.Rule, o.TimeColumn, o.TimeIndex = c.Rule, c.TimeCol, true
 		o.Functions = slices.DeleteFunc(strings.Split(c.Function, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	}
-	done, err := transformed(ctx, s, o.Source, operations.Resample, o)
+	done, err := runTransform(ctx, s, o.Source, operations.Resample, o)
 	if c.SQL != "" {
 		delete(done, "source_rows")
 		if err != nil {
-			err = statementFailure(err)
+			err = statementOrPutError(err)
 		}
 	}
 	return done, err
 }
 
-// statementFailure is sqlFailure for an error that may be the put's.
-func statementFailure(err error) error {
+// statementOrPutError is like statementError, for errors that may also come from writing the result.
+func statementOrPutError(err error) error {
 	if errors.Is(err, tables.ErrExists) || errors.Is(err, tables.ErrNotFound) || errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.RuleError)) {
 		return err
 	}
-	return sqlFailure(err)
+	return statementError(err)
 }
 
 type combining struct {
@@ -204,9 +204,9 @@ func (s *Server) combine(ctx context.Context, c *combining) (_ any, err error) {
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
-		return nil, &failure{kindOther, errors.New("sources needs one table or more")}
+		return nil, &failure{kindOther, errors.New("sources must name at least one table")}
 	}
-	return transformed(ctx, s, o.Sources[0], operations.Combine, o)
+	return runTransform(ctx, s, o.Sources[0], operations.Combine, o)
 }
 
 type cleaning struct {
@@ -227,5 +227,5 @@ func (s *Server) clean(ctx context.Context, c *cleaning) (_ any, err error) {
 			return nil, err
 		}
 	}
-	return transformed(ctx, s, o.Source, operations.Clean, o)
+	return runTransform(ctx, s, o.Source, operations.Clean, o)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Combine and clean in JSON, with tables as names and as objects.
+// TestCombineAndCleanInJSON gives tables as names and as objects.
 func TestCombineAndCleanInJSON(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()
@@ -72,13 +72,13 @@ func failing(t *testing.T, c flight.Client, kind, body string) string {
 		_, err = st.Recv()
 	}
 	var detail struct{ Type, Message string }
-	if said := strings.Join(st.Trailer().Get("grpc-status-details-bin"), ""); json.Unmarshal([]byte(said), &detail) != nil {
-		t.Errorf("%v %q", err, said)
+	if output := strings.Join(st.Trailer().Get("grpc-status-details-bin"), ""); json.Unmarshal([]byte(output), &detail) != nil {
+		t.Errorf("%v %q", err, output)
 	}
 	return detail.Type
 }
 
-// The actions are listed in the same order each time.
+// ListActions returns the actions sorted by name.
 func TestListActions(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -101,7 +101,7 @@ func TestListActions(t *testing.T) {
 			}
 		}
 		if len(names) != len(actions) || !slices.IsSorted(names) {
-			t.Fatalf("the actions are %q, want all %d in order", names, len(actions))
+			t.Fatalf("the actions are %q, want all %d, sorted", names, len(actions))
 		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ask sends a message, whole, and returns once the server has begun its answer.
+// ask sends a complete message, and returns when the server begins its answer or closes the
+// connection.
 func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ...string) {
 	t.Helper()
 	body, err := proto.Marshal(m)
@@ -41,7 +42,7 @@ func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ..
 	c.gone = true // the server has closed the connection
 }
 
-// Answers that nobody takes hold a bounded part of the memory.
+// Answers that clients do not receive use bounded memory.
 func TestUntakenAnswers(t *testing.T) {
 	const limit = 64 << 20
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: limit, MaxMessage: 8 << 20})
@@ -60,7 +61,7 @@ func TestUntakenAnswers(t *testing.T) {
 			}
 		}
 		servedSoon(with, t, "127.0.0.3", address)
-		if got := gets(t, with, honest, "t"); got != 10 {
+		if got := countRows(t, with, honest, "t"); got != 10 {
 			t.Errorf("%d rows", got)
 		}
 	})
@@ -69,7 +70,7 @@ func TestUntakenAnswers(t *testing.T) {
 	}
 }
 
-// Requests that wait leave memory for others' puts.
+// Requests that wait for a slot leave memory for others' puts.
 func TestWaitingRequestsAndPuts(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
 	with, token := withToken(t, strangersSecret, Admin)
@@ -92,35 +93,35 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 			waiting <- err
 		}()
 	}
-	until(t, "none waits", func() bool { _, n := s.queries.counts(); return n > 0 })
+	waitFor(t, "no query waits", func() bool { _, n := s.queries.counts(); return n > 0 })
 	time.Sleep(200 * time.Millisecond)
 	soon, cancel := context.WithTimeout(with, 3*time.Second)
 	defer cancel()
 	if err := putTest(soon, honest, `{"name":"t","mode":"append"}`, 1, 10); err != nil {
-		t.Errorf("an honest put: %v", err)
+		t.Errorf("a put by another client: %v", err)
 	}
 }
 
-// Who asks what a statement would return takes a slot, as who asks for its rows.
+// A call that describes a statement needs a slot, like one that reads its rows.
 func TestDescribingTakesASlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // and reads nothing
+	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 		t.Fatal(err)
 	}
-	until(t, "no get runs", func() bool { n, _ := s.queries.counts(); return n == 1 })
+	waitFor(t, "no get runs", func() bool { n, _ := s.queries.counts(); return n == 1 })
 	describe := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","sql":"SELECT 1"}`)}
 	soon, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := dialTest(t, address).GetFlightInfo(soon, describe); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("beside the only one: %v", err)
+		t.Errorf("a second query with one slot: %v", err)
 	}
 }
 
-func gets(t *testing.T, ctx context.Context, c flight.Client, name string) (rows int64) { //nolint:revive // as other helpers of tests
+func countRows(t *testing.T, ctx context.Context, c flight.Client, name string) (rows int64) { //nolint:revive // like the other helpers
 	t.Helper()
 	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
 	if err != nil {

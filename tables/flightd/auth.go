@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// claims are what shoots' tokens say.
+// claims are the contents of a token, as shoots defines them.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -29,11 +29,11 @@ type claims struct {
 
 var rightsOf = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the same secret. With buckets, the token is
-// limited to these and to HTTP: Flight refuses it.
+// NewToken returns a token for servers with the same secret. If buckets are given, the token is
+// valid only for these, and only over HTTP: Flight refuses it.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
-		return "", errors.New("a token takes a secret that is not empty")
+		return "", errors.New("a token needs a secret that is not empty")
 	}
 	now := time.Now()
 	c := claims{Server: server, Buckets: buckets}
@@ -48,11 +48,11 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
 
-// verify returns whose a token is for a call of Flight.
+// verify returns the caller to whom a token belongs, for a call over Flight.
 func (s *Server) verify(address, token string) (Caller, error) {
 	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
-		return Caller{}, errors.New("it is for some buckets alone, and so for HTTP: Flight takes tokens for all of them")
+		return Caller{}, errors.New("it is limited to some buckets, and valid only over HTTP: Flight needs a token for all buckets")
 	}
 	return c, err
 }
@@ -73,41 +73,41 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	}
 	var c claims
 	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
-		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // else it is signed
-			s.logins.Wrong(host)
+		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // other errors mean a bad signature
+			s.logins.RecordFailure(host)
 		}
 		return Caller{}, err
 	}
-	s.logins.Right(token)
+	s.logins.RecordSuccess(token)
 	r, ok := rightsOf[c.Type]
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	signed := token[:strings.LastIndexByte(token, '.')] // a signature can be written in several ways
+	signed := token[:strings.LastIndexByte(token, '.')] // without the signature, because the same signature has several encodings
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed, s.opts.ReadOnly}, nil
 }
 
-// Bearer is Verify for the token in a request's header, or another where there is none.
+// Bearer verifies the token in the request's Authorization header, or other if the header has none.
 func (s *Server) Bearer(r *http.Request, other string) (Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		token = other
 	}
 	if token == "" && s.opts.Secret != nil {
-		return Caller{}, errors.New("there is none with the request")
+		return Caller{}, errors.New("the request has no token")
 	}
 	return s.Verify(r.RemoteAddr, token)
 }
 
-// identify returns who makes a call, by its headers: a bearer token, or one as the
-// password of any user, or as pyarrow's authenticate sends it.
+// identify returns the caller of a call. Its headers carry the token as a bearer token, as the
+// password of any user, or in the header that pyarrow's authenticate sets.
 func (s *Server) identify(ctx context.Context) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin}, nil
 	}
 	token, ok := headerToken(ctx)
 	if !ok {
-		return Caller{}, status.Error(codes.Unauthenticated, "this server wants a token with every call: No authentication header provided by client")
+		return Caller{}, status.Error(codes.Unauthenticated, "this server requires a token with every call: No authentication header provided by client")
 	}
 	c, err := s.verify(addressOf(ctx), token)
 	if err != nil {
@@ -133,7 +133,7 @@ func headerToken(ctx context.Context) (token string, ok bool) {
 	return "", false
 }
 
-// passwordOf is "" for what is no user and password, which is no token either.
+// passwordOf returns the password of basic credentials, or "" if they are malformed.
 func passwordOf(credentials string) string {
 	plain, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(credentials, "="))
 	if err != nil {
@@ -143,8 +143,8 @@ func passwordOf(credentials string) string {
 	return password
 }
 
-// Handshake checks credentials and returns them as a bearer token, in a header and in the
-// payload, since clients read one or the other.
+// Handshake checks credentials and returns them as a bearer token, in a header and in the payload,
+// because some clients read only one of them.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // every call has one
 	leave, ok := s.handshakes.Take(c.conn, func() { c.cancel(errCrowded) })
@@ -154,7 +154,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	defer leave()
 	if s.opts.Secret == nil {
 		if _, err := st.Recv(); err != nil {
-			return nil // a client that says nothing wants nothing
+			return nil // the client sent nothing, so it gets nothing
 		}
 		return st.Send(&flight.HandshakeResponse{})
 	}
@@ -169,7 +169,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
 		if token, err = s.payloadToken(c.conn, in.Payload); err != nil {
-			return told(st, err)
+			return asShootsError(st, err)
 		}
 	}
 	if err := st.SendHeader(metadata.Pairs("authorization", "Bearer "+token)); err != nil {
@@ -178,13 +178,13 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	return st.Send(&flight.HandshakeResponse{Payload: []byte(token)})
 }
 
-// payloadToken returns the token of a payload: a bare one, as shoots' clients send
-// it, must be an admin's; as a password of Flight's own message it may be any.
+// payloadToken returns the token in a payload. A bare token, as shoots' clients send it, must have
+// admin rights. As the password of a BasicAuth message, any valid token will do.
 func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
 		if _, err := s.verify(address, basic.Password); err != nil {
-			return "", status.Errorf(codes.Unauthenticated, "the password is no valid token: %v", err)
+			return "", status.Errorf(codes.Unauthenticated, "the password is not a valid token: %v", err)
 		}
 		return basic.Password, nil
 	}
@@ -195,7 +195,7 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is no token: %w", err)}
+		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
 	case errors.Is(err, ErrGuesses):
 		return "", status.Error(codes.Unauthenticated, err.Error())
 	case err != nil, c.Rights < Admin:
@@ -204,16 +204,16 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	return string(payload), nil
 }
 
-// mayEnd is nil where the call may end the server: with an admin's token or,
-// where there are none, from the same machine.
-func (s *Server) mayEnd(ctx context.Context) error {
+// requireShutdown returns an error unless the call may shut down the server. With a secret, it needs admin
+// rights; without one, it must come from this machine.
+func (s *Server) requireShutdown(ctx context.Context) error {
 	if s.opts.Secret != nil {
-		return mayAll(ctx)
+		return requireAdmin(ctx)
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		if ip := net.ParseIP(hostOf(p.Addr)); ip != nil && ip.IsLoopback() || p.Addr.Network() == localHost {
 			return nil
 		}
 	}
-	return status.Error(codes.PermissionDenied, "without a secret, only a client on the same machine may end the server")
+	return status.Error(codes.PermissionDenied, "without a secret, only a client on the same machine may shut down the server")
 }

@@ -19,47 +19,47 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Rights are what a token allows.
+// Rights say what a token allows.
 type Rights uint8
 
-// The rights. Each includes those before it.
+// The rights. Each includes those listed before it.
 const (
 	None  Rights = iota
-	Read         // read rows, and list what there is
+	Read         // read rows, and list buckets and tables
 	Admin        // do everything, including shutting down the server
 )
 
-// call is what the server knows of whoever calls.
+// call describes a running call and its caller.
 type call struct {
 	rights        Rights
-	readOnly      bool   // nobody changes anything
-	user          string // whose token it is; "" without
+	readOnly      bool   // no caller may change anything
+	user          string // identifies the token; "" without one
 	host, conn    string // the address, without and with the port
 	queries, puts *limiter
-	rows          *putRows // the memory of a put's rows; nil: it is none
+	rows          *putRows // the memory for the rows of a put; nil for other calls
 
 	cancel            context.CancelCauseFunc
-	querying, putting atomic.Bool  // the call has its slot
-	sending           atomic.Int64 // since when it waits for its client to take a message; 0: it does not
+	querying, putting atomic.Bool  // whether the call holds such a slot
+	sending           atomic.Int64 // when it began to wait for its client to receive a message; 0: it is not waiting
 }
 
 type callKey struct{}
 
-// callOf is the context of a caller's call from an address, and what ends the call.
+// callOf returns the context for a call from an address, and a function that ends the call.
 func (s *Server) callOf(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
-	the := &call{
+	newCall := &call{
 		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
 		conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts,
 	}
 	if c.Rights > None {
-		s.conns.know(address)
+		s.conns.markKnown(address)
 	}
-	ctx, done := context.WithTimeoutCause(the.with(ctx), s.opts.CallTimeout, errTooLong)
-	ctx, the.cancel = context.WithCancelCause(ctx)
+	ctx, done := context.WithTimeoutCause(newCall.with(ctx), s.opts.CallTimeout, errTooLong)
+	ctx, newCall.cancel = context.WithCancelCause(ctx)
 	if c.Buckets != nil {
 		ctx = tables.WithBuckets(ctx, c.Buckets)
 	}
-	return ctx, func(err error) { the.cancel(err); done() }
+	return ctx, func(err error) { newCall.cancel(err); done() }
 }
 
 func addressOf(ctx context.Context) string {
@@ -71,8 +71,8 @@ func addressOf(ctx context.Context) string {
 
 func hostOf(a net.Addr) string { return hostOfAddress(a.String()) }
 
-// hostOfAddress is who shares what there is. A host has all addresses of IPv6 that are
-// alike in their first half, so those are one.
+// hostOfAddress returns the host of an address, as limits count hosts. IPv6 addresses with the same
+// first 64 bits are one host.
 func hostOfAddress(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -84,8 +84,7 @@ func hostOfAddress(address string) string {
 	return host
 }
 
-// rightsFrom returns the rights of the call that a context belongs to, None
-// where it belongs to none.
+// rightsFrom returns the rights of the context's call, or None if the context belongs to no call.
 func rightsFrom(ctx context.Context) Rights {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c.rights
@@ -93,65 +92,65 @@ func rightsFrom(ctx context.Context) Rights {
 	return None
 }
 
-// mayWrite is nil where the call may change something.
-func mayWrite(ctx context.Context) error {
+// requireWrite returns an error unless the call may change something.
+func requireWrite(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
 		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
 	}
-	return mayAll(ctx)
+	return requireAdmin(ctx)
 }
 
-// mayAll is nil where the call has all rights.
-func mayAll(ctx context.Context) error {
+// requireAdmin returns an error unless the call has admin rights.
+func requireAdmin(ctx context.Context) error {
 	if rightsFrom(ctx) < Admin {
-		return status.Error(codes.PermissionDenied, "the token allows reading only; this call takes an admin token")
+		return status.Error(codes.PermissionDenied, "the token allows reading only; this call needs an admin token")
 	}
 	return nil
 }
 
-// What follows lets another protocol serve the same store, under the same
-// tokens, limits and figures.
+// The rest of this file lets other protocols serve the same store, with the same tokens, limits and
+// metrics.
 
 // Caller is the holder of a token.
 type Caller struct {
 	Rights  Rights
-	Buckets []string  // the only ones that the token covers; nil: all
+	Buckets []string  // the only buckets that the token covers; nil: all
 	Expires time.Time // zero without a token
-	user    string    // whose slots its queries take
+	user    string    // the owner of the slots that its queries use
 
-	readOnly bool // whatever its rights are
+	readOnly bool // no changes, whatever its rights are
 }
 
-// MayUse returns nil if the caller has a right in all of these buckets, and otherwise an
-// error that wraps fs.ErrPermission.
+// MayUse returns nil if the caller has right r in all of these buckets. Otherwise, the error wraps
+// fs.ErrPermission.
 func (c *Caller) MayUse(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {
 		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
 	}
 	if c.Rights < r {
-		return fmt.Errorf("the token allows reading only; this takes an admin token: %w", fs.ErrPermission)
+		return fmt.Errorf("the token allows reading only; this needs an admin token: %w", fs.ErrPermission)
 	}
 	for _, b := range buckets {
 		if c.Buckets != nil && !slices.Contains(c.Buckets, b) {
-			return fmt.Errorf("the token is not for bucket %q: %w", b, fs.ErrPermission)
+			return fmt.Errorf("the token does not cover bucket %q: %w", b, fs.ErrPermission)
 		}
 	}
 	return nil
 }
 
-// Begin returns the context of a call that a caller makes from an address, and a function
-// that ends the call with its error. Statements in this context may use only the caller's
-// buckets.
+// Begin returns the context for a call by c from an address, and a function that ends the call with
+// its error. SQL in this context can use only the caller's buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	began := time.Now()
 	ctx, end := s.callOf(ctx, c, address)
 	return ctx, func(err error) {
-		s.ended(ctx, method, began, Status(err))
+		s.recordEnd(ctx, method, began, Status(err))
 		end(nil)
 	}
 }
 
-// Sending runs f, which waits for the call's client to receive something.
+// Sending runs f, which waits for the call's client to receive something. During f, the call counts
+// as stalled.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.sending.Store(time.Now().UnixNano())
@@ -160,16 +159,16 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// Cancellable returns a context that Cancel can end by its id, until the returned function
-// is called.
+// Cancellable returns a context that Cancel can cancel by id, until the returned function is
+// called.
 func (s *Server) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	return s.sql.running.add(ctx, id)
 }
 
-// Cancel ends whatever runs under an id, and reports whether anything did.
+// Cancel cancels all calls with an id, and reports whether there were any.
 func (s *Server) Cancel(id string) bool { return s.sql.running.cancel(id) }
 
-// Status returns err with the gRPC status code that clients of Flight SQL expect for it.
+// Status returns err with the gRPC status code that Flight SQL's clients expect.
 func Status(err error) error {
 	if code, ok := causes[err]; ok {
 		return status.Error(code, err.Error())
@@ -180,20 +179,21 @@ func Status(err error) error {
 // Options returns the server's options, with the defaults filled in.
 func (s *Server) Options() Options { return s.opts }
 
-// Left returns how much longer running calls may go on once the server shuts down.
-func (s *Server) Left() time.Duration {
-	if by := s.endsBy.Load(); by != 0 {
+// RemainingGrace returns how much longer running calls may continue after a shutdown begins.
+func (s *Server) RemainingGrace() time.Duration {
+	if by := s.deadline.Load(); by != 0 {
 		return time.Until(time.Unix(0, by))
 	}
 	return s.opts.Grace
 }
 
-// Listener wraps l so that its connections count as Flight's do. Idle ones are closed to
-// make room for others; Busy tells the server which are idle.
+// Listener wraps l so that its connections count against the same limits as Flight's. The server
+// may close idle connections to make room for others; SetConnState tells it which are idle.
 func (s *Server) Listener(l net.Listener) net.Listener { return s.conns.listener(l) }
 
-// Busy reports the state of a connection of Listener. Call it from http.Server.ConnState.
-func (s *Server) Busy(conn net.Conn, state http.ConnState) {
+// SetConnState records the state of a connection that Listener accepted. Call it from
+// http.Server.ConnState.
+func (s *Server) SetConnState(conn net.Conn, state http.ConnState) {
 	c, ok := conn.(*connection)
 	if !ok || state != http.StateActive && state != http.StateIdle {
 		return
@@ -208,9 +208,9 @@ func (s *Server) Busy(conn net.Conn, state http.ConnState) {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// Admits returns nil unless a page of another site made the request. A request for data, as
-// opposed to a page (fetched), is refused even if such a page only reads.
-func (s *Server) Admits(r *http.Request, fetched bool) error {
+// CheckSite returns an error if a page of another site made the request. If fetched is true, the
+// request is for data rather than a page; then it also refuses requests that only read.
+func (s *Server) CheckSite(r *http.Request, fetched bool) error {
 	forbidden := func(text string) error { return fmt.Errorf("%s: %w", text, fs.ErrPermission) }
 	if err := crossOrigin.Check(r); err != nil {
 		return forbidden("the request comes from another site: " + err.Error())
@@ -220,7 +220,7 @@ func (s *Server) Admits(r *http.Request, fetched bool) error {
 	}
 	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
-		return forbidden("the header Host is neither localhost nor a loopback address: another site's name may lead here")
+		return forbidden("the header Host is neither localhost nor a loopback address, so another site may have made the request")
 	}
 	return nil
 }

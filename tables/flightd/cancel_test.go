@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// A call is ended by the id that its client gave it, and no other one is.
+// A client can cancel a call by the id that it gave to it. No other call is canceled.
 func TestCancelledCall(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -31,7 +31,7 @@ func TestCancelledCall(t *testing.T) {
 		return strings.Contains(answer, "true")
 	}
 	if cancelled(strings.Repeat("x", 32)) {
-		t.Error("there was a call of another id")
+		t.Error("a call with another id was canceled")
 	}
 	for began := time.Now(); !cancelled(id); time.Sleep(time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
@@ -43,18 +43,18 @@ func TestCancelledCall(t *testing.T) {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	for i, err := range store.Bucket("").Tables(t.Context(), nil) {
-		t.Error("what was cancelled is there", i, err)
+		t.Error("the canceled put left a table", i, err)
 	}
 	if cancelled(id) {
-		t.Error("the call goes on")
+		t.Error("the call can be canceled twice")
 	}
 }
 
-// What libraries say of themselves is no part of an error, however deep it is.
+// Errors do not contain phrases of libraries, at any depth.
 func TestErrorsAreWithoutJargon(t *testing.T) {
 	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
 	for _, err := range []error{
-		sqlError(fmt.Errorf("tables: put \"t\": %w", inner)), told(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
+		sqlError(fmt.Errorf("tables: put \"t\": %w", inner)), asShootsError(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
 		sqlError(&tables.SchemaError{Column: "c", Err: fmt.Errorf("error encountered during schema visitor: error encountered during arrow schema visitor: no such type")}),
 	} {
 		text := status.Convert(err).Message()
@@ -64,8 +64,7 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 	}
 }
 
-// A server of tables for reading says so of all that would change them, whatever the
-// token allows.
+// A read-only server refuses all changes with this reason, whatever the token allows.
 func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)

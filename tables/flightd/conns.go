@@ -12,43 +12,44 @@ import (
 	"google.golang.org/grpc/stats"
 )
 
-// connections bounds how many there are, and their calls, in all and for each host.
-// Strangers are those on which no valid token came yet: they have a quarter of the
-// places, and are the first to go. So who only connects shuts out nobody.
+// connections limits connections and their calls, in total and for each host. Connections
+// that have not sent a valid token yet are strangers. They may use a quarter of the
+// places, and are closed first, so that connecting without a token cannot lock others
+// out.
 type connections struct {
 	limit     int
 	mu        sync.Mutex
 	open      map[string]*connection // by the peer's address
-	hosts     map[string]*hostUse
+	hosts     map[string]*hostUsage
 	strangers int
 	calls     int
 }
 
-// hostUse is what a host has of connections.
-type hostUse struct{ open, strangers, calls int }
+// hostUsage counts the connections and calls of a host.
+type hostUsage struct{ open, strangers, calls int }
 
 type connection struct {
 	net.Conn
 	all    *connections
 	host   string
-	known  bool // a valid token came on it
+	known  bool // a valid token arrived on it
 	calls  int
 	opened time.Time
-	since  time.Time // of the last call's beginning or end, or of the connecting
+	since  time.Time // when its last call began or ended, or else when it connected
 }
 
 type connectionKey struct{}
 
 const (
-	maxCalls     = 4096 // at a time
+	maxCalls     = 4096 // at the same time
 	maxHostCalls = 1024
-	leastCalls   = 32 // that a host has, however many others have
+	minHostCalls = 32 // calls that a host may always have
 
-	greeting = time.Second // that a stranger has where only the number of all is too large
+	strangerGrace = time.Second // how long a stranger is spared unless there are too many strangers
 )
 
 func newConnections(limit int) *connections {
-	return &connections{limit: limit, open: map[string]*connection{}, hosts: map[string]*hostUse{}}
+	return &connections{limit: limit, open: map[string]*connection{}, hosts: map[string]*hostUsage{}}
 }
 
 func (c *connections) count() int {
@@ -57,35 +58,35 @@ func (c *connections) count() int {
 	return len(c.open)
 }
 
-// use is what a host has; mu is held.
-func (c *connections) use(host string) *hostUse {
+// usage returns the counts of a host. mu must be held.
+func (c *connections) usage(host string) *hostUsage {
 	u := c.hosts[host]
 	if u == nil {
-		u = &hostUse{}
+		u = &hostUsage{}
 		c.hosts[host] = u
 	}
 	return u
 }
 
-// know notes that a valid token came on a connection.
-func (c *connections) know(address string) {
+// markKnown records that a connection sent a valid token.
+func (c *connections) markKnown(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.open[address]; n != nil && !n.known {
 		n.known = true
 		c.strangers--
-		c.use(n.host).strangers--
+		c.usage(n.host).strangers--
 	}
 }
 
-// drop takes a connection out; mu is held.
+// drop removes a connection from the counts. mu must be held.
 func (c *connections) drop(n *connection) {
 	address := n.RemoteAddr().String()
 	if c.open[address] != n {
 		return
 	}
 	delete(c.open, address)
-	u := c.use(n.host)
+	u := c.usage(n.host)
 	u.open--
 	if !n.known {
 		u.strangers--
@@ -94,18 +95,18 @@ func (c *connections) drop(n *connection) {
 	c.forget(n.host, u)
 }
 
-func (c *connections) forget(host string, u *hostUse) {
-	if *u == (hostUse{}) {
+func (c *connections) forget(host string, u *hostUsage) {
+	if *u == (hostUsage{}) {
 		delete(c.hosts, host)
 	}
 }
 
-// crowded reports whether a host, or all together, have too many calls.
-func (c *connections) crowded(host string) bool {
+// isCrowded reports whether to reject another call of a host.
+func (c *connections) isCrowded(host string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.hosts[host]
-	return u != nil && (u.calls > maxHostCalls || c.calls > maxCalls && u.calls > leastCalls)
+	return u != nil && (u.calls > maxHostCalls || c.calls > maxCalls && u.calls > minHostCalls)
 }
 
 func (c *connections) listener(l net.Listener) net.Listener { return &listener{l, c} }
@@ -124,19 +125,19 @@ func (l *listener) Accept() (net.Conn, error) {
 		if conn.RemoteAddr().Network() == "unix" {
 			conn = &localConn{conn, localConns.Add(1)}
 		}
-		if c := l.all.take(conn); c != nil {
+		if c := l.all.admit(conn); c != nil {
 			return c, nil
 		}
-		_ = conn.Close() // all others are busy
+		_ = conn.Close() // all other connections are busy
 	}
 }
 
-// take returns nil where there is no room.
-func (c *connections) take(conn net.Conn) net.Conn {
+// admit adds a connection. It returns nil if there is no room.
+func (c *connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
 	n := &connection{Conn: conn, all: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
 	c.mu.Lock()
-	u := c.use(n.host)
+	u := c.usage(n.host)
 	var victim *connection
 	full := true
 	switch {
@@ -161,7 +162,7 @@ func (c *connections) take(conn net.Conn) net.Conn {
 	}
 	c.open[conn.RemoteAddr().String()] = n
 	c.strangers++
-	u = c.use(n.host)
+	u = c.usage(n.host)
 	u.open++
 	u.strangers++
 	c.mu.Unlock()
@@ -171,8 +172,8 @@ func (c *connections) take(conn net.Conn) net.Conn {
 	return n
 }
 
-// victim is the connection to be closed for another: a stranger, then one without a
-// call, of the host with the most of them, and of those the oldest.
+// victim returns the connection to close for a new one, or nil. It prefers strangers,
+// then connections without a call, among these the host with the most, then the oldest.
 func (c *connections) victim(may func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
@@ -182,7 +183,7 @@ func (c *connections) victim(may func(*connection) bool) (v *connection) {
 		u := c.hosts[o.host]
 		rank := [2]int{1, u.open}
 		switch {
-		case !o.known && (time.Since(o.opened) > greeting || c.strangers >= c.limit/4):
+		case !o.known && (time.Since(o.opened) > strangerGrace || c.strangers >= c.limit/4):
 			rank = [2]int{2, u.strangers}
 		case !o.known:
 			rank = [2]int{0, u.strangers}
@@ -194,7 +195,8 @@ func (c *connections) victim(may func(*connection) bool) (v *connection) {
 	return v
 }
 
-// idleSince is since when a connection does nothing useful.
+// idleSince returns when a connection was last busy. For a stranger, it returns when it
+// was opened.
 func (c *connection) idleSince() time.Time {
 	if c.known {
 		return c.since
@@ -202,7 +204,8 @@ func (c *connection) idleSince() time.Time {
 	return c.opened
 }
 
-// greediest is the newest connection of a host that has so many at least.
+// greediest returns the newest connection of the host with the most connections, or nil if all
+// hosts have fewer than least.
 func (c *connections) greediest(least int) (v *connection) {
 	for _, o := range c.open {
 		n := c.hosts[o.host].open
@@ -220,8 +223,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// TagConn is stats.Handler's, as are those below: gRPC says which connection a
-// call is on.
+// TagConn implements stats.Handler. It stores the connection in the context of its calls.
 func (c *connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,10 +236,10 @@ func closeConnection(ctx context.Context) {
 	}
 }
 
-// HandleConn does nothing.
+// HandleConn implements stats.Handler.
 func (c *connections) HandleConn(context.Context, stats.ConnStats) {}
 
-// TagRPC adds nothing.
+// TagRPC implements stats.Handler.
 func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 // HandleRPC counts the calls of a connection.
@@ -255,18 +257,16 @@ func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 		conn.calls += change
 		conn.since = time.Now()
 		c.calls += change
-		u := c.use(conn.host)
+		u := c.usage(conn.host)
 		u.calls += change
 		c.forget(conn.host, u)
 	}
 }
 
-// localHost is the host of all who connect to a Unix socket, by which they are known in
-// limits and logs.
+// localHost is the host of all clients on a Unix socket, in limits and logs.
 const localHost = "unix"
 
-// localConn is a connection to a Unix socket, whose client has no address of its own, by
-// a number.
+// localConn is a connection on a Unix socket. Its client has no address, so it gets a number.
 type localConn struct {
 	net.Conn
 	number int64
@@ -274,7 +274,7 @@ type localConn struct {
 
 var localConns atomic.Int64
 
-// RemoteAddr is unix:N.
+// RemoteAddr returns the address unix:N.
 func (c *localConn) RemoteAddr() net.Addr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("%s:%d", localHost, c.number)}
 }

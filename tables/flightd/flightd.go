@@ -43,29 +43,29 @@ const (
 
 // Options are the options of New. The zero value, and nil, are the defaults.
 type Options struct {
-	// Secret signs the tokens that every call must carry. Nil means that anyone who can
-	// connect may do anything.
+	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
+	// do anything.
 	Secret []byte
 
 	TLS *tls.Config // nil: no TLS
 
-	ReadOnly bool // refuses every change, whatever a token allows
+	ReadOnly bool // refuse every change, whatever a token allows
 
 	MaxMessage int   // the largest message accepted, in bytes
-	Memory     int64 // bytes for messages and, up to a quarter, what they decompress to; beyond it, the newest puts are refused
+	Memory     int64 // bytes for messages and, up to a quarter, for what they decompress to; above it, the newest puts are refused
 
-	// Queries and Puts limit how many of each run at once. One connection may use at most a
-	// quarter of them, and one host three quarters.
+	// Queries and Puts limit how many of each run at the same time. One connection may use at most
+	// a quarter of them, and one host three quarters.
 	Queries, Puts int
-	// Connections limits the number of connections. To accept one more, the server closes
-	// an idle one, of the host that has the most.
+	// Connections limits the number of connections. When it is reached, the server closes an idle
+	// connection of the host that has the most, to accept a new one.
 	Connections int
 
-	IdleTimeout time.Duration // how long a call may wait for its client to send or receive one message
-	CallTimeout time.Duration // how long a whole call may take
-	Grace       time.Duration // how long running calls may go on once the server shuts down
+	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message
+	CallTimeout time.Duration // how long a call may take in total
+	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	Operations *Operations // the Observer of the store, to include in the metrics; nil: none
+	Operations *Operations // the store's Observer, to include in the metrics; nil: none
 
 	Logger *slog.Logger // nil: none
 }
@@ -97,7 +97,7 @@ func (o *Options) check() error {
 	case o.Secret != nil && len(o.Secret) == 0:
 		return errors.New("option Secret is empty: anybody could sign with it")
 	case int64(o.MaxMessage) > o.Memory/2:
-		return fmt.Errorf("option Memory is %d bytes: messages of MaxMessage, %d, take at least twice as much", o.Memory, o.MaxMessage)
+		return fmt.Errorf("option Memory is %d bytes: it must be at least twice MaxMessage, which is %d", o.Memory, o.MaxMessage)
 	}
 	return nil
 }
@@ -120,10 +120,10 @@ type Server struct {
 	metrics       *metrics
 	leases        leases
 
-	running sync.WaitGroup // calls, those that were given up included
-	endsBy  atomic.Int64   // when calls under way are cut, in ns of Unix; 0: not yet
-	end     context.Context
-	stop    context.CancelFunc
+	running  sync.WaitGroup // calls, including those that were given up
+	deadline atomic.Int64   // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
+	end      context.Context
+	stop     context.CancelFunc
 }
 
 // New returns a server of a store. The server does not close the store.
@@ -134,7 +134,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	}
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	patience := s.opts.IdleTimeout / 3
-	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
+	s.queries = newLimiter("queries", s.opts.Queries, patience, queryYieldTime, querySettleTime)
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), limit: s.opts.Memory, patience: patience}
 	s.answers.limit = s.opts.Memory / 4
@@ -144,17 +144,17 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.metrics = newMetrics(s)
 	s.end, s.stop = context.WithCancel(context.Background())
 	const (
-		streams = 128      // at a time on a connection
+		streams = 128      // at the same time on a connection
 		header  = 16 << 10 // bytes; tokens are far smaller
-		window  = 1 << 20  // bytes on their way that a stream or a connection may have
+		window  = 1 << 20  // bytes in flight, for a stream and for a connection
 	)
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxMessage), grpc.MaxSendMsgSize(s.opts.MaxMessage),
-		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(min(requestTime, s.opts.IdleTimeout)),
+		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(min(requestTimeout, s.opts.IdleTimeout)),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.stream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name)}),
+		grpc.StreamInterceptor(s.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.StatsHandler(s.conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {
@@ -180,13 +180,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("flightd: serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	s.endsBy.Store(time.Now().Add(s.opts.Grace).UnixNano())
-	s.opts.Logger.Info("ending: finishing the calls under way", "grace", s.opts.Grace)
+	s.deadline.Store(time.Now().Add(s.opts.Grace).UnixNano())
+	s.opts.Logger.Info("shutting down: finishing the running calls", "grace", s.opts.Grace)
 	cut := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
 	defer cut.Stop()
 	s.grpc.GracefulStop()
 	s.running.Wait()
-	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // which it is where it ended before it began
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it is ErrServerStopped if the server was stopped before it served
 		return err
 	}
 	return nil

@@ -15,22 +15,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoGet sends the rows that a ticket stands for.
+// DoGet sends the rows for a ticket.
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
-	switch keys := keysOf(t.Ticket); {
+	switch keys := keySchema(t.Ticket); {
 	case keys != nil:
 		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()
 	case isSQL(t.Ticket):
-		if handle, ok := executed(t); ok {
+		if handle, ok := statementHandle(t); ok {
 			return s.sql.run(st.Context(), handle, st)
 		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
-		return s.scan(t.Ticket, st)
+		return s.sendScan(t.Ticket, st)
 	case wire.Is(wire.ResampleCall, t.Ticket):
-		return s.resampled(t.Ticket, st)
+		return s.sendResampled(t.Ticket, st)
 	}
-	return told(st, s.get(t, st))
+	return asShootsError(st, s.get(t, st))
 }
 
 func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
@@ -52,7 +52,7 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if c.SQL == nil {
 		r, err = table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 	} else if r, err = s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket}); err != nil {
-		err = sqlFailure(err)
+		err = statementError(err)
 	}
 	if err != nil {
 		return err
@@ -62,21 +62,21 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 		return err
 	}
 	if err := r.Err(); err != nil && c.SQL != nil {
-		return sqlFailure(err)
+		return statementError(err)
 	}
 	return r.Err()
 }
 
-// sqlFailure is the error of a statement, unless that lies with the call or names
-// a table that is not there.
-func sqlFailure(err error) error {
+// statementError marks err as a fault of the statement, unless the call was canceled or a table does
+// not exist.
+func statementError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
 	return &failure{kindSQL, err}
 }
 
-// sendRows sends what a reader has. Where that failed, r.Err says so.
+// sendRows sends the rows of r. If reading r fails, it returns nil: r.Err has the error.
 func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	if encoded, ok := r.(interface {
 		Messages() iter.Seq[*flight.FlightData]
@@ -89,7 +89,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 		return nil
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for part := range messages.Of(r) {
+	for part := range messages.Rebatch(r) {
 		if err := w.Write(part); err != nil {
 			return err
 		}
@@ -97,5 +97,5 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	if r.Err() != nil {
 		return nil
 	}
-	return w.Close() // which sends the schema where there was no row
+	return w.Close() // sends the schema if there were no rows
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// tableOf has rows whose values tell their table and their place.
+// tableOf returns rows whose values depend on the table's number and on their position.
 func tableOf(table, rows int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
@@ -40,8 +40,8 @@ func tableOf(table, rows int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// The memory of rows that were sent is used again. Gets at once, of two tables, one of which has
-// an order, have their own rows, however slowly they are taken.
+// The server reuses the memory of sent rows. Concurrent gets of two tables return the right rows,
+// however slowly clients read. One of the tables is ordered.
 func TestGetsAtOnce(t *testing.T) {
 	const rows = 150_000
 	_, store, address := serveTest(t, nil)
@@ -73,7 +73,7 @@ func TestGetsAtOnce(t *testing.T) {
 			part := want[table].NewSlice(at, at+b.NumRows())
 			for i := range 4 {
 				if !array.Equal(b.Column(i), part.Column(i)) {
-					return fmt.Errorf("from row %d on column %s is not what was put", at, b.ColumnName(i))
+					return fmt.Errorf("from row %d on, column %s differs from what was put", at, b.ColumnName(i))
 				}
 			}
 			kinds, _ := b.Column(4).(*array.Dictionary)

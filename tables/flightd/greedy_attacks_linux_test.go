@@ -30,7 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// An attacker does one thing over and over, from so many clients at a time.
+// attacker repeats an attack, with a number of concurrent clients.
 type attacker struct {
 	name    string
 	clients int
@@ -38,19 +38,19 @@ type attacker struct {
 	do      func(ctx context.Context, from string)
 }
 
-func bearing(token string) func(context.Context) context.Context {
+func withBearer(token string) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
 }
 
-// webFrom is a client of HTTP with an address of its own.
+// webFrom returns an HTTP client that connects from an address.
 func webFrom(from string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
 }
 
-// connect is a connection until ctx ends.
+// connect returns a connection that is closed when ctx ends.
 func connect(ctx context.Context, from, address string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", address)
@@ -60,8 +60,8 @@ func connect(ctx context.Context, from, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// raw runs f on a connection of its own.
-func raw(address string, f func(ctx context.Context, c *rawClient)) func(context.Context, string) {
+// rawAttack returns a function that runs f on a new connection.
+func rawAttack(address string, f func(ctx context.Context, c *rawClient)) func(context.Context, string) {
 	return func(ctx context.Context, from string) {
 		conn, err := connect(ctx, from, address)
 		if err != nil {
@@ -73,7 +73,7 @@ func raw(address string, f func(ctx context.Context, c *rawClient)) func(context
 	}
 }
 
-// listen reads what the server says, until it says nothing more.
+// listen reads until the server closes the connection.
 func (c *rawClient) listen() {
 	for {
 		if _, err := c.framer.ReadFrame(); err != nil {
@@ -108,7 +108,7 @@ func attacks(t *testing.T, address, web string) []attacker {
 	return append(append(strangersAttacks(t, address, web), readersAttacks(t, address)...), bucketsAttacks(t, web)...)
 }
 
-// strangersAttacks are of those without a token.
+// strangersAttacks returns attacks by clients without a token.
 func strangersAttacks(t *testing.T, address, web string) []attacker {
 	t.Helper()
 	hosts := []string{"127.0.1.1", "127.0.1.2"}
@@ -126,7 +126,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 		}
 	}
 	return []attacker{
-		{"compressed unary calls", 4, hosts, raw(address, func(_ context.Context, c *rawClient) {
+		{"compressed unary calls", 4, hosts, rawAttack(address, func(_ context.Context, c *rawClient) {
 			_, err := c.begin("GetFlightInfo", "grpc-encoding", "gzip")
 			for rest := packed; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 				err = c.framer.WriteData(1, false, rest[:min(len(rest), 16<<10)])
@@ -134,7 +134,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 			_ = c.SetDeadline(time.Now().Add(time.Second))
 			c.listen()
 		})},
-		{"unfinished unary messages", 24, hosts, raw(address, func(_ context.Context, c *rawClient) {
+		{"unfinished unary messages", 24, hosts, rawAttack(address, func(_ context.Context, c *rawClient) {
 			if stream, err := c.begin("GetFlightInfo"); err == nil && c.claim(stream, 249<<20) == nil {
 				c.pour(stream, 5*time.Second)
 			}
@@ -150,7 +150,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 			pause(ctx, 5*time.Second)
 		}},
 		{"300 unfinished sign-ins", 1, hosts[1:], hold(web, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{", 300)},
-		{"127 handshakes with headers of 60 KB", 8, hosts, raw(address, func(ctx context.Context, c *rawClient) {
+		{"127 handshakes with headers of 60 KB", 8, hosts, rawAttack(address, func(ctx context.Context, c *rawClient) {
 			go c.listen()
 			for range 127 {
 				if _, err := c.begin("Handshake", "x", strings.Repeat("x", 60_000)); err != nil {
@@ -162,7 +162,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 	}
 }
 
-// greedyStatements take more memory than a statement has.
+// greedyStatements need more memory than a statement may use.
 var greedyStatements = []string{
 	"SELECT median(range) FROM range(300000000)",
 	"SELECT range % 1000000 AS g, list(range) FROM range(1000000000) GROUP BY g",
@@ -177,7 +177,7 @@ const (
 
 func ticketOf(sql string) string { return fmt.Sprintf(`{"name":"t","sql":%q}`, sql) }
 
-// readersAttacks are of those whose token allows reading.
+// readersAttacks returns attacks by clients with the right to read.
 func readersAttacks(t *testing.T, address string) []attacker {
 	t.Helper()
 	with, _ := withToken(t, strangersSecret, Read)
@@ -234,7 +234,7 @@ func readersAttacks(t *testing.T, address string) []attacker {
 	return all
 }
 
-// lyingView sets the count of a view's buffers.
+// lyingView changes the claimed number of buffers of a string view column.
 type lyingView struct {
 	flight.FlightService_DoPutClient
 }
@@ -250,7 +250,7 @@ func (l lyingView) Send(d *flight.FlightData) error {
 	return l.FlightService_DoPutClient.Send(d)
 }
 
-// lyingParameters binds parameters that claim very many buffers.
+// lyingParameters returns an attack that binds parameters with a huge claimed number of buffers.
 func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	texts := array.NewStringViewBuilder(memory.DefaultAllocator)
@@ -285,8 +285,8 @@ func packed(t *testing.T, m proto.Message) []byte {
 	return b
 }
 
-// cancelMany cancels nothing, by as many endpoints as an action holds: empty ones,
-// and statements'.
+// cancelMany returns an attack that cancels as many endpoints as fit into an action: empty ones,
+// and those of statements.
 func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	ticket := packed(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
@@ -310,7 +310,7 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	}
 }
 
-// bucketsAttacks are of one whose token is for a bucket.
+// bucketsAttacks returns attacks by a client with a token for one bucket.
 func bucketsAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
 	token, err := NewToken(strangersSecret, Admin, t.Name(), time.Hour, "b")

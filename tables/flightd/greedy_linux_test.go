@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// greedyFor is for how long TestGreedyClients runs: PARTD_GREEDY=10m for the whole.
+// greedyFor returns how long TestGreedyClients runs: PARTD_GREEDY, or 6 s. A full run takes 10m.
 func greedyFor(t *testing.T) time.Duration {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -33,7 +33,7 @@ func greedyFor(t *testing.T) time.Duration {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		t.Fatalf("PARTD_GREEDY=%q is no duration: %v", s, err)
+		t.Fatalf("PARTD_GREEDY=%q is not a duration: %v", s, err)
 	}
 	return d
 }
@@ -41,18 +41,17 @@ func greedyFor(t *testing.T) time.Duration {
 const (
 	greedyMemory = 1 << 30
 
-	// What docs/security.md says that is taken beside --memory: by the server with nothing
-	// under way and by each connection, by a process to begin with and beside the memory of
-	// its statement.
-	atRest        = 160 << 20
-	connectionHas = 96 << 10
-	fixedServer   = atRest + DefaultConnections*connectionHas
-	processBegins = 48 << 20
-	processAlone  = 64 << 20 // it shares the program with the server and with nobody else
-	fixedProcess  = processBegins + 80<<20 + 2*8<<20
+	// Memory that docs/security.md promises in addition to --memory: for the idle server and each
+	// connection, and for each process, at its start and in addition to its statement's memory.
+	idleServerMemory  = 160 << 20
+	connectionMemory  = 96 << 10
+	serverOverhead    = idleServerMemory + DefaultConnections*connectionMemory
+	newProcessMemory  = 48 << 20
+	soleProcessMemory = 64 << 20 // it shares the program's pages only with the server
+	processOverhead   = newProcessMemory + 80<<20 + 2*8<<20
 )
 
-// greedyServer is the program with its address of HTTP.
+// greedyServer is a running server, with its HTTP address.
 type greedyServer struct {
 	*serverproc.Process
 	program, http string
@@ -63,14 +62,14 @@ func serveGreedy(t *testing.T) *greedyServer {
 	program := filepath.Join(t.TempDir(), "partd-tables")
 	build := exec.Command("go", "build", "-o", program, "../cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatal(err, string(said))
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatal(err, string(output))
 	}
-	return (&greedyServer{program: program}).again(t)
+	return (&greedyServer{program: program}).start(t)
 }
 
-// again starts the program with a directory of its own.
-func (s *greedyServer) again(t *testing.T) *greedyServer {
+// start starts another server of the program, in a new directory.
+func (s *greedyServer) start(t *testing.T) *greedyServer {
 	t.Helper()
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
@@ -91,11 +90,11 @@ func (s *greedyServer) again(t *testing.T) *greedyServer {
 	return &greedyServer{p, s.program, web}
 }
 
-// children are the processes that the server has started.
+// children returns the processes that the server has started.
 func (s *greedyServer) children() (pids []int) {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.Pid()))
 	for _, path := range lists {
-		b, _ := os.ReadFile(path) // a thread may have ended
+		b, _ := os.ReadFile(path) // it fails if a thread has ended
 		for _, f := range strings.Fields(string(b)) {
 			if pid, err := strconv.Atoi(f); err == nil {
 				pids = append(pids, pid)
@@ -105,14 +104,14 @@ func (s *greedyServer) children() (pids []int) {
 	return pids
 }
 
-// held is what the server has.
-type held struct {
-	server, processes int64 // bytes; what processes share counts once
+// usage is what the server uses.
+type usage struct {
+	server, processes int64 // in bytes; memory shared between processes counts once
 	children          int
 	metrics           map[string]float64
 }
 
-func (s *greedyServer) memory() (h held) {
+func (s *greedyServer) memory() (h usage) {
 	pids := s.children()
 	h.children = len(pids)
 	h.server, _, _ = serverproc.Memory(s.Pid())
@@ -122,17 +121,17 @@ func (s *greedyServer) memory() (h held) {
 	return h
 }
 
-// proportional is the memory of a process; of what it shares, its part.
+// proportional returns the memory of a process, and its share of shared memory.
 func proportional(pid int) (n int64) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // it may have ended
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // it fails if the process has ended
 	if _, rest, ok := strings.Cut(string(b), "\nPss:"); ok {
 		_, _ = fmt.Sscan(rest, &n)
 	}
 	return n << 10
 }
 
-// holding is memory with the server's own figures.
-func (s *greedyServer) holding() (held, error) {
+// usageWithMetrics returns memory, and the server's own metrics.
+func (s *greedyServer) usageWithMetrics() (usage, error) {
 	h := s.memory()
 	a, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.http + "/metrics")
 	if err != nil {
@@ -151,46 +150,45 @@ func (s *greedyServer) holding() (held, error) {
 	return h, err
 }
 
-func (h held) String() string {
+func (h usage) String() string {
 	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", h.server>>20, h.children, h.processes>>20, h.metrics)
 }
 
-// TestGreedyClients lets all who attacked the server do so at once: strangers, clients
-// whose token allows reading, and one with a token for a bucket. An honest client is
-// served all the while. The server and its processes stay within their
-// memory, and once the others have gone everything is given back.
+// TestGreedyClients runs all attacks at once: by strangers, by clients with the right to read, and
+// by a client with a token for one bucket. Meanwhile, an honest client must be served. The server
+// and its processes must stay within their memory limits, and return everything after the attack.
 func TestGreedyClients(t *testing.T) {
 	duration := greedyFor(t)
 	s := serveGreedy(t)
 	_, address := s.Address()
 	honest := newHonest(t, address, s.http)
-	honest.round(t.Context()) // begins what others read
-	alone := s.again(t)       // tells what the machine can do meanwhile
-	_, quiet := alone.Address()
-	elsewhere := newHonest(t, quiet, alone.http)
-	elsewhere.round(t.Context())
-	before, err := s.holding()
+	honest.round(t.Context()) // start the processes that others also use
+	idleServer := s.start(t)  // its times show how busy the machine is
+	_, idleAddress := idleServer.Address()
+	idleClient := newHonest(t, idleAddress, idleServer.http)
+	idleClient.round(t.Context())
+	before, err := s.usageWithMetrics()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if before.server > atRest || before.processes > max(processAlone, int64(before.children*processBegins)) {
+	if before.server > idleServerMemory || before.processes > max(soleProcessMemory, int64(before.children*newProcessMemory)) {
 		t.Errorf("before the attack: %v", before)
 	}
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	begun, wg := attack(ctx, t, s)
 	honest.forget()
-	elsewhere.forget()
+	idleClient.forget()
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			elsewhere.round(ctx)
+			idleClient.round(ctx)
 		}
 	})
-	var most held
-	for end := time.Now().Add(duration); time.Now().Before(end) && !s.Ended(); {
+	var peak usage
+	for end := time.Now().Add(duration); time.Now().Before(end) && !s.HasExited(); {
 		honest.round(ctx)
-		if now := s.memory(); now.server+now.processes > most.server+most.processes {
-			most = now
+		if now := s.memory(); now.server+now.processes > peak.server+peak.processes {
+			peak = now
 		}
 	}
 	leave()
@@ -198,19 +196,19 @@ func TestGreedyClients(t *testing.T) {
 	for name, n := range begun {
 		t.Logf("%6d × %s", n.Load(), name)
 		if n.Load() == 0 {
-			t.Errorf("%s: nobody did", name)
+			t.Errorf("%s: never begun", name)
 		}
 	}
-	honest.tell(t, elsewhere)
-	if err := alone.Stop(10 * time.Second); err != nil {
+	honest.report(t, idleClient)
+	if err := idleServer.Stop(10 * time.Second); err != nil {
 		t.Error(err)
 	}
-	t.Logf("before: %v; at the most: %v", before, most)
-	if s.Ended() {
-		t.Fatalf("the server has ended: %s", s.Stderr())
+	t.Logf("before: %v; at peak: %v", before, peak)
+	if s.HasExited() {
+		t.Fatalf("the server exited: %s", s.Stderr())
 	}
-	if limit := int64(greedyMemory*5/4 + fixedServer + most.children*fixedProcess); most.server+most.processes > limit {
-		t.Errorf("%d MiB are more than %d", (most.server+most.processes)>>20, limit>>20)
+	if limit := int64(greedyMemory*5/4 + serverOverhead + peak.children*processOverhead); peak.server+peak.processes > limit {
+		t.Errorf("%d MiB exceed %d", (peak.server+peak.processes)>>20, limit>>20)
 	}
 	s.givesBack(t, before)
 	ctx, leave = context.WithCancel(t.Context())
@@ -221,34 +219,34 @@ func TestGreedyClients(t *testing.T) {
 	if err := s.Stop(10 * time.Second); err != nil {
 		t.Error(err)
 	}
-	t.Logf("it ended %v after SIGTERM", time.Since(began))
+	t.Logf("the server exited %v after SIGTERM", time.Since(began))
 	leave()
 	wg.Wait()
 }
 
-// givesBack waits until the server has what it had before, but for what Go and spare
-// processes keep, and the connections that four readers of this test leave open.
-func (s *greedyServer) givesBack(t *testing.T, before held) {
+// givesBack waits until the server uses what it used before. It allows for what Go and spare
+// processes keep, and for the connections of four readers of this test.
+func (s *greedyServer) givesBack(t *testing.T, before usage) {
 	t.Helper()
 	const spares = 4
-	var now held
+	var now usage
 	var err error
 	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(100 * time.Millisecond) {
-		if now, err = s.holding(); err != nil {
+		if now, err = s.usageWithMetrics(); err != nil {
 			continue
 		}
 		m := now.metrics
 		if now.children <= spares && m["queries_running"]+m["queries_waiting"]+m["puts_running"]+m["puts_waiting"] == 0 && m["message_bytes"] < 1<<20 &&
 			m["connections"] <= before.metrics["connections"]+5 && m["go_goroutines"] <= before.metrics["go_goroutines"]+40 &&
-			m["process_open_fds"] <= before.metrics["process_open_fds"]+40 && now.server < before.server+fixedServer && now.processes <= spares*fixedProcess {
-			t.Logf("given back: %v", now)
+			m["process_open_fds"] <= before.metrics["process_open_fds"]+40 && now.server < before.server+serverOverhead && now.processes <= spares*processOverhead {
+			t.Logf("after the attack: %v", now)
 			return
 		}
 	}
-	t.Errorf("after 10 s it has %v, before it had %v: %v", now, before, err)
+	t.Errorf("10 s after the attack: %v, before it: %v: %v", now, before, err)
 }
 
-// honestClient does what clients do, one after the other.
+// honestClient makes typical calls, one after the other.
 type honestClient struct {
 	address, http, token string
 	with                 func(context.Context) context.Context
@@ -266,14 +264,14 @@ func newHonest(t *testing.T, address, web string) *honestClient {
 	t.Helper()
 	_, token := withToken(t, strangersSecret, Admin)
 	h := &honestClient{address: address, http: "http://" + web, token: token, flight: clientFrom(t, honestHost, address), web: webFrom(honestHost)}
-	h.with = bearing(token)
+	h.with = withBearer(token)
 	h.forget()
 	return h
 }
 
 func (h *honestClient) forget() { h.took, h.errors = map[string][]time.Duration{}, map[string]error{} }
 
-// round does each thing once.
+// round makes each call once.
 func (h *honestClient) round(ctx context.Context) {
 	for name, do := range map[string]func(context.Context) error{
 		"put": func(ctx context.Context) error {
@@ -324,32 +322,31 @@ func (h *honestClient) ask(ctx context.Context, path string) error {
 	return err
 }
 
-// tell says how long each took: a second at the most, but for one in a hundred. A short
-// run has too few answers to tell one of a hundred, and other tests share its machine: it
-// allows three seconds, or four times what a server of its own takes, and looks at half of
-// the statements only.
-func (h *honestClient) tell(t *testing.T, alone *honestClient) {
+// report logs how long the calls took, and fails if the 99th percentile is over a second. A short run
+// has too few calls for this, and shares its machine with other tests. It allows three seconds, or
+// four times as long as on an idle server, and checks only the median of the statements.
+func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	t.Helper()
-	at := func(took []time.Duration, percent int) time.Duration {
+	percentile := func(took []time.Duration, percent int) time.Duration {
 		slices.Sort(took)
 		return took[min(len(took)-1, len(took)*percent/100)].Round(time.Microsecond)
 	}
 	long := os.Getenv("PARTD_GREEDY") != ""
 	for name, took := range h.took {
-		other := alone.took[name]
+		other := idleServer.took[name]
 		if len(other) == 0 {
 			other = []time.Duration{0}
 		}
-		t.Logf("%s: %d times, p50 %v, p99 %v, at the most %v; on a server of its own p50 %v, p99 %v", name, len(took), at(took, 50), at(took, 99), at(took, 100), at(other, 50), at(other, 99))
-		percent, most := 99, time.Second
+		t.Logf("%s: %d times, p50 %v, p99 %v, at most %v; on an idle server p50 %v, p99 %v", name, len(took), percentile(took, 50), percentile(took, 99), percentile(took, 100), percentile(other, 50), percentile(other, 99))
+		percent, limit := 99, time.Second
 		if !long {
-			most = max(3*time.Second, 4*at(other, 99))
+			limit = max(3*time.Second, 4*percentile(other, 99))
 		}
 		if !long && (name == "SELECT" || name == "rows") {
 			percent = 50
 		}
-		if at(took, percent) > most {
-			t.Errorf("%s: the honest client waits %v (p%d)", name, at(took, percent), percent)
+		if percentile(took, percent) > limit {
+			t.Errorf("%s: the honest client waits %v (p%d)", name, percentile(took, percent), percent)
 		}
 	}
 	for name, err := range h.errors {
@@ -357,8 +354,7 @@ func (h *honestClient) tell(t *testing.T, alone *honestClient) {
 	}
 }
 
-// attack begins every attack at once. It counts how often each was begun, until ctx
-// ends.
+// attack begins all attacks, and counts how often each was begun until ctx ends.
 func attack(ctx context.Context, t *testing.T, s *greedyServer) (begun map[string]*atomic.Int64, wg *sync.WaitGroup) {
 	t.Helper()
 	begun, wg = map[string]*atomic.Int64{}, &sync.WaitGroup{}

@@ -36,13 +36,13 @@ func ingestCommand(t *testing.T, name string) string {
 	return string(command)
 }
 
-// lying makes the first buffer of compressed batches claim a size.
-type lying struct {
+// lyingSize changes the size that the first buffer of compressed batches claims.
+type lyingSize struct {
 	flight.FlightService_DoPutClient
 	size uint64
 }
 
-func (l lying) Send(d *flight.FlightData) error {
+func (l lyingSize) Send(d *flight.FlightData) error {
 	if len(d.DataBody) >= 8 {
 		d.DataBody = append([]byte(nil), d.DataBody...)
 		binary.LittleEndian.PutUint64(d.DataBody, l.size)
@@ -50,7 +50,7 @@ func (l lying) Send(d *flight.FlightData) error {
 	return l.FlightService_DoPutClient.Send(d)
 }
 
-// Compressed batches that claim more than there is memory are errors of their call.
+// Compressed batches that claim more than the memory yield errors of their call.
 func TestCompressedBatchesThatLie(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -60,12 +60,12 @@ func TestCompressedBatchesThatLie(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := flight.NewRecordWriter(lying{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
+			w := flight.NewRecordWriter(lyingSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
-			for err == nil { // ingestion says first that it put no rows
+			for err == nil { // ingestion first reports zero rows
 				_, err = st.Recv()
 			}
 			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable {
@@ -81,13 +81,13 @@ func TestCompressedBatchesThatLie(t *testing.T) {
 	}
 }
 
-// Names that are not UTF-8 are refused: in JSON, all would become the same.
+// Names that are not UTF-8 are refused: JSON would turn them into the same name.
 func TestNamesThatAreNotUTF8(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
 	for _, command := range []string{"{\"name\":\"\xff\"}", "{\"partd\":\"put\",\"name\":\"\xff\"}"} {
 		if err := putTest(t.Context(), c, command, 1, 1); err == nil {
-			t.Errorf("%q was put", command)
+			t.Errorf("a put with the command %q succeeded", command)
 		}
 	}
 	for info, err := range store.Bucket("").Tables(t.Context(), nil) {
@@ -95,7 +95,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// What runs SQL has a query's slot, and transformations wait for each other's never.
+// A transformation takes slots of queries and puts, and transformations do not deadlock.
 func TestTransformationsTakeSlots(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1, Puts: 1})
 	c := dialTest(t, address)
@@ -120,16 +120,16 @@ func TestTransformationsTakeSlots(t *testing.T) {
 			done <- err
 		}()
 	}
-	until(t, "transformations do not wait for a query's slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
+	waitFor(t, "transformations do not wait for a query's slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
 	release()
 	for range calls {
-		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL engine
 			t.Error(err)
 		}
 	}
 }
 
-// Errors that quote long names fit into the trailers that clients take.
+// Errors that quote long names fit into the trailers that clients accept.
 func TestLongErrors(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -152,8 +152,8 @@ func TestLongErrors(t *testing.T) {
 	}
 }
 
-// Rows that stand for more than their bytes are errors of their call: they are
-// charged as what they become, a text for each row, and so are nulls.
+// Dictionaries and nulls are charged for the memory of their values, not of their messages. Too
+// many are errors of their call.
 func TestRowsBeyondTheirBytes(t *testing.T) {
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 16 << 20})
 	c := dialTest(t, address)
@@ -192,15 +192,14 @@ func TestRowsBeyondTheirBytes(t *testing.T) {
 	}
 }
 
-// allocated returns the bytes that were ever allocated.
+// allocated returns how many bytes the process has allocated in total.
 func allocated() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.TotalAlloc
 }
 
-// Requests that are long, and not for what they ask, are refused, or answered in
-// memory of their length.
+// Requests with long arguments are refused, or answered in memory proportional to their length.
 func TestLongRequests(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)

@@ -49,7 +49,8 @@ func serveToBeKilled(dir string) error {
 	return s.Serve(context.Background(), l)
 }
 
-// readCounts returns how many rows each batch of a table has: its rows hold its number.
+// readCounts returns the number of rows for each value in a table. All rows of a put have the same
+// value.
 func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]int, error) {
 	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
 	if err != nil {
@@ -69,8 +70,8 @@ func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]
 	return counts, r.Err()
 }
 
-// A server that is killed while clients write and read has lost nothing that it
-// acknowledged, and shows no put in part.
+// A server that is killed while clients write and read loses no acknowledged put, and never shows a
+// part of a put.
 func TestKill(t *testing.T) {
 	rounds := 3
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {

@@ -13,81 +13,83 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// AcquireQuery waits until the call of ctx may run a query. Call release after the last row
-// has been sent. A call takes only one slot, however often it asks.
+// AcquireQuery waits until the call of ctx may run a query. The caller must call release
+// after the last row has been sent. A call uses only one slot, however often it calls
+// AcquireQuery.
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return nil, status.Error(codes.Internal, "a query outside of a call")
 	}
-	return c.queries.once(ctx, c, &c.querying)
+	return c.queries.acquireOnce(ctx, c, &c.querying)
 }
 
-// with is the context of a call. Its processes go behind those of who has none.
+// with returns the context of a call. The call's worker processes yield to other callers
+// while the call's host and user have other calls.
 func (c *call) with(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
-	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.others(c) || c.puts.others(c) })
+	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOthers(c) || c.puts.hasOthers(c) })
 }
 
-// AcquirePut is AcquireQuery for calls that write rows.
+// AcquirePut is like AcquireQuery, for calls that write rows.
 func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
 		return nil, status.Error(codes.Internal, "a put outside of a call")
 	}
-	return c.puts.once(ctx, c, &c.putting)
+	return c.puts.acquireOnce(ctx, c, &c.putting)
 }
 
-// mostWaiting is how many calls of one host wait for a slot; one more is refused.
-const mostWaiting = 1024
+// maxWaiting limits the calls of one host that wait for a slot.
+const maxWaiting = 1024
 
-// yieldQueries is how long a query waits before another is ended for it.
-const yieldQueries = 500 * time.Millisecond
+// queryYieldTime is how long a query waits before it cancels another one to get its slot.
+const queryYieldTime = 500 * time.Millisecond
 
-// settledQuery is how long a query may go on, however many its user or host has.
-const settledQuery = 5 * time.Second
+// querySettleTime is how long a query runs before it can be canceled for another one.
+const querySettleTime = 5 * time.Second
 
-// limiter shares slots among peers. A connection has at most a quarter of them,
-// a host three quarters, and the last eighth is for hosts and users that have none:
-// they do not wait for those who have more. Of those
-// who wait, that of the host and the user, then of the connection, comes first that
-// has the fewest, and of equal ones the one that has waited longest. Where it waits
-// for long, a call of those who have more than it is ended.
+// limiter shares slots among callers. A connection may use a quarter of them, a host
+// three quarters. The last eighth is for hosts and users without a running call, so that
+// they need not wait for busier ones. The next slot goes to the host and user, and then
+// to the connection, with the fewest slots; among equals, the longest waiting call is
+// first. A call that has waited long causes the cancellation of a call of a host or user
+// with more slots.
 type limiter struct {
-	what                    string
+	name                    string
 	slots, perHost, perConn int
-	spare                   int // slots, for hosts and users that have none
+	spare                   int // slots reserved for hosts and users without a running call
 	patience                time.Duration
-	yield                   time.Duration // that one waits before another is ended for it
-	settled                 time.Duration // that a call goes on, however many its user or host has
+	yield                   time.Duration // how long a call waits before another is canceled for it
+	settled                 time.Duration // how long a call runs before it can be canceled for another
 
 	mu      sync.Mutex
 	running map[*call]*slot
-	used    map[string]int // slots of calls that go on, by host, user and connection
+	used    map[string]int // slots of running calls, by host, user and connection
 	waiting []*waiter
-	queued  map[string]int // of waiting, by host
+	queued  map[string]int // number of waiting calls, by host
 }
 
-// slot is what a call has.
+// slot is the slot of a running call.
 type slot struct {
 	since time.Time
-	ended bool // for another
+	ended bool // canceled for another call
 }
 
 type waiter struct {
 	*call
 	granted chan struct{}
-	since   time.Time // of its coming, then of the end of a call for it
+	since   time.Time // when it arrived or last canceled a call
 }
 
-func newLimiter(what string, slots int, patience, yield, settled time.Duration) *limiter {
+func newLimiter(name string, slots int, patience, yield, settled time.Duration) *limiter {
 	return &limiter{
-		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
+		name: name, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
 		patience: patience, yield: yield, settled: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
 
-func (l *limiter) once(ctx context.Context, c *call, has *atomic.Bool) (release func(), err error) {
+func (l *limiter) acquireOnce(ctx context.Context, c *call, has *atomic.Bool) (release func(), err error) {
 	if has.Swap(true) {
 		return func() {}, nil
 	}
@@ -102,9 +104,9 @@ func (l *limiter) once(ctx context.Context, c *call, has *atomic.Bool) (release 
 func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
 	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()
-	if l.queued[c.host] >= mostWaiting {
+	if l.queued[c.host] >= maxWaiting {
 		l.mu.Unlock()
-		return nil, status.Errorf(codes.ResourceExhausted, "%d %s from this host are waiting already; try again later", mostWaiting, l.what)
+		return nil, status.Errorf(codes.ResourceExhausted, "%d %s from this host are waiting already; try again later", maxWaiting, l.name)
 	}
 	l.waiting = append(l.waiting, w)
 	l.queued[c.host]++
@@ -144,14 +146,14 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 		}
 		l.endFor(w)
 		if time.Since(began) >= l.patience && l.stuck(w.conn) {
-			return status.Errorf(codes.ResourceExhausted, "this connection has %d %s at a time, whose results nobody reads: read or close one of them first, or use another connection", l.perConn, l.what)
+			return status.Errorf(codes.ResourceExhausted, "this connection has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
 		}
 	}
 }
 
-// endFor ends a call where one that waits long has less than those who run: of who has
-// most, by host and by user, the newest of those that ran for a while. It is ended once
-// only, and the one that waits ends one more where that holds its slot all the same.
+// endFor cancels a call if w has waited long, and a host or user with more slots runs a
+// settled call. It cancels the newest such call of the heaviest host and user. It cancels
+// a call only once. If that call keeps its slot, w cancels another one later.
 func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,7 +167,7 @@ func (l *limiter) endFor(w *waiter) {
 		if s.ended || now.Sub(s.since) < l.settled {
 			continue
 		}
-		over := max(l.over(c.host, w.host), 0) + max(l.over(userKey(c), userKey(w.call)), 0)
+		over := max(l.excess(c.host, w.host), 0) + max(l.excess(userKey(c), userKey(w.call)), 0)
 		if over > most || over == most && victim != nil && s.since.After(l.running[victim].since) {
 			victim, most = c, over
 		}
@@ -179,8 +181,8 @@ func (l *limiter) endFor(w *waiter) {
 	victim.cancel(errShare)
 }
 
-// others reports whether the host of a call and its user have others that go on.
-func (l *limiter) others(c *call) bool {
+// hasOthers reports whether a call's host and its user both have other running calls.
+func (l *limiter) hasOthers(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := 0
@@ -190,9 +192,9 @@ func (l *limiter) others(c *call) bool {
 	return l.used[c.host] > own && l.used[userKey(c)] > own
 }
 
-// over is how many slots more one has than another that gets one; those of one name
-// have none.
-func (l *limiter) over(name, other string) int {
+// excess returns by how many slots name exceeds other once other gets one more. It is 0 if both are
+// the same.
+func (l *limiter) excess(name, other string) int {
 	if name == other {
 		return 0
 	}
@@ -201,8 +203,8 @@ func (l *limiter) over(name, other string) int {
 
 func userKey(c *call) string { return "user " + c.user }
 
-// stuck reports whether a connection has all of its slots in calls whose clients
-// take nothing.
+// stuck reports whether all slots of a connection belong to calls whose clients receive
+// nothing.
 func (l *limiter) stuck(conn string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,15 +217,15 @@ func (l *limiter) stuck(conn string) bool {
 	return l.used[conn] >= l.perConn
 }
 
-// grant gives what is free to those who wait.
+// grant gives free slots to waiting calls.
 func (l *limiter) grant() {
 	for len(l.running) < l.slots {
 		best := -1
 		for i, w := range l.waiting {
-			if !l.may(w.call) {
+			if !l.mayGet(w.call) {
 				continue
 			}
-			if best < 0 || l.before(w.call, l.waiting[best].call) {
+			if best < 0 || l.isBefore(w.call, l.waiting[best].call) {
 				best = i
 			}
 		}
@@ -237,15 +239,15 @@ func (l *limiter) grant() {
 	}
 }
 
-// may reports whether a call may have one of the slots that are free.
-func (l *limiter) may(c *call) bool {
+// mayGet reports whether a call may have one of the free slots.
+func (l *limiter) mayGet(c *call) bool {
 	if l.used[c.host] >= l.perHost || l.used[c.conn] >= l.perConn {
 		return false
 	}
 	return len(l.running) < l.slots-l.spare || l.used[c.host] == 0 || l.used[userKey(c)] == 0
 }
 
-func (l *limiter) before(a, b *call) bool {
+func (l *limiter) isBefore(a, b *call) bool {
 	if has, had := l.used[a.host]+l.used[userKey(a)], l.used[b.host]+l.used[userKey(b)]; has != had {
 		return has < had
 	}
@@ -275,14 +277,14 @@ func (l *limiter) count(c *call, n int) {
 	}
 }
 
-// count keeps no zeros, so that the map is no larger than there are peers.
+// count changes an entry and removes zeros, so that the map holds only active callers.
 func count(m map[string]int, key string, n int) {
 	if m[key] += n; m[key] == 0 {
 		delete(m, key)
 	}
 }
 
-// counts are for metrics.
+// counts returns the numbers of running and waiting calls, for metrics.
 func (l *limiter) counts() (running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -18,28 +18,28 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-func until(t *testing.T, what string, ok func() bool) {
+func waitFor(t *testing.T, failure string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal(what)
+			t.Fatal(failure)
 		}
 	}
 }
 
-// What was lost with its stream counts in an idle server for seconds, not until Go
-// happens to collect.
+// TestLostPieces checks that buffers of canceled streams return to the budget within
+// seconds, even in an idle server.
 func TestLostPieces(t *testing.T) {
 	s, _, _ := serveTest(t, nil)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	s.memory.Get(8 << 20)
 	if used := s.memory.used.Load(); used < 8<<20 {
-		t.Fatalf("%d bytes count", used)
+		t.Fatalf("%d bytes are counted", used)
 	}
-	until(t, "a lost piece still counts", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "a lost buffer is still counted", func() bool { return s.memory.used.Load() < 1<<20 })
 }
 
-// Puts that are cut leave nothing: no rows, no table, no slot, no memory.
+// TestCutPut checks that interrupted puts leave no rows, table, slot or memory.
 func TestCutPut(t *testing.T) {
 	s, store, address := serveTest(t, nil)
 	for range 20 {
@@ -56,9 +56,9 @@ func TestCutPut(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	until(t, "puts that were cut hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
+	waitFor(t, "canceled puts hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
 	if _, err := store.Bucket("").Table(t.Context(), "cut"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("a put that was cut left its table: %v", err)
+		t.Errorf("a canceled put left its table: %v", err)
 	}
 	table, err := store.Bucket("").Table(t.Context(), "kept")
 	if err != nil {
@@ -67,14 +67,14 @@ func TestCutPut(t *testing.T) {
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 10 {
 		t.Errorf("%d rows, want 10: %v", info.Rows, err)
 	}
-	until(t, "puts that were cut hold memory", func() bool {
+	waitFor(t, "canceled puts hold memory", func() bool {
 		runtime.GC()
 		return s.memory.used.Load() < 1<<20
 	})
 }
 
-// A client that takes nothing, and one that sends nothing, are cut; others are
-// served meanwhile.
+// TestStalled checks that clients that receive or send nothing are disconnected, while
+// others are served.
 func TestStalled(t *testing.T) {
 	s, _, address := serveTest(t, &Options{IdleTimeout: 500 * time.Millisecond, Queries: 4, Puts: 4})
 	good := dialTest(t, address)
@@ -83,7 +83,7 @@ func TestStalled(t *testing.T) {
 	}
 	greedy := dialTest(t, address)
 	for range 10 {
-		if _, err := greedy.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // and reads nothing
+		if _, err := greedy.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 			t.Fatal(err)
 		}
 		if _, _, err := beginPut(t.Context(), greedy, `{"name":"stalled"}`, 1, 1); err != nil {
@@ -113,14 +113,15 @@ func TestStalled(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("others waited %s", took)
 	}
-	until(t, "the clients that stalled were not cut", func() bool {
+	waitFor(t, "the stalled clients were not cut off", func() bool {
 		queries, q := s.queries.counts()
 		puts, p := s.puts.counts()
 		return queries+q+puts+p == 0
 	})
 }
 
-// A flood of connections that say nothing shuts out nobody, and is bounded.
+// TestIdleConnections checks that a flood of silent connections is limited and locks
+// nobody out.
 func TestIdleConnections(t *testing.T) {
 	const limit = 50
 	s, _, address := serveTest(t, &Options{Connections: limit})
@@ -139,8 +140,8 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// Of those who wait, the one goes first whose host has the least; a host cannot
-// have all.
+// TestFairShares checks that the host with the fewest slots is served first, and that no
+// host gets all slots.
 func TestFairShares(t *testing.T) {
 	l := newLimiter("queries", 8, time.Minute, time.Minute, time.Minute)
 	take := func(host, conn string) (func(), error) {
@@ -159,7 +160,7 @@ func TestFairShares(t *testing.T) {
 	}
 	release, err := take("other", "other:1")
 	if err != nil {
-		t.Fatal("nothing was left for another host")
+		t.Fatal("another host got no slot")
 	}
 	release()
 	if running, waiting := l.counts(); running != 6 || waiting != 0 {
@@ -167,7 +168,8 @@ func TestFairShares(t *testing.T) {
 	}
 }
 
-// Who has nothing does not wait for those who have much.
+// TestSparedSlots checks that users and hosts without running calls need not wait for
+// those with many.
 func TestSparedSlots(t *testing.T) {
 	l := newLimiter("queries", 16, time.Minute, time.Minute, time.Minute)
 	take := func(host, user string) int {
@@ -191,11 +193,12 @@ func TestSparedSlots(t *testing.T) {
 	}
 }
 
-// Above the memory for messages, the newest put is refused, and the server goes on.
+// TestMemory checks that the newest put fails when the messages exceed the memory, and
+// the server continues.
 func TestMemory(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
 	c := dialTest(t, address)
-	s.memory.used.Add(3 << 20) // as if others held it
+	s.memory.used.Add(3 << 20) // simulates other messages
 	done := make(chan error, 1)
 	go func() { done <- putTest(t.Context(), c, `{"name":"t"}`, 1, 1000) }()
 	select {
@@ -213,12 +216,13 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// One that waits for long takes a slot from who has most: the newest of the calls that
-// have run for a while, and one more where that does not end.
+// TestEndedForOthers checks that a call that has waited long gets a slot of the heaviest
+// host. The server cancels that host's newest settled call, and the next one if the first
+// does not end.
 func TestEndedForOthers(t *testing.T) {
 	const slots, a, b = 8, 5, 3
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
-	l.spare = 0 // who has none waits here, too
+	l.spare = 0 // otherwise, c would get a reserved slot
 	ended := make(chan int, slots)
 	var releases []func()
 	for i := range slots {
@@ -239,7 +243,7 @@ func TestEndedForOthers(t *testing.T) {
 		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
 		took <- err
 	}()
-	for _, want := range []int{a - 1, a - 2} { // the first does not end
+	for _, want := range []int{a - 1, a - 2} { // the first canceled call does not end
 		if got := <-ended; got != want {
 			t.Errorf("call %d was ended, want %d", got, want)
 		}
@@ -254,12 +258,12 @@ func TestEndedForOthers(t *testing.T) {
 	releases[a-1]()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	for range 3 { // one is free; then c has no less than the others
+	for range 3 { // one slot is free; then c has as many as the others
 		_, _ = l.acquire(ctx, &call{host: "c", conn: "c:2", user: "one"})
 	}
 	select {
 	case i := <-ended:
-		t.Errorf("call %d was ended for one who has as much", i)
+		t.Errorf("call %d was canceled for a host with as many slots", i)
 	default:
 	}
 	for _, release := range slices.Delete(releases, a-2, a) {

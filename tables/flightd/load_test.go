@@ -18,17 +18,17 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// full is the number that a variable gives for a long run, or a small one.
-func full(variable string, small int) int {
+// envCount returns the number in an environment variable, for a long run, or small.
+func envCount(variable string, small int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n
 	}
 	return small
 }
 
-// inUse is the memory of what is reachable, and of goroutines.
+// inUse returns the memory of reachable objects and of goroutines.
 func inUse() int64 {
-	for range 3 { // pools give up what they hold in the second
+	for range 3 { // pools release their contents in the second collection
 		runtime.GC()
 	}
 	var m runtime.MemStats
@@ -49,15 +49,15 @@ func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"wide"}})
-	_ = w.Write(array.NewRecordBatch(schema, arrays, int64(rows))) // where it failed, Recv says why
+	_ = w.Write(array.NewRecordBatch(schema, arrays, int64(rows))) // if it fails, Recv returns the reason
 	_ = w.Close()
 	_ = st.CloseSend()
 	_, err = st.Recv()
 	return err
 }
 
-// Without options, one message of 500,000 rows of 50 columns is taken; one that is
-// larger than the options say is not.
+// By default, a message of 500,000 rows with 50 columns is accepted. A message above MaxMessage is
+// refused.
 func TestOneMessage(t *testing.T) {
 	const rows, columns = 500_000, 50
 	_, store, address := serveTest(t, nil)
@@ -77,12 +77,12 @@ func TestOneMessage(t *testing.T) {
 	}
 }
 
-// Connections that have said hello, and no more, take little each, are bounded in
-// number, and keep nobody out. PARTD_CONNECTIONS says how many come.
+// Connections that only send a preface use little memory, are limited in number, and lock nobody
+// out. PARTD_CONNECTIONS sets how many are opened.
 func TestManyConnections(t *testing.T) {
 	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
-	const most = 128 << 10                                                                    // bytes each, of gRPC's buffers mainly
-	n := full("PARTD_CONNECTIONS", 1500)
+	const maxEach = 128 << 10                                                                 // bytes each, mostly gRPC's buffers
+	n := envCount("PARTD_CONNECTIONS", 1500)
 	s, _, address := serveTest(t, nil)
 	good := dialTest(t, address)
 	if err := putTest(t.Context(), good, `{"name":"t"}`, 1, 10); err != nil {
@@ -95,36 +95,36 @@ func TestManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_, _ = c.Write([]byte(hello)) // fails where the server has closed it for another
+		_, _ = c.Write([]byte(hello)) // fails if the server closed it for another connection
 		if i%100 == 0 {
 			began := time.Now()
 			if _, err := readCounts(t.Context(), good, "t"); err != nil {
-				t.Errorf("beside %d idle connections: %v", i, err)
+				t.Errorf("with %d idle connections: %v", i, err)
 			}
 			longest = max(longest, time.Since(began))
 		}
 	}
-	const strangers = DefaultConnections/4 + 1 // with the good one
-	until(t, "more connections are kept than may be", func() bool { return s.conns.count() <= strangers })
+	const strangers = DefaultConnections/4 + 1 // and the client's connection
+	waitFor(t, "too many connections stay open", func() bool { return s.conns.count() <= strangers })
 	if s.conns.count() < min(n, strangers)/2 {
-		t.Errorf("only %d connections are there: nothing was measured", s.conns.count())
+		t.Errorf("only %d connections are open: too few to measure", s.conns.count())
 	}
-	until(t, "the connections are not served", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
+	waitFor(t, "the connections are not served", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
 	each := (inUse() - before) / int64(s.conns.count())
-	t.Logf("of %d connections %d are kept, with %d KiB each; a get beside them took %v at most", n, s.conns.count(), each>>10, longest)
-	if each > most {
-		t.Errorf("a connection takes %d bytes, want at most %d", each, most)
+	t.Logf("%d of %d connections stay open, with %d KiB each; a get took %v at most", s.conns.count(), n, each>>10, longest)
+	if each > maxEach {
+		t.Errorf("a connection takes %d bytes, want at most %d", each, maxEach)
 	}
 	if longest > 5*time.Second {
 		t.Errorf("a get took %v", longest)
 	}
 }
 
-// Clients on connections of their own that never read are cut, their rows take
-// bounded memory, and others are served. PARTD_STALLED says how many there are.
+// Clients that never read are cut off, their results use bounded memory, and others are served.
+// PARTD_STALLED sets their number.
 func TestNeverRead(t *testing.T) {
-	const rows, batches = 400_000, 10 // 32 MB, far more than a connection holds on its way
-	n := full("PARTD_STALLED", 24)
+	const rows, batches = 400_000, 10 // 32 MB, far more than a connection buffers
+	n := envCount("PARTD_STALLED", 24)
 	idle := 500 * time.Millisecond
 	s, _, address := serveTest(t, &Options{IdleTimeout: idle})
 	good := dialTest(t, address)
@@ -140,8 +140,8 @@ func TestNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "no query runs", func() bool { running, _ := s.queries.counts(); return running > 0 })
-	turns := n/s.queries.perHost + 1 // of those that came before, which have as few slots
+	waitFor(t, "no query runs", func() bool { running, _ := s.queries.counts(); return running > 0 })
+	turns := n/s.queries.perHost + 1 // rounds of earlier calls, which come first because their hosts have as few slots
 	limit := 2*time.Duration(turns)*idle + 5*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -150,9 +150,9 @@ func TestNeverRead(t *testing.T) {
 		t.Errorf("another client was not served within %v: %v", limit, err)
 	}
 	took, used := time.Since(began), inUse()-before
-	t.Logf("%d clients read nothing: %d MiB; another waited %v", n, used>>20, took)
+	t.Logf("%d clients that never read: %d MiB; another client waited %v", n, used>>20, took)
 	if used > 512<<20 {
-		t.Errorf("they take %d MiB", used>>20)
+		t.Errorf("their results use %d MiB", used>>20)
 	}
 	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		running, waiting := s.queries.counts()

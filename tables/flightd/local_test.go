@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// Connections to a Unix socket, which have no address, are each counted, under one host.
+// Connections to a Unix socket have no address. They are counted separately, under one host.
 func TestLocalConnections(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		t.Skip(err) // the path is too long here
+		t.Skip(err) // the path may be too long
 	}
 	all := newConnections(2)
 	counted := all.listener(l)

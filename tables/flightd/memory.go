@@ -19,32 +19,32 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// budget bounds the memory of messages, and of what is decompressed of them. gRPC takes a message whole, and tells of
-// it once it is there; but it takes the pieces from a pool, which is this one, so
-// that they are counted as they arrive.
+// budget limits the memory of messages and of their decompressed rows. gRPC reports a
+// message only when it is complete, but gets its buffers from a pool. budget is this
+// pool, so it counts buffers as they arrive.
 type budget struct {
 	mem.BufferPool
 	limit int64
-	used  atomic.Int64 // bytes of pieces and of messages that are being worked on
-	asked atomic.Int64 // of used, what requests take that are no rows, which have a quarter
+	used  atomic.Int64 // bytes of buffers and of messages that are being processed
+	asked atomic.Int64 // the part of used for requests without rows, which may use a quarter
 
-	pieces sync.Map // by their addresses
+	pieces sync.Map // by address
 
 	mu       sync.Mutex
-	calls    []*watched // in the order of their first messages
-	rowsUsed int64      // of used, what was decompressed
-	waiting  []*putRows // in the order of their coming
+	calls    []*watchedStream // in the order of their first messages
+	rowsUsed int64            // the part of used for decompressed rows
+	waiting  []*putRows       // in the order of arrival
 	patience time.Duration
 }
 
-// piece is what the pool has handed out. Those of a stream that was cut do not
-// come back: they are the garbage collector's, which says so.
+// piece is a buffer from the pool. If its stream was canceled, gRPC does not return it;
+// then a cleanup subtracts it when it is garbage collected.
 type piece struct {
 	size    int64
 	cleanup runtime.Cleanup
 }
 
-// Get is mem.BufferPool's.
+// Get implements mem.BufferPool.
 func (b *budget) Get(n int) *[]byte {
 	buffer := b.BufferPool.Get(n)
 	key, p := address(buffer), &piece{size: int64(cap(*buffer))}
@@ -53,14 +53,14 @@ func (b *budget) Get(n int) *[]byte {
 			b.used.Add(-p.size)
 		}
 	}, p)
-	if lost, was := b.pieces.Swap(key, p); was { // at its address, before its cleanup ran
+	if lost, was := b.pieces.Swap(key, p); was { // a lost buffer had the same address, and its cleanup has not run
 		b.used.Add(-lost.(*piece).size)
 	}
 	b.add(p.size)
 	return buffer
 }
 
-// Put is mem.BufferPool's.
+// Put implements mem.BufferPool.
 func (b *budget) Put(buffer *[]byte) {
 	if p, ok := b.pieces.LoadAndDelete(address(buffer)); ok {
 		p.(*piece).cleanup.Stop()
@@ -69,11 +69,11 @@ func (b *budget) Put(buffer *[]byte) {
 	b.BufferPool.Put(buffer)
 }
 
-// address is a key that keeps nothing from being collected.
+// address returns a key for a buffer that does not keep it alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
-// add gives up a call where the limit is crossed, and again for each sixteenth part
-// of the limit above it: the newest of the host whose messages take most.
+// add counts n bytes. When they cross the limit, and again at each further sixteenth of
+// it, add cancels a call: the newest one of the host with the most message bytes.
 func (b *budget) add(n int64) {
 	now := b.used.Add(n)
 	if now <= b.limit || (now-b.limit)/(b.limit/16+1) == (now-n-b.limit)/(b.limit/16+1) && now-n > b.limit {
@@ -81,20 +81,20 @@ func (b *budget) add(n int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if v := newestOfMost(b.calls, func(w *watched) int64 { return w.held + w.expects }); v != nil {
+	if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return w.held + w.expects }); v != nil {
 		b.end(v)
 	}
 }
 
-// end gives a call up. It wants mu.
-func (b *budget) end(v *watched) {
+// end cancels a call. mu must be held.
+func (b *budget) end(v *watchedStream) {
 	v.cancel(errMemory)
-	b.calls = slices.DeleteFunc(b.calls, func(o *watched) bool { return o == v })
+	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect notes how large the message is that arrives, whose pieces are counted as
-// they come.
-func (b *budget) expect(w *watched, n int64) {
+// expect records the size of the arriving message. Its buffers are counted as they
+// arrive.
+func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w.expects = n
@@ -104,13 +104,13 @@ func (b *budget) expect(w *watched, n int64) {
 	}
 }
 
-// admit waits until half of the memory is free for the next message of a put.
-func (b *budget) admit(w *watched) error {
+// admit waits for a put's next message until half of the memory is free.
+func (b *budget) admit(w *watchedStream) error {
 	b.hold(w, 0)
 	b.expect(w, 0)
 	for waited := 0; b.used.Load()-b.asked.Load() > b.limit/2; waited++ {
 		if waited%100 == 10 {
-			runtime.GC() // pieces that were lost may be all that there is
+			runtime.GC() // lost buffers may occupy the memory
 		}
 		select {
 		case <-w.ctx.Done():
@@ -121,8 +121,8 @@ func (b *budget) admit(w *watched) error {
 	return nil
 }
 
-// hold counts the message that a call works on, until its next.
-func (b *budget) hold(w *watched, n int64) {
+// hold counts the message that a call is processing, until its next message.
+func (b *budget) hold(w *watchedStream, n int64) {
 	b.mu.Lock()
 	was := w.held
 	w.held = n
@@ -131,13 +131,13 @@ func (b *budget) hold(w *watched, n int64) {
 	b.add(n)
 }
 
-// ask counts a request that is no rows, until its call ends. They wait for slots as
-// long as they like, and so have a part of the memory that no put waits for.
-func (b *budget) ask(w *watched, n int64) {
+// ask counts a request without rows until its call ends. Such calls may wait long for
+// slots, so they have their own part of the memory, for which puts never wait.
+func (b *budget) ask(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.asked = n
 	if b.asked.Add(n) > b.limit/4 {
-		if v := newestOfMost(b.calls, func(w *watched) int64 { return cmp.Or(w.asked, -1) }); v != nil && v.asked < b.asked.Load() {
+		if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return cmp.Or(w.asked, -1) }); v != nil && v.asked < b.asked.Load() {
 			b.end(v)
 		}
 	}
@@ -145,24 +145,24 @@ func (b *budget) ask(w *watched, n int64) {
 	b.hold(w, n)
 }
 
-// leave ends a call's part.
-func (b *budget) leave(w *watched) {
+// leave removes a call from the budget.
+func (b *budget) leave(w *watchedStream) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used.Add(-w.held)
 	b.asked.Add(-w.asked)
 	w.held, w.asked = 0, 0
-	b.calls = slices.DeleteFunc(b.calls, func(o *watched) bool { return o == w })
+	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// tidy collects while nothing is under way, where there is much to give back to the
-// system, or where pieces of messages were lost with their streams, which count until
-// then: Go alone does so every two minutes in an idle server.
+// tidy collects garbage while the server is idle, if that returns much memory to the
+// system or if buffers were lost with their streams. Lost buffers count until they are
+// collected, and Go itself collects only every two minutes in an idle server.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		look = 2 * time.Second
-		kept = 64 << 20  // bytes beside what is in use
-		lost = 512 << 10 // bytes of pieces; with no call there are none
+		kept = 64 << 20  // bytes in addition to those in use
+		lost = 512 << 10 // bytes of buffers; without calls there are none
 	)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
@@ -184,8 +184,7 @@ func (s *Server) tidy(ctx context.Context) {
 	}
 }
 
-// idle reports whether no call of Flight is under way, nor anything that reads or
-// writes rows.
+// idle reports whether no Flight call is running and nothing reads or writes rows.
 func (s *Server) idle() bool {
 	queries, _ := s.queries.counts()
 	puts, _ := s.puts.counts()
@@ -194,47 +193,46 @@ func (s *Server) idle() bool {
 	return s.conns.calls == 0 && queries+puts == 0
 }
 
-// putRows allocates what the batches of one put are decompressed to. All puts
-// share a quarter of the budget: the rest is for messages, which nobody can make
-// wait for rows. Where there is none for too long it panics, which Arrow's readers
-// return as an error.
+// putRows allocates the decompressed batches of one put. All puts share a quarter of the
+// budget. The rest is for messages, which never wait for rows. If memory is not available
+// in time, putRows panics; Arrow's readers return the panic as an error.
 type putRows struct {
 	all   *budget
-	ctx   context.Context // of the call; an Allocator's methods have none
-	used  int64           // under the budget's mu
+	ctx   context.Context // of the call, because an Allocator's methods have none
+	used  int64           // guarded by the budget's mu
 	ended bool
-	mu    sync.Mutex // is held while it waits
+	mu    sync.Mutex // held while it waits
 }
 
 func (b *budget) rows(ctx context.Context) *putRows { return &putRows{all: b, ctx: ctx} }
 
-// Allocate is memory.Allocator's, as are the two below.
+// Allocate implements memory.Allocator.
 func (r *putRows) Allocate(n int) []byte {
 	r.take(int64(n))
 	return memory.DefaultAllocator.Allocate(n)
 }
 
-// Reallocate holds both while it copies.
+// Reallocate implements memory.Allocator. Both buffers count during the copy.
 func (r *putRows) Reallocate(n int, was []byte) []byte {
 	r.take(int64(n))
 	defer r.give(int64(len(was)))
 	return memory.DefaultAllocator.Reallocate(n, was)
 }
 
-// Free gives back.
+// Free implements memory.Allocator.
 func (r *putRows) Free(was []byte) {
 	r.give(int64(len(was)))
 	memory.DefaultAllocator.Free(was)
 }
 
-// most is how many bytes one put may have.
-func (r *putRows) most() int64 { return r.all.limit / 4 }
+// limit returns the limit for one put, in bytes.
+func (r *putRows) limit() int64 { return r.all.limit / 4 }
 
-// take waits for its turn and for n bytes.
+// take waits for n bytes, in the order of arrival.
 func (r *putRows) take(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b, most := r.all, r.most()
+	b, limit := r.all, r.limit()
 	b.mu.Lock()
 	used := r.used
 	b.waiting = append(b.waiting, r)
@@ -244,13 +242,13 @@ func (r *putRows) take(n int64) {
 		defer b.mu.Unlock()
 		b.waiting = slices.DeleteFunc(b.waiting, func(o *putRows) bool { return o == r })
 	}()
-	if used+n > most {
-		panic(fmt.Errorf("the batches take %d bytes more once they are decompressed, over the limit of %d: send smaller ones: %w", n, most, partd.ErrTooLarge))
+	if used+n > limit {
+		panic(fmt.Errorf("the batches need %d more bytes when decompressed, which exceeds the limit of %d: send smaller ones: %w", n, limit, partd.ErrTooLarge))
 	}
-	for late := time.Now().Add(b.patience); !r.tryTake(n, most); {
+	for late := time.Now().Add(b.patience); !r.tryTake(n, limit); {
 		if time.Now().After(late) {
 			if c, ok := r.ctx.Value(callKey{}).(*call); ok {
-				c.cancel(errMemory) // which gives the call its code
+				c.cancel(errMemory) // sets the code of the call
 			}
 			panic(errMemory)
 		}
@@ -262,11 +260,11 @@ func (r *putRows) take(n int64) {
 	}
 }
 
-func (r *putRows) tryTake(n, most int64) bool {
+func (r *putRows) tryTake(n, limit int64) bool {
 	b := r.all
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.waiting[0] != r || b.rowsUsed+n > most || b.used.Load()+n > b.limit {
+	if b.waiting[0] != r || b.rowsUsed+n > limit || b.used.Load()+n > b.limit {
 		return false
 	}
 	r.change(n)
@@ -287,7 +285,7 @@ func (r *putRows) change(n int64) {
 	r.all.used.Add(n)
 }
 
-// end gives back what is left: what the store keeps of it is in its own bound.
+// end returns all bytes. What the store keeps counts in the store's own budget.
 func (r *putRows) end() {
 	r.all.mu.Lock()
 	defer r.all.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// metrics are what a server counts. No label's value comes from a client.
+// metrics are a server's metrics. Clients cannot choose the values of labels.
 type metrics struct {
 	registry       *prometheus.Registry
 	calls          *prometheus.CounterVec
@@ -36,25 +36,25 @@ func newMetrics(s *Server) *metrics {
 	gauge := func(name, help string, value func() float64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "partd_tables_" + name, Help: help}, value)
 	}
-	gauge("connections", "Connections that are open.", func() float64 { return float64(s.conns.count()) })
-	gauge("message_bytes", "Memory that messages take.", func() float64 { return float64(s.memory.used.Load()) })
+	gauge("connections", "Open connections.", func() float64 { return float64(s.conns.count()) })
+	gauge("message_bytes", "Memory used by messages.", func() float64 { return float64(s.memory.used.Load()) })
 	for name, l := range map[string]*limiter{"queries": s.queries, "puts": s.puts} {
-		gauge(name+"_running", "Of the "+name+", those that run.", func() float64 { running, _ := l.counts(); return running })
-		gauge(name+"_waiting", "Of the "+name+", those that wait for others to end.", func() float64 { _, waiting := l.counts(); return waiting })
+		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.counts(); return running })
+		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.counts(); return waiting })
 	}
 	return m
 }
 
-// Operations counts operations on tables for a server's metrics, including folds and others
-// that no call waits for. It is a [tables.Observer]: set the same one in the options of the
-// store and of the server.
+// Operations counts operations on tables for a server's metrics, including folds and other work in
+// the background. It is a [tables.Observer]: set the same one in the options of the store and of
+// the server.
 type Operations struct {
 	total       *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
 	rows, bytes *prometheus.CounterVec
 }
 
-// NewOperations returns an Observer that has counted nothing yet.
+// NewOperations returns an Observer with all counts at zero.
 func NewOperations() *Operations {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_operation" + name, Help: help}, append(labels, "operation"))
@@ -62,7 +62,7 @@ func NewOperations() *Operations {
 	return &Operations{
 		total: counter("s_total", "Operations on tables that ended.", "outcome"),
 		rows:  counter("_rows_total", "Rows that operations on tables put, read, wrote or folded."),
-		bytes: counter("_bytes_total", "Bytes, as Arrow has them, that operations on tables put or read."),
+		bytes: counter("_bytes_total", "Bytes of Arrow data that operations on tables put or read."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "partd_tables_operation_seconds", Help: "How long operations on tables took.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}, []string{"operation"}),
@@ -83,7 +83,7 @@ func (o *Operations) Begin(ctx context.Context, op tables.Operation) (context.Co
 	}
 }
 
-// Metrics returns a handler that serves the server's metrics in Prometheus's format.
+// Metrics returns a handler that serves the metrics in Prometheus's format.
 func (s *Server) Metrics() http.Handler {
 	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
 }

@@ -35,13 +35,13 @@ const (
 	callKinds
 )
 
-// mutant is a call: its kind, its command, and what follows it.
+// mutant is a call: its kind, its command, and its body.
 type mutant struct {
 	kind          int
 	command, body []byte
 }
 
-// seeds are calls as clients make them: shoots, this module's own, and Flight SQL's.
+// seeds returns valid calls of shoots, of this package's own protocol, and of Flight SQL.
 func seeds(t *testing.T) (all []mutant) {
 	t.Helper()
 	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
@@ -60,7 +60,7 @@ func seeds(t *testing.T) (all []mutant) {
 		add(callList, []byte(of), nil)
 	}
 	for _, o := range operations.All() {
-		if o == operations.TakeLock.Entry { // which waits for others
+		if o == operations.TakeLock.Entry { // it waits for other callers
 			continue
 		}
 		add(callAction, []byte(o.Action()), []byte(`{"Name":"t","Bucket":"b","Where":"x > 1","Source":{"Name":"t"},"Target":{"Name":"u"},"Mode":1}`))
@@ -100,7 +100,7 @@ func seeds(t *testing.T) (all []mutant) {
 	return all
 }
 
-// mutate changes some bytes, cuts, or repeats.
+// mutate changes, cuts off or repeats some bytes.
 func mutate(r *rand.Rand, was []byte) []byte {
 	b := bytes.Clone(was)
 	for range r.IntN(4) {
@@ -124,8 +124,8 @@ func mutate(r *rand.Rand, was []byte) []byte {
 	return b
 }
 
-// Calls with arguments that anybody may have written end, with an answer or an
-// error, in memory that their length bounds, and the server goes on.
+// Calls with invalid arguments return an answer or an error, use memory in proportion to their
+// length, and do not stop the server.
 func TestMutants(t *testing.T) {
 	n := 20_000
 	if of := os.Getenv("PARTD_MUTANTS"); of != "" {
@@ -153,23 +153,23 @@ func TestMutants(t *testing.T) {
 			t.Errorf("%d, %q, %q: %d bytes: %v", m.kind, m.command, m.body, took, err)
 		}
 		if ctx.Err() != nil {
-			t.Errorf("%d, %q, %q: the call does not end", m.kind, m.command, m.body)
+			t.Errorf("%d, %q, %q: the call hangs", m.kind, m.command, m.body)
 		}
-		if i%100 == 0 { // so that the store stays small
+		if i%100 == 0 { // keep the store small
 			for bucket, err := range store.Buckets(ctx) {
 				if err == nil {
 					_ = store.DeleteBucket(ctx, bucket, true)
 				}
 			}
 			if _, err := act(ctx, c, "ping", ""); err != nil {
-				t.Errorf("the server does not answer: %v", err)
+				t.Errorf("ping after the calls: %v", err)
 			}
 		}
 		cancel()
 	}
 }
 
-// receiver is the client's side of any stream.
+// receiver is the client's side of a stream.
 type receiver[T any] interface{ Recv() (T, error) }
 
 func drain[T any](st receiver[T], err error) error {
@@ -232,7 +232,7 @@ func (m mutant) call(ctx context.Context, c flight.Client) error {
 	return err
 }
 
-// messagesIn makes Flight's messages of a stream's, as far as it is one.
+// messagesIn splits a stream into Flight's messages, as far as it is valid.
 func messagesIn(stream []byte) (all []*flight.FlightData) {
 	for len(stream) >= 8 {
 		n := min(int(binary.LittleEndian.Uint32(stream[4:])), len(stream)-8)

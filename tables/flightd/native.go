@@ -23,12 +23,12 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// What is in this file serves package flightclient, in calls of its own beside those of Flight SQL.
+// The calls in this file serve package flightclient. They are not part of Flight SQL.
 
-func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the call: %v", err) }
+func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "invalid call: %v", err) }
 
-// scan answers a ticket for which wire.Is(wire.ScanCall).
-func (s *Server) scan(ticket []byte, stream flight.FlightService_DoGetServer) error {
+// sendScan answers a ticket with a wire.ScanCall.
+func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
 	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
@@ -45,15 +45,15 @@ func (s *Server) scan(ticket []byte, stream flight.FlightService_DoGetServer) er
 	})
 }
 
-// resampled answers a ticket for which wire.Is(wire.ResampleCall).
-func (s *Server) resampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
+// sendResampled answers a ticket with a wire.ResampleCall.
+func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
 	return read(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
 	})
 }
 
-// read decodes a ticket into c, and sends the rows for it.
+// read decodes a ticket into c, and sends the rows that rows returns.
 func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows func(context.Context) (array.RecordReader, error)) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
@@ -76,7 +76,7 @@ func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows fu
 	return r.Err()
 }
 
-// nativePut answers a stream whose command wire.Is(wire.PutCall).
+// nativePut handles a stream with a wire.PutCall as its command.
 func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
@@ -96,28 +96,32 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	var done wire.Done
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
-		done.Rewritten, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
+		done.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		done.Rewritten, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, Whole: c.Whole, Lacks: &done.Lacks})
+		done.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &done.Lacks})
 	default:
-		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, Whole: c.Whole, Lacks: &done.Lacks})
+		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &done.Lacks})
 	}
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(done)
+	answer := any(done)
+	if c.Range == nil && c.Upsert == nil {
+		answer = wire.Stored{Version: done.Version, Lacks: done.Lacks}
+	}
+	body, err := json.Marshal(answer)
 	if err != nil {
 		return err
 	}
 	return stream.Send(&flight.PutResult{AppMetadata: body})
 }
 
-// nativeAction does an operation, and sends each of its answers.
+// nativeAction runs an operation and sends each of its results.
 func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	if o.Writes {
-		if err := mayWrite(ctx); err != nil {
+		if err := requireWrite(ctx); err != nil {
 			return err
 		}
 	}
@@ -146,13 +150,13 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	})
 }
 
-// Acquire waits until the call has the slots that an operation takes.
+// Acquire waits for the slots that an operation needs.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	if s == operations.NoSlot {
 		return func() {}, nil
 	}
 	query := func() {}
-	if s == operations.BothSlots { // always in this order, so that no two calls wait for each other
+	if s == operations.BothSlots { // always in this order, which prevents deadlocks
 		if query, err = AcquireQuery(ctx); err != nil {
 			return nil, err
 		}
@@ -166,12 +170,12 @@ func Acquire(ctx context.Context, s operations.Slots) (release func(), err error
 }
 
 const (
-	maxLeases    = 10_000 // with those that wait for a lock
+	maxLeases    = 10_000 // including calls that wait for a lock
 	defaultLease = 30 * time.Second
 	maxLease     = time.Hour
 )
 
-// leases are the locks that clients have: each ends by itself unless it is renewed.
+// leases are the locks that clients hold. A lease expires unless the client renews it.
 type leases struct {
 	mu     sync.Mutex
 	count  int
@@ -184,7 +188,7 @@ type lease struct {
 	timer *time.Timer
 }
 
-// lock does operations.TakeLock.
+// lock implements operations.TakeLock.
 func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	c := input.(*operations.Lock)
 	if c.Lease != "" {
@@ -195,7 +199,7 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 		ttl = defaultLease
 	}
 	if c.Seconds < 0 || c.Seconds > maxLease.Seconds() || ttl < time.Millisecond {
-		return status.Errorf(codes.InvalidArgument, "a lease of %v seconds: it has to be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
+		return status.Errorf(codes.InvalidArgument, "a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
 	}
 	l := &s.leases
 	l.mu.Lock()
@@ -236,7 +240,7 @@ func (s *Server) renew(id string, answer func(any) error) error {
 	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
 }
 
-// unlock does operations.Unlock.
+// unlock implements operations.Unlock.
 func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
 		return err
@@ -244,7 +248,7 @@ func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer fu
 	return answer(operations.None{})
 }
 
-// endLease ends a lease; one that has ended is no error.
+// endLease releases a lock. It does nothing if the lease has ended.
 func (s *Server) endLease(id string) error {
 	s.leases.mu.Lock()
 	l := s.leases.leases[id]

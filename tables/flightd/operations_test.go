@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// Every operation is an action under each of its names, takes the right that the table of
-// operations says, and no input that is not JSON.
+// Every operation is an action under each of its names. It requires the right that the table of
+// operations states, and refuses input that is not JSON.
 func TestOperations(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
 	client := dialTest(t, address)
@@ -30,11 +30,11 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	if _, err := act(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
-		t.Error("there is no partd.nothing")
+		t.Error("the unknown action partd.nothing succeeded")
 	}
 }
 
-// An operation that gets no slot of the puts gives back that of the queries.
+// An operation that needs both slots and gets no put slot releases its query slot.
 func TestBothSlotsOrNone(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
 	ctx, end := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
@@ -49,7 +49,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 		_, err := Acquire(waits, operations.BothSlots)
 		done <- err
 	}()
-	until(t, "the operation does not wait for a put's slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
+	waitFor(t, "the operation does not wait for a put's slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
 	give(context.Canceled)
 	if err := <-done; status.Code(err) != codes.Canceled {
 		t.Error(err)
@@ -69,7 +69,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 	}
 }
 
-// A connection is a stranger's until a call with a token comes over it.
+// A connection counts as a stranger until a call with a token uses it.
 func TestStrangers(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
 	client := dialTest(t, address)

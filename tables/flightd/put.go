@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoPut receives rows. The first message says where they go.
+// DoPut receives rows. The first message says what to do with them.
 func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	first, err := st.Recv()
 	if err != nil {
@@ -26,17 +26,17 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if c, ok := st.Context().Value(callKey{}).(*call); ok {
 		c.rows = rows
 	}
-	replay := &replayed{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.most())}
-	if replay.first, err = replay.check(first); err != nil {
-		return told(st, err)
+	checked := &checkedStream{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.limit())}
+	if checked.first, err = checked.check(first); err != nil {
+		return asShootsError(st, err)
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// The library would allocate what compressed batches claim. It binds
-		// parameters, too, for readers.
-		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(replay)
+		// The library's own server would allocate whatever compressed batches claim. Readers may
+		// call this server, too: it binds parameters.
+		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
-	if err := mayWrite(st.Context()); err != nil {
+	if err := requireWrite(st.Context()); err != nil {
 		return err
 	}
 	release, err := AcquirePut(st.Context())
@@ -45,19 +45,19 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	defer release()
 	if d.GetType() == flight.DescriptorCMD && wire.Is(wire.PutCall, d.GetCmd()) {
-		return s.nativePut(d.GetCmd(), replay, rows)
+		return s.nativePut(d.GetCmd(), checked, rows)
 	}
-	return told(st, s.put(d, replay, rows))
+	return asShootsError(st, s.put(d, checked, rows))
 }
 
-// replayed hands on a stream's first message again, and checks each.
-type replayed struct {
+// checkedStream is a put's stream. It yields the first message again, and checks each message.
+type checkedStream struct {
 	flight.FlightService_DoPutServer
 	first    *flight.FlightData
 	messages *arrowsafe.Messages
 }
 
-func (r *replayed) Recv() (*flight.FlightData, error) {
+func (r *checkedStream) Recv() (*flight.FlightData, error) {
 	if m := r.first; m != nil {
 		r.first = nil
 		return m, nil
@@ -69,11 +69,11 @@ func (r *replayed) Recv() (*flight.FlightData, error) {
 	return r.check(m)
 }
 
-func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
+func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) {
 	if string(m.AppMetadata) == wire.GaveUp {
-		return nil, status.Error(codes.Canceled, "the client gave the put up: nothing was changed")
+		return nil, status.Error(codes.Canceled, "the client canceled the put: nothing was changed")
 	}
-	if len(m.DataHeader) == 0 { // a descriptor, or a note
+	if len(m.DataHeader) == 0 { // only a descriptor or metadata
 		return m, nil
 	}
 	if err := r.messages.Check(m.DataHeader, m.DataBody); err != nil {
@@ -82,12 +82,12 @@ func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
 	return m, nil
 }
 
-func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.Allocator) error {
+func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) error {
 	var c struct{ Name, Mode, Bucket, ID string }
-	absent := tables.PutError
+	defaultMode := tables.PutError
 	var err error
 	if d.GetType() == flight.DescriptorPATH {
-		absent = tables.PutAppend
+		defaultMode = tables.PutAppend
 		c.Bucket, c.Name, err = pathOf(d.GetPath())
 	} else {
 		err = decode(d.GetCmd(), &c)
@@ -95,13 +95,13 @@ func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.All
 	if err != nil {
 		return err
 	}
-	mode, err := modeOf(c.Mode, absent)
+	mode, err := modeOf(c.Mode, defaultMode)
 	if err != nil {
 		return err
 	}
 	ctx := st.Context()
 	bucket := s.store.Bucket(c.Bucket)
-	if mode == tables.PutError { // before rows come that are not wanted; Put looks again
+	if mode == tables.PutError { // fail before rows are sent in vain; Put checks again
 		if _, err := bucket.Table(ctx, c.Name); err == nil {
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}

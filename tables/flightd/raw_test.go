@@ -25,15 +25,15 @@ import (
 
 const service = "/arrow.flight.protocol.FlightService/"
 
-// rawClient speaks HTTP/2 and gRPC as badly as a test likes.
+// rawClient sends arbitrary HTTP/2 frames, also invalid ones.
 type rawClient struct {
 	net.Conn
 	framer *http2.Framer
-	next   uint32 // stream
+	next   uint32 // id of the next stream
 	gone   bool   // the server closed the connection
 }
 
-// dialFrom connects from a loopback address, which is a host of its own.
+// dialFrom connects from a loopback address, which the server treats as a separate host.
 func dialFrom(t *testing.T, from, address string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
@@ -52,13 +52,13 @@ func rawFrom(t *testing.T, from, address string) *rawClient {
 
 func rawOn(conn net.Conn) *rawClient {
 	c := &rawClient{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
-	_, _ = io.WriteString(conn, http2.ClientPreface) // where it fails, others have taken the place
+	_, _ = io.WriteString(conn, http2.ClientPreface) // fails if the server closed the connection for another one
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	_ = c.framer.WriteSettings()
 	return c
 }
 
-// begin begins a call with headers beside those that gRPC wants.
+// begin begins a call, with headers in addition to those that gRPC requires.
 func (c *rawClient) begin(method string, headers ...string) (stream uint32, err error) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
@@ -77,12 +77,12 @@ func (c *rawClient) begin(method string, headers ...string) (stream uint32, err 
 	return stream, err
 }
 
-// claim begins a message of so many bytes.
+// claim begins a message of size bytes.
 func (c *rawClient) claim(stream, size uint32) error {
 	return c.framer.WriteData(stream, false, binary.BigEndian.AppendUint32([]byte{0}, size))
 }
 
-// status is how the server ends a stream: its code, or resetCode.
+// status returns the code with which the server ends a stream, or resetCode.
 func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -111,8 +111,8 @@ func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 
 const resetCode = codes.Code(1000)
 
-// pour sends zeros as fast as the server's windows let it, until the server ends the
-// stream or the time is over, and returns how many.
+// pour sends zeros as fast as the server's windows allow, until the server ends the stream or the
+// time is over. It returns how many bytes it sent.
 func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
 	var window, all atomic.Int64
 	window.Store(1 << 16)
@@ -167,7 +167,7 @@ func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
 	}
 }
 
-// clientFrom is a well-behaved client at an address, with a token.
+// clientFrom returns a regular client that connects from an address.
 func clientFrom(t *testing.T, from, address string) flight.Client {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -180,7 +180,7 @@ func clientFrom(t *testing.T, from, address string) flight.Client {
 	return c
 }
 
-// withToken is a context of calls that bring a token, and the token.
+// withToken returns a context for calls with a new token, and the token.
 func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) {
 	t.Helper()
 	token, err := NewToken(secret, r, t.Name(), time.Hour)
@@ -190,10 +190,9 @@ func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) 
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
 }
 
-// peak runs f, and returns the most memory that Go's heap had meanwhile above that at
-// its beginning.
+// peak runs f, and returns by how much Go's heap grew at most during f.
 func peak(f func()) int64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // what is in use counts, less what is left by others
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
 	runtime.GC()
 	done, most := make(chan struct{}), make(chan int64)
 	read := func() int64 {

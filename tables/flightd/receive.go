@@ -21,28 +21,28 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Bytes of the largest message, where that is not Options.MaxMessage.
+// Limits on the size of one message, in bytes, if it is smaller than Options.MaxMessage.
 const (
 	maxRequest   = 1 << 20
-	maxAction    = 2 << 20  // metadata and rules, of 1 MiB each, are in them
-	maxHandshake = 64 << 10 // which comes before a token
+	maxAction    = 2 << 20  // room for metadata and rules, of 1 MiB each
+	maxHandshake = 64 << 10 // sent before a token is checked
 )
 
-// requestTime is how long a request that is one message may take to arrive.
-const requestTime = 10 * time.Second
+// requestTimeout limits how long a request of a single message may take to arrive.
+const requestTimeout = 10 * time.Second
 
-// maxHandshakes are under way at a time, of a host an eighth.
+// maxHandshakes limits concurrent handshakes. A host may have an eighth of them.
 const maxHandshakes = 256
 
-// costly is from which size on a request is counted at what it may decode to.
+// A request of at least minCharged bytes is charged for the memory that it may take when decoded.
 const (
-	costly      = 64 << 10
-	decodedSize = 16 // times its own
+	minCharged    = 64 << 10
+	decodedFactor = 16 // times the size of the request
 )
 
-// authorizedFirst is the service with its unary methods as streams: gRPC reads the
-// message of a unary method before it asks an interceptor, but runs that of a
-// stream first. On the wire they are the same.
+// authorizedFirst returns Flight's service with unary methods declared as streams. gRPC reads the
+// request of a unary method before it runs an interceptor, but runs a stream's interceptor first.
+// On the wire, both are the same.
 func authorizedFirst() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)
@@ -62,46 +62,46 @@ func authorizedFirst() *grpc.ServiceDesc {
 	return &d
 }
 
-// transportStream is what the streams of gRPC's transport have. Its own RecvMsg knows
-// one limit for all methods, takes a message up to it, and inflates it.
+// transportStream is the part of gRPC's transport stream that this package uses. gRPC's own RecvMsg
+// has one size limit for all methods, and decompresses messages up to that size.
 type transportStream interface {
 	RecvCompress() string
 	ReadMessageHeader(header []byte) error
 	Read(n int) (mem.BufferSlice, error)
 }
 
-// transportOf refuses compressed requests, whatever they are compressed with.
+// transportOf returns the call's transport stream. It refuses compressed requests.
 func transportOf(ctx context.Context) (transportStream, error) {
 	st, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	if !ok {
-		return nil, status.Error(codes.Internal, "gRPC's transport is not the one that this server was made for")
+		return nil, status.Error(codes.Internal, "this version of gRPC's transport is not supported")
 	}
 	if c := st.RecvCompress(); c != "" && c != encoding.Identity {
-		return nil, status.Errorf(codes.Unimplemented, "the request is compressed with %.20q: send it as it is; Arrow's own compression of batches is taken", c)
+		return nil, status.Errorf(codes.Unimplemented, "the request is compressed with %.20q: send it uncompressed; Arrow's own compression of batches is supported", c)
 	}
 	return st, nil
 }
 
-// limitOf is how large a message of a call may be, and how long it may take.
-func (w *watched) limitOf(m any) (size int, within time.Duration) {
+// messageLimits returns how large a message may be, and how long it may take to arrive.
+func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	o := &w.s.opts
-	size, within = maxRequest, min(requestTime, o.IdleTimeout)
+	size, timeout = maxRequest, min(requestTimeout, o.IdleTimeout)
 	switch m.(type) {
 	case *flight.HandshakeRequest:
 		size = maxHandshake
 	case *flight.Action:
 		size = maxAction
 	case *flight.FlightData:
-		if within = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
-			return o.MaxMessage, within
-		} // who may read binds parameters
+		if timeout = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
+			return o.MaxMessage, timeout
+		} // readers send parameters only
 	}
-	return min(size, o.MaxMessage), within
+	return min(size, o.MaxMessage), timeout
 }
 
-// receive reads a message that is no larger than size, and nothing behind it where
-// the call has but one.
-func (w *watched) receive(m any, size int) error {
+// receive reads a message of at most size bytes. If the call has only one message, receive fails if
+// anything follows it.
+func (w *watchedStream) receive(m any, size int) error {
 	n, err := w.nextSize(size)
 	if err != nil {
 		return err
@@ -115,28 +115,29 @@ func (w *watched) receive(m any, size int) error {
 		return receiveError(err)
 	}
 	defer data.Free()
-	if _, rows := m.(*flight.FlightData); !rows && n >= costly {
-		w.s.memory.ask(w, decodedSize*int64(n))
+	if _, rows := m.(*flight.FlightData); !rows && n >= minCharged {
+		w.s.memory.ask(w, decodedFactor*int64(n))
 	}
-	if w.ctx.Err() != nil { // there is no memory for it
+	if w.ctx.Err() != nil { // canceled because there is no memory for it
 		return context.Cause(w.ctx)
 	}
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
 	w.s.memory.expect(w, 0)
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "the message is none of Flight's: %v", err)
+		return status.Errorf(codes.InvalidArgument, "the message is not a valid message of Flight: %v", err)
 	}
 	if w.more {
 		return nil
 	}
 	if _, err := w.nextSize(0); !errors.Is(err, io.EOF) {
-		return status.Error(codes.InvalidArgument, "there is something behind the one message of this call")
+		return status.Error(codes.InvalidArgument, "this call has one message, but more data follows it")
 	}
 	return nil
 }
 
-// nextSize reads the header of a message. io.EOF says that there is none.
-func (w *watched) nextSize(limit int) (int, error) {
+// nextSize reads the header of the next message, and returns its size. It returns io.EOF after the
+// last message.
+func (w *watchedStream) nextSize(limit int) (int, error) {
 	var header [5]byte
 	if err := w.in.ReadMessageHeader(header[:]); err != nil {
 		return 0, receiveError(err)
@@ -144,31 +145,31 @@ func (w *watched) nextSize(limit int) (int, error) {
 	n := binary.BigEndian.Uint32(header[1:])
 	switch {
 	case header[0] != 0:
-		return 0, status.Error(codes.Unimplemented, "the message is compressed: send it as it is")
+		return 0, status.Error(codes.Unimplemented, "the message is compressed: send it uncompressed")
 	case int64(n) > int64(limit):
 		return 0, status.Errorf(codes.ResourceExhausted, "the message has %d bytes, the limit is %d", n, limit)
 	}
 	return int(n), nil
 }
 
-// receiveError gives what the transport says a code. io.EOF stays what it is.
+// receiveError adds a code to an error of the transport, unless it is io.EOF or has one.
 func receiveError(err error) error {
 	switch _, coded := status.FromError(err); {
-	case err == io.EOF || coded: //nolint:errorlint // so gRPC's own
+	case err == io.EOF || coded: //nolint:errorlint // gRPC's own code compares likewise
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return status.Error(codes.InvalidArgument, "the message ends before its time")
+		return status.Error(codes.InvalidArgument, "the message is incomplete")
 	}
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// flightReader returns a reader of a stream whose messages are checked as they come.
-// What it takes beside them is from an allocator, whose panics it returns as errors. Its
-// batches have to go through arrowsafe.Check.
+// flightReader returns a reader of rows from a stream whose messages have been checked. The reader
+// gets memory for decompressed buffers from m, and returns m's panics as errors. Its batches must
+// still be checked by arrowsafe.Check.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r, err = nil, fmt.Errorf("the description of the schema is damaged: %v", p)
+			r, err = nil, fmt.Errorf("the schema is damaged: %v", p)
 		}
 	}()
 	return flight.NewRecordReader(st, ipc.WithAllocator(m))

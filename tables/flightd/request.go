@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,39 +18,42 @@ import (
 )
 
 const (
-	// MaxRequests is how many requests of HTTP are answered at a time, of a host half.
-	// Without a token as many are beside, of a host an eighth.
+	// MaxRequests limits concurrent HTTP requests with a token. A host may have half of them. As
+	// many more may run without a token; a host may have an eighth of these.
 	MaxRequests = 256
 
-	// MaxLarge is how many of them have a large body, of a host a quarter.
+	// MaxLarge limits concurrent requests with a large body. A host may have a quarter of them.
 	MaxLarge = 16
 
-	openTime = 10 * time.Second // that a request without a token may take
+	openTimeout = 10 * time.Second // time limit of a request without a token
 )
 
-// Requests are the places of a handler's requests.
+// Requests limits the requests of an HTTP handler.
 type Requests struct {
 	All   *Places
-	open  *Places // requests without a token, which take no place of the others
+	open  *Places // requests without a token, which are not in All
 	large *Places // requests with a large body
 	s     *Server
+
+	mu      sync.Mutex
+	charged int64 // bytes counted by Charge
 }
 
-// NewRequests returns places for the requests of a handler beside the server.
+// NewRequests returns the limits for the requests of a handler that runs next to the server.
 func (s *Server) NewRequests() *Requests {
 	return &Requests{s: s, All: NewPlaces(MaxRequests, MaxRequests/2), open: NewPlaces(MaxRequests, MaxRequests/8), large: NewPlaces(MaxLarge, MaxLarge/4)}
 }
 
-// Request is a request of HTTP in work. Each read of its body takes Idle at most.
+// Request is a running HTTP request. Each read of its body may take up to Idle.
 type Request struct {
 	*http.Request
 	Ctx     context.Context // of the call
 	W       http.ResponseWriter
 	Control *http.ResponseController
-	Caller  Caller // to be found before it is served
+	Caller  Caller // must be set before Serve
 	Idle    time.Duration
 	places  *Requests
-	leave   func() // gives its places back
+	leave   func() // releases its places
 }
 
 // New returns a request.
@@ -59,10 +63,10 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	return q
 }
 
-// Serve does what the request is for, once it has its place, and counts it by a name. If the
-// call was ended from outside, the error says so, unless it is known to say more. A request
-// that is open to all, without a token, may bring openBytes, and others may end it for their
-// own place.
+// Serve runs do if a place is free, and counts the request under a name. If the call was canceled,
+// the error states the cause, unless known reports that do's own error is better. If open is true,
+// the request needs no token, its body may have openBytes at most, and it may be canceled to make
+// room for another.
 func (q *Request) Serve(name string, open bool, openBytes int64, known func(error) bool, do func() error) error {
 	end, err := q.enter(name, open, openBytes)
 	if err != nil {
@@ -82,9 +86,9 @@ func (q *Request) enter(name string, open bool, openBytes int64) (end func(error
 	q.Ctx = ctx
 	var ok bool
 	if open {
-		q.Idle = min(q.Idle, openTime)
+		q.Idle = min(q.Idle, openTimeout)
 		q.Body = http.MaxBytesReader(q.W, q.Body, openBytes)
-		limited, cancel := context.WithTimeout(ctx, openTime)
+		limited, cancel := context.WithTimeout(ctx, openTimeout)
 		stop := context.AfterFunc(limited, func() { _ = q.Control.SetReadDeadline(time.Now()) })
 		q.Ctx = limited
 		count := end
@@ -101,20 +105,20 @@ func (q *Request) enter(name string, open bool, openBytes int64) (end func(error
 	return end, nil
 }
 
-// Answer answers with JSON, which the client may take as long as within to receive; with
-// instead where v is none.
-func Answer(w http.ResponseWriter, within time.Duration, code int, v any, instead string) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within)) // what came before may have taken long
+// WriteJSON writes v as JSON, or instead if v cannot be encoded. The client may take as long as timeout
+// to receive it.
+func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, instead string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // earlier parts may have used up the time
 	text, err := json.Marshal(v)
 	if err != nil {
 		code, text = http.StatusInternalServerError, []byte(instead)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n')) // who has gone needs no answer
+	_, _ = w.Write(append(text, '\n')) // an error means that the client has gone
 }
 
-// WithoutPath is an error's text without where the server has a file.
+// WithoutPath returns an error's text without the path of a file on the server.
 func WithoutPath(text string, err error) string {
 	if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path != "" {
 		return strings.ReplaceAll(text, file.Path, "a file of the server")
@@ -122,21 +126,58 @@ func WithoutPath(text string, err error) string {
 	return text
 }
 
-func tooMany(what string) error {
-	return status.Error(codes.ResourceExhausted, "too many "+what+" are under way; try again later")
+// Charge counts n bytes that the request needs against a quarter of the server's memory, until the
+// request ends. If there is not enough, it waits for other requests. A single request is never
+// refused.
+func (q *Request) Charge(n int64) error {
+	for late := time.Now().Add(q.Idle / 3); !q.places.tryCharge(n); {
+		if time.Now().After(late) {
+			return tooMany("requests that need much memory")
+		}
+		select {
+		case <-q.Ctx.Done():
+			return context.Cause(q.Ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	leave := q.leave
+	q.leave = func() { q.places.uncharge(n); leave() }
+	return nil
 }
 
-// Limited is the body, of which most bytes are read. What follows its first large bytes has
-// a place of its own until the request leaves: such a body is decoded to a multiple.
-func (q *Request) Limited(most, large int64) io.Reader {
-	b := http.MaxBytesReader(q.W, q.Body, most)
+func (p *Requests) tryCharge(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.charged > 0 && p.charged+n > p.s.opts.Memory/4 {
+		return false
+	}
+	p.charged += n
+	p.s.memory.add(n)
+	return true
+}
+
+func (p *Requests) uncharge(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.charged -= n
+	p.s.memory.used.Add(-n)
+}
+
+func tooMany(what string) error {
+	return status.Error(codes.ResourceExhausted, "too many "+what+" are running; try again later")
+}
+
+// Limited returns the body, which fails after limit bytes. A body with more than large bytes takes
+// a second place until the request ends, because it needs several times its size when decoded.
+func (q *Request) Limited(limit, large int64) io.Reader {
+	b := http.MaxBytesReader(q.W, q.Body, limit)
 	return io.MultiReader(io.LimitReader(b, large), &largeRest{b, q})
 }
 
-// largeRest is what follows the first part of a large body.
+// largeRest reads the rest of a large body.
 type largeRest struct {
 	io.Reader
-	q *Request // nil once it has its place
+	q *Request // nil after it has taken the place
 }
 
 func (l *largeRest) Read(p []byte) (int, error) {
@@ -152,7 +193,7 @@ func (l *largeRest) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// body is a request's, with a limit to the time of each read.
+// body is a request's body with a time limit for each read.
 type body struct {
 	io.ReadCloser
 	q *Request
@@ -160,40 +201,45 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	if err := context.Cause(b.q.Ctx); err != nil {
-		_ = b.q.Control.SetReadDeadline(time.Now()) // nor is the rest waited for
+		_ = b.q.Control.SetReadDeadline(time.Now()) // do not wait for the rest
 		return 0, err
 	}
 	_ = b.q.Control.SetReadDeadline(time.Now().Add(b.q.Idle))
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		_ = b.q.Control.SetReadDeadline(time.Time{}) // else the connection would be taken for dead
+	switch {
+	case err == io.EOF:
+		_ = b.q.Control.SetReadDeadline(time.Time{}) // otherwise the connection would seem dead
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = errSending
+	case err != nil:
+		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err)
 	}
 	return n, err
 }
 
-// Places limits how many things are under way, in total and for each host. To make room, a
-// new one ends the oldest that allows it: of its own host if that has used up its share,
-// and otherwise of the host with the most.
+// Places limits concurrent uses of something, in total and for each host. When all places are
+// taken, a new use cancels the oldest cancelable one: of its own host if that host has used up its
+// share, and otherwise of the host with the most.
 type Places struct {
 	limit, share int
 
 	mu    sync.Mutex
-	taken []*place // oldest first
+	taken []*place // in the order of arrival
 }
 
 type place struct {
 	host string
-	end  func() // nil: it is not ended for others
+	end  func() // nil: it cannot be canceled
 }
 
-// leastPlaces a host has, however many others have that are not ended.
-const leastPlaces = 8
+// A host always gets minPlaces, even if others hold all places and cannot be canceled.
+const minPlaces = 8
 
-// NewPlaces returns limit places. One host may take at most share of them.
+// NewPlaces returns a limit of places in total. A host may take share of them.
 func NewPlaces(limit, share int) *Places { return &Places{limit: limit, share: share} }
 
-// Take takes a place for a caller's address until leave is called; ok is false if there is
-// none. If end is not nil, Places may call it to make room for others; it must not block.
+// Take takes a place for the caller at an address until leave is called; ok is false if no place is
+// free. If end is not nil, Places may call it to make room for others. It must not block.
 func (p *Places) Take(address string, end func()) (leave func(), ok bool) {
 	t := &place{hostOfAddress(address), end}
 	p.mu.Lock()
@@ -236,7 +282,7 @@ func (p *Places) makeRoom(host string) bool {
 	}
 	i := slices.IndexFunc(p.taken, func(t *place) bool { return t.host == most && t.end != nil })
 	if i < 0 {
-		return own < min(leastPlaces, p.share)
+		return own < min(minPlaces, p.share)
 	}
 	t := p.taken[i]
 	p.remove(t)

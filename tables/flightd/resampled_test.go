@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// What is wrong with a ticket is the client's fault, of which the server's log does not warn.
+// An invalid ticket is the client's fault, and is not logged as a warning.
 func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// serveTest starts a server, and ends it with the test.
+// serveTest starts a server, which ends with the test.
 func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
 	return serveTables(t, nil, o)
@@ -109,8 +109,8 @@ func act(ctx context.Context, c flight.Client, kind, body string) (string, error
 	return string(r.GetBody()), err
 }
 
-// Puts of both kinds are held to rules, and errors of arguments say whose they are.
-func TestRefused(t *testing.T) {
+// Both kinds of puts apply rules. Invalid arguments are reported as the client's fault.
+func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
 	if err := putTest(ctx, c, `{"name":"t"}`, 1, 2); err != nil {
@@ -127,8 +127,8 @@ func TestRefused(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		`partd.set_settings {"name":"t","settings":{"time":"y"}}`:            "no such column",
-		`partd.set_settings {"name":"t","settings":{"on_duplicate":"most"}}`: "no rule",
-		`partd.partition {"name":"t","by":"week"}`:                           "no partition",
+		`partd.set_settings {"name":"t","settings":{"on_duplicate":"most"}}`: "unknown rule",
+		`partd.partition {"name":"t","by":"week"}`:                           "unknown partition",
 		`partd.partition {"name":"t","by":"day"}`:                            "needs a time column",
 	} {
 		kind, body, _ := strings.Cut(body, " ")
@@ -138,7 +138,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Whoever has no valid token may do nothing, and whoever may read writes nothing.
+// Calls without a valid token are refused. A token with the right to read allows no changes.
 func TestTokens(t *testing.T) {
 	secret := []byte("a secret of the server")
 	s, store, address := serveTest(t, &Options{Secret: secret})
@@ -188,7 +188,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	time.Sleep(2 * time.Second / ratelimit.Rate) // so many wrong ones are slowed down
+	time.Sleep(2 * time.Second / ratelimit.Rate) // many wrong tokens are slowed down
 	read, err := NewToken(secret, Read, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: a put with a token for reading: %v", how, err)
 		}
 		for kind := range actions {
-			if kind == "ping" || kind == "buckets" || kind == "partd.cancel" { // whose id is right enough
+			if kind == "ping" || kind == "buckets" || kind == "partd.cancel" { // knowing the id is enough
 				continue
 			}
 			if _, err := act(ctx, c, kind, `{"name":"t","source":"t","target":"u","sources":["t"]}`); status.Code(err) != codes.PermissionDenied {
@@ -221,7 +221,7 @@ func TestTokens(t *testing.T) {
 	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
 		t.Error(err)
 	}
-	// shoots' handshake takes admins alone, and says what is wrong in PyJWT's words.
+	// shoots' handshake accepts only admin tokens, and reports errors in PyJWT's words.
 	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, bad["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, bad["other secret"]: codes.Unknown} {
 		if _, err := s.payloadToken("", []byte(token)); status.Code(err) != want {
 			t.Errorf("handshake: %v, want %s", err, want)
@@ -232,7 +232,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Hostile commands are errors, told as shoots' clients read them.
+// Hostile commands yield errors in the form that shoots' clients read.
 func TestHostileCommands(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -258,7 +258,7 @@ func TestHostileCommands(t *testing.T) {
 	}
 }
 
-// putValue appends two batches of rows that hold a value.
+// putValue appends two batches of rows with a value.
 func putValue(ctx context.Context, c flight.Client, name string, value float64, rows int) error {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, floats)
 	defer b.Release()

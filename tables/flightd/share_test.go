@@ -12,11 +12,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Many puts whose batches are small messages and large rows take no more memory
-// than there is: those that end take turns, and of those that do not, the ones that
-// wait are refused.
+// Puts of small messages that decompress to many rows stay within the memory limit. Puts that
+// complete take turns. If puts stay open, those that wait are refused.
 func TestDecompressedRowsShareMemory(t *testing.T) {
-	const puts, rows = 24, 500_000 // 4 MB each, which the store holds until it has more of them
+	const puts, rows = 24, 500_000 // 4 MB each, which the store holds until it has more
 	const limit = 64 << 20
 	s, _, address := serveTest(t, &Options{Memory: limit, MaxMessage: 16 << 20, Puts: 64, IdleTimeout: 6 * time.Second})
 	batch := floatBatch(rows)
@@ -31,7 +30,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 			return err
 		}
 		<-until
-		_, _ = w.Close(), st.CloseSend() // where they fail, Recv says why
+		_, _ = w.Close(), st.CloseSend() // if they fail, Recv returns the reason
 		_, err = st.Recv()
 		return err
 	}
@@ -46,9 +45,9 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	until(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
 
-	peak := int64(0) // of what is counted: the clients of this process take memory, too
+	peak := int64(0) // counted by the server only, because the clients of this process also use memory
 	open, refused := make(chan struct{}), make(chan error, puts)
 	for i := range puts {
 		wait.Go(func() { refused <- put(i, open) })
@@ -74,10 +73,10 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 	if count < puts/2 || count == puts || peak > limit/4 {
 		t.Error("the memory is not shared")
 	}
-	until(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
 }
 
-// Who has half read as many results as a connection may have is told so.
+// A client with too many half-read results gets an error that says so.
 func TestHalfReadResults(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
 	c := dialTest(t, address)

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// The types of errors that shoots' clients know.
+// The error types that shoots' clients know.
 const (
 	kindMissing  = "FileNotFoundError"
 	kindExists   = "FileExistsError"
@@ -30,7 +30,7 @@ const (
 	kindOther    = "ShootsIOError"
 )
 
-// failure is an error of one of those types.
+// failure is an error with one of these types.
 type failure struct {
 	kind string
 	err  error
@@ -39,23 +39,22 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// setTrailer is what a stream of the server has.
+// setTrailer is implemented by streams of the server.
 type setTrailer interface{ SetTrailer(metadata.MD) }
 
-// toldError is a status that has been told as shoots' clients read it.
-type toldError struct {
+// shootsError is an error in the form that shoots' clients read.
+type shootsError struct {
 	*status.Status
-	fault bool // of the server, as far as is known, not of the client
+	fault bool // whether the server, rather than the client, is probably at fault
 }
 
-func (e *toldError) Error() string              { return e.Message() }
-func (e *toldError) GRPCStatus() *status.Status { return e.Status }
+func (e *shootsError) Error() string              { return e.Message() }
+func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// told returns an error as shoots' clients read it: with the trailers by which
-// Arrow's own servers make a FlightServerError of it, and as its extra_info JSON,
-// where others have a message of protobuf. What is a status already, as for lack
-// of rights, stays as it is.
-func told(st setTrailer, err error) error {
+// asShootsError returns err in the form that shoots' clients read. Arrow's clients make a
+// FlightServerError from its trailers. Its extra_info is JSON, not protobuf as elsewhere. An error
+// that already has a status, such as missing rights, stays unchanged.
+func asShootsError(st setTrailer, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -82,52 +81,51 @@ func told(st setTrailer, err error) error {
 			"x-arrow-status", ioError, "x-arrow-status-message-bin", message, "x-arrow-status-detail-bin", "Failed"))
 	}
 	fault := kind == kindOther && f == nil && !errors.As(err, new(*tables.SchemaError)) && !errors.As(err, new(*tables.DuplicateError)) && !errors.As(err, new(*tables.RuleError))
-	return &toldError{status.New(codes.Unknown, message), fault}
+	return &shootsError{status.New(codes.Unknown, message), fault}
 }
 
-// jargon is what libraries say of themselves in the midst of an error.
+// jargon matches phrases that libraries insert into errors.
 var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered during (arrow )?schema visitor: `)
 
-// plain is the status that an error wraps, with its text as people read it.
+// plain returns the status that err wraps, with a readable text.
 func plain(err error) error {
-	if _, bare := err.(interface{ GRPCStatus() *status.Status }); bare { //nolint:errorlint // others are those that wrap one
+	if _, bare := err.(interface{ GRPCStatus() *status.Status }); bare { //nolint:errorlint // only an unwrapped status is returned as it is
 		return err
 	}
 	return status.Error(status.Code(err), shortened(err.Error()))
 }
 
-// shortened is a text that fits into trailers, of which clients take 8 KiB in all.
-// Errors may quote what a client sent, however long.
+// shortened limits a text to a length that fits into trailers; clients accept 8 KiB in all. Errors
+// may quote what a client sent, of any length.
 func shortened(text string) string {
-	const most = 1 << 10
+	const maxBytes = 1 << 10
 	text = jargon.ReplaceAllLiteralString(text, "")
-	if len(text) <= most {
+	if len(text) <= maxBytes {
 		return text
 	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	return strings.ToValidUTF8(text[:maxBytes], "") + "…"
 }
 
-// isSQL reports whether a command is Flight SQL's.
+// isSQL reports whether a command belongs to Flight SQL.
 func isSQL(command []byte) bool {
 	var a anypb.Any
 	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
 }
 
-const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // before the name of each
+const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the commands' names
 
-// decode reads a command of JSON. Fields that are unknown are ignored; null is
-// as good as none.
+// decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, to any) error {
 	if err := wire.Unmarshal(command, to); err != nil {
-		return &failure{kindOther, fmt.Errorf("the command is neither Flight SQL nor the JSON that is wanted here: %w", err)}
+		return &failure{kindOther, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
 	}
 	return nil
 }
 
-// modeOf reads the mode of a put.
-func modeOf(mode string, absent tables.PutMode) (tables.PutMode, error) {
+// modeOf parses the mode of a put.
+func modeOf(mode string, defaultMode tables.PutMode) (tables.PutMode, error) {
 	if mode == "" {
-		return absent, nil
+		return defaultMode, nil
 	}
 	if m, ok := wire.PutModes[mode]; ok {
 		return m, nil
@@ -135,14 +133,14 @@ func modeOf(mode string, absent tables.PutMode) (tables.PutMode, error) {
 	return 0, &failure{kindOther, fmt.Errorf("put mode is %q, must be one of error, append and replace", mode)}
 }
 
-// rowsCommand asks for the rows of a table, or of a statement that may name it.
+// rowsCommand asks for the rows of a table or, if SQL is set, of a statement.
 type rowsCommand struct {
 	Name   string  `json:"name"`
 	Bucket string  `json:"bucket,omitempty"`
 	SQL    *string `json:"sql,omitempty"`
 }
 
-// pathOf is the bucket and the table of a path of one or two names.
+// pathOf returns the bucket and the table that a path names.
 func pathOf(path []string) (bucket, name string, err error) {
 	switch len(path) {
 	case 1:
@@ -150,7 +148,7 @@ func pathOf(path []string) (bucket, name string, err error) {
 	case 2:
 		return path[0], path[1], nil
 	}
-	return "", "", &failure{kindOther, fmt.Errorf("the path has %d parts: it is [table] or [bucket, table]", len(path))}
+	return "", "", &failure{kindOther, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path))}
 }
 
 // GetFlightInfo describes the rows that a JSON command or a path would return.
@@ -160,8 +158,8 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	switch {
 	case d.Type == flight.DescriptorPATH:
 		c.Bucket, c.Name, err = pathOf(d.Path)
-	case keysOf(d.Cmd) != nil:
-		return info(d, keysOf(d.Cmd), d.Cmd), nil
+	case keySchema(d.Cmd) != nil:
+		return info(d, keySchema(d.Cmd), d.Cmd), nil
 	case isSQL(d.Cmd):
 		return s.FlightServer.GetFlightInfo(ctx, d)
 	default:
@@ -171,13 +169,13 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	if err == nil {
 		info, err = s.info(ctx, d, c)
 	}
-	return info, told(unary{ctx}, err)
+	return info, asShootsError(unary{ctx}, err)
 }
 
-// unary is setTrailer for a call without a stream.
+// unary implements setTrailer for a call without a stream.
 type unary struct{ ctx context.Context }
 
-func (u unary) SetTrailer(md metadata.MD) { _ = grpc.SetTrailer(u.ctx, md) } // fails outside of a call only
+func (u unary) SetTrailer(md metadata.MD) { _ = grpc.SetTrailer(u.ctx, md) } // fails only outside of a call
 
 func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {
 	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name)
@@ -192,11 +190,11 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		defer release()
 		q, err := s.store.Describe(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})
 		if err != nil {
-			return nil, sqlFailure(err)
+			return nil, statementError(err)
 		}
 		return infoOf(d, c, q.Result, -1, -1)
 	}
-	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // as the ticket gets them
+	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // with the same options as the ticket's scan
 	if err != nil {
 		return nil, err
 	}
@@ -216,11 +214,11 @@ func infoOf(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, row
 	return i, err
 }
 
-// maxPattern bounds a pattern of names, in bytes: compiled, it takes hundreds of
-// times as many.
+// maxPattern limits the bytes of a pattern for names. A compiled pattern uses several hundred times
+// its size.
 const maxPattern = 4 << 10
 
-func pattern(expression string) (*regexp.Regexp, error) {
+func compilePattern(expression string) (*regexp.Regexp, error) {
 	if len(expression) > maxPattern {
 		return nil, fmt.Errorf("the pattern has %d bytes, the limit is %d", len(expression), maxPattern)
 	}
@@ -229,7 +227,7 @@ func pattern(expression string) (*regexp.Regexp, error) {
 
 // ListFlights lists the tables of a bucket.
 func (s *Server) ListFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
-	return told(st, s.listFlights(criteria, st))
+	return asShootsError(st, s.listFlights(criteria, st))
 }
 
 func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
@@ -239,7 +237,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			return err
 		}
 	}
-	wanted, err := pattern(c.Regex)
+	wanted, err := compilePattern(c.Regex)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("regex: %w", err)}
 	}
@@ -260,7 +258,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			continue
 		}
 		schema, err := schemaOf(ctx, bucket, i.Name)
-		if errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) { // deleted meanwhile, or not to be read
+		if isUnlisted(err) {
 			continue
 		}
 		if err != nil {
@@ -276,6 +274,12 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 		}
 	}
 	return nil
+}
+
+// isUnlisted reports whether lists omit a table because getting its schema failed with err: the
+// table was just deleted, is damaged, or has an unsupported type.
+func isUnlisted(err error) bool {
+	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
 }
 
 func schemaOf(ctx context.Context, b *tables.Bucket, name string) (*arrow.Schema, error) {

@@ -3,14 +3,12 @@ package flightd
 import (
 	"context"
 	"errors"
-	"runtime/debug"
-	"slices"
+	"io/fs"
+	"net/http"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
-	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,89 +18,30 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// sqlServer is Flight SQL: statements, prepared statements, ingestion and the
-// catalog. It keeps nothing about its clients: tickets and handles of prepared
-// statements are the statements themselves, so they outlive the server, and give
-// nobody more than the rights with which they come.
+// sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It
+// has no state for its clients. Tickets and handles of prepared statements contain the statement,
+// so they survive a restart. They grant no rights beyond those of the caller.
 type sqlServer struct {
 	flightsql.BaseServer
 	store   *tables.Store
-	infos   []uint32 // what SQL infos are known
-	running running
+	infos   []uint32 // the supported SQL infos
+	running executions
 }
 
 func newSQLServer(store *tables.Store) *sqlServer {
-	s := &sqlServer{store: store, running: running{all: map[*execution]struct{}{}}}
+	s := &sqlServer{store: store, running: executions{all: map[*execution]struct{}{}}}
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range sqlInfos() {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
-			panic(err) // a value of a type that Flight SQL does not have: the program is wrong
+			panic(err) // only a programming error can cause this: Flight SQL does not know the value's type
 		}
 		s.infos = append(s.infos, uint32(id))
 	}
 	return s
 }
 
-func sqlInfos() map[flightsql.SqlInfo]any {
-	version := "unknown"
-	if b, ok := debug.ReadBuildInfo(); ok {
-		version = b.Main.Version
-	}
-	return map[flightsql.SqlInfo]any{
-		flightsql.SqlInfoFlightSqlServerName:                        "partd-tables",
-		flightsql.SqlInfoFlightSqlServerVersion:                     version,
-		flightsql.SqlInfoFlightSqlServerArrowVersion:                arrow.PkgVersion,
-		flightsql.SqlInfoFlightSqlServerReadOnly:                    false,
-		flightsql.SqlInfoFlightSqlServerSql:                         true,
-		flightsql.SqlInfoFlightSqlServerSubstrait:                   false,
-		flightsql.SqlInfoFlightSqlServerTransaction:                 int32(0), // none
-		flightsql.SqlInfoFlightSqlServerCancel:                      true,
-		flightsql.SqlInfoFlightSqlServerBulkIngestion:               true,
-		flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported: false,
-		flightsql.SqlInfoFlightSqlServerStatementTimeout:            int32(0),
-		flightsql.SqlInfoFlightSqlServerTransactionTimeout:          int32(0),
-		flightsql.SqlInfoDDLCatalog:                                 false,
-		flightsql.SqlInfoDDLSchema:                                  false,
-		flightsql.SqlInfoDDLTable:                                   false,
-		flightsql.SqlInfoIdentifierQuoteChar:                        `"`,
-		flightsql.SqlInfoSearchStringEscape:                         `\`,
-		flightsql.SqlInfoSchemaTerm:                                 "bucket",
-		flightsql.SqlInfoCatalogsSupportedActions:                   int32(0), // no names of three parts in SQL
-		flightsql.SqlInfoCatalogTerm:                                "catalog",
-		flightsql.SqlInfoCatalogAtStart:                             true,
-		flightsql.SqlInfoAllTablesAreASelectable:                    true,
-		flightsql.SqlInfoTransactionsSupported:                      false,
-		flightsql.SqlInfoDefaultTransactionIsolation:                int64(0),
-		flightsql.SqlInfoSelectForUpdateSupported:                   false,
-		flightsql.SqlInfoStoredProceduresSupported:                  false,
-		flightsql.SqlInfoSupportsColumnAliasing:                     true,
-		flightsql.SqlInfoNullPlusNullIsNull:                         true,
-		flightsql.SqlInfoSupportsTableCorrelationNames:              true,
-		flightsql.SqlInfoSupportsExpressionsInOrderBy:               true,
-		flightsql.SqlInfoSupportsOrderByUnrelated:                   true,
-		flightsql.SqlInfoCorrelatedSubqueriesSupported:              true,
-		flightsql.SqlInfoDataDefinitionCausesTransactionCommit:      false,
-	}
-}
-
-// wantedInfos leaves out what is not known, where the library would fail.
-type wantedInfos []uint32
-
-func (w wantedInfos) GetInfo() []uint32 { return w }
-
-func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	wanted := slices.DeleteFunc(slices.Clone(s.infos), func(id uint32) bool { return !slices.Contains(cmd.GetInfo(), id) })
-	switch {
-	case len(cmd.GetInfo()) == 0:
-		wanted = slices.Sorted(slices.Values(s.infos))
-	case len(wanted) == 0:
-		return rows(ctx, schema_ref.SqlInfo, func(func(...any) error) error { return nil })
-	}
-	return s.BaseServer.DoGetSqlInfo(ctx, wantedInfos(wanted))
-}
-
-// sqlError is an error as Flight SQL's clients know it, by its code. The text says
-// where in a statement something is wrong.
+// sqlError returns err with the code that Flight SQL's clients expect. The text says where in a
+// statement the error is.
 func sqlError(err error) error {
 	if err == nil {
 		return nil
@@ -120,6 +59,8 @@ func sqlError(err error) error {
 		{tables.ErrNotFound, codes.NotFound},
 		{tables.ErrExists, codes.AlreadyExists},
 		{tables.ErrConflict, codes.Aborted},
+		{tables.ErrRequirement, codes.Aborted},
+		{tables.ErrNotEmpty, codes.FailedPrecondition},
 		{tables.ErrClosed, codes.Unavailable},
 		{tables.ErrDamaged, codes.DataLoss},
 		{tables.ErrReadOnly, codes.PermissionDenied},
@@ -134,15 +75,21 @@ func sqlError(err error) error {
 		errors.As(err, new(*tables.ArgumentError)) || errors.As(err, new(*tables.SQLError)) || errors.As(err, new(*filter.SyntaxError)) {
 		return status.Error(codes.InvalidArgument, shortened(err.Error()))
 	}
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return status.Error(codes.InvalidArgument, shortened(err.Error()))
+	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // a file that the server cannot open is its own fault
+		return status.Error(codes.PermissionDenied, shortened(err.Error()))
+	}
 	return status.Error(codes.Internal, shortened(err.Error()))
 }
 
 var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// running are the executions under way, and the calls that have an id. An id is known
-// to who made it or asked for it alone, so who knows it may cancel. Their number is
-// bounded by that of calls at a time.
-type running struct {
+// executions holds the executions that can be canceled by an id. Only the client that chose or
+// received an id knows it, so knowing the id is enough to cancel. The limits on concurrent calls
+// also bound the size of this set.
+type executions struct {
 	mu  sync.Mutex
 	all map[*execution]struct{}
 }
@@ -152,9 +99,9 @@ type execution struct {
 	cancel context.CancelCauseFunc
 }
 
-// add notes an execution until the function that it returns is called. To cancel it ends
-// its call, for a send to a client that receives nothing returns only then.
-func (r *running) add(ctx context.Context, id string) (context.Context, func()) {
+// add registers an execution until the returned function is called. Canceling it cancels the whole
+// call: a send to a client that receives nothing returns only then.
+func (r *executions) add(ctx context.Context, id string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &execution{id, cancel}
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.cancel != nil {
@@ -171,36 +118,36 @@ func (r *running) add(ctx context.Context, id string) (context.Context, func()) 
 	}
 }
 
-// cancel ends the executions of an id, and reports whether there were any.
-func (r *running) cancel(id string) (found bool) {
+// cancel cancels the executions with an id, and reports whether there were any.
+func (r *executions) cancel(id string) (canceled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for e := range r.all {
 		if id != "" && e.id == id {
 			e.cancel(errCancelled)
 			delete(r.all, e)
-			found = true
+			canceled = true
 		}
 	}
-	return found
+	return canceled
 }
 
-// CancelFlightInfo cancels what runs of a query. One that ended, or whose result
-// nobody asked for yet, does not run, and cannot be cancelled.
+// CancelFlightInfo cancels the running executions of a query. It cannot cancel an execution that
+// has ended, or whose result nobody has requested yet.
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
-	found := false
+	canceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {
 		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()}) // it may be nil
 		if err != nil {
-			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "a ticket is none of this server's queries: %v", err)
+			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "the ticket is not for a query: %v", err)
 		}
 		st, err := parseStatement(ticket.GetStatementHandle())
 		if err != nil {
 			return flight.CancelFlightInfoResult{}, err
 		}
-		found = s.running.cancel(st.ID) || found
+		canceled = s.running.cancel(st.ID) || canceled
 	}
-	if found {
+	if canceled {
 		return flight.CancelFlightInfoResult{Status: flight.CancelStatusCancelled}, nil
 	}
 	return flight.CancelFlightInfoResult{Status: flight.CancelStatusNotCancellable}, nil

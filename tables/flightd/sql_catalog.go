@@ -20,33 +20,34 @@ import (
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// The catalog has one name, and its schemas are the buckets.
+// There is one catalog, and its schemas are the buckets.
 const (
-	theCatalog = "partd"
-	tableType  = "TABLE"
+	catalogName = "partd"
+	tableType   = "TABLE"
 
-	// defaultSchema is the default bucket, unless a bucket is called so: SQL and
-	// tools have no names that are empty.
+	// defaultSchema names the default bucket, unless there is a bucket of this name, because SQL
+	// and tools do not accept empty names.
 	defaultSchema = "default"
 )
 
-// bucketOf is the bucket that a schema is.
+// bucketOf returns the bucket for a schema.
 func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error) {
 	if schema != defaultSchema {
 		return schema, nil
 	}
-	there, err := s.store.Bucket(schema).Exists(ctx)
-	if there {
+	exists, err := s.store.Bucket(schema).Exists(ctx)
+	if exists {
 		return schema, err
 	}
 	return "", err
 }
 
-// rows streams what fill adds, row by row: texts, bytes, or nil.
-func rows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	const atOnce = 512
+// streamRows streams the rows that fill adds; their values are strings, bytes, int32, booleans or nil.
+func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	const batchRows = 512
 	chunks := make(chan flight.StreamChunk)
 	go produce(chunks, func() error {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -65,14 +66,20 @@ func rows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) 
 		}
 		err := fill(func(values ...any) error {
 			for i, v := range values {
-				switch f := b.Field(i).(type) {
-				case *array.StringBuilder:
-					f.Append(v.(string))
-				case *array.BinaryBuilder:
-					f.Append(v.([]byte))
+				switch v := v.(type) {
+				case string:
+					b.Field(i).(*array.StringBuilder).Append(v)
+				case []byte:
+					b.Field(i).(*array.BinaryBuilder).Append(v)
+				case int32:
+					b.Field(i).(*array.Int32Builder).Append(v)
+				case bool:
+					b.Field(i).(*array.BooleanBuilder).Append(v)
+				default:
+					b.Field(i).AppendNull()
 				}
 			}
-			if n++; n == atOnce {
+			if n++; n == batchRows {
 				return flush()
 			}
 			return nil
@@ -85,15 +92,15 @@ func rows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) 
 	return schema, chunks, nil
 }
 
-// like makes a matcher of a pattern of SQL's LIKE, with the escape \. Nil lets
-// everything through.
-func like(of *string) (func(string) bool, error) {
-	if of == nil {
+// likeMatcher returns a matcher for a LIKE pattern with the escape \. Without a pattern, it matches
+// everything.
+func likeMatcher(pattern *string) (func(string) bool, error) {
+	if pattern == nil {
 		return func(string) bool { return true }, nil
 	}
 	var re strings.Builder
 	escaped := false
-	for _, c := range *of {
+	for _, c := range *pattern {
 		switch {
 		case !escaped && c == '\\':
 			escaped = true
@@ -107,37 +114,37 @@ func like(of *string) (func(string) bool, error) {
 		}
 		escaped = false
 	}
-	compiled, err := pattern("(?s)^" + re.String() + "$")
+	compiled, err := compilePattern("(?s)^" + re.String() + "$")
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "the pattern %.64q: %v", *of, err)
+		return nil, status.Errorf(codes.InvalidArgument, "the pattern %.64q: %v", *pattern, err)
 	}
 	return compiled.MatchString, nil
 }
 
-// schema is one, and the bucket that it is.
-type schema struct{ name, bucket string }
+// dbSchema is a schema's name, and its bucket.
+type dbSchema struct{ name, bucket string }
 
-// schemas yields those that a pattern selects, in the catalog that is asked for.
-func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter.Seq2[schema, error], error) {
-	match, err := like(pattern)
+// schemas yields the schemas of a catalog that match a pattern.
+func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter.Seq2[dbSchema, error], error) {
+	match, err := likeMatcher(pattern)
 	if err != nil {
 		return nil, err
 	}
-	return func(yield func(schema, error) bool) {
-		if catalog != nil && *catalog != theCatalog {
+	return func(yield func(dbSchema, error) bool) {
+		if catalog != nil && *catalog != catalogName {
 			return
 		}
 		unnamed, err := s.bucketOf(ctx, defaultSchema)
 		if err != nil {
-			yield(schema{}, err)
+			yield(dbSchema{}, err)
 			return
 		}
 		for bucket, err := range s.store.Buckets(ctx) {
 			name := bucket
-			if bucket == unnamed { // which is "", unless there is one called default
+			if bucket == unnamed { // unnamed is "", unless there is a bucket called default
 				name = defaultSchema
 			}
-			if (err != nil || match(name) || match(bucket)) && !yield(schema{name, bucket}, err) {
+			if (err != nil || match(name) || match(bucket)) && !yield(dbSchema{name, bucket}, err) {
 				return
 			}
 		}
@@ -149,7 +156,7 @@ func (s *sqlServer) GetFlightInfoCatalogs(_ context.Context, desc *flight.Flight
 }
 
 func (s *sqlServer) DoGetCatalogs(ctx context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return rows(ctx, schema_ref.Catalogs, func(add func(...any) error) error { return add(theCatalog) })
+	return streamRows(ctx, schema_ref.Catalogs, func(add func(...any) error) error { return add(catalogName) })
 }
 
 func (s *sqlServer) GetFlightInfoSchemas(_ context.Context, _ flightsql.GetDBSchemas, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
@@ -157,14 +164,14 @@ func (s *sqlServer) GetFlightInfoSchemas(_ context.Context, _ flightsql.GetDBSch
 }
 
 func (s *sqlServer) DoGetDBSchemas(ctx context.Context, cmd flightsql.GetDBSchemas) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	all, err := s.schemas(ctx, cmd.GetCatalog(), cmd.GetDBSchemaFilterPattern())
+	schemas, err := s.schemas(ctx, cmd.GetCatalog(), cmd.GetDBSchemaFilterPattern())
 	if err != nil {
 		return nil, nil, err
 	}
-	return rows(ctx, schema_ref.DBSchemas, func(add func(...any) error) error {
-		for in, err := range all {
+	return streamRows(ctx, schema_ref.DBSchemas, func(add func(...any) error) error {
+		for sc, err := range schemas {
 			if err == nil {
-				err = add(theCatalog, in.name)
+				err = add(catalogName, sc.name)
 			}
 			if err != nil {
 				return err
@@ -186,31 +193,31 @@ func (s *sqlServer) GetFlightInfoTables(_ context.Context, cmd flightsql.GetTabl
 }
 
 func (s *sqlServer) DoGetTables(ctx context.Context, cmd flightsql.GetTables) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	all, err := s.schemas(ctx, cmd.GetCatalog(), cmd.GetDBSchemaFilterPattern())
+	schemas, err := s.schemas(ctx, cmd.GetCatalog(), cmd.GetDBSchemaFilterPattern())
 	if err != nil {
 		return nil, nil, err
 	}
-	match, err := like(cmd.GetTableNameFilterPattern())
+	match, err := likeMatcher(cmd.GetTableNameFilterPattern())
 	if err != nil {
 		return nil, nil, err
 	}
 	types := cmd.GetTableTypes()
-	return rows(ctx, tablesSchema(cmd), func(add func(...any) error) error {
+	return streamRows(ctx, tablesSchema(cmd), func(add func(...any) error) error {
 		if len(types) > 0 && !slices.Contains(types, tableType) {
 			return nil
 		}
-		for in, err := range all {
+		for sc, err := range schemas {
 			if err != nil {
 				return err
 			}
-			for t, err := range s.store.Bucket(in.bucket).Tables(ctx, nil) {
+			for t, err := range s.store.Bucket(sc.bucket).Tables(ctx, nil) {
 				if err != nil {
 					return err
 				}
 				if !match(t.Name) {
 					continue
 				}
-				if err := s.addTable(ctx, in.name, t, cmd.GetIncludeSchema(), add); err != nil {
+				if err := s.addTable(ctx, sc.name, t, cmd.GetIncludeSchema(), add); err != nil {
 					return err
 				}
 			}
@@ -219,20 +226,37 @@ func (s *sqlServer) DoGetTables(ctx context.Context, cmd flightsql.GetTables) (*
 	})
 }
 
-func (s *sqlServer) addTable(ctx context.Context, in string, t tables.TableInfo, withSchema bool, add func(...any) error) error {
-	row := []any{theCatalog, in, t.Name, tableType}
+func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.TableInfo, withSchema bool, add func(...any) error) error {
+	row := []any{catalogName, schemaName, t.Name, tableType}
 	if !withSchema {
 		return add(row...)
 	}
-	schema, err := schemaOf(ctx, s.store.Bucket(t.Bucket), t.Name)
+	columns, err := schemaOf(ctx, s.store.Bucket(t.Bucket), t.Name)
 	if err == nil {
-		return add(append(row, flight.SerializeSchema(schema, memory.DefaultAllocator))...)
+		return add(append(row, flight.SerializeSchema(withoutViews(columns), memory.DefaultAllocator))...)
 	}
-	switch status.Code(sqlError(err)) {
-	case codes.NotFound, codes.DataLoss: // deleted meanwhile, or without a schema that can be read
+	if isUnlisted(err) {
 		return nil
 	}
 	return err
+}
+
+// withoutViews returns a schema with text and binary instead of their view types, as SQL returns
+// such columns. Apache's JDBC driver knows no view types, and would list no table at all.
+func withoutViews(s *arrow.Schema) *arrow.Schema {
+	fields, metadata := s.Fields(), s.Metadata()
+	for i := range fields {
+		fields[i].Type = schema.MapLeaves(fields[i].Type, func(t arrow.DataType) arrow.DataType {
+			switch t.ID() {
+			case arrow.STRING_VIEW:
+				return arrow.BinaryTypes.String
+			case arrow.BINARY_VIEW:
+				return arrow.BinaryTypes.Binary
+			}
+			return t
+		})
+	}
+	return arrow.NewSchema(fields, &metadata)
 }
 
 func (s *sqlServer) GetFlightInfoTableTypes(_ context.Context, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
@@ -240,21 +264,21 @@ func (s *sqlServer) GetFlightInfoTableTypes(_ context.Context, desc *flight.Flig
 }
 
 func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return rows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
+	return streamRows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
 }
 
-// noKeys are the results of commands for keys, which tables do not have, and drivers ask
-// for all the same.
-var noKeys = map[string]*arrow.Schema{
+// keySchemas are the schemas of the results of commands that ask for keys. Tables have no keys, but
+// drivers ask for them.
+var keySchemas = map[string]*arrow.Schema{
 	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
 	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,
 }
 
-// keysOf returns the columns that such a command asks for, nil for another one.
-func keysOf(command []byte) *arrow.Schema {
+// keySchema returns the result schema if command asks for keys, and otherwise nil.
+func keySchema(command []byte) *arrow.Schema {
 	var a anypb.Any
 	if proto.Unmarshal(command, &a) != nil {
 		return nil
 	}
-	return noKeys[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
+	return keySchemas[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// upload reads what a client sends, checked and counted.
+// upload reads, checks and counts the rows that a client sends.
 type upload struct {
 	flight.MessageReader
 	schema *arrow.Schema
 	memory *putRows
-	held   int64 // bytes of memory for the batch, beyond its own
+	held   int64 // bytes of memory that the current batch needs beyond its own
 	rows   int64
 	err    error
 }
 
-// newUpload reads the rows of a DoPut's call.
+// newUpload returns a reader of the rows in a DoPut call.
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok || c.rows == nil {
@@ -45,19 +45,19 @@ func (u *upload) Next() bool {
 		return false
 	}
 	b := u.RecordBatch()
-	beyond, err := arrowsafe.Check(b, u.memory.most())
+	extra, err := arrowsafe.Check(b, u.memory.limit())
 	if err != nil {
 		u.err = status.Error(codes.InvalidArgument, err.Error())
 		return false
 	}
-	if u.err = u.hold(beyond); u.err != nil {
+	if u.err = u.hold(extra); u.err != nil {
 		return false
 	}
 	u.rows += b.NumRows()
 	return true
 }
 
-// hold waits for the memory that the values take where each stands for itself.
+// hold waits for the memory that the batch needs once shared values are stored separately.
 func (u *upload) hold(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,9 +78,9 @@ func (u *upload) Err() error {
 	return u.MessageReader.Err()
 }
 
-// DoPutCommandStatementIngest puts rows into a table: all of them or none.
+// DoPutCommandStatementIngest puts rows into a table, all or nothing.
 func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flightsql.StatementIngest, r flight.MessageReader) (int64, error) {
-	if err := mayWrite(ctx); err != nil {
+	if err := requireWrite(ctx); err != nil {
 		return 0, err
 	}
 	end, err := AcquirePut(ctx)
@@ -95,7 +95,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	o := &tables.PutOptions{MustExist: mustExist}
 	for name, value := range cmd.GetOptions() {
 		if name != "id" {
-			return 0, status.Errorf(codes.InvalidArgument, "there is no option %q of an ingestion: there is id, by which a second one changes nothing", name)
+			return 0, status.Errorf(codes.InvalidArgument, "ingestion has no option %q: its only option is id, which makes a repeated ingestion harmless", name)
 		}
 		o.ID = value
 	}
@@ -113,7 +113,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	return in.rows, nil
 }
 
-// ingestMode returns how rows are put, and whether the table has to be there.
+// ingestMode returns how to put the rows, and whether the table must exist.
 func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist bool, err error) {
 	const (
 		missingFails = flightsql.TableDefinitionOptionsTableNotExistOptionFail
@@ -133,13 +133,13 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 	}
 	switch {
 	case cmd.GetTemporary():
-		err = status.Error(codes.Unimplemented, "there are no temporary tables")
+		err = status.Error(codes.Unimplemented, "temporary tables are not supported")
 	case len(cmd.GetTransactionId()) > 0:
-		err = status.Error(codes.Unimplemented, "there are no transactions: an ingestion is visible whole or not at all")
-	case catalog != "" && catalog != theCatalog:
-		err = status.Error(codes.NotFound, "there is no catalog "+catalog+", only "+theCatalog)
+		err = status.Error(codes.Unimplemented, "transactions are not supported: an ingestion becomes visible as a whole")
+	case catalog != "" && catalog != catalogName:
+		err = status.Error(codes.NotFound, "there is no catalog "+catalog+", only "+catalogName)
 	case mustExist && mode == tables.PutError:
-		err = status.Error(codes.InvalidArgument, "an ingestion that fails where the table is there and where it is not puts nothing")
+		err = status.Error(codes.InvalidArgument, "the ingestion would fail whether or not the table exists: change if_exists or if_not_exist")
 	}
 	return mode, mustExist, err
 }

@@ -10,6 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/peers"
 )
@@ -28,7 +33,7 @@ func serveDuck(t *testing.T) *sqlTest {
 	return serveEngine(t, Admin, engine, nil)
 }
 
-// runPeer runs a program with an argument from testdata, and returns what it printed.
+// runPeer runs a script of testdata with a program, and returns its output.
 func runPeer(t *testing.T, env, program, script string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, append([]string{filepath.Join("testdata", script)}, args...)...)
@@ -45,15 +50,17 @@ func runPeer(t *testing.T, env, program, script string, args ...string) string {
 func TestSQLPeerADBC(t *testing.T) {
 	python := peers.Python(t, "adbc")
 	s := serveDuck(t)
-	var said map[string]any
+	var output map[string]any
 	out := runPeer(t, "", python, "adbc_peer.py", s.url, s.token)
-	if err := json.Unmarshal([]byte(out), &said); err != nil {
+	if err := json.Unmarshal([]byte(out), &output); err != nil {
 		t.Fatal(err, out)
 	}
 	for name, want := range map[string]string{
 		"ingested":   `[3, 3, 3, 3]`,
 		"joined":     `{"s": ["a", "c"], "n": [2, 6]}`,
 		"parameters": `[[[3, "c"], [3, "c"]], [[3, "c"], [3, "c"]]]`,
+		"untyped":    `[[[1], [1]], [[3], [3]], [[1, "r1"], [1, "r1"]], [[2.5]], [[2]]]`,
+		"wide":       `1`,
 		"many":       `300000`,
 		"about": `[[["column_name", "column_type"], [["n", "BIGINT"], ["s", "VARCHAR"]]], [["column_name", "column_type"], [["n", "BIGINT"], ["s", "VARCHAR"]]],
 			[["explain_key", "explain_value"], []], [["arrow_typeof(n)", "arrow_typeof(s)"], [["Int64", "Utf8"]]]]`,
@@ -66,8 +73,8 @@ func TestSQLPeerADBC(t *testing.T) {
 		if err := json.Unmarshal([]byte(want), &value); err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(said[name], value) {
-			t.Errorf("%s: %v, want %s", name, said[name], want)
+		if !reflect.DeepEqual(output[name], value) {
+			t.Errorf("%s: %v, want %s", name, output[name], want)
 		}
 	}
 	for name, wants := range map[string][]string{
@@ -75,8 +82,8 @@ func TestSQLPeerADBC(t *testing.T) {
 		"wrong": {"INVALID_ARGUMENT", "line 2", "nn"}, "writes": {"INVALID_ARGUMENT"},
 	} {
 		for _, want := range wants {
-			if text, _ := said[name].(string); !strings.Contains(text, want) {
-				t.Errorf("%s: %v, want %q", name, said[name], want)
+			if text, _ := output[name].(string); !strings.Contains(text, want) {
+				t.Errorf("%s: %v, want %q", name, output[name], want)
 			}
 		}
 	}
@@ -130,6 +137,26 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
+	stamped := arrow.NewSchema([]arrow.Field{
+		{Name: "us", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
+		{Name: "ns", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}},
+		{Name: "zoned", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}},
+		{Name: "clock", Type: arrow.FixedWidthTypes.Time64us},
+		{Name: "view", Type: arrow.BinaryTypes.StringView},
+		{Name: "bytes", Type: arrow.BinaryTypes.BinaryView},
+	}, nil)
+	const at = "2020-01-01 12:34:56.789"
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, stamped, strings.NewReader(`[{"us":"`+at+`","ns":"`+at+`","zoned":"`+at+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := array.NewRecordReader(stamped, []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Bucket("").Put(t.Context(), "stamped", rows, tables.PutAppend, nil); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), java, "--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", jar,
 		filepath.Join("testdata", "JdbcPeer.java"), strings.TrimPrefix(s.url, "grpc://"), s.token)
 	var stderr bytes.Buffer
@@ -139,8 +166,13 @@ func TestSQLPeerJDBC(t *testing.T) {
 		t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
 	}
 	got, failures, _ := strings.Cut(string(out), "wrong ")
-	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\nmany 300000,44999850000;\nfetched 300000\n" +
-		"table partd.default.t TABLE\ncolumn n BIGINT\ncolumn s VARCHAR\nproduct partd-tables\n"
+	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\n" +
+		"times 1577882096789000,true,1577882096789000000,1577882096789000,45296000000,2020;\ncompared " + at + ";\n" +
+		"untyped 1;\nuntyped 1,%1;\nnulls true,true,true,true;\nnulls false,true,true,true;\nbatch true\n" +
+		"many 300000,44999850000;\nfetched 300000\n" +
+		"table partd.default.stamped TABLE\ntable partd.default.t TABLE\n" +
+		"column us TIMESTAMP\ncolumn ns TIMESTAMP\ncolumn zoned TIMESTAMP_WITH_TIMEZONE\ncolumn clock TIME\ncolumn view VARCHAR\ncolumn bytes VARBINARY\n" +
+		"column n BIGINT\ncolumn s VARCHAR\nanswers true true true true\nproduct partd-tables\n"
 	if got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

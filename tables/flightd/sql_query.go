@@ -9,10 +9,10 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -25,32 +25,32 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// maxParameters bounds the parameters of a statement, in bytes: they travel in its
-// handle.
+// maxParameters limits the bytes of a statement's parameters, which its handle contains.
 const maxParameters = 512 << 10
 
 type statement struct{ wire.Statement }
 
-// newStatement takes the bucket of names without one from the header "bucket".
+// newStatement returns a statement for SQL. The header "bucket" names the bucket of tables without
+// one.
 func newStatement(ctx context.Context, sql string) statement {
 	st := statement{wire.Statement{SQL: sql}}
 	md, _ := metadata.FromIncomingContext(ctx)
-	if named := md.Get("bucket"); len(named) > 0 {
-		st.Bucket = named[0]
+	if names := md.Get("bucket"); len(names) > 0 {
+		st.Bucket = names[0]
 	}
 	return st
 }
 
 func parseStatement(handle []byte) (st statement, err error) {
 	if err := wire.Unmarshal(handle, &st); err != nil {
-		return st, status.Errorf(codes.InvalidArgument, "the handle is none of this server's: %v", err)
+		return st, status.Errorf(codes.InvalidArgument, "the handle was not made by this server: %v", err)
 	}
 	return st, nil
 }
 
 func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
-// options returns what the statement is run with, and a function that releases it.
+// options returns the options for running the statement, and a function to release them.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At()}
 	if st.Parameters == nil {
@@ -89,19 +89,29 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	return d, sqlError(err)
 }
 
-// info describes a result. The endpoint has no location: it is here.
+// info describes a result, whose schema may be nil. Its endpoint has no location, which means this
+// server.
 func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
-	return &flight.FlightInfo{
-		FlightDescriptor: desc, Schema: flight.SerializeSchema(schema, memory.DefaultAllocator), TotalRecords: -1, TotalBytes: -1,
+	i := &flight.FlightInfo{
+		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,
 		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}}},
 	}
+	if schema != nil {
+		i.Schema = flight.SerializeSchema(schema, memory.DefaultAllocator)
+	}
+	return i
 }
 
-// execution returns the ticket of one execution, which can be cancelled.
-func (s *sqlServer) execution(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	d, err := s.describe(ctx, st)
-	if err != nil {
-		return nil, err
+// executionInfo returns the ticket for one execution, which can be canceled. It omits the schema
+// if parameters are bound: the columns may depend on their types and values, and clients refuse
+// rows of another schema.
+func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	d := new(tables.QueryDescription)
+	if st.Parameters == nil {
+		var err error
+		if d, err = s.describe(ctx, st); err != nil {
+			return nil, err
+		}
 	}
 	st.ID = rand.Text()
 	handle, err := st.handle()
@@ -115,22 +125,58 @@ func (s *sqlServer) execution(ctx context.Context, st statement, desc *flight.Fl
 	return info(desc, d.Result, ticket), nil
 }
 
+// schema returns a statement's columns. With parameters, it has to start the statement.
 func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaResult, error) {
-	d, err := s.describe(ctx, st)
-	if err != nil {
-		return nil, err
+	var columns *arrow.Schema
+	if st.Parameters != nil {
+		r, end, err := s.query(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		columns = r.Schema()
+	} else {
+		d, err := s.describe(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		columns = d.Result
 	}
-	return &flight.SchemaResult{Schema: flight.SerializeSchema(d.Result, memory.DefaultAllocator)}, nil
+	return &flight.SchemaResult{Schema: flight.SerializeSchema(columns, memory.DefaultAllocator)}, nil
 }
 
-// executed is the handle of the statement that a ticket runs. Others are for the
-// catalog.
-func executed(t *flight.Ticket) (handle []byte, ok bool) {
+// query starts a statement. The caller must call end when it is done with the rows.
+func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordReader, end func(), err error) {
+	releaseSlot, err := AcquireQuery(ctx)
+	if err != nil {
+		return nil, nil, sqlError(err)
+	}
+	o, release, err := st.options()
+	if err != nil {
+		releaseSlot()
+		return nil, nil, err
+	}
+	r, err := s.store.Query(ctx, st.SQL, o)
+	if err != nil {
+		release()
+		releaseSlot()
+		return nil, nil, sqlError(err)
+	}
+	return r, func() {
+		r.Release()
+		release()
+		releaseSlot()
+	}, nil
+}
+
+// statementHandle returns the handle of the statement that a ticket runs; ok is false for other
+// tickets, which are for the catalog.
+func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {
 		return nil, false
 	}
-	m, _ := a.UnmarshalNew() // nil for what is unknown
+	m, _ := a.UnmarshalNew() // nil for unknown messages
 	switch m := m.(type) {
 	case *pb.TicketStatementQuery:
 		return m.GetStatementHandle(), true
@@ -140,42 +186,31 @@ func executed(t *flight.Ticket) (handle []byte, ok bool) {
 	return nil, false
 }
 
-// run sends the result of a statement.
+// run runs a statement and sends its result.
 func (s *sqlServer) run(ctx context.Context, handle []byte, to flight.DataStreamWriter) error {
 	st, err := parseStatement(handle)
 	if err != nil {
 		return err
 	}
-	ctx, ended := s.running.add(ctx, st.ID)
-	defer ended()
-	turn, err := AcquireQuery(ctx)
-	if err != nil {
-		return sqlError(err)
-	}
-	defer turn()
-	o, release, err := st.options()
+	ctx, forget := s.running.add(ctx, st.ID)
+	defer forget()
+	r, end, err := s.query(ctx, st)
 	if err != nil {
 		return err
 	}
-	defer release()
-	r, err := s.store.Query(ctx, st.SQL, o)
-	if err != nil {
-		return sqlError(err)
-	}
-	defer r.Release()
+	defer end()
 	err = sendRows(to, r)
 	return sqlError(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 
-// produce runs what sends chunks, and sends its error once it has ended: who
-// receives does so until the channel is closed, but may take long. A panic is an
-// error, too, which nothing else would stop here.
+// produce runs f, which sends chunks. If f fails or panics, produce sends the error as the last
+// chunk. The receiver reads until the channel is closed, but may be slow.
 func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	defer close(chunks)
 	err := func() (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = status.Errorf(codes.Internal, "the server failed at this call: %v", p)
+				err = status.Errorf(codes.Internal, "a fault in the server ended this call: %v", p)
 			}
 		}()
 		return f()
@@ -186,88 +221,14 @@ func produce(chunks chan<- flight.StreamChunk, f func() error) {
 }
 
 func (s *sqlServer) GetFlightInfoStatement(ctx context.Context, cmd flightsql.StatementQuery, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return s.execution(ctx, newStatement(ctx, cmd.GetQuery()), desc)
+	return s.executionInfo(ctx, newStatement(ctx, cmd.GetQuery()), desc)
 }
 
 func (s *sqlServer) GetSchemaStatement(ctx context.Context, cmd flightsql.StatementQuery, _ *flight.FlightDescriptor) (*flight.SchemaResult, error) {
 	return s.schema(ctx, newStatement(ctx, cmd.GetQuery()))
 }
 
-func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.ActionCreatePreparedStatementRequest) (result flightsql.ActionCreatePreparedStatementResult, err error) {
-	st := newStatement(ctx, r.GetQuery())
-	d, err := s.describe(ctx, st)
-	if err != nil {
-		return result, err
-	}
-	result.Handle, err = st.handle()
-	result.DatasetSchema, result.ParameterSchema, result.IsUpdate = d.Result, d.Parameters, new(bool)
-	return result, err
-}
-
-// ClosePreparedStatement has nothing to forget.
-func (s *sqlServer) ClosePreparedStatement(_ context.Context, r flightsql.ActionClosePreparedStatementRequest) error {
-	_, err := parseStatement(r.GetPreparedStatementHandle())
-	return err
-}
-
-func (s *sqlServer) GetFlightInfoPreparedStatement(ctx context.Context, cmd flightsql.PreparedStatementQuery, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	st, err := parseStatement(cmd.GetPreparedStatementHandle())
-	if err != nil {
-		return nil, err
-	}
-	return s.execution(ctx, st, desc)
-}
-
-func (s *sqlServer) GetSchemaPreparedStatement(ctx context.Context, cmd flightsql.PreparedStatementQuery, _ *flight.FlightDescriptor) (*flight.SchemaResult, error) {
-	st, err := parseStatement(cmd.GetPreparedStatementHandle())
-	if err != nil {
-		return nil, err
-	}
-	return s.schema(ctx, st)
-}
-
-// DoPutPreparedStatementQuery binds parameters: the handle that it returns, which
-// the client uses from then on, has them.
-func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flightsql.PreparedStatementQuery, r flight.MessageReader, _ flight.MetadataWriter) ([]byte, error) {
-	st, err := parseStatement(cmd.GetPreparedStatementHandle())
-	if err != nil {
-		return nil, err
-	}
-	in, err := newUpload(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	w := ipc.NewWriter(&out, ipc.WithSchema(in.Schema()))
-	for in.Next() {
-		switch b := in.RecordBatch(); {
-		case b.NumRows() == 0:
-			continue
-		case in.rows > 1:
-			return nil, status.Error(codes.InvalidArgument, "a query takes one row of parameters: bind and run it for each row")
-		default:
-			if err := w.Write(b); err != nil {
-				return nil, status.Errorf(codes.InvalidArgument, "the parameters: %v", err)
-			}
-		}
-		if out.Len() > maxParameters {
-			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes, the limit is %d", out.Len(), maxParameters)
-		}
-	}
-	if in.Err() != nil {
-		return nil, sqlError(in.Err())
-	}
-	if in.rows == 0 {
-		return nil, status.Error(codes.InvalidArgument, "there is no row of parameters: a query takes one")
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	st.Parameters = out.Bytes()
-	return st.handle()
-}
-
-const noWrites = "SQL only reads here: rows are put by ingestion (CommandStatementIngest) or a put of Flight, deleted and resampled by the actions that docs/flight.md names"
+const noWrites = "SQL can only read here: to put rows, use ingestion (CommandStatementIngest) or DoPut; to delete or resample, use the actions in docs/flight.md"
 
 func (s *sqlServer) DoPutCommandStatementUpdate(context.Context, flightsql.StatementUpdate) (int64, error) {
 	return 0, status.Error(codes.Unimplemented, noWrites)

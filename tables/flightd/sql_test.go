@@ -36,7 +36,7 @@ func TestSQLStatement(t *testing.T) {
 	if got, want := s.values(t, info, err), []string{"0|text 0", "1|text 1", "2|text 2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	// A header chooses the bucket, and is in the ticket.
+	// A header chooses the bucket. The ticket contains it.
 	info, err = s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u")
 	if got := s.values(t, info, err); len(got) != 2 {
 		t.Error(got)
@@ -56,7 +56,7 @@ func TestSQLStatement(t *testing.T) {
 	wantCode(t, err, codes.Unimplemented, "")
 }
 
-// A ticket works at another server of the same store's kind, and garbage at none.
+// A ticket also works on another server. Invalid tickets are refused.
 func TestSQLTicketsAreStateless(t *testing.T) {
 	a, b := serveSQL(t, Read), serveSQL(t, Read)
 	a.put(t, "", "t", 1)
@@ -96,7 +96,7 @@ func TestSQLPrepared(t *testing.T) {
 		t.Error(p.ParameterSchema(), p.DatasetSchema())
 	}
 	before := p.Handle()
-	for _, n := range []int{1, 1} { // bound again, the second counts
+	for _, n := range []int{1, 1} { // bound twice: the second binding counts
 		p.SetParameters(numbers(n))
 		info, err := p.Execute(ctx)
 		if got := s.values(t, info, err); !slices.Equal(got, []string{"0|text 0"}) {
@@ -104,7 +104,7 @@ func TestSQLPrepared(t *testing.T) {
 		}
 	}
 	if bytes.Equal(before, p.Handle()) {
-		t.Error("the handle with parameters is the one without")
+		t.Error("binding parameters did not change the handle")
 	}
 	p.SetParameters(numbers(2))
 	_, err = p.Execute(ctx)
@@ -140,7 +140,7 @@ func TestSQLCancel(t *testing.T) {
 		return r.Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("before it runs:", got)
+		t.Error("before the query runs:", got)
 	}
 	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
 	if err != nil {
@@ -149,7 +149,7 @@ func TestSQLCancel(t *testing.T) {
 	if !r.Next() {
 		t.Fatal(r.Err())
 	}
-	// Of another execution of the same statement nothing is known.
+	// Another execution of the same statement is not running.
 	other, err := s.client.Execute(ctx, "SELECT forever")
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func TestSQLCancel(t *testing.T) {
 		t.Error(r, err)
 	}
 	for sent := int64(-1); s.engine.batches.Load() != sent; time.Sleep(200 * time.Millisecond) {
-		sent = s.engine.batches.Load() // until the server waits for this client, who receives nothing
+		sent = s.engine.batches.Load() // wait until the server blocks on this client, which receives nothing
 	}
 	if got := cancel(); got != flight.CancelStatusCancelled {
 		t.Error(got)
@@ -169,13 +169,13 @@ func TestSQLCancel(t *testing.T) {
 			t.Error("the query ended by itself")
 		}
 	case <-time.After(5 * time.Second):
-		t.Fatal("the query goes on")
+		t.Fatal("the canceled query still runs")
 	}
 	for r.Next() {
 	}
 	wantCode(t, r.Err(), codes.Canceled, "cancelled")
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("afterwards:", got)
+		t.Error("after the cancellation:", got)
 	}
 	for _, garbage := range []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}} {
 		_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{garbage}}})
@@ -183,7 +183,7 @@ func TestSQLCancel(t *testing.T) {
 	}
 }
 
-// A client that goes away ends its query.
+// A query is canceled when its client disconnects.
 func TestSQLClientGone(t *testing.T) {
 	s := serveSQL(t, Read)
 	info, err := s.client.Execute(t.Context(), "SELECT forever")
@@ -197,11 +197,11 @@ func TestSQLClientGone(t *testing.T) {
 	select {
 	case <-s.engine.ended:
 	case <-time.After(5 * time.Second):
-		t.Fatal("the query goes on")
+		t.Fatal("the query of a disconnected client still runs")
 	}
 }
 
-// Rows wider than a client takes at once come in several messages.
+// Rows that exceed a client's message limit are sent in several messages.
 func TestSQLWideRows(t *testing.T) {
 	s := serveSQL(t, Read)
 	s.put(t, "", "t", 1<<18)
@@ -209,7 +209,7 @@ func TestSQLWideRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, all, err := s.fetch(t, info) // gRPC takes 4 MiB by default
+	_, all, err := s.fetch(t, info) // gRPC accepts 4 MiB by default
 	rows := int64(0)
 	for _, b := range all {
 		rows += b.NumRows()
@@ -236,7 +236,7 @@ func TestSQLIngest(t *testing.T) {
 		return s.client.ExecuteIngest(ctx, reader(t, numbers(2), numbers(3)), o)
 	}
 	how := func(missing flightsql.TableDefinitionOptionsTableNotExistOption, there flightsql.TableDefinitionOptionsTableExistsOption) *flightsql.ExecuteIngestOpts {
-		bucket, catalog := "b", theCatalog
+		bucket, catalog := "b", catalogName
 		return &flightsql.ExecuteIngestOpts{
 			Table: "t", Schema: &bucket, Catalog: &catalog,
 			TableDefinitionOptions: &flightsql.TableDefinitionOptions{IfNotExist: missing, IfExists: there},
@@ -278,18 +278,18 @@ func TestSQLIngest(t *testing.T) {
 		}
 	}
 	if rows() != 20 {
-		t.Error("a second ingestion with its id: ", rows())
+		t.Error("the ingestion was repeated:", rows())
 	}
 	if _, err := ingest(how(missingFails, replaces)); err != nil || rows() != 5 {
 		t.Error(rows(), err)
 	}
 	other := "elsewhere"
 	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
-		"temporary":    {Table: "x", Temporary: true},
-		"catalog":      {Table: "x", Catalog: &other},
-		"puts nothing": how(missingFails, fails),
-		"option":       {Table: "x", Options: map[string]string{"fast": "yes"}},
-		"zero byte":    {Table: "\x00"},
+		"temporary":      {Table: "x", Temporary: true},
+		"catalog":        {Table: "x", Catalog: &other},
+		"whether or not": how(missingFails, fails),
+		"option":         {Table: "x", Options: map[string]string{"fast": "yes"}},
+		"zero byte":      {Table: "\x00"},
 	} {
 		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", text, err)
@@ -388,15 +388,15 @@ func TestSQLCatalog(t *testing.T) {
 		t.Error(got)
 	}
 	if infos, err = s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{unknown}); len(s.values(t, infos, err)) != 0 {
-		t.Error("an info that is not known has a value")
+		t.Error("an unknown info has a value")
 	}
 	if infos, err = s.client.GetSqlInfo(ctx, nil); len(s.values(t, infos, err)) < 20 {
-		t.Error("not all infos")
+		t.Error("some infos are missing")
 	}
 }
 
-// The names that the catalog lists are those that SQL and ingestion take, whether a
-// bucket is called default or not.
+// SQL and ingestion accept the names that the catalog lists, whether or not a bucket is called
+// default.
 func TestSQLNamesOfTheCatalog(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()

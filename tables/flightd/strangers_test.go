@@ -37,7 +37,7 @@ func servedSoon(ctx context.Context, t *testing.T, from, address string) {
 	}
 }
 
-// bomb is a message of many empty strings, as gRPC sends it compressed.
+// bomb returns a compressed message with many empty strings, as gRPC sends it.
 func bomb(t *testing.T, parts int) []byte {
 	t.Helper()
 	var packed bytes.Buffer
@@ -51,7 +51,7 @@ func bomb(t *testing.T, parts int) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len())), packed.Bytes()...)
 }
 
-// A compressed request is refused as it comes, with a token or without.
+// A compressed request is refused when it arrives, with or without a token.
 func TestCompressedRequests(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
 	with, token := withToken(t, strangersSecret, Read)
@@ -78,8 +78,8 @@ func TestCompressedRequests(t *testing.T) {
 	servedSoon(with, t, "127.0.0.2", address)
 }
 
-// A message is read only of who may call, no further than it may be large, and no
-// longer than it may take.
+// The server reads a message only for authorized callers, and only within its limits on size and
+// time.
 func TestUnfinishedMessages(t *testing.T) {
 	const claimed, connections = 249 << 20, 12
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
@@ -121,7 +121,7 @@ func TestUnfinishedMessages(t *testing.T) {
 							t.Errorf("%s message of %s: %v", c.name, c.method, code)
 						}
 					} else if sent := r.pour(stream, 5*time.Second); sent > 8<<20 {
-						t.Errorf("%s message of %s: %d MiB were taken", c.name, c.method, sent>>20)
+						t.Errorf("%s message of %s: the server read %d MiB", c.name, c.method, sent>>20)
 					}
 				})
 			}
@@ -137,8 +137,8 @@ func TestUnfinishedMessages(t *testing.T) {
 	}
 }
 
-// One host with all the connections that it can make, and a call without a message
-// on each, leaves places for others, by Flight and by HTTP.
+// A host with as many connections as possible, each with a call without a message, leaves places
+// for others, over Flight and HTTP.
 func TestOneHostsConnections(t *testing.T) {
 	const attackers = 1041
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
@@ -146,7 +146,7 @@ func TestOneHostsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.Busy, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
+	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.SetConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
 	go func() { _ = web.Serve(s.Listener(l)) }()
 	defer web.Close()
 	with, token := withToken(t, strangersSecret, Admin)
@@ -158,12 +158,12 @@ func TestOneHostsConnections(t *testing.T) {
 		var conns []*rawClient
 		for range attackers {
 			c := rawFrom(t, "127.0.0.1", address)
-			_ = begin(c) // fails where it was closed for another
+			_ = begin(c) // fails if the server closed it for another connection
 			conns = append(conns, c)
 		}
 		time.Sleep(200 * time.Millisecond)
 		done, pressing := make(chan struct{}), sync.WaitGroup{}
-		pressing.Go(func() { // takes what becomes free
+		pressing.Go(func() { // connect as soon as a place is free
 			for {
 				select {
 				case <-done:
@@ -196,7 +196,7 @@ func TestOneHostsConnections(t *testing.T) {
 		for _, c := range conns {
 			_ = c.Close()
 		}
-		until(t, "connections that ended are counted", func() bool { return s.conns.count() < 100 })
+		waitFor(t, "closed connections are still counted", func() bool { return s.conns.count() < 100 })
 	}
 	s.conns.mu.Lock()
 	defer s.conns.mu.Unlock()
@@ -207,7 +207,7 @@ func TestOneHostsConnections(t *testing.T) {
 	}
 }
 
-// Handshakes that are open take little, and others' are served.
+// Open handshakes use little memory, and do not block others' handshakes.
 func TestOpenHandshakes(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
 	with, token := withToken(t, strangersSecret, Read)
@@ -226,7 +226,7 @@ func TestOpenHandshakes(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if _, err := c.AuthenticateBasicToken(ctx, "anybody", token); err != nil {
-				t.Errorf("a handshake beside them: %v", err)
+				t.Errorf("another client's handshake: %v", err)
 			}
 		})
 		s.handshakes.mu.Lock()
@@ -238,9 +238,9 @@ func TestOpenHandshakes(t *testing.T) {
 	}
 }
 
-// Headers, and calls of a connection, have their limits, and so has the time that a
-// connection takes to begin.
-func TestBeginnings(t *testing.T) {
+// There are limits on headers, on the calls of a connection, and on the time until a connection's
+// first message.
+func TestConnectionLimits(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
 	_, token := withToken(t, strangersSecret, Admin)
 	silent := dialFrom(t, "127.0.0.1", address)
@@ -267,21 +267,21 @@ func TestBeginnings(t *testing.T) {
 	}
 	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("a connection that says nothing is kept")
+		t.Error("a silent connection stays open")
 	}
 }
 
-// Those who run most make room for who comes last: one host for another, and of one
-// host one user for another.
+// A late caller gets a slot of the host, or of the user on the same host, with the most running
+// calls.
 func TestSlotsAreShared(t *testing.T) {
 	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{ended: make(chan error, 100)}}, &Options{Secret: strangersSecret})
 	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.queries.settled = 100 * time.Millisecond
-	s.queries.spare = 0 // else who has none would not wait
+	s.queries.spare = 0 // otherwise, a new host would not wait
 	with, _ := withToken(t, strangersSecret, Read)
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // another token has another time
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens of one second and kind are equal, and count as one user
 	other, _ := withToken(t, strangersSecret, Admin)
 	ended := make(chan error, 16)
 	forever := func(ctx context.Context, from string, n int) {
@@ -311,22 +311,22 @@ func TestSlotsAreShared(t *testing.T) {
 	}
 	forever(with, "127.0.0.1", 12)
 	forever(with, "127.0.0.2", 4)
-	until(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	run(with, "127.0.0.3")
-	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "ended for others") {
-		t.Errorf("the statement that made room: %v", err)
+	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled for others") {
+		t.Errorf("the canceled statement: %v", err)
 	}
 	forever(with, "127.0.0.4", 1)
-	until(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	run(other, "127.0.0.4") // the same host, another user
 	if err := <-ended; status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("the statement that made room: %v", err)
+		t.Errorf("the canceled statement: %v", err)
 	}
 }
 
-// Wrong tokens of an address are slowed down, and others' are not.
+// Wrong tokens from one address are slowed down. Other addresses are not affected.
 func TestGuessedTokens(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Secret: strangersSecret})
 	_, token := withToken(t, strangersSecret, Read)
@@ -341,10 +341,10 @@ func TestGuessedTokens(t *testing.T) {
 		}
 	}
 	if looked > 30 {
-		t.Errorf("%d of 100 guesses were looked at", looked)
+		t.Errorf("%d of 100 guesses were checked", looked)
 	}
 	if _, err := s.Verify("127.0.0.1:1", token); err != ErrGuesses { //nolint:errorlint // it is never wrapped
-		t.Errorf("a guess more: %v", err)
+		t.Errorf("a further guess: %v", err)
 	}
 	for address, right := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": known} {
 		if _, err := s.Verify(address, right); err != nil {
@@ -353,7 +353,7 @@ func TestGuessedTokens(t *testing.T) {
 	}
 }
 
-// A host with all the calls that it may have leaves some for others.
+// A host with as many calls as it may have leaves calls for others.
 func TestOneHostsCalls(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
 	with, token := withToken(t, strangersSecret, Admin)
@@ -365,18 +365,18 @@ func TestOneHostsCalls(t *testing.T) {
 			}
 		}
 	}
-	until(t, "a call too many is taken", func() bool {
+	waitFor(t, "a call above the limit is accepted", func() bool {
 		_, err := act(with, clientFrom(t, "127.0.0.1", address), "ping", "")
 		return status.Code(err) == codes.ResourceExhausted
 	})
 	servedSoon(with, t, "127.0.0.2", address)
 }
 
-// Requests that are large once they are decoded, and such that never end, take the
-// memory that there is for messages, and no more.
+// Requests that are large when decoded, and requests that never end, stay within the memory for
+// messages.
 func TestCostlyRequests(t *testing.T) {
 	const memory, clients = 64 << 20, 120
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // what is measured is in use, and not what the collector has yet to find
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
 	with, token := withToken(t, strangersSecret, Read)
 	whole := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
@@ -390,14 +390,14 @@ func TestCostlyRequests(t *testing.T) {
 					t.Fatal(err)
 				}
 				all.Go(func() {
-					defer c.Close() //nolint:errcheck // what a connection has read stays with it
+					defer c.Close() //nolint:errcheck // otherwise, unread data stays in memory
 					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
 					for rest := message; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 						if c.framer.WriteData(stream, name == "whole" && len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)]) != nil {
 							return
 						}
 					}
-					for { // what the server says is no matter here
+					for { // the answer does not matter here
 						if _, err := c.framer.ReadFrame(); err != nil {
 							return
 						}
@@ -412,13 +412,13 @@ func TestCostlyRequests(t *testing.T) {
 		})
 		t.Logf("%s: %d MiB at most", name, took>>20)
 		if took > 3*memory {
-			t.Errorf("%d requests, %s, take %d MiB", clients, name, took>>20)
+			t.Errorf("%d requests, %s, use %d MiB", clients, name, took>>20)
 		}
-		until(t, "memory is not given back", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
+		waitFor(t, "memory is not given back", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
 	}
 }
 
-// Whose calls cannot be ended is refused, and others are not.
+// A caller without an end function is refused at its limit. Other callers replace older ones.
 func TestPlaces(t *testing.T) {
 	p := NewPlaces(8, 4)
 	for i := range 6 {

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// actionJSON is what any action takes.
+// actionJSON contains the parameters of all actions.
 type actionJSON struct {
 	Action       string   `json:"action"`
 	Bucket       string   `json:"bucket"`
@@ -45,48 +45,49 @@ type actionJSON struct {
 	tables.MetadataChange
 }
 
-// action is an operation as the page asks for it, and as a command line does.
+// action is an operation that the page can request, also as a command line.
 type action struct {
 	*operations.Entry
-	do      func(context.Context, *tables.Store, *actionJSON) (any, error)
-	command func(*command, *actionJSON) // adds flags and names to what all have
+	run     func(context.Context, *tables.Store, *actionJSON) (any, error)
+	command func(*command, *actionJSON) // adds the operation's flags and names
 }
 
-// acts makes an action of an operation: in makes its input, out what the page is answered.
-func acts[In, Out any](o operations.Operation[In, Out], in func(*actionJSON) (*In, error), out func(Out) any, command func(*command, *actionJSON)) action {
+// newAction builds an action from an operation. input converts the parameters, and output converts
+// the result for the page.
+func newAction[In, Out any](o operations.Operation[In, Out], input func(*actionJSON) (*In, error), output func(Out) any, command func(*command, *actionJSON)) action {
 	return action{o.Entry, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		input, err := in(a)
+		in, err := input(a)
 		if err != nil {
 			return nil, err
 		}
-		done, err := o.Do(ctx, operations.Target{Store: s}, input)
-		return out(done), err
+		result, err := o.Do(ctx, operations.Target{Store: s}, in)
+		return output(result), err
 	}, command}
 }
 
 var actions = []action{
-	acts(operations.Delete, func(a *actionJSON) (*operations.Names, error) {
+	newAction(operations.Delete, func(a *actionJSON) (*operations.Names, error) {
 		if len(a.Tables) == 0 {
 			return nil, invalid("tables is required")
 		}
 		return &operations.Names{Bucket: a.Bucket, Names: a.Tables}, nil
 	}, nothing, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
-	acts(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
+	newAction(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
 		return &operations.Deletion{Bucket: a.Bucket, Name: a.Table, Where: a.Where}, nil
-	}, func(done tables.Rewritten) any {
-		return map[string]int64{"version": int64(done.Version), "deleted": done.Deleted}
+	}, func(rewritten tables.RewriteResult) any {
+		return map[string]int64{"version": int64(rewritten.Version), "deleted": rewritten.Deleted}
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
-	acts(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
+	newAction(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
 		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
 	}, nothing, func(c *command, a *actionJSON) { c.metadata(a) }),
-	acts(operations.TakeSnapshot, snapshot, func(made operations.Snapshot) any {
-		return map[string]string{"name": made.Name}
+	newAction(operations.TakeSnapshot, snapshot, func(created operations.Snapshot) any {
+		return map[string]string{"name": created.Name}
 	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	acts(operations.DeleteSnapshots, snapshot, nothing, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	acts(operations.Restore, snapshot, nothing, func(c *command, a *actionJSON) {
+	newAction(operations.DeleteSnapshots, snapshot, nothing, func(c *command, a *actionJSON) { c.names(a.Name) }),
+	newAction(operations.Restore, snapshot, nothing, func(c *command, a *actionJSON) {
 		c.names(append([]string{a.Name}, a.Tables...)...)
 	}),
-	acts(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
+	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
 		return &transform.ResampleOptions{
 			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
 			Mode: wire.PutModes[a.Mode],
@@ -95,20 +96,20 @@ var actions = []action{
 		c.to(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
 		c.names(a.Source, a.Target)
 	}),
-	acts(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {
+	newAction(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {
 		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: wire.PutModes[a.Mode]}
 		for _, name := range a.Sources {
 			o.Sources = append(o.Sources, a.source(name))
 		}
 		if len(o.Sources) < 2 {
-			return nil, invalid("sources needs two tables or more")
+			return nil, invalid("sources must name at least two tables")
 		}
 		return o, nil
 	}, transformed, func(c *command, a *actionJSON) {
 		c.to(a).flag("how", a.How).list("on", a.On)
 		c.names(append(slices.Clone(a.Sources), a.Target)...)
 	}),
-	acts(operations.Clean, func(a *actionJSON) (*transform.CleanOptions, error) {
+	newAction(operations.Clean, func(a *actionJSON) (*transform.CleanOptions, error) {
 		o := &transform.CleanOptions{
 			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: wire.PutModes[a.Mode],
 		}
@@ -156,38 +157,38 @@ func (h *handler) action(q *request) error {
 	if err := q.parse(a); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(actions, func(the action) bool { return the.Entry == operations.Named(a.Action) })
+	i := slices.IndexFunc(actions, func(act action) bool { return act.Entry == operations.ByName(a.Action) })
 	if i < 0 {
-		return invalid("there is no action %.40q", a.Action)
+		return invalid("unknown action %.40q", a.Action)
 	}
-	the := actions[i]
+	act := actions[i]
 	dry, right := q.dry()
-	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry])
-	_, wrong := modeOf(a.Mode)
-	err := errors.Join(wrong, q.Caller.MayUse(right, a.Bucket, a.target().Bucket),
+	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[act.Entry == operations.Resample.Entry])
+	_, modeErr := modeOf(a.Mode)
+	err := errors.Join(modeErr, q.Caller.MayUse(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))
 	if err != nil {
 		return err
 	}
 	c := &command{h: h}
-	the.command(c.add(strings.Fields(the.Command)...).place(a), a)
+	act.command(c.add(strings.Fields(act.Command)...).place(a), a)
 	if dry {
 		return q.command(c)
 	}
-	release, err := flightd.Acquire(q.Ctx, the.Slots)
+	release, err := flightd.Acquire(q.Ctx, act.Slots)
 	if err != nil {
 		return err
 	}
 	defer release()
-	result, err := the.do(q.Ctx, h.store, a)
+	result, err := act.run(q.Ctx, h.store, a)
 	if err != nil {
-		return ofClient(err)
+		return asClientError(err)
 	}
-	text, _ := c.String() // "" where no command line can say it
+	text, _ := c.String() // "" if no command line can express it
 	return q.reply(map[string]any{"result": result, "command": text})
 }
 
-// dry reports whether the command alone is wanted, and which right that takes.
+// dry reports whether only the command line is requested, and the right that the request needs.
 func (q *request) dry() (bool, flightd.Rights) {
 	if q.URL.Query().Get("dry") != "" {
 		return true, flightd.Read
@@ -204,7 +205,7 @@ func (q *request) command(c *command) error {
 	return q.reply(map[string]string{"command": text})
 }
 
-// command is a command line of partd-tables.
+// command builds a command line of partd-tables.
 type command struct {
 	h    *handler
 	args []string
@@ -216,7 +217,7 @@ func (c *command) add(args ...string) *command {
 	return c
 }
 
-// flag adds one, unless its value is "".
+// flag adds a flag, unless its value is "".
 func (c *command) flag(name, value string) *command {
 	if value == "" {
 		return c
@@ -224,7 +225,7 @@ func (c *command) flag(name, value string) *command {
 	return c.add("--"+name, value)
 }
 
-// list adds a flag that takes names with commas between them.
+// list adds a flag with comma-separated names.
 func (c *command) list(name string, values []string) *command {
 	if len(values) == 0 {
 		return c
@@ -234,13 +235,13 @@ func (c *command) list(name string, values []string) *command {
 	err := w.Write(values)
 	w.Flush()
 	line := strings.TrimSuffix(text.String(), "\n")
-	if again, late := csv.NewReader(strings.NewReader(line)).Read(); err != nil || late != nil || !slices.Equal(again, values) {
-		c.err = errors.Join(c.err, invalid("no command line can say these %s: %q", name, values))
+	if parsed, parseErr := csv.NewReader(strings.NewReader(line)).Read(); err != nil || parseErr != nil || !slices.Equal(parsed, values) {
+		c.err = errors.Join(c.err, invalid("no command line can express these %s: %q", name, values))
 	}
 	return c.add("--"+name, line)
 }
 
-// place adds where the tables are.
+// place adds the location of the tables.
 func (c *command) place(a *actionJSON) *command {
 	c.flag("server", c.h.url)
 	if c.h.opts.Secret != nil {
@@ -249,7 +250,7 @@ func (c *command) place(a *actionJSON) *command {
 	return c.flag("bucket", a.Bucket)
 }
 
-// to adds how, and in which bucket, a target is made.
+// to adds the flags for the mode and the bucket of the target.
 func (c *command) to(a *actionJSON) *command {
 	if c.flag("mode", a.Mode); a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
 		c.add("--target-bucket", *a.TargetBucket)
@@ -257,7 +258,7 @@ func (c *command) to(a *actionJSON) *command {
 	return c
 }
 
-// metadata adds what is set and removed, of a table or of the bucket itself.
+// metadata adds the flags for a change of metadata of a table, or of the bucket itself.
 func (c *command) metadata(a *actionJSON) {
 	if a.Table == "" {
 		c.add("--of-bucket")
@@ -268,28 +269,28 @@ func (c *command) metadata(a *actionJSON) {
 	for _, key := range a.Remove {
 		c.flag("remove", key)
 	}
-	all := []string{a.Table}
+	names := []string{a.Table}
 	for _, key := range slices.Sorted(maps.Keys(a.Set)) {
 		value, err := json.Marshal(a.Set[key])
 		if c.err = errors.Join(c.err, err); strings.Contains(key, "=") {
-			c.err = errors.Join(c.err, invalid("no command line can set the key %q", key))
+			c.err = errors.Join(c.err, invalid("no command line can set key %q", key))
 		}
-		all = append(all, key+"="+string(value))
+		names = append(names, key+"="+string(value))
 	}
-	c.names(all...)
+	c.names(names...)
 }
 
-// names adds those that are not "".
-func (c *command) names(all ...string) {
-	c.add("--").add(slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "" })...)
+// names adds those names that are not empty.
+func (c *command) names(names ...string) {
+	c.add("--").add(slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })...)
 }
 
-// String returns the line, quoted for a shell of POSIX.
+// String returns the line, quoted for a POSIX shell.
 func (c *command) String() (string, error) {
 	words := []string{"partd-tables"}
 	for _, arg := range c.args {
 		if strings.ContainsRune(arg, 0) {
-			return "", invalid("no command line can have a zero byte")
+			return "", invalid("no command line can contain a zero byte")
 		}
 		words = append(words, textfmt.POSIXQuote(arg))
 	}

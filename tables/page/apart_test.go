@@ -30,9 +30,9 @@ func memoryNow(t *testing.T) (n int64) {
 	return n << 10
 }
 
-// hostileFile is a file of testdata: bomb has a column of 16,384 texts of 1 MiB, all the same,
-// as pyarrow packs them; broken a column whose length is negative, at which the library
-// panics in a goroutine of its own.
+// hostileFile returns a file of testdata. bomb has a column of 16,384 equal texts of 1 MiB, as
+// pyarrow compresses them. broken has a column with a negative length, at which the library panics in
+// a separate goroutine.
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name + ".parquet")
@@ -42,7 +42,7 @@ func hostileFile(t *testing.T, name string) string {
 	return string(b)
 }
 
-// sparse is lines of JSON: the first has 65,536 columns, the others none.
+// sparse returns JSON lines: the first has 65,536 columns, the others have none.
 func sparse() string {
 	var b strings.Builder
 	for i := range 1 << 16 {
@@ -51,8 +51,8 @@ func sparse() string {
 	return "{" + b.String()[1:] + "}\n" + strings.Repeat("{}\n", 16<<10)
 }
 
-// Files that take all memory, or end the process that reads them, are errors of
-// their requests.
+// Files that would use all memory, or crash the process that reads them, only fail their own
+// requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
 	before := memoryNow(t)
@@ -67,15 +67,15 @@ func TestHostileFiles(t *testing.T) {
 		grown := memoryNow(t) - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(began), grown>>20, text)
 		if grown > 300<<20 {
-			t.Errorf("%s: the server took %d MiB", f.name, grown>>20)
+			t.Errorf("%s: the server used %d MiB", f.name, grown>>20)
 		}
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n1\n")
 	s.wants(a, text, 200, `"rows":1`)
 }
 
-// Arrow's batches that are decompressed to far more are read in a process of their
-// own, too, and share its memory with all others.
+// Arrow batches that decompress to far more data are also read in a separate process, whose memory is
+// shared by all requests.
 func TestHostileArrow(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
 	const rows = 40 << 20

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A body of which a little comes now and then ends with the call's time.
+// A body that arrives very slowly ends with the call's time limit.
 func TestTrickledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -40,7 +40,7 @@ func TestTrickledBody(t *testing.T) {
 	}
 }
 
-// Those without a token, who send what they announce never, do not keep others out.
+// Clients without a token that never finish their requests do not keep others out.
 func TestStrangers(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	for range flightd.MaxRequests {
@@ -58,7 +58,7 @@ func TestStrangers(t *testing.T) {
 	s.wants(a, text, 200)
 }
 
-// No error tells where the server keeps its files.
+// No error reveals the paths of the server's files.
 func TestErrorsKeepPaths(t *testing.T) {
 	dir := t.TempDir()
 	s := serveDir(t, dir, flightd.Options{})
@@ -88,16 +88,16 @@ func TestErrorsKeepPaths(t *testing.T) {
 	told(s.post("/api/put?table=v&format=csv", "x\n1\n"))
 }
 
-// A count that may change without the table is not kept.
-func TestCountsOfTheMoment(t *testing.T) {
+// A count that may change although the table does not is not cached.
+func TestVolatileCounts(t *testing.T) {
 	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
-		if changing.MatchString(filter) != want {
+		if volatileFilter.MatchString(filter) != want {
 			t.Error(filter)
 		}
 	}
 }
 
-// Nothing of the data is kept by caches, and no page shows ours in a frame.
+// Caches store no data, and no other site can show this page in a frame.
 func TestHeaders(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", "t", "SELECT 1 AS x")

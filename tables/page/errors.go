@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// problem is an error as clients get it.
+// problem is an error in the form that clients receive.
 type problem struct {
 	Status int    `json:"-"`
 	Text   string `json:"error"`
@@ -29,7 +29,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Text }
 
-// GRPCStatus is the problem as the server's figures count it.
+// GRPCStatus returns the status by which the server's metrics count the problem.
 func (p *problem) GRPCStatus() *status.Status {
 	code := codes.InvalidArgument
 	for c, s := range statuses {
@@ -44,16 +44,16 @@ func invalid(format string, args ...any) error {
 	return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(format, args...)}
 }
 
-const statusCancelled = 499 // as others call it: the client wanted no answer any more
+const statusCanceled = 499 // the usual code for a request that the client canceled
 
 var statuses = map[codes.Code]int{
 	codes.InvalidArgument: http.StatusBadRequest, codes.Unauthenticated: http.StatusUnauthorized, codes.PermissionDenied: http.StatusForbidden,
 	codes.NotFound: http.StatusNotFound, codes.AlreadyExists: http.StatusConflict, codes.Aborted: http.StatusConflict,
-	codes.ResourceExhausted: http.StatusTooManyRequests, codes.Canceled: statusCancelled, codes.Unimplemented: http.StatusNotImplemented,
+	codes.ResourceExhausted: http.StatusTooManyRequests, codes.Canceled: statusCanceled, codes.Unimplemented: http.StatusNotImplemented,
 	codes.Unavailable: http.StatusServiceUnavailable, codes.DeadlineExceeded: http.StatusServiceUnavailable,
 }
 
-// problemOf finds what to tell of an error.
+// problemOf converts an error to the problem for the client.
 func problemOf(err error) *problem {
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return p
@@ -77,12 +77,12 @@ func problemOf(err error) *problem {
 	case errors.As(err, &condition):
 		p.Line, p.Column, p.Text = 1, condition.Offset+1, condition.Msg
 	}
-	told := status.Convert(flightd.Status(err))
-	if s, ok := statuses[told.Code()]; ok {
+	grpcStatus := status.Convert(flightd.Status(err))
+	if s, ok := statuses[grpcStatus.Code()]; ok {
 		p.Status = s
 	}
 	if status.Code(err) != codes.Unknown {
-		p.Text = told.Message()
+		p.Text = grpcStatus.Message()
 	}
 	p.Text = flightd.WithoutPath(p.Text, err)
 	return p
@@ -92,40 +92,41 @@ func problemOf(err error) *problem {
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
 	w.Header().Del("X-Partd-Rows")
-	flightd.Answer(w, h.opts.IdleTimeout, p.Status, p, "")
+	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Status, p, "")
 }
 
 func (q *request) reply(v any) error {
-	flightd.Answer(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be written as JSON"}`)
+	flightd.WriteJSON(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be encoded as JSON"}`)
 	return nil
 }
 
-// parse reads a body of JSON. A large one has its place until the request ends.
+// parse parses a JSON body. A large body needs an admission slot, which it holds until the request
+// ends.
 func (q *request) parse(v any) error {
 	d := json.NewDecoder(q.Limited(maxBody, largeBody))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
-		if _, more := d.Token(); more != io.EOF { //nolint:errorlint // a decoder's own
-			err = errors.New("there is more than one value")
+		if _, nextErr := d.Token(); nextErr != io.EOF { //nolint:errorlint // the decoder does not wrap it
+			err = errors.New("the body contains more than one value")
 		}
 	}
 	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && status.Code(err) != codes.ResourceExhausted {
-		return invalid("the body is not the JSON that is wanted here: %v", err)
+		return invalid("the body is not valid JSON for this request: %v", err)
 	}
 	return err
 }
 
-func checkNames(all ...string) error {
-	for _, name := range all {
+func checkNames(names ...string) error {
+	for _, name := range names {
 		if len(name) > tables.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
-			return invalid("the name %.40q is none: it has to be UTF-8 without zero bytes, of %d bytes at most", name, tables.MaxName)
+			return invalid("invalid name %.40q: names are UTF-8 without zero bytes, of at most %d bytes", name, tables.MaxName)
 		}
 	}
 	return nil
 }
 
-// failure is why a stream was cut.
+// failure is the reason why a stream was cut.
 type failure struct {
 	id string
 	*problem
@@ -133,7 +134,7 @@ type failure struct {
 
 func (h *handler) remember(id string, err error) {
 	if id == "" {
-		return // nobody can ask
+		return // no client can ask for it
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -151,5 +152,5 @@ func (h *handler) failure(q *request) error {
 			return q.reply(f.problem)
 		}
 	}
-	return &problem{Status: http.StatusNotFound, Text: "no stream of this id was cut"}
+	return &problem{Status: http.StatusNotFound, Text: "no stream with this id was cut"}
 }

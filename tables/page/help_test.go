@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// served is a server of the page, and its client.
+// served is a test server of the page, and a client.
 type served struct {
 	t      testing.TB
 	server *flightd.Server
@@ -55,7 +55,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *served {
 	return &served{t: t, server: server, store: store, url: "http://" + address}
 }
 
-// as is the client with another token.
+// as returns a client with a token for the given rights and buckets.
 func (s *served) as(r flightd.Rights, buckets ...string) *served {
 	s.t.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
@@ -106,7 +106,7 @@ func (s *served) post(path, body string) (*http.Response, string) {
 	return s.do(s.request(s.t.Context(), http.MethodPost, path, strings.NewReader(body)))
 }
 
-// wants checks an answer's status and what is in it.
+// wants checks an answer's status and content.
 func (s *served) wants(a *http.Response, text string, status int, words ...string) {
 	s.t.Helper()
 	if a.StatusCode != status {
@@ -128,7 +128,7 @@ func (s *served) wants(a *http.Response, text string, status int, words ...strin
 	}
 }
 
-// fill puts the rows of a statement.
+// fill puts the rows of a statement into a table.
 func (s *served) fill(bucket, table, sql string) {
 	s.t.Helper()
 	r, err := s.store.Query(s.t.Context(), sql, nil)
@@ -141,7 +141,7 @@ func (s *served) fill(bucket, table, sql string) {
 	}
 }
 
-// column reads a column of a stream as texts.
+// column returns a column of a stream as text.
 func column(t testing.TB, stream string, name string) (all []string) {
 	t.Helper()
 	r, err := ipc.NewReader(bytes.NewReader([]byte(stream)))

@@ -9,14 +9,14 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A request that fails after longer than a client may stall is told why.
+// A request that fails after more than the idle timeout still receives its error.
 func TestLateError(t *testing.T) {
 	const idle = 2 * time.Second
 	s := serve(t, flightd.Options{IdleTimeout: idle})
 	in, body := io.Pipe()
 	go func() {
 		for range 4 {
-			_, _ = io.WriteString(body, "{\"x\":1}\n") // a failure is the request's, too
+			_, _ = io.WriteString(body, "{\"x\":1}\n") // the request fails even if writing the body fails
 			time.Sleep(idle / 3)
 		}
 		_, _ = io.WriteString(body, "{\n")

@@ -1,4 +1,4 @@
-// Package page serves tables to web browsers: a page embedded in the program, and the
+// Package page serves tables to web browsers: a page that is embedded in the program, and the
 // requests that the page makes. docs/http.md describes both.
 package page
 
@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	maxBody     = 1 << 20  // bytes of JSON
-	largeBody   = 64 << 10 // from which size on a body of JSON has a place of its own: it is decoded to a multiple
-	maxOpenBody = 16 << 10 // without a token
-	maxFailures = 1000     // that are remembered
+	maxBody     = 1 << 20  // bytes of a JSON body
+	largeBody   = 64 << 10 // a larger JSON body needs an admission slot, because decoding multiplies its size
+	maxOpenBody = 16 << 10 // limit of a body without a token
+	maxFailures = 1000     // number of failures that are remembered
 )
 
-// Options are the options of Handler.
+// Options configures Handler.
 type Options struct {
-	URL string // of the Flight server, for the commands that the page shows
+	URL string // URL of the Flight server, for the commands that the page shows
 }
 
 type handler struct {
@@ -33,32 +33,32 @@ type handler struct {
 	url      string
 	requests *flightd.Requests
 	apart    *formats.Apart
-	counts   counts
+	counts   countCache
 
 	mu       sync.Mutex
-	failures []failure // of streams that were cut, oldest first
+	failures []failure // streams that were cut, oldest first
 }
 
-// Handler serves the page for a store. The tokens and limits of server, which must serve
-// the same store, apply to its requests.
+// Handler serves the page for a store. The tokens and limits of server, which must serve the same
+// store, also apply to requests of the page.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.apart = formats.NewApart(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
-		"GET /api/session":          {open: true, do: h.session},
-		"POST /api/sign-in":         {open: true, do: h.signIn},
-		"POST /api/sign-out":        {open: true, do: h.signOut},
-		"GET /api/tree":             {do: h.tree},
-		"GET /api/table":            {do: h.table},
-		"GET /api/rows":             {do: h.rows},
-		"GET /api/profile":          {do: h.profile},
-		"POST /api/query":           {do: h.query},
-		"POST /api/cancel":          {do: h.cancel},
-		"GET /api/query/{id}/error": {do: h.failure},
-		"GET /api/download":         {do: h.download},
-		"POST /api/put":             {do: h.put},
-		"POST /api/action":          {do: h.action},
+		"GET /api/session":          {isPublic: true, handle: h.session},
+		"POST /api/sign-in":         {isPublic: true, handle: h.signIn},
+		"POST /api/sign-out":        {isPublic: true, handle: h.signOut},
+		"GET /api/tree":             {handle: h.tree},
+		"GET /api/table":            {handle: h.table},
+		"GET /api/rows":             {handle: h.rows},
+		"GET /api/profile":          {handle: h.profile},
+		"POST /api/query":           {handle: h.query},
+		"POST /api/cancel":          {handle: h.cancel},
+		"GET /api/query/{id}/error": {handle: h.failure},
+		"GET /api/download":         {handle: h.download},
+		"POST /api/put":             {handle: h.put},
+		"POST /api/action":          {handle: h.action},
 	} {
 		_, path, _ := strings.Cut(pattern, " ")
 		e.name = "http-" + strings.TrimPrefix(strings.ReplaceAll(path, "/{id}/", "-"), "/api/")
@@ -66,18 +66,18 @@ func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handle
 	}
 	unknown := func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := api.Handler(&http.Request{Method: map[bool]string{true: "POST", false: "GET"}[r.Method == http.MethodGet], URL: r.URL, Host: r.Host}); pattern != "/api/" && pattern != "" {
-			h.fail(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " takes another method than " + r.Method})
+			h.fail(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " does not support the method " + r.Method})
 			return
 		}
-		h.fail(w, &problem{Status: http.StatusNotFound, Text: "there is no " + r.URL.Path})
+		h.fail(w, &problem{Status: http.StatusNotFound, Text: "no such path: " + r.URL.Path})
 	}
 	api.HandleFunc("/api/", unknown)
-	all := http.NewServeMux()
-	all.Handle("/api/", api)
-	all.Handle("/", files())
+	root := http.NewServeMux()
+	root.Handle("/api/", api)
+	root.Handle("/", files())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
-		if err := h.admits(r); err != nil {
+		if err := h.checkOrigin(r); err != nil {
 			h.fail(w, err)
 			return
 		}
@@ -85,7 +85,7 @@ func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handle
 			http.Redirect(w, r, "https://"+r.Host+r.URL.RequestURI(), http.StatusPermanentRedirect)
 			return
 		}
-		all.ServeHTTP(w, r)
+		root.ServeHTTP(w, r)
 	})
 }
 
@@ -99,9 +99,10 @@ func setHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// admits is nil for what may come from a page of ours, or from no page at all.
-func (h *handler) admits(r *http.Request) error {
-	if err := h.server.Admits(r, strings.HasPrefix(r.URL.Path, "/api/")); err != nil {
+// checkOrigin returns an error unless a request comes from this page, or from a program other than a
+// browser.
+func (h *handler) checkOrigin(r *http.Request) error {
+	if err := h.server.CheckSite(r, strings.HasPrefix(r.URL.Path, "/api/")); err != nil {
 		return err
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("X-Partd") != "1" {
@@ -110,39 +111,39 @@ func (h *handler) admits(r *http.Request) error {
 	return nil
 }
 
-// endpoint is an address below /api/.
+// endpoint is a path below /api/.
 type endpoint struct {
-	name string
-	open bool // no token is asked for
-	do   func(*request) error
+	name     string
+	isPublic bool // requires no token
+	handle   func(*request) error
 }
 
-// request is one in work.
+// request is a request in progress.
 type request struct {
 	*flightd.Request
-	began bool // of the answer's body
-	id    string
-	done  func() // ends what id cancels
+	hasBody    bool // the answer's body has begun
+	id         string
+	unregister func() // unregisters id, by which the client can cancel
 }
 
-// cancellable makes the rest of the request one that its id cancels.
+// cancellable lets the client cancel the rest of the request by its id.
 func (q *request) cancellable(h *handler, id string) {
 	q.id = id
-	q.Ctx, q.done = h.server.Cancellable(q.Ctx, id)
+	q.Ctx, q.unregister = h.server.Cancellable(q.Ctx, id)
 }
 
-// serve does what an address is for.
+// serve handles a request to an endpoint.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
-	q := &request{Request: h.requests.New(w, r), done: func() {}}
+	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
-	if q.Caller, err = h.identify(r); err != nil && !e.open {
+	if q.Caller, err = h.identify(r); err != nil && !e.isPublic {
 		h.fail(w, refused("sign in with a valid token: ", err))
 		return
 	}
-	known := func(err error) bool { return errors.As(err, new(*problem)) }
-	err = q.Serve(e.name, e.open, maxOpenBody, known, func() error { return e.do(q) })
-	q.done()
-	if err != nil && q.began {
+	isKnown := func(err error) bool { return errors.As(err, new(*problem)) }
+	err = q.Serve(e.name, e.isPublic, maxOpenBody, isKnown, func() error { return e.handle(q) })
+	q.unregister()
+	if err != nil && q.hasBody {
 		h.remember(q.id, err)
 		panic(http.ErrAbortHandler)
 	} else if err != nil {
@@ -150,7 +151,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 }
 
-// names are the bucket and the table of a request.
+// names returns the bucket and the table of a request.
 func (q *request) names() (bucket, table string, err error) {
 	v := q.URL.Query()
 	bucket, table = v.Get("bucket"), v.Get("table")
@@ -162,7 +163,7 @@ func (q *request) names() (bucket, table string, err error) {
 
 const cookieName = "partd-token"
 
-// identify returns who makes a request: by the header's token, or the cookie's.
+// identify returns the caller of a request, from the token in the header or the cookie.
 func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	token := ""
 	if c, err := r.Cookie(cookieName); err == nil {
@@ -171,15 +172,15 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	return h.server.Bearer(r, token)
 }
 
-// refused is the answer to a token that is not taken.
-func refused(what string, err error) *problem {
+// refused returns the answer to an invalid token.
+func refused(prefix string, err error) *problem {
 	if errors.Is(err, flightd.ErrGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
 	}
-	return &problem{Status: http.StatusUnauthorized, Text: what + err.Error()}
+	return &problem{Status: http.StatusUnauthorized, Text: prefix + err.Error()}
 }
 
-// session answers with who the caller is.
+// session answers with the caller's identity and rights.
 func (h *handler) session(q *request) error {
 	c := q.Caller
 	s := struct {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	bins      = 20
-	mostExact = 10_000 // distinct values that are counted one by one
+	binCount = 20
+	maxExact = 10_000 // maximum number of distinct values that are counted exactly
 )
 
 type binJSON struct {
@@ -27,7 +27,7 @@ type topJSON struct {
 	Count int64  `json:"count"`
 }
 
-// measure is SQL for a column as a number; "" where it is none.
+// measure returns SQL that converts a column to a number, or "" if that is impossible.
 func measure(t arrow.DataType, column string) string {
 	switch id := t.ID(); {
 	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
@@ -38,8 +38,8 @@ func measure(t arrow.DataType, column string) string {
 	return ""
 }
 
-// profiled is the table, or the statement, of whose column a profile is wanted.
-func (h *handler) profiled(q *request) (*view, error) {
+// profileSource returns the table or the statement whose column is profiled.
+func (h *handler) profileSource(q *request) (*view, error) {
 	p := q.URL.Query()
 	if !p.Has("sql") {
 		return h.viewOf(q)
@@ -58,20 +58,20 @@ func (h *handler) profiled(q *request) (*view, error) {
 	defer release()
 	d, err := h.store.Describe(q.Ctx, p.Get("sql"), o)
 	if err != nil {
-		return nil, ofClient(err)
+		return nil, asClientError(err)
 	}
-	return &view{selected: &selected{bucket: o.Bucket, at: o.At, schema: d.Result}, sql: p.Get("sql"), before: o.Before, filter: p.Get("filter")}, nil
+	return &view{tableState: &tableState{bucket: o.Bucket, at: o.At, schema: d.Result}, sql: p.Get("sql"), before: o.Before, filter: p.Get("filter")}, nil
 }
 
 func (h *handler) profile(q *request) error {
-	v, err := h.profiled(q)
+	v, err := h.profileSource(q)
 	if err != nil {
 		return err
 	}
 	name := q.URL.Query().Get("column")
 	fields, ok := v.schema.FieldsByName(name)
 	if !ok {
-		return invalid("there is no column %.80q", name)
+		return invalid("no column %.80q", name)
 	}
 	c := sqlquote.Name(name)
 	number := measure(fields[0].Type, c)
@@ -93,34 +93,34 @@ func (h *handler) profile(q *request) error {
 		Rows      int64     `json:"rows"`
 		Nulls     int64     `json:"nulls"`
 		Distinct  int64     `json:"distinct"`
-		Exact     bool      `json:"exact"` // Distinct is no estimate
+		Exact     bool      `json:"exact"` // Distinct is not an estimate
 		Min       *string   `json:"min"`
 		Max       *string   `json:"max"`
 		Histogram []binJSON `json:"histogram"`
 		Top       []topJSON `json:"top"`
 	}{Column: name, Type: fields[0].Type.String()}
-	var failed [3]error
-	out.Rows, failed[0] = strconv.ParseInt(row[0], 10, 64)
+	var errs [3]error
+	out.Rows, errs[0] = strconv.ParseInt(row[0], 10, 64)
 	values, err := strconv.ParseInt(row[1], 10, 64)
-	out.Distinct, failed[1] = strconv.ParseInt(row[2], 10, 64)
+	out.Distinct, errs[1] = strconv.ParseInt(row[2], 10, 64)
 	out.Nulls, out.Distinct = out.Rows-values, min(out.Distinct, values)
 	if values > 0 {
 		out.Min, out.Max = &row[3], &row[4]
 	}
 	if lowest != "NULL" {
-		out.Histogram, failed[2] = h.histogram(q, v, number, row[5], row[6])
+		out.Histogram, errs[2] = h.histogram(q, v, number, row[5], row[6])
 	} else {
-		out.Top, failed[2] = h.top(q, v, c)
+		out.Top, errs[2] = h.top(q, v, c)
 	}
-	if err := errors.Join(err, errors.Join(failed[:]...)); err != nil {
+	if err := errors.Join(err, errors.Join(errs[:]...)); err != nil {
 		return err
 	}
-	if out.Exact = out.Distinct <= mostExact; out.Exact {
-		counted, err := h.texts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
+	if out.Exact = out.Distinct <= maxExact; out.Exact {
+		exact, err := h.texts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
 		if err != nil {
 			return err
 		}
-		if out.Distinct, err = strconv.ParseInt(counted[0][0], 10, 64); err != nil {
+		if out.Distinct, err = strconv.ParseInt(exact[0][0], 10, 64); err != nil {
 			return err
 		}
 	}
@@ -133,11 +133,11 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 		return out, nil
 	}
 	lo, err := strconv.ParseFloat(lowest, 64)
-	hi, late := strconv.ParseFloat(highest, 64)
-	if err = errors.Join(err, late); err != nil {
+	hi, hiErr := strconv.ParseFloat(highest, 64)
+	if err = errors.Join(err, hiErr); err != nil {
 		return nil, err
 	}
-	n, width := bins, hi/bins-lo/bins
+	n, width := binCount, hi/binCount-lo/binCount
 	if !(width > 0) {
 		n, width = 1, 1
 	}
@@ -149,9 +149,9 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 	rows, err := h.texts(q, v, fmt.Sprintf("SELECT least(floor((n - %s) / %s), %d)::INTEGER AS bin, count(*) FROM (SELECT %s AS n%s) WHERE isfinite(n) GROUP BY bin",
 		float(lo), float(width), n-1, number, v.from("")), nil)
 	for _, row := range rows {
-		bin, early := strconv.Atoi(row[0])
-		count, late := strconv.ParseInt(row[1], 10, 64)
-		if err = errors.Join(err, early, late); err == nil {
+		bin, binErr := strconv.Atoi(row[0])
+		count, countErr := strconv.ParseInt(row[1], 10, 64)
+		if err = errors.Join(err, binErr, countErr); err == nil {
 			out[max(0, bin)].Count = count
 		}
 	}
@@ -161,10 +161,10 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 func (h *handler) top(q *request, v *view, column string) ([]topJSON, error) {
 	out := []topJSON{}
 	rows, err := h.texts(q, v, "SELECT left(c::VARCHAR, 256), n FROM (SELECT "+column+" AS c, count(*) AS n"+v.from(column+" IS NOT NULL")+
-		fmt.Sprintf(" GROUP BY ALL) ORDER BY n DESC, 1 LIMIT %d", bins), nil)
+		fmt.Sprintf(" GROUP BY ALL) ORDER BY n DESC, 1 LIMIT %d", binCount), nil)
 	for _, row := range rows {
-		count, late := strconv.ParseInt(row[1], 10, 64)
-		out, err = append(out, topJSON{row[0], count}), errors.Join(err, late)
+		count, countErr := strconv.ParseInt(row[1], 10, 64)
+		out, err = append(out, topJSON{row[0], count}), errors.Join(err, countErr)
 	}
 	return out, err
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -16,32 +17,32 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-var maxUpload int64 = 16 << 30 // bytes of a file; tests set it
+var maxUpload int64 = 16 << 30 // bytes of a file; replaced by tests
 
 func modeOf(mode string) (tables.PutMode, error) {
 	m, ok := wire.PutModes[mode]
 	if !ok {
-		return 0, invalid("mode is %.40q, must be one of error, append and replace", mode)
+		return 0, invalid("mode is %.40q: it must be error, append or replace", mode)
 	}
 	return m, nil
 }
 
-// put takes a file, of which it keeps a copy without a name: the types of a text
-// are known once all of it was read.
+// put receives a file, and stores it as an unnamed temporary file: the types of text columns are
+// known only after reading the whole file.
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
 	dry, right := q.dry()
-	mode, wrong := modeOf(cmp.Or(p.Get("mode"), "error"))
-	if err = errors.Join(err, wrong, q.Caller.MayUse(right, bucket)); err != nil {
+	mode, modeErr := modeOf(cmp.Or(p.Get("mode"), "error"))
+	if err = errors.Join(err, modeErr, q.Caller.MayUse(right, bucket)); err != nil {
 		return err
 	}
 	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
 	if !slices.Contains(formats.Names, string(in.Format)) {
-		return invalid("format is %.40q, must be one of %q", in.Format, formats.Names)
+		return invalid("format is %.40q: it must be one of %q", in.Format, formats.Names)
 	}
 	o := &tables.PutOptions{ID: p.Get("id")}
-	keys, err := listed("keys", p.Get("keys"))
+	keys, err := parseNames("keys", p.Get("keys"))
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (h *handler) put(q *request) error {
 	existing, err := h.store.Bucket(bucket).Table(q.Ctx, table)
 	switch {
 	case err == nil && mode == tables.PutError:
-		return &problem{Status: http.StatusConflict, Text: "the table is there already: append to it, or replace it"}
+		return &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
 	case err == nil && mode == tables.PutAppend:
 		if in.Known, err = existing.Schema(q.Ctx); err != nil {
 			return err
@@ -76,11 +77,15 @@ func (h *handler) put(q *request) error {
 	if in.File, err = os.CreateTemp("", "partd-tables-"); err != nil {
 		return err
 	}
-	defer in.File.Close() //nolint:errcheck // it is gone then
+	upload := &spill.Writer{WriteCloser: in.File, Quota: &spill.Process}
+	defer func() {
+		_ = upload.Close() // closing deletes the unnamed file
+		upload.Release()
+	}()
 	if err := os.Remove(in.File.Name()); err != nil {
 		return err
 	}
-	if _, err := io.Copy(in.File, http.MaxBytesReader(q.W, q.Body, maxUpload)); err != nil {
+	if _, err := io.Copy(upload, http.MaxBytesReader(q.W, q.Body, maxUpload)); err != nil {
 		return err
 	}
 	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
@@ -88,25 +93,24 @@ func (h *handler) put(q *request) error {
 	}
 	r, err := h.apart.Read(q.Ctx, in)
 	if err != nil {
-		return ofClient(err)
+		return asClientError(err)
 	}
 	defer r.Release()
 	counted := &arrowsafe.Counted{RecordReader: r}
 	v, err := h.store.Bucket(bucket).Put(q.Ctx, table, counted, mode, o)
 	if err != nil {
 		if r.Err() != nil {
-			err = ofClient(err)
+			err = asClientError(err)
 		}
 		return err
 	}
 	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
 }
 
-// ofClient is an error that lies with what the client sent, where nothing else is
-// known to be wrong.
-func ofClient(err error) error {
-	known := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
-	if known || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {
+// asClientError attributes an error to the client's input, unless another cause is known.
+func asClientError(err error) error {
+	hasCause := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
+	if hasCause || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {
 		return err
 	}
 	return invalid("%s", problemOf(err).Text)

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// endlessly is a statement that takes hours, and has a first row at once.
+// endlessly is a statement that runs for hours, but returns a first row at once.
 const endlessly = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
 
 const id = "0123456789abcdef"
@@ -37,7 +37,7 @@ func TestQuery(t *testing.T) {
 	}
 }
 
-// A stream that fails is cut, and says why when it is asked.
+// A stream that fails is cut, and its error can be requested afterwards.
 func TestCutStream(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(
@@ -48,7 +48,7 @@ func TestCutStream(t *testing.T) {
 	}
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
-		t.Errorf("a cut stream seems whole: %d, %d bytes", a.StatusCode, len(text))
+		t.Errorf("a cut stream looks complete: %d, %d bytes", a.StatusCode, len(text))
 	}
 	b, text := s.get("/api/query/" + id + "/error")
 	s.wants(b, text, 200, "this is why")
@@ -62,13 +62,13 @@ func (s *served) idle() {
 			return
 		}
 		if time.Now().After(late) {
-			s.t.Fatal("a query goes on")
+			s.t.Fatal("a query is still running")
 		}
 	}
 }
 
-// A query ends with a cancel, with its connection, and where its client takes
-// nothing.
+// A query ends when it is canceled, when its connection ends, and when its client receives nothing
+// for too long.
 func TestCancel(t *testing.T) {
 	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
 	begin := func(ctx context.Context, sql string) *http.Response {
@@ -88,7 +88,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	if _, err := io.Copy(io.Discard, a.Body); err == nil {
-		t.Error("a stream that was cancelled seems whole")
+		t.Error("a canceled stream looks complete")
 	}
 	b, text = s.get("/api/query/" + id + "/error")
 	s.wants(b, text, 200, "cancelled")
@@ -100,7 +100,7 @@ func TestCancel(t *testing.T) {
 	stop()
 	s.idle()
 
-	begin(t.Context(), endlessly) // of which nothing is read
+	begin(t.Context(), endlessly) // the rest is never read
 	s.idle()
 	b, text = s.get("/api/query/" + id + "/error")
 	s.wants(b, text, 200, "too long")
@@ -109,7 +109,7 @@ func TestCancel(t *testing.T) {
 	go func() {
 		defer close(done)
 		b, text := s.post("/api/query", query("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
-		s.wants(b, text, statusCancelled, "cancelled")
+		s.wants(b, text, statusCanceled, "cancelled")
 	}()
 	for {
 		if _, text := s.post("/api/cancel", `{"id": "`+id+`"}`); strings.Contains(text, "true") {
@@ -120,14 +120,14 @@ func TestCancel(t *testing.T) {
 	<-done
 }
 
-// A large result that is read slowly takes no more memory than a small one.
+// A large result that is read slowly uses no more memory than a small one.
 func TestSlowReader(t *testing.T) {
 	size := int64(256 << 20)
 	if os.Getenv("PARTD_LARGE") != "" {
 		size = 2 << 30
 	}
 	s := serve(t, flightd.Options{})
-	debug.FreeOSMemory() // what other tests have left is not of this one
+	debug.FreeOSMemory() // memory of other tests must not count
 	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
 	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(sql))))
 	if err != nil {
@@ -152,7 +152,7 @@ func TestSlowReader(t *testing.T) {
 	t.Logf("%d MiB read, %d MiB more than before", read>>20, (peak-before)>>20)
 }
 
-// Queries of the page count as those of Flight: they have the same slots.
+// Queries of the page and of Flight share the same slots.
 func TestSharedLimits(t *testing.T) {
 	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
 	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(endlessly))))
@@ -171,7 +171,7 @@ func TestSharedLimits(t *testing.T) {
 	}
 	select {
 	case text := <-waiting:
-		t.Error("the second query had the first one's slot: ", text)
+		t.Error("the second query got the first one's slot: ", text)
 	default:
 	}
 	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
@@ -181,8 +181,8 @@ func TestSharedLimits(t *testing.T) {
 	}
 }
 
-// Five million rows: how long the first rows take, and those at the end. Run with
-// PARTD_LARGE.
+// TestLargeTable measures the time until the first and the last rows of five million are there. It
+// needs PARTD_LARGE.
 func TestLargeTable(t *testing.T) {
 	if os.Getenv("PARTD_LARGE") == "" {
 		t.Skip("PARTD_LARGE is not set")
@@ -225,7 +225,7 @@ func TestLargeTable(t *testing.T) {
 	fmt.Printf("profile %d ms\n", time.Since(began).Milliseconds())
 }
 
-// resident is the memory of this process, in bytes.
+// resident returns the memory of this process, in bytes.
 func resident(t *testing.T) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")
@@ -242,7 +242,6 @@ func resident(t *testing.T) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// figures are what the server counts.
 func figures(h http.Handler) string {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))

@@ -22,9 +22,9 @@ type snapshotJSON struct {
 }
 
 func (h *handler) snapshots(q *request, bucket string) ([]snapshotJSON, error) {
-	all, err := h.store.Bucket(bucket).Snapshots(q.Ctx)
-	out := make([]snapshotJSON, len(all))
-	for i, s := range all {
+	snapshots, err := h.store.Bucket(bucket).Snapshots(q.Ctx)
+	out := make([]snapshotJSON, len(snapshots))
+	for i, s := range snapshots {
 		out[i] = snapshotJSON{s.Name, s.Time, s.Tables}
 	}
 	return out, err
@@ -45,35 +45,35 @@ type bucketJSON struct {
 	Snapshots []snapshotJSON `json:"snapshots"`
 }
 
-type place struct {
+type treePosition struct {
 	Bucket string `json:"bucket"`
 	Table  string `json:"table"`
 }
 
-// number reads a parameter.
-func number(v url.Values, name string, absent, least, most int64) (int64, error) {
+// number parses an integer parameter between minimum and maximum.
+func number(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
 	text := v.Get(name)
 	if text == "" {
-		return absent, nil
+		return defaultValue, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, invalid("%s is %.40q: it has to be a number from %d to %d", name, text, least, most)
+	if err != nil || n < minimum || n > maximum {
+		return 0, invalid("%s is %.40q: it must be a number from %d to %d", name, text, minimum, maximum)
 	}
 	return n, nil
 }
 
 func (h *handler) tree(q *request) error {
 	v := q.URL.Query()
-	left, err := number(v, "limit", 1000, 1, 10_000)
+	remaining, err := number(v, "limit", 1000, 1, 10_000)
 	if err != nil {
 		return err
 	}
-	after := place{v.Get("after_bucket"), v.Get("after")}
+	after := treePosition{v.Get("after_bucket"), v.Get("after")}
 	words := strings.Fields(strings.ToLower(v.Get("search")))
 	f := &tables.Filter{Snapshot: v.Get("snapshot")}
 	if f.Snapshot != "" && !v.Has("bucket") {
-		return invalid("snapshot= needs bucket=: it is one of a bucket's")
+		return invalid("snapshot= needs bucket=")
 	}
 	if err := checkNames(v.Get("bucket"), f.Snapshot); err != nil {
 		return err
@@ -89,33 +89,33 @@ func (h *handler) tree(q *request) error {
 	}
 	slices.Sort(buckets)
 	out := struct {
-		Buckets []bucketJSON `json:"buckets"`
-		Next    *place       `json:"next"`
+		Buckets []bucketJSON  `json:"buckets"`
+		Next    *treePosition `json:"next"`
 	}{Buckets: []bucketJSON{}}
 	for _, name := range buckets {
 		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
-		first := name != after.Bucket || after.Table == ""
+		isNew := name != after.Bucket || after.Table == ""
 		for i, err := range h.store.Bucket(name).Tables(q.Ctx, f) {
 			switch {
 			case err != nil:
 				return err
 			case name == after.Bucket && i.Name <= after.Table || !matches(i, words):
 				continue
-			case left == 0:
+			case remaining == 0:
 				out.Next = &after
 			}
 			if out.Next != nil {
 				break
 			}
-			left, after = left-1, place{name, i.Name}
+			remaining, after = remaining-1, treePosition{name, i.Name}
 			b.Tables = append(b.Tables, tableJSON{i.Name, i.Rows, i.Bytes, i.Version, i.Updated, i.Metadata})
 		}
-		if first {
+		if isNew {
 			if b.Snapshots, err = h.snapshots(q, name); err != nil {
 				return err
 			}
 		}
-		if len(b.Tables) > 0 || len(words) == 0 && first {
+		if len(b.Tables) > 0 || len(words) == 0 && isNew {
 			out.Buckets = append(out.Buckets, b)
 		}
 		if out.Next != nil {
@@ -125,7 +125,7 @@ func (h *handler) tree(q *request) error {
 	return q.reply(out)
 }
 
-// matches reports whether all words are parts of what names a table.
+// matches reports whether every word occurs in the table's names or metadata.
 func matches(i tables.TableInfo, words []string) bool {
 	if len(words) == 0 {
 		return true
@@ -134,11 +134,11 @@ func matches(i tables.TableInfo, words []string) bool {
 	for key, value := range i.Metadata {
 		text = append(text, fmt.Sprintf("%s=%v", key, value))
 	}
-	all := strings.ToLower(strings.Join(text, "\n"))
-	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(all, w) })
+	joined := strings.ToLower(strings.Join(text, "\n"))
+	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(joined, w) })
 }
 
-// stateOf reads which state of tables is meant.
+// stateOf parses the requested state of tables.
 func stateOf(version, snapshot string) (tables.At, error) {
 	switch {
 	case version != "" && snapshot != "":
@@ -148,23 +148,23 @@ func stateOf(version, snapshot string) (tables.At, error) {
 	case version != "":
 		n, err := strconv.ParseInt(version, 10, 64)
 		if err != nil {
-			return nil, invalid("version is %.40q, which is no number", version)
+			return nil, invalid("version is %.40q: it must be a number", version)
 		}
 		return tables.AtVersion(tables.Version(n)), nil
 	}
 	return nil, nil
 }
 
-// selected is a table that a request is about, in one of its states.
-type selected struct {
+// tableState is the table of a request, in one of its states.
+type tableState struct {
 	bucket, name string
 	at           tables.At
 	table        *tables.Table
 	schema       *arrow.Schema
 }
 
-func (h *handler) selected(q *request) (*selected, error) {
-	s := &selected{}
+func (h *handler) selectTable(q *request) (*tableState, error) {
+	s := &tableState{}
 	var err error
 	if s.bucket, s.name, err = q.names(); err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ type versionJSON struct {
 }
 
 func (h *handler) table(q *request) error {
-	s, err := h.selected(q)
+	s, err := h.selectTable(q)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (h *handler) table(q *request) error {
 		Bucket string `json:"bucket"`
 		Table  string `json:"table"`
 		tableJSON
-		Name      *struct{}       `json:"name,omitempty"` // it is table here
+		Name      *struct{}       `json:"name,omitempty"` // this API calls the name "table"
 		Columns   []columnJSON    `json:"columns"`
 		Versions  []versionJSON   `json:"versions"`
 		Snapshots []snapshotJSON  `json:"snapshots"`
@@ -216,15 +216,15 @@ func (h *handler) table(q *request) error {
 	for _, f := range s.schema.Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
 	}
-	const most = 1000
+	const maxVersions = 1000
 	versions, err := s.table.Versions(q.Ctx)
-	for _, v := range versions[max(0, len(versions)-most):] {
+	for _, v := range versions[max(0, len(versions)-maxVersions):] {
 		out.Versions = append(out.Versions, versionJSON{v.Version, v.Time, v.Operation, v.Rows, v.Current})
 	}
-	var more, late error
-	out.Snapshots, more = h.snapshots(q, s.bucket)
-	out.Settings, late = s.table.Settings(q.Ctx)
-	if err = errors.Join(err, more, late, q.Caller.MayUse(flightd.Read, s.bucket)); err != nil {
+	var snapshotsErr, settingsErr error
+	out.Snapshots, snapshotsErr = h.snapshots(q, s.bucket)
+	out.Settings, settingsErr = s.table.Settings(q.Ctx)
+	if err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.MayUse(flightd.Read, s.bucket)); err != nil {
 		return err
 	}
 	return q.reply(out)

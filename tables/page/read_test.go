@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Names of this kind are anybody's to give.
+// Any client may choose names like this one.
 const hostile = "a\"b'; DROP\nTABLE <script>$(rm -rf ~)`x` -- %2F/..\\ é"
 
 func TestTree(t *testing.T) {
@@ -29,12 +29,12 @@ func TestTree(t *testing.T) {
 	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {
 		t.Fatal(err)
 	}
-	read := func(query string) (names []string, next *place, snapshots int) {
+	read := func(query string) (names []string, next *treePosition, snapshots int) {
 		a, text := s.get("/api/tree?" + query)
 		s.wants(a, text, 200)
 		var out struct {
 			Buckets []bucketJSON
-			Next    *place
+			Next    *treePosition
 		}
 		if err := json.Unmarshal([]byte(text), &out); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,8 @@ func TestTree(t *testing.T) {
 		a, text := s.get("/api/tree?" + bad)
 		s.wants(a, text, 400, "limit")
 	}
-	// A snapshot has what was there then: what was deleted, and nothing of what was made since.
+	// A snapshot contains the tables of its time: also deleted ones, but none that were created
+	// later.
 	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,7 @@ func TestTree(t *testing.T) {
 		}
 	}
 	if _, text := s.get("/api/tree?bucket=B&snapshot=before"); strings.Contains(text, `"rows":2`) {
-		t.Error("a table of a snapshot with the rows of now: ", text)
+		t.Error("a table of a snapshot has the current rows: ", text)
 	}
 	for query, status := range map[string]int{"snapshot=before": 400, "bucket=B&snapshot=none": 404, "bucket=%00": 400} {
 		a, text := s.get("/api/tree?" + query)
@@ -108,7 +109,7 @@ func TestTable(t *testing.T) {
 	a, text := s.get(path)
 	s.wants(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
 	if strings.Contains(text, "<script>") {
-		t.Error("JSON that a browser could take for HTML: ", text)
+		t.Error("JSON that a browser could interpret as HTML: ", text)
 	}
 	var out struct{ Versions []versionJSON }
 	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) < 2 {
@@ -132,7 +133,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Every page of every order is a part of the whole one, wherever it is cut.
+// Every page of rows, in every order, is a part of the whole result, wherever it begins.
 func TestRows(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", "t", `SELECT i AS id, CASE WHEN i % 10 = 0 THEN NULL ELSE i % 7 END AS "k,1", (hash(i) % 1000) / 4.0 AS "-v", 'x' || (i % 3) AS s, [i] AS list
@@ -212,7 +213,7 @@ func TestProfile(t *testing.T) {
 		for _, b := range out.Histogram {
 			sum += b.Count
 		}
-		if want := map[string]int64{"n": 900, "at": 1000, "f": 995}[name]; want > 0 && (sum != want || len(out.Histogram) != bins) {
+		if want := map[string]int64{"n": 900, "at": 1000, "f": 995}[name]; want > 0 && (sum != want || len(out.Histogram) != binCount) {
 			t.Errorf("%s: %d in %d bins, want %d", name, sum, len(out.Histogram), want)
 		}
 	}
@@ -220,7 +221,7 @@ func TestProfile(t *testing.T) {
 	s.wants(a, text, 400, "no column")
 	a, text = s.get("/api/profile?table=t&column=s&filter=" + url.QueryEscape("n < 12 AND s <> 'S1'"))
 	s.wants(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
-	// An estimate that is off by a fifth is none for a few values, and is one for very many.
+	// Small numbers of values are counted exactly; very large ones are estimated to within a fifth.
 	s.fill("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
 	a, text = s.get("/api/profile?table=many&column=some")
 	s.wants(a, text, 200, `"distinct":9000,"exact":true`)

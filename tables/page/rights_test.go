@@ -3,6 +3,7 @@ package page
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -49,12 +50,12 @@ func TestSignIn(t *testing.T) {
 	a, text = s.get("/api/tree")
 	s.wants(a, text, 401)
 	if strings.Contains(text, other) {
-		t.Error("the error tells the token: ", text)
+		t.Error("the error reveals the token: ", text)
 	}
 }
 
-// A token for one bucket sees that bucket, and no statement, action or name leads
-// out of it; one for reading changes nothing.
+// A token for one bucket gives access to only that bucket, whatever the statement, action or name. A
+// token for reading changes nothing.
 func TestRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
@@ -128,7 +129,7 @@ func TestRights(t *testing.T) {
 	reader.wants(a, text, 200)
 }
 
-// Calls of Flight know of no buckets, and take no token that is for some.
+// Flight calls do not support buckets, and refuse a token that is restricted to some buckets.
 func TestFlightRefusesBuckets(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	address, _ := testserve.Run(t, s.server.Serve)
@@ -140,13 +141,13 @@ func TestFlightRefusesBuckets(t *testing.T) {
 			}
 			_ = c.Close()
 		}
-		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "some buckets alone") {
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "limited to some buckets") {
 			t.Error(want, err)
 		}
 	}
 }
 
-// What another site makes a browser send is refused.
+// Requests that another site makes a browser send are refused.
 func TestOtherSites(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	for name, headers := range map[string]map[string]string{
@@ -204,7 +205,7 @@ func TestFiles(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text = s.do(r)
 	s.wants(a, text, http.StatusNotModified)
-	var sent []string // packed, and not
+	var sent []string // compressed, then not
 	for _, encoding := range []string{"gzip", "identity"} {
 		r := s.request(t.Context(), http.MethodGet, "/page.js", nil)
 		r.Header.Set("Accept-Encoding", encoding)
@@ -214,7 +215,7 @@ func TestFiles(t *testing.T) {
 		}
 		sent = append(sent, text)
 	}
-	if plain, err := unpacked([]byte(sent[0])); err != nil || len(plain) < 1000 || string(plain) != sent[1] {
+	if plain, err := gunzip([]byte(sent[0])); err != nil || len(plain) < 1000 || string(plain) != sent[1] {
 		t.Error(len(plain), len(sent[1]), err)
 	}
 	for _, path := range []string{"/../page.go", "/none.js", "/%2e%2e/files.go", "/index.html/x"} {
@@ -227,6 +228,37 @@ func TestFiles(t *testing.T) {
 		r.Header.Set("Accept-Encoding", header)
 		if accepts(r, "br") != want {
 			t.Error(header)
+		}
+	}
+}
+
+// Refused requests do not count as faults of the server.
+func TestCodesOfRefusals(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	s.fill("a", "t", "SELECT 1 AS x")
+	limit := maxUpload
+	maxUpload = 1
+	defer func() { maxUpload = limit }()
+	admin, reader := s.as(flightd.Admin), s.as(flightd.Read, "a")
+	for _, r := range []struct {
+		as                 *served
+		method, path, body string
+		status             int
+	}{
+		{reader, "GET", "/api/table?bucket=b&table=t", "", 403},
+		{reader, "POST", "/api/action", `{"action":"delete","bucket":"a","tables":["t"]}`, 403},
+		{admin, "GET", "/api/table?bucket=b&table=t", "", 404},
+		{admin, "POST", "/api/put?bucket=a&table=t&format=csv", "x\n1\n", 409},
+		{admin, "POST", "/api/put?bucket=a&table=u&format=csv", "x\n1\n", 413},
+	} {
+		a, text := r.as.do(r.as.request(t.Context(), r.method, r.path, strings.NewReader(r.body)))
+		s.wants(a, text, r.status)
+	}
+	w := httptest.NewRecorder()
+	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, "partd_tables_calls_total") && (strings.Contains(line, "Internal") || strings.Contains(line, "Unknown")) {
+			t.Error(line)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"math"
@@ -19,25 +20,28 @@ import (
 )
 
 type key struct {
-	column string
-	down   bool
+	column     string
+	descending bool
 }
 
-// view is a table as somebody looks at it.
+// view is a table or a statement's result, with the user's filter and order.
 type view struct {
-	*selected
-	sql    string    // in the table's place, or ""
-	before tables.At // of sql
+	*tableState
+	sql    string    // a statement that replaces the table, or ""
+	before tables.At // earlier state for comparisons in sql
 	filter string
-	keys   []key // all columns follow where there are any, so that no two different rows are equal
+	source string            // FROM source of the statement for the rows; "" means the table
+	star   string            // select list of the table's columns in source; "" means all
+	exact  map[string]string // names in source of columns with exact nanoseconds
+	keys   []key             // sort keys; if there are any, they include all columns, so that different rows never compare as equal
 }
 
 func (h *handler) viewOf(q *request) (*view, error) {
-	s, err := h.selected(q)
+	s, err := h.selectTable(q)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{selected: s, filter: q.URL.Query().Get("filter")}
+	v := &view{tableState: s, filter: q.URL.Query().Get("filter")}
 	if id := q.URL.Query().Get("id"); id != "" {
 		if err := checkID(id); err != nil {
 			return nil, err
@@ -48,7 +52,7 @@ func (h *handler) viewOf(q *request) (*view, error) {
 	if sort == "" {
 		return v, nil
 	}
-	names, err := listed("sort", sort)
+	names, err := parseNames("sort", sort)
 	if err != nil {
 		return nil, err
 	}
@@ -58,20 +62,20 @@ func (h *handler) viewOf(q *request) (*view, error) {
 			column = strings.TrimPrefix(name, "+")
 		}
 		if !s.schema.HasField(column) {
-			return nil, invalid("sort: there is no column %.80q", column)
+			return nil, invalid("sort: no column %.80q", column)
 		}
 		v.keys = append(v.keys, key{column, down})
 	}
 	for _, f := range s.schema.Fields() {
 		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.column == f.Name }) {
-			v.keys = append(v.keys, key{f.Name, v.keys[0].down})
+			v.keys = append(v.keys, key{f.Name, v.keys[0].descending})
 		}
 	}
 	return v, nil
 }
 
-// listed reads the names of a parameter, which has commas between them as a line of CSV.
-func listed(parameter, text string) ([]string, error) {
+// parseNames parses a parameter with names, separated by commas as in CSV.
+func parseNames(parameter, text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -86,13 +90,15 @@ func (v *view) options() *tables.QueryOptions {
 	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
-// from is the end of a statement over the view's rows for which a condition, too,
-// is true.
+// from returns the FROM clause for the rows of the view that also satisfy a condition.
 func (v *view) from(condition string) string {
-	source := sqlquote.Name(v.name)
 	if v.sql != "" {
-		source = "(\n" + v.sql + "\n)"
+		return v.fromSource("(\n"+v.sql+"\n)", condition)
 	}
+	return v.fromSource(sqlquote.Name(v.name), condition)
+}
+
+func (v *view) fromSource(source, condition string) string {
 	switch {
 	case v.filter != "" && condition != "":
 		condition = " AND " + condition
@@ -104,16 +110,17 @@ func (v *view) from(condition string) string {
 	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
 }
 
-// above is how many lines stand before the filter.
-func (v *view) above() int { return 2 + strings.Count(v.name+v.sql, "\n") }
+// linesAbove returns the number of lines before the filter.
+func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
-// order is how the rows are sorted, or the other way round.
+// order returns the ORDER BY clause of the rows, or of their reverse.
 func (v *view) order(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
-		terms[i] = sqlquote.Name(k.column) + " ASC NULLS LAST"
-		if k.down != reverse {
-			terms[i] = sqlquote.Name(k.column) + " DESC NULLS FIRST"
+		name := sqlquote.Name(cmp.Or(v.exact[k.column], k.column))
+		terms[i] = name + " ASC NULLS LAST"
+		if k.descending != reverse {
+			terms[i] = name + " DESC NULLS FIRST"
 		}
 	}
 	if len(terms) == 0 {
@@ -122,29 +129,29 @@ func (v *view) order(reverse bool) string {
 	return " ORDER BY " + strings.Join(terms, ", ")
 }
 
-// counts are how many rows views of states of tables have.
-type counts struct {
-	mu    sync.Mutex
-	known map[string]int64
+// countCache caches the number of rows of views.
+type countCache struct {
+	mu      sync.Mutex
+	byState map[string]int64
 }
 
-const mostKnown = 1000 // bytes of a filter whose count is kept
+const maxCachedFilter = 1000 // maximum length of a filter whose count is cached
 
-// changing is a filter that may be about other tables, or the time.
-var changing = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
+// volatileFilter matches filters that may depend on other tables or on the time.
+var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 
 // total counts the rows of a view.
 func (h *handler) total(q *request, v *view) (int64, error) {
-	const most = 1000
-	m, err := v.table.ScanPlan(q.Ctx)
+	const maxEntries = 1000
+	plan, err := v.table.ScanPlan(q.Ctx)
 	if err != nil {
 		return 0, err
 	}
-	state := fmt.Sprintf("%s %d %s %s", m.UUID, m.Version, m.TailMark, v.filter)
-	m.Close()
+	state := fmt.Sprintf("%s %d %s %s", plan.UUID, plan.Version, plan.TailMark, v.filter)
+	plan.Close()
 	c := &h.counts
 	c.mu.Lock()
-	n, ok := c.known[state]
+	n, ok := c.byState[state]
 	c.mu.Unlock()
 	if ok {
 		return n, nil
@@ -154,13 +161,13 @@ func (h *handler) total(q *request, v *view) (int64, error) {
 		return 0, err
 	}
 	n, err = strconv.ParseInt(rows[0][0], 10, 64)
-	if len(v.filter) <= mostKnown && !changing.MatchString(v.filter) {
+	if len(v.filter) <= maxCachedFilter && !volatileFilter.MatchString(v.filter) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.known == nil || len(c.known) >= most {
-			c.known = map[string]int64{}
+		if c.byState == nil || len(c.byState) >= maxEntries {
+			c.byState = map[string]int64{}
 		}
-		c.known[state] = n
+		c.byState[state] = n
 	}
 	return n, err
 }
@@ -177,6 +184,9 @@ func (h *handler) rows(q *request) error {
 	}
 	offset, err := number(p, "offset", 0, 0, math.MaxInt64)
 	if err != nil {
+		return err
+	}
+	if err := h.keepNanoseconds(q, v); err != nil {
 		return err
 	}
 	info, err := v.table.Info(q.Ctx)
@@ -198,77 +208,75 @@ func (h *handler) rows(q *request) error {
 	if o.Parameters != nil {
 		defer o.Parameters.Release()
 	}
-	return h.stream(q, formats.Arrow, sql, o, 0, v.above())
+	return h.stream(q, formats.Arrow, sql, o, 0, v)
 }
 
-func cut(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
+func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
-// pageSQL returns the statement for n rows from an offset on, of total. Sorting
-// whole rows takes long, and memory for all before those wanted. So the value of
-// the first key at the page is looked for, from the nearer end or, where that is far,
-// in the middle, and only the rows around it are sorted.
+// pageSQL returns the statement for n of total rows, beginning at offset. Sorting whole rows is slow,
+// and needs memory for all rows up to the page. The statement therefore determines the first key's
+// value at the page, from the nearer end or from the middle, and sorts only the rows near it.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	const far = 10_000
-	rest := total - offset - n
+	const maxFromEnd = 10_000
+	rowsAfter := total - offset - n
 	if len(v.keys) == 0 || n == 0 {
-		return "SELECT *" + v.from("") + cut(n, offset), nil
+		return v.sorted("") + limitClause(n, offset), nil
 	}
 	if first, _ := v.schema.FieldsByName(v.keys[0].column); !canBind(first[0].Type) {
-		return "SELECT *" + v.from("") + v.order(false) + cut(n, offset), nil
+		return v.sorted("") + limitClause(n, offset), nil
 	}
-	if min(offset, rest) > far {
-		if sql, err := h.around(q, v, o, offset, n, total); err != nil || sql != "" {
+	if min(offset, rowsAfter) > maxFromEnd {
+		if sql, err := h.middleSQL(q, v, o, offset, n, total); err != nil || sql != "" {
 			return sql, err
 		}
 	}
-	reverse := rest < offset
-	condition, err := h.end(q, v, o, v.keys[0].down != reverse, min(offset, rest)+n)
+	reverse := rowsAfter < offset
+	condition, err := h.endCondition(q, v, o, v.keys[0].descending != reverse, min(offset, rowsAfter)+n)
 	if err != nil || !reverse {
-		return "SELECT *" + v.from(condition) + v.order(false) + cut(n, offset), err
+		return v.sorted(condition) + limitClause(n, offset), err
 	}
-	return "SELECT * FROM (SELECT *" + v.from(condition) + v.order(true) + cut(n, rest) + ")" + v.order(false), nil
+	return "SELECT " + cmp.Or(v.star, "*") + " FROM (SELECT *" + v.rowsFrom(condition) + v.order(true) + limitClause(n, rowsAfter) + ")" + v.order(false), nil
 }
 
-// canBind reports whether values of a type can be parameters.
+// canBind reports whether values of a type can be parameters of a statement.
 func canBind(t arrow.DataType) bool {
 	id := t.ID()
 	return arrow.IsInteger(id) || arrow.IsFloating(id) || slices.Contains([]arrow.Type{arrow.STRING, arrow.BOOL, arrow.TIMESTAMP, arrow.DATE32}, id)
 }
 
-// end is a condition, with its parameter, that is true for the first m rows of a
-// view, in the order of the first key alone; "" for all.
-func (h *handler) end(q *request, v *view, o *tables.QueryOptions, down bool, m int64) (string, error) {
-	const most = 100_000 // values that the engine holds for it
+// endCondition returns a condition that is true for the first m rows of a view, ordered by only the
+// first key, and sets its parameter in o. It returns "" for all rows.
+func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, down bool, m int64) (string, error) {
+	const maxHeld = 100_000 // values that the engine would hold in memory
 	k := sqlquote.Name(v.keys[0].column)
-	last, of, condition := "max", "min", k+" <= $1"
+	outer, inner, condition := "max", "min", k+" <= $1"
 	if down {
-		last, of, condition = "min", "max", "("+k+" >= $1 OR "+k+" IS NULL)"
+		outer, inner, condition = "min", "max", "("+k+" >= $1 OR "+k+" IS NULL)"
 	}
-	if m > most {
+	if m > maxHeld {
 		return "", nil
 	}
-	sql := fmt.Sprintf("SELECT %s(k) AS k FROM (SELECT unnest(%s(%s, %d)) AS k%s) HAVING count(*) = %d", last, of, k, m, v.from(""), m)
-	if err := h.bound(q, v, o, sql); err != nil || o.Parameters == nil {
+	sql := fmt.Sprintf("SELECT %s(k) AS k FROM (SELECT unnest(%s(%s, %d)) AS k%s) HAVING count(*) = %d", outer, inner, k, m, v.from(""), m)
+	if err := h.bindRow(q, v, o, sql); err != nil || o.Parameters == nil {
 		return "", err
 	}
 	return condition, nil
 }
 
-// bound makes the row of a statement the parameters of the next.
-func (h *handler) bound(q *request, v *view, o *tables.QueryOptions, sql string) error {
-	return lines(h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
+// bindRow runs a statement, and uses its row as the parameters of the next statement.
+func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql string) error {
+	return adjustLine(h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
 		b.Retain()
 		o.Parameters = b
 		return nil
-	}), v.above())
+	}), v.linesAbove())
 }
 
-// around is pageSQL for rows in the middle, "" where they have nulls as their first
-// key.
-func (h *handler) around(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
+// middleSQL is pageSQL for rows in the middle. It returns "" if their first key is null.
+func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	k, first := sqlquote.Name(v.keys[0].column), offset
-	if v.keys[0].down {
-		first = total - offset - n // from the smallest on
+	if v.keys[0].descending {
+		first = total - offset - n // counted from the smallest key
 	}
 	rows, err := h.texts(q, v, "SELECT count("+k+")"+v.from(""), nil)
 	if err != nil {
@@ -278,15 +286,15 @@ func (h *handler) around(q *request, v *view, o *tables.QueryOptions, offset, n,
 	if err != nil || first+n > values {
 		return "", err
 	}
-	at := func(i int64) string {
+	quantileAt := func(i int64) string {
 		return fmt.Sprintf("quantile_disc(%s, %v)", k, min(1, max(0, (float64(i)+0.5)/float64(values))))
 	}
-	err = h.bound(q, v, o, "SELECT "+at(first-1)+" AS lo, "+at(first+n)+" AS hi"+v.from(""))
+	err = h.bindRow(q, v, o, "SELECT "+quantileAt(first-1)+" AS lo, "+quantileAt(first+n)+" AS hi"+v.from(""))
 	if err != nil || o.Parameters == nil {
 		return "", err
 	}
 	before := "SELECT count(*)" + v.from(k+" < $1 AND "+k+" <= $2")
-	if v.keys[0].down {
+	if v.keys[0].descending {
 		before = "SELECT count(*)" + v.from("("+k+" > $2 AND "+k+" >= $1 OR "+k+" IS NULL)")
 	}
 	rows, err = h.texts(q, v, before, o.Parameters)
@@ -294,10 +302,10 @@ func (h *handler) around(q *request, v *view, o *tables.QueryOptions, offset, n,
 		return "", err
 	}
 	skip, err := strconv.ParseInt(rows[0][0], 10, 64)
-	return "SELECT *" + v.from(k+" >= $1 AND "+k+" <= $2") + v.order(false) + cut(n, offset-skip), err
+	return v.sorted(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skip), err
 }
 
-// eachBatch runs a statement about a view.
+// eachBatch runs a statement of a view, and calls f for each batch.
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
@@ -317,8 +325,8 @@ func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f fu
 	return r.Err()
 }
 
-// texts returns a small result as texts, "" for a null.
-func (h *handler) texts(q *request, v *view, sql string, parameters arrow.RecordBatch) (all [][]string, err error) {
+// texts returns a small result as text, with "" for nulls.
+func (h *handler) texts(q *request, v *view, sql string, parameters arrow.RecordBatch) (rows [][]string, err error) {
 	o := v.options()
 	o.Parameters = parameters
 	err = h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
@@ -326,12 +334,12 @@ func (h *handler) texts(q *request, v *view, sql string, parameters arrow.Record
 			row := make([]string, b.NumCols())
 			for k, c := range b.Columns() {
 				if c.IsValid(i) {
-					row[k] = strings.Clone(c.ValueStr(i)) // the batch goes, and with it its memory
+					row[k] = strings.Clone(c.ValueStr(i)) // the batch's memory is released
 				}
 			}
-			all = append(all, row)
+			rows = append(rows, row)
 		}
 		return nil
 	})
-	return all, lines(err, v.above())
+	return rows, adjustLine(err, v.linesAbove())
 }

@@ -26,22 +26,22 @@ import (
 const (
 	headerTime  = 10 * time.Second
 	headerBytes = 32 << 10
-	maxStreams  = 64 // requests at a time on a connection of HTTP/2
+	maxStreams  = 64 // concurrent requests on one HTTP/2 connection
 )
 
-// Serve serves a listener with h until ctx ends. It then gives requests under way the
-// server's grace period to finish, and closes the listener. If the server uses TLS, Serve
-// accepts connections both with and without it, so that monitoring needs no TLS.
+// Serve serves a listener with h until ctx ends. It then gives running requests the server's grace
+// period, and closes the listener. If the server uses TLS, Serve accepts connections both with and
+// without TLS, so that monitoring needs no TLS.
 func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{
 		ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: headerBytes,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			rc, late := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
-			_ = rc.SetWriteDeadline(late)
+			rc, deadline := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
+			_ = rc.SetWriteDeadline(deadline)
 			if r.Body != http.NoBody {
-				_ = rc.SetReadDeadline(late)
+				_ = rc.SetReadDeadline(deadline)
 			}
 			h.ServeHTTP(w, r)
 		}),
@@ -49,22 +49,22 @@ func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.H
 			if t, ok := c.(*tls.Conn); ok {
 				c = t.NetConn()
 			}
-			if p, ok := c.(*peeked); ok {
+			if p, ok := c.(*peekedConn); ok {
 				c = p.Conn
 			}
-			server.Busy(c, state)
+			server.SetConnState(c, state)
 		},
 	}
 	l = server.Listener(l)
 	if o.TLS != nil {
-		l = newEither(l, o.TLS)
+		l = listenTLSOrPlain(l, o.TLS)
 	}
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		late, end := context.WithTimeout(context.WithoutCancel(ctx), server.Left())
-		defer end()
-		if s.Shutdown(late) != nil {
+		graceCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), server.RemainingGrace())
+		defer cancel()
+		if s.Shutdown(graceCtx) != nil {
 			_ = s.Close()
 		}
 	})
@@ -78,44 +78,43 @@ func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.H
 	return err
 }
 
-// either is a listener for connections with TLS and without: the first byte tells.
-type either struct {
+// tlsOrPlainListener accepts connections with and without TLS. The first byte distinguishes them.
+type tlsOrPlainListener struct {
 	net.Listener
-	config *tls.Config
-	conns  chan net.Conn
-	ended  chan struct{}
-	end    func()
-	err    error // once ended
+	config     *tls.Config
+	conns      chan net.Conn
+	closed     chan struct{}
+	markClosed func()
+	err        error // set before closed is closed
 }
 
-func newEither(l net.Listener, config *tls.Config) *either {
-	e := &either{Listener: l, config: config.Clone(), conns: make(chan net.Conn), ended: make(chan struct{})}
+func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
+	e := &tlsOrPlainListener{Listener: l, config: config.Clone(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	e.config.NextProtos = []string{"h2", "http/1.1"}
-	e.end = sync.OnceFunc(func() { close(e.ended) })
+	e.markClosed = sync.OnceFunc(func() { close(e.closed) })
 	go func() {
 		for {
 			conn, err := l.Accept()
-			var passing interface{ Temporary() bool }
-			if errors.As(err, &passing) && passing.Temporary() { // there are too many files open
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() { // for example, too many open files
 				time.Sleep(10 * time.Millisecond)
 				continue
 			}
 			if err != nil {
 				e.err = err
-				e.end()
+				e.markClosed()
 				return
 			}
-			go e.look(conn)
+			go e.detect(conn)
 		}
 	}()
 	return e
 }
 
-// look finds out what a connection is. There are no more of them than the listener
-// allows.
-func (e *either) look(conn net.Conn) {
+// detect determines whether a connection uses TLS. The listener limits the number of connections.
+func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16
-	p := &peeked{Conn: conn}
+	p := &peekedConn{Conn: conn}
 	_ = conn.SetReadDeadline(time.Now().Add(headerTime))
 	if _, err := conn.Read(p.first[:]); err != nil {
 		_ = conn.Close()
@@ -128,45 +127,45 @@ func (e *either) look(conn net.Conn) {
 	}
 	select {
 	case e.conns <- ready:
-	case <-e.ended:
+	case <-e.closed:
 		_ = conn.Close()
 	}
 }
 
-func (e *either) Accept() (net.Conn, error) {
+func (e *tlsOrPlainListener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-e.conns:
 		return conn, nil
-	case <-e.ended:
+	case <-e.closed:
 		return nil, e.err
 	}
 }
 
-// peeked is a connection whose first byte was read.
-type peeked struct {
+// peekedConn is a connection whose first byte was already read.
+type peekedConn struct {
 	net.Conn
-	first [1]byte
-	given bool
+	first      [1]byte
+	isReturned bool
 }
 
-func (p *peeked) Read(b []byte) (int, error) {
-	if p.given || len(b) == 0 {
+func (p *peekedConn) Read(b []byte) (int, error) {
+	if p.isReturned || len(b) == 0 {
 		return p.Conn.Read(b)
 	}
-	p.given = true
+	p.isReturned = true
 	return copy(b, p.first[:]), nil
 }
 
-// dist is the page, as it was built. Of large files there is what they are when packed.
+// dist is the built page. Large files are stored only compressed.
 //
 //go:embed all:dist
 var dist embed.FS
 
-// files serves the page.
+// files serves the built page.
 func files() http.Handler {
 	root, err := fs.Sub(dist, "dist")
 	if err != nil {
-		panic(err) // the name is no path: the program is wrong
+		panic(err) // the path is a constant
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := cmp.Or(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), "index.html")
@@ -175,11 +174,11 @@ func files() http.Handler {
 			if data, err = fs.ReadFile(root, name+".gz"); err == nil && accepts(r, "gzip") {
 				w.Header().Set("Content-Encoding", "gzip")
 			} else if err == nil {
-				data, err = unpacked(data)
+				data, err = gunzip(data)
 			}
 		}
 		if err != nil {
-			http.Error(w, "there is no "+name+" here", http.StatusNotFound)
+			http.Error(w, "no such file: "+name, http.StatusNotFound)
 			return
 		}
 		w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
@@ -191,7 +190,7 @@ func files() http.Handler {
 	})
 }
 
-func unpacked(data []byte) ([]byte, error) {
+func gunzip(data []byte) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// full is a listener for which there is no room at first.
+// full is a listener that at first fails for lack of file descriptors.
 type full struct {
 	net.Listener
 	refused bool
@@ -25,13 +25,13 @@ func (l *full) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// With TLS a server goes on once there is room for connections again.
+// A server with TLS continues when connections are possible again.
 func TestNoRoom(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEither(&full{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
+	e := listenTLSOrPlain(&full{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
 	defer e.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -46,7 +46,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// Under TLS the cookie is for TLS alone.
+// With TLS, the cookie is sent only over TLS.
 func TestSecureCookie(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	h := &handler{server: s.server, opts: s.server.Options()}

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A token for one bucket learns nothing of others by statements that describe.
+// A token for one bucket reveals nothing about other buckets through statements that describe.
 func TestDescribedRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
@@ -62,7 +62,7 @@ func TestBefore(t *testing.T) {
 	s.wants(a, text, 400, "exclude each other")
 }
 
-// The profile of a column of a statement's result is that of a table's.
+// The profile of a column is the same for a table and for a statement's result.
 func TestProfileOfStatement(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// httpFrom is a client with an address of its own, which waits for a second at most.
+// httpFrom returns a client with its own address and a timeout of one second.
 func httpFrom(from string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{Timeout: time.Second, Transport: &http.Transport{
@@ -30,8 +30,8 @@ func (s *served) signIn(from, token string) (status int, err error) {
 	return a.StatusCode, a.Body.Close()
 }
 
-// Unfinished requests for signing in keep nobody out, not even at their own address,
-// and end with their time.
+// Unfinished sign-in requests keep nobody out, not even at their own address, and end with their time
+// limit.
 func TestUnfinishedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	token := s.as(flightd.Read).token
@@ -55,7 +55,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	began := time.Now()
 	_ = last.SetReadDeadline(began.Add(2 * headerTime))
 	go func() {
-		for { // a byte now and then does not help
+		for { // sending a byte now and then does not help
 			if _, err := last.Write([]byte(" ")); err != nil {
 				return
 			}
@@ -63,11 +63,11 @@ func TestUnfinishedSignIns(t *testing.T) {
 		}
 	}()
 	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTime+5*time.Second {
-		t.Errorf("the last one lasted %s: %v", time.Since(began), err)
+		t.Errorf("the last request lasted %s: %v", time.Since(began), err)
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
 	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
-	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // else the server did not wait for all of it
+	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // otherwise, the server did not read all of it
 		if _ = a.Body.Close(); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("headers of 40 KB: %d", a.StatusCode)
 		}
@@ -77,8 +77,8 @@ func TestUnfinishedSignIns(t *testing.T) {
 	}
 }
 
-// Guesses at tokens are slowed down by their address; others sign in, and so does
-// who was in before.
+// Guesses at tokens are slowed down for their address. Clients at other addresses can sign in, and
+// clients with a verified token stay signed in.
 func TestGuessedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
@@ -103,8 +103,7 @@ func TestGuessedSignIns(t *testing.T) {
 	}
 }
 
-// Two hosts whose clients have a token, and never send all of their requests, leave
-// places for a third.
+// Two hosts whose clients have a token, and never finish their requests, leave slots for a third.
 func TestUnfinishedRequests(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
@@ -124,18 +123,18 @@ func TestUnfinishedRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
-		t.Errorf("beside them: %d", a.StatusCode)
+		t.Errorf("from another host: %d", a.StatusCode)
 	}
 	if a, err = httpFrom("127.0.0.2").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("one of them: %d", a.StatusCode)
+		t.Errorf("from one of these hosts: %d", a.StatusCode)
 	}
 }
 
-// Large bodies of JSON have places of their own: a host that never ends its own gets no
-// more of them, others and small bodies do.
+// Large JSON bodies have separate slots. A host that never finishes its bodies gets no more
+// slots, but other hosts and small bodies are still served.
 func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)

@@ -21,30 +21,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/messages"
 )
 
-// Write gives each write its time.
+// Write writes p with its own deadline.
 func (q *request) Write(p []byte) (n int, err error) {
-	q.began = true
-	err = q.sending(func() error { n, err = q.W.Write(p); return err })
+	q.hasBody = true
+	err = q.runSend(func() error { n, err = q.W.Write(p); return err })
 	return n, err
 }
 
-// sending runs f, which waits for the client, until the call ends.
-func (q *request) sending(f func() error) error {
+// runSend runs f, which waits for the client, until the call ends.
+func (q *request) runSend(f func() error) error {
 	_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))
 	stop := context.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })
 	defer stop()
 	err := flightd.Sending(q.Ctx, f)
 	cause := context.Cause(q.Ctx)
-	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // which the failure makes it itself
-		return &problem{Status: http.StatusServiceUnavailable, Text: "the client took nothing for too long"}
+	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // the deadline itself caused the failure
+		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}
 	}
 	return err
 }
 
-// stream answers with the rows of a statement in a format, of which it holds no
-// more than a piece at a time. Limit 0 is all. Above is how many lines of the
-// statement are not the client's.
-func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, above int) error {
+// stream answers with the rows of a statement in a format, and holds only one piece in memory. A
+// limit of 0 means all rows. v is the view of the statement, or nil for a client's own statement.
+func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
+	above := 0
+	if v != nil {
+		above, o.Nanoseconds = v.rowsAbove(), v.exact != nil
+	}
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
 		return err
@@ -52,7 +55,10 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	defer release()
 	r, err := h.store.Query(q.Ctx, sql, o)
 	if err != nil {
-		return ofClient(lines(err, above))
+		return asClientError(adjustLine(err, above))
+	}
+	if v != nil && v.exact != nil {
+		r = v.restoreZones(r)
 	}
 	defer r.Release()
 	var w formats.Writer
@@ -62,32 +68,32 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	} else if w, err = formats.NewWriter(f, q, r.Schema(), true); err != nil {
 		return err
 	}
-	left := limit
-	for part := range messages.Of(r) {
-		if n := part.NumRows(); limit > 0 && n >= left {
-			part = part.NewSlice(0, left)
-			defer part.Release()
+	remaining := limit
+	for piece := range messages.Rebatch(r) {
+		if n := piece.NumRows(); limit > 0 && n >= remaining {
+			piece = piece.NewSlice(0, remaining)
+			defer piece.Release()
 		}
-		left -= part.NumRows()
-		err := w.Write(part)
+		remaining -= piece.NumRows()
+		err := w.Write(piece)
 		if err == nil {
-			err = q.sending(q.Control.Flush)
+			err = q.runSend(q.Control.Flush)
 		}
 		if err != nil {
 			return err
 		}
-		if limit > 0 && left == 0 {
+		if limit > 0 && remaining == 0 {
 			return w.Close()
 		}
 	}
 	if err := r.Err(); err != nil {
-		return lines(err, above)
+		return adjustLine(err, above)
 	}
 	return w.Close()
 }
 
-// lines is an error whose place is counted in what the client wrote.
-func lines(err error, above int) error {
+// adjustLine adjusts the line number of an error to the client's text.
+func adjustLine(err error, above int) error {
 	var at *tables.SQLError
 	if above == 0 || !errors.As(err, &at) || at.Line <= above {
 		return err
@@ -95,11 +101,11 @@ func lines(err error, above int) error {
 	return &tables.SQLError{Line: at.Line - above, Column: at.Column, Err: at.Err}
 }
 
-var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
 
 func checkID(id string) error {
-	if !idForm.MatchString(id) {
-		return invalid("id has to be 16 to 64 of letters, digits, - and _, made up at random")
+	if !idPattern.MatchString(id) {
+		return invalid("id must consist of 16 to 64 random letters, digits, - and _")
 	}
 	return nil
 }
@@ -129,18 +135,18 @@ func (h *handler) query(q *request) error {
 		return err
 	}
 	if c.Limit < 0 {
-		return invalid("limit is %d, and cannot be negative", c.Limit)
+		return invalid("limit is %d: it must not be negative", c.Limit)
 	}
 	q.cancellable(h, c.ID)
-	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, 0)
+	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
 }
 
-// statement reads what a client's own statement is about.
+// statement parses the parameters of a client's own statement.
 func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
-	before, late := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
+	before, beforeErr := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
-	return o, errors.Join(err, late, checkNames(o.Bucket), q.Caller.MayUse(flightd.Read, o.Bucket))
+	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.MayUse(flightd.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {
@@ -162,34 +168,37 @@ func (h *handler) download(q *request) error {
 	types := map[formats.Format]string{
 		formats.CSV: "text/csv; charset=utf-8", formats.JSONL: "application/jsonl", formats.Parquet: "application/vnd.apache.parquet", formats.Arrow: "",
 	}
-	kind, ok := types[f]
+	contentType, ok := types[f]
 	if !ok {
-		return invalid("format is %.40q, must be one of csv, jsonl, parquet and arrow", f)
+		return invalid("format is %.40q: it must be csv, jsonl, parquet or arrow", f)
 	}
-	sql, name, above := p.Get("sql"), "query", 0
+	sql, name := p.Get("sql"), "query"
 	o, err := q.statement(p)
 	if err != nil {
 		return err
 	}
+	var v *view
 	if sql == "" {
-		v, err := h.viewOf(q)
+		if v, err = h.viewOf(q); err == nil {
+			err = h.keepNanoseconds(q, v)
+		}
 		if err != nil {
 			return err
 		}
-		sql, name, above, o = "SELECT *"+v.from("")+v.order(false), v.name, v.above(), v.options()
+		sql, name, o = v.sorted(""), v.name, v.options()
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
 		return invalid("sql excludes table, sort and filter")
 	}
-	q.W.Header().Set("Content-Type", kind)
+	q.W.Header().Set("Content-Type", contentType)
 	q.W.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
-	return h.stream(q, f, sql, o, 0, above)
+	return h.stream(q, f, sql, o, 0, v)
 }
 
 var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// fileName is what is left of a name that means nothing to any system.
+// fileName reduces a name to characters that are safe on every system.
 func fileName(name string) string {
-	const most = 100
+	const maxLength = 100
 	name = strings.Trim(unsafeName.ReplaceAllString(name, "_"), "-")
-	return cmp.Or(name[:min(len(name), most)], "table")
+	return cmp.Or(name[:min(len(name), maxLength)], "table")
 }

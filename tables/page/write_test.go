@@ -29,7 +29,7 @@ func TestPut(t *testing.T) {
 	a, text := s.post(at("csv", ""), "x,y\n1,a\n2,b\n")
 	s.wants(a, text, 200, `"rows":2`)
 	a, text = s.post(at("csv", ""), "x,y\n1,a\n")
-	s.wants(a, text, 409, "there already")
+	s.wants(a, text, 409, "already exists")
 	for range 2 {
 		a, text = s.post(at("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`)
 		s.wants(a, text, 200, `"version":`)
@@ -79,7 +79,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// A body without an end is cut where the server says so, and nothing is put.
+// An endless body is cut at the server's limit, and nothing is put.
 func TestEndlessBody(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/query", endless{}))
@@ -102,7 +102,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A client that sends nothing more is given up, and its turn is another's.
+// A client that sends nothing more is disconnected, and its slot becomes free.
 func TestStalledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -149,8 +149,8 @@ func TestMalformed(t *testing.T) {
 	s.wants(a, text, 400, `"line":2,"column":2`)
 }
 
-// What a command says is what the action did, whatever the names are: a shell
-// takes it apart as it was meant.
+// The displayed command does the same as the action, whatever the names: a shell parses it as
+// intended.
 func TestActions(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", hostile, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
@@ -245,7 +245,7 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-// safe reports whether a header names a file by harmless characters.
+// safe reports whether a header's file name contains only harmless characters.
 func safe(disposition string) bool {
 	name, ok := strings.CutPrefix(disposition, `attachment; filename="`)
 	return ok && !strings.ContainsAny(strings.TrimSuffix(name, `"`), "\"\\/;\r\n<>$'")

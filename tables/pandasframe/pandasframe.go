@@ -59,9 +59,9 @@ func Blocks(o *encode.PandasOptions) encode.ValueCodec[arrow.RecordBatch] {
 	}
 }
 
-// notes are what pyarrow keeps of pandas under the key pandas of a schema's metadata.
+// notes is the metadata that pyarrow stores under a schema's key "pandas".
 type notes struct {
-	IndexColumns  []json.RawMessage `json:"index_columns"` // a rangeNote, or a text
+	IndexColumns  []json.RawMessage `json:"index_columns"` // each is a rangeNote or the name of a column
 	ColumnIndexes []any             `json:"column_indexes"`
 	Columns       []note            `json:"columns"`
 }
@@ -74,11 +74,11 @@ type rangeNote struct {
 	Step  int64  `json:"step"`
 }
 
-// note is what is kept of the column of an index.
+// note describes the column that is the index.
 type note struct {
 	Name  any    `json:"name"`
 	Field string `json:"field_name"`
-	// pyarrow looks for these, and needs them not.
+	// pyarrow expects these keys, but does not use their values.
 	Pandas string `json:"pandas_type"`
 	NumPy  string `json:"numpy_type"`
 }
@@ -106,7 +106,7 @@ func Batch(d encode.DataFrame) (arrow.RecordBatch, error) {
 	default:
 		field, _ := d.Index.Name.(string)
 		taken := func(c encode.Column) bool { return c.Name == field }
-		for i := 0; field == "" || slices.ContainsFunc(d.Columns, taken); i++ { // as pyarrow names it then
+		for i := 0; field == "" || slices.ContainsFunc(d.Columns, taken); i++ { // pyarrow uses these names
 			field = fmt.Sprintf("__index_level_%d__", i)
 		}
 		index, n.Columns = field, []note{{d.Index.Name, field, "", "object"}}

@@ -79,7 +79,7 @@ func TestFramesAndBatches(t *testing.T) {
 	}
 }
 
-// A batch of no rows has an index of which Python can make one.
+// TestNoRows checks that Python can read the index of a batch without rows.
 func TestNoRows(t *testing.T) {
 	b := array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 0)
 	d, err := pandasframe.Frame(b)
@@ -162,8 +162,8 @@ import importlib.util
 print(*[m for m in ("blosc", "snappy") if importlib.util.find_spec(m)])
 `
 
-// Frames of Python become a batch, which pyarrow takes for the same frame of pandas,
-// and frames for Python again.
+// TestPython converts Python's frames to batches, which pyarrow must read as the same pandas
+// frames, and back to frames, which Python must read.
 func TestPython(t *testing.T) {
 	for _, peer := range []string{"python", "pandas3"} {
 		t.Run(peer, func(t *testing.T) {

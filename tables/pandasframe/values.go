@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// numbers are slices of a type that Arrow and pandas both have.
+// numbers are the element types that Arrow and pandas store alike.
 type numbers interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
 }
@@ -31,7 +31,7 @@ func shared[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.A
 	return array.MakeFromData(array.NewData(t, len(v), buffers, nil, nulls, 0))
 }
 
-// counted returns numbers of which one stands for what is missing.
+// counted returns an array of numbers in which the value missing is null.
 func counted[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
 	valid, nulls := make([]byte, bitutil.BytesForBits(int64(len(v)))), 0
 	for i, n := range v {
@@ -71,7 +71,7 @@ func toArrow(values any) (arrow.Array, error) {
 		return number(v), nil
 	case []float64:
 		return number(v), nil
-	case encode.Times: // Arrow has offsets without the word UTC
+	case encode.Times: // Arrow writes offsets without the prefix UTC
 		zone := v.Zone
 		if rest := strings.TrimPrefix(zone, "UTC"); rest != "" {
 			zone = rest
@@ -121,7 +121,7 @@ func toArrow(values any) (arrow.Array, error) {
 	return nil, fmt.Errorf("a %T has no type in Arrow here", values)
 }
 
-// objects returns objects that are all texts, or all bytes, or missing.
+// objects returns an array of objects, which must be all texts or all bytes, or missing.
 func objects(v []any) (arrow.Array, error) {
 	var b array.Builder = array.NewStringBuilder(memory.DefaultAllocator)
 	if slices.ContainsFunc(v, func(o any) bool { _, isBytes := o.([]byte); return isBytes }) {
@@ -149,7 +149,7 @@ func objects(v []any) (arrow.Array, error) {
 	return b.NewArray(), nil
 }
 
-// filled returns the numbers of an array, with another for those that are missing.
+// filled returns the numbers of an array, with missing in place of nulls.
 func filled[T numbers](a arrow.Array, missing T) []T {
 	v := slices.Clone(arrow.GetValues[T](a.Data(), 1))
 	for i := range v {

@@ -26,19 +26,19 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// PostgreSQL is spoken to in SQLite's words where both know them. What differs in the
-// connections is here: placeholders; a lock for whoever writes, as SQLite has one, which
-// reads do not wait for; and what became of a COMMIT whose answer was lost.
+// The catalog uses SQLite's SQL where PostgreSQL understands it. The connection adds the rest:
+// placeholders; a write lock like SQLite's, which reads do not wait for; and the outcome of a
+// COMMIT whose answer was lost.
 
-// open returns the database for whoever writes, and for whoever reads.
+// open returns databases for writing and for reading.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, nil, err // it has no password in it
+		return nil, nil, err // the error contains no password
 	}
 	for name, value := range map[string]string{
 		"application_name": "partd-tables", "synchronous_commit": "on",
-		// A writer that stalls does not keep others out for ever.
+		// A stalled writer must not block others forever.
 		"lock_timeout": "60s", "idle_in_transaction_session_timeout": "60s",
 	} {
 		if _, given := config.RuntimeParams[name]; !given {
@@ -85,12 +85,12 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, dollars(q), args)
 	if err != nil && !c.of.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // as by a restart of the server: another connection tries again
+		return nil, driver.ErrBadConn // as after a restart of the server; database/sql retries on another connection
 	}
 	return rows, err
 }
 
-// dollars writes $1 for ? and for ?1. No text in our statements has a question mark.
+// dollars replaces ? and ?1 by $1. No string in the catalog's statements has a question mark.
 func dollars(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
@@ -107,11 +107,10 @@ func dollars(q string) string {
 	}
 }
 
-// lockCatalog waits for the other writers of the schema's catalog to end, and returns
-// the transaction's number.
+// lockCatalog waits for other writers of the schema's catalog, and returns the transaction's id.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
-// BeginTx begins a transaction whose statements each see what is committed by then.
+// BeginTx begins a transaction in which each statement sees what was committed before it.
 func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err == nil && c.of.writes {
@@ -122,7 +121,7 @@ func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, er
 		err = errors.Join(err, tx.Rollback())
 	}
 	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // nothing has begun: another connection does
+		return nil, driver.ErrBadConn // nothing has begun, so database/sql retries on another connection
 	}
 	return tx, err
 }
@@ -133,7 +132,7 @@ type pgTx struct {
 	id     string
 }
 
-// Commit returns nil if the transaction is committed, also where the answer was lost.
+// Commit returns nil if the transaction was committed, even if the answer was lost.
 func (t *pgTx) Commit() error {
 	err := t.Tx.Commit()
 	if err == nil {
@@ -146,11 +145,10 @@ func (t *pgTx) Commit() error {
 	return t.settle(err)
 }
 
-// settleWithin is how long it is asked what became of a transaction.
+// settleWithin limits the time for finding the outcome of a transaction.
 const settleWithin = time.Minute
 
-// settle asks the database what became of the transaction, which may still be under
-// way.
+// settle asks the database for the outcome of a transaction, which may still be running.
 func (t *pgTx) settle(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
 	defer cancel()
@@ -161,7 +159,7 @@ func (t *pgTx) settle(cause error) error {
 			return nil
 		case status == "aborted":
 			return fmt.Errorf("%w: %w", icecat.ErrRolledBack, cause)
-		case err == nil && status == "": // so long ago that it was forgotten
+		case err == nil && status == "": // too long ago, so the database forgot it
 			return cause
 		}
 		select {
@@ -177,7 +175,7 @@ func (t *pgTx) status(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it was asked
+	defer conn.Close(ctx) //nolint:errcheck // already queried
 	var status sql.NullString
 	err = conn.QueryRow(ctx, `SELECT pg_xact_status($1::text::xid8)`, t.id).Scan(&status)
 	return status.String, err

@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// Then the hash: nodes' files and manifests as they are. It is no folder of a node, whose
-	// directory may be the place.
+	// Followed by a hash. Files and manifests of nodes, unchanged. No folder of a node
+	// has this name, so a node's directory can hold backups.
 	backupFiles = "backup-files/"
-	backupNames = "backups/" // then the name: what the backup has
+	backupNames = "backups/" // followed by the name of the backup
 )
 
 // Copied reports what a backup or restore did with one table.
@@ -32,27 +32,28 @@ type Copied struct {
 	Name    string
 	Version int64
 	Rows    int64
-	Files   int   // sent, with the manifest; those already there do not count
-	Bytes   int64 // in the files sent
+	Files   int   // files sent, including the manifest; existing ones do not count
+	Bytes   int64 // bytes of the files sent
 }
 
 // BackupInfo describes a backup in a listing.
 type BackupInfo struct {
 	Name string
-	Time time.Time // by the bucket's clock
+	Time time.Time // creation time, by the bucket's clock
 }
 
-// backup is the object that makes files a backup. It is made last.
+// backup is the object that lists a backup's tables. It is created last and makes the
+// backup complete.
 type backup struct {
 	ID     string  `json:"id"`
 	Tables []entry `json:"tables"`
 }
 
-// entry is a record, which is checked before another one is read: of those that say
-// nothing, a short text has very many.
+// entry is a record that is checked while it is decoded: a short hostile text could
+// otherwise hold very many empty records.
 type entry struct{ record }
 
-// UnmarshalJSON reads a record.
+// UnmarshalJSON decodes and checks a record.
 func (e *entry) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &e.record); err != nil {
 		return err
@@ -60,7 +61,7 @@ func (e *entry) UnmarshalJSON(b []byte) error {
 	return e.check(keyOf(e.Name))
 }
 
-// backupBucket returns a bucket for backups.
+// backupBucket returns a content.Bucket for backups in b.
 func backupBucket(b objstore.Bucket) content.Bucket {
 	retryFor := time.Minute
 	if _, local := b.(*objstore.Directory); local {
@@ -76,7 +77,7 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	objects, err := backupBucket(b).Objects(ctx, backupNames)
 	for _, o := range objects {
 		name, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(o.Name, backupNames), ".json"))
-		if err == nil && backupObject(name) == o.Name { // else it is not ours
+		if err == nil && backupObject(name) == o.Name { // otherwise not one of ours
 			all = append(all, BackupInfo{name, o.Modified})
 		}
 	}
@@ -84,13 +85,13 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	return all, err
 }
 
-// Backup copies the newest version of every table to a bucket, under a name. It first
-// fetches what is not here. Files that are in the bucket from earlier backups, of any node,
-// are not sent again. With verify, Backup reads both these and the files it sends, and
-// replaces damaged ones.
+// Backup copies the newest version of every table to a bucket, under the given name. It
+// first fetches missing files. Files that are in the bucket from earlier backups, of any
+// node, are not sent again. With verify, Backup reads both these and the files it sends,
+// and replaces damaged ones.
 //
-// An interrupted backup has no name; the next backup continues from what it left. The error
-// wraps fs.ErrExist if a backup of that name exists.
+// An interrupted backup has no name. The next backup reuses the files that it sent. The
+// error wraps fs.ErrExist if a backup of that name exists.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) ([]Copied, error) {
 	done, err := n.backup(ctx, backupBucket(to), name, verify)
 	if err != nil {
@@ -109,13 +110,13 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
 		return nil, fmt.Errorf("there is a backup of this name: choose another one (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // it may be no name for an object
+		return nil, err // the name may be invalid for an object
 	}
 	files, err := to.Objects(ctx, backupFiles)
 	if err != nil {
 		return nil, err
 	}
-	has := map[string]int64{} // sizes
+	has := map[string]int64{} // sizes by name
 	for _, o := range files {
 		has[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
@@ -151,8 +152,9 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	return done, to.Create(ctx, backupObject(name), b)
 }
 
-// names returns the newest versions of all tables. One whose record the registry lost is
-// in no list before its nodes tell it again; without it, a backup would look whole.
+// names returns the newest versions of all tables. It fails if the registry lost a
+// table's record and no node has restored it yet: a backup without that table would seem
+// complete.
 func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
@@ -173,7 +175,7 @@ func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 	return all, err
 }
 
-// send puts those files of a version into a bucket that it lacks.
+// send copies the missing files of a version to a bucket.
 func (n *Node) send(ctx context.Context, to content.Bucket, has map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
 	all := []content.Named{r.file()}

@@ -26,7 +26,8 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A backup that makes no sense takes no more memory than its text, and makes no table.
+// TestBackupHostile restores invalid backups, which must create no table and allocate
+// little more memory than their text.
 func TestBackupHostile(t *testing.T) {
 	_, url := registryOf(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
@@ -51,7 +52,7 @@ func TestBackupHostile(t *testing.T) {
 	}
 }
 
-// flipping damages what comes at the first time that an object is read.
+// flipping damages the data of each object's first read.
 type flipping struct {
 	objstore.Bucket
 	seen sync.Map
@@ -71,8 +72,8 @@ func (f *flipping) ReadRange(ctx context.Context, name string, offset, length in
 	}{io.MultiReader(strings.NewReader("?"), r), r}, nil
 }
 
-// Bits that flip on their way are no damage to the place: what is there is asked for once
-// more, and not replaced.
+// TestBackupFlippedOnItsWay checks that a backup with verify reads an object again if its
+// data was damaged in transit, and does not replace it.
 func TestBackupFlippedOnItsWay(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -85,7 +86,7 @@ func TestBackupFlippedOnItsWay(t *testing.T) {
 	}
 }
 
-// zeros is a bucket of one large object.
+// zeros is a bucket whose every object is large and consists of zeros.
 type zeros struct{ objstore.Memory }
 
 const manyZeros = 64 << 20
@@ -101,7 +102,7 @@ func (zero) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A file that is restored is never in memory whole.
+// TestRestoreTakesLittleMemory checks that a restored file is never completely in memory.
 func TestRestoreTakesLittleMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d, err := openDisk(t.TempDir(), nil)
@@ -118,8 +119,8 @@ func TestRestoreTakesLittleMemory(t *testing.T) {
 	}
 }
 
-// A holder's version that is no number holds up nothing, and neither does a node that
-// answers a byte at a time.
+// TestHostileHolder checks that neither an invalid version of a holder nor a node that
+// sends one byte at a time blocks a Load.
 func TestHostileHolder(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// A table whose record the registry lost is in the backup of a node that has it, and none
-// of another is without it.
+// TestBackupRecordLost loses a table's record in the registry. A node with the table must
+// still back it up; a node without it must fail.
 func TestBackupRecordLost(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -39,7 +39,8 @@ func TestBackupRecordLost(t *testing.T) {
 	}
 }
 
-// A backup has the newest versions, and not what a Load may return in their place.
+// TestBackupIsNotStale checks that a backup fails if it cannot get the newest versions,
+// even if MaxStaleness allows Load to return older ones.
 func TestBackupIsNotStale(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -62,8 +63,9 @@ func TestBackupIsNotStale(t *testing.T) {
 	}
 }
 
-// A name that the place cannot take is refused before anything is sent. A node's own
-// directory as the place has copies like any other, and tables share files.
+// TestBackupPlaces checks that names which the bucket cannot store are rejected before
+// anything is sent, that a node's own directory can hold backups, and that tables share
+// files.
 func TestBackupPlaces(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -75,7 +77,7 @@ func TestBackupPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := objstore.Count(d)
+	b := objstore.NewCounter(d)
 	for _, name := range []string{".new-x", strings.Repeat("é", 127)} {
 		if _, err := a.backup(t.Context(), content.Bucket{Bucket: b, Prefix: backupFiles}, name, false); err == nil || b.Requests().Put != 0 {
 			t.Errorf("%s: %v, %d objects were made", name, err, b.Requests().Put)
@@ -86,8 +88,8 @@ func TestBackupPlaces(t *testing.T) {
 	}
 }
 
-// What a restore, or a save upon what was restored, found here stays here, however old it
-// is: no version that is known had it before.
+// TestSweepBesideRestore checks that a sweep keeps old files that a restore, or a later
+// save, uses again before any version in a head refers to them.
 func TestSweepBesideRestore(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -99,7 +101,7 @@ func TestSweepBesideRestore(t *testing.T) {
 	mustBackup(t, a, bucket, "one")
 	mustSave(t, a, "x", 0, "a=2")
 	load(t, b, "x", always, always)
-	for _, n := range []*Node{a, b} { // the version of the backup is of long ago
+	for _, n := range []*Node{a, b} { // forget and age the version of the backup
 		h, err := n.disk.head(keyOf("x"))
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +126,7 @@ func TestSweepBesideRestore(t *testing.T) {
 		}
 	}
 	var swept atomic.Int64
-	hostile(t, a, func(w http.ResponseWriter, r *http.Request) { // between the files and the record
+	hostile(t, a, func(w http.ResponseWriter, r *http.Request) { // sweeps between the restore of the files and of the record
 		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(t.Context(), a.reg.records()) == nil {
 			swept.Add(1)
 		}
@@ -147,8 +149,8 @@ func TestSweepBesideRestore(t *testing.T) {
 	}
 }
 
-// A version that is restored over one that it is upon is the same again: nodes that return
-// with one between do not take its place.
+// TestRestoreOverOlder restores a version that descends from the current one. It must
+// keep its number, so that nodes that return with a version in between do not replace it.
 func TestRestoreOverOlder(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

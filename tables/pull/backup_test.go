@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// sent returns how many files a backup or a restore moved.
+// sent returns the number of files that a backup or restore copied.
 func sent(done []Copied) (files int) {
 	for _, d := range done {
 		files += d.Files
@@ -36,8 +36,8 @@ func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied 
 	return done
 }
 
-// A backup sends what the bucket lacks, and an empty node beside an empty registry has all
-// tables of it again, as the same versions.
+// TestBackup checks that a backup sends only missing files, and that a new node with an
+// empty registry restores all tables with the same versions.
 func TestBackup(t *testing.T) {
 	t.Run("directory", func(t *testing.T) {
 		b, err := objstore.OpenDirectory(t.TempDir())
@@ -57,7 +57,7 @@ func TestBackup(t *testing.T) {
 }
 
 func backUp(t *testing.T, bucket objstore.Bucket) {
-	b := objstore.Count(bucket)
+	b := objstore.NewCounter(bucket)
 	_, url := registryOf(t)
 	a, other := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSaveFile(t, a, "x", 0)
@@ -75,14 +75,14 @@ func backUp(t *testing.T, bucket objstore.Bucket) {
 		t.Error(err)
 	}
 	mustSaveFile(t, a, "x", 200)
-	if done := mustBackup(t, a, b, "wednesday"); sent(done) != 2 { // a file, and the manifest
+	if done := mustBackup(t, a, b, "wednesday"); sent(done) != 2 { // a file and the manifest
 		t.Errorf("a file is new: %+v", done)
 	}
 	wednesday := load(t, a, "x", always, always)
 	if all, err := Backups(t.Context(), b); err != nil || len(all) != 3 || all[0].Name == all[2].Name {
 		t.Errorf("%+v, %v", all, err)
 	}
-	// Over a newer version, and again.
+	// Restore over a newer version, twice.
 	for range 2 {
 		done, err := a.Restore(t.Context(), b, "monday/1", "x")
 		if err != nil || len(done) != 1 || done[0].Version != 4 || sent(done) != 0 {
@@ -97,7 +97,7 @@ func backUp(t *testing.T, bucket objstore.Bucket) {
 			t.Errorf("%q, want %q", got, x)
 		}
 	}
-	// Where all is lost.
+	// Restore after a loss of all nodes and the registry.
 	_, url = registryOf(t)
 	empty := openNode(t, t.TempDir(), Options{Registry: url})
 	if done, err := empty.Restore(t.Context(), b, "wednesday"); err != nil || sent(done) != 6 || done[0].Version != 3 {
@@ -108,7 +108,8 @@ func backUp(t *testing.T, bucket objstore.Bucket) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	// A node that returns has the same version of y, and a newer one of x, which all get.
+	// A returning node has the same version of y, and a newer one of x, which all nodes
+	// load.
 	back := openNode(t, other.disk.dir, Options{Registry: url})
 	if got := load(t, back, "x", always, always); got != x {
 		t.Errorf("%q, want %q", got, x)
@@ -123,8 +124,9 @@ func backUp(t *testing.T, bucket objstore.Bucket) {
 	}
 }
 
-// A file that is damaged in the bucket is restored by nobody, and a backup that verifies
-// replaces it; one that is damaged here is had from the bucket.
+// TestBackupDamaged checks that no restore uses a file that is damaged in the bucket,
+// that a backup with verify replaces it, and that a restore replaces damaged local files
+// from the bucket.
 func TestBackupDamaged(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -172,7 +174,7 @@ func TestBackupDamaged(t *testing.T) {
 	}
 }
 
-// fading fails from an object on.
+// fading is a bucket that fails after a number of requests.
 type fading struct {
 	objstore.Bucket
 	left atomic.Int64
@@ -200,7 +202,8 @@ func (f *fading) ReadRange(ctx context.Context, name string, offset, length int6
 	return f.Bucket.ReadRange(ctx, name, offset, length)
 }
 
-// A backup, and a restore, that was stopped wherever is none, and the next one goes on.
+// TestBackupStopped interrupts a backup and a restore everywhere. An interrupted backup
+// must not be listed, and the next call must continue it.
 func TestBackupStopped(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -209,7 +212,7 @@ func TestBackupStopped(t *testing.T) {
 		mustSave(t, a, name, 0, values)
 	}
 	b := new(objstore.Memory)
-	for range 4 { // the files and manifests of both; then the name is missing, which is asked for first
+	for range 4 { // two files and two manifests; each backup first uses one read to look for the name
 		done, err := a.Backup(t.Context(), fade(b, 2), "one", false)
 		if all, _ := Backups(t.Context(), b); !errors.Is(err, errFaded) || len(all) != 0 {
 			t.Errorf("%+v, %v, %v", done, all, err)
@@ -226,7 +229,7 @@ func TestBackupStopped(t *testing.T) {
 		if !errors.Is(err, errFaded) || tries > 6 {
 			t.Fatal(err)
 		}
-		done, err = empty.Restore(t.Context(), fade(b, 2), "one") // the name, and a file
+		done, err = empty.Restore(t.Context(), fade(b, 2), "one") // reads the backup's list and one file
 	}
 	if tries != 4 || len(done) != 2 {
 		t.Errorf("%d tries, %+v", tries, done)
@@ -238,7 +241,8 @@ func TestBackupStopped(t *testing.T) {
 	}
 }
 
-// A version that a process saved, and was killed before it noted it, stays on its disk.
+// TestSweepKeepsUnnoted checks that a sweep keeps a version that a process saved before
+// it was killed, without setting a head.
 func TestSweepKeepsUnnoted(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A record that the registry lost, whose only holder is dead, is an error: neither is the
-// table not there, nor does a Save begin it anew.
+// TestRecordLostHolderDead loses a record whose only holder is dead. Load must not report
+// that the table does not exist, and Save must not start it anew.
 func TestRecordLostHolderDead(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -32,8 +32,9 @@ func TestRecordLostHolderDead(t *testing.T) {
 	}
 }
 
-// A table that was begun anew while the registry and the only holder were gone is kept
-// under another name when the holder comes back with more versions.
+// TestBranchIsKept starts a table anew while the registry and its only holder are gone.
+// When the holder returns with more versions, the new table must be kept under another
+// name.
 func TestBranchIsKept(t *testing.T) {
 	t.Parallel()
 	s, url := registryOf(t)
@@ -70,11 +71,12 @@ func TestBranchIsKept(t *testing.T) {
 	}
 }
 
-// Two histories of a table that have versions in common, which a registry that was lost
-// makes, lose nothing: the one with more versions has the name, whichever comes back.
+// TestHistoriesOfOneTable loses the registry and lets two nodes continue one table. No
+// data may be lost, and the history with more versions keeps the name, whichever node
+// returns.
 func TestHistoriesOfOneTable(t *testing.T) {
 	t.Parallel()
-	for away := 1; away <= 3; away += 2 { // versions that were saved by the node that is away
+	for away := 1; away <= 3; away += 2 { // versions that the absent node saved
 		s, url := registryOf(t)
 		const lease = 2 * time.Second
 		a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
@@ -128,8 +130,9 @@ func TestHistoriesOfOneTable(t *testing.T) {
 	}
 }
 
-// A version whose only holder is gone blocks its name until it is forgotten. Then there is
-// what others have, and when the holder returns after all, nothing is lost.
+// TestForget checks that a version whose only holder is gone blocks its name until it is
+// forgotten. Then the version of other nodes counts, and nothing is lost when the holder
+// returns.
 func TestForget(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -175,8 +178,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// A registry that lost a record, whose only holder is dead, does not make an older version
-// the newest.
+// TestRecordLostOlderAlive checks that an older version does not become the newest when
+// the registry loses a record whose only holder is dead.
 func TestRecordLostOlderAlive(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -199,7 +202,7 @@ func TestRecordLostOlderAlive(t *testing.T) {
 	}
 }
 
-// A name that JSON would change is refused, and not saved under another.
+// TestNameIsText checks that Save rejects a name that JSON would change.
 func TestNameIsText(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// clusterOf starts three servers, whose start function starts one of them again.
+// clusterOf starts three NATS servers. start starts server i again.
 func clusterOf(t *testing.T) (all []*server.Server, urls string, start func(i int)) {
 	t.Helper()
 	var ports []int
-	for range 6 { // of clients, and between servers
+	for range 6 { // one port for clients and one for the cluster, for each server
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +63,8 @@ func clusterOf(t *testing.T) (all []*server.Server, urls string, start func(i in
 	return all, strings.Join(clients, ","), start
 }
 
-// Saves go on while one server after another of a cluster is stopped, the leader first,
-// and none that was acknowledged is lost.
+// TestCluster saves while the leader of a cluster is stopped, twice. No acknowledged save
+// may be lost.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	servers, urls, start := clusterOf(t)

@@ -20,30 +20,30 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// grace is how long a version stays that is no longer the newest: others may be
-// reading or fetching it.
+// grace is how long a replaced version is kept, because other nodes may be reading or
+// fetching it.
 const grace = time.Hour
 
-// orphaned is how old a file is of which no version is known: it may be of one that is
-// being fetched or saved.
+// orphaned is the age after which an unreferenced file is removed. Younger ones may
+// belong to a version that is being fetched or saved.
 const orphaned = 24 * time.Hour
 
-// disk is a node's directory: files/HASH, heads/KEY, tmp/, and its id.
+// disk is a node's directory, with files/HASH, heads/KEY, tmp/ and the node's id.
 type disk struct {
 	content.Dir
 	dir, id string
-	storage *content.Bucket // of the files; nil: the directory has them
+	storage *content.Bucket // storage of the files; nil if the directory holds them
 
 	mu    sync.Mutex
-	pins  map[string]int // of manifests that are read
+	pins  map[string]int // manifests in use by readers, with counts
 	swept time.Time
 }
 
-// head is the newest version of a table that the directory has. Its file's time is
-// when that was last known to be the newest of all.
+// head is the newest version of a table in the directory. The modification time of its
+// file is the last time at which it was known to be the newest of all.
 type head struct {
 	record
-	Old []oldVersion `json:"old,omitempty"` // those that were the newest before
+	Old []oldVersion `json:"old,omitempty"` // previous versions
 
 	confirmed time.Time
 }
@@ -53,7 +53,7 @@ type oldVersion struct {
 	Until time.Time `json:"until"`
 }
 
-// keyOf makes a name one that files, URLs and the registry take.
+// keyOf returns a table's key, which is valid in file names, URLs and the registry.
 func keyOf(name string) string {
 	return content.HashOf([]byte(name))
 }
@@ -77,9 +77,9 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 			err = fmt.Errorf("%s is damaged: remove it, and the node gets a new id", path)
 		}
 		if storage != nil {
-			// In the directory, each file has an empty one of its name, size and age then: what is
-			// there is known without asking, and a process that ends leaves nothing there that no
-			// sweep finds.
+			// With a storage, the directory holds an empty file with the name, size and
+			// age of each file. So the node knows without a request what the storage
+			// holds, and a sweep finds the files that a killed process left there.
 			s := backupBucket(storage)
 			s.Prefix = d.id + "/"
 			d.storage = &s
@@ -88,7 +88,7 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 	})
 }
 
-// locked calls f while no other process changes a head.
+// locked calls f while no other process can change a head.
 func (d *disk) locked(f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -99,16 +99,16 @@ func (d *disk) locked(f func() error) error {
 	return errors.Join(f(), l.Unlock())
 }
 
-// replace makes a file that is there whole or as it was, power lost or not.
+// replace replaces a file atomically, even on a power failure.
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
-// keep reports whether a file is here. It stays then, as a new one does: a version may be
-// made of it that no head has yet.
+// keep reports whether a file is here. It protects an old file from a sweep like a new
+// one, because a version in progress may use it before any head does.
 func (d *disk) keep(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphaned/2 {
-		err = d.locked(func() error { // no sweep has looked at it, and removes it now
+		err = d.locked(func() error { // the lock prevents a sweep from removing it now
 			now := time.Now()
 			return os.Chtimes(path, now, now)
 		})
@@ -116,7 +116,7 @@ func (d *disk) keep(f content.Named) bool {
 	return err == nil && info.Size() == f.Size
 }
 
-// readAll reads what was opened.
+// readAll reads and closes f unless err is set.
 func readAll(f *os.File, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func readAll(f *os.File, err error) ([]byte, error) {
 
 func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
 
-// head returns a table's head, with version 0 where there is none.
+// head returns a table's head, with version 0 if there is none.
 func (d *disk) head(key string) (h head, err error) {
 	path := d.headPath(key)
 	b, err := os.ReadFile(path)
@@ -141,13 +141,13 @@ func (d *disk) head(key string) (h head, err error) {
 	if err == nil {
 		h.confirmed, err = info.ModTime(), h.check(key)
 	}
-	if err != nil { // the registry and the other nodes know it
+	if err != nil { // the registry and the other nodes still have the record
 		return head{}, fmt.Errorf("%s: %w: remove it, and it comes from the registry again", path, err)
 	}
 	return h, nil
 }
 
-// heads calls f with each head. One that is damaged is left out.
+// heads calls f with each head, and skips damaged ones.
 func (d *disk) heads(f func(key string, h head) error) error {
 	entries, err := os.ReadDir(filepath.Join(d.dir, "heads"))
 	for _, e := range entries {
@@ -160,13 +160,14 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// branched reports whether a version is of another history than a later or as late one.
+// branched reports whether r is from another history than from. It reports false if r is
+// newer than from.
 func (r record) branched(from record) bool {
 	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
 }
 
-// setHead makes a version the newest that is here, unless there is a newer one, or one of
-// another history, which an audit gives a name.
+// setHead makes r the head of its table, unless the current head is newer or from another
+// history. An audit keeps a head of another history under another name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
 	return d.locked(func() error {
@@ -188,7 +189,7 @@ func (d *disk) setHead(r record) error {
 	})
 }
 
-// over reports whether nobody needs an old version. The caller holds the lock.
+// over reports whether an old version may be removed. mu must be held.
 func (d *disk) over(o oldVersion) bool { return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0 }
 
 func (d *disk) pin(manifest string, by int) {
@@ -199,10 +200,10 @@ func (d *disk) pin(manifest string, by int) {
 	}
 }
 
-// sweep removes the files that no version has that is the newest, was it within the
-// grace period, or is being read. Of the records of the registry there may be one that was
-// saved here by a process that ended before it made a head. Of a storage, which takes a
-// request for each manifest, it does that once an hour.
+// sweep removes old files except those of the newest versions, of versions replaced
+// within the grace period, and of versions being read. records are the registry's
+// records: a killed process may have saved one of those here without setting a head. With
+// a storage, which needs a request for each manifest, sweep runs once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	use := func(r record) error {
@@ -215,7 +216,7 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 			return nil
 		}
 		if err != nil {
-			return err // better nothing is removed than too much
+			return err // better keep too much than remove too much
 		}
 		m, err := readManifest(b, r)
 		if err == nil {

@@ -17,16 +17,16 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// inMemory is a registry for the nodes of one process: all changes, in their order.
+// inMemory is a registry for the nodes of one process. It keeps all changes in order.
 type inMemory struct {
 	mu      sync.Mutex
 	log     []pull.Entry
-	changed chan struct{} // closed with the next change
+	changed chan struct{} // closed at the next change
 }
 
 func newInMemory() *inMemory { return &inMemory{changed: make(chan struct{})} }
 
-// last returns the last change of a key. The caller holds the lock.
+// last returns the last change of a key. mu must be held.
 func (m *inMemory) last(key string) (e pull.Entry) {
 	for _, e := range slices.Backward(m.log) {
 		if e.Key == key {
@@ -65,7 +65,7 @@ func (m *inMemory) Watch(ctx context.Context, f func(pull.Entry)) error {
 	}
 }
 
-// set notes a change where ok says so of the last one.
+// set appends a change if ok accepts the key's last one.
 func (m *inMemory) set(key string, value []byte, ok func(last pull.Entry) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,7 +90,7 @@ func (m *inMemory) Delete(_ context.Context, key string) error {
 	return m.Put(context.Background(), key, nil)
 }
 
-// A registry of one's own, and nodes whose files are in a bucket.
+// Nodes with their own registry, and with their files in a bucket.
 func ExampleRegistry() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {

@@ -25,7 +25,7 @@ var errAbsent = errors.New("it does not have the file")
 
 func newClient(config *tls.Config, patience time.Duration) *http.Client {
 	return &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never send the token elsewhere
 		Transport: &http.Transport{
 			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 			DialContext:         (&net.Dialer{Timeout: patience}).DialContext,
@@ -34,8 +34,8 @@ func newClient(config *tls.Config, patience time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node. The body ends with an error where
-// nothing comes for a lease.
+// request sends a request to another node. Reading the body fails if nothing arrives for
+// a lease.
 func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -60,7 +60,7 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	if answer.StatusCode == http.StatusOK || from > 0 && answer.StatusCode == http.StatusPartialContent {
 		return answer, nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // what can be had of it
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // as much as could be read
 	_ = answer.Body.Close()
 	if answer.StatusCode == http.StatusNotFound {
 		return nil, errAbsent
@@ -68,7 +68,8 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	return nil, fmt.Errorf("%s: %q", answer.Status, strings.TrimSpace(string(text)))
 }
 
-// askJSON is request for an answer of JSON, of at most so many bytes.
+// askJSON sends a request and decodes the JSON response, of which it reads at most most
+// bytes.
 func (n *Node) askJSON(ctx context.Context, method, url string, most int64, into any) error {
 	answer, err := n.request(ctx, method, url, 0)
 	if err != nil {
@@ -99,7 +100,7 @@ func (w *watched) Close() error {
 	return err
 }
 
-// askHeads asks nodes for a table's head, all at once.
+// askHeads asks nodes concurrently for a table's head.
 func (n *Node) askHeads(ctx context.Context, key string, of []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -110,10 +111,10 @@ func (n *Node) askHeads(ctx context.Context, key string, of []peer) (heads map[p
 		switch {
 		case err == nil:
 			heads[p] = r
-		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // of one that ended, the lease goes on
+		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that has just ended counts as alive until its lease ends
 			causes = append(causes, HolderError{p.address, err})
 		}
-		return nil // the others may know more
+		return nil // other nodes may still answer
 	})
 	return heads, causes
 }
@@ -127,12 +128,12 @@ func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err e
 	return r, r.check(key)
 }
 
-// fetch brings a file here, from the first node that has it whole and right.
+// fetch fetches a file from the first node that has an intact copy.
 func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Has(f) {
 		return nil
 	}
-	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // whose sign was lost
+	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // the storage has it, but its sign was lost
 		return nil
 	}
 	var causes []HolderError
@@ -149,13 +150,13 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	return &SyncError{causes}
 }
 
-// peerFiles are the files of another node.
+// peerFiles fetches the files of another node.
 type peerFiles struct {
 	n *Node
 	peer
 }
 
-// Try gives the file its time, once.
+// Try calls once, with a time limit for the file.
 func (p peerFiles) Try(ctx context.Context, f content.Named, once func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.n.fileTime(f.Size))
 	defer cancel()
@@ -166,7 +167,7 @@ func (p peerFiles) Try(ctx context.Context, f content.Named, once func(ctx conte
 	return err
 }
 
-// Open asks the node for the rest of a file.
+// Open requests a file from offset on.
 func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.ReadCloser, error) {
 	answer, err := p.n.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {

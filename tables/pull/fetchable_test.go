@@ -2,7 +2,8 @@ package pull
 
 import "testing"
 
-// A registry that others wrote to leads no node, and no token, elsewhere than to a node.
+// TestFetchable checks that the registry can only name addresses of nodes, so that tokens
+// go nowhere else.
 func TestFetchable(t *testing.T) {
 	for address, want := range map[string]bool{
 		"http://10.0.0.1:80": true, "https://host:1": true, "http://[::1]:80": true,

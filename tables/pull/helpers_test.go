@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// registryOf starts a registry of its own for a test.
+// registryOf starts a NATS server for a test.
 func registryOf(t *testing.T) (*server.Server, string) {
 	t.Helper()
 	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
@@ -34,7 +34,7 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 		o.Listen = "127.0.0.1:0"
 	}
 	if o.Lease == 0 {
-		o.Lease = time.Hour // nothing is sent by itself
+		o.Lease = time.Hour // no heartbeats by itself
 	}
 	n, err := Open(t.Context(), dir, &o)
 	if err != nil {
@@ -46,8 +46,8 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 
 func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n) }
 
-// rowsOf makes a frame of the column time, and float64 columns: "a=1,2 b=3,-" has two
-// rows from a day on, and "-" is null.
+// rowsOf returns a frame with a time column and float64 columns: "a=1,2 b=3,-" has two
+// rows, starting on day first, and "-" means null.
 func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
 	t.Helper()
 	fields := []arrow.Field{{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us}}
@@ -85,7 +85,7 @@ func mustSave(t *testing.T, n *Node, name string, first int, columns string) int
 	return v
 }
 
-// textOf writes rows as "DAY a b c", with lines between them.
+// textOf formats each row as a line "DAY a b c".
 func textOf(r array.RecordReader) (string, error) {
 	defer r.Release()
 	var out strings.Builder
@@ -127,7 +127,7 @@ func until(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// filesOf returns the paths of a node's files that are Parquet.
+// filesOf returns the paths of a node's Parquet files.
 func filesOf(t *testing.T, n *Node) (paths []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
@@ -155,7 +155,7 @@ func flip(t *testing.T, path string) {
 	}
 }
 
-// hostile joins a peer to the registry that answers as it likes.
+// hostile adds a peer with the given handler to the registry.
 func hostile(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// Files of the store are served, and nothing else is, with whatever path it is asked
-// for; and to nobody without the token.
+// TestServesFilesAlone checks that the server serves only files of the store, whatever
+// the path, and nothing without the token.
 func TestServesFilesAlone(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -31,7 +31,7 @@ func TestServesFilesAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.URL.Opaque = path // sent as it is
+		r.URL.Opaque = path // sent unchanged
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
@@ -61,7 +61,7 @@ func TestServesFilesAlone(t *testing.T) {
 			t.Errorf("%q: %d %q", path, code, b)
 		}
 	}
-	// A node with the wrong token is told so, and says so.
+	// A node with the wrong token gets an error and returns it.
 	other := openNode(t, t.TempDir(), Options{Registry: url, Token: "wrong"})
 	var failed *SyncError
 	if _, err := other.Load(t.Context(), "x", always, always); !errors.As(err, &failed) || len(failed.Causes) != 1 || !strings.Contains(err.Error(), "401") {
@@ -72,8 +72,8 @@ func TestServesFilesAlone(t *testing.T) {
 	}
 }
 
-// Whatever a peer sends, a Load returns what was saved, or an error that says what
-// was wrong; and takes neither the memory nor the disk that it claims.
+// TestHostilePeers checks that a Load returns the saved rows or a clear error whatever a
+// peer sends, and never allocates the memory or disk space that the peer claims.
 func TestHostilePeers(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -131,7 +131,7 @@ func TestHostilePeers(t *testing.T) {
 			if err != nil || len(entries) != 0 {
 				t.Errorf("%v is placed, %v", entries, err)
 			}
-			for range 3 { // the order is by chance
+			for range 3 { // the order of the peers is random
 				if got := load(t, n, "x", always, always); got != want {
 					t.Errorf("%q", got)
 				}
@@ -145,7 +145,7 @@ func TestHostilePeers(t *testing.T) {
 		})
 	}
 
-	// Manifests that make no sense.
+	// Invalid manifests.
 	lines := strings.SplitAfter(string(raw), "\n")
 	file := func(change string) string { return lines[0] + change + "\n" }
 	of := func(size, rows, lo, hi int64, hash string) string {
@@ -165,7 +165,7 @@ func TestHostilePeers(t *testing.T) {
 			t.Errorf("%s: %+v", name, m.files)
 		}
 	}
-	// A file that is as the manifest says, which lies: no room is made for it.
+	// A manifest can claim a huge file: no space is reserved for it.
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	claim := hostile(t, n, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
 	if err := n.fetch(t.Context(), content.Named{Hash: ok, Size: 1 << 50}, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
@@ -175,7 +175,7 @@ func TestHostilePeers(t *testing.T) {
 
 type peerOf = peer
 
-// A fetch that was cut goes on where it ended.
+// TestResumes checks that an interrupted fetch continues at its end.
 func TestResumes(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

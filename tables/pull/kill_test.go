@@ -27,7 +27,8 @@ import (
 
 const killLease = 2 * time.Second
 
-// TestMain runs a node that does what its standard input says, if it is told to.
+// TestMain runs the tests, or a node that executes commands from its standard input if
+// PARTD_PULL_NODE is set.
 func TestMain(m *testing.M) {
 	dir := os.Getenv("PARTD_PULL_NODE")
 	if dir == "" {
@@ -45,7 +46,7 @@ func TestMain(m *testing.M) {
 		var k int
 		out := ""
 		if _, err = fmt.Sscanf(lines.Text(), "save %d", &k); err == nil {
-			// Ten rows that each save sets anew, and in another column a row of its own.
+			// The same ten days in each save, and one day that only this save has.
 			v := strconv.Itoa(k)
 			frame := "k=" + strings.Repeat(v+",", 9) + v
 			_, err = n.Save(context.Background(), "x", withOwn(rowsOf(&testing.T{}, 0, frame), k))
@@ -69,7 +70,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// withOwn adds a row at a day that only one save has.
+// withOwn appends a row for a day that only save k has.
 func withOwn(r array.RecordReader, k int) array.RecordReader {
 	own := rowsOf(&testing.T{}, 10+k, "k="+strconv.Itoa(k))
 	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
@@ -84,14 +85,14 @@ func withOwn(r array.RecordReader, k int) array.RecordReader {
 	}, func() {})
 }
 
-// child is a process with a node.
+// child is a process that runs a node.
 type child struct {
 	dir, url string
 	cmd      *exec.Cmd
 	in       io.WriteCloser
 	out      *bufio.Reader
 	paused   bool
-	mu       sync.Mutex // one question at a time
+	mu       sync.Mutex // one command at a time
 }
 
 func (c *child) start(t *testing.T) {
@@ -142,7 +143,7 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	c.paused = s == syscall.SIGSTOP
 }
 
-// history is what was saved when, and checks what is loaded against it.
+// history records when each save was acknowledged, and checks loaded rows against that.
 type history struct {
 	mu    sync.Mutex
 	tried map[int]bool
@@ -166,7 +167,7 @@ func (h *history) save(c *child, k int) error {
 	return err
 }
 
-// check looks at a Load that began at a time.
+// check checks the rows of a Load that began at the given time.
 func (h *history) check(text string, began time.Time) (newest int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -197,8 +198,8 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 	return newest, nil
 }
 
-// Five processes save and load, and are killed and paused: each Load returns a version
-// that was saved, whole, and not older than promised. PARTD_KILLS is the number of rounds.
+// TestKill kills and pauses five processes that save and load. Each Load must return a
+// complete version that is no older than promised. PARTD_KILLS sets the number of rounds.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds := 30
@@ -226,9 +227,9 @@ func TestKill(t *testing.T) {
 		order := rand.Perm(len(children))
 		saver, victim, others := children[order[0]], children[order[1]], order[2:]
 		switch rand.IntN(4) {
-		case 0: // killed in the midst of its save
+		case 0: // killed during its save
 			victim = saver
-			process := saver.cmd.Process // and not the one that takes its place
+			process := saver.cmd.Process // not the process that replaces it
 			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = process.Kill() })
 		case 1:
 			victim.kill()
@@ -283,7 +284,7 @@ func TestKill(t *testing.T) {
 	if saved == 0 || loaded == 0 {
 		t.Errorf("%d saved, %d loaded", saved, loaded)
 	}
-	// Now that all are back, all have the newest version.
+	// When all processes are back, all load the newest version.
 	for _, c := range children {
 		until(t, "the newest version", func() bool {
 			text, err := c.ask("x")

@@ -12,36 +12,36 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// table returns the record that the copy has; with version 0, none.
+// table returns the copy's record of a table; its version is 0 if there is none.
 func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.copy.tables[key]
 }
 
-// raise notes a version that may be the newest. The caller holds the lock.
+// raise records a version that may be the newest. mu must be held.
 func (r *registry) raise(key string, rec record) {
 	if rec.Version >= r.known[key].Version {
 		r.known[key] = rec
 	}
 }
 
-// note notes that a version is the newest that the registry and all nodes know.
+// note records a version that is the newest known to the registry and all nodes.
 func (r *registry) note(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.raise(keyOf(rec.Name), rec)
 }
 
-// newest returns the newest version that this process heard of since it asked all nodes;
-// before, none. The registry may have lost it.
+// newest returns the newest version that this process knows, which the registry may have
+// lost. Its version is 0 until this process has asked all nodes.
 func (r *registry) newest(key string) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.known[key]
 }
 
-// records returns the newest versions of all tables, by name.
+// records returns the newest versions of all tables, sorted by name.
 func (r *registry) records() (all []record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,7 +54,7 @@ func (r *registry) records() (all []record) {
 	return all
 }
 
-// holders returns how many directories have the version of a record.
+// holders returns the number of directories that hold the version.
 func (r *registry) holders(rec record) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,20 +66,20 @@ func (r *registry) holders(rec record) (n int) {
 	return n
 }
 
-// held returns the newest version of a table that a directory holds, alive or not.
+// held returns the newest version of a table in any directory, of live and dead nodes.
 func (r *registry) held(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, holding := range r.copy.holders[key] {
 		text, _, _ := strings.Cut(holding, " ")
-		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // one that makes no sense is none
+		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // ignore invalid entries
 			newest = max(newest, version)
 		}
 	}
 	return newest
 }
 
-// heldKeys returns the keys of the tables that directories hold.
+// heldKeys returns the keys of tables that any directory holds.
 func (r *registry) heldKeys() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,8 +91,8 @@ type TableInfo struct {
 	Name        string
 	Version     int64
 	Rows, Bytes int64
-	Here        int64 // the version in this directory, whole or in part; 0: none
-	Holders     int   // directories with the newest version, whole or in part
+	Here        int64 // version in this directory, complete or partial; 0: none
+	Holders     int   // number of directories with the newest version, complete or partial
 }
 
 // List returns the tables in the registry, sorted by name.
@@ -113,11 +113,11 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	return all, nil
 }
 
-// Forget gives up for good the newest version of a table, if no live node has it. Nodes
-// with older versions report theirs to the registry within a lease; if there are none, the
-// name is free. A node that returns with the forgotten version puts it back, and what was
-// saved in the meantime is then kept under another name. If a live node has the version or
-// a range of it, Forget changes nothing and returns an error.
+// Forget permanently gives up the newest version of a table that no live node has. Nodes
+// with older versions report theirs to the registry within a lease. If there are none,
+// the name is free. A node that returns with the forgotten version restores it; data
+// saved in the meantime is then kept under another name. If a live node has the version,
+// or a part of it, Forget changes nothing and returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer failed("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -130,7 +130,7 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 		return ErrNotFound
 	}
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(e.record))
-	if len(causes) > 0 { // they may have it
+	if len(causes) > 0 { // these nodes may have the version
 		return &SyncError{causes}
 	}
 	h, err := n.disk.head(key)

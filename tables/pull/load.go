@@ -20,10 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Load returns the rows of a table from one time up to, but not including, another, in time
-// order; a zero time is no bound. It first fetches what is missing here of the newest
-// version. The caller must release the reader before Close. The error wraps [ErrNotFound]
-// if no node has the table, and [ErrSyncFailed] if what is missing could not be fetched.
+// Load returns the rows of a table with times in [from, to), in time order. A zero time
+// means no bound. Load first fetches the missing files of the newest version. The caller
+// must release the reader before Close. The error wraps [ErrNotFound] if no node has the
+// table, and [ErrSyncFailed] if missing files could not be fetched.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
 	defer failed("load", name, &err)
 	if err := checkName(name); err != nil {
@@ -53,7 +53,8 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
 }
 
-// newest brings what Load returns here: times from lo to hi, both included.
+// newest returns the manifest and the record for a Load, with its range [lo, hi], after
+// fetching the missing files.
 func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
@@ -91,21 +92,22 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 	return m, rec, lo, hi, err
 }
 
-// patience is how long the registry may take, where a version is here.
+// patience returns how long to wait for the registry.
 func (n *Node) patience(h head) time.Duration {
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
-		return min(n.opts.SyncTimeout, n.opts.Lease) // there is something to return
+		return min(n.opts.SyncTimeout, n.opts.Lease) // a version is here to return instead
 	}
 	return n.opts.SyncTimeout
 }
 
 // ask returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record, with [ErrNotFound] as well.
+// knows, and the revision of the registry's record. The revision is also valid with
+// [ErrNotFound].
 func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
 	if err := n.sync(ctx, n.patience(h)); err != nil {
 		return record{}, 0, err
 	}
-	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
+	held := n.reg.held(key) // read before the record, because others may save in between
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
 	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newest(key)}, byVersion)
@@ -126,7 +128,7 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	return best, e.revision, nil
 }
 
-// manifest returns a version's manifest, which is fetched where it is not here.
+// manifest returns a version's manifest, and fetches it if it is not here.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	b, err := readAll(n.open(ctx, r, r.file()))
 	if err != nil {
@@ -135,7 +137,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	return readManifest(b, r)
 }
 
-// bring fetches the files of a range that are not here.
+// bring fetches the missing files of the range [lo, hi].
 func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
@@ -147,11 +149,11 @@ func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) e
 		return nil
 	}
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Named, n.reg.peers(r)) // each time in another order
+		return n.fetch(ctx, f.Named, n.reg.peers(r)) // peers are shuffled for each file
 	})
 }
 
-// rows reads a file, once its content is right.
+// rows yields a file's rows from lo to hi, after checking the file's hash.
 func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		file, err := n.open(ctx, r, f.Named)
@@ -177,8 +179,8 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 	}
 }
 
-// between returns the rows of a sorted batch with times from lo to hi, and releases
-// the batch.
+// between returns the rows of a sorted batch with times from lo to hi, and releases the
+// batch.
 func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
 	defer b.Release()
 	times := b.Column(column)

@@ -24,26 +24,26 @@ import (
 )
 
 const (
-	maxManifest = 64 << 20 // bytes, which are about 400,000 files
-	maxLine     = 4 << 20  // bytes of a line of a manifest: the schema's is the longest
-	maxBefore   = 256      // versions before it that a manifest names
+	maxManifest = 64 << 20 // bytes, enough for about 400,000 files
+	maxLine     = 4 << 20  // bytes of a manifest's line; the one with the schema is longest
+	maxBefore   = 256      // previous versions listed in a manifest
 )
 
-// record is what the registry and the heads have of a table's version.
+// record describes a version of a table in the registry and in heads.
 type record struct {
 	Name     string `json:"name"`
-	Table    string `json:"table"` // the id of its first version: a table that is begun anew has another
+	Table    string `json:"table"` // id of the first version; a table that is started anew has another id
 	Version  int64  `json:"version"`
-	Manifest string `json:"manifest"` // its hash
-	Size     int64  `json:"size"`     // of the manifest, in bytes
+	Manifest string `json:"manifest"` // hash of the manifest
+	Size     int64  `json:"size"`     // bytes of the manifest
 	Rows     int64  `json:"rows"`
-	Bytes    int64  `json:"bytes"` // of the files
+	Bytes    int64  `json:"bytes"` // bytes of the files
 }
 
-// file is the manifest.
+// file returns the manifest's hash and size.
 func (r record) file() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
-// check looks at a record that came from elsewhere.
+// check validates a record from outside this process.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("a record of version %d, whose manifest has %d bytes, makes no sense", r.Version, r.Size)
@@ -51,38 +51,40 @@ func (r record) check(key string) error {
 	return nil
 }
 
-// manifest is a version: its first line is the header, and each other a file.
+// manifest is a version of a table. Encoded, its first line is the header and each other
+// line a file.
 type manifest struct {
 	header
 	schema *arrow.Schema
-	time   int // the time column's place
+	time   int // index of the time column
 	files  []dataFile
 }
 
 type header struct {
 	Name    string `json:"name"`
 	Version int64  `json:"version"`
-	Time    string `json:"time"` // the column
+	Time    string `json:"time"` // name of the time column
 	Schema  string `json:"schema"`
 
-	Before []string `json:"before,omitempty"` // the versions before, the last one last: the short names of their manifests
+	Before []string `json:"before,omitempty"` // short names of the previous versions' manifests, the latest last
 }
 
-// short is a manifest's name within other manifests.
+// short returns the name of a manifest in other manifests.
 func (r record) short() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
-// follows reports whether the version is upon an earlier one, as far back as it knows.
+// follows reports whether m descends from version r. It assumes so if r is too old for
+// m.Before.
 func (m *manifest) follows(r record) bool {
 	back := m.Version - r.Version
 	return back > int64(len(m.Before)) || back > 0 && m.Before[int64(len(m.Before))-back] == r.short()
 }
 
-// dataFile is a Parquet file, whose rows are in the order of time. Files are in that
-// order, too, and no time is in two.
+// dataFile is a Parquet file with rows sorted by time. A manifest lists its files by
+// time, and no time occurs in two files.
 type dataFile struct {
 	content.Named
 	Rows int64 `json:"rows"`
-	Min  int64 `json:"min"` // times, in the column's unit
+	Min  int64 `json:"min"` // times in the column's unit
 	Max  int64 `json:"max"`
 }
 
@@ -105,8 +107,8 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest reads what another node may have made up. A line that makes sense is
-// longer than what is kept of it.
+// readManifest decodes and validates a manifest, which another node may have forged. A
+// valid line is longer than its decoded form, so the size of b bounds the memory.
 func readManifest(b []byte, of record) (*manifest, error) {
 	m := &manifest{}
 	lines := bufio.NewScanner(bytes.NewReader(b))
@@ -153,7 +155,7 @@ func isHash(s string) bool {
 	return err == nil && len(b) == 32 && hex.EncodeToString(b) == s
 }
 
-// checkName says what a table may be called.
+// checkName checks the name of a table.
 func checkName(name string) error {
 	if len(name) == 0 || len(name) > tables.MaxName {
 		return fmt.Errorf("a name has 1 to %d bytes, and this has %d", tables.MaxName, len(name))
@@ -186,12 +188,14 @@ func isTime(t arrow.DataType) bool {
 
 var errNoTime = errors.New("the time column has a null: each row needs a time")
 
-// firstFrom returns the first row of a sorted column whose time is not before another.
+// firstFrom returns the index of the first time in a sorted column that is not before
+// from.
 func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
 
-// bounds returns the first and the last time of a range in the unit of a column.
+// bounds returns the first and the last time of the range [from, to) in the unit of the
+// time column.
 func bounds(m *manifest, from, to time.Time) (lo, hi int64) {
 	lo, hi = math.MinInt64, math.MaxInt64
 	t := m.schema.Field(m.time).Type

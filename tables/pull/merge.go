@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merged writes what a version and a frame are together. Files with none of the
-// frame's times stay as they are.
+// merged writes the union of a version and a frame. It keeps files without times of the
+// frame, except small ones that it extends.
 func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, error) {
 	next := &manifest{time: put.time, schema: put.batch.Schema()}
 	if base.manifest == nil {
@@ -40,8 +40,8 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 		return nil, err
 	}
 	defer whole.Release()
-	// The frame's rows before a file's first time are a file of their own, unless the
-	// file before is written anyway, or small.
+	// Rows of the frame before a file's first time go to a new file, unless the preceding
+	// file is rewritten anyway or is small.
 	at, times := 0, whole.Column(next.time)
 	take := func(end int) arrow.RecordBatch {
 		b := whole.NewSlice(int64(at), int64(end))
@@ -49,7 +49,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 		return b
 	}
 	for i := -1; i < len(base.files); i++ {
-		end := times.Len() // of the rows before the next file
+		end := times.Len() // end of the rows before the next file
 		if i+1 < len(base.files) {
 			end = firstFrom(times, base.files[i+1].Min)
 		}
@@ -78,7 +78,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 	return next, nil
 }
 
-// joined returns the columns of a version and those that a frame adds.
+// joined returns the columns of a version, followed by new columns of the frame.
 func joined(m *manifest, put frame) (*arrow.Schema, error) {
 	s := put.batch.Schema()
 	if !s.HasField(m.Time) {
@@ -104,8 +104,8 @@ func joined(m *manifest, put frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes a file's rows together with new ones; of names the columns that the
-// new ones have.
+// rewrite writes a file's rows merged with new rows. of holds the names of the columns in
+// the frame.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, of map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -145,9 +145,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// picks returns for each time which row its columns come from: those that the new rows
-// have, and the others, which are null in new rows. Of two rows of a time the second is
-// new.
+// picks returns, for each distinct time, the row to take the frame's columns from (newer)
+// and the row for all other columns (older), because those are null in new rows. If a
+// time occurs twice, the second row is new.
 func picks(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

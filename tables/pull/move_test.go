@@ -16,8 +16,9 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// The registry of a machine moves to another process when its own is killed, also to one
-// that had it before, and is long out of date: what is loaded then is what was saved.
+// TestRegistryMoves kills the process that runs a machine's registry. The registry moves
+// to another process, even to one whose old registry is long outdated. Loads must return
+// what was saved.
 func TestRegistryMoves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,8 +38,8 @@ func TestRegistryMoves(t *testing.T) {
 		t.Helper()
 		until(t, "a save", func() bool { k++; return h.save(c, k) == nil })
 	}
-	// right asks until the answer is the newest version. Others on the way are not older
-	// than promised, and there is a table.
+	// right loads until the result is the newest version. Results until then must not be
+	// older than promised, and the table must exist.
 	right := func(c *child) {
 		t.Helper()
 		until(t, "the newest version", func() bool {
@@ -56,7 +57,7 @@ func TestRegistryMoves(t *testing.T) {
 		})
 	}
 	first, second, third := children[0], children[1], children[2]
-	first.start(t) // it has the registry
+	first.start(t) // runs the registry
 	save(first)
 	second.start(t)
 	third.start(t)
@@ -70,9 +71,9 @@ func TestRegistryMoves(t *testing.T) {
 	first.start(t)
 	right(first)
 	right(second)
-	save(second) // which the first does not load
+	save(second) // the first process does not load it
 	second.kill()
-	third.kill() // so that the first has the registry again, as it was left
+	third.kill() // the first process takes over the registry with its outdated content
 	second.start(t)
 	right(first)
 	right(second)
@@ -80,7 +81,8 @@ func TestRegistryMoves(t *testing.T) {
 	right(second)
 }
 
-// A backup whose process is killed has no name, and one that has a name is whole.
+// TestBackupKilled kills processes during backups. A backup must be complete if it is
+// listed.
 func TestBackupKilled(t *testing.T) {
 	t.Parallel()
 	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")

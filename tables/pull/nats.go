@@ -18,13 +18,14 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// natsRegistry is a bucket of NATS: at the servers of Options.Registry, or at that of this machine.
+// natsRegistry is a NATS bucket on the servers of Options.Registry, or on this machine's
+// own server.
 type natsRegistry struct {
 	n    *Node
 	conn *nats.Conn
 
 	mu    sync.Mutex
-	kv    jetstream.KeyValue // nil until the servers were reached
+	kv    jetstream.KeyValue // nil until the servers have responded
 	local *server.Server
 	ended bool
 }
@@ -63,7 +64,7 @@ func (r *natsRegistry) close() {
 	}
 }
 
-// Watch is that of a [Registry].
+// Watch implements [Registry].
 func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 	if r.n.opts.Registry == "" && !r.conn.IsConnected() {
 		r.startLocal()
@@ -97,7 +98,7 @@ func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 	}
 }
 
-// bucket returns the bucket, which is made where there is none.
+// bucket returns the bucket, and creates it if it does not exist.
 func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
@@ -135,7 +136,7 @@ func (r *natsRegistry) with(f func(jetstream.KeyValue) error) error {
 	return f(kv)
 }
 
-// Put is that of a [Registry].
+// Put implements [Registry].
 func (r *natsRegistry) Put(ctx context.Context, key string, value []byte) error {
 	return r.with(func(kv jetstream.KeyValue) error {
 		_, err := kv.Put(ctx, key, value)
@@ -143,7 +144,7 @@ func (r *natsRegistry) Put(ctx context.Context, key string, value []byte) error 
 	})
 }
 
-// Update is that of a [Registry].
+// Update implements [Registry].
 func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, revision uint64) error {
 	return r.with(func(kv jetstream.KeyValue) error {
 		_, err := kv.Update(ctx, key, value, revision)
@@ -154,16 +155,17 @@ func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, rev
 	})
 }
 
-// Delete is that of a [Registry].
+// Delete implements [Registry].
 func (r *natsRegistry) Delete(ctx context.Context, key string) error {
 	return r.with(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
 }
 
-// localPort is where the nodes of one machine have their registry. Tests have others.
+// localPort is the port of a machine's own registry. Tests change it.
 var localPort = 4289
 
-// startLocal starts a registry in this process, unless the machine has one. The
-// one that another process had is gone with it: the nodes tell the new one.
+// startLocal starts a registry in this process, unless the machine has one. If another
+// process ran it and ended, its content is lost, and the nodes report theirs to the new
+// one.
 func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +184,7 @@ func (r *natsRegistry) startLocal() {
 	r.local = s
 }
 
-// newLocal starts a server of NATS for this machine alone.
+// newLocal starts a NATS server that only this machine can reach.
 func newLocal(dir string, port int, token string) (*server.Server, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// open opens a node that sends nothing by itself.
+// open opens a node that sends no heartbeats by itself.
 func open(t *testing.T, dir string, o pull.Options) *pull.Node {
 	t.Helper()
 	o.Listen, o.Lease, o.SyncTimeout = "localhost:0", time.Hour, 10*time.Second
@@ -35,7 +35,7 @@ func open(t *testing.T, dir string, o pull.Options) *pull.Node {
 	return n
 }
 
-// save saves a value for a day.
+// save saves the price of one day.
 func save(t *testing.T, n *pull.Node, name string, day int, price float64) error {
 	t.Helper()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "day", Type: arrow.PrimitiveTypes.Date32}, {Name: "price", Type: arrow.PrimitiveTypes.Float64}}, nil)
@@ -75,8 +75,9 @@ func want(t *testing.T, n *pull.Node, name, want string) {
 	}
 }
 
-// Nodes over a registry of one's own: all see what one saves, one of two savers wins, a
-// Load of what is known asks nobody, and what nobody has any more is given up.
+// TestOwnRegistry runs nodes with their own registry. Each must see what the others save,
+// concurrent saves must succeed or conflict, a repeated Load must send no requests, and a
+// lost version can be forgotten.
 func TestOwnRegistry(t *testing.T) {
 	t.Parallel()
 	registry := newInMemory()
@@ -125,7 +126,8 @@ func TestOwnRegistry(t *testing.T) {
 	}
 }
 
-// A registry that ends its watch is watched anew, and what was set meanwhile is seen.
+// TestOwnRegistryInterrupted checks that a watch that ended is started again, and that
+// changes in between are seen.
 func TestOwnRegistryInterrupted(t *testing.T) {
 	t.Parallel()
 	registry := &interrupted{inMemory: newInMemory()}
@@ -160,7 +162,7 @@ func (r *interrupted) cut() {
 	}
 }
 
-// storage is a bucket that is full, or that fails each second request.
+// storage is a bucket that can be full, or fail every second request.
 type storage struct {
 	objstore.Memory
 	full, failing atomic.Bool
@@ -188,7 +190,8 @@ func (s *storage) ReadRange(ctx context.Context, name string, offset, length int
 	return s.Memory.ReadRange(ctx, name, offset, length)
 }
 
-// lose removes all files, and returns how many there were; with damage, others take their place.
+// lose removes all objects and returns their number. Unless damage is empty, it replaces
+// each by damage.
 func (s *storage) lose(t *testing.T, damage string) (n int) {
 	for o, err := range s.List(t.Context(), "", "") {
 		must(t, err)
@@ -201,9 +204,9 @@ func (s *storage) lose(t *testing.T, damage string) (n int) {
 	return n
 }
 
-// Files are in the storage, and not in the directory. What a storage loses or damages comes
-// from other nodes, a full one refuses a Save whole, and one that fails at times is asked
-// again.
+// TestStorage checks that files are in the storage and not in the directory. Lost or
+// damaged objects must be fetched from other nodes, a Save to a full storage must change
+// nothing, and failed requests must be retried.
 func TestStorage(t *testing.T) {
 	t.Parallel()
 	registry, bucket, dir := newInMemory(), new(storage), t.TempDir()
@@ -243,7 +246,7 @@ func TestStorage(t *testing.T) {
 	want(t, b, "x", "10 11")
 	must(t, save(t, a, "y", 1, 10))
 	bucket.lose(t, "damaged")
-	must(t, save(t, a, "z", 1, 10)) // whose file is there, and damaged
+	must(t, save(t, a, "z", 1, 10)) // its file is in the storage, damaged
 	want(t, a, "z", "10")
 	bucket.failing.Store(true)
 	must(t, save(t, a, "x", 3, 12))
@@ -264,7 +267,7 @@ func TestStorage(t *testing.T) {
 	must(t, b.Close())
 	files, err = filepath.Glob(filepath.Join(dir, "files", "*"))
 	must(t, err)
-	for _, path := range files { // as when the power is lost
+	for _, path := range files { // as after a power failure
 		must(t, os.Remove(path))
 	}
 	want(t, again, "x", "10 11 12")
@@ -274,8 +277,8 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-// A directory that had its files itself keeps them when it gets a storage, which may lose
-// or damage its own of the same name.
+// TestStorageLater adds a storage to a directory with files. The files must stay usable,
+// even if the storage loses or damages objects of the same name.
 func TestStorageLater(t *testing.T) {
 	t.Parallel()
 	registry, bucket, dir := newInMemory(), new(storage), t.TempDir()
@@ -284,13 +287,13 @@ func TestStorageLater(t *testing.T) {
 	must(t, a.Close())
 	a = open(t, dir, pull.Options{OwnRegistry: registry, Storage: bucket})
 	want(t, a, "x", "10")
-	must(t, save(t, a, "y", 1, 10)) // the same rows
+	must(t, save(t, a, "y", 1, 10)) // the same rows, so the same file
 	bucket.lose(t, "damaged")
 	want(t, a, "x", "10")
 	want(t, a, "x", "10")
 }
 
-// Two nodes may have one bucket; backups come from it, and go back there.
+// TestStorageShared lets two nodes share a bucket, and makes and restores a backup.
 func TestStorageShared(t *testing.T) {
 	t.Parallel()
 	registry, bucket, backups := newInMemory(), new(storage), new(objstore.Memory)
@@ -307,8 +310,8 @@ func TestStorageShared(t *testing.T) {
 	want(t, a, "x", "10")
 }
 
-// A Load of a node with Newest returns what was saved before it, however late its registry
-// tells of it.
+// TestNewest checks that a Load with Newest returns all earlier saves, even if the
+// registry's watch is slow.
 func TestNewest(t *testing.T) {
 	t.Parallel()
 	registry := &late{inMemory: newInMemory()}

@@ -57,89 +57,90 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// The defaults of Options.
+// Default values of Options.
 const (
 	DefaultSyncTimeout = time.Minute
 	DefaultLease       = 10 * time.Second
 )
 
 var (
-	// ErrNotFound is wrapped by the error for a name under which no node has a table.
+	// ErrNotFound means that no node has a table of the name.
 	ErrNotFound = tables.ErrNotFound
-	// ErrConflict is wrapped by the error of a Save that came after another one. It saved
-	// nothing.
+	// ErrConflict means that another Save came first. The failed one saved nothing.
 	ErrConflict = errors.New("another node saved the table at the same time; try again")
-	// ErrSyncFailed is wrapped by every [SyncError].
+	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError]
+	// wraps it.
 	ErrSyncFailed = errors.New("what is missing here could be had from nobody")
-	// ErrClosed is wrapped by every operation on a closed Node.
+	// ErrClosed means that the Node is closed.
 	ErrClosed = tables.ErrClosed
 )
 
-// Options are the options of Open. The zero value, and nil, are the defaults.
+// Options are the options of Open. The zero value and nil select the defaults.
 type Options struct {
-	// Registry lists the URLs of NATS servers with JetStream, separated by commas; of three
-	// or more, three keep each record. "" means a server within this process, or within the
-	// first such process on this machine.
+	// Registry lists the URLs of NATS servers with JetStream, separated by commas. With
+	// three or more servers, each record has three replicas. "" means a server in this
+	// process, or in the first such process on this machine.
 	Registry string
 
-	// OwnRegistry replaces NATS. The caller closes it, after the nodes.
+	// OwnRegistry replaces NATS. The caller must close it after the nodes.
 	OwnRegistry Registry
 	// Storage holds the files of the tables instead of the directory. The directory still
-	// has the node's id, its lock, the heads of tables, and empty files that record what is
-	// in the storage. The names of objects begin with the node's id, so nodes may share a
-	// bucket. Processes that share the directory must use the same storage. Files that the
-	// directory had before stay there. The caller closes the storage, after the node.
+	// holds the node's id, its lock, the heads of tables, and an empty file for each file
+	// in the storage. Names of objects begin with the node's id, so nodes may share a
+	// bucket. Processes that share the directory must use the same storage. Files that
+	// were in the directory before stay there. The caller must close the storage after
+	// the node.
 	Storage objstore.Bucket
 
-	// Listen is the host and port from which other nodes fetch files. "" means that this
-	// process serves none; another process with the same directory may.
+	// Listen is the host and port at which this node serves files to others. "" means
+	// that this process serves none; another process with the same directory may.
 	Listen string
-	// Advertise is the host and port at which other nodes reach Listen; "" means Listen
-	// itself.
+	// Advertise is the host and port at which other nodes reach Listen. "" means the
+	// address of Listen.
 	Advertise string
 
-	SyncTimeout time.Duration // how long a Load may take to learn what is new; 0: [DefaultSyncTimeout]
+	SyncTimeout time.Duration // limit for a Load to learn about changes; 0: [DefaultSyncTimeout]
 
-	// Lease is how long a silent node counts as alive, and how long the copy of the
-	// registry counts as current while the registry is silent. 0: [DefaultLease]
+	// Lease is how long a silent node counts as alive, and how long the node trusts its
+	// copy of the registry while the registry is silent. 0: [DefaultLease]
 	Lease time.Duration
 
-	// MaxStaleness is how old the table from a Load may be if the registry, or every holder
-	// of a newer version, does not answer. 0 makes that an error.
+	// MaxStaleness is the largest age of a version that Load may return if the registry,
+	// or every holder of a newer version, does not respond. 0 makes that an error.
 	MaxStaleness time.Duration
 
-	// Newest makes every Load ask the registry for the newest version, so that it returns
-	// what any Save has returned before, and not what was the newest up to a Lease ago.
+	// Newest makes every Load ask the registry for the newest version. Then Load never
+	// misses a Save that returned before. Otherwise its version may be outdated by up to
+	// a Lease.
 	Newest bool
 
-	Token string // which nodes show each other; "": none
-	// TLS applies to serving and to fetching; with ClientAuth, the serving side asks for
+	Token string // shared secret of the nodes; "": none
+	// TLS applies to serving and fetching. With ClientAuth, the server requests client
 	// certificates. Nil means plain HTTP.
 	TLS *tls.Config
 
-	Logger *slog.Logger // for failures in the background; nil: none
+	Logger *slog.Logger // for failures in the background; nil means no logging
 }
 
-// Node is a directory of tables that shares them with other nodes. It is safe for
-// concurrent use.
+// Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
 type Node struct {
 	opts     Options
 	disk     *disk
 	reg      *registry
 	client   *http.Client
 	server   *http.Server
-	address  string // "" where nothing is served
+	address  string // "" if this node serves nothing
 	log      *slog.Logger
 	requests atomic.Int64
 	fetched  atomic.Int64
 	checking sync.Mutex // one Verify at a time
-	small    int64      // smallRows, but in tests
+	small    int64      // smallRows, except in tests
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 }
 
-// Open opens the directory of a node and creates it if it does not exist. It does not wait
-// for the registry. The context applies to opening alone. The caller must close the node.
+// Open opens the directory of a node, and creates it if it does not exist. It does not
+// wait for the registry. ctx applies only to opening. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	defer failed("open", dir, &err)
 	n := &Node{small: smallRows, opts: *cmp.Or(o, new(Options))}
@@ -167,7 +168,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 			}
 		}()
 		n.server = n.newServer()
-		n.work.Go(func() { _ = n.server.Serve(l) }) // it ends with Close
+		n.work.Go(func() { _ = n.server.Serve(l) }) // ends with Close
 	}
 	if n.reg, err = openRegistry(n); err != nil {
 		_ = n.Close()
@@ -178,7 +179,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	return n, nil
 }
 
-// listen opens the port and finds out the address to advertise.
+// listen opens the port and sets the address to advertise.
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", n.opts.Listen)
 	if err != nil {
@@ -203,14 +204,14 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// Address returns the URL from which other nodes fetch files, or "" if there is none.
+// Address returns the URL at which other nodes fetch files, or "" if there is none.
 func (n *Node) Address() string { return n.address }
 
-// Stats counts what a node has asked of others since it was opened.
+// Stats counts a node's requests to others since it was opened.
 type Stats struct {
-	Requests int64 // over HTTP, to other nodes
-	Bytes    int64 // of the files and manifests received
-	Messages int64 // to NATS
+	Requests int64 // HTTP requests to other nodes
+	Bytes    int64 // bytes of files and manifests received
+	Messages int64 // messages sent to NATS
 }
 
 // Stats returns the node's counts so far.
@@ -222,7 +223,7 @@ func (n *Node) Stats() Stats {
 	return s
 }
 
-// Close stops serving and ends everything under way.
+// Close stops serving and ends all running operations.
 func (n *Node) Close() (err error) {
 	if n == nil {
 		return nil
@@ -241,10 +242,10 @@ func (n *Node) Close() (err error) {
 	return err
 }
 
-// registryFailed says that the registry is why something cannot be known.
+// registryFailed returns a SyncError with an error of the registry as the cause.
 func registryFailed(err error) error { return &SyncError{[]HolderError{{"", err}}} }
 
-// sync waits until all is known here that the registry has now.
+// sync waits until this node knows the current content of the registry.
 func (n *Node) sync(ctx context.Context, patience time.Duration) error {
 	if err := n.reg.sync(ctx, patience); err != nil {
 		return registryFailed(err)
@@ -252,7 +253,7 @@ func (n *Node) sync(ctx context.Context, patience time.Duration) error {
 	return nil
 }
 
-// Error reports which operation failed, on which table.
+// Error reports the failed operation and its table.
 type Error struct {
 	Op, Name string
 	Err      error // the cause
@@ -263,16 +264,17 @@ func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.N
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// failed makes an Error of the error with which an operation ends, if there is one.
+// failed wraps a non-nil error in an Error.
 func failed(op, name string, err *error) {
 	if *err != nil {
 		*err = &Error{Op: op, Name: name, Err: *err}
 	}
 }
 
-// SyncError reports which holders could not be asked, and why. It wraps [ErrSyncFailed].
+// SyncError lists the holders that could not be asked, with the reasons. It wraps
+// [ErrSyncFailed].
 type SyncError struct {
-	Causes []HolderError // a registry that did not answer has no address
+	Causes []HolderError // the registry's error has no address
 }
 
 // HolderError is the error of one holder.

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Columns of the new frame take its values, others keep theirs, and new ones are null
-// in older rows.
+// TestUpsert checks that the columns of a new frame replace values, that other columns
+// keep theirs, and that new columns are null in older rows.
 func TestUpsert(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -42,7 +42,7 @@ func TestUpsert(t *testing.T) {
 	if got := load(t, a, "x", day(1).Add(1), day(2).Add(1)); got != "2 33 30 6\n" {
 		t.Errorf("a range between times: %q", got)
 	}
-	// Rows that come in no order, before and after all others.
+	// Rows before and after all others.
 	mustSave(t, a, "x", -2, "a=7,8")
 	mustSave(t, a, "x", 9, "a=9")
 	if got := load(t, a, "x", always, always); got != "-2 7 - -\n-1 8 - -\n"+want+"9 9 - -\n" {
@@ -100,7 +100,7 @@ func TestSaveRefuses(t *testing.T) {
 		{"x", "the frame lacks it", frame([]arrow.Timestamp{1}, arrow.Field{Name: "t", Type: at.Type})},
 		{"x", `column "" has type float64: its name is empty`, frame([]arrow.Timestamp{1}, at, arrow.Field{Type: arrow.PrimitiveTypes.Float64})},
 		{"x", `column "s"`, frame([]arrow.Timestamp{1}, at, arrow.Field{Name: "s", Type: arrow.StructOf(arrow.Field{Type: at.Type})})},
-		{"x", "two columns of this name", frame([]arrow.Timestamp{1}, at, at)},
+		{"x", "two columns have this name", frame([]arrow.Timestamp{1}, at, at)},
 		{"", "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 		{strings.Repeat("x", 256), "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 	} {
@@ -116,13 +116,12 @@ func TestSaveRefuses(t *testing.T) {
 	}
 }
 
-// Of two savers at once one wins, and the other's error says so.
 func TestNil(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	if _, err := n.Save(t.Context(), "t", nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Error(err)
 	}
-	if err := (*Node)(nil).Close(); err != nil { // deferred before the error of Open is looked at
+	if err := (*Node)(nil).Close(); err != nil { // it may be deferred before the error of Open is checked
 		t.Error(err)
 	}
 }
@@ -164,8 +163,9 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// A table that another node makes while this one asks around for it is not begun anew in
-// its place, which would lose a version that was acknowledged.
+// TestSavedWhileAsked saves a table on one node while another node asks its peers for
+// that table. The second node must not start the table anew, which would lose an
+// acknowledged version.
 func TestSavedWhileAsked(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -173,7 +173,7 @@ func TestSavedWhileAsked(t *testing.T) {
 	meanwhile := make(chan string, 1)
 	hostile(t, b, func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case name := <-meanwhile: // before the node that asks goes on, it knows of the version
+		case name := <-meanwhile: // b learns of the version before it gets the answer
 			if _, err := a.Save(t.Context(), name, rowsOf(t, 0, "a=1")); err != nil {
 				t.Error(err)
 			}
@@ -199,12 +199,13 @@ func TestSavedWhileAsked(t *testing.T) {
 	}
 }
 
-// Bytes on the wire are those of missing files, and a second Load asks nobody.
+// TestFetchesWhatIsMissing checks that a Load fetches only missing files, and that a
+// second Load sends no requests.
 func TestFetchesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	s, url := registryOf(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
-	for i := range 4 { // each a file, for they are written as such
+	for i := range 4 { // each save writes its own file
 		mustSaveFile(t, a, "x", 100*i)
 	}
 	whole := a.reg.table(keyOf("x"))
@@ -259,15 +260,15 @@ func TestFetchesWhatIsMissing(t *testing.T) {
 
 const smallRowsInTests = 5
 
-// mustSaveFile saves rows that stay a file of their own: it makes the files before
-// look large.
+// mustSaveFile saves rows in a file of their own, by a lower limit for small files.
 func mustSaveFile(t *testing.T, n *Node, name string, first int) {
 	t.Helper()
 	n.small = 1
 	mustSave(t, n, name, first, "a=1,2,3,4,5")
 }
 
-// A damaged file is found, whoever reads it, and had from another node.
+// TestFlippedBit checks that every read detects a damaged file, and fetches it from
+// another node.
 func TestFlippedBit(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -282,7 +283,7 @@ func TestFlippedBit(t *testing.T) {
 	}{{a, a}, {b, a}, {a, b}} {
 		for _, path := range []string{filesOf(t, c.of)[0], c.of.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
 			flip(t, path)
-			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // b.hold came
+			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // otherwise b's holding may not have arrived
 				t.Fatal(err)
 			}
 			found, err := c.by.Verify(t.Context())

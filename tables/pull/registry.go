@@ -19,64 +19,64 @@ import (
 
 const (
 	bucketName = "partd-pull"
-	maxRecord  = 4 << 10 // bytes of a value; none of ours is longer
-	maxAsked   = 64      // nodes for each question
+	maxRecord  = 4 << 10 // limit of a value in bytes; records are shorter
+	maxAsked   = 64      // limit of the nodes asked for a table
 )
 
-// Registry is the state that all nodes share: values of up to 4 KiB under keys of up to 200
-// bytes, with a clock. NATS is the default; [Options.OwnRegistry] replaces it. A Registry
-// must be safe for concurrent use by any number of goroutines and processes.
+// Registry is the state that all nodes share: a map with a clock. Keys have up to 200
+// bytes, values up to 4 KiB. NATS is the default; [Options.OwnRegistry] replaces it. A
+// Registry must be safe for concurrent use by any number of goroutines and processes.
 type Registry interface {
 	// Watch calls f with the last entry of every key, then once with an entry without a
-	// key, and from then on with each change, always in the order of the changes. It
-	// returns when ctx ends, or with an error when it may have missed a change; the node
+	// key, and after that with each change, always in the order of the changes. It
+	// returns when ctx ends, or with an error when it may have missed a change. The node
 	// then calls it again.
 	Watch(ctx context.Context, f func(Entry)) error
-	// Put sets a key. Watchers learn of it after everything that was set before.
+	// Put sets a key. Watchers see the change after all earlier ones.
 	Put(ctx context.Context, key string, value []byte) error
-	// Update sets a key if the revision of its last entry is as given, or 0 if it has no
-	// entry. If not, its error wraps [ErrConflict]. After any other error the key may have
-	// been set.
+	// Update sets a key if its last entry has the given revision, or has none and
+	// revision is 0. Otherwise its error wraps [ErrConflict]. After any other error the
+	// key may or may not have been set.
 	Update(ctx context.Context, key string, value []byte, revision uint64) error
-	// Delete removes a key if it exists. Watchers learn of it.
+	// Delete removes a key if it exists. Watchers see it.
 	Delete(ctx context.Context, key string) error
 }
 
-// Entry is a key of a [Registry] that was set or deleted.
+// Entry is a change of a key in a [Registry].
 type Entry struct {
 	Key      string
-	Value    []byte    // empty: the key was deleted
-	Revision uint64    // differs with each change of the key; never 0
-	Time     time.Time // of the change, by the registry's clock
+	Value    []byte    // empty if the key was deleted
+	Revision uint64    // different for each change of the key; never 0
+	Time     time.Time // time of the change, by the registry's clock
 }
 
-// registry is the node's copy of the [Registry], and its way there. That has
+// registry is the node's copy of the [Registry], and its access to it. The keys there are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
-//	h.KEY.ID  the version and the manifest that a directory holds of it
-//	n.ID      a node, set again three times in each lease
-//	b.ID      as n.ID, of a process that serves nothing
+//	h.KEY.ID  the version and the manifest of the table that a directory holds
+//	n.ID      the heartbeat of a node, three times in each lease
+//	b.ID      the heartbeat of a process that serves nothing
 //
-// All are messages of one stream, which come in the order in which they were set. So
-// who sees the beat that he has sent has seen what was set before.
+// All changes arrive in the order in which they were made. So a process that sees its own
+// heartbeat has seen all changes before it.
 type registry struct {
 	n    *Node
 	kv   Registry
-	nats *natsRegistry // nil: the registry is another one
-	born time.Time     // the beats' times count from here
+	nats *natsRegistry // nil with OwnRegistry
+	born time.Time     // start of the times in heartbeats
 
 	mu      sync.Mutex
 	copy    *registryCopy
-	known   map[string]record // the newest versions that this process heard of, for it asked all nodes
-	changed chan struct{}     // closed, and another in its place, with each change
+	known   map[string]record // newest versions of the tables about which this process has asked all nodes
+	changed chan struct{}     // closed and replaced at each change
 }
 
 type registryCopy struct {
 	tables  map[string]tableEntry
-	holders map[string]map[string]string // of a key, by directory: the version and the manifest
+	holders map[string]map[string]string // by key and directory: version and manifest
 	nodes   map[string]nodeEntry         // by directory
-	latest  time.Time                    // of all beats, by the registry's clock
-	asOf    time.Time                    // up to when the copy is known to be complete
+	latest  time.Time                    // newest heartbeat, by the registry's clock
+	asOf    time.Time                    // the copy is complete up to this time
 }
 
 type tableEntry struct {
@@ -107,8 +107,8 @@ func openRegistry(n *Node) (*registry, error) {
 	return r, err
 }
 
-// run keeps the copy up to date. With each lease it is made anew, from all that the
-// registry has: what that has lost is seen then, and told again.
+// run keeps the copy up to date. In each lease it reads everything from the registry
+// again, so that it notices lost records and restores them.
 func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
@@ -137,7 +137,7 @@ func (r *registry) session(ctx context.Context) error {
 			}
 			select {
 			case loaded <- struct{}{}:
-			default: // once is enough
+			default: // one signal is enough
 			}
 		})
 	})
@@ -179,7 +179,7 @@ func (r *registry) session(ctx context.Context) error {
 	}
 }
 
-// apply puts a record into a copy. What makes no sense there is left out.
+// apply applies a change to a copy, and ignores invalid entries.
 func (r *registry) apply(c *registryCopy, e Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +190,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 		t := tableEntry{revision: e.Revision}
 		if gone || json.Unmarshal(e.Value, &t.record) != nil || t.check(part[1]) != nil {
 			if t.Name != "" && keyOf(t.Name) == part[1] && t.Version == 0 {
-				delete(r.known, part[1]) // it was forgotten
+				delete(r.known, part[1]) // the table was forgotten
 			}
 			t.record = record{} // an audit sets it again, at this revision
 		}
@@ -228,8 +228,8 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 	}
 }
 
-// fetchable reports whether an address of the registry is one at which a node may serve: a
-// host and a port, and TLS where this node has it, as it is sent the token.
+// fetchable reports whether an address from the registry is valid for a node: scheme,
+// host and port only, and https if this node uses TLS, because it sends its token there.
 func fetchable(address string, secured bool) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
@@ -237,13 +237,13 @@ func fetchable(address string, secured bool) bool {
 
 func (r *registry) process() string { return fmt.Sprintf("%p-%d", r, r.born.UnixNano()) }
 
-// announce wakes those who wait for a change. The caller holds the lock.
+// announce wakes goroutines that wait for a change. mu must be held.
 func (r *registry) announce() {
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// beat says that the node is alive.
+// beat sends a heartbeat to the registry.
 func (r *registry) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
@@ -258,21 +258,22 @@ func (r *registry) beat(ctx context.Context) error {
 	return r.kv.Put(ctx, key, b)
 }
 
-// fresh reports whether the copy is complete up to a lease ago.
+// fresh reports whether the copy is at most a lease old.
 func (r *registry) fresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.copy.asOf.IsZero() && time.Since(r.copy.asOf) <= r.n.opts.Lease
 }
 
-// sync waits until the copy has all that the registry had when sync was called.
+// sync waits until the copy has everything that the registry had when sync was called.
 func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	start := time.Now()
 	err := errors.New("it did not answer in time")
 	for {
-		// Another process of the directory may have taken the last one's place.
+		// beat again: another process of the directory may have overwritten the last
+		// heartbeat
 		if err2 := r.beat(ctx); err2 != nil && ctx.Err() == nil {
 			err = err2
 		}
@@ -295,10 +296,10 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// holding is what the registry says of a directory that has a version.
+// holding returns the registry's value for a directory that holds the version.
 func (r record) holding() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
-// forget removes what the registry has of a table, where its record is that given.
+// forget removes a table from the registry if its record still has the given revision.
 func (r *registry) forget(ctx context.Context, name string, revision uint64) error {
 	if err := r.set(ctx, record{Name: name}, revision); err != nil {
 		return err
@@ -318,7 +319,7 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 // peer is another node.
 type peer struct{ id, address string }
 
-// peers returns the nodes that are alive, those that hold a version first.
+// peers returns the live nodes, with the holders of a version first.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -338,7 +339,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record where its revision is still that given; 0 is none.
+// set sets a table's record if its revision is still as given; 0 means that there is no
+// record.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
@@ -347,7 +349,8 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// hold says what the directory holds, where the copy has something else.
+// hold records in the registry that this directory holds a version, unless the copy has
+// that already.
 func (r *registry) hold(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

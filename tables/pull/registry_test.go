@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A registry that lost a record, or has an older one, is told again, and a Load of a
-// node that knows nothing returns the newest version all the while.
+// TestRegistryForgets loses or damages a record, or replaces it by an older one. The
+// registry must be repaired, and until then even a new node must load the newest version.
 func TestRegistryForgets(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -49,8 +49,9 @@ func TestRegistryForgets(t *testing.T) {
 	}
 }
 
-// A node with an older version does not take it for the newest because the registry does:
-// neither where it saw a newer one before, nor where it did not, for it was opened since.
+// TestRegistryOlder puts an older record into the registry. A node that holds the older
+// version must not take it for the newest, whether it knew the newer version or was
+// opened later.
 func TestRegistryOlder(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -88,7 +89,8 @@ func TestRegistryOlder(t *testing.T) {
 	}
 }
 
-// A whole registry that is lost is made again of what the nodes have.
+// TestRegistryReplaced replaces the registry by an empty one, which the nodes must fill
+// again.
 func TestRegistryReplaced(t *testing.T) {
 	t.Parallel()
 	s, url := registryOf(t)
@@ -112,7 +114,8 @@ func TestRegistryReplaced(t *testing.T) {
 	}
 }
 
-// Where nobody answers, a Load fails, unless MaxStaleness allows what is here.
+// TestStaleness checks that Load fails if no one responds, unless MaxStaleness allows the
+// local version.
 func TestStaleness(t *testing.T) {
 	t.Parallel()
 	s, url := registryOf(t)
@@ -142,7 +145,7 @@ func TestStaleness(t *testing.T) {
 	}
 }
 
-// A Load says what was wrong with each holder.
+// TestHoldersGone checks that the error of a Load names each holder and its failure.
 func TestHoldersGone(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)

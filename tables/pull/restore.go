@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Restore restores tables from a backup, or all of its tables if none are named. A table
-// that no node has, or only in an older version, comes back as it was, also for nodes that
-// return later. A table that has changed since gets a new version with the rows of the
-// backup. Restore does not fetch files that are here and intact, and a second call
-// continues an interrupted one.
+// Restore restores the named tables from a backup, or all of its tables if none are
+// named. A table that no node has, or only in an older version, is restored as it was,
+// also for nodes that return later. A table that has changed since gets a new version
+// with the rows of the backup. Restore does not fetch intact files again, and a second
+// call continues an interrupted one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
 	defer failed("restore", name, &err)
 	place := backupBucket(from)
@@ -54,7 +54,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
-		n.disk.keep(f) // else it goes before the version is noted
+		n.disk.keep(f) // protects the file until a head refers to it
 		has, err := n.disk.Open(ctx, f)
 		if err == nil {
 			return has.Close()
@@ -93,7 +93,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record
 	case err == nil && now == was:
 		err = n.saved(ctx, was)
 	case err == nil:
-		has, err2 := n.manifest(ctx, now) // it may be at nobody who is alive
+		has, err2 := n.manifest(ctx, now) // fails if no live node has it
 		if err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
 			return now.Version, n.saved(ctx, now)
 		}

@@ -24,24 +24,24 @@ import (
 )
 
 const (
-	// MaxFrame is the size of the largest frame that Save accepts, in bytes of memory.
+	// MaxFrame is the largest frame that Save accepts, in bytes of memory.
 	MaxFrame = 1 << 30
 
-	fileBytes = 64 << 20 // of memory, that the rows of a file take at most
-	smallRows = 64 << 10 // a file of fewer is written anew with the rows that follow it
+	fileBytes = 64 << 20 // limit of a file's rows, in bytes of memory
+	smallRows = 64 << 10 // a file with fewer rows is rewritten with the rows that follow it
 )
 
-// Save puts rows into the table of a name and creates the table if it does not exist. The
-// first timestamp or date32 column is the table's time column. Where a new row has the time
-// of an old one, its columns replace the old values, and all other columns keep theirs.
-// Columns that only the new rows have are null in older rows; columns that they lack are
-// null in new rows. A time that is null or occurs twice in r is an error, as is a column of
-// another type than the table's, or a missing time column.
+// Save adds rows to a table, and creates the table if it does not exist. The first
+// timestamp or date32 column is the table's time column. If a new row has the time of an
+// old one, its columns replace the old values, and all other columns keep theirs. Columns
+// that only the new rows have are null in older rows. Columns that they lack are null in
+// new rows. Save rejects times that are null or occur twice in r, a column with another
+// type than the table's, and rows without the time column.
 //
-// Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if a
-// Save of another node came first, and partd.ErrUnknownOutcome if the registry did not say
-// whether it took the version. Save reads r to its end, holds it in memory, and does not
-// release it.
+// Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if
+// a Save of another node came first. It wraps partd.ErrUnknownOutcome if the registry did
+// not confirm the version. Save reads r to its end, holds all of it in memory, and does
+// not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer failed("save", name, &err)
 	if err := checkName(name); err != nil {
@@ -71,7 +71,8 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish makes a manifest the version after another, whose own manifest may be unknown.
+// publish saves and commits a manifest as the version that follows after. after's own
+// manifest may be nil.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
@@ -96,8 +97,9 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	return rec, n.saved(ctx, rec)
 }
 
-// saved notes that the newest version of a table is here. One that it is not upon, since
-// the registry was lost and others saved meanwhile, stays under another name.
+// saved records that this directory has the newest version of a table. If the old head is
+// from another history (others saved after the registry had lost the record), saved keeps
+// it under another name.
 func (n *Node) saved(ctx context.Context, rec record) error {
 	n.reg.note(rec)
 	h, err := n.disk.head(keyOf(rec.Name))
@@ -113,13 +115,14 @@ func (n *Node) saved(ctx context.Context, rec record) error {
 	if err != nil {
 		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
-	if err := n.reg.hold(ctx, rec); err != nil { // it learns it from an audit, too
+	if err := n.reg.hold(ctx, rec); err != nil { // an audit tells the registry later
 		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
 	}
 	return nil
 }
 
-// commit sets the record. Where no answer comes, the registry is asked.
+// commit sets the record. If the registry does not respond, commit asks it for the
+// outcome.
 func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 	set, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
 	defer cancel()
@@ -138,13 +141,13 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 	return fmt.Errorf("the registry: %w (%w)", err, partd.ErrUnknownOutcome)
 }
 
-// version is a version that is here whole.
+// version is a record with its manifest.
 type version struct {
 	record
-	*manifest // nil: there is none
+	*manifest // nil if there is none
 }
 
-// base brings the newest version here, to save upon.
+// base returns the newest version, with all its files here, for a Save on top of it.
 func (n *Node) base(ctx context.Context, name string) (v version, revision uint64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
@@ -152,7 +155,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 		return v, 0, err
 	}
 	if v.record, revision, err = n.ask(ctx, key, h); errors.Is(err, ErrNotFound) {
-		return v, revision, nil // of when it was not found: a newer one is of another saver
+		return v, revision, nil // the revision of the missing record detects a concurrent Save
 	}
 	if err != nil {
 		return v, 0, err
@@ -163,7 +166,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 	return v, revision, n.bring(ctx, v.manifest, v.record, math.MinInt64, math.MaxInt64)
 }
 
-// frame is a frame that is saved, in the order of time.
+// frame is the rows of one Save, sorted by time.
 type frame struct {
 	batch arrow.RecordBatch
 	time  int
@@ -184,7 +187,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer builder.Release()
-	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // that there is one
+	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // an empty batch, so that there is at least one
 	defer func() { take.Release(batches) }()
 	size := int64(0)
 	for r.Next() {
@@ -219,7 +222,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// write writes rows as files, each of at most fileBytes.
+// write writes rows as files of at most fileBytes each.
 func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	each := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))

@@ -14,11 +14,11 @@ const (
 	headPath   = "/v1/heads/"
 	verifyPath = "/v1/verify"
 
-	maxServed = 64 // requests at a time
+	maxServed = 64 // concurrent requests
 )
 
-// newServer serves files by hash, heads by key, and the check of all: nothing else
-// of the directory has a name that a request can say.
+// newServer returns a server of files by hash, heads by key, and checks of the whole
+// directory. Requests cannot name anything else in the directory.
 func (n *Node) newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", n.serveFile)
@@ -44,8 +44,8 @@ func (n *Node) newServer() *http.Server {
 	}
 }
 
-// knows reports whether a request has the token, if there is one. A certificate was
-// asked for before.
+// knows reports whether a request has the right token, or the node requires none. TLS has
+// already checked the certificate.
 func (n *Node) knows(r *http.Request) bool {
 	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
@@ -77,7 +77,8 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-// fileTime is how long a file may be under way: a mebibyte takes a second at most.
+// fileTime returns the time limit for a transfer of size bytes, at one second per
+// mebibyte.
 func (n *Node) fileTime(size int64) time.Duration {
 	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }
@@ -96,8 +97,8 @@ func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 	answer(w, h.record, err)
 }
 
-// serveVerify sends spaces until it has the findings, so that who waits knows that
-// it is at work.
+// serveVerify sends spaces until the check is done, so that the client knows that the
+// server is alive.
 func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 	done := make(chan []Finding, 1)
 	go func() {
@@ -115,7 +116,7 @@ func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 			answer(w, found, nil)
 			return
 		case <-again.C:
-			_, _ = w.Write([]byte(" ")) // the context ends where nobody listens
+			_, _ = w.Write([]byte(" ")) // an error ends the request's context
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
@@ -127,5 +128,5 @@ func answer(w http.ResponseWriter, a any, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // to one who may be gone
+	_ = json.NewEncoder(w).Encode(a) // the client may be gone
 }

@@ -21,19 +21,19 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 		return err
 	}
 	err = d.storage.Create(ctx, d.storage.Prefix+f.Hash, data)
-	if errors.Is(err, fs.ErrExist) { // and is damaged
+	if errors.Is(err, fs.ErrExist) { // and may be damaged
 		err = d.storage.Replace(ctx, f, data)
 	}
 	if err != nil {
 		err = &fs.PathError{Op: "store", Path: d.storage.Prefix + f.Hash, Err: err}
 	} else {
-		err = sign.Truncate(f.Size) // without bytes
+		err = sign.Truncate(f.Size) // sets the size without writing data
 	}
 	return errors.Join(err, sign.Close())
 }
 
-// sign opens the file that says what is in the storage. A sweep leaves it as it leaves a new
-// one, or has removed it before.
+// sign opens the empty file that stands for a file in the storage. It sets the time under
+// the lock, so that a concurrent sweep either keeps the sign or has already removed it.
 func (d *disk) sign(hash string) (sign *os.File, err error) {
 	err = d.locked(func() error {
 		if sign, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
@@ -48,7 +48,7 @@ func (d *disk) sign(hash string) (sign *os.File, err error) {
 	return sign, err
 }
 
-// Create makes a file that is named by what is written.
+// Create creates a file named by the hash of its content.
 func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content.Named, error) {
 	if d.storage == nil {
 		return d.Dir.Create(write)
@@ -61,12 +61,12 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 	return f, d.store(ctx, f, b.Bytes())
 }
 
-// Fetch brings a file here.
+// Fetch fetches a file.
 func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
 	}
-	if f.Size > MaxFrame { // none of ours is
+	if f.Size > MaxFrame { // our files are smaller
 		return partd.ErrTooLarge
 	}
 	data, err := readAll(d.copied(ctx, f, from))
@@ -76,7 +76,7 @@ func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) 
 	return d.store(ctx, f, data)
 }
 
-// Open opens a file, once it was read and is right.
+// Open opens a file after checking its content.
 func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	if d.storage == nil {
 		return d.Dir.Open(f)
@@ -85,16 +85,16 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	if err == nil {
 		return file, nil
 	}
-	if file, err := d.Dir.Open(f); err == nil { // from before there was a storage
+	if file, err := d.Dir.Open(f); err == nil { // written before the node had a storage
 		return file, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		_ = os.Remove(d.Path(f.Hash)) // it was lost, and may be fetched
+		_ = os.Remove(d.Path(f.Hash)) // lost; the node may fetch it again
 	}
 	return nil, err
 }
 
-// copied opens a copy of a file, which nobody else has.
+// copied opens a private temporary copy of a file.
 func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {
@@ -108,7 +108,7 @@ func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder)
 	return os.Open(here.Path(f.Hash))
 }
 
-// served opens a file for another node, which compares it with its hash.
+// served opens a file for another node, which checks the hash itself.
 func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
 	if d.storage == nil {
 		return os.Open(d.Path(hash))
@@ -120,7 +120,7 @@ func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
 	return d.Open(ctx, content.Named{Hash: hash, Size: info.Size()})
 }
 
-// remove removes a file, if there is one.
+// remove removes a file if it exists.
 func (d *disk) remove(ctx context.Context, hash string) error {
 	if d.storage != nil {
 		if err := objstore.Retry(ctx, d.storage.RetryFor, 0, nil, func(ctx context.Context) error { return d.storage.Delete(ctx, d.storage.Prefix+hash) }); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// Of a storage, too, a sweep removes what no version has, an interrupted upload as well,
-// and nothing else. It looks once an hour.
+// TestSweepStorage checks that a sweep removes unused files and interrupted uploads from
+// a storage, nothing else, and at most once an hour.
 func TestSweepStorage(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -70,7 +70,8 @@ func TestSweepStorage(t *testing.T) {
 	}
 }
 
-// A sweep removes nothing that a save finds in the storage and uses again.
+// TestStoreBesideSweep checks that a sweep does not remove an old file that a save uses
+// again.
 func TestStoreBesideSweep(t *testing.T) {
 	t.Parallel()
 	bucket := &sweptBucket{Memory: new(objstore.Memory), read: func() {}}
@@ -103,7 +104,7 @@ func TestStoreBesideSweep(t *testing.T) {
 	}
 }
 
-// sweptBucket calls read once an object was opened.
+// sweptBucket calls read after it has opened an object.
 type sweptBucket struct {
 	*objstore.Memory
 	read func()

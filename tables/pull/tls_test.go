@@ -44,7 +44,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// sign signs a certificate; the first one signs itself.
+// sign signs a certificate. The authority's own certificate is self-signed.
 func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -62,7 +62,7 @@ func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.Priv
 	return der, key
 }
 
-// config is that of a node with a certificate of an authority.
+// config returns the configuration of a node with a certificate of the authority.
 func (a *authority) config(t *testing.T) *tls.Config {
 	t.Helper()
 	der, key := a.sign(t, &x509.Certificate{
@@ -75,8 +75,9 @@ func (a *authority) config(t *testing.T) *tls.Config {
 	}
 }
 
-// Nodes with certificates of one authority load from each other. Who has none, or one of
-// another, gets nothing; nor is one believed, or shown the token, who serves with it.
+// TestCertificates checks that nodes with certificates of one authority load from each
+// other. Nodes without one, or with another authority's, get nothing, and servers with
+// such certificates are neither trusted nor sent the token.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
@@ -93,9 +94,9 @@ func TestCertificates(t *testing.T) {
 	bare := ours.config(t)
 	bare.Certificates = nil
 	foreign := theirs.config(t)
-	foreign.RootCAs = ours.pool // it believes us
+	foreign.RootCAs = ours.pool // it trusts our certificates
 	for name, c := range map[string]*tls.Config{"no certificate": bare, "a certificate of another": foreign} {
-		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // it serves nothing
+		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +107,7 @@ func TestCertificates(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// One who serves with a certificate of another authority, or with none.
+	// A server with a certificate of another authority, or without TLS.
 	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s was asked for", r.URL) })
 	impostor := httptest.NewUnstartedServer(handler)
 	impostor.Config.ErrorLog = log.New(io.Discard, "", 0)

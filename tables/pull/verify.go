@@ -16,17 +16,17 @@ import (
 
 // Finding is a problem that Verify found.
 type Finding struct {
-	Node     string `json:"node"`  // its address; "": this node
-	Table    string `json:"table"` // "" for a problem of the whole node
+	Node     string `json:"node"`  // address of the node; "": this node
+	Table    string `json:"table"` // "" if the problem concerns the whole node
 	File     string `json:"file,omitempty"`
 	Problem  string `json:"problem"`
-	Repaired bool   `json:"repaired"` // whether it has been repaired
+	Repaired bool   `json:"repaired"` // the problem has been repaired
 }
 
 // Verify reads all files of the newest versions in this directory and compares them with
-// their hashes, makes all other nodes do the same, and compares what they hold with the
-// registry. It replaces damaged files by intact ones from other nodes. Its error says that
-// it could not do this; what is wrong is in the findings.
+// their hashes. It makes all other nodes do the same, and compares their versions with
+// the registry. It replaces damaged files with intact ones from other nodes. Problems are
+// reported as findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	defer failed("verify", n.disk.dir, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -48,7 +48,7 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		all = append(all, found...)
 	}
 	for _, t := range n.reg.records() {
-		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // who does not answer is a finding already
+		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are findings already
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
 				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("it has version %d, of another content than version %d of the registry", h.Version, t.Version)})
@@ -69,7 +69,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 			if err == nil {
 				return file.Close()
 			}
-			if !errors.Is(err, content.ErrDamaged) { // a range alone was loaded, or another process is at it
+			if !errors.Is(err, content.ErrDamaged) { // only a range was loaded, or another process is changing the files
 				return nil
 			}
 			found := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
@@ -97,7 +97,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	return all, err
 }
 
-// open opens a file of a version, which is fetched where it is not here, or damaged.
+// open opens a file of a version. It fetches the file if it is missing or damaged.
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
 	file, err := n.disk.Open(ctx, f)
 	if err != nil {
@@ -108,12 +108,12 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 	return file, err
 }
 
-// mend fetches a file again that could not be opened for a reason: from other nodes.
+// mend fetches a file from other nodes after opening it failed because of why.
 func (n *Node) mend(ctx context.Context, r record, f content.Named, why error) error {
 	return n.replace(ctx, r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace fetches a file that could not be opened for a reason.
+// replace calls fetch to get a file that could not be opened because of why.
 func (n *Node) replace(ctx context.Context, table string, f content.Named, why error, fetch func() error) error {
 	damaged := errors.Is(why, content.ErrDamaged)
 	if !damaged && !errors.Is(why, fs.ErrNotExist) {
@@ -121,7 +121,7 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, why e
 	}
 	if damaged {
 		n.log.Warn("pull: a file is damaged, and is fetched again", "table", table, "file", f.Hash)
-		// A file that is whole takes its place, or none.
+		// an intact file or none must take its place
 		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
 		}
@@ -133,7 +133,8 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, why e
 	return err
 }
 
-// audit holds each head against what the registry says, and tells it what it lost.
+// audit compares each head with the registry, and restores records that the registry
+// lost.
 func (n *Node) audit(ctx context.Context) {
 	err := n.disk.heads(func(key string, h head) error {
 		e := n.reg.table(key)
@@ -147,7 +148,7 @@ func (n *Node) audit(ctx context.Context) {
 			return n.keepBranch(ctx, h)
 		case e.record == h.record:
 			now := time.Now()
-			_ = os.Chtimes(n.disk.headPath(key), now, now) // else it counts as older than it is
+			_ = os.Chtimes(n.disk.headPath(key), now, now) // otherwise the head counts as older than it is
 		}
 		return n.reg.hold(ctx, h.record)
 	})
@@ -159,8 +160,8 @@ func (n *Node) audit(ctx context.Context) {
 	}
 }
 
-// keepBranch gives a version of another history than the registry's a name of its own,
-// which the next audit tells.
+// keepBranch keeps a version of another history than the registry's under a name of its
+// own. The next audit registers it.
 func (n *Node) keepBranch(ctx context.Context, h head) error {
 	m, err := n.manifest(ctx, h.record)
 	if err != nil {

@@ -10,24 +10,24 @@ import (
 )
 
 const (
-	mostUpdates = 10_000 // of a commit, and so many requirements
-	mostTables  = 1_000  // of a transaction
+	maxUpdates = 10_000 // limits both the updates and the requirements of a commit
+	maxTables  = 1_000  // limits the tables of a transaction
 )
 
-// commit is a change of a table as clients send it.
+// commit is a client's change of a table.
 type commit struct {
 	Identifier   *identifier         `json:"identifier"`
 	Requirements *table.Requirements `json:"requirements"`
 	Updates      *table.Updates      `json:"updates"`
 }
 
-// change is the commit for the store, for a caller who may commit to the table.
+// change converts a commit for the store. The caller must have checked the right to commit.
 func (c *commit) change(b *tables.Bucket, name string) (tables.IcebergChange, error) {
 	if c.Requirements == nil || c.Updates == nil {
-		return tables.IcebergChange{}, invalid("a commit has requirements and updates, be they empty")
+		return tables.IcebergChange{}, invalid("a commit needs requirements and updates, which may be empty")
 	}
-	if len(*c.Updates) > mostUpdates || len(*c.Requirements) > mostUpdates {
-		return tables.IcebergChange{}, invalid("a commit has at most %d updates and requirements, not %d and %d", mostUpdates, len(*c.Updates), len(*c.Requirements))
+	if len(*c.Updates) > maxUpdates || len(*c.Requirements) > maxUpdates {
+		return tables.IcebergChange{}, invalid("a commit may have %d updates and requirements at most, not %d and %d", maxUpdates, len(*c.Updates), len(*c.Requirements))
 	}
 	return tables.IcebergChange{Bucket: b.Name(), Table: name, Requirements: *c.Requirements, Updates: *c.Updates}, nil
 }
@@ -39,6 +39,9 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	}
 	change, err := in.change(b, q.PathValue("table"))
 	if err != nil {
+		return err
+	}
+	if err := q.charge(true, tableOf{b, change.Table}); err != nil {
 		return err
 	}
 	done, err := h.store.CommitIceberg(q.Ctx, change)
@@ -57,17 +60,18 @@ func (h *handler) commitTransaction(q *request) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	if n := len(in.Changes); n == 0 || n > mostTables {
-		return invalid("a transaction changes 1 to %d tables, not %d", mostTables, n)
+	if n := len(in.Changes); n == 0 || n > maxTables {
+		return invalid("a transaction must change 1 to %d tables, not %d", maxTables, n)
 	}
 	var changes []tables.IcebergChange
+	var changed []tableOf
 	for _, c := range in.Changes {
 		if c.Identifier == nil {
-			return invalid("a change of a transaction has the table's identifier")
+			return invalid("each change of a transaction needs the table's identifier")
 		}
-		b, err := h.allowed(q, flightd.Admin, c.Identifier.Namespace)
+		b, err := h.bucketFor(q, flightd.Admin, c.Identifier.Namespace)
 		if err == nil {
-			err = exists(q, b)
+			err = checkExists(q, b)
 		}
 		if err != nil {
 			return err
@@ -76,8 +80,11 @@ func (h *handler) commitTransaction(q *request) error {
 		if err != nil {
 			return err
 		}
-		changes = append(changes, change)
+		changes, changed = append(changes, change), append(changed, tableOf{b, change.Table})
+	}
+	if err := q.charge(true, changed...); err != nil {
+		return err
 	}
 	_, err := h.store.CommitIceberg(q.Ctx, changes...)
-	return q.done(err)
+	return q.replyEmpty(err)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Who loads a table finds every row that was acknowledged, unless it asks not to.
+// Loading a table folds its tail first, unless the client or the table's properties ask not to.
 func TestFoldOnLoad(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	wants := func(path, want string) {
@@ -44,7 +44,7 @@ func TestFoldOnLoad(t *testing.T) {
 	wants("t", "1")
 }
 
-// An answer is not sent again to who has it, and is where rows came.
+// The tag of an unchanged table yields 304 without a body. It changes with the table.
 func TestETag(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -65,11 +65,11 @@ func TestETag(t *testing.T) {
 	}
 	c.put("ns", "t", nil, 2)
 	if asks("", tag, 200) == tag {
-		t.Error("the tag is that of before")
+		t.Error("the tag has not changed")
 	}
 }
 
-// Listings come whole, or in the pages that are asked for.
+// Listings return all names, or pages of the requested size.
 func TestPages(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range 5 {
@@ -103,7 +103,7 @@ func TestPages(t *testing.T) {
 	c.ask("GET", "namespaces?parent=none", nil, 404, "NoSuchNamespaceException")
 }
 
-// Namespaces are buckets, as far as their names fit.
+// Namespaces are buckets whose names are valid for a namespace.
 func TestNamespaces(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("", "t", nil, 1)
@@ -116,7 +116,9 @@ func TestNamespaces(t *testing.T) {
 	for _, ns := range []any{[]string{}, []string{""}, []string{"a", "b"}, []string{"a\x1fb"}, []string{"a\x00"}, []string{strings.Repeat("x", 256)}} {
 		c.ask("POST", "namespaces", object{"namespace": ns}, 400, "BadRequestException")
 	}
-	c.ask("GET", "namespaces/a%1Fb", nil, 400)
+	c.ask("GET", "namespaces/a%1Fb", nil, 404, "NoSuchNamespaceException")
+	c.ask("GET", "namespaces?parent=a%1Fb", nil, 404, "NoSuchNamespaceException")
+	c.ask("POST", "namespaces/a%1Fb/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
 	c.ask("POST", "namespaces", object{"namespace": []string{"a"}, "properties": object{"k": "v"}}, 200)
 	c.ask("POST", "namespaces", object{"namespace": []string{"a"}}, 409, "AlreadyExistsException")
 	c.ask("HEAD", "namespaces/a", nil, 204)
@@ -137,41 +139,41 @@ func TestNamespaces(t *testing.T) {
 	c.ask("DELETE", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
 	c.ask("DELETE", "namespaces/a", nil, 204)
 	c.ask("DELETE", "namespaces/a", nil, 404, "NoSuchNamespaceException")
-	c.ask("GET", "namespaces/a/tables/t", nil, 404, "NoSuchNamespaceException")
+	c.ask("GET", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
 }
 
-// A commit is made if what it requires holds; in a transaction all are, or none.
+// A commit succeeds only if its requirements hold. A transaction commits all its changes, or none.
 func TestCommit(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	c.create("ns", "u")
-	base := c.loaded("ns", "t")
-	one, other := c.appended(base, 1), c.appended(base, 2)
+	base := c.load("ns", "t")
+	one, other := c.appendCommit(base, 1), c.appendCommit(base, 2)
 	c.ask("POST", "namespaces/ns/tables/t", one, 200, `"metadata-location"`)
 	c.ask("POST", "namespaces/ns/tables/t", other, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1)
 	change := func(name string, commit object) object {
 		return object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": commit["requirements"], "updates": commit["updates"]}
 	}
-	u := c.appended(c.loaded("ns", "u"), 3)
+	u := c.appendCommit(c.load("ns", "u"), 3)
 	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", other)}}, 409, "CommitFailedException")
 	c.wantRows("ns", "u")
 	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("none", other)}}, 404, "NoSuchTableException")
 	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("u", u)}}, 400)
 	c.ask("POST", "transactions/commit", object{"table-changes": []any{}}, 400)
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", c.appended(c.loaded("ns", "t"), 4))}}, 204)
+	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", c.appendCommit(c.load("ns", "t"), 4))}}, 204)
 	c.wantRows("ns", "u", 3)
 	c.wantRows("ns", "t", 1, 4)
 	c.ask("POST", "namespaces/ns/tables/none", one, 404, "NoSuchTableException")
-	was := c.loaded("ns", "t").MetadataLocation()
+	was := c.load("ns", "t").MetadataLocation()
 	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": []}`, 200, was)
 	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [{"type": "assert-create"}], "updates": []}`, 409)
 	for _, bad := range []string{
 		`{"requirements": [{"type": "nonsense"}], "updates": []}`, `{"requirements": [], "updates": [{"action": "nonsense"}]}`,
 		`{"requirements": [], "updates": [{"action": "set-location", "location": "file:///tmp"}]}`, `[`, `{"updates": 1}`, `null`, `{}`, `{"requirements": []}`, `{"updates": []}`,
 		`{"requirements": [], "updates": [{"action": "set-current-schema", "schema-id": 77}]}`,
-		`{"requirements": [], "updates": [` + strings.Repeat(`{"action": "set-properties", "updates": {}},`, mostUpdates) + `{"action": "set-properties", "updates": {}}]}`,
+		`{"requirements": [], "updates": [` + strings.Repeat(`{"action": "set-properties", "updates": {}},`, maxUpdates) + `{"action": "set-properties", "updates": {}}]}`,
 	} {
 		c.ask("POST", "namespaces/ns/tables/t", bad, 400)
 	}
@@ -179,17 +181,17 @@ func TestCommit(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
 }
 
-// A foreign commit leaves rows in the tail where they are, and they are neither lost nor
-// doubled, whatever it does to the columns.
+// After a foreign commit, rows in the tail are neither lost nor duplicated, whatever the commit
+// does to the columns.
 func TestCommitBesideTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
 	if _, err := c.store.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	base := c.loaded("ns", "t")
+	base := c.load("ns", "t")
 	c.put("ns", "t", nil, 2)
-	c.ask("POST", "namespaces/ns/tables/t", c.appended(base, 3), 200)
+	c.ask("POST", "namespaces/ns/tables/t", c.appendCommit(base, 3), 200)
 	c.wantRows("ns", "t", 1, 3, 2)
 	widen := func(name string) object {
 		return object{"requirements": []any{}, "updates": []any{
@@ -200,31 +202,32 @@ func TestCommitBesideTail(t *testing.T) {
 	}
 	c.ask("POST", "namespaces/ns/tables/t", widen("s"), 200)
 	if got := total(first(c.ask("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
-		t.Error("rows of the columns before are in the tail still: ", got)
+		t.Error("rows with the earlier columns are still in the tail:", got)
 	}
 	c.wantRows("ns", "t", 1, 3, 2)
-	// Rows that came after it was made, and columns and rows at once: it is to be made again.
-	base = c.loaded("ns", "t")
-	add := c.appended(base, 5)
+	// A commit with new columns and new rows fails if the tail has newer rows, and must be
+	// repeated.
+	base = c.load("ns", "t")
+	add := c.appendCommit(base, 5)
 	both := object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}
 	c.put("ns", "t", nil, 4)
 	c.ask("POST", "namespaces/ns/tables/t", both, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 3, 2, 4)
 
-	// Rows alone in the tail are not those that a first snapshot replaces.
+	// The first snapshot does not replace rows that are only in the tail.
 	c.ask("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
 	c.create("new", "t")
-	base = c.loaded("new", "t")
-	add = c.appended(base, 6)
+	base = c.load("new", "t")
+	add = c.appendCommit(base, 6)
 	c.put("new", "t", nil, 7)
 	c.ask("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
 	c.wantRows("new", "t", 7)
 
-	// A replacement of all is one of the rows in the tail as well.
+	// A commit that replaces all rows also replaces those in the tail.
 	c.ask("GET", "namespaces/new/tables/t", nil, 200)
-	base = c.loaded("new", "t")
+	base = c.load("new", "t")
 	var updates []any
-	for _, u := range c.appended(base, 8)["updates"].([]any) {
+	for _, u := range c.appendCommit(base, 8)["updates"].([]any) {
 		if s, ok := u.(object)["snapshot"].(*table.Snapshot); ok {
 			s.ParentSnapshotID = nil
 		}
@@ -232,10 +235,10 @@ func TestCommitBesideTail(t *testing.T) {
 	}
 	c.put("new", "t", nil, 9)
 	c.ask("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
-	c.wantRows("new", "t", 7, 8) // 7 is in the forged snapshot, which has the manifests of before
+	c.wantRows("new", "t", 7, 8) // 7 is in the earlier snapshot, whose manifests the forged one has
 }
 
-// A table goes to its new name with its rows in the tail.
+// Renaming a table keeps its rows in the tail.
 func TestRename(t *testing.T) {
 	dir := t.TempDir()
 	c := serve(t, dir, flightd.Options{}, Options{})
@@ -267,11 +270,11 @@ func TestRename(t *testing.T) {
 		c = nil
 	}
 	if c != nil {
-		t.Error("the table is not found by its metadata")
+		t.Error("listing by metadata does not yield the table")
 	}
 }
 
-// Rules hold for rows that others commit.
+// The rules of a table apply to rows that engines commit.
 func TestRules(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -285,7 +288,7 @@ func TestRules(t *testing.T) {
 	commit := func(name string, code int, text string, ns ...int64) {
 		t.Helper()
 		c.ask("GET", "namespaces/ns/tables/"+name, nil, 200)
-		c.ask("POST", "namespaces/ns/tables/"+name, c.appended(c.loaded("ns", name), ns...), code, text)
+		c.ask("POST", "namespaces/ns/tables/"+name, c.appendCommit(c.load("ns", name), ns...), code, text)
 	}
 	commit("t", 400, "few", 5, 11)
 	commit("t", 400, "once", 5, 5)
@@ -294,7 +297,7 @@ func TestRules(t *testing.T) {
 	c.wantRows("ns", "t", 1, 5, 6)
 	ordered := func(code int, text string, ns ...int64) {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/tables/ordered", c.appendedBatch(c.loaded("ns", "ordered"), timedBatch(ns...)), code, text)
+		c.ask("POST", "namespaces/ns/tables/ordered", c.appendCommitBatch(c.load("ns", "ordered"), timedBatch(ns...)), code, text)
 	}
 	ordered(400, "duplicate", 1, 2)
 	ordered(400, "duplicate", 2, 2)

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// problem is an error as the specification's model has it.
+// problem is an error in the specification's error model.
 type problem struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
@@ -28,7 +28,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Message }
 
-// GRPCStatus is the problem as the server's figures count it.
+// GRPCStatus returns the status under which the server's metrics count the problem.
 func (p *problem) GRPCStatus() *status.Status {
 	code := map[int]codes.Code{
 		http.StatusUnauthorized: codes.Unauthenticated, http.StatusForbidden: codes.PermissionDenied, http.StatusNotFound: codes.NotFound,
@@ -41,7 +41,11 @@ func invalid(format string, args ...any) error {
 	return &problem{Code: http.StatusBadRequest, Type: "BadRequestException", Message: fmt.Sprintf(format, args...)}
 }
 
-// kinds are the types and codes of errors, the first that fits.
+func notFound(kind, text string) error {
+	return &problem{Code: http.StatusNotFound, Type: kind, Message: text}
+}
+
+// kinds are the types and codes of errors. The first match counts.
 var kinds = []struct {
 	is   error
 	code int
@@ -59,7 +63,7 @@ var kinds = []struct {
 	{fs.ErrPermission, http.StatusForbidden, "ForbiddenException"},
 }
 
-// problemOf finds what to tell of an error.
+// problemOf converts an error to a problem.
 func problemOf(err error) *problem {
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return p
@@ -79,21 +83,24 @@ func problemOf(err error) *problem {
 			return p
 		}
 	}
-	switch told := status.Convert(flightd.Status(err)); told.Code() {
+	switch st := status.Convert(flightd.Status(err)); st.Code() {
 	case codes.ResourceExhausted:
-		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "SlowDownException", told.Message()
+		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "SlowDownException", st.Message()
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "ServiceUnavailableException", told.Message()
+		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "ServiceUnavailableException", st.Message()
+	case codes.InvalidArgument:
+		p.Code, p.Type, p.Message = http.StatusBadRequest, "BadRequestException", st.Message()
 	case codes.PermissionDenied:
-		p.Code, p.Type, p.Message = http.StatusForbidden, "ForbiddenException", told.Message()
+		p.Code, p.Type, p.Message = http.StatusForbidden, "ForbiddenException", st.Message()
 	}
 	p.Message = flightd.WithoutPath(p.Message, err)
 	return p
 }
 
-// fail answers with an error.
+// fail writes an error as the response.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
+	p.Message = h.store.WithoutDir(p.Message)
 	w.Header().Del("ETag")
 	switch p.Code {
 	case http.StatusServiceUnavailable:
@@ -101,11 +108,11 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	flightd.Answer(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
+	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
-// done answers what has no content, or returns the error.
-func (q *request) done(err error) error {
+// replyEmpty writes a response without content, or returns the error.
+func (q *request) replyEmpty(err error) error {
 	if err != nil {
 		return err
 	}
@@ -118,31 +125,32 @@ func (q *request) reply(code int, v any) error {
 		q.W.WriteHeader(code)
 		return nil
 	}
-	flightd.Answer(q.W, q.Idle, code, v, `{"error":{"message":"the answer cannot be written as JSON","type":"ServiceFailureException","code":500}}`)
+	flightd.WriteJSON(q.W, q.Idle, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)
 	return nil
 }
 
-// parse reads a body of JSON, whose unknown fields mean nothing here. A large one has its
-// place until the request ends.
+// parse reads a JSON body, and ignores unknown fields. A large body holds a place until the request
+// ends.
 func (q *request) parse(v any) error {
 	if kind := q.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") {
-		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body has to be application/json"}
+		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body must be application/json"}
 	}
 	b, err := io.ReadAll(q.Limited(maxBody, largeBody))
 	if err != nil {
 		return err
 	}
-	if passes(b) > mostPasses*maxBody {
-		return invalid("the body has too many levels for its %d bytes", len(b))
+	q.size = int64(len(b))
+	if passes(b) > maxPasses*maxBody {
+		return invalid("the body has too many nested levels for its %d bytes", len(b))
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return invalid("the body is not the JSON that is wanted here: %v", err)
+		return invalid("the body is not valid JSON for this endpoint: %v", err)
 	}
 	return nil
 }
 
-// passes is how many bytes are read to decode JSON: a schema is read again for each of its
-// levels, whatever is in the innermost.
+// passes returns how many bytes the decoder reads in total. It reads a schema again for each of its
+// levels, whatever the innermost one contains.
 func passes(b []byte) (n int64) {
 	level, text := int64(1), false
 	for i := 0; i < len(b); i++ {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A commit that may have been made is never told as one that was not: engines delete its
-// files after any other answer.
+// If the outcome of a commit is unknown, the response always says so: after any other error,
+// engines delete the commit's files.
 func TestUnknownOutcome(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	server, err := flightd.New(c.store, nil)
@@ -43,8 +43,8 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
-// widened are updates that add a column.
-func widened(name string) []any {
+// addColumn returns updates that add a column.
+func addColumn(name string) []any {
 	return []any{
 		object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 1, "fields": []any{
 			object{"id": 1, "name": "n", "type": "long", "required": false}, object{"id": 2, "name": name, "type": "string", "required": false},
@@ -52,22 +52,22 @@ func widened(name string) []any {
 	}
 }
 
-// A column and a snapshot on a branch replace no rows: those in the tail stay.
+// A column and a snapshot on a branch do not replace the rows in the tail.
 func TestBranchBesideTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
 	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
-	base := c.loaded("ns", "t")
-	add := c.appended(base, 5)
-	updates := append(widened("s"), add["updates"].([]any)...)
+	base := c.load("ns", "t")
+	add := c.appendCommit(base, 5)
+	updates := append(addColumn("s"), add["updates"].([]any)...)
 	updates[len(updates)-1].(object)["ref-name"] = "audit"
 	c.put("ns", "t", nil, 2)
 	c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 2)
 }
 
-// created is a commit that makes a table.
-func (c *catalog) created(id uuid.UUID, root string) object {
+// createCommit returns a commit that creates a table.
+func (c *catalog) createCommit(id uuid.UUID, root string) object {
 	return object{"requirements": []any{object{"type": "assert-create"}}, "updates": []any{
 		object{"action": "assign-uuid", "uuid": id},
 		object{"action": "upgrade-format-version", "format-version": 2},
@@ -81,12 +81,12 @@ func (c *catalog) created(id uuid.UUID, root string) object {
 	}}
 }
 
-// No two tables have one UUID, be they made at once or by one transaction.
+// A second table with the same UUID is refused, also within one transaction.
 func TestOneUUID(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "first")
-	at := c.loaded("ns", "first").Location()
+	at := c.load("ns", "first").Location()
 	root := at[:strings.LastIndex(at, "/")+1]
 	count := func(want int) {
 		t.Helper()
@@ -95,9 +95,9 @@ func TestOneUUID(t *testing.T) {
 			t.Errorf("%d tables, want %d: %v", got, want, a)
 		}
 	}
-	c.ask("POST", "namespaces/ns/tables/alone", c.created(uuid.New(), root), 200)
+	c.ask("POST", "namespaces/ns/tables/alone", c.createCommit(uuid.New(), root), 200)
 	count(2)
-	one := c.created(uuid.New(), root)
+	one := c.createCommit(uuid.New(), root)
 	changes := []any{}
 	for _, name := range []string{"a", "b"} {
 		changes = append(changes, object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": one["requirements"], "updates": one["updates"]})
@@ -110,41 +110,41 @@ func TestOneUUIDAtOnce(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "first")
-	at := c.loaded("ns", "first").Location()
+	at := c.load("ns", "first").Location()
 	root := at[:strings.LastIndex(at, "/")+1]
 	for round := range 10 {
-		one := c.created(uuid.New(), root)
+		one := c.createCommit(uuid.New(), root)
 		done := make(chan int)
 		for i := range 8 {
 			go func() {
 				done <- c.code("POST", fmt.Sprintf("namespaces/ns/tables/r%d-%d", round, i), one)
 			}()
 		}
-		made := 0
+		created := 0
 		for range 8 {
 			if code := <-done; code == 200 {
-				made++
+				created++
 			} else if code != 409 {
 				t.Error(code)
 			}
 		}
-		if made != 1 {
-			t.Fatalf("%d tables of one UUID", made)
+		if created != 1 {
+			t.Fatalf("%d tables of one UUID", created)
 		}
 	}
 }
 
-// A writer whose clock is ahead keeps nobody from committing.
+// A writer whose clock is ahead does not keep others from committing.
 func TestClockAhead(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
 	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
-	add := c.appended(c.loaded("ns", "t"), 2)
+	add := c.appendCommit(c.load("ns", "t"), 2)
 	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += time.Hour.Milliseconds()
-	c.ask("POST", "namespaces/ns/tables/t", add, 400, "clock is ahead")
+	c.ask("POST", "namespaces/ns/tables/t", add, 400, "correct the writer's clock")
 	c.put("ns", "t", nil, 3)
 	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
-	add = c.appended(c.loaded("ns", "t"), 4)
+	add = c.appendCommit(c.load("ns", "t"), 4)
 	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += 50 * time.Second.Milliseconds()
 	c.ask("POST", "namespaces/ns/tables/t", add, 200)
 	c.put("ns", "t", nil, 5)
@@ -153,25 +153,25 @@ func TestClockAhead(t *testing.T) {
 	}
 }
 
-// Sequence numbers, which are versions, never go back.
-func TestSequenceBack(t *testing.T) {
+// Sequence numbers, which are versions, never decrease.
+func TestSequenceNumberDecreases(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range int64(3) {
 		c.put("ns", "t", nil, i)
 		c.ask("GET", "namespaces/ns/tables/t", nil, 200)
 	}
-	base := c.loaded("ns", "t")
-	add := c.appended(base, 9)
+	base := c.load("ns", "t")
+	add := c.appendCommit(base, 9)
 	s := add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
 	s.ParentSnapshotID, s.SequenceNumber = nil, 1
 	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
-	if now := c.loaded("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
+	if now := c.load("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
 		t.Errorf("the last sequence number is %d", now)
 	}
 }
 
-// A body of many levels, each of which is read again, is refused before it is.
-func TestDeep(t *testing.T) {
+// A deeply nested body is refused before it is decoded, because each level is read again.
+func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
 	admin.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -191,8 +191,8 @@ func TestDeep(t *testing.T) {
 	admin.ask("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
 }
 
-// Whatever is wrong with JSON is the client's fault.
-func TestNonsense(t *testing.T) {
+// Invalid JSON always yields an error of the client, never a 5xx status.
+func TestInvalidJSON(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
@@ -244,7 +244,7 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// code is the status of an answer; 0 without one.
+// code returns the status of a response, or 0 without a response.
 func (c *catalog) code(method, path string, body any) int {
 	text, ok := body.(string)
 	if !ok {

@@ -22,7 +22,7 @@ import (
 
 var secret = []byte("a secret of the tests")
 
-// catalog is one that is served, and a client of it.
+// catalog is a served catalog, and a client of it.
 type catalog struct {
 	testing.TB
 	dir   string
@@ -51,7 +51,7 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	return &catalog{t, dir, store, h.URL, ""}
 }
 
-// as is a client with a token.
+// as returns a client with a token for a right and buckets.
 func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
@@ -63,7 +63,7 @@ func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
 	return &d
 }
 
-// ask asks, and wants a status and texts in the answer.
+// ask sends a request, and fails unless the response has the status and contains the texts.
 func (c *catalog) ask(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
 	c.Helper()
 	var in io.Reader
@@ -99,13 +99,13 @@ func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any
 	if err != nil {
 		c.Fatal(err)
 	}
-	what := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
+	response := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
 	if a.StatusCode != code {
-		c.Fatal(what, "want", code)
+		c.Fatal(response, "want", code)
 	}
 	for _, text := range texts {
 		if !strings.Contains(string(b), text) {
-			c.Fatal(what, "lacks", text)
+			c.Fatal(response, "lacks", text)
 		}
 	}
 	var out map[string]any
@@ -113,13 +113,13 @@ func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.UseNumber()
 		if err := d.Decode(&out); err != nil {
-			c.Fatal(what, err)
+			c.Fatal(response, err)
 		}
 	}
 	if code >= 400 && len(b) > 0 {
 		problem, _ := out["error"].(map[string]any)
 		if got, _ := problem["code"].(json.Number).Int64(); int(got) != code || problem["type"] == "" || problem["message"] == "" {
-			c.Fatal(what, "is not the specification's model of an error")
+			c.Fatal(response, "does not follow the specification's error model")
 		}
 	}
 	return out, a.Header
@@ -135,7 +135,7 @@ func batch(ns ...int64) arrow.RecordBatch {
 
 var timed = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, columns.Field(0)}, nil)
 
-// timedBatch has the numbers as times, too.
+// timedBatch returns a batch with the numbers, also as times.
 func timedBatch(ns ...int64) arrow.RecordBatch {
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, timed.Field(0).Type.(*arrow.TimestampType))
 	for _, n := range ns {
@@ -144,7 +144,7 @@ func timedBatch(ns ...int64) arrow.RecordBatch {
 	return array.NewRecordBatch(timed, []arrow.Array{b.NewArray(), batch(ns...).Column(0)}, int64(len(ns)))
 }
 
-// put appends rows as those do who use the store itself.
+// put appends rows directly to the store.
 func (c *catalog) put(bucket, name string, o *tables.PutOptions, ns ...int64) {
 	c.Helper()
 	c.putBatch(bucket, name, o, batch(ns...))
@@ -161,7 +161,7 @@ func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.Re
 	}
 }
 
-// rows are those that the store reads.
+// rows returns the rows that the store reads.
 func (c *catalog) rows(bucket, name string) (ns []int64) {
 	c.Helper()
 	t, err := c.store.Bucket(bucket).Table(c.Context(), name)
@@ -189,7 +189,7 @@ func (c *catalog) wantRows(bucket, name string, want ...int64) {
 	}
 }
 
-// total is how many rows the newest snapshot of an answer has.
+// total returns the number of rows in the newest snapshot of a response.
 func total(answer map[string]any) string {
 	meta := answer["metadata"].(map[string]any)
 	all, _ := meta["snapshots"].([]any)
@@ -201,8 +201,8 @@ func total(answer map[string]any) string {
 	return "none"
 }
 
-// loaded is a table as its files are, to stage something on.
-func (c *catalog) loaded(bucket, name string) *table.Table {
+// load returns a table as an engine loads it, to stage changes on.
+func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
 	t, err := c.store.Bucket(bucket).Iceberg(c.Context(), name, nil)
 	if err != nil {
@@ -213,7 +213,7 @@ func (c *catalog) loaded(bucket, name string) *table.Table {
 
 type object = map[string]any
 
-// commit is what an engine commits that made a snapshot on a table.
+// commitOf returns an engine's commit of a new snapshot of a table.
 func commitOf(base *table.Table, snap *table.Snapshot) object {
 	var was any
 	if s := base.CurrentSnapshot(); s != nil {
@@ -225,13 +225,13 @@ func commitOf(base *table.Table, snap *table.Snapshot) object {
 	}
 }
 
-// appended is the commit of an engine that appends rows to a table.
-func (c *catalog) appended(base *table.Table, ns ...int64) object {
+// appendCommit returns an engine's commit that appends rows to a table.
+func (c *catalog) appendCommit(base *table.Table, ns ...int64) object {
 	c.Helper()
-	return c.appendedBatch(base, batch(ns...))
+	return c.appendCommitBatch(base, batch(ns...))
 }
 
-func (c *catalog) appendedBatch(base *table.Table, b arrow.RecordBatch) object {
+func (c *catalog) appendCommitBatch(base *table.Table, b arrow.RecordBatch) object {
 	c.Helper()
 	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
 	tx := base.NewTransaction()

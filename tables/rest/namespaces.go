@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,74 +15,90 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// separator is between the levels of a namespace in an address.
+// separator separates the levels of a namespace in a path.
 const separator = "\x1f"
 
-// bucketOf returns the bucket that a namespace is, of one level and with a name that
-// buckets may have.
+// bucketOf returns the bucket for a namespace, which must have one level and a valid name.
 func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
 	if len(levels) != 1 {
 		return nil, invalid("a namespace has one level here, not %d", len(levels))
 	}
-	switch name := levels[0]; {
-	case name == "" || len(name) > tables.MaxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00"+separator):
-		return nil, invalid("%.40q is no name of a namespace: it has to be UTF-8 without the bytes 0x00 and 0x1f, of 1 to %d bytes", name, tables.MaxName)
-	default:
-		return h.store.BucketOf(name), nil
+	name := levels[0]
+	if !isName(name) || strings.Contains(name, separator) {
+		return nil, invalid("%.40q is not a valid namespace name: it must be UTF-8 without the bytes 0x00 and 0x1f, of 1 to %d bytes", name, tables.MaxName)
 	}
+	return h.store.BucketOf(name), nil
 }
 
-// allowed returns a namespace's bucket for a caller with a right. A caller without one is told
-// so before anybody looks whether there is such a bucket.
-func (h *handler) allowed(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
+// isName reports whether a table can have a name.
+func isName(name string) bool {
+	return name != "" && len(name) <= tables.MaxName && utf8.ValidString(name) && !strings.Contains(name, "\x00")
+}
+
+// bucketFor returns a namespace's bucket if the caller has the right. It checks the right first, so
+// that a caller without it does not learn whether the bucket exists. A namespace that cannot exist is
+// not found.
+func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > flightd.Read {
 		if err := q.Caller.MayUse(right); err != nil {
 			return nil, err
 		}
 	}
 	b, err := h.bucketOf(namespace...)
-	if err == nil {
-		err = q.Caller.MayUse(right, b.Name())
+	if err != nil {
+		return nil, notFound("NoSuchNamespaceException", err.Error())
+	}
+	return b, q.Caller.MayUse(right, b.Name())
+}
+
+// bucketOfTable returns a table's bucket if the caller has the right, as bucketFor does. A table that
+// cannot exist is not found: Spark first requests t.snapshots as a table of the namespace t.
+func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifier) (*tables.Bucket, error) {
+	b, err := h.bucketFor(q, right, table.Namespace)
+	if p := (*problem)(nil); errors.As(err, &p) {
+		return nil, notFound("NoSuchTableException", p.Message)
+	}
+	if err == nil && !isName(table.Name) {
+		return nil, notFound("NoSuchTableException", fmt.Sprintf("%.40q is not a valid table name", table.Name))
 	}
 	return b, err
 }
 
-func exists(q *request, b *tables.Bucket) error {
-	there, err := b.Exists(q.Ctx)
-	if err == nil && !there {
-		text := fmt.Sprintf("there is no namespace %q", b.Namespace())
-		err = &problem{Code: http.StatusNotFound, Type: "NoSuchNamespaceException", Message: text}
+func checkExists(q *request, b *tables.Bucket) error {
+	exists, err := b.Exists(q.Ctx)
+	if err == nil && !exists {
+		err = notFound("NoSuchNamespaceException", fmt.Sprintf("there is no namespace %q", b.Namespace()))
 	}
 	return err
 }
 
-// page is a part of a listing: names after one, up to a number of them.
+// page is a page of a listing: at most size names, which follow after.
 type page struct {
 	after string
 	size  int
 }
 
-// mostNames are in a page, or in a listing that is not asked for in pages.
-const mostNames = 1_000_000
+// maxNames limits the names in a page, and in a listing without pages.
+const maxNames = 1_000_000
 
 func (q *request) page() (p page, err error) {
 	v := q.URL.Query()
-	p.size = mostNames
+	p.size = maxNames
 	after, err := base64.RawURLEncoding.DecodeString(v.Get("pageToken"))
 	if err != nil {
-		return p, invalid("pageToken is none that this catalog gave")
+		return p, invalid("pageToken was not issued by this catalog")
 	}
 	p.after = string(after)
 	if text := v.Get("pageSize"); text != "" {
 		if p.size, err = strconv.Atoi(text); err != nil || p.size < 1 {
-			return p, invalid("pageSize is %.40q: it has to be a number from 1 on", text)
+			return p, invalid("pageSize is %.40q: it must be a number of at least 1", text)
 		}
-		p.size = min(p.size, mostNames)
+		p.size = min(p.size, maxNames)
 	}
 	return p, nil
 }
 
-// next is the token of the page after one that is full; nil where none follows.
+// next returns the token of the next page, or nil if this page is the last.
 func (p page) next(names []string) any {
 	if len(names) < p.size {
 		return nil
@@ -95,9 +112,9 @@ func (h *handler) listNamespaces(q *request) error {
 		return err
 	}
 	if parent := q.URL.Query().Get("parent"); parent != "" {
-		b, err := h.allowed(q, flightd.Read, strings.Split(parent, separator))
+		b, err := h.bucketFor(q, flightd.Read, strings.Split(parent, separator))
 		if err == nil {
-			err = exists(q, b)
+			err = checkExists(q, b)
 		}
 		if err != nil {
 			return err
@@ -129,7 +146,10 @@ func (h *handler) createNamespace(q *request) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	b, err := h.allowed(q, flightd.Admin, in.Namespace)
+	if _, err := h.bucketOf(in.Namespace...); err != nil {
+		return err
+	}
+	b, err := h.bucketFor(q, flightd.Admin, in.Namespace)
 	if err != nil {
 		return err
 	}
@@ -150,7 +170,8 @@ func metadata(props map[string]string) tables.Metadata {
 	return m
 }
 
-// properties are a bucket's metadata: what is no text is JSON.
+// properties returns a bucket's metadata as properties. Values that are not text are encoded as
+// JSON.
 func properties(q *request, b *tables.Bucket) (map[string]string, error) {
 	m, err := b.Metadata(q.Ctx)
 	props := map[string]string{}
@@ -177,11 +198,11 @@ func (h *handler) loadNamespace(q *request, b *tables.Bucket) error {
 }
 
 func (h *handler) namespaceExists(q *request, _ *tables.Bucket) error {
-	return q.done(nil)
+	return q.replyEmpty(nil)
 }
 
 func (h *handler) dropNamespace(q *request, b *tables.Bucket) error {
-	return q.done(h.store.DeleteBucket(q.Ctx, b.Name(), false))
+	return q.replyEmpty(h.store.DeleteBucket(q.Ctx, b.Name(), false))
 }
 
 func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
@@ -199,7 +220,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	updated, removed, missing := []string{}, []string{}, []string{}
 	for k := range in.Updates {
 		if updated = append(updated, k); slices.Contains(in.Removals, k) {
-			return &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the property " + strconv.Quote(k) + " is both to be set and to be removed"}
+			return &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the property " + strconv.Quote(k) + " is in both updates and removals"}
 		}
 	}
 	for _, k := range in.Removals {

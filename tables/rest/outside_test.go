@@ -16,12 +16,12 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// fileAt is the path of a location.
+// fileAt returns the path of a location.
 func fileAt(location string) string { return strings.TrimPrefix(location, "file://") }
 
-// forged is a snapshot of a table as an engine may write one: a manifest with a data
-// file, and a list of manifests, each at a location of the test's choice.
-func (c *catalog) forged(base *table.Table, list, manifest, data string, status iceberg.ManifestEntryStatus) *table.Snapshot {
+// forge returns an engine's snapshot of a table: a manifest with a data file, and a list of
+// manifests, each at a given location.
+func (c *catalog) forge(base *table.Table, list, manifest, data string, status iceberg.ManifestEntryStatus) *table.Snapshot {
 	c.Helper()
 	const id = 77
 	meta := base.Metadata()
@@ -51,14 +51,14 @@ func (c *catalog) forged(base *table.Table, list, manifest, data string, status 
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
 }
 
-// Nothing that a client names leads out of its table: no other directory, no other table, no
-// other scheme, no symbolic link; neither in a commit nor in what is registered.
+// No location in a commit or in registered metadata may lead out of its table: to another
+// directory, table or scheme, or through a symbolic link.
 func TestOutside(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	c.create("ns", "victim")
-	base, victim := c.loaded("ns", "t"), c.loaded("ns", "victim")
+	base, victim := c.load("ns", "t"), c.load("ns", "victim")
 	elsewhere := t.TempDir()
 	secret := filepath.Join(elsewhere, "secret.parquet")
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
@@ -89,23 +89,23 @@ func TestOutside(t *testing.T) {
 		t.Helper()
 		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
 	}
-	fine := c.forged(base, path(), path(), in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	fine := c.forge(base, path(), path(), in+"/data/good.parquet", iceberg.EntryStatusADDED)
 	for _, at := range outside {
 		bad := *fine
 		bad.ManifestList = at
-		if at != "" { // the library refuses a snapshot without one by itself
+		if at != "" { // the library itself refuses a snapshot without a list
 			commit(&bad, 400, "ValidationException")
 		}
 		if !strings.Contains(at, "\x00") && at != "" {
-			s := c.forged(base, path(), path(), at, iceberg.EntryStatusADDED)
+			s := c.forge(base, path(), path(), at, iceberg.EntryStatusADDED)
 			commit(s, 400, "ValidationException")
-			s = c.forged(base, path(), path(), at, iceberg.EntryStatusDELETED)
+			s = c.forge(base, path(), path(), at, iceberg.EntryStatusDELETED)
 			commit(s, 400, "ValidationException")
 		}
 	}
-	s := c.forged(base, path(), "file://"+elsewhere+"/m.avro", in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	s := c.forge(base, path(), "file://"+elsewhere+"/m.avro", in+"/data/good.parquet", iceberg.EntryStatusADDED)
 	commit(s, 400, "outside")
-	commit(c.forged(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "no file")
+	commit(c.forge(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "no file")
 	for _, props := range []string{
 		`"write.data.path": "/tmp"`, `"write.data.path": "file:///tmp"`, `"write.metadata.path": "s3://b/x"`, `"write.object-storage.path": "` + victim.Location() + `"`,
 		`"write.folder-storage.path": "` + in + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,
@@ -123,14 +123,14 @@ func TestOutside(t *testing.T) {
 		c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{up}}, 400)
 	}
 	c.register(t, outside, victim)
-	if c.loaded("ns", "t").CurrentSnapshot() != nil {
+	if c.load("ns", "t").CurrentSnapshot() != nil {
 		t.Error("a snapshot was committed")
 	}
-	base = c.loaded("ns", "t")
+	base = c.load("ns", "t")
 	commit(fine, 200)
 }
 
-// register has metadata registered that leads elsewhere.
+// register registers metadata whose locations lead out of the table.
 func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) {
 	t.Helper()
 	register := func(location string, code int, texts ...string) {
@@ -139,7 +139,7 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 	}
 	for _, at := range outside {
 		if at == victim.MetadataLocation() {
-			register(at, 409) // it is a table's
+			register(at, 409) // it belongs to a table
 			continue
 		}
 		register(at, 400, "ValidationException")
@@ -196,12 +196,13 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 	register(write("ok.json", func(object) {}), 200)
 }
 
-// What a commit names may unpack to only so much: it is counted before anything of it is kept.
-func TestTooMuch(t *testing.T) {
+// Manifest lists and manifests have limits on their entries and decompressed bytes, which are
+// checked before anything is kept.
+func TestManifestLimits(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	base := c.loaded("ns", "t")
+	base := c.load("ns", "t")
 	in := base.Location()
 	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
 	write := func(at string, content *bytes.Buffer, err error) {
@@ -214,7 +215,7 @@ func TestTooMuch(t *testing.T) {
 		}
 	}
 	manifest, list := in+"/metadata/m.avro", in+"/metadata/l.avro"
-	s := c.forged(base, list, manifest, in+"/data/x.parquet", iceberg.EntryStatusADDED)
+	s := c.forge(base, list, manifest, in+"/data/x.parquet", iceberg.EntryStatusADDED)
 	refused := func() {
 		t.Helper()
 		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "more entries or bytes")

@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// refsMetadata is metadata without the snapshots that no branch or tag refers to. The
-// library would copy all of them first.
+// refsMetadata is metadata without the snapshots that no branch or tag refers to. The library's own
+// conversion would copy all snapshots first.
 type refsMetadata struct {
 	FormatVersion       int                             `json:"format-version"`
 	UUID                uuid.UUID                       `json:"table-uuid"`
@@ -37,8 +37,9 @@ type refsMetadata struct {
 	NextRowID           *int64                          `json:"next-row-id,omitempty"`
 }
 
-// onlyRefs is metadata as clients get it who ask for snapshots=refs. Its log is whole, for
-// queries by time. That of the first version, which has fields of its own, stays as it is.
+// onlyRefs returns metadata for clients that request snapshots=refs. The snapshot log stays
+// complete, for queries by time. Metadata of format version 1, which has other fields, is returned
+// unchanged.
 func onlyRefs(meta table.Metadata) any {
 	current := meta.CurrentSnapshot()
 	if current == nil || meta.Version() < 2 {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Every endpoint that config lists is there, and nothing else is.
+// Every endpoint that config lists exists, and no other.
 func TestEndpoints(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	config, _ := c.ask("GET", "config?warehouse=any", nil, 200)
@@ -56,7 +56,8 @@ func TestEndpoints(t *testing.T) {
 	c.ask("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
 }
 
-// Keys are lent to who asks for them and may read or write; without any, nothing is said of them.
+// Clients that request credentials get them according to their rights. Without Lend, responses have
+// no credentials.
 func TestLend(t *testing.T) {
 	o := Options{Storage: map[string]string{"s3.region": "eu"}}
 	asks := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
@@ -77,7 +78,7 @@ func TestLend(t *testing.T) {
 	fail := false
 	o.Lend = func(_ context.Context, location string, write bool) (map[string]string, error) {
 		if fail {
-			return nil, errors.New("the secret of the server is not told")
+			return nil, errors.New("a message with the server's secret")
 		}
 		return map[string]string{"s3.access-key-id": fmt.Sprint(strings.Contains(location, "/data/"), write)}, nil
 	}
@@ -98,7 +99,8 @@ func TestLend(t *testing.T) {
 	}
 }
 
-// Tokens are asked for, are given for credentials, and allow what they say.
+// Requests need a token. Clients get one for their credentials, and it grants the rights that it
+// states.
 func TestTokens(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	c.ask("GET", "config", nil, 401, "NotAuthorizedException")
@@ -162,8 +164,8 @@ func TestTokens(t *testing.T) {
 	c.ask("GET", "namespaces", nil, 401)
 }
 
-// An intruder with a token for other buckets reads and changes nothing, and cannot tell what
-// is there from what is not.
+// A token for some buckets allows neither reading nor changing others. Its holder cannot tell
+// whether another bucket exists.
 func TestIntruder(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
@@ -206,14 +208,56 @@ func TestIntruder(t *testing.T) {
 		own.ask("HEAD", "namespaces/"+name+"/tables/t", nil, 403)
 	}
 	own.ask("POST", "namespaces/own/register", object{"name": "stolen", "metadata-location": location}, 409)
-	if p := own.loaded("own", "t").Properties(); p["x"] != "" {
+	if p := own.load("own", "t").Properties(); p["x"] != "" {
 		t.Error("a part of the transaction was committed")
 	}
 	own.ask("GET", "namespaces/own/tables/t", nil, 200)
 	own.ask("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
 }
 
-// Requests of other sites' pages are refused.
+// A token for one bucket cannot take over a table from another bucket's snapshots, neither by
+// registering its metadata nor by creating a table with its UUID. A token for that other bucket
+// can.
+func TestSnapshotsOfOthers(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
+	admin := c.as(flightd.Admin)
+	admin.ask("POST", "namespaces", object{"namespace": []string{"hidden"}}, 200)
+	admin.create("hidden", "t")
+	admin.ask("POST", "namespaces/hidden/tables/t", c.appendCommit(c.load("hidden", "t"), 1, 2), 200)
+	base := c.load("hidden", "t")
+	if _, err := c.store.Bucket("hidden").Snapshot(t.Context(), "s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.store.Bucket("hidden").Delete(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	admin.ask("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
+	own := c.as(flightd.Admin, "own")
+	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
+	own.ask("POST", "namespaces/own/register", register, 409, "AlreadyExistsException")
+	meta, snap := base.Metadata(), base.CurrentSnapshot()
+	own.ask("POST", "namespaces/own/tables/stolen", object{
+		"requirements": []any{object{"type": "assert-create"}},
+		"updates": []any{
+			object{"action": "assign-uuid", "uuid": meta.TableUUID()},
+			object{"action": "upgrade-format-version", "format-version": 2},
+			object{"action": "add-schema", "schema": meta.CurrentSchema(), "last-column-id": meta.LastColumnID()},
+			object{"action": "set-current-schema", "schema-id": -1},
+			object{"action": "add-spec", "spec": meta.PartitionSpec()},
+			object{"action": "set-default-spec", "spec-id": -1},
+			object{"action": "add-sort-order", "sort-order": meta.SortOrder()},
+			object{"action": "set-default-sort-order", "sort-order-id": -1},
+			object{"action": "set-location", "location": meta.Location()},
+			object{"action": "add-snapshot", "snapshot": snap},
+			object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID},
+		},
+	}, 409, "AlreadyExistsException")
+	own.ask("GET", "namespaces/own/tables/stolen", nil, 404)
+	c.as(flightd.Admin, "hidden").ask("POST", "namespaces/hidden/register", register, 200)
+	c.wantRows("hidden", "stolen", 1, 2)
+}
+
+// Requests from other sites' pages are refused.
 func TestOtherSites(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", "Host": "elsewhere.example"} {

@@ -41,59 +41,60 @@ func (h *handler) listTables(q *request, b *tables.Bucket) error {
 	return q.reply(http.StatusOK, map[string]any{"identifiers": all, "next-page-token": p.next(names)})
 }
 
-// missing says of what is not there whether it is its namespace that is not.
-func missing(q *request, b *tables.Bucket, err error) error {
-	if errors.Is(err, tables.ErrNotFound) {
-		if none := exists(q, b); none != nil {
-			return none
-		}
-	}
-	return err
-}
-
 func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	var in struct {
-		Name       string                 `json:"name"`
-		Location   string                 `json:"location"`
-		Schema     *iceberg.Schema        `json:"schema"`
-		Spec       *iceberg.PartitionSpec `json:"partition-spec"`
-		Order      *table.SortOrder       `json:"write-order"`
-		Stage      bool                   `json:"stage-create"`
-		Properties iceberg.Properties     `json:"properties"`
+		Name       string                        `json:"name"`
+		Location   string                        `json:"location"`
+		Schema     *iceberg.Schema               `json:"schema"`
+		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // clients may number columns from 0
+		Order      *table.UnboundSortOrder       `json:"write-order"`
+		Stage      bool                          `json:"stage-create"`
+		Properties iceberg.Properties            `json:"properties"`
 	}
 	if err := q.parse(&in); err != nil {
 		return err
 	}
 	switch {
 	case in.Schema == nil:
-		return invalid("a table has a schema")
+		return invalid("a table needs a schema")
 	case in.Location != "":
-		return invalid("the catalog chooses where a table is: leave out location %.80q", in.Location)
+		return invalid("the catalog chooses the location of a table: leave out location %.80q", in.Location)
+	}
+	if err := q.charge(true); err != nil {
+		return err
 	}
 	if in.Properties == nil {
 		in.Properties = iceberg.Properties{}
 	}
-	meta, err := h.store.NewIceberg(in.Schema, cmp.Or(in.Spec, iceberg.UnpartitionedSpec), *cmp.Or(in.Order, &table.UnsortedSortOrder), in.Properties)
+	spec := cmp.Or(in.Spec, &iceberg.UnboundPartitionSpec{PartitionSpec: *iceberg.UnpartitionedSpec})
+	order := cmp.Or(in.Order, &table.UnboundSortOrder{SortOrder: table.UnsortedSortOrder})
+	meta, err := h.store.NewIceberg(in.Schema, &spec.PartitionSpec, order.SortOrder, in.Properties)
 	if err != nil {
 		return err
 	}
 	if in.Stage {
-		if _, err := b.Iceberg(q.Ctx, in.Name, nil); !errors.Is(err, tables.ErrNotFound) {
-			return cmp.Or(err, tables.ErrExists)
+		if err := b.StageIceberg(q.Ctx, in.Name, meta); err != nil {
+			return err
 		}
 		return h.replyTable(q, b, "", meta.Location(), meta)
 	}
 	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
-// create makes a table, and answers with it.
+// create creates a table, and responds with it.
 func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) error {
-	made, err := h.store.CommitIceberg(q.Ctx, c)
+	created, err := h.store.CommitIceberg(q.Ctx, c)
 	if err != nil {
 		return err
 	}
-	q.W.Header().Set("ETag", etag(made[0].MetadataLocation(), false))
-	return h.replyTable(q, b, made[0].MetadataLocation(), made[0].Location(), made[0].Metadata())
+	q.W.Header().Set("ETag", etag(created[0].MetadataLocation(), false))
+	return h.replyTable(q, b, created[0].MetadataLocation(), created[0].Location(), created[0].Metadata())
+}
+
+// tableOf is a table of a bucket.
+type tableOf struct {
+	bucket *tables.Bucket
+	name   string
 }
 
 func (h *handler) registerTable(q *request, b *tables.Bucket) error {
@@ -106,16 +107,43 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 		return err
 	}
 	if in.Overwrite {
-		return invalid("a table that is there is not overwritten: drop it first")
+		return invalid("an existing table cannot be overwritten: drop it first")
 	}
-	meta, err := h.store.ReadIceberg(q.Ctx, in.Location)
+	meta, err := h.store.ReadIceberg(q.Ctx, in.Location, q.chargeSize)
 	if err != nil {
 		return err
 	}
-	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta})
+	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
-// loadTable answers with a table once what waits in the tail is in files.
+// metadataCost is the memory for parsing and encoding metadata, as a multiple of the size of its
+// JSON.
+const metadataCost = 6
+
+// charge counts the memory for the metadata of changed tables, and for the body that was parsed, until
+// the request ends. Little metadata is not counted. Tables that do not exist have none, if the request
+// may create them.
+func (q *request) charge(mayCreate bool, all ...tableOf) error {
+	size := q.size
+	for _, t := range all {
+		n, err := t.bucket.MetadataSize(q.Ctx, t.name)
+		if err != nil && !(mayCreate && errors.Is(err, tables.ErrNotFound)) {
+			return err
+		}
+		size += n
+	}
+	return q.chargeSize(size)
+}
+
+// chargeSize counts the memory for metadata of a size until the request ends.
+func (q *request) chargeSize(size int64) error {
+	if size < largeBody {
+		return nil
+	}
+	return q.Charge(metadataCost * size)
+}
+
+// loadTable responds with a table, after it has folded the table's tail into files.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -124,9 +152,12 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 		refs = true
 	case "", "all":
 	default:
-		return invalid("snapshots is %.40q: it has to be all or refs", v.Get("snapshots"))
+		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
-	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.own.FoldEvery, Slot: flightd.AcquirePut}
+	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Slot: flightd.AcquirePut}
+	if err := q.charge(false, tableOf{b, q.PathValue("table")}); err != nil {
+		return err
+	}
 	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), o)
 	if err != nil {
 		return err
@@ -146,21 +177,21 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), t.Metadata())
 }
 
-// etag is the same for the same metadata with the same snapshots.
+// etag returns a tag for the metadata at a location, with all or some of its snapshots.
 func etag(location string, refs bool) string {
 	sum := sha256.Sum256([]byte(location))
 	return strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:16]) + map[bool]string{true: "-refs", false: ""}[refs])
 }
 
 func (h *handler) tableExists(q *request, b *tables.Bucket) error {
-	_, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil)
-	return q.done(err)
+	_, err := b.MetadataSize(q.Ctx, q.PathValue("table"))
+	return q.replyEmpty(err)
 }
 
-// dropTable deletes a table. Its files go once no snapshot of the bucket, no reader and no
-// time of grace keeps them, whether a purge is asked for or not.
+// dropTable deletes a table. Its files are removed when no snapshot of the bucket, no reader and no
+// grace period protects them, whether or not the client requests a purge.
 func (h *handler) dropTable(q *request, b *tables.Bucket) error {
-	return q.done(b.Delete(q.Ctx, q.PathValue("table")))
+	return q.replyEmpty(b.Delete(q.Ctx, q.PathValue("table")))
 }
 
 func (h *handler) renameTable(q *request) error {
@@ -168,21 +199,21 @@ func (h *handler) renameTable(q *request) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	from, err := h.allowed(q, flightd.Admin, in.Source.Namespace)
+	from, err := h.bucketOfTable(q, flightd.Admin, in.Source)
 	if err != nil {
 		return err
 	}
-	to, err := h.allowed(q, flightd.Admin, in.Destination.Namespace)
+	to, err := h.bucketFor(q, flightd.Admin, in.Destination.Namespace)
 	if err == nil {
-		err = exists(q, to)
+		err = checkExists(q, to)
 	}
 	if err != nil {
 		return err
 	}
-	return q.done(missing(q, from, from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name)))
+	return q.replyEmpty(from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name))
 }
 
-// report takes what a client measured: the figures count it, and some are in the log.
+// report receives a client's measurements. The metrics count all reports, and the log has some.
 func (h *handler) report(q *request, b *tables.Bucket) error {
 	var in struct {
 		Type     string          `json:"report-type"`
@@ -196,50 +227,50 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 	if _, err := b.Iceberg(q.Ctx, name, nil); err != nil {
 		return err
 	}
-	const most = 2 << 10 // bytes of it in the log
-	now, last := time.Now().Unix(), h.reported.Load()
-	if n := h.reports.Add(1); now > last && h.reported.CompareAndSwap(last, now) { // at most one in a second
+	const maxLogged = 2 << 10 // bytes of a report's metrics
+	now, last := time.Now().Unix(), h.lastReport.Load()
+	if n := h.reports.Add(1); now > last && h.lastReport.CompareAndSwap(last, now) { // at most one per second
 		h.opts.Logger.Info("an engine's report", "bucket", b.Name(), "table", name, "type", in.Type[:min(len(in.Type), 40)],
-			"snapshot", in.Snapshot, "metrics", string(in.Metrics[:min(len(in.Metrics), most)]), "reports", n)
+			"snapshot", in.Snapshot, "metrics", string(in.Metrics[:min(len(in.Metrics), maxLogged)]), "reports", n)
 	}
 	return q.reply(http.StatusNoContent, nil)
 }
 
-// replyTable answers with a table; one that is staged has no metadata in a file. Who asks
-// for keys to its files gets them where some are lent; others have to have their own.
+// replyTable responds with a table. A staged table has no metadata file. A client that requests
+// credentials for the files gets them if the server vends any.
 func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location string, meta any) error {
 	config := map[string]string{}
-	maps.Copy(config, h.own.Storage)
+	maps.Copy(config, h.rest.Storage)
 	answer := map[string]any{"metadata": meta, "config": config}
 	if metadata != "" {
 		answer["metadata-location"] = metadata
 	}
-	if h.own.Lend != nil && strings.Contains(q.Header.Get("X-Iceberg-Access-Delegation"), "vended-credentials") {
+	if h.rest.Lend != nil && strings.Contains(q.Header.Get("X-Iceberg-Access-Delegation"), "vended-credentials") {
 		lent, err := h.lend(q, b, location)
 		if err != nil {
 			return err
 		}
 		maps.Copy(config, lent)
-		answer["storage-credentials"] = storage(location, lent)
+		answer["storage-credentials"] = storageCredentials(location, lent)
 	}
 	return q.reply(http.StatusOK, answer)
 }
 
-// lend returns keys for what the caller may do.
+// lend returns credentials for what the caller may do with the files.
 func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[string]string, error) {
-	lent, err := h.own.Lend(q.Ctx, location, q.Caller.MayUse(flightd.Admin, b.Name()) == nil)
+	lent, err := h.rest.Lend(q.Ctx, location, q.Caller.MayUse(flightd.Admin, b.Name()) == nil)
 	if err != nil {
-		h.opts.Logger.Error("no keys could be lent", "location", location, "err", err)
-		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "no keys can be lent now; the server's log says why"}
+		h.opts.Logger.Error("credentials could not be vended", "location", location, "err", err)
+		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "credentials cannot be vended now; see the server's log"}
 	}
 	return lent, nil
 }
 
-func storage(location string, lent map[string]string) any {
+func storageCredentials(location string, lent map[string]string) any {
 	return []any{map[string]any{"prefix": location, "config": lent}}
 }
 
-// credentials answers with keys for a table whose former ones end.
+// credentials responds with new credentials, before the client's old ones expire.
 func (h *handler) credentials(q *request, b *tables.Bucket) error {
 	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil)
 	if err != nil {
@@ -249,5 +280,5 @@ func (h *handler) credentials(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, map[string]any{"storage-credentials": storage(t.Location(), lent)})
+	return q.reply(http.StatusOK, map[string]any{"storage-credentials": storageCredentials(t.Location(), lent)})
 }

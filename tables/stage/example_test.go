@@ -21,7 +21,7 @@ import (
 //go:embed stage.go example_test.go
 var source embed.FS
 
-// A program of its own would not need Modules.
+// A program outside this module does not need Modules.
 var modules = map[string]string{"github.com/go-partd/partd": "v0.1.0"}
 
 func Example() {
@@ -76,7 +76,7 @@ func Example() {
 	// map[cat:2 saw:1 the:2]
 }
 
-// Results in a store of tables, where tables are tables, for all to read.
+// Results in a store of tables: every program that reads tables can read them.
 func ExampleOptions() {
 	dir, err := os.MkdirTemp("", "stage")
 	if err != nil {
@@ -94,18 +94,18 @@ func ExampleOptions() {
 		log.Fatal(err)
 	}
 	defer results.Close()
-	ten := stage.Define("ten", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+	numbers := stage.Define("numbers", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 		return tableWith(1, 2, 3), nil
 	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 	plan := func() {
-		steps, err := ten.Plan(ctx, results)
+		steps, err := numbers.Plan(ctx, results)
 		if err != nil {
 			log.Fatal(err)
 		}
 		fmt.Printf("%s %s: %q\n", steps[0].Stage, steps[0].Action, steps[0].Why)
 	}
 	plan()
-	rows, err := ten.Run(ctx, results)
+	rows, err := numbers.Run(ctx, results)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -115,13 +115,13 @@ func ExampleOptions() {
 		fmt.Println(info.Rows, err)
 	}
 	// Output:
-	// ten runs: "it never ran"
+	// numbers runs: "it never ran"
 	// 3
-	// ten kept: ""
+	// numbers kept: ""
 	// 3 <nil>
 }
 
-// Results in a bucket of S3, for many machines.
+// Results in a bucket of S3, shared by many machines.
 func ExampleOptions_s3() {
 	ctx := context.Background()
 	house, err := tables.Open(ctx, "s3://my-bucket/house?region=eu-central-1", &tables.Options{

@@ -2,16 +2,16 @@ package stage
 
 import "time"
 
-// SetNow gives Results another clock.
+// SetNow replaces the clock of Results.
 func SetNow(r *Results, now func() time.Time) { r.now = now }
 
-// Expire sets the TTL of a stage of a pipeline.
+// Expire sets the TTL of a stage in a pipeline.
 func Expire(last Any, name string, ttl time.Duration) {
 	n := last.node()
 	if n.name == name {
 		n.ttl = ttl
 	}
-	for _, a := range n.above {
+	for _, a := range n.ancestors {
 		Expire(&Stage[int]{a}, name, ttl)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// stamp tells one state of a file from another: what was changed has another time of
-// its inode, whatever the time of its content was set to.
+// stamp identifies a state of a file. Every change updates CTime, even if MTime is set back
+// afterwards.
 type stamp struct {
 	Size         int64
 	MTime, CTime int64 // nanoseconds since 1970
@@ -28,56 +28,56 @@ type stamp struct {
 func stampOf(path string) (stamp, error) {
 	i, err := vfs.OS{}.Info(path)
 	if err == nil && !i.Mode.IsRegular() {
-		err = fmt.Errorf("%s is no regular file: name the files of a directory as in dir/*", path)
+		err = fmt.Errorf("%s is not a regular file: to name the files of a directory, use dir/*", path)
 	}
 	return stamp{i.Size, i.MTime, i.CTime, i.Dev, i.Ino}, err
 }
 
-// settled reports whether no change after a time can have left the times as they are.
-func (s stamp) settled(at time.Time) bool {
-	return at.UnixNano()-max(s.MTime, s.CTime) > int64(settled)
+// isSettled reports whether any change after t would have changed the stamp.
+func (s stamp) isSettled(t time.Time) bool {
+	return t.UnixNano()-max(s.MTime, s.CTime) > int64(minSettledAge)
 }
 
-// hashed is the hash of a file's content.
-type hashed struct {
+// fileHash is the hash of a file's content.
+type fileHash struct {
 	Stamp stamp
 	Sum   string
 }
 
 const (
-	// settled is how old a file's last change has to be before its hash is remembered:
-	// another change soon after might have the same times.
-	settled = 3 * time.Second
+	// minSettledAge is the minimum age of a file's last change before its hash is cached. A second
+	// change soon after the first might have the same times.
+	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000
 )
 
-// hashes remembers hashes of files' content, by their absolute paths.
+// hashes caches hashes of files' content by their absolute paths.
 type hashes struct {
-	path   string
-	mu     sync.Mutex
-	byPath map[string]hashed
-	dirty  bool
+	path    string
+	mu      sync.Mutex
+	byPath  map[string]fileHash
+	isDirty bool
 }
 
-// openHashes reads what is remembered. What is damaged is hashed anew.
+// openHashes reads the cache. It ignores a damaged file.
 func openHashes(path string) *hashes {
 	h := &hashes{path: path}
 	if b, err := os.ReadFile(path); err != nil || json.Unmarshal(b, &h.byPath) != nil || h.byPath == nil {
-		h.byPath = map[string]hashed{}
+		h.byPath = map[string]fileHash{}
 	}
 	return h
 }
 
-// save replaces the file, unless somebody else has the lock of it, who is about to.
+// save replaces the file, unless another process is doing so.
 func (h *hashes) save(r *Results) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.dirty {
+	if !h.isDirty {
 		return nil
 	}
-	return r.unused(context.Background(), hashesLock, func() error {
-		h.dirty = false
+	return r.ifUnused(context.Background(), hashesLock, func() error {
+		h.isDirty = false
 		text, err := json.Marshal(h.byPath)
 		if err != nil {
 			return err
@@ -86,33 +86,33 @@ func (h *hashes) save(r *Results) error {
 	})
 }
 
-// sum returns the hash of a file's content, and the state of the file that it is of.
-func (h *hashes) sum(path string) (hashed, error) {
+// sum returns the hash of a file's content, with the state that was hashed.
+func (h *hashes) sum(path string) (fileHash, error) {
 	began := time.Now()
 	absolute, err := filepath.Abs(path)
 	if err != nil {
-		return hashed{}, err
+		return fileHash{}, err
 	}
-	is, err := stampOf(path)
+	current, err := stampOf(path)
 	if err != nil {
-		return hashed{}, err
+		return fileHash{}, err
 	}
 	h.mu.Lock()
-	known := h.byPath[absolute]
+	cached := h.byPath[absolute]
 	h.mu.Unlock()
-	if known.Stamp == is {
-		return known, nil
+	if cached.Stamp == current {
+		return cached, nil
 	}
 	sum, err := hashFile(path)
-	if err == nil && is.settled(began) {
+	if err == nil && current.isSettled(began) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.byPath) >= maxHashes {
 			clear(h.byPath)
 		}
-		h.byPath[absolute], h.dirty = hashed{is, sum}, true
+		h.byPath[absolute], h.isDirty = fileHash{current, sum}, true
 	}
-	return hashed{is, sum}, err
+	return fileHash{current, sum}, err
 }
 
 func hashFile(path string) (sum string, err error) {
@@ -125,18 +125,18 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// match returns the files that patterns match.
+// match returns the files that match patterns.
 func match(patterns []string) (files []string, err error) {
 	for _, p := range patterns {
-		found, err := filepath.Glob(p)
-		if err == nil && len(found) == 0 {
+		paths, err := filepath.Glob(p)
+		if err == nil && len(paths) == 0 {
 			err = os.ErrNotExist
 		}
 		if err != nil {
 			return nil, fmt.Errorf("files %s: %w", p, err)
 		}
-		slices.Sort(found)
-		files = append(files, slices.DeleteFunc(found, func(f string) bool { return slices.Contains(files, f) })...)
+		slices.Sort(paths)
+		files = append(files, slices.DeleteFunc(paths, func(f string) bool { return slices.Contains(files, f) })...)
 	}
 	return files, nil
 }

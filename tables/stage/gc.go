@@ -9,74 +9,73 @@ import (
 	"time"
 )
 
-// GCOptions are the options of GC. The zero value, and nil, remove expired results only.
+// GCOptions configures GC. The zero value, and nil, remove only expired results.
 type GCOptions struct {
-	TTL  time.Duration // also removes results this old; 0: none
-	Live []Any         // last stages of pipelines whose current results stay, whatever their age
+	TTL  time.Duration // also remove results of this age; 0 means none
+	Live []Any         // last stages of pipelines; their current results stay, whatever their age
 }
 
-// leftFor is how long data stays in a partd store that no result has: somebody who does not
-// share the directory may be about to keep it.
-const leftFor = 24 * time.Hour
+// unreferencedAge is how long unreferenced data stays in a partd store. A process that does not share
+// the directory may be about to store its info.
+const unreferencedAge = 24 * time.Hour
 
-// GCResult reports how many results GC removed and left.
+// GCResult counts the results that GC removed and kept.
 type GCResult struct {
-	Removed int
-	Left    int
+	Removed   int
+	Remaining int
 }
 
-// GC removes results that have expired or are as old as GCOptions.TTL, except ancestors of
-// results that stay. It leaves results alone that are being computed or used, and removes
-// what killed processes left behind. The files of removed tables stay until Expire of their
-// store.
-func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err error) {
+// GC removes results that have expired or are older than GCOptions.TTL. It keeps the ancestors of
+// results that stay, and results that are being computed or used. It also removes leftovers of killed
+// processes. Removed tables still have files until Expire of their store.
+func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
-	stay := map[string]bool{}
+	keep := map[string]bool{}
 	for _, last := range o.Live {
 		stages, err := r.keysOf(last.node())
 		if err != nil {
-			return done, err
+			return result, err
 		}
 		for _, k := range stages {
-			stay[k.key] = true
+			keep[k.key] = true
 		}
 	}
-	all, err := r.keep.list(ctx)
+	results, err := r.backend.list(ctx)
 	if err != nil {
-		return done, err
+		return result, err
 	}
-	old := func(i *Info) bool { return i.expired(r.now()) || o.TTL > 0 && r.now().Sub(i.Made) >= o.TTL }
-	for _, i := range all {
-		if stay[i.Key] || !old(i) {
-			stay[i.Key] = true
-			for _, key := range i.Needs {
-				stay[key] = true
+	isOld := func(i *Info) bool { return i.expired(r.now()) || o.TTL > 0 && r.now().Sub(i.Created) >= o.TTL }
+	for _, i := range results {
+		if keep[i.Key] || !isOld(i) {
+			keep[i.Key] = true
+			for _, key := range i.Ancestors {
+				keep[key] = true
 			}
 		}
 	}
-	for _, i := range all {
-		if !stay[i.Key] {
-			err := r.locked(ctx, i.Key, func() error {
-				now, err := r.keep.info(ctx, i.Key) // it may have been made anew meanwhile
-				if err != nil || now == nil || !old(now) {
+	for _, i := range results {
+		if !keep[i.Key] {
+			err := r.ifUnlocked(ctx, i.Key, func() error {
+				current, err := r.backend.info(ctx, i.Key) // another process may have replaced it
+				if err != nil || current == nil || !isOld(current) {
 					return err
 				}
-				return r.unused(ctx, filepath.Base(r.folder(now)), func() error {
-					done.Removed++
-					return r.keep.remove(ctx, i.Key)
+				return r.ifUnused(ctx, filepath.Base(r.folder(current)), func() error {
+					result.Removed++
+					return r.backend.remove(ctx, i.Key)
 				})
 			})
 			if err != nil {
-				return done, err
+				return result, err
 			}
 		}
 	}
-	done.Left = len(all) - done.Removed
-	return done, errors.Join(r.sweepAll(ctx), r.keep.sweep(ctx, r.now().Add(-leftFor)))
+	result.Remaining = len(results) - result.Removed
+	return result, errors.Join(r.sweepAll(ctx), r.backend.sweep(ctx, r.now().Add(-unreferencedAge)))
 }
 
-// locked calls f with the lock of a key, unless somebody else has it.
-func (r *Results) locked(ctx context.Context, key string, f func() error) error {
+// ifUnlocked calls f while holding the lock of a key. If the lock is held, it does nothing.
+func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) error {
 	unlock, err := r.lock(ctx, key, false)
 	if unlock == nil || err != nil {
 		return err
@@ -84,8 +83,9 @@ func (r *Results) locked(ctx context.Context, key string, f func() error) error 
 	return errors.Join(f(), unlock())
 }
 
-// unused calls f unless somebody has the lock of a name, as readers have that of a folder's.
-func (r *Results) unused(ctx context.Context, name string, f func() error) error {
+// ifUnused calls f while holding the lock of a name. If the lock is held, it does nothing. A run that
+// uses a folder holds the folder's lock.
+func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
 	unlock, err := r.flock(ctx, name, true, false)
 	if unlock == nil || err != nil {
 		return err
@@ -93,8 +93,7 @@ func (r *Results) unused(ctx context.Context, name string, f func() error) error
 	return errors.Join(f(), unlock())
 }
 
-// sweepAll removes what was being made by those that died, files that no result has, and
-// their locks.
+// sweepAll removes leftovers of dead processes, unreferenced files, and their locks.
 func (r *Results) sweepAll(ctx context.Context) error {
 	for _, dir := range []string{tmpDir, filesDir, locksDir} {
 		entries, err := os.ReadDir(r.path(dir))
@@ -104,22 +103,22 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
-				err = r.unused(ctx, e.Name(), func() error { return nil }) // which removes it
-			} else if len(e.Name()) < keyLen { // of hashes
-				err = r.unused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
+				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // ifUnused removes the lock's file
+			} else if len(e.Name()) < keyLen { // hashes.RANDOM
+				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]
-				err = r.locked(ctx, key, func() error { // which sweeps
-					i, err := r.keep.info(ctx, key)
+				err = r.ifUnlocked(ctx, key, func() error { // ifUnlocked removes leftovers
+					i, err := r.backend.info(ctx, key)
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
 						return err
 					}
-					return r.unused(ctx, e.Name(), func() error {
-						away, err := r.temp(key)
+					return r.ifUnused(ctx, e.Name(), func() error {
+						trash, err := r.temp(key)
 						if err != nil {
 							return err
 						}
-						return errors.Join(os.Rename(path, filepath.Join(away, "old")), os.RemoveAll(away))
+						return errors.Join(os.Rename(path, filepath.Join(trash, "old")), os.RemoveAll(trash))
 					})
 				})
 			}

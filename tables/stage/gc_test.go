@@ -14,51 +14,51 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-func names(t testing.TB, r *stage.Results) string {
+func storedStages(t testing.TB, r *stage.Results) string {
 	t.Helper()
-	all, err := r.List(t.Context())
+	results, err := r.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, i := range all {
+	for _, i := range results {
 		names = append(names, i.Stage)
 	}
 	slices.Sort(names)
 	return strings.Join(names, " ")
 }
 
-// GC removes what is old, but not what a result needs that is young, nor what a pipeline
-// needs that lives.
+// GC removes old results, unless a younger result or a live pipeline needs them.
 func TestGC(t *testing.T) {
-	for name, place := range places {
+	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			collectedAt(t, place)
+			testGC(t, newOptions)
 		})
 	}
 }
 
-func collectedAt(t *testing.T, place func(testing.TB) *stage.Options) {
+func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	recipe, dir := newRecipe(t), t.TempDir()
-	r := open(t, dir, place(t))
+	r := open(t, dir, newOptions(t))
 	now := time.Now()
 	stage.SetNow(r, func() time.Time { return now })
-	recipe.keep = func(name string) bool { return name != "double" } // between last and load
+	recipe.isCached = func(name string) bool { return name != "double" } // the stage between last and load
 	run(t, r, recipe.pipeline())
 	now = now.Add(time.Hour)
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte("package p")}
 	run(t, r, recipe.pipeline())
 	recipe.ran.take()
-	// The first last is old; load and text are, too, and the second last needs them.
-	collect := func(want string, o *stage.GCOptions, stay string) {
+	// The first result of last is old. So are load and text, but the second result of last needs
+	// them.
+	collect := func(want string, o *stage.GCOptions, remaining string) {
 		t.Helper()
-		done, err := r.GC(t.Context(), o)
-		if got := fmt.Sprint(done.Removed, done.Left); err != nil || got != want {
+		result, err := r.GC(t.Context(), o)
+		if got := fmt.Sprint(result.Removed, result.Remaining); err != nil || got != want {
 			t.Errorf("got %s, want %s: %v", got, want, err)
 		}
-		if got := names(t, r); got != stay {
-			t.Errorf("left %s, want %s", got, stay)
+		if got := storedStages(t, r); got != remaining {
+			t.Errorf("remaining results %s, want %s", got, remaining)
 		}
 	}
 	collect("0 4", nil, "last last load text")
@@ -69,7 +69,7 @@ func collectedAt(t *testing.T, place func(testing.TB) *stage.Options) {
 	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
 		t.Error(got)
 	}
-	recipe.factor = 7 // the old last goes, what the new one needs stays
+	recipe.factor = 7 // the old result of last goes, the ancestors of the new one stay
 	collect("1 2", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "load text")
 	collect("2 0", &stage.GCOptions{TTL: time.Hour}, "")
 	for _, name := range []string{"tmp", "files", "locks"} {
@@ -80,13 +80,13 @@ func collectedAt(t *testing.T, place func(testing.TB) *stage.Options) {
 	run(t, r, recipe.pipeline())
 }
 
-// GC leaves what somebody computes, and the files that a run uses.
-func TestGCLeavesWhatIsUsed(t *testing.T) {
+// GC keeps results that are being computed, and the files that a run uses.
+func TestGCKeepsUsedResults(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r, other := open(t, dir, nil), open(t, dir, nil)
 	later := time.Now().Add(time.Hour)
 	stage.SetNow(other, func() time.Time { return later })
-	recipe.before = func(name string) error {
+	recipe.onRun = func(name string) error {
 		if name == "last" {
 			_, err := other.GC(context.Background(), &stage.GCOptions{TTL: time.Minute})
 			return err
@@ -96,7 +96,7 @@ func TestGCLeavesWhatIsUsed(t *testing.T) {
 	if got := run(t, r, recipe.pipeline()); got != wanted {
 		t.Error(got)
 	}
-	if got := names(t, r); got != "last text" {
+	if got := storedStages(t, r); got != "last text" {
 		t.Error(got)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// How a program is built is a part of the key, and what it was built from is not.
+// The build settings of a program are part of the key, but the commit is not.
 func TestBuild(t *testing.T) {
 	defer func() { readBuildInfo = debug.ReadBuildInfo }()
 	hash := func(settings ...debug.BuildSetting) string {
@@ -27,16 +27,16 @@ func TestBuild(t *testing.T) {
 		hash(debug.BuildSetting{Key: "-tags", Value: "fast"}, debug.BuildSetting{Key: "GOARCH", Value: "amd64"}),
 	} {
 		if other == plain {
-			t.Error("another build has the same hash")
+			t.Error("a different build has the same hash")
 		}
 	}
 	if hash(debug.BuildSetting{Key: "GOARCH", Value: "amd64"}, debug.BuildSetting{Key: "vcs.revision", Value: "1"}) != plain {
-		t.Error("another commit has another hash")
+		t.Error("a different commit changed the hash")
 	}
 }
 
-// A file that is changed while its stage runs, so soon that its times are the same, makes
-// no result.
+// TestChangedAtTheSameTime checks that a stage stores no result if its file changes while it runs,
+// even if the file's times stay the same.
 func TestChangedAtTheSameTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw")
 	change := func(text string) {
@@ -55,27 +55,27 @@ func TestChangedAtTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.unchanged(); err != nil {
+	if err := k.checkUnchanged(); err != nil {
 		t.Error(err)
 	}
 	change("2")
-	h := k.hashed[path] // with the times that a coarse clock gives
+	h := k.hashes[path] // simulates a coarse clock
 	if h.Stamp, err = stampOf(path); err != nil {
 		t.Fatal(err)
 	}
-	k.hashed[path] = h
-	if err := k.unchanged(); err == nil {
-		t.Error("nobody noticed")
+	k.hashes[path] = h
+	if err := k.checkUnchanged(); err == nil {
+		t.Error("the change was not noticed")
 	}
 }
 
-// Times that a clock shows alike, since it was set back in between, have two keys.
-func TestTimesOfAClock(t *testing.T) {
-	place, err := time.LoadLocation("Europe/Berlin")
+// Two times with the same clock time, before and after clocks were set back, have different keys.
+func TestRepeatedClockTime(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Skip(err)
 	}
-	first := time.Date(2025, 10, 26, 0, 30, 0, 0, time.UTC).In(place)
+	first := time.Date(2025, 10, 26, 0, 30, 0, 0, time.UTC).In(zone)
 	r, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -88,23 +88,23 @@ func TestTimesOfAClock(t *testing.T) {
 		}
 		return k.key
 	}
-	type at struct{ T time.Time }
-	if key(first) == key(first.Add(time.Hour)) || key(at{first}) == key(at{first.Add(time.Hour)}) {
-		t.Error("two times have one key")
+	type wrapper struct{ T time.Time }
+	if key(first) == key(first.Add(time.Hour)) || key(wrapper{first}) == key(wrapper{first.Add(time.Hour)}) {
+		t.Error("two times have the same key")
 	}
-	if was := key(at{first}); key(at{first}) != was {
-		t.Error("a time has two keys")
+	if k := key(wrapper{first}); key(wrapper{first}) != k {
+		t.Error("the same time has two keys")
 	}
 }
 
-// Bytes are in batches that Arrow has room for.
+// Bytes are split into batches that Arrow can hold.
 func TestLargeBytes(t *testing.T) {
-	const n = 100*piece + 1
+	const n = 100*rowBytes + 1
 	table := bytesTable(make([]byte, n))
 	if chunks := table.Column(0).Data().Chunks(); len(chunks) != 2 || chunks[0].Len() != 64 {
 		t.Errorf("%d batches", len(chunks))
 	}
-	if b, err := bytesOf(table); len(b) != n || err != nil {
+	if b, err := tableBytes(table); len(b) != n || err != nil {
 		t.Error(len(b), err)
 	}
 }

@@ -27,8 +27,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// ours stands for the root module, which has no version in these tests.
-var ours = map[string]string{"github.com/go-partd/partd": "test"}
+// ownVersion gives the root module a version, which it lacks in these tests.
+var ownVersion = map[string]string{"github.com/go-partd/partd": "test"}
 
 var numbers = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 
@@ -45,41 +45,41 @@ func valuesOf(t arrow.Table) (values []int64) {
 	return values
 }
 
-// ran counts how often each stage ran.
-type ran struct {
-	mu sync.Mutex
-	n  map[string]int
+// runCounter counts the runs of each stage.
+type runCounter struct {
+	mu     sync.Mutex
+	counts map[string]int
 }
 
-func (r *ran) add(name string) {
+func (r *runCounter) add(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.n == nil {
-		r.n = map[string]int{}
+	if r.counts == nil {
+		r.counts = map[string]int{}
 	}
-	r.n[name]++
+	r.counts[name]++
 }
 
-// take returns the stages that ran since, and forgets them.
-func (r *ran) take() string {
+// take returns the stages that ran since the last call, with their counts.
+func (r *runCounter) take() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
-	for _, name := range slices.Sorted(maps.Keys(r.n)) {
-		all = append(all, fmt.Sprintf("%s %d", name, r.n[name]))
+	for _, name := range slices.Sorted(maps.Keys(r.counts)) {
+		all = append(all, fmt.Sprintf("%s %d", name, r.counts[name]))
 	}
-	clear(r.n)
+	clear(r.counts)
 	return strings.Join(all, ", ")
 }
 
-// recipe is what a pipeline depends on.
+// recipe contains the inputs of a test pipeline.
 type recipe struct {
-	ran    *ran
-	raw    string // a pattern
-	source fstest.MapFS
-	factor int64
-	keep   func(name string) bool
-	before func(name string) error
+	ran      *runCounter
+	raw      string // a pattern
+	source   fstest.MapFS
+	factor   int64
+	isCached func(name string) bool
+	onRun    func(name string) error
 }
 
 const code = `package p
@@ -98,7 +98,7 @@ func newRecipe(t testing.TB) *recipe {
 	for _, name := range []string{"load", "double", "text", "last"} {
 		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
 	}
-	return &recipe{ran: &ran{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
+	return &recipe{ran: &runCounter{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
 }
 
 func write(t testing.TB, path, text string) {
@@ -108,18 +108,18 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// specOf is what the stages of a recipe have in common.
+// specOf returns the common part of the stages' specs.
 func specOf[T any](r *recipe, name string) stage.Spec[T] {
 	return stage.Spec[T]{
 		Code:    []stage.Code{{Files: r.source, Patterns: []string{name + ".go"}}},
-		Modules: ours, Cache: r.keep == nil || r.keep(name),
+		Modules: ownVersion, Cache: r.isCached == nil || r.isCached(name),
 	}
 }
 
-func (r *recipe) note(name string) error {
+func (r *recipe) recordRun(name string) error {
 	r.ran.add(name)
-	if r.before != nil {
-		return r.before(name)
+	if r.onRun != nil {
+		return r.onRun(name)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ type result struct {
 	Files []string
 }
 
-// pipeline is load (a table) → double (a table) and text (files) → last (a value).
+// pipeline returns the pipeline load (a table) → double (a table) and text (files) → last (a value).
 func (r *recipe) pipeline() *stage.Stage[result] {
 	loaded := specOf[arrow.Table](r, "load")
 	loaded.Files = []string{r.raw}
@@ -148,7 +148,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 				values = append(values, n)
 			}
 		}
-		return tableWith(values...), r.note("load")
+		return tableWith(values...), r.recordRun("load")
 	}, loaded)
 	doubled := specOf[arrow.Table](r, "double")
 	doubled.From, doubled.Params = []stage.Any{load}, []any{r.factor, map[string]any{"a": []int{1}}}
@@ -161,7 +161,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 		for i := range values {
 			values[i] *= r.factor
 		}
-		return tableWith(values...), r.note("double")
+		return tableWith(values...), r.recordRun("double")
 	}, doubled)
 	split := specOf[stage.Folder](r, "text")
 	split.From, split.Cache = []stage.Any{load}, true
@@ -176,7 +176,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 				return "", err
 			}
 		}
-		return in.Dir(), r.note("text")
+		return in.Dir(), r.recordRun("text")
 	}, split)
 	summed := specOf[result](r, "last")
 	summed.From, summed.Codec, summed.CodecName = []stage.Any{double, text}, encode.JSON[result](), "json"
@@ -186,17 +186,17 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 		if err := errors.Join(err1, err2); err != nil {
 			return result{}, err
 		}
-		done := result{}
+		sum := result{}
 		for _, v := range valuesOf(doubled) {
-			done.Sum += v
+			sum.Sum += v
 		}
 		err := fs.WalkDir(os.DirFS(string(folder)), ".", func(path string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() {
-				done.Files = append(done.Files, path)
+				sum.Files = append(sum.Files, path)
 			}
 			return err
 		})
-		return done, errors.Join(err, r.note("last"))
+		return sum, errors.Join(err, r.recordRun("last"))
 	}, summed)
 }
 
@@ -229,8 +229,8 @@ func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 	return r
 }
 
-// places are where results can be kept.
-var places = map[string]func(testing.TB) *stage.Options{
+// backends are the places that can store results.
+var backends = map[string]func(testing.TB) *stage.Options{
 	"directory": func(testing.TB) *stage.Options { return nil },
 	"dict":      func(testing.TB) *stage.Options { return &stage.Options{Store: partd.NewDict()} },
 	"log": func(t testing.TB) *stage.Options {

@@ -11,20 +11,20 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// What is kept without its data, as by a removal that was interrupted or another version of
-// this package, is made anew.
-func TestDataGone(t *testing.T) {
+// If the data of a result is missing, the result is computed again. That happens after an interrupted
+// removal, or with another version of this package.
+func TestMissingData(t *testing.T) {
 	store := partd.NewDict()
 	r := open(t, t.TempDir(), &stage.Options{Store: store})
-	made := 0
+	computed := 0
 	s := stage.Define("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
-		made++
+		computed++
 		return tableWith(1), nil
 	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 	run := func(want int) {
 		t.Helper()
-		if _, err := s.Run(t.Context(), r); err != nil || made != want {
-			t.Fatalf("made %d times, want %d: %v", made, want, err)
+		if _, err := s.Run(t.Context(), r); err != nil || computed != want {
+			t.Fatalf("computed %d times, want %d: %v", computed, want, err)
 		}
 	}
 	run(1)
@@ -56,7 +56,7 @@ func TestDataGone(t *testing.T) {
 	}
 }
 
-// GC leaves alone the keys of others in the store.
+// GC does not remove other programs' keys from the store.
 func TestForeignKeys(t *testing.T) {
 	store := partd.NewDict()
 	r := open(t, t.TempDir(), &stage.Options{Store: store})

@@ -10,72 +10,72 @@ import (
 )
 
 const (
-	formatVersion = "1" // a part of every key: what keeps results in another way changes it
+	formatVersion = "1" // part of every key: change it together with the storage format
 
-	// maxNested bounds how deep parameters are in one another, which one that holds
-	// itself would be without end.
+	// maxNested limits the nesting of parameters, because a value that contains itself would be
+	// infinite.
 	maxNested = 100
 )
 
-// keyed is a stage with its key and what that is made of.
-type keyed struct {
+// stageKey is a stage with its key and the inputs of that key.
+type stageKey struct {
 	*node
-	key    string
-	parts  map[string]string
-	needs  []string // keys of all ancestors, sorted
-	files  []string
-	began  time.Time // hashing them
-	hashed map[string]hashed
-	ttl    time.Duration // of it and all ancestors, the shortest; 0: none
+	key          string
+	parts        map[string]string
+	ancestorKeys []string // keys of all ancestors, sorted
+	files        []string
+	began        time.Time // when hashing started
+	hashes       map[string]fileHash
+	ttl          time.Duration // the shortest of the stage and its ancestors; 0 means none
 }
 
-// counted is what is kept with an end that is no later than these stages' own TTL says: it
-// may have been kept by a program with another.
-func (k *keyed) counted(i *Info) *Info {
+// withTTL returns the info, expiring no later than these stages' own TTL allows. A program with
+// another TTL may have stored it.
+func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
 	}
-	mine := *i
-	mine.Expires = earlier(i.Expires, i.Made.Add(k.ttl))
-	return &mine
+	copied := *i
+	copied.Expires = earlier(i.Expires, i.Created.Add(k.ttl))
+	return &copied
 }
 
 // keysOf returns the stages of a pipeline with their keys, ancestors first.
-func (r *Results) keysOf(last *node) (all []*keyed, err error) {
-	if r == nil || r.keep == nil {
-		return nil, &Error{"hash", last.name, errors.New("the Results are none that Open returned")}
+func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
+	if r == nil || r.backend == nil {
+		return nil, &Error{"hash", last.name, errors.New("the Results are not open: use the value that Open returned")}
 	}
-	byNode, names := map[*node]*keyed{}, map[string]*node{}
+	byNode, byName := map[*node]*stageKey{}, map[string]*node{}
 	var visit func(n *node) error
 	visit = func(n *node) error {
 		if byNode[n] != nil {
 			return nil
 		}
-		for _, a := range n.above {
+		for _, a := range n.ancestors {
 			if err := visit(a); err != nil {
 				return err
 			}
 		}
 		k, err := r.keyOf(n, byNode)
-		if err == nil && names[n.name] != nil {
+		if err == nil && byName[n.name] != nil {
 			err = errors.New("another stage of the pipeline has this name")
 		}
 		if err != nil {
 			return &Error{"hash", n.name, err}
 		}
-		names[n.name], byNode[n] = n, k
-		all = append(all, k)
+		byName[n.name], byNode[n] = n, k
+		keys = append(keys, k)
 		return nil
 	}
-	return all, errors.Join(visit(last), r.hashes.save(r))
+	return keys, errors.Join(visit(last), r.hashes.save(r))
 }
 
-// keyOf hashes what a stage is made of; its ancestors have their keys.
-func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
+// keyOf hashes the inputs of a stage. The keys of its ancestors must be in ancestors.
+func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, err error) {
 	if n.err != nil {
 		return nil, n.err
 	}
-	k = &keyed{node: n, parts: map[string]string{"format": formatVersion}, began: time.Now(), hashed: map[string]hashed{}, ttl: n.ttl}
+	k = &stageKey{node: n, parts: map[string]string{"format": formatVersion}, began: time.Now(), hashes: map[string]fileHash{}, ttl: n.ttl}
 	code := newDigest(n.version)
 	for _, c := range n.code {
 		if err := c.hash(code); err != nil {
@@ -96,7 +96,7 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 		}
 		params.add(fmt.Sprintf("%T", p), fmt.Sprintf("%#v", p))
 	}
-	slices.Sort(types) // those of a map come in any order
+	slices.Sort(types) // map order is random
 	params.add(types...)
 	k.parts["parameters"] = params.sum()
 	k.parts["result"] = n.result.PkgPath() + "." + n.result.String()
@@ -107,20 +107,20 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 		return nil, err
 	}
 	for _, f := range k.files {
-		if k.hashed[f], err = r.hashes.sum(f); err != nil {
+		if k.hashes[f], err = r.hashes.sum(f); err != nil {
 			return nil, err
 		}
-		k.parts["file "+f] = k.hashed[f].Sum
+		k.parts["file "+f] = k.hashes[f].Sum
 	}
-	for _, a := range n.above {
-		k.parts["stage "+a.name] = above[a].key
-		if ttl := above[a].ttl; ttl > 0 && (k.ttl == 0 || ttl < k.ttl) {
+	for _, a := range n.ancestors {
+		k.parts["stage "+a.name] = ancestors[a].key
+		if ttl := ancestors[a].ttl; ttl > 0 && (k.ttl == 0 || ttl < k.ttl) {
 			k.ttl = ttl
 		}
-		k.needs = append(append(k.needs, above[a].key), above[a].needs...)
+		k.ancestorKeys = append(append(k.ancestorKeys, ancestors[a].key), ancestors[a].ancestorKeys...)
 	}
-	slices.Sort(k.needs)
-	k.needs = slices.Compact(k.needs)
+	slices.Sort(k.ancestorKeys)
+	k.ancestorKeys = slices.Compact(k.ancestorKeys)
 	key := newDigest(n.name)
 	for _, name := range slices.Sorted(maps.Keys(k.parts)) {
 		key.add(name, k.parts[name])
@@ -130,62 +130,61 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 	return k, nil
 }
 
-// checkParam returns an error unless what %#v writes of a value is the value, and nothing
-// else, but for the types of what is in interfaces, which it adds to types.
-func checkParam(v reflect.Value, at string, depth int, types *[]string) (err error) {
+// checkParam returns an error unless formatting a value with %#v represents it fully. That format
+// omits the types of values in interfaces; checkParam appends them to types.
+func checkParam(v reflect.Value, name string, depth int, types *[]string) (err error) {
 	if depth > maxNested {
-		return fmt.Errorf("%s is more than %d levels deep, or holds itself", at, maxNested)
+		return fmt.Errorf("%s is nested more than %d levels deep, or contains itself", name, maxNested)
 	}
 	if !v.IsValid() {
 		return nil
 	}
 	if v.CanInterface() {
 		switch x := v.Interface().(type) {
-		case time.Time: // of which the clock of its place may show two the same
-			*types = append(*types, at+" "+x.UTC().String())
+		case time.Time: // the zone may show the same clock time twice
+			*types = append(*types, name+" "+x.UTC().String())
 			return nil
 		case fmt.Formatter:
-			return fmt.Errorf("%s is a %v, which writes itself: give what it holds instead", at, v.Type())
+			return fmt.Errorf("%s is a %v, which formats itself: pass its content instead", name, v.Type())
 		case fmt.GoStringer:
 			return nil
 		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Func, reflect.Chan, reflect.UnsafePointer:
-		return fmt.Errorf("%s is a %v, which has no hash: give what it depends on instead", at, v.Type())
+		return fmt.Errorf("%s is a %v, which cannot be hashed: pass the values it depends on instead", name, v.Type())
 	case reflect.Interface:
 		if !v.IsNil() {
-			*types = append(*types, at+" "+v.Elem().Type().PkgPath()+" "+v.Elem().Type().String())
+			*types = append(*types, name+" "+v.Elem().Type().PkgPath()+" "+v.Elem().Type().String())
 		}
-		return checkParam(v.Elem(), at, depth+1, types)
+		return checkParam(v.Elem(), name, depth+1, types)
 	case reflect.Struct:
 		for field, value := range v.Fields() {
-			err = errors.Join(err, checkParam(value, at+"."+field.Name, depth+1, types))
+			err = errors.Join(err, checkParam(value, name+"."+field.Name, depth+1, types))
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			err = errors.Join(err, checkParam(v.Index(i), fmt.Sprintf("%s[%d]", at, i), depth+1, types))
+			err = errors.Join(err, checkParam(v.Index(i), fmt.Sprintf("%s[%d]", name, i), depth+1, types))
 		}
 	case reflect.Map:
 		for key, value := range v.Seq2() {
-			err = errors.Join(err, checkParam(key, at+", a key", depth+1, types), checkParam(value, fmt.Sprintf("%s[%v]", at, key), depth+1, types))
+			err = errors.Join(err, checkParam(key, name+", a key", depth+1, types), checkParam(value, fmt.Sprintf("%s[%v]", name, key), depth+1, types))
 		}
 	}
 	return err
 }
 
-// unchanged returns an error if raw files are not what the key was made of. Those that had
-// been changed only just before are compared by their content, as another change may have
-// had the same times.
-func (k *keyed) unchanged() error {
-	for f, was := range k.hashed {
-		is, err := stampOf(f)
-		sum := was.Sum
-		if err == nil && !is.settled(k.began) {
+// checkUnchanged returns an error if raw files changed after the key was computed. Recently changed
+// files are compared by content, because another change may have the same times.
+func (k *stageKey) checkUnchanged() error {
+	for f, old := range k.hashes {
+		current, err := stampOf(f)
+		sum := old.Sum
+		if err == nil && !current.isSettled(k.began) {
 			sum, err = hashFile(f)
 		}
-		if err != nil || is != was.Stamp || sum != was.Sum {
-			return fmt.Errorf("the file %s was changed while the stage ran, and nothing is kept: run it again", f)
+		if err != nil || current != old.Stamp || sum != old.Sum {
+			return fmt.Errorf("the file %s changed while the stage ran, so no result is stored: run the stage again", f)
 		}
 	}
 	return nil

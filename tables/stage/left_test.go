@@ -6,18 +6,18 @@ import (
 	"testing"
 )
 
-// What a process left that was killed as it wrote hashes goes at once, but not what one
-// writes that lives.
-func TestHashesOfTheKilled(t *testing.T) {
+// GC removes an unfinished hash file of a killed process at once, but not one that a running process
+// is writing.
+func TestUnfinishedHashFile(t *testing.T) {
 	r, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	left := r.path(tmpDir, "hashes.1")
-	collected := func(want int) {
+	unfinished := r.path(tmpDir, "hashes.1")
+	collect := func(want int) {
 		t.Helper()
-		if err := os.WriteFile(left, nil, 0o666); err != nil {
+		if err := os.WriteFile(unfinished, nil, 0o666); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.GC(t.Context(), nil); err != nil {
@@ -27,23 +27,23 @@ func TestHashesOfTheKilled(t *testing.T) {
 			t.Error(found, err)
 		}
 	}
-	collected(0)
-	writes := func() error {
-		collected(1)
+	collect(0)
+	whileWriting := func() error {
+		collect(1)
 		return nil
 	}
-	if err := r.unused(t.Context(), "hashes", writes); err != nil {
+	if err := r.ifUnused(t.Context(), "hashes", whileWriting); err != nil {
 		t.Error(err)
 	}
-	r.hashes.dirty = true
-	busy := func() error { return r.hashes.save(r) } // somebody else writes them
-	if err := r.unused(t.Context(), "hashes", busy); err != nil || !r.hashes.dirty {
-		t.Error(err, "what was not written is taken for written")
+	r.hashes.isDirty = true
+	saveWhileLocked := func() error { return r.hashes.save(r) } // another process is writing them
+	if err := r.ifUnused(t.Context(), "hashes", saveWhileLocked); err != nil || !r.hashes.isDirty {
+		t.Error(err, "an unsaved cache counts as saved")
 	}
-	if err := r.hashes.save(r); err != nil || r.hashes.dirty {
-		t.Error(err, "nothing was written")
+	if err := r.hashes.save(r); err != nil || r.hashes.isDirty {
+		t.Error(err, "nothing was saved")
 	}
-	collected(0)
+	collect(0)
 	if found, err := filepath.Glob(r.path(locksDir, "*")); err != nil || len(found) > 0 {
 		t.Error(found, err)
 	}

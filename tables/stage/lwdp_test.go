@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// The table of docs/stage.md says what lwdp does.
-func TestBesideLwdp(t *testing.T) {
+// TestCompareLwdp checks the claims about lwdp in docs/stage.md's table.
+func TestCompareLwdp(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/stage.md")
 	if err != nil {

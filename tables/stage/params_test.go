@@ -2,7 +2,7 @@ package stage
 
 import "testing"
 
-// Values of other types within an interface make another key.
+// Values of different types in an interface have different keys.
 func TestParamTypes(t *testing.T) {
 	t.Parallel()
 	type count int
@@ -20,10 +20,10 @@ func TestParamTypes(t *testing.T) {
 			}
 			again, err := r.keyOf(&node{name: "x", version: "1", params: []any{v}, result: tableType}, nil)
 			if err != nil || again.key != k.key {
-				t.Errorf("%#v has two keys, %v", v, err)
+				t.Errorf("%#v has two keys: %v", v, err)
 			}
-			if was, ok := keys[k.key]; ok {
-				t.Errorf("%#v of a %T has the key of %v", v, p, was)
+			if other, ok := keys[k.key]; ok {
+				t.Errorf("%#v of a %T has the key of %v", v, p, other)
 			}
 			keys[k.key] = v
 		}

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Action says what a run would do with a stage.
+// Action is what a run would do with a stage.
 type Action string
 
 // The possible actions.
 const (
 	Runs    Action = "runs"
-	Kept    Action = "kept"    // its result is stored
-	Skipped Action = "skipped" // its result is not stored, and no stage needs it
+	Kept    Action = "kept"    // the result is stored
+	Skipped Action = "skipped" // the result is not stored, and no stage needs it
 )
 
 // Step is the part of a plan that concerns one stage.
@@ -23,7 +23,7 @@ type Step struct {
 	Stage  string
 	Key    string
 	Action Action
-	Why    string // why it runs: which inputs changed, by name, or that it never ran
+	Why    string // reason to run: the names of changed inputs, or that it never ran
 }
 
 // Plan returns what Run would do, ancestors first. It runs nothing.
@@ -32,29 +32,29 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := r.keep.list(ctx)
+	results, err := r.backend.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	byKey, newest := map[string]*Info{}, map[string]*Info{}
-	for _, i := range all {
+	for _, i := range results {
 		byKey[i.Key] = i
-		if n := newest[i.Stage]; n == nil || i.Made.After(n.Made) {
+		if n := newest[i.Stage]; n == nil || i.Created.After(n.Created) {
 			newest[i.Stage] = i
 		}
 	}
 	needed := map[*node]bool{s.n: true}
 	steps := make([]Step, len(stages))
-	for at, k := range slices.Backward(stages) {
+	for n, k := range slices.Backward(stages) {
 		step := Step{Stage: k.name, Key: k.key, Action: Runs}
-		i := k.counted(byKey[k.key])
+		i := k.withTTL(byKey[k.key])
 		switch {
 		case k.cache && i != nil && !i.expired(r.now()):
 			step.Action = Kept
 		case !needed[k.node]:
 			step.Action = Skipped
 		case !k.cache:
-			step.Why = "it is not kept"
+			step.Why = "its result is not cached"
 		case i != nil:
 			step.Why = fmt.Sprintf("its result expired at %s", i.Expires.Format("2006-01-02 15:04:05Z07:00"))
 		case newest[k.name] == nil:
@@ -63,28 +63,28 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 			step.Why = difference(newest[k.name].Parts, k.parts)
 		}
 		if step.Action == Runs {
-			for _, a := range k.above {
+			for _, a := range k.ancestors {
 				needed[a] = true
 			}
 		}
-		steps[at] = step
+		steps[n] = step
 	}
 	return steps, nil
 }
 
-// difference names the parts of a key that are others than they were.
-func difference(was, is map[string]string) string {
+// difference lists the parts of a key that changed.
+func difference(oldParts, newParts map[string]string) string {
 	var changes []string
-	names := maps.Clone(was)
-	maps.Copy(names, is)
+	names := maps.Clone(oldParts)
+	maps.Copy(names, newParts)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		old, before := was[name]
-		now, after := is[name]
+		old, existed := oldParts[name]
+		now, exists := newParts[name]
 		switch {
-		case !before:
-			changes = append(changes, name+" is new")
-		case !after:
-			changes = append(changes, name+" is gone")
+		case !existed:
+			changes = append(changes, name+" was added")
+		case !exists:
+			changes = append(changes, name+" was removed")
 		case old != now:
 			changes = append(changes, name+" changed")
 		}

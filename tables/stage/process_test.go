@@ -24,15 +24,14 @@ import (
 
 const childEnv = "PARTD_STAGE_CHILD"
 
-// child is what a process of its own runs: the pipeline of a round, over and over, and a
-// line for each stage that runs.
+// child configures a subprocess that runs a pipeline and prints a line for each stage that runs.
 type child struct {
 	Dir, Raw string
-	Tables   string // "": the directory
-	Catalog  string // of tables in a bucket
-	Cache    string // of them
+	Tables   string // empty: results are stored in Dir
+	Catalog  string // catalog of tables in a bucket
+	Cache    string // cache directory of tables in a bucket
 	Factor   int64
-	Hold     string // a stage that waits for a line once it runs
+	Hold     string // stage that waits for a line of input when it runs
 }
 
 func (c child) recipe() *recipe {
@@ -40,7 +39,7 @@ func (c child) recipe() *recipe {
 	for _, name := range []string{"load", "double", "text", "last"} {
 		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
 	}
-	return &recipe{ran: &ran{}, raw: c.Raw, source: source, factor: c.Factor}
+	return &recipe{ran: &runCounter{}, raw: c.Raw, source: source, factor: c.Factor}
 }
 
 func (c child) options(ctx context.Context) (*stage.Options, func() error, error) {
@@ -56,7 +55,7 @@ func (c child) options(ctx context.Context) (*stage.Options, func() error, error
 
 func (c child) run(out io.Writer, in *bufio.Scanner) error {
 	ctx := context.Background()
-	o, end, err := c.options(ctx)
+	o, closeTables, err := c.options(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,7 @@ func (c child) run(out io.Writer, in *bufio.Scanner) error {
 		return err
 	}
 	recipe := c.recipe()
-	recipe.before = func(name string) error {
+	recipe.onRun = func(name string) error {
 		fmt.Fprintln(out, "ran", name)
 		if name == c.Hold {
 			in.Scan()
@@ -81,7 +80,7 @@ func (c child) run(out io.Writer, in *bufio.Scanner) error {
 	if err == nil {
 		fmt.Fprintln(out, "result", string(b))
 	}
-	return errors.Join(err, r.Close(), end())
+	return errors.Join(err, r.Close(), closeTables())
 }
 
 func TestMain(m *testing.M) {
@@ -101,7 +100,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// process is a child that runs.
+// process is a running child.
 type process struct {
 	*exec.Cmd
 	in     io.WriteCloser
@@ -132,7 +131,7 @@ func (c child) start(t testing.TB) *process {
 	return p
 }
 
-// wait returns what the process wrote until it ended.
+// wait returns the lines that the process printed before it ended.
 func (p *process) wait() (lines []string, err error) {
 	for p.lines.Scan() {
 		lines = append(lines, p.lines.Text())
@@ -153,7 +152,7 @@ func (p *process) until(t testing.TB, line string) {
 	t.Fatalf("no %q: %v %s", line, p.Wait(), p.stderr.String())
 }
 
-func kills(t testing.TB, otherwise int) int {
+func kills(t testing.TB, byDefault int) int {
 	t.Helper()
 	if text := os.Getenv("PARTD_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -162,32 +161,32 @@ func kills(t testing.TB, otherwise int) int {
 		}
 		return n
 	}
-	return otherwise
+	return byDefault
 }
 
-// Of several processes one computes, while the others wait; where it is killed, one takes
-// over.
+// If several processes share a pipeline, one of them computes and the others wait. If it is killed,
+// another one takes over.
 func TestProcesses(t *testing.T) {
-	computedOnce(t, "directory", func(testing.TB) child { return child{} })
-	computedOnce(t, "tables", func(t testing.TB) child { return child{Tables: t.TempDir()} })
+	testComputedOnce(t, "directory", func(testing.TB) child { return child{} })
+	testComputedOnce(t, "tables", func(t testing.TB) child { return child{Tables: t.TempDir()} })
 }
 
-// computedOnce runs processes that share a place. Where results are not in the directory,
-// each of the others has one of its own, and the bucket's lock alone excludes them.
-func computedOnce(t *testing.T, name string, place func(testing.TB) child) {
+// testComputedOnce runs processes that share a backend. If results are stored outside the directory,
+// each process has its own directory, so only the bucket's lock excludes the others.
+func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child) {
 	for _, killed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("%s, killed %v", name, killed), func(t *testing.T) {
 			t.Parallel()
-			c := place(t)
+			c := newChild(t)
 			c.Dir, c.Raw, c.Factor, c.Hold = t.TempDir(), newRecipe(t).raw, 2, "text"
 			others := c
 			if others.Hold = ""; c.Tables != "" {
 				others.Dir = t.TempDir()
-				_, end, err := c.options(t.Context())
+				_, closeTables, err := c.options(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := end(); err != nil {
+				if err := closeTables(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -197,7 +196,7 @@ func computedOnce(t *testing.T, name string, place func(testing.TB) child) {
 			for _, p := range waiting {
 				p.until(t, "runs")
 			}
-			time.Sleep(500 * time.Millisecond) // were they not to wait, they would compute now
+			time.Sleep(500 * time.Millisecond) // if they did not wait, they would compute now
 			if killed {
 				if err := first.Process.Kill(); err != nil {
 					t.Fatal(err)
@@ -205,7 +204,7 @@ func computedOnce(t *testing.T, name string, place func(testing.TB) child) {
 			} else if _, err := fmt.Fprintln(first.in); err != nil {
 				t.Fatal(err)
 			}
-			all := ""
+			output := ""
 			for _, p := range append(waiting, first) {
 				lines, err := p.wait()
 				if (err != nil) != (p == first && killed) {
@@ -215,39 +214,39 @@ func computedOnce(t *testing.T, name string, place func(testing.TB) child) {
 					if len(lines) == 0 || lines[len(lines)-1] != "result "+wanted {
 						t.Error(lines)
 					}
-					all += strings.Join(lines, "\n") + "\n"
+					output += strings.Join(lines, "\n") + "\n"
 				}
 			}
 			want := map[string]int{"double": 1, "text": 0, "last": 1, "load": 0} // load and text ran before
 			if killed {
 				want["text"] = 1
 			}
-			for name, most := range want {
-				if got := strings.Count(all, "ran "+name+"\n"); got > most || got < most && name != "double" {
-					t.Errorf("%s ran %d times, want %d", name, got, most)
+			for name, count := range want {
+				if got := strings.Count(output, "ran "+name+"\n"); got > count || got < count && name != "double" {
+					t.Errorf("%s ran %d times, want %d", name, got, count)
 				}
 			}
 		})
 	}
 }
 
-// Processes are killed at random moments, while they keep tables, files and values. No half
-// result is ever read, and the next run removes what they left; PARTD_KILLS says how many.
+// TestKills kills processes at random moments, while they store tables, files and values. No partial
+// result is ever read, and the next run removes leftovers. PARTD_KILLS sets the number of kills.
 func TestKills(t *testing.T) {
-	for _, where := range []string{"directory", "tables"} {
-		t.Run(where, func(t *testing.T) {
+	for _, backend := range []string{"directory", "tables"} {
+		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
 			c := child{Dir: t.TempDir(), Raw: newRecipe(t).raw}
-			if where == "tables" {
+			if backend == "tables" {
 				c.Tables = t.TempDir()
 			}
 			rnd := rand.New(rand.NewPCG(1, 2))
-			most, dead := kills(t, 6), 0
-			for c.Factor = 0; dead < most; c.Factor++ {
-				if c.Factor > int64(10*most+100) {
-					t.Fatalf("of %d processes %d died", c.Factor, dead)
+			count, killed := kills(t, 6), 0
+			for c.Factor = 0; killed < count; c.Factor++ {
+				if c.Factor > int64(10*count+100) {
+					t.Fatalf("of %d processes, %d were killed", c.Factor, killed)
 				}
-				// It is killed within this time after a stage of its began to run.
+				// The process is killed within this time after one of its stages began to run.
 				p := c.start(t)
 				for range rnd.IntN(5) {
 					if !p.lines.Scan() {
@@ -259,9 +258,9 @@ func TestKills(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := p.wait(); err != nil {
-					dead++
+					killed++
 				}
-				o, end, err := c.options(t.Context())
+				o, closeTables, err := c.options(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -270,24 +269,24 @@ func TestKills(t *testing.T) {
 				if b, _ := json.Marshal(got); err != nil || string(b) != strings.Replace(wanted, "44", fmt.Sprint(22*c.Factor), 1) {
 					t.Fatalf("round %d: %s, %v", c.Factor, b, err)
 				}
-				// What is kept is whole: all of it is read by a stage that runs anew.
-				anew := c.recipe()
-				anew.source["last.go"] = &fstest.MapFile{Data: fmt.Appendf(nil, "package p%d", c.Factor)}
-				if b, err := json.Marshal(run(t, r, anew.pipeline())); err != nil || !strings.Contains(string(b), fmt.Sprint(22*c.Factor)) {
+				// Stored results are complete: a stage with changed code reads all of them.
+				changed := c.recipe()
+				changed.source["last.go"] = &fstest.MapFile{Data: fmt.Appendf(nil, "package p%d", c.Factor)}
+				if b, err := json.Marshal(run(t, r, changed.pipeline())); err != nil || !strings.Contains(string(b), fmt.Sprint(22*c.Factor)) {
 					t.Fatalf("round %d: %s, %v", c.Factor, b, err)
 				}
 				if _, err := r.GC(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
-				left(t, c.Dir)
+				checkNoLeftovers(t, c.Dir)
 				if found, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(found) > 0 {
 					t.Fatal(found, err)
 				}
-				if err := end(); err != nil {
+				if err := closeTables(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			t.Logf("%d processes of %d died", dead, c.Factor)
+			t.Logf("%d of %d processes were killed", killed, c.Factor)
 		})
 	}
 }

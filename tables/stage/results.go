@@ -21,13 +21,13 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options are the options of Open. The zero value, and nil, store results in the directory.
+// Options configures Open. The zero value, and nil, store results in the directory.
 type Options struct {
 	// Tables stores results in a bucket of a store of tables: tables as they are, other
 	// results as tables of bytes. If several processes use the store at once, it needs
 	// tables.Options.NoTail.
 	Tables *tables.Store
-	Bucket string // of Tables; nothing else should use it
+	Bucket string // bucket of Tables; it must contain nothing else
 
 	// Store stores results in a partd store that can set, list and delete keys. All keys
 	// begin with "stage/". A result other than a table is limited to partd.MaxValueLen
@@ -38,36 +38,36 @@ type Options struct {
 	Parallel int
 }
 
-// Results holds what stages made. It is safe for concurrent use.
+// Results stores the results of stages. It is safe for concurrent use.
 type Results struct {
 	dir      string
-	keep     keep
-	local    partd.Partd // of the directory; nil: results are kept elsewhere
+	backend  backend
+	local    partd.Partd // in the directory; nil if results are stored elsewhere
 	hashes   *hashes
 	parallel int
 	now      func() time.Time
 }
 
-// The directories of Results. All begin with a key.
+// Subdirectories of dir. The names of their entries begin with a key.
 const (
-	filesDir = "files" // the folders that stages made: KEY-TIME
-	tmpDir   = "tmp"   // what is being made: KEY.RANDOM
-	locksDir = "locks" // a file for each key that somebody has the lock of
+	filesDir = "files" // folders made by stages: KEY-TIME
+	tmpDir   = "tmp"   // unfinished results: KEY.RANDOM
+	locksDir = "locks" // one file for each locked key
 
-	hashesLock = "hashes" // of who writes tmp/hashes.RANDOM
+	hashesLock = "hashes" // lock for writing tmp/hashes.RANDOM
 )
 
 const keyLen = 64
 
-var errBusy = errors.New("somebody else has the lock")
+var errBusy = errors.New("another process holds the lock")
 
-// Open opens a directory for results and creates it if it does not exist. If results are
-// stored elsewhere, the directory holds unfinished results, locks, hashes of raw files, and
-// the files that stages made.
+// Open opens a directory for results, and creates it if necessary. If results are stored elsewhere,
+// the directory contains unfinished results, locks, hashes of raw files, and the files that stages
+// made.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
 	if o.Tables != nil && o.Store != nil {
-		return nil, errors.New("results are kept in Tables or in Store: give one of them")
+		return nil, errors.New("Options.Tables and Options.Store exclude each other: set one of them")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -85,14 +85,14 @@ func Open(dir string, o *Options) (*Results, error) {
 	}
 	switch {
 	case o.Tables != nil:
-		r.keep = &tableKeep{o.Tables, o.Tables.Bucket(o.Bucket)}
+		r.backend = &tableBackend{o.Tables, o.Tables.Bucket(o.Bucket)}
 	case o.Store != nil:
-		r.keep = &storeKeep{o.Store}
+		r.backend = &partdBackend{o.Store}
 	default:
 		if r.local, err = partd.OpenFile(r.path("results"), nil); err != nil {
 			return nil, err
 		}
-		r.keep = &storeKeep{r.local}
+		r.backend = &partdBackend{r.local}
 	}
 	return r, nil
 }
@@ -111,41 +111,40 @@ func (r *Results) path(names ...string) string {
 
 // Info describes a stored result.
 type Info struct {
-	Key     string            `json:"key"`
-	Stage   string            `json:"stage"`
-	Made    time.Time         `json:"made"`
-	Expires time.Time         `json:"expires,omitzero"` // zero: never
-	Parts   map[string]string `json:"parts"`            // what the key is made of, mostly hashes
-	Needs   []string          `json:"needs"`            // the keys of all ancestors
+	Key       string            `json:"key"`
+	Stage     string            `json:"stage"`
+	Created   time.Time         `json:"made"`
+	Expires   time.Time         `json:"expires,omitzero"` // zero: never
+	Parts     map[string]string `json:"parts"`            // inputs of the key, mostly as hashes
+	Ancestors []string          `json:"needs"`            // keys of all ancestors
 }
 
 func (i *Info) expired(now time.Time) bool { return !i.Expires.IsZero() && !now.Before(i.Expires) }
 
 // List returns all stored results, in no particular order.
-func (r *Results) List(ctx context.Context) ([]*Info, error) { return r.keep.list(ctx) }
+func (r *Results) List(ctx context.Context) ([]*Info, error) { return r.backend.list(ctx) }
 
-// keep is where results are kept, each as a table. Who puts or removes has the lock of
-// the key.
-type keep interface {
-	// info returns nil where nothing is kept.
+// backend stores results, each as a table. Callers of put and remove must hold the key's lock.
+type backend interface {
+	// info returns nil if no result is stored.
 	info(ctx context.Context, key string) (*Info, error)
-	// load returns an error that wraps fs.ErrNotExist where nothing is kept.
+	// load returns an error that wraps fs.ErrNotExist if no result is stored.
 	load(ctx context.Context, key string) (arrow.Table, error)
-	// put keeps a table, in place of what there is.
+	// put stores a table, and replaces an existing one.
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
-	// sweep removes what was put before a time and no result has.
+	// sweep removes unreferenced data that was put before a time.
 	sweep(ctx context.Context, before time.Time) error
-	// lock waits, and excludes those who do not share the directory.
+	// lock waits for a lock that also excludes processes with other directories.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock takes the lock of a key, waits for it or returns nil, and removes what was left
-// of those who had it before.
+// lock acquires the lock of a key and removes leftovers of earlier holders. If the lock is held, it
+// waits; without wait, it returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
-	local, err := r.flock(ctx, key, true, wait)
-	if local == nil || err != nil {
+	unlockDir, err := r.flock(ctx, key, true, wait)
+	if unlockDir == nil || err != nil {
 		return nil, err
 	}
 	if !wait {
@@ -153,22 +152,22 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Second, errBusy)
 		defer cancel()
 	}
-	other, err := r.keep.lock(ctx, key)
-	if errors.Is(context.Cause(ctx), errBusy) && other == nil {
-		return nil, local()
+	unlockBackend, err := r.backend.lock(ctx, key)
+	if errors.Is(context.Cause(ctx), errBusy) && unlockBackend == nil {
+		return nil, unlockDir()
 	}
 	if err != nil {
-		return nil, errors.Join(err, local())
+		return nil, errors.Join(err, unlockDir())
 	}
-	unlock = func() error { return errors.Join(other(), local()) }
+	unlock = func() error { return errors.Join(unlockBackend(), unlockDir()) }
 	if err := r.sweep(key); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	return unlock, nil
 }
 
-// flock takes the lock of a key among the processes that share the directory; the system
-// frees it when one dies. It returns nil where others have it and wait is not set.
+// flock acquires the lock of a key among processes that share the directory. The system releases it
+// when a process dies. It returns nil if the lock is held and wait is not set.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
@@ -180,59 +179,58 @@ func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (
 	if l == nil || err != nil {
 		return nil, err
 	}
-	if !exclusive { // others may share it
+	if !exclusive { // other readers may still hold it
 		return l.Unlock, nil
 	}
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
 }
 
-// temp makes an empty directory for what is being made under a key.
+// temp creates an empty directory for an unfinished result.
 func (r *Results) temp(key string) (string, error) { return os.MkdirTemp(r.path(tmpDir), key+".") }
 
-// sweep removes what was being made under a key. The caller has its lock, so that it is
-// nobody's.
+// sweep removes unfinished results of a key. The caller must hold the key's lock, so that nobody uses
+// them.
 func (r *Results) sweep(key string) error {
-	left, err := fs.Glob(os.DirFS(r.path(tmpDir)), key+".*")
-	for _, name := range left {
+	names, err := fs.Glob(os.DirFS(r.path(tmpDir)), key+".*")
+	for _, name := range names {
 		err = errors.Join(err, os.RemoveAll(r.path(tmpDir, name)))
 	}
 	return err
 }
 
-// folder is where the files of a result are, each time it is made in another place.
+// folder returns the path of a result's files. Each computation of a key has its own folder.
 func (r *Results) folder(i *Info) string {
-	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Made.UnixNano(), 10))
+	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Created.UnixNano(), 10))
 }
 
-// place puts files in the place where they are read, as one step.
-func (r *Results) place(i *Info, made string) error {
-	if err := syncTree(made); err != nil {
+// place moves a directory to its final path, atomically.
+func (r *Results) moveToFolder(i *Info, dir string) error {
+	if err := syncTree(dir); err != nil {
 		return err
 	}
-	if err := os.Rename(made, r.folder(i)); err != nil {
+	if err := os.Rename(dir, r.folder(i)); err != nil {
 		return err
 	}
 	return vfs.OS{}.SyncDir(r.path(filesDir))
 }
 
-// unpack puts files in their place from an archive. It changes nothing where they are
-// there.
+// unpack extracts an archive to the final path of a result's files, unless they exist.
 func (r *Results) unpack(i *Info, archive []byte) error {
 	if _, err := os.Stat(r.folder(i)); err == nil {
 		return nil
 	}
-	made, err := r.temp(i.Key)
+	dir, err := r.temp(i.Key)
 	if err != nil {
 		return err
 	}
 	files, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
 	if err == nil {
-		err = os.CopyFS(made, files)
+		err = os.CopyFS(dir, files)
 	}
 	if err != nil {
 		return fmt.Errorf("unpack files: %w", err)
 	}
-	return r.place(i, made)
+	return r.moveToFolder(i, dir)
 }
 
 func pack(folder string) ([]byte, error) {
@@ -242,14 +240,14 @@ func pack(folder string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// syncTree makes files survive a loss of power.
+// syncTree makes files durable.
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return errors.Join(err, vfs.OS{}.SyncDir(path))
 		}
 		if !e.Type().IsRegular() {
-			return fmt.Errorf("%s is neither a file nor a directory, and cannot be kept", path)
+			return fmt.Errorf("%s is neither a regular file nor a directory, and cannot be stored", path)
 		}
 		f, err := os.Open(path)
 		if err != nil {

@@ -16,34 +16,33 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// attempts is how often a result is asked for that goes while it is loaded.
-const attempts = 10
+// attempts is the number of attempts to load a result that others keep removing.
+const maxAttempts = 10
 
 // run is one run of a pipeline.
 type run struct {
 	*Results
 	works map[*node]*work
 	slots chan struct{}
-	fail  context.CancelCauseFunc // ends all stages
+	fail  context.CancelCauseFunc // cancels all stages
 
 	mu      sync.Mutex
-	unlocks []func() error // of folders that are used
+	unlocks []func() error // of the folders in use
 }
 
-// work is a stage in a run.
+// work is a stage during a run.
 type work struct {
-	*keyed
-	once    sync.Once
-	value   any
-	expires time.Time // when what is made of value expires; zero: never
-	loaded  bool      // by make, which found what others had made meanwhile
-	err     error
+	*stageKey
+	once     sync.Once
+	value    any
+	expires  time.Time // when results computed from value expire; zero means never
+	isLoaded bool      // set by compute if another process computed the result
+	err      error
 }
 
-// Run returns the stage's result, from storage or by running the stage. It runs ancestors
-// only if their results are needed and not stored. If a stage fails, Run cancels the
-// context of the others and returns an [*Error], which wraps what the stage's function
-// returned.
+// Run returns the stage's result: the stored one, or the one from running the stage. It runs
+// ancestors only if their results are needed and not stored. If a stage fails, Run cancels the
+// contexts of the others. It then returns an [*Error] that wraps the error of the stage's function.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {
@@ -53,7 +52,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	defer fail(nil)
 	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), fail: fail}
 	for _, k := range stages {
-		x.works[k.node] = &work{keyed: k, err: &Error{"run", k.name, errors.New("it ended its goroutine")}}
+		x.works[k.node] = &work{stageKey: k, err: &Error{"run", k.name, errors.New("the function ended its goroutine")}}
 	}
 	defer func() {
 		for _, unlock := range x.unlocks {
@@ -62,17 +61,17 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	}()
 	w := x.result(ctx, s.n)
 	if w.err != nil {
-		var first *Error // the others were cancelled for it
+		var first *Error // the cause of all cancellations
 		if errors.As(context.Cause(ctx), &first) {
 			return t, first
 		}
 		return t, w.err
 	}
-	t, _ = w.value.(T) // nil, where T is an interface
+	t, _ = w.value.(T) // nil if T is an interface
 	return t, nil
 }
 
-// result returns a stage's work once it is done.
+// result waits until a stage is done, and returns its work.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {
@@ -83,7 +82,7 @@ func (x *run) result(ctx context.Context, n *node) *work {
 		}()
 		var err error
 		if n.cache {
-			err = x.kept(ctx, w)
+			err = x.loadOrCompute(ctx, w)
 		} else {
 			w.value, w.expires, err = x.compute(ctx, w, "")
 		}
@@ -92,20 +91,20 @@ func (x *run) result(ctx context.Context, n *node) *work {
 	return w
 }
 
-// kept takes what is kept, and makes it first where it is not.
-func (x *run) kept(ctx context.Context, w *work) error {
-	for range attempts {
+// loadOrCompute loads a stored result. If none is stored, it computes and stores the result first.
+func (x *run) loadOrCompute(ctx context.Context, w *work) error {
+	for range maxAttempts {
 		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return wrap("keep", w, err)
+			return wrap("cache", w, err)
 		}
-		if err := x.make(ctx, w); err != nil || w.loaded {
-			return wrap("keep", w, err)
+		if err := x.computeStored(ctx, w); err != nil || w.isLoaded {
+			return wrap("cache", w, err)
 		}
 	}
-	return wrap("keep", w, errors.New("what is kept is gone again and again: is its TTL shorter than reading it takes, or another program removing it?"))
+	return wrap("cache", w, errors.New("the stored result disappears before it can be read: raise its TTL, or stop the program that removes it"))
 }
 
-// wrap says which stage failed, unless that is said.
+// wrap adds an operation and the stage's name to err, unless err already has them.
 func wrap(op string, w *work, err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
 		return err
@@ -113,43 +112,44 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// valid returns the info of a result that counts, or an error that wraps fs.ErrNotExist.
-func (x *run) valid(ctx context.Context, w *work) (*Info, error) {
-	i, err := x.keep.info(ctx, w.key)
+// valid returns the info of a stored result that has not expired, or an error that wraps
+// fs.ErrNotExist.
+func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
+	i, err := x.backend.info(ctx, w.key)
 	if err != nil {
 		return nil, err
 	}
-	if i = w.counted(i); i == nil || i.expired(x.now()) {
+	if i = w.withTTL(i); i == nil || i.expired(x.now()) {
 		return nil, fs.ErrNotExist
 	}
 	return i, nil
 }
 
-// load takes a result that is kept.
+// load loads a stored result.
 func (x *run) load(ctx context.Context, w *work) error {
 	if w.result == folderType {
 		return x.loadFolder(ctx, w)
 	}
-	i, err := x.valid(ctx, w)
+	i, err := x.validInfo(ctx, w)
 	if err != nil {
 		return err
 	}
 	w.expires = i.Expires
-	t, err := x.keep.load(ctx, w.key)
+	t, err := x.backend.load(ctx, w.key)
 	if err != nil || w.codec == nil {
 		w.value = t
 		return err
 	}
-	b, err := bytesOf(t)
+	b, err := tableBytes(t)
 	if err == nil {
 		w.value, err = w.codec.decode(b)
 	}
 	return err
 }
 
-// loadFolder takes files, which nobody removes while this run lasts.
+// loadFolder loads a folder. It locks the folder against removal during this run.
 func (x *run) loadFolder(ctx context.Context, w *work) error {
-	i, err := x.valid(ctx, w)
+	i, err := x.validInfo(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -167,8 +167,8 @@ func (x *run) loadFolder(ctx context.Context, w *work) error {
 	return nil
 }
 
-// make computes a result and keeps it, unless somebody else did meanwhile.
-func (x *run) make(ctx context.Context, w *work) (err error) {
+// computeStored computes and stores a result, unless another process has done so.
+func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	unlock, err := x.lock(ctx, w.key, true)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (x *run) make(ctx context.Context, w *work) (err error) {
 		}
 		err = errors.Join(err, unlock())
 	}()
-	i, err := x.valid(ctx, w)
+	i, err := x.validInfo(ctx, w)
 	if err == nil {
 		if err = x.fetch(ctx, w, i); err == nil {
 			return nil
@@ -198,50 +198,49 @@ func (x *run) make(ctx context.Context, w *work) (err error) {
 	if err != nil {
 		return err
 	}
-	i = &Info{Key: w.key, Stage: w.name, Made: x.now().UTC(), Expires: expires, Parts: w.parts, Needs: w.needs}
-	t, err := x.packed(w, value, folder)
+	i = &Info{Key: w.key, Stage: w.name, Created: x.now().UTC(), Expires: expires, Parts: w.parts, Ancestors: w.ancestorKeys}
+	t, err := x.asTable(w, value, folder)
 	if err == nil && folder != "" {
-		err = x.place(i, folder)
+		err = x.moveToFolder(i, folder)
 	}
 	if err != nil {
 		return err
 	}
-	return x.keep.put(ctx, i, t)
+	return x.backend.put(ctx, i, t)
 }
 
-// fetch loads what is kept, and copies files that are kept elsewhere. Where an info is left
-// alone, of which the data or the files of the directory are gone, the error wraps
-// fs.ErrNotExist.
+// fetch loads a stored result, and downloads files that are stored elsewhere. If the result's data or
+// files are missing, the error wraps fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := x.load(ctx, w)
-		w.loaded = err == nil
+		w.isLoaded = err == nil
 		return err
 	}
 	if x.local != nil {
 		_, err := os.Stat(x.folder(i))
 		return err
 	}
-	t, err := x.keep.load(ctx, w.key)
+	t, err := x.backend.load(ctx, w.key)
 	if err != nil {
 		return err
 	}
-	archive, err := bytesOf(t)
+	archive, err := tableBytes(t)
 	if err != nil {
 		return err
 	}
 	return x.unpack(i, archive)
 }
 
-// packed makes of what a stage returned the table that is kept.
-func (x *run) packed(w *work, value any, folder string) (arrow.Table, error) {
+// asTable converts a stage's result to the table that is stored.
+func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:
-		return nil, errors.New("it returned no table: return one without rows")
+		return nil, errors.New("the function returned a nil table: return one without rows")
 	case w.result == tableType:
 		return value.(arrow.Table), nil
 	case w.result == folderType && value != Folder(folder):
-		return nil, fmt.Errorf("it returned the folder %q: make the files in Inputs.Dir, and return that", value)
+		return nil, fmt.Errorf("the function returned the folder %q: create the files in Inputs.Dir, and return that folder", value)
 	case w.result == folderType && x.local != nil:
 		return bytesTable(nil), nil
 	}
@@ -253,16 +252,16 @@ func (x *run) packed(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage on the results of its ancestors. What it makes expires with the
-// first of them.
+// compute runs a stage with the results of its ancestors. The result expires no later than any of
+// these.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
-	for _, a := range w.above {
+	for _, a := range w.ancestors {
 		g.Go(func() { x.result(ctx, a) })
 	}
 	g.Wait()
 	in := &Inputs{files: slices.Clone(w.files), folder: folder, values: map[*node]any{}}
-	for _, a := range w.above {
+	for _, a := range w.ancestors {
 		if err := x.works[a].err; err != nil {
 			return nil, expires, err
 		}
@@ -279,7 +278,7 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 		expires = earlier(expires, x.now().Add(w.ttl).UTC())
 	}
 	if value, err = w.run(ctx, in); err == nil {
-		err = w.unchanged()
+		err = w.checkUnchanged()
 	}
 	return value, expires, wrap("run", w, err)
 }

@@ -19,30 +19,30 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// inBucket is a prefix of a bucket, whose catalog is in a directory.
+// inBucket returns a child that stores tables under a prefix of a bucket, with the catalog in a
+// directory.
 func inBucket(t testing.TB, g *gateway.Gateway, prefix string) child {
 	return child{Tables: fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", prefix, g.Addr), Catalog: t.TempDir(), Cache: t.TempDir()}
 }
 
-func (c child) place(t testing.TB) *stage.Options {
+func (c child) newOptions(t testing.TB) *stage.Options {
 	t.Helper()
-	o, end, err := c.options(t.Context())
+	o, closeTables, err := c.options(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = end() })
+	t.Cleanup(func() { _ = closeTables() })
 	return o
 }
 
-// What is kept on S3 is kept for other processes, whose caches are empty, as it is
-// elsewhere.
+// Results on S3 are stored for other processes with empty caches, as in any other backend.
 func TestS3(t *testing.T) {
 	g := gateway.Start(t)
-	t.Run("kept", func(t *testing.T) {
-		keptAt(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").place(t) })
+	t.Run("stored", func(t *testing.T) {
+		testStored(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").newOptions(t) })
 	})
 	t.Run("collected", func(t *testing.T) {
-		collectedAt(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").place(t) })
+		testGC(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").newOptions(t) })
 	})
 	t.Run("in a partd store", func(t *testing.T) {
 		open := func(prefix string) func(testing.TB) *stage.Options {
@@ -55,13 +55,13 @@ func TestS3(t *testing.T) {
 				return &stage.Options{Store: s}
 			}
 		}
-		keptAt(t, open("store-kept"))
-		collectedAt(t, open("store-collected"))
+		testStored(t, open("store-kept"))
+		testGC(t, open("store-collected"))
 	})
 	t.Run("read elsewhere", func(t *testing.T) {
 		c := inBucket(t, g, "elsewhere")
 		c.Raw, c.Factor = newRecipe(t).raw, 2
-		for n, want := range []int{6, 2} { // lines: four stages run, then none
+		for n, want := range []int{6, 2} { // printed lines: four stages run, then none
 			c.Dir, c.Cache = t.TempDir(), t.TempDir()
 			lines, err := c.start(t).wait()
 			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wanted {
@@ -69,21 +69,20 @@ func TestS3(t *testing.T) {
 			}
 		}
 	})
-	n := 0
-	computedOnce(t, "s3", func(t testing.TB) child {
-		n++
-		return inBucket(t, g, fmt.Sprint("once", n))
+	prefixes := 0
+	testComputedOnce(t, "s3", func(t testing.TB) child {
+		prefixes++
+		return inBucket(t, g, fmt.Sprint("once", prefixes))
 	})
 }
 
-// What is kept and has another bit, or is cut short, is an error of the stages that read
-// it, and of no others.
+// If a stored result has a flipped bit or is cut short, only the stages that read it fail.
 func TestS3Damaged(t *testing.T) {
 	g := gateway.Start(t)
 	c := inBucket(t, g, "damaged")
 	recipe := newRecipe(t)
-	recipe.keep = func(string) bool { return true }
-	run(t, open(t, t.TempDir(), c.place(t)), recipe.pipeline())
+	recipe.isCached = func(string) bool { return true }
+	run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline())
 	var objects []string
 	err := filepath.WalkDir(filepath.Join(g.Dir, "bucket"), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() {
@@ -95,47 +94,47 @@ func TestS3Damaged(t *testing.T) {
 		t.Fatal(objects, err)
 	}
 	for _, path := range objects {
-		whole, err := os.ReadFile(path)
+		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		flipped := func(at int) []byte {
-			b := bytes.Clone(whole)
-			b[at] ^= 1
+		flip := func(position int) []byte {
+			b := bytes.Clone(content)
+			b[position] ^= 1
 			return b
 		}
-		for what, damaged := range map[string][]byte{
-			"first bit": flipped(0), "a bit": flipped(len(whole) / 2), "last bit": flipped(len(whole) - 1),
-			"cut short": whole[:len(whole)-1], "half": whole[:len(whole)/2], "empty": {},
+		for damage, damaged := range map[string][]byte{
+			"first bit": flip(0), "a bit": flip(len(content) / 2), "last bit": flip(len(content) - 1),
+			"cut short": content[:len(content)-1], "half": content[:len(content)/2], "empty": {},
 		} {
 			if err := os.WriteFile(path, damaged, 0o666); err != nil {
 				t.Fatal(err)
 			}
 			c.Cache = t.TempDir()
-			o, end, err := c.options(t.Context())
+			o, closeTables, err := c.options(t.Context())
 			if err == nil {
 				r := open(t, t.TempDir(), o)
-				for _, kept := range []string{"load double text last", "load double text", "load text"} { // each is read
-					recipe.keep = func(name string) bool { return strings.Contains(kept, name) }
-					got, failed := recipe.pipeline().Run(t.Context(), r)
-					if b, err := json.Marshal(got); failed == nil && (err != nil || string(b) != wanted) {
-						t.Errorf("%s, %s: %s, %v", path, what, b, err)
+				for _, cached := range []string{"load double text last", "load double text", "load text"} { // each stage's result is read once
+					recipe.isCached = func(name string) bool { return strings.Contains(cached, name) }
+					got, runErr := recipe.pipeline().Run(t.Context(), r)
+					if b, err := json.Marshal(got); runErr == nil && (err != nil || string(b) != wanted) {
+						t.Errorf("%s, %s: %s, %v", path, damage, b, err)
 					}
-					err = errors.Join(err, failed)
+					err = errors.Join(err, runErr)
 				}
-				if err := end(); err != nil {
+				if err := closeTables(); err != nil {
 					t.Error(err)
 				}
 			}
 			if err == nil {
-				t.Errorf("%s, %s: nobody noticed", path, what)
+				t.Errorf("%s, %s: the damage was not noticed", path, damage)
 			}
 		}
-		if err := os.WriteFile(path, whole, 0o666); err != nil {
+		if err := os.WriteFile(path, content, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := run(t, open(t, t.TempDir(), c.place(t)), recipe.pipeline()); got != wanted {
+	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wanted {
 		t.Error(got)
 	}
 }

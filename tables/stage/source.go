@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// digest hashes words, each with its length.
+// digest hashes words, each preceded by its length.
 type digest struct{ hash.Hash }
 
 func newDigest(words ...string) digest {
@@ -36,18 +36,18 @@ func (d digest) add(words ...string) {
 
 func (d digest) sum() string { return hex.EncodeToString(d.Sum(nil)) }
 
-// hash hashes the files' names and code.
+// hash adds the files' names and code to d.
 func (c Code) hash(d digest) error {
 	var names []string
 	for _, p := range c.Patterns {
-		found, err := fs.Glob(c.Files, p)
-		if err == nil && len(found) == 0 {
+		matches, err := fs.Glob(c.Files, p)
+		if err == nil && len(matches) == 0 {
 			err = fs.ErrNotExist
 		}
 		if err != nil {
 			return fmt.Errorf("source %s: %w", p, err)
 		}
-		names = append(names, found...)
+		names = append(names, matches...)
 	}
 	if len(c.Patterns) == 0 {
 		err := fs.WalkDir(c.Files, ".", func(name string, e fs.DirEntry, err error) error {
@@ -57,7 +57,7 @@ func (c Code) hash(d digest) error {
 			return err
 		})
 		if err != nil || len(names) == 0 {
-			return errors.Join(errors.New("source: there are no files"), err)
+			return errors.Join(errors.New("source: no files"), err)
 		}
 	}
 	slices.Sort(names)
@@ -75,7 +75,7 @@ func (c Code) hash(d digest) error {
 	return nil
 }
 
-// hashGo hashes a file's syntax tree, and of its comments those that mean something.
+// hashGo hashes a file's syntax tree, and those comments that are directives.
 func hashGo(d digest, name string, text []byte) error {
 	f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -85,7 +85,7 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text, strconv.Itoa(before(f, c.Pos()))) // what it is about
+				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // the number identifies the node that the directive applies to
 			}
 		}
 	}
@@ -94,14 +94,14 @@ func hashGo(d digest, name string, text []byte) error {
 	return nil
 }
 
-// before counts the nodes of a tree, without comments, that begin before a place.
-func before(f *ast.File, at token.Pos) (n int) {
+// nodesBefore returns the number of a tree's nodes, except comments, that begin before a position.
+func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 	ast.Inspect(f, func(node ast.Node) bool {
 		switch node.(type) {
 		case *ast.CommentGroup, *ast.Comment, nil:
 			return false
 		}
-		if node.Pos() < at {
+		if node.Pos() < pos {
 			n++
 		}
 		return true
@@ -109,11 +109,11 @@ func before(f *ast.File, at token.Pos) (n int) {
 	return n
 }
 
-// hashTree hashes a tree. Of positions it hashes whether there is one, which tells
+// hashTree hashes a tree. It ignores positions, except whether they are set: that distinguishes
 // f(a...) from f(a), and an alias from a type.
 func hashTree(w io.Writer, v reflect.Value) {
 	switch t := v.Type(); {
-	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // maps are of scopes, and nil
+	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // maps contain scopes, which are nil
 	case t == reflect.TypeFor[token.Pos]():
 		fmt.Fprintf(w, "%t,", v.Int() != int64(token.NoPos))
 	case (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && !v.IsNil():
@@ -134,39 +134,38 @@ func hashTree(w io.Writer, v reflect.Value) {
 	}
 }
 
-var readBuildInfo = debug.ReadBuildInfo // a test has others
+var readBuildInfo = debug.ReadBuildInfo // replaced by a test
 
-// ownModule is imported here, so that every program that lists its modules has it.
+// ownModule is imported here, so every program that lists its modules contains it.
 const ownModule = "github.com/go-partd/partd"
 
-// hashModules hashes the versions of Go and of the other modules of the program, and how it
-// was built.
-func hashModules(declared map[string]string) (string, error) {
+// hashModules hashes the versions of Go and of the program's other modules, and the build settings.
+func hashModules(versions map[string]string) (string, error) {
 	info, ok := readBuildInfo()
 	if !ok {
-		return "", errors.New("the program does not say which modules it is built of: give the stage Version instead of Source")
+		return "", errors.New("the program contains no list of its modules: set Spec.Version instead of Spec.Code")
 	}
-	d := newDigest(info.GoVersion, declared[ownModule])
-	for _, s := range info.Settings { // which choose among files, and what they compile to
+	d := newDigest(info.GoVersion, versions[ownModule])
+	for _, s := range info.Settings { // settings that select files or affect compilation
 		if slices.Contains([]string{"-tags", "GOOS", "GOARCH", "CGO_ENABLED", "GOEXPERIMENT"}, s.Key) {
 			d.add(s.Key, s.Value)
 		}
 	}
-	listed := declared[ownModule] != ""
+	isListed := versions[ownModule] != ""
 	for _, m := range info.Deps {
-		listed = listed || m.Path == ownModule
-		used := m
+		isListed = isListed || m.Path == ownModule
+		module := m
 		if m.Replace != nil {
-			used = m.Replace
+			module = m.Replace
 		}
-		v, ok := declared[m.Path]
-		if !ok && (used.Version == "" || used.Version == "(devel)") {
-			return "", fmt.Errorf("the module %s has no version, since a directory stands in for it: give the stage Module(%q, …)", m.Path, m.Path)
+		v, ok := versions[m.Path]
+		if !ok && (module.Version == "" || module.Version == "(devel)") {
+			return "", fmt.Errorf("module %s has no version because a directory replaces it: set Spec.Modules[%q]", m.Path, m.Path)
 		}
-		d.add(m.Path, v, used.Path, used.Version, used.Sum)
+		d.add(m.Path, v, module.Path, module.Version, module.Sum)
 	}
-	if !listed {
-		return "", fmt.Errorf("the program does not list its modules, as those of tests do not: give the stage Version instead of Source, or Module(%q, …)", ownModule)
+	if !isListed {
+		return "", fmt.Errorf("the program does not list its modules (tests never do): set Spec.Version instead of Spec.Code, or Spec.Modules[%q]", ownModule)
 	}
 	return d.sum(), nil
 }

@@ -10,34 +10,34 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// A stage of an equal Spec has the same key: results stay. What a Spec lacks is an error,
+// Stages with equal Specs have the same key, so results stay valid. An incomplete Spec is an error,
 // not a panic.
 func TestSpec(t *testing.T) {
 	runs := 0
-	one := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
+	countRuns := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
 	results, err := stage.Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer results.Close()
 	json := encode.JSON[int]()
-	above := stage.Define("above", one, stage.Spec[int]{Version: "1"})
+	ancestor := stage.Define("above", countRuns, stage.Spec[int]{Version: "1"})
 	spec := stage.Spec[int]{
-		From: []stage.Any{above}, Version: "1", Params: []any{3}, Cache: true, TTL: time.Hour, Codec: json, CodecName: "json",
+		From: []stage.Any{ancestor}, Version: "1", Params: []any{3}, Cache: true, TTL: time.Hour, Codec: json, CodecName: "json",
 	}
 	for range 2 {
-		if n, err := stage.Define("one", one, spec).Run(t.Context(), results); err != nil || n != 2 {
-			t.Errorf("it made %d, %v, after %d runs", n, err, runs)
+		if n, err := stage.Define("one", countRuns, spec).Run(t.Context(), results); err != nil || n != 2 {
+			t.Errorf("the result is %d, %v, after %d runs", n, err, runs)
 		}
 	}
 	half := encode.ValueCodec[int]{Encode: json.Encode}
 	for want, s := range map[string]*stage.Stage[int]{
-		"no name":               stage.Define("", one, spec),
+		"no name":               stage.Define("", countRuns, spec),
 		"no function":           stage.Define[int]("none", nil, spec),
-		"Version":               stage.Define("one", one, stage.Spec[int]{}),
-		"lacks":                 stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
-		"give it Codec":         stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true}),
-		"the codec has no name": stage.Define("one", one, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
+		"Version":               stage.Define("one", countRuns, stage.Spec[int]{}),
+		"lacks":                 stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
+		"set Spec.Codec":        stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true}),
+		"the codec has no name": stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
 	} {
 		if _, err := s.Run(t.Context(), results); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

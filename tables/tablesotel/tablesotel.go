@@ -69,14 +69,14 @@ func (ob *observer) Begin(ctx context.Context, o tables.Operation) (context.Cont
 		}
 		span.SetAttributes(attribute.Int64("partd.rows", out.Rows), attribute.Int64("partd.bytes", out.Bytes))
 		all := metric.WithAttributeSet(attribute.NewSet(attributes...))
-		ctx := context.WithoutCancel(ctx) // what has ended is counted
+		ctx := context.WithoutCancel(ctx) // outcomes are recorded even if the context has ended
 		ob.duration.Record(ctx, out.Duration.Seconds(), all)
 		ob.rows.Add(ctx, out.Rows, all)
 		ob.bytes.Add(ctx, out.Bytes, all)
 	}
 }
 
-// kind is one of few words for an error.
+// kind returns the error.type of an error, one of a few words.
 func kind(err error) string {
 	for _, known := range []error{
 		context.Canceled, context.DeadlineExceeded, tables.ErrNotFound, tables.ErrExists,

@@ -15,73 +15,73 @@ const (
 
 	// maxBins bounds the rows of a result, most of which could be empty bins.
 	maxBins = 1 << 30
-	// maxShifts bounds the changes of a zone's offset within a table: 5,000 years
-	// of summer times.
+	// maxShifts bounds the changes of a zone's UTC offset within a table. It covers 5,000 years of daylight
+	// saving time.
 	maxShifts = 10_000
 )
 
-// bins numbers the bins of a rule from 0 on, for times that are not before a
-// first one. Times are whole numbers of a unit since 1970.
+// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. Times
+// are integers in a unit, since 1970.
 type bins struct {
 	*rule
-	zone   *time.Location // UTC where times have none
-	second int64          // a second in the unit of the times
-	label  int64          // a second in the unit of the labels; 0: they are days
+	zone   *time.Location // UTC if the times have no zone
+	second int64          // units of the times per second
+	label  int64          // units of the labels per second; 0 if labels are days
 
-	origin int64   // where bin 0 begins: a time, or a place
-	day0   int64   // the day of the first time
-	shifts []shift // of the zone from the first time on
-	until  int64   // the first time for which shifts does not hold
-	wide   bool    // differences of times may be beyond int64
+	origin          int64   // start of bin 0: a time for fixed bins, else a position on the grid
+	day0            int64   // day of the first time, in local time
+	shifts          []shift // UTC offsets of the zone, beginning with the first time
+	shiftsEnd       int64   // first time that shifts does not cover
+	wideDifferences bool    // differences of times may overflow int64
 }
 
-// shift is an offset of the local time, in the unit of the times.
+// shift is a UTC offset and the time at which it ends, in the unit of the times.
 type shift struct{ until, offset int64 }
 
-// start sets where bins begin, from the earliest and about the latest time.
+// start sets the bins' origin from the earliest time and the approximate latest time.
 func (b *bins) start(first, last int64) error {
-	b.until = math.MaxInt64
-	b.wide = uint64(last-first) > math.MaxInt64/2
+	b.shiftsEnd = math.MaxInt64
+	b.wideDifferences = uint64(last-first) > math.MaxInt64/2
 	local := first + b.offset(first)
 	b.day0 = floorDiv(local, day*b.second)
 	if b.nanos > 0 {
 		midnight, ok := b.instant(b.day0, b.second)
 		if !ok {
-			return b.beyond()
+			return b.labelError()
 		}
 		b.origin = first - (first-midnight)%b.step()
-		return b.count(b.number(last))
+		return b.checkCount(b.binIndex(last))
 	}
-	at := b.place(b.day0)
-	b.origin = floorDiv(at-b.anchor, b.period)*b.period + b.anchor
-	if b.end && b.origin != at {
+	position := b.positionOf(b.day0)
+	b.origin = floorDiv(position-b.anchor, b.period)*b.period + b.anchor
+	if b.labelsAtEnd && b.origin != position {
 		b.origin += b.period
 	}
-	if err := b.count(b.number(last)); err != nil {
+	if err := b.checkCount(b.binIndex(last)); err != nil {
 		return err
 	}
 	return b.findShifts(first, last)
 }
 
-// number is that of the bin of a time that is not before the first one.
-func (b *bins) number(t int64) int64 {
+// binIndex returns the index of t's bin. t must not precede the first time.
+func (b *bins) binIndex(t int64) int64 {
 	if b.nanos > 0 {
-		n := uint64(t-b.origin) / uint64(b.step()) // of which nanoseconds of 292 years are more than int64 holds
+		n := uint64(t-b.origin) / uint64(b.step()) // unsigned: 292 years of nanoseconds overflow int64
 		return int64(min(n, math.MaxInt64))
 	}
 	local := floorDiv(t, b.second) + b.offset(t)/b.second
-	return (b.place(floorDiv(local, day)) - b.origin + b.over()) / b.length()
+	return (b.positionOf(floorDiv(local, day)) - b.origin + b.roundUp()) / b.binLength()
 }
 
-// through is a time up to before which those from a time on are in the same bin, as far as
-// that is known without effort: for days, those of the same day and offset.
-func (b *bins) through(t int64) int64 {
+// sameBinUntil returns an end such that all times in [t, end) are in t's bin. The bin may extend beyond end:
+// for calendar bins, end is the next midnight or change of the UTC offset.
+func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
-		left := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
-		if t > math.MaxInt64-left {
+		rest := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
+		if t > math.MaxInt64-rest {
 			return math.MaxInt64
 		}
-		return t + left
+		return t + rest
 	}
 	second, offset := floorDiv(t, b.second), b.offset(t)/b.second
 	end := (floorDiv(second+offset, day)+1)*day - offset
@@ -91,34 +91,34 @@ func (b *bins) through(t int64) int64 {
 	return saturated(end, b.second)
 }
 
-func (b *bins) count(n int64) error {
+func (b *bins) checkCount(n int64) error {
 	if n > maxBins {
-		return fmt.Errorf("rule %q makes more than %d bins of these times: take a longer one", b.text, maxBins)
+		return fmt.Errorf("rule %q needs more than %d bins for these times: use a longer one", b.text, maxBins)
 	}
 	return nil
 }
 
-// step is the length of a fixed bin.
+// step returns the length of a fixed bin, in the unit of the times.
 func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
 
-// offset is that of the local time.
+// offset returns the zone's UTC offset at a time, in the unit of the times.
 func (b *bins) offset(at int64) int64 {
 	_, offset := time.Unix(floorDiv(at, b.second), 0).In(b.zone).Zone()
 	return int64(offset) * b.second
 }
 
-// findShifts follows the zone to a year behind last, so that rows that are put
-// meanwhile fit, too.
+// findShifts records the changes of the zone's offset from first until a year after last. The extra year
+// covers rows that are put before the statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
-	to := floorDiv(last, b.second) + 366*day
-	for at := floorDiv(first, b.second); ; {
-		_, end := time.Unix(at, 0).In(b.zone).ZoneBounds()
+	minEnd := floorDiv(last, b.second) + 366*day
+	for second := floorDiv(first, b.second); ; {
+		_, end := time.Unix(second, 0).In(b.zone).ZoneBounds()
 		next := end.Unix()
-		s := shift{math.MaxInt64, b.offset(at * b.second)}
+		s := shift{math.MaxInt64, b.offset(second * b.second)}
 		if !end.IsZero() {
-			if next <= at { // as at the ends of some years to come
-				next = at + day
+			if next <= second { // the zone database repeats some transitions in future years
+				next = second + day
 			}
 			s.until = saturated(next, b.second)
 		}
@@ -127,19 +127,19 @@ func (b *bins) findShifts(first, last int64) error {
 		} else {
 			b.shifts = append(b.shifts, s)
 		}
-		if end.IsZero() || next > to {
-			b.until = s.until
+		if end.IsZero() || next > minEnd {
+			b.shiftsEnd = s.until
 			return nil
 		}
-		if at = next; len(b.shifts) > maxShifts {
-			return fmt.Errorf("rule %q: from the first time to the last the clocks of %s change more than %d times", b.text, b.zone, maxShifts)
+		if second = next; len(b.shifts) > maxShifts {
+			return fmt.Errorf("rule %q: the UTC offset of %s changes more than %d times between the first time and the last", b.text, b.zone, maxShifts)
 		}
 	}
 }
 
-// sql is the number of the bin of a time, which is the expression t.
+// sql returns an SQL expression for the index of the bin of t, itself an SQL expression.
 func (b *bins) sql(t string) string {
-	if b.wide {
+	if b.wideDifferences {
 		t += "::HUGEINT"
 	}
 	if b.nanos > 0 {
@@ -156,76 +156,77 @@ func (b *bins) sql(t string) string {
 		local = w.String()
 	}
 	days := fmt.Sprintf("(%s - (%d)) // %d", local, b.day0*day*b.second, day*b.second)
-	place, more := b.grid.sql(days, b.day0)
-	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", place, more-b.origin+b.over(), b.length())
+	position, constant := b.grid.sql(days, b.day0)
+	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// over is what makes a division round up where bins end with their label.
-func (b *bins) over() int64 {
-	if b.end {
-		return b.length() - 1
+// roundUp returns the term that makes a division round up, for bins whose label is at their end.
+func (b *bins) roundUp() int64 {
+	if b.labelsAtEnd {
+		return b.binLength() - 1
 	}
 	return 0
 }
 
-// labelOf is the label of a bin, in its units.
+// labelOf returns the label of a bin, in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
 		at, err := b.begin(bin)
 		return floorDiv(at, b.second/b.label), err
 	}
-	d := b.dayOf(b.origin + bin*b.length())
+	d := b.dayOf(b.origin + bin*b.binLength())
 	if b.label == 0 {
 		return d, nil
 	}
 	at, ok := b.instant(d, b.label)
 	if !ok {
-		return 0, b.beyond()
+		return 0, b.labelError()
 	}
 	return at, nil
 }
 
-// begin is the time of a bin's label.
+// begin returns the label of a bin, in the unit of the times.
 func (b *bins) begin(bin int64) (int64, error) {
 	at, ok := b.origin+bin*b.step(), true
 	if b.nanos == 0 {
-		at, ok = b.instant(b.dayOf(b.origin+bin*b.length()), b.second)
+		at, ok = b.instant(b.dayOf(b.origin+bin*b.binLength()), b.second)
 	}
 	if !ok || b.nanos > 0 && at < b.origin {
-		return 0, b.beyond()
+		return 0, b.labelError()
 	}
 	return at, nil
 }
 
-func (b *bins) beyond() error {
-	return fmt.Errorf("rule %q: the label of a bin is beyond what a timestamp can hold", b.text)
+func (b *bins) labelError() error {
+	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// instant is when a day begins in the zone: at midnight, at the first of two, or
-// where clocks go over it, then.
+// instant returns the time at which a day begins in the zone. If midnight occurs twice, it returns the first;
+// if clocks skip midnight, it returns the time of the change. The result is in units of 1/second, and false
+// if it overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
-	zoned := func(near int64) time.Time {
-		_, offset := time.Unix(near, 0).In(b.zone).Zone()
+	zoned := func(approximate int64) time.Time {
+		_, offset := time.Unix(approximate, 0).In(b.zone).Zone()
 		return time.Unix(midnight-int64(offset), 0).In(b.zone)
 	}
-	at, after := zoned(midnight-day), zoned(midnight+day)
+	begin, later := zoned(midnight-day), zoned(midnight+day)
 	isMidnight := func(t time.Time) bool {
 		_, offset := t.Zone()
 		return t.Unix()+int64(offset) == midnight
 	}
-	if !isMidnight(at) {
-		if isMidnight(after) {
-			at = after
+	if !isMidnight(begin) {
+		if isMidnight(later) {
+			begin = later
 		} else {
-			at, _ = at.ZoneBounds()
+			begin, _ = begin.ZoneBounds()
 		}
 	}
-	s := at.Unix()
+	s := begin.Unix()
 	return s * second, saturated(s, second) == s*second
 }
 
-// saturated multiplies, up to the ends of what there is.
+// saturated returns s*by, or the closest int64 if the product overflows.
 func saturated(s, by int64) int64 {
 	hi, lo := bits.Mul64(uint64(max(s, -s)), uint64(by))
 	switch {
@@ -260,10 +261,10 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 		label = &arrow.TimestampType{Unit: t.Unit, TimeZone: t.TimeZone}
 		var err error
 		if b.zone, err = t.GetZone(); err != nil {
-			return nil, nil, fmt.Errorf("the time zone %q: %w", t.TimeZone, err)
+			return nil, nil, fmt.Errorf("time zone %q: %w", t.TimeZone, err)
 		}
 	default:
-		return nil, nil, fmt.Errorf("it has type %s: a timestamp or a date is needed", t)
+		return nil, nil, fmt.Errorf("it has type %s; want a timestamp or date column", t)
 	}
 	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // a rule finer than the times needs finer labels
 		label.Unit++

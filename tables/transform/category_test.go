@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// categories is rows of a column of ordered categories, one a second.
+// categories returns rows with a column of ordered categories, one row per second.
 func categories(t *testing.T, start int64, values string, indices ...int32) array.RecordReader {
 	t.Helper()
-	of := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String, Ordered: true}
-	schema := arrow.NewSchema([]arrow.Field{stamps(arrow.Second, ""), {Name: "c", Type: of, Nullable: true}}, nil)
-	words, at, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
+	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String, Ordered: true}
+	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Second, ""), {Name: "c", Type: dictionary, Nullable: true}}, nil)
+	words, indexes, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
 	for _, w := range strings.Fields(values) {
 		switch w {
 		case "null":
@@ -28,11 +28,11 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 			words.Append(w)
 		}
 	}
-	at.AppendValues(indices, nil)
+	indexes.AppendValues(indices, nil)
 	for i := range indices {
 		times.Append(arrow.Timestamp(start + int64(i)))
 	}
-	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(of, at.NewArray(), words.NewArray())}, int64(len(indices)))
+	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexes.NewArray(), words.NewArray())}, int64(len(indices)))
 	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b})
 	if err != nil {
 		t.Fatal(err)
@@ -40,21 +40,21 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 	return r
 }
 
-// TestCategories resamples and reads dictionaries that have a value twice, a null, or not
-// what a later put has.
+// TestCategories resamples and reads dictionaries that contain a value twice, contain a null, or lack the
+// values of a later put.
 func TestCategories(t *testing.T) {
 	for name, c := range map[string]struct {
-		first, then   string // categories
-		at, atThen    []int32
-		all, min, max string // "": refused
+		firstCategories, thenCategories string // categories
+		firstIndexes, thenIndexes       []int32
+		all, min, max                   string // "" means an error
 	}{
-		"of a later put": {"low high", "high mid low", []int32{1, 0}, []int32{0, 1, 2, 1}, "high,low,high,mid,low,mid", "", ""},
-		"of none":        {"", "b a", nil, []int32{0, 1}, "b,a", "", ""},
-		"in its order":   {"low high", "high low", []int32{1, 0}, []int32{0, 1, 1, 0}, "high,low,high,low,low,high", "low,low,low", "high,high,high"},
-		"twice":          {"a b a", "b a", []int32{0, 1, 2, 2}, []int32{0, 1}, "a,b,a,a,b,a", "a,a,a", "b,a,b"},
-		"twice, later":   {"a b a", "c d", []int32{0, 1, 2, 1}, []int32{0, 1}, "a,b,a,b,c,d", "", ""},
-		"a null":         {"a null b", "b empty", []int32{0, 1, 2, 2}, []int32{0, 0}, "a,(null),b,b,b,b", "a,b,b", "a,b,b"},
-		"an empty text":  {"a null", "empty c", []int32{0, 1}, []int32{0, 1}, "a,(null),,c", "", ""},
+		"new in a later put":           {"low high", "high mid low", []int32{1, 0}, []int32{0, 1, 2, 1}, "high,low,high,mid,low,mid", "", ""},
+		"no categories at first":       {"", "b a", nil, []int32{0, 1}, "b,a", "", ""},
+		"another order in a later put": {"low high", "high low", []int32{1, 0}, []int32{0, 1, 1, 0}, "high,low,high,low,low,high", "low,low,low", "high,high,high"},
+		"a duplicate":                  {"a b a", "b a", []int32{0, 1, 2, 2}, []int32{0, 1}, "a,b,a,a,b,a", "a,a,a", "b,a,b"},
+		"a duplicate, then new ones":   {"a b a", "c d", []int32{0, 1, 2, 1}, []int32{0, 1}, "a,b,a,b,c,d", "", ""},
+		"a null":                       {"a null b", "b empty", []int32{0, 1, 2, 2}, []int32{0, 0}, "a,(null),b,b,b,b", "a,b,b", "a,b,b"},
+		"an empty text":                {"a null", "empty c", []int32{0, 1}, []int32{0, 1}, "a,(null),,c", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -65,14 +65,14 @@ func TestCategories(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := b.Put(t.Context(), "in", categories(t, 0, c.first, c.at...), tables.PutReplace, nil)
+			_, err := b.Put(t.Context(), "in", categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
 			check(err)
-			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.at)), c.then, c.atThen...), tables.PutAppend, nil)
+			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.firstIndexes)), c.thenCategories, c.thenIndexes...), tables.PutAppend, nil)
 			check(err)
-			all := func(table string) string {
-				of, err := b.Table(t.Context(), table)
+			readAll := func(table string) string {
+				opened, err := b.Table(t.Context(), table)
 				check(err)
-				r, err := of.Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
+				r, err := opened.Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
 				check(err)
 				defer r.Release()
 				var out []string
@@ -89,20 +89,20 @@ func TestCategories(t *testing.T) {
 				check(r.Err())
 				return strings.Join(out, ",")
 			}
-			if got := all("in"); got != c.all {
+			if got := readAll("in"); got != c.all {
 				t.Errorf("read %q, want %q", got, c.all)
 			}
 			for function, want := range map[string]string{"min": c.min, "max": c.max} {
-				o := &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace}
+				o := &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace}
 				_, err := transform.Resample(t.Context(), s, o)
 				if want == "" {
-					if err == nil || !strings.Contains(err.Error(), "column c: the categories have an order") {
+					if err == nil || !strings.Contains(err.Error(), "column c: a later put added a value") {
 						t.Errorf("%s: %v", function, err)
 					}
 					continue
 				}
 				check(err)
-				if got := all("out"); got != want {
+				if got := readAll("out"); got != want {
 					t.Errorf("%s: %q, want %q", function, got, want)
 				}
 			}

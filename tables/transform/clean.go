@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Clean leaves out rows of a table. If it cleans the source in place, rows that are put
-// while it runs stay as well.
+// Clean removes rows of a table. If it replaces the rows of the source, rows that are put at the same time
+// are kept.
 func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err error) {
 	o = cmp.Or(o, new(CleanOptions))
 	defer func() { err = opError("clean", o.Source, err) }()
@@ -23,10 +23,10 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 		if err != nil {
 			return Result{}, err
 		}
-		return cleaned(ctx, s, o, table, *o.Target, o.Mode, nil)
+		return putKept(ctx, s, o, table, *o.Target, o.Mode, nil)
 	}
-	for range mostAttempts { // who replaces the table meanwhile, or compacts it, comes first
-		r, err := cleanItself(ctx, s, o)
+	for range maxAttempts { // another replacement or compaction may commit first
+		r, err := cleanInPlace(ctx, s, o)
 		if !errors.Is(err, tables.ErrConflict) {
 			return r, err
 		}
@@ -34,8 +34,8 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 	return Result{}, tables.ErrConflict
 }
 
-// cleanItself replaces the rows of the newest version.
-func cleanItself(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+// cleanInPlace replaces the rows of the newest version.
+func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
 	from := o.Source
 	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
 		return Result{}, err
@@ -48,24 +48,24 @@ func cleanItself(ctx context.Context, s *tables.Store, o *CleanOptions) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	if info.Version > 0 { // without a version there are no rows, and what is asked for is checked alone
+	if info.Version > 0 { // without a version there are no rows, and only the options are checked
 		if table, err = s.Bucket(from.Bucket).Table(ctx, from.Name, tables.AtVersion(info.Version)); err != nil {
 			return Result{}, err
 		}
 	}
-	return cleaned(ctx, s, o, table, from, tables.PutReplace, &info.Version)
+	return putKept(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
-// cleaned puts the rows of a table, or of a version of it, that are kept.
-func cleaned(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
+// putKept puts the kept rows of a table, or of one of its versions.
+func putKept(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
 	schema, err := table.Schema(ctx)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := exact(schema.Fields()...); err != nil {
+	if err := checkExact(schema.Fields()...); err != nil {
 		return Result{}, err
 	}
-	sql, err := cleaning(schema, o)
+	sql, err := keptRowsSQL(schema, o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -81,7 +81,7 @@ func cleaned(ctx context.Context, s *tables.Store, o *CleanOptions, table *table
 	if err != nil {
 		return Result{}, err
 	}
-	r := restored(rows, schema)
+	r := castReader(rows, schema)
 	defer r.Release()
 	if version != nil && *version == 0 {
 		return Result{}, nil
@@ -90,22 +90,21 @@ func cleaned(ctx context.Context, s *tables.Store, o *CleanOptions, table *table
 	return Result{info.Rows, n}, err
 }
 
-// cleaning is the statement for the rows that are kept. Of those that the
-// conditions keep, the first ones are told by their number, since a table's rows
-// have an order.
-func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
+// keptRowsSQL returns the statement that selects the kept rows. A table's rows are ordered, so it finds the
+// first row of each combination by row number.
+func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {
-		conditions = append(conditions, "("+o.Where+"\n)") // what ends in a comment ends before
+		conditions = append(conditions, "("+o.Where+"\n)") // the line break ends a comment in the condition
 	}
-	dropped := o.DropNulls
+	notNull := o.DropNulls
 	if o.DropAnyNull {
-		dropped = nil
+		notNull = nil
 		for _, f := range schema.Fields() {
-			dropped = append(dropped, f.Name)
+			notNull = append(notNull, f.Name)
 		}
 	}
-	for _, name := range dropped {
+	for _, name := range notNull {
 		f, err := field(schema, name)
 		if err != nil {
 			return "", err
@@ -117,7 +116,7 @@ func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
-		return "", errors.New("there is nothing to leave out: give a condition, columns without nulls, or columns whose first row is kept")
+		return "", errors.New("nothing to remove: set a condition, columns without nulls, or columns whose first row is kept")
 	}
 	sql := "SELECT * FROM " + sqlquote.Name(o.Source.Name)
 	if len(conditions) > 0 {
@@ -137,7 +136,7 @@ func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	for schema.HasField(number) {
 		number += "_"
 	}
-	// The keys alone are grouped, and the rows read again: they are more.
+	// To save memory, only the keys are grouped; the larger rows are read a second time.
 	rows := fmt.Sprintf("(SELECT *, row_number() OVER () AS %s FROM (%s))", number, sql)
 	return fmt.Sprintf("SELECT * EXCLUDE (%[1]s) FROM %[2]s WHERE %[1]s IN (SELECT min(%[1]s) FROM %[2]s GROUP BY %[3]s)", number, rows, strings.Join(keys, ", ")), nil
 }

@@ -15,14 +15,14 @@ import (
 )
 
 var (
-	named1 = arrow.Field{Name: "a", Type: integer}
-	named2 = arrow.Field{Name: "b", Type: arrow.PrimitiveTypes.Float64}
-	named3 = arrow.Field{Name: "c", Type: arrow.BinaryTypes.LargeString}
+	fieldA = arrow.Field{Name: "a", Type: integer}
+	fieldB = arrow.Field{Name: "b", Type: arrow.PrimitiveTypes.Float64}
+	fieldC = arrow.Field{Name: "c", Type: arrow.BinaryTypes.LargeString}
 )
 
 func TestClean(t *testing.T) {
 	s := newStore(t)
-	batch := rows(t, `[{"a":1,"b":1,"c":"x"},{"a":2,"b":null,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":4,"c":null},{"a":null,"b":5,"c":"z"}]`, named1, named2, named3)
+	batch := rows(t, `[{"a":1,"b":1,"c":"x"},{"a":2,"b":null,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":4,"c":null},{"a":null,"b":5,"c":"z"}]`, fieldA, fieldB, fieldC)
 	for _, c := range []struct {
 		o    transform.CleanOptions
 		want string
@@ -32,7 +32,7 @@ func TestClean(t *testing.T) {
 		{transform.CleanOptions{DropNulls: []string{"b"}}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":4,"c":null},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{DropAnyNull: true}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"}`},
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}}, `{"a":1,"b":1,"c":"x"},{"a":2,"b":null,"c":"x"},{"a":null,"b":4,"c":null}`},
-		// The other conditions come before.
+		// The other conditions apply first.
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}, Where: "c <> 'x'", DropNulls: []string{"c"}}, `{"a":1,"b":3,"c":"y"},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{Where: "false"}, ``},
 	} {
@@ -42,8 +42,8 @@ func TestClean(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, before := text(t, s, "in")
-		c.o.Source = named("in")
-		to := named("out")
+		c.o.Source = tableName("in")
+		to := tableName("out")
 		for _, target := range []*transform.TableName{&to, nil} {
 			c.o.Target, c.o.Mode = target, tables.PutReplace
 			r, err := transform.Clean(t.Context(), s, &c.o)
@@ -68,42 +68,52 @@ func TestClean(t *testing.T) {
 			t.Error(versions, err)
 		}
 	}
-	put(t, s, "in", tables.PutReplace, rows(t, `[]`, named1, named2, named3))
-	if r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), DropAnyNull: true}); err != nil || r != (transform.Result{}) {
+	put(t, s, "in", tables.PutReplace, rows(t, `[]`, fieldA, fieldB, fieldC))
+	if r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), DropAnyNull: true}); err != nil || r != (transform.Result{}) {
 		t.Error(r, err)
 	}
 	for want, o := range map[string]transform.CleanOptions{
-		"nothing to leave out": {}, "no such column": {DropNulls: []string{"x"}}, `"y"`: {KeepFirstOf: []string{"y"}}, "Parser error": {Where: "a >"},
+		"nothing to remove": {}, "no such column": {DropNulls: []string{"x"}}, `"y"`: {KeepFirstOf: []string{"y"}}, "Parser error": {Where: "a >"},
 	} {
-		o.Source = named("in")
+		o.Source = tableName("in")
 		if _, err := transform.Clean(t.Context(), s, &o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
-	if _, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("none"), DropAnyNull: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("none"), DropAnyNull: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-// interrupted does something behind each query that it runs.
-type interrupted struct {
-	tables.Engine
-	then func(s *tables.Store, query int)
-	n    int
+// TestCleanNaN checks that NaN, which is the largest number in SQL, is kept.
+func TestCleanNaN(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "t", tables.PutReplace, rows(t, `[{"b":1},{"b":"NaN"},{"b":1}]`, fieldB))
+	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("t"), Where: "b > 2"})
+	if got, _ := text(t, s, "t"); err != nil || r.TargetRows != 1 || got != `{"b":"NaN"}` {
+		t.Errorf("%v, %v, %s; want only NaN", r, err, got)
+	}
 }
 
-func (i *interrupted) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+// hookedEngine calls a function after each query.
+type hookedEngine struct {
+	tables.Engine
+	afterQuery func(s *tables.Store, query int)
+	queries    int
+}
+
+func (i *hookedEngine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	r, err := i.Engine.Query(ctx, s, sql, o)
-	if i.then != nil && err == nil {
-		i.n++
-		i.then(s, i.n)
+	if i.afterQuery != nil && err == nil {
+		i.queries++
+		i.afterQuery(s, i.queries)
 	}
 	return r, err
 }
 
-func interruptedStore(t *testing.T, then func(*tables.Store, int)) (*tables.Store, *interrupted) {
+func hookedStore(t *testing.T, afterQuery func(*tables.Store, int)) (*tables.Store, *hookedEngine) {
 	engine := newEngine(t)
-	i := &interrupted{Engine: engine}
+	i := &hookedEngine{Engine: engine}
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: i, FoldAge: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -114,16 +124,16 @@ func interruptedStore(t *testing.T, then func(*tables.Store, int)) (*tables.Stor
 		}
 	})
 	needSQL(t, s)
-	i.then = then
+	i.afterQuery = afterQuery
 	return s, i
 }
 
-// What is put while a table is cleaned stays: what goes to the tail, what is
-// folded meanwhile, and what is put into files.
-func TestCleanBesidePuts(t *testing.T) {
+// Rows that are put while a table is cleaned are kept, whether they stay in the tail, are folded, or are
+// written to files.
+func TestCleanDuringPuts(t *testing.T) {
 	for _, fold := range []bool{false, true} {
-		late := rows(t, `[{"a":7}]`, named1)
-		s, _ := interruptedStore(t, func(s *tables.Store, _ int) {
+		late := rows(t, `[{"a":7}]`, fieldA)
+		s, _ := hookedStore(t, func(s *tables.Store, _ int) {
 			put(t, s, "in", tables.PutAppend, late)
 			if fold {
 				if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -132,8 +142,8 @@ func TestCleanBesidePuts(t *testing.T) {
 				put(t, s, "in", tables.PutAppend, late)
 			}
 		})
-		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, named1))
-		r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Where: "a > 1"})
+		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, fieldA))
+		r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if err != nil || r != (transform.Result{SourceRows: 2, TargetRows: 1}) || strings.Count(got, `{"a":2}`) != 1 || strings.Count(got, `{"a":7}`) != strings.Count(`{"a":7}`+map[bool]string{true: `{"a":7}`}[fold], "7") || strings.Contains(got, `{"a":1}`) {
 			t.Error(fold, r, err, got)
@@ -141,52 +151,52 @@ func TestCleanBesidePuts(t *testing.T) {
 	}
 }
 
-// Where the rows were replaced meanwhile, the new ones are cleaned; in the end it
-// is an error, and they are as they were put.
-func TestCleanBesideReplaces(t *testing.T) {
+// If the rows are replaced during Clean, the new rows are cleaned. After too many replacements Clean fails,
+// and the rows stay unchanged.
+func TestCleanDuringReplacements(t *testing.T) {
 	for _, times := range []int{1, 1000} {
-		s, i := interruptedStore(t, func(s *tables.Store, n int) {
+		s, i := hookedStore(t, func(s *tables.Store, n int) {
 			if n <= times {
-				put(t, s, "in", tables.PutReplace, rows(t, `[{"a":5},{"a":0}]`, named1))
+				put(t, s, "in", tables.PutReplace, rows(t, `[{"a":5},{"a":0}]`, fieldA))
 			}
 		})
-		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, named1))
-		_, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Where: "a > 1"})
+		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, fieldA))
+		_, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
-		if times == 1 && (err != nil || got != `{"a":5}`) || times > 1 && (!errors.Is(err, tables.ErrConflict) || got != `{"a":5},{"a":0}` || i.n != 10) {
-			t.Error(times, err, got, i.n)
+		if times == 1 && (err != nil || got != `{"a":5}`) || times > 1 && (!errors.Is(err, tables.ErrConflict) || got != `{"a":5},{"a":0}` || i.queries != 10) {
+			t.Error(times, err, got, i.queries)
 		}
 	}
 }
 
-// Rows that are put once the bounds are known are in the result, or none of them
-// is; earlier times, too.
-func TestResampleBesidePuts(t *testing.T) {
-	s, i := interruptedStore(t, func(s *tables.Store, n int) {
+// The result contains either all or none of the rows that are put after the bounds were queried, even if
+// their times are earlier.
+func TestResampleDuringPuts(t *testing.T) {
+	s, i := hookedStore(t, func(s *tables.Store, n int) {
 		if n == 1 {
-			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2025-12-31 12:00:00"},{"t":"2026-01-08 00:00:00"},{"t":"2029-01-01 00:00:00"}]`, stamps(arrow.Microsecond, "")))
+			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2025-12-31 12:00:00"},{"t":"2026-01-08 00:00:00"},{"t":"2029-01-01 00:00:00"}]`, timeField(arrow.Microsecond, "")))
 		}
 	})
-	// The rows are in no order: in order, they need no bounds.
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-04 00:00:00"},{"t":"2026-01-03 00:00:00"}]`, stamps(arrow.Microsecond, "")))
-	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "YE", TimeColumn: "t", Functions: []string{"size"}})
+	// The rows are unordered; ordered rows need no bounds.
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-04 00:00:00"},{"t":"2026-01-03 00:00:00"}]`, timeField(arrow.Microsecond, "")))
+	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "YE", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
-	if want := `{"size":1,"t":"2025-12-31T00:00:00"},{"size":3,"t":"2026-12-31T00:00:00"},{"size":0,"t":"2027-12-31T00:00:00"},{"size":0,"t":"2028-12-31T00:00:00"},{"size":1,"t":"2029-12-31T00:00:00"}`; err != nil || got != want || r != (transform.Result{SourceRows: 5, TargetRows: 5}) || i.n != 3 {
-		t.Errorf("%v %v after %d queries: %s, want\n%s", r, err, i.n, got, want)
+	if want := `{"size":1,"t":"2025-12-31T00:00:00"},{"size":3,"t":"2026-12-31T00:00:00"},{"size":0,"t":"2027-12-31T00:00:00"},{"size":0,"t":"2028-12-31T00:00:00"},{"size":1,"t":"2029-12-31T00:00:00"}`; err != nil || got != want || r != (transform.Result{SourceRows: 5, TargetRows: 5}) || i.queries != 3 {
+		t.Errorf("%v %v after %d queries: %s, want\n%s", r, err, i.queries, got, want)
 	}
 }
 
-// So are those beyond the times for which the zone's offsets were looked up.
-func TestResampleBesideLaterPuts(t *testing.T) {
-	s, i := interruptedStore(t, func(s *tables.Store, n int) {
+// The same holds for times after the period for which the zone's offsets are known.
+func TestResampleDuringLaterPuts(t *testing.T) {
+	s, i := hookedStore(t, func(s *tables.Store, n int) {
 		if n == 1 { // the first of August in Berlin
-			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2029-07-31 22:30:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
+			put(t, s, "in", tables.PutAppend, rows(t, `[{"t":"2029-07-31 22:30:00Z"}]`, timeField(arrow.Microsecond, "Europe/Berlin")))
 		}
 	})
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-04 00:00:00Z"},{"t":"2026-01-03 00:00:00Z"}]`, stamps(arrow.Microsecond, "Europe/Berlin")))
-	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "QE-JUL", TimeColumn: "t", Functions: []string{"size"}})
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-04 00:00:00Z"},{"t":"2026-01-03 00:00:00Z"}]`, timeField(arrow.Microsecond, "Europe/Berlin")))
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "QE-JUL", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
-	if err != nil || !strings.HasSuffix(got, `{"size":0,"t":"2029-07-31T00:00:00+02:00"},{"size":1,"t":"2029-10-31T00:00:00+01:00"}`) || i.n != 3 {
-		t.Error(err, got, i.n)
+	if err != nil || !strings.HasSuffix(got, `{"size":0,"t":"2029-07-31T00:00:00+02:00"},{"size":1,"t":"2029-10-31T00:00:00+01:00"}`) || i.queries != 3 {
+		t.Error(err, got, i.queries)
 	}
 }

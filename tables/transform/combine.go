@@ -15,16 +15,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Combine puts the rows of several tables into one. A union has all rows of all tables, one
-// table after another. A join has a row for every combination of rows, one from each table,
-// whose values in the columns On are equal.
-func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (done Result, err error) {
+// Combine puts the rows of several tables into one. A union has the rows of all tables, one table after
+// another. A join has a row for every combination of rows, one from each table, with equal values in the
+// columns On.
+func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Result, err error) {
 	o = cmp.Or(o, new(CombineOptions))
 	defer func() { err = opError("combine", o.Target, err) }()
 	if len(o.Sources) < 2 {
-		return Result{}, errors.New("there must be two sources or more")
+		return Result{}, errors.New("at least two sources are needed")
 	}
-	c := &combining{}
+	c := &combination{}
 	for _, from := range o.Sources {
 		table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
 		if err != nil {
@@ -34,7 +34,7 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (done Resu
 		if err != nil {
 			return Result{}, err
 		}
-		if err := exact(schema.Fields()...); err != nil {
+		if err := checkExact(schema.Fields()...); err != nil {
 			return Result{}, err
 		}
 		info, err := table.Info(ctx)
@@ -42,20 +42,20 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (done Resu
 			return Result{}, err
 		}
 		c.sources = append(c.sources, source{from, schema})
-		done.SourceRows += info.Rows
+		result.SourceRows += info.Rows
 	}
 	var sql string
 	switch {
 	case o.How == "union" && len(o.On) == 0:
 		sql, err = c.union()
 	case o.How == "union":
-		err = errors.New("a union is on no columns")
+		err = errors.New("a union must not name columns to join on")
 	case o.How == "join" && len(o.On) > 0:
 		sql, err = c.join(o.On)
 	case o.How == "join":
-		err = errors.New("on which columns the tables are joined is missing")
+		err = errors.New("a join needs the columns to join on")
 	default:
-		err = fmt.Errorf("how is union or join, not %.40q", o.How)
+		err = fmt.Errorf("unknown way to combine %.40q: use union or join", o.How)
 	}
 	if err != nil {
 		return Result{}, err
@@ -64,14 +64,14 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (done Resu
 	if err != nil {
 		return Result{}, err
 	}
-	r := restored(rows, arrow.NewSchema(c.fields, nil))
+	r := castReader(rows, arrow.NewSchema(c.fields, nil))
 	defer r.Release()
-	done.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
-	return done, err
+	result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
+	return result, err
 }
 
-// combining is a Combine whose result is being made out.
-type combining struct {
+// combination is the state of a Combine.
+type combination struct {
 	sources []source
 	fields  []arrow.Field // of the result
 }
@@ -81,20 +81,20 @@ type source struct {
 	schema *arrow.Schema
 }
 
-// union has the columns of all sources, with nulls where one lacks a column.
-func (c *combining) union() (string, error) {
+// union returns a statement with the columns of all sources. A column that a source lacks is null.
+func (c *combination) union() (string, error) {
 	for _, s := range c.sources {
 		for _, f := range s.schema.Fields() {
-			at := slices.IndexFunc(c.fields, func(g arrow.Field) bool { return g.Name == f.Name })
-			if at < 0 {
+			index := slices.IndexFunc(c.fields, func(g arrow.Field) bool { return g.Name == f.Name })
+			if index < 0 {
 				c.fields = append(c.fields, arrow.Field{Name: f.Name, Type: f.Type, Nullable: true})
 				continue
 			}
-			t, err := common(f, c.fields[at].Type)
+			t, err := commonType(f, c.fields[index].Type)
 			if err != nil {
 				return "", err
 			}
-			c.fields[at].Type = t
+			c.fields[index].Type = t
 		}
 	}
 	var parts []string
@@ -102,8 +102,8 @@ func (c *combining) union() (string, error) {
 		var columns []string
 		for _, f := range c.fields {
 			x := "NULL"
-			if at := s.schema.FieldIndices(f.Name); len(at) > 0 {
-				x = as(sqlquote.Name(f.Name), s.schema.Field(at[0]).Type, f)
+			if index := s.schema.FieldIndices(f.Name); len(index) > 0 {
+				x = castTo(sqlquote.Name(f.Name), s.schema.Field(index[0]).Type, f)
 			}
 			columns = append(columns, x+" AS "+sqlquote.Name(f.Name))
 		}
@@ -112,9 +112,9 @@ func (c *combining) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join has the columns on, then those of each source. One whose name an earlier
-// source has gets its table's behind it.
-func (c *combining) join(on []string) (string, error) {
+// join returns a statement with the join columns, then the other columns of each source. A column
+// whose name is already used gets its table's name appended.
+func (c *combination) join(on []string) (string, error) {
 	var columns []string
 	keys := map[string]arrow.DataType{}
 	for i, s := range c.sources {
@@ -129,7 +129,7 @@ func (c *combining) join(on []string) (string, error) {
 				keys[name] = f.Type
 				continue
 			}
-			t, err := common(f, keys[name])
+			t, err := commonType(f, keys[name])
 			if err != nil {
 				return "", err
 			}
@@ -149,31 +149,31 @@ func (c *combining) join(on []string) (string, error) {
 			if slices.Contains(on, f.Name) {
 				continue
 			}
-			taken := func(g arrow.Field) bool { return g.Name == f.Name }
+			hasName := func(g arrow.Field) bool { return g.Name == f.Name }
 			columns = append(columns, fmt.Sprintf("s%d.%s", i, sqlquote.Name(f.Name)))
-			if slices.ContainsFunc(c.fields, taken) {
-				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, taken) {
-					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns of this name")}
+			if slices.ContainsFunc(c.fields, hasName) {
+				if f.Name += "_" + s.Name; slices.ContainsFunc(c.fields, hasName) {
+					return "", &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name")}
 				}
 			}
 			c.fields = append(c.fields, arrow.Field{Name: f.Name, Type: f.Type, Nullable: true})
 		}
 	}
 	for i := range columns {
-		columns[i] += fmt.Sprintf(" AS c%d", i) // the names may be equal but for their case
+		columns[i] += fmt.Sprintf(" AS c%d", i) // names may differ only in case
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// key is a column that is compared with those of the other sources. Where some have
-// integers and others floats, a float is the integer that it is, or equal to none: as a
-// float, two integers may be one.
-func (c *combining) key(i int, name string) string {
+// key returns the SQL for a join column in a form that can be compared with the other sources. If some
+// sources have integers and others floats, a float is converted to an equal integer or matches nothing: two
+// different integers may be equal as floats.
+func (c *combination) key(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
 	x := fmt.Sprintf("s%d.%s", i, sqlquote.Name(name))
 	switch {
-	case !slices.ContainsFunc(c.sources, func(s source) bool { return isWhole(typeOf(s)) }):
+	case !slices.ContainsFunc(c.sources, func(s source) bool { return isInteger(typeOf(s)) }):
 		return x
 	case arrow.IsFloating(t.ID()):
 		return fmt.Sprintf("CASE WHEN %[1]s = trunc(%[1]s) THEN TRY_CAST(%[1]s AS HUGEINT) END", x+"::DOUBLE")
@@ -183,14 +183,14 @@ func (c *combining) key(i int, name string) string {
 	return x + "::HUGEINT"
 }
 
-// as is the SQL for a column's values in the type of the result.
-func as(x string, t arrow.DataType, to arrow.Field) string {
+// castTo returns the SQL that casts a column's values to the type of the result.
+func castTo(x string, t arrow.DataType, to arrow.Field) string {
 	switch {
 	case arrow.TypeEqual(t, to.Type):
-	case arrow.TypeEqual(to.Type, wide):
+	case arrow.TypeEqual(to.Type, wideInteger):
 		return x + "::DECIMAL(20, 0)"
-	case to.Type.ID() == arrow.FLOAT64 && isWhole(t):
-		message := sqlquote.Text(fmt.Sprintf("column %q: no float64 is the integer ", to.Name))
+	case to.Type.ID() == arrow.FLOAT64 && isInteger(t):
+		message := sqlquote.Text(fmt.Sprintf("column %q: float64 cannot represent the integer ", to.Name))
 		return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR %[1]s::DOUBLE::HUGEINT = %[1]s::HUGEINT THEN %[1]s::DOUBLE ELSE error(%[2]s || %[1]s) END", x, message)
 	case to.Type.ID() == arrow.FLOAT64:
 		return x + "::DOUBLE"
@@ -198,35 +198,37 @@ func as(x string, t arrow.DataType, to arrow.Field) string {
 	return x
 }
 
-// wide is the type that holds all integers.
-var wide = &arrow.Decimal128Type{Precision: 20}
+// wideInteger is a type that includes all 64-bit integers, signed and unsigned.
+var wideInteger = &arrow.Decimal128Type{Precision: 20}
 
-func isWhole(t arrow.DataType) bool { return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wide) }
+func isInteger(t arrow.DataType) bool {
+	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
+}
 
-// common is the type that holds a column's values, and those of another type; of
-// integers and floats, float64, of which those that it does not hold are an error.
-func common(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
+// commonType returns a type for the values of both column types. For integers and floats it is float64, and
+// integers without an exact float64 fail later.
+func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
-	texts := func(t arrow.DataType) bool {
+	isText := func(t arrow.DataType) bool {
 		return t.ID() == arrow.STRING || t.ID() == arrow.LARGE_STRING || t.ID() == arrow.STRING_VIEW
 	}
 	ta, isTime := a.(*arrow.TimestampType)
-	tb, bothTimes := b.(*arrow.TimestampType)
+	tb, areTimes := b.(*arrow.TimestampType)
 	switch {
 	case schema.Alike(a, b), a.ID() == arrow.NULL:
 		return b, nil
 	case b.ID() == arrow.NULL:
 		return a, nil
-	case texts(a) && texts(b):
+	case isText(a) && isText(b):
 		return arrow.BinaryTypes.String, nil
-	case isTime && bothTimes && ta.TimeZone == tb.TimeZone:
+	case isTime && areTimes && ta.TimeZone == tb.TimeZone:
 		return &arrow.TimestampType{Unit: max(ta.Unit, tb.Unit), TimeZone: ta.TimeZone}, nil
 	case arrow.IsInteger(a.ID()) && arrow.IsInteger(b.ID()) && a.ID() != arrow.UINT64 && b.ID() != arrow.UINT64:
-		return integer, nil
-	case isWhole(a) && isWhole(b):
-		return wide, nil
-	case (isWhole(a) || arrow.IsFloating(a.ID())) && (isWhole(b) || arrow.IsFloating(b.ID())):
-		return float, nil
+		return int64Type, nil
+	case isInteger(a) && isInteger(b):
+		return wideInteger, nil
+	case (isInteger(a) || arrow.IsFloating(a.ID())) && (isInteger(b) || arrow.IsFloating(b.ID())):
+		return float64Type, nil
 	}
 	return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s in one table and %s in another", b, a)}
 }

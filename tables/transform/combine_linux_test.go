@@ -17,52 +17,52 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// A union of tables that are many times as large as the memory passes through it: neither the
-// engine, which may not write what it has no room for, nor what puts its rows keeps them.
+// A union of tables many times larger than the memory limit is streamed: neither the engine, which may not
+// spill here, nor the put buffers all rows.
 func TestUnionStreams(t *testing.T) {
-	const most, sources, each, wide = 32 << 20, 3, 500_000, 400
-	engine, err := duck.New(&duck.Options{Memory: most, MaxTemp: 1, TempDir: t.TempDir()})
+	const limit, sources, rowsPerSource, textSize = 32 << 20, 3, 500_000, 400
+	engine, err := duck.New(&duck.Options{Memory: limit, MaxTemp: 1, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer engine.Close() //nolint:errcheck // nothing is lost
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, NoTail: true, Memory: most})
+	defer engine.Close() //nolint:errcheck // the store is discarded
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, NoTail: true, Memory: limit})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // nothing is lost
+	defer s.Close() //nolint:errcheck // the store is discarded
 	needSQL(t, s)
-	o := &transform.CombineOptions{How: "union", Target: named("out")}
+	o := &transform.CombineOptions{How: "union", Target: tableName("out")}
 	for i := range sources {
-		kind := []arrow.DataType{integer, arrow.PrimitiveTypes.Float64}[i%2]
-		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: kind}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
+		xType := []arrow.DataType{integer, arrow.PrimitiveTypes.Float64}[i%2]
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: xType}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		for j := range each {
+		for j := range rowsPerSource {
 			switch x := b.Field(0).(type) {
 			case *array.Int64Builder:
 				x.Append(int64(j))
 			case *array.Float64Builder:
 				x.Append(float64(j))
 			}
-			b.Field(1).(*array.StringBuilder).Append(strings.Repeat("abcdefgh"[j%8:j%8+1], wide))
+			b.Field(1).(*array.StringBuilder).Append(strings.Repeat("abcdefgh"[j%8:j%8+1], textSize))
 		}
-		o.Sources = append(o.Sources, named(fmt.Sprint("in", i)))
+		o.Sources = append(o.Sources, tableName(fmt.Sprint("in", i)))
 		put(t, s, o.Sources[i].Name, tables.PutReplace, b.NewRecordBatch())
 	}
 	debug.FreeOSMemory()
 	peak := peakOf(resident)
-	done, err := transform.Combine(t.Context(), s, o)
-	held := peak()
-	if err != nil || done.TargetRows != sources*each {
-		t.Fatal(done, err)
+	result, err := transform.Combine(t.Context(), s, o)
+	used := peak()
+	if err != nil || result.TargetRows != sources*rowsPerSource {
+		t.Fatal(result, err)
 	}
-	t.Logf("%d MiB at most, of rows with %d", held>>20, sources*each*wide>>20)
-	if held > 12*most && !race.On { // the race detector takes memory, too
-		t.Errorf("%d MiB were held at a time", held>>20)
+	t.Logf("at most %d MiB used for rows of %d MiB", used>>20, sources*rowsPerSource*textSize>>20)
+	if used > 12*limit && !race.Enabled { // the race detector uses memory too
+		t.Errorf("%d MiB used", used>>20)
 	}
 }
 
-// resident is the memory that the process has.
+// resident returns the resident memory of this process.
 func resident() (n int64) {
 	b, _ := os.ReadFile("/proc/self/statm")
 	_, _ = fmt.Sscan(string(b), new(int64), &n)

@@ -15,15 +15,15 @@ import (
 func TestCombine(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "one", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00Z","a":1,"c":"x"},{"t":"2026-01-02 00:00:00Z","a":2,"c":null}]`,
-		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int16}, named3))
+		timeField(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int16}, fieldC))
 	put(t, s, "two", tables.PutReplace, rows(t, `[{"c":"y","a":2.5,"t":"2026-01-02 00:00:00.5Z","z":true}]`,
-		arrow.Field{Name: "c", Type: arrow.BinaryTypes.String}, named2With("a"), stamps(arrow.Millisecond, "Europe/Berlin"), arrow.Field{Name: "z", Type: arrow.FixedWidthTypes.Boolean}))
-	put(t, s, "three", tables.PutReplace, rows(t, `[{"a":2,"c":"three"},{"a":2,"c":"again"},{"a":9,"c":"none"}]`, named1, named3))
+		arrow.Field{Name: "c", Type: arrow.BinaryTypes.String}, floatField("a"), timeField(arrow.Millisecond, "Europe/Berlin"), arrow.Field{Name: "z", Type: arrow.FixedWidthTypes.Boolean}))
+	put(t, s, "three", tables.PutReplace, rows(t, `[{"a":2,"c":"three"},{"a":2,"c":"again"},{"a":9,"c":"none"}]`, fieldA, fieldC))
 	put(t, s, "texts", tables.PutReplace, rows(t, `[{"a":"2"}]`, arrow.Field{Name: "a", Type: arrow.BinaryTypes.String}))
 	combine := func(how string, on []string, names ...string) (string, string, error) {
-		o := &transform.CombineOptions{How: how, On: on, Target: named("out"), Mode: tables.PutReplace}
+		o := &transform.CombineOptions{How: how, On: on, Target: tableName("out"), Mode: tables.PutReplace}
 		for _, name := range names {
-			o.Sources = append(o.Sources, named(name))
+			o.Sources = append(o.Sources, tableName(name))
 		}
 		if _, err := transform.Combine(t.Context(), s, o); err != nil {
 			return "", "", err
@@ -48,22 +48,22 @@ func TestCombine(t *testing.T) {
 	if want := "a int16, t timestamp[s, tz=Europe/Berlin], c large_utf8, c_three large_utf8"; types != want || strings.Count(got, "{") != 2 {
 		t.Errorf("%s, want %s\n%s", types, want, got)
 	}
-	// A source may be the target, and be there twice.
-	r, err := transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("three"), named("three")}, Target: named("three"), Mode: tables.PutAppend})
+	// A source may also be the target, and may occur twice.
+	r, err := transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{tableName("three"), tableName("three")}, Target: tableName("three"), Mode: tables.PutAppend})
 	if got, _ := text(t, s, "three"); err != nil || r != (transform.Result{SourceRows: 6, TargetRows: 6}) || strings.Count(got, "{") != 9 {
 		t.Error(r, err, got)
 	}
 	for _, c := range []struct {
 		how, on, names, want string
 	}{
-		{"join", "", "one three", "on which columns"},
+		{"join", "", "one three", "needs the columns to join on"},
 		{"join", "none", "one three", "no such column"},
 		{"join", "a", "one texts", `column "a": it has type int16 in one table and utf8 in another`},
 		{"union", "", "one texts", `column "a": it has type int16 in one table and utf8 in another`},
-		{"union", "a", "one two", "on no columns"},
-		{"beside", "", "one two", "union or join"},
-		{"union", "", "one", "two sources or more"},
-		{"join", "a", "three three three", "two columns of this name"},
+		{"union", "a", "one two", "must not name columns"},
+		{"merge", "", "one two", "union or join"},
+		{"union", "", "one", "two sources are needed"},
+		{"join", "a", "three three three", "two columns with this name"},
 	} {
 		var on []string
 		if c.on != "" {
@@ -78,12 +78,11 @@ func TestCombine(t *testing.T) {
 	}
 }
 
-func named2With(name string) arrow.Field {
+func floatField(name string) arrow.Field {
 	return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64}
 }
 
-// Numbers are the same after a union, and equal in a join, as they are, whatever their
-// types.
+// Numbers of all types stay exact in a union, and compare exactly in a join.
 func TestCombineIsExact(t *testing.T) {
 	s := newStore(t)
 	column := func(name string, kind arrow.DataType) arrow.Field {
@@ -95,12 +94,12 @@ func TestCombineIsExact(t *testing.T) {
 	put(t, s, "large", tables.PutReplace, rows(t, `[{"k":9007199254740993,"a":1},{"k":9007199254740992,"a":2}]`, column("k", arrow.PrimitiveTypes.Uint64), column("a", arrow.PrimitiveTypes.Int8)))
 	put(t, s, "doubles", tables.PutReplace, rows(t, `[{"k":9007199254740992,"b":1},{"k":1e300,"b":2}]`, column("k", arrow.PrimitiveTypes.Float64), column("b", arrow.PrimitiveTypes.Int8)))
 	combine := func(how, names string) (string, error) {
-		o := &transform.CombineOptions{How: how, Target: named("out"), Mode: tables.PutReplace}
+		o := &transform.CombineOptions{How: how, Target: tableName("out"), Mode: tables.PutReplace}
 		if how == "join" {
 			o.On = []string{"k"}
 		}
 		for _, name := range strings.Fields(names) {
-			o.Sources = append(o.Sources, named(name))
+			o.Sources = append(o.Sources, tableName(name))
 		}
 		if _, err := transform.Combine(t.Context(), s, o); err != nil {
 			return "", err
@@ -113,12 +112,12 @@ func TestCombineIsExact(t *testing.T) {
 		"join large doubles": `{"a":2,"b":1,"k":9007199254740992}`, "join doubles large": `{"a":2,"b":1,"k":9007199254740992}`,
 		"union ints halves": `{"a":1,"b":null,"k":16777217},{"a":2,"b":null,"k":16777216},{"a":3,"b":null,"k":null},{"a":null,"b":1,"k":0.5}`,
 	} {
-		how, of, _ := strings.Cut(names, " ")
-		if got, err := combine(how, of); err != nil || got != want {
+		how, sources, _ := strings.Cut(names, " ")
+		if got, err := combine(how, sources); err != nil || got != want {
 			t.Errorf("%s: %v\n%s, want\n%s", names, err, got, want)
 		}
 	}
 	if _, err := combine("union", "large doubles"); err == nil || !strings.Contains(err.Error(), "float64") || !strings.Contains(err.Error(), "9007199254740993") {
-		t.Error("a number that float64 does not hold:", err)
+		t.Error("a number that float64 cannot represent:", err)
 	}
 }

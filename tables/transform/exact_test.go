@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Integers and floats are combined in a type that holds all values, or not at all,
-// and joined by what they are.
+// Integers and floats are combined only in a type that represents all values exactly, and are joined by their
+// exact values.
 func TestCombineExactNumbers(t *testing.T) {
 	s := newStore(t)
 	types := map[string]arrow.DataType{
@@ -22,14 +22,14 @@ func TestCombineExactNumbers(t *testing.T) {
 		"us": &arrow.TimestampType{Unit: arrow.Microsecond}, "ns": &arrow.TimestampType{Unit: arrow.Nanosecond},
 	}
 	for _, c := range []struct {
-		how, a, x, b, y, want string // the result, or the error
+		how, a, x, b, y, want string // result or error
 	}{
 		{"union", "i32", "16777217", "f32", "0.5", `float64 {"it's":16777217},{"it's":0.5}`},
 		{"union", "f32", "0.5", "i64", "16777217", `float64 {"it's":0.5},{"it's":16777217}`},
 		{"union", "i64", "9007199254740992, null", "f16", "0.5", `float64 {"it's":9007199254740992},{"it's":null},{"it's":0.5}`},
-		{"union", "i64", "9007199254740993", "f64", "0.5", `no float64 is the integer 9007199254740993`},
-		{"union", "i64", "9223372036854775807", "f32", "0.5", `column "it's": no float64 is the integer 9223372036854775807`},
-		{"union", "u64", "18446744073709551615", "f64", "0.5", `no float64 is the integer 18446744073709551615`},
+		{"union", "i64", "9007199254740993", "f64", "0.5", `float64 cannot represent the integer 9007199254740993`},
+		{"union", "i64", "9223372036854775807", "f32", "0.5", `column "it's": float64 cannot represent the integer 9223372036854775807`},
+		{"union", "u64", "18446744073709551615", "f64", "0.5", `float64 cannot represent the integer 18446744073709551615`},
 		{"union", "u64", "18446744073709551615", "i64", "-9223372036854775808", `decimal(20, 0) {"it's":"18446744073709551615"},{"it's":"-9223372036854775808"}`},
 		{"union", "f16", "0.5", "f32", "0.1", `float64 {"it's":0.5},{"it's":0.10000000149011612}`},
 		{"join", "i64", "16777217", "f32", "16777216", `int64 `},
@@ -45,20 +45,20 @@ func TestCombineExactNumbers(t *testing.T) {
 	} {
 		for i, v := range []struct{ name, values string }{{c.a, c.x}, {c.b, c.y}} {
 			var lines []string
-			for one := range strings.SplitSeq(v.values, ", ") {
-				lines = append(lines, `{"it's":`+one+"}")
+			for value := range strings.SplitSeq(v.values, ", ") {
+				lines = append(lines, `{"it's":`+value+"}")
 			}
 			put(t, s, fmt.Sprint("s", i), tables.PutReplace, rows(t, "["+strings.Join(lines, ",")+"]", arrow.Field{Name: "it's", Type: types[v.name]}))
 		}
-		o := &transform.CombineOptions{How: c.how, Sources: []transform.TableName{named("s0"), named("s1")}, Target: named("out"), Mode: tables.PutReplace}
+		o := &transform.CombineOptions{How: c.how, Sources: []transform.TableName{tableName("s0"), tableName("s1")}, Target: tableName("out"), Mode: tables.PutReplace}
 		if c.how == "join" {
 			o.On = []string{"it's"}
 		}
 		got := ""
 		_, err := transform.Combine(t.Context(), s, o)
 		if err == nil {
-			json, kind := text(t, s, "out")
-			got = strings.TrimPrefix(kind, "it's ") + " " + json
+			json, columnTypes := text(t, s, "out")
+			got = strings.TrimPrefix(columnTypes, "it's ") + " " + json
 		}
 		if got != c.want && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %s, %v", c, got, err)
@@ -66,11 +66,11 @@ func TestCombineExactNumbers(t *testing.T) {
 	}
 }
 
-// Bytes of a fixed size, uuids among them, go through SQL and come back as they are.
+// Bytes of a fixed size, including uuids, pass through SQL unchanged.
 func TestFixedBytes(t *testing.T) {
 	s := newStore(t)
 	fields := []arrow.Field{
-		stamps(arrow.Microsecond, ""),
+		timeField(arrow.Microsecond, ""),
 		{Name: "u", Type: extensions.NewUUIDType()},
 		{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
 		{Name: "l", Type: arrow.ListOf(&arrow.FixedSizeBinaryType{ByteWidth: 2})},
@@ -80,26 +80,26 @@ func TestFixedBytes(t *testing.T) {
 	put(t, s, "in", tables.PutReplace, in.NewSlice(0, 1))
 	put(t, s, "in", tables.PutAppend, in.NewSlice(1, 2))
 	_, types := text(t, s, "in")
-	check := func(what string, _ transform.Result, err error) {
+	check := func(operation string, _ transform.Result, err error) {
 		t.Helper()
-		if got, kinds := text(t, s, "out"); err != nil || got != one || kinds != types {
-			t.Errorf("%s: %v\n%s\n%s, want\n%s\n%s", what, err, got, kinds, one, types)
+		if got, gotTypes := text(t, s, "out"); err != nil || got != one || gotTypes != types {
+			t.Errorf("%s: %v\n%s\n%s, want\n%s\n%s", operation, err, got, gotTypes, one, types)
 		}
 	}
-	to := named("out")
-	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Target: &to, DropNulls: []string{"f", "u"}, Mode: tables.PutReplace})
+	to := tableName("out")
+	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Target: &to, DropNulls: []string{"f", "u"}, Mode: tables.PutReplace})
 	check("clean", r, err)
-	o := &transform.ResampleOptions{Source: named("in"), Target: to, TimeColumn: "t", Rule: "1min", Functions: []string{"first"}, Mode: tables.PutReplace}
+	o := &transform.ResampleOptions{Source: tableName("in"), Target: to, TimeColumn: "t", Rule: "1min", Functions: []string{"first"}, Mode: tables.PutReplace}
 	r, err = transform.Resample(t.Context(), s, o)
 	check("resample", r, err)
 	put(t, s, "none", tables.PutReplace, in.NewSlice(0, 0))
 	put(t, s, "first", tables.PutReplace, in.NewSlice(0, 1))
-	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("first"), named("none")}, Target: to, Mode: tables.PutReplace})
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{tableName("first"), tableName("none")}, Target: to, Mode: tables.PutReplace})
 	check("union", r, err)
 	keys := rows(t, `[{"u":"00000000-0000-0000-0000-0000000000ff"}]`, fields[1])
 	put(t, s, "keys", tables.PutReplace, keys)
-	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{named("in"), named("keys")}, Target: to, Mode: tables.PutReplace})
-	if got, kinds := text(t, s, "out"); err != nil || got != one || !strings.HasPrefix(kinds, "u extension<arrow.uuid>") {
-		t.Errorf("join: %v, %v\n%s\n%s", r, err, got, kinds)
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{tableName("in"), tableName("keys")}, Target: to, Mode: tables.PutReplace})
+	if got, gotTypes := text(t, s, "out"); err != nil || got != one || !strings.HasPrefix(gotTypes, "u extension<arrow.uuid>") {
+		t.Errorf("join: %v, %v\n%s\n%s", r, err, got, gotTypes)
 	}
 }

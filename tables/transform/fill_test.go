@@ -17,20 +17,19 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Values far behind the bins that are held at a time are interpolated to, in a table of
-// several batches: one column has values at both ends alone, one from the middle on, one up
-// to there, one everywhere.
+// Interpolation uses values far beyond the bins in memory, in a table of several batches. The columns have
+// values only at both ends, only in the second half, only in the first half, and everywhere.
 func TestInterpolateFar(t *testing.T) {
 	const rows, step = 20_001, 10 // seconds
-	schema := arrow.NewSchema([]arrow.Field{stamps(arrow.Microsecond, "")}, nil)
+	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Microsecond, "")}, nil)
 	for _, name := range []string{"ends", "late", "early", "all"} {
 		schema, _ = schema.AddField(schema.NumFields(), arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	for i := range rows {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(i * step * 1e6))
-		for j, has := range []bool{i == 0 || i == rows-1, i >= rows/2 && i%5_000 == 0, i <= rows/2 && i%5_000 == 0, true} {
-			if x := b.Field(j + 1).(*array.Float64Builder); has {
+		for j, hasValue := range []bool{i == 0 || i == rows-1, i >= rows/2 && i%5_000 == 0, i <= rows/2 && i%5_000 == 0, true} {
+			if x := b.Field(j + 1).(*array.Float64Builder); hasValue {
 				x.Append(float64(i) * step)
 			} else {
 				x.AppendNull()
@@ -39,22 +38,22 @@ func TestInterpolateFar(t *testing.T) {
 	}
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, b.NewRecordBatch())
-	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
+	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
 	if err != nil || r != (transform.Result{SourceRows: rows, TargetRows: (rows-1)*step + 1}) {
 		t.Fatal(r, err)
 	}
 	_, batches := scan(t, s, "out")
-	n, wrong := 0, 0
+	n, failures := 0, 0
 	for _, b := range batches {
 		for i := range int(b.NumRows()) {
-			at, middle := float64(n), float64(rows/2*step)
-			for j, want := range []float64{at, at, min(at, middle), at} {
+			seconds, middle := float64(n), float64(rows/2*step)
+			for j, want := range []float64{seconds, seconds, min(seconds, middle), seconds} {
 				c := b.Column(j + 1).(*array.Float64)
-				if j == 1 && at < middle {
+				if j == 1 && seconds < middle {
 					want = math.NaN()
 				}
 				if c.IsNull(i) != math.IsNaN(want) || c.IsValid(i) && math.Abs(c.Value(i)-want) > 1e-6 {
-					if wrong++; wrong < 10 {
+					if failures++; failures < 10 {
 						t.Errorf("second %d, %s: %s, want %v", n, schema.Field(j+1).Name, c.ValueStr(i), want)
 					}
 				}
@@ -64,30 +63,29 @@ func TestInterpolateFar(t *testing.T) {
 	}
 }
 
-// All types are filled with, names that the statement has are columns, and labels are put
-// between rows that are in any order.
+// All types can fill bins. Columns may have names that the statement uses, and rows may be in any order.
 func TestFillTypes(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:03Z","lo":2,"pass":"1.50","n":["a"],"a0":null},{"t":"2026-01-01 10:00:00Z","lo":1,"pass":null,"n":["b","c"],"a0":true},{"t":null,"lo":9,"pass":"9","n":[],"a0":true}]`,
-		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "lo", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "pass", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
+		timeField(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "lo", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "pass", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
 		arrow.Field{Name: "n", Type: arrow.ListOf(arrow.BinaryTypes.String)}, arrow.Field{Name: "a0", Type: arrow.FixedWidthTypes.Boolean}))
 	row := func(second int, rest string) string {
 		return fmt.Sprintf(`{%s,"t":"2026-01-01T11:00:%02d+01:00"}`, rest, second)
 	}
 	first, second := `"a0":true,"lo":1,"n":["b","c"],"pass":null`, `"a0":null,"lo":2,"n":["a"],"pass":"1.5"`
-	none := `"a0":null,"lo":null,"n":null,"pass":null`
+	nulls := `"a0":null,"lo":null,"n":null,"pass":null`
 	for function, want := range map[string]string{
 		"ffill":   row(0, first) + "," + row(1, first) + "," + row(2, first) + "," + row(3, second),
 		"bfill":   row(0, first) + "," + row(1, second) + "," + row(2, second) + "," + row(3, second),
 		"nearest": row(0, first) + "," + row(1, first) + "," + row(2, second) + "," + row(3, second),
-		"asfreq":  row(0, first) + "," + row(1, none) + "," + row(2, none) + "," + row(3, second),
+		"asfreq":  row(0, first) + "," + row(1, nulls) + "," + row(2, nulls) + "," + row(3, second),
 	} {
-		got, types := resampled(t, s, transform.ResampleOptions{Rule: "s", Functions: []string{function}})
+		got, types := resample(t, s, transform.ResampleOptions{Rule: "s", Functions: []string{function}})
 		if got != want || types != "t timestamp[s, tz=Europe/Berlin], lo uint64, pass decimal(5, 2), n list<item: utf8, nullable>, a0 bool" {
 			t.Errorf("%s: %s\n%s\nwant %s", function, types, got, want)
 		}
 	}
-	got, _ := resampled(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"interpolate"}, Columns: []string{"lo", "pass"}})
+	got, _ := resample(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"interpolate"}, Columns: []string{"lo", "pass"}})
 	if want := `{"lo":1,"pass":null,"t":"2026-01-01T11:00:00+01:00"},{"lo":1.5,"pass":null,"t":"2026-01-01T11:00:01.5+01:00"},{"lo":2,"pass":1.5,"t":"2026-01-01T11:00:03+01:00"}`; got != want {
 		t.Errorf("%s, want\n%s", got, want)
 	}
@@ -96,56 +94,55 @@ func TestFillTypes(t *testing.T) {
 func TestFillErrors(t *testing.T) {
 	s := newStore(t)
 	x := arrow.Field{Name: "x", Type: integer}
-	put(t, s, "far", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"9999-01-01 00:00:00","x":1}]`, stamps(arrow.Microsecond, ""), x))
-	put(t, s, "twice", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2026-01-01 00:00:00.5","x":1},{"t":"2026-01-01 00:00:00.5","x":1}]`, stamps(arrow.Microsecond, ""), x))
-	put(t, s, "none", tables.PutReplace, rows(t, `[{"t":null,"x":1}]`, stamps(arrow.Microsecond, ""), x))
-	put(t, s, "text", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"a"}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
+	put(t, s, "far", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"9999-01-01 00:00:00","x":1}]`, timeField(arrow.Microsecond, ""), x))
+	put(t, s, "twice", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2026-01-01 00:00:00.5","x":1},{"t":"2026-01-01 00:00:00.5","x":1}]`, timeField(arrow.Microsecond, ""), x))
+	put(t, s, "none", tables.PutReplace, rows(t, `[{"t":null,"x":1}]`, timeField(arrow.Microsecond, ""), x))
+	put(t, s, "text", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"a"}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
 	for _, function := range []string{"ffill", "bfill", "nearest", "asfreq", "interpolate"} {
-		for source, want := range map[string]string{"far": "more than 1073741824 bins", "twice": `column "t": two rows have the time 2026-01-01T00:00:00.5Z, and ` + function + " takes one"} {
-			_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(source), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
+		for source, want := range map[string]string{"far": "more than 1073741824 bins", "twice": `column "t": two rows have the time 2026-01-01T00:00:00.5Z, but ` + function + " allows only one"} {
+			_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(source), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
 			if err == nil || !strings.Contains(err.Error(), want) || errors.As(err, new(*tables.SchemaError)) != (source == "twice") {
 				t.Errorf("%s of %s: %v", function, source, err)
 			}
 		}
-		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("far"), Target: named("out"), Rule: "YE", TimeColumn: "t", Functions: []string{function, "max"}})
-		if err == nil || !strings.Contains(err.Error(), function+" stands alone") {
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("far"), Target: tableName("out"), Rule: "YE", TimeColumn: "t", Functions: []string{function, "max"}})
+		if err == nil || !strings.Contains(err.Error(), function+" must be the only function") {
 			t.Error(function, err)
 		}
-		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("none"), Target: named("empty"), Rule: "s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace})
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("none"), Target: tableName("empty"), Rule: "s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace})
 		if r != (transform.Result{SourceRows: 1}) || err != nil {
 			t.Error(function, r, err)
 		}
 	}
-	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("text"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
-	if err == nil || !strings.Contains(err.Error(), "interpolate takes numbers alone") {
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("text"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
+	if err == nil || !strings.Contains(err.Error(), "interpolate needs numbers") {
 		t.Error(err)
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error("what failed made a table:", err)
+		t.Error("a failed call created the table:", err)
 	}
 }
 
-// A call that is left ends, also where it is among bins that it hands on to nobody yet.
+// A canceled call returns, even while it emits bins without rows.
 func TestFillCancelled(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2055-01-01 00:00:00","x":2}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2055-01-01 00:00:00","x":2}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
 	for _, function := range []string{"ffill", "interpolate"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		begun := time.Now()
-		_, err := transform.Resample(ctx, s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
-		if cancel(); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 5*time.Second {
-			t.Errorf("%s: %v after %v", function, err, time.Since(begun))
+		start := time.Now()
+		_, err := transform.Resample(ctx, s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
+		if cancel(); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
+			t.Errorf("%s: %v after %v", function, err, time.Since(start))
 		}
 	}
 }
 
-// A row that fills many bins is not held once for each: what is made of it is handed on a
-// few bins at a time.
+// A large row that fills many bins is not held once per bin: bins are emitted a few at a time.
 func TestFillWide(t *testing.T) {
 	s := newStore(t)
 	wide := strings.Repeat("x", 1<<20)
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+wide+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
-	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}); err != nil {
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+wide+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}); err != nil {
 		t.Fatal(err)
 	}
 	_, batches := scan(t, s, "out")

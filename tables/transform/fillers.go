@@ -12,51 +12,50 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mostFilled bounds the bytes of what is handed on together: a row may be large, and
-// fill many bins.
-const mostFilled = 16 << 20
+// maxFilledBytes bounds the bytes of a batch of filled bins: one large row may fill many bins.
+const maxFilledBytes = 16 << 20
 
-// nearby fills bins with rows as they are.
-type nearby struct {
-	*filling
-	columns []arrow.Array // of the rows in work
-	before  []arrow.Array // the last row before them, or nulls
-	rows    []int         // of the bins, where 0 is the one before
+// rowFiller fills bins with copies of rows.
+type rowFiller struct {
+	*fillScan
+	columns  []arrow.Array // of the current rows
+	previous []arrow.Array // last row before the current ones, or nulls
+	rows     []int         // for each bin, a row of previous and columns concatenated, or -1
 }
 
-func (n *nearby) begin(columns []arrow.Array) error {
+func (n *rowFiller) begin(columns []arrow.Array) error {
 	n.columns = columns
-	for i := len(n.before); i < len(columns); i++ {
-		n.before = append(n.before, array.MakeArrayOfNull(memory.DefaultAllocator, columns[i].DataType(), 1))
+	for i := len(n.previous); i < len(columns); i++ {
+		n.previous = append(n.previous, array.MakeArrayOfNull(memory.DefaultAllocator, columns[i].DataType(), 1))
 	}
 	return nil
 }
 
-func (n *nearby) fill(row int) {
-	how, of := n.filler(), -1
+func (n *rowFiller) fill(row int) {
+	function, source := n.fillFunction(), -1
 	switch {
-	case n.isNext && n.next == n.label:
-		of = row + 1
-	case n.any && (how == "ffill" || how == "nearest" && (!n.isNext || uint64(n.label-n.last) < uint64(n.next-n.label))):
-		of = row
-	case n.isNext && (how == "bfill" || how == "nearest"):
-		of = row + 1
+	case n.hasNext && n.nextTime == n.label:
+		source = row + 1
+	case n.hasLast && (function == "ffill" || function == "nearest" && (!n.hasNext || uint64(n.label-n.lastTime) < uint64(n.nextTime-n.label))):
+		source = row
+	case n.hasNext && (function == "bfill" || function == "nearest"):
+		source = row + 1
 	}
-	n.rows = append(n.rows, of)
+	n.rows = append(n.rows, source)
 }
 
-func (n *nearby) row(int) {}
+func (n *rowFiller) row(int) {}
 
-func (n *nearby) again() {}
+func (n *rowFiller) restart() {}
 
-// flush takes the rows of the bins so far.
-func (n *nearby) flush() error {
+// flush emits the bins filled up to now.
+func (n *rowFiller) flush() error {
 	if len(n.rows) == 0 {
 		return nil
 	}
-	pool := make([]arrow.Array, len(n.before))
+	pool := make([]arrow.Array, len(n.previous))
 	size := int64(1)
-	for i, before := range n.before {
+	for i, before := range n.previous {
 		parts := []arrow.Array{before}
 		if n.columns != nil {
 			parts = append(parts, n.columns[i])
@@ -66,10 +65,10 @@ func (n *nearby) flush() error {
 			return err
 		}
 		defer pool[i].Release()
-		size += widest(pool[i])
+		size += maxValueSize(pool[i])
 	}
-	for most := max(1, int(mostFilled/size)); len(n.rows) > 0 && !n.ended; {
-		k := min(most, len(n.rows))
+	for maxRows := max(1, int(maxFilledBytes/size)); len(n.rows) > 0 && !n.stopped; {
+		k := min(maxRows, len(n.rows))
 		columns := make([]arrow.Array, len(pool))
 		for i, c := range pool {
 			taken, err := take.Rows(c, n.rows[:k])
@@ -81,16 +80,16 @@ func (n *nearby) flush() error {
 				return err
 			}
 		}
-		if err := n.hand(n.numbers[:k], columns); err != nil {
+		if err := n.emit(n.binIndexes[:k], columns); err != nil {
 			return err
 		}
-		n.rows, n.numbers = n.rows[k:], n.numbers[k:]
+		n.rows, n.binIndexes = n.rows[k:], n.binIndexes[k:]
 	}
 	return nil
 }
 
-// end keeps the last row.
-func (n *nearby) end() error {
+// end keeps the last row for the next batch.
+func (n *rowFiller) end() error {
 	if err := n.flush(); err != nil {
 		return err
 	}
@@ -99,21 +98,21 @@ func (n *nearby) end() error {
 		if err != nil {
 			return err
 		}
-		n.before[i].Release()
-		n.before[i] = last
+		n.previous[i].Release()
+		n.previous[i] = last
 	}
 	n.columns = nil
 	return nil
 }
 
-// widest is how many bytes the largest of some values has, or more.
-func widest(a arrow.Array) (most int64) {
+// maxValueSize returns an upper bound for the bytes of the largest value in a.
+func maxValueSize(a arrow.Array) (size int64) {
 	switch a := a.(type) {
 	case array.BinaryLike:
 		for i := range a.Len() {
-			most = max(most, int64(a.ValueLen(i)))
+			size = max(size, int64(a.ValueLen(i)))
 		}
-		return most
+		return size
 	}
 	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok {
 		return int64(t.BitWidth()+7) / 8
@@ -121,91 +120,91 @@ func widest(a arrow.Array) (most int64) {
 	return util.TotalArraySize(a)
 }
 
-// interpolation fills bins with straight lines between values. As with pandas' default, rows
-// and labels are equally far from each other, whatever their times. What a line goes to may
-// be far behind the bins that can be held: such knots are found when the rows come first,
-// of which one for a batch of bins is kept, and used when they come again.
-type interpolation struct {
-	*filling
-	columns []*array.Float64
-	at      int64 // how many rows and labels there were, those of one time once
-	places  []int64
-	lines   []line
-	second  bool
+// interpolator fills bins with straight lines between values. As in pandas by default, adjacent rows and
+// labels are equally distant, whatever their times. A line may end far beyond the bins that memory holds. The
+// first pass over the rows therefore records one knot for each batch of bins that a line leaves open, and the
+// second pass uses these knots.
+type interpolator struct {
+	*fillScan
+	columns      []*array.Float64
+	position     int64 // number of rows and labels visited; a row and a label with the same time count once
+	positions    []int64
+	lines        []line
+	isSecondPass bool
 }
 
-// line is a column's.
+// line is the state of one column.
 type line struct {
-	values []float64 // of the first bins that are held; NaN: none
-	last   *knot
-	open   bool   // bins behind last were handed on
-	far    []knot // that follow open lines
+	values   []float64 // of the first bins in positions; NaN is null
+	last     *knot
+	open     bool   // bins after last were already emitted
+	openEnds []knot // ends of the open lines, in order
 }
 
 type knot struct {
-	at    int64
-	value float64
+	position int64
+	value    float64
 }
 
-func (p *interpolation) begin(columns []arrow.Array) error {
+func (p *interpolator) begin(columns []arrow.Array) error {
 	p.columns = p.columns[:0]
 	for _, c := range columns {
-		as, err := schema.ConvertArray(c, float)
+		converted, err := schema.ConvertArray(c, float64Type)
 		if err != nil {
 			return err
 		}
-		p.columns = append(p.columns, as.(*array.Float64))
+		p.columns = append(p.columns, converted.(*array.Float64))
 	}
 	return nil
 }
 
-func (p *interpolation) fill(int) {
-	p.places = append(p.places, p.at)
-	if !p.isNext || p.next != p.label {
-		p.at++
+func (p *interpolator) fill(int) {
+	p.positions = append(p.positions, p.position)
+	if !p.hasNext || p.nextTime != p.label {
+		p.position++
 	}
 }
 
-func (p *interpolation) row(row int) {
+func (p *interpolator) row(row int) {
 	for i, c := range p.columns {
 		l := &p.lines[i]
 		if c.IsNull(row) {
 			continue
 		}
-		to := &knot{p.at, c.Value(row)}
-		l.goTo(to, p.places)
-		if l.open && p.second {
-			l.far = l.far[1:]
+		to := &knot{p.position, c.Value(row)}
+		l.extend(to, p.positions)
+		if l.open && p.isSecondPass {
+			l.openEnds = l.openEnds[1:]
 		} else if l.open {
-			l.far = append(l.far, *to)
+			l.openEnds = append(l.openEnds, *to)
 		}
 		l.last, l.open = to, false
 	}
-	p.at++
+	p.position++
 }
 
-// goTo adds the values of bins up to a knot, which is nil if there is none.
-func (l *line) goTo(to *knot, places []int64) {
-	for _, at := range places[len(l.values):] {
+// goTo appends the values of the bins before the knot to, or of all bins if to is nil.
+func (l *line) extend(to *knot, positions []int64) {
+	for _, position := range positions[len(l.values):] {
 		value := math.NaN()
 		switch {
-		case to != nil && at == to.at:
+		case to != nil && position == to.position:
 			value = to.value
 		case l.last != nil && to == nil:
 			value = l.last.value
 		case l.last != nil:
-			value = l.last.to(to, at)
+			value = l.last.interpolate(to, position)
 		}
 		l.values = append(l.values, value)
 	}
 }
 
-// to is what lies on the way to another knot, with the roundings of NumPy's interp.
-func (k *knot) to(other *knot, at int64) float64 {
-	slope := (other.value - k.value) / float64(other.at-k.at)
-	value := float64(slope*float64(at-k.at)) + k.value
+// interpolate returns the value at a position between two knots, with the same rounding as NumPy's interp.
+func (k *knot) interpolate(other *knot, position int64) float64 {
+	slope := (other.value - k.value) / float64(other.position-k.position)
+	value := float64(slope*float64(position-k.position)) + k.value
 	if math.IsNaN(value) {
-		value = float64(slope*float64(at-other.at)) + other.value
+		value = float64(slope*float64(position-other.position)) + other.value
 	}
 	if math.IsNaN(value) && k.value == other.value {
 		value = k.value
@@ -213,32 +212,32 @@ func (k *knot) to(other *knot, at int64) float64 {
 	return value
 }
 
-func (p *interpolation) flush() error {
+func (p *interpolator) flush() error {
 	columns := make([]arrow.Array, len(p.lines))
 	for i := range p.lines {
 		l := &p.lines[i]
-		if l.last != nil && len(l.values) < len(p.places) {
+		if l.last != nil && len(l.values) < len(p.positions) {
 			l.open = true
 		}
 		var to *knot
-		if l.open && len(l.far) > 0 {
-			to = &l.far[0]
+		if l.open && len(l.openEnds) > 0 {
+			to = &l.openEnds[0]
 		}
-		l.goTo(to, p.places)
-		if p.second {
-			columns[i] = nullable(l.values)
+		l.extend(to, p.positions)
+		if p.isSecondPass {
+			columns[i] = nanAsNull(l.values)
 		}
 		l.values = l.values[:0]
 	}
-	numbers := p.numbers
-	p.places, p.numbers = p.places[:0], p.numbers[:0]
-	if !p.second || len(numbers) == 0 {
+	numbers := p.binIndexes
+	p.positions, p.binIndexes = p.positions[:0], p.binIndexes[:0]
+	if !p.isSecondPass || len(numbers) == 0 {
 		return nil
 	}
-	return p.hand(numbers, columns)
+	return p.emit(numbers, columns)
 }
 
-func nullable(values []float64) arrow.Array {
+func nanAsNull(values []float64) arrow.Array {
 	b := array.NewFloat64Builder(memory.DefaultAllocator)
 	defer b.Release()
 	for _, v := range values {
@@ -251,15 +250,15 @@ func nullable(values []float64) arrow.Array {
 	return b.NewArray()
 }
 
-func (p *interpolation) end() error {
+func (p *interpolator) end() error {
 	for _, c := range p.columns {
 		c.Release()
 	}
 	return nil
 }
 
-func (p *interpolation) again() {
-	p.second, p.at = true, 0
+func (p *interpolator) restart() {
+	p.isSecondPass, p.position = true, 0
 	for i := range p.lines {
 		p.lines[i].last, p.lines[i].open = nil, false
 	}

@@ -13,30 +13,30 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// gatherer holds what functions need of a column's values in a bin.
+// gatherer accumulates a column's values within a bin, for the functions of that column.
 type gatherer interface {
-	batch(c arrow.Array)                                         // of which rows follow
-	add(from, to int)                                            // rows of it
-	begin()                                                      // the next bin
-	putter(function string, to array.Builder) (put func() error) // of the function's value, or null
+	batch(c arrow.Array)                                         // batch sets the batch that add refers to
+	add(from, to int)                                            // add adds rows [from, to) of the batch
+	begin()                                                      // begin starts the next bin
+	putter(function string, to array.Builder) (put func() error) // putter returns a function that appends the bin's result, or null
 }
 
-// The functions that a gatherer has, by what it does for them.
+// Functions grouped by the values that they need.
 var (
-	ofTotals  = []string{"mean", "sum", "count"}
-	ofEnds    = []string{"count", "first", "last", "open", "close"}
-	ofOrder   = append([]string{"min", "max", "low", "high"}, ofEnds...)
-	ofSums    = append([]string{"mean", "sum"}, ofOrder...)
-	ofMoments = append([]string{"std", "var", "sem", "prod"}, ofSums...)
-	ofValues  = []string{"median", "quantile", "nunique"} // which need all of a bin's
+	totalFunctions  = []string{"mean", "sum", "count"}
+	endFunctions    = []string{"count", "first", "last", "open", "close"}
+	orderFunctions  = append([]string{"min", "max", "low", "high"}, endFunctions...)
+	sumFunctions    = append([]string{"mean", "sum"}, orderFunctions...)
+	momentFunctions = append([]string{"std", "var", "sem", "prod"}, sumFunctions...)
+	valueFunctions  = []string{"median", "quantile", "nunique"} // need all values of a bin
 )
 
-// beyond reports whether some of the functions are not among those known.
-func beyond(names, known []string) bool {
+// anyOutside reports whether any of the names is not among known.
+func anyOutside(names, known []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
 
-var ofNumbers = map[arrow.Type]func(names []string) gatherer{
+var numberGatherers = map[arrow.Type]func(names []string) gatherer{
 	arrow.INT8: newNumbers[int8], arrow.UINT8: newNumbers[uint8],
 	arrow.INT16: newNumbers[int16], arrow.UINT16: newNumbers[uint16],
 	arrow.INT32: newNumbers[int32], arrow.UINT32: newNumbers[uint32],
@@ -44,28 +44,28 @@ var ofNumbers = map[arrow.Type]func(names []string) gatherer{
 	arrow.FLOAT32: newNumbers[float32], arrow.FLOAT64: newNumbers[float64],
 }
 
-// newGatherer returns one for a column's functions; nil if SQL has to make them.
+// newGatherer returns a gatherer for a column's functions, or nil if they need SQL.
 func newGatherer(t arrow.DataType, names []string) gatherer {
-	if of := ofNumbers[t.ID()]; of != nil {
-		return of(names)
+	if newGatherer := numberGatherers[t.ID()]; newGatherer != nil {
+		return newGatherer(names)
 	}
-	if beyond(names, ofOrder) {
+	if anyOutside(names, orderFunctions) {
 		return nil
 	}
-	ordered := beyond(names, ofEnds)
+	needsExtremes := anyOutside(names, endFunctions)
 	switch t.ID() {
 	case arrow.STRING, arrow.LARGE_STRING:
-		return &others[string]{order: strings.Compare, ordered: ordered}
+		return &comparableValues[string]{compare: strings.Compare, needsExtremes: needsExtremes}
 	case arrow.BINARY, arrow.LARGE_BINARY:
-		return &others[[]byte]{order: bytes.Compare, ordered: ordered}
+		return &comparableValues[[]byte]{compare: bytes.Compare, needsExtremes: needsExtremes}
 	case arrow.TIMESTAMP:
-		return &others[arrow.Timestamp]{order: cmp.Compare[arrow.Timestamp], ordered: ordered}
+		return &comparableValues[arrow.Timestamp]{compare: cmp.Compare[arrow.Timestamp], needsExtremes: needsExtremes}
 	case arrow.DATE32:
-		return &others[arrow.Date32]{order: cmp.Compare[arrow.Date32], ordered: ordered}
+		return &comparableValues[arrow.Date32]{compare: cmp.Compare[arrow.Date32], needsExtremes: needsExtremes}
 	case arrow.DECIMAL128:
-		return &others[decimal128.Num]{order: decimal128.Num.Cmp, ordered: ordered}
+		return &comparableValues[decimal128.Num]{compare: decimal128.Num.Cmp, needsExtremes: needsExtremes}
 	case arrow.BOOL:
-		return &others[bool]{order: sorted.CompareBools, ordered: ordered}
+		return &comparableValues[bool]{compare: sorted.CompareBools, needsExtremes: needsExtremes}
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func putCount(n *int64, to array.Builder) func() error {
 	}
 }
 
-// putEnd puts a value, or null where there are none.
+// putEnd returns a function that appends *value to a builder, or null if *n is 0.
 func putEnd[T any](n *int64, value *T, to array.Builder) func() error {
 	values := to.(interface{ Append(T) })
 	return func() error {
@@ -91,65 +91,65 @@ func putEnd[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
-// end returns what a function of the ends takes.
-func end[T any](function string, first, last, least, most *T) *T {
+// selectEnd returns the pointer that belongs to the function.
+func selectEnd[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":
 		return first
 	case "last", "close":
 		return last
 	case "min", "low":
-		return least
+		return lowest
 	}
-	return most
+	return highest
 }
 
-// others is the gatherer of a column of other values.
-type others[T any] struct {
-	order   func(a, b T) int
-	ordered bool // the least and the most are wanted
-	column  interface {
+// comparableValues is the gatherer of a column of values other than numbers.
+type comparableValues[T any] struct {
+	compare       func(a, b T) int
+	needsExtremes bool // a function needs the minimum or the maximum
+	column        interface {
 		IsNull(int) bool
 		Value(int) T
 	}
 
-	n                        int64
-	first, last, least, most T
+	n                            int64
+	first, last, lowest, highest T
 }
 
-func (g *others[T]) begin() { g.n = 0 }
+func (g *comparableValues[T]) begin() { g.n = 0 }
 
-func (g *others[T]) batch(c arrow.Array) {
+func (g *comparableValues[T]) batch(c arrow.Array) {
 	g.column = c.(interface {
 		IsNull(int) bool
 		Value(int) T
 	})
 }
 
-func (g *others[T]) add(from, to int) {
+func (g *comparableValues[T]) add(from, to int) {
 	for i := from; i < to; i++ {
 		if g.column.IsNull(i) {
 			continue
 		}
 		v := g.column.Value(i)
 		if g.n == 0 {
-			g.first, g.least, g.most = v, v, v
+			g.first, g.lowest, g.highest = v, v, v
 		}
 		g.n++
 		g.last = v
 		switch {
-		case !g.ordered:
-		case g.order(v, g.least) < 0:
-			g.least = v
-		case g.order(v, g.most) > 0:
-			g.most = v
+		case !g.needsExtremes:
+		case g.compare(v, g.lowest) < 0:
+			g.lowest = v
+		case g.compare(v, g.highest) > 0:
+			g.highest = v
 		}
 	}
 }
 
-func (g *others[T]) putter(function string, to array.Builder) func() error {
+func (g *comparableValues[T]) putter(function string, to array.Builder) func() error {
 	if function == "count" {
 		return putCount(&g.n, to)
 	}
-	return putEnd(&g.n, end(function, &g.first, &g.last, &g.least, &g.most), to)
+	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), to)
 }

@@ -16,42 +16,41 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// errBySQL says that SQL has to do it.
-var errBySQL = errors.New("the rows are in an order that only SQL resamples")
+// errNeedsSQL means that only SQL can resample the rows.
+var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
-// inOrder resamples a table whose rows come in the order of their times, without
-// SQL: several times as fast, since one bin at a time is in work. It returns nil
-// where a column has other types or functions. Where the rows show that SQL has to do it,
-// such as by their order, which the table's settings need not promise, their reader ends with
-// errBySQL; q.late says whether it may do so at any row.
+// inOrder resamples a table whose rows are ordered by time, without SQL. Because it holds only one bin at a
+// time, it is several times as fast. It returns nil if a column's type or function needs SQL. The table's
+// settings need not promise the order: if the rows turn out to need SQL, the reader ends with errNeedsSQL.
+// q.lateFallback reports whether this may happen at any row.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
-	for _, a := range q.all {
+	for _, a := range q.aggregates {
 		switch {
-		case a.byPlace:
+		case a.byCategoryOrder:
 			return nil, nil
 		case a.function != "size":
 			names[a.column] = append(names[a.column], a.function)
 		}
 	}
-	w := &walk{resampling: q, values: make([]gatherer, len(q.columns)), place: make([]int, len(q.columns))}
-	wanted := &tables.ScanOptions{Columns: []string{q.time}, Recycle: true}
+	w := &walk{resampling: q, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
+	scan := &tables.ScanOptions{Columns: []string{q.timeColumn}, Recycle: true}
 	for i, c := range q.columns {
 		if len(names[i]) == 0 {
 			continue
 		}
-		if w.values[i] = newGatherer(c.Type, names[i]); w.values[i] == nil {
+		if w.gatherers[i] = newGatherer(c.Type, names[i]); w.gatherers[i] == nil {
 			return nil, nil
 		}
-		if beyond(names[i], ofMoments) {
-			w.keeps++
+		if anyOutside(names[i], momentFunctions) {
+			w.keptColumns++
 		}
-		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is kept while others are read
-			wanted.Recycle = false
+		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is used while later batches are read
+			scan.Recycle = false
 		}
-		if c.Name != q.time {
-			w.place[i] = len(wanted.Columns)
-			wanted.Columns = append(wanted.Columns, c.Name)
+		if c.Name != q.timeColumn {
+			w.batchIndex[i] = len(scan.Columns)
+			scan.Columns = append(scan.Columns, c.Name)
 		}
 	}
 	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
@@ -62,105 +61,105 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	w.ordered = settings.Time == q.time
-	r, err := table.Scan(ctx, wanted)
+	w.ordered = settings.Time == q.timeColumn
+	r, err := table.Scan(ctx, scan)
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks may go back over midnight
-	q.late = backward || !w.ordered || w.keeps > 0
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks may be set back across midnight
+	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
 		defer w.out.Release()
-		for i, a := range w.all {
+		for i, a := range w.aggregates {
 			if a.function == "size" {
-				w.puts = append(w.puts, putCount(&w.size, w.out.Field(i+1)))
+				w.putFuncs = append(w.putFuncs, putCount(&w.binRows, w.out.Field(i+1)))
 			} else {
-				w.puts = append(w.puts, w.values[a.column].putter(a.function, w.out.Field(i+1)))
+				w.putFuncs = append(w.putFuncs, w.gatherers[a.column].putter(a.function, w.out.Field(i+1)))
 			}
 		}
-		for err == nil && !w.ended && r.Next() {
+		for err == nil && !w.stopped && r.Next() {
 			err = w.add(r.RecordBatch())
 		}
 		err = cmp.Or(err, r.Err())
-		if err == nil && !w.ended && w.any {
+		if err == nil && !w.stopped && w.hasRows {
 			if err = w.endBin(); err == nil {
 				err = w.flush()
 			}
 		}
-		if err != nil && !w.ended {
+		if err != nil && !w.stopped {
 			yield(nil, err)
 		}
 	}, r.Release), nil
 }
 
-// walk is a resampling that goes over rows in order.
+// walk is a resampling that visits rows in order.
 type walk struct {
 	*resampling
-	values []gatherer // of the columns; nil: not wanted
-	place  []int      // of the columns, in a batch
+	gatherers  []gatherer // for each column; nil if no function needs it
+	batchIndex []int      // of each column in a batch
 
-	ordered bool  // the table's settings promise the order
-	keeps   int64 // columns of which all values of the bin are kept
+	ordered     bool  // the table's settings promise the order
+	keptColumns int64 // number of columns for which all values of a bin are kept
 
-	times []int64 // of a batch
-	any   bool    // whether there was a row
-	time  int64   // of the last row
-	bin   int64   // in work
-	until int64   // up to before it, times that follow are in the bin
-	size  int64   // of the bin
+	times        []int64 // of the current batch
+	hasRows      bool    // a row was visited
+	lastTime     int64   // time of the last row
+	bin          int64   // the current one
+	sameBinUntil int64   // following times before it are in the current bin
+	binRows      int64   // rows in the current bin
 
-	out     *array.RecordBuilder // but for the labels
-	puts    []func() error       // of the bin's values, into it
-	numbers []int64              // of the bins in out
-	yield   func(arrow.RecordBatch, error) bool
-	ended   bool // nobody wants more
+	out        *array.RecordBuilder // all columns except the labels
+	putFuncs   []func() error       // append the current bin's results to out
+	binIndexes []int64              // bins in out
+	yield      func(arrow.RecordBatch, error) bool
+	stopped    bool // the consumer wants no more
 }
 
 const (
-	mostBins = 8192     // are handed on together
-	mostText = 16 << 20 // bytes of a column of them, but for those of a bin
-	mostKept = 2 << 20  // values of the bin in work
+	maxBatchBins = 8192     // bins in a batch of the result
+	maxBatchText = 16 << 20 // bytes of one column in a batch; the last bin may exceed it
+	maxBinValues = 2 << 20  // kept values of the current bin
 )
 
 func (w *walk) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	if !w.ordered && b.Column(0).NullN() > 0 { // in an ordered table, nulls come first
-		return errBySQL
+	if !w.ordered && b.Column(0).NullN() > 0 { // an ordered table has its nulls first
+		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))
 	if err != nil {
 		return err
 	}
-	for i, g := range w.values {
+	for i, g := range w.gatherers {
 		if g != nil {
-			g.batch(b.Column(w.place[i]))
+			g.batch(b.Column(w.batchIndex[i]))
 		}
 	}
-	for from := b.Column(0).NullN(); from < len(times) && !w.ended; { // nulls come first, and are in no bin
-		if err := w.goTo(times[from]); err != nil {
+	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // nulls come first, and belong to no bin
+		if err := w.moveTo(times[from]); err != nil {
 			return err
 		}
 		to := from + 1
-		for to < len(times) && times[to] < w.until && times[to] >= times[to-1] {
+		for to < len(times) && times[to] < w.sameBinUntil && times[to] >= times[to-1] {
 			to++
 		}
-		w.time = times[to-1]
-		for _, g := range w.values {
+		w.lastTime = times[to-1]
+		for _, g := range w.gatherers {
 			if g != nil {
 				g.add(from, to)
 			}
 		}
-		w.size += int64(to - from)
+		w.binRows += int64(to - from)
 		from = to
-		if w.keeps*w.size > mostKept {
-			return errBySQL
+		if w.keptColumns*w.binRows > maxBinValues {
+			return errNeedsSQL
 		}
 	}
 	return nil
 }
 
-// timesOf returns times in the unit of the bins.
+// timesOf converts times to the unit of the bins.
 func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
 	w.times = w.times[:0]
 	switch a := a.(type) {
@@ -176,64 +175,64 @@ func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
 	case *array.Date64:
 		return inUnit(w, a.Date64Values(), w.bins.second/1000)
 	}
-	return nil, errBySQL
+	return nil, errNeedsSQL
 }
 
 func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error) {
-	least, most := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
+	lowest, highest := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
 	for _, t := range times {
-		if int64(t) < least || int64(t) > most {
-			return nil, errBySQL
+		if int64(t) < lowest || int64(t) > highest {
+			return nil, errNeedsSQL
 		}
 		w.times = append(w.times, int64(t)*factor)
 	}
 	return w.times, nil
 }
 
-// goTo ends bins until the one of a time is in work.
-func (w *walk) goTo(t int64) error {
+// goTo finishes bins until the current one contains t.
+func (w *walk) moveTo(t int64) error {
 	switch {
-	case !w.any:
-		w.any = true
+	case !w.hasRows:
+		w.hasRows = true
 		if err := w.bins.start(t, t); err != nil {
 			return err
 		}
-	case t < w.time && !w.ordered:
-		return errBySQL
-	case t < w.time:
-		return fmt.Errorf("%w: the table's rows were put in another order meanwhile", tables.ErrConflict)
+	case t < w.lastTime && !w.ordered:
+		return errNeedsSQL
+	case t < w.lastTime:
+		return fmt.Errorf("%w: the order of the table's rows changed while they were read", tables.ErrConflict)
 	}
-	n := w.bins.number(t)
-	if err := w.bins.count(n); err != nil {
+	n := w.bins.binIndex(t)
+	if err := w.bins.checkCount(n); err != nil {
 		return err
 	}
-	if n < w.bin { // clocks went back over midnight
-		return errBySQL
+	if n < w.bin { // clocks were set back across midnight
+		return errNeedsSQL
 	}
-	for w.bin < n && !w.ended {
+	for w.bin < n && !w.stopped {
 		if err := w.endBin(); err != nil {
 			return err
 		}
 		w.bin++
-		if len(w.numbers) == mostBins || w.large() {
+		if len(w.binIndexes) == maxBatchBins || w.isLarge() {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
 	}
-	w.until = w.bins.through(t)
+	w.sameBinUntil = w.bins.sameBinUntil(t)
 	return nil
 }
 
 func (w *walk) endBin() error {
-	w.numbers = append(w.numbers, w.bin)
-	for i, put := range w.puts {
+	w.binIndexes = append(w.binIndexes, w.bin)
+	for i, put := range w.putFuncs {
 		if err := put(); err != nil {
-			return &tables.SchemaError{Column: w.columns[w.all[i].column].Name, Err: err}
+			return &tables.SchemaError{Column: w.columns[w.aggregates[i].column].Name, Err: err}
 		}
 	}
-	w.size = 0
-	for _, g := range w.values {
+	w.binRows = 0
+	for _, g := range w.gatherers {
 		if g != nil {
 			g.begin()
 		}
@@ -241,31 +240,31 @@ func (w *walk) endBin() error {
 	return nil
 }
 
-// large reports whether the bins that ended have much text.
-func (w *walk) large() bool {
+// isLarge reports whether the finished bins contain much text.
+func (w *walk) isLarge() bool {
 	for _, column := range w.out.Fields() {
-		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= mostText {
+		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= maxBatchText {
 			return true
 		}
 	}
 	return false
 }
 
-// flush hands on the bins that ended.
+// flush emits the finished bins.
 func (w *walk) flush() error {
-	labels, err := w.labels(w.numbers)
+	labels, err := w.labels(w.binIndexes)
 	if err != nil {
 		return err
 	}
 	defer labels.Release()
 	columns := []arrow.Array{labels}
-	for i := range w.all {
+	for i := range w.aggregates {
 		c := w.out.Field(i + 1).NewArray()
 		defer c.Release()
 		columns = append(columns, c)
 	}
-	n := int64(len(w.numbers))
-	w.numbers = w.numbers[:0]
-	w.ended = !w.yield(array.NewRecordBatch(w.schema, columns, n), nil)
+	n := int64(len(w.binIndexes))
+	w.binIndexes = w.binIndexes[:0]
+	w.stopped = !w.yield(array.NewRecordBatch(w.schema, columns, n), nil)
 	return nil
 }

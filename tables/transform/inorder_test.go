@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// A table with a time column is resampled in order, without SQL, to what SQL makes
-// of the same rows: with gaps, nulls, NaNs, several batches and a tail.
+// A table with a time column is resampled without SQL, with the same result as with SQL: with gaps, nulls,
+// NaNs, several batches and a tail.
 func TestResampleInOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, unit := range []arrow.TimeUnit{arrow.Nanosecond, arrow.Microsecond, arrow.Second} {
@@ -24,18 +24,18 @@ func TestResampleInOrder(t *testing.T) {
 		for range 3 {
 			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 			for range 5_000 {
-				at := -1e5*second + random.Int64N(3e5)*second
-				if random.IntN(10) == 0 { // far from the others: gaps of more bins than a batch has
-					at = 3e5*second + random.Int64N(2e5)*second
+				timestamp := -1e5*second + random.Int64N(3e5)*second
+				if random.IntN(10) == 0 { // a gap of more bins than a batch contains
+					timestamp = 3e5*second + random.Int64N(2e5)*second
 				}
-				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp))
 				switch x := b.Field(1).(*array.Float64Builder); random.IntN(8) {
 				case 0:
 					x.AppendNull()
 				case 1:
 					x.Append(math.NaN())
 				default:
-					x.Append(float64(random.IntN(1000)) / 4) // so that sums are exact in any order
+					x.Append(float64(random.IntN(1000)) / 4) // multiples of 1/4, so that sums are exact in any order
 				}
 			}
 			all = append(all, b.NewRecordBatch())
@@ -54,10 +54,10 @@ func TestResampleInOrder(t *testing.T) {
 			}
 		}
 		for _, rule := range []string{"7s", "90min"} {
-			functions := []string{"mean", "sum", "min", "max", "count", "size"} // first and last: among equal times each table has an order of its own
+			functions := []string{"mean", "sum", "min", "max", "count", "size"} // without first and last, which depend on the order of equal times
 			o := transform.ResampleOptions{Rule: rule, Functions: functions}
-			want, wantTypes := resampled(t, engine, o)
-			got, types := resampled(t, plain, o)
+			want, wantTypes := resample(t, engine, o)
+			got, types := resample(t, plain, o)
 			if got != want || types != wantTypes {
 				t.Errorf("%v, %s: %d and %d bytes of rows differ, or %s and %s", unit, rule, len(got), len(want), types, wantTypes)
 			}
@@ -65,12 +65,12 @@ func TestResampleInOrder(t *testing.T) {
 	}
 	s := withoutSQL(t)
 	x := rows(t, `[{"t":"2026-01-01 00:00:03Z","x":2},{"t":"2026-01-01 00:00:01Z","x":null},{"t":"2026-01-01 00:00:02Z","x":9},{"t":"2026-01-01 00:00:29Z","x":-1},{"t":"2026-01-01 00:00:05Z","x":4}]`,
-		stamps(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
+		timeField(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
 	in, _ := array.NewRecordReader(x.Schema(), []arrow.RecordBatch{x})
 	if _, err := s.Bucket("").Put(t.Context(), "in", in, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)
 	}
-	got, _ := resampled(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})
+	got, _ := resample(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})
 	want := `{"t":"2026-01-01T01:00:00+01:00","x_close":4,"x_first":9,"x_high":9,"x_last":4,"x_low":2,"x_open":9},` +
 		`{"t":"2026-01-01T01:00:10+01:00","x_close":null,"x_first":null,"x_high":null,"x_last":null,"x_low":null,"x_open":null},` +
 		`{"t":"2026-01-01T01:00:20+01:00","x_close":-1,"x_first":-1,"x_high":-1,"x_last":-1,"x_low":-1,"x_open":-1}`

@@ -7,13 +7,13 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// No options name no table, which is an error.
+// Nil options name no table, which is an error.
 func TestNilOptions(t *testing.T) {
 	s := tablestest.Open(t, nil)
 	for name, err := range map[string]error{
-		"clean":    second(transform.Clean(t.Context(), s, nil)),
-		"combine":  second(transform.Combine(t.Context(), s, nil)),
-		"resample": second(transform.Resample(t.Context(), s, nil)),
+		"clean":    errorOf(transform.Clean(t.Context(), s, nil)),
+		"combine":  errorOf(transform.Combine(t.Context(), s, nil)),
+		"resample": errorOf(transform.Resample(t.Context(), s, nil)),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -21,4 +21,4 @@ func TestNilOptions(t *testing.T) {
 	}
 }
 
-func second(_ transform.Result, err error) error { return err }
+func errorOf(_ transform.Result, err error) error { return err }

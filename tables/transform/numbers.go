@@ -11,43 +11,43 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// number is what columns of numbers have.
+// number is the type of a value in a column of numbers.
 type number interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
 }
 
 // numbers is the gatherer of a column of numbers.
 type numbers[T number] struct {
-	moments bool // those are wanted, too
-	keeps   bool // all values of the bin are kept
-	kept    []T
-	plain   bool // of floats, nothing but sums and counts is wanted
-	values  []T
-	nulls   arrow.Array // which of them are null; nil: none
-	gathered[T]
+	needsMoments bool // a function needs the product or the variance
+	keepsValues  bool // a function needs all values of the bin
+	kept         []T
+	floatTotals  bool // floats of which only sums and counts are needed
+	values       []T
+	nulls        arrow.Array // non-nil if some values are null
+	binState[T]
 }
 
-// gathered is what is known of a bin's numbers that are neither null nor NaN.
-type gathered[T number] struct {
-	n                        int64
-	first, last, least, most T
-	sum                      float64 // of floats
-	high                     int64   // and that of integers, with 128 bits
-	low                      uint64
+// binState accumulates a bin's numbers that are neither null nor NaN.
+type binState[T number] struct {
+	n                            int64
+	first, last, lowest, highest T
+	sum                          float64 // of floats
+	high                         int64   // high and low are the 128-bit sum of integers
+	low                          uint64
 
-	finite, product, mean, squares float64 // squares are of the differences from the mean
-	infinite                       bool
+	finite, product, mean, squares float64 // squares is the sum of squared differences from the mean
+	hasInfinity                    bool
 }
 
 func newNumbers[T number](names []string) gatherer {
-	g := &numbers[T]{moments: beyond(names, slices.Concat(ofValues, ofSums)), keeps: beyond(names, ofMoments), plain: isFloat[T]() && !beyond(names, ofTotals)}
+	g := &numbers[T]{needsMoments: anyOutside(names, slices.Concat(valueFunctions, sumFunctions)), keepsValues: anyOutside(names, momentFunctions), floatTotals: isFloat[T]() && !anyOutside(names, totalFunctions)}
 	g.begin()
 	return g
 }
 
-func (g *numbers[T]) begin() { g.gathered, g.kept = gathered[T]{product: 1}, g.kept[:0] }
+func (g *numbers[T]) begin() { g.binState, g.kept = binState[T]{product: 1}, g.kept[:0] }
 
-// isFloat reports whether numbers are no integers.
+// isFloat reports whether T is a floating-point type.
 func isFloat[T number]() bool {
 	one := T(1)
 	return one/2 != 0
@@ -63,7 +63,7 @@ func (g *numbers[T]) batch(c arrow.Array) {
 func (g *numbers[T]) add(from, to int) {
 	float := isFloat[T]()
 	n, sum, high, low := g.n, g.sum, g.high, g.low
-	if g.plain && g.nulls == nil {
+	if g.floatTotals && g.nulls == nil {
 		for _, v := range g.values[from:to] {
 			if v == v {
 				n++
@@ -78,7 +78,7 @@ func (g *numbers[T]) add(from, to int) {
 			continue
 		}
 		if n == 0 {
-			g.first, g.least, g.most = v, v, v
+			g.first, g.lowest, g.highest = v, v, v
 		}
 		n++
 		if float {
@@ -92,25 +92,25 @@ func (g *numbers[T]) add(from, to int) {
 			}
 		}
 		g.last = v
-		if v < g.least {
-			g.least = v
-		} else if v > g.most {
-			g.most = v
+		if v < g.lowest {
+			g.lowest = v
+		} else if v > g.highest {
+			g.highest = v
 		}
-		if g.moments {
+		if g.needsMoments {
 			g.addMoments(float64(v))
 		}
-		if g.keeps {
+		if g.keepsValues {
 			g.kept = append(g.kept, v)
 		}
 	}
 	g.n, g.sum, g.high, g.low = n, sum, high, low
 }
 
-func (g *gathered[T]) addMoments(v float64) {
+func (g *binState[T]) addMoments(v float64) {
 	g.product *= v
 	if math.IsInf(v, 0) {
-		g.infinite = true
+		g.hasInfinity = true
 		return
 	}
 	g.finite++
@@ -119,8 +119,8 @@ func (g *gathered[T]) addMoments(v float64) {
 	g.squares += before * (v - g.mean)
 }
 
-// total is the sum as a float.
-func (g *gathered[T]) total() float64 {
+// total returns the sum as a float.
+func (g *binState[T]) total() float64 {
 	switch {
 	case isFloat[T]():
 		return g.sum
@@ -151,13 +151,13 @@ func (g *numbers[T]) putter(function string, to array.Builder) func() error {
 			if g.n == 0 {
 				floats.AppendNull()
 			} else {
-				floats.Append(middle(g.kept))
+				floats.Append(median(g.kept))
 			}
 			return nil
 		}
 	case "nunique":
 		return func() error {
-			to.(*array.Int64Builder).Append(distinct(g.kept))
+			to.(*array.Int64Builder).Append(countDistinct(g.kept))
 			return nil
 		}
 	case "prod":
@@ -168,37 +168,37 @@ func (g *numbers[T]) putter(function string, to array.Builder) func() error {
 	case "std", "var", "sem":
 		return func() error { return g.putVariance(function, floats) }
 	}
-	return putEnd(&g.n, end(function, &g.first, &g.last, &g.least, &g.most), to)
+	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), to)
 }
 
-func (g *gathered[T]) putSum(to array.Builder) error {
+func (g *binState[T]) putSum(to array.Builder) error {
 	switch to := to.(type) {
 	case *array.Float64Builder:
 		to.Append(g.sum)
 	case *array.Int64Builder:
 		if g.high != int64(g.low)>>63 {
-			return errors.New("the sum of a bin's values is beyond int64: resample with mean, or put them as floats")
+			return errors.New("the sum of a bin's values overflows int64: resample with mean, or put the values as floats")
 		}
 		to.Append(int64(g.low))
 	case *array.Uint64Builder:
 		if g.high != 0 {
-			return errors.New("the sum of a bin's values is beyond uint64: resample with mean, or put them as floats")
+			return errors.New("the sum of a bin's values overflows uint64: resample with mean, or put the values as floats")
 		}
 		to.Append(g.low)
 	}
 	return nil
 }
 
-func (g *gathered[T]) putVariance(function string, to *array.Float64Builder) error {
+func (g *binState[T]) putVariance(function string, to *array.Float64Builder) error {
 	variance := g.squares / (g.finite - 1)
 	switch {
-	case g.infinite:
+	case g.hasInfinity:
 		variance = math.NaN()
 	case g.finite < 2:
 		to.AppendNull()
 		return nil
 	case math.IsInf(variance, 0) || math.IsNaN(variance):
-		return fmt.Errorf("the variance of a bin's values, for %s, is beyond float64: put smaller values", function)
+		return fmt.Errorf("%s: the variance of a bin's values overflows float64: put smaller values", function)
 	}
 	if function != "var" {
 		variance = math.Sqrt(variance)
@@ -210,26 +210,26 @@ func (g *gathered[T]) putVariance(function string, to *array.Float64Builder) err
 	return nil
 }
 
-// middle is the median of numbers, which it puts in another order.
-func middle[T number](values []T) float64 {
+// median returns the median of values, which it reorders.
+func median[T number](values []T) float64 {
 	half := len(values) / 2
-	place(values, half)
+	selectNth(values, half)
 	if len(values)%2 > 0 {
 		return float64(values[half])
 	}
-	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // as the engine does
+	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // as DuckDB computes it
 }
 
-const fewValues = 16 // are sorted
+const sortThreshold = 16 // fewer values are sorted directly
 
-// place puts numbers in another order: at n is the one that would be there if they were
-// sorted, and before it are none that are greater.
-func place[T number](values []T, n int) {
-	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > fewValues; rounds-- {
+// selectNth reorders values so that values[n] is what sorting would put there, with no greater value before
+// it.
+func selectNth[T number](values []T, n int) {
+	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]
 		pivot := max(min(a, b), min(max(a, b), c))
 		less := 0
-		for i, v := range values { // without a branch, which would be mispredicted half of the time
+		for i, v := range values { // branch-free, because half of the branches would be mispredicted
 			values[i] = values[less]
 			values[less] = v
 			step := 0
@@ -242,7 +242,7 @@ func place[T number](values []T, n int) {
 		case n < less:
 			values = values[:less]
 			continue
-		case less == 0: // the pivot is the least
+		case less == 0: // the pivot is the minimum
 			for i, v := range values {
 				values[i] = values[less]
 				values[less] = v
@@ -259,8 +259,8 @@ func place[T number](values []T, n int) {
 	slices.Sort(values)
 }
 
-// distinct counts different numbers, which it sorts.
-func distinct[T number](values []T) int64 {
+// countDistinct returns the number of different values, which it sorts.
+func countDistinct[T number](values []T) int64 {
 	slices.Sort(values)
 	n := int64(0)
 	for i, v := range values {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// The median and the count of different numbers are those of the sorted numbers, of any
-// length and in any order, with many that are equal, and infinities.
-func TestMiddle(t *testing.T) {
+// The median and the number of distinct values match those of the sorted numbers, for any length
+// and order, with many equal numbers, and with infinities.
+func TestMedian(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	shapes := map[string]func(i, n int) float64{
 		"random":   func(_, _ int) float64 { return random.NormFloat64() },
@@ -28,8 +28,8 @@ func TestMiddle(t *testing.T) {
 		check(t, name, 100_001, shape)
 		check(t, name, 100_000, shape)
 	}
-	// Of integers the middle is found before they become floats.
-	if got := middle([]uint64{math.MaxUint64, 1, math.MaxUint64 - 1}); got != float64(math.MaxUint64) {
+	// The middle integers are selected before the conversion to floats.
+	if got := median([]uint64{math.MaxUint64, 1, math.MaxUint64 - 1}); got != float64(math.MaxUint64) {
 		t.Error(got)
 	}
 }
@@ -40,18 +40,18 @@ func check(t *testing.T, name string, n int, shape func(i, n int) float64) {
 	for i := range values {
 		values[i] = shape(i, n)
 	}
-	in := slices.Sorted(slices.Values(values))
-	want := in[n/2]
+	sorted := slices.Sorted(slices.Values(values))
+	want := sorted[n/2]
 	if n%2 == 0 {
-		want = in[n/2-1]/2 + in[n/2]/2
+		want = sorted[n/2-1]/2 + sorted[n/2]/2
 	}
-	if got := middle(values); got != want && (got == got || want == want) {
+	if got := median(values); got != want && (got == got || want == want) {
 		t.Errorf("%s: %v of %d values, want %v", name, got, n, want)
 	}
-	if got, want := distinct(values), len(slices.Compact(slices.Clone(in))); got != int64(want) {
-		t.Errorf("%s: %d different ones of %d values, want %d", name, got, n, want)
+	if got, want := countDistinct(values), len(slices.Compact(slices.Clone(sorted))); got != int64(want) {
+		t.Errorf("%s: %d different values of %d, want %d", name, got, n, want)
 	}
-	if !slices.Equal(values, in) {
-		t.Errorf("%s: other values of %d than before", name, n)
+	if !slices.Equal(values, sorted) {
+		t.Errorf("%s: the %d values changed", name, n)
 	}
 }

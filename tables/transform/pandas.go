@@ -14,17 +14,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// What a client noted beside the columns: pandas itself, and what partd_go adds to it
-// where that says too little.
+// Keys of schema metadata: pandas' own, and the key of what partd_go adds to it.
 const (
 	pandasKey = "pandas"
-	moreKey   = ownPrefix + "pandas"
+	extraKey  = ownPrefix + "pandas"
 	ownPrefix = "partd_go."
 )
 
-// extensionOf is what names a column's extension type where this process does not
-// know it, and what partd_go notes of its type of pandas.
-func extensionOf(m arrow.Metadata) arrow.Metadata {
+// extensionMetadata returns the entries that describe a column's extension type or its pandas type. Such an
+// extension type is one that this process does not know.
+func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	kept := m.ToMap()
 	for key := range kept {
 		if !strings.HasPrefix(key, ownPrefix) && !strings.HasPrefix(key, "ARROW:extension:") {
@@ -34,31 +33,31 @@ func extensionOf(m arrow.Metadata) arrow.Metadata {
 	return arrow.MetadataFrom(kept)
 }
 
-// dictionaries are the columns of the result that the source has as dictionaries. The
-// least and the greatest value of one whose order means something are by that order.
-func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
+// findDictionaries returns the columns of the result that are dictionaries in the source. If a dictionary is
+// ordered, min and max compare by that order.
+func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 	var out []arrow.Field
-	for i, a := range q.all {
-		if a.function == "size" || !functions[a.function].keeps() {
+	for i, a := range q.aggregates {
+		if a.function == "size" || !functions[a.function].keepsType() {
 			continue
 		}
 		f, err := field(source, q.columns[a.column].Name)
-		of, ok := f.Type.(*arrow.DictionaryType)
+		dictionary, ok := f.Type.(*arrow.DictionaryType)
 		if err != nil || !ok {
 			continue
 		}
-		out = append(out, arrow.Field{Name: a.field.Name, Type: of, Nullable: true, Metadata: f.Metadata})
-		by := map[string]string{"min": "arg_min", "low": "arg_min", "max": "arg_max", "high": "arg_max"}[a.function]
-		if !of.Ordered || by == "" {
+		out = append(out, arrow.Field{Name: a.field.Name, Type: dictionary, Nullable: true, Metadata: f.Metadata})
+		sqlFunction := map[string]string{"min": "arg_min", "low": "arg_min", "max": "arg_max", "high": "arg_max"}[a.function]
+		if !dictionary.Ordered || sqlFunction == "" {
 			continue
 		}
 		values, err := schema.Dictionary(f)
 		if err != nil {
 			return nil, err
 		}
-		number := arrow.IsInteger(of.ValueType.ID())
-		if text, ok := of.ValueType.(arrow.BinaryDataType); values == nil || !number && (!ok || !text.IsUtf8()) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("its categories have an order that %s does not know: take first, last or count", a.function)}
+		isInteger := arrow.IsInteger(dictionary.ValueType.ID())
+		if text, ok := dictionary.ValueType.(arrow.BinaryDataType); values == nil || !isInteger && (!ok || !text.IsUtf8()) {
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("%s cannot compare categories of this type: use first, last or count", a.function)}
 		}
 		var order []string
 		for j := range values.Len() {
@@ -66,98 +65,98 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 				continue
 			}
 			literal := values.ValueStr(j)
-			if !number {
+			if !isInteger {
 				literal = sqlquote.Text(literal)
 			}
 			order = append(order, literal)
 		}
 		values.Release()
-		// Rows that came later may have others, of whose place nothing is known.
-		q.all[i].byPlace = true
-		q.all[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
-error(%[4]s || c%[2]d || ' of a later put is not in: take first, last or count')) END)`,
-			by, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": the categories have an order that the value "))
+		// Rows that are put later may contain categories that are not in this order.
+		q.aggregates[i].byCategoryOrder = true
+		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
+error(%[4]s || c%[2]d || ' in the order of its categories: use first, last or count')) END)`,
+			sqlFunction, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": a later put added a value that is not "))
 	}
 	return arrow.NewSchema(out, nil), nil
 }
 
-// noted is what the source's schema has of pandas, for those columns of the result
-// that have the type of the source's.
-func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
-	carried := map[string][]string{} // names in the result by those in the source
-	if at, err := field(source, q.time); err == nil && arrow.TypeEqual(at.Type, q.schema.Field(0).Type) {
-		carried[q.time] = []string{q.time}
+// pandasMetadata returns the source's pandas metadata, reduced to the result columns that have their source
+// column's type.
+func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
+	targets := map[string][]string{} // names in the result by name in the source
+	if at, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(at.Type, q.schema.Field(0).Type) {
+		targets[q.timeColumn] = []string{q.timeColumn}
 	}
 	renamed := false
-	for _, a := range q.all {
-		if a.function != "size" && functions[a.function].keeps() {
+	for _, a := range q.aggregates {
+		if a.function != "size" && functions[a.function].keepsType() {
 			name := q.columns[a.column].Name
-			carried[name] = append(carried[name], a.field.Name)
+			targets[name] = append(targets[name], a.field.Name)
 		}
 		renamed = renamed || a.function == "size" || a.field.Name != q.columns[a.column].Name
 	}
-	all, m, index := map[string]string{}, source.Metadata(), false
-	notes := func(key string, change func(map[string]any)) {
+	metadata, m, hasIndex := map[string]string{}, source.Metadata(), false
+	update := func(key string, change func(map[string]any)) {
 		text, _ := m.GetValue(key)
-		var of map[string]any
-		if json.Unmarshal([]byte(text), &of) != nil || of == nil { // others may write what they want there
-			if key != pandasKey || !q.index {
+		var value map[string]any
+		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // others may write anything there
+			if key != pandasKey || !q.timeIndex {
 				return
 			}
-			of = map[string]any{"columns": []any{}, "column_indexes": []any{}}
+			value = map[string]any{"columns": []any{}, "column_indexes": []any{}}
 		}
-		change(of)
-		if b, err := json.Marshal(of); err == nil {
-			all[key] = string(b)
+		change(value)
+		if b, err := json.Marshal(value); err == nil {
+			metadata[key] = string(b)
 		}
 	}
-	notes(pandasKey, func(of map[string]any) {
-		was, _ := of["index_columns"].([]any)
-		if index = carried[q.time] != nil && len(was) == 1 && was[0] == q.time; !index {
-			of["index_columns"] = []any{}
+	update(pandasKey, func(value map[string]any) {
+		indexColumns, _ := value["index_columns"].([]any)
+		if hasIndex = targets[q.timeColumn] != nil && len(indexColumns) == 1 && indexColumns[0] == q.timeColumn; !hasIndex {
+			value["index_columns"] = []any{}
 		}
-		if renamed { // the names are texts, whatever they were
-			of["column_indexes"] = []any{}
+		if renamed { // the new names are strings, whatever type the old ones had
+			value["column_indexes"] = []any{}
 		}
-		columns, made := of["columns"].([]any)
+		columns, hasColumns := value["columns"].([]any)
 		kept := []any{}
 		for _, c := range columns {
 			c, _ := c.(map[string]any)
 			name, _ := c["field_name"].(string)
-			for _, to := range carried[name] {
-				one := map[string]any{}
-				maps.Copy(one, c)
+			for _, to := range targets[name] {
+				copied := map[string]any{}
+				maps.Copy(copied, c)
 				if to != name {
-					one["name"], one["field_name"] = to, to
+					copied["name"], copied["field_name"] = to, to
 				}
-				kept = append(kept, one)
+				kept = append(kept, copied)
 			}
 		}
-		if q.index {
-			of["index_columns"] = []any{q.time}
-			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.time }) {
+		if q.timeIndex {
+			value["index_columns"] = []any{q.timeColumn}
+			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.timeColumn }) {
 				kept = append(kept, q.indexNote())
 			}
 		}
-		if made || q.index {
-			of["columns"] = kept
+		if hasColumns || q.timeIndex {
+			value["columns"] = kept
 		}
 	})
-	notes(moreKey, func(of map[string]any) {
-		delete(of, "freq") // of the source's rows
+	update(extraKey, func(value map[string]any) {
+		delete(value, "freq") // describes the source's rows
 		if renamed {
-			delete(of, "labels")
+			delete(value, "labels")
 		}
-		if !index {
-			delete(of, "index")
+		if !hasIndex {
+			delete(value, "index")
 		}
-		if !index || renamed {
-			delete(of, "series")
+		if !hasIndex || renamed {
+			delete(value, "series")
 		}
-		types, _ := of["dtypes"].(map[string]any)
-		names, _ := of["arrow"].([]any)
+		types, _ := value["dtypes"].(map[string]any)
+		names, _ := value["arrow"].([]any)
 		kept, arrows := map[string]any{}, []string{}
-		for from, to := range carried {
+		for from, to := range targets {
 			for _, name := range to {
 				if t, ok := types[from]; ok {
 					kept[name] = t
@@ -168,14 +167,14 @@ func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
 			}
 		}
 		slices.Sort(arrows)
-		of["dtypes"], of["arrow"] = kept, arrows
+		value["dtypes"], value["arrow"] = kept, arrows
 	})
-	return arrow.MetadataFrom(all)
+	return arrow.MetadataFrom(metadata)
 }
 
-// indexNote is pandas' own note of the time as an index.
+// indexNote returns pandas' metadata for the time column as an index.
 func (q *resampling) indexNote() map[string]any {
-	note := map[string]any{"name": q.time, "field_name": q.time, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
+	note := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
 	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {
 		note["pandas_type"], note["numpy_type"] = "date", "object"
 	} else if t.TimeZone != "" {

@@ -26,7 +26,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// rules with about how long their bins are.
+// rules maps rules to approximate lengths of their bins.
 var rules = map[string]time.Duration{
 	"ns": 1, "7ns": 7, "250us": 250e3, "1500us": 1500e3, "37ms": 37e6, "500ms": 500e6,
 	"s": 1e9, "10s": 10e9, "90s": 90e9, "5min": 300e9, "7min": 420e9, "1h30min": 5400e9, "h": 3600e9, "5h": 5 * 3600e9,
@@ -46,13 +46,13 @@ func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 var zones = []string{"", "", "UTC", "Europe/Berlin", "America/New_York", "America/Havana", "America/Sao_Paulo", "Asia/Kolkata", "Australia/Lord_Howe", "+05:30"}
 
 var (
-	ofNumbers = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
-	fills     = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate", "quantile"} // one at a time
-	ofAny     = []string{"first", "last", "count", "nunique", "size", "min", "max"}
+	numberFunctions  = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
+	fillFunctions    = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate", "quantile"} // one per call
+	anyTypeFunctions = []string{"first", "last", "count", "nunique", "size", "min", "max"}
 )
 
-// series makes rows with times out of order, twice, none, with gaps, and about
-// where days and bins begin.
+// series returns rows with times that are unordered, duplicate, null, with gaps, and near the
+// starts of days and bins.
 func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Duration) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "t", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}, Nullable: true},
@@ -68,7 +68,7 @@ func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Durat
 	span := step * min(time.Duration(1+random.IntN(200)), 80*days(365)/step)
 	first := 1970
 	if zone == "Australia/Lord_Howe" {
-		first = 1982 // before, pandas goes on by an hour where clocks did by half of one
+		first = 1982 // before 1982, pandas shifts by an hour when clocks moved by half an hour
 	}
 	start := time.Date(first+random.IntN(2030-first), time.Month(1+random.IntN(12)), 1+random.IntN(28), 0, 0, 0, 0, location)
 	if random.IntN(3) > 0 {
@@ -81,31 +81,31 @@ func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Durat
 	defer b.Release()
 	last := start
 	for range 1 + random.IntN(120) {
-		at := start.Add(time.Duration(random.Int64N(int64(span) + 1)))
-		switch local := at.In(location); random.IntN(8) {
+		timestamp := start.Add(time.Duration(random.Int64N(int64(span) + 1)))
+		switch local := timestamp.In(location); random.IntN(8) {
 		case 0:
-			at = last
+			timestamp = last
 		case 1:
 			if step >= days(1) {
-				at = time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, location)
+				timestamp = time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, location)
 			}
 		case 2:
-			at = at.Truncate(step)
+			timestamp = timestamp.Truncate(step)
 		case 3:
 			if step >= days(1) {
-				at = time.Date(local.Year(), local.Month(), 1, 0, 0, -random.IntN(2), 0, location)
+				timestamp = time.Date(local.Year(), local.Month(), 1, 0, 0, -random.IntN(2), 0, location)
 			}
 		}
-		last = at
+		last = timestamp
 		if random.IntN(20) == 0 {
 			b.Field(0).AppendNull()
 		} else {
-			v, err := arrow.TimestampFromTime(at.UTC(), unit)
+			v, err := arrow.TimestampFromTime(timestamp.UTC(), unit)
 			if err != nil {
 				panic(err)
 			}
 			if zone == "" {
-				v, _ = arrow.TimestampFromTime(at, unit)
+				v, _ = arrow.TimestampFromTime(timestamp, unit)
 			}
 			b.Field(0).(*array.TimestampBuilder).Append(v)
 		}
@@ -136,8 +136,8 @@ func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Durat
 	return b.NewRecordBatch()
 }
 
-// distinct leaves out rows without a time, or with that of another: pandas fills no bins then.
-func distinct(b arrow.RecordBatch) arrow.RecordBatch {
+// dropUnfillable removes rows with null or duplicate times, which pandas does not fill.
+func dropUnfillable(b arrow.RecordBatch) arrow.RecordBatch {
 	seen, keep := map[arrow.Timestamp]bool{}, make([]bool, b.NumRows())
 	times := b.Column(0).(*array.Timestamp)
 	for i := range keep {
@@ -151,7 +151,7 @@ func distinct(b arrow.RecordBatch) arrow.RecordBatch {
 	return out
 }
 
-// writeArrow writes batches for pyarrow.
+// writeArrow writes batches to a file for pyarrow.
 func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arrow.RecordBatch) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -170,8 +170,8 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 	}
 }
 
-// Every rule and function gives what pandas gives, on series that are others with
-// each PARTD_RESAMPLE_SEED; PARTD_RESAMPLE_ROUNDS are how many there are of a rule.
+// Every rule and function agrees with pandas. PARTD_RESAMPLE_SEED selects the random series, and
+// PARTD_RESAMPLE_ROUNDS the number of series per rule.
 func TestResampleLikePandas(t *testing.T) {
 	python := peers.Python(t, "pandas")
 	seed, rounds := uint64(time.Now().UnixNano()), 2
@@ -199,24 +199,24 @@ func TestResampleLikePandas(t *testing.T) {
 				zone = "" // SQL has no such times
 			}
 			batch := series(random, zone, unit, step)
-			functions, columns := ofNumbers, []string{"f", "i", "b"}
+			functions, columns := numberFunctions, []string{"f", "i", "b"}
 			switch random.IntN(4) {
 			case 0:
-				functions, columns = ofAny, []string{"f", "i", "b", "s"}
+				functions, columns = anyTypeFunctions, []string{"f", "i", "b", "s"}
 			case 1:
-				functions = []string{ofNumbers[random.IntN(len(ofNumbers))]}
+				functions = []string{numberFunctions[random.IntN(len(numberFunctions))]}
 			}
 			if round == rounds {
-				functions, columns = []string{fills[random.IntN(len(fills))]}, []string{"f", "i", "b", "s"}
+				functions, columns = []string{fillFunctions[random.IntN(len(fillFunctions))]}, []string{"f", "i", "b", "s"}
 				if f := functions[0]; f == "interpolate" || f == "quantile" {
 					columns = columns[:2]
 				}
-				batch = distinct(batch)
+				batch = dropUnfillable(batch)
 			}
-			// Some rows are in a file, some in the tail.
-			at := random.Int64N(batch.NumRows() + 1)
-			put(t, s, "in", tables.PutReplace, batch.NewSlice(0, at))
-			put(t, s, "in", tables.PutAppend, batch.NewSlice(at, batch.NumRows()))
+			// Some rows are in a file, others in the tail.
+			split := random.Int64N(batch.NumRows() + 1)
+			put(t, s, "in", tables.PutReplace, batch.NewSlice(0, split))
+			put(t, s, "in", tables.PutAppend, batch.NewSlice(split, batch.NumRows()))
 			r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{
 				Source: transform.TableName{Name: "in"}, Target: transform.TableName{Name: "out"}, Rule: rule, TimeColumn: "t",
 				Functions: functions, Columns: columns, Mode: tables.PutReplace,

@@ -20,31 +20,31 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Resample puts the rows of a SQL statement, or a row of aggregates for each bin of time,
-// like resample in pandas.
-func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (done Result, err error) {
+// Resample puts the rows of a SQL statement, or one row of aggregates for each bin of time, like resample in
+// pandas.
+func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result Result, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
 	q, err := newResampling(ctx, s, o)
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	for _, inOrder := range []bool{true, false} {
 		r, err := q.rows(ctx, s, o, inOrder)
 		if err != nil {
-			return done, err
+			return result, err
 		}
-		done.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
+		result.TargetRows, err = put(ctx, s, r, o.Target, o.Mode, nil)
 		r.Release()
-		if done.SourceRows = q.sourceRows; !errors.Is(err, errBySQL) {
-			return done, err
+		if result.SourceRows = q.sourceRows; !errors.Is(err, errNeedsSQL) {
+			return result, err
 		}
 	}
-	return done, errBySQL
+	return result, errNeedsSQL
 }
 
-// Resampled reads what Resample would put: Target and Mode are of no concern. The caller
-// releases the reader, which may end with an error.
+// Resampled returns a reader of the rows that Resample would put. Target and Mode are ignored. The caller
+// must release the reader, whose last error may be one of the statement.
 func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ array.RecordReader, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -56,91 +56,90 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// Where any row may show that SQL has to do it, no bins are handed on before the last row.
-	var held []arrow.RecordBatch
-	bytes, more := int64(0), r.Next()
-	for ; more; more = r.Next() {
+	// If any row may show that SQL is needed, no bins are emitted before the last row was read.
+	var buffered []arrow.RecordBatch
+	bytes, hasNext := int64(0), r.Next()
+	for ; hasNext; hasNext = r.Next() {
 		r.RecordBatch().Retain()
-		held = append(held, r.RecordBatch())
-		if bytes += util.TotalRecordSize(r.RecordBatch()); !q.late || bytes > mostHeld {
+		buffered = append(buffered, r.RecordBatch())
+		if bytes += util.TotalRecordSize(r.RecordBatch()); !q.lateFallback || bytes > maxBuffered {
 			break
 		}
 	}
-	if more && q.late || errors.Is(r.Err(), errBySQL) {
-		take.Release(held)
+	if hasNext && q.lateFallback || errors.Is(r.Err(), errNeedsSQL) {
+		take.Release(buffered)
 		r.Release()
-		held = nil
+		buffered = nil
 		if r, err = q.rows(ctx, s, o, false); err != nil {
 			return nil, err
 		}
 	}
 	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		for len(held) > 0 {
-			b := held[0]
-			held = held[1:]
+		for len(buffered) > 0 {
+			b := buffered[0]
+			buffered = buffered[1:]
 			if !yield(b, nil) {
 				return
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errBySQL) { // a time that is seen late, which SQL does not hold either
-				err = q.bins.beyond()
+			if errors.Is(err, errNeedsSQL) { // the time that needs SQL came too late, and SQL could not represent it anyway
+				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
 				return
 			}
 		}
 	}, func() {
-		take.Release(held)
+		take.Release(buffered)
 		r.Release()
 	}), nil
 }
 
-// mostHeld is how many bytes of bins Resampled holds until it has seen all rows.
-const mostHeld = 16 << 20
+// maxBuffered bounds the bytes of bins that Resampled buffers until it has read all rows.
+const maxBuffered = 16 << 20
 
-// rows returns the result, with dictionaries for the columns that the source has as such.
-// What is resampled in order may end with errBySQL.
+// rows returns the result, with dictionaries for the columns that are dictionaries in the source. If inOrder
+// is set, the reader may end with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
 		return s.Query(ctx, o.SQL, &tables.QueryOptions{Bucket: o.Source.Bucket})
-	case q.filler() != "":
-		r, err = q.filled(ctx, s, o.Source)
+	case q.fillFunction() != "":
+		r, err = q.fill(ctx, s, o.Source)
 	case inOrder:
 		r, err = q.inOrder(ctx, s, o.Source)
 	}
 	for n := 0; r == nil && err == nil; n++ {
-		if n == mostAttempts {
-			return nil, fmt.Errorf("%w: rows with times before all others are put again and again", tables.ErrConflict)
+		if n == maxAttempts {
+			return nil, fmt.Errorf("%w: rows that precede all others keep arriving", tables.ErrConflict)
 		}
 		r, err = q.query(ctx, s, o.Source)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return tables.AsDictionaries(r, q.asPut)
+	return tables.AsDictionaries(r, q.dictionaries)
 }
 
-// mostAttempts is how often rows may be put that change what a statement was made
-// for.
-const mostAttempts = 10
+// maxAttempts bounds the attempts when concurrent puts invalidate a prepared statement.
+const maxAttempts = 10
 
 // resampling is a Resample by a rule.
 type resampling struct {
-	time    string
-	index   bool // is noted as pandas' index
-	columns []arrow.Field
-	all     []aggregate
-	schema  *arrow.Schema // of the result, but for the dictionaries
-	asPut   *arrow.Schema // of the result's dictionaries
-	nanos   bool          // a column's times have nanoseconds and a zone
+	timeColumn   string
+	timeIndex    bool // the time column becomes pandas' index
+	columns      []arrow.Field
+	aggregates   []aggregate
+	schema       *arrow.Schema // of the result, without dictionaries
+	dictionaries *arrow.Schema // the result's dictionary columns
+	zonedNanos   bool          // a column has nanoseconds with a zone
 
-	bins        *bins
-	known       bool  // whether there is any time, of which these are
-	first, last int64 // the earliest and the latest
-	sourceRows  int64 // of the source
-	late        bool  // that SQL has to do it may be seen at any row
+	bins         *bins
+	hasTimes     bool  // the source has a non-null time, and first and last are set
+	first, last  int64 // the earliest and the latest time
+	sourceRows   int64 // rows of the source
+	lateFallback bool  // any row may show that SQL is needed
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
@@ -154,7 +153,7 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	}
 	if o.SQL != "" {
 		if o.Rule != "" || o.TimeColumn != "" || len(o.Functions) > 0 || o.Columns != nil {
-			return nil, &tables.ArgumentError{Err: errors.New("a statement of SQL and a rule with its functions exclude each other")}
+			return nil, &tables.ArgumentError{Err: errors.New("set either SQL, or Rule, TimeColumn and Functions")}
 		}
 		return &resampling{}, nil
 	}
@@ -163,14 +162,14 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if err != nil {
 		return nil, err
 	}
-	q := &resampling{time: o.TimeColumn, index: o.TimeIndex}
-	at, err := field(source, o.TimeColumn)
+	q := &resampling{timeColumn: o.TimeColumn, timeIndex: o.TimeIndex}
+	timeField, err := field(source, o.TimeColumn)
 	if err != nil {
 		return nil, err
 	}
 	var label arrow.DataType
-	if q.bins, label, err = newBins(rule, at.Type); err != nil {
-		return nil, &tables.SchemaError{Column: at.Name, Err: err}
+	if q.bins, label, err = newBins(rule, timeField.Type); err != nil {
+		return nil, &tables.SchemaError{Column: timeField.Name, Err: err}
 	}
 	names := o.Columns
 	if names == nil {
@@ -185,37 +184,36 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		if err != nil {
 			return nil, err
 		}
-		if err := exact(f); err != nil && !zonedNanos(f) {
+		if err := checkExact(f); err != nil && !zonedNanos(f) {
 			return nil, err
 		}
-		q.nanos = q.nanos || zonedNanos(f)
+		q.zonedNanos = q.zonedNanos || zonedNanos(f)
 		q.columns = append(q.columns, f)
 	}
-	q.nanos = q.nanos || zonedNanos(at)
-	if q.all, err = aggregates(q.columns, o.Functions); err != nil {
+	q.zonedNanos = q.zonedNanos || zonedNanos(timeField)
+	if q.aggregates, err = newAggregates(q.columns, o.Functions); err != nil {
 		return nil, err
 	}
-	if q.asPut, err = q.dictionaries(asPut); err != nil {
+	if q.dictionaries, err = q.findDictionaries(asPut); err != nil {
 		return nil, err
 	}
-	fields := []arrow.Field{{Name: at.Name, Type: label, Nullable: true}}
-	for _, a := range q.all {
+	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true}}
+	for _, a := range q.aggregates {
 		if slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == a.field.Name }) {
-			return nil, &tables.SchemaError{Column: a.field.Name, Err: errors.New("the result would have two columns of this name")}
+			return nil, &tables.SchemaError{Column: a.field.Name, Err: errors.New("the result would have two columns with this name")}
 		}
 		fields = append(fields, a.field)
 	}
 	q.schema = arrow.NewSchema(fields, nil)
-	notes := q.noted(source)
+	notes := q.pandasMetadata(source)
 	q.schema = arrow.NewSchema(fields, &notes)
 	return q, nil
 }
 
-// query returns the result, or nil if the bins that it was made for do not fit the
-// rows that there are by now: those are asked for first, and rows may be put
-// before the statement runs.
+// query returns the result, or nil if rows that were put since bounds do not fit into the bins. It runs
+// bounds once, and records the new bounds for the next attempt.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
-	if !q.known {
+	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
 		if err != nil {
 			return nil, err
@@ -224,29 +222,29 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 	if err := q.bins.start(q.first, q.last); err != nil {
 		return nil, err
 	}
-	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.nanos})
+	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.zonedNanos})
 	if err != nil {
 		return nil, err
 	}
-	first := rows.Next()
+	hasRow := rows.Next()
 	if err := rows.Err(); err != nil {
 		rows.Release()
 		return nil, err
 	}
-	if first {
-		seen, err := integers(rows.RecordBatch(), 1, 2, 3)
+	if hasRow {
+		bounds, err := integers(rows.RecordBatch(), 1, 2, 3)
 		if err != nil {
 			rows.Release()
 			return nil, err
 		}
-		fits := seen[0] == q.first && seen[1] < q.bins.until
-		if q.first, q.last, q.sourceRows, q.known = seen[0], seen[1], seen[2], true; !fits {
+		fits := bounds[0] == q.first && bounds[1] < q.bins.shiftsEnd
+		if q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], true; !fits {
 			rows.Release()
 			return nil, nil
 		}
 	}
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
-		for more := first; more; more = rows.Next() {
+		for ok := hasRow; ok; ok = rows.Next() {
 			b, err := q.batch(rows.RecordBatch())
 			if !yield(b, err) || err != nil {
 				return
@@ -258,27 +256,27 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 	}, rows.Release), nil
 }
 
-// bounds finds the earliest and the latest time.
+// bounds queries the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	at := sqlquote.Name(q.time) // the engine knows the ends of a column, not those of a function of it
-	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+at+")"), q.epoch("max("+at+")"), at, sqlquote.Name(from.Name))
+	timeColumn := sqlquote.Name(q.timeColumn) // the engine has statistics of a column, but not of an expression on it
+	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+timeColumn+")"), q.epoch("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: zonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
 		return err
 	}
 	defer r.Release()
 	if !r.Next() {
-		return errors.Join(r.Err(), errors.New("the engine gave no row of bounds"))
+		return errors.Join(r.Err(), errors.New("the SQL engine returned no bounds"))
 	}
-	seen, err := integers(r.RecordBatch(), 0, 1, 2, 3)
+	bounds, err := integers(r.RecordBatch(), 0, 1, 2, 3)
 	if err != nil {
 		return err
 	}
-	q.first, q.last, q.sourceRows, q.known = seen[0], seen[1], seen[2], seen[3] > 0
+	q.first, q.last, q.sourceRows, q.hasTimes = bounds[0], bounds[1], bounds[2], bounds[3] > 0
 	return nil
 }
 
-// epoch is a time as a whole number.
+// epoch returns the SQL for a time as an integer.
 func (q *resampling) epoch(t string) string {
 	if q.bins.second == 1e9 {
 		return "epoch_ns(" + t + ")"
@@ -286,9 +284,9 @@ func (q *resampling) epoch(t string) string {
 	return "epoch_us(" + t + ")"
 }
 
-// inner are the time and the columns as the aggregates name them.
+// inner returns the SQL for the time and the columns, under the names that the aggregates use.
 func (q *resampling) inner() string {
-	inner := q.epoch(sqlquote.Name(q.time)) + " AS t"
+	inner := q.epoch(sqlquote.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
 		x := sqlquote.Name(c.Name)
 		if arrow.IsFloating(c.Type.ID()) {
@@ -299,16 +297,16 @@ func (q *resampling) inner() string {
 	return inner
 }
 
-// sql is the statement whose rows have the number of a bin, what the bins were made
-// for as it is now, the number of the source's rows, and the aggregates.
+// sql returns the statement for query. Its rows contain a bin's index, the current bounds, the number of the
+// source's rows, and the aggregates.
 func (q *resampling) sql(table string) string {
 	inner, order := q.inner(), ""
-	if ordered(q.all) {
+	if needsOrder(q.aggregates) {
 		inner += ", row_number() OVER () AS r"
-		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: more rows than there are
+		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: no table has more rows
 	}
 	var in, out strings.Builder
-	for i, a := range q.all {
+	for i, a := range q.aggregates {
 		fmt.Fprintf(&in, ", %s AS a%d", a.sql, i)
 		value := fmt.Sprint("a", i)
 		if a.empty != "" {
@@ -328,9 +326,9 @@ FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY
 		bins, q.bins.sql("t"), in.String(), order, inner, sqlquote.Name(table), out.String())
 }
 
-// batch is one of the result.
+// batch converts a batch of the statement's rows to the schema of the result.
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	numbers, err := schema.ConvertArray(b.Column(0), integer)
+	numbers, err := schema.ConvertArray(b.Column(0), int64Type)
 	if err != nil {
 		return nil, err
 	}
@@ -352,10 +350,10 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(q.schema, columns, b.NumRows()), nil
 }
 
-func (q *resampling) labels(bins []int64) (arrow.Array, error) {
+func (q *resampling) labels(indexes []int64) (arrow.Array, error) {
 	builder := array.NewBuilder(memory.DefaultAllocator, q.schema.Field(0).Type)
 	defer builder.Release()
-	for _, n := range bins {
+	for _, n := range indexes {
 		at, err := q.bins.labelOf(n)
 		if err != nil {
 			return nil, err

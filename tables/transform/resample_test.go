@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// rows makes a batch of columns from JSON.
+// rows returns a batch of the JSON rows.
 func rows(t testing.TB, text string, fields ...arrow.Field) arrow.RecordBatch {
 	t.Helper()
 	for i := range fields {
@@ -28,34 +28,34 @@ func rows(t testing.TB, text string, fields ...arrow.Field) arrow.RecordBatch {
 	return b
 }
 
-func stamps(unit arrow.TimeUnit, zone string) arrow.Field {
+func timeField(unit arrow.TimeUnit, zone string) arrow.Field {
 	return arrow.Field{Name: "t", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}}
 }
 
-// text is a table's rows as JSON, and its columns' types.
+// text returns a table's rows as JSON, and its column types.
 func text(t testing.TB, s *tables.Store, name string) (json, types string) {
 	t.Helper()
 	schema, batches := scan(t, s, name)
-	var all, kinds []string
+	var parts, columnTypes []string
 	for _, b := range batches {
 		j, err := array.RecordToStructArray(b).MarshalJSON()
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(string(j), "["), "]"), "\n", ""))
+		parts = append(parts, strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(string(j), "["), "]"), "\n", ""))
 	}
 	for _, f := range schema.Fields() {
-		kinds = append(kinds, fmt.Sprint(f.Name, " ", f.Type))
+		columnTypes = append(columnTypes, fmt.Sprint(f.Name, " ", f.Type))
 	}
-	return strings.Join(all, ","), strings.Join(kinds, ", ")
+	return strings.Join(parts, ","), strings.Join(columnTypes, ", ")
 }
 
-func named(name string) transform.TableName { return transform.TableName{Name: name} }
+func tableName(name string) transform.TableName { return transform.TableName{Name: name} }
 
-// resampled resamples a table in to a table out.
-func resampled(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json, types string) {
+// resample resamples the table "in" to the table "out", and returns its rows and types.
+func resample(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json, types string) {
 	t.Helper()
-	o.Source, o.Target, o.Mode, o.TimeColumn = named("in"), named("out"), tables.PutReplace, "t"
+	o.Source, o.Target, o.Mode, o.TimeColumn = tableName("in"), tableName("out"), tables.PutReplace, "t"
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
 		t.Fatalf("%+v: %v", o, err)
 	}
@@ -66,7 +66,7 @@ func TestResampleTypes(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:00Z","u":18446744073709551615,"d":"1.50","h":0.5,"w":"2026-01-02","l":[1,2],"k":7,"b":true},
 		{"t":"2026-01-01 10:00:02Z","u":1,"d":"2.25","h":1.5,"w":null,"l":null,"k":-3,"b":null}]`,
-		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "u", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "d", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
+		timeField(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "u", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "d", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
 		arrow.Field{Name: "h", Type: arrow.FixedWidthTypes.Float16}, arrow.Field{Name: "w", Type: arrow.FixedWidthTypes.Date32},
 		arrow.Field{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16)}, arrow.Field{Name: "k", Type: arrow.PrimitiveTypes.Int8}, arrow.Field{Name: "b", Type: arrow.FixedWidthTypes.Boolean}))
 	for _, c := range []struct{ functions, columns, want, types string }{
@@ -80,18 +80,18 @@ func TestResampleTypes(t *testing.T) {
 		{"ohlc", "k", `{"k_close":-3,"k_high":7,"k_low":-3,"k_open":7,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], k_open int8, k_high int8, k_low int8, k_close int8"},
 		{"size", "w", `{"size":2,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], size int64"},
 	} {
-		got, types := resampled(t, s, transform.ResampleOptions{Rule: "10s", Functions: strings.Split(c.functions, ","), Columns: strings.Split(c.columns, ",")})
+		got, types := resample(t, s, transform.ResampleOptions{Rule: "10s", Functions: strings.Split(c.functions, ","), Columns: strings.Split(c.columns, ",")})
 		if got != c.want || types != c.types {
 			t.Errorf("%s: %s\n%s\nwant %s\n%s", c.functions, got, types, c.want, c.types)
 		}
 	}
-	// A sum beyond its type is an error, and changes nothing.
-	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.PutReplace})
+	// A sum that overflows its type is an error, and changes nothing.
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.PutReplace})
 	if got, _ := text(t, s, "out"); err == nil || !strings.Contains(got, `"size":2`) {
 		t.Error(err, got)
 	}
-	// Labels as fine as the rule; dates stay dates where bins are days.
-	if got, types := resampled(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
+	// Labels are as precise as the rule. Dates stay dates if bins are whole days.
+	if got, types := resample(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
 		t.Error(got, types)
 	}
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
@@ -99,14 +99,13 @@ func TestResampleTypes(t *testing.T) {
 		"ME": `{"size":1,"t":"2024-02-29"},{"size":0,"t":"2024-03-31"},{"size":1,"t":"2024-04-30"}`, "20D": `{"size":1,"t":"2024-02-29"},{"size":1,"t":"2024-03-20"}`,
 		"QS": `{"size":1,"t":"2024-01-01"},{"size":1,"t":"2024-04-01"}`, "480h": `{"size":1,"t":"2024-02-29T00:00:00"},{"size":1,"t":"2024-03-20T00:00:00"}`,
 	} {
-		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
+		if got, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
 			t.Errorf("%s: %s, want\n%s", rule, got, want)
 		}
 	}
 }
 
-// Days are those of the zone: of 23 hours, of 25, and one that begins at one
-// o'clock.
+// Days follow the zone: they may have 23 or 25 hours, or begin at one o'clock.
 func TestResampleZones(t *testing.T) {
 	s := newStore(t)
 	for _, c := range []struct{ zone, rows, want string }{
@@ -127,15 +126,14 @@ func TestResampleZones(t *testing.T) {
 			`{"size":1,"t":"2025-11-01T00:00:00-04:00"},{"size":2,"t":"2025-11-02T00:00:00-04:00"}`,
 		},
 	} {
-		put(t, s, "in", tables.PutReplace, rows(t, c.rows, stamps(arrow.Microsecond, c.zone)))
-		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
+		put(t, s, "in", tables.PutReplace, rows(t, c.rows, timeField(arrow.Microsecond, c.zone)))
+		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
 			t.Errorf("%s: %s, want\n%s", c.zone, got, c.want)
 		}
 	}
 }
 
-// Names that mean something in SQL, or to the statement that is made, are columns
-// and tables as others.
+// Columns and tables may have names that SQL or the generated statement uses.
 func TestResampleNames(t *testing.T) {
 	s := newStore(t)
 	batch := rows(t, `[{"bin":"2026-01-01 00:00:01","t":1,"k":2,"c0":3,"a\"0":4,"r":5},{"bin":"2026-01-01 00:00:00","t":6,"k":7,"c0":8,"a\"0":9,"r":10}]`,
@@ -143,7 +141,7 @@ func TestResampleNames(t *testing.T) {
 		arrow.Field{Name: "c0", Type: integer}, arrow.Field{Name: `a"0`, Type: integer}, arrow.Field{Name: "r", Type: integer})
 	for _, name := range []string{"bins", "BINS", "range", `x"; select 1`, "select"} {
 		put(t, s, name, tables.PutReplace, batch)
-		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(name), Target: named(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.PutReplace})
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(name), Target: tableName(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.PutReplace})
 		if err != nil {
 			t.Error(name, err)
 			continue
@@ -159,12 +157,12 @@ func TestResampleNames(t *testing.T) {
 
 var integer = arrow.PrimitiveTypes.Int64
 
-// Without times there are no bins, but the target is there.
+// Without times there are no bins, but the target is created.
 func TestResampleNothing(t *testing.T) {
 	s := newStore(t)
 	for _, text := range []string{`[]`, `[{"t":null,"x":1}]`} {
-		put(t, s, "in", tables.PutReplace, rows(t, text, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
-		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.PutReplace})
+		put(t, s, "in", tables.PutReplace, rows(t, text, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.PutReplace})
 		schema, batches := scan(t, s, "out")
 		if err != nil || r.TargetRows != 0 || r.SourceRows != int64(strings.Count(text, "{")) || len(batches) != 0 || schema.NumFields() != 2 {
 			t.Error(err, r, schema, batches)
@@ -175,70 +173,70 @@ func TestResampleNothing(t *testing.T) {
 func TestResampleErrors(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","s":"a","x":1,"x_min":2},{"t":"9999-01-01 00:00:00","s":"a","x":1,"x_min":2}]`,
-		stamps(arrow.Microsecond, ""), arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "x", Type: integer}, arrow.Field{Name: "x_min", Type: integer}))
-	put(t, s, "nanos", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":["2026-01-01 00:00:00Z"]}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: arrow.ListOf(stamps(arrow.Nanosecond, "UTC").Type)}))
+		timeField(arrow.Microsecond, ""), arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "x", Type: integer}, arrow.Field{Name: "x_min", Type: integer}))
+	put(t, s, "nanos", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":["2026-01-01 00:00:00Z"]}]`, timeField(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: arrow.ListOf(timeField(arrow.Nanosecond, "UTC").Type)}))
 	for _, c := range []struct {
 		source, rule, time, functions, want string
 		column                              string
 	}{
-		{"in", "D", "t", "mean", "and mean takes numbers alone", "s"},
-		{"in", "D", "s", "size", "a timestamp or a date is needed", "s"},
+		{"in", "D", "t", "mean", "but mean needs numbers", "s"},
+		{"in", "D", "s", "size", "want a timestamp or date column", "s"},
 		{"in", "D", "none", "size", "no such column", "none"},
-		{"in", "D", "t", "average", `there is no function "average"`, ""},
-		{"in", "D", "t", "", "there is no function", ""},
+		{"in", "D", "t", "average", `unknown function "average"`, ""},
+		{"in", "D", "t", "", "no function given", ""},
 		{"in", "s", "t", "size", "more than 1073741824 bins", ""},
-		{"in", "", "t", "size", "no offset", ""},
+		{"in", "", "t", "size", "not an offset", ""},
 		{"nanos", "10s", "t", "max", "would be rounded", "u"},
 	} {
 		var functions []string
 		if c.functions != "" {
 			functions = strings.Split(c.functions, ",")
 		}
-		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(c.source), Target: named("out"), Rule: c.rule, TimeColumn: c.time, Functions: functions})
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(c.source), Target: tableName("out"), Rule: c.rule, TimeColumn: c.time, Functions: functions})
 		var schema *tables.SchemaError
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &schema) != (c.column != "") || c.column != "" && schema.Column != c.column {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size", "min"}, Columns: []string{"x", "size"}})
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size", "min"}, Columns: []string{"x", "size"}})
 	if err == nil {
-		t.Error("a column that is not there was aggregated")
+		t.Error("a missing column was aggregated")
 	}
-	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("none"), Target: named("out"), SQL: "SELECT 1"}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("none"), Target: tableName("out"), SQL: "SELECT 1"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), SQL: "SELECT 1", Rule: "D"}); err == nil {
-		t.Error("both a statement and a rule")
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), SQL: "SELECT 1", Rule: "D"}); err == nil {
+		t.Error("both a statement and a rule were accepted")
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("what failed made a table:", err)
+		t.Error("a failed call created the table:", err)
 	}
 }
 
-// TestZonedNanoseconds compares times in nanoseconds with a zone, which SQL has not,
-// with the same ones without, in files, in a tail and in both.
+// TestZonedNanoseconds compares times in nanoseconds with a zone, which SQL lacks, to the same times without
+// a zone: in files, in a tail and in both.
 func TestZonedNanoseconds(t *testing.T) {
 	s := newStore(t)
-	const some, more = `[{"t":"2026-01-03 05:06:07.123456789","u":"1970-01-01 00:00:00.000000001"},{"t":"2026-01-03 05:06:07.123456791","u":"1970-01-01 00:00:00.000000003"}]`,
+	const first, second = `[{"t":"2026-01-03 05:06:07.123456789","u":"1970-01-01 00:00:00.000000001"},{"t":"2026-01-03 05:06:07.123456791","u":"1970-01-01 00:00:00.000000003"}]`,
 		`[{"t":"2026-01-03 05:06:07.123457788","u":"1970-01-01 00:00:00.000000002"},{"t":null,"u":null}]`
 	zoned := strings.NewReplacer(`","`, `Z","`, `"}`, `Z"}`)
 	for _, fold := range []bool{false, true} {
 		for _, rule := range []string{"ns", "4ns", "us", "1us500ns", "D", "W"} {
 			var got [2]string
 			for i, zone := range []string{"", "UTC"} {
-				some, more := some, more
+				first, second := first, second
 				if zone != "" {
-					some, more = zoned.Replace(some), zoned.Replace(more)
+					first, second = zoned.Replace(first), zoned.Replace(second)
 				}
-				in := []arrow.Field{stamps(arrow.Nanosecond, zone), {Name: "u", Type: stamps(arrow.Nanosecond, zone).Type}}
-				put(t, s, "in", tables.PutReplace, rows(t, some, in...))
+				in := []arrow.Field{timeField(arrow.Nanosecond, zone), {Name: "u", Type: timeField(arrow.Nanosecond, zone).Type}}
+				put(t, s, "in", tables.PutReplace, rows(t, first, in...))
 				if fold {
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
 				}
-				put(t, s, "in", tables.PutAppend, rows(t, more, in...))
-				json, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"first", "last", "min", "max", "count", "nunique"}})
+				put(t, s, "in", tables.PutAppend, rows(t, second, in...))
+				json, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"first", "last", "min", "max", "count", "nunique"}})
 				got[i] = strings.ReplaceAll(json, "Z", "")
 			}
 			if got[0] != got[1] {
@@ -248,34 +246,35 @@ func TestZonedNanoseconds(t *testing.T) {
 	}
 }
 
-// TestNotes: what others noted as pandas does is no reason to fail.
-func TestNotes(t *testing.T) {
+// TestInvalidPandasMetadata checks that invalid pandas metadata of other programs is not an
+// error.
+func TestInvalidPandasMetadata(t *testing.T) {
 	s := newStore(t)
-	for _, note := range []string{"", "x", "null", "[]", "{}", `{"columns":3,"index_columns":{}}`, `{"columns":[3,{"field_name":4},{}],"index_columns":[{}]}`, `{"dtypes":[],"arrow":{}}`} {
-		in := rows(t, `[{"t":"2026-01-03 05:06:07","x":1}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer})
-		m := arrow.MetadataFrom(map[string]string{"pandas": note, "partd_go.pandas": note})
+	for _, value := range []string{"", "x", "null", "[]", "{}", `{"columns":3,"index_columns":{}}`, `{"columns":[3,{"field_name":4},{}],"index_columns":[{}]}`, `{"dtypes":[],"arrow":{}}`} {
+		in := rows(t, `[{"t":"2026-01-03 05:06:07","x":1}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer})
+		m := arrow.MetadataFrom(map[string]string{"pandas": value, "partd_go.pandas": value})
 		put(t, s, "in", tables.PutReplace, array.NewRecordBatch(arrow.NewSchema(in.Schema().Fields(), &m), in.Columns(), 1))
-		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"max"}}); !strings.Contains(got, `"x":1`) {
-			t.Errorf("%s: %s", note, got)
+		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"max"}}); !strings.Contains(got, `"x":1`) {
+			t.Errorf("%s: %s", value, got)
 		}
 	}
 }
 
 func TestRules(t *testing.T) {
 	s := newStore(t)
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-03 05:06:07.123456789"},{"t":"2026-01-03 05:06:07.123457789"}]`, stamps(arrow.Nanosecond, "")))
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-03 05:06:07.123456789"},{"t":"2026-01-03 05:06:07.123457789"}]`, timeField(arrow.Nanosecond, "")))
 	for alias, rule := range map[string]string{
 		"T": "min", "7S": "7s", "L": "ms", "5U": "5us", "500N": "500ns", "H": "h", "M": "ME", "2Q": "2QE-DEC", "Q-FEB": "QE-FEB", "Y": "YE", "A": "YE-DEC", "A-JUN": "YE-JUN",
 		"AS": "YS", "AS-APR": "YS-APR-", "W": "W-SUN", "1h30min": "90min", "0.5min": "30s", " 2 h ": "120min", "1.5ms": "1500us",
 	} {
 		rule = strings.TrimSuffix(rule, "-")
-		got, _ := resampled(t, s, transform.ResampleOptions{Rule: alias, Functions: []string{"size"}})
-		if want, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
+		got, _ := resample(t, s, transform.ResampleOptions{Rule: alias, Functions: []string{"size"}})
+		if want, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
 			t.Errorf("%s: %s, want\n%s", alias, got, want)
 		}
 	}
 	for _, rule := range []string{"0s", "-1s", "s1", "1", "D1", "1D12h", "1.5D", "2W-XXX", "W-JAN", "MS-FEB", "h-MON", "0.1ns", "300000000000h", "2000000W", "10 s x", "1h 1D", "99999999999999999999s", strings.Repeat("1s", 1<<20) + "x"} {
-		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("no"), Rule: rule, TimeColumn: "t", Functions: []string{"size"}})
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("no"), Rule: rule, TimeColumn: "t", Functions: []string{"size"}})
 		if err == nil || !strings.Contains(err.Error(), "rule ") || len(err.Error()) > 400 {
 			t.Errorf("%.40s: %v", rule, err)
 		}

@@ -13,22 +13,22 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// rule is an offset of pandas as bins are made of it. A fixed one is so many
-// nanoseconds. The others count the places of a grid: from every one that is anchor
-// modulo period, each n periods.
+// rule is a pandas offset, from which bins are derived. A fixed offset has a number of nanoseconds. The
+// others divide the positions of a grid: a bin has n periods, and begins at a position that is anchor modulo
+// period.
 type rule struct {
 	text  string
-	nanos int64 // 0: not fixed
+	nanos int64 // 0 if not fixed
 	grid
-	period int64 // 1, 7 days of a week; 1, 3, 6, 12 months
+	period int64 // in positions: 1, 7 days of a week; 1, 3, 6, 12 months
 	anchor int64
 	n      int64
 }
 
-// length is that of a bin, in places.
-func (r *rule) length() int64 { return r.period * r.n }
+// binLength returns the length of a bin, in positions.
+func (r *rule) binLength() int64 { return r.period * r.n }
 
-// maxMultiple bounds how many periods a bin of the calendar has.
+// maxMultiple bounds the periods of a calendar bin.
 const maxMultiple = 1_000_000
 
 var (
@@ -37,18 +37,18 @@ var (
 		"min": 60e9, "T": 60e9, "h": 3600e9, "H": 3600e9,
 	}
 	calendarUnits = map[string]rule{
-		"D": {period: 1}, "W": {period: 7, grid: grid{end: true}}, "B": {period: 1, grid: grid{weekdays: true}},
+		"D": {period: 1}, "W": {period: 7, grid: grid{labelsAtEnd: true}}, "B": {period: 1, grid: grid{weekdays: true}},
 		"ME": months(1, true, lastDay), "MS": months(1, false, firstDay), "SME": months(1, false, fixedDay(15), lastDay), "SMS": months(1, false, firstDay, fixedDay(15)),
 		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
 		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
 		"BYE": months(12, true, lastBusiness), "BYS": months(12, false, firstBusiness),
-		// Their bins begin with their label, as pandas has it.
+		// Bins of these units begin at their label, as in pandas.
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
-	// sameUnits are other names, most of which pandas had once. Without holidays, which
-	// nobody can give, the custom ones are those of business days.
-	sameUnits = map[string]string{
+	// unitAliases maps other names, mostly from older versions of pandas. Custom business days equal business
+	// days because no holidays can be given.
+	unitAliases = map[string]string{
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
 		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
 	}
@@ -56,104 +56,104 @@ var (
 	weekdays   = []string{"THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"}
 	monthNames = []string{"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}
 
-	part = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
+	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
 func months(period int64, end bool, marks ...mark) rule {
-	return rule{grid: grid{marks: marks, end: end}, period: period}
+	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
 
-// parseRule reads an offset: a number and a unit, or several with a fixed length,
-// as 1h30min.
+// parseRule parses an offset: a number and a unit, or the sum of several fixed ones such as 1h30min.
 func parseRule(text string) (*rule, error) {
-	wrong := func(why string) error {
-		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; there are ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, those of business days from BME to BYS, with a number before them, as in 10s or 2W-FRI", text, why)}
+	invalid := func(why string) error {
+		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those of business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, why)}
 	}
 	sum, total := new(big.Rat), int64(0)
 	for rest := text; rest != "" || text == ""; {
-		m := part.FindStringSubmatch(rest)
+		m := offsetPattern.FindStringSubmatch(rest)
 		if m == nil || len(m[1]) > 20 {
-			return nil, wrong("it is no offset")
+			return nil, invalid("it is not an offset")
 		}
 		unit, anchor := m[2], m[3]
 		n, ok := new(big.Rat).SetString(cmp.Or(m[1], "1"))
 		if !ok || n.Sign() <= 0 {
-			return nil, wrong("the number must be more than 0")
+			return nil, invalid("the number must be more than 0")
 		}
-		if r, ok := calendarUnits[cmp.Or(sameUnits[unit], unit)]; ok {
+		if r, ok := calendarUnits[cmp.Or(unitAliases[unit], unit)]; ok {
 			if rest != text || len(m[0]) != len(rest) {
-				return nil, wrong(unit + " cannot be added to others")
+				return nil, invalid(unit + " cannot be combined with other units")
 			}
 			if !n.IsInt() || n.Cmp(big.NewRat(maxMultiple, 1)) > 0 {
-				return nil, wrong(fmt.Sprintf("the number before %s must be a whole one up to %d", unit, maxMultiple))
+				return nil, invalid(fmt.Sprintf("the number before %s must be an integer up to %d", unit, maxMultiple))
 			}
 			r.text, r.n = text, n.Num().Int64()
-			if err := r.setAnchor(cmp.Or(sameUnits[unit], unit), anchor); err != nil {
-				return nil, wrong(err.Error())
+			if err := r.setAnchor(cmp.Or(unitAliases[unit], unit), anchor); err != nil {
+				return nil, invalid(err.Error())
 			}
 			return &r, nil
 		}
 		nanos, ok := fixedUnits[unit]
 		if !ok || anchor != "" {
-			return nil, wrong("there is no unit " + strings.TrimSpace(m[0][len(m[1]):]))
+			return nil, invalid("unknown unit " + strings.TrimSpace(m[0][len(m[1]):]))
 		}
 		sum.Add(sum, n.Mul(n, big.NewRat(nanos, 1)))
 		if !sum.IsInt() || !sum.Num().IsInt64() {
-			return nil, wrong("it is no whole number of nanoseconds below 292 years")
+			return nil, invalid("it must be a whole number of nanoseconds, below 292 years")
 		}
 		total, rest = sum.Num().Int64(), rest[len(m[0]):]
 	}
 	return &rule{text: text, nanos: total}, nil
 }
 
-// setAnchor takes what stands behind the unit, or pandas' default.
+// setAnchor applies the suffix of a unit, such as FRI, or pandas' default.
 func (r *rule) setAnchor(unit, name string) error {
-	names, byDefault := monthNames, "DEC"
+	names, defaultName := monthNames, "DEC"
 	switch {
-	case len(r.marks) > 1: // of which one has a day that may be chosen, 15 without
+	case len(r.marks) > 1: // one of them is a day that the suffix chooses, 15 by default
 		return r.setDay(unit, name)
 	case r.period == 7:
-		names, byDefault = weekdays, "SUN"
+		names, defaultName = weekdays, "SUN"
 	case r.period == 1:
 		if name != "" {
-			return fmt.Errorf("%s takes no -%s", unit, name)
+			return fmt.Errorf("%s has no variant -%s", unit, name)
 		}
 		return nil
 	case strings.HasSuffix(unit, "S"):
-		byDefault = "JAN"
+		defaultName = "JAN"
 	}
-	at := slices.Index(names, cmp.Or(name, byDefault))
-	if at < 0 {
-		return fmt.Errorf("behind %s- stands one of %s", unit, strings.Join(names, " "))
+	index := slices.Index(names, cmp.Or(name, defaultName))
+	if index < 0 {
+		return fmt.Errorf("%s- must be followed by one of %s", unit, strings.Join(names, " "))
 	}
-	r.anchor = int64(at) % r.period
+	r.anchor = int64(index) % r.period
 	return nil
 }
 
-// setDay takes the day of the month that is no end of it: SME-20, SMS-20.
+// setDay applies the suffix of SME-20 and SMS-20: the day of the month that is not its first or last day.
 func (r *rule) setDay(unit, name string) error {
-	at := slices.Index([]string{"SME", "SMS"}, unit)
+	index := slices.Index([]string{"SME", "SMS"}, unit)
 	d, err := strconv.ParseInt(cmp.Or(name, "15"), 10, 64)
-	if err != nil || d < 1+int64(at) || d > 27 {
-		return fmt.Errorf("behind %s- stands a day of %d to 27", unit, 1+at)
+	if err != nil || d < 1+int64(index) || d > 27 {
+		return fmt.Errorf("%s- must be followed by a day from %d to 27", unit, 1+index)
 	}
 	r.marks = slices.Clone(r.marks)
-	r.marks[at] = fixedDay(d)
+	r.marks[index] = fixedDay(d)
 	return nil
 }
 
-// grid numbers the days where bins of the calendar begin, or end. Each such place holds the
-// days from its own up to the next one, or with end those behind the one before.
+// grid numbers the days at which calendar bins begin or end: its positions. A position contains the days from
+// its own day until the next position. With labelsAtEnd, it contains the days after the previous position, up
+// to its own.
 type grid struct {
-	weekdays bool   // places are Mondays to Fridays
-	marks    []mark // places are one or two days of each month; none: all days
-	end      bool
+	weekdays    bool   // positions are Mondays to Fridays
+	marks       []mark // positions are one or two days of each month; empty: every day
+	labelsAtEnd bool
 }
 
-// mark is a day of a month that has n days and begins with weekday w, of which 0 is Monday.
+// mark selects a day of a month with n days that begins on weekday w, where 0 is Monday.
 type mark struct {
 	day func(n, w int64) int64
-	sql string // the same, of {n} and {w}
+	sql string // the same expression in SQL, with {n} and {w}
 }
 
 var (
@@ -167,15 +167,16 @@ func fixedDay(d int64) mark {
 	return mark{func(_, _ int64) int64 { return d }, fmt.Sprint(d)}
 }
 
-// month is what a mark goes by, for the month that is so many behind January 1970.
+// month returns the first day of the month m months after January 1970, its number of days n, and its first
+// weekday w.
 func month(m int64) (first, n, w int64) {
 	begin := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(m), 0)
 	first = floorDiv(begin.Unix(), day)
 	return first, int64(begin.AddDate(0, 1, -1).Day()), (int64(begin.Weekday()) + 6) % 7
 }
 
-// place is the number of the place that holds a day, of those since 1970.
-func (g *grid) place(d int64) int64 {
+// positionOf returns the number of the position that contains a day, counted from 1970.
+func (g *grid) positionOf(d int64) int64 {
 	switch {
 	case g.weekdays:
 		week := floorDiv(d+3, 7)
@@ -186,17 +187,17 @@ func (g *grid) place(d int64) int64 {
 	date := time.Unix(d*day, 0).UTC()
 	m := int64(date.Year()-1970)*12 + int64(date.Month()) - 1
 	_, n, w := month(m)
-	p, in, first := m*int64(len(g.marks)), int64(date.Day()), g.marks[0].day(n, w)
+	p, dayOfMonth, first := m*int64(len(g.marks)), int64(date.Day()), g.marks[0].day(n, w)
 	switch {
-	case !g.end && in < first:
+	case !g.labelsAtEnd && dayOfMonth < first:
 		p--
-	case g.end && in > first, len(g.marks) > 1 && in >= g.marks[1].day(n, w):
+	case g.labelsAtEnd && dayOfMonth > first, len(g.marks) > 1 && dayOfMonth >= g.marks[1].day(n, w):
 		p++
 	}
 	return p
 }
 
-// dayOf is the day of a place.
+// dayOf returns the day of a position.
 func (g *grid) dayOf(p int64) int64 {
 	switch {
 	case g.weekdays:
@@ -210,9 +211,9 @@ func (g *grid) dayOf(p int64) int64 {
 	return first + g.marks[p-m*int64(len(g.marks))].day(n, w) - 1
 }
 
-// sql is the place of a day, but for a difference that is returned, too. The day is an
-// expression for days since day0, and not negative, as division rounds to 0.
-func (g *grid) sql(days string, day0 int64) (expression string, more int64) {
+// sql returns an expression for the position of a day, and a constant to add to it. The days expression
+// counts days since day0 and must not be negative, because division rounds toward 0.
+func (g *grid) sql(days string, day0 int64) (expression string, constant int64) {
 	switch {
 	case g.weekdays:
 		week := floorDiv(day0+3, 7)
@@ -222,18 +223,18 @@ func (g *grid) sql(days string, day0 int64) (expression string, more int64) {
 	}
 	date := fmt.Sprintf("(DATE '1970-01-01' + (%s + (%d))::INTEGER)", days, day0)
 	ofDate := strings.NewReplacer("{n}", "day(last_day("+date+"))", "{w}", fmt.Sprintf("((isodow(%[1]s) - day(%[1]s) + 35) %% 7)", date))
-	is := func(comparison string, m mark) string {
+	compare := func(comparison string, m mark) string {
 		return fmt.Sprintf("(day(%s) %s (%s))::INTEGER", date, comparison, ofDate.Replace(m.sql))
 	}
 	expression = fmt.Sprintf("((year(%[1]s) - 1970) * 12 + month(%[1]s) - 1) * %[2]d", date, len(g.marks))
 	switch {
-	case g.end:
-		expression += " + " + is(">", g.marks[0])
+	case g.labelsAtEnd:
+		expression += " + " + compare(">", g.marks[0])
 	default:
-		expression += " - " + is("<", g.marks[0])
+		expression += " - " + compare("<", g.marks[0])
 	}
 	if len(g.marks) > 1 {
-		expression += " + " + is(">=", g.marks[1])
+		expression += " + " + compare(">=", g.marks[1])
 	}
 	return expression, 0
 }

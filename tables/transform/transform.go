@@ -1,7 +1,7 @@
-// Package transform makes tables from other tables: it aggregates rows by bins of time,
-// combines several tables, or leaves out rows. Each function streams its result, mostly
-// through the store's SQL engine, into a single put: readers of the target see all of the
-// result or the previous state. The target may be one of the sources.
+// Package transform derives tables from other tables: it aggregates rows by bins of time, combines several
+// tables, or removes rows. Each function streams its result, mostly through the store's SQL engine, into one
+// put: readers of the target see either the whole result or the previous state. The target may be one of the
+// sources.
 package transform
 
 import (
@@ -102,31 +102,27 @@ func opError(op string, t TableName, err error) error {
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
 }
 
-// sql names a table within any bucket's statement.
+// sql returns the table's qualified name in SQL, for statements of any bucket.
 func (t TableName) sql() string { return sqlquote.Within(t.Bucket, t.Name) }
 
-// field returns a column, or the error that says what columns there are.
+// field returns a column, or an error that lists the columns.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
-	at, err := schema.Place(s, name)
+	index, err := schema.Place(s, name)
 	if err != nil {
 		return arrow.Field{}, err
 	}
-	return s.Field(at), nil
+	return s.Field(index), nil
 }
 
-// zonedNanos reports whether a column has times that SQL would round: DuckDB has no
-// nanoseconds in a time zone.
-func zonedNanos(f arrow.Field) bool {
-	t, ok := f.Type.(*arrow.TimestampType)
-	return ok && t.Unit == arrow.Nanosecond && t.TimeZone != ""
-}
+// zonedNanos reports whether SQL would round a column's times: DuckDB has no nanoseconds with a zone.
+func zonedNanos(f arrow.Field) bool { return schema.ZonedNanos(f.Type) }
 
-// exact says which column's values SQL would round.
-func exact(fields ...arrow.Field) error {
+// checkExact returns an error that names the first column whose values SQL would round.
+func checkExact(fields ...arrow.Field) error {
 	for _, f := range fields {
 		rounds := zonedNanos(f)
 		if nested, ok := f.Type.(arrow.NestedType); ok {
-			rounds = exact(nested.Fields()...) != nil
+			rounds = checkExact(nested.Fields()...) != nil
 		}
 		if rounds {
 			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, whose values would be rounded to microseconds: put it in microseconds", f.Type)}
@@ -135,24 +131,24 @@ func exact(fields ...arrow.Field) error {
 	return nil
 }
 
-// put puts rows, and returns how many they were.
+// put puts rows, and returns their number.
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
 	counted := &arrowsafe.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)
 	return counted.Rows, err
 }
 
-// restored gives rows of the engine the types of a table's columns, which SQL has
-// not all of, such as time zones.
-func restored(r array.RecordReader, to *arrow.Schema) array.RecordReader {
+// castReader casts the engine's rows to a table's column types, some of which SQL lacks, such as timestamps
+// with nanoseconds and a zone.
+func castReader(r array.RecordReader, to *arrow.Schema) array.RecordReader {
 	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
 }
 
-// integers returns the first row's values in some columns, 0 for nulls.
+// integers returns the first row's values in the given columns, with 0 for nulls.
 func integers(b arrow.RecordBatch, columns ...int) ([]int64, error) {
 	out := make([]int64, len(columns))
 	for i, c := range columns {
-		a, err := schema.ConvertArray(b.Column(c), integer)
+		a, err := schema.ConvertArray(b.Column(c), int64Type)
 		if err != nil {
 			return nil, err
 		}

@@ -19,14 +19,14 @@ func newEngine(t testing.TB) *duck.Engine {
 	return engine
 }
 
-// needSQL skips a test where the program was built without DuckDB.
+// needSQL skips a test if the program was built without DuckDB.
 func needSQL(t testing.TB, s *tables.Store) {
 	if _, err := s.Describe(t.Context(), "SELECT 1", nil); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
 }
 
-// newStore returns a store with SQL, in whose tail rows stay.
+// newStore returns a store with SQL that never folds the tail.
 func newStore(t testing.TB) *tables.Store {
 	t.Helper()
 	engine := newEngine(t)
@@ -69,13 +69,13 @@ func scan(t testing.TB, s *tables.Store, name string) (*arrow.Schema, []arrow.Re
 		t.Fatal(err)
 	}
 	defer r.Release()
-	var all []arrow.RecordBatch
+	var batches []arrow.RecordBatch
 	for r.Next() {
 		r.RecordBatch().Retain()
-		all = append(all, r.RecordBatch())
+		batches = append(batches, r.RecordBatch())
 	}
 	if err := r.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return r.Schema(), all
+	return r.Schema(), batches
 }

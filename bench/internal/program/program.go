@@ -1,4 +1,4 @@
-// Package program has what several of the benchmark programs need.
+// Package program has helpers for the benchmark programs.
 package program
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// End ends the program with 1 where there is an error, which it tells.
+// End prints err and exits with code 1, unless err is nil.
 func End(err error) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
@@ -25,7 +25,7 @@ func End(err error) {
 	}
 }
 
-// Self is this program with other arguments, in a process of its own.
+// Self returns a command that runs this program with other arguments.
 func Self(args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	cmd := exec.Command(self, args...)
@@ -34,13 +34,14 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Debian is the Python of Debian, which has python3-partd.
+// Debian is the path of Debian's Python. It can import the package python3-partd.
 const Debian = "/usr/bin/python3"
 
-// ErrNoPython is returned where there is no Python to compare with.
+// ErrNoPython is returned if Debian's Python or one of the required modules is missing.
 var ErrNoPython = errors.New("not all of Debian's packages are installed")
 
-// Python is Debian's Python with arguments, if it has all of some modules.
+// Python returns a command that runs Debian's Python with arguments. It returns ErrNoPython
+// unless all modules, separated by commas, can be imported.
 func Python(modules string, args ...string) (*exec.Cmd, error) {
 	if exec.Command(Debian, "-c", "import "+modules).Run() != nil {
 		return nil, fmt.Errorf("%w: %s is to import %s", ErrNoPython, Debian, modules)
@@ -50,11 +51,11 @@ func Python(modules string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Median is 0 of nothing.
+// Median returns the median of x, or 0 if x is empty.
 func Median(x []float64) float64 { return figures.Median(x) }
 
-// CPU is the time that processors worked for this process, for Go's collector, too. It
-// tells less than the clock of what others do at the same time.
+// CPU returns the CPU time of this process, including Go's garbage collector. Other load on
+// the machine affects it less than wall-clock time.
 func CPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -63,14 +64,14 @@ func CPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// Peak is the most memory that a process had, in bytes, or 0 where the system does not
-// tell, or it is gone. Getrusage would count what its parent had, too.
+// Peak returns the peak memory of a process in bytes, or 0 if the process has ended or the
+// system does not report it. Getrusage would include the memory of the parent.
 func Peak(pid int) int64 {
-	_, most, _ := serverproc.Memory(pid)
-	return most
+	_, peak, _ := serverproc.Memory(pid)
+	return peak
 }
 
-// Size is a number of bytes as a flag.
+// Size is a flag whose value is a number of bytes.
 type Size int64
 
 func (s *Size) String() string { return sizeflag.Format(int64(*s)) }

@@ -1,4 +1,4 @@
-"""Every command of partd's own client, against the server at the address given.
+"""Runs every command of partd's own client against the server at an address.
 
 The checks are the same for every server; it prints what it timed as JSON.
 """
@@ -22,7 +22,7 @@ def check(got, want, what):
 
 
 def settle(c):
-    """Wait for the answers to all that a client has sent: it doesn't by itself."""
+    """Wait for the answers to all requests of a client, which the client itself does not do."""
     c.get("settled")
 
 
@@ -63,14 +63,14 @@ def commands(address):
     with client(address) as last:  # leaving it drops everything
         last.append({"z": b"z"})
         settle(last)
-    time.sleep(0.5)  # it has sent its drop, and doesn't wait
+    time.sleep(0.5)  # the client does not wait for the answer to its drop
     check(other.get(["x", "z"]), [b"", b""], "leaving the context")
     for x in (c, other, third):
         x.close()
 
 
 def threads(address, clients=8, rounds=150, keys=40):
-    """Clients append to the same keys: each one's pieces are there, all, in order."""
+    """Clients append to the same keys: all pieces of each client are there, in order."""
     errors = []
 
     def work(me):
@@ -130,7 +130,7 @@ def large(address, mib=64):
 
 
 def speed(address, batches=150, keys=1000):
-    """Seconds for appends of 1,000 keys with 100 bytes each."""
+    """Returns the seconds for appends of 1,000 keys with 100 bytes each."""
     c = client(address)
     data = {"k%d" % i: b"x" * 100 for i in range(keys)}
     c.append(data)

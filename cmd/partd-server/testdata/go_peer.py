@@ -1,4 +1,4 @@
-"""The Go client's protocol, by libzmq, written after docs/wire.md alone."""
+"""The Go client's protocol with libzmq, written from docs/wire.md only."""
 
 import struct
 import sys
@@ -78,7 +78,7 @@ class Peer:
     def scan(self, part, parts):
         body = self.ask(SCAN, struct.pack("<II", part, parts))
         handle, count = struct.unpack_from("<QI", body)
-        assert handle == 0, handle  # few values
+        assert handle == 0, handle  # the values fit into one reply
         chunks, at = [], 12
         for _ in range(count):
             last, offset, n, k = struct.unpack_from("<BQIH", body, at)
@@ -108,8 +108,8 @@ def main():
     context = zmq.Context()
     p = Peer(context, address)
     check(p.version, 2)
-    fails({BAD_REQUEST}, p.ask, HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, 0))  # the version before
-    # There are no namespaces, or the connection has one already.
+    fails({BAD_REQUEST}, p.ask, HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, 0))  # the previous version
+    # The server has no namespaces, or the connection already has one.
     fails({UNSUPPORTED, BAD_REQUEST}, p.ask, HELLO, struct.pack("<HHIQ16sI3sI", 2, 2, 1 << 20, 0, bytes(16), 3, b"job", 0))
     check(p.abilities & 1023, 1023 & p.abilities)
     check(p.ask(PING, b"any\0thing"), b"any\0thing")
@@ -128,11 +128,11 @@ def main():
     p.ask(SET_ONCE, entries((b"s", b"once")), session, 3)
     p.ask(SET_ONCE, entries((b"t", b"once")), session, 4)
     p.ask(DELETE, keys_of(b"", b"missing"), session, 5)
-    # Another connection goes on with the session.
+    # Another connection continues the session.
     thief = Peer(context, address, session, bytes(16))
     fails({SESSION_EXPIRED}, thief.ask, APPEND, one, session, 6)
     fails({SESSION_EXPIRED}, thief.ask, SESSION, struct.pack("<Q16s", session, token[::-1]))
-    thief.ask(END_SESSION, session=session)  # which ends nothing
+    thief.ask(END_SESSION, session=session)  # has no effect
     q = Peer(context, address, session, token)
     q.ask(DELETE, keys_of(b"", b"missing"), session, 5)
     check(q.flags & 2, 2)

@@ -28,7 +28,7 @@ def main():
         if got != want:
             raise AssertionError("got %.200r, want %.200r" % (got, want))
 
-    # Many requests under way: the answers come in order.
+    # Many requests in progress: the answers come in order.
     s = socket()
     for i in range(2000):
         s.send_multipart([b"append", b"piped", b"%d," % i])
@@ -40,7 +40,7 @@ def main():
             check(s.recv_multipart(), [b"".join(b"%d," % n for n in range(i + 1))])
             check(s.recv_multipart(), [b"ack"])
 
-    # A key twice in one request, empty and large frames.
+    # The same key twice in one request; empty and large frames.
     check(ask(s, b"append", b"twice", b"1", b"twice", b"2", b"", b"", b"large", b"x" * 3000000), [b"ack"])
     check(ask(s, b"get", b"twice", b"", b"large"), [b"12", b"", b"x" * 3000000])
     check(s.recv_multipart(), [b"ack"])
@@ -55,7 +55,7 @@ def main():
     check(ask(s, b"get", b"odd"), [b""])
     check(s.recv_multipart(), [b"ack"])
 
-    # Two peers with one name of their own choice.
+    # Two peers with the same identity.
     a, b = socket(IDENTITY=b"name"), socket(IDENTITY=b"name")
     for i in range(50):
         a.send_multipart([b"get", b"twice"])
@@ -65,7 +65,7 @@ def main():
         check(a.recv_multipart(), [b"ack"])
         check(b.recv_multipart(), [b"ack"])
 
-    # Heartbeats: without an answer libzmq gives the connection up.
+    # Heartbeats: without an answer libzmq drops the connection.
     monitored = context.socket(zmq.DEALER)
     monitored.setsockopt(zmq.LINGER, 0)
     monitored.setsockopt(zmq.RCVTIMEO, 20000)
@@ -81,7 +81,7 @@ def main():
         raise AssertionError("the connection with heartbeats was lost")
     monitored.disable_monitor()
 
-    # A peer of a kind that makes no sense is not served, and harms nobody.
+    # A peer of the wrong socket type is not served, and affects nobody.
     sub = context.socket(zmq.PULL)
     sub.setsockopt(zmq.LINGER, 0)
     sub.connect(address)

@@ -1,4 +1,4 @@
-"""What partd's own client makes of a request that the server refuses: it raises
+"""Shows how partd's client handles a request that the server refuses: it raises
 once, at its next call, and goes on. What cannot be signalled to it ends by a
 timeout."""
 
@@ -34,9 +34,9 @@ assert other.get(["k", "k" * 65535]) == [b"v", b""]
 other.close_server()
 raises(other, "close")
 
-# docs/operations.md shows this.
+# Also shown in docs/operations.md.
 c = partd.Client(address)
-c.socket.setsockopt(zmq.RCVTIMEO, 1000)  # milliseconds, for each answer
+c.socket.setsockopt(zmq.RCVTIMEO, 1000)  # milliseconds for each reply
 try:
     c.get("k" * 65536)
 except zmq.Again:

@@ -1,4 +1,4 @@
-"""partd's own server, for comparison. It prints where it listens."""
+"""Runs partd's own server, for comparison. It prints its address."""
 
 import partd
 from partd.zmq import Server

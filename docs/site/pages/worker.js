@@ -1,5 +1,5 @@
-// The search of a page that is opened from its folder, where a browser starts no worker:
-// the worker's program runs in a frame.
+// Makes the search work on pages opened as files, for which browsers start no workers: runs
+// the worker's script in a frame.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {
@@ -16,7 +16,7 @@ if (location.protocol === "file:") {
       document.body.append(frame);
     }
     postMessage(data) {
-      this.loaded.then((inside) => inside.dispatchEvent(new MessageEvent("message", { data })));
+      this.loaded.then((frameWindow) => frameWindow.dispatchEvent(new MessageEvent("message", { data })));
     }
   };
 }

@@ -1,4 +1,4 @@
-// Package boot tells one run of the operating system from another.
+// Package boot identifies the current run of the operating system.
 package boot
 
 import (
@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 )
 
-// ID returns a number that stays the same until the machine starts anew, and 0
-// where the system does not tell. What a process left behind in the same boot
-// was cut off by its death at most, not by a loss of power.
+// ID returns a number that stays the same until the machine restarts, or 0 if the system
+// does not provide one. Writes left incomplete in the same run were cut short by the death
+// of a process, not by a loss of power.
 func ID() uint64 {
 	text := session()
 	if text == "" {

@@ -4,6 +4,6 @@ import "testing"
 
 func TestIDStaysTheSame(t *testing.T) {
 	if a, b := ID(), ID(); a != b {
-		t.Fatalf("one boot has two numbers, %d and %d", a, b)
+		t.Fatalf("ID returned %d, then %d", a, b)
 	}
 }

@@ -1,5 +1,5 @@
-"""Writes random plain values as Python's msgpack packs them, each after its
-length as four bytes. Python's own reader has read them all."""
+"""Writes random plain values packed by Python's msgpack, each after its
+length in four bytes. Python's reader has read all of them."""
 
 import random
 import struct

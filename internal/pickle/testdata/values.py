@@ -1,7 +1,7 @@
-"""Pickles random plain values with protocols 4 and 5, and checks what comes back.
+"""Pickles random plain values with protocols 4 and 5, and checks the values that come back.
 
 For each value it writes a description and two pickles, each after its length as
-four bytes, and then reads one pickle, of which Python has to make the same value."""
+four bytes, and then reads one pickle, from which Python must restore the same value."""
 
 import pickle
 import random
@@ -15,7 +15,7 @@ EDGES = [0, 1, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32, 2**63 
 
 
 def describe(v):
-    """A text that is the same for the same value of the same types."""
+    """Returns text that is equal for equal values of the same types."""
     t = type(v)
     if v is None:
         return "N"
@@ -81,7 +81,7 @@ def key(depth=2):
 
 
 def value(depth, shared):
-    """A value; sometimes one that is used already."""
+    """Returns a random value, sometimes an earlier one."""
     if shared and rng.random() < 0.08:
         return rng.choice(shared)
     if depth == 0 or rng.random() < 0.4:

@@ -1,4 +1,4 @@
-// Package attempttest tests that task attempts work over a store.
+// Package attempttest tests that task attempts work with a store.
 package attempttest
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Run has three tasks done by two attempts each, of which the second one counts, and
-// reads what is there by four readers. Store is empty, and stays open.
+// Run makes two attempts at each of three tasks, commits only the second ones, and reads the result in four parts. store must
+// be empty. Run does not close it.
 func Run(t *testing.T, store partd.Partd) {
 	t.Helper()
 	ctx := t.Context()
@@ -42,16 +42,16 @@ func Run(t *testing.T, store partd.Partd) {
 	c, err := shuffle.WaitCommitted(ctx, store, &shuffle.WaitOptions{Count: 3})
 	fail(err)
 	got := map[string]string{}
-	var all shuffle.Share
+	var total shuffle.Checksum
 	for part := range 4 {
-		var s shuffle.Share
+		var s shuffle.Checksum
 		for e, err := range c.ScanPart(ctx, part, 4, &s) {
 			fail(err)
 			got[e.Key] += string(e.Value) + ";"
 		}
-		all.Add(s)
+		total.Add(s)
 	}
-	if err := c.Verify(all); err != nil || !maps.Equal(got, want) {
+	if err := c.Verify(total); err != nil || !maps.Equal(got, want) {
 		t.Errorf("%d keys, want %d, %v", len(got), len(want), err)
 	}
 }

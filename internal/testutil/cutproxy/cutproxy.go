@@ -1,4 +1,4 @@
-// Package cutproxy is a proxy for tests that cuts connections at random bytes.
+// Package cutproxy is a test proxy that cuts connections at random bytes.
 package cutproxy
 
 import (
@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Proxy passes connections on, and cuts each after some bytes in one direction,
-// or closes it in order, until told to stop.
+// Proxy forwards connections. It cuts or properly closes each one after a random number of bytes in one direction, until
+// StopCutting is called.
 type Proxy struct {
 	network, address string // of the server
 	listener         net.Listener
 	cuts             atomic.Int64
-	steady           atomic.Bool
+	stopped          atomic.Bool
 
 	mu    sync.Mutex
 	rnd   *rand.Rand
@@ -38,22 +38,22 @@ func New(network, address string, seed uint64) (*Proxy, error) {
 	return p, nil
 }
 
-// URL returns the proxy's address as that of a server.
+// URL returns the proxy's address as the URL of a server.
 func (p *Proxy) URL() string { return "tcp://" + p.listener.Addr().String() }
 
 // Cuts returns the number of connections cut so far.
 func (p *Proxy) Cuts() int64 { return p.cuts.Load() }
 
-// Steady makes the proxy cut no more.
-func (p *Proxy) Steady() { p.steady.Store(true) }
+// StopCutting lets all connections pass from now on.
+func (p *Proxy) StopCutting() { p.stopped.Store(true) }
 
-// Close ends the proxy and its connections.
+// Close stops the proxy and closes its connections.
 func (p *Proxy) Close() error {
-	p.Steady()
+	p.StopCutting()
 	err := p.listener.Close()
 	p.mu.Lock()
 	for c := range p.conns {
-		_ = c.Close() // the other end may have
+		_ = c.Close() // the other end may have closed it
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
@@ -74,26 +74,25 @@ func (p *Proxy) accept() {
 	}
 }
 
-// plan says where a connection is to be cut.
+// plan says how a connection will be cut.
 type plan struct {
 	after   int64 // bytes
-	replies bool  // of those from the server, else of those to it
-	reset   bool  // with a reset, else in order
+	replies bool  // count the bytes from the server, not those to it
+	reset   bool  // reset the connection instead of closing it properly
 }
 
-// next makes a plan: early, within the handshake, or later, within what is sent
-// and answered then.
+// next returns a plan: an early cut, within the handshake, or a later one.
 func (p *Proxy) next() plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rnd := p.rnd
-	most := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)]
-	return plan{rnd.Int64N(most), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
+	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)]
+	return plan{rnd.Int64N(limit), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
 }
 
 func (p *Proxy) pass(client net.Conn) {
 	server, err := net.DialTimeout(p.network, p.address, 10*time.Second)
-	if err != nil { // the server was killed: so is the connection
+	if err != nil { // the server is down
 		_ = client.Close()
 		return
 	}
@@ -109,7 +108,7 @@ func (p *Proxy) pass(client net.Conn) {
 				if cut.reset {
 					for _, c := range []net.Conn{client, server} {
 						if t, ok := c.(*net.TCPConn); ok {
-							_ = t.SetLinger(0) // else it is closed in order
+							_ = t.SetLinger(0) // otherwise it is closed properly
 						}
 					}
 				}
@@ -118,23 +117,22 @@ func (p *Proxy) pass(client net.Conn) {
 			_ = server.Close()
 		})
 	}
-	var both sync.WaitGroup
-	both.Go(func() { end(p.copy(server, client, cut.after, !cut.replies)) })
-	both.Go(func() { end(p.copy(client, server, cut.after, cut.replies)) })
-	both.Wait()
+	var directions sync.WaitGroup
+	directions.Go(func() { end(p.copy(server, client, cut.after, !cut.replies)) })
+	directions.Go(func() { end(p.copy(client, server, cut.after, cut.replies)) })
+	directions.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
 	delete(p.conns, server)
 	p.mu.Unlock()
 }
 
-// copy passes bytes on, and reports whether it stopped where the connection is to
-// be cut.
+// copy forwards bytes. It reports whether it stopped because the connection must be cut.
 func (p *Proxy) copy(to, from net.Conn, after int64, cuts bool) bool {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		if cuts && int64(n) > after && !p.steady.Load() {
+		if cuts && int64(n) > after && !p.stopped.Load() {
 			_, _ = to.Write(buf[:after])
 			return true
 		}

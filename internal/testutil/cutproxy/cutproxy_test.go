@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Connections are cut, and once the proxy is steady they are not.
+// TestProxy checks that connections are cut until StopCutting is called.
 func TestProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() { // sends back what it is sent
+	go func() { // echoes what it receives
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -31,7 +31,7 @@ func TestProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sent = 300_000 // more than where the last cut is
+	const sent = 300_000 // more than the latest cut
 	echo := func() int64 {
 		c, err := net.Dial("tcp", strings.TrimPrefix(p.URL(), "tcp://"))
 		if err != nil {
@@ -41,18 +41,18 @@ func TestProxy(t *testing.T) {
 		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		go func() { _, _ = c.Write(make([]byte, sent)) }() // it may be cut
+		go func() { _, _ = c.Write(make([]byte, sent)) }() // may be cut
 		n, _ := io.Copy(io.Discard, io.LimitReader(c, sent))
 		return n
 	}
 	for n := range int64(50) {
 		if got := echo(); got == sent || p.Cuts() != n+1 {
-			t.Fatalf("connection %d: %d bytes came back, and %d connections were cut", n, got, p.Cuts())
+			t.Fatalf("connection %d: %d bytes came back, %d connections were cut", n, got, p.Cuts())
 		}
 	}
-	p.Steady()
+	p.StopCutting()
 	if got := echo(); got != sent {
-		t.Fatalf("through a steady proxy %d bytes came back, want %d", got, sent)
+		t.Fatalf("after StopCutting %d bytes came back, want %d", got, sent)
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,4 @@
-// Package figures writes what benchmarks measured, as lines of JSON of one shape, of which
-// docs/plots/draw makes pictures.
+// Package figures writes benchmark results as JSON lines, from which docs/plots/draw draws plots and TestFigures writes tables.
 package figures
 
 import (
@@ -9,34 +8,34 @@ import (
 	"slices"
 )
 
-// Figure is what one program took for one job.
+// Figure is the result of one contender at one job.
 type Figure struct {
-	Bench string  `json:"bench"`
-	Job   string  `json:"job"`
-	Who   string  `json:"who"`
-	X     float64 `json:"x,omitempty"` // what the job is measured by, as a number of keys
-	Value float64 `json:"value"`       // the median
-	Least float64 `json:"least,omitempty"`
-	Most  float64 `json:"most,omitempty"`
-	Unit  string  `json:"unit"`
-	Runs  int     `json:"runs"`
-	Peak  int64   `json:"peak_bytes,omitempty"`
-	// Trace is seconds since the start, and bytes of memory at that time.
+	Bench     string  `json:"bench"`
+	Job       string  `json:"job"`
+	Contender string  `json:"who"`
+	X         float64 `json:"x,omitempty"` // size of the job, such as its number of keys
+	Value     float64 `json:"value"`       // the median
+	Min       float64 `json:"least,omitempty"`
+	Max       float64 `json:"most,omitempty"`
+	Unit      string  `json:"unit"`
+	Runs      int     `json:"runs"`
+	Peak      int64   `json:"peak_bytes,omitempty"`
+	// Trace has pairs of seconds since the start and bytes of memory used.
 	Trace [][2]float64 `json:"trace,omitempty"`
 	// Problem says why there is no value.
 	Problem string `json:"problem,omitempty"`
 }
 
-// Of returns f with the median, the least and the most of some runs.
-func (f Figure) Of(runs []float64) Figure {
+// WithRuns returns f with the median, minimum and maximum of runs.
+func (f Figure) WithRuns(runs []float64) Figure {
 	f.Value, f.Runs = Median(runs), len(runs)
 	if f.Runs > 0 {
-		f.Least, f.Most = slices.Min(runs), slices.Max(runs)
+		f.Min, f.Max = slices.Min(runs), slices.Max(runs)
 	}
 	return f
 }
 
-// Median is 0 of nothing.
+// Median returns the median of x, or 0 if x is empty.
 func Median(x []float64) float64 {
 	if len(x) == 0 {
 		return 0
@@ -45,8 +44,8 @@ func Median(x []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// Append adds lines to a file. Where path is empty, nobody asked for them.
-func Append(path string, all ...Figure) (err error) {
+// Append appends figures to the file at path as lines. It does nothing if path is empty.
+func Append(path string, figures ...Figure) (err error) {
 	if path == "" {
 		return nil
 	}
@@ -55,8 +54,8 @@ func Append(path string, all ...Figure) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	for _, one := range all {
-		if err := json.NewEncoder(f).Encode(one); err != nil {
+	for _, figure := range figures {
+		if err := json.NewEncoder(f).Encode(figure); err != nil {
 			return err
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 func TestAppend(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.jsonl")
-	one := Figure{Bench: "b", Job: "sort", Who: "partd", Unit: "s"}.Of([]float64{3, 1, 2})
-	other := Figure{Bench: "b", Job: "sort", Who: "other", Unit: "s", Problem: "out of memory"}.Of(nil)
+	one := Figure{Bench: "b", Job: "sort", Contender: "partd", Unit: "s"}.WithRuns([]float64{3, 1, 2})
+	other := Figure{Bench: "b", Job: "sort", Contender: "other", Unit: "s", Problem: "out of memory"}.WithRuns(nil)
 	for _, f := range []Figure{one, other} {
 		if err := Append(path, f); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,4 @@
-// Package gateway runs versitygw, a server that speaks S3 over a directory, as its
-// own process, for tests.
+// Package gateway runs versitygw, which serves S3 from a directory, as a process for tests.
 package gateway
 
 import (
@@ -11,7 +10,7 @@ import (
 	"time"
 )
 
-// T is what is used of a testing.TB.
+// T is the part of testing.TB that is used.
 type T interface {
 	Helper()
 	Fatal(...any)
@@ -21,7 +20,7 @@ type T interface {
 	Cleanup(func())
 }
 
-// Gateway is a server with one bucket, "bucket", below Dir.
+// Gateway is a server with one bucket, "bucket", in Dir.
 type Gateway struct {
 	Dir, Addr string
 	mu        sync.Mutex
@@ -30,8 +29,8 @@ type Gateway struct {
 
 const version = "v1.8.0"
 
-// Start starts one, which ends with the test, or skips the test where there is none.
-// The environment gets the keys to it.
+// Start starts a Gateway and stops it when the test ends. It sets the environment variables with its credentials. If versitygw
+// is not installed, it skips the test.
 func Start(t T) *Gateway {
 	t.Helper()
 	path, err := exec.LookPath("versitygw")
@@ -39,11 +38,11 @@ func Start(t T) *Gateway {
 		path, err = p, nil
 	}
 	if err != nil {
-		const how = "versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@" + version
+		const advice = "versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@" + version
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal(how)
+			t.Fatal(advice)
 		}
-		t.Skip(how)
+		t.Skip(advice)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,13 +56,13 @@ func Start(t T) *Gateway {
 	t.Setenv("AWS_ACCESS_KEY_ID", "user")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secretsecret")
 	t.Setenv("PARTD_VERSITYGW", path)
-	g.Start(t)
+	g.Restart(t)
 	t.Cleanup(g.Kill)
 	return g
 }
 
-// Start starts the process again, at the same address.
-func (g *Gateway) Start(t T) {
+// Restart starts the process again at the same address.
+func (g *Gateway) Restart(t T) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -80,7 +79,7 @@ func (g *Gateway) Start(t T) {
 	t.Fatal("versitygw does not listen")
 }
 
-// Kill ends the process at once.
+// Kill kills the process.
 func (g *Gateway) Kill() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -88,7 +87,7 @@ func (g *Gateway) Kill() {
 	_ = g.cmd.Wait()
 }
 
-// Pid is the process's.
+// Pid returns the process id.
 func (g *Gateway) Pid() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

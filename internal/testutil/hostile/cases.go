@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Target is the server that conversations are held with.
+// Target is the server under attack.
 type Target struct {
 	Network, Address string
-	MaxMessage       int           // as the server was told, in bytes
-	MaxConnections   int           // as the server was told; 0: too many to try
-	Patience         time.Duration // how long the server may take to answer, or to give a peer up
+	MaxMessage       int           // the server's limit on a message, in bytes
+	MaxConnections   int           // the server's limit on connections; 0 means too many to test
+	Patience         time.Duration // time limit for the server's answers, and for it to drop a slow peer
 }
 
 // Case is a named conversation.
@@ -23,16 +23,16 @@ type Case struct {
 	Run  func(ctx context.Context, t *Target) error
 }
 
-// pace is how a conversation goes.
+// pace is the kind of a conversation.
 type pace int
 
 const (
 	quick  pace = iota
-	greedy      // it takes its time, or room from others
-	slow        // the server gives the peer up after a while
+	greedy      // takes time, or resources of other peers
+	slow        // the server drops the peer only after a while
 )
 
-// Slow reports whether the server gives the peer up after a while.
+// Slow reports whether the server drops the peer only after a while.
 func (c Case) Slow() bool { return c.pace == slow }
 
 // Cases returns the named conversations.
@@ -43,25 +43,25 @@ func Cases() []Case {
 		return frame(flagCommand|flags, "\x04PING"+strings.Repeat("x", n))
 	}
 	readyBody := func(s string) []byte { return append(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+s)...) }
-	truth := property("Socket-Type", "DEALER")
+	socketType := property("Socket-Type", "DEALER")
 	return []Case{
-		{"lying frame length", quick, openedThen(Message("append", "lied", "v"), lying(flagMore, 1<<40), make([]byte, 1000))},
+		{"lying frame length", quick, openedThen(Message("append", "lied", "v"), falseHeader(flagMore, 1<<40), make([]byte, 1000))},
 		{"lying frame length, over the limit", quick, func(ctx context.Context, t *Target) error {
-			return raw(true, lying(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
+			return raw(true, falseHeader(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
 		}},
-		{"frame of 2^64-1 bytes", quick, openedThen(lying(0, 1<<64-1), make([]byte, 1000))},
-		{"frame of 2^63 bytes", quick, openedThen(lying(flagMore, 1<<63), make([]byte, 1000))},
-		{"frame of 2^63-1 bytes, as a command", quick, openedThen(lying(flagCommand, 1<<63-1))},
-		{"READY of 2^63-1 bytes", quick, closedAfter(greeting(3, "NULL"), lying(flagCommand, 1<<63-1), make([]byte, 1000))},
-		{"truncated frame", quick, truncated},
-		{"endless MORE", greedy, endless("x")},
-		{"endless empty frames", greedy, endless("")},
+		{"frame of 2^64-1 bytes", quick, openedThen(falseHeader(0, 1<<64-1), make([]byte, 1000))},
+		{"frame of 2^63 bytes", quick, openedThen(falseHeader(flagMore, 1<<63), make([]byte, 1000))},
+		{"frame of 2^63-1 bytes, as a command", quick, openedThen(falseHeader(flagCommand, 1<<63-1))},
+		{"READY of 2^63-1 bytes", quick, closedAfter(greeting(3, "NULL"), falseHeader(flagCommand, 1<<63-1), make([]byte, 1000))},
+		{"truncated frame", quick, sendTruncated},
+		{"endless MORE", greedy, sendEndless("x")},
+		{"endless empty frames", greedy, sendEndless("")},
 		{"endless empty messages", greedy, emptyMessages},
 		{"reserved flags", quick, openedThen([]byte{0xf8, 3, 's', 'y', 'n'})},
 		{"one reserved flag", quick, openedThen([]byte{0x08, 3, 's', 'y', 'n'})},
 		{"command with MORE", quick, openedThen(command(flagMore, 2))},
 		{"oversized command", quick, openedThen(command(0, 1<<16))},
-		{"oversized READY", quick, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+truth+property("X-Long", strings.Repeat("x", 1<<20))))},
+		{"oversized READY", quick, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+socketType+property("X-Long", strings.Repeat("x", 1<<20))))},
 		{"command without a name", quick, openedThen(frame(flagCommand, ""))},
 		{"command with a lying name", quick, openedThen(frame(flagCommand, "\xffPING"))},
 		{"message before READY", quick, closedAfter(greeting(3, "NULL"), Message("append", "early", "v"))},
@@ -91,18 +91,18 @@ func Cases() []Case {
 		{"a command's beginning", quick, refusedWith("appen", "odd", "v")},
 		{"empty command", quick, refusedWith("", "odd", "v")},
 		{"empty message", quick, refusedWith("")},
-		{"get of no keys", quick, asks([]string{"ack"}, "get")},
-		{"append of nothing", quick, asks([]string{"ack"}, "append")},
-		{"delete of nothing", quick, asks([]string{"ack"}, "delete")},
-		{"slow greeting", slow, slowly(greeting(3, "NULL"))},
+		{"get of no keys", quick, expectAnswer([]string{"ack"}, "get")},
+		{"append of nothing", quick, expectAnswer([]string{"ack"}, "append")},
+		{"delete of nothing", quick, expectAnswer([]string{"ack"}, "delete")},
+		{"slow greeting", slow, sendSlowly(greeting(3, "NULL"))},
 		{"no greeting", slow, closedAfter(nil)},
 		{"half a greeting", slow, closedAfter(greeting(3, "NULL")[:30])},
 		{"no READY", slow, closedAfter(greeting(3, "NULL"))},
-		{"message that stops half-way", slow, openedThen(frame(flagMore, "append"), lying(flagMore, 1000), []byte("half"))},
+		{"message that stops half-way", slow, openedThen(frame(flagMore, "append"), falseHeader(flagMore, 1000), []byte("half"))},
 		{"message without its last frame", slow, openedThen(frame(flagMore, "append"), frame(flagMore, "k"))},
-		{"header that stops half-way", slow, openedThen(lying(0, 5)[:5])},
+		{"header that stops half-way", slow, openedThen(falseHeader(0, 5)[:5])},
 		{"peer that never reads", slow, neverReads},
-		{"too many connections", greedy, tooMany},
+		{"too many connections", greedy, openTooMany},
 		{"close without the right", quick, refusedWith("close")},
 		{"HTTP", quick, closedAfter([]byte("POST /partd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"), make([]byte, 64))},
 		{"TLS", quick, closedAfter([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), []byte(strings.Repeat("\x5a\x13", 256)))},
@@ -112,8 +112,7 @@ func Cases() []Case {
 	}
 }
 
-// raw sends bytes, at once or after the handshake, and wants the connection
-// closed.
+// raw sends bytes, immediately or after the handshake, and expects the server to close the connection.
 func raw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		dial := Dial
@@ -130,13 +129,12 @@ func raw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
 				return err
 			}
 		}
-		return p.Closed()
+		return p.WaitClosed()
 	}
 }
 
-// slowly sends bytes one by one, for as long as the server may take to give the
-// peer up.
-func slowly(b []byte) func(context.Context, *Target) error {
+// sendSlowly sends bytes one by one, for the whole of the target's patience.
+func sendSlowly(b []byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 		if err != nil {
@@ -153,8 +151,8 @@ func slowly(b []byte) func(context.Context, *Target) error {
 	}
 }
 
-// within runs f on an open connection.
-func within(ctx context.Context, t *Target, f func(p *Peer) error) error {
+// withPeer calls f with an open connection.
+func withPeer(ctx context.Context, t *Target, f func(p *Peer) error) error {
 	p, err := Open(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {
 		return err
@@ -162,22 +160,22 @@ func within(ctx context.Context, t *Target, f func(p *Peer) error) error {
 	return errors.Join(f(p), p.Close())
 }
 
-// nothingUnder wants keys to have no value.
-func nothingUnder(ctx context.Context, t *Target, keys ...string) error {
-	return within(ctx, t, func(p *Peer) error {
+// expectNoValues returns an error if one of the keys has a value.
+func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
+	return withPeer(ctx, t, func(p *Peer) error {
 		values, err := p.Get(keys...)
 		if err == nil && strings.Join(values, "") != "" {
-			err = fmt.Errorf("something of it was applied: %q hold %.80q", keys, values)
+			err = fmt.Errorf("part of the request was applied: %q have %.80q", keys, values)
 		}
 		return err
 	})
 }
 
-func truncated(ctx context.Context, t *Target) error {
-	whole := Message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
-	for cut := 1; cut < len(whole); cut += 7 {
-		err := within(ctx, t, func(p *Peer) error {
-			if err := p.Raw(whole[:cut]); err != nil {
+func sendTruncated(ctx context.Context, t *Target) error {
+	complete := Message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
+	for cut := 1; cut < len(complete); cut += 7 {
+		err := withPeer(ctx, t, func(p *Peer) error {
+			if err := p.Raw(complete[:cut]); err != nil {
 				return err
 			}
 			if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
@@ -185,19 +183,19 @@ func truncated(ctx context.Context, t *Target) error {
 					return err
 				}
 			}
-			return p.Closed()
+			return p.WaitClosed()
 		})
 		if err != nil {
 			return fmt.Errorf("cut after %d bytes: %w", cut, err)
 		}
 	}
-	return nothingUnder(ctx, t, "truncated", "truncated2")
+	return expectNoValues(ctx, t, "truncated", "truncated2")
 }
 
-// endless sends frames of a message that never ends.
-func endless(body string) func(context.Context, *Target) error {
+// sendEndless sends frames of a message that never ends.
+func sendEndless(body string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
-		return within(ctx, t, func(p *Peer) error {
+		return withPeer(ctx, t, func(p *Peer) error {
 			if err := p.Raw(frame(flagMore, "get")); err != nil {
 				return err
 			}
@@ -207,15 +205,14 @@ func endless(body string) func(context.Context, *Target) error {
 					return unlessReset(err)
 				}
 			}
-			return p.Closed()
+			return p.WaitClosed()
 		})
 	}
 }
 
-// emptyMessages sends messages of one empty frame, and reads their answers: each
-// is an error, and costs nobody but who sent it.
+// emptyMessages sends messages of one empty frame, and reads the answers. Each is an error and costs only the sender.
 func emptyMessages(ctx context.Context, t *Target) error {
-	return within(ctx, t, func(p *Peer) error {
+	return withPeer(ctx, t, func(p *Peer) error {
 		for range 1000 {
 			if err := p.Send(""); err != nil {
 				return unlessReset(err)

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// refusedWith sends a request of Python's protocol that must be answered with an
-// error, and change nothing. The same connection is served on.
+// refusedWith sends a request of Python's protocol that must be answered with an error and change nothing. The connection must
+// remain usable.
 func refusedWith(request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
-		err := within(ctx, t, func(p *Peer) error {
+		err := withPeer(ctx, t, func(p *Peer) error {
 			if err := p.Ask([]string{"ack"}, "syn"); err != nil {
 				return err
 			}
@@ -27,7 +27,7 @@ func refusedWith(request ...string) func(context.Context, *Target) error {
 			if len(got) != 1 || !strings.HasPrefix(got[0], "error: ") {
 				return fmt.Errorf("the answer to %q is %q, want one frame that begins with \"error: \"", request, got)
 			}
-			if err := p.answered([]string{"ack"}, request); err != nil {
+			if err := p.expectReply([]string{"ack"}, request); err != nil {
 				return err
 			}
 			return p.Ask([]string{"ack"}, "append", "refused", "")
@@ -35,17 +35,17 @@ func refusedWith(request ...string) func(context.Context, *Target) error {
 		if err != nil {
 			return err
 		}
-		return nothingUnder(ctx, t, "odd", "odd2")
+		return expectNoValues(ctx, t, "odd", "odd2")
 	}
 }
 
-func asks(want []string, request ...string) func(context.Context, *Target) error {
+func expectAnswer(want []string, request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
-		return within(ctx, t, func(p *Peer) error {
+		return withPeer(ctx, t, func(p *Peer) error {
 			if err := p.Ask(want, request...); err != nil {
 				return err
 			}
-			return p.Ask([]string{"ack"}, "syn") // and not one message more
+			return p.Ask([]string{"ack"}, "syn") // and no further message
 		})
 	}
 }
@@ -61,7 +61,7 @@ func oneIdentity(ctx context.Context, t *Target) error {
 		if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "the same")...)); err != nil {
 			return err
 		}
-		if err := p.Greeted(); err != nil {
+		if err := p.ReadGreeting(); err != nil {
 			return err
 		}
 		peers[i] = p
@@ -92,7 +92,7 @@ func oneIdentity(ctx context.Context, t *Target) error {
 }
 
 func ping(ctx context.Context, t *Target) error {
-	return within(ctx, t, func(p *Peer) error {
+	return withPeer(ctx, t, func(p *Peer) error {
 		for _, text := range []string{"", "context", strings.Repeat("c", 16)} {
 			if err := p.Raw(frame(flagCommand, "\x04PING\x00\x64"+text)); err != nil {
 				return err
@@ -109,10 +109,10 @@ func ping(ctx context.Context, t *Target) error {
 	})
 }
 
-// neverReads asks for far more than it reads, while others are served.
+// neverReads requests far more than it reads, while other peers must be served.
 func neverReads(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
-	if err := within(ctx, t, func(p *Peer) error {
+	if err := withPeer(ctx, t, func(p *Peer) error {
 		return p.Ask([]string{"ack"}, "iset", "never read", value)
 	}); err != nil {
 		return err
@@ -138,28 +138,28 @@ func neverReads(ctx context.Context, t *Target) error {
 			if isReset(err) {
 				return nil
 			}
-			return fmt.Errorf("a peer that does not read for %v is not given up: %w", t.Patience, err)
+			return fmt.Errorf("a peer that does not read was not dropped within %v: %w", t.Patience, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 		before := time.Now()
-		if err := asks([]string{"ack"}, "syn")(ctx, t); err != nil {
-			return fmt.Errorf("another peer, meanwhile: %w", err)
+		if err := expectAnswer([]string{"ack"}, "syn")(ctx, t); err != nil {
+			return fmt.Errorf("another peer at the same time: %w", err)
 		}
 		if d := time.Since(before); d > time.Second {
-			return fmt.Errorf("another peer waited %v meanwhile", d)
+			return fmt.Errorf("another peer waited %v", d)
 		}
 	}
 }
 
-// tooMany opens more connections than the server takes.
-func tooMany(ctx context.Context, t *Target) error {
+// openTooMany opens more connections than the server allows.
+func openTooMany(ctx context.Context, t *Target) error {
 	if t.MaxConnections == 0 {
 		return nil
 	}
 	var open []*Peer
 	defer func() {
 		for _, p := range open {
-			_ = p.Close() // was tried
+			_ = p.Close() // best effort
 		}
 	}()
 	refused := 0
@@ -175,7 +175,7 @@ func tooMany(ctx context.Context, t *Target) error {
 		refused++
 	}
 	if refused < 20 || len(open) == 0 {
-		return fmt.Errorf("of %d connections %d were refused, the limit is %d", t.MaxConnections+20, refused, t.MaxConnections)
+		return fmt.Errorf("%d connections were opened and %d refused, but the limit is %d", t.MaxConnections+20, refused, t.MaxConnections)
 	}
 	for i, p := range open {
 		if err := p.Ask([]string{"ack"}, "syn"); err != nil {

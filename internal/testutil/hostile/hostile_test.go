@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// serve runs a server that does with each connection what f does.
+// serve runs a server that calls f with each connection.
 func serve(t *testing.T, f func(c net.Conn)) *Target {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,8 +30,7 @@ func serve(t *testing.T, f func(c net.Conn)) *Target {
 	return &Target{Network: "tcp", Address: l.Addr().String(), MaxMessage: 100_000, MaxConnections: 5, Patience: 60 * time.Millisecond}
 }
 
-// trusting greets, says READY, then takes whatever comes and acknowledges it, as
-// if there were nothing to check.
+// trusting greets, sends READY, and acknowledges everything without checks.
 func trusting(c net.Conn) {
 	if _, err := c.Write(append(greeting(3, "NULL"), ready("ROUTER", "")...)); err != nil {
 		return
@@ -47,8 +46,8 @@ func trusting(c net.Conn) {
 	}
 }
 
-// Every named conversation finds fault with a server that says nothing, and all
-// but those that want an acknowledgement with one that takes everything.
+// TestCasesSeeFaults checks that every named conversation fails with a silent server. Conversations that do not expect an
+// acknowledgement must also fail with a server that accepts everything.
 func TestCasesSeeFaults(t *testing.T) {
 	silent := serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	gullible := serve(t, trusting)
@@ -56,18 +55,17 @@ func TestCasesSeeFaults(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			if c.Run(t.Context(), silent) == nil {
-				t.Error("a server that says nothing passes")
+				t.Error("a silent server passes")
 			}
 			wantsAck := strings.HasSuffix(c.Name, "of nothing") || c.Name == "get of no keys" || c.Name == "endless empty messages"
 			if c.Run(t.Context(), gullible) == nil && !wantsAck {
-				t.Error("a server that takes everything passes")
+				t.Error("a server that accepts everything passes")
 			}
 		})
 	}
 }
 
-// A run notices that the honest peer is not served, is given another's value, or
-// that the server is gone.
+// TestRunSeesFaults checks that Run fails if the honest peer is not served or gets wrong values, or if the server is down.
 func TestRunSeesFaults(t *testing.T) {
 	for name, target := range map[string]*Target{
 		"silent":   serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }),
@@ -75,16 +73,16 @@ func TestRunSeesFaults(t *testing.T) {
 		"gone":     {Network: "tcp", Address: "127.0.0.1:1", Patience: time.Second},
 	} {
 		if r, err := Run(t.Context(), target, 1_000_000, 2, 1, 100*time.Millisecond, nil); err == nil {
-			t.Errorf("%s: %d conversations, and nothing was noticed", name, r.Conversations)
+			t.Errorf("%s: no error after %d conversations", name, r.Conversations)
 		}
 	}
 }
 
-// A conversation depends on its seed and its number alone.
+// TestConversationsAreRepeatable checks that a conversation depends only on its seed and its number.
 func TestConversationsAreRepeatable(t *testing.T) {
 	text := func(seed uint64) string {
 		var b strings.Builder
-		for _, p := range made(seed, 7).parts {
+		for _, p := range newConversation(seed, 7).parts {
 			b.Write(p)
 		}
 		return b.String()
@@ -92,13 +90,13 @@ func TestConversationsAreRepeatable(t *testing.T) {
 	different := 0
 	for seed := range uint64(1000) {
 		if first, second := text(seed), text(seed); first != second {
-			t.Fatalf("seed %d makes two conversations", seed)
+			t.Fatalf("seed %d gives two different conversations", seed)
 		}
 		if text(seed) != text(seed+1) {
 			different++
 		}
 	}
 	if different < 900 {
-		t.Errorf("of 1,000 conversations %d differ from the next", different)
+		t.Errorf("only %d of 1,000 conversations differ from the next one", different)
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// conversation is what one peer sends, in parts.
+// conversation is everything that one peer sends, in parts.
 type conversation struct {
 	parts [][]byte
 	rnd   *rand.Rand
 }
 
-// honest makes up a conversation that a peer of either protocol might have.
+// honest returns a random conversation of a well-behaved peer, in either protocol.
 func honest(rnd *rand.Rand) *conversation {
 	c := &conversation{rnd: rnd}
 	c.add(greeting(3, "NULL"))
@@ -33,7 +33,7 @@ func honest(rnd *rand.Rand) *conversation {
 
 func (c *conversation) add(part []byte) { c.parts = append(c.parts, part) }
 
-func pick[T any](rnd *rand.Rand, of ...T) T { return of[rnd.IntN(len(of))] }
+func pick[T any](rnd *rand.Rand, options ...T) T { return options[rnd.IntN(len(options))] }
 
 func (c *conversation) key() string {
 	return pick(c.rnd, "", "k", "key 1", "key 2", "a-|-b", "\x00", "é")
@@ -44,8 +44,7 @@ func (c *conversation) value() string {
 	return strings.Repeat("v", n)
 }
 
-// python returns a request of Python's protocol. None removes everything, or
-// stops the server.
+// python returns a request of Python's protocol. None of them drops everything or stops the server.
 func (c *conversation) python() []byte {
 	k, v := c.key, c.value
 	return Message(pick(c.rnd,
@@ -63,26 +62,25 @@ func (c *conversation) python() []byte {
 	)...)
 }
 
-// Operations of the Go client's protocol, as docs/wire.md numbers them.
+// Operations of the Go client's protocol; docs/wire.md has the numbers.
 const (
 	goHeader = 40
 	goDrop   = 9
-	goLast   = 30 // and some that there are not
+	goLast   = 30 // including some unknown operations
 )
 
-// goClient returns a request of the Go client's protocol: a right header, and
-// what may be a body.
+// goClient returns a request of the Go client's protocol: a valid header and a random body.
 func (c *conversation) goClient() []byte {
 	rnd := c.rnd
 	op := byte(rnd.IntN(goLast))
-	if op == goDrop { // the honest peer's data must stay
+	if op == goDrop { // must not remove the honest peer's data
 		op = 1
 	}
 	body := make([]byte, pick(rnd, 0, 0, 2, 4, 8, 12, 16, 40, 300))
 	for i := range body {
 		body[i] = byte(pick(rnd, 0, 0, 0, 1, 2, 8, 255, rnd.IntN(256)))
 	}
-	if rnd.IntN(2) == 0 && len(body) >= 16 { // a claim of how much follows
+	if rnd.IntN(2) == 0 && len(body) >= 16 { // a claimed length
 		binary.LittleEndian.PutUint64(body[rnd.IntN(len(body)-8):], pick[uint64](rnd, 0, 1, 3, 1<<20, 1<<31, 1<<32-1, 1<<63, 1<<64-1))
 	}
 	sum := crc32.Update(crc32.Checksum([]byte{op}, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), body)
@@ -101,14 +99,14 @@ func (c *conversation) goClient() []byte {
 	return Message(frames...)
 }
 
-// made makes up the conversation with a number.
-func made(seed, i uint64) *conversation {
+// newConversation returns the mutated conversation with number i.
+func newConversation(seed, i uint64) *conversation {
 	c := honest(rand.New(rand.NewPCG(seed, i)))
 	c.mutate()
 	return c
 }
 
-// mutate makes an honest conversation hostile, in one way or several.
+// mutate makes an honest conversation hostile, in one to three ways.
 func (c *conversation) mutate() {
 	rnd := c.rnd
 	for range 1 + rnd.IntN(3) {
@@ -116,35 +114,35 @@ func (c *conversation) mutate() {
 		p := append([]byte(nil), c.parts[i]...)
 		at := func() int { return rnd.IntN(max(len(p), 1)) }
 		switch rnd.IntN(9) {
-		case 0: // a bit
+		case 0: // flip a bit
 			if len(p) > 0 {
 				p[at()] ^= 1 << rnd.IntN(8)
 			}
-		case 1: // a byte that means something
+		case 1: // set a byte that has a meaning
 			if len(p) > 0 {
 				p[at()] = pick[byte](rnd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, 0x80, 0xff)
 			}
-		case 2: // its end
+		case 2: // cut off the end
 			p = p[:at()]
-		case 3: // its beginning
+		case 3: // cut off the beginning
 			p = p[at():]
-		case 4: // a length
+		case 4: // set a length
 			if len(p) >= 9 {
 				binary.BigEndian.PutUint64(p[rnd.IntN(len(p)-8):], pick[uint64](rnd, 0, 255, 256, 1<<20, 1<<31, 1<<32, 1<<40, 1<<63, 1<<64-1))
 			}
-		case 5: // something in between
+		case 5: // insert random bytes
 			junk := make([]byte, rnd.IntN(64))
 			for j := range junk {
 				junk[j] = byte(rnd.Uint32())
 			}
 			n := at()
 			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), junk...), p[min(n, len(p)):]...)
-		case 6: // twice
+		case 6: // repeat
 			p = append(p, c.parts[i]...)
-		case 7: // in another's place
+		case 7: // swap with another part
 			j := rnd.IntN(len(c.parts))
 			c.parts[j], p = p, c.parts[j]
-		case 8: // flags of the first frame
+		case 8: // set the flags of the first frame
 			if len(p) > 0 {
 				p[0] = byte(rnd.IntN(256))
 			}
@@ -153,9 +151,8 @@ func (c *conversation) mutate() {
 	}
 }
 
-// hold sends a conversation, reads some of what the server says, and goes away,
-// in one of the ways in which peers do.
-func (c *conversation) hold(ctx context.Context, t *Target) error {
+// keepOpen sends a conversation, reads part of the answers, and disconnects in one of the ways that peers do.
+func (c *conversation) keepOpen(ctx context.Context, t *Target) error {
 	p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {
 		return err
@@ -170,22 +167,22 @@ func (c *conversation) hold(ctx context.Context, t *Target) error {
 				n = 1 + rnd.IntN(n)
 			}
 			if p.Raw(part[:n]) != nil {
-				return nil // the server has had enough
+				return nil // the server has dropped the peer
 			}
 			part = part[n:]
 		}
 	}
 	switch rnd.IntN(8) {
-	case 0: // goes without a word
-	case 1: // says that it has no more to say, and reads what there is
+	case 0: // disconnect
+	case 1: // close the sending side, and read the rest
 		if c, ok := p.conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
-			_, _ = io.Copy(io.Discard, p.conn) // the server may do as it likes
+			_, _ = io.Copy(io.Discard, p.conn) // the server may answer or not
 		}
-	case 2: // resets
+	case 2: // reset
 		if c, ok := p.conn.(interface{ SetLinger(int) error }); ok {
 			_ = c.SetLinger(0)
 		}
-	default: // reads what comes at once
+	default: // read what arrives immediately
 		_ = p.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _ = io.Copy(io.Discard, p.conn)
 	}

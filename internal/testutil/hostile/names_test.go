@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// There is a conversation for everything that a hostile peer is known to try.
+// TestNoConversationIsMissing checks that every known attack is among the named conversations.
 func TestNoConversationIsMissing(t *testing.T) {
 	for _, name := range []string{
 		"lying frame length", "frame of 2^64-1 bytes", "truncated frame", "endless MORE", "endless empty frames", "reserved flags",

@@ -1,7 +1,6 @@
-// Package hostile holds conversations with a partd server that no honest peer
-// would have: what is known to have broken such servers, each by name, and
-// mutations of honest ones by the million. It writes ZMTP by itself, byte by
-// byte, and shares no code with the server.
+// Package hostile attacks a partd server with conversations that no honest peer would have: named ones, with everything known to
+// have broken such servers, and millions of mutations of honest ones. It writes ZMTP itself, byte by byte, and shares no code with
+// the server.
 package hostile
 
 import (
@@ -24,15 +23,14 @@ const (
 	flagCommand = 4
 )
 
-// Peer is one end of a connection. Nothing that it does takes longer than its
-// patience.
+// Peer is one end of a connection. None of its operations takes longer than its patience.
 type Peer struct {
 	conn     net.Conn
 	in       *bufio.Reader
 	patience time.Duration
 }
 
-// Dial connects to a server's address, host and port or the path of a socket.
+// Dial connects to a server's address: a host and port, or the path of a socket.
 func Dial(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
 	return dial(ctx, &net.Dialer{}, network, address, patience)
 }
@@ -44,15 +42,15 @@ func dial(ctx context.Context, d *net.Dialer, network, address string, patience 
 		return nil, err
 	}
 	p := &Peer{conn: conn, in: bufio.NewReader(conn), patience: patience}
-	return p, p.Again()
+	return p, p.ExtendDeadline()
 }
 
-// Open connects and does what an honest DEALER does before its first message.
+// Open connects and does the handshake of an honest DEALER.
 func Open(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{}, network, address, patience)
 }
 
-// OpenFrom is Open by TCP, from an address of this machine.
+// OpenFrom is Open by TCP from a given local address.
 func OpenFrom(ctx context.Context, from, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, "tcp", address, patience)
 }
@@ -68,27 +66,27 @@ func open(ctx context.Context, d *net.Dialer, network, address string, patience 
 	return p, nil
 }
 
-// Again lets what follows take as long as the peer's patience.
-func (p *Peer) Again() error { return p.conn.SetDeadline(time.Now().Add(p.patience)) }
+// ExtendDeadline restarts the time limit of the peer's operations.
+func (p *Peer) ExtendDeadline() error { return p.conn.SetDeadline(time.Now().Add(p.patience)) }
 
 func (p *Peer) Close() error { return p.conn.Close() }
 
-// Raw writes bytes as they are.
+// Raw sends bytes unchanged.
 func (p *Peer) Raw(b []byte) error {
 	_, err := p.conn.Write(b)
 	return err
 }
 
-// Handshake greets and says READY as a DEALER, and reads what the server says.
+// Handshake sends a greeting and READY as a DEALER, and reads the server's.
 func (p *Peer) Handshake() error {
 	if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "")...)); err != nil {
 		return err
 	}
-	return p.Greeted()
+	return p.ReadGreeting()
 }
 
 // Greeted reads the server's greeting and READY.
-func (p *Peer) Greeted() error {
+func (p *Peer) ReadGreeting() error {
 	var theirs [64]byte
 	if _, err := io.ReadFull(p.in, theirs[:]); err != nil {
 		return fmt.Errorf("the server's greeting: %w", err)
@@ -101,15 +99,14 @@ func (p *Peer) Greeted() error {
 		return fmt.Errorf("the server's READY: %w", err)
 	}
 	if flags&flagCommand == 0 || len(body) < 6 || string(body[1:6]) != "READY" {
-		return fmt.Errorf("in place of READY the server says %.20q", body)
+		return fmt.Errorf("the server sent %.20q in place of READY", body)
 	}
 	return nil
 }
 
 func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
 
-// Receive reads a message. Commands before it are left out, but for PONG, which
-// is an error.
+// Receive reads a message. It skips commands before the message. A command within a message is an error.
 func (p *Peer) Receive() ([]string, error) {
 	var frames []string
 	for {
@@ -130,7 +127,7 @@ func (p *Peer) Receive() ([]string, error) {
 	}
 }
 
-// maxReply bounds what a server may send as one frame.
+// maxReply is the maximum length of a frame from the server.
 const maxReply = 1 << 30
 
 func (p *Peer) frame() (flags byte, body []byte, err error) {
@@ -159,16 +156,16 @@ func (p *Peer) frame() (flags byte, body []byte, err error) {
 	return flags, body, err
 }
 
-// Ask sends a request and wants one message as the answer.
+// Ask sends a request and expects the message want as the answer.
 func (p *Peer) Ask(want []string, request ...string) error {
 	if err := p.Send(request...); err != nil {
 		return err
 	}
-	return p.answered(want, request)
+	return p.expectReply(want, request)
 }
 
-// answered wants one message.
-func (p *Peer) answered(want, request []string) error {
+// expectReply reads a message and expects want.
+func (p *Peer) expectReply(want, request []string) error {
 	got, err := p.Receive()
 	if err != nil {
 		return fmt.Errorf("the answer to %.40q: %w", request, err)
@@ -179,7 +176,7 @@ func (p *Peer) answered(want, request []string) error {
 	return nil
 }
 
-// Get reads values by Python's protocol.
+// Get reads values with Python's protocol.
 func (p *Peer) Get(keys ...string) ([]string, error) {
 	if err := p.Send(append([]string{"get"}, keys...)...); err != nil {
 		return nil, err
@@ -191,24 +188,22 @@ func (p *Peer) Get(keys ...string) ([]string, error) {
 	if len(values) != len(keys) {
 		return nil, fmt.Errorf("get of %d keys is answered with %d frames", len(keys), len(values))
 	}
-	return values, p.answered([]string{"ack"}, keys)
+	return values, p.expectReply([]string{"ack"}, keys)
 }
 
-// Closed waits until the server closes the connection, and reads what it says
-// before.
-func (p *Peer) Closed() error {
+// WaitClosed discards what the server sends until it closes the connection.
+func (p *Peer) WaitClosed() error {
 	_, err := io.Copy(io.Discard, p.in)
 	if err == nil || isReset(err) {
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("the server keeps the connection open for %v", p.patience)
+		return fmt.Errorf("the server has not closed the connection within %v", p.patience)
 	}
 	return err
 }
 
-// isReset reports whether the other side has closed the connection. It may do so
-// with bytes unread, which resets it.
+// isReset reports whether err means that the other side has closed the connection. Closing it with unread bytes resets it.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNABORTED)
@@ -242,16 +237,16 @@ func property(name, value string) string {
 	return string(b) + value
 }
 
-// frame returns a frame with flags, long where it must be.
+// frame returns a frame with flags, in the long form if needed.
 func frame(flags byte, body string) []byte {
 	if len(body) < 256 {
 		return append([]byte{flags, byte(len(body))}, body...)
 	}
-	return append(lying(flags, uint64(len(body))), body...)
+	return append(falseHeader(flags, uint64(len(body))), body...)
 }
 
-// lying returns the header of a long frame that claims n bytes.
-func lying(flags byte, n uint64) []byte {
+// falseHeader returns the header of a long frame that claims n bytes.
+func falseHeader(flags byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{flags | flagLong}, n)
 }
 
@@ -268,5 +263,5 @@ func Message(frames ...string) []byte {
 	return b
 }
 
-// URL is where the peer is connected to.
+// URL returns the URL of the server that the peer is connected to.
 func (p *Peer) URL() string { return "tcp://" + p.conn.RemoteAddr().String() }

@@ -10,23 +10,21 @@ import (
 	"time"
 )
 
-// Report says how a server bore a number of conversations.
+// Report describes how a server handled a run of conversations.
 type Report struct {
-	Conversations int64
-	Took          time.Duration
-	Honest        int64         // requests that an honest peer made meanwhile, all answered right
-	Slowest       time.Duration // the longest that three of them, and a new connection, took
-	Held          time.Duration // the longest that this machine kept a process waiting that had something to do
-	Missing       int64         // of its values some peer removed so many: an allowed drop is one bit away from another operation
+	Conversations  int64
+	Duration       time.Duration
+	HonestRequests int64         // correctly answered requests of an honest peer
+	Slowest        time.Duration // the longest time for three of them and a new connection
+	LongestStall   time.Duration // the longest time that this machine did not run a ready goroutine
+	MissingValues  int64         // the honest peer's values that another peer removed, which a mutation can do by chance
 }
 
-// Run holds n conversations with the server, some at a time, chosen by the seed:
-// the named ones that are not slow now and then, mutations of honest ones else.
-// Meanwhile an honest peer stores and reads, on one connection and on new ones,
-// and its requests must be answered within the time given, less that for which
-// the machine let nobody work. An error says what it saw; progress, which may be
-// nil, is called every now and then.
-func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
+// Run holds n conversations with the server, some concurrently, chosen by the seed: mostly mutations of honest ones, and
+// sometimes named ones that are quick. At the same time an honest peer stores and reads on old and new connections. Its requests
+// must be answered within answerIn, not counting stalls of this machine. Run returns the first error. It calls progress, unless nil,
+// from time to time.
+func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var r Report
@@ -34,14 +32,14 @@ func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answe
 	var done atomic.Int64
 	var wg sync.WaitGroup
 	cases := Cases()
-	for range atOnce {
+	for range concurrency {
 		wg.Go(func() {
 			for {
 				i := done.Add(1)
 				if i > n || ctx.Err() != nil {
 					return
 				}
-				if err := one(ctx, t, cases, seed, uint64(i)); err != nil && ctx.Err() == nil {
+				if err := holdOne(ctx, t, cases, seed, uint64(i)); err != nil && ctx.Err() == nil {
 					cancel(fmt.Errorf("conversation %d of seed %d: %w", i, seed, err))
 					return
 				}
@@ -61,13 +59,12 @@ func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answe
 	wg.Wait()
 	close(stop)
 	<-served
-	r.Conversations, r.Took = min(done.Load(), n), time.Since(start)
+	r.Conversations, r.Duration = min(done.Load(), n), time.Since(start)
 	return r, context.Cause(ctx)
 }
 
-// one holds one conversation. That the server refuses it, or closes it, is as it
-// should be; that it cannot be reached is an error.
-func one(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
+// holdOne holds one conversation. The server may reject it or close the connection; that it cannot be reached is an error.
+func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
 	rnd := rand.New(rand.NewPCG(seed, i+1<<40))
 	if rnd.IntN(200) == 0 {
 		c := cases[rnd.IntN(len(cases))]
@@ -79,13 +76,13 @@ func one(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
 		}
 		return nil
 	}
-	return made(seed, i).hold(ctx, t)
+	return newConversation(seed, i).keepOpen(ctx, t)
 }
 
-// beHonest stores and reads until stop is closed.
+// beHonest stores and reads values until stop is closed.
 func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn time.Duration, stop <-chan struct{}) error {
 	rnd := rand.New(rand.NewPCG(seed, 1<<63))
-	held := watchMachine(stop)
+	stalls := watchMachine(stop)
 	var p *Peer
 	defer func() {
 		if p != nil {
@@ -97,7 +94,7 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 		case <-stop:
 			return nil
 		case <-ctx.Done():
-			return nil // Run knows why
+			return nil // Run has the cause
 		case <-time.After(time.Millisecond):
 		}
 		if p != nil && i%50 == 0 {
@@ -107,13 +104,13 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 			p = nil
 		}
 		patience := 10 * answerIn
-		began, heldBefore := time.Now(), held.all()
+		start, stalledBefore := time.Now(), stalls.total()
 		if p == nil {
 			var err error
 			if p, err = Open(ctx, t.Network, t.Address, patience); err != nil {
 				return fmt.Errorf("an honest peer cannot connect: %w", err)
 			}
-		} else if err := p.conn.SetDeadline(began.Add(patience)); err != nil {
+		} else if err := p.conn.SetDeadline(start.Add(patience)); err != nil {
 			return err
 		}
 		key, value := fmt.Sprint("honest ", i%100), fmt.Sprint(rnd.Uint64())
@@ -128,30 +125,30 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 		if err != nil {
 			return fmt.Errorf("an honest peer is not served: %w", err)
 		}
-		took := time.Since(began)
-		if excused := held.all() - heldBefore; took-excused > answerIn {
-			return fmt.Errorf("an honest peer was served after %v, of which the machine is to blame for %v", took, excused)
+		elapsed := time.Since(start)
+		if excused := stalls.total() - stalledBefore; elapsed-excused > answerIn {
+			return fmt.Errorf("an honest peer was served after %v, including %v of the machine's stalls", elapsed, excused)
 		}
 		switch values[0] {
 		case value:
 		case "":
-			r.Missing++
+			r.MissingValues++
 		default:
-			return errors.New("an honest peer stored " + value + " and reads " + values[0])
+			return errors.New("an honest peer stored " + value + " but reads " + values[0])
 		}
-		r.Honest += 3
-		r.Slowest, r.Held = max(r.Slowest, took), held.most()
+		r.HonestRequests += 3
+		r.Slowest, r.LongestStall = max(r.Slowest, elapsed), stalls.max()
 	}
 }
 
-// machine measures how late a goroutine gets to run that wants to.
+// machine measures how late a ready goroutine gets to run.
 type machine struct{ sum, longest atomic.Int64 }
 
-func (m *machine) all() time.Duration  { return time.Duration(m.sum.Load()) }
-func (m *machine) most() time.Duration { return time.Duration(m.longest.Load()) }
+func (m *machine) total() time.Duration { return time.Duration(m.sum.Load()) }
+func (m *machine) max() time.Duration   { return time.Duration(m.longest.Load()) }
 
 func watchMachine(stop <-chan struct{}) *machine {
-	const nap, usual = 5 * time.Millisecond, 20 * time.Millisecond
+	const nap, tolerated = 5 * time.Millisecond, 20 * time.Millisecond
 	m := new(machine)
 	go func() {
 		for {
@@ -161,7 +158,7 @@ func watchMachine(stop <-chan struct{}) *machine {
 				return
 			case <-time.After(nap):
 			}
-			if late := time.Since(before) - nap; late > usual {
+			if late := time.Since(before) - nap; late > tolerated {
 				m.sum.Add(int64(late))
 				m.longest.Store(max(m.longest.Load(), int64(late)))
 			}

@@ -1,4 +1,4 @@
-// Package postgres runs a PostgreSQL server as its own processes, for tests.
+// Package postgres runs a PostgreSQL server as a process for tests.
 package postgres
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// T is what is used of a testing.TB.
+// T is the part of testing.TB that is used.
 type T interface {
 	Helper()
 	Fatal(...any)
@@ -21,30 +21,30 @@ type T interface {
 	Cleanup(func())
 }
 
-// Server is a server with one database, "postgres", of the user of the same name.
+// Server is a server with one database, "postgres", and a user of the same name.
 type Server struct {
 	Addr     string
 	dir, bin string
 	cmd      *exec.Cmd
 }
 
-// Start starts one, which ends with the test, or skips the test where there is none.
-// It runs as the user postgres where the test is root's, as whom it refuses to run.
+// Start starts a Server and stops it when the test ends. If PostgreSQL is not installed, it skips the test. If the test runs as
+// root, the server runs as the user postgres, because it refuses to run as root.
 func Start(t T) *Server {
 	t.Helper()
 	initdb, err := exec.LookPath("initdb")
-	if err != nil { // where Debian has it
-		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-		if len(found) == 0 {
-			const how = "PostgreSQL's server is not installed: apt-get install postgresql"
+	if err != nil { // Debian's place
+		paths, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+		if len(paths) == 0 {
+			const advice = "PostgreSQL's server is not installed: apt-get install postgresql"
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatal(how)
+				t.Fatal(advice)
 			}
-			t.Skip(how)
+			t.Skip(advice)
 		}
-		initdb = found[len(found)-1]
+		initdb = paths[len(paths)-1]
 	}
-	if initdb, err = filepath.EvalSymlinks(initdb); err != nil { // the other programs are beside it
+	if initdb, err = filepath.EvalSymlinks(initdb); err != nil { // the other programs are next to it
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +53,7 @@ func Start(t T) *Server {
 	}
 	s := &Server{Addr: l.Addr().String(), bin: filepath.Dir(initdb)}
 	l.Close()
-	if s.dir, err = os.MkdirTemp("", "postgres"); err != nil { // t.TempDir is for the test's own user
+	if s.dir, err = os.MkdirTemp("", "postgres"); err != nil { // t.TempDir is only readable by the test's user
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
@@ -71,7 +71,7 @@ func Start(t T) *Server {
 	if out, err := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	s.Start(t)
+	s.Restart(t)
 	t.Cleanup(s.Kill)
 	return s
 }
@@ -85,8 +85,8 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Start starts the server again, at the same address.
-func (s *Server) Start(t T) {
+// Restart starts the server again at the same address.
+func (s *Server) Restart(t T) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(s.Addr)
 	s.cmd = s.command("postgres", "-D", s.data(), "-h", host, "-p", port, "-k", s.dir, "-c", "shared_buffers=16MB")
@@ -101,13 +101,13 @@ func (s *Server) Start(t T) {
 	t.Fatal("PostgreSQL does not listen")
 }
 
-// Kill ends the server at once, as if it had crashed.
+// Kill stops the server immediately, as if it had crashed.
 func (s *Server) Kill() {
 	_ = s.command("pg_ctl", "-D", s.data(), "-m", "immediate", "stop").Run()
 	_ = s.cmd.Wait()
 }
 
-// URL is the database's, at another address if one is given.
+// URL returns the URL of the database, with another address if one is given.
 func (s *Server) URL(addr ...string) string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", append(addr, s.Addr)[0])
 }

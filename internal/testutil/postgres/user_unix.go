@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// runAs makes root's command one of the user postgres.
+// runAs makes cmd run as the user postgres if this process runs as root.
 func runAs(cmd *exec.Cmd) {
 	u, err := user.Lookup("postgres")
 	if os.Getuid() != 0 || err != nil {

@@ -2,5 +2,5 @@ package postgres
 
 import "os/exec"
 
-// runAs has nothing to do: nobody is root here.
+// runAs does nothing, because Windows has no root.
 func runAs(*exec.Cmd) {}

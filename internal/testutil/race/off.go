@@ -1,8 +1,8 @@
 //go:build !race
 
-// Package race tells tests whether the race detector runs, which multiplies their
-// time and memory.
+// Package race tells tests whether they run under the race detector, which multiplies
+// their time and memory.
 package race
 
-// On reports whether the tests were built with the race detector.
-const On = false
+// Enabled reports whether the race detector is enabled.
+const Enabled = false

@@ -2,5 +2,5 @@
 
 package race
 
-// On reports whether the tests were built with the race detector.
-const On = true
+// Enabled reports whether the race detector is enabled.
+const Enabled = true

@@ -1,5 +1,4 @@
-// Package serverproc runs a server as its own process, for tests, examples
-// and benchmarks: starts it, waits until it is ready, kills it.
+// Package serverproc runs a server as a process for tests, examples and benchmarks.
 package serverproc
 
 import (
@@ -17,22 +16,21 @@ import (
 	"time"
 )
 
-// Process is a server that runs, or ran.
+// Process is a server process, running or exited.
 type Process struct {
-	URLs []string // of the addresses that it said are ready
+	URLs []string // of the addresses that it reported as ready
 
 	cmd    *exec.Cmd
 	stderr tail
-	done   chan struct{} // closed when it has ended
-	err    error         // of Wait, once it has
+	done   chan struct{} // closed when the process has exited
+	err    error         // from cmd.Wait, once done is closed
 }
 
-// startIn is how long a server may take until it is ready. Recovering a store
-// takes its time.
-const startIn = time.Minute
+// startTimeout limits the time until a server is ready. Recovering a store may take long.
+const startTimeout = time.Minute
 
-// Start runs a command and waits until it has printed a line "ready URL" for
-// each of its addresses. The end of ctx kills it.
+// Start runs a command and waits until it has printed a line "ready URL" for each of its addresses. When ctx ends, the process is
+// killed.
 func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	out, err := cmd.StdoutPipe()
@@ -43,18 +41,18 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	kill := func() { _ = cmd.Process.Kill() } // it may have ended
+	kill := func() { _ = cmd.Process.Kill() } // the process may have exited
 	stop := context.AfterFunc(ctx, kill)
-	late := time.AfterFunc(startIn, kill)
+	timer := time.AfterFunc(startTimeout, kill)
 	lines := bufio.NewScanner(out)
 	for len(p.URLs) < addresses && lines.Scan() {
 		if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 			p.URLs = append(p.URLs, url)
 		}
 	}
-	inTime := late.Stop()
+	inTime := timer.Stop()
 	go func() {
-		_, _ = io.Copy(io.Discard, out) // what else it says is nobody's
+		_, _ = io.Copy(io.Discard, out) // discard the rest of the output
 		p.err = cmd.Wait()
 		stop()
 		close(p.done)
@@ -63,9 +61,9 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	case len(p.URLs) == addresses:
 		return p, nil
 	case inTime:
-		err = errors.Join(errors.New("it ended before it was ready"), lines.Err())
+		err = errors.Join(errors.New("it exited before it was ready"), lines.Err())
 	default:
-		err = fmt.Errorf("not ready within %v", startIn)
+		err = fmt.Errorf("not ready within %v", startTimeout)
 	}
 	p.Kill()
 	return nil, fmt.Errorf("%s: %w: %s", cmd, err, p.Stderr())
@@ -86,24 +84,24 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Kill ends the process by SIGKILL and waits for its end.
+// Kill kills the process and waits until it has exited.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
+	_ = p.cmd.Process.Signal(syscall.SIGKILL) // the process may have exited
 	<-p.done
 }
 
-// Wait waits for the process's end, and returns its error as exec.Cmd does.
-func (p *Process) Wait(within time.Duration) error {
+// Wait waits until the process has exited, and returns the error of exec.Cmd.Wait.
+func (p *Process) Wait(timeout time.Duration) error {
 	select {
 	case <-p.done:
 		return p.err
-	case <-time.After(within):
-		return fmt.Errorf("the process has not ended within %v", within)
+	case <-time.After(timeout):
+		return fmt.Errorf("the process has not exited within %v", timeout)
 	}
 }
 
-// Ended reports whether the process has ended.
-func (p *Process) Ended() bool {
+// HasExited reports whether the process has exited.
+func (p *Process) HasExited() bool {
 	select {
 	case <-p.done:
 		return true
@@ -112,12 +110,12 @@ func (p *Process) Ended() bool {
 	}
 }
 
-// Stop ends the process by SIGTERM, and returns what was wrong with that.
-func (p *Process) Stop(within time.Duration) error {
+// Stop sends SIGTERM and waits until the process has exited. After the timeout it kills the process and returns an error.
+func (p *Process) Stop(timeout time.Duration) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("SIGTERM: %w: %s", err, p.Stderr())
 	}
-	err := p.Wait(within)
+	err := p.Wait(timeout)
 	if err != nil {
 		p.Kill()
 		return fmt.Errorf("after SIGTERM: %w: %s", err, p.Stderr())
@@ -128,7 +126,7 @@ func (p *Process) Stop(within time.Duration) error {
 // Stderr returns the end of what the process wrote to standard error.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// tail keeps the end of what is written to it.
+// tail keeps the last bytes written to it.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
@@ -152,9 +150,8 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
-// Memory returns the resident memory of a process in bytes: now, and at the most.
-// Only Linux tells it, and CPU; elsewhere there is no /proc to read.
-func Memory(pid int) (now, most int64, err error) {
+// Memory returns the current and the peak resident memory of a process in bytes. Like CPU, it needs Linux's /proc.
+func Memory(pid int) (current, peak int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, 0, err
@@ -167,24 +164,24 @@ func Memory(pid int) (now, most int64, err error) {
 		}
 		switch name {
 		case "VmRSS":
-			now = kib << 10
+			current = kib << 10
 		case "VmHWM":
-			most = kib << 10
+			peak = kib << 10
 		}
 	}
-	if now == 0 {
-		return 0, 0, fmt.Errorf("/proc/%d/status does not tell the memory", pid)
+	if current == 0 {
+		return 0, 0, fmt.Errorf("/proc/%d/status does not show the memory", pid)
 	}
-	return now, most, nil
+	return current, peak, nil
 }
 
-// CPU returns the time for which a process has used a processor.
+// CPU returns the processor time that a process has used.
 func CPU(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold blanks
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may contain spaces
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
@@ -197,6 +194,6 @@ func CPU(pid int) (time.Duration, error) {
 		}
 		ticks += n
 	}
-	const perSecond = 100 // USER_HZ, which Linux tells programs whatever the kernel's own is
+	const perSecond = 100 // USER_HZ, which is fixed for programs
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }

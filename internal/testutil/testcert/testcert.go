@@ -1,4 +1,4 @@
-// Package testcert makes certificates for tests.
+// Package testcert creates certificates for tests.
 package testcert
 
 import (
@@ -19,20 +19,20 @@ import (
 
 // Authority signs certificates.
 type Authority struct {
-	File string // with its own certificate
+	File string // path of the authority's certificate
 	Pool *x509.CertPool
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// Pair is a certificate with its key, also in files.
+// Pair is a certificate and its key, in memory and in files.
 type Pair struct {
 	Cert, Key string
 	TLS       tls.Certificate
 }
 
-// New makes an authority with files in a directory.
+// New creates an authority whose files are in dir.
 func New(dir, name string) (*Authority, error) {
 	a := &Authority{dir: dir, File: filepath.Join(dir, name+".ca.pem"), Pool: x509.NewCertPool()}
 	template := template(name, 24*time.Hour)
@@ -49,8 +49,8 @@ func New(dir, name string) (*Authority, error) {
 	return a, os.WriteFile(a.File, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
-// Issue makes a certificate for a common name and hosts, which ends so much later;
-// before now if that is below 0.
+// Issue creates a certificate for a common name and hosts, which expires after the given duration. A negative duration gives an
+// expired certificate.
 func (a *Authority) Issue(name string, lasts time.Duration, hosts ...string) (*Pair, error) {
 	template := template(name, lasts)
 	for _, host := range hosts {

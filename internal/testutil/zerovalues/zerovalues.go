@@ -1,5 +1,4 @@
-// Package zerovalues calls the methods of values that no constructor made, and functions with
-// nil arguments.
+// Package zerovalues checks that zero values and nil arguments cause errors, not panics.
 package zerovalues
 
 import (
@@ -13,8 +12,8 @@ import (
 	"time"
 )
 
-// Check calls every method of the values with a context and zero values. It fails where one
-// panics, does not return, or can fail and returns no error, but for those that are fine: "*" is all.
+// Check calls every method of the values with a context and zero arguments. It fails if a method panics, does not return, or could
+// return an error but returns nil. Methods in fine may return nil; "*" stands for all methods.
 func Check(t *testing.T, values map[string]any, fine ...string) {
 	t.Helper()
 	for name, zero := range values {
@@ -23,11 +22,11 @@ func Check(t *testing.T, values map[string]any, fine ...string) {
 			method := v.Type().Method(i).Name
 			t.Run(name+"/"+method, func(t *testing.T) {
 				defer failOnPanic(t)
-				ended := time.AfterFunc(time.Minute, func() { panic(name + "." + method + " does not return") })
-				defer ended.Stop()
+				watchdog := time.AfterFunc(time.Minute, func() { panic(name + "." + method + " does not return") })
+				defer watchdog.Stop()
 				v := v
 				if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().IsZero() {
-					v = reflect.New(v.Type().Elem()) // a panic may have left the other one locked
+					v = reflect.New(v.Type().Elem()) // a panic may have left a lock held
 				}
 				err, fails := call(t.Context(), v.Method(i))
 				if errors.Is(err, context.DeadlineExceeded) {
@@ -41,9 +40,8 @@ func Check(t *testing.T, values map[string]any, fine ...string) {
 	}
 }
 
-// Errors calls functions with what they cannot work with. It fails where one panics, or
-// returns no error.
-func Errors(t *testing.T, calls map[string]func() error) {
+// CheckErrors calls functions with invalid arguments. It fails if one panics or returns nil.
+func CheckErrors(t *testing.T, calls map[string]func() error) {
 	t.Helper()
 	for name, f := range calls {
 		t.Run(name, func(t *testing.T) {
@@ -57,8 +55,8 @@ func Errors(t *testing.T, calls map[string]func() error) {
 	}
 }
 
-// First returns the first error of an iterator.
-func First[T any](seq iter.Seq2[T, error]) error {
+// FirstError returns the first error of an iterator.
+func FirstError[T any](seq iter.Seq2[T, error]) error {
 	for _, err := range seq {
 		if err != nil {
 			return err
@@ -69,12 +67,11 @@ func First[T any](seq iter.Seq2[T, error]) error {
 
 func failOnPanic(t *testing.T) {
 	if p := recover(); p != nil {
-		t.Fatalf("it panics: %v\n%s", p, debug.Stack())
+		t.Fatalf("panic: %v\n%s", p, debug.Stack())
 	}
 }
 
-// call calls a method with a context and zero values, and goes through an iterator that it
-// gets. It reports whether the method can fail.
+// call calls a method with a context and zero arguments, and drains a returned iterator. It reports whether the method can fail.
 func call(ctx context.Context, m reflect.Value) (err error, fails bool) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package disktest gives tests small disks of their own, to fill.
+// Package disktest provides tests with small disks that they can fill.
 package disktest
 
 import (
@@ -13,15 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Kinds are the file systems that [Mount] makes. When full, both still make
-// files, and make them longer without writing. They differ in what a full one
-// refuses: an ext4 file gets its blocks one by one, a small write to a page of
-// a tmpfs file that is there always works.
+// Kinds lists the file systems that [Mount] supports. When they are full, both still create files,
+// and extend them without writing. They differ in other writes: an ext4 file gets its blocks one by
+// one, whereas a small write to an existing page of a tmpfs file always succeeds.
 var Kinds = []string{"tmpfs", "ext4"}
 
-// Mount returns a directory with a file system of its own, of about so many
-// bytes, 8 MiB at least for ext4. It skips the test where that is not possible,
-// and fails it if PARTD_REQUIRE_ALL is set.
+// Mount returns a directory with its own file system of about size bytes, at least 8 MiB for ext4.
+// If that is not possible, it skips the test, or fails it if PARTD_REQUIRE_ALL is set.
 func Mount(t testing.TB, kind string, size int64) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,16 +37,15 @@ func Mount(t testing.TB, kind string, size int64) string {
 	return dir
 }
 
-// Fill takes all room of a directory's disk. What it returns gives the room
-// back.
-func Fill(t testing.TB, dir string) (giveBack func()) {
+// Fill uses up all space of a directory's disk. It returns a function that frees the space.
+func Fill(t testing.TB, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The last blocks of ext4 come free when its journal is written.
+	// ext4 frees its last blocks only when it writes its journal.
 	for b := make([]byte, 1<<20); len(b) >= 512; {
 		if _, err = f.Write(b); err == nil {
 			continue
@@ -72,8 +69,7 @@ func Fill(t testing.TB, dir string) (giveBack func()) {
 	}
 }
 
-// Free returns the bytes that are free on a directory's disk, once it has
-// written all that waits.
+// Free returns the free bytes of a directory's disk after flushing it.
 func Free(t testing.TB, dir string) int64 {
 	t.Helper()
 	if err := flush(dir); err != nil {

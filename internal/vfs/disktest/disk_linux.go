@@ -22,7 +22,7 @@ func mount(t testing.TB, kind, dir string, size int64) error {
 	if err := os.Truncate(image, size); err != nil {
 		return err
 	}
-	// Nothing is kept back for root, who the test mostly is.
+	// Reserve no blocks for root, because the test usually runs as root.
 	if err := run("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", image); err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-// unmount also gives back the loop device, which mount(8) has arranged for.
+// unmount unmounts dir. That also releases the loop device, as set up by mount(8).
 func unmount(dir string) error { return syscall.Unmount(dir, syscall.MNT_DETACH) }
 
 func flush(dir string) error {

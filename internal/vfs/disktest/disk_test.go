@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// On a full disk a file can be made, and made longer, but not written to, until
-// the room is given back.
+// TestFill checks that on a full disk a file can be created and extended, but not written to until
+// the space is freed.
 func TestFill(t *testing.T) {
 	for _, kind := range Kinds {
 		t.Run(kind, func(t *testing.T) {
 			dir := Mount(t, kind, 8<<20)
 			free := Free(t, dir)
-			giveBack := Fill(t, dir)
+			release := Fill(t, dir)
 			name := filepath.Join(dir, "new")
 			f, err := os.Create(name)
 			if err != nil {
@@ -27,7 +27,7 @@ func TestFill(t *testing.T) {
 			if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("a write on a full disk: %v", err)
 			}
-			giveBack()
+			release()
 			if _, err := f.WriteAt([]byte("x"), 0); err != nil {
 				t.Fatal(err)
 			}
@@ -35,7 +35,7 @@ func TestFill(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := Free(t, dir); n != free {
-				t.Errorf("%d bytes are free, before it were %d", n, free)
+				t.Errorf("%d bytes are free, want %d as before", n, free)
 			}
 		})
 	}

@@ -12,8 +12,8 @@ import (
 // Op is a kind of call to a file system.
 type Op uint8
 
-// The kinds of calls. One of a file's or a directory's methods has the kind of
-// what it does, so that fstat is OpInfo and a write at an offset OpWrite.
+// Kinds of calls. A method of a file or directory has the kind of its effect: fstat is OpInfo, and
+// a write at an offset is OpWrite.
 const (
 	OpOpen Op = iota
 	OpMkdir
@@ -29,7 +29,7 @@ const (
 	OpSync
 	OpTruncate
 	OpClose
-	NumOps // how many kinds there are
+	NumOps // number of kinds
 )
 
 var opNames = [NumOps]string{
@@ -44,7 +44,7 @@ func (o Op) String() string {
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
 
-// Changes reports whether a call of this kind can change what is on the disk.
+// Changes reports whether a call of this kind can change the disk.
 func (o Op) Changes() bool {
 	switch o {
 	case OpOpen, OpMkdir, OpRemove, OpRename, OpSyncDir, OpWrite, OpSync, OpTruncate:
@@ -53,33 +53,33 @@ func (o Op) Changes() bool {
 	return false
 }
 
-// Short returns an error that makes a write put down the first half of its
-// bytes before it fails with err. Other calls simply fail with err.
+// Short wraps err. It makes a write store the first half of its bytes before it fails; other calls
+// simply fail.
 func Short(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
-var errShort = errors.New("half of it was written")
+var errShort = errors.New("half of the bytes were written")
 
-// Fault fails one call, or all from one on. It is safe for concurrent use; set
-// its fields before.
+// Fault makes one call fail, or also all later ones. It is safe for concurrent use once its fields
+// are set.
 type Fault struct {
-	At    int64                         // the call to fail, counted from 1; 0: none
-	Err   error                         // what it fails with
-	Short bool                          // a write puts down half of its bytes first
-	Stays bool                          // all later calls fail as well: the process died here, or the disk stays full
-	Only  func(op Op, name string) bool // the calls that are counted and can fail; nil: all
-	calls atomic.Int64
+	Call     int64                         // number of the call that fails, from 1; 0 means none
+	Err      error                         // its error
+	Short    bool                          // a failing write stores half of its bytes
+	Persists bool                          // all later calls fail too, as if the process died or the disk stays full
+	Match    func(op Op, name string) bool // selects the calls to count; nil means all
+	calls    atomic.Int64
 }
 
-// Check is the function that [Inject] wants.
+// Check is the argument for [Inject].
 func (f *Fault) Check(op Op, name string) error {
-	if f.Only != nil && !f.Only(op, name) {
+	if f.Match != nil && !f.Match(op, name) {
 		return nil
 	}
 	n := f.calls.Add(1)
-	if f.At == 0 || n < f.At || n > f.At && !f.Stays {
+	if f.Call == 0 || n < f.Call || n > f.Call && !f.Persists {
 		return nil
 	}
-	if f.Short && n == f.At {
+	if f.Short && n == f.Call {
 		return Short(f.Err)
 	}
 	return f.Err
@@ -88,13 +88,12 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit reports whether the call to fail came.
-func (f *Fault) Hit() bool { return f.At > 0 && f.calls.Load() >= f.At }
+// Hit reports whether the failing call was made.
+func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
 
-// Inject returns a file system that asks fault before each call, with the kind
-// of the call and the name of the file (of a rename, the old name). An error
-// that fault returns is that of the call, which is then not made; only Close
-// and Unlock still let go of what they hold.
+// Inject returns a file system that calls fault before each call, with its kind and the name of the
+// file (for a rename, the old name). If fault returns an error, the call is not made and returns the
+// error; only Close and Unlock still release their resources.
 func Inject(fsys vfs.FS, fault func(op Op, name string) error) vfs.FS {
 	return &injectFS{fsys, fault}
 }
@@ -104,7 +103,7 @@ type injectFS struct {
 	fault func(op Op, name string) error
 }
 
-// check returns fault's error as the file system's own would look.
+// check returns fault's error in the form of the file system's own errors.
 func (i *injectFS) check(op Op, name string) error {
 	err := i.fault(op, name)
 	if err == nil {
@@ -119,10 +118,10 @@ func pathError(op, name string, err error) error {
 
 var _ interface {
 	vfs.FS
-	vfs.LinkTeller
+	vfs.LinkChecker
 } = (*injectFS)(nil)
 
-// call makes a call unless it is to fail.
+// call makes a call unless fault makes it fail.
 func (i *injectFS) call(op Op, name string, call func() error) error {
 	if err := i.check(op, name); err != nil {
 		return err
@@ -130,7 +129,7 @@ func (i *injectFS) call(op Op, name string, call func() error) error {
 	return call()
 }
 
-// ask is call for what returns a value.
+// ask is call for functions that return a value.
 func ask[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
 	if err := i.check(op, name); err != nil {
 		return v, err
@@ -168,10 +167,10 @@ func (i *injectFS) Info(name string) (vfs.Info, error) {
 	return ask(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
-// IsLink is of the file system beneath; see [vfs.LinkTeller].
+// IsLink asks the underlying file system; see [vfs.LinkChecker].
 func (i *injectFS) IsLink(name string) (bool, error) {
 	return ask(i, OpInfo, name, func() (bool, error) {
-		if l, ok := i.fs.(vfs.LinkTeller); ok {
+		if l, ok := i.fs.(vfs.LinkChecker); ok {
 			return l.IsLink(name)
 		}
 		return false, nil
@@ -240,7 +239,7 @@ func (f *injectFile) Truncate(size int64) error {
 	return f.i.call(OpTruncate, f.f.Name(), func() error { return f.f.Truncate(size) })
 }
 
-// Punch is of the file beneath; see [vfs.Puncher]. Its kind is that of Truncate.
+// Punch calls the underlying file's method; see [vfs.Puncher]. Its kind is OpTruncate.
 func (f *injectFile) Punch(off, n int64) error {
 	return f.i.call(OpTruncate, f.f.Name(), func() error {
 		if p, ok := f.f.(vfs.Puncher); ok {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// everyCall makes a call of each kind and returns the first error.
+// everyCall makes a call of each kind, and returns the first error.
 func everyCall(fsys vfs.FS) (err error) {
 	step := func(f func() error) {
 		if err == nil {
@@ -53,7 +53,7 @@ func everyCall(fsys vfs.FS) (err error) {
 	}
 	step(func() error { return fsys.Remove("/d/file2") })
 	if err != nil {
-		_ = lock.Unlock() // where the fault came between
+		_ = lock.Unlock() // in case the fault came before Unlock
 	}
 	return err
 }
@@ -67,11 +67,11 @@ func TestInjectAtEveryCall(t *testing.T) {
 		return count.Check(op, name)
 	})))
 	if len(kinds) != int(NumOps) {
-		t.Fatalf("%d kinds of calls of %d: %v", len(kinds), NumOps, kinds)
+		t.Fatalf("%d of %d kinds of calls: %v", len(kinds), NumOps, kinds)
 	}
 	for n := int64(1); n <= count.Calls(); n++ {
 		m := NewMem()
-		fault := &Fault{At: n, Err: syscall.EIO}
+		fault := &Fault{Call: n, Err: syscall.EIO}
 		err := everyCall(Inject(m, fault.Check))
 		var pe *fs.PathError
 		if !errors.Is(err, syscall.EIO) || !errors.As(err, &pe) || pe.Path == "" {
@@ -83,25 +83,25 @@ func TestInjectAtEveryCall(t *testing.T) {
 	}
 }
 
-func TestInjectTellsLinks(t *testing.T) {
+func TestInjectIsLink(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
 	must(t, os.Symlink("nowhere", link))
-	fault := &Fault{At: 2, Err: syscall.EIO}
-	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkTeller)
+	fault := &Fault{Call: 2, Err: syscall.EIO}
+	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkChecker)
 	if is, err := fsys.IsLink(link); !is || err != nil {
 		t.Fatalf("a link: %v, %v", is, err)
 	}
 	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
-	if is, err := Inject(NewMem(), fault.Check).(vfs.LinkTeller).IsLink("/"); is || err != nil {
-		t.Fatalf("there are no links in memory: %v, %v", is, err)
+	if is, err := Inject(NewMem(), fault.Check).(vfs.LinkChecker).IsLink("/"); is || err != nil {
+		t.Fatalf("IsLink in memory: %v, %v, want false", is, err)
 	}
 }
 
 func TestInjectedWriteIsShort(t *testing.T) {
 	m := NewMem()
-	fault := &Fault{At: 2, Err: syscall.ENOSPC, Short: true, Only: func(op Op, _ string) bool { return op == OpWrite }}
+	fault := &Fault{Call: 2, Err: syscall.ENOSPC, Short: true, Match: func(op Op, _ string) bool { return op == OpWrite }}
 	f, err := Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
 	must(t, err)
 	_, err = f.Write([]byte("whole "))
@@ -116,9 +116,9 @@ func TestInjectedWriteIsShort(t *testing.T) {
 	must(t, err)
 }
 
-func TestInjectedFaultStays(t *testing.T) {
+func TestInjectedFaultPersists(t *testing.T) {
 	died := errors.New("died")
-	fault := &Fault{At: 3, Err: died, Short: true, Stays: true}
+	fault := &Fault{Call: 3, Err: died, Short: true, Persists: true}
 	m := NewMem()
 	fsys := Inject(m, fault.Check)
 	f, err := fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
@@ -137,7 +137,7 @@ func TestInjectedFaultStays(t *testing.T) {
 		t.Fatalf("%q", text)
 	}
 	if err := f.Close(); !errors.Is(err, died) || m.OpenCount() != 0 {
-		t.Fatal("a dead process keeps a file open")
+		t.Fatal("a file is still open after the process died")
 	}
 }
 
@@ -152,8 +152,8 @@ func TestOpNames(t *testing.T) {
 	}
 }
 
-// After a sync that failed, what it was to sync is lost to the disk, though the
-// next one succeeds; what is written again is not.
+// TestFailedSyncLoses checks that a failed sync loses the unsynced data, even if the next sync
+// succeeds, except for data written again.
 func TestFailedSyncLoses(t *testing.T) {
 	mem := NewMem()
 	var fail bool

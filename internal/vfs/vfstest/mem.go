@@ -1,5 +1,5 @@
-// Package vfstest has file systems for tests: [Mem] forgets what was not synced,
-// [Inject] fails a chosen call, and [Flip] reads a wrong bit.
+// Package vfstest provides file systems for tests: [Mem] loses unsynced data in a crash, [Inject]
+// makes a chosen call fail, and [Flip] flips a bit in a read.
 package vfstest
 
 import (
@@ -14,26 +14,25 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Mem is a file system in memory for tests, which forgets at a simulated loss
-// of power what was not synced: see [Mem.Crash]. Files are as on unix: an open
-// one lives on when its name is removed or given to another.
+// Mem is a file system in memory for tests. A simulated loss of power loses unsynced data: see
+// [Mem.Crash]. As on Unix, an open file stays usable after its name is removed or reused.
 //
-// Times are a counter that each change moves by one nanosecond, so that runs
-// can be repeated exactly.
+// Times come from a counter that advances by one nanosecond per change, so that runs are
+// reproducible.
 type Mem struct {
-	// ZeroLostPages lets a crash leave a file at its new size though pages in
-	// the new part were lost: they read as zeros. Otherwise the file ends before
-	// the first lost page, as on a file system that orders data before size.
-	// Set it before use; what Crash returns inherits it.
+	// ZeroLostPages lets a file keep its new size in a crash although pages of the new
+	// part were lost: they read as zeros. Otherwise the file ends before the first lost
+	// page, as on a file system that orders data before size. Set it before use; Crash
+	// passes it on.
 	ZeroLostPages bool
-	// MaxOpen is the largest number of open files, directories and held locks;
-	// one more is refused with EMFILE. 0: no limit. Set it before use.
+	// MaxOpen is the maximum number of open files, directories and held locks. Opening
+	// more fails with EMFILE. 0 means no limit. Set it before use.
 	MaxOpen int
 
 	mu       sync.RWMutex
-	unlocked sync.Cond // on mu: some lock was let go
+	unlocked sync.Cond // uses mu; signals that a lock was released
 	root     *inode
-	pending  []nameChange // changes of names not yet synced, in order
+	pending  []nameChange // unsynced changes of names, in order
 	lastIno  uint64
 	clock    int64
 	open     int
@@ -41,8 +40,7 @@ type Mem struct {
 
 var _ vfs.FS = (*Mem)(nil)
 
-// NewMem returns an empty file system. It has the root directory alone; a
-// relative name is relative to that.
+// NewMem returns a file system with only a root directory. Relative names start there.
 func NewMem() *Mem {
 	m := new(Mem).emptyClone()
 	m.root = m.newInode(fs.ModeDir | 0o777)
@@ -50,32 +48,33 @@ func NewMem() *Mem {
 	return m
 }
 
-// OpenCount returns the number of open files, directories and held locks, to
-// find what a store forgot to close.
+// OpenCount returns the number of open files, directories and held locks, so that tests can find
+// leaks.
 func (m *Mem) OpenCount() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.open
 }
 
-// inode is a file or a directory. Its fields are guarded by Mem.mu.
+// inode is a file or a directory. Mem.mu guards its fields.
 type inode struct {
 	ino          uint64
 	mode         fs.FileMode
 	links        uint64
 	mtime, ctime int64
 
-	// A file: what programs see, what the disk surely has, and what led from
-	// that to this. cur is only written in place while own is true.
+	// For a file: cur is the content that programs see, durable the content that is surely
+	// on disk, and log the changes between them. cur is modified in place only while isOwned
+	// is true.
 	cur, durable *content
-	own          bool
+	isOwned      bool
 	log          []change
-	// What the disk will have once all is written, where that is not cur: a sync
-	// failed. log leads from durable to it.
-	kept *content
+	// intended is the content that the disk will have when everything is written, if a failed
+	// sync made that differ from cur. Then log leads from durable to intended.
+	intended *content
 
-	// A directory, in the same way. The changes are in Mem.pending, since one
-	// may concern two directories.
+	// For a directory: likewise. Its changes are in Mem.pending, because one change may
+	// concern two directories.
 	names, durableNames map[string]*inode
 	ownNames            bool
 
@@ -106,8 +105,8 @@ func (n *inode) info() vfs.Info {
 	return i
 }
 
-// lookup finds what has a name: the directory, the last part of the name, and
-// the inode, nil if there is none. The root has no directory.
+// lookup resolves a name. It returns the directory, the last element of the name, and the inode, or
+// nil if it does not exist. The root has no directory.
 func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error) {
 	if name == "" {
 		return nil, "", nil, syscall.ENOENT
@@ -136,7 +135,7 @@ func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error)
 	return dir, base, n, nil
 }
 
-// find is lookup of what must exist.
+// find returns the inode of a name, which must exist.
 func (m *Mem) find(name string) (*inode, error) {
 	_, _, n, err := m.lookup(name)
 	if err == nil && n == nil {
@@ -230,7 +229,7 @@ func (m *Mem) rename(oldName, newName string) error {
 	if err != nil {
 		return err
 	}
-	toDir, to, there, err := m.lookup(newName)
+	toDir, to, target, err := m.lookup(newName)
 	switch {
 	case err != nil:
 		return err
@@ -238,20 +237,20 @@ func (m *Mem) rename(oldName, newName string) error {
 		return syscall.ENOENT
 	case fromDir == nil || toDir == nil:
 		return syscall.EBUSY
-	case there != nil && there.isDir():
+	case target != nil && target.isDir():
 		return syscall.EEXIST // package os never replaces a directory
-	case n == there:
+	case n == target:
 		return nil
 	case n.isDir() && strings.HasPrefix(path.Clean("/"+newName), path.Clean("/"+oldName)+"/"):
 		return syscall.EINVAL
-	case n.isDir() && there != nil:
+	case n.isDir() && target != nil:
 		return syscall.ENOTDIR
 	}
 	m.apply(nameChange{from: place{fromDir, from}, to: place{toDir, to}, node: n})
 	return nil
 }
 
-// apply makes a change of names, and notes that it is not synced.
+// apply makes a change of names, and records it as unsynced.
 func (m *Mem) apply(c nameChange) {
 	m.clock++
 	for _, p := range []place{c.from, c.to} {

@@ -4,15 +4,15 @@ import "slices"
 
 const pageSize = 4096
 
-// content is what a file in memory holds, in pages that copies share until one
-// of them is written to. A missing page is zeros.
+// content is the content of a file, in pages that clones share until one of them writes to a page. A
+// missing page reads as zeros.
 type content struct {
-	owner *token // the pages that have this token may be written in place
+	owner *token // pages with this token may be modified in place
 	size  int64
 	pages []*page
 }
 
-// token is compared by address alone, so it must not be of size zero.
+// token is compared only by address, so its size must not be zero.
 type token struct{ _ byte }
 
 type page struct {
@@ -20,13 +20,13 @@ type page struct {
 	b     [pageSize]byte
 }
 
-// clone returns a copy that may be written. What it is a copy of must not be
-// written any more: it owns pages that both have now.
+// clone returns a copy that may be modified. The original must not be modified any more, because
+// both share the pages that it owns.
 func (c *content) clone() *content {
 	return &content{owner: new(token), size: c.size, pages: slices.Clone(c.pages)}
 }
 
-// readAt fills p from offset off, as far as the content goes.
+// readAt fills p from offset off, up to the end of the content.
 func (c *content) readAt(p []byte, off int64) int {
 	if off >= c.size {
 		return 0
@@ -45,7 +45,7 @@ func (c *content) readAt(p []byte, off int64) int {
 	return len(p)
 }
 
-// writeAt puts p at offset off and makes the content longer where needed.
+// writeAt writes p at offset off, and extends the content if needed.
 func (c *content) writeAt(p []byte, off int64) {
 	for done := 0; done < len(p); {
 		at := off + int64(done)
@@ -56,7 +56,7 @@ func (c *content) writeAt(p []byte, off int64) {
 	}
 }
 
-// truncate cuts the content, or extends it with zeros.
+// truncate shortens the content, or extends it with zeros.
 func (c *content) truncate(size int64) {
 	if size < c.size {
 		pages := (size + pageSize - 1) / pageSize
@@ -71,12 +71,12 @@ func (c *content) truncate(size int64) {
 	c.size = size
 }
 
-// punch makes the pages that lie within a part missing.
+// punch removes the pages that lie within a range.
 func (c *content) punch(off, n int64) {
 	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
 }
 
-// disk returns what the pages take.
+// disk returns the bytes of all pages.
 func (c *content) disk() int64 {
 	var n int64
 	for _, p := range c.pages {
@@ -87,7 +87,7 @@ func (c *content) disk() int64 {
 	return n
 }
 
-// writable returns page i, made or copied where it is missing or shared.
+// writable returns page i for writing. It creates a missing page and copies a shared one.
 func (c *content) writable(i int64) *page {
 	if need := i + 1 - int64(len(c.pages)); need > 0 {
 		c.pages = append(c.pages, make([]*page, need)...)

@@ -12,7 +12,7 @@ type place struct {
 	name string
 }
 
-// nameChange is a file made (to), removed (from) or renamed (both, as one).
+// nameChange creates (to), removes (from) or renames (both, atomically) a file.
 type nameChange struct {
 	from, to place
 	node     *inode
@@ -29,7 +29,7 @@ func (c *nameChange) applyTo(names func(dir *inode) map[string]*inode) {
 	}
 }
 
-// mark notes the names that it changes.
+// mark adds the names that c changes to places.
 func (c *nameChange) mark(places map[place]bool) {
 	for _, p := range []place{c.from, c.to} {
 		if p.dir != nil {
@@ -52,40 +52,39 @@ func (m *Mem) SyncDir(name string) error {
 	return nil
 }
 
-// syncNames makes the changes of a directory durable, and earlier ones that
-// concern a name which those changed in another directory.
+// syncNames makes the changes of a directory durable, and the earlier changes of the same names in
+// other directories.
 func (m *Mem) syncNames(dir *inode) {
-	taken := make([]bool, len(m.pending))
+	selected := make([]bool, len(m.pending))
 	touched := map[place]bool{}
 	for i := len(m.pending) - 1; i >= 0; i-- {
 		c := m.pending[i]
 		if c.from.dir == dir || c.to.dir == dir || touched[c.from] || touched[c.to] {
-			taken[i] = true
+			selected[i] = true
 			c.mark(touched)
 		}
 	}
 	written := map[*inode]bool{}
-	left := m.pending[:0:0]
+	rest := m.pending[:0:0]
 	for i, c := range m.pending {
-		if !taken[i] {
-			left = append(left, c)
+		if !selected[i] {
+			rest = append(rest, c)
 			continue
 		}
 		c.applyTo(func(d *inode) map[string]*inode {
-			if !written[d] { // it may be shared with a clone, or be names itself
+			if !written[d] { // it may be shared with a clone or with names
 				d.durableNames, written[d] = maps.Clone(d.durableNames), true
 			}
 			return d.durableNames
 		})
 	}
-	m.pending = left
+	m.pending = rest
 }
 
-// Crash returns the file system as a machine finds it that lost its power now.
-// What was synced is there; of what came later, names and bytes, some is there,
-// some torn at multiples of 512 or 4,096 bytes, and some lost, by rnd. With a
-// nil rnd all of it is lost. Renames are atomic, and changes of one name keep
-// their order. Nothing is locked. m itself goes on as before.
+// Crash returns the file system as it would be after a loss of power now. Synced data is there. rnd
+// chooses which unsynced names and bytes survive, are torn at multiples of 512 or 4,096 bytes, or are
+// lost. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of one name keep
+// their order. No locks are held. m itself does not change.
 func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,15 +116,15 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	return c
 }
 
-// emptyClone returns a file system with m's settings and no files.
+// emptyClone returns an empty file system with m's settings.
 func (m *Mem) emptyClone() *Mem {
 	c := &Mem{ZeroLostPages: m.ZeroLostPages, MaxOpen: m.MaxOpen, lastIno: m.lastIno, clock: m.clock}
 	c.unlocked.L = &c.mu
 	return c
 }
 
-// namesAfterCrash chooses the changes of names that survive, and returns what
-// each directory holds then.
+// namesAfterCrash chooses the changes of names that survive, and returns a function that returns the
+// resulting names of a directory.
 func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode {
 	changed := map[*inode]map[string]*inode{}
 	names := func(dir *inode) map[string]*inode {
@@ -152,8 +151,8 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 	}
 }
 
-// survivors chooses among nothing, everything, the first few, and any that do
-// not build upon one that was lost. It is asked in order.
+// survivors chooses one of: nothing, everything, a prefix, or random changes that do not depend on a
+// lost one. The returned function must be called in order.
 func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	switch first := 0; rnd.IntN(4) {
 	case 0:
@@ -175,10 +174,9 @@ func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	}
 }
 
-// KillClone returns the file system as the next process finds it after kill -9
-// of the one that uses m: every write is there, synced or not, and what was not
-// synced can still be lost by a Crash of the clone. Nothing is locked. m itself
-// goes on as before.
+// KillClone returns the file system as the next process finds it after kill -9 of the process that
+// uses m: every write is there, synced or not, but a Crash of the clone can still lose unsynced
+// writes. No locks are held. m itself does not change.
 func (m *Mem) KillClone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -189,13 +187,13 @@ func (m *Mem) KillClone() *Mem {
 		if done := copies[n]; done != nil {
 			return done
 		}
-		n.own = false
+		n.isOwned = false
 		r := &inode{
 			ino: n.ino, mode: n.mode, links: n.links, mtime: n.mtime, ctime: n.ctime,
 			cur: n.cur, durable: n.durable, log: n.log[:len(n.log):len(n.log)],
 		}
-		if n.kept != nil {
-			r.kept = n.onDisk().clone()
+		if n.intended != nil {
+			r.intended = n.onDisk().clone()
 		}
 		copies[n] = r
 		if n.isDir() {

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// outcomes collects the contents that a file has after many crashes; a missing
-// file counts as "missing".
+// outcomes counts the contents of a file after many crashes. A missing file counts as "missing".
 func outcomes(m *Mem, name string) map[string]int {
 	seen := map[string]int{}
 	for seed := range uint64(2000) {
@@ -22,11 +21,11 @@ func outcomes(m *Mem, name string) map[string]int {
 	return seen
 }
 
-func TestCrashForgetsWhatWasNotSynced(t *testing.T) {
+func TestCrashLosesUnsynced(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/synced without name", "x", true)
 	if got := list(t, m.Crash(nil), "/"); len(got) != 0 {
-		t.Fatalf("the directory was not synced, yet there is %q", got)
+		t.Fatalf("the directory was not synced, but %q survived", got)
 	}
 	f := create(t, m, "/f", "one", true)
 	must(t, m.SyncDir("/"))
@@ -50,7 +49,7 @@ func TestCrashForgetsWhatWasNotSynced(t *testing.T) {
 		t.Fatalf("%q", text)
 	}
 	if len(outcomes(m, "/f")) != 1 {
-		t.Fatal("what was synced has several outcomes")
+		t.Fatal("synced data has several outcomes")
 	}
 }
 
@@ -80,16 +79,16 @@ func TestCrashOfNames(t *testing.T) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, old := read(c, "/d/old")
 		if _, other := read(c, "/d/other"); old && other {
-			both++ // the later change is there, the earlier is not
+			both++ // the later change survived, the earlier did not
 		}
 	}
 	if both == 0 {
-		t.Fatal("changes of different names keep their order")
+		t.Fatal("changes of different names always keep their order")
 	}
 }
 
-// TestCrashKeepsTheOrderOfAName renames a file and makes another in its place:
-// the old content is never lost.
+// TestCrashKeepsTheOrderOfAName renames a file and creates another in its place: the old content must
+// never be lost.
 func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/log", "old", true)
@@ -116,14 +115,14 @@ func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, a := read(c, "/a/f")
 		if _, b := read(c, "/b/g"); a && b {
-			t.Fatal("a file has its old and its new name")
+			t.Fatal("a file has both its old and its new name")
 		}
 	}
 	must(t, m.SyncDir("/b"))
-	// /a was never synced, and yet it is known that the file is not there.
+	// /a was never synced, but the rename is durable, so the file must be gone from it.
 	for seed := range uint64(500) {
 		if _, a := read(m.Crash(rand.New(rand.NewPCG(seed, 7))), "/a/f"); a {
-			t.Fatal("a file whose new name is synced has its old one as well")
+			t.Fatal("a file whose new name is synced still has its old name")
 		}
 	}
 	if got := list(t, m.Crash(nil), "/"); strings.Join(got, " ") != `/a/ /b/ /b/g="text"` {
@@ -153,7 +152,7 @@ func TestCrashTearsAtBlocks(t *testing.T) {
 		}
 	}
 	if torn == 0 {
-		t.Fatal("an overwrite is never torn")
+		t.Fatal("no overwrite was torn")
 	}
 }
 
@@ -178,7 +177,7 @@ func TestCrashOfAppends(t *testing.T) {
 			sizes[len(text)] = true
 		}
 		if holes != zeros {
-			t.Fatalf("ZeroLostPages %v: holes are seen: %v", zeros, holes)
+			t.Fatalf("ZeroLostPages %v: found holes: %v", zeros, holes)
 		}
 		if len(sizes) < 20 {
 			t.Fatalf("only %d sizes", len(sizes))
@@ -199,12 +198,12 @@ func TestCrashOfTruncate(t *testing.T) {
 		case strings.Trim(rest, "o") == "" && len(text) == 3000:
 		case strings.Trim(rest, "n") == "" && len(text) <= 3500:
 		default:
-			t.Fatalf("what was cut off is seen beside what replaced it: %q", text)
+			t.Fatalf("truncated data survives next to its replacement: %q", text)
 		}
 	}
 }
 
-// TestCrashesDoNotDisturb takes crashes of crashes while the first goes on.
+// TestCrashesDoNotDisturb checks that clones and the original do not affect each other.
 func TestCrashesDoNotDisturb(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", "", true)
@@ -240,7 +239,7 @@ func TestCrashesDoNotDisturb(t *testing.T) {
 	}
 	for c, want := range kept {
 		if got, _ := read(c, "/f"); got != want {
-			t.Fatalf("what was written later is seen in a clone: %q, want %q", got, want)
+			t.Fatalf("a clone has data that was written later: %q, want %q", got, want)
 		}
 	}
 }

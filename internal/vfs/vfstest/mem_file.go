@@ -47,7 +47,7 @@ func (m *Mem) openInode(name string, flag int, perm fs.FileMode) (*inode, error)
 	return n, nil
 }
 
-// memFile is an open file. Its position is guarded by Mem.mu, too.
+// memFile is an open file. Mem.mu guards its position.
 type memFile struct {
 	mem    *Mem
 	node   *inode
@@ -63,7 +63,7 @@ func (f *memFile) fail(op string, err error) error {
 	return &fs.PathError{Op: op, Path: f.name, Err: err}
 }
 
-// check returns why an operation that reads or writes is not possible.
+// check returns the error of a read or write that is not possible.
 func (f *memFile) check(op string, write bool, off int64) error {
 	mode := f.flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
 	switch {
@@ -113,7 +113,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	if f.flag&os.O_APPEND != 0 {
-		return 0, f.fail("write", syscall.EINVAL) // package os refuses this, too
+		return 0, f.fail("write", syscall.EINVAL) // package os rejects this too
 	}
 	f.mem.write(f.node, p, off)
 	return len(p), nil
@@ -123,7 +123,7 @@ func (f *memFile) Truncate(size int64) error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
 	if err := f.check("truncate", true, size); errors.Is(err, syscall.EBADF) {
-		return f.fail("truncate", syscall.EINVAL) // ftruncate(2) is alone in this
+		return f.fail("truncate", syscall.EINVAL) // as ftruncate(2)
 	} else if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
-// Punch gives back whole pages; see [Puncher].
+// Punch frees whole pages; see [vfs.Puncher].
 func (f *memFile) Punch(off, n int64) error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
@@ -155,7 +155,7 @@ func (f *memFile) Sync() error {
 		f.mem.syncNames(f.node)
 		return nil
 	}
-	f.node.durable, f.node.own, f.node.log = f.node.onDisk(), false, nil
+	f.node.durable, f.node.isOwned, f.node.log = f.node.onDisk(), false, nil
 	return nil
 }
 
@@ -179,11 +179,11 @@ func (f *memFile) Close() error {
 	return nil
 }
 
-// change is a write, or a change of size, that is not synced yet.
+// change is an unsynced write or change of size.
 type change struct {
-	off      int64  // where data goes, or the new size
-	data     []byte // nil for a change of size
-	sizeThen int64  // the size of the file after it
+	off       int64  // offset of data, or the new size
+	data      []byte // nil for a change of size
+	sizeAfter int64  // size of the file after the change
 }
 
 func (m *Mem) write(n *inode, p []byte, off int64) {
@@ -193,33 +193,33 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	m.beforeChange(n)
 	n.cur.writeAt(p, off)
 	size := n.cur.size
-	if n.kept != nil { // the disk gets whole pages
+	if n.intended != nil { // the disk gets whole pages
 		first := off / pageSize * pageSize
 		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
-		n.kept.writeAt(pages[:n.cur.readAt(pages, first)], first)
-		size = n.kept.size
+		n.intended.writeAt(pages[:n.cur.readAt(pages, first)], first)
+		size = n.intended.size
 	}
-	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: size})
+	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeAfter: size})
 }
 
 func (m *Mem) truncate(n *inode, size int64) {
 	m.beforeChange(n)
 	n.cur.truncate(size)
-	if n.kept != nil {
-		n.kept.truncate(size)
+	if n.intended != nil {
+		n.intended.truncate(size)
 	}
-	n.log = append(n.log, change{off: size, sizeThen: size})
+	n.log = append(n.log, change{off: size, sizeAfter: size})
 }
 
 func (m *Mem) beforeChange(n *inode) {
-	if !n.own {
-		n.cur, n.own = n.cur.clone(), true
+	if !n.isOwned {
+		n.cur, n.isOwned = n.cur.clone(), true
 	}
 	m.clock++
 	n.mtime, n.ctime = m.clock, m.clock
 }
 
-// ReadDir returns a reader of the names that a directory has now.
+// ReadDir returns a reader of a directory's current names.
 func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -238,15 +238,15 @@ func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	for base, node := range n.names {
 		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
 	}
-	// By inode: the same in every run, and yet not the order of the names, which
-	// no real directory promises.
+	// Sort by inode: reproducible, but not the order of the names, which no real directory
+	// promises.
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
 	m.open++
 	return d, nil
 }
 
 func inoOf(e fs.DirEntry) int64 {
-	info, _ := e.Info() // of a memInfo: cannot fail
+	info, _ := e.Info() // never fails for a memInfo
 	return int64(info.Sys().(vfs.Info).Ino)
 }
 
@@ -284,7 +284,7 @@ func (d *memDir) Close() error {
 	return nil
 }
 
-// memInfo is an entry of a directory as package io/fs wants it.
+// memInfo is an entry of a directory as an fs.FileInfo.
 type memInfo struct {
 	name string
 	info vfs.Info

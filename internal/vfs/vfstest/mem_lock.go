@@ -8,22 +8,21 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// lockState is who holds a file's lock.
+// lockState records the holders of a file's lock.
 type lockState struct {
 	writer  bool
 	readers int
 }
 
-// NewLock returns a lock of a file. As with flock(2), it is the file that is
-// locked, not its name: once the name is removed, another file can have it, and
-// be locked as well.
+// NewLock returns a lock of a file. As with flock(2), the file is locked, not its name: after the name
+// is removed, a new file with that name has its own lock.
 func (m *Mem) NewLock(name string) vfs.Lock { return &memLock{mem: m, name: name} }
 
-// memLock's fields are guarded by Mem.mu.
+// memLock is a lock. Mem.mu guards its fields.
 type memLock struct {
 	mem       *Mem
 	name      string
-	node      *inode // nil while it is not held
+	node      *inode // nil if not held
 	exclusive bool
 }
 
@@ -49,7 +48,7 @@ func (l *memLock) lock(exclusive, wait bool) (bool, error) {
 		}
 		m.open++
 	} else {
-		l.release() // converting lets go first, as flock(2) does
+		l.release() // converting releases first, as flock(2) does
 	}
 	for node.locks.writer || exclusive && node.locks.readers > 0 {
 		if !wait {
@@ -68,7 +67,7 @@ func (l *memLock) lock(exclusive, wait bool) (bool, error) {
 	return true, nil
 }
 
-// release lets go of the lock, and keeps the file open.
+// release releases the lock but keeps the file open.
 func (l *memLock) release() {
 	if l.exclusive {
 		l.node.locks.writer = false

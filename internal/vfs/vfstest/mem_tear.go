@@ -2,7 +2,7 @@ package vfstest
 
 import "math/rand/v2"
 
-// afterCrash returns the content that a file has after a loss of power.
+// afterCrash returns the content of a file after a loss of power.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -15,7 +15,7 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	case 0:
 		return n.durable
 	case 1:
-		n.own = false // shared from now on
+		n.isOwned = false // now shared
 		return n.onDisk()
 	case 2:
 		return n.tornPrefix(rnd, block)
@@ -24,8 +24,7 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	}
 }
 
-// tornPrefix applies the first few changes, and perhaps the first blocks of the
-// write that follows them.
+// tornPrefix applies a prefix of the changes, and perhaps the first blocks of the next write.
 func (n *inode) tornPrefix(rnd *rand.Rand, block int64) *content {
 	c := n.durable.clone()
 	whole := rnd.IntN(len(n.log) + 1)
@@ -52,34 +51,33 @@ func (w *change) applyTo(c *content) {
 	c.writeAt(w.data, w.off)
 }
 
-// tornAnywhere gives each block a moment of its own at which it was last
-// written to the disk, and the file's size one, too: disks and page caches know
-// no order. A cut that was lost takes all later changes with it, since a file
-// system reuses no block before it has freed it.
+// tornAnywhere chooses for each block, and for the file's size, independently when it was last written
+// to disk, because disks and page caches keep no order. A lost truncation loses all later changes,
+// because a file system reuses no block before it has freed it.
 func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	log := n.log
-	sized := rnd.IntN(len(log) + 1) // the size is that after the first so many changes
+	sized := rnd.IntN(len(log) + 1) // number of changes that the size has seen
 	if rnd.IntN(2) == 0 {
 		sized = len(log)
 	}
-	base := n.durable.size // beyond it, the file has grown
+	base := n.durable.size // bytes beyond base are new
 	size := n.durable.size
 	for i, w := range log {
-		cut := w.sizeThen < size
-		if i >= sized && cut {
+		shrinks := w.sizeAfter < size
+		if i >= sized && shrinks {
 			log = log[:i]
 			break
 		}
-		base, size = min(base, w.sizeThen), w.sizeThen
+		base, size = min(base, w.sizeAfter), w.sizeAfter
 	}
 	size = n.durable.size
 	if sized > 0 {
-		size = n.log[sized-1].sizeThen
+		size = n.log[sized-1].sizeAfter
 	}
 
 	c := n.durable.clone()
-	moments := map[int64]int{} // by block: how many changes it has seen
-	whole := size              // where the first lost byte of the new part is
+	moments := map[int64]int{} // by block: number of changes that it has seen
+	whole := size              // offset of the first lost byte of the new part
 	for i := range log {
 		w := &log[i]
 		if w.data == nil {
@@ -110,7 +108,7 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	return c
 }
 
-// moment chooses none of n changes, all, or the first few.
+// moment returns 0, n, or a random number up to n.
 func moment(rnd *rand.Rand, n int) int {
 	switch rnd.IntN(5) {
 	case 0:
@@ -122,22 +120,22 @@ func moment(rnd *rand.Rand, n int) int {
 	}
 }
 
-// failSync does what a failed fsync(2) does on Linux: what was not synced can be
-// read, and is never written to the disk, unless it is written again.
+// failSync has the effect of a failed fsync(2) on Linux: unsynced data can be read, but never reaches
+// the disk unless it is written again.
 func (f *memFile) failSync() {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
 	if n := f.node; !f.closed && !n.isDir() {
-		n.kept, n.log = n.durable.clone(), nil
+		n.intended, n.log = n.durable.clone(), nil
 	}
 }
 
-// onDisk returns what the disk has once all is written.
+// onDisk returns the content that the disk has once everything is written.
 func (n *inode) onDisk() *content {
-	if n.kept == nil {
+	if n.intended == nil {
 		return n.cur
 	}
-	c := n.kept
-	n.kept = c.clone()
+	c := n.intended
+	n.intended = c.clone()
 	return c
 }

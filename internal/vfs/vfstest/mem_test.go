@@ -43,7 +43,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// read returns a file's content, and whether there is one.
+// read returns a file's content, and whether the file exists.
 func read(fsys vfs.FS, name string) (string, bool) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
@@ -57,12 +57,12 @@ func read(fsys vfs.FS, name string) (string, bool) {
 	return string(b), true
 }
 
-// list returns everything that a file system holds beneath dir.
+// list returns everything in and below dir.
 func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
 	must(t, err)
-	var all []string
+	var found []string
 	for {
 		entries, err := d.Next(3)
 		if err == io.EOF {
@@ -72,21 +72,21 @@ func list(t *testing.T, fsys vfs.FS, dir string) []string {
 		for _, e := range entries {
 			name := filepath.Join(dir, e.Name())
 			if e.IsDir() {
-				all = append(all, name+"/")
-				all = append(all, list(t, fsys, name)...)
+				found = append(found, name+"/")
+				found = append(found, list(t, fsys, name)...)
 			} else {
 				text, _ := read(fsys, name)
-				all = append(all, fmt.Sprintf("%s=%q", name, text))
+				found = append(found, fmt.Sprintf("%s=%q", name, text))
 			}
 		}
 	}
 	must(t, d.Close())
-	slices.Sort(all)
-	return all
+	slices.Sort(found)
+	return found
 }
 
-// TestMemIsLikeOS makes the same random calls to the real file system and to
-// the one in memory; results, kinds of errors and contents must agree.
+// TestMemIsLikeOS makes the same random calls to the real file system and to Mem; results, kinds of
+// errors and contents must agree.
 func TestMemIsLikeOS(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -103,9 +103,9 @@ func TestMemIsLikeOS(t *testing.T) {
 				os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_CREATE | os.O_TRUNC,
 				os.O_WRONLY | os.O_CREATE | os.O_APPEND, os.O_RDWR | os.O_CREATE | os.O_EXCL,
 			}[rnd.IntN(6)]
-			what := rnd.IntN(12)
-			if what == 5 && len(n)+len(n2) > 300 {
-				what = 4 // which of two wrong names an error is about is nobody's promise
+			op := rnd.IntN(12)
+			if op == 5 && len(n)+len(n2) > 300 {
+				op = 4 // which of two bad names is reported is not specified
 			}
 			var got [2]string
 			for i, fsys := range []vfs.FS{real, mem} {
@@ -117,7 +117,7 @@ func TestMemIsLikeOS(t *testing.T) {
 				}
 				var err error
 				var result string
-				switch what {
+				switch op {
 				case 0, 1, 2:
 					var f vfs.File
 					if f, err = fsys.OpenFile(n, flag, 0o600); err == nil {
@@ -144,7 +144,7 @@ func TestMemIsLikeOS(t *testing.T) {
 						}
 						_, err := f.WriteAt(buf, off)
 						if err != nil && !errors.Is(err, syscall.EBADF) {
-							err = errors.New("refused") // package os has a private error for it
+							err = errors.New("refused") // package os has a private error for this
 						}
 						return err
 					})
@@ -170,10 +170,10 @@ func TestMemIsLikeOS(t *testing.T) {
 				if errors.As(err, &no) {
 					err = no
 				}
-				got[i] = fmt.Sprint(what, err, result)
+				got[i] = fmt.Sprint(op, err, result)
 			}
 			if got[0] != got[1] {
-				t.Fatalf("seed %d: the real file system answers %q, Mem %q", seed, got[0], got[1])
+				t.Fatalf("seed %d: the real file system returned %q, Mem %q", seed, got[0], got[1])
 			}
 		}
 		for _, files := range open {
@@ -182,7 +182,7 @@ func TestMemIsLikeOS(t *testing.T) {
 			}
 		}
 		if a, b := list(t, real, dir), list(t, mem, dir); !slices.Equal(a, b) {
-			t.Fatalf("seed %d: the real file system holds\n%q\nMem\n%q", seed, a, b)
+			t.Fatalf("seed %d: the real file system has\n%q\nMem\n%q", seed, a, b)
 		}
 		if n := mem.OpenCount(); n != 0 {
 			t.Fatalf("%d files are counted as open", n)
@@ -199,19 +199,19 @@ func testMemLocks(t *testing.T) {
 	a, b := m.NewLock("/l"), m.NewLock("/l")
 	must(t, a.Lock(true))
 	if ok, err := b.TryLock(false); ok || err != nil {
-		t.Fatalf("a second lock is given: %v, %v", ok, err)
+		t.Fatalf("TryLock of a held lock: %v, %v", ok, err)
 	}
 	got := make(chan error)
 	go func() { got <- b.Lock(true) }()
-	synctest.Wait() // until it waits for the lock
+	synctest.Wait() // b now waits for the lock
 	must(t, a.Unlock())
 	must(t, <-got)
 	if c := m.KillClone().NewLock("/l"); true {
 		if ok, err := c.TryLock(true); !ok || err != nil {
-			t.Fatalf("a dead process holds a lock: %v, %v", ok, err)
+			t.Fatalf("a dead process still holds a lock: %v, %v", ok, err)
 		}
 	}
-	// A lock file that is replaced is another file, with a lock of its own.
+	// A lock file that replaces another has its own lock.
 	must(t, m.Remove("/l"))
 	must(t, a.Lock(true))
 	ia, _ := a.Info()
@@ -224,12 +224,12 @@ func testMemLocks(t *testing.T) {
 	must(t, a.Lock(false))
 	must(t, b.Lock(false))
 	if ok, _ := m.NewLock("/l").TryLock(true); ok {
-		t.Fatal("an exclusive lock beside two shared ones")
+		t.Fatal("got an exclusive lock while two shared ones are held")
 	}
 	must(t, a.Unlock())
 	must(t, b.Unlock())
 	if m.OpenCount() != 0 {
-		t.Fatal("locks stay open")
+		t.Fatal("locks are still open")
 	}
 }
 
@@ -240,7 +240,7 @@ func TestMemLimitsOpenFiles(t *testing.T) {
 	l := m.NewLock("/l")
 	must(t, l.Lock(true))
 	if _, err := m.ReadDir("/"); !errors.Is(err, syscall.EMFILE) {
-		t.Fatalf("a third is opened: %v", err)
+		t.Fatalf("opening a third file: %v", err)
 	}
 	must(t, a.Close())
 	must(t, create(t, m, "/b", "", false).Close())
@@ -275,12 +275,12 @@ func TestMemConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	if text, _ := read(m.Crash(nil), "/f0"); len(text) != 400 {
-		t.Fatalf("%d bytes of 400", len(text))
+		t.Fatalf("%d bytes, want 400", len(text))
 	}
 }
 
-// A punched part reads as zeros, takes no disk where whole pages are in it, and
-// can come back at a loss of power.
+// TestPunch checks that a punched range reads as zeros and frees the disk space of whole pages, and that
+// a loss of power can restore it.
 func TestPunch(t *testing.T) {
 	for _, fsys := range []vfs.FS{vfs.OS{}, NewMem()} {
 		dir := t.TempDir()
@@ -294,23 +294,23 @@ func TestPunch(t *testing.T) {
 		must(t, err)
 		p, ok := f.(vfs.Puncher)
 		if !ok {
-			continue // not every system has it
+			continue // not supported on every system
 		}
 		must(t, p.Punch(1000, 20_000))
 		must(t, p.Punch(39_000, 5000))
 		want := strings.Repeat("x", 1000) + strings.Repeat("\x00", 20_000) + strings.Repeat("x", 18_000) + strings.Repeat("\x00", 1000)
 		if got, ok := read(fsys, dir+"/f"); !ok || got != want {
-			t.Fatalf("%T: %d bytes of %d, or wrong ones", fsys, len(got), len(want))
+			t.Fatalf("%T: %d bytes, want %d, or different bytes", fsys, len(got), len(want))
 		}
 		after, err := f.Info()
 		must(t, err)
 		if after.Size != before.Size || after.Disk > before.Disk-4*pageSize {
-			t.Errorf("%T: %d bytes on the disk, before it were %d", fsys, after.Disk, before.Disk)
+			t.Errorf("%T: %d bytes on the disk, want at least four pages less than the former %d", fsys, after.Disk, before.Disk)
 		}
 		must(t, f.Close())
 		if m, ok := fsys.(*Mem); ok {
 			if got, _ := read(m.Crash(nil), dir+"/f"); got != strings.Repeat("x", 40_000) {
-				t.Errorf("what was not synced survives a loss of power: %d bytes", len(got))
+				t.Errorf("an unsynced change survived a loss of power: %d bytes", len(got))
 			}
 		}
 	}

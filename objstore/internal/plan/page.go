@@ -6,22 +6,25 @@ import (
 	"strings"
 )
 
-// Page is a page of plans, as docs/cloud-plan.md has it. Work divides a job of entries of
-// 100 bytes among machines with so much memory and disk each.
+// Page returns the content of docs/cloud-plan.md. work divides a job with entries of 100
+// bytes among machines with the given memory and disk.
 func Page(work func(j Job, memory, disk int64) Work) string {
 	var b strings.Builder
-	b.WriteString(`# What a store in a bucket takes
+	b.WriteString(`# The cost of a store in a bucket
 
-Computed by ` + "`partd-cloud plan`" + ` from the code that divides stores into requests. Entries have 100 bytes and are spread evenly over
-keys. Each writer flushes at its end. Each reader reads its part once, with the option ` + "`disk`" + ` unless the column says otherwise, and segments are as large as
-memory allows (` + "`segment`" + `). Each opening costs 13 PUTs, 12 of which test whether the bucket lets two creators win. Each
-commit costs a GET, which shows that this writer won. Dollars are list prices of S3 Standard in us-east-1; traffic within a region is free, machines are not
-included. Seconds are bounds from S3's documentation: 3,500 PUT and 5,500 GET a second and prefix, of which a store has 256 once S3 has divided it (before
-that S3 answers 503, and requests are retried); 85 MB/s a connection, two for a writer and 8 to 32 for a reader; 0.15 s to the first byte. What the reader's own disk
-takes is not included. All writers flush at the same moment, which takes as many requests and seconds as in ` + "`TestManyFlushesAtOnce`" + `, with ten objects of the log a
-second.
+How many requests, seconds and dollars does a shuffle through a bucket need? ` + "`partd-cloud plan`" + ` computes this page with the code that divides a store's work into requests.
 
-` + "`TestPlanIsWhatHappens`" + ` and ` + "`TestPlanOverGateway`" + ` run jobs of three sizes and count: PUTs and GETs are within a tenth of the plan; without a disk, within a tenth and a pass.
+The table assumes:
+
+- Entries have 100 bytes and are spread evenly over the keys. Each writer flushes once, at its end. Each reader reads its part once.
+- Readers use a disk (option ` + "`disk`" + `), except in the column "$ without a disk". Segments are as large as memory allows (option ` + "`segment`" + `).
+- Each opening of the store needs 13 PUTs; 12 of them test that the bucket lets only one creator of an object win. Each commit needs a GET, which confirms that this writer won.
+- Dollars are list prices of S3 Standard in us-east-1. Traffic within a region is free. Machines are not included.
+- Seconds are bounds from S3's documentation: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, and 0.15 s until the first byte. A store has 256 prefixes after S3 has divided it.
+  (Before that, S3 answers 503, and requests are retried.) A writer uses two connections, a reader 8 to 32. The time for a reader's own disk is not included.
+- All writers flush at the same moment. The requests and seconds for that were measured by ` + "`TestManyFlushesAtOnce`" + `, with ten log objects a second.
+
+` + "`TestPlanMatchesRequests`" + ` and ` + "`TestPlanOverGateway`" + ` run jobs of three sizes and count requests. PUTs and GETs differ from the plan by at most a tenth; without a disk, by at most a tenth and one pass.
 
 | writers | readers | data | memory | segments | passes | GET of | disk of a reader | catalog | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk | storage $ a day |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
@@ -33,25 +36,25 @@ second.
 				p, without := work(j, memory, math.MaxInt64).Plan(j), work(j, memory, 0).Plan(j)
 				fmt.Fprintf(&b, "| %d | %d | %g TB | %d GiB | %d | %d | %s | %s | %d MiB | %.0f | %.0f | %.0f | %d | %d | %.2f | %.2f | %.2f |\n",
 					n, n, float64(size)/1e12, memory>>30, p.Segments, p.Passes, kib(p.RangeBytes), gib(p.DiskBytes), p.CatalogBytes>>20,
-					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, without.RequestDollars, p.StorageDollarsADay)
+					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, without.RequestDollars, p.StorageDollarsPerDay)
 			}
 		}
 	}
 	b.WriteString(`
-## Where it stops scaling
+## Limits of scaling
 
-- *With a disk, GETs are segments × readers*, and grow with the data: a reader reads its share of each segment by one request. Where its passes would make requests of a MiB
-  or more anyway, or all fits in memory, it needs no disk and takes none: 10 TB in requests of a MiB are 4 dollars.
-- *Without a disk, GETs are segments × passes of all readers*, and grow with the square of the data: passes grow with a reader's data, segments with all of it.
-  A reader that cannot hold one range of all segments (16 KiB and more each) in a sixth of its memory reads that range once to count and once for each part that it can hold.
-- *A reader's disk is its part of the data.* More readers need less each. A part beyond some 15 GB at 512 MiB of memory, or 64 times as much at eight times the memory, is read from
-  the disk several times.
-- *Segments are at most a seventh of a writer's memory*, and of a GiB. More memory makes fewer of them, and requests.
-- *The catalog* takes at most an eighth of the memory. Beyond that it knows half as many ranges of each segment, and each reader reads more of others' data, by as many requests.
-- *Every reader reads the whole log*, with the offsets in all segments: readers × segments.
-- *One log* takes some ten objects a second, but one commits the records of up to 1,600 writers that wait. 1,000 flushes at the same moment take 3 to 4 seconds and 5 cents; each
-  alone in the log, they took 113 seconds and 1.10 dollars. Thousands more meet S3's limit of requests a second for one prefix: 4,000 took 32 seconds.
-- *Nothing is merged*: many small flushes make many small segments, and each is a request of every reader.
+- *With a disk, the number of GETs is segments × readers*, so it grows with the data. A reader reads its share of each segment by one request. A reader uses no disk if all data fits in memory, or if
+  the requests of its passes have at least a MiB anyway: reading 10 TB in requests of a MiB costs 4 dollars.
+- *Without a disk, the number of GETs is segments × passes of all readers*, so it grows with the square of the data: passes grow with a reader's data, and segments with all data. A range
+  has at least 16 KiB per segment. If a reader cannot load one range of all segments into a sixth of its memory, it reads the range once to measure it, and once for each part that fits.
+- *A reader's disk holds its part of the data.* More readers need less disk each. A part larger than about 15 GB at 512 MiB of memory, or than 64 times as much at eight times the memory, is read from disk
+  several times.
+- *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. With more memory, there are fewer segments and requests.
+- *The catalog uses at most an eighth of the memory.* If it needs more, the number of ranges per segment is halved. Then each reader also reads data of other readers, with the same number of requests.
+- *Every reader reads the whole log*, including the offsets in all segments: readers × segments.
+- *The log accepts about ten objects a second*, but one object commits the records of up to 1,600 waiting writers. 1,000 flushes at the same moment need 3 to 4 seconds and 5 cents; without
+  groups, they needed 113 seconds and 1.10 dollars. Many more meet S3's limit of requests per second and prefix: 4,000 needed 32 seconds.
+- *Segments are never merged.* Many small flushes create many small segments, and each costs every reader a request.
 `)
 	return b.String()
 }

@@ -1,5 +1,5 @@
-// Package plan computes what shuffles through a store in a bucket take: requests, dollars
-// and seconds, by the documentation of S3.
+// Package plan estimates shuffles through a store in a bucket: requests, dollars and
+// seconds, according to S3's documentation.
 package plan
 
 import (
@@ -7,47 +7,47 @@ import (
 	"math"
 )
 
-// Job is a shuffle: writers append data under many keys and flush once each, then
-// readers read a part each.
+// Job is a shuffle: each writer appends data under many keys and flushes once, then each
+// reader reads one part.
 type Job struct {
 	Writers, Readers int
 	Bytes            int64 // of all entries
 }
 
-// Work is how the store divides a job.
+// Work is the division of a job by the store.
 type Work struct {
 	Segments    int64
-	Passes      int64 // of each reader
-	Gets        int64 // requests of each reader for what it reads
+	Passes      int64 // per reader
+	Gets        int64 // GET requests per reader for data
 	Read        int64 // bytes that each reader reads
-	Disk        int64 // bytes of temporary files that each reader writes; 0: none
-	Catalog     int64 // bytes of memory of each reader for where things are
-	Footers     int64 // bytes that each reader reads of that
+	Disk        int64 // bytes of temporary files per reader; 0 means none
+	Catalog     int64 // bytes of the segments' index in each reader's memory
+	Footers     int64 // bytes of footers that each reader reads
 	Commits     int64 // records of the log
-	OpeningPuts int64 // of each writer and reader
-	ListPage    int64 // objects of one listing
-	Uploads     int   // of a writer at a time
-	Readers     int   // requests of a reader at a time
+	OpeningPuts int64 // per writer and reader
+	ListPage    int64 // objects in one listing
+	Uploads     int   // concurrent uploads of a writer
+	Readers     int   // concurrent requests of a reader
 }
 
-// Plan is what a job takes.
+// Plan is the estimate for a job.
 type Plan struct {
-	Segments, Passes   int64 // passes of each reader
-	DiskBytes          int64 // of temporary files of each reader
-	RangeBytes         int64 // read by one request, on average
-	CatalogBytes       int64 // memory of each reader for where things are
-	Upload, Commit     float64
-	Read               float64 // seconds
-	Requests           Requests
-	RequestDollars     float64
-	StorageDollarsADay float64
+	Segments, Passes     int64   // Passes is per reader
+	DiskBytes            int64   // temporary files of each reader
+	RangeBytes           int64   // average bytes per read request
+	CatalogBytes         int64   // memory of each reader for the index of segments
+	Upload, Commit       float64 // seconds
+	Read                 float64 // seconds
+	Requests             Requests
+	RequestDollars       float64
+	StorageDollarsPerDay float64
 }
 
-// Requests are how many requests of each kind were made.
+// Requests counts requests by kind.
 type Requests struct{ Put, Get, List, Delete int64 }
 
-// The list prices of S3 Standard in us-east-1, in dollars: of a request, and of a GB (10^9 bytes)
-// for a month. Deleting is free.
+// List prices of S3 Standard in us-east-1, in dollars: per request, and per GB (10^9
+// bytes) and month. Deleting is free.
 const (
 	s3Put          = 0.005 / 1000
 	s3Get          = 0.0004 / 1000
@@ -55,7 +55,7 @@ const (
 	s3StorageMonth = 0.023
 )
 
-// dollars is what the requests cost.
+// dollars returns the price of the requests.
 func (r Requests) dollars() float64 {
 	return float64(r.Put)*s3Put + float64(r.Get)*s3Get + float64(r.List)*s3List
 }
@@ -64,8 +64,8 @@ func (r Requests) String() string {
 	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.dollars())
 }
 
-// What S3 documents: rates per prefix, at which it answers 503 above, and what one
-// connection and the first byte take.
+// Limits that S3 documents: requests per second and prefix, above which it answers 503,
+// the bandwidth of a connection, and the latency of the first byte.
 const (
 	s3PutRate       = 3500  // requests per second and prefix
 	s3GetRate       = 5500  // requests per second and prefix
@@ -74,35 +74,36 @@ const (
 	prefixesOfStore = 256.0 // seg/00 to seg/ff
 )
 
-// Flushes returns what it takes that writers commit at the same moment, beside their uploads:
-// by experiment, with ten objects of the log a second, and 40 to 100 ms for a request.
+// Flushes returns the requests and the time, besides uploads, if all writers commit at
+// the same moment. The formula was fitted to measurements with ten log objects a second,
+// and 40 to 100 ms for a request.
 func Flushes(writers int64) (r Requests, seconds float64) {
 	n, digits := float64(writers), math.Log10(float64(writers))
 	r = Requests{Put: int64(n * (1 + 1.2*digits)), Get: int64(n * (1 + 2.8*digits)), List: int64(n * (1 + 0.8*digits))}
 	return r, 0.4 + digits
 }
 
-// Plan computes what the work of a job takes.
+// Plan estimates a job that is divided as w says.
 func (w Work) Plan(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
 	p := Plan{Segments: w.Segments, Passes: w.Passes, DiskBytes: w.Disk, RangeBytes: w.Read / w.Gets, CatalogBytes: w.Catalog}
 	commits, seconds := Flushes(writers)
-	each := w.Commits / writers
+	commitsPerWriter := w.Commits / writers
 	p.Requests = Requests{
-		// STORE once more and a race at each opening, the log, the segments.
-		Put:  w.Segments + each*commits.Put + (writers+readers)*w.OpeningPuts,
-		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + each*commits.Get,
-		List: each*commits.List + readers*(1+w.Commits/w.ListPage),
+		// One more PUT of STORE and a race for each opening, the log, and the segments.
+		Put:  w.Segments + commitsPerWriter*commits.Put + (writers+readers)*w.OpeningPuts,
+		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + commitsPerWriter*commits.Get,
+		List: commitsPerWriter*commits.List + readers*(1+w.Commits/w.ListPage),
 	}
 	p.RequestDollars = p.Requests.dollars()
-	p.StorageDollarsADay = float64(j.Bytes) / 1e9 * s3StorageMonth / 30
+	p.StorageDollarsPerDay = float64(j.Bytes) / 1e9 * s3StorageMonth / 30
 
-	segments, atOnce := float64(w.Segments), float64(w.Readers)
+	segments, requests := float64(w.Segments), float64(w.Readers)
 	perWriter := (j.Bytes + writers - 1) / writers
 	p.Upload = max((float64(perWriter)/s3Connection+segments/float64(writers)*s3FirstByte)/float64(w.Uploads), segments/(s3PutRate*prefixesOfStore))
-	p.Commit = float64(each) * seconds
+	p.Commit = float64(commitsPerWriter) * seconds
 	p.Read = max(
-		float64(w.Read+w.Footers)/(atOnce*s3Connection)+float64(w.Gets)*s3FirstByte/atOnce,
+		float64(w.Read+w.Footers)/(requests*s3Connection)+float64(w.Gets)*s3FirstByte/requests,
 		float64(w.Gets)*float64(readers)/(s3GetRate*prefixesOfStore))
 	return p
 }

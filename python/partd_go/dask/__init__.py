@@ -1,15 +1,18 @@
-"""A shuffle method for dask.dataframe, whose rows are in a partd store.
+"""A shuffle method for dask.dataframe that stores rows in a partd store.
 
     with partd_go.dask.use():
         df.groupby("name").apply(f).compute()
 
-Within it dask's shuffles, those of set_index, groupby, merge and others among them,
-go through a partd-server, by threads, processes and distributed workers. Tasks may
-fail, be run twice, or be killed: of each task one attempt counts, whole.
+In the with block, dask's shuffles (in set_index, groupby, merge and others) go through
+a partd-server, with threads, processes or distributed workers. Tasks may fail, run twice
+or be killed: exactly one whole attempt of each task counts.
 """
 
 from __future__ import annotations
 
-from .method import use
+from ..errors import extra
+
+with extra("dask"):
+    from .method import use
 
 __all__ = ["use"]

@@ -1,5 +1,5 @@
-"""Attempts at tasks, whose bytes docs/format.md has: of several attempts at a task
-only what the first to commit has appended is ever read."""
+"""Stores attempts at tasks, in the format that docs/format.md describes. Readers see
+only the appends of the first attempt of a task to commit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PIECE, COMMIT = 1, 2
 
 
 class Damaged(ValueError):
-    """A key holds what no attempt wrote."""
+    """A key holds bytes that no attempt wrote."""
 
 
 class Entries:
-    """What one append adds. It may have a key twice, unlike a dict: so a head goes
-    before a large piece, which is not copied for that."""
+    """The entries of one append. Unlike a dict it may repeat a key, so that a header
+    can precede a large piece without a copy of the piece."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -59,7 +59,7 @@ def _text(s: str) -> bytes:
 
 
 class _Reader:
-    """Takes a frame apart."""
+    """Parses a frame."""
 
     def __init__(self, data: memoryview, at: int = 0) -> None:
         self.data, self.at = data, at
@@ -73,11 +73,11 @@ class _Reader:
             if byte < 0x80:
                 return n
             shift += 7
-        raise Damaged("a number that does not end")
+        raise Damaged("a truncated number")
 
     def bytes(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise Damaged("a frame that does not end")
+            raise Damaged("a truncated frame")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -87,7 +87,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class Commit:
-    """What an attempt said when it committed."""
+    """The record that an attempt writes when it commits."""
 
     task: str
     attempt: str
@@ -95,7 +95,7 @@ class Commit:
 
 
 class Attempt:
-    """One attempt at a task. Nothing that it appends counts before its commit."""
+    """One attempt at a task. Its appends count only after its commit."""
 
     def __init__(self, store: Store, control: str, task: str) -> None:
         self.store, self.control, self.task = store, control, task
@@ -104,7 +104,7 @@ class Attempt:
         self._batches = self._pieces = self._bytes = self._sum = 0
 
     def append(self, pieces: Sequence[tuple[str, bytes | memoryview]]) -> None:
-        """Appends pieces to keys, each key once, as one batch: all or none."""
+        """Appends pieces to distinct keys in one batch, all or nothing."""
         self._batches += 1
         entries = Entries()
         for index, (key, piece) in enumerate(pieces):
@@ -119,7 +119,7 @@ class Attempt:
         self.store.append(entries)
 
     def commit(self) -> None:
-        """Makes what was appended count, unless another attempt has committed before."""
+        """Makes the appends count, unless another attempt of the task has committed."""
         numbers = b"".join(_uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
         self.store.append({self.control: _uvarint(len(frame)) + frame})
@@ -138,19 +138,19 @@ def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:
 
 
 def commits(store: Store, control: str) -> dict[str, Commit]:
-    """The commit of each task that counts: its first."""
-    found: dict[str, Commit] = {}
+    """Returns the first commit of each task, the one that counts."""
+    results: dict[str, Commit] = {}
     for kind, frame in _frames(control, store.get([control])[0]):
         if kind != COMMIT:
             raise Damaged(f"reading {control!r}: a frame of kind {kind} among the commits")
         commit = Commit(frame.text(), frame.text(), frame.number())
-        found.setdefault(commit.task, commit)
-    return found
+        results.setdefault(commit.task, commit)
+    return results
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """The pieces under a key that count, in order, by task."""
-    found: dict[str, list[memoryview]] = {}
+    """Returns the pieces of a key that count, in order, by task."""
+    results: dict[str, list[memoryview]] = {}
     last: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):
         if kind != PIECE:
@@ -160,7 +160,7 @@ def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list
         if winner is None or attempt != winner.attempt or at[0] > winner.batches:
             continue
         if at <= last.get(task, (0, 0)):
-            continue  # a batch that was sent again
+            continue  # the batch was sent twice
         last[task] = at
-        found.setdefault(task, []).append(frame.data[frame.at :])
-    return found
+        results.setdefault(task, []).append(frame.data[frame.at :])
+    return results

@@ -1,9 +1,9 @@
-"""Data frames cut by partition and put together again.
+"""Splits data frames by partition, and joins the pieces again.
 
-A block of rows is sorted by partition once. Each partition's piece is the records of what
-is held as numbers, a slice of the block's that is not copied for that, and one Arrow
-message, without a schema, of the other columns. What all pieces of a task
-share (labels, types, categories, how each column is held) is its layout.
+A block of rows is sorted by partition once. A partition's piece consists of records with
+the numeric columns, which are a slice of the block's without a copy, and of one Arrow
+message without schema for the other columns. A task's layout is what all its pieces
+share: labels, types, categories and the form of each column.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-BLOCK_BYTES = 8 << 20  # of the rows that are sorted, and of the messages that are sent, at a time
-NUMBERS = ("plain", "code", "time")
-_CACHED = 1 << 20  # bytes of records that are taken apart at a time
+from ..errors import Misuse
 
-Piece: TypeAlias = "list[bytes | memoryview]"  # its number of rows, their records, and a message of the rest
-Block: TypeAlias = "list[tuple[int, int, Piece]]"  # partitions, how many rows go there, and those
+BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
+NUMBERS = ("plain", "code", "time")
+_CACHED = 1 << 20  # bytes of records that are split into columns at a time
+
+Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
+Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
 
 _ROWS = struct.Struct("<Q")
 
 
 @dataclass
 class Layout:
-    """What a task's slices share: a frame without rows, and how its arrays are held."""
+    """What the pieces of a task share: an empty frame, and the form of each array."""
 
     empty: pd.DataFrame
-    forms: list[str]  # of the columns, then of the index's levels
+    forms: list[str]  # of the columns, then the index levels
 
     def same(self, other: Layout) -> bool:
-        """Reports whether slices of both can be joined as they are."""
+        """Reports whether pieces of both layouts can be joined without conversion."""
         mine, others = _arrays(self.empty), _arrays(other.empty)
         return (
             self.forms == other.forms
@@ -49,26 +51,25 @@ class Layout:
 
 def _same_type(a: Any, b: Any) -> bool:
     if isinstance(a, pd.CategoricalDtype) and isinstance(b, pd.CategoricalDtype):
-        # Two types that differ in the order of their categories are equal to pandas,
-        # but codes of one mean something else in the other.
+        # pandas ignores the order of categories in comparing types, but codes depend on it.
         return bool(a.ordered == b.ordered and a.categories.dtype == b.categories.dtype and a.categories.equals(b.categories))
     return bool(a == b)
 
 
 def _arrays(df: pd.DataFrame) -> list[Any]:
-    """The arrays of the columns, then those of the index's levels."""
+    """Returns the arrays of the columns, then of the index levels."""
     columns = [df.iloc[:, i].array for i in range(df.shape[1])]
     levels = [df.index.get_level_values(i).array for i in range(df.index.nlevels)]
     return [a.to_numpy() if type(a) is pd.arrays.NumpyExtensionArray else a for a in columns + levels]
 
 
 def _form(array: Any) -> str:
-    """How an array is held:
+    """Returns the form in which an array is stored:
 
     plain   the bytes of a NumPy array
-    code    a categorical's codes, as plain
-    time    the integers of times with a zone and of periods, as plain
-    arrow   as the type's own Arrow array
+    code    the codes of a categorical, like plain
+    time    the integers of zoned times and of periods, like plain
+    arrow   the Arrow array of the type
     text    strings and None
     pickle  each value pickled
     """
@@ -80,9 +81,9 @@ def _form(array: Any) -> str:
     if isinstance(dtype, np.dtype) and dtype.kind in "biufcmM":
         return "plain"
     if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
-        return "pickle"  # pandas 2 has no Arrow array of them
+        return "pickle"  # pandas 2 cannot convert these to Arrow
     if isinstance(dtype, pd.ArrowDtype) and "dictionary<" in str(dtype.pyarrow_dtype):
-        return "pickle"  # its messages would need those of the dictionaries
+        return "pickle"  # it would need extra messages for the dictionaries
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
     return "text" if dtype == object and all(map(_is_text, array)) else "pickle"
@@ -93,12 +94,12 @@ def _is_text(value: object) -> bool:
         return value is None
     try:
         return value.isascii() or bool(value.encode())
-    except UnicodeEncodeError:  # it has half a pair of surrogates, which pickle can hold
+    except UnicodeEncodeError:  # an unpaired surrogate, which only pickle can store
         return False
 
 
 def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
-    """The NumPy array that holds a plain, code or time array."""
+    """Returns the NumPy array for a plain, code or time array."""
     if form == "code":
         return np.asarray(array.codes)
     if form == "time":
@@ -106,61 +107,61 @@ def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
     return np.asarray(array)
 
 
-def _hold(array: Any, form: str) -> pa.Array:
-    """The array in Arrow, where it is not held as numbers."""
+def _to_arrow(array: Any, form: str) -> pa.Array:
+    """Returns the Arrow array for an arrow, text or pickle array."""
     if form == "arrow":
-        held = pa.array(array)
+        stored = pa.array(array)
     elif form == "text":
-        held = pa.array(np.asarray(array, dtype=object), pa.large_string())
+        stored = pa.array(np.asarray(array, dtype=object), pa.large_string())
     else:
-        held = pa.array([pickle.dumps(v, 5) for v in array], pa.large_binary())
-    return held.combine_chunks() if isinstance(held, pa.ChunkedArray) else held
+        stored = pa.array([pickle.dumps(v, 5) for v in array], pa.large_binary())
+    return stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored
 
 
-def _give_back(held: Any, form: str, like: Any) -> Any:
-    """The array that was held, of the type of another."""
+def _from_stored(stored: Any, form: str, like: Any) -> Any:
+    """Returns the original array from its stored form, with the type of like."""
     if form == "code":
-        return pd.Categorical.from_codes(held, dtype=like.dtype)
+        return pd.Categorical.from_codes(stored, dtype=like.dtype)
     if form == "plain":
-        return held
+        return stored
     if form == "time":
         if isinstance(like.dtype, pd.PeriodDtype):
-            return pd.arrays.PeriodArray(held, dtype=like.dtype)
-        times = pd.Series(held.view(f"M8[{like.dtype.unit}]"))
+            return pd.arrays.PeriodArray(stored, dtype=like.dtype)
+        times = pd.Series(stored.view(f"M8[{like.dtype.unit}]"))
         return times.dt.tz_localize("UTC").dt.tz_convert(like.dtype.tz).array
     if form == "arrow":
-        return like.dtype.__from_arrow__(held)
-    values = np.empty(len(held), dtype=object)
-    values[:] = held.to_pylist() if form == "text" else [pickle.loads(v) for v in held.to_pylist()]
+        return like.dtype.__from_arrow__(stored)
+    values = np.empty(len(stored), dtype=object)
+    values[:] = stored.to_pylist() if form == "text" else [pickle.loads(v) for v in stored.to_pylist()]
     return values if like.dtype == object else type(like)._from_sequence(values, dtype=like.dtype)
 
 
 def layout_of(df: pd.DataFrame) -> Layout:
-    """The layout of a frame, which must be pandas' own."""
+    """Returns the layout of a frame, which must be a pandas.DataFrame."""
     if type(df) is not pd.DataFrame:
-        raise TypeError(
-            "the partd shuffle takes a pandas.DataFrame, and a partition is a "
-            f'{type(df).__module__}.{type(df).__name__}: shuffle it by another method, such as shuffle_method="tasks"'
+        raise Misuse(
+            f"the partd shuffle needs partitions of pandas.DataFrame, and one is a {type(df).__module__}.{type(df).__name__}: "
+            'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    if isinstance(df.index, pd.RangeIndex):  # what is left of it has no step
+    if isinstance(df.index, pd.RangeIndex):  # a slice of it would have no step
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
-    elif df.index.nlevels > 1:  # whose levels may have another type where a value is missing
+    elif df.index.nlevels > 1:  # a level with missing values may have another type
         levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
         empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
 
 
 def _record(layout: Layout) -> np.dtype[Any]:
-    """What is held as numbers of a row, each named by its place."""
+    """Returns the record type of a row's numeric columns, named by their positions."""
     arrays = enumerate(zip(_arrays(layout.empty), layout.forms, strict=True))
     return np.dtype([(str(i), _numbers(array, form).dtype) for i, (array, form) in arrays if form in NUMBERS])
 
 
 def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
-    """Yields, for a block of rows after the other, the (partition, rows, piece) of
-    a frame whose rows go to the partitions of ids. A negative id leaves a row out.
-    The next block takes the memory of the last."""
+    """Yields blocks of (partition, number of rows, piece) for a frame whose rows go to the
+    partitions in ids. It skips rows with a negative id. Each block reuses the memory of
+    the previous one."""
     names = [*df.columns, *df.index.names]
     arrays = _arrays(df)
     step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
@@ -168,7 +169,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
     memory, ordered = (np.empty(min(step, len(df)), record) for _ in range(2))
     for start in range(0, len(df), step):
         part = ids[start : start + step]
-        # Integers of 16 bits are sorted by radix, in a fraction of the time.
+        # NumPy sorts 16-bit integers by radix sort, which is much faster.
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
         others: list[pa.Array] = []
@@ -178,13 +179,13 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
                 if form in NUMBERS:
                     memory[str(i)][: len(part)] = _numbers(array, form)
                 else:
-                    others.append(_hold(array, form).take(pa.array(order)))
+                    others.append(_to_arrow(array, form).take(pa.array(order)))
             except Exception as err:
-                raise TypeError(
-                    f"shuffling column {name!r} of type {array.dtype}: it has a value that neither Arrow nor "
-                    f"pickle can hold: {err}"
+                raise Misuse(
+                    f"shuffling column {name!r} of type {array.dtype}: neither Arrow nor pickle can store a value "
+                    f"({err}): convert it, or drop the column"
                 ) from err
-        records = _taken(memory, order, ordered)
+        records = _reordered(memory, order, ordered)
         counts = np.bincount(part[order])
         block: Block = []
         row = 0
@@ -192,24 +193,24 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
             rows = int(counts[partition])
             numbers = records[row * record.itemsize : (row + rows) * record.itemsize]
             piece: Piece = [_ROWS.pack(rows), numbers, message]
-            block.append((partition, rows, piece if compression is None else _compressed(piece, compression)))
+            block.append((partition, rows, piece if compression is None else _compress(piece, compression)))
             row += rows
         yield block
 
 
-def _taken(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> memoryview:
-    """The bytes of the records in that order, each copied as a whole."""
+def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> memoryview:
+    """Returns the bytes of the records in that order, copying each record as a whole."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
     whole = np.dtype((np.void, size))
     taken = to[: len(order)]
-    records.view(whole).take(order, out=taken.view(whole), mode="clip")  # "raise" would take a copy to be sure
+    records.view(whole).take(order, out=taken.view(whole), mode="clip")  # mode "raise" would make a copy
     return taken.view(np.uint8).data
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
-    """Arrow's messages of slices of so many rows, of those that have some."""
+    """Yields an Arrow message for each slice of counts rows, except empty ones."""
     counts = counts[counts > 0]
     if not arrays:
         yield from [memoryview(b"")] * len(counts)
@@ -217,7 +218,7 @@ def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[
     batch = pa.record_batch(arrays, [str(i) for i in range(len(arrays))])
     sink = pa.BufferOutputStream()
     writer = pa.ipc.new_stream(sink, batch.schema)
-    writer.write_batch(batch.slice(0, 0))  # the schema goes before it
+    writer.write_batch(batch.slice(0, 0))  # writes the schema first
     ends, row = [sink.tell()], 0
     for rows in counts:
         writer.write_batch(batch.slice(row, rows))
@@ -227,36 +228,36 @@ def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[
     yield from (messages[a:b] for a, b in zip(ends, ends[1:], strict=False))
 
 
-def _compressed(piece: Piece, compression: str) -> Piece:
+def _compress(piece: Piece, compression: str) -> Piece:
     whole = b"".join(piece)
     return [_ROWS.pack(len(whole)), pa.compress(whole, compression, asbytes=True)]
 
 
-def _expanded(piece: memoryview, compression: str) -> memoryview:
+def _decompress(piece: memoryview, compression: str) -> memoryview:
     (size,) = _ROWS.unpack_from(piece)
     return memoryview(pa.decompress(piece[_ROWS.size :], size, compression, asbytes=True))
 
 
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
-    """Puts pieces of one layout together again, in the order given."""
+    """Returns the frame of pieces with the same layout, in the given order."""
     like = _arrays(layout.empty)
     record = _record(layout)
-    others = [_hold(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
-    schema = pa.schema([(str(i), held.type) for i, held in enumerate(others)])
+    others = [_to_arrow(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
+    schema = pa.schema([(str(i), stored.type) for i, stored in enumerate(others)])
     records: list[np.ndarray[Any, Any]] = []
     batches = []
     for piece in pieces:
-        data = piece if compression is None else _expanded(piece, compression)
+        data = piece if compression is None else _decompress(piece, compression)
         (rows,), at = _ROWS.unpack_from(data), _ROWS.size
         size = rows * record.itemsize
         records.append(np.frombuffer(data, np.uint8, size, at))
         if schema.names:
-            message = data[at + size :].tobytes()  # its arrays stay in the frame: they would keep the records there, too
+            message = data[at + size :].tobytes()  # a copy: the frame's arrays would otherwise keep the records in memory
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
-    others_held = iter(pa.Table.from_batches(batches, schema).columns)
-    held = [next(numbers if form in NUMBERS else others_held) for form in layout.forms]
-    arrays = list(map(_give_back, held, layout.forms, like))
+    other_columns = iter(pa.Table.from_batches(batches, schema).columns)
+    stored = [next(numbers if form in NUMBERS else other_columns) for form in layout.forms]
+    arrays = list(map(_from_stored, stored, layout.forms, like))
     width = layout.empty.shape[1]
     levels = [pd.Index(a, dtype=like[width + i].dtype, copy=False) for i, a in enumerate(arrays[width:])]
     index = levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
@@ -269,7 +270,7 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
 
 
 def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    """Takes records apart, few enough at a time to stay in the processor's cache."""
+    """Splits records into columns, in batches that fit into the processor's cache."""
     names = record.names or ()
     columns = [np.empty(sum(map(len, pieces)) // record.itemsize, record[name]) for name in names]
     at = size = 0

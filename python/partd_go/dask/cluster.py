@@ -1,5 +1,5 @@
-"""What a distributed cluster needs: the package, the server, and somebody who deletes
-what a shuffle stored once the scheduler forgets it."""
+"""Prepares a distributed cluster: it checks that each process has the package and reaches the
+server, and deletes a shuffle's rows when the scheduler forgets the shuffle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .expression import OPEN
 
 
 class Plugin(SchedulerPlugin):  # type: ignore[misc]
-    """Deletes what a shuffle stored when its first task is forgotten, which is when
-    nobody holds a result any more that might have to be computed again."""
+    """Deletes a shuffle's rows when the scheduler forgets its first task: then no result
+    of the shuffle can be computed again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,30 +33,30 @@ class Plugin(SchedulerPlugin):  # type: ignore[misc]
                 shuffle.forget(self.shuffles.pop(key))
         elif key not in self.shuffles and self.scheduler.tasks[key].run_spec is not None:
             (lease,) = self.scheduler.tasks[key].run_spec.args
-            self.shuffles[key] = shuffle.opened(lease)
+            self.shuffles[key] = shuffle.open_shuffle(lease)
 
 
 def reach(store: shuffle.Store) -> None:
-    """What each process does to see whether it can take part."""
+    """Checks that this process can use the store. It runs on each process of the cluster."""
     store.reach()
 
 
 def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
-    """Prepares a cluster, and returns what undoes that."""
+    """Prepares a cluster, and returns a function that undoes it."""
     if client.asynchronous:
         raise RuntimeError(
-            "partd_go.dask.use() must ask the scheduler and the workers, and cannot do so with an asynchronous Client: "
-            "use() and compute with a synchronous one"
+            "partd_go.dask.use() cannot reach the scheduler and the workers with an asynchronous Client: "
+            "use a synchronous Client for use() and to compute"
         )
     try:
-        # The scheduler builds the graph, and deletes what it has stored.
+        # The scheduler builds the graph, and deletes its rows.
         client.run_on_scheduler(reach, store)
         client.run(reach, store)
     except Exception as err:
         raise RuntimeError(
             f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. All need this "
-            "version of partd_go, and a url that they can reach: start a partd-server that listens on the network, and "
-            "give its address to use()"
+            "version of partd_go and a URL that they can reach: start a partd-server that listens on the network, and "
+            "pass its address to use()"
         ) from err
     plugin = Plugin(store.name)
     client.register_plugin(plugin, name=store.name)

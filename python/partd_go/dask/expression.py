@@ -1,4 +1,4 @@
-"""The expression that stands for a shuffle through partd in dask's query planner."""
+"""The expression of a partd shuffle in dask's query planner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPEN = "partd-open-"
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
-    """A shuffle whose rows are in a partd store, in task attempts."""
+    """A shuffle that stores rows in a partd store, as attempts at tasks."""
 
     _parameters = [
         "frame",
@@ -34,11 +34,10 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
         return self.frame._meta.drop(columns=self.partitioning_index)
 
     def _layer(self) -> dict[Any, Task]:
-        # Names are the same for the same expression, as dask expects; what this graph
-        # stores has a name of its own.
+        # dask expects equal task names for equal expressions, but each graph needs its own keys in the store.
         token = self._name.split("-")[-1]
         lease = shuffle.Lease(shuffle.Shuffle(self.store, secrets.token_hex(8), self.npartitions_out))
-        opened = Task(OPEN + token, shuffle.opened, lease)
+        opened = Task(OPEN + token, shuffle.open_shuffle, lease)
         wanted = tuple(self._partitions) if self._filtered else None
         column = self.partitioning_index
         writers = [

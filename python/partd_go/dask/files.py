@@ -1,5 +1,5 @@
-"""Rows in files, for those that shuffle on one machine: each attempt at a task has a file of
-its own, and the store keeps only where in it the pieces are."""
+"""Stores rows in files, for shuffles on one machine. Each attempt at a task writes a separate
+file, and the store keeps only the positions of the pieces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import xxhash
 
 from .blocks import Block
 
-_VECTOR = 512  # buffers that the system takes at once
-_PLACE = struct.Struct("<QQQ")  # where a piece begins, its length and its sum
+_VECTOR = 512  # buffers in one system call
+_PLACE = struct.Struct("<QQQ")  # a piece's offset, length and checksum
 
 
 class Rows:
-    """The rows that an attempt has written."""
+    """Writes the rows of an attempt."""
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
@@ -49,14 +49,14 @@ class Rows:
 
 @contextlib.contextmanager
 def created(path: str) -> Iterator[Rows]:
-    """A new file for an attempt, which is removed if that fails."""
+    """Creates a file for an attempt, and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(path))  # which fails if `use` has ended, and nothing is to be left
+        os.mkdir(os.path.dirname(path))  # fails if `use` has ended, so that no file stays behind
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield Rows(file)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and the error says of what
+        with contextlib.suppress(FileNotFoundError):  # `use` has ended
             os.unlink(path)
         raise
     finally:
@@ -64,7 +64,7 @@ def created(path: str) -> Iterator[Rows]:
 
 
 def pieces(path: str, places: bytes | bytearray) -> list[memoryview]:
-    """The pieces that an attempt has written."""
+    """Returns the pieces that an attempt has written."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return [_piece(file, path, *place) for place in _PLACE.iter_unpack(places)]
@@ -78,8 +78,8 @@ def _piece(file: int, path: str, at: int, size: int, sum_: int) -> memoryview:
     while filled < size:
         read = os.preadv(file, [piece[filled:]], at + filled)
         if not read:
-            raise OSError(f"{path} ends before byte {at + size}: somebody has cut it")
+            raise OSError(f"{path} ends before byte {at + size}: it was truncated; compute again")
         filled += read
     if xxhash.xxh3_64_intdigest(piece) != sum_:
-        raise OSError(f"{path} has other bytes at {at} than were written: somebody has changed it, or the disk fails")
+        raise OSError(f"{path} is damaged at byte {at}: it was changed, or the disk is failing; compute again")
     return piece

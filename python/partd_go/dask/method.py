@@ -1,4 +1,4 @@
-"""Makes dask use the shuffle, and no longer."""
+"""Installs the partd shuffle in dask, and removes it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from dask.dataframe.dask_expr import _merge, _shuffle
 from dask.utils import get_default_shuffle_method
 
 from .. import Client
+from ..errors import Misuse
 from . import private
 from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The versions of dask whose query planner is known. The first and the last are tested.
+# The supported versions of dask, whose query planner is known. The oldest and the newest are tested.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 
 _lock = threading.Lock()
@@ -34,16 +35,15 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
-    url is that of a partd-server, which all workers reach, of several (tcp://A,B,C), or of a
-    prefix in a bucket (s3://BUCKET/PREFIX, by the program partd-cloud); or it is a
-    `partd_go.Client`, of which they take address, token and certificates. Without it all
-    processes are on this machine: tasks write their rows to files, and a server is started that
-    keeps what was committed, all within directory, by default dask's temporary-directory.
-    compression is of the rows that are sent and stored, "lz4" or "zstd".
+    url is the address of a partd-server that all workers can reach, of several servers (tcp://A,B,C), or
+    a bucket (s3://BUCKET/PREFIX, which needs the program partd-cloud). It may also be a `partd_go.Client`,
+    whose address, token and certificates the workers use. Without url, all processes must be on this
+    machine: tasks write rows to files, and a server is started that records the commits. Both are in
+    directory, by default dask's temporary-directory. compression of the rows is "lz4" or "zstd".
 
-    What shuffles store is deleted when dask has no more use for it: it is there as long
-    as the collection that was persisted. What then is left goes with close(); where
-    the program is killed, with the namespace in url, by the server's --namespace-ttl.
+    Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows.
+    close() deletes the rest. If the program is killed, rows stay until the server's --namespace-ttl
+    removes the namespace in url.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class use:
     ) -> None:
         global _active
         if url is not None and directory is not None:
-            raise ValueError("url and directory: a running server has its own directory; give one of them")
+            raise Misuse("url and directory exclude each other, because a running server has its own directory: pass one")
         if compression not in (None, "lz4", "zstd"):
-            raise ValueError(f'compression {compression!r}: it is "lz4", "zstd" or None')
+            raise Misuse(f'compression {compression!r}: write "lz4", "zstd" or None')
         _check_version()
         with _lock:
             if _active is not None:
-                raise RuntimeError("partd_go.dask is already in use: close that first")
+                raise RuntimeError("partd_go.dask.use() is already active: close it first")
             _active = self
         self._prepared: weakref.WeakSet[Any] = weakref.WeakSet()
         self._undo = contextlib.ExitStack()
@@ -90,7 +90,7 @@ class use:
         self.close()
 
     def close(self) -> None:
-        """Gives dask its own methods back, and deletes what is left in the store."""
+        """Restores dask's methods, and deletes the remaining rows in the store."""
         global _active
         try:
             self._undo.close()
@@ -103,7 +103,7 @@ class use:
     def _connect(
         self, url: str | Client | None, directory: str | os.PathLike[str] | None
     ) -> tuple[Client | Private, str | None]:
-        """Connects to the store. Without a URL it is beside a directory for the rows."""
+        """Returns a client of the store, and without a URL the directory for rows next to it."""
         if isinstance(url, Client):
             return url, None
         if url is None:
@@ -112,12 +112,12 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(self._undo.enter_context(server), retry_for=5)  # as it never comes back
+            client = Client(self._undo.enter_context(server), retry_for=5)  # the server is not restarted
             self._undo.callback(client.close)
             rows = os.path.join(server.directory, "rows")
             os.mkdir(rows)
             return client, rows
-        opened = private.of(url)
+        opened = private.open_url(url)
         if opened is not None:
             return opened, None
         client = Client(url)
@@ -126,7 +126,7 @@ class use:
 
     @staticmethod
     def _remove(store: Store) -> None:
-        """Deletes what was not deleted when the graphs with it ended."""
+        """Deletes rows that were not deleted when their graphs ended."""
         if isinstance(store.client, Bucket):
             store.client.remove(store.name)
             return
@@ -152,7 +152,7 @@ class use:
             )
 
         def is_broadcast_join(merge: Any) -> bool:
-            # A small side is sent to all where dask would do so with its own methods.
+            # Broadcast a small side whenever dask's own methods would.
             if (merge.shuffle_method or get_default_shuffle_method()) == METHOD:
                 merge = merge.substitute_parameters({"shuffle_method": "tasks"})
             return bool(is_broadcast.func(merge))
@@ -170,12 +170,11 @@ class use:
         df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
         if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
             raise RuntimeError(
-                f"dask {dask.__version__} planned a shuffle by another method than partd's: install dask[dataframe] in a "
-                "version that partd_go is tested with, " + _versions()
+                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported version, " + _versions()
             )
 
     def _prepare(self) -> None:
-        """Sees to it that a cluster can work, where dask computes on one."""
+        """Prepares the cluster, if dask computes on one."""
         try:
             from distributed import default_client
 
@@ -198,6 +197,6 @@ def _check_version() -> None:
     version = tuple(int(n) for n in dask.__version__.split(".")[:2])
     if not OLDEST <= version <= NEWEST:
         raise RuntimeError(
-            f"partd_go.dask knows the query planner of dask {_versions()}, and this is {dask.__version__}: install one of "
-            f'those, such as by pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
+            f"partd_go.dask supports dask {_versions()}, and this is {dask.__version__}: install a supported version, "
+            f'for example with pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
         )

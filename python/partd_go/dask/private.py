@@ -1,4 +1,4 @@
-"""Stores that a private server of each process has open: several servers as one, and buckets."""
+"""Stores that each process opens with a private server: several servers as one store, and buckets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..server import Server
 
 T = TypeVar("T")
 
-_AGAIN = 5  # times that work is begun anew, where its server ended each time
-_RECENT = 4  # servers that stay for a while without work
-_IDLE = 120.0  # seconds of that while: each keeps as much memory as a bucket's segments took
+_ATTEMPTS = 5  # attempts at work whose server ends each time
+_RECENT = 4  # idle servers that are kept
+_IDLE = 120.0  # seconds; an idle server still holds the memory of a bucket's segments
 _FLAGS = (
-    "--memory=512MiB",  # of which half is for a bucket's segments
-    "--stop-timeout=10s",  # of a dead worker's, whose store may be gone: what was not committed is nobody's
+    "--memory=512MiB",  # half is for a bucket's segments
+    "--stop-timeout=10s",  # for a dead worker's server, whose store may be gone; its uncommitted appends do not count
     "--log-format=json",
 )
 
@@ -36,11 +36,11 @@ _SEVERAL = re.compile(r"(tcp|tls)://[^/?]*,")
 
 
 class Private:
-    """A store of the Go library, which each process opens by a server of its own, on a
-    socket that nobody else can open. That ends with the process.
+    """A store that each process opens with its own server, on a socket that no other user can
+    open. The server ends with the process.
 
-    A server that ends on its own, killed by the system for its memory for example, takes
-    with it what attempts had not committed. So they begin again, with another one.
+    If a server dies, for example killed because of its memory, the uncommitted appends of its
+    attempts are lost, and the attempts start again with a new server.
     """
 
     def __init__(self, url: str) -> None:
@@ -50,17 +50,17 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Works in the store. In a bucket it is one below this name."""
-        for left in reversed(range(_AGAIN)):
+        """Calls work with a client of the store, in a bucket the store below name, again if the server dies."""
+        for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:
-                server = _served(self._store(name))
+                server = _server_of(self._store(name))
                 return work(server.client)
             except _Killed:
-                if not left:
+                if not remaining:
                     raise
             except Error:
-                if not left or server is None or not server.has_ended():
+                if not remaining or server is None or not server.wait_for_exit():
                     raise
         raise AssertionError
 
@@ -69,8 +69,8 @@ class Private:
 
 
 class Bucket(Private):
-    """A prefix of a bucket, with a store for each shuffle: so one's rows are deleted at once,
-    and none is read through another's."""
+    """A prefix of a bucket, with a separate store for each shuffle, so that its rows can be
+    deleted at once and reading it does not scan another's."""
 
     def _store(self, name: str) -> str:
         path, mark, query = self.url.partition("?")
@@ -83,20 +83,20 @@ class Bucket(Private):
         store = f"{path.replace('#', '%23')}?{urllib.parse.urlencode(kept)}"
         run = subprocess.run([_partd_cloud(), "remove", "--store", store], capture_output=True, text=True)
         if run.returncode:
-            raise failure(Error, "remove", store, run.stderr.strip(), "delete these objects, or let a lifecycle rule of the bucket do so")
+            raise failure(Error, "remove", store, run.stderr.strip(), "delete these objects, or add a lifecycle rule to the bucket")
 
 
-def of(url: str) -> Private | None:
-    """What opens a URL of a bucket, or of several servers."""
+def open_url(url: str) -> Private | None:
+    """Returns the store for the URL of a bucket or of several servers, or None for another URL."""
     return Bucket(url) if _BUCKET.match(url) else Private(url) if _SEVERAL.match(url) else None
 
 
 class _Killed(NoServer):
-    """It was killed before it was ready."""
+    """The server was killed before it was ready."""
 
 
 class _Served(Server):
-    """A private server, and its only client."""
+    """A private server with its only client."""
 
     def __init__(self, store: str) -> None:
         command = [_partd_cloud(), "serve"] if _BUCKET.match(store) else None
@@ -107,13 +107,13 @@ class _Served(Server):
                 raise _Killed(*error.args) from error
             raise
         assert self._process
-        # Its socket is never another server's, so there is nothing to wait for when it is gone.
+        # No other server will use this socket, so do not wait for one.
         self.client = Client(self.url, retry_for=0)
-        self.wanted = 0.0  # when it was last
-        weakref.finalize(self, _let_end, self._process)
+        self.last_use = 0.0
+        weakref.finalize(self, _end_process, self._process)
 
-    def has_ended(self) -> bool:
-        """Reports whether the server, whose connection broke, has ended."""
+    def wait_for_exit(self) -> bool:
+        """Reports whether the server exits within 5 seconds. Call it after the connection broke."""
         assert self._process
         try:
             self._process.wait(5)
@@ -122,11 +122,11 @@ class _Served(Server):
         return True
 
 
-def _let_end(process: subprocess.Popen[bytes]) -> None:
+def _end_process(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
-    with contextlib.suppress(RuntimeError):  # at the end of the program nobody needs to wait
+    with contextlib.suppress(RuntimeError):  # the program is ending: no need to wait
         threading.Thread(target=process.wait, name="partd_go.dask end", daemon=True).start()
 
 
@@ -135,14 +135,14 @@ _running: weakref.WeakValueDictionary[tuple[int, str], _Served] = weakref.WeakVa
 _recent: collections.deque[_Served] = collections.deque(maxlen=_RECENT)
 
 
-def _served(store: str) -> _Served:
-    """This process's server of a store."""
+def _server_of(store: str) -> _Served:
+    """Returns this process's server of a store, after starting it if necessary."""
     with _starting:
         server = _running.get((os.getpid(), store))
         if server is None or server.ended():
             server = _Served(store)
             _running[os.getpid(), store] = server
-        server.wanted = time.monotonic()
+        server.last_use = time.monotonic()
         if server not in _recent:
             _recent.append(server)
             if len(_recent) == 1:
@@ -151,22 +151,22 @@ def _served(store: str) -> _Served:
 
 
 def _end_idle() -> None:
-    """Lets go of servers that nobody has wanted for a while, as long as there are some."""
+    """Drops the references to idle servers, which ends them, until no server is left."""
     while _recent:
         time.sleep(_IDLE / 8)
         with _starting:
-            stay = [server for server in _recent if server.wanted > time.monotonic() - _IDLE]
+            active = [server for server in _recent if server.last_use > time.monotonic() - _IDLE]
             _recent.clear()
-            _recent.extend(stay)
-            del stay
+            _recent.extend(active)
+            del active
 
 
 def _partd_cloud() -> str:
     found = shutil.which("partd-cloud")
     if found is None:
         raise failure(
-            NoServer, "run partd-cloud", "the PATH", "this machine does not have it, and stores in buckets need it",
-            "build it by Go (cd objstore/cloud && go install ./cmd/partd-cloud), and put it on the PATH of each worker, the "
+            NoServer, "run partd-cloud", "the PATH", "a store in a bucket needs it, and it is not installed",
+            "build it with Go (cd objstore/cloud && go install ./cmd/partd-cloud), and put it on the PATH of each worker, the "
             "scheduler and the client",
         )  # fmt: skip
     return found

@@ -1,5 +1,5 @@
-"""What a shuffle is in the store, and its tasks: each input partition is a task that
-writes, the barrier counts what was committed, and each output partition is read."""
+"""The tasks of a shuffle, and its keys in the store. A task writes each input partition, the
+barrier checks the commits, and a task reads each output partition."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .. import Client
+from ..errors import Misuse
 from . import files
 from .attempts import Attempt, Commit, commits, pieces
 from .blocks import BLOCK_BYTES, Block, Layout, join, layout_of, split
@@ -29,22 +30,22 @@ from .private import Bucket, Private
 T = TypeVar("T")
 logger = logging.getLogger("partd_go.dask")
 
-# A process has one client for each user of the server, as long as it is needed.
+# The process's client for each `use`, by the name of its store.
 _clients: weakref.WeakValueDictionary[str, Client | Private] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where the shuffles of one `use` are. Keys begin with its name."""
+    """The store of one `use`. Its keys begin with its name."""
 
     name: str
     client: Client | Private
     compression: str | None
-    directory: str | None = None  # of the rows, where all are on one machine
+    directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Works with the store, which in a bucket is one of this name's own. It is begun again
-        where a private server ended meanwhile."""
+        """Calls work with a client of the store; in a bucket, of the separate store of this name.
+        It calls work again if a private server ended during the call."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -56,7 +57,7 @@ class Store:
         return _load, (self.name, self.client, self.compression, self.directory)
 
     def reach(self) -> None:
-        """What each process does to see whether it can take part."""
+        """Raises an error if this process cannot use the store."""
         self.work("reach", lambda client: client.stat())
         if self.directory:
             tempfile.TemporaryFile(dir=self.directory).close()
@@ -68,7 +69,7 @@ def _load(name: str, client: Client | Private, *more: Any) -> Store:
 
 @dataclass(frozen=True)
 class Shuffle:
-    """One shuffle, whose keys no other has."""
+    """One shuffle. No other shuffle uses its keys."""
 
     store: Store
     name: str
@@ -84,7 +85,7 @@ class Shuffle:
         if isinstance(self.store.client, Bucket):
             self.store.client.remove(f"{self.store.name}/{self.name}")
         elif self.store.directory and not os.path.isdir(self.store.directory):
-            return  # `use` has ended, and all went with it
+            return  # `use` has ended and removed everything
         else:
             keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
             self.work(lambda client: delete(client, keys))
@@ -101,57 +102,57 @@ def delete(client: Client, keys: list[str]) -> None:
 
 
 class Lease:
-    """Holds a shuffle's data as long as the graph with it lives in this process. In
-    others it is the shuffle alone."""
+    """Keeps a shuffle's rows as long as its graph exists in this process. Pickled, it becomes
+    the shuffle without a lease."""
 
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
         self._end = weakref.finalize(self, forget, shuffle)
-        self._end.atexit = False  # what is left then is removed when `use` ends
+        self._end.atexit = False  # the end of `use` removes the rest
 
     def __reduce__(self) -> Any:
         try:
             from distributed import default_client
 
             default_client()
-            self._end.detach()  # the graph goes to a scheduler, whose plugin knows when it ends
+            self._end.detach()  # the graph goes to a scheduler, whose plugin deletes the rows
         except (ImportError, ValueError):
             pass
         return Shuffle, (self.shuffle.store, self.shuffle.name, self.shuffle.npartitions)
 
 
-_forgotten: queue.SimpleQueue[Shuffle] = queue.SimpleQueue()
+_to_delete: queue.SimpleQueue[Shuffle] = queue.SimpleQueue()
 _cleaner = threading.Lock()
 
 
 def forget(shuffle: Shuffle) -> None:
-    """Deletes what a shuffle stored, soon. It may be called from anywhere."""
-    _forgotten.put(shuffle)
+    """Deletes a shuffle's rows in the background. Any thread, also a finalizer, may call it."""
+    _to_delete.put(shuffle)
     if _cleaner.acquire(blocking=False):
         threading.Thread(target=_clean, name="partd_go.dask cleaner", daemon=True).start()
 
 
 def _clean() -> None:
     while True:
-        shuffle = _forgotten.get()
+        shuffle = _to_delete.get()
         try:
             shuffle.delete()
         except Exception as err:
-            logger.warning("a shuffle's stored rows could not be deleted, and stay until use() ends: %s", err)
+            logger.warning("a shuffle's rows could not be deleted, and stay until use() ends: %s", err)
         del shuffle
 
 
-def opened(lease: Lease | Shuffle) -> Shuffle:
-    """The first task: whoever works on the shuffle has it from here, so that parts of
-    two graphs with the same keys never mix."""
+def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
+    """Returns the shuffle, as the first task of the graph. All other tasks get the shuffle from
+    it, so that two graphs with equal task names never mix."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Sequence[int] | None) -> None:
-    """Writes an input partition, unless another attempt has committed it already."""
+    """Writes an input partition, unless another attempt has committed it."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
-        raise ValueError(f"rows go to the partitions {ids.min()} to {ids.max()}, and there are {shuffle.npartitions}")
+        raise Misuse(f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}")
     if wanted is not None:
         ids = np.where(np.isin(ids, wanted), ids, -1)
     df = df.drop(columns=column)
@@ -159,7 +160,7 @@ def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Se
 
 
 def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np.ndarray[Any, Any]) -> None:
-    in_bucket = isinstance(shuffle.store.client, Bucket)  # there it takes a request for each segment to look
+    in_bucket = isinstance(shuffle.store.client, Bucket)  # reading the commits there costs a request for each segment
     if not in_bucket and str(task) in commits(client, shuffle.key("commits")):
         return
     layout = layout_of(df)
@@ -176,7 +177,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
         if file:
             _append(attempt, shuffle, [(partition, 0, [bytes(places)]) for partition, places in file.places.items()])
         attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
-    attempt.commit()  # whatever comes of it, the file stays: this may be the attempt that counts
+    attempt.commit()  # keep the file even after an error, because the commit may have been applied
     if in_bucket:
         client.sync()
 
@@ -197,7 +198,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """What readers need to know: which attempts count, and what is to be found."""
+    """What readers need: the attempts that count, their layouts, and the number of rows of each partition."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]
@@ -207,7 +208,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Finds, once all have written, what was committed."""
+    """Returns the plan for reading, after all input partitions are written."""
     control, key = shuffle.key("commits"), shuffle.key("layouts")
     winners, layouts = shuffle.work(lambda client: (commits(client, control), client.get([key])[0]))
     found = pieces(key, layouts, winners)
@@ -225,7 +226,7 @@ def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
 
 
 def read(plan: Plan, partition: int) -> pd.DataFrame:
-    """Reads an output partition: rows in the order of the input partitions."""
+    """Returns an output partition, with rows in the order of the input partitions."""
     from dask.dataframe.core import _concat
 
     key = plan.shuffle.key(partition)
@@ -254,6 +255,5 @@ def _from_file(plan: Plan, task: str, places: list[memoryview]) -> list[memoryvi
 
 def _lost(shuffle: Shuffle, what: str) -> RuntimeError:
     return RuntimeError(
-        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: somebody dropped or deleted it, or use() "
-        "has ended; compute again"
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: its rows were deleted, or use() has ended: compute again"
     )

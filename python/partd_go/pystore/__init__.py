@@ -1,53 +1,56 @@
-"""pystore's names over tables: `import partd_go.pystore as pystore`.
+"""pystore's API on top of tables: `import partd_go.pystore as pystore`.
 
-A store is a directory of tables, a collection a bucket of it, and an item a table. It needs the wheel
-partd-go-tables, pandas and pyarrow, and dask for what is lazy.
+A store is a directory of tables, a collection is a bucket, and an item is a table. It needs the wheel
+partd-go-tables, pandas and pyarrow, and dask for lazy frames.
 """
 
-from . import exceptions, memory, partition, schema_evolution
-from .async_operations import AsyncCollection, AsyncStore, async_pystore
-from .exceptions import (
-    CollectionExistsError,
-    CollectionNotFoundError,
-    ConfigurationError,
-    DataIntegrityError,
-    ItemExistsError,
-    ItemNotFoundError,
-    PyStoreError,
-    SchemaError,
-    SnapshotNotFoundError,
-    StorageError,
-    TransactionError,
-    ValidationError,
-)
-from .schema_evolution import EvolutionStrategy, SchemaEvolution
-from .store import store
-from .transactions import batch_transaction, transaction, with_lock
-from .utils import (
-    delete_store,
-    delete_stores,
-    get_client,
-    get_partition_size,
-    get_path,
-    list_stores,
-    read_csv,
-    set_client,
-    set_partition_size,
-    set_path,
-)
-from .validation import (
-    ColumnExistsRule,
-    CustomRule,
-    DataTypeRule,
-    DataValidator,
-    NoNullRule,
-    RangeRule,
-    ValidationRule,
-    create_financial_validator,
-    create_timeseries_validator,
-    create_validator,
-    with_validation,
-)
+from ..errors import extra
+
+with extra("pystore"):
+    from . import exceptions, memory, partition, schema_evolution
+    from .async_operations import AsyncCollection, AsyncStore, async_pystore
+    from .exceptions import (
+        CollectionExistsError,
+        CollectionNotFoundError,
+        ConfigurationError,
+        DataIntegrityError,
+        ItemExistsError,
+        ItemNotFoundError,
+        PyStoreError,
+        SchemaError,
+        SnapshotNotFoundError,
+        StorageError,
+        TransactionError,
+        ValidationError,
+    )
+    from .schema_evolution import EvolutionStrategy, SchemaEvolution
+    from .store import store
+    from .transactions import batch_transaction, transaction, with_lock
+    from .utils import (
+        delete_store,
+        delete_stores,
+        get_client,
+        get_partition_size,
+        get_path,
+        list_stores,
+        read_csv,
+        set_client,
+        set_partition_size,
+        set_path,
+    )
+    from .validation import (
+        ColumnExistsRule,
+        CustomRule,
+        DataTypeRule,
+        DataValidator,
+        NoNullRule,
+        RangeRule,
+        ValidationRule,
+        create_financial_validator,
+        create_timeseries_validator,
+        create_validator,
+        with_validation,
+    )
 
 __all__ = [
     "store", "read_csv", "get_path", "set_path", "set_client", "get_client", "set_partition_size", "get_partition_size",

@@ -1,4 +1,4 @@
-"""pystore for asyncio: each call runs in a thread."""
+"""pystore's API for asyncio. Each call runs in a thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Async:
 
 
 class AsyncItem:
-    """An item that is asked for when it is awaited, or read."""
+    """An item that is opened when it is awaited or read."""
 
     def __init__(self, collection: AsyncCollection, item: str, **options: Any):
         self._of, self._name, self._options = collection, item, options
@@ -78,7 +78,7 @@ class AsyncCollection(_Async):
         await asyncio.gather(*(self.write(name, data, **kwargs) for name, data in items_data.items()))
 
     async def read_batch(self, items: list[str], **kwargs: Any) -> dict[str, pandas.DataFrame | None]:
-        """The items, each as one of pandas; None for one that could not be read."""
+        """Returns the items as DataFrames, or None for an item that cannot be read."""
         results = await asyncio.gather(*(self.read(item, **kwargs) for item in items), return_exceptions=True)
         return {item: None if isinstance(result, BaseException) else result for item, result in zip(items, results)}
 
@@ -99,7 +99,7 @@ class AsyncStore(_Async):
 
 
 class _AsyncPyStore:
-    """async_pystore(store or collection), and async_pystore.store(name): with `async with`."""
+    """async_pystore(store or collection) and async_pystore.store(name), for use in `async with`."""
 
     def __call__(self, store_or_collection: Store | Collection) -> AsyncStore | AsyncCollection:
         if isinstance(store_or_collection, Store):

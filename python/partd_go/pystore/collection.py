@@ -1,4 +1,4 @@
-"""A collection: a bucket of tables, each an item."""
+"""Collections, which are buckets of tables. Each table is an item."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import SchemaMismatch
+from ..errors import Misuse, SchemaMismatch
 from ..frames import index_of, to_arrow
 from ..tables import Exists, NotFound, Tables, Violation
 from ..tables.filters import Filters
 from . import undo, utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
-from .frames import encoded, fitted, prepared
+from .frames import encode, fit_types, prepare, widened_fields
 from .item import Item
 from .lock import CollectionLock
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from .schema_evolution import EvolutionStrategy, SchemaEvolution
     from .validation import DataValidator
 
-_BY_TIME = 10_000  # rows, from which on a table's files are cut by months, quarters or years
+_MIN_ROWS_BY_TIME = 10_000  # larger tables are divided into files by months, quarters or years
 _THREADS = 4
-_WAIT = 600.0  # seconds that a change waits for those before it
+_LOCK_TIMEOUT = 600.0  # seconds that a change waits for earlier changes
 DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
 
 
@@ -58,7 +58,7 @@ class Collection:
         return str(path) if as_string else path
 
     def list_items(self, **metadata: Any) -> set[str]:
-        """The items, or those whose metadata has these values."""
+        """Returns the items, or only those with these metadata values."""
         return set(self._tables.list(self.collection, metadata=metadata or None))
 
     def item(
@@ -73,17 +73,17 @@ class Collection:
     def index(self, item: str, last: Literal[True]) -> Hashable: ...
 
     def index(self, item: str, last: bool = False) -> Any:
-        """The index of an item, or its last value."""
+        """Returns an item's index, or the index's last value."""
         found = self.item(item)
         frame = found.tail(1) if last else found._read([]) if found._index else found._read()
         return frame.index[-1] if last else frame.index
 
     def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Json]:
-        """An item's metadata. It is asked for each time, and no cache is needed."""
+        """Returns an item's metadata, always from the server."""
         return self.item(item).metadata
 
     def clear_metadata_cache(self, item: str | None = None) -> None:
-        """There is no cache to clear."""
+        """Does nothing, because there is no cache."""
 
     def delete_item(self, item: str, reload_items: bool = False) -> bool:
         with self._changing():
@@ -98,16 +98,16 @@ class Collection:
 
     @contextmanager
     def _changing(self) -> Iterator[CollectionLock]:
-        """Changes of a collection come one after the other, those of a transaction together."""
-        with CollectionLock(self, "pystore.changes", _WAIT) as lock:
+        """Holds the lock of the collection's changes, after undoing an unfinished transaction."""
+        with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
             undo.undo(self)
             yield lock
 
-    def _settle(self) -> Collection:
-        """Takes back what somebody who was killed in a transaction has left."""
-        if undo.begun(self):
+    def _undo_unfinished(self) -> Collection:
+        """Undoes the unfinished transaction of a killed process."""
+        if undo.has_unfinished(self):
             lock = CollectionLock(self, "pystore.changes")
-            if lock.acquire(0.5):  # else it goes on
+            if lock.acquire(0.5):  # otherwise the transaction is still running
                 try:
                     undo.undo(self)
                 finally:
@@ -118,9 +118,9 @@ class Collection:
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
         overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes an item, all of it or nothing: of pandas or dask, a Series, or an Item. Times of an index stay
-        times, whatever epochdate says; one partition, or the size of the data, say how files are cut."""
-        data = prepared(data)  # dask may take its time, in which others can change the collection
+        """Writes an item, all or nothing. data is a DataFrame of pandas or dask, a Series, or an Item. Times of an index
+        stay times; epochdate is ignored. A large item, or one with npartitions above 1, is divided by time."""
+        data = prepare(data)  # outside the lock, because dask may compute for long
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
 
@@ -131,7 +131,7 @@ class Collection:
         self._check(data)
         settings: dict[str, Any] = {}
         if isinstance(data.index, pd.DatetimeIndex) and not data.index.hasnans:
-            by_time = len(data) > _BY_TIME if npartitions is None else npartitions > 1
+            by_time = len(data) > _MIN_ROWS_BY_TIME if npartitions is None else npartitions > 1
             settings = {"time": index_names(data)[0], "partition": "auto" if by_time else "none"}
         if item in self._schema_evolutions:
             settings["evolution"] = self._schema_evolutions[item].strategy.value
@@ -148,10 +148,14 @@ class Collection:
 
     def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, keep: Any = None, **options: Any) -> None:
         try:
-            rows = data if isinstance(data, pa.Table) else encoded(data)
-            if keep is not None:  # of all that there is, whose columns say what type they have
+            rows = data if isinstance(data, pa.Table) else encode(data)
+            if keep is not None:  # filter after encoding, so that types do not depend on the kept rows
                 rows = rows.filter(pa.array(keep))
-            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, missing="ignore", **options)
+            rows = fit_types(rows, to) if to else rows
+            if to and item not in self._schema_evolutions and (changed := widened_fields(rows.schema, to)):
+                changes = [{"op": "widen", "column": field.name, "type": str(field.type)} for field in changed]
+                self._tables._ask("partd.evolve", bucket=self.collection, name=item, changes=changes)
+            self._tables.put(item, rows, mode, self.collection, missing="ignore", **options)
         except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(f"Item '{item}': {error}") from error
 
@@ -159,17 +163,17 @@ class Collection:
         self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
         reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Appends rows, all or none. Of rows whose index is there already the last is kept, or the first, or
-        all, or they are an error; rows of a plain range have no index. Items are read in the order of an
-        index of times. Other columns than the item has are an error, without validate_schema or
-        where the item's evolution allows them, they are added, and null where they are missing."""
-        data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepared(data)
+        """Appends rows, all or nothing. duplicate_handling decides about rows with an existing index value: keep the last,
+        the first or all, or raise an error. A RangeIndex has no duplicates. Items with an index of times are read in its
+        order. Columns other than the item's raise an error, unless validate_schema is false or the item's evolution
+        allows them: then new columns are added, and missing ones are null."""
+        data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
 
     def _append(self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any) -> None:
         if duplicate_handling not in DUPLICATES:
-            raise ValueError(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
+            raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
         found = self.item(item)
         if not len(data):
             return
@@ -183,16 +187,16 @@ class Collection:
             raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {found._index}")
         if duplicate_handling == "keep_last":
             return self._put(item, data[~data.index.duplicated(keep="last")], "append", found._schema, upsert=found._index)
-        there = data.index.isin(self._between(found, data).index) | data.index.duplicated()
-        if there.any() and duplicate_handling == "error":
+        is_duplicate = data.index.isin(self._between(found, data).index) | data.index.duplicated()
+        if is_duplicate.any() and duplicate_handling == "error":
             raise DataIntegrityError(
-                f"Found {there.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
+                f"Found {is_duplicate.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
             )
-        if evolving or not there.all():
-            self._put(item, data, "append", found._schema, keep=~there)
+        if evolving or not is_duplicate.all():
+            self._put(item, data, "append", found._schema, keep=~is_duplicate)
 
     def _evolve(self, found: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data has other columns, which are an error unless they are allowed."""
+        """Reports whether the data has other columns than the item. It raises ValidationError unless they are allowed."""
         missing, extra = set(found._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(found._names)
         if not missing and not extra:
             return False
@@ -207,7 +211,7 @@ class Collection:
         return True
 
     def _between(self, found: Item, data: Any) -> Any:
-        """The rows of an item, without their columns, of which new ones may be duplicates."""
+        """Returns the item's index where the new data may have duplicates."""
         first = found._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -218,8 +222,8 @@ class Collection:
         self, item: str, data_iterator: Iterable[pd.DataFrame], chunk_size: int = 10_000, epochdate: bool = False,
         duplicate_handling: str = "keep_last", validate_schema: bool = True, reload_items: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Appends frames, one after the other, in pieces of at most chunk_size rows."""
-        self.item(item)  # which is an error where there is none
+        """Appends frames one by one, in pieces of at most chunk_size rows."""
+        self.item(item)  # raises an error if the item does not exist
         for chunk in data_iterator:
             if not isinstance(chunk, pd.DataFrame):
                 raise ValidationError(f"Expected pandas DataFrame, got {type(chunk)}")
@@ -235,11 +239,11 @@ class Collection:
         npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
         **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes several items, four at a time with parallel. It says which could not be written."""
+        """Writes several items, with parallel four at a time. The error names the items that could not be written."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
-            self._write(name, prepared(data), metadata.get(name), npartitions.get(name), overwrite)
+            self._write(name, prepare(data), metadata.get(name), npartitions.get(name), overwrite)
 
         with self._changing(), concurrent.futures.ThreadPoolExecutor(_THREADS if parallel else 1) as pool:
             running = {name: pool.submit(write, name, data) for name, data in items_data.items()}
@@ -251,7 +255,7 @@ class Collection:
     def read_batch(
         self, items: list[str], columns: Mapping[str, list[str]] | None = None, filters: Mapping[str, Filters] | None = None
     ) -> dict[str, pd.DataFrame | None]:
-        """Several items, each as one of pandas; None where there is no such item."""
+        """Returns several items as DataFrames, or None for an item that does not exist."""
         columns, filters = columns or {}, filters or {}
 
         def read(name: str) -> pd.DataFrame | None:
@@ -264,7 +268,7 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Gives the state of all items a name, of letters, digits, "." and "_"; the time, without one."""
+        """Names the current state of all items. It drops characters other than letters, digits, "." and "_"; the default is the time."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True
@@ -278,7 +282,7 @@ class Collection:
         return True
 
     def delete_snapshots(self) -> bool:
-        with self._changing():  # a transaction under way needs its own
+        with self._changing():  # a running transaction needs its snapshot
             self._tables._ask("partd.delete-snapshots", bucket=self.collection, all=True)
         return True
 
@@ -289,7 +293,7 @@ class Collection:
         return self._validator
 
     def enable_schema_evolution(self, item: str, strategy: EvolutionStrategy | None = None) -> SchemaEvolution:
-        """Lets appends to an item change its columns, by the table's setting at the server."""
+        """Lets appends change an item's columns, as the strategy permits. The server enforces it."""
         from .schema_evolution import EvolutionStrategy, SchemaEvolution
 
         evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
@@ -304,11 +308,11 @@ class Collection:
     def migrate_item_to_version(self, item: str, to_version: int) -> None:
         evolution = self._schema_evolutions.get(item)
         if evolution is None:
-            raise ValueError(f"Schema evolution not enabled for item '{item}'")
+            raise Misuse(f"Schema evolution not enabled for item '{item}': call enable_schema_evolution() first")
         evolution.migrate_to_version(to_version)
 
 
 def index_names(data: Any) -> list[str]:
-    """The columns that the index of the data is kept in."""
+    """Returns the names of the columns that store the data's index."""
     columns = data.iloc[:0].to_frame().columns if isinstance(data, pd.Series) else data.columns
     return index_of(to_arrow(pd.DataFrame(index=data.index[:0], columns=columns)).schema)

@@ -2,48 +2,48 @@
 
 
 class PyStoreError(Exception):
-    """Above all of pystore's."""
+    """The base class of pystore's exceptions."""
 
 
 class DataIntegrityError(PyStoreError):
-    """There are rows with an index that is there."""
+    """Appended rows have an existing index value."""
 
 
 class ItemNotFoundError(PyStoreError):
-    """There is no such item."""
+    """The item does not exist."""
 
 
 class ItemExistsError(PyStoreError):
-    """The item exists already."""
+    """The item already exists."""
 
 
 class CollectionNotFoundError(PyStoreError):
-    """There is no such collection."""
+    """The collection does not exist."""
 
 
 class CollectionExistsError(PyStoreError):
-    """The collection exists already."""
+    """The collection already exists."""
 
 
 class SnapshotNotFoundError(PyStoreError):
-    """There is no such snapshot."""
+    """The snapshot does not exist."""
 
 
 class StorageError(PyStoreError):
-    """Something could not be stored."""
+    """An item could not be stored."""
 
 
 class SchemaError(PyStoreError):
-    """Columns do not go together."""
+    """Columns or their types do not fit the item."""
 
 
 class ConfigurationError(PyStoreError):
-    """A setting cannot be."""
+    """A setting is invalid."""
 
 
 class ValidationError(PyStoreError):
-    """Data is not as it has to be."""
+    """Data breaks a rule."""
 
 
 class TransactionError(StorageError):
-    """A transaction, or a lock, was not to be had."""
+    """A transaction failed, or a lock could not be acquired."""

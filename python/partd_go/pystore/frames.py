@@ -1,4 +1,4 @@
-"""What pystore's items are, as tables: nested values as JSON, times of the index in UTC."""
+"""Converts items to tables and back. Nested values become JSON, and index times are in UTC."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
+_MEASURES = ((pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal), (pa.types.is_timestamp,), (pa.types.is_duration,))
+_WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
-def prepared(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """A copy of what is to be written: of an item, a Series, or a DataFrame of pandas or dask."""
+
+def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
+    """Returns a checked copy of data to write: an Item, a Series, or a DataFrame of pandas or dask."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):
@@ -31,18 +34,18 @@ def prepared(data: Any) -> pd.DataFrame | pd.Series[Any]:
     return data
 
 
-def encoded(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
-    """The data as a table, whose nested values are JSON."""
+def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
+    """Returns the data as a table, with nested values as JSON."""
     return to_arrow(data, nested=isinstance(data, pd.DataFrame))
 
 
-def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
-    """The rows with the types that an item has, for the columns where each value stays what it is: whole numbers
-    as floats, times of another unit. The server refuses the others."""
+def fit_types(table: pa.Table, to: pa.Schema) -> pa.Table:
+    """Returns the rows with columns cast to the item's types if every value stays equal, such as whole numbers as floats or
+    times in another unit. Other columns stay unchanged, and the server refuses them."""
     for at, field in enumerate(table.schema):
         kind = to.field(field.name).type if field.name in to.names else field.type
         zones = [getattr(one, "tz", None) for one in (kind, field.type)]
-        if kind != field.type and zones[0] == zones[1] and (_measures(kind) and _measures(field.type) or pa.types.is_null(field.type)):
+        if kind != field.type and zones[0] == zones[1] and (_in_same_group(kind, field.type, _MEASURES) or pa.types.is_null(field.type)):
             with contextlib.suppress(pa.ArrowException):
                 values = table.column(at).cast(kind)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(at)):
@@ -50,10 +53,23 @@ def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
     return table
 
 
-def _measures(kind: pa.DataType) -> bool:
-    one_of = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp, pa.types.is_duration)
-    return any(known(kind) for known in one_of)
+def widened_fields(rows: pa.Schema, to: pa.Schema) -> list[pa.Field]:
+    """Returns the columns that the item must widen for the rows, with their new types: larger integers or floats, or float64
+    for integers. The list is empty if another column does not fit, because the server then refuses the rows."""
+    widened = [field for field in rows if field.name in to.names and field.type != to.field(field.name).type]
+    for at, field in enumerate(widened):
+        kind = to.field(field.name).type
+        if pa.types.is_integer(kind) and pa.types.is_floating(field.type):
+            widened[at] = field.with_type(pa.float64())
+        elif not _in_same_group(kind, field.type, _WIDENABLE):
+            return []
+    return widened
 
 
-def decoded(table: pa.Table) -> Any:
+def _in_same_group(one: pa.DataType, other: pa.DataType, kinds: Any) -> bool:
+    """Reports whether both types are in the same group of kinds."""
+    return any(any(is_kind(one) for is_kind in kind) and any(is_kind(other) for is_kind in kind) for kind in kinds)
+
+
+def decode(table: pa.Table) -> Any:
     return from_arrow(table, "pandas", nested=True)

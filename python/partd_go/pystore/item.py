@@ -1,4 +1,4 @@
-"""An item: a table, as it was when it was asked for, or in a snapshot."""
+"""Items, which are tables in the state of when they were opened, or of a snapshot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tables import NotFound
 from ..tables.filters import Filters, text
 from . import utils
 from .exceptions import ItemNotFoundError, SnapshotNotFoundError
-from .frames import decoded
+from .frames import decode
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -55,11 +55,11 @@ class Item:
         where = text(filters, self._index) if filters else None
         tables = utils.connection(self.datastore)
         rows = tables.scan(self.item, self.collection, columns=wanted, where=where, **self._state, **options)
-        return decoded(rows.read_all())
+        return decode(rows.read_all())
 
     def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
-        """The rows, or those for which filters hold, of all or some columns. An index that is seconds
-        as floats, or nanoseconds as integers, becomes one of times."""
+        """Returns the rows, or only those that match filters and only some columns. parse_dates converts an index of seconds
+        (floats) or nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
             if pd.api.types.is_float_dtype(frame.index.dtype):
@@ -76,7 +76,7 @@ class Item:
 
     @cached_property
     def data(self) -> dask.dataframe.DataFrame:
-        """The rows as a lazy DataFrame of dask, a partition for about each file of the table."""
+        """Returns the rows as a lazy DataFrame of dask, with about one partition for each file of the table."""
         import dask.dataframe as dd
 
         tables = utils.connection(self.datastore)
@@ -92,7 +92,7 @@ class Item:
 
 
 class Part:
-    """Reads one part of a table, in whatever process on this machine."""
+    """Reads one part of a table, in any process of this machine."""
 
     def __init__(
         self, datastore: str, url: str, collection: str, item: str, state: dict[str, Any], index: list[str], where: str | None
@@ -105,10 +105,10 @@ class Part:
         rows = utils.connection_at(*self.at).scan(
             self.item, self.collection, columns=wanted or None, where=self.where, part=part, **self.state
         )
-        return decoded(rows.read_all())
+        return decode(rows.read_all())
 
 
 def metadata_of(kept: dict[str, Any]) -> dict[str, Json]:
-    """An item's metadata, with the time of its last change as pystore writes it."""
+    """Returns an item's metadata, with the time of the last change in pystore's format."""
     updated = datetime.datetime.fromisoformat(kept["_updated"].replace("Z", "+00:00"))
     return {**kept, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

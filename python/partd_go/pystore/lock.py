@@ -1,4 +1,4 @@
-"""A lock of a collection, among threads, processes and clients."""
+"""A lock of a collection for threads, processes and clients."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
 
 
 class CollectionLock:
-    """A lock by name, which is renewed while this process lives, and ends with it."""
+    """A named lock, which this process renews and which expires when the process ends."""
 
     def __init__(self, collection: Collection, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait
         self._lease = ""
-        self._ended = threading.Event()
+        self._stop_renewing = threading.Event()
 
     def _call(self, action: str, **options: Any) -> Any:
         return self.collection._tables.action(action, **options)[0]
 
     def acquire(self, timeout: float = 30.0) -> bool:
-        """Waits for the lock, and reports whether it was to be had in time."""
+        """Waits for the lock, and reports whether it was acquired before the timeout."""
         try:
-            got = self._call("partd.lock", bucket=self.collection.collection, name=self.lock_name, timeout=timeout)
+            granted = self._call("partd.lock", bucket=self.collection.collection, name=self.lock_name, timeout=timeout)
         except TimedOut:
             return False
-        self._lease, self._ended = got["lease"], threading.Event()
-        threading.Thread(target=self._renew, args=(self._lease, self._ended, got["seconds"]), daemon=True).start()
+        self._lease, self._stop_renewing = granted["lease"], threading.Event()
+        threading.Thread(target=self._renew, args=(self._lease, self._stop_renewing, granted["seconds"]), daemon=True).start()
         return True
 
-    def _renew(self, lease: str, ended: threading.Event, seconds: float) -> None:
-        while not ended.wait(seconds / 3):
+    def _renew(self, lease: str, stop: threading.Event, seconds: float) -> None:
+        while not stop.wait(seconds / 3):
             try:
                 self._call("partd.lock", lease=lease)
             except Error:
-                return  # it has ended, or its server has
+                return  # the lock or its server has ended
 
     def held(self) -> bool:
-        """Reports whether this process has it still, which it may not where it was stopped for long, or its server was."""
+        """Reports whether this process still holds the lock. A long suspension of the process or the server loses it."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:
@@ -51,13 +51,13 @@ class CollectionLock:
 
     def release(self) -> None:
         if self._lease:
-            self._ended.set()
+            self._stop_renewing.set()
             lease, self._lease = self._lease, ""
             self._call("partd.unlock", lease=lease)
 
     def __enter__(self) -> CollectionLock:
         if not self.acquire(self._wait):
-            raise TransactionError(f"Could not acquire lock '{self.lock_name}' in {self._wait:.0f} seconds: see who holds it, or try again")
+            raise TransactionError(f"Could not acquire lock '{self.lock_name}' in {self._wait:.0f} seconds: try again, or end the process that holds it")
         return self
 
     def __exit__(self, *exception: object) -> None:

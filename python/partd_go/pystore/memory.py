@@ -1,4 +1,4 @@
-"""What items take in memory, and ways to take less."""
+"""Measures and reduces the memory of items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from . import utils
 from .collection import Collection
-from .frames import decoded
+from .frames import decode
 
 logger = logging.getLogger("pystore.memory")
 MEMORY_WARNING_THRESHOLD = 0.8
@@ -22,7 +22,7 @@ MEMORY_CRITICAL_THRESHOLD = 0.9
 
 
 def get_memory_info() -> dict[str, float]:
-    """The memory of the machine and of this process, by psutil."""
+    """Returns the memory of the machine and of this process, measured by psutil."""
     import psutil
 
     memory, process = psutil.virtual_memory(), psutil.Process().memory_info()
@@ -33,7 +33,7 @@ def get_memory_info() -> dict[str, float]:
 
 
 def check_memory_usage() -> None:
-    """Logs a warning where little is left."""
+    """Logs a warning if little memory is free."""
     info = get_memory_info()
     if info["used_percent"] > MEMORY_WARNING_THRESHOLD:
         kind = "Critical" if info["used_percent"] > MEMORY_CRITICAL_THRESHOLD else "High"
@@ -42,7 +42,7 @@ def check_memory_usage() -> None:
 
 @contextmanager
 def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
-    """Collects what is no longer of use before and after; read_in_chunks has chunks."""
+    """Collects garbage before and after the block. chunk_size is ignored; to read in chunks, use read_in_chunks."""
     gc.collect()
     try:
         yield
@@ -51,31 +51,31 @@ def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
 
 
 def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-    """An item, chunk_size rows at a time, as they come from the server."""
+    """Yields an item in frames of chunk_size rows, as they arrive from the server."""
     found = collection.item(item)
-    wanted = None if columns is None else [*columns, *found._index]
-    rows = utils.connection(found.datastore).scan(found.item, found.collection, columns=wanted, **found._state)
-    held: list[pa.RecordBatch] = []
+    selected = None if columns is None else [*columns, *found._index]
+    rows = utils.connection(found.datastore).scan(found.item, found.collection, columns=selected, **found._state)
+    batches: list[pa.RecordBatch] = []
     for batch in rows:
         while batch.num_rows:
-            room = chunk_size - sum(part.num_rows for part in held)
-            held.append(batch.slice(0, room))
+            room = chunk_size - sum(part.num_rows for part in batches)
+            batches.append(batch.slice(0, room))
             batch = batch.slice(room)
-            if sum(part.num_rows for part in held) == chunk_size:
-                yield decoded(pa.Table.from_batches(held, rows.schema))
-                held = []
-    if held:
-        yield decoded(pa.Table.from_batches(held, rows.schema))
+            if sum(part.num_rows for part in batches) == chunk_size:
+                yield decode(pa.Table.from_batches(batches, rows.schema))
+                batches = []
+    if batches:
+        yield decode(pa.Table.from_batches(batches, rows.schema))
 
 
 def estimate_dataframe_memory(df: pd.DataFrame) -> float:
-    """In GB."""
+    """Returns the memory of a DataFrame in GB."""
     return float(df.memory_usage(deep=True).sum() / 2**30)
 
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
-    """The same values in smaller types: integers, floats as float32 where that loses nothing, and texts of
-    which, with deep, half are repeated as categories."""
+    """Returns the same values in smaller types: smaller integers, float32 if it is exact, and with deep, categories for
+    text columns in which over half of the values are repeats."""
     return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
 
 
@@ -83,18 +83,18 @@ def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
     if pd.api.types.is_integer_dtype(values.dtype):
         return pd.to_numeric(values, downcast="unsigned" if pd.api.types.is_unsigned_integer_dtype(values.dtype) else "integer")
     if values.dtype == np.float64:
-        small = values.astype(np.float32)
-        return small if small.astype(np.float64).equals(values) else values
+        reduced = values.astype(np.float32)
+        return reduced if reduced.astype(np.float64).equals(values) else values
     if deep and (values.dtype == object or isinstance(values.dtype, pd.StringDtype)):
         try:
             return values.astype("category") if values.nunique() < len(values) / 2 else values
         except TypeError:
-            return values  # lists, and what else has no hash
+            return values  # unhashable values, such as lists
     return values
 
 
 class MemoryMonitor:
-    """with MemoryMonitor(): logs what a block has taken, if it is more than 100 MB."""
+    """Logs the growth of memory in a with block if it exceeds 100 MB."""
 
     def __init__(self, warn_threshold: float = MEMORY_WARNING_THRESHOLD):
         self.warn_threshold = warn_threshold
@@ -106,9 +106,9 @@ class MemoryMonitor:
 
     def __exit__(self, *exception: object) -> None:
         after = get_memory_info()
-        more = after["process_rss_gb"] - self.initial_memory["process_rss_gb"]
-        if more > 0.1:
-            logger.info("Memory increased by %.2f GB", more)
+        increase = after["process_rss_gb"] - self.initial_memory["process_rss_gb"]
+        if increase > 0.1:
+            logger.info("Memory increased by %.2f GB", increase)
         if after["used_percent"] > self.warn_threshold:
             logger.warning("High memory usage: %.1f %%", 100 * after["used_percent"])
         gc.collect()

@@ -1,4 +1,4 @@
-"""How items are cut into files, which are dask's partitions."""
+"""Divides items into files, which are dask's partitions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PERIODS = {"monthly": "month", "quarterly": "quarter", "yearly": "year", "auto"
 def calculate_optimal_partitions(
     data: Any, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, min_partitions: int = 1, max_partitions: int = 100
 ) -> int:
-    """How many partitions of about a size the data makes."""
+    """Returns the number of partitions of about target_size_mb for the data."""
     size = data.memory_usage(deep=True).sum()
     megabytes = (size if isinstance(data, pd.DataFrame) else size.compute()) / 2**20
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
 
 
 def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition_days: int = 30) -> tuple[dask.dataframe.DataFrame, int]:
-    """The data as dask's, cut by months, quarters or years, and how many there are."""
+    """Returns the data as a DataFrame of dask, divided by months, quarters or years, and the number of partitions."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
@@ -45,8 +45,8 @@ def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition
 def rebalance_partitions(
     collection: Collection, item: str, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, time_based: bool = True, freq: str = "auto"
 ) -> None:
-    """Cuts the files of an item by months, quarters or years, if it has an index of times, at the server.
-    All are cut at 128 MB, too."""
+    """Divides an item's files at the server by months, quarters or years, if it has an index of times.
+    Files also end at 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""

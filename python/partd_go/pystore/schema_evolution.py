@@ -1,4 +1,4 @@
-"""Columns that change: the server's setting decides what an append may do; migrations are functions."""
+"""Changes of an item's columns. A setting at the server decides what an append may change; migrations are functions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from .exceptions import SchemaError
-from .frames import prepared
+from .frames import prepare
 
 if TYPE_CHECKING:
     from .collection import Collection
 
-_VERSION = "_schema_version"  # of an item, in its metadata
+_VERSION = "_schema_version"  # key in an item's metadata
 
 
 class EvolutionStrategy(Enum):
-    """What an append may change. Columns of rows that lack them are null."""
+    """Says which changes of columns an append may make. Missing columns are null."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"
@@ -32,7 +32,7 @@ class SchemaChange:
 
 
 class Schema:
-    """The columns of a DataFrame, and their types."""
+    """The columns of a DataFrame with their types."""
 
     def __init__(self, columns: list[str], dtypes: dict[str, str], index_dtype: str, version: int = 1):
         self.columns, self.dtypes, self.index_dtype, self.version = columns, dtypes, index_dtype, version
@@ -43,7 +43,7 @@ class Schema:
         return cls(df.columns.tolist(), dtypes, str(df.index.dtype), version)
 
     def detect_changes(self, other: Schema) -> list[SchemaChange]:
-        """What is other in another schema."""
+        """Returns the differences of another schema."""
         common = [column for column in self.columns if column in other.dtypes]
         order = [column for column in other.columns if column in self.dtypes]
         changes = [SchemaChange("column_added", c, {"dtype": other.dtypes[c]}) for c in other.columns if c not in self.dtypes]
@@ -71,7 +71,7 @@ _REFUSED = {
 
 
 class SchemaEvolution:
-    """The strategy of an item, and the functions that bring its rows from one version to another."""
+    """An item's strategy, with the functions that migrate its rows from one version to another."""
 
     _collection: Collection | None = None
     _item = ""
@@ -91,7 +91,7 @@ class SchemaEvolution:
         return Schema.from_dataframe(old_df).detect_changes(Schema.from_dataframe(new_df))
 
     def validate_evolution(self, current_schema: Schema, new_schema: Schema) -> bool:
-        """Reports whether the strategy allows the change from one schema to another."""
+        """Reports whether the strategy permits the change from one schema to another."""
         changes = current_schema.detect_changes(new_schema)
         if self.strategy is EvolutionStrategy.STRICT:
             return not changes
@@ -103,18 +103,18 @@ class SchemaEvolution:
         return all(change in _WIDER or change[1] == "object" for change in types)
 
     def evolve_dataframe(self, df: pd.DataFrame, target_schema: Schema) -> pd.DataFrame:
-        """The rows with the columns of a schema; those that they lack are null."""
-        wanted = df.reindex(columns=target_schema.columns)
+        """Returns the rows with the columns of a schema. Missing columns are null."""
+        result = df.reindex(columns=target_schema.columns)
         for column, dtype in target_schema.dtypes.items():
             if column in df.columns and str(df[column].dtype) != dtype:
-                wanted[column] = df[column].astype(dtype)
-        return wanted
+                result[column] = df[column].astype(dtype)
+        return result
 
     def register_migration(self, from_version: int, to_version: int, migration_func: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         self.migration_functions[(from_version, to_version)] = migration_func
 
     def migrate(self, df: pd.DataFrame, from_version: int, to_version: int) -> pd.DataFrame:
-        """The rows of one version as those of another, in one step or several."""
+        """Returns rows migrated from one version to another, in one or several steps."""
         if direct := self.migration_functions.get((from_version, to_version)):
             return direct(df)
         for version in range(from_version, to_version):
@@ -125,7 +125,7 @@ class SchemaEvolution:
         return df
 
     def migrate_to_version(self, to_version: int) -> pd.DataFrame:
-        """Brings the item to a version, from the one that its metadata says, or 1. It keeps its metadata."""
+        """Migrates the item to a version from the version in its metadata (default: 1). It keeps the other metadata."""
         if self._collection is None:
             raise RuntimeError("migrate_to_version requires collection context. Call collection.migrate_item_to_version instead.")
         collection = self._collection
@@ -133,5 +133,5 @@ class SchemaEvolution:
             item = collection.item(self._item)
             kept = {key: value for key, value in item.metadata.items() if key != "_updated"}
             migrated = self.migrate(item.to_pandas(), cast(int, kept.get(_VERSION, 1)), to_version)
-            collection._write(self._item, prepared(migrated), {**kept, _VERSION: to_version}, overwrite=True)
+            collection._write(self._item, prepare(migrated), {**kept, _VERSION: to_version}, overwrite=True)
         return migrated

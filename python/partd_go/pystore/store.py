@@ -1,4 +1,4 @@
-"""A store: a directory of collections."""
+"""Stores, which are directories of collections."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class store:
         return utils.connection(self.datastore).buckets()
 
     def collection(self, collection: str, overwrite: bool = False) -> Collection:
-        """A collection, which is made where there is none; with overwrite, anew."""
+        """Returns a collection, and creates it if it does not exist. overwrite deletes an existing one first."""
         if overwrite or collection not in self.list_collections():
             return self._create_collection(collection, overwrite)
-        return Collection(collection, self.datastore)._settle()
+        return Collection(collection, self.datastore)._undo_unfinished()
 
     def _create_collection(self, collection: str, overwrite: bool = False) -> Collection:
         if collection in self.list_collections():

@@ -1,4 +1,4 @@
-"""Changes of several items, all or none."""
+"""Changes of several items, all or nothing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pandas as pd
 from . import undo
 from .collection import Collection
 from .exceptions import TransactionError
-from .frames import prepared
+from .frames import prepare
 from .lock import CollectionLock
 
 
 class Transaction:
-    """Changes that commit() makes: of one that fails none remains."""
+    """A list of changes, which commit() applies all or nothing."""
 
     def __init__(self, collection: Collection):
         self.collection = collection
         self.operations: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = []
-        self._ended = ""
+        self._state = ""
 
     def _add(self, kind: str, item: str, *data: Any, **kwargs: Any) -> None:
-        if self._ended:
-            raise TransactionError(f"Transaction already {self._ended}")
-        self.operations.append((kind, item, tuple(map(prepared, data)), kwargs))
+        if self._state:
+            raise TransactionError(f"Transaction already {self._state}")
+        self.operations.append((kind, item, tuple(map(prepare, data)), kwargs))
 
     def write(self, item: str, data: Any, **kwargs: Any) -> None:
         self._add("_write", item, data, **kwargs)
@@ -39,21 +39,21 @@ class Transaction:
         self._add("_delete", item)
 
     def commit(self) -> None:
-        """Makes the changes; where one fails, or this process is killed, the items are as a snapshot has kept them."""
-        if self._ended:
-            raise TransactionError(f"Transaction already {self._ended}")
+        """Applies the changes. If one fails, or this process is killed, the items are restored from a snapshot."""
+        if self._state:
+            raise TransactionError(f"Transaction already {self._state}")
         collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
         with collection._changing() as lock:
             undo.begin(collection, name, (item for _, item, _, _ in self.operations))
             try:
                 for kind, item, data, kwargs in self.operations:
-                    _must_hold(lock)
+                    _check_lock(lock)
                     getattr(collection, kind)(item, *data, **kwargs)
-                _must_hold(lock)
-                self._ended = "committed"
+                _check_lock(lock)
+                self._state = "committed"
             except BaseException as error:  # also Ctrl-C
-                self._ended = "rolled back"
-                if lock.held():  # else others take it back, and what is noted may be theirs
+                self._state = "rolled back"
+                if lock.held():  # otherwise another process undoes it, and the current note may be of its own transaction
                     undo.undo(collection)
                 if not isinstance(error, Exception):
                     raise
@@ -61,29 +61,29 @@ class Transaction:
             undo.end(collection, name)
 
     def rollback(self) -> None:
-        """Forgets the changes, of which none was made."""
-        if self._ended:
-            raise TransactionError(f"Transaction already {self._ended}")
-        self._ended = "rolled back"
+        """Discards the changes, none of which has been applied."""
+        if self._state:
+            raise TransactionError(f"Transaction already {self._state}")
+        self._state = "rolled back"
 
 
 T = TypeVar("T", bound=Transaction)
 
 
-def _must_hold(lock: CollectionLock) -> None:
+def _check_lock(lock: CollectionLock) -> None:
     if not lock.held():
-        raise TransactionError("its lock was lost, for example because a process or server was stopped: commit the changes in another one")
+        raise TransactionError("the transaction lost its lock, for example because a process or server was suspended: repeat the changes in a new transaction")
 
 
 class BatchTransaction(Transaction):
-    """A Transaction that deletes first, then writes, and appends to each item at once."""
+    """A Transaction that first deletes, then writes, and combines the appends to each item."""
 
     def commit(self) -> None:
         order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
         appends: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {}
         for _, item, (data,), kwargs in order["_append"]:
             known = appends.setdefault(item, [])
-            if known and known[-1][1] == kwargs and _kind(known[-1][0][0]) == _kind(data):
+            if known and known[-1][1] == kwargs and _join_key(known[-1][0][0]) == _join_key(data):
                 known[-1][0].append(data)
             else:
                 known.append(([data], kwargs))
@@ -92,33 +92,33 @@ class BatchTransaction(Transaction):
         super().commit()
 
 
-def _kind(data: Any) -> Any:
-    """What is equal of data that can be joined without a change of its columns, their types or its index."""
+def _join_key(data: Any) -> Any:
+    """Returns the columns, types and index of data. Data with equal results can be concatenated without a change of these."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 
 
 @contextmanager
-def _running(made: T) -> Iterator[T]:
+def _commit_at_end(txn: T) -> Iterator[T]:
     try:
-        yield made
+        yield txn
     except BaseException:
-        if not made._ended:
-            made.rollback()
+        if not txn._state:
+            txn.rollback()
         raise
-    made.commit()
+    txn.commit()
 
 
 def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
-    """with transaction(collection) as txn: txn.write(...); all is committed at the end, or nothing."""
-    return _running(Transaction(collection))
+    """Commits all changes at the end of the block, or none: with transaction(collection) as txn: txn.write(...)."""
+    return _commit_at_end(Transaction(collection))
 
 
 def batch_transaction(collection: Collection) -> AbstractContextManager[BatchTransaction]:
-    """The same for a BatchTransaction."""
-    return _running(BatchTransaction(collection))
+    """Commits a BatchTransaction at the end of the block."""
+    return _commit_at_end(BatchTransaction(collection))
 
 
 def with_lock(collection: Collection, lock_name: str = "collection") -> CollectionLock:
-    """with with_lock(collection): nobody else, in any process, who asks for it has this lock."""
+    """Returns a lock for use in a with block, which excludes other holders in all processes."""
     return CollectionLock(collection, lock_name)

@@ -1,7 +1,7 @@
-"""Taking back a transaction of which a part was made.
+"""Undoes unfinished transactions.
 
-Until it has ended, the collection's metadata tells of it: who was killed meanwhile does not
-take it back, and the next to change the collection, or to open it, does.
+While a transaction runs, the collection's metadata has a note of it. If its process is killed,
+the next process that changes or opens the collection undoes it.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ _KEY = "pystore.transaction"
 
 
 def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
-    """Notes what a transaction is about to change, and takes the snapshot of how it was."""
+    """Records the items that a transaction will change, and takes a snapshot of their state."""
     of, tables = collection.collection, collection._tables
     tables._ask("partd.change-metadata", bucket=of, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
     tables._ask("partd.snapshot", bucket=of, name=snapshot)
 
 
 def end(collection: Collection, snapshot: str) -> None:
-    """Forgets it. Once its snapshot has gone, nothing is taken back."""
+    """Removes the snapshot and the note. Without its snapshot a transaction cannot be undone."""
     of, tables = collection.collection, collection._tables
     tables._ask("partd.delete-snapshots", bucket=of, name=snapshot)
     tables._ask("partd.change-metadata", bucket=of, remove=[_KEY])
 
 
-def begun(collection: Collection) -> bool:
-    """Reports whether a transaction has not ended."""
-    return _noted(collection) is not None
+def has_unfinished(collection: Collection) -> bool:
+    """Reports whether there is an unfinished transaction."""
+    return _read_note(collection) is not None
 
 
-def _noted(collection: Collection) -> Any:
+def _read_note(collection: Collection) -> Any:
     return (collection._tables._ask("partd.bucket-metadata", bucket=collection.collection)[0] or {}).get(_KEY)
 
 
 def undo(collection: Collection) -> None:
-    """Makes the items of a transaction that has not ended what they were. The caller has the lock of changes."""
+    """Restores the items of an unfinished transaction. The caller must hold the lock of changes."""
     of, tables = collection.collection, collection._tables
-    noted = _noted(collection)
-    if noted is None:
+    note = _read_note(collection)
+    if note is None:
         return
-    snapshot, items = noted["snapshot"], set(noted["items"])
+    snapshot, items = note["snapshot"], set(note["items"])
     if snapshot in collection.list_snapshots():
         before = set(tables.list(of, snapshot=snapshot))
         if restored := sorted(before & items):
             tables._ask("partd.restore", bucket=of, name=snapshot, tables=restored)
-        if made := sorted((collection.list_items() & items) - before):
-            tables.delete(*made, bucket=of)
+        if new_items := sorted((collection.list_items() & items) - before):
+            tables.delete(*new_items, bucket=of)
     end(collection, snapshot)

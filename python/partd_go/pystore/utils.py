@@ -1,4 +1,4 @@
-"""Where the stores are, the servers of those in use, and dask's client."""
+"""The directory of stores, their servers, and dask's client."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import tables
-from ..errors import NoServer
+from ..errors import Misuse, NoServer
 from ..tables import Tables
-from ..tables.connection import only_here
+from ..tables.connection import check_not_forked
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -25,7 +25,7 @@ _scheduler: Any = None
 _client: distributed.Client | None = None
 
 _lock = threading.Lock()
-_open: dict[tuple[int, str], Tables] = {}  # by process: a forked one has connections of its own
+_open: dict[tuple[int, str], Tables] = {}  # by process, because a forked process needs its own connections
 _remote: dict[tuple[int, str], Tables] = {}
 
 
@@ -34,33 +34,33 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets the directory of the stores, and makes it. Servers of stores elsewhere end."""
+    """Sets and creates the directory of the stores. It ends the servers of stores elsewhere."""
     global _path
     if path is not None and "://" in os.fspath(path) and "file://" not in os.fspath(path):
-        raise ValueError("PyStore currently only works with local file system: write a directory")
-    chosen = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
-    chosen.mkdir(parents=True, exist_ok=True)
-    _path = str(chosen)
-    release(lambda store: chosen not in Path(store).parents)
-    return chosen
+        raise Misuse("PyStore currently only works with local file system: pass a directory")
+    directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
+    directory.mkdir(parents=True, exist_ok=True)
+    _path = str(directory)
+    release(lambda store: directory not in Path(store).parents)
+    return directory
 
 
 def connection(datastore: str | os.PathLike[str]) -> Tables:
-    """The tables of a store, in this process; its server is started where none runs."""
+    """Returns this process's connection to a store, after starting its server if necessary."""
     key = os.getpid(), os.fspath(datastore)
-    only_here(key[1])
+    check_not_forked(key[1])
     with _lock:
-        if (found := _known(key)) is not None:
+        if (found := _find_open(key)) is not None:
             return found
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # other processes may use the store, too
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # other processes may also use the store
         return _open[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """The same in a process that may be another's worker, by the URL of its server."""
-    only_here(datastore)
+    """Returns a connection to a store, by the server's URL if another process, such as dask's client, started the server."""
+    check_not_forked(datastore)
     with _lock:
-        if known := _known((os.getpid(), datastore)):
+        if known := _find_open((os.getpid(), datastore)):
             return known
         key = os.getpid(), url
         if key not in _remote:
@@ -68,8 +68,8 @@ def connection_at(datastore: str, url: str) -> Tables:
         return _remote[key]
 
 
-def _known(key: tuple[int, str]) -> Tables | None:
-    """What is open, unless its server was killed: another takes its place then."""
+def _find_open(key: tuple[int, str]) -> Tables | None:
+    """Returns the open connection, or None if there is none or its server was killed."""
     known = _open.get(key)
     if known is not None and known.ended():
         del _open[key]
@@ -79,12 +79,12 @@ def _known(key: tuple[int, str]) -> Tables | None:
     return known
 
 
-def release(which: Any = lambda store: True) -> None:
-    """Ends the servers of stores."""
+def release(selects: Any = lambda store: True) -> None:
+    """Ends the servers of the selected stores."""
     with _lock:
-        ended = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and which(key[1])]
-    for _, connected in ended:
-        connected.close()
+        closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and selects(key[1])]
+    for _, store_tables in closing:
+        store_tables.close()
 
 
 def list_stores() -> list[str]:
@@ -95,7 +95,7 @@ def list_stores() -> list[str]:
 def delete_store(store: str) -> bool:
     path = get_path(store)
     if not path.exists():
-        raise ValueError(f"Store '{store}' does not exist")
+        raise Misuse(f"Store '{store}' does not exist: list_stores() returns the stores")
     release(lambda known: Path(known) == path)
     shutil.rmtree(path)
     return True
@@ -108,7 +108,7 @@ def delete_stores() -> bool:
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:
-    """Has dask compute at a scheduler: its address, or a cluster; None ends that."""
+    """Makes dask compute at a scheduler, given as an address or a cluster. None ends this."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
         _client.close()
@@ -136,7 +136,7 @@ def get_partition_size() -> float:
 
 
 def read_csv(urlpath: Any, *args: Any, **kwargs: Any) -> dask.dataframe.DataFrame:
-    """dask's read_csv, with index_col and index_name."""
+    """Calls dask's read_csv, with the additional options index_col and index_name."""
     import dask.dataframe as dd
 
     kwargs.pop("index", None)

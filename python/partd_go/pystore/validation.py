@@ -1,4 +1,4 @@
-"""Rules for what is written, which this process looks at before it sends anything."""
+"""Rules for data, which this process checks before it writes anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class ValidationRule:
-    """A condition on a DataFrame: validate() is its answer, get_details() why it is no."""
+    """A condition on a DataFrame. validate() evaluates it, and get_details() explains a failure."""
 
     def __init__(self, name: str, error_message: str | None = None):
         self.name = name
@@ -41,7 +41,7 @@ class ColumnExistsRule(ValidationRule):
 
 
 class NoNullRule(ValidationRule):
-    """Columns, as far as they are there, have no nulls."""
+    """Columns, if they exist, must not have nulls."""
 
     def __init__(self, columns: Sequence[str], name: str = "no_null"):
         super().__init__(name)
@@ -59,7 +59,7 @@ class NoNullRule(ValidationRule):
 
 
 class RangeRule(ValidationRule):
-    """Values of a column are from min_val to max_val, or min_value to max_value."""
+    """A column's values must be between min_val and max_val (or min_value and max_value), inclusive."""
 
     def __init__(
         self, column: str, min_val: float | None = None, max_val: float | None = None, name: str = "range", *,
@@ -89,7 +89,7 @@ _TYPES: dict[Any, Callable[[Any], bool]] = {
 
 
 class DataTypeRule(ValidationRule):
-    """Columns are of float, int, str or Timestamp."""
+    """Columns must be of the given types: float, int, str or Timestamp."""
 
     def __init__(self, type_map: dict[str, type], name: str = "data_type"):
         super().__init__(name)
@@ -107,7 +107,7 @@ class DataTypeRule(ValidationRule):
 
 
 class CustomRule(ValidationRule):
-    """A function that is true of what is written; one that fails is false."""
+    """A function must return true for the data. An exception counts as false."""
 
     def __init__(self, validate_func: Callable[[pd.DataFrame], Any], name: str = "custom", error_message: str | None = None):
         super().__init__(name, error_message)
@@ -121,7 +121,7 @@ class CustomRule(ValidationRule):
 
 
 class DataValidator:
-    """Rules, all of which hold."""
+    """A list of rules, which data must all satisfy."""
 
     def __init__(self, rules: Sequence[ValidationRule] = ()) -> None:
         self.rules = list(rules)
@@ -152,7 +152,7 @@ def create_validator(rules: Sequence[ValidationRule] = ()) -> DataValidator:
 
 
 def with_validation(validator: DataValidator) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function: the first DataFrame that it is given is validated before."""
+    """Decorates a function to validate its first DataFrame argument."""
 
     def decorator(func: Callable[P, R]) -> Callable[P, R]:
         @wraps(func)
@@ -169,7 +169,7 @@ def with_validation(validator: DataValidator) -> Callable[[Callable[P, R]], Call
 
 
 def create_timeseries_validator(value_columns: Sequence[str], allow_nulls: bool = False) -> DataValidator:
-    """Columns of floats that are there, without nulls unless they are allowed, and an index in order."""
+    """Returns a validator that requires float columns, without nulls unless allowed, and a sorted index."""
     sorted_index = CustomRule(
         lambda df: df.index.is_monotonic_increasing, "sorted_index", "Index must be sorted in ascending order"
     )
@@ -179,7 +179,7 @@ def create_timeseries_validator(value_columns: Sequence[str], allow_nulls: bool 
 
 
 def create_financial_validator(price_columns: Sequence[str] | None = None, volume_column: str = "volume") -> DataValidator:
-    """Prices and volume are there, not null and not negative, and low and high are the outermost."""
+    """Returns a validator for prices and volume: present, not null, not negative, and between low and high."""
     prices = list(price_columns or ("open", "high", "low", "close"))
     columns = [*prices, volume_column]
 

@@ -1,18 +1,21 @@
-"""partd_go.tables: tables of pandas, polars and pyarrow, in a directory or at a server.
+"""Tables of pandas, polars and pyarrow, in a directory or at a server.
 
 with partd_go.tables.connect("trades") as tables:
     tables.put("quotes", frame)
     frame = tables.get("quotes")
 
-It needs pyarrow, and for a directory the wheel partd-go-tables, which has the server.
+It needs pyarrow. For a directory it also needs the wheel partd-go-tables, which contains the server.
 """
 
-from .asynchronous import AsyncTables, connect_async
-from .client import Tables, connect
-from .errors import Exists, MissingColumns, NotFound, Violation
-from .results import Described, Version
-from .server import Server, serve
-from .table import Table
+from ..errors import extra
+
+with extra("tables"):
+    from .asynchronous import AsyncTables, connect_async
+    from .client import Tables, connect
+    from .errors import Exists, MissingColumns, NotFound, Violation
+    from .results import Described, Version
+    from .server import Server, serve
+    from .table import Table
 
 __all__ = [
     "AsyncTables", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",

@@ -1,4 +1,4 @@
-"""The client for asyncio: its calls, each in a thread."""
+"""The client for asyncio, which runs each call in a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_THREADS = 8  # calls at a time; others wait
+_THREADS = 8  # maximum of concurrent calls
 
 
 def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concatenate[AsyncTables, P], Coroutine[Any, Any, R]]:
@@ -34,7 +34,7 @@ def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concaten
 
 
 class AsyncTables:
-    """Tables, whose calls are awaited. One that is cancelled goes on to its end, of which nobody hears."""
+    """Tables with awaitable calls. A cancelled call still runs to its end, and its result is dropped."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
@@ -88,12 +88,12 @@ class AsyncTables:
         return await self._run(lambda: self.tables.sql(statement, bucket, **options))
 
     async def scan(self, name: str, bucket: str = "", **read: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:
-        """The batches of Tables.scan(): async for batch in tables.scan("trades")."""
+        """Yields the batches of Tables.scan(): async for batch in tables.scan("trades")."""
         batches = await self._run(lambda: iter(self.tables.scan(name, bucket, **read)))
         while (batch := await self._run(lambda: next(batches, None))) is not None:
             yield batch
 
 
 async def connect_async(url_or_dir: str | os.PathLike[str], *args: Any, **options: Any) -> AsyncTables:
-    """connect() for asyncio: async with await connect_async("trades") as tables."""
+    """Calls connect() for asyncio: async with await connect_async("trades") as tables."""
     return AsyncTables(await asyncio.to_thread(connect, url_or_dir, *args, **options))

@@ -1,4 +1,4 @@
-"""Calls of Flight that Ctrl-C interrupts within a second, and that end in time."""
+"""Calls of Flight that end at their timeout, and within a second of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from .errors import told
+from .errors import convert_error
 
 T = TypeVar("T")
 
-_CANCEL = 2.0  # seconds that the server has to answer that it ends a call
-_UNTIL = 10.0  # seconds in which a call that is on its way may come to the server, to be ended there
-_LATE = 0.5  # seconds that Flight has to say itself that the time is over
-_PATIENCE = 0.5  # seconds of them that are waited for
+_CANCEL_TIMEOUT = 2.0  # seconds for one request to cancel a call
+_CANCEL_WINDOW = 10.0  # seconds during which cancel is repeated, because the call may not have reached the server yet
+_GRACE = 0.5  # seconds after the timeout in which Flight may report it itself
+_CANCEL_WAIT = 0.5  # seconds that cancel blocks its caller
 
 
 class Call:
-    """A call at a server: with it, what is done by wait() fails as partd_go's errors do.
+    """A call to a server. In its with block, errors of Flight become partd_go's errors.
 
-    Where anything else ends the block, as Ctrl-C does, the server ends the call, too.
+    If another exception, such as Ctrl-C, ends the block, the server cancels the call.
     """
 
     def __init__(
         self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, changes: bool
     ):
         self.client, self._op, self._url, self._headers, self._timeout, self._changes = client, op, url, headers, timeout, changes
-        self._id, self.left, self._under = secrets.token_hex(16), False, 0
-        self._latest = None if timeout is None else time.monotonic() + timeout + _LATE
+        self._id, self.abandoned, self._running = secrets.token_hex(16), False, 0
+        self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
 
     def __enter__(self) -> Call:
@@ -42,34 +42,34 @@ class Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            raise told(error, self._op, self._url, self._changes, self._timeout) from error
+            raise convert_error(error, self._op, self._url, self._changes, self._timeout) from error
         if error is not None:
             self.cancel()
 
     def check(self) -> None:
-        """Fails in the thread of a call whose caller waits no more, so that no change of his is completed."""
-        if self.left:
+        """Raises InterruptedError if the call was abandoned, so that its thread completes no change."""
+        if self.abandoned:
             raise InterruptedError(self._op)
 
-    def wait(self, do: Callable[..., T], *args: Any) -> T:
-        """What do returns. Python's signals come to the main thread, which must not be within Flight then; and a
-        put whose time is over waits on there for a server that takes nothing."""
-        if self._latest is None and threading.current_thread() is not threading.main_thread():
-            return do(*args)
-        ended, results, errors = threading.Event(), [], []
+    def wait(self, work: Callable[..., T], *args: Any) -> T:
+        """Returns the result of work, which it may run in another thread. Python handles signals in the main thread, which
+        must not block in Flight; and a put blocks there even after its timeout if the server reads nothing."""
+        if self._deadline is None and threading.current_thread() is not threading.main_thread():
+            return work(*args)
+        done, results, errors = threading.Event(), [], []
 
         def run() -> None:
             try:
-                if not self.left:
-                    results.append(do(*args))
+                if not self.abandoned:
+                    results.append(work(*args))
             except BaseException as error:
                 errors.append(error)
-            self._under -= 1
-            ended.set()
+            self._running -= 1
+            done.set()
 
-        self._under += 1
+        self._running += 1
         threading.Thread(target=run, name=self._op, daemon=True).start()
-        if not ended.wait(None if self._latest is None else max(0, self._latest - time.monotonic())):
+        if not done.wait(None if self._deadline is None else max(0, self._deadline - time.monotonic())):
             self.cancel()
             raise flight.FlightTimedOutError("Deadline Exceeded")
         if errors:
@@ -77,21 +77,21 @@ class Call:
         return results[0]
 
     def cancel(self) -> None:
-        """Lets the server end the call, once it is there."""
-        self.left = True
-        options = flight.FlightCallOptions(timeout=_CANCEL, headers=list(self._headers))
+        """Asks the server to end the call, repeatedly, until the call has reached the server."""
+        self.abandoned = True
+        options = flight.FlightCallOptions(timeout=_CANCEL_TIMEOUT, headers=list(self._headers))
         request = flight.Action("partd.cancel", json.dumps({"id": self._id}).encode())
 
-        def ask() -> None:
-            late = time.monotonic() + _UNTIL
-            while time.monotonic() < late:
-                with contextlib.suppress(Exception):  # a server that was stopped may go on
+        def send() -> None:
+            deadline = time.monotonic() + _CANCEL_WINDOW
+            while time.monotonic() < deadline:
+                with contextlib.suppress(Exception):  # a suspended server may resume
                     if any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
                         return
-                if not self._under:
+                if not self._running:
                     return
                 time.sleep(0.05)
 
-        asking = threading.Thread(target=ask, name="cancel", daemon=True)
-        asking.start()
-        asking.join(_PATIENCE)
+        thread = threading.Thread(target=send, name="cancel", daemon=True)
+        thread.start()
+        thread.join(_CANCEL_WAIT)

@@ -1,4 +1,4 @@
-"""A client of a server of tables."""
+"""The client of a server of tables."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pyarrow.flight as flight
 
 from ..errors import Error, Misuse, failure
 from ..frames import As, from_arrow, index_of, to_arrow, to_stream
-from ..server import START
+from ..server import START_TIMEOUT
 from ..shown import Looks, Shown, size
 from . import files, progress
 from . import filters as filtering
-from .connection import Connection, only_here
+from .connection import Connection, check_not_forked
 from .errors import MissingColumns, NotFound
 from .results import MODES, Data, Described, Mode, Query, Read, Resampled, State, Time, Version, state, time_of
-from .server import Server, own_flags
+from .server import Server, server_flags
 from .table import Table
 
 if TYPE_CHECKING:
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from . import lazy
 
 T = TypeVar("T")
-Names: TypeAlias = list[str]  # the class has a method of the name of list
+Names: TypeAlias = list[str]  # the class has a method named list
 Versions: TypeAlias = list[Version]
 Errors: TypeAlias = list[BaseException]
 Functions: TypeAlias = "str | Sequence[str]"
 Missing = Literal["warn", "error", "ignore"]
-_MESSAGE = 4 << 20  # bytes, about, that a message of a put has
-_GAVE_UP = b"partd.gave-up"  # the note of a put that is not to be kept
-_AT_ONCE = 4  # calls of get_many and put_many at a time, as many as a server gives to a connection
-_LOOK = 5.0  # seconds that a repr may take
+_MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
+_ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
+_CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
+_REPR_TIMEOUT = 5.0  # seconds
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
 class Tables(Connection, Shown):
-    """The tables at a server, until close(). Threads may share it.
+    """The tables at a server. Threads may share it until close().
 
-    A bucket is a namespace of tables; "" is that of those without one. timeout is what each call may take, in
-    seconds, which its own comes before; Ctrl-C ends a call within a second.
+    A bucket is a namespace of tables; "" is the bucket of tables without one. timeout limits each call, in seconds,
+    unless the call has its own. Ctrl-C ends a call within a second.
     """
 
     def __enter__(self) -> Tables:
@@ -66,18 +66,18 @@ class Tables(Connection, Shown):
         return Table(self, name)
 
     def table(self, name: str, bucket: str = "", **of: Unpack[State]) -> Table:
-        """One table, as it is or as it was; also as tables["trades"]."""
+        """Returns a handle of one table, in its current or an earlier state. tables["trades"] is short for the current state."""
         return Table(self, name, bucket, **of)
 
     def _looks(self) -> Looks:
         place = self._server.directory if self._server else self.url
         try:
-            buckets = sorted(self._ask("partd.buckets", _LOOK))
-            known = [table for bucket in buckets[:_AT_ONCE] for table in self._ask("partd.tables", _LOOK, bucket=bucket, filter={})]
+            buckets = sorted(self._ask("partd.buckets", _REPR_TIMEOUT))
+            known = [table for bucket in buckets[:_CONCURRENT] for table in self._ask("partd.tables", _REPR_TIMEOUT, bucket=bucket, filter={})]
         except Error as error:
             return f"Tables at {place}: {error}", (), ()
         rows = [("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"])) for table in known]
-        more = f", and {len(buckets) - _AT_ONCE} more buckets" if len(buckets) > _AT_ONCE else ""
+        more = f", and {len(buckets) - _CONCURRENT} more buckets" if len(buckets) > _CONCURRENT else ""
         return f"Tables at {place}: {len(known)} tables{more}", ("name", "rows", "size"), rows
 
     def put(
@@ -85,14 +85,14 @@ class Tables(Connection, Shown):
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
         missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
-        """Puts a table, all of it or nothing, and returns the table's version. What comes batch by batch, as a
-        RecordBatchReader does, is sent so. A path is that of a file: .parquet, .arrow, .csv with a line of names, or .jsonl.
+        """Puts a table, all or nothing, and returns the table's version. Data in batches, such as a RecordBatchReader,
+        is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
 
-        A name that is there is an error, or the rows are appended, or replace all. With the id of
-        a put that was applied nothing changes. settings are the time column and so on of a new table,
-        as {"time": "when", "on_duplicate": "keep_last"}. Instead of a mode, upsert names columns: rows
-        that are equal in them are replaced. Columns of the table that an append lacks are null in its rows:
-        missing is "warn", "error" or "ignore".
+        If the table exists, mode "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
+        A put with the id of an earlier, applied put changes nothing. settings of a new table include its time column,
+        such as {"time": "when", "on_duplicate": "keep_last"}. upsert names key columns, instead of a mode: it replaces
+        rows with the same key and appends the others. If an append lacks columns of the table, they are null in its
+        rows, and missing ("warn", "error" or "ignore") says how to report this.
         """
         if mode not in MODES:
             raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
@@ -114,10 +114,10 @@ class Tables(Connection, Shown):
         def pieces() -> Iterator[pa.RecordBatch]:
             try:
                 for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
-                    for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE // max(_MESSAGE, piece.nbytes))):
-                        under.check()
+                    for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
+                        flight_call.check()
                         yield batch
-            except GeneratorExit:  # the server has refused them
+            except GeneratorExit:  # the server refused the rows
                 raise
             except BaseException as error:
                 failed.append(error)
@@ -125,40 +125,40 @@ class Tables(Connection, Shown):
 
         def send() -> pa.Buffer | None:
             descriptor = flight.FlightDescriptor.for_command(json.dumps(call))
-            writer, answer = under.client.do_put(descriptor, rows.schema, under.options)
+            writer, answer = flight_call.client.do_put(descriptor, rows.schema, flight_call.options)
             try:
                 total = rows.num_rows if isinstance(rows, pa.Table) else None
-                for piece in progress.barred(pieces(), op, total) if self._watched() else pieces():
+                for piece in progress.with_bar(pieces(), op, total) if self._shows_progress() else pieces():
                     writer.write_batch(piece)
-                under.check()
+                flight_call.check()
                 writer.done_writing()
-                done = answer.read()
+                reply = answer.read()
                 writer.close()
-                return done
+                return reply
             except BaseException:
                 with contextlib.suppress(pa.ArrowException, OSError):
-                    writer.write_metadata(_GAVE_UP)  # else the rows so far would be all
-                writer.close()  # whose error says more
+                    writer.write_metadata(_ABANDONED)  # otherwise the server would commit the rows so far
+                writer.close()  # raises the server's error, if there is one
                 raise
 
         try:
-            with self._call(op, timeout, changes=not id) as under:
-                done = under.wait(send)
+            with self._call(op, timeout, changes=not id) as flight_call:
+                reply = flight_call.wait(send)
         except Error:
-            if failed:  # where the rows come from
+            if failed:  # the source of the rows failed
                 raise failed[0] from None
             raise
-        if done is None:
+        if reply is None:
             raise failure(Error, op, self.url, "the server gave no answer")
-        told_of = json.loads(done.to_pybytes())
-        if missing == "warn" and told_of.get("lacks"):
-            warnings.warn(f"{op}: the rows lack columns of the table, which are null in them: {told_of['lacks']}", MissingColumns, stacklevel=2)
-        return int(told_of["version"])
+        result = json.loads(reply.to_pybytes())
+        if missing == "warn" and result.get("lacks"):
+            warnings.warn(f"{op}: the rows lack columns of the table, which become null: {result['lacks']}", MissingColumns, stacklevel=2)
+        return int(result["version"])
 
     def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
-        """Puts tables by their names, a few at a time, as put() does with the options, and returns their versions. Each is put
-        whole or not at all; after an error no other one is begun."""
-        return _each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
+        """Puts several tables concurrently, by name, each as put() does with the options, and returns their versions.
+        Each put is all or nothing; after an error no further put starts."""
+        return _call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @overload
     def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
@@ -170,9 +170,9 @@ class Tables(Connection, Shown):
     def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
 
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """A table, of whose rows columns, where, limit and the others of scan() choose.
+        """Returns a table, or with the options of scan() (columns, where, limit and others) a part of it.
 
-        pandas' index comes with any columns. What was put as a Series of pandas is one again.
+        For pandas, the index is always included, and a table that was put as a Series comes back as a Series.
         """
         return from_arrow(self.scan(name, bucket, index=as_ == "pandas", **read).read_all(), as_)
 
@@ -190,19 +190,19 @@ class Tables(Connection, Shown):
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> dict[str, pa.Table]: ...
 
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Tables by their names, each as get() returns it, of which a few are read at a time."""
-        return _each(names, lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
+        """Returns tables by name, each as get() does, reading a few concurrently."""
+        return _call_each(names, lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
 
     def scan(
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
-        """Some columns of the rows for which a filter holds, the first ones, the last ones, or a part of those that
-        describe() counts, batch by batch; as they are, or as they were in a version, at a time, or in a snapshot.
+        """Returns a reader of a table's batches: all rows, or those that match where, only the first (limit) or the last
+        ones, or one part (describe() says how many there are); now, or in a version, at a time, or in a snapshot.
 
-        where is a text, as "price > 100", or pyarrow's list of (column, operator, value). A time without a zone is in UTC.
-        The server ends the call once nothing refers to the reader any more: del it, rather than close() it, to leave early.
+        where is a text such as "price > 100", or pyarrow's list of (column, operator, value). Times without a zone are in
+        UTC. The server ends the call when no reference to the reader remains: to stop early, del it rather than close() it.
         """
         of = state(version, at, snapshot)
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **of, "part": part, "dictionaries": True}
@@ -215,7 +215,7 @@ class Tables(Connection, Shown):
             call["columns"] = list(dict.fromkeys(columns))
         if where:
             call["where"] = where
-        whole = self._watched() and (where, limit, last, part) == (None, None, None, 0)
+        whole = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
         total = self._ask("partd.describe", timeout, bucket=bucket, name=name, **of)[0]["info"]["Rows"] if whole else limit
         rows = self._rows(json.dumps(call).encode(), f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
@@ -223,7 +223,7 @@ class Tables(Connection, Shown):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **of: Unpack[State]
     ) -> polars.LazyFrame:
-        """A LazyFrame of polars, of whose filters and columns the server is told. Each collect() reads the table anew."""
+        """Returns a LazyFrame of polars, whose filters and columns the server applies. Each collect() reads the table again."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, of))
@@ -231,8 +231,8 @@ class Tables(Connection, Shown):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **of: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """A dataset of pyarrow, as DuckDB takes one in its statements: the server is told of filters and columns. Each
-        scanner() reads the table anew."""
+        """Returns a dataset of pyarrow, which DuckDB can query: the server applies its filters and columns. Each
+        scanner() reads the table again."""
         from . import lazy
 
         return lazy.Dataset(self._source(name, bucket, where, of))
@@ -241,8 +241,8 @@ class Tables(Connection, Shown):
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         **of: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
-        """A DataFrame of dask, with a partition for each part of the table, which each worker reads from the server. Columns that
-        dask finds that it needs are all that it reads; rows are chosen here."""
+        """Returns a DataFrame of dask with a partition for each part of the table. Workers read parts from the server, and
+        only the columns that dask needs. where selects rows; dask's own filters do not reach the server."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**of})
@@ -267,8 +267,8 @@ class Tables(Connection, Shown):
         self, statement: str, bucket: str = "", *, as_: As = "pandas", params: Sequence[Any] | Mapping[str, Any] | None = None,
         version: int | None = None, at: Time | None = None, snapshot: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """The rows of a SELECT over tables of the bucket, and of others as "bucket"."table". params are what stands
-        for ? or $1, in their order, or for $name, by their names."""
+        """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params are
+        the values for ? or $1, in order, or for $name, by name."""
         call = {"sql": statement, "bucket": bucket, **state(version, at, snapshot)}
         if params is not None:
             named = params if isinstance(params, Mapping) else {str(at): value for at, value in enumerate(params, 1)}
@@ -277,14 +277,14 @@ class Tables(Connection, Shown):
             with pa.ipc.new_stream(sink, row.schema) as writer:
                 writer.write_table(row)
             call["parameters"] = base64.b64encode(sink.getvalue()).decode()
-        ticket = _field(1, _STATEMENT) + _field(2, _field(1, json.dumps(call).encode()))
+        ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, json.dumps(call).encode()))
         return from_arrow(self._rows(ticket, "sql", timeout).read_all(), as_)
 
     def list(
         self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:  # fmt: skip
-        """The names of a bucket's tables: those that a pattern such as "AA*" matches, with such metadata."""
+        """Returns the names of a bucket's tables that match a pattern such as "AA*" and have the metadata."""
         chosen = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=chosen)]
 
@@ -292,27 +292,27 @@ class Tables(Connection, Shown):
         self, name: str, bucket: str = "", *, version: int | None = None, at: Time | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Described:  # fmt: skip
-        """What is known of a table: its schema (pyarrow's), its parts (how many there are), and its
-        Rows, Bytes, Files, Version, Updated and Metadata."""
+        """Returns a table's schema (pyarrow's), its number of parts, and its Rows, Bytes, Files, Version, Updated
+        and Metadata."""
         (answer,) = self._ask("partd.describe", timeout, bucket=bucket, name=name, **state(version, at, snapshot))
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """The versions of a table that there are, oldest first. Rows of small appends are in one once they are folded."""
+        """Returns the existing versions of a table, oldest first. Small appends become part of a version when they are folded."""
         (found,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [Version(of["Version"], time_of(of["Time"]), of["Operation"], of["Rows"], of["Current"]) for of in found or ()]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes tables: all, or none if one is missing."""
+        """Deletes tables, or none of them if one is missing."""
         self._ask("partd.delete", timeout, bucket=bucket, names=names)
 
     def buckets(self, *, timeout: float | None = None) -> Names:
-        """The names of the buckets that have one."""
+        """Returns the names of the buckets, without ""."""
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket that is empty, or with its tables."""
+        """Deletes a bucket, which must be empty unless tables is true."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
@@ -320,13 +320,13 @@ class Tables(Connection, Shown):
         columns: Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts aggregates of a table by bins of time, of pandas' offsets such as "5min", or the rows of
-        a SELECT, into another. It returns how many rows the source has (0 with a SELECT) and were put."""
-        call: dict[str, Any] = {"SQL": sql} if sql else _bins(rule, time_col, how, columns)
+        """Puts aggregates of a table by time bins into the table target, or the rows of a SELECT. rule is an offset of
+        pandas such as "5min". It returns the number of rows of the source (0 for a SELECT) and of rows put."""
+        call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
         to = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
-        (done,) = self._ask("partd.resample", timeout, Source=source_, Target=to, Mode=MODES.index(mode), **call)
-        return done["SourceRows"], done["TargetRows"]
+        (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=to, Mode=MODES.index(mode), **call)
+        return reply["SourceRows"], reply["TargetRows"]
 
     @overload
     def resampled(
@@ -347,41 +347,41 @@ class Tables(Connection, Shown):
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
         columns: Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """The rows that resample() would put into a table."""
-        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_bins(rule, time_col, how, columns)}
+        """Returns the rows that resample() would put, without putting them."""
+        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns)}
         return from_arrow(self._rows(json.dumps(call).encode(), f"resample {source!r}", timeout).read_all(), as_)
 
     def combine(
         self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: Sequence[str] = (), *,
         mode: Mode = "error", bucket: str = "", timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts the rows of several tables, below each other or joined on columns, into one. A source of
-        another bucket is (bucket, name). It returns how many rows the sources have and were put."""
+        """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name) is
+        a source in another bucket. It returns the number of rows of the sources and of rows put."""
         named = [(bucket, source) if isinstance(source, str) else source for source in sources]
-        (done,) = self._ask(
+        (reply,) = self._ask(
             "partd.combine", timeout, Sources=[{"Bucket": of, "Name": name} for of, name in named], How=how, On=[*on],
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
-        return done["SourceRows"], done["TargetRows"]
+        return reply["SourceRows"], reply["TargetRows"]
 
 
-def _bins(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
-    """What the server is told of aggregates by bins of time."""
+def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
+    """Returns the request for aggregates by time bins."""
     return {"Rule": rule, "TimeColumn": time_col, "Functions": [how] if isinstance(how, str) else [*how], "Columns": columns}
 
 
-def _each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """What call returns for each name, of which a few are under way at a time. None is begun after an error."""
+def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
+    """Returns the result of call for each name, running a few concurrently. After an error no further call starts."""
     known = list(names)
-    pool = concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "partd-tables")
+    pool = concurrent.futures.ThreadPoolExecutor(_CONCURRENT, "partd-tables")
     try:
         return dict(zip(known, pool.map(call, known)))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _field(number: int, value: bytes) -> bytes:
-    """A field of bytes of a message of protobuf."""
+def _protobuf_field(number: int, value: bytes) -> bytes:
+    """Returns a field of bytes for a protobuf message."""
     size, length = len(value), b""
     while size > 0x7F:
         length += bytes([size & 0x7F | 0x80])
@@ -391,30 +391,31 @@ def _field(number: int, value: bytes) -> bytes:
 
 def connect(
     url_or_dir: str | os.PathLike[str], token: str | None = None, tls_ca: str | None = None, *, flags: tuple[str, ...] = (),
-    memory: int | str | None = None, read_only: bool = False, timeout: float | None = None, start_timeout: float = START,
+    memory: int | str | None = None, read_only: bool = False, timeout: float | None = None, start_timeout: float = START_TIMEOUT,
     catalog: str | os.PathLike[str] | None = None, progress: bool | None = None,
 ) -> Tables:  # fmt: skip
-    """The tables at grpc://HOST:PORT or grpc+tls://HOST:PORT; or in a directory, or at s3://BUCKET/PREFIX or gs://BUCKET/PREFIX,
-    for which a server is started on a socket that only this user can open, and ends with the client.
+    """Connects to tables at grpc://HOST:PORT or grpc+tls://HOST:PORT, in a directory, or at s3://BUCKET/PREFIX or
+    gs://BUCKET/PREFIX. For a directory or a bucket it starts a server, on a socket that only this user can open, which
+    ends with the client.
 
-    tls_ca is a file in PEM, or its text, with the authorities that the server's certificate may come
-    from; without, the system's. timeout is what each call may take, in seconds; without, there is no limit here.
-    progress is whether long puts, gets and scans show a bar, where tqdm is installed: in a terminal and a notebook, if nothing is said.
+    tls_ca is a PEM file, or its text, with the authorities that may sign the server's certificate (default: the system's).
+    timeout limits each call, in seconds (default: no limit). progress shows a bar for long puts, gets and scans if tqdm
+    is installed (default: only in a terminal or a notebook).
 
-    For a directory, memory is what its server may take, as "8GiB" or in bytes: a quarter of the machine's, without.
-    read_only opens the tables as they are now, and changes nothing of the directory; one that this user may not write
-    is opened so by itself. The server has start_timeout seconds to be ready. flags are more of `partd-tables serve`.
-    catalog is a directory, or postgres://HOST/DATABASE: tables in a bucket need one, as docs/warehouses.md of the module of tables says.
+    For a directory, memory limits its server, as "8GiB" or in bytes (default: a quarter of the machine's memory).
+    read_only opens the tables in their current state, and changes nothing in the directory; it is the default if this user
+    cannot write there. start_timeout limits the server's start, in seconds. flags are flags of `partd-tables serve`.
+    catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one: see docs/warehouses.md of the tables module.
     """
     place = os.fspath(url_or_dir)
-    only_here(place)
+    check_not_forked(place)
     scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
     if scheme not in ("", "s3", "gs") and not scheme.startswith("grpc"):
-        raise Misuse(f"{place} is the address of neither a server nor a bucket: see help(connect)")
+        raise Misuse(f"{place} is neither a server's nor a bucket's URL: see help(connect)")
     if scheme.startswith("grpc"):
         if flags or memory is not None or read_only or catalog is not None:
-            raise Misuse(f"flags, memory, read_only or catalog for {place}: they are only for a directory, whose server is started here")
+            raise Misuse(f"flags, memory, read_only and catalog do not apply to the server {place}: pass them only with a directory or a bucket")
         return Tables(place, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
     more = () if catalog is None else ("--catalog", os.fspath(catalog))
-    server = Server(place, flags=(*own_flags(memory, read_only), *more, *flags), start_timeout=start_timeout)
+    server = Server(place, flags=(*server_flags(memory, read_only), *more, *flags), start_timeout=start_timeout)
     return Tables(server.url, server=server, timeout=timeout, progress=progress)

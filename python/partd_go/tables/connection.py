@@ -18,30 +18,30 @@ import pyarrow.flight as flight
 from ..errors import Closed, Refused, failure
 from . import progress
 from .calls import Call
-from .errors import told
+from .errors import convert_error
 from .results import Json
 from .server import Server
 
-_user: int | None = None  # the process that gRPC runs in
-# What changes nothing, or ends by itself, as the lease of a lock does that nobody renews.
+_grpc_process: int | None = None  # the process that uses gRPC
+# Actions without lasting changes; an unused lock's lease expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_TOGETHER = 16 << 20  # bytes of batches that one thread waits for, if they come within
-_MOMENT = 0.03  # seconds
-_REOPENED = 8  # connections that are kept for handles that come pickled
+_GROUP_BYTES = 16 << 20  # batches that one call of _read_batches returns, unless they take longer than
+_GROUP_TIME = 0.03  # seconds
+_MAX_REOPENED = 8  # connections that are kept for unpickled handles
 
 
 class Connection:
-    """A connection, until close(). Threads may share it. One that is pickled, with its token, connects again where it comes to."""
+    """A connection to a server of tables. Threads may share it. Pickled, it includes the token; unpickled, it connects again."""
 
     def __init__(
         self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None, timeout: float | None = None,
         progress: bool | None = None,
     ):  # fmt: skip
-        only_here(url)
+        check_not_forked(url)
         parts = urllib.parse.urlsplit(url)
         if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL:
-            raise failure(Refused, "connect", url, "others could read a token sent without TLS", "write grpc+tls://")
+            raise failure(Refused, "connect", url, "the token was not sent, because others could read it without TLS", "write grpc+tls://")
         self.url, self._server, self._timeout, self._progress = url, server, timeout, progress
         if tls_ca and "-----BEGIN" not in tls_ca:
             with open(tls_ca) as file:
@@ -49,64 +49,64 @@ class Connection:
         try:
             self._flight = flight.connect(url, tls_root_certs=tls_ca)
         except pa.ArrowException as error:
-            raise told(error, "connect", url) from error
+            raise convert_error(error, "connect", url) from error
         self._headers = [(b"authorization", b"Bearer " + token.encode())] if token else []
-        self._again = (url, token, tls_ca, timeout, progress, server.again if server else None)
+        self._arguments = (url, token, tls_ca, timeout, progress, server.arguments if server else None)
         _connected.add(self)
-        _known[self._again] = self
-        self._ended = weakref.finalize(self, _end, self._flight, server, os.getpid())
+        _known[self._arguments] = self
+        self._finalizer = weakref.finalize(self, _finish, self._flight, server, os.getpid())
 
     def __reduce__(self) -> Any:
-        return _reconnected, (type(self), self._again)
+        return _reconnect, (type(self), self._arguments)
 
     def ended(self) -> bool:
-        """Reports whether the server that connect() has started is no more, as after a kill."""
+        """Reports whether the server that connect() started has exited, for example because it was killed."""
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. A server that connect() has started writes everything and ends."""
-        self._ended()
+        """Closes the connection. A server that connect() started writes all data and ends."""
+        self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
-        """Does one of the server's actions, of docs/flight.md and docs/snapshots.md of the module of
-        tables, as action("partd.snapshot", bucket="b", name="before"), and returns what it answers."""
+        """Calls an action of the server, such as action("partd.snapshot", bucket="b", name="before"), and
+        returns its results. docs/flight.md and docs/snapshots.md of the tables module list the actions."""
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
-        with self._call(kind, timeout, changes=kind not in _READS) as under:
+        with self._call(kind, timeout, changes=kind not in _READS) as call:
             action = flight.Action(kind, json.dumps(body).encode())
-            answers = under.wait(lambda: [*under.client.do_action(action, under.options)])
+            answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
 
     def _open(self) -> Any:
-        if not self._ended.alive:
-            raise failure(Closed, "call", self.url, "the client was closed", "connect again")
-        only_here(self.url)
+        if not self._finalizer.alive:
+            raise failure(Closed, "call", self.url, "the client is closed", "connect again")
+        check_not_forked(self.url)
         return self._flight
 
     def _call(self, op: str, timeout: float | None, changes: bool = False) -> Call:
         return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, changes)
 
-    def _watched(self) -> bool:
-        return progress.watched() if self._progress is None else self._progress
+    def _shows_progress(self) -> bool:
+        return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(self, ticket: bytes, op: str, timeout: float | None, total: int | None = None) -> pa.RecordBatchReader:
-        with self._call(op, timeout) as under:
-            reader = under.wait(under.client.do_get, flight.Ticket(ticket), under.options)
+        with self._call(op, timeout) as call:
+            reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
             schema = reader.schema
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with under:
-                while some := under.wait(_some, reader):
-                    yield from some
+            with call:
+                while group := call.wait(_read_batches, reader):
+                    yield from group
 
-        return pa.RecordBatchReader.from_batches(schema, progress.barred(batches(), op, total) if self._watched() else batches())
+        return pa.RecordBatchReader.from_batches(schema, progress.with_bar(batches(), op, total) if self._shows_progress() else batches())
 
 
-def _some(reader: Any) -> list[pa.RecordBatch]:
-    """The next batches, none at the end. Waiting takes a thread, so those that come within a moment come together."""
-    batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _MOMENT
-    while size < _TOGETHER and time.monotonic() < until:
+def _read_batches(reader: Any) -> list[pa.RecordBatch]:
+    """Returns the next batches, or none at the end. It groups batches that arrive together, because each wait needs a thread."""
+    batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
+    while size < _GROUP_BYTES and time.monotonic() < until:
         try:
             batches.append(reader.read_chunk().data)
         except StopIteration:
@@ -115,18 +115,18 @@ def _some(reader: Any) -> list[pa.RecordBatch]:
     return batches
 
 
-def only_here(url: str) -> None:
-    """Fails in a fork of a process with a client: gRPC does not live through it, and calls would wait for ever."""
-    global _user
-    _user = _user or os.getpid()
-    if _user != os.getpid():
-        what = "this process is a fork of one that has used tables"
-        raise failure(Closed, "call", url, what, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
+def check_not_forked(url: str) -> None:
+    """Raises Closed in a fork of a process with a client, because gRPC does not survive a fork and calls would block forever."""
+    global _grpc_process
+    _grpc_process = _grpc_process or os.getpid()
+    if _grpc_process != os.getpid():
+        reason = "this process was forked from one that has used tables"
+        raise failure(Closed, "call", url, reason, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
 
 
-def _end(connection: Any, server: Server | None, process: int) -> None:
+def _finish(connection: Any, server: Server | None, process: int) -> None:
     if process != os.getpid():
-        return  # both are another process's
+        return  # both belong to the parent process
     connection.close()
     if server is not None:
         server.shutdown()
@@ -136,31 +136,31 @@ _connected: weakref.WeakSet[Connection] = weakref.WeakSet()
 _known: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()
 
 
-def _reconnected(kind: Any, again: Any) -> Connection:
-    """The connection of this process that is such a one, or a new one."""
-    known = _known.get(again)
-    if known is None or not known._ended.alive:
-        known = _opened(kind, again)
-        if not known._ended.alive:  # somebody closed it
-            _opened.cache_clear()
-            known = _opened(kind, again)
+def _reconnect(kind: Any, arguments: Any) -> Connection:
+    """Returns this process's connection with these arguments, or a new one."""
+    known = _known.get(arguments)
+    if known is None or not known._finalizer.alive:
+        known = _reopen(kind, arguments)
+        if not known._finalizer.alive:  # it was closed
+            _reopen.cache_clear()
+            known = _reopen(kind, arguments)
     return known
 
 
-@functools.lru_cache(_REOPENED)
-def _opened(kind: Any, again: Any) -> Connection:
-    url, token, tls_ca, timeout, progress, started = again
+@functools.lru_cache(_MAX_REOPENED)
+def _reopen(kind: Any, arguments: Any) -> Connection:
+    url, token, tls_ca, timeout, progress, server_arguments = arguments
     server = None
-    if started is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # it ended with who started it
-        directory, flags, start_timeout = started
+    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server ended with the process that started it
+        directory, flags, start_timeout = server_arguments
         server = Server(directory, flags=flags, start_timeout=start_timeout)
         url = server.url
-    made: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
-    return made
+    connection: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
+    return connection
 
 
 def _leave_to_parent() -> None:
-    """A forked process must not end connections: gRPC would wait for threads that are not there."""
+    """Keeps connections open in a forked process, because closing would wait for gRPC threads that do not exist there."""
     for tables in _connected:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tables._flight))
 

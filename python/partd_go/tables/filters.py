@@ -1,4 +1,4 @@
-"""pyarrow's filters, lists of (column, operator, value), as the server's text."""
+"""Converts pyarrow's filters, lists of (column, operator, value), to the server's text."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def quoted(column: str) -> str:
 
 
 def text(filters: Filters, index: list[str] | None = None) -> str:
-    """The filter of [(column, op, value), …], which all hold, or of lists of such, of which one does.
+    """Returns the text of a filter: [(column, op, value), …] joined by "and", or lists of these joined by "or".
 
-    "index" is the index where there is no column of that name.
+    The column "index" is the frame's only index column, which index names.
     """
     if not filters:
         raise Misuse("filters are empty: write [(column, operator, value), ...]")
@@ -46,7 +46,7 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
     values = list(value)
     listed = ", ".join(_value(one) for one in values if not _is_null(one))
     parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
-    if any(map(_is_null, values)) == (sign == "in"):  # a null is in a list or not, as pyarrow has it
+    if any(map(_is_null, values)) == (sign == "in"):  # pyarrow treats a null as a value of the list
         parts.append(f"{name} is null")
     return f"({' or '.join(parts) or never})"
 
@@ -56,20 +56,20 @@ def _is_null(value: Any) -> bool:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, enum.Enum):  # of texts or numbers, whose str() is the member's name
+    if isinstance(value, enum.Enum):  # str() of a member would be its name
         value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
-        raise Misuse(f"a filter by the span {value}: write it as a number of the column's units")
+        raise Misuse(f"a filter by the duration {value}: write it as a number of the column's units")
     value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        raise Misuse(f"a filter by the bytes {value!r} is not possible: read the column, and select")
+        raise Misuse(f"a filter by bytes, {value!r}, is not possible: read the column and filter the result")
     if isinstance(value, numbers.Number):
         if isinstance(value, float) and not math.isfinite(value):
             raise Misuse(f"a filter by {value}: write a finite number")
         return str(value)
-    if isinstance(value, (datetime.date, datetime.time)):  # a Timestamp is one, too
+    if isinstance(value, (datetime.date, datetime.time)):  # includes pandas' Timestamp
         value = value.isoformat()
     return "'" + str(value).replace("'", "''") + "'"

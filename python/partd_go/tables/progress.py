@@ -1,4 +1,4 @@
-"""A bar of tqdm, where that is installed and somebody looks."""
+"""Shows progress with tqdm, if it is installed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-_SOON = 2.0  # seconds that a call takes before it has a bar
+_DELAY = 2.0  # seconds before a bar appears
 
 
-def watched() -> bool:
-    """Whether a terminal or a notebook would show a bar."""
+def is_watched() -> bool:
+    """Reports whether stderr is a terminal, or the program a notebook."""
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
-def barred(batches: Iterator[pa.RecordBatch], what: str, rows: int | None) -> Iterator[pa.RecordBatch]:
-    """The batches, with a bar of the rows that have gone by, of so many."""
+def with_bar(batches: Iterator[pa.RecordBatch], what: str, rows: int | None) -> Iterator[pa.RecordBatch]:
+    """Yields the batches, and shows the number of rows so far; rows is the total, if known."""
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=rows, desc=what, unit=" rows", unit_scale=True, delay=_SOON, leave=False) as bar:
+    with tqdm(total=rows, desc=what, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
         for batch in batches:
             bar.update(batch.num_rows)
             yield batch

@@ -1,8 +1,8 @@
-"""Filters of polars and of pyarrow, as far as the server can apply them.
+"""Converts filters of polars and pyarrow to the server's text, as far as the server can evaluate them.
 
 A filter becomes a tree of tuples: ("and" or "or", [trees]), ("null" or "valid", column), (comparison, column, value)
-and ("in", column, [values]), with values as pyarrow's scalars; None is what is none of these. text() makes of it what
-holds for all rows that the filter keeps, and maybe for more, so that who asked applies the filter again.
+and ("in", column, [values]), with pyarrow scalars as values. None stands for any other expression. text() returns a
+filter that matches every row that the tree matches, and maybe more: the caller must apply the original filter again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow as pa
 from .filters import condition, quoted
 
 Tree = tuple[Any, ...] | None
-_LONGEST = 512 << 10  # bytes of a filter; the server takes twice as many
-_TURNED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_BEYOND = {">": "<=", ">=": "<"}  # of floats, where a NaN is more than all numbers to some, the opposite of these
+_MAX_BYTES = 512 << 10  # bytes of a filter; the server accepts twice as many
+_MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_INVERSE = {">": "<=", ">=": "<"}  # inverse operators for floats, because some engines order NaN above all numbers
 _OF_ARROW = {"equal": "=", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
              "and_kleene": "and", "and": "and", "or_kleene": "or", "or": "or", "is_null": "null", "is_valid": "valid"}  # fmt: skip
 _OF_POLARS = {"Eq": "=", "NotEq": "!=", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">=", "And": "and", "LogicalAnd": "and",
@@ -28,9 +28,9 @@ _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "No
 
 
 def text(tree: Tree, schema: pa.Schema) -> str | None:
-    """What the server is told: a text, or None for all rows."""
-    told = _text(tree, schema)
-    return told if told is not None and len(told.encode()) <= _LONGEST else None
+    """Returns the server's filter, or None for all rows."""
+    server_filter = _text(tree, schema)
+    return server_filter if server_filter is not None and len(server_filter.encode()) <= _MAX_BYTES else None
 
 
 def _text(tree: Tree, schema: pa.Schema) -> str | None:
@@ -41,26 +41,26 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
         parts = [_text(part, schema) for part in rest[0]]
         known = [f"({part})" for part in parts if part is not None]
         return f" {op} ".join(known) or None if op == "and" or len(known) == len(parts) else None
-    at = schema.get_field_index(rest[0])  # -1 where there is none, or several
+    at = schema.get_field_index(rest[0])  # -1 if no column, or several, have the name
     if at < 0:
         return None
     if op in ("null", "valid"):
         return f"{quoted(rest[0])} is {'not ' if op == 'valid' else ''}null"
-    values = [_held(one, schema.field(at).type, op) for one in (rest[1] if op == "in" else rest[1:])]
+    values = [_fit_value(one, schema.field(at).type, op) for one in (rest[1] if op == "in" else rest[1:])]
     if any(value is None for value in values):
         return None
     try:
         if op == "in":
             return condition((rest[0], "in", values))
-        if pa.types.is_floating(schema.field(at).type) and op in _BEYOND:
-            return f"not {condition((rest[0], _BEYOND[op], *values))}"
+        if pa.types.is_floating(schema.field(at).type) and op in _INVERSE:
+            return f"not {condition((rest[0], _INVERSE[op], *values))}"
         return condition((rest[0], op, *values))
-    except ValueError:  # there is no such text
+    except ValueError:  # the value cannot be written as text
         return None
 
 
-def _held(value: pa.Scalar, kind: pa.DataType, op: str) -> Any:
-    """The value as one of a column, None where it is no such, or is compared as the server does not."""
+def _fit_value(value: pa.Scalar, kind: pa.DataType, op: str) -> Any:
+    """Returns the value in a column's type, or None if it does not fit or the server compares such values differently."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(kind)
@@ -82,10 +82,10 @@ def _family(kind: pa.DataType) -> str | None:
     return f"time {kind.tz is None}" if pa.types.is_timestamp(kind) else None
 
 
-def _compared(op: str, left: Tree, right: Tree) -> Tree:
-    """A comparison of ("column", name) or ("coarse", name), a column in a coarser unit, with ("value", value)."""
+def _comparison(op: str, left: Tree, right: Tree) -> Tree:
+    """Returns the comparison of ("column", name), or ("coarse", name) for a column in a coarser unit, with ("value", value)."""
     if left and right and left[0] == "value":
-        op, left, right = _TURNED[op], right, left
+        op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):
         return None
     name, value = left[1], right[1]
@@ -97,27 +97,27 @@ def _compared(op: str, left: Tree, right: Tree) -> Tree:
     return "and", [(sign, name, end) for sign, end in ((">=", down), ("<=", up)) if op[0] in ("=", sign[0])]
 
 
-def _called(op: str, parts: list[Tree]) -> Tree:
+def _combine(op: str, parts: list[Tree]) -> Tree:
     if op in ("and", "or"):
         flags = [("=", part[1], pa.scalar(True)) if part and part[0] == "column" else part for part in parts]
         return op, [None if part and part[0] in ("value", "coarse") else part for part in flags]
     if op in ("null", "valid"):
         return (op, parts[0][1]) if parts[0] and parts[0][0] == "column" else None
-    return _compared(op, *parts) if len(parts) == 2 else None
+    return _comparison(op, *parts) if len(parts) == 2 else None
 
 
 def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
-    """The tree of one of pyarrow's expressions, and the columns that it names, None where that is not known. It tells nothing
-    of itself but what it is pickled as: a batch with the values, in whose metadata are the calls, one word after another."""
+    """Returns the tree of a pyarrow expression, and the columns that it names, or None if unknown. Only the pickled form
+    of an expression can be inspected: a batch with the values, whose metadata lists the calls word by word."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
         shown = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
         words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", shown, re.MULTILINE)
         names = {name for kind, name in words if kind == "field_ref"}
         if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
-            return _called("and", [_of_arrow(words[::-1], batch)]), names  # and no name has lines of its own
+            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # only if no column name contains line breaks
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass  # of a pyarrow that pickles otherwise
+        pass  # another version of pyarrow pickles differently
     return None, None
 
 
@@ -141,17 +141,17 @@ def _of_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     words.pop()
     if word == "is_in" and parts[0] and parts[0][0] == "column":
         return "in", parts[0][1], list(options["value_set"].values)
-    if word == "if_else":  # as DuckDB writes that a null is in no list
-        return _called("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
+    if word == "if_else":  # DuckDB's form of "a null is in no list"
+        return _combine("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
     if word == "invert" and parts[0] and parts[0][0] in ("null", "valid"):
         return "valid" if parts[0][0] == "null" else "null", parts[0][1]
     if word not in _OF_ARROW or word == "is_null" and options is not None and options["nan_is_null"].as_py():
         return None
-    return _called(_OF_ARROW[word], parts)
+    return _combine(_OF_ARROW[word], parts)
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """The tree of one of polars' expressions, and the expression without hints of polars' own, which it cannot apply."""
+    """Returns the tree of a polars expression, and the expression without polars' internal hints, which cannot be evaluated here."""
     import polars
 
     tree = json.loads(predicate.meta.serialize(format="json"))
@@ -162,13 +162,13 @@ def of_polars(predicate: Any) -> tuple[Tree, Any]:
         for part in kept:
             whole = part if whole is None else {"BinaryExpr": {"left": whole, "op": "And", "right": part}}
         predicate = None if whole is None else _expression(whole)
-    found = []
+    trees = []
     for part in kept:
         try:
-            found.append(_of_polars(part))
+            trees.append(_of_polars(part))
         except (polars.exceptions.PolarsError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-            found.append(None)  # of a polars that writes otherwise
-    return _called("and", found), predicate
+            trees.append(None)  # another version of polars serializes differently
+    return _combine("and", trees), predicate
 
 
 def _conjuncts(tree: dict[str, Any]) -> list[dict[str, Any]]:
@@ -186,34 +186,34 @@ def _of_polars(tree: dict[str, Any]) -> Tree:
     ((kind, body),) = tree.items()
     if kind == "Column":
         return "column", str(body)
-    if kind == "Cast" and "Column" in body["expr"]:  # of times, to a coarser unit
+    if kind == "Cast" and "Column" in body["expr"]:  # a cast of times to a coarser unit
         return ("coarse", body["expr"]["Column"]) if "Datetime" in json.dumps(body["dtype"]) else None
     if kind in ("Literal", "Cast"):
         values = _values(tree)
         return ("value", values[0]) if len(values) == 1 else None
     if kind == "BinaryExpr":
         op = _OF_POLARS.get(body["op"])
-        return _called(op, [_of_polars(body["left"]), _of_polars(body["right"])]) if op else None
+        return _combine(op, [_of_polars(body["left"]), _of_polars(body["right"])]) if op else None
     if kind != "Function" or not (function := body["function"].get("Boolean")):
         return None
     column = _of_polars(body["input"][0])
     if isinstance(function, str):
-        return _called(_OF_POLARS[function], [column]) if function in ("IsNull", "IsNotNull") else None
+        return _combine(_OF_POLARS[function], [column]) if function in ("IsNull", "IsNotNull") else None
     ((name, options),) = function.items()
     if name == "IsBetween":
         ends = [_of_polars(end) for end in body["input"][1:]]
-        return "and", [_compared(sign, column, end) for sign, end in zip(_BETWEEN[options["closed"]], ends)]
+        return "and", [_comparison(sign, column, end) for sign, end in zip(_BETWEEN[options["closed"]], ends)]
     if name == "IsIn" and column and column[0] == "column" and not options["nulls_equal"]:
         return "in", column[1], [value for value in _values(body["input"][1]) if value.is_valid]
     return None
 
 
 def _values(tree: Any) -> list[Any]:
-    """The values of a literal; of one that is a list its values."""
+    """Returns the values of a literal, or of each item of a list literal."""
     import polars
 
     if _has_column(tree):
-        raise ValueError("it is no literal")
+        raise ValueError("the expression is not a literal")
     array = polars.select(_expression(tree)).to_series().to_arrow(compat_level=polars.CompatLevel.oldest())
     array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):

@@ -1,4 +1,4 @@
-"""What calls take and return, for readers and for type checkers."""
+"""The types of the calls' arguments and results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Time: TypeAlias = "datetime.datetime | str"
 
 
 class Stream(Protocol):
-    """Rows of any library that gives them to others, as pyarrow's and polars' tables and DuckDB's results do."""
+    """Rows of any library that exports Arrow streams, such as tables of pyarrow and polars and results of DuckDB."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
@@ -31,7 +31,7 @@ Data: TypeAlias = "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.Re
 
 
 class Version(NamedTuple):
-    """A version of a table: a commit that changed its rows."""
+    """A version of a table, made by a commit that changed its rows."""
 
     version: int
     time: datetime.datetime
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 
 class Described(TypedDict):
-    """What is known of a table. Parts are those that it can be read in, about one a file; times are texts, in UTC."""
+    """A table's description. parts is the number of parts for scan(part=), about one for each file; times are text in UTC."""
 
     Bucket: str
     Name: str
@@ -56,7 +56,7 @@ class Described(TypedDict):
 
 
 class State(TypedDict, total=False):
-    """Which state of a table is read, where it is not that of now: one of these."""
+    """Selects an earlier state of a table, by one of these fields."""
 
     version: int | None
     at: Time | None
@@ -64,7 +64,7 @@ class State(TypedDict, total=False):
 
 
 class Read(State, total=False):
-    """Which columns and rows are read: see scan()."""
+    """The options of scan()."""
 
     columns: Sequence[str] | None
     where: str | list[Any] | None
@@ -75,14 +75,14 @@ class Read(State, total=False):
 
 
 class Query(State, total=False):
-    """What goes with a statement: see sql()."""
+    """The options of sql()."""
 
     params: Sequence[Any] | Mapping[str, Any] | None
     timeout: float | None
 
 
 class Resampled(TypedDict, total=False):
-    """What goes with bins of time: see resampled()."""
+    """The options of resampled()."""
 
     columns: Sequence[str] | None
     bucket: str
@@ -90,9 +90,9 @@ class Resampled(TypedDict, total=False):
 
 
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
-    """What the server is told of a state."""
+    """Returns the fields of a request that select a state."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
-        raise Misuse("version, at and snapshot exclude each other: give one")
+        raise Misuse("version, at and snapshot exclude each other: pass one")
     if at is not None:
         moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) else at
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
@@ -101,7 +101,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def time_of(text: str) -> datetime.datetime:
-    """A time as the server writes it, in UTC."""
+    """Returns a time from the server's text."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
     known = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.timezone.utc)
     return known.replace(microsecond=int(f"{fraction:0<6}"[:6]))

@@ -1,4 +1,4 @@
-"""The server of tables: for this program alone, or for others."""
+"""Starts a server of tables, for this program or for others."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import subprocess
 from pathlib import Path
 
 from ..errors import Error, NoServer, failure, not_started
-from ..server import START, Process, find
+from ..server import START_TIMEOUT, Process, find
 
-Pem = str | bytes | os.PathLike[str]  # a file, or what is in it
+Pem = str | bytes | os.PathLike[str]  # a file, or its content
 VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
 
 def program() -> str:
-    """The path of partd-tables: in its wheel, or else on the PATH."""
+    """Returns the path of partd-tables: in its wheel, or else on the PATH."""
     wheel = importlib.util.find_spec("partd_go_tables")
     places = list(wheel.submodule_search_locations or ()) if wheel else []
     return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")
 
 
-def _written(directory: str, name: str, text: str) -> str:
-    """The path of a file with a text, which this user alone may read."""
+def _write_private(directory: str, name: str, text: str) -> str:
+    """Writes text to a file that only this user can read, and returns its path."""
     path = os.path.join(directory, name)
     with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
@@ -30,26 +30,26 @@ def _written(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A `partd-tables serve`, until shutdown()."""
+    """A running `partd-tables serve`. It runs until shutdown()."""
 
     def __init__(
         self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
-        start_timeout: float = START, tls: tuple[Pem | None, Pem | None] = (None, None),
+        start_timeout: float = START_TIMEOUT, tls: tuple[Pem | None, Pem | None] = (None, None),
     ):  # fmt: skip
         super().__init__()
         self._program = program()
         self._secret = ""
         place = os.fspath(directory)
         self.directory = directory = place if "://" in place else os.path.abspath(place)
-        self.again = directory, flags, start_timeout
+        self.arguments = directory, flags, start_timeout
         try:
             private = self._sockets()
-            for flag, given in zip(("--tls-cert", "--tls-key"), tls):
-                if given:
-                    text = given.decode() if isinstance(given, bytes) else os.fspath(given)
-                    flags = (flag, _written(private, flag[2:], text) if "-----BEGIN" in text else text, *flags)
+            for flag, pem in zip(("--tls-cert", "--tls-key"), tls):
+                if pem:
+                    text = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
+                    flags = (flag, _write_private(private, flag[2:], text) if "-----BEGIN" in text else text, *flags)
             if secret is not None:
-                self._secret = _written(private, "secret", secret)
+                self._secret = _write_private(private, "secret", secret)
                 flags = ("--secret-file", self._secret, *flags)
             listen = listen or f"grpc+unix://{private}/socket"
             command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
@@ -64,38 +64,38 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """A token that allows all, or reading alone, for a time such as "12h" or "30d"."""
+        """Returns a token that permits everything, or with read only reading, for a time such as "12h" or "30d"."""
         if not self._secret:
-            raise failure(NoServer, "make a token", self.url, "the server has no secret, and needs no token", "serve with a secret")
+            raise failure(NoServer, "make a token", self.url, "the server has no secret and needs no token", "pass secret= to serve()")
         command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Lets the calls under way end, folds small appends, and waits for the end."""
+        """Ends the server, after it has finished running calls and folded small appends."""
         try:
             self.close()
         except NoServer:
-            if "://" in self.directory or os.path.exists(self.directory):  # otherwise there is nothing left to be written
+            if "://" in self.directory or os.path.exists(self.directory):  # if the directory was deleted, nothing is lost
                 raise
 
 
 def serve(
     dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: Pem | None = None,
     key: Pem | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
-    memory: int | str | None = None, read_only: bool = False, start_timeout: float = START,
+    memory: int | str | None = None, read_only: bool = False, start_timeout: float = START_TIMEOUT,
 ) -> Server:  # fmt: skip
     """Serves a directory of tables to others: with serve(dir) as server, at server.url.
 
-    port 0 picks a free one. cert and key are files in PEM, or what is in them, for TLS; with a secret each call takes a
-    token(). flags are more of `partd-tables serve`, as ("--insecure",); memory, read_only and start_timeout
-    are as connect() has them.
+    port 0 selects a free port. cert and key enable TLS; they are PEM files, or their content. With a secret each call
+    needs a token(). flags are flags of `partd-tables serve`, such as ("--insecure",). For memory, read_only and
+    start_timeout see connect().
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host
-    flags = (*own_flags(memory, read_only), *flags)
+    flags = (*server_flags(memory, read_only), *flags)
     return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key))
 
 
-def own_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:
-    """The flags of `partd-tables serve` for what connect() and serve() take."""
+def server_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:
+    """Returns the flags of `partd-tables serve` for arguments of connect() and serve()."""
     return (*(() if memory is None else ("--memory", str(memory))), *(("--read-only",) if read_only else ()))

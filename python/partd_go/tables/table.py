@@ -1,4 +1,4 @@
-"""One table."""
+"""A handle of one table."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class Table(Shown):
-    """A table by its name, whether it is there or not; in one of its states, which is that of now unless it is said.
+    """A handle of a table, which need not exist, in its current or an earlier state.
 
-    Libraries that take a stream of Arrow, as polars, pandas 3 and DuckDB do, take it as it is.
+    Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
     """
 
     def __init__(self, tables: Tables, name: str, bucket: str = "", **of: Unpack[State]):
         self.tables, self.name, self.bucket, self.state = tables, name, bucket, of
 
     def _looks(self) -> Looks:
-        called = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"
+        label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"
         try:
             found = self.tables.describe(self.name, self.bucket, timeout=5.0, **self.state)
         except Error as error:
-            return f"{called}: {error}", (), ()
+            return f"{label}: {error}", (), ()
         columns = [(field.name, field.type) for field in found["schema"]]
-        title = f"{called}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
+        title = f"{label}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
         return title, ("column", "type"), columns
 
     def __len__(self) -> int:

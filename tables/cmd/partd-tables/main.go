@@ -1,4 +1,4 @@
-// Command partd-tables keeps rows under names. See "partd-tables --help".
+// Command partd-tables stores rows as named tables. See "partd-tables --help".
 package main
 
 import (

@@ -3,10 +3,10 @@ package main
 import (
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/house"
+	"github.com/go-partd/partd/internal/testutil/layering"
 )
 
-// The program is built where it is installed: docs/design.md says what weighs in it.
+// TestPackages checks which packages the program contains; docs/design.md lists the largest.
 func TestPackages(t *testing.T) {
-	house.CheckWeight(t, ".", 750, "cloud.google.com/go/storage", "github.com/envoyproxy", "google.golang.org/api")
+	layering.CheckWeight(t, ".", 750, "cloud.google.com/go/storage", "github.com/envoyproxy", "google.golang.org/api")
 }

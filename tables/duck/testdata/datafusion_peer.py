@@ -10,5 +10,5 @@ for line in sys.stdin:
         batches = context.sql(line).collect()
         column = batches[0].column(0)
         print(column.cast("string")[0].as_py(), column.type, sep="|")
-    except BaseException:  # an error of DataFusion, which its own panics are not
+    except BaseException:  # includes panics of DataFusion, which are not Exceptions
         print("error")

@@ -63,7 +63,7 @@ C,3.5,7,2026-01-05T11:00:00Z
 	return store
 }
 
-// sqlx over a store in this process: parameters, a NULL, a time, no rows, an error.
+// TestSQLX uses sqlx with a store in this process: parameters, a NULL, a time, no rows, an error.
 func TestSQLX(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {
@@ -79,7 +79,7 @@ func TestSQLX(t *testing.T) {
 	askSQLX(t, db)
 }
 
-// sqlx at a server that wants a token.
+// TestServer uses sqlx with a server that requires a token.
 func TestServer(t *testing.T) {
 	secret := []byte("a secret of a server, in thirty-two bytes")
 	server, err := flightd.New(openTrades(t), &flightd.Options{Secret: secret})
@@ -154,7 +154,7 @@ func askSQLX(t *testing.T, db *sqlx.DB) {
 	}
 }
 
-// A query builder, which writes the values into the text.
+// TestBun uses a query builder that writes values into the text of statements.
 func TestBun(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {
@@ -181,7 +181,7 @@ func TestBun(t *testing.T) {
 	}
 }
 
-// What docs/flightsql.md shows is the example's own code.
+// TestPage checks that docs/flightsql.md shows the code of this example.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/flightsql.md")
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// openSQL returns the tables of a store in this process as database/sql has them. They are
-// served at a socket in a directory that this user alone can read, until stop is called.
+// openSQL returns a sql.DB for the tables of a store in this process. It serves them at a socket in
+// a directory that only this user can read, until stop is called.
 func openSQL(ctx context.Context, store *tables.Store) (_ *sql.DB, stop func() error, err error) {
 	server, err := flightd.New(store, nil)
 	if err != nil {
@@ -49,8 +49,9 @@ func openSQL(ctx context.Context, store *tables.Store) (_ *sql.DB, stop func() e
 	}, err
 }
 
-// openServer returns the tables of a server, as at "uri=grpc://localhost:8081", with
-// ";adbc.flight.sql.authorization_header=Bearer TOKEN" if it wants one.
+// openServer returns a sql.DB for the tables of a server. Options are, for example,
+// "uri=grpc://localhost:8081". If the server requires a token, append
+// ";adbc.flight.sql.authorization_header=Bearer TOKEN".
 func openServer(options string) (*sql.DB, error) {
 	connector, err := sqldriver.Driver{Driver: flightsql.NewDriver(memory.DefaultAllocator)}.OpenConnector(options)
 	if err != nil {

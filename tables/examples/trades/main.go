@@ -83,7 +83,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 		return err
 	}
 	before := time.Now()
-	time.Sleep(2 * time.Millisecond) // versions have times in milliseconds
+	time.Sleep(2 * time.Millisecond) // versions differ by their times in milliseconds
 	corrected := tradesOf("AAPL", 7, 1)
 	corrected[0].Price = 99.5
 	rows, err := tables.Records(corrected)
@@ -113,7 +113,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 	return nil
 }
 
-// tradesOf stands for the trades that your own program has.
+// tradesOf makes up trades, in place of those of your own program.
 func tradesOf(sym string, from, n int) []Trade {
 	trades := make([]Trade, n)
 	for i := range trades {

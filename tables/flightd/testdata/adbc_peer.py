@@ -1,4 +1,4 @@
-"""Queries, parameters, ingestion and the catalog by ADBC; prints one JSON object."""
+"""Tests queries, parameters, ingestion and the catalog with ADBC, and prints one JSON object."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ rows = pa.table({"n": [1, 2, 3], "s": ["a", None, "c"]})
 with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
 
     def ingest(table, **how):
-        with con.cursor() as cur:  # one remembers its db_schema_name
+        with con.cursor() as cur:  # a cursor remembers its db_schema_name
             return cur.adbc_ingest(table, rows, **how)
 
     said["ingested"] = [
@@ -42,6 +42,16 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
     for n in (1, 2):
         cur.execute("SELECT n, s FROM t WHERE n > ? AND s IS NOT NULL ORDER BY n", (n,))
         said["parameters"].append(cur.fetchall())
+    said["untyped"] = []
+    for statement, values in (
+        ("SELECT n FROM t WHERE s LIKE ?", ("a%",)),
+        ("SELECT n FROM t WHERE n = ? OR ? IS NULL", (3, 1)),
+        ("SELECT n, ? AS run FROM t WHERE n < 2", ("r1",)),
+        ("SELECT ? AS x", (2.5,)),
+        ("SELECT coalesce(?, 1) AS x", (2,)),
+    ):
+        cur.execute(statement, values)
+        said["untyped"].append(cur.fetchall())
     cur.execute("SELECT i, 'some text' AS t FROM range(300000) r(i)")
     said["many"] = sum(b.num_rows for b in cur.fetch_record_batch())
     said["about"] = []
@@ -60,4 +70,8 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
         for s in c["catalog_db_schemas"]
         for t in s["db_schema_tables"]
     ]
+wide = pa.table({"b": [b"x" * (20 << 20)]})
+options["adbc.flight.sql.client_option.with_max_msg_size"] = str(64 << 20)
+with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.cursor() as cur:
+    said["wide"] = cur.adbc_ingest("wide", wide, mode="create")
 print(json.dumps(said, sort_keys=True))

@@ -1,5 +1,5 @@
-// Package arrowsafe reads Arrow's IPC streams that anybody may have written, in
-// bounded memory.
+// Package arrowsafe reads untrusted Arrow IPC streams in bounded memory, and checks the footers of
+// untrusted Parquet files.
 package arrowsafe
 
 import (
@@ -15,21 +15,20 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// NewReader returns a reader of a stream of size bytes or fewer that takes at most
-// limit bytes of memory, whatever the stream claims. Its batches have to go
-// through [Check].
+// NewReader returns a reader of a stream of at most size bytes. It uses at most limit bytes of memory, whatever
+// sizes the stream claims. The caller must pass each batch to [Check].
 func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 	mem := &bounded{limit: limit}
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Check looks at all that a batch refers to, and refuses one whose values take more
-// than limit bytes beyond its own where each stands for itself: it returns them. Arrow's own check panics at some
-// of what it should find.
+// Check validates all references in a batch. It returns the bytes by which the values exceed the batch's own
+// size if each is stored separately, and refuses the batch if these exceed limit. Arrow's own check panics on
+// some inputs that it should refuse.
 func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a batch refers to what it does not hold: %v", p)
+			err = fmt.Errorf("a batch refers to values that it does not contain: %v", p)
 		}
 	}()
 	for i, column := range batch.Columns() {
@@ -41,7 +40,7 @@ func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
 		}
-		more, err := flat(column)
+		more, err := expandedSize(column)
 		if err != nil {
 			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
 		}
@@ -52,8 +51,7 @@ func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 	return beyond, nil
 }
 
-// withNulls gives the arrays of nothing but nulls the buffer that Arrow's check
-// wants to see, which streams do not have.
+// withNulls adds the buffer that Arrow's check expects in arrays of the null type, which streams lack.
 func withNulls(d arrow.ArrayData) arrow.ArrayData {
 	buffers, children := d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
 	if d.DataType().ID() == arrow.NULL {
@@ -69,14 +67,13 @@ func withNulls(d arrow.ArrayData) arrow.ArrayData {
 	return array.NewData(d.DataType(), d.Len(), buffers, children, d.NullN(), d.Offset())
 }
 
-// bounded is an allocator that panics over a limit: Arrow's reader returns that
-// as an error.
+// bounded is an allocator that panics above a limit. Arrow's reader returns the panic as an error.
 type bounded struct {
 	limit int64
 	used  atomic.Int64
 }
 
-func (b *bounded) take(n int) {
+func (b *bounded) reserve(n int) {
 	if b.used.Add(int64(n)) > b.limit {
 		b.used.Add(-int64(n))
 		panic(fmt.Errorf("%d bytes more, over the limit of %d: %w", n, b.limit, partd.ErrTooLarge))
@@ -84,12 +81,12 @@ func (b *bounded) take(n int) {
 }
 
 func (b *bounded) Allocate(n int) []byte {
-	b.take(n)
+	b.reserve(n)
 	return memory.DefaultAllocator.Allocate(n)
 }
 
 func (b *bounded) Reallocate(n int, was []byte) []byte {
-	b.take(n - len(was))
+	b.reserve(n - len(was))
 	return memory.DefaultAllocator.Reallocate(n, was)
 }
 
@@ -98,14 +95,13 @@ func (b *bounded) Free(was []byte) {
 	memory.DefaultAllocator.Free(was)
 }
 
-// flat returns the bytes that values take beyond their own once each stands for
-// itself: those of dictionaries, of runs and of views may stand for many. The array
-// was validated.
-func flat(a arrow.Array) (all int64, err error) {
+// expandedSize returns the bytes by which values exceed their own size if each is stored separately. A value of
+// a dictionary, a run or a view may occur many times. The array must be validated.
+func expandedSize(a arrow.Array) (all int64, err error) {
 	add := func(child arrow.Array) {
 		if err == nil {
 			var more int64
-			more, err = flat(child)
+			more, err = expandedSize(child)
 			all += more
 		}
 	}
@@ -129,7 +125,7 @@ func flat(a arrow.Array) (all int64, err error) {
 		}
 		return all, nil
 	case array.ListLike:
-		err = shared(a)
+		err = checkShared(a)
 		add(a.ListValues())
 	case *array.Struct:
 		for i := range a.NumField() {
@@ -145,8 +141,8 @@ func flat(a arrow.Array) (all int64, err error) {
 	return all, err
 }
 
-// shared refuses views of lists that share what they hold.
-func shared(a array.ListLike) error {
+// checkShared refuses list views that share values.
+func checkShared(a array.ListLike) error {
 	switch a.(type) {
 	case *array.ListView, *array.LargeListView:
 	default:
@@ -175,8 +171,8 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizes returns the bytes of so many values from one on. It holds next to nothing for
-// each: there may be far more values than bytes.
+// sizes returns a function that adds up the bytes of a range of values. It stores almost nothing
+// per value, because there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
 	case interface{ ValueLen(int) int }: // texts and bytes
@@ -206,10 +202,10 @@ func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 			return all
 		}, nil
 	case array.ListLike:
-		values, err := sums(a.ListValues())
+		values, err := prefixSums(a.ListValues())
 		return each(func(i int) int64 { return values(a.ValueOffsets(i)) }), err
 	}
-	// of one width, or nested in a way that no table has
+	// Fixed width, or nested in a way that no table allows.
 	width := int64(wordless)
 	if a.Len() > 0 {
 		width += int64(a.Data().SizeInBytes() / uint64(a.Len()))
@@ -226,15 +222,15 @@ func each(size func(int) int64) func(from, to int) int64 {
 	}
 }
 
-// sums is sizes for those who ask for many at once, and again and again.
-func sums(a arrow.Array) (func(from, to int64) int64, error) {
-	const most = 4 << 20 // values
+// prefixSums is like sizes, for callers that ask for many ranges.
+func prefixSums(a arrow.Array) (func(from, to int64) int64, error) {
+	const maxValues = 4 << 20 // values
 	values, err := sizes(a)
 	if dt := a.DataType(); arrow.IsPrimitive(dt.ID()) || dt.ID() == arrow.NULL || arrow.IsDecimal(dt.ID()) {
 		return func(from, to int64) int64 { return values(int(from), int(to)) }, err
 	}
-	if a.Len() > most {
-		return nil, fmt.Errorf("lists of %d values in a dictionary, in runs or in views are over the limit of %d: %w", a.Len(), most, partd.ErrTooLarge)
+	if a.Len() > maxValues {
+		return nil, fmt.Errorf("lists of %d values in a dictionary, in runs or in views are over the limit of %d: %w", a.Len(), maxValues, partd.ErrTooLarge)
 	}
 	until := make([]int64, a.Len()+1)
 	for i := 0; err == nil && i < a.Len(); i++ {

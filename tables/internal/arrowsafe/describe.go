@@ -8,12 +8,11 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Bounds of a description. Arrow's reader believes the numbers in it: it allocates
-// for as many columns and notes as one says there are, and copies each text as
-// often as something refers to it.
+// Limits of a description. Arrow's reader trusts its numbers: it allocates as many fields and metadata entries
+// as the description claims, and copies a text for each reference to it.
 const (
 	maxDescription = 64 << 20 // bytes
-	maxFields      = 1 << 16  // with the fields within them
+	maxFields      = 1 << 16  // including nested fields
 	maxNested      = 64
 )
 
@@ -24,7 +23,7 @@ var (
 
 // Slots of the tables in Arrow's format/Message.fbs and format/Schema.fbs.
 const (
-	messageHead     = 8 // bytes before a message in a stream: the marker and the length
+	messageHead     = 8 // bytes before a message in a stream: marker and length
 	messageVersion  = 4
 	messageType     = 6
 	messageHeader   = 8
@@ -41,8 +40,8 @@ const (
 	fieldDictionary = 12
 	fieldChildren   = 14
 	fieldMetadata   = 16
-	firstSlot       = 4 // of a dictionary's id, and of a note's key
-	secondSlot      = 6 // of a note's value, a time's zone and a union's ids
+	firstSlot       = 4 // for a dictionary's ID, and a metadata key
+	secondSlot      = 6 // for a metadata value, a timestamp's zone and a union's IDs
 
 	batchLength      = 4
 	batchNodes       = 6
@@ -63,21 +62,21 @@ const (
 type description struct {
 	kind    byte
 	version int16
-	body    int64 // bytes, as it says
+	body    int64 // claimed bytes
 	header  flatbuffers.Table
 
-	texts  int64 // bytes of texts that may still be referred to
-	fields int   // seen so far
+	texts  int64 // bytes of texts that may still be referenced
+	fields int   // number of fields seen so far
 }
 
-// field is a field of a schema, as far as a reader of batches needs it.
+// field is a field of a schema, with the properties needed for reading batches.
 type field struct {
-	dictionary int64 // its id, if it has one
+	dictionary int64 // ID of the dictionary, if any
 	encoded    bool
 	children   []field
 }
 
-// describe reads the beginning of a description. What leads out of it panics.
+// describe parses the start of a description. It panics on offsets outside the description.
 func describe(message []byte) (*description, error) {
 	if len(message) > maxDescription {
 		return nil, fmt.Errorf("%w: its description has %d bytes", errMessage, len(message))
@@ -94,14 +93,14 @@ func describe(message []byte) (*description, error) {
 		texts:   int64(len(message)),
 	}
 	root.Union(&d.header, at)
-	return d, d.notes(root, messageMetadata)
+	return d, d.checkMetadata(root, messageMetadata)
 }
 
-// SchemaMessage returns the message of a schema from the beginning of a stream. It
-// holds as many fields as it says.
+// SchemaMessage returns the schema message at the beginning of a stream, after checking that it contains as
+// many fields as it claims.
 func SchemaMessage(stream []byte) (message []byte, err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset leads out of the message
+		if p := recover(); p != nil { // an offset outside the message
 			err = fmt.Errorf("%w: %v", errSchemaMessage, p)
 		}
 	}()
@@ -127,7 +126,7 @@ func (d *description) schema() ([]field, error) {
 	if _, _, err := vector(d.header, schemaFeatures, 8); err != nil {
 		return nil, err
 	}
-	if err := d.notes(d.header, schemaMetadata); err != nil {
+	if err := d.checkMetadata(d.header, schemaMetadata); err != nil {
 		return nil, err
 	}
 	return d.fieldsOf(d.header, schemaFields, 0)
@@ -144,13 +143,13 @@ func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, d
 	if d.fields += n; d.fields > maxFields {
 		return nil, fmt.Errorf("%w: more than %d fields", errSchemaMessage, maxFields)
 	}
-	all := make([]field, n)
-	for i := range all {
-		if err := d.field(within(t, start, i), &all[i], depth); err != nil {
+	fields := make([]field, n)
+	for i := range fields {
+		if err := d.field(within(t, start, i), &fields[i], depth); err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
+	return fields, nil
 }
 
 func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
@@ -175,7 +174,7 @@ func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
 		encoding := flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(at + t.Pos)}
 		f.encoded, f.dictionary = true, encoding.GetInt64Slot(firstSlot, 0)
 	}
-	if err := d.notes(t, fieldMetadata); err != nil {
+	if err := d.checkMetadata(t, fieldMetadata); err != nil {
 		return err
 	}
 	var err error
@@ -183,8 +182,8 @@ func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
 	return err
 }
 
-// notes looks at keys and values.
-func (d *description) notes(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
+// checkMetadata checks metadata keys and values.
+func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
 		note := within(t, start, i)
@@ -195,8 +194,7 @@ func (d *description) notes(t flatbuffers.Table, slot flatbuffers.VOffsetT) erro
 	return err
 }
 
-// text looks at a text. No writer refers to one twice, and so all of them together
-// are no longer than the description.
+// text checks a text. Writers refer to each text once, so all texts together must fit in the description.
 func (d *description) text(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
 	if d.texts -= int64(n); err == nil && d.texts < 0 {
@@ -205,8 +203,7 @@ func (d *description) text(t flatbuffers.Table, slot flatbuffers.VOffsetT) error
 	return err
 }
 
-// vector returns where a vector begins whose elements have so many bytes, and how
-// many they are.
+// vector returns the start and the length of a vector whose elements have size bytes.
 func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuffers.UOffsetT, int, error) {
 	at := flatbuffers.UOffsetT(t.Offset(slot))
 	if at == 0 {
@@ -219,7 +216,7 @@ func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuf
 	return start, n, nil
 }
 
-// within returns the table to which element i of a vector of offsets refers.
+// within returns the table that element i of a vector of offsets refers to.
 func within(t flatbuffers.Table, start flatbuffers.UOffsetT, i int) flatbuffers.Table {
 	return flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(start + flatbuffers.UOffsetT(4*i))}
 }

@@ -8,15 +8,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// allocated returns the bytes that were ever allocated.
+// allocated returns the total bytes allocated so far.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// FuzzStream reads streams that anybody may have written: rows or an error, in
-// memory that the limit bounds.
+// FuzzStream reads untrusted streams: the result is rows or an error, in memory within the limit.
 func FuzzStream(f *testing.F) {
 	b := rowsOf(f, every, everyRows)
 	f.Add(streamOf(f, []arrow.RecordBatch{b}))
@@ -34,7 +33,7 @@ func FuzzStream(f *testing.F) {
 		}
 		for _, b := range batches {
 			for _, column := range b.Columns() {
-				_ = column.String() // what is handed on can be looked at
+				_ = column.String() // accepted batches can be printed
 			}
 			b.Release()
 		}

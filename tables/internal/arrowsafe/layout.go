@@ -11,17 +11,16 @@ import (
 )
 
 const (
-	maxWidth   = 16 << 20 // bytes of a value whose type says how many it has
+	maxWidth   = 16 << 20 // bytes of a fixed-size value
 	maxDigits  = 76       // of a decimal
-	wordless   = 8        // bytes that are charged for a value that has none in a message
-	offsetSize = 4        // bytes of a value in its column beside those of its text
-	version5   = 4        // the format's number for it: before, unions had bitmaps
+	wordless   = 8        // bytes counted for a value that has no bytes in the message
+	offsetSize = 4        // bytes of a text's offset
+	version5   = 4        // format version 5; earlier unions had bitmaps
 
-	maxLength = 1 << 48 // rows, so that no product below overflows
+	maxLength = 1 << 48 // rows; limited so that no product below overflows
 )
 
-// cursor goes through the lengths and buffers of a batch, in the order of the
-// columns, each depth first.
+// cursor iterates over the lengths and buffers of a batch, by columns and depth-first.
 type cursor struct {
 	bytes                              []byte // of the description
 	node, nodes                        int
@@ -51,9 +50,9 @@ func (c *cursor) int64(at flatbuffers.UOffsetT) int64 {
 	return int64(binary.LittleEndian.Uint64(c.bytes[at:]))
 }
 
-// next returns the length of the next array, and whether it has nulls. It has at
-// least so many values.
-func (c *cursor) next(atLeast int64) (n int64, nulls bool, err error) {
+// next returns the length of the next array, which must be at least minLength, and reports whether it has
+// nulls.
+func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	if c.node == c.nodes {
 		return 0, false, fmt.Errorf("%w: it describes %d arrays, and the schema has more", errMessage, c.nodes)
 	}
@@ -62,15 +61,15 @@ func (c *cursor) next(atLeast int64) (n int64, nulls bool, err error) {
 	if n = c.int64(at); n > maxLength {
 		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
 	}
-	if n < 0 || n < atLeast {
-		return 0, false, fmt.Errorf("%w: %d values where there should be %d", errMessage, n, atLeast)
+	if n < 0 || n < minLength {
+		return 0, false, fmt.Errorf("%w: %d values where there should be %d", errMessage, n, minLength)
 	}
 	return n, c.int64(at+8) != 0, nil
 }
 
-// take returns the length of the next buffer once it is decompressed, which lies
-// within the body and is part of no other.
-func (c *cursor) take() (int64, error) {
+// nextBuffer returns the decompressed length of the next buffer. The buffer must lie within the body and must
+// not overlap others.
+func (c *cursor) nextBuffer() (int64, error) {
 	if c.buffer == c.buffers {
 		return 0, fmt.Errorf("%w: it has %d buffers, and the schema has more", errMessage, c.buffers)
 	}
@@ -104,16 +103,16 @@ func (c *cursor) take() (int64, error) {
 	return inflated, nil
 }
 
-// need takes a buffer that has so many bytes at least.
+// need consumes a buffer, which must have at least the given number of bytes.
 func (c *cursor) need(bytes int64) error {
-	has, err := c.take()
+	has, err := c.nextBuffer()
 	if err == nil && has < bytes {
 		err = fmt.Errorf("%w: a buffer has %d bytes, and %d are needed", errMessage, has, bytes)
 	}
 	return err
 }
 
-// charge is for values that take no bytes in the message.
+// charge counts memory for values without bytes in the message.
 func (c *cursor) charge(n int64) error {
 	if n < 0 || n > maxLength || n*wordless > c.limit-c.charged {
 		return fmt.Errorf("%d values without bytes are over the limit of %d bytes: send smaller batches: %w", n, c.limit, partd.ErrTooLarge)
@@ -122,8 +121,8 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
-// column checks an array of at least so many values, and those within it.
-func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
+// column checks an array of at least minLength values, with its children.
+func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	if depth > maxNested {
 		return fmt.Errorf("%w: arrays %d deep", errMessage, depth)
 	}
@@ -132,7 +131,7 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 	if err != nil {
 		return err
 	}
-	n, nulls, err := c.next(atLeast)
+	n, nulls, err := c.next(minLength)
 	if err != nil {
 		return err
 	}
@@ -152,7 +151,7 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 		}
 		return c.need((n + 1) * size)
 	}
-	child := func(dt arrow.DataType, atLeast int64) error { return c.column(dt, atLeast, depth+1) }
+	child := func(dt arrow.DataType, minLength int64) error { return c.column(dt, minLength, depth+1) }
 	switch dt := dt.(type) {
 	case *arrow.NullType:
 		return c.charge(n)
@@ -213,7 +212,7 @@ func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
 	return fmt.Errorf("%w: a column of %v", errMessage, dt)
 }
 
-// firstError goes on while there is none.
+// firstError runs steps until one fails.
 func firstError(err error, steps ...func() error) error {
 	for _, step := range steps {
 		if err != nil {
@@ -224,7 +223,7 @@ func firstError(err error, steps ...func() error) error {
 	return err
 }
 
-// variadic returns how many buffers a column of views has beside its views.
+// variadic returns the number of data buffers of a view column.
 func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	if _, ok := dt.(arrow.BinaryViewDataType); !ok {
 		return 0, nil
@@ -261,8 +260,7 @@ func storage(dt arrow.DataType) arrow.DataType {
 	}
 }
 
-// width returns the bytes of a value as far as its type says them, which a null
-// takes, too.
+// width returns the bytes of a value of a fixed-size type. A null uses as many.
 func width(dt arrow.DataType) int64 {
 	switch dt := storage(dt).(type) {
 	case *arrow.FixedSizeBinaryType:

@@ -12,26 +12,25 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Messages checks the messages of one stream, in their order, before Arrow's
-// reader sees them: it allocates what they claim.
+// Messages checks the messages of one stream, in order. Arrow's reader must see them only afterwards, because
+// it allocates as much as they claim.
 type Messages struct {
-	limit        int64 // bytes that the rows of a message take, and all dictionaries
+	limit        int64 // bytes for the rows of a message together with all dictionaries
 	schema       *arrow.Schema
-	values       map[int64]arrow.DataType // of dictionaries, by their ids
-	dictionaries map[int64]int64          // their bytes
+	values       map[int64]arrow.DataType // value types of dictionaries, by ID
+	dictionaries map[int64]int64          // bytes of dictionaries, by ID
 	held         int64                    // bytes of all dictionaries
 }
 
-// NewMessages returns the checks of a stream of which a message may take so many
-// bytes of memory.
+// NewMessages returns a check for a stream whose messages may use limit bytes of memory.
 func NewMessages(limit int64) *Messages {
 	return &Messages{limit: limit, values: map[int64]arrow.DataType{}, dictionaries: map[int64]int64{}}
 }
 
-// Check looks at a message: its description, as Flight carries it, and its body.
+// Check checks a message: its description, as Flight carries it, and its body.
 func (m *Messages) Check(head, body []byte) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset leads out of the message
+		if p := recover(); p != nil { // an offset outside the message
 			err = fmt.Errorf("%w: %v", errMessage, p)
 		}
 	}()
@@ -80,23 +79,23 @@ func (m *Messages) begin(d *description, head []byte) error {
 	defer r.Release()
 	m.schema = r.Schema()
 	for i, f := range m.schema.Fields() {
-		if err := m.note(f, fields[i]); err != nil {
+		if err := m.recordTypes(f, fields[i]); err != nil {
 			return fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}
 	return nil
 }
 
-// note notes the types of dictionaries, and refuses values that are too wide.
-func (m *Messages) note(f arrow.Field, as field) error {
+// recordTypes records the types of dictionaries, and refuses values that are too wide.
+func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	dt := storage(f.Type)
-	if as.encoded {
+	if described.encoded {
 		encoded, ok := dt.(*arrow.DictionaryType)
 		if !ok {
 			return fmt.Errorf("%w: a dictionary of %v", errSchemaMessage, dt)
 		}
 		dt = storage(encoded.ValueType)
-		m.values[as.dictionary] = dt
+		m.values[described.dictionary] = dt
 	}
 	if w := width(dt); w > maxWidth {
 		return fmt.Errorf("a value of %v takes more than %d bytes: %w", dt, maxWidth, partd.ErrTooLarge)
@@ -109,18 +108,18 @@ func (m *Messages) note(f arrow.Field, as field) error {
 		return nil
 	}
 	children := nested.Fields()
-	if len(children) != len(as.children) {
-		return fmt.Errorf("%w: %v with %d fields", errSchemaMessage, dt, len(as.children))
+	if len(children) != len(described.children) {
+		return fmt.Errorf("%w: %v with %d fields", errSchemaMessage, dt, len(described.children))
 	}
 	for i, child := range children {
-		if err := m.note(child, as.children[i]); err != nil {
+		if err := m.recordTypes(child, described.children[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dictionary looks at the values of a dictionary, which the reader keeps.
+// dictionary checks the values of a dictionary, which the reader keeps.
 func (m *Messages) dictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.values[id]

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// every has a column of each kind of layout.
+// every is a schema with a column of each layout.
 var every = arrow.NewSchema([]arrow.Field{
 	{Name: "null", Type: arrow.Null, Nullable: true},
 	{Name: "bool", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
@@ -93,11 +93,11 @@ func readAll(stream []byte, limit int64) (batches []arrow.RecordBatch, err error
 	return batches, r.Err()
 }
 
-// What writers write is read as it was.
+// Streams of honest writers are read unchanged.
 func TestHonestStreams(t *testing.T) {
 	b := rowsOf(t, every, everyRows)
 	noViews := rowsOf(t, arrow.NewSchema(slices.DeleteFunc(every.Fields(), func(f arrow.Field) bool {
-		return f.Name == "list view" // Arrow's writer cannot write a part of one
+		return f.Name == "list view" // Arrow's writer cannot write a slice of a list view
 	}), nil), everyRows)
 	for name, batches := range map[string][]arrow.RecordBatch{
 		"rows": {b}, "two batches": {b, b}, "a part": {noViews.NewSlice(1, 3)}, "none": {noViews.NewSlice(0, 0)},
@@ -144,7 +144,7 @@ func join(messages []message) (stream []byte) {
 	return append(stream, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)
 }
 
-// header returns the content of a message.
+// header returns the header table of a message.
 func (m message) header(t testing.TB) flatbuffers.Table {
 	t.Helper()
 	d, err := describe(m.head)
@@ -154,7 +154,7 @@ func (m message) header(t testing.TB) flatbuffers.Table {
 	return d.header
 }
 
-// element returns where an element of a vector is.
+// element returns the bytes at an element of a vector.
 func (m message) element(t testing.TB, slot flatbuffers.VOffsetT, i int) []byte {
 	t.Helper()
 	h := m.header(t)
@@ -167,7 +167,7 @@ func (m message) element(t testing.TB, slot flatbuffers.VOffsetT, i int) []byte 
 
 func put64(at []byte, n int64) { binary.LittleEndian.PutUint64(at, uint64(n)) }
 
-// What a message claims beyond its bytes is an error, and takes no memory.
+// A message that claims more than its bytes is refused without allocating memory.
 func TestLyingMessages(t *testing.T) {
 	one := func(dt arrow.DataType, rows string) []message {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: dt, Nullable: true}}, nil)
@@ -264,7 +264,7 @@ func TestLyingMessages(t *testing.T) {
 	}
 }
 
-// Notes that all refer to the same long text would be copied as often.
+// Metadata entries that refer to one long text would each copy it.
 func TestTextsThatAreShared(t *testing.T) {
 	b := flatbuffers.NewBuilder(0)
 	text := b.CreateString(strings.Repeat("x", 1<<20))
@@ -278,7 +278,7 @@ func TestTextsThatAreShared(t *testing.T) {
 		b.PrependUOffsetT(note)
 	}
 	all := b.EndVector(notes)
-	b.StartObject(5) // a batch of no rows
+	b.StartObject(5) // an empty batch
 	batch := b.EndObject()
 	b.StartObject(5)
 	b.PrependInt16Slot(0, version5, 0)
@@ -294,7 +294,7 @@ func TestTextsThatAreShared(t *testing.T) {
 	}
 }
 
-// A stream that is cut within a message is no shorter stream.
+// A stream cut within a message is an error, not a shorter stream.
 func TestCutStreams(t *testing.T) {
 	b := rowsOf(t, every, everyRows)
 	stream := streamOf(t, []arrow.RecordBatch{b, b})
@@ -313,7 +313,7 @@ func TestCutStreams(t *testing.T) {
 	}
 }
 
-// The limit is an error by name.
+// Exceeding the limit has its own error.
 func TestLimitOfBatches(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
 	stream := streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{array.NewNull(1 << 20)}, 1<<20)})
@@ -325,8 +325,8 @@ func TestLimitOfBatches(t *testing.T) {
 	}
 }
 
-// What rows stand for is counted without memory for each row: millions of them may
-// be a few bytes of a message.
+// The memory that rows would need is computed without memory per row: a few bytes of a message may
+// describe millions of rows.
 func TestCountingTakesLittle(t *testing.T) {
 	const rows = 8 << 20
 	indices := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, rows))}, nil, 0, 0))
@@ -341,7 +341,7 @@ func TestCountingTakesLittle(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		column arrow.Array
-		least  int64 // bytes; 0: it is refused
+		least  int64 // minimum bytes; 0: refused
 	}{"texts": {all, (4 + 12) * rows}, "a list": {inDictionary(list), rows}, "a list of texts": {inDictionary(nested), 0}} {
 		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
 		var before, after runtime.MemStats

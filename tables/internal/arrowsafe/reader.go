@@ -8,8 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reader makes a reader of batches, each of which it releases. End is called with
-// the last Release, whether anything was read or not.
+// Reader returns a reader of batches, which releases each batch. The last Release calls end, even if nothing
+// was read.
 func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], end func()) array.RecordReader {
 	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, end: end}
 	r.references.Store(1)
@@ -34,14 +34,14 @@ func (r *reader) Release() {
 	}
 }
 
-// Rows is what is needed of an array.RecordReader.
+// Rows has the methods of array.RecordReader that callers need.
 type Rows interface {
 	Next() bool
 	RecordBatch() arrow.RecordBatch
 	Err() error
 }
 
-// Each yields what f makes of each batch of a reader, which stays the reader's.
+// Each yields f's result for each batch of a reader. The reader keeps ownership of its batches.
 func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
@@ -55,7 +55,7 @@ func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq
 	}
 }
 
-// Batches yields the batches of a reader, each of which is released by who takes it.
+// Batches yields the batches of a reader. The consumer must release each.
 func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
 	return Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
@@ -63,7 +63,7 @@ func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
 	})
 }
 
-// Until yields the batches that next returns, until there is none.
+// Until yields the batches that next returns, until next returns nil.
 func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {
@@ -74,11 +74,11 @@ func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, 
 	}
 }
 
-// Counted counts the rows that are read.
+// Counted is a reader that counts the rows read.
 type Counted struct {
 	array.RecordReader
 	Rows int64
-	Look func(arrow.RecordBatch) // at each batch; nil: not
+	Look func(arrow.RecordBatch) // called with each batch, if not nil
 }
 
 func (c *Counted) Next() bool {

@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// stream reads messages from a stream, and checks each. Arrow's own reader of them
-// takes their lengths for true, and some ends within a message for that of the
-// stream.
+// stream reads and checks the messages of a stream. Arrow's own message reader trusts their lengths, and
+// sometimes treats an end within a message as the end of the stream.
 type stream struct {
 	r          io.Reader
 	size       int64 // bytes of the longest message
@@ -32,7 +31,7 @@ func newStream(r io.Reader, size, limit int64, mem memory.Allocator) *stream {
 	return s
 }
 
-// Message is ipc.MessageReader's, as are the two below.
+// Message, Retain and Release implement ipc.MessageReader.
 func (s *stream) Message() (*ipc.Message, error) {
 	body := memory.NewResizableBuffer(s.mem)
 	defer body.Release()
@@ -45,11 +44,11 @@ func (s *stream) Message() (*ipc.Message, error) {
 	return s.last, nil
 }
 
-// next reads and checks a message: its description, which it returns, and its body.
+// next reads and checks a message. It returns the description, and fills body.
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
-		return nil, err // io.EOF ends a stream, too
+		return nil, err // io.EOF may also end a stream
 	}
 	switch mark := binary.LittleEndian.Uint32(word[:]); mark {
 	case 0:
@@ -78,10 +77,10 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	return head, s.checks.Check(head, body.Bytes())
 }
 
-// fill reads what follows a description.
+// fill reads the body that follows a description.
 func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset leads out of the message, or memory is short
+		if p := recover(); p != nil { // an offset outside the message, or the memory limit
 			if e, ok := p.(error); ok && errors.Is(e, partd.ErrTooLarge) {
 				err = e
 			} else {
@@ -100,7 +99,7 @@ func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	return s.full(body.Bytes())
 }
 
-// full reads what has to be there.
+// full fills p, or fails if the stream ends first.
 func (s *stream) full(p []byte) error {
 	_, err := io.ReadFull(s.r, p)
 	if errors.Is(err, io.EOF) {
@@ -124,10 +123,10 @@ func (s *stream) Release() {
 	}
 }
 
-// Message is one of Arrow's, undecoded.
+// Message is an undecoded Arrow message.
 type Message struct{ Header, Body []byte }
 
-// Rows is how many rows a message has, 0 where it is none of rows.
+// Rows returns the number of rows in a batch's message, or 0 for other messages.
 func (m Message) Rows() int64 {
 	d, err := describe(m.Header)
 	if err != nil || d.kind != typeBatch {
@@ -136,15 +135,15 @@ func (m Message) Rows() int64 {
 	return d.header.GetInt64Slot(batchLength, 0)
 }
 
-// Forward reads the messages of a stream, which take at most limit bytes each, and
-// checks them, but decodes none. Each is valid until the next one.
+// Forward reads and checks the messages of a stream without decoding them. Each may use at most limit bytes,
+// and is valid until the next one.
 func Forward(r io.Reader, limit int64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		s, body := newStream(r, limit, limit, nil), memory.NewResizableBuffer(memory.DefaultAllocator)
 		defer body.Release()
 		for {
 			head, err := s.next(body)
-			if err == io.EOF { //nolint:errorlint // the stream's own end
+			if err == io.EOF { //nolint:errorlint // the end of the stream
 				return
 			}
 			if !yield(Message{head, body.Bytes()}, err) || err != nil {

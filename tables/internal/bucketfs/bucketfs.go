@@ -1,6 +1,5 @@
-// Package bucketfs shows the objects of a bucket as files, as far as a catalog of tables
-// needs them: files are written once, as a whole, and read from copies on this machine
-// that were compared with what they have to be.
+// Package bucketfs presents the objects of a bucket as the files of a table catalog. Files are
+// written once, as a whole, and read from verified local copies.
 package bucketfs
 
 import (
@@ -26,16 +25,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// FS is a bucket. Names are /data/… and so on. It is safe for concurrent use.
+// FS presents the objects of a bucket as files with names below /data. It is safe for concurrent
+// use.
 type FS struct {
 	bucket   objstore.Bucket
 	cache    *filecache.Cache
-	place    string // before names, for people
-	key      string // before names in the cache
+	place    string // prefix of names in messages
+	key      string // prefix of names in the cache
 	retryFor time.Duration
-	ctx      context.Context // of the requests, until Close
+	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
-	uploads  *semaphore.Weighted // of bytes
+	uploads  *semaphore.Weighted // counts bytes
 	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error)
 
 	mu      sync.Mutex
@@ -44,19 +44,19 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads is how many bytes of files are held in memory while they are uploaded,
-// one file more than that apart.
+// maxUploads limits the bytes of files that are held in memory during uploads, in addition to one
+// file of any size.
 const maxUploads = 256 << 20
 
-// New returns the files of a bucket at a place, of which copies have names with key in
-// the cache. Requests are tried again for retryFor.
+// New returns the files of a bucket. place is its name in messages, and key is the prefix of its
+// copies in the cache. Requests are retried for retryFor.
 func New(b objstore.Bucket, c *filecache.Cache, place, key string, retryFor time.Duration) *FS {
 	f := &FS{bucket: b, cache: c, place: place, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
 
-// Close ends what is under way, and closes the bucket and the cache.
+// Close cancels requests, and closes the bucket and the cache.
 func (f *FS) Close() error {
 	f.cancel()
 	err := f.cache.Close()
@@ -66,7 +66,7 @@ func (f *FS) Close() error {
 	return err
 }
 
-// Expect tells what files have to be.
+// Expect sets the function that returns the expected size and checksum of a file.
 func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error)) {
 	f.expected = expected
 }
@@ -77,7 +77,7 @@ func (f *FS) retry(size int64, do func(ctx context.Context) error) error {
 	return objstore.Retry(f.ctx, f.retryFor, size, nil, do)
 }
 
-// OpenFile reads a file, or makes one.
+// OpenFile opens a file for reading, or creates one.
 func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err error) {
 	if flag&os.O_CREATE != 0 {
 		return f.create(name)
@@ -89,7 +89,7 @@ func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err 
 	return file, err
 }
 
-// Info tells a file's size.
+// Info returns a file's size.
 func (f *FS) Info(name string) (info vfs.Info, err error) {
 	err = f.with(name, func(path string) error {
 		info, err = vfs.OS{}.Info(path)
@@ -98,7 +98,7 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 	return info, err
 }
 
-// with calls use with the path of a file on this machine.
+// with calls use with the path of a local copy.
 func (f *FS) with(name string, use func(path string) error) error {
 	f.mu.Lock()
 	if w := f.writing[name]; w != nil {
@@ -109,15 +109,15 @@ func (f *FS) with(name string, use func(path string) error) error {
 	return f.cache.With(f.key+name, f.check(name), f.fetch(name), use)
 }
 
-// Pin returns a copy that stays until it is released.
+// Pin returns the path of a copy, which is kept until release is called.
 func (f *FS) Pin(name string) (path string, release func(), err error) {
 	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
 }
 
-// Forget removes the copy.
+// Forget removes the copy of a file.
 func (f *FS) Forget(name string) { f.cache.Forget(f.key + name) }
 
-// check compares a copy with what the file has to be.
+// check verifies a copy against the expected size and checksum.
 func (f *FS) check(name string) func(path string) error {
 	return func(path string) error {
 		size, hash, known, err := f.expected(name)
@@ -128,7 +128,7 @@ func (f *FS) check(name string) func(path string) error {
 		if err != nil {
 			return err
 		}
-		defer file.Close() //nolint:errcheck // it was read
+		defer file.Close() //nolint:errcheck // only read
 		h := xxh3.New()
 		n, err := io.Copy(h, file)
 		if err == nil && (n != size || h.Sum128() != hash) {
@@ -142,8 +142,8 @@ func (f *FS) damaged(name, format string, args ...any) error {
 	return &partd.CorruptError{Path: f.place + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch reads an object, and compares it. One of others, of which nothing is known,
-// must be as long as the bucket's listing says.
+// fetch downloads and verifies an object. If no size and checksum are recorded, the size must match
+// the bucket's listing.
 func (f *FS) fetch(name string) func(*os.File) error {
 	return func(file *os.File) error {
 		size, _, known, err := f.expected(name)
@@ -161,11 +161,11 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			if err != nil {
 				return err
 			}
-			most := int64(math.MaxInt64)
+			limit := int64(math.MaxInt64)
 			if known {
-				most = size + 1 // of more, the check tells
+				limit = size + 1 // a longer file is reported by the check
 			}
-			n, err := io.Copy(file, io.LimitReader(r, most))
+			n, err := io.Copy(file, io.LimitReader(r, limit))
 			if err = errors.Join(err, r.Close()); err != nil {
 				return err
 			}
@@ -174,7 +174,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			}
 			for o, err := range f.bucket.List(ctx, object(name), "") {
 				if err == nil && (o.Name != object(name) || o.Size != n) {
-					err = f.damaged(name, "has %d bytes as it is read, and others as it is listed", n)
+					err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
 				}
 				return err
 			}
@@ -204,17 +204,17 @@ func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
 	return files, err
 }
 
-// Mkdir and MkdirAll have nothing to do, and neither has SyncDir.
+// Mkdir, MkdirAll and SyncDir do nothing.
 func (f *FS) Mkdir(string, fs.FileMode) error    { return nil }
 func (f *FS) MkdirAll(string, fs.FileMode) error { return nil }
 func (f *FS) SyncDir(string) error               { return nil }
 
-// Rename, ReadDir and NewLock are of no bucket.
+// Rename, ReadDir and NewLock are not supported by buckets.
 func (f *FS) Rename(string, string) error      { return errors.ErrUnsupported }
 func (f *FS) ReadDir(string) (vfs.Dir, error)  { return nil, errors.ErrUnsupported }
 func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
 
-// newFile is a file that is being written: on this machine, until it is uploaded.
+// newFile is a file being written. It is local until it is uploaded.
 type newFile struct {
 	vfs.File
 	f      *FS
@@ -245,7 +245,7 @@ func (f *FS) create(name string) (vfs.File, error) {
 	return w, nil
 }
 
-// Sync returns once the file is an object.
+// Sync uploads the file.
 func (w *newFile) Sync() error {
 	if !w.sealed {
 		w.sealed = true
@@ -254,11 +254,11 @@ func (w *newFile) Sync() error {
 	return w.err
 }
 
-// Close uploads the file, unless Sync has done so.
+// Close uploads the file unless Sync did.
 func (w *newFile) Close() error {
 	err := errors.Join(w.Sync(), w.File.Close())
 	if err == nil {
-		err = w.f.cache.Place(w.Name(), w.f.key+w.name) // most often it is read next
+		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // usually it is read next
 	} else {
 		_ = os.Remove(w.Name())
 	}
@@ -268,18 +268,18 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload makes the object. Its name is made up, and nobody else makes one of it: where
-// there is one, after an answer that was lost, it has to be this one.
+// upload creates the object. Names are unique, so an existing object must come from an earlier try
+// whose response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {
 		return err
 	}
-	room := min(info.Size, maxUploads)
-	if err := w.f.uploads.Acquire(w.f.ctx, room); err != nil {
+	held := min(info.Size, maxUploads)
+	if err := w.f.uploads.Acquire(w.f.ctx, held); err != nil {
 		return err
 	}
-	defer w.f.uploads.Release(room)
+	defer w.f.uploads.Release(held)
 	data, err := os.ReadFile(w.Name())
 	if err != nil {
 		return err
@@ -293,9 +293,9 @@ func (w *newFile) upload() error {
 		if err != nil {
 			return err
 		}
-		has, err := io.ReadAll(io.LimitReader(r, info.Size+1))
-		if err = errors.Join(err, r.Close()); err == nil && !bytes.Equal(has, data) {
-			err = w.f.damaged(w.name, "has another content than what was written just now")
+		existing, err := io.ReadAll(io.LimitReader(r, info.Size+1))
+		if err = errors.Join(err, r.Close()); err == nil && !bytes.Equal(existing, data) {
+			err = w.f.damaged(w.name, "exists with other content than the file just written")
 		}
 		return err
 	})

@@ -1,5 +1,5 @@
-// Package cli is the command line of partd-tables. What the commands share is
-// here: running, exit codes, the store, names that the shell completes.
+// Package cli is the command line of partd-tables. This file contains what all commands share:
+// running them, exit codes, and completion of names.
 package cli
 
 import (
@@ -22,28 +22,26 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// app is what the commands work with.
+// app is the environment of the commands.
 type app struct {
 	in       *os.File
 	out, err io.Writer
 	program  cliutil.Program
 }
 
-// env does without PARTD_ alone, whose PARTD_STORE and others are of the command
-// partd.
-var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Rivals: map[string][]string{
+// env does not accept the prefix PARTD_, because PARTD_STORE and others belong to partd.
+var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
 	"tls-cert": {"cert_file"}, "cert_file": {"tls-cert"}, "tls-key": {"key_file"}, "key_file": {"tls-key"},
 	"secret-file": {"secret"}, "secret": {"secret-file"},
 }}
 
-// Main runs the command line with the process's streams and signals, and returns
-// the exit code.
+// Main runs the command line with the process's streams and signals, and returns the exit code.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal kills the process
 	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 }
 
@@ -58,6 +56,9 @@ func run(ctx context.Context, args []string, a *app) int {
 		fmt.Fprintln(a.err, "partd-tables: interrupted")
 		return cliutil.ExitInterrupted
 	}
+	if errors.Is(err, tables.ErrExists) && cmd.Flags().Lookup("mode") != nil {
+		err = fmt.Errorf("%w: give --mode append or --mode replace", err)
+	}
 	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
 	if !a.program.Started || cliutil.IsUsage(err) {
 		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
@@ -66,19 +67,19 @@ func run(ctx context.Context, args []string, a *app) int {
 	return cliutil.ExitFailed
 }
 
-const rootHelp = `partd-tables keeps rows under names, in a directory or a cloud bucket: tables in buckets, with
-versions. Its files are Apache Iceberg's, so other programs can read them.
+const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. Tables have names, are grouped
+in buckets, and have versions. The files are Apache Iceberg's, so other programs can read them.
 
-A put is visible whole or not at all, and once the command has ended the rows
+A put is visible whole or not at all. When the command has ended, the rows
 survive a loss of power. Small appends are collected, and written as Parquet
-later by fold, or by a program that has the directory open; until then only
-partd-tables and Go programs see them. One process at a time can have a directory;
-many machines can write if --dir is s3://BUCKET/PREFIX and --catalog a PostgreSQL database.`
+later, by fold or by a program that has the directory open. Until then, only
+partd-tables and Go programs see them. A directory can be open in one process at a time.
+To write from many machines, use --dir s3://BUCKET/PREFIX and a PostgreSQL --catalog.`
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd-tables",
-		Short: "Keep rows under names, with versions",
+		Short: "Store tables, with versions",
 		Long:  rootHelp,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables get birdstrikes --where "\"Cost Total $\" > 100000" --limit 10
@@ -97,12 +98,12 @@ func newRoot(a *app) *cobra.Command {
 }
 
 const (
-	theBucket = "the `BUCKET` of the table; without it, the default one"
-	anyBucket = "only this `BUCKET`; without it, all (--bucket \"\" is the default one)"
+	theBucket = "the table's `BUCKET` (default: the default bucket)"
+	anyBucket = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// each calls f with each table of the buckets asked for.
-func each(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
+// each calls f for each table of the requested buckets.
+func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
 			return err
@@ -122,23 +123,23 @@ func each(ctx context.Context, s backend, buckets tables.Buckets, filter tables.
 	return nil
 }
 
-// completeTables completes the names of tables.
-func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (names []string, _ cobra.ShellCompDirective) {
+// completeTables completes table names.
+func (p place) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
 	const (
-		atMost = 1000
-		within = time.Second
+		maxNames = 1000
+		timeout  = time.Second
 	)
-	enough := errors.New("enough")
-	ctx, cancel := context.WithTimeout(cmd.Context(), within)
+	errEnough := errors.New("enough")
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
-	if env.Set(cmd) == nil {
-		_ = p.with(ctx, false, func(s backend) error { // what fails completes nothing
-			return each(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
-				if strings.HasPrefix(info.Name, begun) && cliutil.Plain(info.Name) {
+	if env.Apply(cmd) == nil {
+		_ = p.with(ctx, false, func(s backend) error { // on failure, nothing is completed
+			return forEachTable(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
+				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
 					names = append(names, info.Name)
 				}
-				if len(names) == atMost {
-					return enough
+				if len(names) == maxNames {
+					return errEnough
 				}
 				return nil
 			})
@@ -147,12 +148,12 @@ func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (nam
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// encoder writes lines of JSON.
+// encoder returns an encoder of JSON lines.
 func encoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e
 }
 
-// Times are written in UTC, all as long: a table keeps milliseconds.
+// timeText formats a time in UTC, with a fixed length. Tables store milliseconds.
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

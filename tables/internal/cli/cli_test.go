@@ -20,7 +20,7 @@ import (
 
 const birdstrikes = "../../../testdata/birdstrikes.csv"
 
-// command runs the command line, with a file as standard input.
+// command runs the command line with stdin as its standard input.
 func command(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	in, err := os.Open(os.DevNull)
@@ -40,8 +40,8 @@ func command(t testing.TB, stdin string, args ...string) (stdout, stderr string,
 	return out.String(), e.String(), code
 }
 
-// done is command for what has to end well.
-func done(t testing.TB, stdin string, args ...string) string {
+// mustRun runs a command that must succeed, and returns its output.
+func mustRun(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
 	out, stderr, code := command(t, stdin, args...)
 	if code != cliutil.ExitOK {
@@ -62,106 +62,106 @@ func write(t testing.TB, name, text string) string {
 func TestPutAndGet(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	done(t, "", "put", "birdstrikes", birdstrikes)
-	out := done(t, "", "get", "birdstrikes", "--where", `"Cost Total $" > 3000000 and "Flight Date" < '2001-01-01'`, "--columns", `"Flight Date","Cost Total $"`)
+	mustRun(t, "", "put", "birdstrikes", birdstrikes)
+	out := mustRun(t, "", "get", "birdstrikes", "--where", `"Cost Total $" > 3000000 and "Flight Date" < '2001-01-01'`, "--columns", `"Flight Date","Cost Total $"`)
 	if want := "Flight Date,Cost Total $\n1995-09-19,3811576\n1998-02-24,7043545\n2000-02-22,3367644\n"; out != want {
 		t.Errorf("%s, want\n%s", out, want)
 	}
 	rows := write(t, "rows.csv", "sym,price,at\nA,1.5,2026-01-31 12:00:00\nB,2,2026-01-31 12:00:01\n")
 	for _, mode := range []string{"error", "append"} {
-		done(t, "", "put", "BRK.B", rows, "--mode", mode, "--bucket", "NYSE")
+		mustRun(t, "", "put", "BRK.B", rows, "--mode", mode, "--bucket", "NYSE")
 	}
-	// Text that looks like a number is the text that the table has.
-	done(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
-	done(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
-	if out, want := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--format", "jsonl", "--where", "price>=2"), `{"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
+	// Text that looks like a number stays text, because the table's column is text.
+	mustRun(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
+	mustRun(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
+	if out, want := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--format", "jsonl", "--where", "price>=2"), `{"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
 {"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
 {"sym":"007","price":3,"at":null}
 `; out != want {
 		t.Errorf("%s, want\n%s", out, want)
 	}
-	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
+	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
 		t.Error(out)
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		file := filepath.Join(t.TempDir(), "rows."+format)
-		done(t, "", "get", "BRK.B", "--bucket", "NYSE", "-o", file)
-		done(t, "", "put", format, file)
-		if a, b := done(t, "", "get", "BRK.B", "--bucket", "NYSE"), done(t, "", "get", format); a != b {
+		mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "-o", file)
+		mustRun(t, "", "put", format, file)
+		if a, b := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"), mustRun(t, "", "get", format); a != b {
 			t.Errorf("through %s:\n%s, want\n%s", format, b, a)
 		}
-		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force replaces it") {
+		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "to replace it, use --force") {
 			t.Error(code, stderr)
 		}
-		done(t, "", "get", format, "-o", file, "--force")
+		mustRun(t, "", "get", format, "-o", file, "--force")
 	}
-	done(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
-	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
+	mustRun(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
+	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
 		t.Error(out)
 	}
-	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
+	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Error("version 1:", out)
 	}
-	if out := done(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
+	if out := mustRun(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
 		t.Error(out)
 	}
-	done(t, "", "delete", "csv", "arrow")
+	mustRun(t, "", "delete", "csv", "arrow")
 	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
 		t.Error(code, stderr)
 	}
-	if out := done(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
+	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
 		t.Error(out)
 	}
-	done(t, "", "fold")
-	done(t, "", "compact", "birdstrikes")
-	done(t, "", "expire", "--keep", "1", "--older-than", "1ns")
-	if out := done(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
+	mustRun(t, "", "fold")
+	mustRun(t, "", "compact", "birdstrikes")
+	mustRun(t, "", "expire", "--keep", "1", "--older-than", "1ns")
+	if out := mustRun(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Error(out)
 	}
 }
 
-// The lines that programs read have the fields that were promised, in order.
+// JSON lines contain the documented fields, in order.
 func TestJSONLines(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	for _, name := range []string{"AAPL", "aapl", " <é> "} {
-		done(t, "{\"x\":1,\"t\":\"2026-01-31\"}\n", "put", name, "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
+		mustRun(t, "{\"x\":1,\"t\":\"2026-01-31\"}\n", "put", name, "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
 	}
-	done(t, "", "fold", "--bucket", "b")
-	updated := func(line string) string {
+	mustRun(t, "", "fold", "--bucket", "b")
+	maskTime := func(line string) string {
 		var v map[string]any
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
 			t.Fatal(err)
 		}
-		at, _ := v["updated"].(string)
-		if at == "" {
-			at, _ = v["time"].(string)
+		timestamp, _ := v["updated"].(string)
+		if timestamp == "" {
+			timestamp, _ = v["time"].(string)
 		}
-		if !strings.HasSuffix(at, "Z") {
-			t.Errorf("%q is no time in UTC: %s", at, line)
+		if !strings.HasSuffix(timestamp, "Z") {
+			t.Errorf("%q is not a time in UTC: %s", timestamp, line)
 		}
-		return strings.ReplaceAll(line, at, "T")
+		return strings.ReplaceAll(line, timestamp, "T")
 	}
-	size := func(line string) string {
+	maskSize := func(line string) string {
 		var v struct{ Bytes int64 }
 		if err := json.Unmarshal([]byte(line), &v); err != nil || v.Bytes <= 0 {
 			t.Error(line, err)
 		}
 		return strings.Replace(line, fmt.Sprintf(`"bytes":%d`, v.Bytes), `"bytes":N`, 1)
 	}
-	lines := strings.Split(strings.TrimSpace(done(t, "", "list", "--json")), "\n")
+	lines := strings.Split(strings.TrimSpace(mustRun(t, "", "list", "--json")), "\n")
 	for i, name := range []string{" <é> ", "AAPL", "aapl"} {
-		if want := fmt.Sprintf(`{"bucket":"b","name":%q,"rows":1,"bytes":N,"files":1,"version":1,"updated":"T"}`, name); size(updated(lines[i])) != want {
+		if want := fmt.Sprintf(`{"bucket":"b","name":%q,"rows":1,"bytes":N,"files":1,"version":1,"updated":"T"}`, name); maskSize(maskTime(lines[i])) != want {
 			t.Errorf("%s, want %s", lines[i], want)
 		}
 	}
-	described := size(updated(strings.TrimSpace(done(t, "", "describe", "AAPL", "--bucket", "b", "--json"))))
+	described := maskSize(maskTime(strings.TrimSpace(mustRun(t, "", "describe", "AAPL", "--bucket", "b", "--json"))))
 	if want := `"updated":"T","schema":[{"name":"x","type":"int64","nullable":true},{"name":"t","type":"date32","nullable":true}],"metadata":{"_updated":"T"},"partitions":[]}`; !strings.HasSuffix(described, want) {
 		t.Errorf("%s, want …%s", described, want)
 	}
-	if got := updated(strings.TrimSpace(done(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
+	if got := maskTime(strings.TrimSpace(mustRun(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
 		t.Error(got)
 	}
-	if got := done(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
+	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
 		t.Error(got)
 	}
 }
@@ -169,21 +169,21 @@ func TestJSONLines(t *testing.T) {
 func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+": no tables are there") {
+	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+" contains no tables") {
 		t.Error(code, stderr)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Error("reading made a directory")
+		t.Error("reading created a directory")
 	}
 	rows := write(t, "rows.csv", "a\n1\n")
-	done(t, "", "put", "x", rows)
+	mustRun(t, "", "put", "x", rows)
 	for args, want := range map[string]string{
 		"put x " + rows:                   `1 put "x": exists`,
-		"put y " + rows + " --mode maybe": "2 --mode is error, append or replace",
+		"put y " + rows + " --mode maybe": "2 --mode \"maybe\": use error, append or replace",
 		"put y rows.txt":                  "2 rows.txt: its name does not say what format it has",
 		"put y missing.csv":               "1 open missing.csv: no such file",
 		"put y -":                         "2 standard input needs --format",
-		"put y - --format table":          `2 --format "table": there are csv`,
+		"put y - --format table":          `2 --format "table": use csv`,
 		"put y":                           "2 NAME and FILE is missing",
 		"put x " + rows + " --progress sometimes": "2 --progress is auto, always or never",
 		"get nope":                       `1 `,
@@ -194,13 +194,13 @@ func TestErrors(t *testing.T) {
 		"get x --limit one":              `2 --limit: `,
 		"get x --version 99":             "1 ",
 		"get x --columns b":              "1 ",
-		"get x --format xml":             `2 --format "xml": there are csv, jsonl, parquet, arrow, table`,
+		"get x --format xml":             `2 --format "xml": use csv, jsonl, parquet, arrow, table`,
 		"get x -o x.txt":                 "2 x.txt: its name",
 		"get x -o " + filepath.Dir(rows): "2 ",
 		"get x --nope":                   "2 there is no flag --nope",
 		"get -x":                         "2 there is no flag -x (a NAME that begins with a dash goes after --",
 		"frobnicate":                     `2 unknown command "frobnicate"`,
-		"import --from excel .":          `2 --from is shoots or pystore`,
+		"import --from excel .":          `2 --from "excel": use shoots or pystore`,
 		"import --from shoots missing":   "1 open missing: no such file",
 		"delete nope":                    "1 ",
 		"export":                         "2 TARGET is missing",
@@ -214,24 +214,23 @@ func TestErrors(t *testing.T) {
 	if _, stderr, code := command(t, "", "put", "a\n\x1b[31m", rows, "--bucket", "b"); code != cliutil.ExitOK || stderr != `"a\n\x1b[31m": 1 rows put, version 1`+"\n" {
 		t.Error(code, stderr)
 	}
-	done(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
+	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
 	store, err := tables.Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
-		t.Error("another has it open:", code, stderr)
+		t.Error("another store has it open:", code, stderr)
 	}
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
-	if out := done(t, "", "list"); strings.Count(out, "\n") != 2 {
-		t.Error("a failed put left something:", out)
+	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
+		t.Error("a failed put left a table:", out)
 	}
 }
 
-// Every flag can be given as a variable, and the help names it; every command has
-// an example.
+// Every flag can be set by a variable, which the help names. Every command has an example.
 func TestHelpAndVariables(t *testing.T) {
 	root := newRoot(&app{})
 	for _, cmd := range root.Commands() {
@@ -250,14 +249,14 @@ func TestHelpAndVariables(t *testing.T) {
 	}
 	for _, want := range strings.Fields("put get list buckets delete describe versions fold compact expire import export completion") {
 		if !slices.Contains(names, want) {
-			t.Errorf("there is no command %s", want)
+			t.Errorf("command %s is missing", want)
 		}
 	}
 	t.Setenv("PARTD_TABLES_LIMIT", "many")
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
 		t.Error(code, stderr)
 	}
-	if out := done(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
+	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
 		t.Error("no completion")
 	}
 }
@@ -266,30 +265,30 @@ func TestCompletion(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	rows := write(t, "rows.csv", "a\n1\n")
 	for _, name := range []string{"AAPL", "AMZN", "B"} {
-		done(t, "", "put", name, rows, "--dir", dir)
+		mustRun(t, "", "put", name, rows, "--dir", dir)
 	}
-	out := done(t, "", cobra.ShellCompRequestCmd, "get", "--dir", dir, "A")
+	out := mustRun(t, "", cobra.ShellCompRequestCmd, "get", "--dir", dir, "A")
 	if !strings.HasPrefix(out, "AAPL\nAMZN\n:") {
 		t.Error(out)
 	}
-	if out := done(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
+	if out := mustRun(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
 		t.Error(out)
 	}
 }
 
-// A command that is interrupted says so, and leaves nothing half done.
+// An interrupted command says so, and changes nothing.
 func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
 	rows := write(t, "rows.csv", "a\n1\n")
-	done(t, "", "put", "x", rows)
+	mustRun(t, "", "put", "x", rows)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, stderr bytes.Buffer
 	if code := run(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
 		t.Error(code, stderr.String())
 	}
-	if out := done(t, "", "list"); strings.Count(out, "\n") != 2 {
+	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Error(out)
 	}
 }

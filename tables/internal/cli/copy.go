@@ -10,39 +10,40 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// storeFlag is a flag for a place of tables, with one for its catalog.
+// storeFlag adds a flag for the location of tables, and one for their catalog.
 func storeFlag(cmd *cobra.Command, name, usage string) place {
-	byDefault, catalog := "", name+"-catalog"
+	defaultDir, catalog := "", name+"-catalog"
 	if name == "dir" {
-		byDefault, catalog = "partd-tables", "catalog"
+		defaultDir, catalog = "partd-tables", "catalog"
 	}
 	fl := cmd.Flags()
 	p := place{warehouse: warehouse{
-		dir:     fl.String(name, byDefault, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
-		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory (default: in DIR)"),
+		dir:     fl.String(name, defaultDir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
+		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
 	}}
 	must(cmd.MarkFlagDirname(name))
 	return p
 }
 
-func required(cmd *cobra.Command, names ...string) {
+func markRequired(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		must(cmd.MarkFlagRequired(name))
 	}
 }
 
-// store runs f on a directory's store. A server does not hand out its files.
+// store runs f on a directory's store. It does not support servers, because they do not provide
+// files.
 func (p place) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
-	return p.locally(ctx, create, nil, func(s backend) error { return f(s.Store) })
+	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
-// copies makes a command of a method that copies tables from one store to another.
-func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
-	source, target := storeFlag(cmd, from, "the `DIR` of the tables to copy"), storeFlag(cmd, to, "the `DIR` where they go")
+// copyCommand builds a command from a method that copies tables between stores.
+func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
+	source, target := storeFlag(cmd, from, "the `DIR` to copy tables from"), storeFlag(cmd, to, "the `DIR` to copy tables to")
 	for _, name := range []string{from, to} {
 		if name != "dir" {
-			required(cmd, name)
+			markRequired(cmd, name)
 		}
 	}
 	p := place{bucket: cmd.Flags().String("bucket", "", anyBucket)}
@@ -50,23 +51,23 @@ func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Con
 		ctx := cmd.Context()
 		return source.store(ctx, false, func(from *tables.Store) error {
 			return target.store(ctx, true, func(to *tables.Store) error {
-				done, err := do(ctx, from, to, p.chosen(cmd)...)
+				copied, err := copyTables(ctx, from, to, p.requestedBuckets(cmd)...)
 				if err != nil {
 					return err
 				}
 				var total tables.CopiedTable
-				for _, d := range done {
+				for _, d := range copied {
 					state := "copied"
 					if d.Unchanged {
 						state = "unchanged"
 					}
 					total.Files += d.Files
 					total.Bytes += d.Bytes
-					if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(d.Bucket), shown(d.Name), d.Rows, d.Checksum); err != nil {
+					if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(d.Bucket), displayName(d.Name), d.Rows, d.Checksum); err != nil {
 						return err
 					}
 				}
-				_, err = fmt.Fprintf(a.err, "%d tables, %d files with %d bytes sent\n", len(done), total.Files, total.Bytes)
+				_, err = fmt.Fprintf(a.err, "%d tables; %d files sent (%d bytes)\n", len(copied), total.Files, total.Bytes)
 				return err
 			})
 		})
@@ -75,15 +76,15 @@ func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Con
 }
 
 func newCopy(a *app) *cobra.Command {
-	return copies(a, &cobra.Command{
+	return copyCommand(a, &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
-		Short: "Copy tables to another place, and compare the copy",
+		Short: "Copy tables to another location, and verify the copy",
 		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table as it is now, with its
-columns, settings, rules and metadata, but without older versions and snapshots. A
-bucket's tables appear at once. If the command is interrupted, run it again: it continues.
+columns, settings, rules and metadata, but without older versions and snapshots. All
+tables of a bucket appear at once. To continue an interrupted copy, run the command again.
 
-Each table is then read on both sides: the number of rows, and a checksum of all rows in
-any order, must be equal. Both are printed. A table at the destination that is not a copy,
+Then each table is read on both sides and compared: the number of rows, and a checksum
+of all rows in any order. Both are printed. A table at the destination that is not a copy,
 or has changed since, is an error.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE",
 	}, "from", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
@@ -94,16 +95,16 @@ or has changed since, is an error.`,
 func newBackup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
-		Short: "Back tables up under a name",
-		Long: `Copy all buckets, or one, as they are now to a directory for backups of these tables,
-and give their state a name there. Data in earlier backups is not sent again. An interrupted
-backup has no name; the next one continues it.
+		Short: "Back up tables under a name",
+		Long: `Copy the current state of all buckets, or of one, to a directory for backups of these
+tables, under a name. Data of earlier backups is not sent again. An interrupted
+backup has no name; the next backup continues it.
 
 The directory is itself a directory of tables: a backup is a snapshot of each of its buckets.`,
 		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
 	}
 	name := nameFlag(cmd)
-	return copies(a, cmd, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+	return copyCommand(a, cmd, "dir", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
 		return from.Backup(ctx, to, *name, buckets...)
 	})
 }
@@ -112,20 +113,20 @@ func newRestore(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
-		Long: `Restore all buckets of a backup, or one, to their state then: each in one commit, with its
-tables, metadata and rules. Tables made since are deleted. Unchanged tables
-stay as they are; others are made anew, without their older versions.`,
+		Long: `Restore all buckets of a backup, or one, each in one commit, with its
+tables, metadata and rules. Tables created later are deleted. Unchanged tables
+stay as they are; others are created again, without their older versions.`,
 		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
 	}
 	name := nameFlag(cmd)
-	return copies(a, cmd, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
+	return copyCommand(a, cmd, "from", "dir", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
 		return to.RestoreFrom(ctx, from, *name, buckets...)
 	})
 }
 
 func nameFlag(cmd *cobra.Command) *string {
 	name := cmd.Flags().String("name", "", "the `NAME` of the backup")
-	required(cmd, "name")
+	markRequired(cmd, "name")
 	return name
 }
 
@@ -133,11 +134,11 @@ func newBackups(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backups --dir URL [flags]",
 		Short:   "List backups",
-		Long:    `List the backups in their directory, oldest first: a line for each bucket.`,
+		Long:    `List the backups in a directory, oldest first, with one line per bucket.`,
 		Example: "  partd-tables backups --dir /mnt/backup --json",
 	}
 	p := storeFlag(cmd, "dir", "the `DIR` of the backups")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each")
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return p.store(cmd.Context(), false, func(s *tables.Store) error {
 			all, err := s.Backups(cmd.Context())

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Rows are corrected at a server as in a directory.
+// Corrections work the same on a server and in a directory.
 func TestCorrect(t *testing.T) {
 	series := write(t, "series.csv", "at,sym,v\n2026-01-01T00:00:00,A,1\n2026-01-01T06:00:00,B,2\n2026-02-02T00:00:00,A,3\n2026-02-02T00:00:00,B,\n")
 	better := write(t, "better.csv", "at,sym,v\n2026-01-01T03:00:00,C,10\n")
@@ -20,7 +20,7 @@ func TestCorrect(t *testing.T) {
 		{"delete-rows series --bucket b --where v>1 --json", `{"table":"series","bucket":"b","version":2,"deleted":0,"written":0,"files":0}` + "\n"},
 		{"replace-range series " + better + " --bucket b --from 2026-01-01 --to 2026-01-02", "series: 1 rows deleted, 1 written, version 3\n"},
 		{"replace-range series " + better + " --bucket b --from 2026-01-02 --to 2026-01-03", "column \"at\": row 1 has 2026-01-01T03:00:00"},
-		{"replace-range series " + better + " --bucket b --from yesterday", "'yesterday' is no date or time"},
+		{"replace-range series " + better + " --bucket b --from yesterday", "'yesterday' is not a date or time"},
 		{"replace-range series " + better + " --bucket b", "--from, --to or both are required"},
 		{"replace-range nothing " + better + " --from 2026-01-01", "not found"},
 		{"upsert series " + upserts + " --bucket b --key at,sym --json", `{"table":"series","bucket":"b","version":4,"deleted":1,"written":2,"files":1}` + "\n"},
@@ -31,16 +31,16 @@ func TestCorrect(t *testing.T) {
 		{"delete-rows series --bucket b --where x=1", "column \"x\": the table has no such column"},
 		{"get series --bucket b --columns sym,v --format csv", "sym,v\nC,10\nB,7\nB,8\n"},
 		{"partition series --bucket b --by day", "needs a time column"},
-		{"partition series --bucket b", "series: by none, since the files are not cut by time; 0 files instead of 0, version 4\n"},
+		{"partition series --bucket b", "series: by none, because the files are not cut by time; 0 files instead of 0, version 4\n"},
 	}
 	url, token := remoteServer(t, flightd.Admin)
-	for _, where := range [][]string{{"--dir", filepath.Join(t.TempDir(), "tables")}, {"--server", url, "--token-file", token}} {
+	for _, location := range [][]string{{"--dir", filepath.Join(t.TempDir(), "tables")}, {"--server", url, "--token-file", token}} {
 		for _, step := range steps {
 			args := strings.Fields(step.args)
-			out, stderr, code := command(t, "", append(args[:1:1], append(where, args[1:]...)...)...)
-			whole := strings.HasSuffix(step.want, "\n")
-			if (code == 0) != whole || whole && out+stderr != step.want || !strings.Contains(out+stderr, step.want) {
-				t.Errorf("%s %s: exit code %d\n%s%s\nwant %s", where[0], step.args, code, out, stderr, step.want)
+			out, stderr, code := command(t, "", append(args[:1:1], append(location, args[1:]...)...)...)
+			isExact := strings.HasSuffix(step.want, "\n")
+			if (code == 0) != isExact || isExact && out+stderr != step.want || !strings.Contains(out+stderr, step.want) {
+				t.Errorf("%s %s: exit code %d\n%s%s\nwant %s", location[0], step.args, code, out, stderr, step.want)
 			}
 		}
 	}

@@ -14,26 +14,26 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A table whose metadata is damaged is named by list, by verify, and by what asks for it;
-// other tables are served, and verify repairs it.
+// A table with damaged metadata is reported by list, by verify, and by every command that uses it.
+// Other tables still work, and verify repairs the damaged one.
 func TestDamagedTable(t *testing.T) {
 	t.Chdir(t.TempDir())
 	csv := write(t, "a.csv", "a\n1\n")
 	for _, name := range []string{"bad", "good"} {
-		done(t, "", "put", name, csv)
-		done(t, "", "fold")
+		mustRun(t, "", "put", name, csv)
+		mustRun(t, "", "fold")
 	}
 	for _, name := range []string{"bad", "good"} {
-		done(t, "", "put", name, csv, "--mode", "append")
+		mustRun(t, "", "put", name, csv, "--mode", "append")
 	}
 	if err := os.CopyFS("copy", os.DirFS("partd-tables")); err != nil {
 		t.Fatal(err)
 	}
-	all, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
-	if err != nil || len(all) != 2 {
-		t.Fatal(all, err)
+	files, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
 	}
-	file := all[0] // of either table
+	file := files[0] // of either table
 	b, err := os.ReadFile(file)
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
@@ -42,7 +42,7 @@ func TestDamagedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lines []tableLine
-	d := json.NewDecoder(strings.NewReader(done(t, "", "list", "--json")))
+	d := json.NewDecoder(strings.NewReader(mustRun(t, "", "list", "--json")))
 	for d.More() {
 		var l tableLine
 		if err := d.Decode(&l); err != nil {
@@ -60,10 +60,10 @@ func TestDamagedTable(t *testing.T) {
 	if good.Damaged != "" || good.Rows != 2 || !strings.Contains(damaged.Damaged, file) || !strings.Contains(damaged.Damaged, "verify --repair-from") {
 		t.Errorf("%+v", lines)
 	}
-	if text := done(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
+	if text := mustRun(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
 		t.Error(text)
 	}
-	if out := done(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
+	if out := mustRun(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
 		t.Error(out)
 	}
 	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
@@ -75,15 +75,15 @@ func TestDamagedTable(t *testing.T) {
 	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
 		t.Error(out, stderr, code)
 	}
-	if out := done(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
+	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
 		t.Error(out)
 	}
-	if out := done(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
+	if out := mustRun(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
 		t.Error(out)
 	}
 }
 
-// Files of each format with columns that have no name, or one twice, are refused by it.
+// A file with an empty, duplicate or invalid name of a column is refused, in every format.
 func TestUnfitNames(t *testing.T) {
 	t.Chdir(t.TempDir())
 	fields := []arrow.Field{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true}}
@@ -111,7 +111,7 @@ func TestUnfitNames(t *testing.T) {
 			t.Errorf("%s: %d %s", filepath.Base(file), code, stderr)
 		}
 	}
-	if list := done(t, "", "list", "--json"); list != "" {
+	if list := mustRun(t, "", "list", "--json"); list != "" {
 		t.Error(list)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// The programs in the docs run as they are, but for the port.
+// The Python programs in the docs run as printed, except for the port.
 func TestDocsPython(t *testing.T) {
-	_, u := serving(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
+	_, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("none is asked for\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func TestDocsPython(t *testing.T) {
 			"print(df.price.tolist())", "[15.0]\n",
 		},
 		{
-			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nActions take", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
+			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nInput and result", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
 			"print(table['price'].to_pylist())", "[5.0, 15.0, 25.0]\n",
 		},
 		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},

@@ -17,14 +17,14 @@ import (
 func newEvolve(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
-		Short: "Change the columns of a table, or what puts may change",
-		Long: `Change the columns of a table, all changes in one commit: first those of --rename,
+		Short: "Change the columns of a table, or which changes puts may make",
+		Long: `Change the columns of a table, in one commit: first --rename,
 then --drop, --widen and --add. Older versions keep their columns. Existing rows have
 null in added columns.
 
---mode says what puts may change from now on: strict, add_only, compatible (they
-add columns, and widen numbers) or flexible (they may lack columns too). With "", the
-default, the columns stay, and what a put lacks is null.`,
+--mode sets which changes later puts may make: strict, add_only, compatible (they
+add columns, and widen numbers) or flexible (they may also lack columns). With "", the
+default, the columns stay, and columns missing from a put are null.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
@@ -32,17 +32,17 @@ default, the columns stay, and what a put lacks is null.`,
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	mode := fs.String("mode", "", "the `MODE`: strict, add_only, compatible, flexible, or empty")
-	given := map[tables.ColumnOp]*[]string{
-		tables.RenameColumn: fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
+	changes := map[tables.ColumnOp]*[]string{
+		tables.RenameColumn: fs.StringArray("rename", nil, "rename a column, as `NAME:NEW`"),
 		tables.DropColumn:   fs.StringArray("drop", nil, "drop the column `NAME`"),
-		tables.WidenColumn:  fs.StringArray("widen", nil, "give numbers a wider type: `NAME:TYPE`, as in n:int64"),
-		tables.AddColumn:    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
+		tables.WidenColumn:  fs.StringArray("widen", nil, "widen the type of a number column, as `NAME:TYPE`, such as n:int64"),
+		tables.AddColumn:    fs.StringArray("add", nil, "add a column, as `NAME:TYPE`, such as at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
-	return does(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
+	return runsOperation(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
 		in := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
 		for _, op := range []tables.ColumnOp{tables.RenameColumn, tables.DropColumn, tables.WidenColumn, tables.AddColumn} {
-			for _, text := range *given[op] {
+			for _, text := range *changes[op] {
 				c, err := columnChange(op, text)
 				if err != nil {
 					return nil, err
@@ -53,25 +53,25 @@ default, the columns stay, and what a put lacks is null.`,
 		if fs.Changed("mode") {
 			in.Mode = (*tables.Evolution)(mode)
 		} else if len(in.Changes) == 0 {
-			return nil, cliutil.Usagef("nothing to change: give --mode, --add, --rename, --drop or --widen")
+			return nil, cliutil.Usagef("nothing to change: use --mode, --add, --rename, --drop or --widen")
 		}
 		return in, nil
 	}, quiet)
 }
 
-// columnChange reads NAME, NAME:NEW or NAME:TYPE.
+// columnChange parses NAME, NAME:NEW or NAME:TYPE.
 func columnChange(op tables.ColumnOp, text string) (tables.ColumnChange, error) {
 	c := tables.ColumnChange{Op: op, Column: text}
 	if op == tables.DropColumn {
 		return c, nil
 	}
-	// A name may have colons: the last one before a unit or a zone counts.
+	// A name may contain colons: the last colon before a unit or a zone separates name and type.
 	body, _, _ := strings.Cut(text, "[")
-	at := strings.LastIndexByte(body, ':')
-	if at < 0 {
-		return c, cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == tables.RenameColumn])
+	colon := strings.LastIndexByte(body, ':')
+	if colon < 0 {
+		return c, cliutil.Usagef("--%s %q has no colon: write NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == tables.RenameColumn])
 	}
-	if c.Column, c.To = body[:at], text[at+1:]; op != tables.RenameColumn {
+	if c.Column, c.To = body[:colon], text[colon+1:]; op != tables.RenameColumn {
 		c.To, c.Type = "", tables.ColumnType(c.To)
 	}
 	return c, nil
@@ -84,18 +84,18 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// lineOfRule shows a rule to people.
+// lineOfRule formats a rule for people.
 func lineOfRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
-	var about []string
+	var details []string
 	v := reflect.ValueOf(r)
 	for _, f := range reflect.VisibleFields(v.Type()) {
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if key != "name" && key != "kind" && key != "disabled" && !v.FieldByIndex(f.Index).IsZero() {
-			about = append(about, fmt.Sprintf("%s=%v", key, v.FieldByIndex(f.Index)))
+			details = append(details, fmt.Sprintf("%s=%v", key, v.FieldByIndex(f.Index)))
 		}
 	}
-	line.About = strings.Join(about, " ")
+	line.About = strings.Join(details, " ")
 	return line
 }
 
@@ -103,41 +103,41 @@ func newRules(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules for rows of a table or a bucket",
-		Long: `List or change the rules for rows that are put into a table. With --whole-bucket and no
-NAME, they are the bucket's, for all its tables, including new ones. A put that
-violates a rule is refused whole.
+		Long: `List or change the rules that rows of a table must satisfy. With --whole-bucket and no
+NAME, the rules belong to the bucket, and apply to all its tables, including new ones. A put that
+violates a rule is refused as a whole.
 
-A RULE to add is JSON with a name and a kind: exists, type, range, not_null, unique,
+A RULE to add is a JSON object with a name and a kind: exists, type, range, not_null, unique,
 sorted, regexp or expression; --set time_series and --set prices add several at once. The
-other commands take the names of rules.`,
+other commands expect names of rules.`,
 		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
   partd-tables rules add trades --set time_series
   partd-tables rules list trades --json
   partd-tables rules disable --whole-bucket --bucket NYSE "high is highest"`,
-		Args: cliutil.Takes(1, -1, "list, add, remove, enable or disable"),
+		Args: cliutil.CheckArgCount(1, -1, "list, add, remove, enable or disable"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
-	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself, without a NAME")
+	wholeBucket := fs.Bool("whole-bucket", false, "use the rules of the bucket itself, without a NAME")
 	var edit tables.RuleEdit
 	fs.StringArrayVar(&edit.Sets, "set", nil, "add a predefined `SET`: time_series or prices")
-	fs.StringVar(&edit.Time, "time", "", "the time `COLUMN` for --set")
+	fs.StringVar(&edit.Time, "time", "", "time `COLUMN` for --set")
 	cliutil.Complete(cmd, "set", "time_series", "prices")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		do, name, rules := args[0], "", args[1:]
-		if !*whole {
+		action, name, rules := args[0], "", args[1:]
+		if !*wholeBucket {
 			if len(rules) == 0 {
-				return cliutil.Usagef("rules %s needs the NAME of a table, or --whole-bucket", do)
+				return cliutil.Usagef("rules %s needs the NAME of a table, or --whole-bucket", action)
 			}
 			name, rules = rules[0], rules[1:]
 			if name == "" {
-				return cliutil.Usagef("the NAME is empty: for the bucket's own rules give --whole-bucket")
+				return cliutil.Usagef("the NAME is empty: for the bucket's own rules, use --whole-bucket")
 			}
 		}
 		edit := edit
-		switch do {
+		switch action {
 		case "list":
 		case "add":
 			for _, text := range rules {
@@ -154,37 +154,37 @@ other commands take the names of rules.`,
 		case "disable":
 			edit.Disable = rules
 		default:
-			return cliutil.Usagef("rules takes list, add, remove, enable or disable, not %q", do)
+			return cliutil.Usagef("rules: unknown action %q: use list, add, remove, enable or disable", action)
 		}
-		if (do == "list") != (len(rules)+len(edit.Sets) == 0) || do != "add" && len(edit.Sets) > 0 {
-			return cliutil.Usagef("rules %s: list takes no RULE, the others take one or more, and only add takes --set", do)
+		if (action == "list") != (len(rules)+len(edit.Sets) == 0) || action != "add" && len(edit.Sets) > 0 {
+			return cliutil.Usagef("rules %s: list accepts no RULE, the other actions need at least one, and only add accepts --set", action)
 		}
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			if do != "list" {
+			if action != "list" {
 				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
 				return err
 			}
-			all, err := operations.Rules.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: name})
+			rules, err := operations.Rules.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: name})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return lines(a.out, true, all, func(r tables.Rule) tables.Rule { return r })
+				return lines(a.out, true, rules, func(r tables.Rule) tables.Rule { return r })
 			}
-			return lines(a.out, false, all, lineOfRule)
+			return lines(a.out, false, rules, lineOfRule)
 		})
 	}
 	return cmd
 }
 
-// settingsFlags are the flags for the settings of a table. What they return changes
-// settings by those that were given, and reports whether any was.
+// settingsFlags adds the flags for a table's settings. The returned function applies the given flags
+// to settings, and reports whether any was given.
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
-	time := fs.String("time", "", "the `COLUMN` with the time, by which the table's rows are ordered")
-	keys := fs.StringArray("key", nil, "a key `COLUMN`, which tells rows of equal time apart; may be repeated")
-	rule := fs.String("on-duplicate", "", "what to do with rows of equal time and keys: the `RULE` is keep_all, keep_first, keep_last or error")
+	time := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")
+	keys := fs.StringArray("key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
+	rule := fs.String("on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
 	return func(s *tables.Settings) bool {
 		if fs.Changed("time") {
@@ -204,7 +204,7 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Change the settings of a table that flags name, and print all settings as JSON. A new order
+		Long: `Change a table's settings as the flags say, and print all settings as JSON. A new order
 of rows, or a new rule for duplicates, rewrites the table's files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}

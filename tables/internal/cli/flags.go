@@ -17,37 +17,36 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// must panics on an error that only a mistake in this program makes, such as a flag that
-// does not exist.
+// must panics on an error that only a mistake in this program can cause, such as an unknown flag.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// modeFlag is the flag for the mode of a put. Call the function
-// once the flags are parsed.
-func modeFlag(cmd *cobra.Command, name, byDefault string) func() (tables.PutMode, error) {
-	mode := cmd.Flags().String("mode", byDefault, "what to do if "+name+" exists: `MODE` is error, append or replace")
+// modeFlag adds the flag for the mode of a put. The returned function must be called after the flags
+// are parsed.
+func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
+	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return func() (tables.PutMode, error) {
 		if m, ok := wire.PutModes[*mode]; ok {
 			return m, nil
 		}
-		return 0, cliutil.Usagef("--mode is error, append or replace, not %q", *mode)
+		return 0, cliutil.Usagef("--mode %q: use error, append or replace", *mode)
 	}
 }
 
-// formatFlag is the flag for the format of a file to read.
+// formatFlag adds the flag for the format of an input file.
 func formatFlag(cmd *cobra.Command) *string {
-	format := cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
 	cliutil.Complete(cmd, "format", formats.Names...)
 	return format
 }
 
-// rangeFlags are the flags for a range of time. Call the function
-// once the flags are parsed.
-func rangeFlags(cmd *cobra.Command, from, to string) func() (first, end time.Time, err error) {
+// rangeFlags adds the flags for a range of time. The returned function must be called after the flags
+// are parsed.
+func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
 		var times [2]time.Time
@@ -63,65 +62,65 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (first, end time.Tim
 	}
 }
 
-// result is where a command writes rows.
+// result is the destination of a command's rows.
 type result struct {
 	a      *app
 	format string
-	file   string // "" is the standard output
-	force  bool   // replace the file
-	as     formats.Format
+	file   string         // "" means standard output
+	force  bool           // replace an existing file
+	chosen formats.Format // set by choose
 }
 
 func resultFlags(a *app, cmd *cobra.Command) *result {
 	o, fs := &result{a: a}, cmd.Flags()
-	fs.StringVar(&o.format, "format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
-	fs.StringVarP(&o.file, "output", "o", "", "the `FILE` to write")
-	fs.BoolVar(&o.force, "force", false, "replace an existing file")
+	fs.StringVar(&o.format, "format", "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
+	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output")
+	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
 	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
 	return o
 }
 
-// choose finds out in which format to write.
+// choose determines the output format.
 func (o *result) choose() (err error) {
 	switch {
 	case o.format != "":
-		o.as = formats.Format(o.format)
-		return checkFormat(o.as, true)
+		o.chosen = formats.Format(o.format)
+		return checkFormat(o.chosen, true)
 	case o.file != "":
-		if o.as, err = formats.ByName(o.file); err != nil {
+		if o.chosen, err = formats.ByName(o.file); err != nil {
 			return cliutil.UsageError{Err: err}
 		}
 	case progress.IsTerminal(o.a.out):
-		o.as = formats.Table
+		o.chosen = formats.Table
 	default:
-		o.as = formats.CSV
+		o.chosen = formats.CSV
 	}
 	return nil
 }
 
-// scan writes rows of a table, with some of its columns or all.
+// scan writes the rows of a table, with all or some columns.
 func (o *result) scan(ctx context.Context, p place, name string, at tables.At, columns string, rows *tables.ScanOptions) error {
 	names, err := columnNames("columns", columns)
 	if err = errors.Join(err, o.choose()); err != nil {
 		return err
 	}
-	rows.Columns, rows.Dictionaries = names, o.as == formats.Arrow
+	rows.Columns, rows.Dictionaries = names, o.chosen == formats.Arrow
 	return p.with(ctx, false, func(s backend) error {
 		r, err := s.Scan(ctx, *p.bucket, name, at, rows)
 		return o.write(ctx, r, err)
 	})
 }
 
-// write writes the rows of a reader and releases it, or returns the error of opening it.
+// write writes the rows of a reader and releases it. If err is not nil, it returns err.
 func (o *result) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err
 	}
 	defer r.Release()
 	if o.file != "" {
-		return writeFile(ctx, o.file, o.force, o.as, r)
+		return writeFile(ctx, o.file, o.force, o.chosen, r)
 	}
 	// Some formats are written in many small pieces.
 	w := bufio.NewWriterSize(o.a.out, 1<<16)
-	return errors.Join(writeRows(w, o.as, r, true), w.Flush())
+	return errors.Join(writeRows(w, o.chosen, r, true), w.Flush())
 }

@@ -25,24 +25,24 @@ func newGet(a *app) *cobra.Command {
 		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
 in the format of its name or of --format. A file appears whole or not at all.
 
---where takes comparisons (= != < <= > >= in, not in, is null, is not null) joined by
-and, or, not and parentheses. Texts, dates and times are in single quotes, column names
-other than plain words in double quotes.`,
+--where is made of comparisons (= != < <= > >= in, not in, is null, is not null), combined
+with and, or, not and parentheses. Put text, dates and times in single quotes, and column
+names that are not plain words in double quotes.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	where := fs.String("where", "", "only rows for which this `EXPRESSION` is true")
-	columns := fs.String("columns", "", "the `COLUMNS` to write, separated by commas")
-	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
+	where := fs.String("where", "", "write only rows for which this `EXPRESSION` is true")
+	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
+	limit := fs.Int64("limit", 0, "write at most `N` rows; 0 means all")
 	at := stateFlags(cmd)
 	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
-			return cliutil.Usagef("--limit is %d, but must not be negative", *limit)
+			return cliutil.Usagef("--limit is %d: it must not be negative", *limit)
 		}
 		if *where != "" {
 			e, err := filter.Parse(*where)
@@ -56,15 +56,15 @@ other than plain words in double quotes.`,
 	return cmd
 }
 
-// newEnd makes head and tail.
-func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
+// newHeadOrTail builds the commands head and tail.
+func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
-	n := cmd.Flags().Int64P("rows", "n", 10, "the number of `ROWS`")
-	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, separated by commas")
+	n := cmd.Flags().Int64P("rows", "n", 10, "write this number of `ROWS`")
+	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *n < 1 {
-			return cliutil.Usagef("--rows is %d, but must be 1 or more", *n)
+			return cliutil.Usagef("--rows is %d: it must be at least 1", *n)
 		}
 		out := &result{a: a}
 		if *asJSON {
@@ -76,46 +76,46 @@ func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOption
 }
 
 func newHead(a *app) *cobra.Command {
-	return newEnd(a, &cobra.Command{
+	return newHeadOrTail(a, &cobra.Command{
 		Use:     "head [flags] [--] NAME",
 		Short:   "Write the first rows of a table",
-		Long:    `Write the first rows of a table: the earliest ones, if it has a time column.`,
+		Long:    `Write the first rows of a table. If it has a time column, these are the earliest.`,
 		Example: "  partd-tables head trades -n 3",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Limit: n} })
 }
 
 func newTail(a *app) *cobra.Command {
-	return newEnd(a, &cobra.Command{
+	return newHeadOrTail(a, &cobra.Command{
 		Use:     "tail [flags] [--] NAME",
 		Short:   "Write the last rows of a table",
-		Long:    `Write the last rows of a table, in their order: the latest ones, if it has a time column.`,
+		Long:    `Write the last rows of a table, in order. If it has a time column, these are the latest.`,
 		Example: "  partd-tables tail trades -n 1 --json",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
 
 // writeFile writes a file, which appears whole or not at all.
-func writeFile(ctx context.Context, path string, replace bool, as formats.Format, r array.RecordReader) error {
+func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
-		return forced(err)
+		return suggestForce(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := errors.Join(writeRows(w, as, r, false), w.Flush()); err != nil {
+	if err := errors.Join(writeRows(w, format, r, false), w.Flush()); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, err), f.Abort())
 	}
 	return f.Commit()
 }
 
-// forced says what replaces a file that is there.
-func forced(err error) error {
+// suggestForce adds to the error of an existing file how to replace it.
+func suggestForce(err error) error {
 	if errors.Is(err, output.ErrExists) {
-		return fmt.Errorf("%w: --force replaces it", err)
+		return fmt.Errorf("%w: to replace it, use --force", err)
 	}
 	return err
 }
 
-func writeRows(out io.Writer, as formats.Format, r array.RecordReader, stream bool) error {
-	w, err := formats.NewWriter(as, out, r.Schema(), stream)
+func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
+	w, err := formats.NewWriter(format, out, r.Schema(), stream)
 	if err != nil {
 		return err
 	}
@@ -133,19 +133,19 @@ func writeRows(out io.Writer, as formats.Format, r array.RecordReader, stream bo
 func newSQL(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sql [flags] [--] 'SELECT …'",
-		Short: "Write the result of a query",
-		Long: `Write the result of a query, one SELECT in DuckDB's SQL: to a terminal as aligned columns,
+		Short: "Write the result of an SQL query",
+		Long: `Write the result of a single SELECT statement in DuckDB's SQL: to a terminal as aligned columns,
 to a pipe as CSV, to a file in the format of its name or of --format. A file appears whole or
 not at all.
 
-Tables named without a bucket are in --bucket; name others "bucket"."table". A query
-reads tables and nothing else: no files, no settings.`,
+Table names without a bucket refer to --bucket; others are written "bucket"."table". A query
+can read only tables, no files or settings.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3`,
-		Args: cliutil.Takes(1, 1, "SELECT"),
+		Args: cliutil.CheckArgCount(1, 1, "SELECT"),
 	}
-	p := placeFlags(cmd, "the `BUCKET` of tables without one; without it, the default one")
+	p := placeFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
 	at := stateFlags(cmd)
 	out := resultFlags(a, cmd)
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -169,12 +169,12 @@ func newConvert(a *app) *cobra.Command {
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
 columns, to a pipe as CSV, to a file in the format of its name or of --format. FILE is as in
-put. Columns of CSV and JSON lines get types that fit all their values or, if the Arrow
-file of --like has such columns, the types there.`,
+put. The types of columns of CSV and JSON lines are inferred from all their values, unless the
+Arrow file --like has columns with these names.`,
 		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
 	}
-	from := cmd.Flags().String("from", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
-	like := cmd.Flags().String("like", "", "an Arrow `FILE`, whose types columns of CSV and JSON lines get")
+	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
+	like := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
 	cliutil.Complete(cmd, "from", formats.Names...)
 	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -182,20 +182,20 @@ file of --like has such columns, the types there.`,
 			return err
 		}
 		if _, err := formats.ByName(args[0]); err != nil && *from == "" {
-			return cliutil.Usagef("%s: its name does not say what format it has: give --from, one of %s", args[0], strings.Join(formats.Names, ", "))
+			return cliutil.Usagef("%s: the name does not show the format: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
 		}
 		ctx := cmd.Context()
 		in, _, err := a.input(args[0], formats.Format(*from))
 		if err != nil {
 			return err
 		}
-		defer in.File.Close() //nolint:errcheck // it was only read
+		defer in.File.Close() //nolint:errcheck // the file was only read
 		if *like != "" {
 			known, _, err := a.input(*like, formats.Arrow)
 			if err != nil {
 				return err
 			}
-			defer known.File.Close() //nolint:errcheck // likewise
+			defer known.File.Close() //nolint:errcheck // the file was only read
 			r, err := known.Read(ctx)
 			if err != nil {
 				return err

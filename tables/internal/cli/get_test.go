@@ -8,20 +8,20 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// convert gives columns of texts the types of their values, or those that it is told.
+// convert infers the types of text columns, or takes them from --like.
 func TestConvert(t *testing.T) {
 	file, like := write(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
-	if got := done(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
+	if got := mustRun(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
 		t.Error(got)
 	}
-	done(t, "", "convert", file, "-o", like)
-	if got := done(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", like, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
+	mustRun(t, "", "convert", file, "-o", like)
+	if got := mustRun(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", like, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
 		t.Error(got)
 	}
-	if got := done(t, "", "convert", like); got != "code,n\n007,1\n008,2\n" {
+	if got := mustRun(t, "", "convert", like); got != "code,n\n007,1\n008,2\n" {
 		t.Error(got)
 	}
-	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "give --from") {
+	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --from") {
 		t.Error(code, stderr)
 	}
 }

@@ -30,31 +30,31 @@ import (
 func newImport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import --from shoots|pystore [flags] [--] SOURCE",
-		Short: "Import what shoots or pystore wrote",
-		Long: `Import the tables that shoots (its --bucket_dir) or pystore (the directory of one
-store) wrote, with their metadata. A collection becomes a bucket; the items of a
+		Short: "Import tables of shoots or pystore",
+		Long: `Import the tables of shoots (its --bucket_dir) or pystore (the directory of one
+store), with their metadata. A collection becomes a bucket. The items of a
 snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
 Each table is read again and compared: the number of rows, and a checksum of all
-rows in any order. A table that exists with the same rows is left alone, so the
-command can be run again; one with other rows is an error.`,
+rows in any order. Existing tables with the same rows are left unchanged, so the
+command can be repeated. An existing table with other rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
   partd-tables import --from pystore ~/pystore/mystore --dir tables`,
 	}
 	p := placeFlags(cmd, anyBucket)
-	cmd.ValidArgsFunction = nil // it names files
-	from := cmd.Flags().String("from", "", "what wrote SOURCE: `PROGRAM` is shoots or pystore")
+	cmd.ValidArgsFunction = nil // arguments are files
+	from := cmd.Flags().String("from", "", "`PROGRAM` that wrote SOURCE: shoots or pystore")
 	when := cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "from", "shoots", "pystore")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		find, ok := sources[*from]
 		if !ok {
-			return cliutil.Usagef("--from is shoots or pystore, not %q", *from)
+			return cliutil.Usagef("--from %q: use shoots or pystore", *from)
 		}
 		if err := cliutil.CheckProgress(*when); err != nil {
 			return err
 		}
-		all, err := find(args[0])
+		found, err := find(args[0])
 		if err != nil {
 			return err
 		}
@@ -64,24 +64,24 @@ command can be run again; one with other rows is an error.`,
 		bar.Count(-1, read.Load)
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s backend) error {
-			var differ error
-			for _, src := range all {
-				if b := p.chosen(cmd); b != nil && b[0] != src.bucket {
+			var differences error
+			for _, src := range found {
+				if b := p.requestedBuckets(cmd); b != nil && b[0] != src.bucket {
 					continue
 				}
 				state, sum, err := importTable(ctx, s, src, &read)
 				if errors.Is(err, errDiffers) {
-					differ = errors.Join(differ, err)
+					differences = errors.Join(differences, err)
 					continue
 				} else if err != nil {
-					return fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), err)
+					return fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), err)
 				}
-				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(src.bucket), shown(src.name), sum.Rows, sum)
+				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(src.bucket), displayName(src.name), sum.Rows, sum)
 				if err != nil {
 					return err
 				}
 			}
-			return differ
+			return differences
 		})
 	}
 	return cmd
@@ -89,8 +89,7 @@ command can be run again; one with other rows is an error.`,
 
 var errDiffers = errors.New("the table exists with other rows: delete it first, or import into another directory")
 
-// importTable puts a table if it is not there, and compares its rows with the
-// source's.
+// importTable puts a table unless it exists, and compares its rows with the source's.
 func importTable(ctx context.Context, s backend, src source, read *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -102,8 +101,8 @@ func importTable(ctx context.Context, s backend, src source, read *atomic.Int64)
 	r, err := src.open(ctx, read)
 	if err == nil && missing {
 		state = "imported"
-		summed := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
-		_, err = s.Put(ctx, src.bucket, src.name, summed, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
+		counted := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
+		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {
 		want, err = rowsum.Of(r, nil)
@@ -118,12 +117,12 @@ func importTable(ctx context.Context, s backend, src source, read *atomic.Int64)
 	case got.Equals(want):
 		return state, got, nil
 	case state == "unchanged":
-		return "", nil, fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), errDiffers)
+		return "", nil, fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), errDiffers)
 	}
-	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d with %s were read", want.Rows, want, got.Rows, got)
+	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d rows with checksum %s were read back", want.Rows, want, got.Rows, got)
 }
 
-// open reads the files one after the other.
+// open returns a reader of the files, one after another.
 func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReader, error) {
 	first, err := openPart(ctx, s.files[0])
 	if err != nil {
@@ -136,20 +135,20 @@ func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReade
 			r, err := openPart(ctx, path)
 			if err == nil && !sameColumns(r.Schema(), schema) {
 				r.Release()
-				err = fmt.Errorf("%s: its columns differ from those of the files before", path)
+				err = fmt.Errorf("%s: its columns differ from those of the previous files", path)
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			more := true
+			ok := true
 			for b, err := range arrowsafe.Batches(r) {
-				if more = yield(b, err) && err == nil; !more {
+				if ok = yield(b, err) && err == nil; !ok {
 					break
 				}
 			}
 			r.Release()
-			if !more {
+			if !ok {
 				return
 			}
 			if info, err := os.Stat(path); err == nil {
@@ -159,7 +158,7 @@ func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReade
 	}), nil
 }
 
-// openPart opens a file, which its reader closes.
+// openPart returns a reader of a file, and closes the file when the reader is released.
 func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -171,11 +170,11 @@ func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	}
 	return arrowsafe.Reader(r.Schema(), arrowsafe.Batches(r), func() {
 		r.Release()
-		_ = f.Close() // it was only read
+		_ = f.Close() // the file was only read
 	}), nil
 }
 
-// sameColumns compares names and types; what writers note beside them may differ.
+// sameColumns compares names and types; other metadata may differ between writers.
 func sameColumns(a, b *arrow.Schema) bool {
 	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool { return f.Name == g.Name && arrow.TypeEqual(f.Type, g.Type) })
 }
@@ -184,18 +183,18 @@ func newExport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [flags] [--] TARGET",
 		Short: "Write each table as one Parquet file",
-		Long: `Write each table as one Parquet file below the directory TARGET: TARGET/NAME.parquet,
+		Long: `Write each table as one Parquet file in the directory TARGET: TARGET/NAME.parquet,
 or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits and
 "-_.() " become %XX. A file appears whole or not at all.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
 	}
 	p := placeFlags(cmd, anyBucket)
-	cmd.ValidArgsFunction = nil // it names files
+	cmd.ValidArgsFunction = nil // arguments are files
 	force := cmd.Flags().Bool("force", false, "replace existing files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			return each(ctx, s, p.chosen(cmd), tables.Filter{}, func(info tables.TableInfo) error {
+			return forEachTable(ctx, s, p.requestedBuckets(cmd), tables.Filter{}, func(info tables.TableInfo) error {
 				path := exportPath(args[0], info.Bucket, info.Name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 					return err
@@ -206,7 +205,7 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 				}
 				defer r.Release()
 				if _, err := parquetfile.Write(ctx, path, *force, r); err != nil {
-					return forced(err)
+					return suggestForce(err)
 				}
 				_, err = fmt.Fprintln(a.out, path)
 				return err
@@ -216,14 +215,14 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 	return cmd
 }
 
-// exportPath gives every table a path of its own, below the directory.
+// exportPath returns a unique path for a table in a directory.
 func exportPath(dir, bucket, name string) string {
-	const extension, longest = ".parquet", 255
+	const extension, maxLength = ".parquet", 255
 	scheme := names.Scheme{FoldsCase: runtime.GOOS == "darwin"}
 	file := scheme.Name(name) + extension
-	if len(file) > longest {
+	if len(file) > maxLength {
 		sum := sha256.Sum256([]byte(name))
-		file = "%h" + hex.EncodeToString(sum[:]) + extension // as package names does
+		file = "%h" + hex.EncodeToString(sum[:]) + extension // as in package names
 	}
 	if bucket == "" {
 		return filepath.Join(dir, file)

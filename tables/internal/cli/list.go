@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// tableLine describes a table to programs.
+// tableLine is the JSON line of a table.
 type tableLine struct {
 	Bucket  string         `json:"bucket"`
 	Name    string         `json:"name"`
@@ -39,16 +39,16 @@ func lineOf(i tables.TableInfo) tableLine {
 	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
 }
 
-// shown is a name for people: quoted if it is empty or no plain text.
-func shown(name string) string {
-	if cliutil.Plain(name) {
+// shown formats a name for people. It quotes a name that is empty or not plain text.
+func displayName(name string) string {
+	if cliutil.IsPrintable(name) {
 		return name
 	}
 	return strconv.Quote(name)
 }
 
-// records writes the records that write passes on: as lines of JSON, or as columns under
-// their names in JSON.
+// records prints the records that write passes to its argument, as JSON lines or as columns. The
+// columns' titles are the JSON names.
 func records[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -58,7 +58,7 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if !strings.Contains(f.Tag.Get("json"), ",") { // else it is at the end of the lines that have it
+		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields come last, and only lines with a value show them
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
 	}
@@ -70,17 +70,17 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 		var fields []string
 		for i := range reflect.TypeFor[T]().NumField() {
 			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() {
-				fields = append(fields, shown(fmt.Sprint(v)))
+				fields = append(fields, displayName(fmt.Sprint(v)))
 			}
 		}
 		return line(fields)
 	}), w.Flush(), buffered.Flush())
 }
 
-// lines is records for all of a list.
-func lines[T, Line any](out io.Writer, asJSON bool, all []T, line func(T) Line) error {
+// lines prints a list with records.
+func lines[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
 	return records(out, asJSON, func(record func(Line) error) error {
-		for _, v := range all {
+		for _, v := range items {
 			if err := record(line(v)); err != nil {
 				return err
 			}
@@ -93,21 +93,21 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one. Rows include those not folded yet.
-PATTERN selects names: * stands for any characters, ? for one, [a-z] for one of a range.
-A table that the listing cannot read is shown as damaged. It reads only
-tables with rows that are not folded; "verify" finds every damaged file.`,
+		Long: `List the tables of all buckets, or of one. The row count includes rows that are not folded yet.
+PATTERN selects names: * matches any characters, ? one character, [a-z] one of a range.
+A table that list cannot read is shown as damaged. To find every damaged file, use
+verify: list itself only reads tables with rows that are not folded.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
 	p := placeFlags(cmd, anyBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
-	snapshot := cmd.Flags().String("snapshot", "", "the tables that a `SNAPSHOT` of the bucket has")
+	snapshot := cmd.Flags().String("snapshot", "", "list the tables of this `SNAPSHOT` of the bucket")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter := tables.Filter{Snapshot: *snapshot}
-		if *snapshot != "" && p.chosen(cmd) == nil {
-			return cliutil.Usagef("--snapshot needs --bucket (--bucket \"\" is the default one)")
+		if *snapshot != "" && p.requestedBuckets(cmd) == nil {
+			return cliutil.Usagef("--snapshot needs --bucket (for the default bucket, use --bucket \"\")")
 		}
 		if len(args) > 0 {
 			filter.Pattern = args[0]
@@ -117,12 +117,12 @@ tables with rows that are not folded; "verify" finds every damaged file.`,
 	return cmd
 }
 
-// list writes the tables that a filter selects.
+// list prints the tables that a filter selects.
 func (a *app) list(cmd *cobra.Command, p place, filter tables.Filter, asJSON bool) error {
 	ctx := cmd.Context()
 	return p.with(ctx, false, func(s backend) error {
 		return records(a.out, asJSON, func(record func(tableLine) error) error {
-			return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
+			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
 		})
 	})
 }
@@ -130,8 +130,8 @@ func (a *app) list(cmd *cobra.Command, p place, filter tables.Filter, asJSON boo
 func newBuckets(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "buckets [flags]",
-		Short:   "List the buckets that have tables",
-		Long:    `List the buckets that have tables. The default bucket's name is empty.`,
+		Short:   "List buckets that contain tables",
+		Long:    `List buckets that contain tables. The name of the default bucket is empty.`,
 		Example: "  partd-tables buckets --json",
 	}
 	p := directoryFlags(cmd)
@@ -146,7 +146,7 @@ func newBuckets(a *app) *cobra.Command {
 				case *asJSON:
 					err = e.Encode(map[string]string{"bucket": name})
 				default:
-					_, err = fmt.Fprintln(a.out, shown(name))
+					_, err = fmt.Fprintln(a.out, displayName(name))
 				}
 				if err != nil {
 					return err
@@ -162,11 +162,11 @@ func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions: all that are named or, if one is missing, none.`,
+		Long:    `Delete tables with all their versions. If one of the tables does not exist, none is deleted.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 	}
 	p := placeFlags(cmd, theBucket)
-	return does(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
+	return runsOperation(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
 		return &operations.Names{Bucket: *p.bucket, Names: args}, nil
 	}, quiet)
 }
@@ -188,7 +188,7 @@ func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
 		Short:   "Show the size, columns and metadata of a table",
-		Long:    `Show a table's size, columns and metadata. Types are Arrow's, as they were put.`,
+		Long:    `Show a table's size, columns and metadata. Column types are Arrow types, as they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := placeFlags(cmd, theBucket)
@@ -217,7 +217,7 @@ func newDescribe(a *app) *cobra.Command {
 	return cmd
 }
 
-// describe writes the facts of a table, one to a line.
+// describe prints the facts about a table, one per line.
 func describe(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`
@@ -225,7 +225,7 @@ func describe(out io.Writer, line describeLine) error {
 	}
 	var facts []fact
 	t := reflect.ValueOf(line.tableLine)
-	for i := range t.NumField() - 1 { // one that is damaged is not described
+	for i := range t.NumField() - 1 { // a damaged table is never described
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
 	}
 	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
@@ -248,12 +248,12 @@ func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that are not folded yet are in none.`,
+		Long:    `List the versions of a table, oldest first. Rows that are not folded yet belong to no version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
-	return does(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
+	return runsOperation(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
 		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil
 	}, func(_ *wire.Table, all []tables.VersionInfo) error {
 		return lines(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {

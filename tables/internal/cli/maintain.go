@@ -10,16 +10,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// maintenance makes a command of an operation that looks after tables.
+// maintenance builds a command from a maintenance operation.
 func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := placeFlags(cmd, anyBucket)
-	return does(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
-		if in.Buckets = p.chosen(cmd); len(args) > 0 {
+	return runsOperation(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
+		if in.Buckets = p.requestedBuckets(cmd); len(args) > 0 {
 			in.Buckets, in.Tables = tables.Buckets{*p.bucket}, args
 		}
 		return in, nil
-	}, func(_ *tables.MaintainOptions, done tables.MaintainResult) error {
-		_, err := fmt.Fprintln(a.err, report(done))
+	}, func(_ *tables.MaintainOptions, result tables.MaintainResult) error {
+		_, err := fmt.Fprintln(a.err, report(result))
 		return err
 	})
 }
@@ -27,7 +27,7 @@ func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.Maint
 func newFold(a *app) *cobra.Command {
 	return maintenance(a, &cobra.Command{
 		Use:   "fold [flags] [--] [NAME…]",
-		Short: "Write small appends as Parquet, where other programs see them",
+		Short: "Write small appends as Parquet files",
 		Long: `Write the rows of small appends as Parquet, in a new version of their table, so that
 other programs that read the files see them.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
@@ -51,15 +51,15 @@ func newExpire(a *app) *cobra.Command {
 	o := &tables.MaintainOptions{}
 	cmd := maintenance(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
-		Short: "Forget old versions, and remove unused files",
-		Long: `Forget versions older than --older-than, except the newest --keep of each table, and
-remove files that nothing uses any more. A file is removed once it has been unused for a
+		Short: "Remove old versions and unused files",
+		Long: `Remove versions older than --older-than, except the newest --keep of each table, and
+remove files that nothing uses any more. A file is removed after it has been unused for a
 day, so that readers can finish.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
-		return fmt.Sprintf("%d versions expired, %d files with %d bytes removed, %d files wait", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
+		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
-	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "the `AGE` from which versions expire, such as 720h")
+	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "expire versions that are older than this `AGE`, such as 720h")
 	cmd.Flags().IntVar(&o.Keep, "keep", 1, "keep the newest `N` versions, whatever their age")
 	return cmd
 }
@@ -68,37 +68,37 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags] [--] [NAME…]",
 		Short: "Find damaged files, and repair them",
-		Long: `Read all files of all tables, or of those named, in all versions and snapshots.
-Compare them with their checksums, and Parquet files with the rows and bounds
-in their manifests. Damaged or missing files are named, and make the exit code 1.
+		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots.
+Compare them with their checksums, and compare Parquet files with the rows and bounds
+in their manifests. If files are damaged or missing, verify lists them and exits with code 1.
 
-With --repair-from, a copy from another place of tables replaces a damaged
-file, if it has the content that was written. Files that other programs wrote have no
-checksum: they are read, and called unverified.`,
+With --repair-from, a damaged file is replaced by a copy from another location
+of the tables, if the copy has the original content. Files of other programs have no
+checksum: they are read, and reported as unverified.`,
 		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup",
 	}
 	fs := cmd.Flags()
 	p := storeFlag(cmd, "dir", "the `DIR` of the tables")
 	p.bucket = fs.String("bucket", "", anyBucket)
-	asJSON := fs.Bool("json", false, "write a JSON object for each bad file")
-	copies := storeFlag(cmd, "repair-from", "a `DIR` of tables with good copies of files")
+	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
+	copies := storeFlag(cmd, "repair-from", "the `DIR` of tables with intact copies of files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o := tables.VerifyOptions{Buckets: p.chosen(cmd)}
+		o := tables.VerifyOptions{Buckets: p.requestedBuckets(cmd)}
 		if len(args) > 0 {
 			o.Buckets, o.Tables = tables.Buckets{*p.bucket}, args
 		}
 		verify := func(s *tables.Store) error {
 			var r tables.VerifyResult
 			err := records(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
-				var failed error
-				o.Found = func(f tables.Finding) {
-					if failed == nil {
-						failed = record(f)
+				var recordErr error
+				o.Report = func(f tables.Finding) {
+					if recordErr == nil {
+						recordErr = record(f)
 					}
 				}
 				if r, err = s.Verify(ctx, &o); err == nil {
-					err = failed
+					err = recordErr
 				}
 				return err
 			})
@@ -108,7 +108,7 @@ checksum: they are read, and called unverified.`,
 			if r.Damaged > 0 {
 				err = fmt.Errorf("%d files are damaged", r.Damaged)
 			}
-			fmt.Fprintf(a.err, "%d tables, %d files with %d bytes read: %d damaged, %d repaired, %d unverified\n", r.Tables, r.Files, r.Bytes, r.Damaged, r.Repaired, r.Unverified)
+			fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", r.Tables, r.Files, r.Bytes, r.Damaged, r.Repaired, r.Unverified)
 			return err
 		}
 		return p.store(ctx, false, func(s *tables.Store) error {

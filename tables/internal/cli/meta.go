@@ -18,7 +18,7 @@ func newMeta(a *app) *cobra.Command {
 		Use:   "meta",
 		Short: "Read, change and find metadata of tables and buckets",
 		Long: `Read and change the metadata of tables and buckets, and find tables by it. A VALUE that
-is valid JSON, such as 5, true or [1,2], is taken as JSON; anything else is text, and so is "5"
+is valid JSON, such as 5, true or [1,2], is stored as JSON. Anything else is stored as text, as is "5"
 in double quotes.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
 	}
@@ -26,8 +26,8 @@ in double quotes.`,
 	return cmd
 }
 
-// assigned reads KEY=VALUE.
-func assigned(args []string) (tables.Metadata, error) {
+// parseAssignments parses KEY=VALUE arguments.
+func parseAssignments(args []string) (tables.Metadata, error) {
 	m := tables.Metadata{}
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
@@ -55,7 +55,7 @@ func newMetaGet(a *app) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		if at() != nil && len(args) == 0 {
-			return cliutil.Usagef("--version and --snapshot are for a NAME; snapshot list shows a bucket's metadata")
+			return cliutil.Usagef("--version and --snapshot need a NAME: for a bucket's metadata, use snapshot list")
 		}
 		return p.with(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
@@ -90,31 +90,31 @@ func newMetaSet(_ *app) *cobra.Command {
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
 		Short: "Change the metadata of a table, or of a bucket",
 		Long: `Set values of the metadata of a table or, with --of-bucket, of the bucket. A missing
-bucket is made, even without any KEY=VALUE.`,
+bucket is created, even without any KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
   partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
   partd-tables meta set AAPL --remove source --bucket NASDAQ`,
-		Args: cliutil.Takes(0, -1, ""),
+		Args: cliutil.CheckArgCount(0, -1, ""),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	bucket := fs.Bool("of-bucket", false, "the metadata of the bucket itself, not of a table")
+	bucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
-	replace := fs.Bool("replace", false, "remove all keys that are not set")
-	return does(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
+	replace := fs.Bool("replace", false, "remove all other keys")
+	return runsOperation(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
 		in := &operations.Metadata{Bucket: *p.bucket}
 		if !*bucket {
 			if len(args) == 0 || args[0] == "" {
-				return nil, cliutil.Usagef("name a table, or give --of-bucket")
+				return nil, cliutil.Usagef("name a table, or use --of-bucket")
 			}
 			in.Name, args = args[0], args[1:]
 		}
-		set, err := assigned(args)
+		set, err := parseAssignments(args)
 		if err != nil {
 			return nil, err
 		}
 		if len(set) == 0 && len(*remove) == 0 && !*replace && !*bucket {
-			return nil, cliutil.Usagef("nothing to change: give KEY=VALUE, --remove KEY or --replace")
+			return nil, cliutil.Usagef("nothing to change: use KEY=VALUE, --remove KEY or --replace")
 		}
 		in.MetadataChange = tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace}
 		return in, nil
@@ -125,18 +125,18 @@ func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find [flags] [--] KEY=VALUE…",
 		Short:   "Find tables by their metadata",
-		Long:    `List the tables whose metadata has all these values, in all buckets or in one.`,
+		Long:    `List the tables whose metadata contains all these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 	}
 	p := placeFlags(cmd, anyBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		wanted, err := assigned(args)
+		metadata, err := parseAssignments(args)
 		if err != nil {
 			return err
 		}
-		return a.list(cmd, p, tables.Filter{Metadata: wanted}, *asJSON)
+		return a.list(cmd, p, tables.Filter{Metadata: metadata}, *asJSON)
 	}
 	return cmd
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// recorder is a server that notes which actions it is asked for, and answers {}, or with
-// the default bucket where it is asked for buckets.
+// recorder is a server that records the names of actions. It answers {}, or the default bucket's name
+// to the action for buckets.
 type recorder struct {
 	flight.BaseFlightServer
-	asked chan string
+	actions chan string
 }
 
 func (r *recorder) DoAction(a *flight.Action, stream flight.FlightService_DoActionServer) error {
-	r.asked <- a.Type
+	r.actions <- a.Type
 	body := "{}"
 	if a.Type == operations.Buckets.Action() {
 		body = `""`
@@ -27,7 +27,7 @@ func (r *recorder) DoAction(a *flight.Action, stream flight.FlightService_DoActi
 	return stream.Send(&flight.Result{Body: []byte(body)})
 }
 
-// Every operation with a command is what that command asks a server for.
+// Every operation with a command is called by that command.
 func TestOperations(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestOperations(t *testing.T) {
 	}
 	server := flight.NewServerWithMiddleware(nil)
 	server.InitListener(l)
-	r := &recorder{asked: make(chan string, 10)}
+	r := &recorder{actions: make(chan string, 10)}
 	server.RegisterFlightService(r)
 	go func() { _ = server.Serve() }()
 	t.Cleanup(server.Shutdown)
@@ -48,22 +48,22 @@ func TestOperations(t *testing.T) {
 		if o.Command == "" {
 			continue
 		}
-		all := [][]string{args[o.Command]}
+		variants := [][]string{args[o.Command]}
 		if o.Command == "rules" {
-			all = [][]string{{"list", "t"}, {"remove", "t", "r"}}
+			variants = [][]string{{"list", "t"}, {"remove", "t", "r"}}
 		}
-		var asked []string
-		for _, more := range all {
-			_, stderr, _ := command(t, "", append(append(strings.Fields(o.Command), "--server", "grpc://"+l.Addr().String()), more...)...)
-			for len(r.asked) > 0 {
-				asked = append(asked, <-r.asked)
+		var called []string
+		for _, variant := range variants {
+			_, stderr, _ := command(t, "", append(append(strings.Fields(o.Command), "--server", "grpc://"+l.Addr().String()), variant...)...)
+			for len(r.actions) > 0 {
+				called = append(called, <-r.actions)
 			}
-			if len(asked) == 0 {
-				t.Errorf("%s %q asked for nothing: %s", o.Command, more, stderr)
+			if len(called) == 0 {
+				t.Errorf("%s %q called no action: %s", o.Command, variant, stderr)
 			}
 		}
-		if !slices.Contains(asked, o.Action()) {
-			t.Errorf("%s asked for %q, and not for %s", o.Command, asked, o.Action())
+		if !slices.Contains(called, o.Action()) {
+			t.Errorf("%s called %q, but not %s", o.Command, called, o.Action())
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestPandas puts frames of all that pandas has, and compares what comes back by
-// pandas' own means: from the tail, folded, appended to, replaced, and over Flight.
+// TestPandas puts frames with all pandas types, and compares the rows that come back using pandas:
+// from the tail, folded, appended, replaced, and over Flight.
 func TestPandas(t *testing.T) {
 	python := peers.Python(t, "pandas")
 	dir, frames := filepath.Join(t.TempDir(), "tables"), t.TempDir()
@@ -26,25 +26,25 @@ func TestPandas(t *testing.T) {
 	}
 	names := strings.Fields(peer("make", frames))
 	if len(names) < 15 {
-		t.Fatal("few frames:", names)
+		t.Fatal("too few frames:", names)
 	}
 	files := t.TempDir()
 	got := []string{"check"}
 	get := func(name, state string, copies int) {
 		t.Helper()
 		path := filepath.Join(files, name+" "+state+".arrow")
-		done(t, "", "get", name, "--dir", dir, "--format", "arrow", "-o", path)
+		mustRun(t, "", "get", name, "--dir", dir, "--format", "arrow", "-o", path)
 		got = append(got, name, path, fmt.Sprint(copies))
 	}
 	put := func(name, mode string) {
 		t.Helper()
-		done(t, "", "put", name, filepath.Join(frames, name+".arrow"), "--dir", dir, "--mode", mode)
+		mustRun(t, "", "put", name, filepath.Join(frames, name+".arrow"), "--dir", dir, "--mode", mode)
 	}
 	for _, name := range names {
 		put(name, "append")
 		get(name, "tail", 1)
 	}
-	done(t, "", "fold", "--dir", dir)
+	mustRun(t, "", "fold", "--dir", dir)
 	for _, name := range names {
 		get(name, "folded", 1)
 		put(name, "append")

@@ -33,18 +33,18 @@ func python(t *testing.T, peer, script string, args ...string) string {
 	return string(out)
 }
 
-// imported imports twice; the second run changes nothing.
-func imported(t *testing.T, from, source string) []string {
+// importTwice imports twice. The second run must change nothing.
+func importTwice(t *testing.T, from, source string) []string {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(done(t, "", "import", "--from", from, source)), "\n")
-	before := done(t, "", "list", "--json")
-	again := strings.Split(strings.TrimSpace(done(t, "", "import", "--from", from, source)), "\n")
+	lines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", from, source)), "\n")
+	before := mustRun(t, "", "list", "--json")
+	again := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", from, source)), "\n")
 	for i, line := range lines {
 		if !strings.HasPrefix(line, "imported\t") || again[i] != "unchanged"+strings.TrimPrefix(line, "imported") {
 			t.Errorf("%s, then %s", line, again[i])
 		}
 	}
-	if after := done(t, "", "list", "--json"); after != before {
+	if after := mustRun(t, "", "list", "--json"); after != before {
 		t.Errorf("%s, want\n%s", after, before)
 	}
 	return lines
@@ -54,28 +54,28 @@ func TestImportPystore(t *testing.T) {
 	source := t.TempDir()
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "has stores of pystore") {
+	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "contains several pystore stores") {
 		t.Error(code, stderr)
 	}
 	store := filepath.Join(source, "mystore")
-	lines := imported(t, "pystore", store)
+	lines := importTwice(t, "pystore", store)
 	for i, want := range []string{"imported\tNASDAQ\tAAPL\t30 rows", "imported\tNASDAQ\tBRK.B\t50 rows", "imported\tNASDAQ@first\tAAPL\t50 rows"} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("%q, want %q", lines, want)
 		}
 	}
-	// The parts of an item keep their order: of twelve, 2 comes before 10.
-	if out := done(t, "", "get", "AAPL", "--bucket", "NASDAQ@first", "--columns", "volume,sym"); !strings.HasPrefix(out, "volume,sym\n0,AAPL\n1,\n2,AAPL\n") || !strings.HasSuffix(out, "\n48,AAPL\n49,\n") {
+	// The parts of an item keep their order: part 2 comes before part 10.
+	if out := mustRun(t, "", "get", "AAPL", "--bucket", "NASDAQ@first", "--columns", "volume,sym"); !strings.HasPrefix(out, "volume,sym\n0,AAPL\n1,\n2,AAPL\n") || !strings.HasSuffix(out, "\n48,AAPL\n49,\n") {
 		t.Error(out)
 	}
-	described := done(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
+	described := mustRun(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
 	for _, want := range []string{`"source":"test"`, `"n":5`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
 		if !strings.Contains(described, want) {
 			t.Errorf("%s, without %s", described, want)
 		}
 	}
-	// What differs is named, and left as it is; the others are looked at, too.
-	done(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
+	// A table with other rows is reported and left unchanged; the other tables are still checked.
+	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with other rows") || strings.Count(out, "unchanged") != 2 {
 		t.Error(code, out, stderr)
@@ -86,33 +86,32 @@ func TestImportShoots(t *testing.T) {
 	source := t.TempDir()
 	python(t, "shoots", "shoots_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	lines := imported(t, "shoots", source)
+	lines := importTwice(t, "shoots", source)
 	for i, want := range []string{"imported\t\"\"\tsensors\t6 rows", "imported\ttrades\tAAPL 1\t3 rows"} {
 		if len(lines) != 2 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("%q, want %q", lines, want)
 		}
 	}
-	if out := done(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
+	if out := mustRun(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
 		t.Error(out)
 	}
 }
 
-// What is exported, pyarrow and pandas read; the index that pandas noted is there
-// again.
+// pyarrow and pandas read exported files. The index from pandas' metadata is restored.
 func TestExport(t *testing.T) {
 	source, target := t.TempDir(), filepath.Join(t.TempDir(), "out")
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	done(t, "", "import", "--from", "pystore", filepath.Join(source, "mystore"))
-	done(t, "{\"a\":1}", "put", "../../etc", "-", "--format", "jsonl")
-	done(t, "{\"a\":1}", "put", strings.Repeat("é", 127), "-", "--format", "jsonl", "--bucket", "..")
-	out := strings.Split(strings.TrimSpace(done(t, "", "export", target)), "\n")
+	mustRun(t, "", "import", "--from", "pystore", filepath.Join(source, "mystore"))
+	mustRun(t, "{\"a\":1}", "put", "../../etc", "-", "--format", "jsonl")
+	mustRun(t, "{\"a\":1}", "put", strings.Repeat("é", 127), "-", "--format", "jsonl", "--bucket", "..")
+	out := strings.Split(strings.TrimSpace(mustRun(t, "", "export", target)), "\n")
 	if len(out) != 5 {
 		t.Fatal(out)
 	}
 	for _, path := range out {
 		if rel, err := filepath.Rel(target, path); err != nil || !filepath.IsLocal(rel) {
-			t.Errorf("%s is not below %s", path, target)
+			t.Errorf("%s is not inside %s", path, target)
 		}
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
@@ -129,7 +128,7 @@ func TestExport(t *testing.T) {
 	if _, stderr, code := command(t, "", "export", target); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force") {
 		t.Error(code, stderr)
 	}
-	done(t, "", "export", target, "--force", "--bucket", "NASDAQ")
+	mustRun(t, "", "export", target, "--force", "--bucket", "NASDAQ")
 }
 
 type foreignTable struct {
@@ -139,16 +138,15 @@ type foreignTable struct {
 	Files []string
 }
 
-// pyiceberg opens the catalog and reads what was folded, and DuckDB the files
-// that it names.
+// pyiceberg opens the catalog and reads folded rows. DuckDB reads the files that the catalog names.
 func TestForeignReaders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	done(t, "", "put", "birds", birdstrikes)
+	mustRun(t, "", "put", "birds", birdstrikes)
 	for _, row := range []string{`{"n":1,"at":"2026-01-31T12:00:00","l":["x"]}`, `{"n":2,"at":null,"l":null}`} {
-		done(t, row, "put", "small", "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
+		mustRun(t, row, "put", "small", "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
 	}
-	done(t, "", "fold")
+	mustRun(t, "", "fold")
 	found := map[string]foreignTable{}
 	for line := range strings.Lines(python(t, "pyiceberg", "iceberg_peer.py", dir)) {
 		var f foreignTable
@@ -157,7 +155,7 @@ func TestForeignReaders(t *testing.T) {
 		}
 		found[f.Name] = f
 	}
-	// Files come in any order.
+	// Files may be in any order.
 	slices.SortFunc(found["small"].Rows, func(a, b map[string]any) int { return cmp.Compare(a["n"].(float64), b["n"].(float64)) })
 	small, err := json.Marshal(found["small"].Rows)
 	if want := `[{"at":"2026-01-31 12:00:00","l":["x"],"n":1},{"at":null,"l":null,"n":2}]`; err != nil || string(small) != want {
@@ -169,7 +167,7 @@ func TestForeignReaders(t *testing.T) {
 		t.Errorf("pyiceberg: %d rows, %v", len(birds.Rows), err)
 	}
 	got := python(t, "duckdb", "duckdb_peer.py", string(files), `select count(*), sum("Cost Total $") from FILES where "Flight Date" >= '2000-01-01'`, `{"4": ["Flight Date", "DATE"], "13": ["Cost Total $", "BIGINT"]}`)
-	rows := done(t, "", "get", "birds", "--where", `"Flight Date" >= '2000-01-01'`, "--columns", `"Cost Total $"`)
+	rows := mustRun(t, "", "get", "birds", "--where", `"Flight Date" >= '2000-01-01'`, "--columns", `"Cost Total $"`)
 	var sum [2]int64
 	for line := range strings.Lines(rows) {
 		var n int64
@@ -190,12 +188,12 @@ func TestForeignReaders(t *testing.T) {
 	}
 }
 
-// Random conditions keep the rows that DuckDB keeps of the same table.
+// Random conditions select the same rows as in DuckDB.
 func TestFilterAsDuckDB(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	file, seed := filepath.Join(t.TempDir(), "x.parquet"), rand.Int32()
 	lines := strings.Split(strings.TrimSpace(python(t, "duckdb", "filter_peer.py", file, fmt.Sprint(seed), "300")), "\n")
-	done(t, "", "put", "x", file)
+	mustRun(t, "", "put", "x", file)
 	store, err := tables.Open(t.Context(), os.Getenv("PARTD_TABLES_DIR"), nil)
 	if err != nil {
 		t.Fatal(err)

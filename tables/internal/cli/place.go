@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// place is where a command works: a directory, a bucket or a server.
+// place is the location of a command's tables: a directory, a cloud bucket or a server.
 type place struct {
 	warehouse
 	bucket                *string
@@ -36,14 +36,14 @@ type place struct {
 	dirFlag               *pflag.Flag
 }
 
-// directoryFlags is for commands that do not name a bucket.
+// directoryFlags adds the flags of commands that do not name a bucket.
 func directoryFlags(cmd *cobra.Command) place {
 	fs := cmd.Flags()
 	p := place{
 		warehouse: warehouseFlags(fs, commandsDir),
-		server:    fs.String("server", "", "the `URL` of a server instead: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
-		tokenFile: fs.String("token-file", "", "the `FILE` with the token for the server"),
-		ca:        fs.String("ca", "", "the `FILE` with the CA certificates (PEM) to trust"),
+		server:    fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
+		tokenFile: fs.String("token-file", "", "`FILE` with the token for the server"),
+		ca:        fs.String("ca", "", "`FILE` with the CA certificates (PEM) to trust"),
 		insecure:  fs.Bool("insecure", false, "send the token even without TLS"),
 	}
 	must(cmd.MarkFlagDirname("dir"))
@@ -51,7 +51,7 @@ func directoryFlags(cmd *cobra.Command) place {
 	return p
 }
 
-// placeFlags is for commands on a bucket, most of which take names of its tables.
+// placeFlags adds the flags of commands on a bucket, most of which have table names as arguments.
 func placeFlags(cmd *cobra.Command, bucket string) place {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
@@ -59,37 +59,37 @@ func placeFlags(cmd *cobra.Command, bucket string) place {
 	return p
 }
 
-// chosen is the bucket that was asked for, nil for all.
-func (p place) chosen(cmd *cobra.Command) tables.Buckets {
+// requestedBuckets returns the requested bucket, or nil for all.
+func (p place) requestedBuckets(cmd *cobra.Command) tables.Buckets {
 	if cmd.Flags().Changed("bucket") {
 		return tables.Buckets{*p.bucket}
 	}
 	return nil
 }
 
-// with runs f on the directory's store, or on the server. With create it makes the
-// directory, which only writing rows does.
+// with runs f on the directory's store or on the server. If create is set, it makes a
+// missing directory; only commands that write rows do so.
 func (p place) with(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
-		return p.remotely(f)
+		return p.withServer(f)
 	}
-	return p.locally(ctx, create, nil, f)
+	return p.withDir(ctx, create, nil, f)
 }
 
-// withSQL is with, for what runs SQL: a server has an engine of its own.
+// withSQL is like with, for commands that run SQL. A server uses its own engine.
 func (p place) withSQL(ctx context.Context, f func(backend) error) error {
 	if *p.server != "" {
-		return p.remotely(f)
+		return p.withServer(f)
 	}
 	engine, err := duck.New(nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.locally(ctx, false, engine, f), engine.Close())
+	return errors.Join(p.withDir(ctx, false, engine, f), engine.Close())
 }
 
-func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
-	if err := p.exists(); !create && err != nil {
+func (p place) withDir(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
+	if err := p.checkExists(); !create && err != nil {
 		return err
 	}
 	store, err := p.openStore(ctx, &tables.Options{FoldAge: -1, Engine: engine})
@@ -97,10 +97,10 @@ func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return f(backend{operations.Target{Store: store}, local{store}})
+	return f(backend{operations.Target{Store: store}, localStreams{store}})
 }
 
-func (p place) remotely(f func(backend) error) (err error) {
+func (p place) withServer(f func(backend) error) (err error) {
 	if p.dirFlag.Changed {
 		return cliutil.Usagef("--dir and --server exclude each other")
 	}
@@ -113,7 +113,7 @@ func (p place) remotely(f func(backend) error) (err error) {
 		o.Token = string(bytes.TrimSpace(token))
 	}
 	if *p.ca != "" {
-		if o.CAs, err = certfiles.Authorities(*p.ca); err != nil {
+		if o.CAs, err = certfiles.ReadAuthorities(*p.ca); err != nil {
 			return err
 		}
 	}
@@ -124,13 +124,13 @@ func (p place) remotely(f func(backend) error) (err error) {
 	return errors.Join(f(backend{operations.Target{Server: c}, c}), c.Close())
 }
 
-// warehouse is where tables are on this machine or in a cloud.
+// warehouse is the location of tables on this machine or in a cloud.
 type warehouse struct {
 	dir, catalog, tail, cacheDir *string
 	cacheSize                    *sizeflag.Size
 }
 
-// The directories without --dir. A server has that of shoots.
+// Default directories without --dir. The server's default is the one of shoots.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -138,63 +138,63 @@ const (
 
 func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 	w := warehouse{
-		dir:       fl.String("dir", dir, "the `DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
-		catalog:   fl.String("catalog", "", "the `URL` of the tables' catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
-		tail:      fl.String("tail", "", "the `DIR` for small appends that wait to be folded (default: in DIR; in a bucket, each append is a commit)"),
-		cacheDir:  fl.String("cache-dir", "", "the `DIR` for copies of a bucket's files (default: in the user's cache directory)"),
+		dir:       fl.String("dir", dir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
+		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
+		tail:      fl.String("tail", "", "`DIR` for small appends until they are folded (default: in DIR; for a cloud bucket, each append is a commit)"),
+		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
 		cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 	}
-	fl.Var(w.cacheSize, "cache-size", "`SIZE` of all copies of a bucket's files")
+	fl.Var(w.cacheSize, "cache-size", "maximum `SIZE` of all local copies of a cloud bucket's files")
 	return w
 }
 
-// openStore opens the tables, with more options.
+// openStore opens the tables with additional options.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
 	o.Sync, o.OpenBucket = true, cloud.OpenBucket
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// exists says where no tables are, as far as this machine knows.
-func (w warehouse) exists() error {
+// checkExists returns an error if this machine can tell that the tables do not exist.
+func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
 		return nil
 	}
 	if strings.Contains(dir, "://") {
 		if dir = *w.catalog; dir == "" {
-			return nil // to open it tells what is missing
+			return nil // opening reports what is missing
 		}
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: no tables are there: give --dir or --server", dir)
+		return fmt.Errorf("%s contains no tables: use --dir or --server", dir)
 	}
 	return err
 }
 
-// backend is what commands work with: a directory's store, or a server.
+// backend executes commands: a directory's store, or a server.
 type backend struct {
 	operations.Target
 	streams
 }
 
-// streams are what moves rows or columns, which no operation does. They are methods of
-// flightclient.Client.
+// streams contains the methods that transfer rows or columns, which operations cannot do. The methods
+// of flightclient.Client have the same signatures.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
 	Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error)
 	Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error)
 	Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error)
-	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error)
-	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error)
+	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error)
+	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error)
 }
 
-// local has the streams of an open store.
-type local struct{ *tables.Store }
+// local implements streams for an open store.
+type localStreams struct{ *tables.Store }
 
-func (l local) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
+func (l localStreams) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
 	t, err := l.Bucket(bucket).Table(ctx, name, at)
 	if err != nil {
 		return info, nil, err
@@ -206,11 +206,11 @@ func (l local) Describe(ctx context.Context, bucket, name string, at tables.At) 
 	return info, schema, err
 }
 
-func (l local) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
+func (l localStreams) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	return l.Bucket(bucket).Put(ctx, name, r, m, o)
 }
 
-func (l local) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
+func (l localStreams) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	t, err := l.Bucket(bucket).Table(ctx, name, at)
 	if err != nil {
 		return nil, err
@@ -218,21 +218,20 @@ func (l local) Scan(ctx context.Context, bucket, name string, at tables.At, o *t
 	return t.Scan(ctx, o)
 }
 
-func (l local) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
+func (l localStreams) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
 	return transform.Resampled(ctx, l.Store, o)
 }
 
-func (l local) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {
+func (l localStreams) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
 	return l.Bucket(bucket).ReplaceRange(ctx, name, from, to, r, o)
 }
 
-func (l local) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
+func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	return l.Bucket(bucket).Upsert(ctx, name, r, o)
 }
 
-// does makes cmd do an operation: input makes what it takes of the arguments, and show
-// writes its answer.
-func does[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, Out], input func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
+// runsOperation makes cmd run an operation. input converts the arguments, and show prints the result.
+func runsOperation[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, Out], input func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in, err := input(args)
 		if err != nil {
@@ -246,7 +245,7 @@ func does[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, O
 			}
 			return show(in, out)
 		}
-		if o.Slots == operations.BothSlots { // it queries
+		if o.Slots == operations.BothSlots { // it runs queries
 			return p.withSQL(ctx, run)
 		}
 		return p.with(ctx, false, run)
@@ -254,5 +253,5 @@ func does[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, O
 	return cmd
 }
 
-// quiet shows nothing: the exit code says it all.
+// quiet prints nothing, because the exit code suffices.
 func quiet[In any](*In, operations.None) error { return nil }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// pullConfig is what the flags of all commands of pull say.
+// pullConfig contains the flags of all pull commands.
 type pullConfig struct {
 	options                       pull.Options
 	dir, tokenFile, cert, key, ca string
@@ -30,9 +30,9 @@ func newPull(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull",
 		Short: "Save and load tables that all nodes see under one name",
-		Long: `Save and load tables that all nodes see under one name. A node is a directory, and
-pull serve gives others what it has; get fetches only the files that are not here.
-Nodes find each other in a registry, NATS: that of --registry, or one that the first
+		Long: `Save and load tables that all nodes see under one name. A node is a directory.
+The command pull serve offers its files to other nodes; pull get fetches only missing files.
+Nodes find each other in a NATS registry: the one of --registry, or one that the first
 node of this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
@@ -40,16 +40,16 @@ node of this machine runs. docs/pull.md is a tour.`,
 	return cmd
 }
 
-// command makes one of the commands of pull, which f runs with the node open.
+// command builds a pull command, which runs f with an open node.
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
-	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's)")
-	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that nodes show each other")
+	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's registry)")
+	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token by which nodes authenticate each other")
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
-	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the certificates that sign those of nodes, in PEM")
-	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` within which the newest version must be known")
+	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates of nodes, in PEM")
+	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` to wait for the newest version")
 	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`TIME` for which a silent node counts as alive")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if n, ok := cmd.Context().Value(sharedNode{}).(*pull.Node); ok {
@@ -67,7 +67,7 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	return cmd
 }
 
-// finish reads the files that the flags name.
+// finish validates the flags, and reads the files that they name.
 func (c *pullConfig) finish() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
 		return cliutil.Usagef("--sync-timeout and --lease must be more than 0, such as 30s, and --max-staleness at least 0")
@@ -84,7 +84,7 @@ func (c *pullConfig) finish() error {
 		return nil
 	}
 	if c.cert == "" || c.key == "" || c.ca == "" {
-		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca go together: one is missing")
+		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca must be used together: one is missing")
 	}
 	files, err := certfiles.Load(certfiles.Options{
 		Cert: c.cert, Key: c.key, ClientCA: c.ca, NeedClient: true, MinVersion: tls.VersionTLS12, Log: c.options.Logger,
@@ -100,16 +100,16 @@ func newPullServe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the tables of a directory to other nodes",
-		Long: `Serve the tables of a directory to other nodes, until SIGTERM or SIGINT. When it is ready,
-it writes "ready URL" on a line of its own.`,
+		Long: `Serve the tables of a directory to other nodes, until SIGTERM or SIGINT. When the node is ready,
+it prints the line "ready URL".`,
 		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
 	}
 	c := &pullConfig{options: pull.Options{Logger: cliutil.NewLog("text", a.err)}}
 	fs := cmd.Flags()
 	fs.StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
-	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach it (default: that of --listen)")
-	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
-	fs.StringVar(&c.share, "share", "", "the `PATH` of a Unix socket at which this user's programs share the node, until none of them uses it")
+	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this one (default: the address of --listen)")
+	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
+	fs.StringVar(&c.share, "share", "", "share the node with this user's programs at the Unix socket `PATH`, until none of them is connected")
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
 		var l net.Listener
 		if c.share != "" {
@@ -121,11 +121,11 @@ it writes "ready URL" on a line of its own.`,
 			return err
 		}
 		if *exitOnStdinClose {
-			var end context.CancelFunc
-			ctx, end = context.WithCancel(ctx)
+			var stop context.CancelFunc
+			ctx, stop = context.WithCancel(ctx)
 			go func() {
 				_, _ = io.Copy(io.Discard, a.in)
-				end()
+				stop()
 			}()
 		}
 		if l != nil {
@@ -140,8 +140,8 @@ func newPullSave(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "save [flags] [--] NAME FILE",
 		Short: "Save the rows of a file",
-		Long: `Save the rows of a file under a name. At times that the table already has, the file's
-columns replace the table's, and its other columns stay.`,
+		Long: `Save the rows of a file under a name. For times that the table already contains, the file's
+columns replace the table's columns, and the other columns stay.`,
 		Example: "  partd-tables pull save prices prices.csv",
 	}
 	format := formatFlag(cmd)
@@ -150,7 +150,7 @@ columns replace the table's, and its other columns stay.`,
 		if err != nil {
 			return err
 		}
-		defer in.File.Close() //nolint:errcheck // it was only read
+		defer in.File.Close() //nolint:errcheck // the file was only read
 		r, err := in.Read(ctx)
 		if err != nil {
 			return err
@@ -160,7 +160,7 @@ columns replace the table's, and its other columns stay.`,
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.err, "%s: version %d\n", shown(args[0]), v)
+		_, err = fmt.Fprintf(a.err, "%s: version %d\n", displayName(args[0]), v)
 		return err
 	})
 }
@@ -168,16 +168,16 @@ columns replace the table's, and its other columns stay.`,
 func newPullGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get [flags] [--] NAME",
-		Short:   "Write the rows of a table, after fetching what is missing",
+		Short:   "Write the rows of a table, after fetching missing files",
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
 	}
 	c, fs := new(pullConfig), cmd.Flags()
-	stats := fs.Bool("stats", false, "write the requests to other nodes and the registry to the standard error, as JSON")
-	between := rangeFlags(cmd, "only rows from this `TIME` on", "only rows before this `TIME`")
+	stats := fs.Bool("stats", false, "print counts of requests to other nodes and the registry to the standard error, as JSON")
+	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
 	out := resultFlags(a, cmd)
-	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "how old the table may be if nobody answers: a `TIME`")
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "accept a local version up to this `TIME` old if no node answers")
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		from, to, err := between()
+		from, to, err := parseRange()
 		if err = errors.Join(err, out.choose()); err != nil {
 			return err
 		}
@@ -192,17 +192,17 @@ func newPullGet(a *app) *cobra.Command {
 func newPullList(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:     "list",
-		Short:   "List the tables, their versions and how many nodes have them",
+		Short:   "List tables, their versions, and how many nodes have them",
 		Example: "  partd-tables pull list",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
-		all, err := n.List(ctx)
+		tables, err := n.List(ctx)
 		if err != nil {
 			return err
 		}
 		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tVERSION\tROWS\tBYTES\tHERE\tHOLDERS")
-		for _, t := range all {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\n", shown(t.Name), t.Version, t.Rows, t.Bytes, t.Here, t.Holders)
+		for _, t := range tables {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\n", displayName(t.Name), t.Version, t.Rows, t.Bytes, t.Here, t.Holders)
 		}
 		return w.Flush()
 	})
@@ -211,27 +211,27 @@ func newPullList(a *app) *cobra.Command {
 func newPullVerify(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "verify",
-		Short: "Check the files of all nodes, and repair what is damaged",
+		Short: "Check the files of all nodes, and repair damaged ones",
 		Long: `Read all files of the newest versions, here and at all live nodes, compare
-them with their hashes, and fetch damaged ones from a node that has them
-intact. Findings are lines of JSON. It fails if something could not be repaired.`,
+them with their hashes, and replace damaged ones by intact files of another node.
+Findings are printed as JSON lines. The command fails if a file could not be repaired.`,
 		Example: "  partd-tables pull verify --token-file token",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
-		found, err := n.Verify(ctx)
+		findings, err := n.Verify(ctx)
 		if err != nil {
 			return err
 		}
-		e, left := encoder(a.out), 0
-		for _, f := range found {
+		e, unrepaired := encoder(a.out), 0
+		for _, f := range findings {
 			if err := e.Encode(f); err != nil {
 				return err
 			}
 			if !f.Repaired {
-				left++
+				unrepaired++
 			}
 		}
-		if left > 0 {
-			return fmt.Errorf("%d of %d findings could not be repaired", left, len(found))
+		if unrepaired > 0 {
+			return fmt.Errorf("%d of %d findings could not be repaired", unrepaired, len(findings))
 		}
 		return nil
 	})
@@ -240,11 +240,11 @@ intact. Findings are lines of JSON. It fails if something could not be repaired.
 func newPullForget() *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "forget [flags] [--] NAME",
-		Short: "Give up the newest version of a table, which no node has any more",
-		Long: `Give up the newest version of a table whose nodes are gone for good, so that the name
-can be used again. The newest version on a live node takes its place within
-a lease; if there is none, the next save makes the table anew. If a node returns
-with the version, it is the newest again. To get it back, restore a backup instead.`,
+		Short: "Give up the newest version of a table that no node has any more",
+		Long: `Give up the newest version of a table whose nodes will not return, so that the name
+can be used again. The newest version on a live node replaces it within
+one lease. If no live node has a version, the next save creates the table again. If a node
+returns with the version, that version is the newest again. To recover the data, restore a backup instead.`,
 		Example: "  partd-tables pull forget prices",
 	}, func(ctx context.Context, n *pull.Node, args []string) error { return n.Forget(ctx, args[0]) })
 }

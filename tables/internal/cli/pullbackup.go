@@ -17,13 +17,13 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the bucket of a URL, or a directory that takes its place, which
-// is made where there is none and f writes.
-func withBucket(ctx context.Context, place string, writes bool, f func(objstore.Bucket) error) (err error) {
+// withBucket calls f with the cloud bucket of a URL, or with a directory as a bucket. If create is
+// set, it creates a missing directory.
+func withBucket(ctx context.Context, place string, create bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
 	if strings.Contains(place, "://") {
 		b, err = cloud.OpenBucket(ctx, place)
-	} else if _, err = os.Stat(place); err == nil || writes {
+	} else if _, err = os.Stat(place); err == nil || create {
 		b, err = objstore.OpenDirectory(place)
 	}
 	if err != nil {
@@ -36,20 +36,20 @@ func withBucket(ctx context.Context, place string, writes bool, f func(objstore.
 	return err
 }
 
-// bucketFlag is a flag for the place of backups.
+// bucketFlag adds a flag for the location of backups.
 func bucketFlag(cmd *cobra.Command, name string) *string {
-	place := cmd.Flags().String(name, "", "the `DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
-	required(cmd, name)
+	place := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+	markRequired(cmd, name)
 	return place
 }
 
-// backupCommand makes a command of what moves tables to or from a named backup at a place.
-func backupCommand(a *app, cmd *cobra.Command, place, moved string, do func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
+// backupCommand builds a command that copies tables to or from a named backup.
+func backupCommand(a *app, cmd *cobra.Command, place, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
 	url, name := bucketFlag(cmd, place), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		return withBucket(ctx, *url, place == "to", func(b objstore.Bucket) error {
-			done, err := do(ctx, n, b, *name, args)
-			return errors.Join(err, copiedLines(a, done, moved))
+			copied, err := copyTables(ctx, n, b, *name, args)
+			return errors.Join(err, copiedLines(a, copied, verb))
 		})
 	})
 }
@@ -61,7 +61,7 @@ func newPullBackup(a *app) *cobra.Command {
 		Short: "Back up the newest version of all tables under a name",
 		Long: `Back up the newest version of each table, from any node, to a directory or a cloud
 bucket. Files of earlier backups are not sent again. An interrupted
-backup has no name, and the next one continues it.`,
+backup has no name; the next backup continues it.`,
 		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
 	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
 		return n.Backup(ctx, b, name, verify)
@@ -74,8 +74,8 @@ func newPullRestore(a *app) *cobra.Command {
 	return backupCommand(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags] [--] [TABLE...]",
 		Short: "Restore tables from a backup",
-		Long: `Restore all tables of a backup, or those named, to their state then. A table
-that has changed since gets a new version; tables made since stay. Each file is
+		Long: `Restore all tables of a backup, or the named ones. A table
+that has changed since the backup gets a new version; newer tables stay. Each file is
 compared with its hash.`,
 		Example: "  partd-tables pull restore --from s3://backups/prices --name monday --dir empty",
 	}, "from", "fetched", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error) {
@@ -83,16 +83,16 @@ compared with its hash.`,
 	})
 }
 
-func copiedLines(a *app, done []pull.Copied, what string) error {
+func copiedLines(a *app, copied []pull.Copied, verb string) error {
 	var files int
 	var size int64
-	for _, d := range done {
+	for _, d := range copied {
 		files, size = files+d.Files, size+d.Bytes
-		if _, err := fmt.Fprintf(a.out, "%s\tversion %d\t%d rows\t%d files\n", shown(d.Name), d.Version, d.Rows, d.Files); err != nil {
+		if _, err := fmt.Fprintf(a.out, "%s\tversion %d\t%d rows\t%d files\n", displayName(d.Name), d.Version, d.Rows, d.Files); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(a.err, "%d tables, %d files with %d bytes %s\n", len(done), files, size, what)
+	_, err := fmt.Fprintf(a.err, "%d tables; %d files %s (%d bytes)\n", len(copied), files, verb, size)
 	return err
 }
 
@@ -101,14 +101,14 @@ func newPullBackups(a *app) *cobra.Command {
 		Use:     "backups --from URL",
 		Short:   "List the backups of tables, oldest first",
 		Example: "  partd-tables pull backups --from s3://backups/prices",
-		Args:    cliutil.Takes(0, 0, ""),
+		Args:    cliutil.CheckArgCount(0, 0, ""),
 	}
 	place := bucketFlag(cmd, "from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withBucket(cmd.Context(), *place, false, func(b objstore.Bucket) error {
-			all, err := pull.Backups(cmd.Context(), b)
-			for _, i := range all {
-				if _, err := fmt.Fprintf(a.out, "%s\t%s\n", i.Time.UTC().Format(time.RFC3339), shown(i.Name)); err != nil {
+			backups, err := pull.Backups(cmd.Context(), b)
+			for _, i := range backups {
+				if _, err := fmt.Fprintf(a.out, "%s\t%s\n", i.Time.UTC().Format(time.RFC3339), displayName(i.Name)); err != nil {
 					return err
 				}
 			}

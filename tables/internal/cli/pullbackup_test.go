@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// A place of backups that is not there is an error, and is not made, where it is read.
-func TestPullBackupsNoPlace(t *testing.T) {
+// If the location of backups does not exist, reading backups fails and does not create it.
+func TestPullBackupsMissingDirectory(t *testing.T) {
 	t.Parallel()
-	place := filepath.Join(t.TempDir(), "typo")
+	missing := filepath.Join(t.TempDir(), "typo")
 	var out, errs strings.Builder
-	if code := run(t.Context(), []string{"pull", "backups", "--from", place}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), place) {
+	if code := run(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
 		t.Errorf("%d, %q, %q", code, out.String(), errs.String())
 	}
-	if _, err := os.Stat(place); err == nil {
-		t.Error("the place was made")
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("the directory was created")
 	}
 }

@@ -16,39 +16,38 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// unclaimed is how long a shared node waits for the first program that uses it.
-const unclaimed = time.Minute
+// claimTimeout is how long a shared node waits for the first program to connect.
+const claimTimeout = time.Minute
 
-// pullCall is a command that a program has a shared node do: a line of JSON.
+// pullCall is a command for a shared node. A program sends it as a JSON line.
 type pullCall struct {
 	Args []string // without "pull"
-	Out  string   // the path of a file that is there, for what the command writes
+	Out  string   // existing file for the command's output
 }
 
 type sharedNode struct{}
 
-// sharePull lets programs of this user have a node in common, until none is connected to
-// the socket any more. Each connection gets a line with the node's URL. It may do one call,
-// which is answered with the error that the command wrote, as JSON, or ""; or none. Where
-// the node's end interrupts it there is no answer.
-// Connections end after the node, so that who closes the last one can wait for that.
+// sharePull shares a node with programs of this user, until none is connected to the socket. Each
+// connection receives a line with the node's URL, and may make one call. The answer is the command's
+// error text as a JSON string, or "". A call that the node's end interrupts gets no answer.
+// Connections are closed after the node, so that the last program can wait for the node's end.
 func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
-	unused := time.AfterFunc(unclaimed, end)
+	timer := time.AfterFunc(claimTimeout, stop)
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
 	for {
 		c, err := l.Accept()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-			time.Sleep(50 * time.Millisecond) // there are too many files open
+			time.Sleep(50 * time.Millisecond) // for example, too many open files
 			continue
 		}
 		if err != nil {
 			break
 		}
-		unused.Stop()
+		timer.Stop()
 		mu.Lock()
 		open[c] = true
 		mu.Unlock()
@@ -57,7 +56,7 @@ func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if len(open) == 1 {
-				end()
+				stop()
 				return
 			}
 			delete(open, c)
@@ -83,7 +82,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 		return
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, in) // until the program gives up, or has its answer
+		_, _ = io.Copy(io.Discard, in) // until the program cancels, or has its answer
 		cancel()
 	}()
 	out, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
@@ -91,17 +90,17 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 		_ = json.NewEncoder(c).Encode(err.Error())
 		return
 	}
-	var said strings.Builder
-	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: out, err: &said})
+	var stderr strings.Builder
+	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: out, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = out.Close() // nobody knows what was done
+		_ = out.Close() // the call gets no answer
 		return
 	}
 	if code == 0 {
-		said.Reset()
+		stderr.Reset()
 	}
 	if err := out.Close(); err != nil {
-		said.WriteString(err.Error())
+		stderr.WriteString(err.Error())
 	}
-	_ = json.NewEncoder(c).Encode(said.String()) // to one who may be gone
+	_ = json.NewEncoder(c).Encode(stderr.String()) // the program may be gone
 }

@@ -18,21 +18,21 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// A shared node does what those who are connected ask, says why it cannot, and ends with
-// the last of them, after it is closed.
+// A shared node executes the calls of connected programs, and reports failures. It ends after the
+// last program disconnects, and closes the connections afterwards.
 func TestPullShare(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "a%41*") // a socket's path is short
+	dir, err := os.MkdirTemp("", "a%41*") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	at := func(name string) string { return filepath.Join(dir, name) }
-	out, says := io.Pipe()
-	ended := make(chan int, 1)
+	inDir := func(name string) string { return filepath.Join(dir, name) }
+	out, stdout := io.Pipe()
+	exitCode := make(chan int, 1)
 	go func() {
-		ended <- run(t.Context(), []string{"pull", "serve", "--dir", at("node"), "--listen", "localhost:0", "--share", at("s")}, &app{in: os.Stdin, out: says, err: io.Discard})
-		_ = says.Close()
+		exitCode <- run(t.Context(), []string{"pull", "serve", "--dir", inDir("node"), "--listen", "localhost:0", "--share", inDir("s")}, &app{in: os.Stdin, out: stdout, err: io.Discard})
+		_ = stdout.Close()
 	}()
 	ready, err := bufio.NewReader(out).ReadString('\n')
 	url, ok := strings.CutPrefix(ready, "ready ")
@@ -40,41 +40,41 @@ func TestPullShare(t *testing.T) {
 		t.Fatalf("%q, %v", ready, err)
 	}
 	connect := func() (net.Conn, *bufio.Reader) {
-		c, err := net.Dial("unix", at("s"))
+		c, err := net.Dial("unix", inDir("s"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		r := bufio.NewReader(c)
-		if said, err := r.ReadString('\n'); err != nil || said != url {
-			t.Fatalf("%q and not %q, %v", said, url, err)
+		if line, err := r.ReadString('\n'); err != nil || line != url {
+			t.Fatalf("%q and not %q, %v", line, url, err)
 		}
 		return c, r
 	}
-	call := func(args ...string) (wrote, failed string) {
+	call := func(args ...string) (output, failure string) {
 		c, r := connect()
-		if err := os.WriteFile(at("out"), []byte(strings.Repeat("of a call that was asked again\n", 9)), 0o666); err != nil {
+		if err := os.WriteFile(inDir("out"), []byte(strings.Repeat("of a call that was asked again\n", 9)), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.NewEncoder(c).Encode(pullCall{Args: args, Out: at("out")}); err != nil {
+		if err := json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.NewDecoder(r).Decode(&failed); err != nil {
+		if err := json.NewDecoder(r).Decode(&failure); err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(at("out"))
+		b, err := os.ReadFile(inDir("out"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(b), failed
+		return string(b), failure
 	}
-	held, r := connect()
-	name := "shared " + dir // the machine's registry may know those of others
+	keptOpen, r := connect()
+	name := "shared " + dir // the machine's registry may know other tables
 	rows := "time,a\n2026-01-01,1\n"
-	if err := os.WriteFile(at("a.csv"), []byte(rows), 0o666); err != nil {
+	if err := os.WriteFile(inDir("a.csv"), []byte(rows), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if wrote, failed := call("save", "--", name, at("a.csv")); wrote != "" || failed != "" {
+	if wrote, failed := call("save", "--", name, inDir("a.csv")); wrote != "" || failed != "" {
 		t.Errorf("%q, %q", wrote, failed)
 	}
 	if wrote, failed := call("get", "--", name); wrote != rows || failed != "" {
@@ -86,40 +86,40 @@ func TestPullShare(t *testing.T) {
 	if _, failed := call("get", "--nonsense"); !strings.Contains(failed, "nonsense") {
 		t.Errorf("%q", failed)
 	}
-	given, _ := connect()
-	if _, err := fmt.Fprint(given, "{"); err != nil { // and goes away
+	abandoned, _ := connect()
+	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // then disconnects
 		t.Fatal(err)
 	}
-	if err := given.Close(); err != nil {
+	if err := abandoned.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case code := <-ended:
-		t.Fatalf("it ended with %d while it was used", code)
+	case code := <-exitCode:
+		t.Fatalf("the node exited with %d while it was in use", code)
 	case <-time.After(100 * time.Millisecond):
 	}
-	if err := held.(*net.UnixConn).CloseWrite(); err != nil {
+	if err := keptOpen.(*net.UnixConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Errorf("%v", err)
 	}
-	if code := <-ended; code != 0 {
+	if code := <-exitCode; code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if _, err := os.Stat(at("s")); err == nil {
-		t.Error("the socket is still there")
+	if _, err := os.Stat(inDir("s")); err == nil {
+		t.Error("the socket still exists")
 	}
 }
 
-// nowhere is a registry that is not there, which takes nobody's time.
-var nowhere = pull.Options{Registry: "nats://localhost:1"}
+// unreachable is a registry that does not exist, and fails fast.
+var unreachable = pull.Options{Registry: "nats://localhost:1"}
 
-// A call that the node's end interrupts has no answer: nobody knows what became of it.
+// A call that the node's end interrupts gets no answer, because its outcome is unknown.
 func TestPullShareInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, err := pull.Open(t.Context(), dir, &nowhere)
+	n, err := pull.Open(t.Context(), dir, &unreachable)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +128,8 @@ func TestPullShareInterrupted(t *testing.T) {
 	if err := os.WriteFile(out, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := context.WithCancel(t.Context())
-	end()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
 	program, c := net.Pipe()
 	go func() {
 		serveCall(ctx, n, c)
@@ -142,15 +142,15 @@ func TestPullShareInterrupted(t *testing.T) {
 	if err := json.NewEncoder(program).Encode(pullCall{Args: []string{"get", "--", "x"}, Out: out}); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := r.ReadString('\n'); err != io.EOF {
-		t.Errorf("%q, %v", said, err)
+	if answer, err := r.ReadString('\n'); err != io.EOF {
+		t.Errorf("%q, %v", answer, err)
 	}
 }
 
-// A node that is out of descriptors for a while goes on with what it does.
+// A node that runs out of file descriptors for a while continues to work afterwards.
 func TestPullShareOutOfDescriptors(t *testing.T) {
 	t.Parallel()
-	n, err := pull.Open(t.Context(), t.TempDir(), &nowhere)
+	n, err := pull.Open(t.Context(), t.TempDir(), &unreachable)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,21 +158,21 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, err := net.Dial("tcp", inner.Addr().String())
+	conn, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &outOfDescriptors{Listener: inner}
 	l.left.Store(3)
-	ended := make(chan error, 1)
-	go func() { ended <- sharePull(t.Context(), n, l) }()
-	if _, err := bufio.NewReader(held).ReadString('\n'); err != nil || l.left.Load() >= 0 {
+	done := make(chan error, 1)
+	go func() { done <- sharePull(t.Context(), n, l) }()
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.left.Load() >= 0 {
 		t.Errorf("%v", err)
 	}
-	if err := held.Close(); err != nil {
+	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != nil {
+	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }

@@ -23,34 +23,34 @@ func newPut(a *app) *cobra.Command {
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
 		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
-lines, Parquet or Arrow, as its name or --format says; - is standard input. Columns of CSV
-and JSON lines get types that fit all their values or, with --mode append, those of
+lines, Parquet or Arrow, according to its name or --format; - is the standard input. The types of
+columns of CSV and JSON lines are inferred from all their values or, with --mode append, taken from
 the table.
 
 --mode append creates a missing table; replace replaces the table's rows and columns. A
-put whose --id was already applied to the table changes nothing, so it is safe to retry.
+put with an --id that was already applied to the table changes nothing, so it is safe to retry.
 
-A table that the put creates or replaces gets the settings of --time, --key and
---on-duplicate; the command settings changes those of an existing table.`,
+A table that put creates or replaces gets the settings --time, --key and
+--on-duplicate. To change the settings of an existing table, use the command settings.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
 	}
 	p := placeFlags(cmd, theBucket)
 	mode := modeFlag(cmd, "the table", "error")
-	id := cmd.Flags().String("id", "", "an `ID` of this put: a second put with it changes nothing")
+	id := cmd.Flags().String("id", "", "`ID` of this put: a second put with the same ID changes nothing")
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
-	sep := cmd.Flags().String("sep", "", "csv: the `BYTE` between fields, by default a comma; \\t is a tab")
+	sep := cmd.Flags().String("sep", "", "csv: `BYTE` that separates fields; \\t is a tab (default: a comma)")
 	when := cliutil.ProgressFlag(cmd)
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		return p.completeTables(cmd, args, begun)
+		return p.completeTables(cmd, args, prefix)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		how, err := mode()
+		putMode, err := mode()
 		if err = errors.Join(err, cliutil.CheckProgress(*when)); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ A table that the put creates or replaces gets the settings of --time, --key and
 		if err != nil {
 			return err
 		}
-		defer in.File.Close() //nolint:errcheck // it was only read
+		defer in.File.Close() //nolint:errcheck // the file was only read
 		in.Sep = strings.ReplaceAll(*sep, `\t`, "\t")
 		var read atomic.Int64
 		in.Count = func(n int) { read.Add(int64(n)) }
@@ -67,7 +67,7 @@ A table that the put creates or replaces gets the settings of --time, --key and
 		bar.Count(total, read.Load)
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s backend) error {
-			if how == tables.PutAppend {
+			if putMode == tables.PutAppend {
 				_, known, err := s.Describe(ctx, *p.bucket, args[0], nil)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
@@ -81,23 +81,23 @@ A table that the put creates or replaces gets the settings of --time, --key and
 			defer r.Release()
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
-			var asked tables.Settings
-			if settings(&asked) {
-				o.Settings = &asked
+			var given tables.Settings
+			if settings(&given) {
+				o.Settings = &given
 			}
-			v, err := s.Put(ctx, *p.bucket, args[0], counted, how, o)
+			v, err := s.Put(ctx, *p.bucket, args[0], counted, putMode, o)
 			if err != nil {
 				return err
 			}
 			bar.Stop()
-			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", shown(args[0]), counted.Rows, v)
+			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", displayName(args[0]), counted.Rows, v)
 			return err
 		})
 	}
 	return cmd
 }
 
-// input opens a file, or standard input.
+// input opens a file, or the standard input.
 func (a *app) input(name string, format formats.Format) (in *formats.Input, total int64, err error) {
 	in = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {
@@ -125,9 +125,9 @@ func (a *app) input(name string, format formats.Format) (in *formats.Input, tota
 	return in, total, nil
 }
 
-func checkFormat(f formats.Format, writes bool) error {
-	if slices.Contains(formats.Names, string(f)) || writes && f == formats.Table {
+func checkFormat(f formats.Format, isOutput bool) error {
+	if slices.Contains(formats.Names, string(f)) || isOutput && f == formats.Table {
 		return nil
 	}
-	return cliutil.Usagef("--format %q: there are csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[writes])
+	return cliutil.Usagef("--format %q: use csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[isOutput])
 }

@@ -46,8 +46,8 @@ var (
 	figure = regexp.MustCompile(`"bytes":\d+`)
 )
 
-// Every command says at a server what it says of a directory.
-func TestRemoteAsLocal(t *testing.T) {
+// Every command prints the same for a server as for a directory.
+func TestRemoteLikeLocal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it puts and gets much")
 	}
@@ -57,17 +57,17 @@ func TestRemoteAsLocal(t *testing.T) {
 	semicolons := write(t, "apart.csv", "a;b\n1;x,y\n")
 	commands := []string{
 		"put birds " + birdstrikes,
-		"put birds " + birdstrikes, // it exists
+		"put birds " + birdstrikes, // the table exists
 		"put birds " + more + " --mode append --id x",
 		"put birds " + more + " --mode append --id x",
 		"put series " + series + " --bucket b",
 		"put series " + series + " --bucket b --mode replace",
-		"put series " + birdstrikes + " --bucket b --mode append", // its columns do not fit
+		"put series " + birdstrikes + " --bucket b --mode append", // the columns do not fit
 		"evolve series --bucket b --add w:int16 --rename v:value", "evolve series --bucket b --rename value:v --widen w:int64", "evolve series --bucket b --widen w:int8",
 		"evolve series --bucket b --drop w", "evolve series --bucket b --drop v --mode compatible", "evolve series --bucket b", "evolve series --bucket b --mode lax", "evolve nothing --add a:int8",
 		`rules add series {"name":"few","kind":"range","column":"v","max":"99"} --bucket b`, "rules add --set prices --whole-bucket --bucket other",
 		"rules list series --bucket b", "rules list series --bucket b --json", "rules list --whole-bucket --bucket other", "rules list nothing",
-		"put series " + write(t, "many.csv", "at,v\n2026-01-01T00:00:01,100\n") + " --bucket b --mode append", // which a rule refuses
+		"put series " + write(t, "many.csv", "at,v\n2026-01-01T00:00:01,100\n") + " --bucket b --mode append", // a rule refuses it
 		"rules disable series few --bucket b", "rules enable series few --bucket b", "rules list series --bucket b", "rules remove series few --bucket b", "rules remove series few --bucket b",
 		"rules add series --bucket b", "rules add series {} --bucket b", "rules", "rules forget series",
 		"list", "list --json", "list s* --bucket b", "buckets", "buckets --json",
@@ -104,7 +104,7 @@ func TestRemoteAsLocal(t *testing.T) {
 		"snapshot delete --all --bucket b", "snapshot list --bucket b --json", "snapshot restore one --bucket b", "describe series --bucket b",
 		"delete both nothing --bucket b", "delete both bins totals --bucket b", "list",
 	}
-	run := func(where ...string) (said []string) {
+	run := func(location ...string) (outputs []string) {
 		for _, c := range commands {
 			args := strings.Fields(strings.ReplaceAll(c, "\u00a0", "\x00"))
 			for i := range args {
@@ -114,16 +114,16 @@ func TestRemoteAsLocal(t *testing.T) {
 			if args[0] == "snapshot" || args[0] == "meta" {
 				words = 2
 			}
-			args = append(args[:words:words], append(where, args[words:]...)...)
+			args = append(args[:words:words], append(location, args[words:]...)...)
 			out, stderr, code := command(t, "", args...)
-			said = append(said, c+"\n"+figure.ReplaceAllString(aTime.ReplaceAllString(out+stderr, "TIME"), "BYTES")+cliText(code))
+			outputs = append(outputs, c+"\n"+figure.ReplaceAllString(aTime.ReplaceAllString(out+stderr, "TIME"), "BYTES")+cliText(code))
 		}
-		return said
+		return outputs
 	}
 	url, token := remoteServer(t, flightd.Admin)
 	remote := run("--server", url, "--token-file", token)
 	local := run("--dir", filepath.Join(t.TempDir(), "tables"))
-	// The figures of a listing are those of a store that folds later.
+	// A listing's sizes depend on when the store folds.
 	bytes := regexp.MustCompile(`\d+ +TIME`)
 	failed := 0
 	for i := range local {
@@ -132,36 +132,36 @@ func TestRemoteAsLocal(t *testing.T) {
 		}
 		l, r := bytes.ReplaceAllString(local[i], "TIME"), bytes.ReplaceAllString(remote[i], "TIME")
 		if l != r {
-			t.Errorf("local: %s\nremote: %s", cut(l), cut(r))
+			t.Errorf("local: %s\nremote: %s", truncate(l), truncate(r))
 		}
 	}
 	if got := local[slices.Index(commands, "get ticks")]; !strings.Contains(got, "at,sym,v\n2026-01-01T00:00:00,A,4\n2026-01-01T00:00:00,B,3\n2026-01-03T00:00:00,A,1\n") {
-		t.Errorf("not in order, or with duplicates: %s", got)
+		t.Errorf("not ordered, or with duplicates: %s", got)
 	}
 	if failed != 42 {
-		t.Errorf("%d commands failed, 42 of them should", failed)
+		t.Errorf("%d commands failed, want 42", failed)
 	}
 }
 
 func cliText(code int) string { return "exit code " + string(rune('0'+code)) }
 
-func cut(s string) string { return s[:min(len(s), 2000)] }
+func truncate(s string) string { return s[:min(len(s), 2000)] }
 
 func TestRemoteExportImport(t *testing.T) {
 	url, token := remoteServer(t, flightd.Admin)
 	t.Setenv("PARTD_TABLES_SERVER", url)
 	t.Setenv("PARTD_TABLES_TOKEN_FILE", token)
 	target := t.TempDir()
-	done(t, "", "put", "birds", birdstrikes)
-	done(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
-	if out := done(t, "", "export", target); strings.Count(out, "\n") != 2 {
+	mustRun(t, "", "put", "birds", birdstrikes)
+	mustRun(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
+	if out := mustRun(t, "", "export", target); strings.Count(out, "\n") != 2 {
 		t.Error(out)
 	}
-	done(t, "", "delete", "birds")
-	if out := done(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
+	mustRun(t, "", "delete", "birds")
+	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
 		t.Error(out)
 	}
-	// The command line goes before the variable of the other place.
+	// The command line overrides the variable of the other location.
 	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
 		t.Error(code, stderr)
 	}
@@ -184,7 +184,7 @@ func TestRemoteRefuses(t *testing.T) {
 		{"list", cliutil.ExitFailed, url},
 		{"list --token-file " + junk, cliutil.ExitFailed, url},
 		{"list --token-file " + filepath.Join(dir, "none"), cliutil.ExitFailed, "none"},
-		{"list --ca " + junk, cliutil.ExitFailed, "no certificate"},
+		{"list --ca " + junk, cliutil.ExitFailed, "no PEM certificate"},
 		{"list --dir " + dir, cliutil.ExitUsage, "dir"},
 		{"list --server http://x", cliutil.ExitUsage, "scheme"},
 		{"list --server localhost:8081", cliutil.ExitUsage, "grpc://"},
@@ -198,7 +198,7 @@ func TestRemoteRefuses(t *testing.T) {
 			t.Errorf("%s: exit code %d: %s", c.args, code, stderr)
 		}
 	}
-	if out := done(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
+	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
 		t.Error(out)
 	}
 	text, err := os.ReadFile(read)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/adminhttp"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables"
@@ -29,22 +30,25 @@ import (
 
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
 Grafana), to clients of shoots, and to any other Flight client. docs/flight.md has examples.
-With --http, also serve a page for browsers, and its API; see docs/http.md. Below /iceberg
-at that address, or with --rest at its own, is a catalog of Iceberg's REST specification: for
+With --http, also serve a page for browsers, and its API; see docs/http.md. A catalog of Iceberg's
+REST specification is below /iceberg at that address, and at an address of its own with --rest: for
 Spark, Trino, DuckDB, pyiceberg and others, with the same tokens; see docs/rest.md.
 
-With a secret, every call needs a token signed with it ("partd-tables token" makes one),
-as a bearer token or as the password of any user. A secret without TLS is refused, since
-anyone on the network could read the tokens; so is an address beyond this machine without
-either. --insecure allows both.
+With a secret, every call needs a token that is signed with it (see "partd-tables token"),
+as a bearer token or as the password of any user. A secret without TLS is refused, because
+anyone on the network could read the tokens. An address that other machines can reach is refused without
+a secret or TLS. --insecure allows both.
 
-When it is ready, it writes "ready URL" on a line of its own. SIGTERM, SIGINT and the action
-shutdown stop it gracefully: it finishes the calls under way, and folds small appends.
+Other users of this machine cannot read the files that the server creates: files have mode 0640
+and directories 0750, or less if the umask says so.
 
-shoots' flags --port, --host, --bucket_dir, --cert_file, --key_file and --secret work
+When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
+shutdown stop it gracefully: it finishes running calls, and folds small appends.
+
+The flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file and --secret, work
 too, as do its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
-SHOOTS_KEY_FILE and SHOOTS_SECRET, the secret itself. A flag overrides its
-PARTD_TABLES_ variable, which overrides shoots' (in shoots, variables override flags).`
+SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). A flag overrides its
+PARTD_TABLES_ variable, which overrides the variable of shoots (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
 	c := new(serveConfig)
@@ -60,8 +64,9 @@ func newServe(a *app) *cobra.Command {
 				return err
 			}
 			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {
-				c.options.Logger.Warn("tables that the commands put here are not served: give --dir "+commandsDir, "dir", serveDir)
+				c.options.Logger.Warn("the tables in "+commandsDir+" are not served: to serve them, use --dir "+commandsDir, "dir", serveDir)
 			}
+			defer restrictNewFiles()()
 			return c.serve(cmd.Context(), a)
 		},
 	}
@@ -69,7 +74,7 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// serve runs the server until ctx ends, or a client that may do so ends it.
+// serve runs the server until ctx is canceled, or an authorized client stops it.
 func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -78,21 +83,25 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // most often the second time
-	beside := map[string]net.Listener{}
+	defer l.Close() //nolint:errcheck // usually closed before
+	httpListeners := map[string]net.Listener{}
 	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
 		if address == "" {
 			continue
 		}
-		if beside[flag], err = c.listenAt(flag, address); err != nil {
+		if httpListeners[flag], err = c.listenAt(flag, address); err != nil {
 			return err
 		}
-		defer beside[flag].Close() //nolint:errcheck // most often the second time
+		defer httpListeners[flag].Close() //nolint:errcheck // usually closed before
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
-	const least = 16 << 20 // that a query has of the half of half
-	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/least)))
-	engine, err := duck.New(&duck.Options{Memory: max(least, c.memory.Bytes/8), Total: c.memory.Bytes / 2, Queries: c.options.Queries, Processes: worker.Supported})
+	const minMemory = 16 << 20 // minimum memory of a query, which is half of half of --memory
+	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/minMemory)))
+	spill.Process.SetLimit(c.maxSpill.Bytes / 2)
+	engine, err := duck.New(&duck.Options{
+		Memory: max(minMemory, c.memory.Bytes/8), Total: c.memory.Bytes / 2, MaxTemp: c.maxSpill.Bytes / 2 / int64(c.options.Queries),
+		Queries: c.options.Queries, Processes: worker.Supported,
+	})
 	if err != nil {
 		return err
 	}
@@ -116,7 +125,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	catalog := rest.Handler(server, store, iceberg)
-	for flag, on := range beside {
+	for flag, listener := range httpListeners {
 		h := http.NewServeMux()
 		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
 		if flag == "--http" {
@@ -128,17 +137,17 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		} else {
 			h.Handle("/", catalog)
 		}
-		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+on.Addr().String())
-		served := make(chan error, 1)
-		lateCtx, end := context.WithCancel(context.WithoutCancel(ctx)) // it tells of the end, too
-		defer func() { end(); err = errors.Join(err, <-served) }()
+		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+listener.Addr().String())
+		httpErr := make(chan error, 1)
+		serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx to report the end
+		defer func() { stopServing(); err = errors.Join(err, <-httpErr) }()
 		go func() {
-			err := page.Serve(lateCtx, on, server, h)
+			err := page.Serve(serveCtx, listener, server, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
-				stop(err) // the whole server
+				stop(err) // stops the whole server
 			}
-			served <- err
+			httpErr <- err
 		}()
 	}
 	if c.exitOnStdinClose {
@@ -155,14 +164,14 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	}
 	r, err := store.Fold(context.WithoutCancel(ctx), nil)
 	if err != nil {
-		return fmt.Errorf("small appends are safe, but were not folded: %w", err)
+		return fmt.Errorf("small appends were not folded, but are safe in the tail: %w", err)
 	}
 	log.Info("ended", "rows_folded", r.Rows)
 	return nil
 }
 
-// iceberg is how engines are served: of a bucket they are told where it is, and lent keys of
-// a role if there is one.
+// iceberg returns the options for other engines. For tables in a cloud bucket, engines get its
+// location, and temporary keys if there is a role.
 func (c *serveConfig) iceberg() (rest.Options, error) {
 	o := rest.Options{FoldEvery: c.foldEvery}
 	lender, err := cloud.NewLender(*c.dir, c.restRole)
@@ -174,12 +183,12 @@ func (c *serveConfig) iceberg() (rest.Options, error) {
 			o.Lend = lender.Lend
 		}
 	case c.restRole != "":
-		return o, cliutil.Usagef("--rest-role is for tables in a bucket of S3")
+		return o, cliutil.Usagef("--rest-role needs tables in an S3 bucket")
 	}
 	return o, nil
 }
 
-// announce says that connections are taken from now on.
+// announce reports that the server accepts connections.
 func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) error {
 	url := c.url(l.Addr())
 	if c.printToken {
@@ -192,15 +201,15 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 		}
 	}
 	log.Info("listening", "address", url, "dir", *c.dir)
-	if c.options.Secret == nil && remote.BeyondLoopback(l.Addr()) {
-		log.Warn("there is no secret: anyone who can reach this address can read, change and remove everything", "address", url)
+	if c.options.Secret == nil && remote.IsExposed(l.Addr()) {
+		log.Warn("no --secret-file: anyone who can reach this address can read, change and remove everything", "address", url)
 	}
 	_, err := fmt.Fprintf(out, "ready %s\n", url)
 	return err
 }
 
-// url is what clients connect to: the host as it was given, which a certificate
-// names, and the port that it came to.
+// url returns the URL for clients. It contains the host as given, because a certificate names it, and
+// the actual port.
 func (c *serveConfig) url(a net.Addr) string {
 	if c.scheme == unixScheme {
 		return c.scheme + c.hostName
@@ -226,16 +235,16 @@ func (c *serveConfig) listenFlight() (net.Listener, error) {
 	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
 }
 
-// listenAt refuses an address from which others could do anything.
+// listenAt listens on an address, and rejects one that would give other machines full access.
 func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	if remote.BeyondLoopback(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
+	if remote.IsExposed(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
 		_ = l.Close()
-		return nil, cliutil.Usagef("%s %s can be reached from other machines, and there is neither a secret nor TLS: anyone who connects could read, "+
-			"change and remove everything. Give --tls-cert, --tls-key and --secret-file, or --insecure if the network admits only trusted clients", flag, l.Addr())
+		return nil, cliutil.Usagef("%s %s can be reached from other machines, but there is neither a secret nor TLS: anyone who connects could read, "+
+			"change and remove everything. Use --tls-cert, --tls-key and --secret-file, or --insecure if only trusted clients can reach it", flag, l.Addr())
 	}
 	return l, nil
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Certificates are read again once their files change, by Flight and by HTTP; files
-// that are wrong change nothing.
-func TestServeReadsCertificatesAgain(t *testing.T) {
+// Certificates are read again after their files change, for Flight and for HTTP. Invalid files change
+// nothing.
+func TestServeReloadsCertificates(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	replace := func() *x509.Certificate {
@@ -36,14 +36,14 @@ func TestServeReadsCertificatesAgain(t *testing.T) {
 		return c
 	}
 	var addresses []string
-	shows := func(want *x509.Certificate, within time.Duration) {
+	expectCertificate := func(want *x509.Certificate, within time.Duration) {
 		t.Helper()
 		roots := x509.NewCertPool()
 		roots.AddCert(want)
 		for _, address := range addresses {
-			for late := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+			for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
 				conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}})
-				if err != nil && time.Now().Before(late) {
+				if err != nil && time.Now().Before(deadline) {
 					continue
 				}
 				if err != nil {
@@ -52,7 +52,7 @@ func TestServeReadsCertificatesAgain(t *testing.T) {
 				state := conn.ConnectionState()
 				_ = conn.Close()
 				if !bytes.Equal(state.PeerCertificates[0].Raw, want.Raw) || state.NegotiatedProtocol != "h2" {
-					t.Errorf("%s: another certificate, or the protocol %q", address, state.NegotiatedProtocol)
+					t.Errorf("%s: a different certificate, or the protocol %q", address, state.NegotiatedProtocol)
 				}
 				break
 			}
@@ -60,14 +60,14 @@ func TestServeReadsCertificatesAgain(t *testing.T) {
 	}
 	first := replace()
 	web := "localhost:" + freePort(t)
-	_, u := serving(t, "--listen", "grpc+tls://localhost:0", "--dir", filepath.Join(dir, "buckets"), "--tls-cert", cert, "--tls-key", key, "--http", web)
+	_, u := startServer(t, "--listen", "grpc+tls://localhost:0", "--dir", filepath.Join(dir, "buckets"), "--tls-cert", cert, "--tls-key", key, "--http", web)
 	addresses = []string{u.Host, web}
-	shows(first, time.Second)
+	expectCertificate(first, time.Second)
 	second := replace()
-	shows(second, 10*time.Second)
+	expectCertificate(second, 10*time.Second)
 	if err := os.WriteFile(cert, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(1500 * time.Millisecond)
-	shows(second, time.Second)
+	expectCertificate(second, time.Second)
 }

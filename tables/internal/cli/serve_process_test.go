@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// children are the processes that one has started and that live.
-func children(t *testing.T, of int) (all []int) {
+// children returns the ids of running processes that a process started.
+func children(t *testing.T, parent int) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -30,26 +30,26 @@ func children(t *testing.T, of int) (all []int) {
 			continue // it has ended
 		}
 		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); f[1] == strconv.Itoa(of) && f[0] != "Z" {
+		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			all = append(all, pid)
+			pids = append(pids, pid)
 		}
 	}
-	return all
+	return pids
 }
 
-func until(t *testing.T, what string, is func() bool) {
+func until(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	for late := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for late := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(late) {
-			t.Fatal(what)
+			t.Fatal(message)
 		}
 	}
 }
 
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
-// ask sends a query to the page's address, and returns the answer.
+// ask sends a query to the page's API, and returns the answer.
 func ask(ctx context.Context, address, sql string) (string, error) {
 	body := fmt.Sprintf(`{"id":"0123456789abcdef","sql":%q}`, sql)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/query", strings.NewReader(body))
@@ -66,31 +66,31 @@ func ask(ctx context.Context, address, sql string) (string, error) {
 	return fmt.Sprint(a.StatusCode, " ", string(text)), err
 }
 
-// twelve runs statements that cannot be interrupted, until ctx ends, and returns
-// their processes.
-func twelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string) []int {
+// startTwelve starts twelve statements that cannot be interrupted, which run until ctx ends. It
+// returns their processes.
+func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string) []int {
 	t.Helper()
 	for range 12 {
 		go func() { _, _ = ask(ctx, address, uninterruptible) }()
 	}
 	until(t, "twelve statements do not run", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
-	time.Sleep(time.Second) // in which they begin
+	time.Sleep(time.Second) // until all have begun
 	return children(t, cmd.Process.Pid)
 }
 
 func servingHTTP(t *testing.T, more ...string) (*exec.Cmd, string) {
 	t.Helper()
 	address := "localhost:" + freePort(t)
-	cmd, _ := serving(t, append([]string{"--listen", "grpc://localhost:0", "--http", address, "--dir", t.TempDir()}, more...)...)
+	cmd, _ := startServer(t, append([]string{"--listen", "grpc://localhost:0", "--http", address, "--dir", t.TempDir()}, more...)...)
 	return cmd, address
 }
 
-// Statements whose clients are gone hold nothing, and those that go on do not keep
-// the server from ending.
+// Statements whose clients are gone release everything. Statements that are still running do not
+// prevent the server from stopping.
 func TestServeUninterruptible(t *testing.T) {
 	cmd, address := servingHTTP(t, "--drain-timeout", "2s")
 	gone, leave := context.WithCancel(t.Context())
-	twelve(t, gone, cmd, address)
+	startTwelve(t, gone, cmd, address)
 	leave()
 	const spares = 4
 	until(t, "processes of clients that are gone go on", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
@@ -98,7 +98,7 @@ func TestServeUninterruptible(t *testing.T) {
 	if text, err := ask(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(began) > 5*time.Second {
 		t.Error(text, err, time.Since(began))
 	}
-	left := twelve(t, t.Context(), cmd, address)
+	left := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -106,21 +106,21 @@ func TestServeUninterruptible(t *testing.T) {
 	if err := cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
 		t.Error(err, time.Since(began))
 	}
-	gonePids(t, left)
+	waitUntilGone(t, left)
 }
 
-// A server that is killed leaves no process behind.
+// A killed server leaves no process behind.
 func TestServeKilled(t *testing.T) {
 	cmd, address := servingHTTP(t)
-	left := twelve(t, t.Context(), cmd, address)
+	left := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	gonePids(t, left)
+	waitUntilGone(t, left)
 }
 
-func gonePids(t *testing.T, pids []int) {
+func waitUntilGone(t *testing.T, pids []int) {
 	t.Helper()
 	until(t, "processes outlive the server", func() bool {
 		for _, pid := range pids {
@@ -130,4 +130,49 @@ func gonePids(t *testing.T, pids []int) {
 		}
 		return true
 	})
+}
+
+// Temporary files of uploads and of queries are limited together.
+func TestServeMaxSpill(t *testing.T) {
+	_, address := servingHTTP(t, "--max-spill", "64MiB", "--memory", "64MiB", "--max-queries", "1")
+	put := func(size int) (int, string) {
+		t.Helper()
+		body := io.MultiReader(strings.NewReader("x\n"), io.LimitReader(zeros{}, int64(size)))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?table=t&format=csv&mode=replace", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Partd", "1")
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		text, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.StatusCode, string(text)
+	}
+	if code, text := put(40 << 20); code != http.StatusTooManyRequests || !strings.Contains(text, "temporary files") {
+		t.Error(code, text)
+	}
+	for range 5 { // each is counted only until its put ends
+		if code, text := put(20 << 20); code == http.StatusTooManyRequests {
+			t.Error(code, text)
+		}
+	}
+	const sorts = "SELECT max(s) FROM (SELECT md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS s, row_number() OVER (ORDER BY md5((range + 2)::VARCHAR)) FROM range(2000000))"
+	if text, err := ask(t.Context(), address, sorts); err != nil || !strings.HasPrefix(text, "400") || !strings.Contains(text, "/32.0 MiB used") {
+		t.Error(text, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '0'
+	}
+	return len(p), nil
 }

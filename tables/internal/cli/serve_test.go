@@ -39,8 +39,8 @@ var program = sync.OnceValues(func() (string, error) {
 	return file, cmd.Run()
 })
 
-// serving starts the command, and returns it with the address that it says.
-func serving(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
+// startServer starts the command, and returns it with the address that it prints.
+func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
 	file, err := program()
 	if err != nil {
@@ -81,7 +81,7 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// certificate writes one for localhost, which vouches for itself.
+// certificate writes a self-signed certificate for localhost.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -110,8 +110,8 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// shoots' own client gets from this server what it gets from shoots', without
-// and with TLS and tokens; then it ends the server, which exits with 0.
+// The shoots client gets the same results from this server as from its own, without TLS, and
+// with TLS and tokens. Then it stops the server, which exits with 0.
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -126,7 +126,7 @@ func TestShootsClient(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd, u := serving(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
+			cmd, u := startServer(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
 			if out := python(t, "shoots", "shoots_serve_peer.py", append([]string{u.Port(), freePort(t), t.TempDir()}, c.peer...)...); strings.TrimSpace(out) != "" {
 				t.Error(out)
 			}
@@ -137,8 +137,7 @@ func TestShootsClient(t *testing.T) {
 	}
 }
 
-// shoots' own tests, from its package, pass against this server: those of its three
-// modes, of which one has another's, too.
+// The shoots package's own tests pass against this server, in each of their three modes.
 func TestShootsSuite(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
 	if err != nil {
@@ -156,7 +155,7 @@ func TestShootsSuite(t *testing.T) {
 	}
 }
 
-// What would be unsafe, or is half said, is wrong usage.
+// Unsafe or incomplete flags are a usage error.
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -164,9 +163,9 @@ func TestServeUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ args, words string }{
-		{"--tls-cert " + cert, "go together"},
-		{"--tls-key " + key, "go together"},
-		{"--cert_file " + cert, "go together"},
+		{"--tls-cert " + cert, "must be used together"},
+		{"--tls-key " + key, "must be used together"},
+		{"--cert_file " + cert, "must be used together"},
 		{"--secret-file " + secret, "without TLS"},
 		{"--secret x", "without TLS"},
 		{"--listen grpc://0.0.0.0:0", "neither a secret nor TLS"},
@@ -198,11 +197,11 @@ func TestServeUsage(t *testing.T) {
 	}
 }
 
-// SIGTERM and the end of the standard input end the server in order.
+// SIGTERM and the end of the standard input stop the server gracefully.
 func TestServeEnds(t *testing.T) {
 	t.Setenv("SHOOTS_PORT", "0")
 	t.Setenv("SHOOTS_BUCKET_DIR", filepath.Join(t.TempDir(), "named by a variable"))
-	cmd, u := serving(t)
+	cmd, u := startServer(t)
 	if u.Scheme != "grpc" || u.Hostname() != "localhost" || u.Port() == "8081" {
 		t.Error(u)
 	}
@@ -215,45 +214,44 @@ func TestServeEnds(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	cmd, _ = serving(t, "--exit-on-stdin-close") // which is the null device
+	cmd, _ = startServer(t, "--exit-on-stdin-close") // the standard input is the null device
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A server where the commands have put tables says so if it serves another directory.
-func TestServeSaysWhereTablesAre(t *testing.T) {
+// If the commands put tables into their default directory, a server of another directory says so.
+func TestServeWarnsOfOtherTables(t *testing.T) {
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	says := func(args ...string) bool {
+	warns := func(args ...string) bool {
 		t.Helper()
-		// It ends by itself, as its standard input is the null device.
+		// The server stops by itself, because its standard input is the null device.
 		out, err := exec.Command(file, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
 			t.Fatalf("%v: %s", err, out)
 		}
 		return strings.Contains(string(out), "--dir partd-tables")
 	}
-	if says("--dir", "before") {
-		t.Error("it tells of tables that are not there")
+	if warns("--dir", "before") {
+		t.Error("a warning about tables that do not exist")
 	}
-	done(t, "", "put", "t", write(t, "t.csv", "a\n1\n"))
-	if !says() {
-		t.Error("it does not say that the table is elsewhere")
+	mustRun(t, "", "put", "t", write(t, "t.csv", "a\n1\n"))
+	if !warns() {
+		t.Error("no warning about the other tables")
 	}
-	if !says() {
-		t.Error("it says so once, and then serves what it made")
+	if !warns() {
+		t.Error("no second warning, after the server created its directory")
 	}
-	if says("--dir", "partd-tables") || says("--dir", "buckets") {
-		t.Error("it says so where a directory is named")
+	if warns("--dir", "partd-tables") || warns("--dir", "buckets") {
+		t.Error("a warning although a directory is given")
 	}
 }
 
-// The server tells HTTP how it is, and gives a token that it takes; what it writes
-// holds no secret.
+// The server reports its state over HTTP, and prints a valid token. Its log contains no secret.
 func TestServeHTTPAndToken(t *testing.T) {
 	file, err := program()
 	if err != nil {
@@ -275,19 +273,19 @@ func TestServeHTTPAndToken(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
-	var said []string
-	for len(said) < 2 && lines.Scan() {
-		said = append(said, lines.Text())
+	var printed []string
+	for len(printed) < 2 && lines.Scan() {
+		printed = append(printed, lines.Text())
 	}
-	if len(said) != 2 || strings.Count(said[0], ".") != 2 || !strings.HasPrefix(said[1], "ready grpc+tls://localhost:") {
-		t.Fatal(said)
+	if len(printed) != 2 || strings.Count(printed[0], ".") != 2 || !strings.HasPrefix(printed[1], "ready grpc+tls://localhost:") {
+		t.Fatal(printed)
 	}
-	server := strings.TrimPrefix(said[1], "ready ")
+	server := strings.TrimPrefix(printed[1], "ready ")
 	run := func(token string) (string, int) {
 		_, stderr, code := command(t, "", "list", "--server", server, "--token-file", write(t, "token", token+"\n"), "--ca", cert)
 		return stderr, code
 	}
-	if stderr, code := run(said[0]); code != cliutil.ExitOK {
+	if stderr, code := run(printed[0]); code != cliutil.ExitOK {
 		t.Error(stderr)
 	}
 	const wrong = "eyJwrong.token.here"
@@ -305,10 +303,10 @@ func TestServeHTTPAndToken(t *testing.T) {
 			t.Errorf("%s: %d %v %s", path, r.StatusCode, err, body)
 		}
 	}
-	if _, stderr, code := command(t, "", "put", "t", write(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", write(t, "token", said[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
+	if _, stderr, code := command(t, "", "put", "t", write(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", write(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
 		t.Error(stderr)
 	}
-	monitored(t, "http://"+admin+"/metrics")
+	checkMonitoring(t, "http://"+admin+"/metrics")
 	pem, err := os.ReadFile(cert)
 	if err != nil {
 		t.Fatal(err)
@@ -317,7 +315,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	roots.AppendCertsFromPEM(pem)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
-	for token, want := range map[string]int{said[0]: http.StatusOK, wrong: http.StatusUnauthorized} {
+	for token, want := range map[string]int{printed[0]: http.StatusOK, wrong: http.StatusUnauthorized} {
 		sign, err := http.NewRequest(http.MethodPost, "https://"+admin+"/api/sign-in", strings.NewReader(`{"token": "`+token+`"}`))
 		if err != nil {
 			t.Fatal(err)
@@ -332,7 +330,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 			t.Error(r)
 		}
 	}
-	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // it is led there
+	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // the client is redirected
 		t.Error(r, err)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
@@ -341,23 +339,23 @@ func TestServeHTTPAndToken(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	for _, hidden := range []string{secret, said[0], wrong} {
+	for _, hidden := range []string{secret, printed[0], wrong} {
 		if strings.Contains(log.String(), hidden) {
-			t.Error("the log holds a secret: ", log.String())
+			t.Error("the log contains a secret: ", log.String())
 		}
 	}
 }
 
-// monitored fails where a dashboard or an alert asks for a metric of tables that the server
-// has not, and where the dashboard has none of one that it has.
-func monitored(t *testing.T, url string) {
+// checkMonitoring fails the test if a dashboard or an alert uses a metric that the server lacks, or
+// if the dashboard has no panel for one of the server's metrics.
+func checkMonitoring(t *testing.T, url string) {
 	t.Helper()
 	r, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
-	has, err := io.ReadAll(r.Body)
+	served, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,13 +369,13 @@ func monitored(t *testing.T, url string) {
 			t.Errorf("%s has %v", name, metrics)
 		}
 		for _, m := range metrics {
-			if !strings.Contains(string(has), "\n"+m) {
-				t.Errorf("%s: the server has no %s", name, m)
+			if !strings.Contains(string(served), "\n"+m) {
+				t.Errorf("%s: the server has no metric %s", name, m)
 			}
 		}
-		for _, m := range regexp.MustCompile(`# TYPE (partd_\w+)`).FindAllStringSubmatch(string(has), -1) {
+		for _, m := range regexp.MustCompile(`# TYPE (partd_\w+)`).FindAllStringSubmatch(string(served), -1) {
 			if name == "partd-tables.json" && !regexp.MustCompile(m[1]+`(_bucket)?\{`).Match(text) {
-				t.Errorf("%s has no panel of %s", name, m[1])
+				t.Errorf("%s has no panel for %s", name, m[1])
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,16 +15,16 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// On a Unix socket that others cannot open, clients are counted one by one, and may end the
-// server; with --no-tail another process writes to the directory meanwhile.
+// Clients on a Unix socket are counted individually, and may stop the server. With --no-tail, another
+// process writes to the directory at the same time.
 func TestServeUnix(t *testing.T) {
-	dir, err := os.MkdirTemp("", "partd") // a socket's path must not be long
+	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the test is over
+	defer os.RemoveAll(dir) //nolint:errcheck // the test has ended
 	socket := filepath.Join(dir, "s")
-	cmd, _ := serving(t, "--listen", (&url.URL{Scheme: "grpc+unix", Path: socket}).String(), "--no-tail", "--dir", filepath.Join(dir, "d"), "--max-connections", "2")
+	cmd, _ := startServer(t, "--listen", (&url.URL{Scheme: "grpc+unix", Path: socket}).String(), "--no-tail", "--dir", filepath.Join(dir, "d"), "--max-connections", "2")
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info, err)
 	}
@@ -37,9 +38,9 @@ func TestServeUnix(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
-	act := func(c flight.Client, kind string) string {
+	call := func(c flight.Client, action string) string {
 		t.Helper()
-		stream, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte("{}")})
+		stream, err := c.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte("{}")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,30 +48,59 @@ func TestServeUnix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A connection is idle once its call has ended.
+		// A connection is idle after its call has ended.
 		if _, err := stream.Recv(); err != io.EOF {
 			t.Fatal(err)
 		}
 		return string(r.Body)
 	}
 	var clients []flight.Client
-	for range 3 { // the third takes the place of one that is idle
+	for range 3 { // the third replaces an idle one
 		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notes the end a moment after the client
+			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notices the end of a call slightly later than the client
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close() //nolint:errcheck // the server has ended
-		if got := act(c, "buckets"); got != `["b"]` {
+		defer c.Close() //nolint:errcheck // the server has stopped
+		if got := call(c, "buckets"); got != `["b"]` {
 			t.Error(got)
 		}
 		clients = append(clients, c)
 	}
-	act(clients[2], "shutdown")
+	call(clients[2], "shutdown")
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(socket); !os.IsNotExist(err) {
-		t.Error("the socket is still there:", err)
+		t.Error("the socket still exists:", err)
+	}
+}
+
+// Other users can read nothing that a server creates, whatever the umask allows.
+func TestServeModes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	cmd, url := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir)
+	mustRun(t, "n\n1\n", "--server", url.String(), "put", "--mode", "append", "--format", "csv", "t", "-")
+	mustRun(t, "n\n2\n", "--server", url.String(), "put", "--mode", "append", "--format", "csv", "t", "-")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil { // folds the rows into files
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o027 != 0 {
+			t.Error(info.Mode(), path)
+		}
+		n++
+		return err
+	})
+	if err != nil || n < 10 {
+		t.Error(n, err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// serveConfig is what the flags of serve say.
+// serveConfig contains the flags of serve.
 type serveConfig struct {
 	warehouse
 	options                                flightd.Options
@@ -27,49 +27,51 @@ type serveConfig struct {
 	restRole                               string
 	secretFile, secret                     string
 	port                                   int
-	maxMessage, memory                     sizeflag.Size
+	maxMessage, memory, maxSpill           sizeflag.Size
 	insecure, printToken, exitOnStdinClose bool
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
 
-	scheme, hostName string // of the address to listen on, once finished; the path of a socket
+	scheme, hostName string // of the listening address, set by finish; for a socket, hostName is its path
 	portNumber       int
 }
 
 const unixScheme = "grpc+unix://"
 
-// shootsFlags are shoots' names of flags, with ours where we have another. They are hidden,
-// but the text of the help mentions them.
+// shootsFlags maps flags of shoots to the flags of serve, if different. They are hidden, but the help
+// text mentions them.
 var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
-	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on, grpc://HOST:PORT or grpc+tls://HOST:PORT, where port 0 picks a free one, or grpc+unix:///PATH, a socket that only this user can open")
+	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
 	c.warehouse = warehouseFlags(fl, serveDir)
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; it is read again when it changes")
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
-	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens; without it, no token is needed")
-	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without either")
-	fl.BoolVar(&c.printToken, "print-token", false, "write an admin's token, valid for a year, on the line before ready")
-	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
-	fl.BoolVar(&c.readOnly, "read-only", false, "serve the tables as they are now, and change nothing; a directory that cannot be written is always served so")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put by itself, in milliseconds, so that other processes can use the directory, too")
+	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token)")
+	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
+	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before ready")
+	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
+	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, in milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
-	fl.StringVar(&c.rest, "rest", "", "serve a catalog of Iceberg's REST specification on `ADDR`, such as localhost:8181; it is below /iceberg of --http as well (default: off)")
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "fold small appends when an engine loads a table, if its newest version is at least `TIME` old; 0 folds at each load")
-	fl.StringVar(&c.restRole, "rest-role", "", "lend engines that ask for them keys of the role `ARN`, for an hour and the files of one table each (default: engines have their own keys)")
+	fl.StringVar(&c.rest, "rest", "", "serve a catalog of Iceberg's REST specification on `ADDR`, such as localhost:8181, in addition to /iceberg of --http (default: off)")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "fold small appends when an engine loads a table, if its newest version is at least this `TIME` old; 0 means always")
+	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and the files of one table (default: engines use their own keys)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
-	c.memory = sizeflag.Size{Bytes: ownShare(), Min: 64 << 20}
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts under way; all queries together have half as much again, and the tables a quarter")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's, 1GiB at least where that is no more than half of it"
-	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
-	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more replaces one that is idle or has no token")
-	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send or receive one message")
-	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "`TIME` that a call may take")
-	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have to finish when the server is stopped")
+	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
+	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
+	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of it, and tables a quarter")
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB if that is at most half"
+	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
+	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, and at most one for each 64 MiB of --memory; others wait")
+	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
+	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "maximum `NUMBER` of connections; a new one replaces one that is idle or has no token")
+	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "maximum `TIME` for a client to send or receive one message")
+	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "maximum `TIME` of a call")
+	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "maximum `TIME` for running calls to finish when the server stops")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
 	fl.StringVar(c.dir, "bucket_dir", serveDir, "")
@@ -81,27 +83,27 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	}
 }
 
-// ownShare is a quarter of the memory that this process may have: of the machine's, or of
-// what its container has.
-func ownShare() int64 {
-	all, err := memlimit.FromSystem()
-	if less, none := memlimit.FromCgroup(); none == nil && (err != nil || less < all) {
-		all, err = less, nil
+// defaultMemory returns a quarter of the memory that is available to this process, in the machine or
+// its container.
+func defaultMemory() int64 {
+	total, err := memlimit.FromSystem()
+	if limit, limitErr := memlimit.FromCgroup(); limitErr == nil && (err != nil || limit < total) {
+		total, err = limit, nil
 	}
 	if err != nil {
 		return flightd.DefaultMemory
 	}
-	least := min(flightd.DefaultMemory, int64(min(all, 1<<50)/2)) // what is beside it has the other half
-	return max(least, int64(min(all, 1<<50)/4))
+	lower := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // the rest of the process uses the other half
+	return max(lower, int64(min(total, 1<<50)/4))
 }
 
-// finish checks the flags together and reads the files that they name.
+// finish validates the combination of flags, and reads the files that they name.
 func (c *serveConfig) finish(cmd *cobra.Command) error {
 	if err := c.shootsVariables(cmd); err != nil {
 		return err
 	}
 	if (c.cert == "") != (c.key == "") {
-		return cliutil.Usagef("--tls-cert and --tls-key go together: one is missing")
+		return cliutil.Usagef("--tls-cert and --tls-key must be used together: one is missing")
 	}
 	if err := c.address(cmd); err != nil {
 		return err
@@ -127,11 +129,11 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	}
 	switch o := &c.options; {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
-		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic can read the tokens. Give --tls-cert and --tls-key, or --insecure")
+		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic can read the tokens. Use --tls-cert and --tls-key, or --insecure")
 	case c.printToken && o.Secret == nil:
-		return cliutil.Usagef("--print-token needs a secret to sign the token: --secret-file")
+		return cliutil.Usagef("--print-token needs --secret-file, which signs the token")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
-		return cliutil.Usagef("--max-message %s needs --memory %s or more", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
+		return cliutil.Usagef("--max-message %s needs at least --memory %s", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
 		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
 	case c.foldEvery < 0:
@@ -143,15 +145,15 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	return nil
 }
 
-// shootsVariables sets what neither a flag nor a variable of ours says.
+// shootsVariables applies environment variables of shoots to flags that are not set otherwise.
 func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
-	given := cmd.Flags().Changed
-	for name, ours := range shootsFlags {
+	isGiven := cmd.Flags().Changed
+	for name, flag := range shootsFlags {
 		variable := "SHOOTS_" + strings.ToUpper(name)
 		value := os.Getenv(variable)
 		switch {
-		case value == "", given(name), ours != "" && given(ours), (name == "port" || name == "host") && given("listen"),
-			name == "secret" && given("secret-file"):
+		case value == "", isGiven(name), flag != "" && isGiven(flag), (name == "port" || name == "host") && isGiven("listen"),
+			name == "secret" && isGiven("secret-file"):
 			continue
 		}
 		if err := cmd.Flags().Set(name, value); err != nil {
@@ -161,25 +163,25 @@ func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
 	return nil
 }
 
-// address finds out where to listen.
+// address determines the listening address.
 func (c *serveConfig) address(cmd *cobra.Command) error {
-	given := cmd.Flags().Changed
-	if given("port") || given("host") {
-		if given("listen") {
+	isGiven := cmd.Flags().Changed
+	if isGiven("port") || isGiven("host") {
+		if isGiven("listen") {
 			return cliutil.Usagef("--listen excludes --host and --port")
 		}
 		c.listen = "grpc://" + net.JoinHostPort(c.host, strconv.Itoa(c.port))
 	}
 	secure := c.cert != ""
-	if !given("listen") && secure {
+	if !isGiven("listen") && secure {
 		c.listen = strings.Replace(c.listen, "grpc://", "grpc+tls://", 1)
 	}
-	scheme, rest, found := strings.Cut(c.listen, "://")
-	if !found || !slices.Contains([]string{"grpc", "grpc+tcp", "grpc+tls", "grpc+unix"}, scheme) {
-		return cliutil.Usagef("--listen %q: write grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH", c.listen)
+	scheme, rest, ok := strings.Cut(c.listen, "://")
+	if !ok || !slices.Contains([]string{"grpc", "grpc+tcp", "grpc+tls", "grpc+unix"}, scheme) {
+		return cliutil.Usagef("--listen %q: use grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH", c.listen)
 	}
 	if secure != (scheme == "grpc+tls") {
-		return cliutil.Usagef("--listen %q: grpc+tls:// goes with --tls-cert and --tls-key, grpc:// without", c.listen)
+		return cliutil.Usagef("--listen %q: use grpc+tls:// with --tls-cert and --tls-key, and grpc:// without", c.listen)
 	}
 	if c.scheme = scheme + "://"; c.scheme == unixScheme {
 		c.hostName = rest
@@ -187,7 +189,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
-		return cliutil.Usagef("--listen %q: write HOST:PORT, with port 0 for a free one", c.listen)
+		return cliutil.Usagef("--listen %q: use HOST:PORT; port 0 picks a free port", c.listen)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -197,7 +199,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	return nil
 }
 
-// readSecret reads a secret, without the end of its line.
+// readSecret reads a secret, without the line break at its end.
 func readSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

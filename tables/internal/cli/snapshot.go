@@ -11,12 +11,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags are the flags that choose an older state of tables. Call the function once
-// the flags are parsed.
+// stateFlags adds the flags that select an older state of tables. The returned function must be
+// called after the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
-	version := fs.Int64("version", -1, "the table at this `VERSION`")
-	snapshot := fs.String("snapshot", "", "the state in this `SNAPSHOT` of the bucket")
+	version := fs.Int64("version", -1, "use this `VERSION` of the table")
+	snapshot := fs.String("snapshot", "", "use the state in this `SNAPSHOT` of the bucket")
 	cmd.MarkFlagsMutuallyExclusive("version", "snapshot")
 	return func() tables.At {
 		switch {
@@ -32,7 +32,7 @@ func stateFlags(cmd *cobra.Command) func() tables.At {
 func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Save the state of a bucket under a name",
+		Short: "Save and restore states of a bucket",
 		Long: `Save the state of a bucket under a name: all its tables with their rows and metadata.
 Nothing is copied. A snapshot can be read until it is deleted, whatever happens to the
 tables.`,
@@ -45,14 +45,14 @@ tables.`,
 func newSnapshotCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags] [--] [SNAPSHOT]",
-		Short:   "Make a snapshot of a bucket",
-		Long:    `Make a snapshot of a bucket, and print its name: SNAPSHOT, or else the time.`,
+		Short:   "Create a snapshot of a bucket",
+		Long:    `Create a snapshot of a bucket, and print its name (default: the current time).`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
 	}
-	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return does(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
+	return runsOperation(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
 		in := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
 			if in.Name = args[0]; in.Name == "" {
@@ -60,11 +60,11 @@ func newSnapshotCreate(a *app) *cobra.Command {
 			}
 		}
 		return in, nil
-	}, func(in *operations.Snapshot, made operations.Snapshot) error {
+	}, func(in *operations.Snapshot, created operations.Snapshot) error {
 		if *asJSON {
-			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": made.Name})
+			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
 		}
-		_, err := fmt.Fprintln(a.out, made.Name)
+		_, err := fmt.Fprintln(a.out, created.Name)
 		return err
 	})
 }
@@ -77,7 +77,7 @@ type snapshotLine struct {
 	Metadata object `json:"metadata"`
 }
 
-// object is metadata that is shown to people as JSON.
+// object is metadata that prints itself as JSON for people.
 type object tables.Metadata
 
 func (o object) String() string { return metadataText(tables.Metadata(o)) }
@@ -89,16 +89,18 @@ func newSnapshotList(a *app) *cobra.Command {
 		Long:    `List the snapshots of a bucket, oldest first.`,
 		Example: "  partd-tables snapshot list --bucket NYSE --json",
 	}
-	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return does(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
+	return runsOperation(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
 		return &operations.Bucket{Bucket: *p.bucket}, nil
-	}, func(_ *operations.Bucket, all []tables.SnapshotInfo) error { return snapshotLines(a, *asJSON, all) })
+	}, func(_ *operations.Bucket, snapshots []tables.SnapshotInfo) error {
+		return snapshotLines(a, *asJSON, snapshots)
+	})
 }
 
-func snapshotLines(a *app, asJSON bool, all []tables.SnapshotInfo) error {
-	return lines(a.out, asJSON, all, func(i tables.SnapshotInfo) snapshotLine {
+func snapshotLines(a *app, asJSON bool, snapshots []tables.SnapshotInfo) error {
+	return lines(a.out, asJSON, snapshots, func(i tables.SnapshotInfo) snapshotLine {
 		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
 	})
 }
@@ -107,16 +109,16 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. A missing one is not an error. The command expire removes
+		Long: `Delete snapshots of a bucket. A missing snapshot is not an error. The command expire removes
 files that nothing else uses.`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
 	}
-	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	all := cmd.Flags().Bool("all", false, "delete all snapshots of the bucket")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *all == (len(args) > 0) {
-			return cliutil.Usagef("name the snapshots to delete, or give --all")
+			return cliutil.Usagef("name the snapshots to delete, or use --all")
 		}
 		names := args
 		if *all {
@@ -140,18 +142,18 @@ func newSnapshotRestore(_ *app) *cobra.Command {
 		Use:   "restore [flags] [--] SNAPSHOT [NAME…]",
 		Short: "Restore a bucket, or some of its tables, from a snapshot",
 		Long: `Restore a bucket to its state in a snapshot, in one commit: changed tables get a new
-version with the rows, columns and metadata of the snapshot, deleted tables come back,
-and tables made since are deleted. With NAMEs, only these tables are restored.`,
+version with the rows, columns and metadata of the snapshot, deleted tables are restored,
+and newer tables are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 	}
-	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return does(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
+	return runsOperation(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
 		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
 	}, quiet)
 }
 
-// metadataText is a value of metadata for people: a text as it is, others as JSON.
+// metadataText formats a value of metadata for people: text as it is, other values as JSON.
 func metadataText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

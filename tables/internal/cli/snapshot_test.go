@@ -8,49 +8,49 @@ import (
 func TestSnapshotAndMeta(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", t.TempDir())
 	t.Setenv("PARTD_TABLES_BUCKET", "b")
-	done(t, `{"n":1}`, "put", "a", "-", "--format", "jsonl")
-	done(t, "", "meta", "set", "a", "text=feed", `quoted="5"`, "number=5", "large=12345678901234567890", `nested={"x":[1,null]}`)
-	done(t, "", "meta", "set", "--of-bucket", "k=true")
-	if out := done(t, "", "snapshot", "create", "one"); out != "one\n" {
+	mustRun(t, `{"n":1}`, "put", "a", "-", "--format", "jsonl")
+	mustRun(t, "", "meta", "set", "a", "text=feed", `quoted="5"`, "number=5", "large=12345678901234567890", `nested={"x":[1,null]}`)
+	mustRun(t, "", "meta", "set", "--of-bucket", "k=true")
+	if out := mustRun(t, "", "snapshot", "create", "one"); out != "one\n" {
 		t.Error(out)
 	}
-	done(t, `{"n":2}`, "put", "a", "-", "--format", "jsonl", "--mode", "append")
-	done(t, "", "meta", "set", "a", "--remove", "text", "number=6")
-	done(t, "", "delete", "a")
-	unnamed := strings.TrimSpace(done(t, "", "snapshot", "create"))
-	if out := done(t, "", "get", "a", "--snapshot", "one"); out != "n\n1\n" {
+	mustRun(t, `{"n":2}`, "put", "a", "-", "--format", "jsonl", "--mode", "append")
+	mustRun(t, "", "meta", "set", "a", "--remove", "text", "number=6")
+	mustRun(t, "", "delete", "a")
+	unnamed := strings.TrimSpace(mustRun(t, "", "snapshot", "create"))
+	if out := mustRun(t, "", "get", "a", "--snapshot", "one"); out != "n\n1\n" {
 		t.Error(out)
 	}
-	if out := done(t, "", "sql", "SELECT sum(n) AS n FROM a", "--snapshot", "one"); out != "n\n1\n" {
+	if out := mustRun(t, "", "sql", "SELECT sum(n) AS n FROM a", "--snapshot", "one"); out != "n\n1\n" {
 		t.Error(out)
 	}
-	done(t, "", "snapshot", "restore", "one")
-	out := done(t, "", "meta", "get", "a", "--json")
+	mustRun(t, "", "snapshot", "restore", "one")
+	out := mustRun(t, "", "meta", "get", "a", "--json")
 	if before, _, _ := strings.Cut(out, `"_updated"`); !strings.HasPrefix(out, `{"_updated":`) || before != "{" ||
 		!strings.HasSuffix(out, `,"large":12345678901234567890,"nested":{"x":[1,null]},"number":5,"quoted":"5","text":"feed"}`+"\n") {
 		t.Error(out)
 	}
-	for found, args := range map[string][]string{
+	for want, args := range map[string][]string{
 		"a": {"number=5.0"}, "a a": {"large=12345678901234567890", "text=feed"}, "a a a": {`quoted="5"`, `nested={"x": [1, null]}`},
 		"": {"quoted=5"}, " ": {"large=12345678901234567891"}, "  ": {"number=5", "text=other"}, "   ": {"number=6"},
 	} {
-		found, _, _ = strings.Cut(found, " ")
-		out := done(t, "", append([]string{"meta", "find", "--json"}, args...)...)
-		if strings.Contains(out, `"name":"a"`) != (found == "a") {
+		want, _, _ = strings.Cut(want, " ")
+		out := mustRun(t, "", append([]string{"meta", "find", "--json"}, args...)...)
+		if strings.Contains(out, `"name":"a"`) != (want == "a") {
 			t.Errorf("%q: %q", args, out)
 		}
 	}
-	if out := done(t, "", "meta", "get"); out != "KEY  VALUE\nk    true\n" {
+	if out := mustRun(t, "", "meta", "get"); out != "KEY  VALUE\nk    true\n" {
 		t.Errorf("%q", out)
 	}
-	out = done(t, "", "snapshot", "list", "--json")
+	out = mustRun(t, "", "snapshot", "list", "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"bucket":"b","name":"one","time":"`) || !strings.HasSuffix(lines[0], `Z","tables":1,"metadata":{"k":true}}`) ||
 		!strings.Contains(lines[1], `"name":"`+unnamed+`"`) || !strings.Contains(lines[1], `"tables":0`) {
 		t.Error(out)
 	}
-	done(t, "", "snapshot", "delete", "one", "nothing")
-	if out := done(t, "", "snapshot", "list"); strings.Contains(out, "one") || !strings.Contains(out, unnamed) {
+	mustRun(t, "", "snapshot", "delete", "one", "nothing")
+	if out := mustRun(t, "", "snapshot", "list"); strings.Contains(out, "one") || !strings.Contains(out, unnamed) {
 		t.Error(out)
 	}
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// source is a table that another program wrote.
+// source is a table of another program.
 type source struct {
 	bucket, name string
-	files        []string // Parquet, in the order of their rows
+	files        []string // Parquet files, in row order
 	metadata     tables.Metadata
 }
 
-// sources are the programs whose directories are understood.
+// sources maps supported programs to functions that find the tables in their directories.
 var sources = map[string]func(dir string) ([]source, error){"shoots": shootsSources, "pystore": pystoreSources}
 
-// directories returns the names of the directories in one, sorted.
-func directories(dir string) ([]string, error) {
+// subdirectories returns the sorted names of subdirectories.
+func subdirectories(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	var names []string
 	for _, e := range entries {
@@ -38,24 +38,23 @@ func directories(dir string) ([]string, error) {
 	return names, err
 }
 
-// shootsSources finds DIR/NAME.parquet in the default bucket, and
-// DIR/BUCKET/NAME.parquet.
+// shootsSources finds DIR/NAME.parquet, for the default bucket, and DIR/BUCKET/NAME.parquet.
 func shootsSources(dir string) ([]source, error) {
-	buckets, err := directories(dir)
+	buckets, err := subdirectories(dir)
 	if err != nil {
 		return nil, err
 	}
-	var all []source
+	var sources []source
 	for _, bucket := range append([]string{""}, buckets...) {
 		files, err := parquetFiles(filepath.Join(dir, bucket))
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range files {
-			all = append(all, source{bucket: bucket, name: strings.TrimSuffix(filepath.Base(f), ".parquet"), files: []string{f}})
+			sources = append(sources, source{bucket: bucket, name: strings.TrimSuffix(filepath.Base(f), ".parquet"), files: []string{f}})
 		}
 	}
-	return all, nil
+	return sources, nil
 }
 
 const (
@@ -63,28 +62,27 @@ const (
 	pystoreSnapshots = "_snapshots"
 )
 
-// pystoreSources finds DIR/COLLECTION/ITEM/*.parquet, and the items of each
-// snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, as those of a
-// bucket COLLECTION@SNAPSHOT. DIR is one store.
+// pystoreSources finds DIR/COLLECTION/ITEM/*.parquet; DIR is one store. The items of each snapshot,
+// DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to a bucket COLLECTION@SNAPSHOT.
 func pystoreSources(dir string) ([]source, error) {
-	collections, err := directories(dir)
+	collections, err := subdirectories(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range collections {
-		// A store says so, a collection does not.
+		// This file exists in stores, but not in collections.
 		if _, err := os.Stat(filepath.Join(dir, c, pystoreMetadata)); err == nil {
-			return nil, cliutil.Usagef("%s has stores of pystore: name one of them, such as %s", dir, filepath.Join(dir, c))
+			return nil, cliutil.Usagef("%s contains several pystore stores: name one of them, such as %s", dir, filepath.Join(dir, c))
 		}
 	}
-	var all []source
+	var sources []source
 	for _, c := range collections {
 		items, err := pystoreItems(filepath.Join(dir, c), c)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, items...)
-		snapshots, err := directories(filepath.Join(dir, c, pystoreSnapshots))
+		sources = append(sources, items...)
+		snapshots, err := subdirectories(filepath.Join(dir, c, pystoreSnapshots))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -93,18 +91,18 @@ func pystoreSources(dir string) ([]source, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, items...)
+			sources = append(sources, items...)
 		}
 	}
-	return all, nil
+	return sources, nil
 }
 
 func pystoreItems(dir, bucket string) ([]source, error) {
-	items, err := directories(dir)
+	items, err := subdirectories(dir)
 	if err != nil {
 		return nil, err
 	}
-	var all []source
+	var sources []source
 	for _, item := range items {
 		if item == pystoreSnapshots {
 			continue
@@ -114,18 +112,18 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 			return nil, err
 		}
 		if len(s.files) == 0 {
-			return nil, fmt.Errorf("%s: an item without Parquet files", filepath.Join(dir, item))
+			return nil, fmt.Errorf("%s: the item contains no Parquet files", filepath.Join(dir, item))
 		}
 		if s.metadata, err = pystoreItemMetadata(filepath.Join(dir, item, pystoreMetadata)); err != nil {
 			return nil, err
 		}
-		all = append(all, s)
+		sources = append(sources, s)
 	}
-	return all, nil
+	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. The time of the last change, which ours keep themselves, gets another
-// name.
+// pystoreItemMetadata returns an item's metadata. It renames the time of the last change, because
+// tables have such a time themselves.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +142,7 @@ func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	return metadata, nil
 }
 
-// parquetFiles returns the Parquet files of a directory: part.2 before part.10.
+// parquetFiles returns the Parquet files of a directory, with part.2 before part.10.
 func parquetFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 func TestSQL(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
-	run := func(args ...string) string { t.Helper(); return done(t, "", append(args, "--dir", dir)...) }
+	run := func(args ...string) string { t.Helper(); return mustRun(t, "", append(args, "--dir", dir)...) }
 	csv := write(t, "trades.csv", "sym,price\nA,1.5\nB,2.5\nA,3.5\n")
 	run("put", "trades", csv, "--bucket", "NYSE")
 	run("fold")
@@ -33,8 +33,8 @@ func TestSQL(t *testing.T) {
 	}
 	for sql, want := range map[string]string{
 		"SELECT * FROM trade":           `line 1, column 15: table "trade"`,
-		"SELECT * FROM read_csv('x')":   "there is no table function",
-		"COPY names TO '/tmp/x'":        "only one statement is allowed, a SELECT",
+		"SELECT * FROM read_csv('x')":   "is not available",
+		"COPY names TO '/tmp/x'":        "only a single SELECT statement is allowed",
 		"SELECT foo FROM names":         `line 1, column 8: Binder error: Referenced column "foo" not found`,
 		"SELECT 1 FROM names, \"names2": "line 1, column 22: Parser error",
 	} {

@@ -21,18 +21,18 @@ func newToken(a *app) *cobra.Command {
 	ttl := ttlFlag(defaultTTL)
 	cmd := &cobra.Command{
 		Use:   "token --admin|--read --secret-file FILE",
-		Short: "Make a token for clients of serve",
-		Long: `Print a token for clients of a server with the same secret. With --read it
+		Short: "Print a token for clients of serve",
+		Long: `Print a token for clients of a server with the same secret. With --read, it
 allows only reading. It is valid until it expires: to revoke it, change the server's
 secret.`,
 		Example: "  partd-tables token --read --ttl 30d --secret-file secret",
-		Args:    cliutil.Takes(0, 0, ""),
+		Args:    cliutil.CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			if admin == read {
-				return cliutil.Usagef("token takes either --admin or --read")
+				return cliutil.Usagef("token needs either --admin or --read")
 			}
 			if file == "" {
-				return cliutil.Usagef("--secret-file is missing: the file with the server's secret, which signs the token")
+				return cliutil.Usagef("--secret-file is missing: name the file with the server's secret, which signs the token")
 			}
 			secret, err := readSecret(file)
 			if err != nil {
@@ -51,15 +51,15 @@ secret.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVar(&admin, "admin", false, "a token that allows everything")
-	fl.BoolVar(&read, "read", false, "a token that allows only reading")
-	fl.Var(&ttl, "ttl", "`TIME` until it expires, such as 12h or 365d")
-	fl.StringArrayVar(&buckets, "bucket", nil, "only for this `BUCKET`; may be repeated; such a token is for HTTP, not for Flight")
+	fl.BoolVar(&admin, "admin", false, "allow everything")
+	fl.BoolVar(&read, "read", false, "allow only reading")
+	fl.Var(&ttl, "ttl", "expire after this `TIME`, such as 12h or 365d")
+	fl.StringArrayVar(&buckets, "bucket", nil, "restrict the token to this `BUCKET`, and to HTTP instead of Flight; may be repeated")
 	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")
 	return cmd
 }
 
-// ttlFlag is a duration that may be given in days.
+// ttlFlag is a duration flag that accepts days.
 type ttlFlag time.Duration
 
 func (t *ttlFlag) Type() string { return "duration" }
@@ -74,9 +74,9 @@ func (t *ttlFlag) String() string {
 func (t *ttlFlag) Set(text string) error {
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		const most = 36500
+		const maxDays = 36500
 		var n int
-		if n, err = strconv.Atoi(days); err == nil && n <= most {
+		if n, err = strconv.Atoi(days); err == nil && n <= maxDays {
 			d = time.Duration(n) * 24 * time.Hour
 		}
 	}

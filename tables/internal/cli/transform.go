@@ -24,8 +24,8 @@ type transformer struct {
 
 func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
 	t := &transformer{
-		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables; without it, the default one"),
-		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: that of --bucket)"),
+		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables (default: the default bucket)"),
+		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: the same as --bucket)"),
 		mode:         modeFlag(cmd, "TARGET", mode),
 	}
 	return t
@@ -43,10 +43,10 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 	return to
 }
 
-// transforms makes cmd do an operation, and say how many rows the target was given.
-func transforms[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
+// runsTransform makes cmd run an operation and print the number of rows in the target.
+func runsTransform[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
 	var target string
-	return does(cmd, t.p, o, func(args []string) (*In, error) {
+	return runsOperation(cmd, t.p, o, func(args []string) (*In, error) {
 		mode, err := t.mode()
 		if err != nil {
 			return nil, err
@@ -54,12 +54,12 @@ func transforms[In any](t *transformer, cmd *cobra.Command, o operations.Operati
 		target = args[len(args)-1]
 		return input(args, mode)
 	}, func(_ *In, r transform.Result) error {
-		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
+		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", displayName(target), r.TargetRows)
 		return err
 	})
 }
 
-// columnNames reads names with commas between them.
+// columnNames parses comma-separated names.
 func columnNames(flag, text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
@@ -74,14 +74,14 @@ func columnNames(flag, text string) ([]string, error) {
 func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
-		Short: "Put aggregates by time, or the rows of a query, into a table, or write them",
-		Long: `Put aggregates of SOURCE's rows, one for each bin of time, into TARGET, as pandas'
-resample does, or put the rows of a query. Without TARGET, write them as get does.
+		Short: "Aggregate rows by time, or put the rows of a query",
+		Long: `Put aggregates of SOURCE's rows, one row for each bin of time, into TARGET, as resample of
+pandas does, or put the rows of a query. Without TARGET, write the rows as get does.
 
---rule is the length of a bin, a pandas offset: a number and one of ns us ms s
+--rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
---func is one or more of
-` + strings.Join(transform.Functions, " ") + `. The time is the first column.`,
+--func names one or more of
+` + strings.Join(transform.Functions, " ") + `. The first column of the result is the time.`,
 		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
   partd-tables resample trades --rule 1h --time at --func mean,size --columns price -o hours.parquet
   partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
@@ -90,16 +90,16 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	t := newTransformer(a, cmd, "append")
 	fs := cmd.Flags()
 	o := &transform.ResampleOptions{}
-	fs.StringVar(&o.Rule, "rule", "", "the length of a bin, as `RULE`")
-	fs.StringVar(&o.TimeColumn, "time", "", "the `COLUMN` with the times")
-	fs.StringSliceVar(&o.Functions, "func", nil, "the `FUNCTIONS`, separated by commas")
-	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, separated by commas (default: all)")
-	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
+	fs.StringVar(&o.Rule, "rule", "", "length of a bin, as a `RULE`")
+	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
+	fs.StringSliceVar(&o.Functions, "func", nil, "aggregate `FUNCTIONS`, separated by commas")
+	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
+	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
 	out := resultFlags(a, cmd)
 	input := func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
-			return nil, cliutil.Usagef("give either --sql, or --rule with --time and --func")
+			return nil, cliutil.Usagef("use either --sql, or --rule with --time and --func")
 		}
 		if o.Rule != "" && (o.TimeColumn == "" || len(o.Functions) == 0) {
 			return nil, cliutil.Usagef("--rule needs --time and --func")
@@ -108,11 +108,11 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 		o.Columns, err = columnNames("columns", *columns)
 		return o, err
 	}
-	put := transforms(t, cmd, operations.Resample, input).RunE
+	put := runsTransform(t, cmd, operations.Resample, input).RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 1 && (fs.Changed("output") || fs.Changed("format") || fs.Changed("force")):
-			return cliutil.Usagef("--output, --format and --force go without TARGET")
+			return cliutil.Usagef("--output, --format and --force exclude a TARGET")
 		case len(args) > 1:
 			return put(cmd, args)
 		case fs.Changed("mode") || fs.Changed("target-bucket"):
@@ -135,19 +135,19 @@ func newCombine(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
 		Short: "Put the union or the join of several tables into one",
-		Long: `Put the rows of several tables into TARGET. --how union puts all of them, one table after
-the other; a column that a source lacks is null. --how join puts the rows whose columns
---on are equal in all sources side by side.`,
+		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after
+another; a column that a source lacks is null. --how join puts one row for each combination
+of rows, one from each source, that are equal in the columns --on.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
-		Args: cliutil.Takes(3, -1, "two or more SOURCEs and TARGET"),
+		Args: cliutil.CheckArgCount(3, -1, "two or more SOURCEs and TARGET"),
 	}
 	t := newTransformer(a, cmd, "error")
 	o := &transform.CombineOptions{}
-	cmd.Flags().StringVar(&o.How, "how", "union", "`HOW`: union or join")
-	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, separated by commas")
+	cmd.Flags().StringVar(&o.How, "how", "union", "combine by `HOW`: union or join")
+	on := cmd.Flags().String("on", "", "`COLUMNS` to join on, separated by commas")
 	cliutil.Complete(cmd, "how", "union", "join")
-	return transforms(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
+	return runsTransform(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
 		last := len(args) - 1
 		for _, name := range args[:last] {
 			o.Sources = append(o.Sources, t.source(name))
@@ -162,11 +162,11 @@ func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
 		Short: "Remove unwanted rows of a table",
-		Long: `Put the wanted rows of SOURCE into TARGET or, without one, replace SOURCE's rows with
+		Long: `Put the wanted rows of SOURCE into TARGET. Without TARGET, replace SOURCE's rows with
 them in one commit.
 
 --where is an SQL condition for the rows to keep. From these, --drop-nulls drops rows
-with a null in one of its columns, and --keep-first-of drops all but the first of rows
+with a null in one of its columns, and --keep-first-of drops all except the first of the rows
 that are equal in its columns.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
@@ -176,10 +176,10 @@ that are equal in its columns.`,
 	fs := cmd.Flags()
 	o := &transform.CleanOptions{}
 	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
-	nulls := fs.String("drop-nulls", "", "drop rows with a null in one of these `COLUMNS`")
+	nulls := fs.String("drop-nulls", "", "drop rows with a null in any of these `COLUMNS`")
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "drop rows with a null in any column")
-	first := fs.String("keep-first-of", "", "keep the first row of each combination in these `COLUMNS`")
-	return transforms(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
+	first := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
+	return runsTransform(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
 		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
 			return nil, err
 		}

@@ -11,7 +11,7 @@ import (
 
 func TestTransformCommands(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
-	run := func(args ...string) string { t.Helper(); return done(t, "", append(args, "--dir", dir)...) }
+	run := func(args ...string) string { t.Helper(); return mustRun(t, "", append(args, "--dir", dir)...) }
 	run("put", "trades", write(t, "trades.csv", "at,sym,price\n2026-01-01 00:00:01,A,1\n2026-01-01 00:00:09,A,3\n2026-01-01 00:00:25,B,\n2026-01-01 00:00:25,A,5\n"))
 	run("resample", "trades", "mean", "--rule", "10s", "--time", "at", "--func", "mean", "--columns", "price")
 	if got, want := run("get", "mean"), "at,price\n2026-01-01T00:00:00,2\n2026-01-01T00:00:10,\n2026-01-01T00:00:20,5\n"; got != want {
@@ -30,7 +30,7 @@ func TestTransformCommands(t *testing.T) {
 		t.Error(string(got), err)
 	}
 	if got := run("list"); strings.Count(got, "\n") != 3 {
-		t.Errorf("there are other tables than trades and mean: %s", got)
+		t.Errorf("unexpected tables besides trades and mean: %s", got)
 	}
 	run("resample", "trades", "counts", "--sql", "SELECT sym, count(*) AS n FROM trades GROUP BY sym ORDER BY sym", "--target-bucket", "b")
 	if got := run("get", "counts", "--bucket", "b"); got != "sym,n\nA,3\nB,1\n" {
@@ -63,18 +63,18 @@ func TestTransformCommands(t *testing.T) {
 		{"resample trades --rule 10s --time at --func size --mode replace", cliutil.ExitUsage, "need a TARGET"},
 		{"resample trades --rule 10s --time at --func size --target-bucket b", cliutil.ExitUsage, "need a TARGET"},
 		{"resample trades --rule 10s --time at --func size --format xml", cliutil.ExitUsage, "xml"},
-		{"resample trades --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},
-		{"resample trades x --rule 10s --time at --func size --format csv", cliutil.ExitUsage, "go without TARGET"},
-		{"resample trades x --rule 10s --time at --func size -o x.csv", cliutil.ExitUsage, "go without TARGET"},
-		{"resample trades x", cliutil.ExitUsage, "give either --sql, or --rule"},
+		{"resample trades --rule 10s --time at --func avg", cliutil.ExitFailed, `unknown function "avg"`},
+		{"resample trades x --rule 10s --time at --func size --format csv", cliutil.ExitUsage, "exclude a TARGET"},
+		{"resample trades x --rule 10s --time at --func size -o x.csv", cliutil.ExitUsage, "exclude a TARGET"},
+		{"resample trades x", cliutil.ExitUsage, "use either --sql, or --rule"},
 		{"resample trades x --rule 10s --time at --func mean", cliutil.ExitFailed, `column "sym": it has type`},
-		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},
-		{"resample trades x --rule 10x --time at --func size", cliutil.ExitFailed, `there is no unit x`},
+		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `unknown function "avg"`},
+		{"resample trades x --rule 10x --time at --func size", cliutil.ExitFailed, `unknown unit x`},
 		{"resample trades x --rule 1s --time sym --func size", cliutil.ExitFailed, `column "sym": it has type`},
 		{"resample none x --rule 1s --time at --func size", cliutil.ExitFailed, "not found"},
 		{"combine trades names x --how beside", cliutil.ExitFailed, "union or join"},
 		{"combine trades x", cliutil.ExitUsage, "two or more SOURCEs"},
-		{"clean trades", cliutil.ExitFailed, "nothing to leave out"},
+		{"clean trades", cliutil.ExitFailed, "nothing to remove"},
 		{"clean trades --where x --mode replace", cliutil.ExitUsage, "need a TARGET"},
 		{"clean trades --where price>", cliutil.ExitFailed, "Parser error"},
 		{"clean trades --drop-nulls none", cliutil.ExitFailed, "no such column"},

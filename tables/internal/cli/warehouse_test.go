@@ -15,7 +15,7 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // as the program has
 )
 
-// runIn runs a command line with an input, and returns its output.
+// runIn runs a command line with a standard input, and returns its output.
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	in := filepath.Join(t.TempDir(), "in")
@@ -34,16 +34,15 @@ func runIn(t *testing.T, input string, args ...string) string {
 	return out.String()
 }
 
-// The commands, pyiceberg and DuckDB over it, on one warehouse: each sees what the
-// others did.
+// The commands, pyiceberg and DuckDB use one warehouse. Each sees the changes of the others.
 func TestWarehouse(t *testing.T) {
 	python := peers.Python(t, "warehouse")
 	g, db := gateway.Start(t), postgres.Start(t)
-	place := []string{
+	location := []string{
 		"--dir", fmt.Sprintf("s3://bucket/house?endpoint=http://%s", g.Addr), "--catalog", db.URL(),
 		"--cache-dir", t.TempDir(), "--cache-size", "10MB",
 	}
-	do := func(input string, args ...string) string { return runIn(t, input, append(args, place...)...) }
+	do := func(input string, args ...string) string { return runIn(t, input, append(args, location...)...) }
 	do("n\n1\n2\n", "put", "x", "-", "--format", "csv", "--bucket", "b")
 	do("n\n3\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append")
 	peer := func() string {
@@ -63,7 +62,7 @@ func TestWarehouse(t *testing.T) {
 	}
 	do("n\n4\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append", "--tail", t.TempDir()+"/tail")
 	if got := do("", "sql", "SELECT sum(n)::BIGINT AS s FROM x", "--bucket", "b"); got != "s\n1006\n" {
-		t.Errorf("%q: rows of another process's tail are seen before they are folded, or others are not", got)
+		t.Errorf("%q: unfolded rows of another process are visible, or folded ones are missing", got)
 	}
 	do("", "expire", "--older-than", "0s")
 	if got, want := peer(), "[1, 2, 3, 1000]\n[(4, 1006)]\n"; got != want {
@@ -73,7 +72,7 @@ func TestWarehouse(t *testing.T) {
 		t.Error(got)
 	}
 	var errs strings.Builder
-	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "want a catalog") {
+	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {
 		t.Error(code, errs.String())
 	}
 }

@@ -19,51 +19,51 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mostChanges is how often a table may change while an append makes its rows. The next attempt
-// holds the table's lock, so that it is the last one, however many others change the table.
-const mostChanges = 2
+// maxChanges limits how often a table may change while an append prepares its rows. After that, the append
+// holds the table's lock, so that its last attempt cannot fail this way.
+const maxChanges = 2
 
-// Append adds rows to the tail, unless fits has an error for how they are made to fit. It
-// reports whether the table exists: if not, nothing was done.
-func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, fits func(*schema.Caster) error) (version int64, exists bool, err error) {
+// Append adds rows to the tail, unless checkFit rejects the conversion of the rows. It reports whether the
+// table exists; if not, Append does nothing.
+func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for changes := 0; ; changes++ {
-		e.of.Appending.RLock()
-		a := appending{id: id, locks: changes >= mostChanges}
-		err := e.tryAppend(ctx, src, fits, &a)
+		e.tables.Appending.RLock()
+		a := appending{id: id, locks: changes >= maxChanges}
+		err := e.tryAppend(ctx, src, checkFit, &a)
 		if err == nil {
-			err = a.in.Sync(ctx) // others go on meanwhile
+			err = a.appended.Sync(ctx) // without e.mu, so that other appends proceed
 		}
-		e.of.Appending.RUnlock()
+		e.tables.Appending.RUnlock()
 		if err != nil {
 			return 0, a.exists, err
 		}
-		if a.full { // folds do not keep up with appends: who appends helps
+		if a.full { // folds do not keep up with appends, so the appender folds as well
 			if _, err = e.Fold(ctx); err != nil {
 				return 0, false, err
 			}
-		} else if !a.again {
+		} else if !a.changed {
 			return a.version, a.exists, nil
 		}
 	}
 }
 
-// appending is an attempt at an append.
+// appending is one attempt at an append.
 type appending struct {
 	id    string
-	locks bool // the table's lock is held throughout
+	locks bool // the attempt holds the table's lock throughout
 
-	// The table as it was looked at, for which the rows are made without a lock.
+	// State of the table when the rows were prepared, without a lock.
 	location string
 	def      *definition.Definition
-	rules    string // those of the bucket
+	rules    string // the bucket's rules
 
 	exists, full bool
-	again        bool // the table changed meanwhile
+	changed      bool // the table has changed since, so the append must be tried again
 	version      int64
-	in           tail.Appended
+	appended     tail.Appended
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*schema.Caster) error, a *appending) error {
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appending) error {
 	e.mu.Lock()
 	held := true
 	defer func() {
@@ -71,18 +71,18 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*
 			e.mu.Unlock()
 		}
 	}()
-	if wanted, err := e.lookToAppend(ctx, a); !wanted || err != nil {
+	if wanted, err := e.prepareAppend(ctx, a); !wanted || err != nil {
 		return err
 	}
 	if !a.locks {
 		e.mu.Unlock()
 		held = false
 	}
-	all, err := joined(a.def, a.rules)
+	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
 		return err
 	}
-	rows, err := e.cast(ctx, src, a.def, all, fits)
+	rows, err := e.cast(ctx, src, a.def, ruleList, checkFit)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
@@ -103,9 +103,9 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, fits func(*
 	return e.append(ctx, frame, a)
 }
 
-// lookToAppend brings the table up to now, and reports whether there is one that wants rows. It
-// wants mu.
-func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, err error) {
+// prepareAppend refreshes the table's state. It reports whether the append can go on: the table must exist, the
+// tail must not be full, and the put must not have been applied before. e.mu must be held.
+func (e *Entry) prepareAppend(ctx context.Context, a *appending) (proceed bool, err error) {
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return false, err
 	}
@@ -113,7 +113,7 @@ func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, er
 	a.location, a.def, a.rules = e.state.location, e.state.def, e.bucketRules
 	if e.log != nil {
 		_, size, _, _ := e.log.Size(e.state.folded)
-		a.full = size >= 4*e.of.FoldBytes
+		a.full = size >= 4*e.tables.FoldBytes
 	}
 	if a.full || a.id == "" {
 		return !a.full, nil
@@ -122,32 +122,32 @@ func (e *Entry) lookToAppend(ctx context.Context, a *appending) (wanted bool, er
 	return !applied, err
 }
 
-// append adds a frame to the tail, unless the table is another one than was looked at. It wants mu.
+// append adds a frame to the tail if the table has not changed since the frame was prepared. e.mu must be held.
 func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appending) error {
-	if a.again = e.state.location != a.location || e.bucketRules != a.rules; a.again {
+	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
 		return nil
 	}
 	if e.log == nil {
-		e.log = e.of.Tail.Log(e.state.uuid, e.state.folded)
-	} else if a.id != "" { // the same put may have come meanwhile
+		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
+	} else if a.id != "" { // another request may have applied the same put since
 		if applied, err := e.log.Applied(ctx, a.id); applied || err != nil {
 			return err
 		}
 	}
 	var err error
-	if a.in, err = e.log.Append(ctx, frame, time.Now()); err != nil {
+	if a.appended, err = e.log.Append(ctx, frame, time.Now()); err != nil {
 		return err
 	}
-	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.of.FoldBytes {
+	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
 		e.queue()
 	}
 	return nil
 }
 
-// cast returns the rows read so far in the types that are stored, once they were checked:
-// ErrNeedsCommit where it takes others of the table, which has none if fits is nil. The caller
-// releases them.
-func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, all []rules.Rule, fits func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
+// cast checks the rows read so far, and returns them in the stored types. It returns ErrNeedsCommit if the put
+// changes columns, may be refused as a duplicate, or must be checked against the whole table. A nil checkFit
+// means that the table has no rows yet. The caller releases the result.
+func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
 	}
@@ -155,30 +155,30 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	if err == nil && len(changes) > 0 {
 		err = ErrNeedsCommit
 	}
-	if err == nil && fits != nil {
-		err = fits(c)
+	if err == nil && checkFit != nil {
+		err = checkFit(c)
 	}
 	if err != nil {
 		return nil, err
 	}
-	ck, err := rules.NewCheck(ctx, all, src.Schema, d.Stored, d.Logical, rules.Options{Memory: e.of.Memory / 8})
+	check, err := rules.NewCheck(ctx, ruleList, src.Schema, d.Stored, d.Logical, rules.Options{Memory: e.tables.Memory / 8})
 	if err != nil {
 		return nil, err
 	}
-	defer ck.Close()
-	if fits != nil && ck.WholeTable() {
+	defer check.Close()
+	if checkFit != nil && check.WholeTable() {
 		return nil, ErrNeedsCommit
 	}
 	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
 	for i := 0; i < len(src.Batches) && err == nil; i++ {
-		var fit arrow.RecordBatch
-		if fit, err = c.Cast(src.Batches[i]); err == nil {
-			rows = append(rows, fit)
-			err = ck.Add(fit)
+		var converted arrow.RecordBatch
+		if converted, err = c.Cast(src.Batches[i]); err == nil {
+			rows = append(rows, converted)
+			err = check.Add(converted)
 		}
 	}
 	if err == nil {
-		err = ck.End(ctx)
+		err = check.End(ctx)
 	}
 	if err == nil {
 		err = series.Check(d.Order, rows...)
@@ -190,38 +190,37 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create makes a table whose first rows are in the tail: nobody sees them there before the
-// catalog has the table, and Iceberg's files are left to the first fold. It returns ErrStale
-// where the table is there.
-func (e *Entry) Create(ctx context.Context, src *datafile.Source, made table.Metadata, id string, metadata map[string]any) error {
-	e.of.Appending.RLock()
-	defer e.of.Appending.RUnlock()
+// Create creates a table whose first rows are in the tail. The rows are invisible until the catalog contains
+// the table. The first fold writes the Iceberg files. It returns ErrStale if the table already exists.
+func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
+	e.tables.Appending.RLock()
+	defer e.tables.Appending.RUnlock()
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	if t, err := e.Current(ctx); t != nil || err != nil {
 		return cmp.Or(err, ErrStale)
 	}
-	d, err := definition.Of(made)
+	d, err := definition.Of(meta)
 	if err != nil {
 		return err
 	}
-	all, err := e.Rules(ctx, d)
+	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
 		return err
 	}
-	rows, err := e.cast(ctx, src, d, all, nil)
+	rows, err := e.cast(ctx, src, d, ruleList, nil)
 	if err != nil {
 		return err
 	}
 	defer take.Release(rows)
-	log := e.of.Tail.Log(made.TableUUID().String(), -1)
+	log := e.tables.Tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
 		var frame tail.Frame
 		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
 			_, err = log.Append(ctx, frame, time.Now())
 		}
 		if err == nil {
-			err = e.of.Tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
+			err = e.tables.Tail.Flush(ctx) // the rows must be durable before the table exists, whatever Options.Sync says
 		}
 	}
 	if err == nil {
@@ -230,33 +229,33 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, made table.Met
 				return nil, ErrStale
 			}
 			a.Info.Updated, a.Info.Metadata, a.inline = a.Now, metadata, true
-			return made, nil
+			return meta, nil
 		}})
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) { // if there is the table, its log is found again
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created after all, its log is found again
 		log.Release()
 		return err
 	}
 	if err != nil {
-		err = errors.Join(err, e.of.Tail.Discard(context.WithoutCancel(ctx), log))
+		err = errors.Join(err, e.tables.Tail.Discard(context.WithoutCancel(ctx), log))
 	}
 	return err
 }
 
-// Applied reports whether a put of an id was applied to a table.
+// Applied reports whether a put with the id was applied to a table.
 func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
 }
 
-// applied is Applied for a UUID. It wants mu where the entry has a log.
+// applied is like Applied, for a table's UUID. e.mu must be held if the entry has a log.
 func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
 	if e.log != nil && e.log.UUID() == uuid {
 		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
 			return ok, err
 		}
 	}
-	found, err := e.of.Catalog.PutsApplied(ctx, uuid, id)
+	found, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
 	return len(found) > 0, err
 }

@@ -10,29 +10,29 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis is what the files of a step were written for: a table, its columns, the
-// order of its rows, and the rows that were read. As long as it holds, the files fit.
+// Basis is the state that a step's files were written for: the table, its columns, row order and snapshot. The
+// files are valid as long as the basis holds.
 type Basis struct {
 	UUID    string
 	schema  int
-	columns int               // the last id of a column
-	Order   *definition.Order // nil: none
-	Base    *int64            // the snapshot that was read; nil: there was none
+	columns int               // the highest column ID
+	Order   *definition.Order // nil if rows have no order
+	Base    *int64            // the snapshot that was read, or nil
 
-	Since Since          // what may have been committed after Base
-	IO    *icecat.FileIO // that the files were written through
+	Since Since          // changes allowed after Base
+	IO    *icecat.FileIO // the files were written through it
 }
 
-// Since says what may be committed after the snapshot that a step is based on.
+// Since is the kind of change that may be committed after a step's base snapshot.
 type Since int
 
 const (
 	Anything Since = iota // the step does not depend on the rows
-	Appends               // rows that were added, and none deleted or replaced
+	Appends               // only rows were added; none was deleted or replaced
 	Nothing
 )
 
-// BasisOf is the basis of files that are written for a table as it is.
+// BasisOf returns the basis for files that are written for a table's current state.
 func BasisOf(t *table.Table, s Since, io *icecat.FileIO) (Basis, error) {
 	meta := t.Metadata()
 	d, err := definition.Of(meta)
@@ -42,18 +42,18 @@ func BasisOf(t *table.Table, s Since, io *icecat.FileIO) (Basis, error) {
 	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), s, io}, nil
 }
 
-// Holds returns ErrStale where the files do not fit the table any more.
+// Holds returns ErrStale if the files no longer fit the table.
 func (b *Basis) Holds(cur *table.Table) error { return b.holds(cur, cur) }
 
-// Holds is Basis.Holds where steps before it wrote the rows that are there for other columns.
+// Holds is like Basis.Holds, for a table whose columns earlier steps of the attempt may have changed.
 func (a *Attempt) Holds(b *Basis, cur *table.Table) error {
-	if a.was == nil || a.tailRows { // a step made the table, or has added rows that none has seen
+	if a.before == nil || a.tailRows { // a step created the table, or added rows from the tail that this basis does not include
 		return b.Holds(cur)
 	}
-	return b.holds(a.was, cur)
+	return b.holds(a.before, cur)
 }
 
-// holds is Holds for a table whose rows were committed as was has them.
+// holds checks the basis against cur. The rows were last committed with the metadata of was.
 func (b *Basis) holds(was, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale
@@ -70,15 +70,14 @@ func (b *Basis) holds(was, cur *table.Table) error {
 	return nil
 }
 
-// Fits reports whether rows that were written on one basis fit a table that is as
-// another says.
+// Fits reports whether rows written on one basis fit a table in the state of another.
 func (b *Basis) Fits(now *Basis) bool {
 	return b.UUID == now.UUID && b.schema == now.schema && b.columns == now.columns && b.Order.Same(now.Order)
 }
 
-// RetryStale calls f again while others change what its files were written for.
-func RetryStale(most int, f func() error) error {
-	for range most {
+// RetryStale calls f up to limit times, as long as it returns ErrStale.
+func RetryStale(limit int, f func() error) error {
+	for range limit {
 		if err := f(); !errors.Is(err, ErrStale) {
 			return err
 		}
@@ -86,7 +85,7 @@ func RetryStale(most int, f func() error) error {
 	return ErrConflict
 }
 
-// SnapshotID returns that of a table's newest snapshot, nil without one.
+// SnapshotID returns the ID of a table's newest snapshot, or nil if there is none.
 func SnapshotID(t *table.Table) *int64 {
 	if s := t.CurrentSnapshot(); s != nil {
 		return &s.SnapshotID
@@ -94,8 +93,7 @@ func SnapshotID(t *table.Table) *int64 {
 	return nil
 }
 
-// onlyAppended reports whether rows may have been added to a table since a
-// snapshot, but none deleted or replaced.
+// onlyAppended reports whether all changes of a table since a snapshot only added rows.
 func onlyAppended(t *table.Table, base int64) bool {
 	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != base; {
 		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {

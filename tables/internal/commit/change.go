@@ -18,60 +18,60 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// MostAttempts is how often a commit that others came before is tried again.
-const MostAttempts = 100
+// MaxAttempts limits how often a commit is tried when other commits come first.
+const MaxAttempts = 100
 
-// Step is a part of a change of one table. It returns the table after the step, nil where
-// it deletes it; cur is nil where there is none. It is called once for each attempt to
-// commit, and writes no files but manifests: rows are written before.
+// Step is a part of a change of one table. It returns the table's metadata after the step, or nil to delete the
+// table; cur is nil if the table does not exist. It is called once for each attempt to commit, and writes only
+// manifests; data files are written before.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
 
-// How is what a step needs beside the table's metadata.
-type How uint8
+// Mode is a set of a step's requirements besides the table's metadata.
+type Mode uint8
 
 const (
-	Plain     How = 0
-	Exclusive How = 1 << iota // no append to the tail may come in between
-	Replaces                  // what is in the tail is replaced
-	Folds                     // the step makes files of what is in the tail
-	Deletes                   // the step does without the table as it is, which may be damaged, and without the tail's rows
-	Restores                  // the step does without the table as it is
+	Plain     Mode = 0
+	Exclusive Mode = 1 << iota // no append to the tail may happen between the step and the commit
+	Replaces                   // the step replaces the rows in the tail
+	Folds                      // the step writes the tail's rows to files
+	Deletes                    // the step needs neither the current table, which may be damaged, nor the tail's rows
+	Restores                   // the step does not need the current table
 )
 
-// Prepared is a step whose files are written through IO; nil: it has none.
+// Prepared is a step and the IO through which its files were written; IO is nil if it has no files.
 type Prepared struct {
-	How How
-	IO  *icecat.FileIO
-	Do  Step
+	Mode Mode
+	IO   *icecat.FileIO
+	Do   Step
 }
 
-// Change is a change of one table, as steps.
+// Change is a sequence of steps that change one table.
 type Change struct {
 	*Entry
-	Result *table.Table // as committed; nil if there was nothing to do, or it was deleted
+	Result *table.Table // the committed table; nil if nothing was done, or the table was deleted
 
-	// Unfolded leaves the tail as it is before the steps: they name the snapshot that
-	// they were made on, and a fold would make another.
+	// Unfolded skips the fold before the steps. They depend on a particular snapshot, and a fold would create
+	// another.
 	Unfolded bool
 
 	steps []Prepared
-	how   How // of all
+	modes Mode // modes of all steps together
 }
 
 // Add adds a step.
-func (c *Change) Add(how How, io *icecat.FileIO, do Step) {
-	c.steps, c.how = append(c.steps, Prepared{how, io, do}), c.how|how
+func (c *Change) Add(mode Mode, io *icecat.FileIO, do Step) {
+	c.steps, c.modes = append(c.steps, Prepared{mode, io, do}), c.modes|mode
 }
 
-// Len returns how many steps there are.
+// Len returns the number of steps.
 func (c *Change) Len() int { return len(c.steps) }
 
-// Writes reports whether the change has files, or other columns.
+// Writes reports whether the change adds files, or changes columns.
 func (c *Change) Writes() bool {
-	return c.how&Folds != 0 || slices.ContainsFunc(c.steps, func(p Prepared) bool { return p.IO != nil })
+	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p Prepared) bool { return p.IO != nil })
 }
 
-// RemoveFiles removes what was written for steps that, by err, were not committed.
+// RemoveFiles removes the files of steps if err says that they were not committed.
 func (c *Change) RemoveFiles(err error) {
 	for _, p := range c.steps {
 		if p.IO != nil {
@@ -80,8 +80,7 @@ func (c *Change) RemoveFiles(err error) {
 	}
 }
 
-// Commit makes all changes, each of another table, or none, and what hooks do in the same
-// transaction.
+// Commit makes all changes, each to a different table, or none of them. The hooks run in the same transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.Prepared != nil {
 		s.Prepared()
@@ -94,13 +93,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		defer c.Commits.Unlock()
 	}
 	for _, c := range changes {
-		// What was acknowledged before comes before, in the rows and in the versions.
-		if c.steps[0].How&Deletes == 0 && c.how&Folds == 0 && !c.Unfolded {
+		// Acknowledged rows in the tail come before the change, in the order of rows and in the versions.
+		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
-			if c.how&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
-				// Rows that do not fit what somebody else made of the table, or that cannot be
-				// read: a Replace is the way out.
-				s.Logger.Warn("rows in the tail were replaced without a version of their own", "table", c.Name, "err", err)
+			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
+				// The rows do not fit a table that another program changed, or cannot be read.
+				// Replace remains possible.
+				s.Logger.Warn("replaced rows in the tail that no version contains", "table", c.Name, "err", err)
 				err = nil
 			}
 			if err != nil {
@@ -108,25 +107,38 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 			}
 		}
 	}
-	return s.commitWithRetry(ctx, hooks, changes...)
+	err := s.commitWithRetry(ctx, hooks, changes...)
+	if errors.Is(err, errUnfit) {
+		err = ErrStale
+		for _, c := range changes {
+			if c.modes&Folds != 0 {
+				_, foldErr := c.fold(ctx)
+				err = cmp.Or(foldErr, err)
+			}
+		}
+	}
+	return err
 }
 
-// Commit commits steps of a table whose Commits is held, and whose tail is folded already
-// where that matters. It returns the table as committed; nil if there was nothing to do.
+// errUnfit says that rows in the tail have nulls that the table's columns do not allow, until a fold relaxes
+// the columns.
+var errUnfit = errors.New("rows in the tail have nulls in parts of columns that do not allow them")
+
+// Commit commits steps of a table. The caller holds Commits, and has folded the tail if that
+// matters. It returns the committed table, or nil if there was nothing to do.
 func (e *Entry) Commit(ctx context.Context, steps ...Prepared) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
-		c.Add(p.How, p.IO, p.Do)
+		c.Add(p.Mode, p.IO, p.Do)
 	}
-	if e.of.Prepared != nil {
-		e.of.Prepared()
+	if e.tables.Prepared != nil {
+		e.tables.Prepared()
 	}
-	err := e.of.commitWithRetry(ctx, nil, c)
+	err := e.tables.commitWithRetry(ctx, nil, c)
 	return c.Result, err
 }
 
-// commitWithRetry commits changes again and again while others come before. It wants the
-// entries' Commits.
+// commitWithRetry commits changes, and retries if other commits come first. The entries' Commits must be held.
 func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
@@ -136,7 +148,7 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 		if !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
-		if n == MostAttempts {
+		if n == MaxAttempts {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
 		pause := time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))
@@ -149,18 +161,18 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 // Attempt is one attempt to commit a change of a table.
 type Attempt struct {
 	*Change
-	IO   *icecat.FileIO // manifests and metadata
-	Info icecat.Info    // of the listing
-	IDs  []icecat.PutID // of the puts
+	IO   *icecat.FileIO // for manifests and metadata
+	Info icecat.Info    // shown in listings
+	IDs  []icecat.PutID // IDs of the puts
 	Now  time.Time
-	Lost bool // the table is there, and damaged
+	Lost bool // the table exists but is damaged
 
-	was      *table.Table   // before the steps; nil: there is none
-	tailDone bool           // a step made files of what is in the tail,
-	tailRows bool           // in which there were rows
-	inline   bool           // the metadata is small, and kept by the database
-	epoch    *int64         // of the tail, up to which it is replaced; nil: none
-	made     *icecat.Change // nil: there is nothing to do
+	before   *table.Table   // state before the steps, or nil
+	tailDone bool           // a step wrote the tail to files
+	tailRows bool           // the tail then had rows
+	inline   bool           // the metadata may be kept in the catalog's database
+	epoch    *int64         // the last epoch of the tail that is replaced, or nil
+	record   *icecat.Change // nil if there is nothing to do
 }
 
 // tryCommit is one attempt of commitWithRetry.
@@ -171,9 +183,9 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 			a.IO.RemoveFailed(err)
 		}
 	}()
-	var made []*icecat.Change
+	var records []*icecat.Change
 	for _, c := range changes {
-		if c.how != Plain {
+		if c.modes != Plain {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 		}
@@ -182,49 +194,49 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 		if err := a.prepare(ctx); err != nil {
 			return err
 		}
-		if a.made != nil {
-			made = append(made, a.made)
+		if a.record != nil {
+			records = append(records, a.record)
 		}
 	}
-	if len(made)+len(hooks) > 0 {
-		if err := s.Catalog.Commit(ctx, hooks, made...); err != nil {
+	if len(records)+len(hooks) > 0 {
+		if err := s.Catalog.Commit(ctx, hooks, records...); err != nil {
 			return err
 		}
 	}
 	for _, a := range attempts {
-		if err := a.committed(ctx); err != nil {
-			// It is committed; the next one to use the table, or the next Open, tidies up.
-			s.Logger.Warn("the tail could not be tidied up after a commit", "table", a.Name, "err", err)
+		if err := a.finish(ctx); err != nil {
+			// The commit succeeded. The next use of the table, or the next Open, cleans up.
+			s.Logger.Warn("could not clean up the tail after a commit", "table", a.Name, "err", err)
 		}
 	}
 	return nil
 }
 
-// prepare puts the steps on top of the table as it is now.
+// prepare applies the steps to the table's current state.
 func (a *Attempt) prepare(ctx context.Context) error {
 	e, steps := a.Entry, a.steps
-	if a.how&Folds != 0 {
+	if a.modes&Folds != 0 {
 		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return err
 		}
 	}
-	if a.how&(Replaces|Folds) != 0 && e.log != nil {
+	if a.modes&(Replaces|Folds) != 0 && e.log != nil {
 		last, ok, err := e.log.Turn(ctx)
 		if err != nil {
 			return err
 		}
 		if ok {
 			a.epoch = &last
-			steps = append([]Prepared{{Do: e.replaced(last)}}, steps...)
+			steps = append([]Prepared{{Do: e.markReplaced(last)}}, steps...)
 		}
 	}
 	ch := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.base(ctx, ch, steps[0].How&(Deletes|Restores) != 0)
+	cur, err := a.base(ctx, ch, steps[0].Mode&(Deletes|Restores) != 0)
 	if err != nil {
 		return err
 	}
-	a.was = cur
-	any := false
+	a.before = cur
+	applied := false
 	for _, p := range steps {
 		meta, err := p.Do(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
@@ -233,7 +245,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		any, cur = true, nil
+		applied, cur = true, nil
 		if meta != nil {
 			cur = a.Table(meta)
 		}
@@ -241,7 +253,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			ch.IOs = append([]*icecat.FileIO{p.IO}, ch.IOs...)
 		}
 	}
-	if !any || cur == nil && ch.Base == nil && !a.Lost { // made and deleted
+	if !applied || cur == nil && ch.Base == nil && !a.Lost { // created and deleted in this change
 		return nil
 	}
 	if cur != nil {
@@ -250,20 +262,20 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		}
 	}
 	ch.Info, ch.PutIDs, ch.Inline = &a.Info, a.IDs, a.inline
-	a.made = ch
+	a.record = ch
 	return nil
 }
 
-// base loads what the steps are put on top of, nil if there is no table. Where the
-// steps do without it, it may be damaged.
-func (a *Attempt) base(ctx context.Context, ch *icecat.Change, needless bool) (_ *table.Table, err error) {
-	cat := a.of.Catalog
+// base loads the table that the steps change, or nil if it does not exist. The table may be damaged if
+// mayBeDamaged is set.
+func (a *Attempt) base(ctx context.Context, ch *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
+	cat := a.tables.Catalog
 	ch.Base, err = cat.Load(ctx, ch.Namespace, ch.Name)
 	switch {
 	case errors.Is(err, icecat.ErrNotFound):
 		ch.Base = nil
 		return nil, nil
-	case errors.Is(err, icecat.ErrContent) && needless:
+	case errors.Is(err, icecat.ErrContent) && mayBeDamaged:
 		lost, err := cat.Location(ctx, ch.Namespace, ch.Name)
 		ch.Lost, a.Lost = &lost, true
 		return nil, conflict(err)
@@ -278,7 +290,7 @@ func (a *Attempt) base(ctx context.Context, ch *icecat.Change, needless bool) (_
 	return cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), a.IO), nil
 }
 
-// TailRows returns how many rows are in the tail alone. The change has to be Exclusive.
+// TailRows returns the number of rows that are only in the tail. The change must be Exclusive.
 func (a *Attempt) TailRows() (rows int64) {
 	if a.log != nil {
 		rows, _, _, _ = a.log.Size(a.state.folded)
@@ -286,14 +298,14 @@ func (a *Attempt) TailRows() (rows int64) {
 	return rows
 }
 
-// Table is the table of the attempt with other metadata.
+// Table returns the attempt's table with other metadata.
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
-// Series is a table as a Series; nil if its rows have no order.
-func (e *Entry) Series(t *table.Table) (*series.Series, error) { return series.Of(t, e.of.Memory) }
+// Series returns t as a Series, or nil if its rows have no order.
+func (e *Entry) Series(t *table.Table) (*series.Series, error) { return series.Of(t, e.tables.Memory) }
 
-// Put notes that the change holds a put of an id; it returns ErrNothing where one was
-// applied before. Cur may be nil.
+// Put adds the ID of a put to the change. It returns ErrNothing if a put with the ID was applied before. cur
+// may be nil.
 func (a *Attempt) Put(ctx context.Context, cur *table.Table, id string) error {
 	if slices.ContainsFunc(a.IDs, func(before icecat.PutID) bool { return before.ID == id }) {
 		return ErrNothing
@@ -307,7 +319,7 @@ func (a *Attempt) Put(ctx context.Context, cur *table.Table, id string) error {
 	return nil
 }
 
-// conflict makes of a table that is suddenly gone a reason to try again.
+// conflict converts the error for a table that disappeared to an error that is retried.
 func conflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict
@@ -315,25 +327,25 @@ func conflict(err error) error {
 	return err
 }
 
-// committed brings the entry up to what was committed. It wants mu where the
-// change was exclusive, else nobody needs to know at once.
-func (a *Attempt) committed(ctx context.Context) error {
-	ch := a.made
-	if ch == nil || ch.New == nil { // the files are of no use
+// finish updates the entry to the committed state. e.mu must be held unless the change is Plain, for which it
+// does nothing to the entry.
+func (a *Attempt) finish(ctx context.Context) error {
+	ch := a.record
+	if ch == nil || ch.New == nil { // the files are not needed
 		a.RemoveFiles(ErrNothing)
 	}
 	if ch == nil {
 		return nil
 	}
 	a.Result = ch.Result
-	if a.how == Plain {
+	if a.modes == Plain {
 		return nil
 	}
 	if ch.New == nil {
 		return a.forget(ctx)
 	}
 	var err error
-	if ch.Base != nil && ch.Base.Metadata().TableUUID() != ch.New.TableUUID() { // deleted, and made anew
+	if ch.Base != nil && ch.Base.Metadata().TableUUID() != ch.New.TableUUID() { // deleted, then created again
 		err = a.forget(ctx)
 	} else if a.epoch != nil {
 		err = a.log.Forget(ctx, *a.epoch)

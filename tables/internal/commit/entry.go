@@ -21,90 +21,87 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mostEntries is how many tables are remembered that nobody uses and that have
-// nothing in the tail.
-const mostEntries = 1 << 14
+// maxEntries limits the number of unused tables without rows in the tail that stay in memory.
+const maxEntries = 1 << 14
 
-// lastEpoch is later than all.
+// lastEpoch is later than every other epoch.
 const lastEpoch = math.MaxInt64
 
-// Entry is what is in memory of a table while it is in use, or has rows in the tail.
+// Entry is the state of a table in memory while it is in use, or has rows in the tail.
 type Entry struct {
-	of *Tables
+	tables *Tables
 	icecat.TableName
 	refs int // guarded by Tables.mu
 
-	// Commits is held by whoever commits to the table, in this process.
+	// Commits is held during every commit to the table in this process.
 	Commits sync.Mutex
 
-	mu          sync.Mutex // guards what follows, and orders appends to the tail
+	mu          sync.Mutex // guards the fields below, and orders appends to the tail
 	state       state
-	log         *tail.Log // nil: nothing is in the tail
-	bucketRules string    // those of the bucket, at the last refresh
-	queued      bool      // for a fold
+	log         *tail.Log // nil if the tail has no rows of the table
+	bucketRules string    // the bucket's rules at the last refresh
+	queued      bool      // a fold was requested
 
-	encoders sync.Pool // of *tail.Encoder, for who appends
+	encoders sync.Pool // of *tail.Encoder, for appends
 }
 
-// Release ends what Acquire began.
+// Release drops a reference from Acquire.
 func (e *Entry) Release() {
-	// Who has the last reference is alone with the entry, but for those who
-	// come meanwhile.
+	// Only a concurrent Acquire can race with the last release.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.of.mu.Lock()
-	defer e.of.mu.Unlock()
-	if e.refs--; e.refs == 0 && len(e.of.entries) > mostEntries && (e.log == nil || e.of.Tail.Retire(e.log)) {
-		delete(e.of.entries, e.TableName)
+	e.tables.mu.Lock()
+	defer e.tables.mu.Unlock()
+	if e.refs--; e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
+		delete(e.tables.entries, e.TableName)
 	}
 }
 
-// Tail is the rows of a table that are in the tail alone.
+// Tail contains the rows of a table that are only in the tail.
 type Tail struct {
-	Rows []arrow.RecordBatch // as the table stores rows; whoever asked for them releases them
-	Mark string              // the same for the same rows
+	Rows []arrow.RecordBatch // in the stored types; the caller of View releases them
+	Mark string              // equal for equal rows
 
-	Deduped, Replaces bool // Rows are what Keep was given
+	Deduped, Replaces bool // Rows are deduplicated rows from Keep
 
 	log *tail.Log
 	key string
 }
 
-// Keep notes how the rows are read, for those who ask for the same rows of the same state
-// of the table.
+// Keep stores deduplicated rows for other readers of the same state of the table.
 func (t *Tail) Keep(deduped arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, deduped, replaces) }
 
-// View returns the table as it is now, its definition and, if they are wanted, the rows
-// that are in the tail alone.
-func (e *Entry) View(ctx context.Context, wanted bool) (t *table.Table, d *definition.Definition, in *Tail, err error) {
+// View returns the table's current state and its definition. If withRows is set, it also returns the rows that
+// are only in the tail.
+func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	in = &Tail{}
+	rows = &Tail{}
 	t, err = e.load(ctx)
-	if d = e.state.def; err != nil || !wanted || e.log == nil {
-		return t, d, in, err
+	if d = e.state.def; err != nil || !withRows || e.log == nil {
+		return t, d, rows, err
 	}
-	in.log = e.log
-	if in.Mark, err = e.log.Mark(ctx, e.state.folded); err != nil {
-		return t, d, in, err
+	rows.log = e.log
+	if rows.Mark, err = e.log.Mark(ctx, e.state.folded); err != nil {
+		return t, d, rows, err
 	}
-	in.key = e.state.location + " " + in.Mark
-	if in.Rows, in.Replaces, in.Deduped = e.log.Kept(in.key); !in.Deduped {
-		in.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
+	rows.key = e.state.location + " " + rows.Mark
+	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Kept(rows.key); !rows.Deduped {
+		rows.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
-		in.Rows, err = fitted(in.Rows, d.Stored)
+		rows.Rows, err = castTail(rows.Rows, d.Stored)
 	}
-	return t, d, in, err
+	return t, d, rows, err
 }
 
-// rows returns the rows that are in the tail alone, up to an epoch. The caller
-// releases them. It wants mu.
+// rows returns the rows that are only in the tail, up to an epoch. The caller releases them. e.mu
+// must be held.
 func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
 		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
-			rows[i], err = carried(meta, rows[i])
+			rows[i], err = renameColumns(meta, rows[i])
 		}
 	}
 	if err != nil {
@@ -114,10 +111,9 @@ func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]ar
 	return rows, nil
 }
 
-// carried returns a batch, which it takes over, of an older schema of the table
-// under the names that its columns have now, without those that were dropped. A
-// batch of no such schema stays as it is.
-func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+// renameColumns renames the columns of a batch with an older schema to their current names, and drops removed
+// columns. It returns a batch that fits no older schema unchanged. It takes ownership of the batch.
+func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, sc := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredOf(sc)
 		if err != nil {
@@ -138,7 +134,7 @@ func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, e
 				add(i, now.Name)
 			}
 		}
-		if len(fields) == 0 { // all columns were replaced: only the names say what is what
+		if len(fields) == 0 { // all columns were replaced, so they can only be matched by name
 			for i, f := range sc.Fields() {
 				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
 					add(i, f.Name)
@@ -146,7 +142,7 @@ func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, e
 			}
 		}
 		if len(fields) == 0 {
-			return batch, nil // it fits nowhere, which is an error
+			return batch, nil // it fits no schema; the caller reports that
 		}
 		defer batch.Release()
 		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
@@ -154,8 +150,8 @@ func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, e
 	return batch, nil
 }
 
-// fitted returns rows of the tail, which it takes over, in a schema that the table stores.
-func fitted(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
+// castTail casts rows of the tail to a stored schema. It takes ownership of the rows.
+func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
 			continue
@@ -163,7 +159,7 @@ func fitted(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch
 		fit, err := schema.CastStored(batch, stored)
 		if err != nil {
 			take.Release(rows)
-			return nil, fmt.Errorf("rows in the tail do not fit the table since another process changed it (evolve its columns so that they do): %w", err)
+			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed it: evolve its columns until they fit: %w", err)
 		}
 		batch.Release()
 		rows[i] = fit
@@ -171,11 +167,11 @@ func fitted(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch
 	return rows, nil
 }
 
-// pin keeps files from being removed that were of use when it was set: those of
-// a reader's view, and those being written for a commit to come.
+// pin protects files that were in use when it was set: the files of a reader's view, and files written for a
+// future commit.
 type pin struct{ since time.Time }
 
-// Pin sets a pin until unpin is called.
+// Pin protects files until unpin is called.
 func (s *Tables) Pin() (unpin func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +187,7 @@ func (s *Tables) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns how many pins there are, and when the oldest was set, or now.
+// Pinned returns the number of pins, and the time of the oldest one, or the current time if there are none.
 func (s *Tables) Pinned() (pins int, since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +200,7 @@ func (s *Tables) Pinned() (pins int, since time.Time) {
 	return len(s.pins), oldest
 }
 
-// Acquire returns the entry of a table, which the caller releases.
+// Acquire returns the entry of a table. The caller must release it.
 func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,14 +209,14 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	}
 	e := s.entries[n]
 	if e == nil {
-		e = &Entry{of: s, TableName: n}
+		e = &Entry{tables: s, TableName: n}
 		s.entries[n] = e
 	}
 	e.refs++
 	return e, nil
 }
 
-// Use acquires an entry, and keeps files that are written for it. The caller calls done.
+// Use acquires an entry, and protects files that are written for it. The caller must call done.
 func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -234,11 +230,11 @@ func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
 	return e, func() { unpin(); e.Release() }, nil
 }
 
-// load returns the table as it is now, with the state brought up to it. It wants mu.
+// load returns the table's current state, after a refresh. e.mu must be held.
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.of.Catalog.Load(ctx, e.Namespace, e.Name)
+	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
-		e.lose()
+		e.drop()
 		return nil, err
 	}
 	if err != nil || t.MetadataLocation() == e.state.location {

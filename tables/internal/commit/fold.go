@@ -14,20 +14,21 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Fold moves a table's rows from the tail into its files, and returns how many.
+// Fold moves a table's rows from the tail to its files, and returns their number.
 func (e *Entry) Fold(ctx context.Context) (int64, error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	return e.fold(ctx)
 }
 
-// Folded returns the table once what was acknowledged before is in its files. It wants
-// Commits.
-func (e *Entry) Folded(ctx context.Context) (*table.Table, error) {
+// FoldAll folds all rows acknowledged before the call, and returns the table. Commits must be held.
+func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	if _, err := e.fold(ctx); err != nil {
 		return nil, err
 	}
@@ -38,22 +39,22 @@ func (e *Entry) Folded(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// fold is Fold for who has Commits. Where somebody else changes the table's schema
-// meanwhile, the rows are written again.
+// fold is like Fold, for a caller that holds Commits. It writes the rows again if the table's schema changes
+// concurrently.
 func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
-	if e.of.Tail == nil || e.of.ReadOnly {
+	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
 	}
-	ctx, end := e.of.Folding(ctx, e.TableName)
+	ctx, end := e.tables.Folding(ctx, e.TableName)
 	defer func() { end(rows, err) }()
-	err = RetryStale(MostAttempts, func() error {
+	err = RetryStale(MaxAttempts, func() error {
 		rows, err = e.foldOnce(ctx)
 		return err
 	})
 	return rows, err
 }
 
-// folding is the rows of the tail's epochs up to one, on their way into files.
+// folding describes the rows of the tail, up to an epoch, that a fold writes to files.
 type folding struct {
 	Basis
 	t       *table.Table
@@ -61,22 +62,22 @@ type folding struct {
 	stored  *arrow.Schema
 	epoch   int64
 	ids     map[string]time.Time
-	since   time.Time // when the oldest of the rows was put
+	since   time.Time // time at which the oldest row was put
 	updated time.Time
 }
 
 func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
-	unpin, err := e.of.Pin()
+	unpin, err := e.tables.Pin()
 	if err != nil {
 		return 0, err
 	}
 	defer unpin()
-	f, err := e.foldable(ctx)
+	f, err := e.startFold(ctx)
 	if err != nil || f == nil {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // else others applied all the puts
+	if len(f.rows) > 0 { // otherwise another store applied all the puts
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}
@@ -94,8 +95,8 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 	return folded, e.log.Forget(ctx, f.epoch)
 }
 
-// foldable ends the tail's epoch, and returns the rows to fold, nil if there are none.
-func (e *Entry) foldable(ctx context.Context) (*folding, error) {
+// startFold ends the tail's epoch, and returns the rows to fold, or nil if there are none.
+func (e *Entry) startFold(ctx context.Context) (*folding, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t, err := e.load(ctx)
@@ -109,26 +110,34 @@ func (e *Entry) foldable(ctx context.Context) (*folding, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	if last <= e.state.folded { // by a fold whose outcome was unknown, or that could not tidy up
+	if last <= e.state.folded { // after a fold whose outcome was unknown, or that could not clean up
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &folding{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
 	_, _, f.since, f.updated = e.log.Size(e.state.folded)
-	if f.Basis, err = BasisOf(t, Anything, e.of.Catalog.NewIO()); err == nil {
+	if f.Basis, err = BasisOf(t, Anything, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.rows(ctx, t.Metadata(), last)
 	}
 	return f, err
 }
 
-// commitFold writes the files of a fold, and commits it.
+// commitFold writes and commits the files of a fold.
 func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
-	one, err := oneBatch(f.rows, f.stored)
+	batch, err := concat(f.rows, f.stored)
 	if err != nil {
 		return 0, err
 	}
-	rows = one.NumRows()
-	files, err := e.writeTail(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, one)
+	rows = batch.NumRows()
+	sh, err := relaxedShape(f.t.Metadata(), batch)
+	if err == nil && sh != nil {
+		err = e.relax(ctx, f, sh)
+	}
+	if err != nil {
+		batch.Release()
+		return 0, err
+	}
+	files, err := e.writeTail(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, batch)
 	if err != nil {
 		return 0, err
 	}
@@ -137,51 +146,78 @@ func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err err
 		if err := f.Holds(cur); err != nil {
 			return nil, err
 		}
-		if e.of.Tail.Folded(cur.Properties()) >= f.epoch {
-			return nil, ErrNothing // an earlier fold, whose outcome was unknown, took effect
+		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
+			return nil, ErrNothing // an earlier fold of unknown outcome took effect
 		}
-		// A put that another Store applied meanwhile must not count twice.
-		applied, err := e.of.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
+		// A put that another Store has applied must not count twice.
+		applied, err := e.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
 		if err != nil || len(applied) > 0 {
 			return nil, cmp.Or(err, ErrStale)
 		}
-		a.discard(f.ids)
+		a.keepIDs(f.ids)
 		if f.updated.After(a.Info.Updated) {
 			a.Info.Updated = f.updated
 		}
 		props := iceberg.Properties{rowsUntil: strconv.FormatInt(f.updated.UnixMilli(), 10)}
-		maps.Copy(props, e.of.epochProperty(f.epoch))
+		maps.Copy(props, e.tables.epochProperty(f.epoch))
 		meta, err := a.AddOrdered(ctx, cur, files, props, true)
 		if err != nil {
 			return nil, err
 		}
-		return f.dated(cur, meta, props)
+		return f.backdate(cur, meta, props)
 	})
-	return rows, e.of.commitWithRetry(ctx, nil, c)
+	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
-// dated gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot
-// that is no younger than its transaction, and that begins before the table is loaded, and
-// so before it is folded: what was put at most a second ago is dated back, if it can be.
-// A fold whose rows are all duplicates makes no snapshot.
-func (f *folding) dated(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
+// relaxedShape returns the shape that a table needs before rows of its tail become files, or nil if they fit.
+// See schema.Relaxed.
+func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
+	def, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
+	}
+	return schema.Relaxed(def.Columns, meta.LastColumnID(), def.Put, rows)
+}
+
+// relax gives the table a shape that allows the rows. It returns ErrStale, so that the fold starts again.
+func (e *Entry) relax(ctx context.Context, f *folding, sh *schema.Shape) error {
+	e.tables.Logger.Warn("parts of columns may now be null, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
+	c := &Change{Entry: e}
+	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
+		if err := f.Holds(cur); err != nil {
+			return nil, err
+		}
+		meta, err := definition.Reshape(cur.Metadata(), sh)
+		if err != nil {
+			return nil, err
+		}
+		return definition.WithSettings(meta, nil)
+	})
+	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
+}
+
+// backdate gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot that is not younger
+// than its transaction. The transaction begins before the table is loaded and folded. So the snapshot of rows
+// that were put less than a second ago is dated back if possible. A fold that contains only duplicates creates
+// no snapshot.
+func (f *folding) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	was := cur.Metadata()
-	if made := meta.CurrentSnapshot(); made == nil || was.SnapshotByID(made.SnapshotID) != nil {
+	if current := meta.CurrentSnapshot(); current == nil || was.SnapshotByID(current.SnapshotID) != nil {
 		return meta, nil
 	}
-	at := f.updated
-	if ago := time.Now().Add(-time.Second); at.After(ago) {
-		at = ago
+	timestamp := f.updated
+	if ago := time.Now().Add(-time.Second); timestamp.After(ago) {
+		timestamp = ago
 	}
 	snapshot := *meta.CurrentSnapshot()
-	snapshot.TimestampMs = min(snapshot.TimestampMs, max(at.UnixMilli(), f.since.UnixMilli(), was.LastUpdatedMillis()))
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), f.since.UnixMilli(), was.LastUpdatedMillis()))
 	return table.UpdateTableMetadata(was, []table.Update{
 		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
 		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),
 	}, cur.MetadataLocation())
 }
 
-// epochProperty says in a table's properties which epochs of the tail are in its files.
+// epochProperty returns the table property for the last epoch that is in the files.
 func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	if s.NoEpoch {
 		return nil
@@ -189,44 +225,43 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// discard keeps the ids of puts whose rows leave the tail.
-func (a *Attempt) discard(ids map[string]time.Time) {
+// keepIDs keeps the IDs of puts whose rows are removed from the tail.
+func (a *Attempt) keepIDs(ids map[string]time.Time) {
 	for id, at := range ids {
 		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: at})
 	}
 }
 
-// replaced is the step after which the tail's epochs up to one count no more: their rows
-// were replaced. It wants mu.
-func (e *Entry) replaced(epoch int64) Step {
+// markReplaced returns a step that marks the tail's epochs up to epoch as replaced. e.mu must be held.
+func (e *Entry) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
-		if cur == nil { // somebody else deleted the table
+		if cur == nil { // another program deleted the table
 			return nil, ErrNothing
 		}
-		a.discard(ids)
-		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.of.epochProperty(epoch))}, "")
+		a.keepIDs(ids)
+		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.tables.epochProperty(epoch))}, "")
 	}
 }
 
-// oneBatch returns one batch of rows of the tail in a schema that the table stores.
-func oneBatch(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
-	fit := slices.Clone(rows)
-	take.Retain(fit)
-	fit, err := fitted(fit, stored)
+// concat joins rows of the tail into one batch with a stored schema.
+func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+	cast := slices.Clone(rows)
+	take.Retain(cast)
+	cast, err := castTail(cast, stored)
 	if err != nil {
 		return nil, err
 	}
-	defer take.Release(fit)
-	return take.Concat(fit)
+	defer take.Release(cast)
+	return take.Concat(cast)
 }
 
-// rowsUntil is the property of a fold's snapshot with the time, in milliseconds since 1970,
-// of its newest row, which was acknowledged then.
+// rowsUntil is the property of a fold's snapshot that contains the time at which its newest row was
+// acknowledged, in milliseconds since 1970.
 const rowsUntil = "partd.rows-until"
 
-// AsOf returns the snapshot that was a table's at a time, nil if there is none: the last one
-// without anything that came later.
+// AsOf returns the table's snapshot at a time, or nil if there was none. It skips a snapshot that contains a
+// later row.
 func AsOf(meta table.Metadata, at time.Time) (found *table.Snapshot) {
 	byID := map[int64]*table.Snapshot{}
 	for _, s := range meta.Snapshots() {
@@ -234,9 +269,9 @@ func AsOf(meta table.Metadata, at time.Time) (found *table.Snapshot) {
 	}
 	for entry := range meta.SnapshotLogs() {
 		s, when := byID[entry.SnapshotID], entry.TimestampMs
-		if s != nil && s.Summary != nil && s.TimestampMs == when { // else it became the table's again
+		if s != nil && s.Summary != nil && s.TimestampMs == when { // otherwise a rollback made it current again
 			if until, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
-				when = until // the snapshot itself is dated back, for DuckDB
+				when = until // the snapshot's own time is set back for DuckDB
 			}
 		}
 		if when > at.UnixMilli() {
@@ -247,31 +282,29 @@ func AsOf(meta table.Metadata, at time.Time) (found *table.Snapshot) {
 	return found
 }
 
-// FoldUntil folds the tail if all of its rows were acknowledged by a time, so that a snapshot
-// has them. It returns the table then, and whether such rows stay in the tail nevertheless, of
-// a store that is only read.
-func (e *Entry) FoldUntil(ctx context.Context, at time.Time) (t *table.Table, stay bool, err error) {
-	t, since, updated, err := e.waiting(ctx)
+// FoldUntil folds the tail if all of its rows were acknowledged by a time, so that a snapshot contains them. It
+// returns the table, and reports whether such rows stay in the tail because the store is read-only.
+func (e *Entry) FoldUntil(ctx context.Context, at time.Time) (t *table.Table, unfolded bool, err error) {
+	t, since, updated, err := e.tailTimes(ctx)
 	if err != nil || since.IsZero() || since.After(at) {
 		return t, false, err
 	}
-	if e.of.ReadOnly {
+	if e.tables.ReadOnly {
 		return t, !updated.After(at), nil
 	}
-	// A fold that is under way has snapshots of before.
+	// A fold in progress may still add snapshots from before the time.
 	if err := e.lockCommits(ctx); err != nil {
 		return nil, false, err
 	}
 	defer e.Commits.Unlock()
-	if t, since, updated, err = e.waiting(ctx); err != nil || since.IsZero() || updated.After(at) {
+	if t, since, updated, err = e.tailTimes(ctx); err != nil || since.IsZero() || updated.After(at) {
 		return t, false, err
 	}
-	t, err = e.Folded(ctx)
+	t, err = e.FoldAll(ctx)
 	return t, false, err
 }
 
-// lockCommits locks Commits, which a correction has for as long as it reads and writes,
-// unless ctx ends before.
+// lockCommits locks Commits, which a correction may hold for a long time. It fails if ctx ends first.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {
@@ -285,9 +318,9 @@ func (e *Entry) lockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// waiting returns the table, and the times between which the rows in its tail came, zero if
-// there are none.
-func (e *Entry) waiting(ctx context.Context) (t *table.Table, since, updated time.Time, err error) {
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the
+// tail is empty.
+func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, since, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t, err = e.load(ctx); err == nil && e.log != nil {

@@ -1,9 +1,8 @@
-// Package commit puts the steps of a change on the newest state of a table until the catalog
-// takes them, writes their files, and folds what waits in the tail.
+// Package commit applies the steps of a change to the newest state of a table until the catalog
+// accepts the result, writes the steps' files, and folds the tail.
 //
-// Locks are taken in this order: [Entry.Commits] of the tables concerned, in the order of
-// their names; Entry.mu in the same order; Tables.mu. [Tables.Appending] comes before all
-// of them.
+// The lock order is: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
+// of their names; Entry.mu, in the same order; Tables.mu.
 package commit
 
 import (
@@ -22,45 +21,45 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped by the error for a table that is not there.
+	// ErrNotFound is wrapped by the error for a missing table.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
-	// ErrReadOnly is wrapped by the error of what would change tables that are open for reading.
+	// ErrReadOnly is wrapped by the error for a change of tables that are open only for reading.
 	ErrReadOnly = icecat.ErrReadOnly
-	// ErrConflict is wrapped by the error of a commit that lost to others' again and again.
-	ErrConflict = errors.New("others commit to the table at the same time; try again")
-	// ErrStale says that a change must be looked at anew, since the table is not what it was
-	// when its files were written.
-	ErrStale = errors.New("the table was made, replaced or deleted meanwhile")
-	// ErrNeedsCommit says that a put does not go to the tail: where it could be refused
-	// for what others put, or changes columns, one commit decides.
-	ErrNeedsCommit = errors.New("the put is a commit of its own")
-	// ErrNothing says that a step has nothing to do.
+	// ErrConflict is wrapped by the error of a commit that repeatedly lost to other commits.
+	ErrConflict = errors.New("too many concurrent commits to the table: try again")
+	// ErrStale means that the table changed since a change's files were written, so the change must be prepared
+	// again.
+	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
+	// ErrNeedsCommit means that a put cannot go to the tail, because other puts may make it invalid, or because
+	// it changes columns. It must be committed.
+	ErrNeedsCommit = errors.New("the put needs a separate commit")
+	// ErrNothing means that a step has nothing to do.
 	ErrNothing = errors.New("there is nothing to do")
 )
 
-// Options of Tables.
+// Options configures Tables.
 type Options struct {
 	Catalog   *icecat.Catalog
-	FoldBytes int64         // of a table in the tail, from which on it is folded
-	FoldAge   time.Duration // of rows in the tail, likewise; below 0, age folds nothing
+	FoldBytes int64         // a table's tail is folded at this size
+	FoldAge   time.Duration // a table's tail is folded when its oldest row reaches this age; a negative age never folds
 	Memory    int64
 	Logger    *slog.Logger
-	BucketOf  func(namespace string) string // for the log
+	BucketOf  func(namespace string) string // for log messages
 
-	// Folding is called as a fold begins, and what it returns as it ends.
+	// Folding is called when a fold begins; the function it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
-	ReadOnly bool   // nothing is committed or folded
-	Prepared func() // called once the files of a change are written; nil: nobody is
+	ReadOnly bool   // no commits and no folds
+	Prepared func() // called after the files of a change are written; may be nil
 	NoEpoch  bool   // for tests: a fold does not commit its epoch with the rows
 }
 
-// Tables are those of a catalog, as far as they are in use or have rows in the tail.
+// Tables is the state of a catalog's tables that are in use or have rows in the tail.
 type Tables struct {
 	Options
-	Tail *tail.Store // nil: none
+	Tail *tail.Store // nil means no tail
 
-	// Appending is held by appends to the tail, and by who keeps them out.
+	// Appending is held for reading by appends to the tail, and for writing to block them.
 	Appending sync.RWMutex
 
 	mu      sync.Mutex
@@ -68,12 +67,12 @@ type Tables struct {
 	pins    map[*pin]struct{}
 	closed  bool
 
-	folds  chan *Entry // tables whose tail is long
+	folds  chan *Entry // tables with a long tail
 	done   chan struct{}
 	worker sync.WaitGroup
 }
 
-// New returns the tables of a catalog, to which a tail may be given with Recover.
+// New returns the tables of a catalog. Recover attaches a tail.
 func New(o Options) *Tables {
 	return &Tables{
 		Options: o, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
@@ -81,24 +80,23 @@ func New(o Options) *Tables {
 	}
 }
 
-// Close ends what runs in the background. It reports false where it was called before.
+// Close stops the background work. It returns false if it was called before.
 func (s *Tables) Close() bool {
 	s.mu.Lock()
-	was := s.closed
+	wasClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if !was {
+	if !wasClosed {
 		close(s.done)
 	}
 	s.worker.Wait()
-	return !was
+	return !wasClosed
 }
 
-// Done is closed by Close.
+// Done returns a channel that Close closes.
 func (s *Tables) Done() <-chan struct{} { return s.done }
 
-// Refresh brings what is in memory of a table up to what the catalog says now, and finds
-// rows that the tail has of it.
+// Refresh updates the state of a table from the catalog, and finds its rows in the tail.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -110,8 +108,8 @@ func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	return e.refresh(ctx)
 }
 
-// Now adds what is in the tail to what the catalog lists of a table.
-func (s *Tables) Now(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
+// WithTailRows adds the rows in the tail to a table's entry in a listing.
+func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
 	s.mu.Lock()
 	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
 	s.mu.Unlock()
@@ -120,7 +118,7 @@ func (s *Tables) Now(ctx context.Context, l icecat.Listed) (icecat.Listed, error
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// A fold may have come since the listing: both are read again together.
+	// A fold may have happened since the listing, so both are read again together.
 	if err := e.refresh(ctx); err != nil || e.log == nil {
 		return l, err
 	}
@@ -136,9 +134,9 @@ func (s *Tables) Now(ctx context.Context, l icecat.Listed) (icecat.Listed, error
 	return now, nil
 }
 
-// InMemory returns the tables that are in memory: all with rows in the tail, and others.
+// InMemory returns the tables in memory, including every table with rows in the tail.
 func (s *Tables) InMemory() (all []icecat.TableName) {
-	for _, e := range s.inMemory() {
+	for _, e := range s.allEntries() {
 		all = append(all, e.TableName)
 	}
 	return all
@@ -146,7 +144,7 @@ func (s *Tables) InMemory() (all []icecat.TableName) {
 
 // WithTail returns the tables of a namespace that have rows in the tail.
 func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
-	for _, e := range s.aged(time.Now().Add(time.Hour)) {
+	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
 		if e.Namespace == namespace {
 			all = append(all, e.TableName)
 		}
@@ -154,23 +152,23 @@ func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
 	return all
 }
 
-// queue asks for a fold of the entry. Where too many are asked for already, age
-// finds it. It wants mu.
+// queue requests a fold of the entry. If the queue is full, the entry is folded when its rows are old enough.
+// e.mu must be held.
 func (e *Entry) queue() {
 	if e.queued {
 		return
 	}
 	select {
-	case e.of.folds <- e:
+	case e.tables.folds <- e:
 		e.queued = true
 	default:
 	}
 }
 
-// Run folds in the background, until Close.
+// Run folds in the background until Close.
 func (s *Tables) Run() { s.worker.Go(s.background) }
 
-// background folds tables whose tail is long or old, one after the other.
+// background folds tables whose tail is long or old, sequentially.
 func (s *Tables) background() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -189,41 +187,41 @@ func (s *Tables) background() {
 		case <-s.done:
 			return
 		case e := <-s.folds:
-			s.foldBehind(ctx, e)
+			s.foldInBackground(ctx, e)
 		case <-tick.C:
 			if s.FoldAge > 0 {
-				for _, e := range s.aged(time.Now().Add(-s.FoldAge)) {
+				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
 					if ctx.Err() != nil {
 						return
 					}
-					s.foldBehind(ctx, e)
+					s.foldInBackground(ctx, e)
 				}
 			}
 		}
 	}
 }
 
-// foldBehind folds a table. An error is no one's but the log's: the rows stay in
-// the tail, and the next round tries again.
-func (s *Tables) foldBehind(ctx context.Context, e *Entry) {
+// foldInBackground folds a table, and logs any error: the rows stay in the tail, and the next round tries
+// again.
+func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
 	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
-		s.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
+		s.Logger.Error("a table could not be folded: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
 	}
 }
 
-// aged returns the tables with rows in the tail from before a time.
-func (s *Tables) aged(before time.Time) (old []*Entry) {
-	for _, e := range s.inMemory() {
+// olderThan returns the tables whose tail has rows from before a time.
+func (s *Tables) olderThan(before time.Time) (old []*Entry) {
+	for _, e := range s.allEntries() {
 		e.mu.Lock()
 		if e.log != nil {
 			rows, _, since, _ := e.log.Size(e.state.folded)
 			if rows > 0 && since.Before(before) {
 				old = append(old, e)
 			}
-		} else if e.waits() { // until the table is repaired
+		} else if e.hasUnreadRows() { // skipped until the table is repaired
 			old = append(old, e)
 		}
 		e.mu.Unlock()
@@ -231,8 +229,7 @@ func (s *Tables) aged(before time.Time) (old []*Entry) {
 	return old
 }
 
-// inMemory returns the tables that are in memory.
-func (s *Tables) inMemory() []*Entry {
+func (s *Tables) allEntries() []*Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.entries))

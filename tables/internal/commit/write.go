@@ -20,17 +20,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Writing is rows to be written, once they were checked.
+// Writing describes rows to be checked and written.
 type Writing struct {
 	Rows         datafile.Rows
 	Caster       *schema.Caster
-	Rules        *rules.Check                  // nil: none; closed by Write
-	Check        func(arrow.RecordBatch) error // of the caller; nil: none
-	Acknowledged bool                          // they are not refused as duplicates
+	Rules        *rules.Check                  // Write closes it; nil means no rules
+	Check        func(arrow.RecordBatch) error // additional check by the caller; nil means none
+	Acknowledged bool                          // the rows are already acknowledged, so they are not refused as duplicates
 }
 
-// Write writes rows as data files of a table, through io. With an error nothing is left of
-// them.
+// Write writes rows as data files of a table, through io. It leaves no files after an error.
 func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w Writing) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
 	s, err := e.Series(t)
@@ -51,7 +50,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 	return files, err
 }
 
-// writeTail is Write for rows of the tail as they are stored, which it takes over.
+// writeTail is like Write, for stored rows of the tail. It takes ownership of the rows.
 func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
 	defer func() {
 		if err != nil {
@@ -75,10 +74,10 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	return s.Write(ctx, sorted.Only(rows))
 }
 
-// TailFiles writes what is in the tail as files of a table that has the metadata to, whose
-// rows are made of those that readers get, as fit does it; nil: they stay as they are. The
-// change has to Fold.
-func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+// TailFiles writes the tail's rows as files of a table with the metadata to. caster converts the rows from
+// their logical types; nil means no conversion. The change must have mode Folds. If TailFiles returns errUnfit,
+// a fold must come first.
+func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
 	}
@@ -93,31 +92,34 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	if err != nil {
 		return nil, err
 	}
-	one, err := oneBatch(rows, def.Stored)
+	batch, err := concat(rows, def.Stored)
 	if err != nil {
 		return nil, err
 	}
-	if fit == nil {
-		return a.writeTail(ctx, a.Table(to), a.IO, one)
+	if sh, err := relaxedShape(cur.Metadata(), batch); err != nil || sh != nil {
+		batch.Release()
+		return nil, cmp.Or(err, errUnfit)
+	}
+	if caster == nil {
+		return a.writeTail(ctx, a.Table(to), a.IO, batch)
 	}
 	s, err := a.Series(cur)
 	if err == nil && s != nil {
-		one, _, err = s.DedupTail(ctx, one)
+		batch, _, err = s.DedupTail(ctx, batch)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer one.Release()
-	as, err := schema.Convert(one, fit.From)
+	defer batch.Release()
+	logical, err := schema.Convert(batch, caster.From)
 	if err != nil {
 		return nil, err
 	}
-	defer as.Release()
-	return a.Write(ctx, a.Table(to), a.IO, Writing{Rows: &datafile.Source{Batches: []arrow.RecordBatch{as}}, Caster: fit, Rules: rules, Acknowledged: true})
+	defer logical.Release()
+	return a.Write(ctx, a.Table(to), a.IO, Writing{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
 }
 
-// cast yields the rows in the types that the table stores, in an order of which no column
-// has a null.
+// cast yields the rows in the table's stored types. It fails if a row has a null in a column of the order.
 func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
@@ -139,7 +141,7 @@ func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batch
 			if err == nil && w.Check != nil {
 				err = w.Check(batch)
 			}
-			if err != nil || w.Rules.Violated() { // what else is wrong is to be counted, and nothing written
+			if err != nil || w.Rules.Violated() { // nothing is written, but violations are still counted
 				batch.Release()
 				batch = nil
 			}
@@ -153,54 +155,54 @@ func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batch
 	}
 }
 
-// AddOrdered adds files of an append, as the table's rule for duplicates says, and
-// properties with them. What is acknowledged is not lost to the rule that refuses.
-func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+// AddOrdered adds the files of an append according to the table's rule for duplicates, and sets properties. It
+// keeps acknowledged rows even if the rule would refuse them.
+func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {
 		return nil, err
 	}
-	if s == nil || cur.CurrentSnapshot() == nil || len(come) == 0 {
-		return AddFiles(ctx, cur, come, props)
+	if s == nil || cur.CurrentSnapshot() == nil || len(added) == 0 {
+		return AddFiles(ctx, cur, added, props)
 	}
 	var times []*sorted.Bounds
-	for _, f := range come {
+	for _, f := range added {
 		times = append(times, s.Bounds(f))
 	}
-	has, err := s.Overlapping(ctx, times...)
+	overlapping, err := s.Overlapping(ctx, times...)
 	if err != nil {
 		return nil, err
 	}
 	if s.Rule == definition.RefuseDuplicate && !acknowledged {
-		if err := s.Refuse(ctx, has, come); err != nil {
+		if err := s.Refuse(ctx, overlapping, added); err != nil {
 			return nil, err
 		}
 	}
-	add, gone, err := s.Dedup(ctx, has, come)
+	files, replaced, err := s.Dedup(ctx, overlapping, added)
 	if err != nil {
 		return nil, err
 	}
-	if len(gone) == 0 {
-		return AddFiles(ctx, cur, add, props)
+	if len(replaced) == 0 {
+		return AddFiles(ctx, cur, files, props)
 	}
-	return ReplaceFiles(ctx, cur, gone, add, props)
+	return ReplaceFiles(ctx, cur, replaced, files, props)
 }
 
-// AddFiles adds files, and properties of the table and the snapshot with them.
+// AddFiles adds files, and sets properties of the table and the snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
 	})
 }
 
-// ReplaceFiles puts files in the place of others, and properties of both with them.
+// ReplaceFiles replaces files by others, and sets properties of the table and the snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	return filed(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 	})
 }
 
-func filed(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, do func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
+func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, do func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
 	files, err := datafile.WithRowIDs(t, files)
 	if err != nil {
 		return nil, err
@@ -217,7 +219,7 @@ func filed(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, d
 	return MetadataOf(tx)
 }
 
-// MetadataOf returns the metadata that a transaction makes.
+// MetadataOf returns the metadata that results from a transaction.
 func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	t, err := tx.StagedTable()
 	if err != nil {
@@ -226,21 +228,21 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	return t.Metadata(), nil
 }
 
-// Staged is the table with other metadata, whose files are written through io.
+// Staged returns the table with other metadata; its files are written through io.
 func (e *Entry) Staged(meta table.Metadata, io *icecat.FileIO) *table.Table {
-	return e.of.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
+	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
 }
 
-// Rules returns the rules of a table by this name, and those of its bucket.
+// Rules returns the rules of a table with the entry's name, and those of its bucket.
 func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
-	text, err := e.of.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
+	text, err := e.tables.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
 	if err != nil {
 		return nil, err
 	}
-	return joined(d, text)
+	return joinRules(d, text)
 }
 
-func joined(d *definition.Definition, bucket string) ([]rules.Rule, error) {
+func joinRules(d *definition.Definition, bucket string) ([]rules.Rule, error) {
 	own, err := d.Rules()
 	if err != nil || bucket == "" {
 		return own, err

@@ -1,6 +1,5 @@
-// Package content copies, verifies and repairs files by what is in them. The catalog of
-// a store knows the files of its tables by their xxh3-128, which [Copy] and [Verifier]
-// go by; [Named] are files that have their SHA-256 as their name.
+// Package content copies, verifies and repairs files by their content. [Copy] and [Verifier] use
+// the xxh3-128 checksums in a store's catalog. A [Named] file has its SHA-256 as its name.
 package content
 
 import (
@@ -21,11 +20,12 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/zeebo/xxh3"
 
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Of reads a file, and returns what the catalog would keep of it.
-func Of(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
+// EntryOf reads a file, and returns its entry for the catalog.
+func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
 		return icecat.WrittenFile{}, err
@@ -35,16 +35,16 @@ func Of(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	return icecat.WrittenFile{Path: location, Size: n, Hash: hash.Sum128()}, errors.Join(err, f.Close())
 }
 
-// Check reads a file, and returns why it does not hold what it should.
+// Check reads a file, and returns an error if its content differs from the expected one.
 func Check(c *icecat.Catalog, location string, want icecat.WrittenFile) error {
-	is, err := Of(c, location)
+	is, err := EntryOf(c, location)
 	if err != nil {
 		return cause(err)
 	}
 	return want.Check(is.Size, is.Hash)
 }
 
-// checkSize returns why a file has not the size that the table's metadata says.
+// checkSize returns an error if a file's size differs from the table's metadata.
 func checkSize(c *icecat.Catalog, location string, want int64) error {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
@@ -52,12 +52,12 @@ func checkSize(c *icecat.Catalog, location string, want int64) error {
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != want {
-		err = fmt.Errorf("it has %d bytes, and the table's metadata says %d", info.Size(), want)
+		err = fmt.Errorf("it has %d bytes, but the table's metadata says %d", info.Size(), want)
 	}
 	return errors.Join(err, f.Close())
 }
 
-// Entries returns the files that a manifest has.
+// Entries returns the entries of a manifest.
 func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, err error) {
 	for e, err := range m.Entries(io, true) {
 		if err != nil {
@@ -68,7 +68,7 @@ func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, 
 	return all, nil
 }
 
-// cause is what is wrong with a file, without what is to be done.
+// cause returns the cause of a file's error, without advice.
 func cause(err error) error {
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		return d.Err
@@ -76,8 +76,8 @@ func cause(err error) error {
 	return err
 }
 
-// data compares a data file with what its manifest says of it.
-func (v *Verifier) data(d iceberg.DataFile) error {
+// checkDataFile compares a data file with its manifest entry.
+func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
 		return err
 	}
@@ -85,13 +85,16 @@ func (v *Verifier) data(d iceberg.DataFile) error {
 	if err != nil {
 		return err
 	}
-	r, err := file.NewParquetReader(f)
+	var r *file.Reader
+	if err = arrowsafe.CheckFooter(f); err == nil {
+		r, err = file.NewParquetReader(f)
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close() //nolint:errcheck // opened only for reading
 	if n := r.NumRows(); n != d.Count() {
-		return fmt.Errorf("it has %d rows, and its manifest says %d", n, d.Count())
+		return fmt.Errorf("it has %d rows, but its manifest says %d", n, d.Count())
 	}
 	if d.ContentType() != iceberg.EntryContentData {
 		return nil
@@ -100,8 +103,8 @@ func (v *Verifier) data(d iceberg.DataFile) error {
 	for i := range r.MetaData().Schema.NumColumns() {
 		column := r.MetaData().Schema.Column(i)
 		id := int(column.SchemaNode().FieldID())
-		least, has := lower[id]
-		most, hasMost := upper[id]
+		lowerBound, hasLower := lower[id]
+		upperBound, hasUpper := upper[id]
 		for g := range r.NumRowGroups() {
 			chunk, err := r.MetaData().RowGroup(g).ColumnChunk(i)
 			if err != nil {
@@ -111,17 +114,17 @@ func (v *Verifier) data(d iceberg.DataFile) error {
 			if err != nil || stats == nil || !stats.HasMinMax() {
 				continue
 			}
-			below := has && comparePlain(column, least, stats.EncodeMin()) > 0
-			if below || hasMost && comparePlain(column, most, stats.EncodeMax()) < 0 {
-				return fmt.Errorf("column %q has values beyond the bounds in its manifest", column.Path())
+			below := hasLower && comparePlain(column, lowerBound, stats.EncodeMin()) > 0
+			if below || hasUpper && comparePlain(column, upperBound, stats.EncodeMax()) < 0 {
+				return fmt.Errorf("column %q has values outside the bounds in its manifest", column.Path())
 			}
 		}
 	}
 	return nil
 }
 
-// comparePlain compares a bound as Iceberg writes it with a value as Parquet does. Of
-// forms that it does not know it says that they are equal.
+// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's. It returns 0 for
+// encodings that it does not know.
 func comparePlain(column *schema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(schema.DecimalLogicalType)
 	switch t := column.PhysicalType(); {
@@ -151,7 +154,7 @@ func comparePlain(column *schema.Column, bound, value []byte) int {
 	return signed(bound).Cmp(signed(value))
 }
 
-// signed is a number of any length, its most significant byte first.
+// signed decodes an integer of any length in big-endian order.
 func signed(b []byte) *big.Int {
 	n := new(big.Int).SetBytes(b)
 	if len(b) > 0 && b[0] >= 0x80 {

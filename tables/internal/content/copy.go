@@ -15,28 +15,29 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Copy copies the data files of a table of another store, as far as they are not here.
+// Copy copies the data files of another store's table that this store does not have.
 type Copy struct {
-	Sent  int   // files
-	Bytes int64 // in them
+	Sent  int   // number of files
+	Bytes int64 // bytes of those files
 
 	from, to *icecat.Catalog
-	read     bool // files that are here are of use only if they are intact
+	read     bool // read existing files, and use them only if they are intact
 
 	mu    sync.Mutex
-	at    map[string]string // where the file of a location of theirs is here
-	taken map[string]bool   // these places: each is of one file, since equal ones are there several times
+	at    map[string]string // from locations in the other store to locations in this one
+	taken map[string]bool   // locations in use, because each of several equal files is used only once
 }
 
-// NewCopy returns a copy to a store. With read, files that it has are used only if they are intact.
+// NewCopy returns a copy to a store. If read is set, it reads existing files, and uses only intact
+// ones.
 func NewCopy(from, to *icecat.Catalog, read bool) *Copy {
 	return &Copy{from: from, to: to, read: read, at: map[string]string{}, taken: map[string]bool{}}
 }
 
-// At returns where the file of a location of theirs is here.
+// At returns the location in this store of a file of the other store.
 func (c *Copy) At(location string) string { return c.at[location] }
 
-// Entries calls f with the files of a version, manifest by manifest.
+// Entries calls f for each manifest of a version, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
 	io := c.from.NewIO()
 	all, err := s.Manifests(io)
@@ -44,7 +45,7 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 		var entries []iceberg.ManifestEntry
 		if entries, err = Entries(io, m); err == nil && len(entries) > 0 {
 			if m.ManifestContent() != iceberg.ManifestContentData {
-				return errors.New("another program deleted rows by files of their own: let it rewrite the table's data files first")
+				return errors.New("another program deleted rows with delete files: rewrite the table's data files with it first")
 			}
 			err = f(m, entries)
 		}
@@ -55,8 +56,8 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 	return err
 }
 
-// Files copies the data files of a version that are not there yet. Each is noted at once, so
-// that it need not be copied again if we are stopped.
+// Files copies the missing data files of a version. It records each copy at once, so that an
+// interrupted copy can resume.
 func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 	return c.Entries(s, func(_ iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		return parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
@@ -71,8 +72,8 @@ func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	theirs, ours := c.from.NewIO(), c.to.NewIO()
 	content, known, err := c.from.FileAt(ctx, from)
-	if err == nil && !known { // others wrote it
-		content, err = Of(c.from, from)
+	if err == nil && !known { // another program wrote it
+		content, err = EntryOf(c.from, from)
 	}
 	if err != nil {
 		return err
@@ -80,7 +81,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	if at, err := c.find(ctx, content); err != nil {
 		return err
 	} else if at != "" {
-		if still, err := c.to.Wanted(ctx, at); err != nil || still {
+		if still, err := c.to.Protect(ctx, at); err != nil || still {
 			return err
 		}
 	}
@@ -99,8 +100,8 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.NoteFiles(ctx, ours)
 }
 
-// find looks for the content of a file, under the same name since names tell the order
-// of rows.
+// find returns the location of an existing file with the same content and name, or "". Names must
+// match because they determine the order of rows.
 func (c *Copy) find(ctx context.Context, content icecat.WrittenFile) (string, error) {
 	like, err := c.to.FilesLike(ctx, content)
 	if err != nil {
@@ -109,7 +110,7 @@ func (c *Copy) find(ctx context.Context, content icecat.WrittenFile) (string, er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, loc := range like {
-		if !c.taken[loc] && path.Base(loc) == path.Base(content.Path) && c.fits(loc, content) == nil {
+		if !c.taken[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(loc, content) == nil {
 			c.at[content.Path], c.taken[loc] = loc, true
 			return loc, nil
 		}
@@ -117,15 +118,15 @@ func (c *Copy) find(ctx context.Context, content icecat.WrittenFile) (string, er
 	return "", nil
 }
 
-// fits returns why a file that is here is of no use.
-func (c *Copy) fits(location string, content icecat.WrittenFile) error {
+// checkUsable returns an error if an existing file cannot be used.
+func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
 	if c.read {
 		return Check(c.to, location, content)
 	}
 	return checkSize(c.to, location, content.Size)
 }
 
-// take chooses where a file goes.
+// take chooses the location of a copied file.
 func (c *Copy) take(from, dir string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

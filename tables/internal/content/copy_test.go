@@ -8,14 +8,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Files of other programs may have the same name and content: each gets a place.
+// Files of other programs may be equal in name and content. Each copy gets its own location.
 func TestCopyEqualFiles(t *testing.T) {
 	t.Parallel()
 	to, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.Close() //nolint:errcheck // it was only read
+	defer to.Close() //nolint:errcheck // only read
 	files := to.NewIO()
 	path := to.NewLocation() + "/data/1.parquet"
 	if err := files.WriteFile(path, []byte("rows")); err != nil {
@@ -39,14 +39,14 @@ func TestCopyEqualFiles(t *testing.T) {
 	}
 }
 
-// A file is read whole, and what is wrong with it is said.
+// Check reads the whole file, and describes a difference.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // it was only read
+	defer c.Close() //nolint:errcheck // only read
 	files := c.NewIO()
 	for _, name := range []string{"good", "other"} {
 		if err := files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)); err != nil {
@@ -61,6 +61,6 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	if err := Check(c, good.Path+"x", good); err == nil {
-		t.Error("there is no such file")
+		t.Error("Check accepted a missing file")
 	}
 }

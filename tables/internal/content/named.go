@@ -18,22 +18,22 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Dir is a directory of Named files, which any number of processes share.
+// Dir is a directory of Named files, which processes may share.
 type Dir struct {
-	Files string // the directory
-	Temp  string // another one on the same disk, for files that are not whole
+	Files string // the directory of the files
+	Temp  string // a directory on the same disk, for incomplete files
 }
 
-// Path returns where a file is.
+// Path returns the path of the file with a hash.
 func (d Dir) Path(hash string) string { return filepath.Join(d.Files, hash) }
 
-// Has reports whether there is a file of the name and size. Nobody has looked into it.
+// Has reports whether a file with the name and size exists. It does not check the content.
 func (d Dir) Has(f Named) bool {
 	info, err := os.Stat(d.Path(f.Hash))
 	return err == nil && info.Size() == f.Size
 }
 
-// Open opens a file, once it was read and is right.
+// Open opens a file after verifying its content.
 func (d Dir) Open(f Named) (*os.File, error) {
 	file, err := os.Open(d.Path(f.Hash))
 	if err != nil {
@@ -49,7 +49,7 @@ func (d Dir) Open(f Named) (*os.File, error) {
 	return file, nil
 }
 
-// Create writes a file that is named by what is written.
+// Create writes a file, and names it by its content.
 func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	file, err := os.CreateTemp(d.Temp, "")
 	if err != nil {
@@ -59,39 +59,39 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	err = write(io.MultiWriter(file, sum))
 	info, err2 := file.Stat()
 	f.Hash = hex.EncodeToString(sum.Sum(nil))
-	if err = vfs.Place(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close())); err != nil {
+	if err = vfs.Publish(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close())); err != nil {
 		return Named{}, err
 	}
 	f.Size = info.Size()
 	return f, nil
 }
 
-// Fetch brings a file here. One process does at a time, and goes on with what another one
-// left.
+// Fetch fetches a file from a Holder. Only one process fetches a file at a time. It continues an
+// incomplete file of an earlier process.
 func (d Dir) Fetch(ctx context.Context, f Named, from Holder) error {
 	part := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, part+".lock", true)
 	if err != nil {
 		return err
 	}
-	defer l.Unlock() //nolint:errcheck // another process waits for it, or none
+	defer l.Unlock() //nolint:errcheck // a failure only delays another process
 	if d.Has(f) {
 		return nil
 	}
 	if err := from.Try(ctx, f, func(ctx context.Context) error { return fetch(ctx, part, f, from) }); err != nil {
 		return err
 	}
-	return errors.Join(vfs.Place(part, d.Path(f.Hash), nil), os.Remove(part+".lock"))
+	return errors.Join(vfs.Publish(part, d.Path(f.Hash), nil), os.Remove(part+".lock"))
 }
 
-// fetch goes on where a part of a file ends, and leaves what came for another try unless
-// it is wrong.
+// fetch continues a partial file. After an error it keeps the part for the next try, unless its
+// content is wrong.
 func fetch(ctx context.Context, part string, f Named, from Holder) error {
 	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // synced, or not used
+	defer file.Close() //nolint:errcheck // already synced, or unused
 	at, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func fetch(ctx context.Context, part string, f Named, from Holder) error {
 	if at < f.Size {
 		r, err := from.Open(ctx, f, at)
 		if errors.Is(err, ErrOffset) {
-			err = errors.Join(err, file.Truncate(0)) // the next try begins anew
+			err = errors.Join(err, file.Truncate(0)) // the next try starts from the beginning
 		}
 		if err != nil {
 			return err
@@ -118,22 +118,22 @@ func fetch(ctx context.Context, part string, f Named, from Holder) error {
 	return file.Sync()
 }
 
-// Named is a file that has the SHA-256 of what is in it as its name.
+// Named is a file that is named by the SHA-256 of its content.
 type Named struct {
 	Hash string `json:"hash"` // 64 hexadecimal digits
 	Size int64  `json:"size"`
 }
 
-// ErrDamaged is the error of a Named file that is not what its name says.
-var ErrDamaged = errors.New("the file is damaged: its content is not what its name says")
+// ErrDamaged is the error for a Named file whose content does not match its name.
+var ErrDamaged = errors.New("the file is damaged: its content does not match its name")
 
-// HashOf returns the name of a file.
+// HashOf returns the name of a file with the given content.
 func HashOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
-// Copy copies what has to be the file, at most its size and a byte more.
+// Copy copies a file and verifies its content. It reads at most one byte beyond the expected size.
 func (f Named) Copy(to io.Writer, from io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, min(f.Size, math.MaxInt64-1)+1))
@@ -143,23 +143,24 @@ func (f Named) Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// Holder has Named files elsewhere.
+// Holder provides Named files from elsewhere.
 type Holder interface {
-	// Open returns what a file has from an offset on. Its error wraps ErrOffset where it
-	// could have had something else alone.
+	// Open returns the content of a file from an offset on. If the response does not start there,
+	// the error wraps ErrOffset.
 	Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error)
-	// Try calls once, which opens a file and reads it, or calls it again, for as long as
-	// the file may take.
+	// Try calls once, which opens and reads a file, and repeats it after a failure, for as long as
+	// the file's size allows.
 	Try(ctx context.Context, f Named, once func(ctx context.Context) error) error
 }
 
-// ErrOffset is wrapped by the error of a Holder for an offset that it did not go to.
-var ErrOffset = errors.New("it sent something else")
+// ErrOffset is wrapped by a Holder's error if it cannot start at an offset.
+var ErrOffset = errors.New("the response starts at another offset")
 
-// Bucket is a bucket with Named files, among other objects. Requests are tried again.
+// Bucket provides Named files from a bucket of an object store. The bucket may contain other
+// objects. Requests are retried.
 type Bucket struct {
 	objstore.Bucket
-	Prefix   string // of the names of the files' objects
+	Prefix   string // prefix of the objects' names
 	RetryFor time.Duration
 }
 
@@ -169,34 +170,34 @@ func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Contex
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
-// Create makes an object. Where there is one it has to be the same, as after an answer
-// that was lost.
+// Create creates an object. If the object exists with the same content, because the response to an
+// earlier request was lost, Create succeeds.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 	err := b.retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	has, err2 := b.Read(ctx, name, int64(len(data)))
-	if err2 == nil && bytes.Equal(has, data) {
+	existing, err2 := b.Read(ctx, name, int64(len(data)))
+	if err2 == nil && bytes.Equal(existing, data) {
 		return nil
 	}
 	return errors.Join(err, err2)
 }
 
-// Read returns an object, or one byte more than most of it.
-func (b Bucket) Read(ctx context.Context, name string, most int64) (data []byte, err error) {
-	err = b.retry(ctx, most, func(ctx context.Context) error {
+// Read returns an object, or its first limit+1 bytes if it is larger.
+func (b Bucket) Read(ctx context.Context, name string, limit int64) (data []byte, err error) {
+	err = b.retry(ctx, limit, func(ctx context.Context) error {
 		r, err := b.ReadRange(ctx, name, 0, -1)
 		if err != nil {
 			return err
 		}
-		data, err = io.ReadAll(io.LimitReader(r, most+1))
+		data, err = io.ReadAll(io.LimitReader(r, limit+1))
 		return errors.Join(err, r.Close())
 	})
 	return data, err
 }
 
-// Objects returns the objects whose names begin with a prefix.
+// Objects returns the objects whose names have a prefix.
 func (b Bucket) Objects(ctx context.Context, prefix string) (all []objstore.Object, err error) {
 	err = b.retry(ctx, 0, func(ctx context.Context) error {
 		all = nil
@@ -211,12 +212,12 @@ func (b Bucket) Objects(ctx context.Context, prefix string) (all []objstore.Obje
 	return all, err
 }
 
-// Open is that of a [Holder].
+// Open implements [Holder].
 func (b Bucket) Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error) {
 	return b.ReadRange(ctx, b.Prefix+f.Hash, offset, -1)
 }
 
-// Replace makes a file's object in place of one that is damaged.
+// Replace replaces a file's damaged object.
 func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
 	name := b.Prefix + f.Hash
 	err := b.retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })
@@ -226,7 +227,7 @@ func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
 	return err
 }
 
-// Check reads a file.
+// Check verifies a file by reading it.
 func (b Bucket) Check(ctx context.Context, f Named) error {
 	return b.Try(ctx, f, func(ctx context.Context) error {
 		r, err := b.Open(ctx, f, 0)
@@ -237,7 +238,7 @@ func (b Bucket) Check(ctx context.Context, f Named) error {
 	})
 }
 
-// Try is that of a [Holder]. It names the object that is damaged.
+// Try implements [Holder]. Its error names a damaged object.
 func (b Bucket) Try(ctx context.Context, f Named, once func(ctx context.Context) error) error {
 	return b.retry(ctx, f.Size, func(ctx context.Context) error {
 		err := once(ctx)

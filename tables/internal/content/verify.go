@@ -18,48 +18,48 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Finding is what Verify says of a file.
+// Finding describes a file that is not intact.
 type Finding struct {
 	State   FileState `json:"state"`
 	Bucket  string    `json:"bucket"`
 	Table   string    `json:"table"`
-	File    string    `json:"file"` // its path
+	File    string    `json:"file"` // path
 	Problem string    `json:"problem"`
 }
 
-// FileState is what becomes of a file that is not in order.
+// FileState is the state of a file that is not intact.
 type FileState string
 
 // The states of a Finding.
 const (
-	Damaged    FileState = "damaged"    // or missing, or not what the table's metadata says of it
-	Repaired   FileState = "repaired"   // it was damaged
-	Unverified FileState = "unverified" // another program wrote it, so no checksum is known; it could be read
+	Damaged    FileState = "damaged"    // or missing, or different from the table's metadata
+	Repaired   FileState = "repaired"   // was damaged, and was replaced by a good copy
+	Unverified FileState = "unverified" // readable, but written by another program, so no checksum is known
 )
 
-// Result counts what was looked at.
+// Result counts the files that were verified.
 type Result struct {
 	Tables, Files                 int
-	Bytes                         int64 // of the files with a checksum
+	Bytes                         int64 // of files with a checksum
 	Damaged, Repaired, Unverified int
 }
 
-// Verifier compares the files of tables with what the catalog has of them.
+// Verifier compares the files of tables with the catalog's checksums.
 type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	// Repair has good copies of files; nil: nobody has. What it has of a damaged or missing
-	// file takes its place, in one step, if it is what the catalog says.
-	Repair func(ctx context.Context, of Table, f icecat.WrittenFile) (io.ReadCloser, error)
-	Found  func(Finding) // is told of each file that is not in order, one at a time; nil: nobody is
+	// Repair returns a good copy of a damaged or missing file. If it is nil, nothing is repaired.
+	// The copy replaces the file atomically, if it matches the catalog.
+	Repair func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
+	Found  func(Finding) // called for each file that is not intact, sequentially; may be nil
 
 	mu   sync.Mutex
 	seen map[xxh3.Uint128]struct{}
 	io   *icecat.FileIO
 }
 
-// NewVerifier returns a verifier of the tables of a catalog, which has seen nothing yet.
+// NewVerifier returns a verifier of a catalog's tables.
 func NewVerifier(c *icecat.Catalog) *Verifier {
 	return &Verifier{Catalog: c, io: c.NewIO(), seen: map[xxh3.Uint128]struct{}{}}
 }
@@ -67,68 +67,68 @@ func NewVerifier(c *icecat.Catalog) *Verifier {
 // Table is a table's name.
 type Table struct{ Bucket, Name string }
 
-// file looks at a file that was not looked at before, as the key says, and reports
-// whether it is in order. Read says what else is wrong with it.
-func (v *Verifier) file(ctx context.Context, of Table, key, location string, read func() error) (bool, error) {
+// file verifies a file, and reports whether it is intact. It does nothing if the key was verified
+// before. read makes further checks.
+func (v *Verifier) file(ctx context.Context, name Table, key, location string, read func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
-	_, again := v.seen[hash]
+	_, verified := v.seen[hash]
 	v.seen[hash] = struct{}{}
 	v.mu.Unlock()
-	if again {
+	if verified {
 		return false, nil
 	}
 	known, has, err := v.Catalog.FileAt(ctx, location)
 	if err != nil {
 		return false, err
 	}
-	look := func() (whole, problem error) {
+	check := func() (readErr, problem error) {
 		v.Catalog.Forget(location)
 		if has {
-			whole = Check(v.Catalog, location, known)
+			readErr = Check(v.Catalog, location, known)
 		}
-		if whole == nil {
-			problem = cause(icecat.Safely(read))
+		if readErr == nil {
+			problem = cause(icecat.CatchPanic(read))
 		}
-		return whole, problem
+		return readErr, problem
 	}
-	whole, problem := look()
-	found := Finding{State: Damaged, Bucket: of.Bucket, Table: of.Name, File: location}
-	if whole != nil {
-		found.Problem = whole.Error()
+	readErr, problem := check()
+	found := Finding{State: Damaged, Bucket: name.Bucket, Table: name.Name, File: location}
+	if readErr != nil {
+		found.Problem = readErr.Error()
 		if v.Repair != nil {
-			if failed := v.repair(ctx, of, known); failed != nil {
+			if failed := v.repair(ctx, name, known); failed != nil {
 				found.Problem += "; not repaired: " + failed.Error()
-			} else if whole, problem = look(); whole == nil && problem == nil {
+			} else if readErr, problem = check(); readErr == nil && problem == nil {
 				found.State = Repaired
 			}
 		}
 	}
 	switch {
-	case ctx.Err() != nil: // which reads may have ended with
+	case ctx.Err() != nil: // the context may have ended the reads
 		return false, canceled.Err(ctx)
 	case problem != nil:
 		found.Problem = problem.Error()
 		if !has && errors.Is(problem, fs.ErrNotExist) {
-			found.Problem += "; the catalog has no checksum of it to know a copy by"
+			found.Problem += "; the catalog has no checksum to identify a copy"
 		}
-	case whole == nil && found.State == Damaged && !has:
+	case readErr == nil && found.State == Damaged && !has:
 		found.State, found.Problem = Unverified, "another program wrote it: the catalog has no checksum"
 	}
 	v.Note(found, known.Size)
-	return whole == nil && problem == nil, nil
+	return readErr == nil && problem == nil, nil
 }
 
-// repair puts a good copy in place of a file.
-func (v *Verifier) repair(ctx context.Context, of Table, f icecat.WrittenFile) error {
-	r, err := v.Repair(ctx, of, f)
+// repair replaces a file by a good copy.
+func (v *Verifier) repair(ctx context.Context, name Table, f icecat.WrittenFile) error {
+	r, err := v.Repair(ctx, name, f)
 	if err != nil {
 		return err
 	}
-	return errors.Join(v.Catalog.NewIO().Place(f, r), r.Close())
+	return errors.Join(v.Catalog.NewIO().Replace(f, r), r.Close())
 }
 
-// Note counts a file, and tells of it if there is something to say.
+// Note counts a file, and reports the finding if it has a problem.
 func (v *Verifier) Note(f Finding, size int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -145,48 +145,48 @@ func (v *Verifier) Note(f Finding, size int64) {
 	case Unverified:
 		v.Result.Unverified++
 	}
-	f.File = v.Catalog.Shown(f.File)
+	f.File = v.Catalog.DisplayPath(f.File)
 	if v.Found != nil {
 		v.Found(f)
 	}
 }
 
-// State looks at a table's metadata, and at all that it needs. It reports whether the
-// metadata is that of the table itself, and in order.
-func (v *Verifier) State(ctx context.Context, of Table, l icecat.State) (current bool, err error) {
-	_ = v.Catalog.Heal(ctx, l.Location) // where it fails, the file is found to be damaged
-	meta, ok, err := v.parsed(ctx, of, l.Location)
+// State verifies a table's metadata and all files that it refers to. It reports whether the
+// metadata is the table's current one and intact.
+func (v *Verifier) State(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
+	_ = v.Catalog.Heal(ctx, l.Location) // on failure the file counts as damaged
+	meta, ok, err := v.parsed(ctx, name, l.Location)
 	if !ok || err != nil {
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		// Expire removes it, and of a table's first, which was never synced, nobody expects to find it.
+		// Expire removes the file. A table's first metadata was never synced, so it may be missing.
 		_, known, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && known {
-			_, _, err = v.parsed(ctx, of, old.MetadataFile)
+			_, _, err = v.parsed(ctx, name, old.MetadataFile)
 		}
 		if err != nil {
 			return false, err
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // older versions were those of the table, and may have expired
+	if l.Pinned { // older versions may have expired since
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)
 		}
 	}
 	for _, s := range versions {
-		if err := v.version(ctx, of, &s); err != nil {
+		if err := v.version(ctx, name, &s); err != nil {
 			return false, err
 		}
 	}
 	return !l.Pinned, nil
 }
 
-// parsed looks at a file of metadata, and returns it if it is in order.
-func (v *Verifier) parsed(ctx context.Context, of Table, location string) (meta table.Metadata, ok bool, err error) {
-	ok, err = v.file(ctx, of, location, location, func() error {
+// parsed verifies a metadata file, and returns its content if it is intact.
+func (v *Verifier) parsed(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
+	ok, err = v.file(ctx, name, location, location, func() error {
 		b, err := v.io.ReadFile(location)
 		if err == nil {
 			meta, err = table.ParseMetadataBytes(b)
@@ -196,9 +196,9 @@ func (v *Verifier) parsed(ctx context.Context, of Table, location string) (meta 
 	return meta, ok, err
 }
 
-func (v *Verifier) version(ctx context.Context, of Table, s *table.Snapshot) error {
+func (v *Verifier) version(ctx context.Context, name Table, s *table.Snapshot) error {
 	var manifests []iceberg.ManifestFile
-	ok, err := v.file(ctx, of, s.ManifestList, s.ManifestList, func() (err error) {
+	ok, err := v.file(ctx, name, s.ManifestList, s.ManifestList, func() (err error) {
 		manifests, err = s.Manifests(v.io)
 		return err
 	})
@@ -207,7 +207,7 @@ func (v *Verifier) version(ctx context.Context, of Table, s *table.Snapshot) err
 	}
 	for _, m := range manifests {
 		var entries []iceberg.ManifestEntry
-		ok, err := v.file(ctx, of, m.FilePath(), m.FilePath(), func() (err error) {
+		ok, err := v.file(ctx, name, m.FilePath(), m.FilePath(), func() (err error) {
 			if entries, err = Entries(v.io, m); err != nil {
 				return err
 			}
@@ -216,7 +216,7 @@ func (v *Verifier) version(ctx context.Context, of Table, s *table.Snapshot) err
 				rows += e.DataFile().Count()
 			}
 			if listed := m.AddedRows() + m.ExistingRows(); rows != listed {
-				err = fmt.Errorf("its files have %d rows, and the list of manifests says %d", rows, listed)
+				err = fmt.Errorf("its files have %d rows, but the list of manifests says %d", rows, listed)
 			}
 			return err
 		})
@@ -228,9 +228,9 @@ func (v *Verifier) version(ctx context.Context, of Table, s *table.Snapshot) err
 		}
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
-			// Manifests may say different things of one file.
+			// Manifests may disagree about a file.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
-			_, err := v.file(ctx, of, key, d.FilePath(), func() error { return v.data(d) })
+			_, err := v.file(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
 			return err
 		})
 		if err != nil {

@@ -2,8 +2,8 @@
 
 package database
 
-// The bindings have these two calls, too, but only with a build tag, which every
-// program that uses this package would have to be built with.
+// The bindings offer these two calls only with a build tag, which every program that uses this
+// package would have to set.
 
 // #include <stdint.h>
 // #include <stdlib.h>
@@ -28,7 +28,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// arrowSchema returns columns as a schema.
+// arrowSchema converts columns to a schema.
 func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []string) (*arrow.Schema, error) {
 	if len(types) == 0 {
 		return arrow.NewSchema(nil, nil), nil
@@ -53,8 +53,7 @@ func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []stri
 	return cdata.ImportCArrowSchema(out)
 }
 
-// arrowBatch returns a chunk as a batch, which does not need the chunk, or its
-// database, any more.
+// arrowBatch converts a chunk to a batch. The batch does not depend on the chunk or its database.
 func arrowBatch(o duckdb.ArrowOptions, schema *arrow.Schema, chunk duckdb.DataChunk) (arrow.RecordBatch, error) {
 	out := (*cdata.CArrowArray)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowArray{}))))
 	defer C.free(unsafe.Pointer(out))
@@ -78,17 +77,17 @@ func arrowError(p unsafe.Pointer) error {
 	if p == nil || !duckdb.ErrorDataHasError(e) {
 		return nil
 	}
-	return errors.New(duckdb.ErrorDataMessage(e))
+	return decodeError("", duckdb.ErrorDataMessage(e))
 }
 
 // parameters returns a field for each parameter of the prepared statement.
 func (d *Database) parameters() (*arrow.Schema, error) {
 	fields := make([]arrow.Field, duckdb.NParams(d.stmt))
 	for i := range fields {
-		at := duckdb.IdxT(i + 1)
-		fields[i] = arrow.Field{Name: duckdb.ParameterName(d.stmt, at), Nullable: true}
+		index := duckdb.IdxT(i + 1)
+		fields[i] = arrow.Field{Name: duckdb.ParameterName(d.stmt, index), Nullable: true}
 		s, _, err := d.schema(1, func(duckdb.IdxT) (string, duckdb.LogicalType) {
-			return fields[i].Name, duckdb.ParamLogicalType(d.stmt, at)
+			return fields[i].Name, duckdb.ParamLogicalType(d.stmt, index)
 		})
 		if err != nil {
 			return nil, err
@@ -98,17 +97,17 @@ func (d *Database) parameters() (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// bind gives the prepared statement its parameters.
+// bind binds the parameters of the prepared statement.
 func (d *Database) bind(sql string, p arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
 	if p == nil {
 		if n > 0 {
-			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, and none were given", n)}
+			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, but none were given", n)}
 		}
 		return nil
 	}
 	if int(p.NumCols()) != n || p.NumRows() != 1 {
-		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: they are a row of as many columns, and %d rows of %d columns were given", n, p.NumRows(), p.NumCols())}
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: want 1 row with as many columns, got %d rows of %d columns", n, p.NumRows(), p.NumCols())}
 	}
 	for i := range n {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
@@ -133,95 +132,95 @@ func (d *Database) bind(sql string, p arrow.RecordBatch) error {
 	return nil
 }
 
-// valueOf returns a value of an array as DuckDB's.
-func valueOf(a arrow.Array, at int) (v duckdb.Value, err error) {
-	if a.IsNull(at) || a.DataType().ID() == arrow.NULL {
+// valueOf converts one value of an array to a DuckDB value.
+func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
+	if a.IsNull(row) || a.DataType().ID() == arrow.NULL {
 		return duckdb.CreateNullValue(), nil
 	}
 	switch a := a.(type) {
 	case *array.Boolean:
-		return duckdb.CreateBool(a.Value(at)), nil
+		return duckdb.CreateBool(a.Value(row)), nil
 	case *array.Int8:
-		return duckdb.CreateInt8(a.Value(at)), nil
+		return duckdb.CreateInt8(a.Value(row)), nil
 	case *array.Int16:
-		return duckdb.CreateInt16(a.Value(at)), nil
+		return duckdb.CreateInt16(a.Value(row)), nil
 	case *array.Int32:
-		return duckdb.CreateInt32(a.Value(at)), nil
+		return duckdb.CreateInt32(a.Value(row)), nil
 	case *array.Int64:
-		return duckdb.CreateInt64(a.Value(at)), nil
+		return duckdb.CreateInt64(a.Value(row)), nil
 	case *array.Uint8:
-		return duckdb.CreateUInt8(a.Value(at)), nil
+		return duckdb.CreateUInt8(a.Value(row)), nil
 	case *array.Uint16:
-		return duckdb.CreateUInt16(a.Value(at)), nil
+		return duckdb.CreateUInt16(a.Value(row)), nil
 	case *array.Uint32:
-		return duckdb.CreateUInt32(a.Value(at)), nil
+		return duckdb.CreateUInt32(a.Value(row)), nil
 	case *array.Uint64:
-		return duckdb.CreateUInt64(a.Value(at)), nil
+		return duckdb.CreateUInt64(a.Value(row)), nil
 	case *array.Float16:
-		return duckdb.CreateFloat(a.Value(at).Float32()), nil
+		return duckdb.CreateFloat(a.Value(row).Float32()), nil
 	case *array.Float32:
-		return duckdb.CreateFloat(a.Value(at)), nil
+		return duckdb.CreateFloat(a.Value(row)), nil
 	case *array.Float64:
-		return duckdb.CreateDouble(a.Value(at)), nil
+		return duckdb.CreateDouble(a.Value(row)), nil
 	case array.StringLike:
-		s := a.Value(at)
-		if !utf8.ValidString(s) { // at which DuckDB ends the process
+		s := a.Value(row)
+		if !utf8.ValidString(s) { // DuckDB would end the process
 			return v, errors.New("the text is not UTF-8")
 		}
 		return duckdb.CreateVarcharLength(s, duckdb.IdxT(len(s))), nil
-	case interface{ Value(int) []byte }: // the binaries
-		return duckdb.CreateBlob(a.Value(at)), nil
+	case interface{ Value(int) []byte }: // binary types
+		return duckdb.CreateBlob(a.Value(row)), nil
 	case *array.Decimal128:
-		return decimal(a.DataType().(arrow.DecimalType), a.Value(at).BigInt())
+		return decimal(a.DataType().(arrow.DecimalType), a.Value(row).BigInt())
 	case *array.Date32:
-		return duckdb.CreateDate(duckdb.NewDate(int32(a.Value(at)))), nil
+		return duckdb.CreateDate(duckdb.NewDate(int32(a.Value(row)))), nil
 	case *array.Date64:
-		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(int64(a.Value(at)))), nil
+		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(int64(a.Value(row)))), nil
 	case *array.Time32:
-		return timeOfDay(unitOf(a), int64(a.Value(at)))
+		return timeOfDay(unitOf(a), int64(a.Value(row)))
 	case *array.Time64:
-		return timeOfDay(unitOf(a), int64(a.Value(at)))
+		return timeOfDay(unitOf(a), int64(a.Value(row)))
 	case *array.Timestamp:
-		return timestamp(a.DataType().(*arrow.TimestampType), int64(a.Value(at)))
+		return timestamp(a.DataType().(*arrow.TimestampType), int64(a.Value(row)))
 	case *array.Duration:
-		micros, err := toMicros(unitOf(a), int64(a.Value(at)))
+		micros, err := toMicros(unitOf(a), int64(a.Value(row)))
 		if err != nil {
 			return v, err
 		}
 		return duckdb.CreateInterval(duckdb.NewInterval(0, 0, micros)), nil
 	case *array.MonthDayNanoInterval:
-		i := a.Value(at)
+		i := a.Value(row)
 		micros, err := toMicros(arrow.Nanosecond, i.Nanoseconds)
 		if err != nil {
 			return v, err
 		}
 		return duckdb.CreateInterval(duckdb.NewInterval(i.Months, i.Days, micros)), nil
 	case *array.Dictionary:
-		return valueOf(a.Dictionary(), a.GetValueIndex(at))
+		return valueOf(a.Dictionary(), a.GetValueIndex(row))
 	case array.ExtensionArray:
-		return valueOf(a.Storage(), at)
+		return valueOf(a.Storage(), row)
 	}
-	return v, fmt.Errorf("a value of type %s cannot be one", a.DataType())
+	return v, fmt.Errorf("a value of type %s is not supported", a.DataType())
 }
 
 func unitOf(a arrow.Array) arrow.TimeUnit { return a.DataType().(arrow.TemporalWithUnit).TimeUnit() }
 
-// decimal refuses what DuckDB would end the process at.
+// decimal rejects values for which DuckDB would end the process.
 func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 	limit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(t.GetPrecision())), nil)
 	if t.GetPrecision() < 1 || t.GetPrecision() > 38 || t.GetScale() < 0 || t.GetScale() > t.GetPrecision() || v.CmpAbs(limit) >= 0 {
-		return d, fmt.Errorf("%s, of scale %d, is no value of decimal(%d, %d) in SQL", v, t.GetScale(), t.GetPrecision(), t.GetScale())
+		return d, fmt.Errorf("%s with scale %d does not fit into decimal(%d, %d) in SQL", v, t.GetScale(), t.GetPrecision(), t.GetScale())
 	}
 	low := new(big.Int).And(v, new(big.Int).SetUint64(1<<64-1)).Uint64()
 	high := new(big.Int).Rsh(v, 64).Int64()
 	return duckdb.CreateDecimal(duckdb.NewDecimal(uint8(t.GetPrecision()), uint8(t.GetScale()), duckdb.NewHugeInt(low, high))), nil
 }
 
-// timeOfDay refuses what DuckDB would write beyond a buffer for.
+// timeOfDay rejects values for which DuckDB would write past a buffer.
 func timeOfDay(unit arrow.TimeUnit, v int64) (d duckdb.Value, err error) {
 	per := int64(unit.Multiplier())
 	if v < 0 || v > 24*int64(time.Hour)/per {
-		return d, fmt.Errorf("%d %s are no time of a day", v, unit)
+		return d, fmt.Errorf("%d %s is not a time of day", v, unit)
 	}
 	if unit == arrow.Nanosecond {
 		return duckdb.CreateTimeNS(duckdb.NewTimeNS(v)), nil
@@ -241,6 +240,9 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	case arrow.Second:
 		return duckdb.CreateTimestampS(duckdb.NewTimestampS(v)), nil
 	case arrow.Millisecond:
+		if micros, err := toMicros(t.Unit, v); err == nil { // DuckDB casts microseconds to all other units
+			return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil
+		}
 		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil
 	case arrow.Nanosecond:
 		return duckdb.CreateTimestampNS(duckdb.NewTimestampNS(v)), nil
@@ -248,18 +250,18 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
 }
 
-// toMicros converts to microseconds, the finest that DuckDB has there.
+// toMicros converts to microseconds, the finest unit of these types in DuckDB.
 func toMicros(unit arrow.TimeUnit, v int64) (int64, error) {
 	per := int64(unit.Multiplier())
 	if per < 1000 {
 		if v%1000 != 0 {
-			return 0, fmt.Errorf("%d nanoseconds are no whole microseconds, the finest unit of this type in SQL", v)
+			return 0, fmt.Errorf("%d nanoseconds is not a whole number of microseconds, the finest unit of this type in SQL", v)
 		}
 		return v / 1000, nil
 	}
 	per /= 1000
 	if v > (1<<63-1)/per || v < -(1<<63-1)/per {
-		return 0, fmt.Errorf("%d %s are too many", v, unit)
+		return 0, fmt.Errorf("%d %s is out of range", v, unit)
 	}
 	return v * per, nil
 }

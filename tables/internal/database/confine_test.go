@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestConfined asks a database itself, past what the parse tree is searched for: it
-// must be shut on its own.
+// TestConfined executes statements directly, without the check of the parse tree. The database itself
+// must refuse them.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
-	mine, other := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")
-	for _, path := range []string{mine, other} {
+	ownFile, otherFile := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")
+	for _, path := range []string{ownFile, otherFile} {
 		if err := os.WriteFile(path, []byte("a\n1\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -25,24 +25,24 @@ func TestConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(other) + ")"); err != nil {
-		t.Fatal(err) // it is open until it is confined
+	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")"); err != nil {
+		t.Fatal(err) // before it is confined, the database is unrestricted
 	}
 	if err := d.execute(confinement(&Job{Memory: 1 << 30, Views: []string{`CREATE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}})...); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{
-		"SELECT * FROM read_csv(" + sqlquote.Text(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqlquote.Text(other),
+		"SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqlquote.Text(otherFile),
 		"COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + sqlquote.Text(filepath.Join(dir, "out")), "ATTACH " + sqlquote.Text(filepath.Join(dir, "db")),
 		"EXPORT DATABASE " + sqlquote.Text(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
 		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
 	} {
 		if err := d.execute(sql); err == nil {
-			t.Errorf("%s: it was allowed", sql)
+			t.Errorf("%s: no error", sql)
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 3 {
-		t.Error(left, err)
+	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 3 {
+		t.Error(files, err)
 	}
 	if err := d.execute("SELECT * FROM t"); err != nil {
 		t.Error(err)

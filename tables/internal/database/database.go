@@ -12,36 +12,36 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is DuckDB in memory. Its first statement says which tables, and how much memory, it
-// has from then on. It may run others that say the same, each in a connection of its own.
+// Database is an in-memory DuckDB database. Its first statement determines its tables and its memory.
+// It may run more statements with the same Key, each on a separate connection.
 type Database struct {
-	db       duckdb.Database
-	conn     duckdb.Connection   // of this statement
-	unused   []duckdb.Connection // for others
-	confined string              // the Key of its statements; "": it can still do everything
-	begun    bool                // the statement has begun, and did not end well
-	stmt     duckdb.PreparedStatement
-	ready    string // the statement that stmt is of, if it was described and not run
-	dir      string // for what exceeds the memory
-	calm     func() // ends what interrupts the statement; nil: nothing does
+	db           duckdb.Database
+	conn         duckdb.Connection   // of the current statement
+	unused       []duckdb.Connection // for later statements
+	confined     string              // Key of its statements; "" if it is still unrestricted
+	isIncomplete bool                // the current statement has begun, and has not succeeded yet
+	stmt         duckdb.PreparedStatement
+	ready        string // SQL of stmt if it was described but not run
+	dir          string // for data beyond the memory limit
+	stopWatching func() // stops watching the context; nil if nothing watches it
 }
 
-// maxStatements is how many statements a database runs. Their connections need a setting of
-// their own, which none can have once the database is confined.
+// maxStatements is the number of statements that a database runs. Their connections must exist before
+// the database is confined, because a setting of theirs cannot be changed afterwards.
 const maxStatements = 16
 
-// Options are what a database may take.
+// Options limits a database.
 type Options struct {
 	Memory, MaxTemp int64
 	Threads         int
 }
 
-// Open opens one that can still do everything, with a directory for what exceeds the
-// memory. What must hold for all queries is set here, what depends on the query in
-// confinement.
+// Open opens an unrestricted database, with a directory for data beyond the memory limit. It applies
+// the settings of all queries; confinement applies the settings of one query.
 func Open(o *Options, dir string) (_ *Database, err error) {
 	d := &Database{dir: dir}
 	defer func() {
@@ -74,48 +74,47 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
 		"SET GLOBAL TimeZone='UTC'",
-		"SET enable_external_file_cache=false", // no statement leaves what it read
+		"SET enable_external_file_cache=false", // a statement must leave no data that it read
 	}, slices.Concat(guards, macros)...)...)
 }
 
-var errNoMemory = errors.New("DuckDB: no database in memory could be opened")
+var errNoMemory = errors.New("DuckDB cannot open an in-memory database")
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs may be named before a bucket: Catalog as tools write names, Before for the
-// state of tables that a statement compares with.
+// Catalogs that may precede a bucket's name. Tools write Catalog; Before selects the earlier state
+// that a statement compares with.
 const (
 	Catalog = "partd"
 	Before  = "before"
 )
 
-// confinement makes the tables of a job known to a database, and takes everything else
-// from it.
+// confinement returns the statements that define a job's tables and revoke all other access.
 func confinement(j *Job) []string {
 	memory := j.Memory
-	if j.Spills { // what it frees over and over stays with its process, which has a limit, too
+	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
 		memory = memory * 3 / 4
 	}
-	set := []string{"SET memory_limit=" + inBytes(memory)}
+	statements := []string{"SET memory_limit=" + inBytes(memory)}
 	if j.Threads > 0 {
-		set = append(set, fmt.Sprint("SET threads=", j.Threads))
+		statements = append(statements, fmt.Sprint("SET threads=", j.Threads))
 	}
 	if j.Spills {
-		set = append(set, "SET debug_force_external=true")
+		statements = append(statements, "SET debug_force_external=true")
 	}
-	for _, catalog := range j.Attach { // else a bucket may have the name
-		set = append(set, "ATTACH ':memory:' AS "+catalog)
+	for _, catalog := range j.Attach { // otherwise a bucket with the catalog's name could be meant
+		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
 	}
 	var paths []string
 	for _, path := range j.Paths {
 		paths = append(paths, sqlquote.Text(path))
 	}
-	set = append(set, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
+	statements = append(statements, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
 		"SET enable_external_access=false", "SET lock_configuration=true")
-	return append(set, j.Views...)
+	return append(statements, j.Views...)
 }
 
-// execute runs statements of our own.
+// execute runs statements of this package.
 func (d *Database) execute(statements ...string) error {
 	for _, s := range statements {
 		var r duckdb.Result
@@ -129,72 +128,87 @@ func (d *Database) execute(statements ...string) error {
 	return nil
 }
 
-// prepare prepares the statement, which has to be a SELECT.
+// prepare prepares a statement, which must be a SELECT.
 func (d *Database) prepare(sql string) error {
-	text, want := sql, duckdb.StatementTypeSelect
-	if n := explains(sql); n > 0 {
-		text, want = strings.Repeat(" ", n-len(explain))+explain+sql[n:], duckdb.StatementTypeExplain
+	text, wantType := sql, duckdb.StatementTypeSelect
+	if n := explainLength(sql); n > 0 {
+		text, wantType = strings.Repeat(" ", n-len(explain))+explain+sql[n:], duckdb.StatementTypeExplain
 	}
-	var all duckdb.ExtractedStatements
-	n := duckdb.ExtractStatements(d.conn, text, &all)
-	defer duckdb.DestroyExtracted(&all)
-	if failed := duckdb.ExtractStatementsError(all); failed != "" { // as where there is no more memory
-		return decodeError(sql, failed)
+	var extracted duckdb.ExtractedStatements
+	n := duckdb.ExtractStatements(d.conn, text, &extracted)
+	defer duckdb.DestroyExtracted(&extracted)
+	if message := duckdb.ExtractStatementsError(extracted); message != "" { // for example if memory is exhausted
+		return decodeError(sql, message)
 	}
 	if n != 1 {
 		return Refused(sql, -1, "%w", errOneSelect)
 	}
-	if duckdb.PrepareExtractedStatement(d.conn, all, 0, &d.stmt) == duckdb.StateError {
+	if duckdb.PrepareExtractedStatement(d.conn, extracted, 0, &d.stmt) == duckdb.StateError {
 		return decodeError(sql, duckdb.PrepareError(d.stmt))
 	}
-	if duckdb.PreparedStatementType(d.stmt) != want {
+	if duckdb.PreparedStatementType(d.stmt) != wantType {
 		return Refused(sql, -1, "%w", errOneSelect)
 	}
 	return nil
 }
 
-// schema returns a schema of columns of DuckDB's types, as DuckDB has it and with int64 where
-// that has integers of 128 bits, as it has for sums of integers: the type has to be known
-// before the values are.
+// schema returns a schema twice: raw has DuckDB's types; in shown, int64 replaces 128-bit integers,
+// such as sums. The types must be known before the values.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
-	names, types := make([]string, n), make([]duckdb.LogicalType, n)
-	var wide []int
-	for i := range names {
-		names[i], types[i] = column(duckdb.IdxT(i))
-		switch duckdb.GetTypeId(types[i]) {
-		case duckdb.TypeInvalid, duckdb.TypeAny: // it depends on parameters
-			duckdb.DestroyLogicalType(&types[i])
-			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
-		case duckdb.TypeHugeInt:
-			wide = append(wide, i)
-		}
-		defer duckdb.DestroyLogicalType(&types[i])
-	}
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
 	defer duckdb.DestroyArrowOptions(&o)
-	if raw, err = arrowSchema(o, types, names); err != nil || len(wide) == 0 {
+	convertible := func(t duckdb.LogicalType) error {
+		_, err := arrowSchema(o, []duckdb.LogicalType{t}, []string{""})
+		return err
+	}
+	names, types := make([]string, n), make([]duckdb.LogicalType, n)
+	var hugeInts []int
+	for i := range names {
+		names[i], types[i] = column(duckdb.IdxT(i))
+		switch duckdb.GetTypeId(types[i]) {
+		case duckdb.TypeInvalid, duckdb.TypeAny:
+			if types[i].Ptr != nil {
+				if err := convertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
+					break // reported below
+				}
+			} // otherwise it depends on parameters
+			duckdb.DestroyLogicalType(&types[i])
+			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
+		case duckdb.TypeHugeInt:
+			hugeInts = append(hugeInts, i)
+		}
+		defer duckdb.DestroyLogicalType(&types[i])
+	}
+	if raw, err = arrowSchema(o, types, names); err != nil {
+		for i, t := range types {
+			if err := convertible(t); err != nil {
+				return nil, nil, &sqlerror.Error{Err: fmt.Errorf("column %q: %w: cast it, for example to VARCHAR", names[i], err)}
+			}
+		}
+	}
+	if err != nil || len(hugeInts) == 0 {
 		return raw, raw, err
 	}
 	fields := raw.Fields()
-	for _, i := range wide {
+	for _, i := range hugeInts {
 		fields[i].Type = arrow.PrimitiveTypes.Int64
 	}
 	return raw, arrow.NewSchema(fields, nil), nil
 }
 
-// Finish ends the statement, which reads no file any more. One that was described stays prepared.
+// Finish ends the statement, after which it reads no files. A described statement stays prepared.
 func (d *Database) Finish() {
-	if d.calm != nil {
-		d.calm()
-		d.calm = nil
+	if d.stopWatching != nil {
+		d.stopWatching()
+		d.stopWatching = nil
 	}
 	if d.ready == "" {
 		d.forget()
 	}
 }
 
-// forget lets go of the prepared statement.
+// forget discards the prepared statement.
 func (d *Database) forget() {
 	d.ready = ""
 	if d.stmt.Ptr != nil {
@@ -202,7 +216,7 @@ func (d *Database) forget() {
 	}
 }
 
-// Close ends it. It may be called again.
+// Close closes the database. It may be called repeatedly.
 func (d *Database) Close() {
 	d.Finish()
 	d.forget()
@@ -215,5 +229,5 @@ func (d *Database) Close() {
 	if d.db.Ptr != nil {
 		duckdb.Close(&d.db)
 	}
-	_ = os.RemoveAll(d.dir) // what is left goes with the engine's directory
+	_ = os.RemoveAll(d.dir) // Engine.Close removes the rest
 }

@@ -1,7 +1,6 @@
-// Package database runs single statements of SQL in DuckDB, in this process or in one
-// of its own.
+// Package database runs single SQL statements in DuckDB, in this process or in a separate one.
 //
-// It does not know the tables: who runs a statement asks for the names in it, and says
-// what views they are. So a process of its own begins at once, without what tables need;
-// see [worker.Handle].
+// It does not depend on package tables: the caller asks for the names in a statement, and defines
+// views for them. A separate process therefore starts quickly, without initializing the packages of
+// tables; see [worker.Handle].
 package database

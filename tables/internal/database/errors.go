@@ -13,16 +13,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// moreMemory is what helps a statement that has too little.
-const moreMemory = "give it more by --memory, or connect(memory=…) in Python, or let it take fewer rows at a time"
+// moreMemory says what to do if a statement runs out of memory.
+const moreMemory = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
 
-// NeedsMemory reports whether a statement failed since it had too little memory.
+// NeedsMemory reports whether a statement failed because it ran out of memory.
 func NeedsMemory(err error) bool { return err != nil && strings.Contains(err.Error(), moreMemory) }
 
-var errOneSelect = errors.New("only one statement is allowed, a SELECT")
+var errOneSelect = errors.New("only a single SELECT statement is allowed")
 
-// failure is an error as DuckDB writes it where errors_as_json is set, and as
-// json_serialize_sql returns it.
+// failure is a JSON error, as DuckDB's setting errors_as_json and json_serialize_sql return it.
 type failure struct {
 	Type     string `json:"exception_type"`
 	Message  string `json:"exception_message"`
@@ -30,15 +29,15 @@ type failure struct {
 	Position string `json:"position"` // in bytes
 }
 
-// decodeError makes an error of DuckDB's message for a statement.
+// decodeError converts DuckDB's message for a statement to an error.
 func decodeError(sql, message string) error {
 	var f failure
-	at := strings.IndexByte(message, '{')
-	if at < 0 || json.Unmarshal([]byte(message[at:]), &f) != nil || f.Message == "" {
+	start := strings.IndexByte(message, '{')
+	if start < 0 || json.Unmarshal([]byte(message[start:]), &f) != nil || f.Message == "" {
 		return &sqlerror.Error{Err: errors.New(message)}
 	}
 	text := f.Message
-	if f.Type == "Out of Memory" { // DuckDB advises settings, which are locked here
+	if f.Type == "Out of Memory" { // DuckDB suggests settings, which are locked here
 		text, _, _ = strings.Cut(text, "\n")
 		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, moreMemory))
 	}
@@ -48,26 +47,26 @@ func decodeError(sql, message string) error {
 	return f.error(sql, errors.New(text))
 }
 
-// error adds where in the statement an error is.
+// error wraps err with its position in the statement.
 func (f *failure) error(sql string, err error) error {
-	at, nerr := strconv.Atoi(f.Position)
-	if nerr != nil {
+	offset, parseErr := strconv.Atoi(f.Position)
+	if parseErr != nil {
 		return &sqlerror.Error{Err: err}
 	}
-	return ErrorAt(sql, at, err)
+	return ErrorAt(sql, offset, err)
 }
 
-// ErrorAt is an error at an offset in a statement, in bytes.
-func ErrorAt(sql string, at int, err error) error {
-	if at < 0 || at > len(sql) || sql == "" {
+// ErrorAt adds to err its position in a statement. at is an offset in bytes.
+func ErrorAt(sql string, offset int, err error) error {
+	if offset < 0 || offset > len(sql) || sql == "" {
 		return &sqlerror.Error{Err: err}
 	}
-	before := sql[:at]
+	before := sql[:offset]
 	line := before[strings.LastIndexByte(before, '\n')+1:]
 	return &sqlerror.Error{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
 }
 
-// Refused is ErrorAt with a text.
-func Refused(sql string, at int, format string, args ...any) error {
-	return ErrorAt(sql, at, fmt.Errorf(format, args...))
+// Refused is ErrorAt with a formatted message.
+func Refused(sql string, offset int, format string, args ...any) error {
+	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
 }

@@ -14,13 +14,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestLikeAsDuckDB compares LIKE of random patterns with DuckDB's own.
+// TestLikeAsDuckDB compares LIKE for random patterns with DuckDB's own function.
 func TestLikeAsDuckDB(t *testing.T) {
 	const seed = 7
 	random := rand.New(rand.NewPCG(seed, seed))
-	word := func(alphabet []string, most int) string {
+	word := func(alphabet []string, maxLength int) string {
 		var b strings.Builder
-		for range random.IntN(most) {
+		for range random.IntN(maxLength) {
 			b.WriteString(alphabet[random.IntN(len(alphabet))])
 		}
 		return b.String()
@@ -30,7 +30,7 @@ func TestLikeAsDuckDB(t *testing.T) {
 	var values []string
 	for range 4000 {
 		s, p := word(letters, 8), word(wild, 8)
-		if random.IntN(2) == 0 { // one that may well match
+		if random.IntN(2) == 0 { // a pattern that is likely to match
 			p = ""
 			for _, r := range s {
 				p += []string{string(r), string(r), "_", "%", "", "%%"}[random.IntN(6)]
@@ -43,15 +43,15 @@ func TestLikeAsDuckDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	var different []string
+	var comparisons []string
 	for _, op := range []string{"~~", "!~~", "~~*", "!~~*"} {
-		different = append(different, fmt.Sprintf(`SELECT '%s %s' AS op, s, p, "%[1]s"(s, p) AS got, system.main."%[1]s"(s, p) AS want FROM v`, op, ""))
+		comparisons = append(comparisons, fmt.Sprintf(`SELECT '%s %s' AS op, s, p, "%[1]s"(s, p) AS got, system.main."%[1]s"(s, p) AS want FROM v`, op, ""))
 	}
 	for _, op := range []string{"like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"} {
 		few := `CASE WHEN partd_wild(p) THEN '%' ELSE p || 'x' END`
-		different = append(different, fmt.Sprintf(`SELECT '%s', s, p, %[1]s(s, %[2]s, '$'), system.main.%[1]s(s, %[2]s, '$') FROM v WHERE NOT contains(p, '$')`, op, few))
+		comparisons = append(comparisons, fmt.Sprintf(`SELECT '%s', s, p, %[1]s(s, %[2]s, '$'), system.main.%[1]s(s, %[2]s, '$') FROM v WHERE NOT contains(p, '$')`, op, few))
 	}
-	sql := "WITH v(s, p) AS MATERIALIZED (VALUES " + strings.Join(values, ", ") + "), compared AS (" + strings.Join(different, " UNION ALL ") + ")\n" +
+	sql := "WITH v(s, p) AS MATERIALIZED (VALUES " + strings.Join(values, ", ") + "), compared AS (" + strings.Join(comparisons, " UNION ALL ") + ")\n" +
 		"SELECT count(*)::VARCHAR || ', true: ' || count(*) FILTER (want) || ' ' || coalesce(string_agg(op || ' of ' || s || ' and ' || p, ' ; ') FILTER (got IS DISTINCT FROM want), '') FROM compared"
 	var r duckdb.Result
 	defer duckdb.DestroyResult(&r)
@@ -61,30 +61,30 @@ func TestLikeAsDuckDB(t *testing.T) {
 	chunk := duckdb.FetchChunk(r)
 	defer duckdb.DestroyDataChunk(&chunk)
 	text := duckdb.StringTData((*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0))))
-	counted, wrong, _ := strings.Cut(text, " of ")
-	t.Log(counted)
-	if wrong != "" {
-		t.Errorf("LIKE differs: %.1500q", wrong)
+	count, differences, _ := strings.Cut(text, " of ")
+	t.Log(count)
+	if differences != "" {
+		t.Errorf("LIKE differs: %.1500q", differences)
 	}
 }
 
-// TestLikeIsCompiledOnce matches a pattern that is a regular expression to many rows:
-// compiled for each, it takes minutes.
+// TestLikeIsCompiledOnce matches many rows with a pattern that becomes a regular expression. If it
+// were compiled for each row, this would take minutes.
 func TestLikeIsCompiledOnce(t *testing.T) {
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	took := func(condition string) time.Duration {
+	measure := func(condition string) time.Duration {
 		began := time.Now()
 		if err := d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE " + condition); err != nil {
 			t.Fatal(err)
 		}
 		return time.Since(began)
 	}
-	once := took("regexp_full_match(s, '.*c.*1.*', 's')")
-	if like := took("s LIKE '%c%1%'"); like > 10*once+200*time.Millisecond {
-		t.Errorf("%v, and as a regular expression %v", like, once)
+	baseline := measure("regexp_full_match(s, '.*c.*1.*', 's')")
+	if like := measure("s LIKE '%c%1%'"); like > 10*baseline+200*time.Millisecond {
+		t.Errorf("LIKE takes %v, the regular expression %v", like, baseline)
 	}
 }

@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// macros are functions of DataFusion that DuckDB lacks, or has with another
-// meaning. docs/sql.md says where they still differ. A macro does not know the
-// types of its arguments, so those that take numbers and texts go by the text: x
-// is a number if its text is one.
+// macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists
+// the remaining differences. A macro does not know the types of its arguments. Macros that accept
+// both numbers and text therefore convert x to text, and treat it as a number if the text is one.
 var macros = []string{
 	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
-	// time_bucket ignores the day of the month of an origin.
+	// time_bucket ignores the day of the month in an origin.
 	`CREATE MACRO date_bin(stride, ts) AS time_bucket(CAST(stride AS INTERVAL), ts, TIMESTAMP '1970-01-01'),
 		(stride, ts, origin) AS CASE
 			WHEN partd_months(stride) = 0 THEN time_bucket(CAST(stride AS INTERVAL), ts, CAST(origin AS TIMESTAMP))
@@ -38,8 +37,8 @@ var macros = []string{
 	`CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p),
 		(x, p, centroids) AS approx_quantile(CAST(x AS DOUBLE), p)`,
 
-	// Of the types in which results come; structs and maps keep DuckDB's names. What a macro
-	// names twice DuckDB copies, and what is in it so again: so x is named once.
+	// arrow_typeof supports the types of results; structs and maps keep DuckDB's names. DuckDB copies
+	// an argument to each use in a macro, recursively, so x is used only once.
 	`CREATE MACRO arrow_typeof(x) AS list_transform(list_transform([typeof(x)], lambda t: [regexp_replace(t, '(\[\])*$', ''), regexp_extract(t, '(\[\])*$')]), lambda p:
 		replace(p[2], '[]', 'List(') || CASE p[1] WHEN 'BOOLEAN' THEN 'Boolean' WHEN 'TINYINT' THEN 'Int8' WHEN 'SMALLINT' THEN 'Int16' WHEN 'INTEGER' THEN 'Int32'
 		WHEN 'BIGINT' THEN 'Int64' WHEN 'HUGEINT' THEN 'Int64' WHEN 'UTINYINT' THEN 'UInt8' WHEN 'USMALLINT' THEN 'UInt16' WHEN 'UINTEGER' THEN 'UInt32' WHEN 'UBIGINT' THEN 'UInt64'
@@ -49,45 +48,43 @@ var macros = []string{
 		ELSE regexp_replace(p[1], '^DECIMAL\((\d+),(\d+)\)$', 'Decimal128(\1, \2)') END || replace(p[2], '[]', ')'))[1]`,
 }
 
-// guards take the place of functions of DuckDB of which one call can take all
-// memory, go on for years without looking at an interrupt, or overflow the stack
-// and end the process. DuckDB matches patterns by recursion, a level for each
-// wildcard; its regular expressions take linear time. A constant pattern of few
-// wildcards is matched, and pushed down, as ever. It also computes the branches of
-// a CASE that it does not take, if they are constant: so arguments are checked
-// within the calls. What goes to a regular expression holds no call of error, with
-// which it would be compiled for each row.
+// guards replace DuckDB functions that can exhaust memory, ignore interrupts for years, or overflow
+// the stack and crash the process. DuckDB matches patterns recursively, one level for each wildcard;
+// its regular expressions take linear time. A constant pattern with few wildcards is matched and
+// pushed down as usual. DuckDB also computes constant CASE branches that it does not take, so
+// arguments are checked within the calls. An argument of a regular expression must not contain a call
+// of error: the expression would be compiled for each row. The casts, and strlen, which unlike length
+// accepts only text, give a pattern that is a parameter its type.
 var guards = []string{
-	`CREATE MACRO partd_wilds(p) AS length(p) - length(replace(p, '%', ''))`,
+	`CREATE MACRO partd_wilds(p) AS strlen(p) - strlen(replace(p, '%', ''))`,
 	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,
-	`CREATE MACRO partd_bounded(p) AS CASE WHEN partd_wilds(p) <= 100 THEN p END`,
-	`CREATE MACRO partd_few(p) AS CASE WHEN NOT partd_wild(p) THEN p END`,
-	`CREATE MACRO partd_like(s, p) AS CASE WHEN partd_wilds(p) > 100 THEN error('LIKE takes 100 % at most')
+	`CREATE MACRO partd_bounded(p) AS CASE WHEN partd_wilds(p) <= 100 THEN CAST(p AS VARCHAR) END`,
+	`CREATE MACRO partd_few(p) AS CASE WHEN NOT partd_wild(p) THEN CAST(p AS VARCHAR) END`,
+	`CREATE MACRO partd_like(s, p) AS CASE WHEN partd_wilds(p) > 100 THEN error('LIKE accepts at most 100 wildcards %')
 		ELSE regexp_full_match(s, replace(replace(regexp_escape(partd_bounded(p)), '\%', '.*'), '_', '.'), 's') END`,
 	`CREATE MACRO "~~"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(s, p) ELSE system.main."~~"(s, partd_few(p)) END`,
 	`CREATE MACRO "!~~"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(s, p) ELSE system.main."!~~"(s, partd_few(p)) END`,
 	`CREATE MACRO "~~*"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(lower(s), lower(p)) ELSE system.main."~~*"(s, partd_few(p)) END`,
 	`CREATE MACRO "!~~*"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(lower(s), lower(p)) ELSE system.main."!~~*"(s, partd_few(p)) END`,
-	`CREATE MACRO "~~~"(s, p) AS system.main."~~~"(s, CASE WHEN length(p) - length(replace(p, '*', '')) > 2 THEN error('GLOB takes two * at most: use regexp_matches') ELSE p END)`,
-	escaped("like_escape"), escaped("not_like_escape"), escaped("ilike_escape"), escaped("not_ilike_escape"),
-	`CREATE MACRO partd_count(n, size) AS CASE WHEN CAST(n AS HUGEINT) * size > 65536 THEN error('a value of more than 65536 bytes or elements cannot be made of a number') ELSE n END`,
+	`CREATE MACRO "~~~"(s, p) AS system.main."~~~"(s, CASE WHEN strlen(p) - strlen(replace(p, '*', '')) > 2 THEN error('GLOB accepts at most two wildcards *: use regexp_matches') ELSE CAST(p AS VARCHAR) END)`,
+	guardEscape("like_escape"), guardEscape("not_like_escape"), guardEscape("ilike_escape"), guardEscape("not_ilike_escape"),
+	`CREATE MACRO partd_count(n, size) AS CASE WHEN CAST(n AS HUGEINT) * size > 65536 THEN error('a length must not exceed 65536 bytes or elements') ELSE n END`,
 	`CREATE MACRO repeat(x, n) AS system.main.repeat(x, partd_count(n, strlen(CAST(x AS VARCHAR))))`,
 	`CREATE MACRO lpad(s, n, c) AS system.main.lpad(s, CAST(partd_count(n, 1) AS INTEGER), c)`,
 	`CREATE MACRO rpad(s, n, c) AS system.main.rpad(s, CAST(partd_count(n, 1) AS INTEGER), c)`,
 	`CREATE MACRO bitstring(x, n) AS system.main.bitstring(x, CAST(partd_count(n, 1) AS INTEGER))`,
-	resized("list_resize"), resized("array_resize"),
+	guardResize("list_resize"), guardResize("array_resize"),
 }
 
-// guarded are the guards that a schema before their names would avoid.
+// guarded lists the guarded functions. Calling them with a schema would bypass the guards.
 var guarded = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
 
-// maxCopying bounds how deep macros stand in each other. DuckDB copies an argument to each
-// place that a macro has it at, with what is copied within, before it looks at interrupts: ten
-// times a level in LIKE.
-const maxCopying = 3
+// maxNestedMacros limits the nesting of macros. DuckDB copies an argument to each of its uses in a
+// macro, recursively, before it checks for interrupts: ten times for each level of LIKE.
+const maxNestedMacros = 3
 
-// copying are the names of all macros.
-var copying = func() map[string]bool {
+// macroNames contains the names of all macros.
+var macroNames = func() map[string]bool {
 	names := map[string]bool{}
 	for _, macro := range slices.Concat(macros, guards) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(macro, "CREATE MACRO "), "(")
@@ -96,10 +93,10 @@ var copying = func() map[string]bool {
 	return names
 }()
 
-func escaped(name string) string {
-	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE takes two % at most: use regexp_matches') ELSE p END, e)`
+func guardEscape(name string) string {
+	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE accepts at most two wildcards %: use regexp_matches') ELSE CAST(p AS VARCHAR) END, e)`
 }
 
-func resized(name string) string {
+func guardResize(name string) string {
 	return `CREATE MACRO ` + name + `(l, n) AS system.main.` + name + `(l, partd_count(n, 1)), (l, n, x) AS system.main.` + name + `(l, partd_count(n, 1), x)`
 }

@@ -10,24 +10,24 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// TestNullsHideNothing looks at all bytes of rows with nulls: they are the same whatever
-// statements ran before.
-func TestNullsHideNothing(t *testing.T) {
-	d := opened(t, 64<<20)
-	run := func(sql string) (sent []byte) {
+// TestNullsAreBlank checks all bytes of rows with nulls. They must not depend on earlier
+// statements.
+func TestNullsAreBlank(t *testing.T) {
+	d := openDatabase(t, 64<<20)
+	run := func(sql string) (encoded []byte) {
 		t.Helper()
-		var to bytes.Buffer
+		var buffer bytes.Buffer
 		defer d.Finish()
-		rows := started(t, d, sql)
+		rows := startStatement(t, d, sql)
 		defer rows.End()
-		w := ipc.NewWriter(&to, ipc.WithSchema(rows.Schema()))
+		w := ipc.NewWriter(&buffer, ipc.WithSchema(rows.Schema()))
 		for {
 			batch, err := rows.Next()
 			if batch == nil || err != nil {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return to.Bytes()
+				return buffer.Bytes()
 			}
 			if err := w.Write(batch); err != nil {
 				t.Fatal(err)
@@ -43,25 +43,25 @@ func TestNullsHideNothing(t *testing.T) {
 		"array": "[i * %d, NULL, i + 1]", "map": "MAP {i: i * %d}", "union": "union_value(n := i * %d)", "enum": "(CASE WHEN (i * %d) %% 2 = 0 THEN 'a' ELSE 'b' END)::ENUM('a', 'b')",
 	} {
 		var first []byte
-		as := ""
-		if name == "array" { // which CASE does not have
-			as = "::BIGINT[3]"
+		cast := ""
+		if name == "array" { // CASE does not support arrays
+			cast = "::BIGINT[3]"
 		}
 		for round := range 8 {
-			run("SELECT (" + fmt.Sprintf(value, 7+round*1_000_003) + ")" + as + " FROM range(5000) r(i)") // which fills the memory
-			got := run("SELECT (CASE WHEN i % 3 = 1 THEN " + fmt.Sprintf(value, 3) + " END)" + as + " AS v FROM range(5000) r(i)")
+			run("SELECT (" + fmt.Sprintf(value, 7+round*1_000_003) + ")" + cast + " FROM range(5000) r(i)") // fills the memory
+			got := run("SELECT (CASE WHEN i % 3 = 1 THEN " + fmt.Sprintf(value, 3) + " END)" + cast + " AS v FROM range(5000) r(i)")
 			if first == nil {
 				first = got
 			}
 			if !bytes.Equal(got, first) {
-				t.Errorf("%s: what is sent differs after other statements", name)
+				t.Errorf("%s: the encoded rows differ after other statements", name)
 				break
 			}
 		}
 	}
 }
 
-// BenchmarkNulls reads two million values, of which more than a half are null.
+// BenchmarkNulls reads two million values, more than half of them null.
 func BenchmarkNulls(b *testing.B) {
 	d, err := Open(&Options{Memory: 1 << 30, MaxTemp: 1 << 30, Threads: 1}, b.TempDir())
 	if err != nil {
@@ -69,7 +69,7 @@ func BenchmarkNulls(b *testing.B) {
 	}
 	defer d.Close()
 	for b.Loop() {
-		rows := started(b, d, "SELECT CASE WHEN i % 3 = 1 THEN i END a, CASE WHEN i % 2 = 1 THEN i END b FROM range(1000000) r(i)")
+		rows := startStatement(b, d, "SELECT CASE WHEN i % 3 = 1 THEN i END a, CASE WHEN i % 2 = 1 THEN i END b FROM range(1000000) r(i)")
 		for {
 			batch, err := rows.Next()
 			if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestPageKnowsWords compares what the page completes, and puts into quotes, with
-// DuckDB. What is missing there is in the error.
-func TestPageKnowsWords(t *testing.T) {
+// TestPageKeywords compares the words that the page completes or quotes with DuckDB's. Its error
+// lists the correct words.
+func TestPageKeywords(t *testing.T) {
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -29,20 +29,20 @@ func TestPageKnowsWords(t *testing.T) {
 		"functions": `SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro') AND function_name SIMILAR TO '[a-z][a-z0-9_]*' AND NOT function_name SIMILAR TO ` + sqlquote.Text(refused),
 		"reserved":  `SELECT DISTINCT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')`,
 	} {
-		found := regexp.MustCompile(name + ` = [^"]*"([^"]*)"`).FindSubmatch(source)
-		if found == nil {
+		match := regexp.MustCompile(name + ` = [^"]*"([^"]*)"`).FindSubmatch(source)
+		if match == nil {
 			t.Fatal(name)
 		}
-		if want := words(t, d, "SELECT string_agg(n, ' ' ORDER BY n) AS n FROM ("+sql+") AS all_of(n)"); string(found[1]) != want {
+		if want := firstValue(t, d, "SELECT string_agg(n, ' ' ORDER BY n) AS n FROM ("+sql+") AS all_of(n)"); string(match[1]) != want {
 			t.Errorf("%s are %s", name, want)
 		}
 	}
 }
 
-func words(t *testing.T, d *Database, sql string) string {
+func firstValue(t *testing.T, d *Database, sql string) string {
 	t.Helper()
 	defer d.Finish()
-	s := started(t, d, sql)
+	s := startStatement(t, d, sql)
 	defer s.End()
 	batch, err := s.Next()
 	if err != nil {
@@ -52,8 +52,8 @@ func words(t *testing.T, d *Database, sql string) string {
 	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns it
 }
 
-// started runs a statement.
-func started(t testing.TB, d *Database, sql string) *stream {
+// startStatement prepares and starts a statement.
+func startStatement(t testing.TB, d *Database, sql string) *stream {
 	t.Helper()
 	if err := d.prepare(sql); err != nil {
 		t.Fatal(err)

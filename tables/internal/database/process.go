@@ -21,102 +21,101 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// Process is a database in a process of its own, as this one has it. Work is its
-// other end.
+// Process is the parent's side of a database in a separate process; work runs on the other side.
 type Process struct {
-	p    *worker.Process
-	dir  string // of the database, as its dir
-	most int64  // bytes of a batch
-	calm func() bool
-	open bool // it said that the database is
-	done bool // with its statement
+	p             *worker.Process
+	dir           string // of the database, like Database.dir
+	maxBatchBytes int64  // maximum size of a batch
+	stopWatching  func() bool
+	isOpen        bool // the process has opened the database
+	hasEnded      bool // the statement has ended
 }
 
-// message is what a process is told: one of these.
+// message is a request to a process. Exactly one field is set.
 type message struct {
-	Open  *opening    `json:",omitempty"` // a new database
-	Again bool        `json:",omitempty"` // Database.Again
-	Names string      `json:",omitempty"` // of the tables in a statement are wanted
-	Job   *jobMessage `json:",omitempty"`
+	Open  *openRequest `json:",omitempty"` // opens a new database
+	Again bool         `json:",omitempty"` // calls Database.Reuse
+	Names string       `json:",omitempty"` // a statement whose table names are requested
+	Job   *jobMessage  `json:",omitempty"`
 }
 
-type opening struct {
+type openRequest struct {
 	Options Options
 	Dir     string
 }
 
-// jobMessage is a job on its way.
+// jobMessage is the encoded form of a job.
 type jobMessage struct {
 	Job
 	Describe   bool
-	Parameters []byte // a stream of Arrow, or none
+	Parameters []byte // an Arrow stream, or empty
 }
 
-// description is the answer to Runner.Describe on its way.
+// description is the encoded result of Runner.Describe.
 type description struct{ Result, Parameters []byte }
 
-// OpenProcess opens one in a process of its own.
+// OpenProcess opens a database in a separate process.
 func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
 	p, err := worker.Start(ctx, sqlWorker, nil)
 	if err != nil {
 		return nil, err
 	}
-	d := &Process{p: p, dir: dir, most: o.Memory + besideMemory(o)}
-	if err := p.Send(message{Open: &opening{*o, dir}}); err != nil {
+	d := &Process{p: p, dir: dir, maxBatchBytes: o.Memory + overhead(o)}
+	if err := p.Send(message{Open: &openRequest{*o, dir}}); err != nil {
 		d.Close()
-		return nil, died(p.Died(err))
+		return nil, statementError(p.ExplainError(err))
 	}
 	return d, nil
 }
 
-func (d *Process) Lives() bool { return d.p.Lives() }
+func (d *Process) IsAlive() bool { return d.p.IsAlive() }
 
-func (d *Process) Heed(ctx context.Context) { d.calm = d.p.KillWith(ctx) }
+func (d *Process) CancelWith(ctx context.Context) { d.stopWatching = d.p.KillWith(ctx) }
 
-// ask sends a question, and receives the answer.
+// ask sends a request and receives the answer.
 func (d *Process) ask(question, answer any) error {
 	err := d.p.Send(question)
 	if err == nil {
 		err = d.p.Receive(answer)
 	}
-	return died(d.p.Died(err))
+	return statementError(d.p.ExplainError(err))
 }
 
 func (d *Process) Ready(ctx context.Context) error {
-	if d.open {
+	if d.isOpen {
 		return nil
 	}
 	defer d.p.KillWith(ctx)()
-	return died(d.p.Died(d.p.Receive(&d.open)))
+	return statementError(d.p.ExplainError(d.p.Receive(&d.isOpen)))
 }
 
-func (d *Process) Names(sql string) (all []Name, err error) {
-	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+func (d *Process) Names(sql string) (names []Name, err error) {
+	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
 		return nil, err
 	}
-	err = d.ask(message{Names: sql}, &all)
-	d.done = true
-	return all, err
+	err = d.ask(message{Names: sql}, &names)
+	d.hasEnded = true
+	return names, err
 }
 
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
 		return nil, nil, err
 	}
-	var found description
-	d.done = false
-	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &found); err != nil {
+	var answer description
+	d.hasEnded = false
+	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
 		return nil, nil, err
 	}
-	d.done = true
-	if result, err = worker.ParseSchema(found.Result); err == nil {
-		parameters, err = worker.ParseSchema(found.Parameters)
+	d.hasEnded = true
+	if result, err = worker.ParseSchema(answer.Result); err == nil {
+		parameters, err = worker.ParseSchema(answer.Parameters)
 	}
 	return result, parameters, err
 }
 
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
 		return nil, err
 	}
 	m := &jobMessage{Job: *j}
@@ -124,108 +123,107 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 		var b bytes.Buffer
 		w := ipc.NewWriter(&b, ipc.WithSchema(j.Parameters.Schema()))
 		if err := errors.Join(w.Write(j.Parameters), w.Close()); err != nil {
-			return nil, &sqlerror.Error{Err: fmt.Errorf("the parameters: %w", err)}
+			return nil, &sqlerror.Error{Err: fmt.Errorf("parameters: %w", err)}
 		}
 		m.Parameters = b.Bytes()
 	}
-	d.done = false
+	d.hasEnded = false
 	err := d.p.Send(message{Job: m})
 	var batches *worker.Batches
 	if err == nil {
-		batches, err = d.p.ReceiveBatches(d.most)
+		batches, err = d.p.ReceiveBatches(d.maxBatchBytes)
 	}
 	if err != nil {
-		d.done = true
-		return nil, died(d.p.Died(err))
+		d.hasEnded = true
+		return nil, statementError(d.p.ExplainError(err))
 	}
-	return &received{ctx, d, batches}, nil
+	return &processRows{ctx, d, batches}, nil
 }
 
-// Finish ends the process where it is not done with its statement. A file that it
-// still has open may be removed.
+// Finish ends the process if its statement has not ended. Afterwards, no file is open, so files may
+// be removed.
 func (d *Process) Finish() {
-	if calmed := d.calm == nil || d.calm(); !calmed || !d.done {
+	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
 		d.p.Close()
 	}
 }
 
-func (d *Process) Again() bool { return d.next(message{Again: true}) }
+func (d *Process) Reuse() bool { return d.next(message{Again: true}) }
 
-// Renew is Runner's: the database gets a directory of its own.
-func (d *Process) Renew(o *Options, dir string) bool {
-	if !d.next(message{Open: &opening{*o, dir}}) {
+// Reopen makes the process open a new database in dir.
+func (d *Process) Reopen(o *Options, dir string) bool {
+	if !d.next(message{Open: &openRequest{*o, dir}}) {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // as close does
+	_ = os.RemoveAll(d.dir) // like Close
 	d.dir = dir
 	return true
 }
 
-// next asks for a database for another statement, and reports whether there is one.
+// next asks the process to prepare for another statement, and reports whether it did.
 func (d *Process) next(m message) bool {
-	const patience = 2 * time.Second
-	if !d.Lives() {
+	const timeout = 2 * time.Second
+	if !d.IsAlive() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	d.Heed(ctx)
-	d.open = false
-	if d.ask(m, &d.open) != nil || !d.calm() {
+	d.CancelWith(ctx)
+	d.isOpen = false
+	if d.ask(m, &d.isOpen) != nil || !d.stopWatching() {
 		return false
 	}
-	d.calm = nil
-	return d.open
+	d.stopWatching = nil
+	return d.isOpen
 }
 
-// Close ends it.
+// Close ends the process.
 func (d *Process) Close() {
 	d.p.Close()
-	_ = os.RemoveAll(d.dir) // what is left goes with the engine's directory
+	_ = os.RemoveAll(d.dir) // Engine.Close removes the rest
 }
 
-// received is the result of a statement that runs in a process of its own.
-type received struct {
-	ctx     context.Context // of Start; Rows' methods have none
+// processRows is the result of a statement in a separate process.
+type processRows struct {
+	ctx     context.Context // of Start, because methods of Rows have none
 	d       *Process
 	batches *worker.Batches
 }
 
-func (r *received) Schema() *arrow.Schema { return r.batches.Schema }
+func (r *processRows) Schema() *arrow.Schema { return r.batches.Schema }
 
-func (r *received) Next() (arrow.RecordBatch, error) {
+func (r *processRows) Next() (arrow.RecordBatch, error) {
 	if err := canceled.Err(r.ctx); err != nil {
 		return nil, err
 	}
 	batch, err := r.batches.Next()
-	r.d.done = batch == nil
-	return batch, died(r.d.p.Died(err))
+	r.d.hasEnded = batch == nil
+	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages are the result as it came, in the place of Next. Each is valid until the
-// next one.
-func (r *received) Messages() iter.Seq2[arrowsafe.Message, error] {
+// Messages yields the undecoded result, instead of Next. Each message is valid until the next one.
+func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
-			if err = cmp.Or(canceled.Err(r.ctx), died(r.d.p.Died(err))); !yield(m, err) || err != nil {
+			if err = cmp.Or(canceled.Err(r.ctx), statementError(r.d.p.ExplainError(err))); !yield(m, err) || err != nil {
 				return
 			}
 		}
-		r.d.done = true
+		r.d.hasEnded = true
 	}
 }
 
-func (r *received) End() { r.batches.Release() }
+func (r *processRows) End() { r.batches.Release() }
 
-// died makes the death of a process an error of its statement.
-func died(err error) error {
+// died converts the death of a process to an error of its statement.
+func statementError(err error) error {
 	death, ok := errors.AsType[*worker.DeathError](err)
 	if !ok {
 		return err
 	}
 	if death.Memory {
 		//lint:ignore ST1005 DuckDB begins its own errors so
-		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was ended: %w: %s", err, moreMemory)}
+		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, moreMemory)}
 	}
-	return &sqlerror.Error{Err: fmt.Errorf("the statement was ended: %w", err)}
+	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
 }

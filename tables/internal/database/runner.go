@@ -12,59 +12,58 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
-// Runner runs one statement: in a database of this process, or in a process of its
-// own.
+// Runner runs statements in a database, in this process or in a separate one.
 type Runner interface {
-	Lives() bool
-	Ready(ctx context.Context) error  // waits until it can begin at once
-	Heed(ctx context.Context)         // ends the statement with ctx, until Finish
-	Names(sql string) ([]Name, error) // of the tables in it
+	IsAlive() bool
+	Ready(ctx context.Context) error  // waits until a statement can begin immediately
+	CancelWith(ctx context.Context)   // cancels the statement when ctx ends, until Finish
+	Names(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
-	Finish()                           // it reads no file any more
-	Again() bool                       // it is ready for another statement of the same Key
-	Renew(o *Options, dir string) bool // it is ready for any other statement, in a new database
+	Finish()                            // ends the statement, after which it reads no files
+	Reuse() bool                        // reports whether the database accepts another statement with the same Key
+	Reopen(o *Options, dir string) bool // prepares a new database for any statement, and reports whether it could
 	Close()
 }
 
-// Job is a statement whose names are known to be tables'.
+// Job is a statement whose names all refer to tables.
 type Job struct {
 	SQL        string
 	Memory     int64
-	Threads    int               // 0: those of the database
-	Spills     bool              // it puts what it holds into files from its beginning
-	Attach     []string          // Catalogs that it names
-	Views      []string          // make the tables known
-	Paths      []string          // of their files
+	Threads    int               // 0 means the database's setting
+	Spills     bool              // spill to files from the beginning
+	Attach     []string          // catalogs that the statement names
+	Views      []string          // statements that define the tables
+	Paths      []string          // paths of the tables' files
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
-// Key is equal for jobs that differ by no more than their statement and its parameters. "": no
-// other job can have the database.
+// Key is equal for jobs that differ only in their statement and its parameters. "" means that no
+// other job may use the database.
 func (j *Job) Key() string {
-	if j.Spills { // which is set for a connection
+	if j.Spills { // it is a setting of one connection
 		return ""
 	}
 	return strings.Join(confinement(j), ";\n")
 }
 
-// Rows are a result.
+// Rows is the result of a statement.
 type Rows interface {
 	Schema() *arrow.Schema
 	Next() (arrow.RecordBatch, error) // nil at the end
 	End()
 }
 
-func (d *Database) Lives() bool { return true }
+func (d *Database) IsAlive() bool { return true }
 
 func (d *Database) Ready(context.Context) error { return nil }
 
-func (d *Database) Again() bool {
-	spilled, _ := os.ReadDir(d.dir) // it is made at need
-	if d.confined == "" || d.begun || len(d.unused) == 0 || len(spilled) > 0 {
+func (d *Database) Reuse() bool {
+	spilled, _ := os.ReadDir(d.dir) // DuckDB creates the directory on demand
+	if d.confined == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
 		return false
 	}
-	if d.ready != "" { // nothing ran in its connection
+	if d.ready != "" { // nothing ran on its connection
 		return true
 	}
 	duckdb.Disconnect(&d.conn)
@@ -73,18 +72,18 @@ func (d *Database) Again() bool {
 	return true
 }
 
-// Renew is Runner's: a new one is opened as soon.
-func (d *Database) Renew(*Options, string) bool { return false }
+// Reopen returns false, because opening a new database is as fast.
+func (d *Database) Reopen(*Options, string) bool { return false }
 
-func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
+func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptWith(ctx, d.conn) }
 
-// folded are the functions of the current time that DuckDB computes when it prepares a statement,
-// and not anew when it runs: it notes them as depending on their arguments alone.
-var folded = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
+// currentTime matches functions of the current time that DuckDB evaluates during preparation and not
+// in each run, because it takes them for functions of only their arguments.
+var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
-// begin prepares a job's statement, unless it was when it was described.
+// begin confines the database and prepares a job's statement, unless this was done before.
 func (d *Database) begin(j *Job) error {
-	d.begun = true
+	d.isIncomplete = true
 	if key := j.Key(); d.confined == "" || d.confined != key {
 		if err := d.execute(confinement(j)...); err != nil {
 			return err
@@ -112,8 +111,8 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	d.begun = false
-	if !folded.MatchString(j.SQL) {
+	d.isIncomplete = false
+	if !currentTime.MatchString(j.SQL) {
 		d.ready = j.SQL
 	}
 	return result, parameters, nil

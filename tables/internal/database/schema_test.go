@@ -10,9 +10,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestSchemaAsJSON writes names of columns as JSON, as package duck does, from which DuckDB reads them as they were.
+// TestSchemaAsJSON encodes names of columns as JSON, as package duck does, and checks that DuckDB
+// decodes them unchanged.
 func TestSchemaAsJSON(t *testing.T) {
-	d := opened(t, 64<<20)
+	d := openDatabase(t, 64<<20)
 	alphabet := []string{`"`, `'`, `\`, "{", "}", ":", "=", " ", "\n", "\t", "\x01", "<", "&", "NULL", "a", "é", "\u2028", "😀", "$", "n", "u"}
 	random := rand.New(rand.NewPCG(7, 7))
 	for range 2000 {
@@ -20,13 +21,13 @@ func TestSchemaAsJSON(t *testing.T) {
 		for range random.IntN(8) {
 			name += alphabet[random.IntN(len(alphabet))]
 		}
-		one, err := json.Marshal(map[string]any{"name": name, "type": nil})
+		definition, err := json.Marshal(map[string]any{"name": name, "type": nil})
 		if err != nil {
 			t.Fatal(err)
 		}
 		sql := "SELECT (m[7].name = " + sqlquote.Text(name) + ` AND m[7]."type" IS NULL)::VARCHAR FROM (SELECT ` +
-			sqlquote.Text(`{"7":`+string(one)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
-		if got := words(t, d, sql); got != "true" {
+			sqlquote.Text(`{"7":`+string(definition)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
+		if got := firstValue(t, d, sql); got != "true" {
 			t.Errorf("%q: %s", name, got)
 		}
 	}

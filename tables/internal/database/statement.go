@@ -16,16 +16,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Name is a table as a statement writes it.
+// Name is a table's name in a statement.
 type Name struct {
 	Catalog, Schema, Table string
-	At                     int // in the statement, in bytes; -1: unknown
+	At                     int // offset in the statement, in bytes; -1 if unknown
 }
 
-// Names returns the tables that a statement names, by parsing alone: binding would
-// need them, and DuckDB's own list leaves some out.
+// Names returns the table names in a statement. It only parses the statement: binding would need the
+// tables, and DuckDB's own list of names is incomplete.
 func (d *Database) Names(sql string) ([]Name, error) {
-	n := explains(sql)
+	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (d *Database) Names(sql string) ([]Name, error) {
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
 		if strings.Contains(strings.ToLower(sql), "pivot") {
-			return nil, Refused(sql, -1, "%w; PIVOT that finds its columns by itself is several statements: name them, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
+			return nil, Refused(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
 		return nil, Refused(sql, -1, "%w", errOneSelect)
 	case parsed.Failed:
@@ -60,13 +60,13 @@ func (d *Database) Names(sql string) ([]Name, error) {
 	return w.names, w.err
 }
 
-var explainForm = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s+`)
+var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s+`)
 
 const explain = "EXPLAIN "
 
-// explains is the length of the EXPLAIN before a statement, 0 without one. What it runs
-// as has this one EXPLAIN in its place, and nothing that might be one of its options.
-func explains(sql string) int { return len(explainForm.FindString(sql)) }
+// explains returns the length of the EXPLAIN that precedes a statement, or 0. The statement that runs
+// gets exactly this EXPLAIN, without anything that could be one of its options.
+func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 // parse returns the statement's parse tree as JSON.
 func (d *Database) parse(sql string) ([]byte, error) {
@@ -90,38 +90,36 @@ func (d *Database) parse(sql string) ([]byte, error) {
 	return []byte(duckdb.StringTData(tree)), nil
 }
 
-// walker goes through a parse tree.
+// walker traverses a parse tree.
 type walker struct {
 	sql   string
 	names []Name
 	err   error
-	depth int // of calls of macros
+	depth int // nesting of macro calls
 }
 
-// What may stand after FROM: what else DuckDB has there shows its own state, or
-// reads files, or runs texts.
+// Sources that are allowed after FROM. Others show DuckDB's own state, read files, or execute text.
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
-	shows          = []string{"DESCRIBE", "SUMMARY"} // of a statement or a table; others list what DuckDB has
+	showTypes      = []string{"DESCRIBE", "SUMMARY"} // for a statement or a table; other types list DuckDB's objects
 )
 
-// Functions that show settings, the environment or the views that tables are, or
-// that can end the process.
+// forbidden lists functions that show settings, the environment or the definitions of views, or that
+// can end the process.
 var forbidden = []string{
 	"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log", "get_block_size", "nextval", "currval",
 	"stats", "query", "query_table", "seq_scan",
 
-	// These count the statements that the database had before.
+	// These reveal the number of earlier statements in the database.
 	"current_connection_id", "current_query_id", "current_transaction_id", "txid_current",
 
-	// These follow nested JSON by recursion, and overflow the stack.
+	// These recurse into nested JSON, and overflow the stack.
 	"json_structure", "json_group_structure", "json_contains", "json_transform", "json_transform_strict", "from_json", "from_json_strict",
 	"json_merge_patch", "json_serialize_sql", "json_deserialize_sql",
 }
 
-// walk collects the tables of a part of the tree in which some names mean common
-// table expressions.
+// walk collects the tables in a part of the tree. Names in hidden refer to common table expressions.
 func (w *walker) walk(part any, hidden map[string]bool) {
 	if w.err != nil {
 		return
@@ -133,11 +131,11 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 		}
 	case map[string]any:
 		w.check(part)
-		if called := text(part, "function_name"); copying[strings.ToLower(called)] {
+		if function := text(part, "function_name"); macroNames[strings.ToLower(function)] {
 			w.depth++
 			defer func() { w.depth-- }()
-			if w.depth > maxCopying {
-				w.err = Refused(w.sql, position(part), "%q and its like stand in each other more than %d deep: compute what is within in a WITH", called, maxCopying)
+			if w.depth > maxNestedMacros {
+				w.err = Refused(w.sql, position(part), "%q and similar functions are nested more than %d deep: compute the inner ones in a WITH", function, maxNestedMacros)
 			}
 		}
 		hidden = w.common(part, hidden)
@@ -158,8 +156,8 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 	}
 }
 
-// common walks through the common table expressions of a query, and returns what
-// names are hidden in the rest of it. Each sees those before it.
+// common traverses a query's common table expressions, and returns the names that they hide in the
+// rest of the query. Each expression can use the ones before it.
 func (w *walker) common(part map[string]any, hidden map[string]bool) map[string]bool {
 	add := func(name string) {
 		hidden = maps.Clone(hidden)
@@ -169,9 +167,9 @@ func (w *walker) common(part map[string]any, hidden map[string]bool) map[string]
 		hidden[strings.ToLower(name)] = true
 	}
 	if with, ok := part["cte_map"].(map[string]any); ok {
-		all, _ := with["map"].([]any)
-		for _, one := range all {
-			if entry, ok := one.(map[string]any); ok {
+		entries, _ := with["map"].([]any)
+		for _, e := range entries {
+			if entry, ok := e.(map[string]any); ok {
 				w.walk(entry["value"], hidden)
 				add(text(entry, "key"))
 			}
@@ -188,33 +186,33 @@ func (w *walker) common(part map[string]any, hidden map[string]bool) map[string]
 	return hidden
 }
 
-// check refuses what is no business of a query over tables.
+// check rejects everything that a query on tables must not do.
 func (w *walker) check(part map[string]any) {
-	kind := text(part, "type")
-	if f, ok := part["function"].(map[string]any); ok && kind == "TABLE_FUNCTION" {
-		if called := strings.ToLower(text(f, "function_name")); !slices.Contains(tableFunctions, called) {
-			w.err = Refused(w.sql, position(part), "there is no table function %q here, only %s", called, strings.Join(tableFunctions, ", "))
+	nodeType := text(part, "type")
+	if f, ok := part["function"].(map[string]any); ok && nodeType == "TABLE_FUNCTION" {
+		if function := strings.ToLower(text(f, "function_name")); !slices.Contains(tableFunctions, function) {
+			w.err = Refused(w.sql, position(part), "table function %q is not available, only %s", function, strings.Join(tableFunctions, ", "))
 		}
 	}
-	called := strings.ToLower(text(part, "function_name"))
+	function := strings.ToLower(text(part, "function_name"))
 	schema := text(part, "schema")
-	if strings.HasSuffix(called, "like_escape") && schema == "main" && text(part, "catalog") == "" { // so LIKE … ESCAPE is parsed
+	if strings.HasSuffix(function, "like_escape") && schema == "main" && text(part, "catalog") == "" { // the parser writes LIKE … ESCAPE this way
 		schema = ""
 	}
-	if schema != "" && (slices.Contains(guarded, called) || strings.HasSuffix(called, "like_escape")) {
-		w.err = Refused(w.sql, position(part), "the function %q is called without a schema", called)
+	if schema != "" && (slices.Contains(guarded, function) || strings.HasSuffix(function, "like_escape")) {
+		w.err = Refused(w.sql, position(part), "function %q must be called without a schema", function)
 	}
 	if text(part, "id") == "VARIANT" {
-		w.err = Refused(w.sql, position(part), "the type VARIANT is not available")
+		w.err = Refused(w.sql, position(part), "type VARIANT is not available")
 	}
-	if slices.Contains(forbidden, called) || strings.HasPrefix(called, "pg_get_") || strings.HasPrefix(called, "duckdb_") || strings.HasPrefix(called, "variant_") {
-		w.err = Refused(w.sql, position(part), "the function %q is not available", called)
+	if slices.Contains(forbidden, function) || strings.HasPrefix(function, "pg_get_") || strings.HasPrefix(function, "duckdb_") || strings.HasPrefix(function, "variant_") {
+		w.err = Refused(w.sql, position(part), "function %q is not available", function)
 	}
-	if kind == "SHOW_REF" && (part["query"] == nil || text(part, "table_name") != "" || !slices.Contains(shows, text(part, "show_type"))) {
-		w.err = Refused(w.sql, position(part), "SHOW TABLES and SHOW ALL TABLES stand alone, and there is no other SHOW")
+	if nodeType == "SHOW_REF" && (part["query"] == nil || text(part, "table_name") != "" || !slices.Contains(showTypes, text(part, "show_type"))) {
+		w.err = Refused(w.sql, position(part), "only SHOW TABLES and SHOW ALL TABLES are available, each as a separate statement")
 	}
-	if _, isTable := part["sample"]; isTable && part["class"] == nil && part["alias"] != nil && !slices.Contains(tableRefs, kind) {
-		w.err = Refused(w.sql, position(part), "%s is not available after FROM", kind)
+	if _, isTable := part["sample"]; isTable && part["class"] == nil && part["alias"] != nil && !slices.Contains(tableRefs, nodeType) {
+		w.err = Refused(w.sql, position(part), "%s is not available after FROM", nodeType)
 	}
 }
 
@@ -223,11 +221,11 @@ func text(part map[string]any, key string) string {
 	return s
 }
 
-// position is where a part is in the statement.
+// position returns a part's offset in the statement, in bytes, or -1.
 func position(part map[string]any) int {
 	n, _ := part["query_location"].(json.Number)
-	if at, err := n.Int64(); err == nil {
-		return int(at)
+	if offset, err := n.Int64(); err == nil {
+		return int(offset)
 	}
 	return -1
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// stream is the result of a statement that runs in a database.
+// stream is the result of a running statement.
 type stream struct {
 	d       *Database
-	ctx     context.Context // of Query; rows' methods have none
+	ctx     context.Context // of Start, because methods of Rows have none
 	sql     string
 	result  duckdb.Result
 	options duckdb.ArrowOptions
-	raw     *arrow.Schema // as DuckDB has it
-	shown   *arrow.Schema
+	raw     *arrow.Schema // types of DuckDB
+	shown   *arrow.Schema // types of the result
 	started bool
 }
 
@@ -66,15 +66,14 @@ func (s *stream) End() {
 	}
 }
 
-// interruptWith interrupts a connection from the end of a context until the
-// returned function is called. A query that is just beginning forgets of it, so
-// once is not enough.
+// interruptWith interrupts a connection repeatedly after a context ends, until the returned function
+// is called. One interrupt is not enough: a query that is about to begin clears it.
 func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
-	const every = 20 * time.Millisecond
-	done, ended := make(chan struct{}), make(chan struct{})
+	const interval = 20 * time.Millisecond
+	done, exited := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		tick := time.NewTicker(every)
+		defer close(exited)
+		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
 			duckdb.Interrupt(conn)
@@ -88,12 +87,12 @@ func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
 	return func() {
 		close(done)
 		if !stop() {
-			<-ended
+			<-exited
 		}
 	}
 }
 
-// Next returns the next batch, nil at the end.
+// Next returns the next batch, or nil at the end.
 func (s *stream) Next() (arrow.RecordBatch, error) {
 	if err := canceled.Err(s.ctx); err != nil {
 		return nil, err
@@ -104,10 +103,10 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return nil, decodeError(s.sql, message)
 	}
 	if err := canceled.Err(s.ctx); err != nil {
-		return nil, err // an interrupted query may end as if it were complete
+		return nil, err // an interrupted query may look complete
 	}
 	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {
-		s.d.begun = false
+		s.d.isIncomplete = false
 		return nil, nil
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)
@@ -118,25 +117,25 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return asIntegers(batch, s.shown)
 }
 
-// asIntegers brings a batch to the schema that is shown.
+// asIntegers converts a batch to the schema of the result.
 func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {
-		wide, ok := c.(*array.Decimal128)
+		decimals, ok := c.(*array.Decimal128)
 		if !ok || schema.Field(i).Type.ID() != arrow.INT64 {
 			columns[i] = c
 			continue
 		}
 		b := array.NewInt64Builder(memory.DefaultAllocator)
 		defer b.Release()
-		b.Reserve(wide.Len())
-		for row := range wide.Len() {
-			v := wide.Value(row)
+		b.Reserve(decimals.Len())
+		for row := range decimals.Len() {
+			v := decimals.Value(row)
 			switch {
-			case wide.IsNull(row):
+			case decimals.IsNull(row):
 				b.AppendNull()
 			case v.HighBits() != int64(v.LowBits())>>63:
-				return nil, fmt.Errorf("column %q has the value %s, which is no 64-bit integer: cast it to DECIMAL(38, 0) or DOUBLE in the statement", schema.Field(i).Name, v.ToString(0))
+				return nil, fmt.Errorf("column %q contains %s, which does not fit into 64 bits: cast it to DECIMAL(38, 0) or DOUBLE in the statement", schema.Field(i).Name, v.ToString(0))
 			default:
 				b.Append(int64(v.LowBits()))
 			}

@@ -15,19 +15,18 @@ const sqlWorker worker.Kind = "sql"
 
 func init() { worker.Handle(sqlWorker, work) }
 
-// besideMemory is what a process may take beside a statement's memory, which
-// DuckDB does not count all of: stacks of threads, of which each claims 8 MiB and Go has
-// some more, plans, values on their way.
-func besideMemory(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
+// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not
+// count all of it: thread stacks of 8 MiB each, Go's threads, plans, and values in transit.
+func overhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// mayGrow is how much more than with its first database a process may have that gets
-// another statement.
-const mayGrow = 32 << 20
+// maxGrowth is how much a process may grow after opening its first database. A process that has grown
+// more gets no further statement.
+const maxGrowth = 32 << 20
 
-// work runs statements one after the other, each in the steps of [Process]: it has a
-// database, returns the names of tables in the statement, and describes or runs it.
+// work runs statements one after another, each in the steps of [Process]: it opens a database,
+// returns the names of a statement's tables, and describes or runs the statement.
 func work(c *worker.Conn) error {
-	w := &serving{c: c}
+	w := &session{c: c}
 	defer w.close()
 	for {
 		var m message
@@ -37,18 +36,18 @@ func work(c *worker.Conn) error {
 		var err error
 		switch {
 		case m.Open != nil:
-			w.rest()
-			if w.close() && w.usedUp() {
+			w.pause()
+			if w.close() && w.isUsedUp() {
 				return nil
 			}
 			err = w.open(m.Open)
 		case m.Again:
-			w.rest()
-			err = c.Send(!w.usedUp() && w.d.Again())
+			w.pause()
+			err = c.Send(!w.isUsedUp() && w.d.Reuse())
 		case m.Job != nil:
 			w.begin()
 			err = w.run(m.Job)
-			w.rest()
+			w.pause()
 			w.d.Finish()
 		default:
 			w.begin()
@@ -61,34 +60,35 @@ func work(c *worker.Conn) error {
 	}
 }
 
-// serving is a process at work.
-type serving struct {
-	c    *worker.Conn
-	d    *Database
-	o    Options
-	calm func() // ends worker.Modest; nil: it has not begun
+// session is the state of a process in work.
+type session struct {
+	c               *worker.Conn
+	d               *Database
+	o               Options
+	restorePriority func() // set while worker.LowerPriorityLater is in effect
 }
 
-// begin begins a statement, or goes on with it.
-func (w *serving) begin() {
-	if w.calm == nil {
-		w.calm = worker.Modest()
+// begin begins or continues a statement.
+func (w *session) begin() {
+	if w.restorePriority == nil {
+		w.restorePriority = worker.LowerPriorityLater()
 	}
 }
 
-// rest ends a statement.
-func (w *serving) rest() {
-	if w.calm != nil {
-		w.calm()
-		w.calm = nil
+// pause ends the current statement's use of the processor.
+func (w *session) pause() {
+	if w.restorePriority != nil {
+		w.restorePriority()
+		w.restorePriority = nil
 	}
 }
 
-// usedUp reports whether the process has grown, or has gone behind others, and so has no other statement.
-func (w *serving) usedUp() bool { return worker.Grown(mayGrow) || worker.Behind() }
+// isUsedUp reports whether the process must not run another statement, because it has grown or has
+// lowered its priority.
+func (w *session) isUsedUp() bool { return worker.HasGrown(maxGrowth) || worker.HasLowPriority() }
 
-// close reports whether there was a database.
-func (w *serving) close() bool {
+// close closes the database, and reports whether one was open.
+func (w *session) close() bool {
 	if w.d == nil {
 		return false
 	}
@@ -96,19 +96,19 @@ func (w *serving) close() bool {
 	return true
 }
 
-func (w *serving) open(o *opening) error {
+func (w *session) open(o *openRequest) error {
 	w.o = o.Options
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		w.d = d
-		worker.Grown(mayGrow) // from here on, at the first database
-		err = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
+		worker.HasGrown(maxGrowth) // growth counts from the first database
+		err = worker.Limit(o.Options.Memory + overhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))
 }
 
-func (w *serving) run(m *jobMessage) error {
-	if err := worker.Limit(m.Memory + besideMemory(&w.o)); err != nil {
+func (w *session) run(m *jobMessage) error {
+	if err := worker.Limit(m.Memory + overhead(&w.o)); err != nil {
 		return w.c.Reply(nil, err)
 	}
 	if m.Describe {
@@ -118,7 +118,7 @@ func (w *serving) run(m *jobMessage) error {
 	if len(m.Parameters) > 0 {
 		r, err := arrowsafe.NewReader(bytes.NewReader(m.Parameters), int64(len(m.Parameters)), m.Memory)
 		if err != nil || !r.Next() {
-			return w.c.Reply(nil, errors.Join(errors.New("the parameters cannot be read"), err))
+			return w.c.Reply(nil, errors.Join(errors.New("cannot read the parameters"), err))
 		}
 		m.Job.Parameters = r.RecordBatch()
 	}

@@ -15,19 +15,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// columns are columns of a group, being read.
+// columns reads columns of a row group.
 type columns struct {
 	f       *file
 	g       group
 	at      int64 // the next row of the group
+	rows    int64 // limit of rows to decode at once
 	wanted  []Column
 	readers []*pqarrow.ColumnReader // nil: the file lacks the column
-	fields  []pqarrow.SchemaField   // as the file has them
-	codes   []int                   // how many there are; 0: the column is not read as codes
-	plain   []*plain                // what reads the column in place of readers, which stay at the first row; nil: nothing
+	fields  []pqarrow.SchemaField   // as the file stores them
+	codes   []int                   // the number of texts in the dictionary; 0: the column is not read as codes
+	plain   []*plain                // replaces a reader, which then stays at the first row; nil: the reader is used
 }
 
-// columns begins to read columns of a group, of which those up to coding may be codes.
+// columns returns a reader of the wanted columns of a group. The first coding columns may be read
+// as dictionary codes.
 func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wanted []Column, coding int) (c *columns, err error) {
 	n := len(wanted)
 	c = &columns{
@@ -40,11 +42,12 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		}
 	}()
 	defer f.sane(&err)
-	reader := *by // with properties and fields of its own
+	reader := *by // a copy with its own properties and fields
 	fields := *reader.Manifest
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
-	// What the footer says is believed as far as it is not much.
-	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= mostHeld
+	// Sizes in the footer are trusted only up to maxHeldBytes.
+	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= maxHeldBytes
+	every := map[int]bool{}
 	for i, w := range wanted {
 		at := f.place(w)
 		if at < 0 {
@@ -53,10 +56,11 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		c.fields[i] = f.reader.Manifest.Fields[at]
 		all := map[int]bool{}
 		leaves(&c.fields[i], all)
-		for leaf := range all { // the reader of structs begins in goroutines of its own, which must not panic
+		for leaf := range all { // check first: the reader of structs starts goroutines, where a panic could not be recovered
 			if err := f.sound(g, leaf); err != nil {
 				return c, err
 			}
+			every[leaf] = true
 		}
 		if i < coding {
 			if c.codes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.codes[i] > 0 {
@@ -70,10 +74,11 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 			c.plain[i] = f.plain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, by == f.looker)
 		}
 	}
+	c.rows = f.stepRows(g, every)
 	return c, nil
 }
 
-// sound looks at where a column's bytes are said to be.
+// sound checks the position and size that the footer claims for a column chunk.
 func (f *file) sound(g group, leaf int) error {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
@@ -100,7 +105,6 @@ func (c *columns) release() {
 	}
 }
 
-// next returns the next rows.
 func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	all := make([]arrow.Array, len(c.wanted))
 	for i, w := range c.wanted {
@@ -118,7 +122,7 @@ func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	return all, nil
 }
 
-// named says in an error which column it is about.
+// named adds the column's name to an error.
 func (c *columns) named(i int, err error) error {
 	if err == nil || errors.As(err, new(*schema.Error)) {
 		return err
@@ -141,19 +145,19 @@ func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
 		return whole, nil
 	}
 	defer whole.Release()
-	if nested { // whose parts may not belong together in a damaged file
+	if nested { // the parts may have different lengths in a damaged file
 		if err := array.ValidateFull(whole); err != nil {
 			return nil, fmt.Errorf("the file is damaged: %w", err)
 		}
 	}
 	fit, err := c.f.scan.fit(whole, *c.fields[i].Field, c.wanted[i].IDs, to)
-	if err != nil { // a value that the table's type does not hold
+	if err != nil { // a value outside the range of the table's type
 		return nil, &schema.Error{Column: c.wanted[i].Field.Name, Err: err}
 	}
 	return fit, nil
 }
 
-// decoded returns the next rows of a column as the file has them. The caller releases them.
+// decoded returns the next rows of a column in the file's type. The caller releases them.
 func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
 	if p := c.plain[i]; p != nil {
 		if a := p.next(rows); a != nil {
@@ -180,7 +184,7 @@ func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
 	return whole, nil
 }
 
-// absent returns what files have that lack a column.
+// absent returns the values of a column that the file lacks: its default, or nulls.
 func absent(c Column, rows int) (arrow.Array, error) {
 	if c.Absent == nil {
 		return array.MakeArrayOfNull(memory.DefaultAllocator, c.Field.Type, rows), nil
@@ -188,7 +192,7 @@ func absent(c Column, rows int) (arrow.Array, error) {
 	return take.Rows(c.Absent, make([]int, rows))
 }
 
-// letGo lets go of values that nobody has any more.
+// letGo releases values, and recycles their memory if nothing else uses it.
 func (c *columns) letGo(all []arrow.Array) {
 	for i, a := range all {
 		if c.readers[i] != nil && c.fields[i].IsLeaf() {
@@ -197,8 +201,8 @@ func (c *columns) letGo(all []arrow.Array) {
 	}
 }
 
-// seek goes on to a row. A column whose pages are known is read from the page on that has
-// it; of another all is decoded that lies between.
+// seek moves to a row. Columns with a page index skip whole pages; others decode all rows in
+// between.
 func (c *columns) seek(row int64) error {
 	for i, r := range c.readers {
 		if r == nil || row == c.at {
@@ -212,10 +216,10 @@ func (c *columns) seek(row int64) error {
 	return nil
 }
 
-// skip goes from a row to a later one.
+// skip moves a column forward from one row to another.
 func (c *columns) skip(i int, from, to int64) (err error) {
 	defer c.f.sane(&err)
-	known := c.fields[i].IsLeaf() && to-from >= leastSeek && c.f.begins(c.g, c.fields[i].ColIndex) != nil
+	known := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.begins(c.g, c.fields[i].ColIndex) != nil
 	if p := c.plain[i]; p != nil {
 		if p.skip(from, to, known) {
 			return nil
@@ -226,16 +230,16 @@ func (c *columns) skip(i int, from, to int64) (err error) {
 	if known {
 		return c.readers[i].SeekToRow(to)
 	}
-	for at := from; at < to && err == nil; at += c.f.scan.Rows {
+	for at := from; at < to && err == nil; at += c.rows {
 		var between arrow.Array
-		if between, err = c.decoded(i, min(c.f.scan.Rows, to-at)); err == nil {
+		if between, err = c.decoded(i, min(c.rows, to-at)); err == nil {
 			between.Release()
 		}
 	}
 	return err
 }
 
-// leavePlain leaves a column to its reader.
+// leavePlain switches a column to the library's reader, which is still at the group's first row.
 func (c *columns) leavePlain(i int) {
 	if p := c.plain[i]; p != nil {
 		p.close()

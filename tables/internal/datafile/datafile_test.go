@@ -28,7 +28,8 @@ func column(id int, name string, t, ids arrow.DataType) Column {
 	return Column{Field: arrow.Field{Name: name, Type: t, Nullable: true}, IDs: withID(id, arrow.Field{Name: name, Type: ids})}
 }
 
-// nested is a struct of a list of structs and of a map, with the ids that its parts have.
+// nested returns the type of a struct that contains a list of structs and a map: plain without and
+// ids with field ids.
 func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	make := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
 		item := arrow.StructOf(id(12, arrow.Field{Name: inner, Type: x, Nullable: true}), id(13, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true}))
@@ -41,7 +42,7 @@ func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	return make(func(_ int, f arrow.Field) arrow.Field { return f }), make(withID)
 }
 
-// encoded is a file of rows in groups of two.
+// encoded returns a file with the rows of json, in groups of two rows.
 func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
@@ -89,8 +90,8 @@ func file5(t testing.TB) []byte {
 	return encoded(t, rows, withID(1, arrow.Field{Name: "s", Type: ids}), withID(20, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int32}), withID(21, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String}))
 }
 
-// Columns and their parts are found by their ids, under other names, in another order,
-// widened; and what the file lacks is null.
+// TestByID checks that columns and their parts are found by id even if they were renamed, moved or
+// widened. A column that the file lacks must be null.
 func TestByID(t *testing.T) {
 	plain, ids := nested("renamed", arrow.PrimitiveTypes.Int64)
 	s := &Scan{Rows: 3, Columns: []Column{
@@ -105,15 +106,15 @@ func TestByID(t *testing.T) {
 			t.Errorf("%v\n%s, want\n%s", err, got, want)
 		}
 	}
-	// Only absent columns: their rows are counted all the same.
+	// Rows are counted even if every column is absent.
 	s.Columns = s.Columns[1:2]
 	if got, err := s.all(t.Context(), file5(t)); err != nil || strings.Count(got, "null") != 5 {
 		t.Error(got, err)
 	}
 }
 
-// Of a group whose rows are none of the condition nothing is decoded, and of others the
-// columns that it looks at come first.
+// TestConditionFirst checks that a group that cannot match the condition is not decoded. In other
+// groups, the condition's columns must be decoded first.
 func TestConditionFirst(t *testing.T) {
 	kept := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
@@ -146,13 +147,13 @@ func TestConditionFirst(t *testing.T) {
 	}
 }
 
-// A damaged file is an error that names it, wherever it is damaged, or is read; it never
-// ends the process.
+// TestDamaged checks that reading a damaged file returns rows or an error that names the file, and
+// never panics.
 func TestDamaged(t *testing.T) {
 	plain, ids := nested("x", arrow.PrimitiveTypes.Int32)
 	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
 	damaged(t, file5(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
-	// The same of pages that are gone to, and of texts by codes.
+	// The same holds for skipped pages and for texts that are read as codes.
 	rows := pagedRows(3000)
 	columns = nil
 	for _, f := range rows.Schema().Fields() {
@@ -173,8 +174,8 @@ func TestDamaged(t *testing.T) {
 	})
 }
 
-// damaged damages a file in many ways, of which some are an error: first each of the bytes
-// from one on.
+// damaged reads copies of a file that are damaged in many ways: first in each byte from an offset
+// on, then at random. At least some of the reads must fail.
 func damaged(t *testing.T, whole []byte, ways, from, some int, scan func(i int) *Scan) {
 	failed := 0
 	for i := range ways {

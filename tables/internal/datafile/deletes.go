@@ -18,16 +18,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deletes reads the delete files of other writers, as far as a scan needs them. Those of
-// positions may be about many data files, and are read once.
+// deletes reads other writers' delete files when a scan needs them. A position delete file may
+// cover many data files, and is read once.
 type deletes struct {
 	t  *table.Table
 	mu sync.Mutex
 
-	positions map[string]map[string]map[int64]bool // by the delete file, the data file and the row
+	positions map[string]map[string]map[int64]bool // deleted rows, by delete file and data file
 }
 
-// of returns which rows of a file are deleted.
+// of returns the Drop that finds a file's deleted rows.
 func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error) {
 	drop := &Drop{}
 	var gone []func(int64) bool
@@ -43,7 +43,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error
 		gone = append(gone, func(row int64) bool { return rows.Contains(uint64(row)) })
 	}
 	for _, f := range task.DeleteFiles {
-		if len(task.DeletionVectorFiles) > 0 { // which have the rows of these, too
+		if len(task.DeletionVectorFiles) > 0 { // a deletion vector includes the rows of position delete files
 			break
 		}
 		rows, err := d.rowsOf(ctx, f, task.File.FilePath())
@@ -66,7 +66,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error
 			return keys[string(key)]
 		})
 	}
-	var mu sync.Mutex // groups are read side by side
+	var mu sync.Mutex // groups are read concurrently
 	drop.Gone = func(first int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -83,7 +83,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error
 	return drop, nil
 }
 
-// The columns of delete files of positions.
+// Iceberg's field ids of the columns of position delete files.
 const (
 	pathID     = 2147483546
 	positionID = 2147483545
@@ -122,7 +122,7 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (ma
 	return all[of], nil
 }
 
-// keysOf returns the columns by which a file deletes rows, and the values that it does.
+// keysOf returns the columns of a file's equality deletes, and the deleted values.
 func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
@@ -140,7 +140,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Col
 	return columns, keys, err
 }
 
-// column returns a column of the table, which may have been dropped since.
+// column returns a column of the table by its id, even if it was dropped since.
 func (d *deletes) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
@@ -173,7 +173,7 @@ func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []Column
 	return nil
 }
 
-// appendNullable is appendKey for columns with nulls, each of which equals another.
+// appendNullable appends the keys of a row's values, which may be null. Nulls equal each other.
 func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		if c.IsNull(row) {
@@ -185,7 +185,7 @@ func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
 	return to
 }
 
-// valueOf returns an array of a default of Iceberg's.
+// valueOf returns an array with one value, the default of a column in Iceberg's schema.
 func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
@@ -196,7 +196,7 @@ func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 			b.Append(d.Val)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		if is.Kind() == reflect.Array { // a uuid, whose bytes have to be somewhere
+		if is.Kind() == reflect.Array { // a uuid: Bytes needs an addressable array
 			at := reflect.New(is.Type()).Elem()
 			at.Set(is)
 			is = at

@@ -20,36 +20,41 @@ import (
 
 const (
 	dictionaryBytes = 1 << 20
-	mostIndexed     = 256 // bytes of values, on average, whose pages have an index: of longer ones it is large
+	maxIndexed      = 256 // bytes of an average value; the page index of longer values would be large
 	zstdLevel       = 1
 )
 
-// encoder writes a file, group by group, each with encodings of its own.
+// encoder writes a file, group by group. Each group has its own encodings.
 type encoder struct {
 	columns *pqschema.Schema
-	// The library asks these when a group begins and when it ends: in between, they stay.
+	// The library reads the properties when a group begins and ends, so they must not change in
+	// between.
 	properties *parquet.WriterProperties
-	flat       *pqfile.Writer      // columns are encoded side by side, if none has parts
-	nested     *pqarrow.FileWriter // or one after the other
-	ones       []int16             // the levels of values that are all there
+	flat       *pqfile.Writer      // for files without nested columns, whose columns are encoded concurrently
+	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded sequentially
+	ones       []int16             // definition levels for columns without nulls
+	out        *tailBuffer
+	groups     int
+	nans       map[int]int64 // numbers of NaN values by leaf column, for columns of floats
+	unbounded  []chunk       // chunks that contain NaN
 }
+
+// chunk identifies a column of a group.
+type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
-// keepOpen hides the method Close, which the library would call.
-type keepOpen struct{ io.Writer }
-
 func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
 	first := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
-	e = &encoder{properties: parquet.NewWriterProperties(first...)}
+	e = &encoder{properties: parquet.NewWriterProperties(first...), out: &tailBuffer{Writer: out}, nans: map[int]int64{}}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
 	if hasParts(columns) {
-		e.nested, err = pqarrow.NewFileWriter(columns, keepOpen{out}, e.properties, arrowProperties)
+		e.nested, err = pqarrow.NewFileWriter(columns, e.out, e.properties, arrowProperties)
 		return e, err
 	}
-	e.flat, err = pqfile.NewParquetWriterWithError(keepOpen{out}, e.columns.Root(), pqfile.WithWriterProps(e.properties))
+	e.flat, err = pqfile.NewParquetWriterWithError(e.out, e.columns.Root(), pqfile.WithWriterProps(e.properties))
 	return e, err
 }
 
@@ -62,7 +67,7 @@ func hasParts(columns *arrow.Schema) bool {
 	return false
 }
 
-// write writes rows as a group.
+// write writes rows as one row group.
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	ways, values, err := e.choose(ctx, rows)
 	if err != nil {
@@ -99,7 +104,7 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	return group.Close()
 }
 
-// sideBySide calls f for the numbers of columns, on all processors.
+// sideBySide calls f for each of n columns, concurrently on all processors.
 func sideBySide(ctx context.Context, n int, f func(i int) error) error {
 	numbers := func(yield func(int) bool) {
 		for i := range n {
@@ -111,8 +116,8 @@ func sideBySide(ctx context.Context, n int, f func(i int) error) error {
 	return parallel.Each(ctx, numbers, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// choose sets the properties for a group of rows. It returns what they were made of, and how
-// many values the library writes before it looks whether a page is large enough.
+// choose sets the properties for a group of rows. It returns the chosen encodings, and the number
+// of values that the library writes between checks of the page size.
 func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []way, values int, err error) {
 	var leaves []arrow.Array
 	for _, c := range rows.Columns() {
@@ -122,10 +127,12 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 	for _, a := range leaves {
 		widest = max(widest, width(a))
 	}
-	values = int(min(max(pageBytes/widest, 1), mostValues))
+	values = int(min(max(pageBytes/widest, 1), pageCheckValues))
 	ways = make([]way, len(leaves))
+	nans := make([]int64, len(leaves))
 	err = sideBySide(ctx, len(leaves), func(i int) error {
 		ways[i] = wayOf(leaves[i], e.flat != nil, values)
+		nans[i] = countNaN(leaves[i])
 		return nil
 	})
 	options := []parquet.WriterProperty{
@@ -145,16 +152,23 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 			parquet.WithDictionaryCostFallbackFor(path, false),
 			parquet.WithCompressionFor(path, w.codec),
 			parquet.WithCompressionLevelFor(path, zstdLevel),
-			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= mostIndexed),
+			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexed),
 		)
+		if arrow.IsFloating(leaves[i].DataType().ID()) {
+			e.nans[i] += nans[i]
+		}
+		if nans[i] > 0 {
+			e.unbounded = append(e.unbounded, chunk{e.groups, i})
+		}
 		leaves[i].Release()
 	}
+	e.groups++
 	*e.properties = *parquet.NewWriterProperties(options...)
 	return ways, values, err
 }
 
-// leafArrays adds the arrays that Parquet makes columns of, in their order, for the caller
-// to release.
+// leafArrays appends the arrays of a column's Parquet leaf columns, in order. The caller releases
+// them.
 func leafArrays(a arrow.Array, to []arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case array.ExtensionArray:
@@ -178,21 +192,34 @@ func leafArrays(a arrow.Array, to []arrow.Array) []arrow.Array {
 	return append(to, a)
 }
 
-// close completes the file, and returns what is said of it and its size.
+// close completes the file, and returns its metadata and its size.
 func (e *encoder) close() (about *metadata.FileMetaData, size int64, err error) {
+	e.out.hold()
 	if e.nested != nil {
 		if err = e.nested.Close(); err == nil {
 			about, err = e.nested.FileMetadata()
 		}
-		return about, e.nested.TotalBytesWritten(), err
-	}
-	if err = e.flat.Close(); err == nil {
+	} else if err = e.flat.Close(); err == nil {
 		about, err = e.flat.FileMetadata()
 	}
-	return about, e.flat.TotalBytesWritten(), err
+	if err != nil {
+		return nil, 0, err
+	}
+	size = e.written()
+	grown, err := e.out.release(about, e.unbounded)
+	return about, size + grown, err
 }
 
-// written is how many bytes were written so far.
+// nanCounts returns the number of NaN values in each column of floats, by field id.
+func (e *encoder) nanCounts() map[int]int64 {
+	counts := map[int]int64{}
+	for leaf, n := range e.nans {
+		counts[int(e.columns.Column(leaf).SchemaNode().FieldID())] = n
+	}
+	return counts
+}
+
+// written returns the number of bytes written so far.
 func (e *encoder) written() int64 {
 	if e.nested != nil {
 		return e.nested.TotalBytesWritten()
@@ -200,22 +227,22 @@ func (e *encoder) written() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library ends a page by its bytes alone. As deltas 131,072 times may take 6 KB, and who
-// wants a few of them would decode all.
+// The library limits a page only by its bytes. As deltas, 131,072 values may take 6 KB, and a
+// reader that needs few of them would decode all.
 const (
-	pageBytes  = 64 << 10 // a reader that knows where to look decodes little else
-	pageRows   = 8 << 10  // at most, where no column has parts: as many as 64 KiB have of 8 bytes
-	mostValues = 1024     // after which the library looks whether a page is large enough
+	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes little else
+	pageRows        = 8 << 10  // the limit for files without nested columns: 64 KiB of 8-byte values
+	pageCheckValues = 1024     // the library checks the page size after this many values
 )
 
-// pager is what the library's columns have besides their interface.
+// pager has a method of the library's column writers that their interface lacks.
 type pager interface{ FlushCurrentPage() error }
 
-// writePages writes a column of a group, in pages of so many rows at most.
+// writePages writes a column of a group, in pages of at most the given number of rows.
 func (e *encoder) writePages(ctx context.Context, to pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
 	pages, ok := to.(pager)
 	if !ok {
-		return errors.New("the library does not end a page where it is told to")
+		return errors.New("the library does not end a page where requested")
 	}
 	ctx = pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
 	levels := e.levels(a, nullable)
@@ -231,7 +258,7 @@ func (e *encoder) writePages(ctx context.Context, to pqfile.ColumnChunkWriter, a
 		if err != nil {
 			return err
 		}
-		// The library may just have ended a page, as large ones do.
+		// The library may have just ended a page because it was large.
 		if about := to.PageStatistics(); about != nil && about.NumValues()+about.NullCount() > 0 {
 			if err := pages.FlushCurrentPage(); err != nil {
 				return err
@@ -241,7 +268,7 @@ func (e *encoder) writePages(ctx context.Context, to pqfile.ColumnChunkWriter, a
 	return nil
 }
 
-// levels says which values of a column without parts are there, as Parquet does.
+// levels returns the Parquet definition levels of a flat column's values.
 func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
 	switch {
 	case !nullable:

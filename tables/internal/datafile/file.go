@@ -19,28 +19,28 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// file is an open file.
+// file is an open data file.
 type file struct {
 	scan   *Scan
-	name   string // without where it is, which errors keep from strangers
+	name   string // without its directory, which errors must not reveal
 	drop   *Drop
 	skip   int64
 	opened parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
 	reader *pqarrow.FileReader
-	looker *pqarrow.FileReader // the same for what is looked at, whose memory is recycled
-	groups []group             // that may have rows
+	looker *pqarrow.FileReader // reads the condition's columns, with recycled memory
+	groups []group             // groups that may have matching rows
 }
 
-// group is a group of rows, by its number.
+// group is a row group. first is the index in the file of its first row.
 type group struct {
 	number      int
 	first, rows int64
-	size        int64                             // about how many bytes what is read of it takes, decoded
-	index       *metadata.RowGroupPageIndexReader // of its pages, once its rows are read; nil: it has none
+	size        int64                             // estimated decoded bytes of the wanted columns
+	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; nil: none
 }
 
-// sane makes an error of a panic of the library, which some damaged files lead to.
+// sane, when deferred, turns a panic of the library into an error. Some damaged files cause panics.
 func (f *file) sane(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("its Parquet cannot be read: %v", p)}
@@ -90,7 +90,7 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 	return f, nil
 }
 
-// Groups returns what the statistics of a file say of the first column, in each group.
+// Groups returns the bounds of the scan's first column in each row group of a file.
 func (s *Scan) Groups(ctx context.Context, name string) (all []filter.Bounds, err error) {
 	f, err := s.open(ctx, File{Path: name})
 	if err != nil {
@@ -106,17 +106,17 @@ func (s *Scan) Groups(ctx context.Context, name string) (all []filter.Bounds, er
 
 func (f *file) close() {
 	if c, ok := f.opened.(io.Closer); ok && f.opened != nil {
-		_ = c.Close() // it was only read
+		_ = c.Close() // opened only for reading
 	}
 }
 
-// place returns where the file has a column, -1 if it lacks it.
+// place returns the index of a column in the file, or -1.
 func (f *file) place(c Column) int {
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(has pqarrow.SchemaField) bool { return f.scan.is(*has.Field, c.IDs) })
 }
 
-// is reports whether a field of a file is a field of the table: by its id, or where
-// the file has none by its name.
+// is reports whether a field of a file is a field of the table. Fields are compared by id, or by
+// name if the file has no ids.
 func (s *Scan) is(has, wanted arrow.Field) bool {
 	id, _ := idOf(wanted)
 	if of, ok := idOf(has); ok {
@@ -128,7 +128,7 @@ func (s *Scan) is(has, wanted arrow.Field) bool {
 	return has.Name == wanted.Name
 }
 
-// leaf returns where the file has a column without parts, else -1.
+// leaf returns the leaf index of a flat column, or -1.
 func (f *file) leaf(c Column) int {
 	if at := f.place(c); at >= 0 && f.reader.Manifest.Fields[at].IsLeaf() {
 		return f.reader.Manifest.Fields[at].ColIndex
@@ -136,7 +136,7 @@ func (f *file) leaf(c Column) int {
 	return -1
 }
 
-// leaves adds the leaf columns of a field.
+// leaves adds the leaf columns of a field to a set.
 func leaves(f *pqarrow.SchemaField, to map[int]bool) {
 	if f.IsLeaf() {
 		to[f.ColIndex] = true
@@ -146,7 +146,7 @@ func leaves(f *pqarrow.SchemaField, to map[int]bool) {
 	}
 }
 
-// size is about how many bytes columns of a group take, decoded.
+// size estimates the decoded bytes of columns of a group.
 func (f *file) size(g group, columns []Column) (n int64) {
 	for _, c := range columns {
 		if at := f.place(c); at >= 0 {
@@ -154,7 +154,7 @@ func (f *file) size(g group, columns []Column) (n int64) {
 			leaves(&f.reader.Manifest.Fields[at], all)
 			for leaf := range all {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // a damaged file may say anything
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited, because a damaged file may claim any size
 				}
 			}
 		}
@@ -162,7 +162,7 @@ func (f *file) size(g group, columns []Column) (n int64) {
 	return n
 }
 
-// may reports whether a group may have rows of the condition, as its statistics say.
+// may reports whether a group may have matching rows, by its statistics.
 func (f *file) may(g group) bool {
 	may := f.scan.May
 	if may == nil && f.scan.Where != nil {
@@ -184,8 +184,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns what the statistics of a group say of a column, for the types of
-// which they are known to be right.
+// bounds returns the statistics of a column in a group, if its type's statistics are reliable.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, there := f.compared(c)
@@ -207,13 +206,13 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 		b.Nulls = stats.NullCount()
 	}
 	if stats.HasMinMax() {
-		b.Least, b.Most = stats.EncodeMin(), stats.EncodeMax()
+		b.Min, b.Max = stats.EncodeMin(), stats.EncodeMax()
 	}
 	return b
 }
 
-// compared returns the leaf of a column whose statistics are looked at, else -1, and whether
-// the file has the column.
+// compared returns the leaf of a column with usable statistics, or -1, and reports whether the file
+// has the column.
 func (f *file) compared(c Column) (leaf int, there bool) {
 	at := f.place(c)
 	if at < 0 {
@@ -226,8 +225,8 @@ func (f *file) compared(c Column) (leaf int, there bool) {
 	return field.ColIndex, true
 }
 
-// comparable reports whether the smallest and largest values of a column of a file are
-// those of the table's: in the order of its values, and in the same unit.
+// comparable reports whether a file column's bounds are valid for the table's type: same order and
+// same unit.
 func comparable(has, wanted arrow.DataType) bool {
 	switch wanted.ID() {
 	case arrow.INT64:

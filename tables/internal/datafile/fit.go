@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// fit makes a column of a file, whose field is has, one of the table. Its parts are
-// found by their ids.
+// fit converts a file's column to the table's type. has is the column's field in the file. ids is
+// the table's field with ids, which match nested parts.
 func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:
@@ -59,7 +59,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 	return widened(a, to)
 }
 
-// part returns a field of a struct, null if the file lacks it.
+// part returns a field of a struct, or nulls if the file lacks it.
 func (s *Scan) part(from *array.Struct, has, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range has.Type.(*arrow.StructType).Fields() {
 		if s.is(f, ids) {
@@ -69,8 +69,8 @@ func (s *Scan) part(from *array.Struct, has, ids, to arrow.Field) (arrow.Array, 
 	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
 }
 
-// widened returns a column as Iceberg lets a table widen it. A decimal of another
-// precision and the same scale has the same bytes.
+// widened converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the
+// same scale have the same bytes in any precision.
 func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Int32:

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// A page index, or an end, that claims a hundred million pages in a few bytes takes no
-// memory for them.
+// TestClaims reads files whose page index or footer claims a hundred million elements in a few
+// bytes. No memory may be allocated for them.
 func TestClaims(t *testing.T) {
 	rows := pagedRows(3000)
 	whole := paged(t, rows)

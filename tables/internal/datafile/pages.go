@@ -7,24 +7,25 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 const (
-	mostIndex = 16 << 20 // bytes of a page index: more are not believed
-	leastSeek = 1 << 12  // rows: to decode fewer is faster than to go to another page
+	maxIndexBytes = 16 << 20 // bytes; a larger page index is ignored
+	minSeekRows   = 1 << 12  // rows; decoding fewer is faster than seeking to another page
 )
 
-// pageIndex returns what a group's page index says; nil if it has none, or none that can be.
+// pageIndex returns a group's page index, or nil if it is missing or invalid.
 func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
 	for _, of := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
 		first, end := int64(math.MaxInt64), int64(0)
-		for i := range group.NumColumns() { // those of all columns are read together
+		for i := range group.NumColumns() { // the indexes of all columns are read together
 			if at, ok := of(i); ok {
 				first, end = min(first, at.Offset), max(end, at.Offset+int64(at.Length))
 			}
 		}
-		if end > 0 && (first < 0 || end > min(size, first+mostIndex)) {
+		if end > 0 && (first < 0 || end > min(size, first+maxIndexBytes)) {
 			return nil
 		}
 		asked := slices.Concat(f.scan.Looked, f.scan.Columns)
@@ -33,7 +34,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 		}
 		for _, c := range asked {
 			if leaf := f.leaf(c); leaf >= 0 {
-				if at, ok := of(leaf); ok && (at.Length <= 0 || !fits(f.opened, at.Offset, int(at.Length))) {
+				if at, ok := of(leaf); ok && (at.Length <= 0 || !arrowsafe.Whole(f.opened, at.Offset, int(at.Length))) {
 					return nil
 				}
 			}
@@ -46,8 +47,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// begins returns the rows of a group at which the pages of a flat column begin; nil if that
-// is not known.
+// begins returns the first row of each page of a flat column, or nil if the pages are unknown.
 func (f *file) begins(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
@@ -75,13 +75,13 @@ func (f *file) begins(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// page is the rows of a page, and what is known of a column there.
+// page is the range of a page's rows, and the bounds of a column's values in it.
 type page struct {
 	span
 	filter.Bounds
 }
 
-// pages returns the pages of a column of a group; nil if they are not known.
+// pages returns the pages of a column of a group, or nil if they are unknown.
 func (f *file) pages(g group, c Column) (pages []page) {
 	leaf, _ := f.compared(c)
 	if g.index == nil || leaf < 0 {
@@ -97,7 +97,7 @@ func (f *file) pages(g group, c Column) (pages []page) {
 		if index.GetNullPages()[i] {
 			p.Nulls = p.Rows
 		} else {
-			p.Least, p.Most = index.GetMinValues()[i], index.GetMaxValues()[i]
+			p.Min, p.Max = index.GetMinValues()[i], index.GetMaxValues()[i]
 			if index.IsSetNullCounts() {
 				p.Nulls = index.GetNullCounts()[i]
 			}

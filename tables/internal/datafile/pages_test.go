@@ -26,8 +26,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// pagedRows are rows in the order of n, of which some are null, with texts that come
-// often, a few that come once, and lists.
+// pagedRows returns rows ordered by n, with some nulls, frequent texts, a few rare ones, and lists.
 func pagedRows(n int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		withID(1, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
@@ -64,7 +63,7 @@ func pagedRows(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// paged is a file of several groups, each of many pages.
+// paged returns a file of several groups, each with many pages.
 func paged(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -85,7 +84,7 @@ func paged(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []
 	return out.Bytes()
 }
 
-// counted counts the bytes that are read.
+// counted counts the bytes read.
 type counted struct {
 	*bytes.Reader
 	bytes *atomic.Int64
@@ -96,7 +95,7 @@ func (c counted) ReadAt(to []byte, at int64) (int, error) {
 	return c.Reader.ReadAt(to, at)
 }
 
-// same compares columns, and of floats also what NaN and the zeros are.
+// same compares columns; floats must have the same bits.
 func same(a, b arrow.Array) bool {
 	x, ok := a.(*array.Float64)
 	if !ok || a.Len() != b.Len() {
@@ -111,8 +110,8 @@ func same(a, b arrow.Array) bool {
 	return true
 }
 
-// The rows of a condition are the same and in the same order, whatever pages, codes and
-// goroutines they come by; and of pages without such rows nothing is read.
+// TestPages checks that a condition selects the same rows in the same order whatever the pages,
+// codes and number of goroutines. Pages without such rows must not be read.
 func TestPages(t *testing.T) {
 	rows := pagedRows(16_000)
 	var columns []Column
@@ -129,7 +128,7 @@ func TestPages(t *testing.T) {
 	}
 	for _, c := range []struct {
 		cond string
-		few  bool // few pages have its rows
+		few  bool // only a few pages have matching rows
 	}{
 		{"n >= 3000 and n < 3010", true},
 		{"n = 5 or n = 6000", true},
@@ -192,8 +191,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A dictionary may have a text twice, as somebody else may have written it: what has the
-// second code has the text all the same.
+// TestTextTwice reads a dictionary that contains a text twice, as other writers may create it. Rows
+// with either code must match the text.
 func TestTextTwice(t *testing.T) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String})}, nil))
 	for i := range 100 {
@@ -222,7 +221,7 @@ func TestTextTwice(t *testing.T) {
 	}
 }
 
-// What the end of a file says is kept for the file alone: not for one in its place.
+// TestKeptEnds checks that a cached footer is not used for a file that replaced another file.
 func TestKeptEnds(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.parquet")
@@ -233,7 +232,7 @@ func TestKeptEnds(t *testing.T) {
 	defer cat.Close() //nolint:errcheck // nothing is written
 	rows := pagedRows(100)
 	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
-	s := &Scan{Rows: 1000, Columns: []Column{c}, Ends: cat.NewIO().Ends()}
+	s := &Scan{Rows: 1000, Columns: []Column{c}, Ends: cat.NewIO().Footers()}
 	s.Open = func(path string) (parquet.ReaderAtSeeker, error) { return os.Open(path) }
 	for i, part := range []arrow.RecordBatch{rows, rows, rows.NewSlice(10, 30), rows} {
 		if err := os.WriteFile(path, paged(t, part), 0o666); err != nil {
@@ -270,8 +269,8 @@ func TestKeptEnds(t *testing.T) {
 	}
 }
 
-// Rows that delete files delete, by their places and by values, are those of the file,
-// whichever pages are read.
+// TestPagesDeleted checks that position and equality deletes hide the right rows, whichever pages
+// are read.
 func TestPagesDeleted(t *testing.T) {
 	rows := pagedRows(16_000)
 	content := paged(t, rows)

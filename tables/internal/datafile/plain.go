@@ -12,19 +12,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column whose pages have its values as memory has them, and no nulls. It copies
-// them a page at a time, where the library makes levels and bits of each value. Whatever is not
-// so, or is damaged, is left to the library, which reads the column again and says what is wrong.
+// plain reads a column without nulls whose pages store values as they are in memory. It copies
+// whole pages, whereas the library decodes levels and bits for each value. The library's reader
+// takes over on any other or damaged page, from the column's start, and reports the error.
 type plain struct {
 	pages    pqfile.PageReader
 	has      arrow.DataType
-	width    int64 // of a value, in bytes
+	width    int64 // bytes of a value
 	nullable bool
-	recycle  bool   // the memory of columns that were released
-	left     []byte // values of the current page that were not taken
+	recycle  bool   // use the memory of released columns
+	left     []byte // unread values of the current page
 }
 
-// plain returns nil if the footer does not say that a leaf column of a group is of that kind.
+// plain returns a reader for a leaf column of a group, or nil if the footer does not show plain
+// pages.
 func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
@@ -42,7 +43,7 @@ func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 		return nil
 	}
 	for _, e := range chunk.Encodings() {
-		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // which levels are
+		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // levels use RLE
 			return nil
 		}
 	}
@@ -59,7 +60,7 @@ func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	return p
 }
 
-// open takes the values of the current page. It returns false if the page is of another kind.
+// open loads the values of the current page. It returns false if the page is not plain.
 func (p *plain) open() bool {
 	page, ok := p.pages.Page().(pqfile.DataPage)
 	if !ok || parquet.Encoding(page.Encoding()) != parquet.Encodings.Plain {
@@ -74,7 +75,7 @@ func (p *plain) open() bool {
 	return true
 }
 
-// split returns the levels of a page, which say where nulls are, and its values.
+// split returns a page's levels, which mark the nulls, and its values.
 func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	data := page.Data()
 	switch page := page.(type) {
@@ -100,7 +101,7 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// ones reports whether levels are so many ones, in runs of the RLE encoding.
+// ones reports whether levels are exactly count ones, in runs of the RLE encoding.
 func ones(levels []byte, count int64) bool {
 	for count > 0 {
 		head, n := binary.Uvarint(levels)
@@ -113,7 +114,7 @@ func ones(levels []byte, count int64) bool {
 	return true
 }
 
-// take hands on the values of the next rows. It returns false if it lacks some of them.
+// take passes the values of the next rows to a function. It returns false if some are missing.
 func (p *plain) take(rows int64, to func(values []byte)) bool {
 	for rows > 0 {
 		if len(p.left) == 0 && !(p.pages.Next() && p.open()) {
@@ -126,7 +127,7 @@ func (p *plain) take(rows int64, to func(values []byte)) bool {
 	return true
 }
 
-// next returns the next rows; nil if take lacks some.
+// next returns the next rows, or nil if some are missing.
 func (p *plain) next(rows int64) arrow.Array {
 	size := int(rows * p.width)
 	var values *memory.Buffer
@@ -144,7 +145,7 @@ func (p *plain) next(rows int64) arrow.Array {
 	return take.Made(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
-// skip goes from a row to a later one: where the places of pages are known, past those between.
+// skip moves forward from one row to another. It jumps over pages if their positions are known.
 func (p *plain) skip(from, to int64, known bool) bool {
 	if known {
 		if p.pages.SeekToPageWithRow(to) != nil || !p.open() {
@@ -157,5 +158,5 @@ func (p *plain) skip(from, to int64, known bool) bool {
 
 func (p *plain) close() {
 	p.left = nil
-	_ = p.pages.Close() // they were only read
+	_ = p.pages.Close() // opened only for reading
 }

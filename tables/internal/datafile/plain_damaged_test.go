@@ -12,7 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 )
 
-// A footer that says that there is no null where there are some leads to the same rows.
+// TestPlainLies checks that a footer that wrongly claims there are no nulls does not change the
+// rows.
 func TestPlainLies(t *testing.T) {
 	const n = 9000
 	random := rand.New(rand.NewPCG(35, 2))
@@ -51,7 +52,8 @@ func TestPlainLies(t *testing.T) {
 	}
 }
 
-// fewPages are files of two columns, one of which may be null, with a few pages of both versions.
+// fewPages returns a file for each version of Parquet's pages. Each has two columns, one of them
+// nullable, and a few pages.
 func fewPages(t testing.TB) (files [][]byte) {
 	fields := []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
@@ -68,7 +70,7 @@ func fewPages(t testing.TB) (files [][]byte) {
 	return files
 }
 
-// likeLibrary compares what is read of a file, which may be damaged, with what the library reads.
+// likeLibrary compares the rows of a file, which may be damaged, with those that the library reads.
 func likeLibrary(t testing.TB, content []byte) (failed, copied int) {
 	f, g, err := plainFile(t, content, true)
 	if err != nil || len(f.scan.Columns) != 2 {
@@ -96,14 +98,15 @@ func likeLibrary(t testing.TB, content []byte) (failed, copied int) {
 	return failed, copied
 }
 
-// A damaged page is read, or refused, as the library does it.
+// TestPlainDamaged checks that a damaged page yields the same rows as the library's reader, or is
+// refused like there.
 func TestPlainDamaged(t *testing.T) {
 	random := rand.New(rand.NewPCG(35, 3))
 	for version, whole := range fewPages(t) {
 		if failed, copied := likeLibrary(t, whole); failed != 0 || copied != 2 {
 			t.Fatalf("version %d: %d columns are refused and %d copied", version+1, failed, copied)
 		}
-		end := len(whole) - 8 - int(binary.LittleEndian.Uint32(whole[len(whole)-8:])) // of the pages
+		end := len(whole) - 8 - int(binary.LittleEndian.Uint32(whole[len(whole)-8:])) // the end of the pages
 		failed, copied := 0, 0
 		for at := 0; at < len(whole)-8; at++ {
 			changed := []byte{whole[at] - 1, whole[at] - 2, whole[at] + 2} // Thrift doubles numbers

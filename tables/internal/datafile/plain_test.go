@@ -17,7 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// plainRows have columns of many types, each with nulls in the places that its name says.
+// plainRows returns columns of many types. A column's name says where it has nulls.
 func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 	types := []arrow.DataType{
 		arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
@@ -38,7 +38,7 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 			if null(i) {
 				b.AppendNull()
 			} else {
-				few := uint64(50) // values at first, which a dictionary may have
+				few := uint64(50) // distinct values at first, so that there may be a dictionary
 				if i > n/3 {
 					few = math.MaxUint64
 				}
@@ -108,7 +108,7 @@ func appendRandom(random *rand.Rand, b array.Builder, few uint64) {
 	}
 }
 
-// plainFile opens a file whose columns are all wanted, as it has them.
+// plainFile opens a file to read all its columns, in the file's types.
 func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error) {
 	s := &Scan{Rows: 700, Recycle: recycle}
 	s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
@@ -126,8 +126,8 @@ func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error)
 	return f, f.groups[0], nil
 }
 
-// stretches reads parts of a group, each column by itself, until one is an error. It returns
-// of each column what it has, and whether pages were copied to the end.
+// stretches reads the given spans of a group, each column separately, up to the column's first
+// error. It returns each column's arrays, and whether a plain copied pages up to the end.
 func stretches(t testing.TB, f *file, g group, all []span, library bool) (got [][]arrow.Array, errs []error, copied []bool) {
 	for _, column := range f.scan.Columns {
 		var read []arrow.Array
@@ -153,7 +153,7 @@ func stretches(t testing.TB, f *file, g group, all []span, library bool) (got []
 	return got, errs, copied
 }
 
-// somewhere are parts of so many rows, in order.
+// somewhere returns random spans of the rows, in order.
 func somewhere(random *rand.Rand, rows int64) (all []span) {
 	for from := int64(0); from < rows; {
 		if random.IntN(3) > 0 {
@@ -167,8 +167,8 @@ func somewhere(random *rand.Rand, rows int64) (all []span) {
 
 var plainTypes = []arrow.Type{arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}
 
-// Any rows of columns of any type are what the library reads of the whole file, however their
-// pages are made; and those are copied whose values are plain and none of them null.
+// TestPlain checks that random rows of all types equal those that the library reads, however the
+// pages were written. Columns of plain values without nulls must be copied.
 func TestPlain(t *testing.T) {
 	const n = 9000
 	random := rand.New(rand.NewPCG(35, 1))
@@ -241,7 +241,7 @@ func plainContent(t testing.TB, rows arrow.RecordBatch, int96 bool, o ...parquet
 	t.Helper()
 	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{parquet.WithDataPageSize(1000), parquet.WithBatchSize(50), parquet.WithStats(true), parquet.WithPageIndexEnabled(true)}, o...)
-	for _, f := range rows.Schema().Fields() { // the library would see that random values need no dictionary
+	for _, f := range rows.Schema().Fields() { // otherwise the library would drop the dictionary of random values
 		o = append(o, parquet.WithDictionaryCostFallbackFor(f.Name, false))
 	}
 	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties(pqarrow.WithDeprecatedInt96Timestamps(int96)))

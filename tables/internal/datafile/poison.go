@@ -2,5 +2,5 @@
 
 package datafile
 
-// poison does nothing to memory that is let go.
+// poison does nothing without the race detector.
 func poison([]byte) {}

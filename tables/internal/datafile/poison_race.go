@@ -2,7 +2,8 @@
 
 package datafile
 
-// poison overwrites memory that is let go: tests with the race detector fail if somebody reads it.
+// poison overwrites recycled memory, so that tests with the race detector fail if anything still
+// reads it.
 func poison(b []byte) {
 	for i := range b {
 		b[i] = 0xa5

@@ -14,19 +14,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mostHeld bounds the columns of a group, decoded, that are held while it is decided
-// whether others are read.
-const mostHeld = 32 << 20
+// maxHeldBytes limits the decoded bytes of a group's condition columns, which are held until it is
+// known which other columns to read.
+const maxHeldBytes = 32 << 20
 
-// step is some rows of a group, and which of them are kept.
+// step is a range of a group's rows that is read at once, and the rows in it that are kept.
 type step struct {
 	span
 	looked []arrow.Array
-	at     []int // nil: all
+	at     []int // indices of the kept rows; nil: all
 	none   bool
 }
 
-// rows yields the rows of a group that are kept.
+// rows yields the kept rows of a group.
 func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if err := f.read(ctx, g, yield); err != nil {
@@ -41,7 +41,7 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 		look = append(look, f.drop.Columns...)
 	}
 	var rest []Column
-	var from []int // of each column handed on: in look, or behind it in rest
+	var from []int // for each column, its index in the list of look and then rest
 	for _, c := range f.scan.Columns {
 		id, _ := idOf(c.IDs)
 		at := slices.IndexFunc(look, func(l Column) bool {
@@ -68,7 +68,7 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 			return st, err
 		}
 		st.span = spans[0]
-		if st.to = min(st.to, st.from+f.scan.Rows); st.to == spans[0].to {
+		if st.to = min(st.to, st.from+first.rows); st.to == spans[0].to {
 			spans = spans[1:]
 		} else {
 			spans[0].from = st.to
@@ -84,18 +84,21 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 		}
 		return st, err
 	}
-	var held []step // with a row that is kept
-	holds := len(rest) > 0 && len(look) > 0 && f.size(g, look) <= mostHeld
-	for holds && len(spans) > 0 {
+	var held []step // steps with kept rows
+	holds := len(rest) > 0 && len(look) > 0 && f.size(g, look) <= maxHeldBytes
+	for size := int64(0); holds && len(spans) > 0 && size <= maxHeldBytes; {
 		st, err := next()
 		if err != nil {
 			return err
 		}
 		if !st.none {
 			held = append(held, st)
+			for _, a := range st.looked {
+				size += buffers(a.Data())
+			}
 		}
 	}
-	if holds && len(held) == 0 {
+	if len(held) == 0 && len(spans) == 0 {
 		return nil
 	}
 	others, err := f.columns(ctx, f.reader, g, rest, len(rest))
@@ -106,12 +109,17 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 	schema := f.scan.Schema()
 	for len(held) > 0 || len(spans) > 0 {
 		var st step
-		if holds {
+		if len(held) > 0 {
 			st, held = held[0], held[1:]
 		} else if st, err = next(); err != nil {
 			return err
 		}
 		if st.none {
+			continue
+		}
+		if st.rows() > others.rows {
+			held = append(st.parts(others.rows), held...)
+			first.letGo(st.looked)
 			continue
 		}
 		kept := st.kept()
@@ -134,7 +142,7 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.at != nil || f.scan.Recycle { // they were copied, or the batch has them
+		if st.at != nil || f.scan.Recycle { // the values were copied, or the batch has its own reference
 			first.letGo(st.looked)
 		}
 		if f.scan.Recycle {
@@ -147,7 +155,7 @@ func (f *file) read(ctx context.Context, g group, yield func(arrow.RecordBatch, 
 	return canceled.Err(ctx)
 }
 
-// decide finds which rows of a step are kept.
+// decide finds the rows of a step that are kept, by the condition and the deletes.
 func (f *file) decide(st *step, first int64) error {
 	where, drop := f.scan.Where, f.drop
 	if where == nil && drop == nil {
@@ -176,12 +184,32 @@ func (f *file) decide(st *step, first int64) error {
 	return nil
 }
 
-// kept returns the rows from the first that is kept to the last.
+// kept returns the span from the first kept row to the last.
 func (st *step) kept() span {
 	if st.at == nil {
 		return st.span
 	}
 	return span{st.from + int64(st.at[0]), st.from + int64(st.at[len(st.at)-1]) + 1}
+}
+
+// parts divides a step into parts of at most the given number of rows, and omits parts without kept
+// rows. Their columns share the step's memory.
+func (st *step) parts(rows int64) (all []step) {
+	at := st.at
+	for from := st.from; from < st.to; from += rows {
+		part := step{span: span{from, min(from+rows, st.to)}}
+		for st.at != nil && len(at) > 0 && int64(at[0]) < part.to-st.from {
+			part.at, at = append(part.at, at[0]-int(from-st.from)), at[1:]
+		}
+		if st.at != nil && part.at == nil {
+			continue
+		}
+		for _, a := range st.looked {
+			part.looked = append(part.looked, array.NewSlice(a, from-st.from, part.to-st.from))
+		}
+		all = append(all, part)
+	}
+	return all
 }
 
 func (st *step) count() int64 {
@@ -191,7 +219,7 @@ func (st *step) count() int64 {
 	return int64(len(st.at))
 }
 
-// picked returns the rows that are kept of a column that has some of the step's.
+// picked returns the step's kept rows of the column c, which contains the rows of the span has.
 func (st *step) picked(c arrow.Array, has span) (arrow.Array, error) {
 	if st.at != nil && has.rows() > st.count() {
 		at, before := st.at, int(has.from-st.from)
@@ -209,12 +237,13 @@ func (st *step) picked(c arrow.Array, has span) (arrow.Array, error) {
 	return decode(c)
 }
 
-// span is rows of a group: from one on, and before another.
+// span is the range of a group's rows with from <= row < to.
 type span struct{ from, to int64 }
 
 func (s span) rows() int64 { return s.to - s.from }
 
-// spans returns the rows of a group that may be wanted, as the statistics of pages say.
+// spans returns the rows of a group that may match, by the statistics of its pages. It sets the
+// group's index.
 func (f *file) spans(g *group) (all []span, err error) {
 	defer f.sane(&err)
 	all = []span{{max(0, f.skip-g.first), g.rows}}
@@ -251,7 +280,7 @@ func (f *file) spans(g *group) (all []span, err error) {
 	return all, nil
 }
 
-// common returns the rows that two lists of spans, in order, have both.
+// common returns the intersection of two ordered lists of spans.
 func common(a, b []span) (both []span) {
 	for len(a) > 0 && len(b) > 0 {
 		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {

@@ -7,20 +7,21 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// recycler is Go's memory, of which large pieces that are let go are given out again, empty.
+// recycler allocates Go memory. It reuses large pieces that were released; Allocate clears them.
 type recycler struct {
 	memory.Allocator
-	pieces [22]sync.Pool // by the logarithms of their sizes
+	pieces [22]sync.Pool // by the logarithm of their size
 }
 
-// recycled is for what stays within this package.
+// recycled allocates memory that this package releases itself and, if Scan.Recycle is set, the
+// memory of batches.
 var recycled = &recycler{Allocator: memory.DefaultAllocator}
 
-const leastRecycled = 1 << 12
+const minRecycled = 1 << 12
 
-// class returns the place of pieces of a size, 0 if they are not recycled.
+// class returns the index of the pool for a size, or 0 if the size is not recycled.
 func (r *recycler) class(size int) int {
-	if c := bits.Len(uint(max(size, 1) - 1)); size >= leastRecycled && c < len(r.pieces) {
+	if c := bits.Len(uint(max(size, 1) - 1)); size >= minRecycled && c < len(r.pieces) {
 		return c
 	}
 	return 0
@@ -34,7 +35,8 @@ func (r *recycler) Allocate(size int) []byte {
 	return b
 }
 
-// used returns memory, and whether it was used before: who does not clear that writes all of it.
+// used returns memory, and reports whether it was used before. The caller must clear or overwrite
+// used memory.
 func (r *recycler) used(size int) (b []byte, old bool) {
 	c := r.class(size)
 	if c == 0 {

@@ -1,10 +1,9 @@
-// Package datafile reads and writes a table's Parquet files, and finds those of a state of it.
+// Package datafile reads and writes a table's Parquet files, and lists the files of a version.
 //
-// A file's columns are found by Iceberg's field ids, which stay when a column is
-// renamed, moved or widened: what a file lacks is null or has its default, and what it
-// has in a narrower type is widened, exactly. Of a group of rows the columns that a
-// condition looks at are read first, and the others where a row holds it. Decoding is
-// arrow-go's; which leaves are decoded, and which rows are kept, is decided here.
+// A file's columns are found by Iceberg's field ids, which do not change when a column is renamed,
+// moved or widened. A column that the file lacks is null or has its default; a narrower type is
+// widened exactly. The columns of a condition are read first, and the others only if a row matches.
+// This package chooses the leaf columns to decode and the rows to keep; arrow-go decodes them.
 package datafile
 
 import (
@@ -29,52 +28,52 @@ import (
 
 // Column is a column of a table.
 type Column struct {
-	Field  arrow.Field // as it is handed on
-	IDs    arrow.Field // the same with the field ids of it and of its parts
-	Absent arrow.Array // a row of what files without the column have; nil: null
+	Field  arrow.Field // as scans return it
+	IDs    arrow.Field // Field with the field ids of the column and its parts
+	Absent arrow.Array // a row with the value for files without the column; nil: null
 }
 
-// IDKey is the key of a field's id, in the metadata of a field.
+// IDKey is the metadata key of a field's id.
 const IDKey = "PARQUET:field_id"
 
 func idOf(f arrow.Field) (int, bool) {
 	text, ok := f.Metadata.GetValue(IDKey)
 	id, err := strconv.Atoi(text)
-	return id, ok && err == nil && id >= 0 // the library notes -1 where a file has none
+	return id, ok && err == nil && id >= 0 // the library uses -1 if a file has no id
 }
 
-// Drop says which rows of a file its delete files delete.
+// Drop finds the deleted rows of a file.
 type Drop struct {
-	Columns []Column // that Gone looks at
-	// Gone sets to false what is to be kept of a batch, whose first row is row first of
-	// the file.
+	Columns []Column // columns whose values Gone needs
+	// Gone sets keep to false for the deleted rows of a batch, which begins at row first of the
+	// file.
 	Gone func(first int64, keep []bool, columns []arrow.Array) error
 }
 
 // File is a file to read.
 type File struct {
 	Path string
-	Drop func(context.Context) (*Drop, error) // nil: all rows are there
-	Skip int64                                // rows at the beginning that are not read
+	Drop func(context.Context) (*Drop, error) // nil: no rows are deleted
+	Skip int64                                // leading rows that are not read
 }
 
-// Scan says what is read of files.
+// Scan configures how files are read.
 type Scan struct {
-	Open    func(path string) (parquet.ReaderAtSeeker, error) // of what is closed, if it can be
-	Ends    *icecat.Cache[*metadata.FileMetaData]             // of files that were read; nil: none are kept
+	Open    func(path string) (parquet.ReaderAtSeeker, error) // the scan closes the result if it is an io.Closer
+	Ends    *icecat.Cache[*metadata.FileMetaData]             // cache of footers; nil: none
 	Columns []Column
 	Where   *filter.Condition // nil: all rows
-	Looked  []Column          // that Where looks at, in its order
-	// May reports whether rows may be wanted of which this is known; nil is Where's.
+	Looked  []Column          // the columns of Where, in its order
+	// May reports whether rows with the given bounds may be wanted; nil uses Where.
 	May     func(column func(name string) filter.Bounds) (some, others bool)
-	Names   map[int][]string // other names of fields by their ids, for files without ids; may be nil
-	Rows    int64            // of a batch, at most
-	Workers int              // groups that are read side by side; more are not read ahead
-	Memory  int64            // about what groups that are read side by side may take, decoded
-	Recycle bool             // the memory of batches that were released is used again
+	Names   map[int][]string // other names of fields by id, for files without ids; may be nil
+	Rows    int64            // limit for a batch
+	Workers int              // number of groups that are read concurrently, and ahead
+	Memory  int64            // approximate limit for the decoded bytes of concurrent groups
+	Recycle bool             // reuse the memory of released batches
 }
 
-// Schema is that of the batches.
+// Schema returns the schema of the batches.
 func (s *Scan) Schema() *arrow.Schema {
 	fields := make([]arrow.Field, len(s.Columns))
 	for i, c := range s.Columns {
@@ -88,7 +87,7 @@ type result struct {
 	err   error
 }
 
-// Read yields the rows of files, in order. Each batch is the caller's to release.
+// Read yields the rows of files, in order. The caller releases each batch.
 func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if s.Workers > 1 {
@@ -103,7 +102,8 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// inTurn reads a file. It returns false once nobody wants more.
+// inTurn reads the groups of a file sequentially. It returns false after an error, or if the
+// consumer stopped.
 func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
 	if err != nil {
@@ -121,17 +121,17 @@ func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBat
 	return true
 }
 
-// ahead is how many batches of a group are decoded before they are wanted: all of a group
-// of ours, so that no goroutine waits for the one before it.
+// ahead is the number of batches of a group that are decoded before they are needed. That is enough
+// for a whole group written by this package, whose goroutine thus need not wait for earlier groups.
 const ahead = 4
 
-// readAhead is a group that is read before it is wanted.
+// readAhead is a group that is read before it is needed.
 type readAhead struct {
 	rows chan result
 	size int64
 }
 
-// sideBySide reads groups of rows ahead, each in a goroutine that holds ahead batches.
+// sideBySide reads groups concurrently, each in a goroutine that holds up to ahead batches.
 func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -206,12 +206,12 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 	}
 }
 
-// BatchRows is how many rows are read at a time, of rows that are small. More are
-// slower: each buffer is a large allocation.
+// BatchRows is the number of small rows in a batch. Larger batches are slower, because each buffer
+// is a large allocation.
 const BatchRows = 1 << 15
 
-// NewScan returns what reads columns of files of a table, nil for all, as they are kept
-// by a schema of it.
+// NewScan returns a scan of a table's files. It reads the named columns of the schema s, or all if
+// columns is nil, in their stored types.
 func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
 	fs, err := t.FS(ctx)
 	if err != nil {
@@ -222,7 +222,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 		Rows: BatchRows, Workers: 1, Where: where,
 	}
 	if io, ok := fs.(*icecat.FileIO); ok {
-		scan.Ends = io.Ends()
+		scan.Ends = io.Footers()
 	}
 	alsoNamed(t.Metadata().NameMapping(), scan.Names)
 	all, err := columnsByID(s)
@@ -243,7 +243,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	return scan, nil
 }
 
-// alsoNamed adds the names that fields have in files without ids.
+// alsoNamed adds the names of a name mapping, which applies to files without ids, by field id.
 func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {
@@ -253,9 +253,12 @@ func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
 	}
 }
 
-// columnsByID returns a schema's columns, as they are kept.
+// columnsByID returns a schema's columns in their stored types.
 func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	kept, err := schema.StoredOf(s)
+	if err == nil {
+		err = schema.CheckReadable(kept)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -16,33 +16,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Rows is what is needed of an array.RecordReader.
+// Rows has the methods of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
-// Source is the rows of a put: those read so far, and where there may be more.
+// Source is the rows of a put: the batches read so far, and the reader of the rest.
 type Source struct {
 	Schema  *arrow.Schema
-	Batches []arrow.RecordBatch // those read so far
-	rest    array.RecordReader  // nil: that was all
+	Batches []arrow.RecordBatch // already read
+	rest    array.RecordReader  // nil: there are no more rows
 	at      int
 	cur     arrow.RecordBatch
 }
 
 var (
-	// ErrNoReader is the error of a put of no reader.
+	// ErrNoReader is returned by a put whose reader is nil.
 	ErrNoReader = errors.New("the reader of the rows is nil")
 	errWasRead  = errors.New("the reader was read to its end before, as by another put: make a new one")
 )
 
-// Gather reads up to about most bytes of r, so that little is known to be little,
-// and can be read again.
+// Gather reads up to about most bytes of r, so that the size of a small put is known and its rows
+// can be read again.
 func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
 		return src, ErrNoReader
 	}
-	before := atRows(r) // some that were read keep their last
-	defer func() {      // some readers know their schema once they have read
+	before := atRows(r) // some readers keep their last batch after the end
+	defer func() {      // some readers know their schema only after reading
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("there are no columns")
 		}
@@ -75,13 +75,13 @@ func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 	}
 }
 
-// Whole reports whether all rows were read, so that it can be rewound.
+// Whole reports whether all rows were read, so that Rewind can be used.
 func (s *Source) Whole() bool { return s.rest == nil }
 
-// Rewind goes back to the first row.
+// Rewind returns to the first row.
 func (s *Source) Rewind() { s.at = 0 }
 
-// Release lets go of the rows that were read.
+// Release releases the rows that were read.
 func (s *Source) Release() { take.Release(s.Batches) }
 
 func (s *Source) Next() bool {
@@ -110,8 +110,7 @@ func (s *Source) Err() error {
 	return s.rest.Err()
 }
 
-// SizeOf returns about how many bytes a batch takes. A slice of a larger batch
-// counts as what it holds.
+// SizeOf estimates the bytes of a batch. A slice of a larger batch counts only its own rows.
 func SizeOf(batch arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range batch.Columns() {
@@ -122,7 +121,7 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 	}
 	p, err := ipc.GetRecordBatchPayload(batch)
 	if err != nil {
-		return n // a type that IPC does not know, which is refused later
+		return n // IPC cannot encode the type, which the put refuses later
 	}
 	defer p.Release()
 	var c counter
@@ -132,7 +131,7 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 	return int64(c)
 }
 
-// buffers adds up what an array's buffers hold.
+// buffers returns the total size of an array's buffers.
 func buffers(d arrow.ArrayData) (n int64) {
 	for _, b := range d.Buffers() {
 		if b != nil {
@@ -152,13 +151,13 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// ended has the readers whose rows puts have read to the end. It keeps none from being
-// collected.
+// ended contains the readers that puts have read to the end, without keeping them from garbage
+// collection.
 var ended sync.Map // of weak.Pointer[byte]
 
-// atRows reports whether a reader is at a batch that has rows. One that is there before it
-// is read has been read before. Of others than Arrow's and ours nothing is known: theirs may
-// need a Next before there is any batch.
+// atRows reports whether a reader has a current batch with rows. If it has one before a put calls
+// Next, somebody used it before. Only readers of Arrow and of this module are checked; others may
+// not allow RecordBatch before Next.
 func atRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -167,7 +166,8 @@ func atRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// noteEnd remembers a reader that gave rows and has ended, unless it shows so itself.
+// noteEnd remembers that a reader yielded rows and ended, unless it still has its last batch, which
+// shows that.
 func noteEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !atRows(r) {
 		key := weak.Make(p)
@@ -176,14 +176,14 @@ func noteEnd(r array.RecordReader) {
 	}
 }
 
-// wasRead reports whether a put has read a reader's rows to the end.
+// wasRead reports whether an earlier put has read a reader to its end.
 func wasRead(r array.RecordReader) bool {
 	_, was := ended.Load(weak.Make(identity(r)))
 	return was
 }
 
-// identity returns where a reader is, if it is one of Arrow's or of ours: these stay at
-// their end. Others, as those of a queue, may have rows again.
+// identity returns the address of a reader of Arrow or of this module, which yields nothing after
+// its end. It returns nil for other readers, which may yield more rows later, like a queue.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

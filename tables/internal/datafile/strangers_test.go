@@ -32,7 +32,7 @@ func strangeColumn(id int, name string, t arrow.DataType) Column {
 	return Column{Field: f, IDs: withID(id, f)}
 }
 
-// randomTerm is a comparison with what is in a row.
+// randomTerm returns a comparison with a value of the rows.
 func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 	column := r.IntN(int(rows.NumCols()))
 	name, a, at := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
@@ -56,8 +56,8 @@ func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 	return fmt.Sprint(name, " ", []string{"=", "!=", "<", "<=", ">", ">="}[r.IntN(6)], " ", text)
 }
 
-// Of files of other programs, which may shorten what the index of their pages says, those
-// rows are read for which a condition holds.
+// TestStrangers checks that a condition finds its rows in files of other programs, which may
+// shorten the bounds in the page index.
 func TestStrangers(t *testing.T) {
 	python := peers.Python(t, "pytables")
 	seeds := 1

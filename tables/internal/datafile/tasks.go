@@ -13,15 +13,17 @@ import (
 	"weak"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns the files of a state of a table, whole, in the order of their rows.
+// Tasks returns the files of a version of a table in row order, as one task each.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if known, ok := planned.Load(weak.Make(t)); ok {
@@ -36,20 +38,20 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// planned has the files of the states of tables that are in memory, by a weak pointer to
-// the state, which never changes. Reading them from the manifests, whose schema is parsed
-// each time, takes longer than reading a thousand rows.
+// planned caches the files of table versions that are in memory, by a weak pointer to the version,
+// which never changes. Reading them from the manifests, whose schema is parsed each time, takes
+// longer than reading a thousand rows.
 var (
 	planned      sync.Map
-	plannedCells atomic.Int64 // files by columns, of each of which much is noted
+	plannedCells atomic.Int64 // number of files times columns, a measure of the cache's size
 )
 
-const mostCells = 1 << 16 // about 20 MB
+const maxCells = 1 << 16 // about 20 MB
 
-// keep notes the files of a state for as long as it is in memory.
+// keep caches the files of a version while it is in memory.
 func keep(t *table.Table, tasks []table.FileScanTask) {
 	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
-	if plannedCells.Add(cells) > mostCells {
+	if plannedCells.Add(cells) > maxCells {
 		plannedCells.Add(-cells)
 		return
 	}
@@ -64,7 +66,7 @@ func keep(t *table.Table, tasks []table.FileScanTask) {
 	}, state)
 }
 
-// InOrder returns the files of tasks, whole, in the order of their rows.
+// InOrder returns the files of tasks in row order, as one task each even if a file was split.
 func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
@@ -79,7 +81,7 @@ func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	return tasks
 }
 
-// Files returns the data files of a state of a table.
+// Files returns the data files of a version of a table.
 func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []iceberg.DataFile, err error) {
 	tasks, err := Tasks(ctx, t, o...)
 	for _, task := range tasks {
@@ -88,9 +90,9 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// inNameOrder compares files of one commit by when they were written, which the names
-// of ours tell: <partition>-<number>-<id>-<count>.parquet, with an id of the writer
-// that grows, and a number that is not padded.
+// inNameOrder compares files of one commit by the time of writing, which the names of this
+// package's files contain: <partition>-<number>-<id>-<count>.parquet. The writer's id grows with
+// time; the number is not padded.
 func inNameOrder(a, b string) int {
 	of := func(p string) (id string, n int) {
 		_, p, _ = strings.Cut(path.Base(p), "-")
@@ -103,14 +105,14 @@ func inNameOrder(a, b string) int {
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
-// BoundsOf returns what a table's metadata says of the columns of a file.
+// BoundsOf returns the bounds of a file's columns from the table's metadata.
 func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
 	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
 	return func(name string) filter.Bounds {
 		b := filter.Bounds{Rows: f.Count(), Nulls: -1}
 		for _, field := range s.Fields() {
 			if field.Name == name {
-				b.Least, b.Most = lower[field.ID], upper[field.ID]
+				b.Min, b.Max = lower[field.ID], upper[field.ID]
 				if n, ok := nulls[field.ID]; ok {
 					b.Nulls = n
 				}
@@ -120,7 +122,8 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns what is read of files, and of rows which, as delete files say.
+// ToRead returns the files of tasks for a scan, which omits the rows that their delete files
+// delete.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deletes{t: t}
 	files := make([]File, len(tasks))
@@ -133,12 +136,50 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	return files
 }
 
-// HasDeletes reports whether delete files may delete rows of a file.
+// FoundByID reports whether readers such as DuckDB find all values by column id. Files of other
+// programs that were added to a table may lack ids, so that the table needs a name mapping, or may
+// store lists in two levels.
+func FoundByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
+	primitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
+	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !primitive(f) }) {
+		return true
+	}
+	scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
+	return err == nil && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool {
+		found, err := scan.foundByID(task.File.FilePath())
+		return err != nil || !found // the scan reports the error
+	})
+}
+
+func (s *Scan) foundByID(name string) (found bool, err error) {
+	f := &file{scan: s, name: name}
+	defer f.close()
+	defer f.sane(&err)
+	if f.opened, err = s.Open(name); err != nil {
+		return false, err
+	}
+	if f.parsed, err = s.parse(name, f.opened); err != nil {
+		return false, err
+	}
+	root, err := pqschema.FromParquet(f.parsed.MetaData().FileMetaData.Schema)
+	if err != nil {
+		return false, err
+	}
+	columns := root.(*pqschema.GroupNode)
+	for i := range columns.NumFields() {
+		if !schema.FoundByID(columns.Field(i)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// HasDeletes reports whether delete files may apply to a file.
 func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
 
-// ReadRows reads files of a table, in the types that are stored.
+// ReadRows reads files of a table, in their stored types.
 func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
@@ -150,7 +191,7 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 	}
 }
 
-// RowsOf returns how many rows a file of a table has, as its end says.
+// RowsOf returns the number of rows in a file, from its footer.
 func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -167,7 +208,7 @@ func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows 
 	return rows, nil
 }
 
-// MayHold reports whether a file of a table may have rows of a condition, which may be nil.
+// MayHold reports whether a file may have rows that match a condition, which may be nil.
 func MayHold(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
 	if where == nil {
 		return true

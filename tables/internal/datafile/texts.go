@@ -14,17 +14,18 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// texts is a column of texts by the numbers of its different ones. The library allocates
-// memory for each text that it looks up, and takes three times as long.
+// texts is a column of texts as a dictionary and indices into it. The library's dictionary encoder
+// allocates memory for each lookup, and takes three times as long.
 type texts struct {
 	different [][]byte
 	numbers   []int32
 }
 
-// textsOf returns the texts of a column, nil if its dictionary would be too large.
+// textsOf returns the dictionary of a column, or nil if it would be too large.
 func textsOf(a arrow.Array) *texts {
 	t := &texts{numbers: make([]int32, a.Len())}
 	seen, value, size := map[string]int32{}, plainValue(a), 0
@@ -46,7 +47,7 @@ func textsOf(a arrow.Array) *texts {
 	return t
 }
 
-// write writes the texts, which are those of a, to a column of a group, in pages.
+// write writes the texts of a to a column of a group, in pages.
 func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	by, ok := to.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, pagewise := to.(pager)
@@ -64,7 +65,7 @@ func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16
 	}
 	numbers := take.Made(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.Valid(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.numbers))}, nil, a.NullN(), 0)
 	defer numbers.Release()
-	seen := make([]int, len(t.different)) // the last page that has a text
+	seen := make([]int, len(t.different)) // the last page that contains each text
 	rows := min(max(pageBytes/int(width(a)), 1), pageRows)
 	for from, page := 0, 1; from < a.Len(); from, page = from+rows, page+1 {
 		end := min(from+rows, a.Len())
@@ -103,16 +104,17 @@ func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16
 	return nil
 }
 
-// Where all texts of a group are from a dictionary that is much shorter, they are read as
-// codes: a condition is decided once for each text of the dictionary, and only those of rows
-// that are kept are copied.
+// A group's texts are read as dictionary codes if all are in the dictionary, and it is much shorter
+// than the group. A condition is then evaluated once for each text of the dictionary, and only kept
+// rows are copied.
 
 const (
-	rowsOfCode     = 16 // at least, on average
-	dictionaryPage = 2  // the type of a page
+	rowsOfCode     = 16 // minimum of the rows per code, on average
+	dictionaryPage = 2  // Parquet's page type
 )
 
-// codes returns how many texts there are codes for in a group; 0 where it has not only codes.
+// codes returns the number of texts in a group's dictionary, or 0 if the column cannot be read as
+// codes.
 func (f *file) codes(g group, field *pqarrow.SchemaField, to arrow.DataType) int {
 	if !field.IsLeaf() || to.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
@@ -127,31 +129,97 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, to arrow.DataType) int
 			return 0
 		}
 	}
-	pages, err := rows.GetColumnPageReader(field.ColIndex)
+	seen := map[string]bool{} // Arrow merges equal texts, but other writers may give a text several codes
+	n := f.dictionary(g, field.ColIndex, func(n int64, text []byte) bool {
+		if n <= g.rows/rowsOfCode {
+			seen[string(text)] = true
+		}
+		return n <= g.rows/rowsOfCode
+	})
+	if n != len(seen) {
+		return 0
+	}
+	return n
+}
+
+// dictionary calls each with the number of texts in a column's dictionary, and with every text,
+// until each returns false. It returns the number, or 0 if each returned false or there is no
+// dictionary.
+func (f *file) dictionary(g group, leaf int, each func(n int64, text []byte) bool) int {
+	rows := f.parsed.RowGroup(g.number)
+	chunk, err := rows.MetaData().ColumnChunk(leaf)
 	if err != nil {
 		return 0
 	}
-	defer pages.Close() //nolint:errcheck // it was only read
-	page, err := pages.GetDictionaryPage()
-	if err != nil || page == nil || int64(page.NumValues()) > g.rows/rowsOfCode {
+	pages, err := rows.GetColumnPageReader(leaf)
+	if err != nil {
 		return 0
 	}
-	seen := map[string]bool{} // Arrow has each text once, whatever the codes are that somebody else wrote
+	defer pages.Close() //nolint:errcheck // opened only for reading
+	var page *pqfile.DictionaryPage
+	if at := chunk.DictionaryPageOffset(); at > 0 && at < chunk.DataPageOffset() {
+		page, err = pages.GetDictionaryPage()
+	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may not mention it
+		page, _ = pages.Page().(*pqfile.DictionaryPage)
+	}
+	if err != nil || page == nil {
+		return 0
+	}
 	for texts := page.Data(); len(texts) >= 4; {
 		n := uint64(binary.LittleEndian.Uint32(texts))
-		if texts = texts[4:]; n > uint64(len(texts)) {
+		if texts = texts[4:]; n > uint64(len(texts)) || !each(int64(page.NumValues()), texts[:n]) {
 			return 0
 		}
-		seen[string(texts[:n])] = true
 		texts = texts[n:]
 	}
-	if len(seen) != int(page.NumValues()) {
-		return 0
-	}
-	return len(seen)
+	return int(page.NumValues())
 }
 
-// coded has a field read as codes.
+const (
+	batchBytes    = 4 << 20 // approximate limit for the decoded texts of a batch
+	minBatchBytes = 64 << 10
+)
+
+// batchBytes returns the approximate limit for the decoded texts of a batch. It applies to the
+// condition's columns and to the other columns separately, so that all batches that are read ahead
+// fit in the scan's memory.
+func (s *Scan) batchBytes() int64 {
+	if s.Workers < 2 {
+		return batchBytes
+	}
+	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(ahead+1))))
+}
+
+// stepRows returns the number of a group's rows to decode at once, so that their texts take at most
+// batchBytes. With a dictionary, a short file can contain gigabytes of texts. Numbers are not
+// counted.
+func (f *file) stepRows(g group, all map[int]bool) int64 {
+	width, limit := int64(0), f.scan.batchBytes() // width of a row
+	for leaf := range all {
+		chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
+		if err != nil {
+			continue
+		}
+		column, longest := f.parsed.MetaData().Schema.Column(leaf), int64(0)
+		switch column.PhysicalType() {
+		case parquet.Types.FixedLenByteArray:
+			longest = int64(column.TypeLength())
+		case parquet.Types.ByteArray:
+			f.dictionary(g, leaf, func(_ int64, text []byte) bool {
+				longest = max(longest, int64(len(text)))
+				return true
+			})
+		default:
+			continue
+		}
+		values := max(chunk.NumValues()/g.rows, 1) // lists have several
+		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
+		width = min(width, limit)
+	}
+	return max(1, min(f.scan.Rows, limit/max(width, 1)))
+}
+
+// coded returns a field that is read as codes.
 func coded(field pqarrow.SchemaField) pqarrow.SchemaField {
 	as := *field.Field
 	as.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: as.Type}
@@ -159,7 +227,7 @@ func coded(field pqarrow.SchemaField) pqarrow.SchemaField {
 	return field
 }
 
-// checkCodes looks at codes of so many texts.
+// checkCodes checks that codes are within a dictionary of the given number of texts.
 func checkCodes(a arrow.Array, texts int) error {
 	all := a.(*array.Dictionary)
 	if n := all.Dictionary().Len(); n != texts {
@@ -173,7 +241,7 @@ func checkCodes(a arrow.Array, texts int) error {
 	return nil
 }
 
-// decode returns the texts of a column that was read as codes, and others as they are.
+// decode returns the texts of a column that was read as codes, and other columns unchanged.
 func decode(a arrow.Array) (arrow.Array, error) {
 	codes, ok := a.(*array.Dictionary)
 	if !ok {

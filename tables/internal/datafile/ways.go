@@ -13,23 +13,24 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// way is how a column of a group of rows is encoded: docs/speed.md has the rule. Only
-// encodings are used that all readers know whom we name: Iceberg's vectorized reader of
-// Spark has delta since 1.10, and others later, or not yet.
+// way is the encoding of a column in a group of rows; docs/speed.md explains the choice. Only
+// encodings that all documented readers support are used. Spark's vectorized Iceberg reader
+// supports delta encodings since 1.10, and other encodings only in later versions or not yet.
 type way struct {
-	encoding   parquet.Encoding // where there is no dictionary
+	encoding   parquet.Encoding // without a dictionary
 	dictionary bool
-	texts      *texts // of a dictionary; may be nil
+	texts      *texts // the dictionary, or nil
 	codec      compress.Compression
 }
 
 const (
-	mostLooked      = 4 << 10  // bytes of a value that are looked at
-	leastCompressed = 512      // bytes of a sample
-	mostCompressed  = 16 << 10 // of them
+	maxSampledValue = 4 << 10  // maximum bytes of a value in a sample
+	minSample       = 512      // minimum bytes of a sample
+	maxSample       = 16 << 10 // maximum bytes of a sample
 )
 
-// wayOf chooses how to encode an array, of which a page ends after so many values.
+// wayOf chooses the encoding of an array. The library can end a page only after a multiple of
+// pageValues values.
 func wayOf(a arrow.Array, flat bool, pageValues int) way {
 	w := way{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	values := a.Len() - a.NullN()
@@ -38,18 +39,18 @@ func wayOf(a arrow.Array, flat bool, pageValues int) way {
 	}
 	if a.DataType().ID() == arrow.BOOL {
 		from := a.Data().Offset() / 8
-		return w.compressed(a.Data().Buffers()[1].Bytes()[from : from+min(a.Len()/8, mostLooked)])
+		return w.compressed(a.Data().Buffers()[1].Bytes()[from : from+min(a.Len()/8, maxSampledValue)])
 	}
 	near, spread := sampled(a, plainValue(a))
 	var bytes []byte
 	for _, run := range near {
-		most := len(bytes) + mostCompressed/len(near)
+		most := len(bytes) + maxSample/len(near)
 		for _, v := range run {
 			bytes = append(bytes, v[:min(len(v), most-len(bytes))]...)
 		}
 	}
 	plain := 8 * float64(width(a))
-	best := 0.8 * plain // another way has to be worth its reading
+	best := 0.8 * plain // another encoding must save a fifth to be worth its cost for readers
 	if n := different(values, near, spread); n <= float64(values)/2 {
 		if cost := math.Ceil(math.Log2(n+1)) + n*plain/float64(values); cost < best {
 			w.dictionary, best = true, cost
@@ -69,10 +70,10 @@ func wayOf(a arrow.Array, flat bool, pageValues int) way {
 	return w.compressed(bytes)
 }
 
-// compressed adds zstd where it shrinks a sample by two fifths, or more: it takes twice as
-// long to read, and five times to write.
+// compressed adds zstd if it shrinks a sample by at least two fifths. Reading then takes twice as
+// long, and writing five times.
 func (w way) compressed(sample []byte) way {
-	if len(sample) < leastCompressed {
+	if len(sample) < minSample {
 		return w
 	}
 	codec, err := compress.GetCodec(compress.Codecs.Zstd)
@@ -82,7 +83,8 @@ func (w way) compressed(sample []byte) way {
 	return w
 }
 
-// plainValue returns what has the bytes of an array's values, much as PLAIN has them.
+// plainValue returns a function that returns the bytes of the value at an index, almost as PLAIN
+// encodes it.
 func plainValue(a arrow.Array) func(i int) []byte {
 	buffers, offset := a.Data().Buffers(), a.Data().Offset()
 	switch t := a.DataType().(type) {
@@ -102,8 +104,7 @@ func plainValue(a arrow.Array) func(i int) []byte {
 	}
 }
 
-// decimalBytes is how many bytes Parquet has for a decimal: Iceberg keeps short ones as
-// integers.
+// decimalBytes returns the size of a decimal in Parquet. Iceberg stores short decimals as integers.
 func decimalBytes(t *arrow.Decimal128Type) int {
 	switch {
 	case t.Precision <= 9:
@@ -114,7 +115,7 @@ func decimalBytes(t *arrow.Decimal128Type) int {
 	return int(pqarrow.DecimalSize(t.Precision))
 }
 
-// width is about how many bytes a value takes as PLAIN.
+// width estimates the average bytes of a value in PLAIN.
 func width(a arrow.Array) int64 {
 	switch t := a.DataType().(type) {
 	case *arrow.BooleanType:
@@ -132,8 +133,7 @@ func width(a arrow.Array) int64 {
 	}
 }
 
-// numberOf returns what makes an integer of a value's bytes, nil if the type is none of
-// integers.
+// numberOf returns a function that decodes an integer from a value's bytes, or nil for other types.
 func numberOf(a arrow.Array) func([]byte) int64 {
 	short := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	long := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
@@ -153,8 +153,8 @@ func numberOf(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether no page can be of nulls alone: the library's encoder
-// of deltas makes such a page of what the one before has left.
+// everyPageHasValues reports whether no page can consist only of nulls. The library's delta encoder
+// would fill such a page with leftovers of the page before.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true
@@ -168,17 +168,18 @@ func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	return true
 }
 
-// What a sample has: a few runs of neighbours, for deltas and zstd, and rows from all over,
-// for the number of different values.
+// Sizes of a sample. Its runs of adjacent rows serve to estimate deltas and zstd; its spread rows
+// serve to estimate the number of different values.
 const (
 	sampleRuns   = 4
 	sampleRun    = 2*deltaBlock + 1
 	sampleSpread = 512
-	deltaBlock   = 128 // values, of DELTA_BINARY_PACKED
+	deltaBlock   = 128 // values in a block of DELTA_BINARY_PACKED
 	deltaPart    = 32
 )
 
-// sampled returns values of an array: runs of neighbours, and some from all over.
+// sampled returns a sample of an array's values: near has runs of adjacent rows, and spread has
+// rows from the whole array.
 func sampled(a arrow.Array, value func(int) []byte) (near [][][]byte, spread [][]byte) {
 	run := func(from, to, step int) (all [][]byte) {
 		for i := from; i < to; i += step {
@@ -199,13 +200,13 @@ func sampled(a arrow.Array, value func(int) []byte) (near [][][]byte, spread [][
 	return near, run(0, n, n/sampleSpread)
 }
 
-// different estimates how many different values there are among so many. Values that
-// repeat in their neighbourhood may not do so in the whole, and the other way round.
+// different estimates the number of different values in a column. Values that repeat locally may
+// not repeat in the whole column, and vice versa.
 func different(values int, near [][][]byte, spread [][]byte) float64 {
 	seen, seed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {
 		for _, v := range run {
-			seen[maphash.Bytes(seed, v[:min(len(v), mostLooked)])^uint64(len(v))] = true
+			seen[maphash.Bytes(seed, v[:min(len(v), maxSampledValue)])^uint64(len(v))] = true
 		}
 	}
 	looked := 0
@@ -213,13 +214,14 @@ func different(values int, near [][][]byte, spread [][]byte) float64 {
 		add(run)
 		looked += len(run)
 	}
-	if looked == 0 { // there are nulls where it was looked
+	if looked == 0 { // all sampled rows are null
 		return float64(values)
 	}
 	all := float64(values) * float64(len(seen)) / float64(looked)
 	clear(seen)
 	add(spread)
-	// So many that a random choice of as many would have as many that are equal.
+	// Find the number of different values for which a random sample of this size would have as many
+	// duplicates.
 	n, d := float64(len(spread)), float64(len(seen))
 	low, high := d, float64(values)
 	for high-low > 1 {
@@ -235,7 +237,7 @@ func different(values int, near [][][]byte, spread [][]byte) float64 {
 	return all
 }
 
-// deltaBits is about how many bits a value takes as DELTA_BINARY_PACKED.
+// deltaBits estimates the average bits of a value in DELTA_BINARY_PACKED.
 func deltaBits(near [][][]byte, number func([]byte) int64) float64 {
 	total, deltas := 0, 0
 	for _, run := range near {

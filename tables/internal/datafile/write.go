@@ -15,10 +15,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Write writes batches as data files of a table, of about so many bytes each; 0 is what the
-// table says.
+// Write writes batches as data files of a table, each of about fileBytes bytes. If fileBytes is 0,
+// the table's setting applies.
 func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
-	id, err := uuid.NewV7() // one that grows; see inNameOrder
+	id, err := uuid.NewV7() // ids of version 7 grow with time; see inNameOrder
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,8 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	return w.files, err
 }
 
-// foreign reports whether there are columns of types that no table of ours begins with:
-// Iceberg's library knows what else their files have to have.
+// foreign reports whether a table has column types that only other programs create. Iceberg's
+// library knows how to write them.
 func foreign(columns *arrow.Schema) bool {
 	for _, f := range columns.Fields() {
 		if schema.Has(f.Type, func(t arrow.DataType) bool {
@@ -65,10 +65,10 @@ func foreign(columns *arrow.Schema) bool {
 	return false
 }
 
-// writeForeign has Iceberg's library write rows of a table as other programs make them: in
-// partitions, which are not ours, or with variants.
+// writeForeign uses Iceberg's library to write tables of other programs, with partitions or
+// variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
-	var failed error // set by the library's goroutine, which ends before its sequence does
+	var failed error // set by a goroutine of the library, which ends before the loop below
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			failed = err
@@ -77,13 +77,17 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 			}
 		}
 	}
+	if to, ok := fs.(iceio.WriteFileIO); ok {
+		plain := func(context.Context) (iceio.IO, error) { return unannotatedFiles{to}, nil }
+		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), plain, nil)
+	}
 	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2))...) {
 		if err = e; err != nil {
 			break
 		}
 		files = append(files, f)
 	}
-	if failed != nil { // the cause, which the library may have wrapped, or lost
+	if failed != nil { // the cause, which the library may wrap or lose
 		err = failed
 	}
 	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
@@ -92,9 +96,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	return files, err
 }
 
-// WithRowIDs gives files that are to be added the row ids that the third version
-// of Iceberg asks for: those that follow the table's last. Iceberg's library
-// takes no files without, and older versions have none.
+// WithRowIDs gives new files the row ids that format version 3 of Iceberg requires, following the
+// table's last id. Iceberg's library refuses files without them. Older versions have no row ids.
 func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
 	if meta.Version() < 3 {
@@ -113,7 +116,7 @@ func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	return numbered, nil
 }
 
-// Rebuild returns what makes a file's entry again, for it to be changed.
+// Rebuild returns a builder with the contents of a file's entry, for a changed copy.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
 	if err != nil {

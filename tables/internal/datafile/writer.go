@@ -16,19 +16,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// writer writes rows as data files, each of some groups.
+// writer writes rows as data files, each with several row groups.
 type writer struct {
 	ctx     context.Context
 	table   *table.Table
 	fs      iceio.WriteFileIO
 	id      uuid.UUID
 	place   table.LocationProvider
-	columns *iceberg.Schema // under the names that files have
+	columns *iceberg.Schema // with the names in the files
 	arrow   *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
 
-	waiting     []arrow.RecordBatch // for the next group
+	waiting     []arrow.RecordBatch // rows of the next group
 	rows, bytes int64
 
 	path  string
@@ -37,13 +37,13 @@ type writer struct {
 	files []iceberg.DataFile
 }
 
-// mostGroupBytes is so much that a column of texts, which Arrow limits to 2 GiB, has a group.
-const mostGroupBytes = 1 << 30
+// maxGroupBytes limits a group, because Arrow limits a column of texts to 2 GiB.
+const maxGroupBytes = 1 << 30
 
 func (w *writer) prepare() (err error) {
 	properties := w.table.Properties()
-	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // others may set any
-	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), mostGroupBytes)
+	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // other writers may set any value
+	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	if w.fileBytes == 0 {
 		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
 	}
@@ -57,7 +57,7 @@ func (w *writer) prepare() (err error) {
 	return err
 }
 
-// add takes a batch over.
+// add takes ownership of a batch.
 func (w *writer) add(b arrow.RecordBatch) error {
 	defer b.Release()
 	if b.NumRows() == 0 {
@@ -77,7 +77,7 @@ func (w *writer) add(b arrow.RecordBatch) error {
 	return nil
 }
 
-// flush writes what waits, as a group.
+// flush writes the waiting rows as a group.
 func (w *writer) flush() (err error) {
 	if w.rows == 0 {
 		return nil
@@ -91,11 +91,14 @@ func (w *writer) flush() (err error) {
 		return err
 	}
 	defer one.Release()
-	rows, err := schema.Convert(one, w.arrow) // which only names parts as files do
+	rows, err := schema.Convert(one, w.arrow) // only renames nested parts to the files' names
 	if err != nil {
 		return err
 	}
 	defer rows.Release()
+	if err := schema.CheckParts(rows); err != nil {
+		return err
+	}
 	if w.out == nil {
 		if err := w.open(); err != nil {
 			return err
@@ -123,7 +126,7 @@ func (w *writer) open() (err error) {
 	return err
 }
 
-// close completes a file, if one is open.
+// close completes the open file, if any.
 func (w *writer) close() error {
 	if w.out == nil {
 		return nil
@@ -138,12 +141,15 @@ func (w *writer) close() error {
 		Schema: w.columns, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: about, FilePath: w.path, FileSize: size,
 		Content: iceberg.EntryContentData, Properties: w.table.Properties(), FormatVersion: w.table.Metadata().Version(),
 	})
+	if err == nil {
+		f, err = withNaNs(w.table.Spec(), f, w.file.nanCounts())
+	}
 	w.files = append(w.files, f)
 	return err
 }
 
-// abort lets go of what an error has left open. Who removes what was written removes the
-// file, too.
+// abort closes the open file after an error. The caller removes all written files, including this
+// one.
 func (w *writer) abort() {
 	w.release()
 	if w.out != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Whatever sizes of groups somebody set, rows are written, and in groups that can be.
+// TestStrangeGroups checks that groups have valid sizes even if the table's setting is invalid.
 func TestStrangeGroups(t *testing.T) {
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
 	for _, n := range []string{"-5", "0", "9000000000000000000"} {

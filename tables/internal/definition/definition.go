@@ -1,8 +1,8 @@
-// Package definition parses what a table's metadata says of it: its columns in three
-// type systems, its settings, and the order of its rows; and makes metadata that says so.
+// Package definition parses a table's metadata into its columns in three type systems, its settings, and the
+// order of its rows. It also creates such metadata.
 //
-// A [Definition] is made once per version of the metadata: [Of] remembers those of late,
-// which tables with equal columns and settings share.
+// A [Definition] is parsed once per version of the metadata. [Of] caches recent definitions; tables with equal
+// columns and settings share one.
 package definition
 
 import (
@@ -18,33 +18,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Definition is what the metadata of a table says. It never changes.
+// Definition is the parsed metadata of a table. It never changes.
 type Definition struct {
 	Columns *iceberg.Schema
-	Put     *arrow.Schema // the types in which the columns were put,
-	Stored  *arrow.Schema // in which the table stores them,
-	Logical *arrow.Schema // and in which readers get them
+	Put     *arrow.Schema // the types in which the columns were put
+	Stored  *arrow.Schema // the types in which the table stores them
+	Logical *arrow.Schema // the types in which readers get them
 
 	Settings Settings
-	Order    *Order                       // nil: rows are read as they came
-	Rules    func() ([]rules.Rule, error) // the table's own
+	Order    *Order                       // nil if rows are in the order of arrival
+	Rules    func() ([]rules.Rule, error) // the table's own rules
 
-	made    key
+	key     key
 	mu      sync.Mutex
-	casters []caster // of late
+	casters []caster // recently used
 }
 
-// key is what a definition is made of, beside the columns.
+// key identifies a definition's content besides the columns.
 type key struct {
-	columns, sort        int // the ids
+	columns, sort        int // their IDs
 	put, settings, rules string
 }
 
-// mostRemembered is how many definitions are remembered, and of each how many casters.
-// Most tables have one of a few; that of a wide one takes tens of kilobytes.
-const mostRemembered = 16
+// maxCached limits the cached definitions, and the casters of each. Most tables share a few definitions; the
+// definition of a wide table takes tens of kilobytes.
+const maxCached = 16
 
-var remembered struct {
+var cache struct {
 	sync.Mutex
 	all []*Definition
 }
@@ -53,38 +53,39 @@ var remembered struct {
 func Of(meta table.Metadata) (*Definition, error) {
 	columns, properties := meta.CurrentSchema(), meta.Properties()
 	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
-	remembered.Lock()
-	defer remembered.Unlock()
-	for _, d := range remembered.all {
-		if d.made == k && d.Columns.Equals(columns) {
+	cache.Lock()
+	defer cache.Unlock()
+	for _, d := range cache.all {
+		if d.key == k && d.Columns.Equals(columns) {
 			return d, nil
 		}
 	}
 	d, err := parse(columns, k)
 	if err == nil {
-		remembered.all = front(remembered.all, d)
+		cache.all = addFront(cache.all, d)
 	}
 	return d, err
 }
 
-// At is Of for an older schema of the table. It has no order if it lacks a column of it.
+// At is like Of, for an older schema of the table. The result has no order if the schema lacks one of its
+// columns.
 func At(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
-	now, err := Of(meta)
-	if err != nil || columns.ID == now.Columns.ID {
-		return now, err
+	current, err := Of(meta)
+	if err != nil || columns.ID == current.Columns.ID {
+		return current, err
 	}
-	d := &Definition{Columns: columns, Settings: now.Settings, Rules: now.Rules}
+	d := &Definition{Columns: columns, Settings: current.Settings, Rules: current.Rules}
 	if d.Put, d.Stored, err = Types(columns, meta.Properties()[schema.Property(columns.ID)]); err != nil {
 		return nil, err
 	}
 	d.Logical = schema.Plain(d.Put)
-	if now.Order != nil {
-		d.Order = now.Order.in(columns)
+	if current.Order != nil {
+		d.Order = current.Order.withNamesOf(columns)
 	}
 	return d, nil
 }
 
-// Types returns the types in which columns were put and are stored.
+// Types returns the types in which columns were put, and those in which they are stored.
 func Types(columns *iceberg.Schema, property string) (put, stored *arrow.Schema, err error) {
 	if stored, err = schema.StoredOf(columns); err != nil {
 		return nil, nil, err
@@ -96,7 +97,7 @@ func Types(columns *iceberg.Schema, property string) (put, stored *arrow.Schema,
 }
 
 func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
-	d = &Definition{Columns: columns, made: k, Rules: sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })}
+	d = &Definition{Columns: columns, key: k, Rules: sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })}
 	if d.Put, d.Stored, err = Types(columns, k.put); err != nil {
 		return nil, err
 	}
@@ -108,20 +109,20 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored is the definition with the types that are stored as those that readers get.
+// AsStored returns the definition with the stored types in place of the logical ones.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
-// caster is what makes rows of a schema fit the table.
+// caster is a cached result of Caster.
 type caster struct {
 	put     *arrow.Schema
 	cast    *schema.Caster
 	changes []Change
 }
 
-// Caster returns what makes rows that are put fit the table, as its evolution has it; or
-// the changes that the table needs first.
+// Caster returns the caster from a put's schema to the table, as the table's evolution allows. If the table
+// must change first, it returns the changes.
 func (d *Definition) Caster(put *arrow.Schema) (*schema.Caster, []Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -129,6 +130,9 @@ func (d *Definition) Caster(put *arrow.Schema) (*schema.Caster, []Change, error)
 		if c.put == put || c.put.Equal(put) {
 			return c.cast, c.changes, nil
 		}
+	}
+	if err := schema.CheckReadable(d.Stored); err != nil {
+		return nil, nil, err
 	}
 	if _, err := schema.Stored(put); err != nil {
 		return nil, nil, err
@@ -143,12 +147,12 @@ func (d *Definition) Caster(put *arrow.Schema) (*schema.Caster, []Change, error)
 			return nil, nil, err
 		}
 	}
-	d.casters = front(d.casters, c)
+	d.casters = addFront(d.casters, c)
 	return c.cast, c.changes, nil
 }
 
-// front puts one before others, and leaves out those that are too many.
-func front[T any](all []T, one T) []T {
-	all = append([]T{one}, all...)
-	return all[:min(len(all), mostRemembered)]
+// addFront inserts an item before others, and drops the last if there are too many.
+func addFront[T any](items []T, item T) []T {
+	items = append([]T{item}, items...)
+	return items[:min(len(items), maxCached)]
 }

@@ -9,97 +9,89 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Evolution says which changes of its columns a table takes.
+// Evolution is the kind of column changes that a table allows.
 type Evolution string
 
-// The kinds of evolution. With "", the default, no put changes the columns: those
-// that it lacks are null, narrower numbers are widened to the table's, a column of nulls
-// takes the type that comes, anything else is refused; Evolve may do all.
+// The kinds of evolution. With "", the default, puts do not change the columns: missing columns are null,
+// narrower numbers are widened to the table's type, a column of nulls gets the type of the put, and anything
+// else is refused. Evolve may then make any change.
 const (
-	Strict     Evolution = "strict"     // puts have exactly the table's columns, in its types
-	AddOnly    Evolution = "add_only"   // as Strict, but a put may bring new columns
-	Compatible Evolution = "compatible" // as AddOnly, and numbers are widened, in the put or in the table
-	Flexible   Evolution = "flexible"   // as Compatible, columns that a put lacks are null, and Evolve may rename and drop
+	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
+	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns
+	Compatible Evolution = "compatible" // like AddOnly, but numbers are widened, in the put or in the table
+	Flexible   Evolution = "flexible"   // like Compatible, but columns missing from a put are null, and Evolve may rename and drop columns
 )
 
 var evolutions = []Evolution{Strict, AddOnly, Compatible, Flexible}
 
-// Check refuses kinds that there are not.
+// Check returns an error for an unknown kind.
 func (e Evolution) Check() error {
 	if e != "" && !slices.Contains(evolutions, e) {
-		return &ArgumentError{fmt.Errorf("there is no evolution %q: there are %q", e, evolutions)}
+		return &ArgumentError{fmt.Errorf("unknown evolution %q: use one of %q", e, evolutions)}
 	}
 	return nil
 }
 
-// ColumnOp is what a change does to a column.
+// ColumnOp is the kind of a column's change.
 type ColumnOp string
 
-// The changes of a column, each of which a table allows that allows the next one.
+// The changes of a column. A table that allows one also allows those before it.
 const (
 	AddColumn    ColumnOp = "add"
-	WidenColumn  ColumnOp = "widen" // an integer or a float gets a larger type, nulls any
+	WidenColumn  ColumnOp = "widen" // an integer or float gets a larger type; a column of nulls gets any type
 	RenameColumn ColumnOp = "rename"
 	DropColumn   ColumnOp = "drop"
 )
 
-// Change is a change of a table's columns that a put asks for.
+// Change is a column change that a put requires.
 type Change struct {
 	Op    ColumnOp // AddColumn or WidenColumn
 	Field arrow.Field
 }
 
-// Fits returns the changes that a table needs to take rows of a schema that is put,
-// or a schema.Error that says why it takes none.
-func (e Evolution) Fits(put, has *arrow.Schema) (changes []Change, err error) {
+// Fits returns the changes that a table needs before it can accept rows of a schema, or a
+// schema.Error that explains the refusal.
+func (e Evolution) Fits(put, columns *arrow.Schema) (changes []Change, err error) {
 	put = schema.Plain(put)
 	adds := e == AddOnly || e == Compatible || e == Flexible
 	widens := e == Compatible || e == Flexible
 	for _, f := range put.Fields() {
-		at := has.FieldIndices(f.Name)
+		at := columns.FieldIndices(f.Name)
 		if len(at) == 0 {
 			if !adds {
-				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(has))
+				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(columns))
 			}
 			changes = append(changes, Change{AddColumn, f})
 			continue
 		}
-		if err := schema.CheckValues(f, has.Field(at[0])); err != nil {
+		if err := schema.CheckValues(f, columns.Field(at[0])); err != nil {
 			return nil, err
 		}
-		switch t := has.Field(at[0]).Type; {
+		switch t := columns.Field(at[0]).Type; {
 		case schema.Alike(f.Type, t), (e == "" || widens) && f.Type.ID() == arrow.NULL:
 		case (e == "" || widens) && t.ID() == arrow.NULL:
 			changes = append(changes, Change{WidenColumn, f})
-		case (e == "" || widens) && storedAlike(f.Type, t), widens && schema.Widens(f.Type, t):
+		case (e == "" || widens) && schema.Fits(f.Type, t), widens && schema.Widens(f.Type, t):
 			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
 				changes = append(changes, Change{WidenColumn, f})
 			}
 		case widens && schema.Widens(t, f.Type):
 			changes = append(changes, Change{WidenColumn, f})
 		default:
-			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.because())
+			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.reason())
 		}
 	}
-	for _, f := range has.Fields() {
+	for _, f := range columns.Fields() {
 		if e != "" && e != Flexible && !put.HasField(f.Name) {
-			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.because())
+			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.reason())
 		}
 	}
 	return changes, nil
 }
 
-func (e Evolution) because() string {
+func (e Evolution) reason() string {
 	if e == "" {
 		return ""
 	}
 	return "; its evolution is " + string(e)
-}
-
-// storedAlike reports whether values of one type can be stored in a column of another
-// as far as the types that are stored tell.
-func storedAlike(from, to arrow.DataType) bool {
-	a, err := schema.StoredType(from)
-	b, err2 := schema.StoredType(to)
-	return err == nil && err2 == nil && (schema.Alike(a, b) || schema.Promotes(a, b) && !arrow.IsFloating(b.ID()) || a.ID() == arrow.FLOAT32 && schema.Promotes(a, b))
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// FileBytes is how large data files are made.
+// FileBytes is the default size of data files.
 const FileBytes = 128 << 20
 
-// properties of new tables.
+// newProperties returns the properties of a new table.
 func newProperties(sc *arrow.Schema) iceberg.Properties {
 	version := "2"
 	if schema.Nanoseconds(sc) {
@@ -26,14 +26,14 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 		table.ManifestMergeEnabledKey:             "true",
 		table.ParquetCompressionKey:               "zstd",
 		"write.parquet.row-group-size-bytes":      "33554432",
-		table.ParquetRowGroupLimitKey:             "131072", // who wants a few rows decodes a whole group
+		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole group
 		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(FileBytes),
 		table.MetadataDeleteAfterCommitEnabledKey: "false",
 	}
 }
 
-// New returns the metadata of a new table at a location; its settings may be nil. Its
-// data files are made of about so many bytes; 0 is FileBytes.
+// New returns the metadata of a new table at a location; the settings may be nil. Data files have
+// about fileBytes bytes, or FileBytes if it is 0.
 func New(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
 	props := newProperties(sh.Stored)
 	props[schema.Property(0)] = sh.Put
@@ -48,9 +48,9 @@ func New(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.M
 	return WithSettings(meta, s)
 }
 
-// Reshaped returns metadata with another schema. Older versions keep theirs.
-func Reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	// The order by columns that go is set anew with the settings.
+// Reshape returns metadata with another schema. Older versions keep their schema.
+func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
+	// Remove the sort order, which may refer to dropped columns. WithSettings adds it again.
 	ups := append(Unsorted(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
 	if schema.Nanoseconds(sh.Stored) && meta.Version() < 3 {
 		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
@@ -63,15 +63,15 @@ func Reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// WithSettings returns metadata with settings; with those it has, which must fit
-// its columns, if s is nil.
+// WithSettings returns metadata with new settings, after checking them against the columns. If s is nil, the
+// current settings are kept.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if s == nil {
-		has, err := ParseSettings(meta.Properties()[SettingsProperty])
+		current, err := ParseSettings(meta.Properties()[SettingsProperty])
 		if err != nil {
 			return nil, err
 		}
-		s = &has
+		s = &current
 	}
 	columns := meta.CurrentSchema()
 	put, _, err := Types(columns, meta.Properties()[schema.Property(columns.ID)])
@@ -88,7 +88,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		return nil, err
 	}
 	props := iceberg.Properties{SettingsProperty: text}
-	if s.Time != "" { // of a table of many columns, too, whose files have bounds of the first ones alone
+	if s.Time != "" { // otherwise the files of a table with many columns have bounds only for the first columns
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	for k, v := range props {
@@ -99,19 +99,19 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if len(props) > 0 {
 		ups = append(ups, table.NewSetPropertiesUpdate(props))
 	}
-	var gone []string // of columns that there are no more, which other programs refuse
+	var removed []string // properties of dropped columns, which other programs reject
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !logical.HasField(name) {
-			gone = append(gone, k)
+			removed = append(removed, k)
 		}
 	}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
+	if len(removed) > 0 {
+		ups = append(ups, table.NewRemovePropertiesUpdate(removed))
 	}
 	return table.UpdateTableMetadata(meta, ups, "")
 }
 
-// SettingsOf returns a copy of a table's settings, which the caller may change.
+// SettingsOf returns a copy of a table's settings that the caller may change.
 func SettingsOf(meta table.Metadata) (Settings, error) {
 	d, err := Of(meta)
 	if err != nil {

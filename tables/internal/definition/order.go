@@ -10,14 +10,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Order is how the rows of a table with a time column are ordered. Files with its sort
-// order, as Iceberg calls it, have their rows in it, and together hold no two rows of
-// which the rule for duplicates leaves one.
+// Order is the order of rows in a table with a time column. Files with its Iceberg sort order have sorted rows,
+// and together contain no duplicates that the rule removes.
 type Order struct {
 	Rule  OnDuplicate
-	IDs   []int    // of the time column and the key columns
+	IDs   []int    // IDs of the time column and the key columns
 	Names []string // their names
-	Sort  int      // the id of the sort order
+	Sort  int      // ID of the sort order
 }
 
 func newOrder(d *Definition, sort int) (*Order, error) {
@@ -28,37 +27,36 @@ func newOrder(d *Definition, sort int) (*Order, error) {
 	for _, name := range d.Settings.Order() {
 		f, ok := d.Columns.FindFieldByName(name)
 		if !ok {
-			return nil, schema.Errorf(name, "the table's settings name it, and the table has no such column")
+			return nil, schema.Errorf(name, "the table's settings name it, but the table has no such column")
 		}
 		o.IDs, o.Names = append(o.IDs, f.ID), append(o.Names, name)
 	}
 	return o, nil
 }
 
-// in returns the order by the names that the columns have in a schema, nil if it lacks one.
-func (o *Order) in(columns *iceberg.Schema) *Order {
-	was := *o
-	was.Names = nil
+// withNamesOf returns the order with a schema's column names, or nil if the schema lacks a column.
+func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
+	renamed := *o
+	renamed.Names = nil
 	for _, id := range o.IDs {
 		f, ok := columns.FindFieldByID(id)
 		if !ok {
 			return nil
 		}
-		was.Names = append(was.Names, f.Name)
+		renamed.Names = append(renamed.Names, f.Name)
 	}
-	return &was
+	return &renamed
 }
 
-// Same reports whether rows that are in one order are in the other, without the same
-// duplicates. Either may be nil.
-func (o *Order) Same(as *Order) bool {
-	if o == nil || as == nil {
-		return o == as
+// Same reports whether two orders sort rows equally and have the same rule for duplicates. Either may be nil.
+func (o *Order) Same(other *Order) bool {
+	if o == nil || other == nil {
+		return o == other
 	}
-	return o.Rule == as.Rule && o.Sort == as.Sort && slices.Equal(o.IDs, as.IDs)
+	return o.Rule == other.Rule && o.Sort == other.Sort && slices.Equal(o.IDs, other.IDs)
 }
 
-// Merging is the rule by which sources are merged that may have duplicates among them.
+// Merging returns the rule for merging sources whose rows may duplicate each other.
 func (o *Order) Merging() sorted.Rule {
 	switch o.Rule {
 	case KeepFirst:
@@ -69,7 +67,7 @@ func (o *Order) Merging() sorted.Rule {
 	return sorted.All
 }
 
-// sortUpdates returns what gives a table the sort order of settings.
+// sortUpdates returns the updates that give a table the sort order of its settings.
 func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	if s.Time == "" {
 		return Unsorted(), nil
@@ -88,7 +86,7 @@ func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	return []table.Update{table.NewAddSortOrderUpdate(&sort), table.NewSetDefaultSortOrderUpdate(-1)}, err
 }
 
-// Unsorted returns what gives a table no sort order.
+// Unsorted returns the updates that remove a table's sort order.
 func Unsorted() []table.Update {
 	none := table.UnsortedSortOrder
 	return []table.Update{table.NewAddSortOrderUpdate(&none), table.NewSetDefaultSortOrderUpdate(0)}

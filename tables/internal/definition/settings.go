@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// ArgumentError says what is wrong with what an operation was given.
+// ArgumentError is the error of an operation with invalid arguments.
 type ArgumentError struct{ Err error }
 
 func (e *ArgumentError) Error() string { return e.Err.Error() }
@@ -23,28 +23,28 @@ func (e *ArgumentError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *ArgumentError) Unwrap() error { return e.Err }
 
-// Settings of a table. The zero value is that of a table without any.
+// Settings configures a table. The zero value is the default.
 type Settings struct {
-	// Time is the column that the table's rows are ordered by: a timestamp or a
-	// date32. "" means none: rows are read as they came.
+	// Time is the column that orders the table's rows: a timestamp or a date32. If it is "", rows stay in the
+	// order of arrival.
 	Time string `json:"time,omitempty"`
-	// Keys are the columns that tell rows of equal time apart. Without them each
-	// time is a key by itself.
+	// Keys are the columns that distinguish rows with equal times. Without them, rows with equal times are
+	// duplicates.
 	Keys []string `json:"keys,omitempty"`
-	// OnDuplicate says what becomes of rows that are equal in Time and Keys.
+	// OnDuplicate is the rule for rows with equal Time and Keys.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
 
 	Partition Partition `json:"partition,omitempty"`
 	Evolution Evolution `json:"evolution,omitempty"`
 }
 
-// settingNames are the keys that settings have in JSON.
+// settingNames are the JSON keys of settings.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
 
-// plain is Settings as they are kept, perhaps by another version of this module.
+// plain is Settings in stored form, which another version of this module may have written.
 type plain Settings
 
-// UnmarshalJSON refuses a key that settings do not have: somebody meant one of them.
+// UnmarshalJSON returns an error for unknown keys, which are probably typing errors.
 func (s *Settings) UnmarshalJSON(b []byte) error {
 	var given map[string]json.RawMessage
 	if err := json.Unmarshal(b, &given); err != nil {
@@ -52,27 +52,27 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(settingNames, key) {
-			return &ArgumentError{fmt.Errorf("settings: there is no setting %q%s: there are %q", key, nearest.Hint(key, settingNames), settingNames)}
+			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, nearest.Hint(key, settingNames), settingNames)}
 		}
 	}
 	return json.Unmarshal(b, (*plain)(s))
 }
 
-// OnDuplicate says what becomes of rows that are equal in time and keys.
+// OnDuplicate is a rule for rows with equal time and keys.
 type OnDuplicate string
 
 // The rules for duplicates. "" is KeepAll.
 const (
-	KeepAll         OnDuplicate = "keep_all"   // all are kept, in the order in which they came
-	KeepFirst       OnDuplicate = "keep_first" // the one that came first is kept
-	KeepLast        OnDuplicate = "keep_last"  // the one that came last is kept, whatever else is in it
-	RefuseDuplicate OnDuplicate = "error"      // a put that has or makes duplicates is refused
+	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in the order of arrival
+	KeepFirst       OnDuplicate = "keep_first" // the first row is kept
+	KeepLast        OnDuplicate = "keep_last"  // the last row is kept, even if other columns differ
+	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates is refused
 )
 
-// Partition says by which periods of time a table's files are cut.
+// Partition is the period of time by which a table's files are cut.
 type Partition string
 
-// SettingsProperty is the property of a table that its settings are kept in.
+// SettingsProperty is the table property that contains the settings.
 const SettingsProperty = "partd.settings"
 
 // ParseSettings reads the property with the settings.
@@ -85,8 +85,7 @@ func ParseSettings(text string) (s Settings, err error) {
 	return s, nil
 }
 
-// property returns the settings as they are kept, after they were checked
-// against the columns of a table.
+// property returns the stored form of the settings, after checking them against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
 	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
@@ -103,34 +102,34 @@ func (s Settings) checkOrder(columns *arrow.Schema) error {
 	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
 	switch {
 	case !slices.Contains(rules, s.OnDuplicate):
-		return fmt.Errorf("there is no rule %q for duplicates: there are %q", s.OnDuplicate, rules[1:])
+		return fmt.Errorf("unknown rule for duplicates %q: use one of %q", s.OnDuplicate, rules[1:])
 	case s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll:
 		return fmt.Errorf("the rule %s for duplicates needs a time column", s.OnDuplicate)
 	}
 	ordering := s.Order()
 	for i, name := range ordering {
-		at, err := schema.Place(columns, name)
+		index, err := schema.Place(columns, name)
 		if err != nil {
 			return err
 		}
-		t := columns.Field(at).Type
+		t := columns.Field(index).Type
 		if s.Time != "" && i == 0 {
 			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
-				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)
+				return schema.Errorf(name, "it has type %s, but a time column must be a timestamp or date32", t)
 			}
 			continue
 		}
 		if slices.Index(ordering, name) != i {
-			return schema.Errorf(name, "it is named twice among the time and key columns")
+			return schema.Errorf(name, "it appears twice among the time and key columns")
 		}
 		if !sorted.HasOrder(t) {
-			return schema.Errorf(name, "it has type %s, which a key cannot have", t)
+			return schema.Errorf(name, "it has type %s, which cannot be a key", t)
 		}
 	}
 	return nil
 }
 
-// Order returns the names of the columns that a row's place and identity come from.
+// Order returns the columns that sort and identify rows.
 func (s Settings) Order() []string {
 	if s.Time == "" {
 		return s.Keys
@@ -138,21 +137,21 @@ func (s Settings) Order() []string {
 	return append([]string{s.Time}, s.Keys...)
 }
 
-// The periods by which files are cut. "" is PartitionNone. Periods are those of UTC.
+// The periods by which files are cut, in UTC. "" is PartitionNone.
 const (
 	PartitionNone    Partition = "none"
-	PartitionAuto    Partition = "auto" // by months, quarters or years, as long as the rows' time is
+	PartitionAuto    Partition = "auto" // months, quarters or years, depending on the time between the first and the last row
 	PartitionDay     Partition = "day"
 	PartitionMonth   Partition = "month"
 	PartitionQuarter Partition = "quarter"
 	PartitionYear    Partition = "year"
 )
 
-// CheckPartition refuses periods that there are not.
+// CheckPartition returns an error for an unknown period.
 func (s Settings) CheckPartition() error {
 	all := []Partition{"", PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear}
 	if !slices.Contains(all, s.Partition) {
-		return fmt.Errorf("there is no partition %q: there are %q", s.Partition, all[1:])
+		return fmt.Errorf("unknown partition %q: use one of %q", s.Partition, all[1:])
 	}
 	if s.Cuts() && s.Time == "" {
 		return fmt.Errorf("the partition by %s needs a time column", s.Partition)
@@ -160,10 +159,10 @@ func (s Settings) CheckPartition() error {
 	return nil
 }
 
-// Cuts reports whether files are cut by periods.
+// Cuts reports whether files are divided by periods.
 func (s Settings) Cuts() bool { return s.Partition != "" && s.Partition != PartitionNone }
 
-// Next returns the beginning of the period after the one that a time is in.
+// Next returns the start of the period after the one that contains t.
 func (p Partition) Next(t time.Time) time.Time {
 	year, month, day := t.UTC().Date()
 	switch p {

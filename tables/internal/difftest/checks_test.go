@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// texts writes rows, a line each.
 func texts(rows []row, columns []string) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
@@ -33,7 +32,7 @@ func names(cols []*column) []string {
 	return all
 }
 
-// readAll reads all rows of a reader, which has the columns, if not nil.
+// readAll reads all rows of a reader. If columns is not nil, the reader must have these columns.
 func readAll(r array.RecordReader, err error, columns []string) (all []string, _ error) {
 	if err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 	return all, r.Err()
 }
 
-// differ says how rows differ from those that are wanted, in their order or in any.
+// differ returns an error if the rows differ from the wanted ones, in order or in any order.
 func (d *run) differ(got, want []string, ordered bool) error {
 	d.counts.Comparisons++
 	if !ordered {
@@ -78,7 +77,7 @@ func (d *run) differ(got, want []string, ordered bool) error {
 	return fmt.Errorf("%d rows, want %d; from the %d. on\n got %s\nwant %s", len(got), len(want), at+1, show(got), show(want))
 }
 
-// check compares what is read after a step.
+// check compares random reads with the model after a step.
 func (d *run) check(r *rand.Rand) error {
 	if err := d.all(); err != nil {
 		return err
@@ -86,7 +85,7 @@ func (d *run) check(r *rand.Rand) error {
 	for range 5 {
 		var what string
 		var err error
-		switch r.IntN(9) {
+		switch r.IntN(11) {
 		case 0, 1, 2:
 			what, err = d.scan(r, d.state, nil, true)
 		case 3:
@@ -95,6 +94,8 @@ func (d *run) check(r *rand.Rand) error {
 			what, err = d.ends(r)
 		case 5, 6:
 			what, err = d.query(r)
+		case 9, 10:
+			what, err = d.partitioned(r)
 		case 7:
 			if all := sortedKeys(d.versions); len(all) > 0 {
 				v := pick(r, all...)
@@ -123,7 +124,7 @@ func sortedKeys[K interface{ ~int64 | ~string }, V any](m map[K]V) (all []K) {
 	return all
 }
 
-// all compares all rows, and takes over the order in which they are read.
+// all compares all rows with the model, and adopts the order in which they are read.
 func (d *run) all() error {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
@@ -147,7 +148,7 @@ func (d *run) all() error {
 		return errors.New("get: the rows are not in the order of time")
 	}
 	vs, err := t.Versions(d.ctx)
-	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // it keeps the columns of then
+	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // the version keeps the current columns
 		if d.newest = vs[len(vs)-1].Version; !d.inTail {
 			d.versions[d.newest] = d.state
 		}
@@ -155,14 +156,13 @@ func (d *run) all() error {
 	return err
 }
 
-// projection is some columns in some order.
 func projection(r *rand.Rand, cols []*column) []string {
 	all := names(cols)
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:1+r.IntN(len(all))]
 }
 
-// options are those of a random scan, with the rows that it is to yield.
+// options returns the options of a random scan, and the rows that it should yield.
 func (d *run) options(r *rand.Rand, s state) (o *tables.ScanOptions, columns []string, want []row, what string, err error) {
 	o, columns, want = &tables.ScanOptions{ChunkRows: pick[int64](r, 0, 0, 1, 7)}, names(s.cols), s.rows
 	if r.IntN(4) > 0 {
@@ -179,7 +179,7 @@ func (d *run) options(r *rand.Rand, s state) (o *tables.ScanOptions, columns []s
 		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.of(r) != yes })
 	}
 	name, from, to := d.randomRange(r)
-	timed := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // then, too
+	timed := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // the column was also a time column in this state
 	if name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && timed {
 		o.TimeColumn, o.From, o.To = name, from, to
 		what += fmt.Sprintf(" --time-column %q --from %s --to %s", name, from, to)
@@ -188,7 +188,7 @@ func (d *run) options(r *rand.Rand, s state) (o *tables.ScanOptions, columns []s
 	return o, columns, want, what, nil
 }
 
-// scan compares a random scan of the rows, which are in this order if they are ordered.
+// scan compares a random scan with the state's rows, which are in order if ordered is true.
 func (d *run) scan(r *rand.Rand, s state, at tables.At, ordered bool) (string, error) {
 	o, columns, want, what, err := d.options(r, s)
 	if err != nil {
@@ -222,7 +222,7 @@ func (d *run) parts(r *rand.Rand) (string, error) {
 		return what, err
 	}
 	if !o.From.IsZero() || !o.To.IsZero() {
-		return what, nil // no part has a range
+		return what, nil // parts do not support ranges
 	}
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
@@ -238,7 +238,7 @@ func (d *run) parts(r *rand.Rand) (string, error) {
 	}
 	if err == nil {
 		var after int
-		if after, err = t.Parts(d.ctx); err == nil && after != n { // a fold came between
+		if after, err = t.Parts(d.ctx); err == nil && after != n { // a fold happened in between
 			return d.parts(r)
 		}
 	}
@@ -248,7 +248,6 @@ func (d *run) parts(r *rand.Rand) (string, error) {
 	return fmt.Sprintf("%d parts%s", n, what), err
 }
 
-// ends compares the first and the last rows.
 func (d *run) ends(r *rand.Rand) (string, error) {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
@@ -277,13 +276,13 @@ func (d *run) ends(r *rand.Rand) (string, error) {
 	return "", nil
 }
 
-// query compares with the answer of SQL.
+// query compares the result of an SQL query with the model.
 func (d *run) query(r *rand.Rand) (string, error) {
-	cut := func(c *column) bool { // SQL has microseconds within nested columns
+	cut := func(c *column) bool { // SQL has only microseconds in nested columns
 		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
 	}
 	columns, want, text := projection(r, slices.DeleteFunc(slices.Clone(d.cols), cut)), d.rows, ""
-	for range 5 { // until one can be said in SQL
+	for range 5 { // until SQL can express the condition
 		if c := randomCond(r, d.cols, d.rows, 1); c.sql() != "" {
 			text = " WHERE " + c.sql()
 			want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.of(r) != yes })
@@ -306,10 +305,10 @@ func (d *run) query(r *rand.Rand) (string, error) {
 	return text, err
 }
 
-// verify looks for files that are not in order.
+// verify returns an error if Verify finds damaged files.
 func (d *run) verify() error {
 	var found bytes.Buffer
-	_, err := d.store.Verify(d.ctx, &tables.VerifyOptions{Found: func(f tables.Finding) { fmt.Fprintf(&found, "\n%+v", f) }})
+	_, err := d.store.Verify(d.ctx, &tables.VerifyOptions{Report: func(f tables.Finding) { fmt.Fprintf(&found, "\n%+v", f) }})
 	if err == nil && found.Len() > 0 {
 		err = errors.New(found.String())
 	}

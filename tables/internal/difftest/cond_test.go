@@ -17,25 +17,25 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// cond is a condition: and, or, not of parts, or a comparison.
+// cond is a condition: a comparison, or and, or, not of parts.
 type cond struct {
 	op     string
 	parts  []*cond
 	col    *column
-	other  *column // that it is compared with, or nil
+	other  *column // the column compared with col, or nil
 	values []literal
-	turned bool // the value stands first
+	turned bool // the value precedes the column
 }
 
 type literal struct {
 	value any
-	text  string // in a filter
-	sql   string // "" where SQL has no such value of the column's type
+	text  string // as written in a filter
+	sql   string // "" if SQL has no such value of the column's type
 }
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// randomCond makes a condition on columns, whose literals are about the values of rows.
+// randomCond returns a random condition on columns, with literals near the rows' values.
 func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	if depth > 0 && r.IntN(3) == 0 {
 		c := &cond{op: pick(r, "and", "or", "not")}
@@ -60,7 +60,7 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	}
 	for range n {
 		if l, ok := randomLiteral(r, c.col, rows); ok {
-			if strings.HasSuffix(c.op, "like") { // texts that begin so
+			if strings.HasSuffix(c.op, "like") { // a prefix pattern, without other wildcards
 				begin, _, _ := strings.Cut(strings.ReplaceAll(l.value.(string), "_", "%"), "%")
 				l = literal{begin, strings.TrimSuffix(literalText(begin), "'") + "%'", ""}
 			}
@@ -79,8 +79,8 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 
 func isFloat(t arrow.DataType) bool { return arrow.IsFloating(plain(t).ID()) }
 
-// compares tells whether docs/filter.md compares columns of these types, which are
-// not of decimals.
+// compares reports whether docs/filter.md allows comparing columns of types a and b. Decimals of
+// different types are not covered.
 func compares(a, b arrow.DataType) bool {
 	a, b = plain(a), plain(b)
 	number := func(t arrow.DataType) bool {
@@ -91,7 +91,8 @@ func compares(a, b arrow.DataType) bool {
 
 func literalText(v string) string { return "'" + strings.ReplaceAll(v, "'", "''") + "'" }
 
-// randomLiteral makes a value to compare a column with, if there are such for its type.
+// randomLiteral returns a value to compare a column with. ok is false if the column's type has
+// none.
 func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	t := plain(col.typ)
 	if arrow.IsNested(t.ID()) || t.ID() == arrow.NULL || t.ID() == arrow.FIXED_SIZE_BINARY {
@@ -141,7 +142,7 @@ func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	return l, false
 }
 
-// rounded is a number as the nearest one of a type of floats.
+// rounded returns the value of float type t that is nearest to n.
 func rounded(n *big.Rat, t arrow.DataType) float64 {
 	switch t.ID() {
 	case arrow.FLOAT64:
@@ -155,7 +156,7 @@ func rounded(n *big.Rat, t arrow.DataType) float64 {
 	return float64(float16.New(f).Float32())
 }
 
-// exactLiteral makes a number, a date or a time near a value.
+// exactLiteral returns a number, date or time near v.
 func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok bool) {
 	unit, least, most := counted(t)
 	near := func(by *big.Rat) *big.Rat { return new(big.Rat).Add(v, by) }
@@ -188,7 +189,7 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 			return l, false
 		}
 		if l.sql = "TIME " + l.text; unit < time.Microsecond {
-			l.sql = ns.String() // kept as a number
+			l.sql = ns.String() // SQL stores nanoseconds of a day as a number
 		}
 		if !exact {
 			l.sql = ""
@@ -205,10 +206,10 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 	case !exact:
 	case t.ID() == arrow.DATE32:
 		l.sql = "DATE " + l.text
-	case zoned && unit < time.Microsecond: // SQL cuts these
+	case zoned && unit < time.Microsecond: // SQL truncates these to microseconds
 	case zoned:
 		l.sql = "TIMESTAMPTZ " + strings.TrimSuffix(l.text, "'") + "Z'"
-	case unit < time.Microsecond && ns.Cmp(big.NewInt(math.MaxInt64)) == 0: // SQL's infinity
+	case unit < time.Microsecond && ns.Cmp(big.NewInt(math.MaxInt64)) == 0: // SQL reads this value as infinity
 	case unit < time.Microsecond:
 		l.sql = "CAST(" + l.text + " AS TIMESTAMP_NS)"
 	default:
@@ -220,7 +221,6 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 	return l, true
 }
 
-// String is the condition as a filter has it.
 func (c *cond) String() string {
 	if c.parts != nil {
 		texts := make([]string, len(c.parts))
@@ -250,8 +250,8 @@ func (c *cond) String() string {
 	return name + " " + c.op + " " + c.values[0].text
 }
 
-// sql is the condition in SQL, "" if that has none of the same meaning: there a NaN is
-// equal to itself, and more than all numbers.
+// sql returns the condition in SQL, or "" if SQL cannot express it. Conditions on floats exclude
+// NaN explicitly, because in SQL it equals itself and is larger than all numbers.
 func (c *cond) sql() string {
 	if c.parts != nil {
 		texts := make([]string, len(c.parts))
@@ -296,7 +296,7 @@ func (c *cond) sql() string {
 	return "NOT isnan(" + name + ") AND " + text
 }
 
-// truth is what SQL's logic knows: no, perhaps, yes.
+// truth is a value of SQL's three-valued logic.
 type truth int
 
 const (
@@ -307,7 +307,7 @@ const (
 
 func truthOf(b bool) truth { return map[bool]truth{false: no, true: yes}[b] }
 
-// of says whether the condition is true for a row.
+// of returns the condition's value for a row.
 func (c *cond) of(r row) truth {
 	switch c.op {
 	case "not":
@@ -332,7 +332,7 @@ func (c *cond) of(r row) truth {
 		return unknown
 	case c.other != nil:
 		w := r[c.other.name]
-		if isFloat(c.col.typ) != isFloat(c.other.typ) { // as float64
+		if isFloat(c.col.typ) != isFloat(c.other.typ) { // both are compared as float64
 			v, w = asFloat(v), asFloat(w)
 		}
 		return truthOf(holds(v, c.op, w))
@@ -355,7 +355,7 @@ func asFloat(v any) float64 {
 	return v.(float64)
 }
 
-// holds compares two values of one kind.
+// holds reports whether a comparison of two values of the same kind is true.
 func holds(a any, op string, b any) bool {
 	var d int
 	switch a := a.(type) {

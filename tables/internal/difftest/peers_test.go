@@ -19,8 +19,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// program answers jobs, a line of JSON each, with what went wrong: it reads a table by
-// pyiceberg or files by DuckDB, and writes what it found as Arrow's IPC format.
+// program reads jobs, one line of JSON each. It reads a table with pyiceberg, or files with
+// DuckDB, and writes the rows in Arrow's IPC format. It answers each job with an error or an
+// empty text.
 const program = `
 import json, sys
 import pyarrow as pa
@@ -41,14 +42,14 @@ for line in sys.stdin:
     print(json.dumps(wrong), flush=True)
 `
 
-// peer is such a program while it runs.
+// peer is a running process of program.
 type peer struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-// ask gives a peer a job, and starts it where it does not run.
+// ask sends a peer a job, and starts the peer if it is not running.
 func (f *fence) ask(t *testing.T, name string, job map[string]string) error {
 	p := f.peers[name]
 	if p == nil {
@@ -97,12 +98,12 @@ func (f *fence) closePeers() (err error) {
 	return err
 }
 
-// forgetsNulls are the types of which pyiceberg takes some nulls for empty lists: where
-// it makes them again, it does so of their offsets alone.
+// forgetsNulls matches types for which pyiceberg reads some nulls as empty lists, because it
+// rebuilds lists from their offsets only.
 var forgetsNulls = regexp.MustCompile(`(list|map)<.*(struct|map)<`)
 
-// foreign compares what pyiceberg reads, and DuckDB of the files alone, which it can
-// where all have the columns that the table has.
+// foreign compares the table with what pyiceberg reads, and with what DuckDB reads from the
+// files. DuckDB can read them only if all files have the table's columns.
 func (f *fence) foreign(t *testing.T, d *run) error {
 	if !d.exists || d.seed%5 != 0 {
 		return nil
@@ -141,7 +142,7 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 		}
 		file, err := os.Open(out)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // there is no such peer
+			continue // this peer is not installed
 		}
 		if err != nil {
 			return err
@@ -149,7 +150,7 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 		r, err := ipc.NewReader(file)
 		want := columns
 		if name == "duckdb" {
-			want = nil // files have some names in another way
+			want = nil // names in files may be encoded
 		}
 		got, err := readAll(r, err, want)
 		err = errors.Join(err, file.Close(), os.Remove(out))

@@ -24,19 +24,20 @@ var alloc = memory.DefaultAllocator
 
 type column struct {
 	name     string
-	typ      arrow.DataType // as it is put
+	typ      arrow.DataType // the type as put
 	nullable bool
 }
 
 type row map[string]any
 
-// state is a table's rows as somebody may still read them: it is not changed.
+// state is a table's columns and rows at one time. It is never modified, because older versions
+// may still be read.
 type state struct {
 	cols []*column
 	rows []row
 }
 
-// run drives one table.
+// run is a test of one table.
 type run struct {
 	try
 	ctx    context.Context
@@ -49,12 +50,12 @@ type run struct {
 	state
 	exists    bool
 	settings  tables.Settings
-	arrival   bool // rows are read as they came
-	inTail    bool // some may be in the tail
+	arrival   bool // rows are read in the order of their arrival
+	inTail    bool // some rows may be in the tail
 	dropped   []string
-	next      int64 // id
+	next      int64 // the next id
 	newest    tables.Version
-	at        int // the step
+	at        int // the number of the current step
 	versions  map[tables.Version]state
 	snapshots map[string]state
 	log       []string
@@ -66,7 +67,7 @@ func hash(parts ...any) uint64 {
 	return h.Sum64()
 }
 
-// choose picks one of the columns so that it is the same where others are missing.
+// choose picks a column that ok accepts. It picks the same column if others are left out.
 func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
 	by, least := r.Uint64(), uint64(0)
 	for _, c := range cols {
@@ -77,7 +78,7 @@ func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column
 	return chosen
 }
 
-// order is what identifies a row by the settings.
+// order returns the columns that identify a row by the settings.
 func (d *run) order() []string {
 	if d.settings.Time == "" {
 		return nil
@@ -89,7 +90,7 @@ func (d *run) ruled() bool {
 	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
 }
 
-// schema makes columns, of which one is the rows' number.
+// schema returns random columns, one of which is the rows' number.
 func (d *run) schema(r *rand.Rand) (cols []*column) {
 	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -100,6 +101,9 @@ func (d *run) schema(r *rand.Rand) (cols []*column) {
 			cols = append(cols, &column{"id", arrow.PrimitiveTypes.Int64, r.IntN(2) == 0})
 		}
 		c := &column{names[i], randomType(rand.New(rand.NewPCG(d.seed, hash(d.at, i))), 2), r.IntN(8) > 0}
+		if i == 0 && d.seed%2 == 1 {
+			c.typ = pick[arrow.DataType](r, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64)
+		}
 		if c.typ.ID() == arrow.NULL {
 			c.nullable = true
 		}
@@ -113,7 +117,7 @@ func (d *run) schema(r *rand.Rand) (cols []*column) {
 	return cols
 }
 
-// canOrder tells whether a column may be one of time or, else, a key.
+// canOrder reports whether a column can be the time column, or otherwise a key.
 func canOrder(t arrow.DataType, asTime bool) bool {
 	t = plain(t)
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
@@ -122,7 +126,7 @@ func canOrder(t arrow.DataType, asTime bool) bool {
 	return sorted.HasOrder(t) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.FIXED_SIZE_BINARY
 }
 
-// randomSettings makes settings for columns without nulls in those of time and keys.
+// randomSettings returns settings whose time column and keys have no nulls.
 func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDuplicate) (s tables.Settings) {
 	s.Evolution = pick(r, "", "", tables.Flexible, tables.Compatible)
 	full := func(c *column) bool {
@@ -139,8 +143,8 @@ func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDup
 	return s
 }
 
-// fresh makes rows, with numbers of their own, whose columns must may not be null. Where they
-// are many, a column's values come in runs, so that pages lack some.
+// fresh returns rows with new numbers. Columns in must have no nulls. With many rows, values
+// come in runs, so that some pages lack some values.
 func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
 	rows := make([]row, min(n, d.MaxRows))
 	run := map[string]int{}
@@ -152,7 +156,7 @@ func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
 	for i := range rows {
 		rows[i] = row{}
 		for _, c := range cols {
-			rows[i][c.name] = value(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(must, c.name))
+			rows[i][c.name] = d.near(c, value(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(must, c.name)))
 		}
 		d.next++
 		rows[i]["id"] = whole(d.next)
@@ -160,7 +164,7 @@ func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
 	return rows
 }
 
-// reader is of rows as they are put: in some batches, with the columns in some order.
+// reader returns a reader of rows in random batches, with columns in random order.
 func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReader {
 	cols = slices.Clone(cols)
 	if d.exists && r.IntN(3) == 0 {
@@ -174,7 +178,9 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 		for _, row := range rows {
 			build(b, row[c.name])
 		}
-		columns[i] = b.NewArray()
+		if columns[i] = b.NewArray(); r.IntN(2) == 0 {
+			columns[i] = unusual(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), 1<<41)), columns[i])
+		}
 	}
 	schema := arrow.NewSchema(fields, nil)
 	batch := array.NewRecordBatch(schema, columns, int64(len(rows)))
@@ -189,7 +195,7 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 	return reader
 }
 
-// key is a row's identity by columns.
+// key returns a text that identifies a row by the given columns.
 func key(r row, names []string) (text string) {
 	for _, name := range names {
 		text += canon(r[name]) + "|"
@@ -197,7 +203,7 @@ func key(r row, names []string) (text string) {
 	return text
 }
 
-// once leaves the rows that a rule for duplicates does.
+// once returns the rows that remain under the rule for duplicates.
 func (d *run) once(rows []row) (left []row) {
 	if !d.ruled() {
 		return rows
@@ -215,7 +221,6 @@ func (d *run) once(rows []row) (left []row) {
 	return left
 }
 
-// step is something to do with a table.
 type step struct {
 	name   string
 	weight int
@@ -224,6 +229,8 @@ type step struct {
 
 var steps = []step{
 	{"put", 10, (*run).put},
+	{"put a null in a part", 2, (*run).putNull},
+	{"put another type", 3, (*run).putOther},
 	{"replace", 1, (*run).replace},
 	{"drop", 1, (*run).drop},
 	{"upsert", 3, (*run).upsert},
@@ -265,8 +272,8 @@ func (d *run) open() (err error) {
 	return err
 }
 
-// manyRows is how many a put has: often few, for the tail; of some seeds also so many that a
-// file has pages.
+// manyRows returns the number of rows of a put: usually few, so that they stay in the tail. For
+// some seeds it may be enough for a file with several pages.
 func (d *run) manyRows(r *rand.Rand) int {
 	if n := 3000 + r.IntN(6000); d.seed%8 == 1 && r.IntN(6) == 0 {
 		return n
@@ -322,7 +329,7 @@ func (d *run) put(r *rand.Rand) (string, error) {
 	return fmt.Sprint(len(rows), " rows of ", describe(cols)), nil
 }
 
-// columns changes the table's columns: f returns what each becomes, nil for none.
+// columns replaces each of the table's columns by f's result, and drops it if that is nil.
 func (d *run) columns(f func(*column) *column) {
 	var cols []*column
 	for _, c := range d.cols {
@@ -350,7 +357,8 @@ func (d *run) replace(r *rand.Rand) (string, error) {
 	return d.make(r, tables.PutReplace)
 }
 
-// drop makes another table of the name, of which nothing is that of the one before.
+// drop deletes the table and makes another with the same name, which shares nothing with the
+// first.
 func (d *run) drop(r *rand.Rand) (string, error) {
 	if r.IntN(3) > 0 {
 		return "", nil
@@ -369,7 +377,7 @@ func (d *run) make(r *rand.Rand, mode tables.PutMode) (string, error) {
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
 	rows := d.fresh(r, d.manyRows(r), d.cols, d.order())
 	s := d.settings
-	d.exists = false // the columns stay in their order
+	d.exists = false // so that the columns keep their order
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
 	d.rows, d.exists, d.arrival, d.inTail = d.once(rows), true, true, false
 	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describe(d.cols), s), err
@@ -385,7 +393,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 		o.Keys = keys
 	}
 	rows := d.fresh(r, d.manyRows(r), d.cols, append(d.order(), keys...))
-	for _, row := range rows { // some have a key that is there
+	for _, row := range rows { // some rows have an existing key
 		if len(d.rows) == 0 || r.IntN(2) == 0 {
 			continue
 		}
@@ -407,8 +415,8 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.rewritten(left, rows, done, err)
 }
 
-// rewritten takes over the rows that a correction left and wrote.
-func (d *run) rewritten(left, rows []row, done tables.Rewritten, err error) error {
+// rewritten records the rows that a correction left and wrote, and checks its result.
+func (d *run) rewritten(left, rows []row, done tables.RewriteResult, err error) error {
 	if deleted := len(d.rows) - len(left); err == nil && (done.Deleted != int64(deleted) || done.Written != int64(len(rows))) {
 		err = fmt.Errorf("it says that it deleted %d rows and wrote %d: want %d and %d", done.Deleted, done.Written, deleted, len(rows))
 	}
@@ -449,7 +457,7 @@ func within(v any, from, to time.Time) bool {
 	return v != nil && (from.IsZero() || v.(*big.Rat).Cmp(nanosOf(from)) >= 0) && (to.IsZero() || v.(*big.Rat).Cmp(nanosOf(to)) < 0)
 }
 
-// randomRange is between times of rows, of which one may be missing.
+// randomRange returns a range between the times of two rows. One of its bounds may be zero.
 func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
 	c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, true) })
 	if c == nil || len(d.rows) == 0 {
@@ -499,7 +507,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	settings, refused := d.settings, false
 	switch change.Op {
 	case "add":
-		var types []arrow.DataType // that have names
+		var types []arrow.DataType // the types that have names
 		for _, t := range plainTypes(r) {
 			switch t.(type) {
 			case *arrow.NullType, *arrow.StringViewType, *arrow.BinaryViewType, *arrow.FixedSizeBinaryType, *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.DictionaryType, *arrow.RunEndEncodedType, arrow.ExtensionType:
@@ -565,7 +573,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	return what, err
 }
 
-// wider are the types that a column may be widened to.
+// wider returns the types to which a column may be widened.
 func wider(t arrow.DataType) (all []arrow.DataType) {
 	numbers := []arrow.DataType{
 		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,
@@ -582,8 +590,8 @@ func wider(t arrow.DataType) (all []arrow.DataType) {
 	return all
 }
 
-// narrower are the types whose values may be put for those of another, but for
-// integers as floats.
+// narrower returns the types whose values fit into a column of type t. It leaves out integers
+// for columns of floats.
 func narrower(t arrow.DataType) []arrow.DataType {
 	i8, i16, i32 := arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32
 	u8, u16, u32 := arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32

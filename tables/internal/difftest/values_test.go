@@ -21,15 +21,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// A value is nil, bool, string, []byte, float64, or a *big.Rat: a number, or the
-// nanoseconds of a time since 1970 or midnight, whatever the type counts in. A list is
-// a []any; so is a struct, of its fields, and a map, of keys and items by turns.
+// A value is nil, bool, string, []byte, float64 or *big.Rat. A *big.Rat is a number, or the
+// nanoseconds of a time since 1970 or midnight, whatever the type's unit. Lists are []any, as
+// are structs (their fields) and maps (alternating keys and items).
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 var zones = []string{"", "", "UTC", "America/New_York", "+01:30"}
 
-// plainTypes are those that are not nested.
+// plainTypes returns types that are not nested.
 func plainTypes(r *rand.Rand) []arrow.DataType {
 	unit := arrow.TimeUnit(r.IntN(4))
 	precision := func(most int32) (int32, int32) {
@@ -62,14 +62,14 @@ func plainTypes(r *rand.Rand) []arrow.DataType {
 	}
 }
 
-// randomType makes a type, nested at most so deep.
+// randomType returns a type nested at most depth levels.
 func randomType(r *rand.Rand, depth int) arrow.DataType {
 	if depth == 0 || r.IntN(3) > 0 {
 		return pick(r, plainTypes(r)...)
 	}
 	field := func(name string) arrow.Field {
 		t := randomType(r, depth-1)
-		return arrow.Field{Name: name, Type: t, Nullable: r.IntN(8) > 0 || t.ID() == arrow.NULL}
+		return arrow.Field{Name: name, Type: t, Nullable: r.IntN(3) > 0 || t.ID() == arrow.NULL}
 	}
 	switch r.IntN(6) {
 	case 0:
@@ -86,7 +86,8 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 	return arrow.StructOf([]arrow.Field{field("a"), field("id"), field("x y")}[:1+r.IntN(3)]...)
 }
 
-// plain is the type of the values of one that packs them.
+// plain returns the type of the values of a dictionary or similar type; other types are returned
+// unchanged.
 func plain(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
@@ -107,8 +108,8 @@ func nanos(i int64, each time.Duration) *big.Rat {
 
 const day = 24 * time.Hour
 
-// counted says in which units a type counts: in how many of 1 or of a nanosecond; and
-// its least and largest number. It is 0 for other types.
+// counted returns the unit of a type, as a multiple of 1 or of a nanosecond, and its minimum and
+// maximum count of units. For types that do not count it returns 0.
 func counted(t arrow.DataType) (unit time.Duration, least, most int64) {
 	switch t := t.(type) {
 	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Int64Type:
@@ -120,7 +121,7 @@ func counted(t arrow.DataType) (unit time.Duration, least, most int64) {
 		return 1, math.MinInt64, math.MaxInt64
 	case *arrow.Date32Type:
 		return day, math.MinInt32, math.MaxInt32
-	case *arrow.Date64Type: // kept in microseconds
+	case *arrow.Date64Type: // stored in microseconds
 		most := int64(math.MaxInt64 / (day / time.Microsecond))
 		return day, -most, most
 	case *arrow.Time32Type:
@@ -145,7 +146,7 @@ var samples = []string{
 	strings.Repeat("x", 17) + "y", strings.Repeat("long ", 60), strings.Repeat("\U0010FFFF", 20), strings.Repeat("\U0010FFFF", 5),
 }
 
-// value makes a value of a type.
+// value returns a random value of a type.
 func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	if nullable && r.IntN(6) == 0 || t.ID() == arrow.NULL {
 		return nil
@@ -154,7 +155,7 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	if unit, least, most := counted(t); unit > 0 {
 		n := pick(r, least, most, 0, 1, -1, r.Int64N(8), r.Int64N(8), r.Int64N(8))
 		if _, isTime := t.(*arrow.TimestampType); isTime || t.ID() == arrow.DATE32 || t.ID() == arrow.DATE64 {
-			if r.IntN(4) > 0 { // within some days
+			if r.IntN(4) > 0 { // within a few days
 				n = int64((time.Duration(19_700+r.IntN(4))*day + pick(r, 0, 1, unit, time.Hour)) / unit)
 			}
 		} else if r.IntN(8) == 0 && most > 100 {
@@ -217,8 +218,8 @@ func power10(n int32) *big.Int {
 	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil)
 }
 
-// build appends a value to a builder. Those of plain types have a method Append of some
-// type of Go.
+// build appends a value to a builder. Builders of plain types have a method Append for some Go
+// type.
 func build(b array.Builder, v any) {
 	t := b.Type()
 	if v == nil {
@@ -226,7 +227,7 @@ func build(b array.Builder, v any) {
 		return
 	}
 	switch b := b.(type) {
-	case interface{ StorageBuilder() array.Builder }: // of an extension
+	case interface{ StorageBuilder() array.Builder }: // builder of an extension type
 		build(b.StorageBuilder(), v)
 		return
 	case *array.RunEndEncodedBuilder:
@@ -282,8 +283,8 @@ func unscaled(v any, t arrow.DataType) *big.Int {
 	return new(big.Rat).Mul(v.(*big.Rat), new(big.Rat).SetInt(power10(t.(arrow.DecimalType).GetScale()))).Num()
 }
 
-// read returns the value at a place of an array. Those of plain types have a method
-// Value of some type of Go.
+// read returns the value at an index of an array. Arrays of plain types have a method Value that
+// returns some Go type.
 func read(a arrow.Array, i int) any {
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return nil
@@ -340,8 +341,8 @@ func read(a arrow.Array, i int) any {
 	return n.Mul(n, whole(int64(max(unit, 1))))
 }
 
-// canon writes a value so that equal values alone have equal texts: floats by their
-// bits, but for NaN, of which there is one.
+// canon returns the same text only for equal values. It compares floats by their bits, except
+// that all NaN are equal.
 func canon(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go/catalog/rest"
 )
 
-// open is a client of iceberg-go's.
+// open returns an iceberg-go client of the server.
 func (s *server) open(t testing.TB) *rest.Catalog {
 	t.Helper()
 	var options []rest.Option
@@ -23,7 +23,7 @@ func (s *server) open(t testing.TB) *rest.Catalog {
 	return c
 }
 
-// What iceberg-go asks of every catalog holds for ours by its REST client.
+// iceberg-go's tests for catalogs pass against this catalog through its REST client.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// certificate writes one for this machine, which vouches for itself.
+// certificate writes a self-signed certificate for this machine, and its key.
 func certificate(t testing.TB) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

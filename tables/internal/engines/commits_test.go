@@ -22,7 +22,7 @@ import (
 
 var oneLong = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 
-// appendOne commits a row by iceberg-go, once.
+// appendOne tries once to commit a row with iceberg-go.
 func appendOne(ctx context.Context, c *rest.Catalog, name table.Identifier, value int64) error {
 	t, err := c.LoadTable(ctx, name)
 	if err != nil {
@@ -42,7 +42,7 @@ func appendOne(ctx context.Context, c *rest.Catalog, name table.Identifier, valu
 	return err
 }
 
-// counted reads how often each value of n is there, by Flight.
+// counted reads through Flight how many times each value of n is in a table.
 func (o *own) counted(table string) map[int64]int {
 	o.t.Helper()
 	rows, err := o.rows(table)
@@ -61,8 +61,8 @@ func (o *own) putOne(table string, value int64) error {
 	return o.put(table, []column{{"n", "long"}}, []record{{"n": value}}, tables.PutAppend)
 }
 
-// Commits of many clients to one table, by three roads and beside folds, conflict all the
-// time: each row is there once.
+// Many clients commit to one table, in three ways and during folds, with constant conflicts:
+// each row must be there once.
 func TestConflicts(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -137,8 +137,8 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
-// A server that is killed while clients commit has lost nothing that it acknowledged, and
-// has nothing twice, neither of foreign commits nor of rows that it was about to fold.
+// A server that is killed while clients commit loses no acknowledged row and duplicates none,
+// whether it came from a foreign commit or an unfinished fold.
 func TestKills(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -195,7 +195,7 @@ func TestKills(t *testing.T) {
 				t.Fatalf("%d is there %d times", n, times)
 			}
 		}
-		for _, n := range unknown { // from now on it is known
+		for _, n := range unknown { // from now on the row must stay
 			if got[n] == 1 {
 				known[n] = true
 			}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// example returns the blocks of code below a heading of docs/engines.md, in a language.
+// example returns the code blocks in a language below a heading of docs/engines.md.
 func example(t *testing.T, heading, language string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "engines.md"))
@@ -33,8 +33,8 @@ func example(t *testing.T, heading, language string) string {
 	return block
 }
 
-// extensions lays out DuckDB's extensions, which packages of Python have, as INSTALL finds
-// them in a repository.
+// extensions makes a repository from which INSTALL can install DuckDB's extensions. The
+// extensions come from Python packages.
 func extensions(t testing.TB, home string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(home, "lib", "python3*", "site-packages", "duckdb_extension_*", "extensions", "v*", "*.duckdb_extension"))
@@ -79,16 +79,16 @@ func pack(to, from string) error {
 	return out.Close()
 }
 
-// statements runs a script of SQL, and prints the rows of each statement.
+// statements is Python code that runs an SQL script, and prints the rows of each statement.
 const statements = `
 for statement in script.split(";"):
     if statement.strip():
         print(ask(statement))
 `
 
-// What docs/engines.md says runs as it stands, but for the port and where a peer's files
-// are, by TLS with a certificate of one's own and with a token: each engine sees what the
-// others have written.
+// The examples in docs/engines.md run as written, apart from the port and the paths of peers'
+// files. They use TLS with a custom certificate, and a token. Each engine sees what the others
+// have written.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	cert, key := certificate(t)
@@ -155,9 +155,9 @@ func TestDocs(t *testing.T) {
 			}
 			from := time.Now()
 			out, err := try()
-			// DuckDB commits upon what was there when its transaction began, and does not try
-			// again where a fold came later: on a machine with much to do that is more than
-			// the second by which folds are dated back.
+			// DuckDB commits on top of the state at the start of its transaction, and does not
+			// retry after a concurrent fold. Folds are dated back by a second, which is not
+			// enough on a busy machine.
 			if err != nil && c.heading == "DuckDB" && strings.Contains(stderr.String(), "CommitFailedException") {
 				out, err = try()
 			}
@@ -165,7 +165,7 @@ func TestDocs(t *testing.T) {
 				t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
 			}
 			t.Logf("%s: %s", time.Since(from).Round(time.Millisecond), out)
-			if c.heading == "ClickHouse" { // it reads no directory
+			if c.heading == "ClickHouse" { // ClickHouse does not read the tables' directory
 				if !strings.Contains(string(out), "nyse.trades") {
 					t.Errorf("it lists %s", out)
 				}

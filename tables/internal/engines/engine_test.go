@@ -16,17 +16,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// python is the one that has all engines, and the environment for it.
+// python returns the Python interpreter that has all engines, and its environment.
 func python(t testing.TB) (file string, env []string) {
 	t.Helper()
 	file = peers.Python(t, "engines")
 	return file, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "DAFT_ANALYTICS_ENABLED=0", "POLARS_MAX_THREADS=2", "PYICEBERG_MAX_WORKERS=4")
 }
 
-// record is a row, by the names of its columns.
 type record map[string]any
 
-// engine is one of the others, in a process of its own, that works with a server's tables.
+// engine is another engine in a separate process, which works with a server's tables.
 type engine struct {
 	t     testing.TB
 	kind  string
@@ -45,7 +44,7 @@ func (s *server) engine(t testing.TB, kind string) *engine {
 	return e
 }
 
-// tryEngine starts an engine with a token, which may be refused.
+// tryEngine starts an engine with a token, which the server may refuse.
 func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	t.Helper()
 	file, env := python(t)
@@ -107,12 +106,12 @@ func (e *engine) answer() ([]record, error) {
 			return nil, fmt.Errorf("%s: %.2000s", e.kind, a.Error)
 		}
 		return a.Rows, nil
-	case <-time.After(20 * time.Minute): // who commits slowly comes last where all are in conflict
+	case <-time.After(20 * time.Minute): // with constant conflicts, a slow committer finishes last
 		return nil, fmt.Errorf("%s does not answer: %s", e.kind, e.log)
 	}
 }
 
-// try asks the engine to do something; arguments are names and values in turn.
+// try runs an operation of the engine. Arguments are alternating names and values.
 func (e *engine) try(op string, arguments ...any) ([]record, error) {
 	ask := map[string]any{"op": op}
 	for i := 0; i+1 < len(arguments); i += 2 {
@@ -141,7 +140,7 @@ func (e *engine) must(op string, arguments ...any) []record {
 	return rows
 }
 
-// texts writes rows as lines that sort, whatever their order and that of their columns.
+// texts returns rows as sorted lines, which do not depend on the order of rows or columns.
 func texts(rows []record) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
@@ -156,7 +155,7 @@ func texts(rows []record) []string {
 				whole[k] = f
 			case int64:
 				whole[k] = float64(n)
-			case nil: // a column that is null is in the model's rows or not
+			case nil: // the model's rows may omit null columns
 			default:
 				whole[k] = v
 			}
@@ -171,7 +170,7 @@ func texts(rows []record) []string {
 	return all
 }
 
-// differ says where two lists part.
+// differ describes the first difference of two lists, or returns "".
 func differ(got, want []string) string {
 	if slices.Equal(got, want) {
 		return ""

@@ -28,7 +28,7 @@ import (
 
 const programEnv = "PARTD_TEST_ENGINES"
 
-// TestMain is partd-tables for the tests, too.
+// TestMain makes the test binary act as partd-tables if programEnv is set.
 func TestMain(m *testing.M) {
 	worker.Main()
 	if os.Getenv(programEnv) != "" {
@@ -48,7 +48,7 @@ func program(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs partd-tables and returns what it prints.
+// run runs partd-tables and returns its output.
 func run(t testing.TB, input string, args ...string) string {
 	t.Helper()
 	cmd := program(t.Context(), t, args...)
@@ -64,19 +64,19 @@ func run(t testing.TB, input string, args ...string) string {
 
 const secret = "a secret of 32 bytes or more, of words"
 
-// server is partd-tables serve --rest in a process of its own.
+// server is a process of partd-tables serve --rest.
 type server struct {
 	t           testing.TB
-	dir         string // of the tables
+	dir         string // the tables' directory
 	url, flight string
-	ca          string // the file, where there is TLS
-	token       string // an admin's, where there is a secret
+	ca          string // the certificate's file, with TLS
+	token       string // an admin's token, with a secret
 	cmd         *exec.Cmd
 	log         *lines
 	client      *http.Client
 }
 
-// lines keeps what a process writes.
+// lines collects the output of a process.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -94,7 +94,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// serve starts a server over a new directory.
+// serve starts a server on a new directory.
 func serve(t testing.TB, flags ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "house"), client: &http.Client{Timeout: time.Minute}}
@@ -102,7 +102,7 @@ func serve(t testing.TB, flags ...string) *server {
 	return s
 }
 
-// secretFile has the secret of all tests.
+// secretFile returns the path of a file with the secret of all tests.
 func secretFile(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")
@@ -112,7 +112,7 @@ func secretFile(t testing.TB) string {
 	return file
 }
 
-// serveSecret starts a server that asks for tokens, without TLS.
+// serveSecret starts a server that requires tokens, without TLS.
 func serveSecret(t testing.TB, flags ...string) *server {
 	t.Helper()
 	s := serve(t, append([]string{"--insecure", "--secret-file", secretFile(t)}, flags...)...)
@@ -157,7 +157,7 @@ func (s *server) start(rest string, flags ...string) {
 	}
 	var found []string
 	for late := time.Now().Add(10 * time.Second); s.flight != "" && found == nil && time.Now().Before(late); time.Sleep(time.Millisecond) {
-		found = restURL.FindStringSubmatch(s.log.String()) // what it wrote before arrives on another pipe
+		found = restURL.FindStringSubmatch(s.log.String()) // the URL was printed before ready, but on another pipe
 	}
 	if s.flight == "" || found == nil {
 		s.t.Fatalf("no server is ready, or it does not say where its catalog is:\n%s", s.log)
@@ -166,7 +166,7 @@ func (s *server) start(rest string, flags ...string) {
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 }
 
-// kill ends the server as a loss of power would end its process.
+// kill kills the server's process, without a shutdown.
 func (s *server) kill() {
 	s.t.Helper()
 	if err := s.cmd.Process.Kill(); err != nil {
@@ -187,7 +187,7 @@ func (s *server) trust(file string) {
 	s.ca, s.client = file, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
 }
 
-// answer is what the catalog answers.
+// answer is a response of the catalog.
 type answer struct {
 	code   int
 	header http.Header
@@ -201,8 +201,8 @@ func (s *server) ask(method, path string, body any, headers ...string) answer {
 	return s.askAs(s.token, method, path, body, headers...)
 }
 
-// askAs sends a request: a body is JSON, or a text that goes as it is; headers are names
-// and values in turn.
+// askAs sends a request. A body is sent as JSON, or unchanged if it is a string. Headers are
+// alternating names and values.
 func (s *server) askAs(token, method, path string, body any, headers ...string) answer {
 	s.t.Helper()
 	var r io.Reader
@@ -248,7 +248,7 @@ func (s *server) askAs(token, method, path string, body any, headers ...string) 
 	return a
 }
 
-// at follows names into the body; nil where there is nothing.
+// at returns the value at a path of names in the body, or nil if there is none.
 func (a answer) at(names ...string) any {
 	var v any = a.body
 	for _, name := range names {
@@ -275,7 +275,7 @@ func (a answer) number(names ...string) int64 {
 	return i
 }
 
-// count is a number that the environment says, or another.
+// count returns the number in an environment variable, or otherwise.
 func count(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n

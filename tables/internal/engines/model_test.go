@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// own works with the tables by Flight, as engine.
+// own is a client that uses the tables through Flight, like an engine.
 type own struct {
 	t testing.TB
 	c *flightclient.Client
@@ -105,17 +105,17 @@ func records(r array.RecordReader, err error) (all []record, _ error) {
 
 type column struct{ name, kind string }
 
-// model is what a table must have.
+// model is the expected state of a table.
 type model struct {
 	t         *testing.T
 	rand      *rand.Rand
 	table     string
-	columns   []column // the first three stay: n, a long; k, a text of few values; v, a double
+	columns   []column // the first three always exist: n, a long; k, a text with few values; v, a double
 	rows      []record
 	added     int
-	parted    string // the name of the partition's field
+	parted    string // the name of the partition field
 	wasParted bool
-	gap       bool // a column was dropped that others followed
+	gap       bool // a dropped column was followed by others
 	next      int64
 	engines   map[string]*engine
 	own       *own
@@ -146,7 +146,7 @@ func (m *model) some(n int) (all []record) {
 	return all
 }
 
-// step does one thing by one engine, in the table and in the model, and says what.
+// step runs one operation with one engine, on the table and in the model, and describes it.
 func (m *model) step(by string) (what string, err error) {
 	e := m.engines[by]
 	bucket, name := split(m.table)
@@ -164,7 +164,8 @@ func (m *model) step(by string) (what string, err error) {
 		case by != "own":
 			ask(op, "rows", rows)
 		case op == "overwrite" && m.wasParted:
-			// The columns are new ones, so that the old files' partitions have no type, which ends DuckDB 1.5.5.
+			// The columns are new, so the partitions of old files have no type, which crashes
+			// DuckDB 1.5.5.
 			return "nothing", nil
 		default:
 			err = m.own.put(m.table, m.columns, rows, mode)
@@ -235,7 +236,7 @@ func (m *model) step(by string) (what string, err error) {
 		return op, err
 	default:
 		if by == "own" {
-			return "nothing", nil // its own partitions are of times
+			return "nothing", nil // this library partitions only by time
 		}
 		if m.parted != "" {
 			ask("unpartition", "name", m.parted)
@@ -274,7 +275,7 @@ func (m *model) check(readers []string) {
 	}
 }
 
-// Whoever changes a table, everybody reads the same of it.
+// All readers see the same rows, whichever engine changes a table.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -302,7 +303,7 @@ func TestModel(t *testing.T) {
 			}
 			t.Logf("round %d, step %d: %s %s: %d rows", round, i, by, what, len(m.rows))
 			readers := []string{"own", "sql", "pyiceberg", "duckdb", "polars", "daft", "spark"}
-			if m.gap { // Daft 0.7.26 reads no file with a dropped column before others, whoever wrote it.
+			if m.gap { // Daft 0.7.26 cannot read a file in which a dropped column precedes others, whoever wrote it.
 				readers = slices.DeleteFunc(readers, func(by string) bool { return by == "daft" })
 			}
 			m.check(readers)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// This file asks by the letter of the specification, without anybody's client.
+// This file follows the specification to the letter, without a client library.
 
 var schema = map[string]any{
 	"type": "struct", "schema-id": 0, "fields": []any{
@@ -24,7 +24,6 @@ func ns(name string) string { return "/v1/namespaces/" + url.PathEscape(name) }
 
 func tab(space, name string) string { return ns(space) + "/tables/" + url.PathEscape(name) }
 
-// mustNamespace creates one.
 func (s *server) mustNamespace(name string) {
 	s.t.Helper()
 	if a := s.ask("POST", "/v1/namespaces", map[string]any{"namespace": []string{name}}); a.code != 200 {
@@ -32,7 +31,7 @@ func (s *server) mustNamespace(name string) {
 	}
 }
 
-// mustTable creates a table in a namespace that is there.
+// mustTable creates a table in an existing namespace.
 func (s *server) mustTable(space, name string) answer {
 	s.t.Helper()
 	a := s.ask("POST", ns(space)+"/tables", map[string]any{"name": name, "schema": schema})
@@ -42,7 +41,7 @@ func (s *server) mustTable(space, name string) answer {
 	return a
 }
 
-// is checks an answer's code, and the error's model where it is an error of a type.
+// is checks an answer's code, and if kind is given, that its body is an error of that type.
 func (a answer) is(t *testing.T, what string, code int, kind string) {
 	t.Helper()
 	if a.code != code {
@@ -54,7 +53,7 @@ func (a answer) is(t *testing.T, what string, code int, kind string) {
 	}
 	got := a.text("error", "type")
 	if got == "ValidationException" && kind == "BadRequestException" {
-		got = kind // Java's clients know both
+		got = kind // Java's clients treat both types alike
 	}
 	if got != kind || a.number("error", "code") != int64(code) || a.text("error", "message") == "" {
 		t.Errorf("%s: the error is %s, want %s of %d with a message", what, a.raw, kind, code)
@@ -77,7 +76,7 @@ func endpoints(t *testing.T, a answer) (all []string) {
 	return all
 }
 
-// What config lists is there, and what it does not list is not.
+// Endpoints listed by config exist, and endpoints not listed do not.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -108,7 +107,7 @@ func TestEndpoints(t *testing.T) {
 		"GET /v1/{prefix}/namespaces/{namespace}/functions",
 	} {
 		if slices.Contains(listed, e) {
-			continue // its own test
+			continue // tested elsewhere
 		}
 		method, path, _ := strings.Cut(strings.NewReplacer("/{prefix}", "", "{namespace}", "there", "{table}", "t").Replace(e), " ")
 		a := s.ask(method, path, map[string]any{})
@@ -190,7 +189,6 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// listOf has the names in a list, as texts.
 func listOf(a answer, key string) (all []string) {
 	list, _ := a.at(key).([]any)
 	for _, v := range list {
@@ -204,7 +202,7 @@ func listOf(a answer, key string) (all []string) {
 	return all
 }
 
-// Pages have all names, each once, whatever comes and goes between them.
+// Pages together contain all names once, whatever is added or dropped between them.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -416,7 +414,7 @@ func TestCommits(t *testing.T) {
 	}
 }
 
-// A staged table is there with its commit.
+// A staged table exists only after its commit.
 func TestStaged(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -457,7 +455,7 @@ func TestStaged(t *testing.T) {
 	}
 }
 
-// Of many tables all change, or none.
+// A transaction changes either all of its tables or none.
 func TestTransactions(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -485,7 +483,7 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
-// What is asked without a token, or with another, is told nothing.
+// A request with no token or a wrong one learns nothing.
 func TestUnauthorized(t *testing.T) {
 	t.Parallel()
 	s := serveSecret(t)
@@ -521,7 +519,7 @@ func TestUnauthorized(t *testing.T) {
 	}
 }
 
-// A body that is too large, and one that says nothing, end nobody.
+// Malformed and oversized bodies are refused, and do not crash the server.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

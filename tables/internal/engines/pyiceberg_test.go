@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// left are pyiceberg's tests of what others promise, or we refuse.
+// left lists the tests of pyiceberg that are left out, by reason.
 var left = map[string][]string{
 	"the words of the catalogs that pyiceberg brings are wanted": {
 		"test_table_raises_error_on_table_not_found", "test_purge_table", "test_get_namespace_metadata_raises_error_when_namespace_does_not_exist",
@@ -33,8 +33,8 @@ var left = map[string][]string{
 	},
 }
 
-// pyiceberg's own tests of catalogs, from its source, pass against ours, but for those
-// that are left out.
+// pyiceberg's own catalog tests, from its source, pass against this catalog, except those left
+// out.
 func TestPyIcebergSuite(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// A row that was put by Flight a moment ago, and is in no file yet, is in the next query
-// of every engine.
+// A row that was just put through Flight, and is not yet in a file, is in the next query of
+// every engine.
 func TestNextQuery(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -27,7 +27,7 @@ func TestNextQuery(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var others sync.WaitGroup
-	others.Go(func() { // a stream that does not end
+	others.Go(func() { // an endless stream
 		for n := int64(-1); ctx.Err() == nil; n-- {
 			if err := o.putOne(name, n); err != nil {
 				t.Error(err)
@@ -56,7 +56,7 @@ func TestNextQuery(t *testing.T) {
 	}
 }
 
-// Whoever lacks a right reads nothing, commits nothing, and learns no name.
+// Without a right, a client can read nothing, commit nothing, and learn no names.
 func TestIntruder(t *testing.T) {
 	t.Parallel()
 	s := serveSecret(t)
@@ -104,7 +104,7 @@ func TestIntruder(t *testing.T) {
 			{"POST", "/v1/transactions/commit", map[string]any{"table-changes": []any{in(shown, secretTable), in(space, name)}}},
 		}
 	}
-	// What is hidden and what is not there are answered alike.
+	// Hidden names and missing names yield the same answers.
 	for who, token := range map[string]string{"reads another": readsShown, "writes another": writesShown} {
 		there, gone := about(hidden, secretTable), about("absentplace", "absents")
 		for i, c := range there {
@@ -154,7 +154,7 @@ func TestIntruder(t *testing.T) {
 		t.Errorf("there are tables %q", names)
 	}
 
-	// The engines, too, list and read what their token may.
+	// Engines can list and read what their token allows.
 	for _, kind := range []string{"duckdb", "pyiceberg", "spark"} {
 		e, err := s.tryEngine(t, kind, readsShown)
 		if err != nil {

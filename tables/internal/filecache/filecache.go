@@ -1,13 +1,13 @@
-// Package filecache keeps copies of files that never change in a directory, up to a
-// size: those used last. Several processes may share the directory.
+// Package filecache keeps local copies of immutable files in a directory of limited size. It evicts
+// the least recently used ones. Several processes may share the directory.
 //
-//	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, placed by a rename
-//	processes/               a directory of package tempdir for each process: what it is
-//	                         fetching, and links to what it pins
-//	evict.lock               held by who makes room
+//	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
+//	processes/               a directory of package tempdir for each process: files being
+//	                         fetched, and links to pinned copies
+//	evict.lock               held during eviction
 //
-// A link keeps a copy that is pinned when its name goes, so that no process has to know
-// of another's pins.
+// A link keeps a pinned copy when its name is removed, so that processes need not know each other's
+// pins.
 package filecache
 
 import (
@@ -31,23 +31,23 @@ import (
 
 // Cache is an open cache. It is safe for concurrent use.
 type Cache struct {
-	dir, own string
-	limit    int64
-	temp     *tempdir.Set // of own
-	flights  singleflight.Group
+	dir, ownDir string
+	limit       int64
+	temp        *tempdir.Set // this process's directory
+	flights     singleflight.Group
 
 	mu      sync.Mutex
-	made    int
-	used    int64 // as found at the last look, and what was placed since
-	placed  int64 // since the last look
+	created int
+	used    int64 // bytes at the last scan, plus those added since
+	added   int64 // bytes added since the last scan
 	checked map[string]stamp
 	pins    map[string]*pin
 }
 
-// stamp tells a file that was checked.
+// stamp identifies a verified file.
 type stamp struct {
 	size int64
-	at   time.Time // when it was placed or used last
+	at   time.Time // when it was added or last used
 }
 
 type pin struct {
@@ -55,11 +55,11 @@ type pin struct {
 	refs int
 }
 
-// maxChecked is of how many files it is remembered that they were checked.
+// maxChecked limits the number of files that are remembered as verified.
 const maxChecked = 1 << 16
 
-// Open opens the cache in a directory, and makes it where it is missing. About limit
-// bytes stay in it, beside what is pinned.
+// Open opens the cache in a directory, and creates it if it is missing. It keeps about limit bytes,
+// in addition to pinned files.
 func Open(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -75,13 +75,13 @@ func Open(dir string, limit int64) (*Cache, error) {
 			return nil, err
 		}
 	}
-	if c.own, c.temp, err = tempdir.Own(processes); err != nil {
+	if c.ownDir, c.temp, err = tempdir.NewDir(processes); err != nil {
 		return nil, err
 	}
 	return c, c.evict("")
 }
 
-// Close removes what the process has of its own.
+// Close removes the process's own files.
 func (c *Cache) Close() error { return c.temp.Close() }
 
 func (c *Cache) path(key string) string {
@@ -90,7 +90,7 @@ func (c *Cache) path(key string) string {
 	return filepath.Join(c.dir, "files", name[:2], name[2:])
 }
 
-// Temp makes a file for Place, or to be removed.
+// Temp creates a temporary file, which the caller must pass to Add or remove.
 func (c *Cache) Temp() (*os.File, error) {
 	return os.OpenFile(c.unique(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
@@ -98,12 +98,12 @@ func (c *Cache) Temp() (*os.File, error) {
 func (c *Cache) unique() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.made++
-	return filepath.Join(c.own, strconv.Itoa(c.made))
+	c.created++
+	return filepath.Join(c.ownDir, strconv.Itoa(c.created))
 }
 
-// Place makes a file of Temp the copy of a key.
-func (c *Cache) Place(temp, key string) error {
+// Add makes a file from Temp the copy for a key.
+func (c *Cache) Add(temp, key string) error {
 	info, err := os.Stat(temp)
 	if err != nil {
 		return err
@@ -117,11 +117,11 @@ func (c *Cache) Place(temp, key string) error {
 	}
 	c.mu.Lock()
 	c.used += info.Size()
-	c.placed += info.Size()
-	look := c.used > c.limit || c.placed > c.limit/16
+	c.added += info.Size()
+	mustEvict := c.used > c.limit || c.added > c.limit/16
 	c.mu.Unlock()
 	c.remember(key, info)
-	if look {
+	if mustEvict {
 		return c.evict(path)
 	}
 	return nil
@@ -136,19 +136,19 @@ func (c *Cache) remember(key string, info fs.FileInfo) {
 	c.checked[key] = stamp{info.Size(), time.Now()}
 }
 
-// With calls use with the path of the copy of a key, which may be removed any time: use
-// opens it or links to it. Fetch writes a file that is missing, and check looks at one
-// that this process has not seen before: if it is not right, it is fetched again.
+// With calls use with the path of the copy for a key. use must open or link the copy, because it
+// may be evicted at any time. If there is no copy, fetch writes one. check verifies a copy that is
+// new to this process. If check fails, the copy is fetched again.
 func (c *Cache) With(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
-		if err := c.have(key, check, fetch); err != nil {
+		if err := c.ensure(key, check, fetch); err != nil {
 			return err
 		}
 		if err := use(c.path(key)); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	// Others make room as fast as this: it gets one of its own.
+	// Other processes evict the copies too fast, so use a private one.
 	temp, err := c.fetch(fetch)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (c *Cache) With(key string, check func(path string) error, fetch func(*os.F
 	return errors.Join(use(temp), os.Remove(temp))
 }
 
-// fetch returns the path of a file that was fetched.
+// fetch fetches a file, and returns its path.
 func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	f, err := c.Temp()
 	if err != nil {
@@ -168,8 +168,8 @@ func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	return f.Name(), nil
 }
 
-// have sees to it that there is a copy.
-func (c *Cache) have(key string, check func(path string) error, fetch func(*os.File) error) error {
+// ensure ensures that a verified copy exists.
+func (c *Cache) ensure(key string, check func(path string) error, fetch func(*os.File) error) error {
 	path := c.path(key)
 	info, err := os.Stat(path)
 	if err == nil {
@@ -182,7 +182,7 @@ func (c *Cache) have(key string, check func(path string) error, fetch func(*os.F
 		if err == nil {
 			if !seen || time.Since(known.at) > time.Minute {
 				now := time.Now()
-				_ = os.Chtimes(path, now, now) // else it seems to be used less
+				_ = os.Chtimes(path, now, now) // otherwise, the copy would be evicted earlier
 				c.remember(key, info)
 			}
 			return nil
@@ -196,21 +196,21 @@ func (c *Cache) have(key string, check func(path string) error, fetch func(*os.F
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.Place(temp, key)
+		return nil, c.Add(temp, key)
 	})
 	return err
 }
 
-// Pin is With for a link to the copy, that stays until it is released.
+// Pin is like With for a link to the copy. The link stays until release is called.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
-	p := c.pinned(key, nil)
+	p := c.addPin(key, nil)
 	if p == nil {
 		link := c.unique()
 		err = c.With(key, check, fetch, func(path string) error { return os.Link(path, link) })
 		if err != nil {
 			return "", func() {}, err
 		}
-		if p = c.pinned(key, &pin{path: link}); p.path != link { // another one was as fast
+		if p = c.addPin(key, &pin{path: link}); p.path != link { // another goroutine was faster
 			_ = os.Remove(link)
 		}
 	}
@@ -219,17 +219,17 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		defer c.mu.Unlock()
 		if p.refs--; p.refs == 0 {
 			delete(c.pins, key)
-			_ = os.Remove(p.path) // what is left goes with the process
+			_ = os.Remove(p.path) // on failure the link is removed with the process's files
 		}
 	}), nil
 }
 
-// pinned adds a reference to what is pinned, or pins a new one.
-func (c *Cache) pinned(key string, p *pin) *pin {
+// addPin adds a reference to an existing pin, or registers p if it is not nil.
+func (c *Cache) addPin(key string, p *pin) *pin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if was := c.pins[key]; was != nil {
-		p = was
+	if existing := c.pins[key]; existing != nil {
+		p = existing
 	} else if p != nil {
 		c.pins[key] = p
 	}
@@ -239,13 +239,13 @@ func (c *Cache) pinned(key string, p *pin) *pin {
 	return p
 }
 
-// Forget removes the copy of a key.
+// Forget removes the copy for a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
 
-// evict removes the files that were used longest ago, until a tenth of the limit is
-// free, and what processes left that ended. It leaves what was just placed. Where
-// another process does so, it returns.
-func (c *Cache) evict(placed string) (err error) {
+// evict removes the least recently used copies until a tenth of the limit is free, and the
+// leftovers of ended processes. It keeps the copy that was just added. If another process is
+// evicting, it returns immediately.
+func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {
 		return err
@@ -267,7 +267,7 @@ func (c *Cache) evict(placed string) (err error) {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // removed meanwhile
+			err = nil // removed by another process
 		}
 		return err
 	})
@@ -280,7 +280,7 @@ func (c *Cache) evict(placed string) (err error) {
 			if total <= c.limit/10*9 {
 				break
 			}
-			if f.path == placed {
+			if f.path == added {
 				continue
 			}
 			if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -290,7 +290,7 @@ func (c *Cache) evict(placed string) (err error) {
 		}
 	}
 	c.mu.Lock()
-	c.used, c.placed = total, 0
+	c.used, c.added = total, 0
 	c.mu.Unlock()
 	return c.temp.Sweep()
 }

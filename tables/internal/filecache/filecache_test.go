@@ -79,7 +79,7 @@ func TestMain(m *testing.M) {
 		} else {
 			var text string
 			if text, err = get(c, key, &fetched); err == nil && text != string(content(key)) {
-				err = fmt.Errorf("%s has another content", key)
+				err = fmt.Errorf("%s has the wrong content", key)
 			}
 		}
 		if n == 300 {
@@ -90,7 +90,7 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// What was used last stays within the limit, and what is damaged is fetched again.
+// At the limit, the least recently used copies are evicted. Damaged copies are fetched again.
 func TestCache(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 20*fileSize)
@@ -103,10 +103,10 @@ func TestCache(t *testing.T) {
 		}
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize || n < 15*fileSize {
-		t.Errorf("%d bytes are there", n)
+		t.Errorf("the cache has %d bytes", n)
 	}
 	if fetched.Load() != 100 {
-		t.Errorf("%d were fetched", fetched.Load())
+		t.Errorf("%d files were fetched", fetched.Load())
 	}
 	if err := os.WriteFile(c.path("99"), make([]byte, fileSize), 0o600); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// What is pinned stays when room is made, and goes when it is released.
+// Pinned copies survive eviction, and are removed when released.
 func TestPins(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 5*fileSize)
@@ -145,7 +145,7 @@ func TestPins(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(c.path("pinned")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("nothing made room")
+		t.Error("the pinned copy was not evicted")
 	}
 	release()
 	release()
@@ -154,14 +154,14 @@ func TestPins(t *testing.T) {
 	}
 	releaseSame()
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("it stays when it is released")
+		t.Error("a released copy still exists")
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Several processes use a directory, and are killed: what they left goes.
+// Killed processes that shared a directory leave nothing that the next process does not remove.
 func TestProcesses(t *testing.T) {
 	dir := t.TempDir()
 	var g sync.WaitGroup
@@ -193,7 +193,7 @@ func TestProcesses(t *testing.T) {
 		t.Error(left, err)
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize {
-		t.Errorf("%d bytes are there", n)
+		t.Errorf("the cache has %d bytes", n)
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)

@@ -19,37 +19,36 @@ const decoder worker.Kind = "decode"
 
 func init() { worker.Handle(decoder, decode) }
 
-// Apart reads files that strangers wrote in processes of their own, which a file
-// may end without harm.
+// Apart reads untrusted files, each in a separate process that may crash without harm.
 type Apart struct {
 	memory int64
 
 	mu   sync.Mutex
-	lent int64 // of memory
+	lent int64 // memory lent to processes
 }
 
 const (
-	// leastApart is the memory of a process where others have the rest.
-	leastApart = 64 << 20
-	// besideApart is what a process takes beside: stacks of threads, the program.
+	// minProcessMemory is the minimum memory of a process.
+	minProcessMemory = 64 << 20
+	// besideApart is the overhead of a process: thread stacks and code.
 	besideApart = 64 << 20
 
-	// A file may hold so many values beside so many for each of its bytes: a column
-	// of nulls, or of one value, takes next to none.
+	// A file may contain freeValues values, and this many more for each of its bytes. A column of
+	// nulls, or of one repeated value, takes almost no bytes.
 	valuesPerByte  = 256
-	valuesPerByteP = 16 << 10 // of Parquet and Arrow, which pack them
+	valuesPerByteP = 16 << 10 // for Parquet and Arrow, which compress them
 )
 
-var freeValues int64 = 1 << 24 // tests set it
+var freeValues int64 = 1 << 24 // replaced by tests
 
-// NewApart returns what shares so much memory among the files that are read at a
-// time: each has half of what others left, and 64 MiB at least.
+// NewApart divides memory among the files read concurrently: each gets half of the remaining
+// memory, but at least 64 MiB.
 func NewApart(memory int64) *Apart { return &Apart{memory: memory} }
 
 func (a *Apart) lend() (n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n = max(leastApart, (a.memory-a.lent)/2)
+	n = max(minProcessMemory, (a.memory-a.lent)/2)
 	a.lent += n
 	return n
 }
@@ -60,7 +59,7 @@ func (a *Apart) giveBack(n int64) {
 	a.lent -= n
 }
 
-// task is what a process is told about its file.
+// task is the message that tells a process which file to read.
 type task struct {
 	Name   string
 	Format Format
@@ -69,8 +68,8 @@ type task struct {
 	Memory int64
 }
 
-// Read is [Input.Read] in a process of its own, and checks the batches. It reads here
-// where processes cannot be started.
+// Read is [Input.Read] in a separate process, with checks of the batches. If processes
+// cannot be started, it reads in this one.
 func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -108,14 +107,14 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 	}), nil
 }
 
-// apart is a file that is read in a process of its own.
+// apart reads a file in a separate process.
 type apart struct {
 	in      *Input
 	ctx     context.Context
 	p       *worker.Process
 	batches *worker.Batches
 	memory  int64
-	left    int64 // values that may follow
+	left    int64 // values that may still follow
 }
 
 func (a *apart) next() (arrow.RecordBatch, error) {
@@ -135,9 +134,10 @@ func (a *apart) next() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explained says what an error means, where the process ended.
+// explained returns an error that says why reading failed if the process died, and other errors
+// unchanged.
 func (a *apart) explained(err error) error {
-	if err = a.p.Died(err); err != nil && a.ctx.Err() != nil {
+	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)
 	}
 	var death *worker.DeathError
@@ -150,13 +150,13 @@ func (a *apart) explained(err error) error {
 	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
 }
 
-// decode is the process's end.
+// decode reads a file in the separate process, and sends the batches.
 func decode(c *worker.Conn) error {
 	var t task
 	if err := c.Receive(&t); err != nil {
 		return err
 	}
-	defer worker.Modest()()
+	defer worker.LowerPriorityLater()()
 	known, err := worker.ParseSchema(t.Known)
 	if err == nil {
 		err = worker.Limit(t.Memory + besideApart)

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A file may have more values than bytes, but not far more.
+// TestFarMoreValues checks that a file may contain more values than bytes, but not far more.
 func TestFarMoreValues(t *testing.T) {
 	defer func(was int64) { freeValues = was }(freeValues)
 	freeValues = 0

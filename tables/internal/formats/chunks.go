@@ -14,13 +14,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// textWorkers is how many chunks are in work at a time, where there are few columns.
+// textWorkers is the number of chunks processed concurrently, if there are few columns.
 const textWorkers = 4
 
-// Tests set these.
+// Variables that tests replace.
 var (
-	chunkBytes = 1 << 20 // of a chunk, where there are few columns and no long record
-	fewColumns = 1 << 10 // are so many
+	chunkBytes = 1 << 20 // size of a chunk, if there are few columns and no long record
+	fewColumns = 1 << 10 // the number of columns that still counts as few
 )
 
 // text is a file of records, which is cut into chunks.
@@ -28,27 +28,27 @@ type text struct {
 	in     *Input
 	r      io.Reader
 	layout records.Layout
-	names  []string // of columns, if a header tells
-	most   int      // bytes of a record
-	long   error    // of one with more
-	size   int      // of chunks, if no record is longer
+	names  []string // from a header, or nil
+	most   int      // maximum bytes of a record
+	long   error    // error for a longer record
+	size   int      // size of chunks, unless a record is longer
 
-	block []byte        // that was read, from the next chunk on
-	line  int64         // lines before it
-	eof   bool          // there is no more to read
-	large []byte        // for long records
-	used  chan struct{} // closed once all chunks before are
+	block []byte        // data that was read and is in no chunk yet
+	line  int64         // lines before block
+	eof   bool          // the file is read to its end
+	large []byte        // buffer for long records
+	used  chan struct{} // closed once all earlier chunks are used
 }
 
-// chunk is some whole records of a text.
+// chunk is a run of whole records of a text.
 type chunk struct {
 	data []byte
-	line int64         // lines before it
-	turn chan struct{} // closed once all chunks before are used
-	used chan struct{} // to close once this is
+	line int64         // lines before the chunk
+	turn chan struct{} // closed once all earlier chunks are used
+	used chan struct{} // to be closed once this chunk is used
 }
 
-// newText returns a text of which the header, if there is one, was read.
+// newText returns a text after reading its header, if any.
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, used: make(chan struct{})}
 	close(t.used)
@@ -62,17 +62,17 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	return t, nil
 }
 
-// cut returns the next chunk, and io.EOF behind the last one.
+// cut returns the next chunk, or io.EOF after the last.
 func (t *text) cut(ctx context.Context) (chunk, error) {
-	n := t.layout.Whole(t.block)
+	n := t.layout.WholeRecords(t.block)
 	for n == 0 && !t.eof {
 		if err := t.fill(ctx); err != nil {
 			return chunk{}, err
 		}
-		n = t.layout.Whole(t.block)
+		n = t.layout.WholeRecords(t.block)
 	}
 	if n == 0 {
-		n = len(t.block) // whose reader finds what is wrong with it
+		n = len(t.block) // its reader will report the fault
 	}
 	if n == 0 {
 		return chunk{}, io.EOF
@@ -83,14 +83,14 @@ func (t *text) cut(ctx context.Context) (chunk, error) {
 	return c, nil
 }
 
-// fill reads more, behind what begins the next chunk. A record that is longer than a
-// chunk waits until it is the only one in memory.
+// fill reads more data into block. Before it reads the rest of a record longer than a chunk, it
+// waits until all earlier chunks are used, so that only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > t.most {
 		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.line+1, t.long)
 	}
 	size := t.size
-	var block []byte // which a newline may follow
+	var block []byte // with room for a newline
 	if 2*len(t.block) < size {
 		block = make([]byte, size, size+1)
 	} else {
@@ -116,12 +116,12 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// inOrder calls f for each chunk, a few at a time. What f does once the chunk's turn
-// has come is done in the order of the text. The first error in this order ends all.
+// inOrder calls f for each chunk, for several chunks concurrently. To act in the order of the text,
+// f waits for the chunk's turn. The first error in that order stops all calls.
 func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var failed error // to cut
+	var failed error // error of cut
 	chunks := func(yield func(chunk) bool) {
 		for {
 			c, err := t.cut(ctx)
@@ -146,7 +146,7 @@ func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context,
 			return late
 		}
 		if err != nil {
-			cancel(canceled.Because(err))
+			cancel(canceled.Failure(err))
 			return err
 		}
 		close(c.used)

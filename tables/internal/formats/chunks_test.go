@@ -17,15 +17,15 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// setChunks sets how large chunks are, for a test.
+// setChunks sets the size of chunks for a test.
 func setChunks(t testing.TB, size int) {
 	was := chunkBytes
 	chunkBytes = size
 	t.Cleanup(func() { chunkBytes = was })
 }
 
-// sequential is content, by a reader that goes through the text record by record, twice.
-// It has neither chunks nor goroutines.
+// sequential returns what content should return. It reads the text twice, record by record, without
+// chunks or goroutines.
 func sequential(t testing.TB, in *Input, content string) (string, error) {
 	t.Helper()
 	open := func() (rows, *column, error) {
@@ -99,7 +99,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	return out.String(), err
 }
 
-// oneOf returns one of some texts, the last ones rarely.
+// oneOf returns a random text. The last texts, rare of them, are chosen rarely.
 func oneOf(r *rand.Rand, rare int, texts ...string) string {
 	if r.IntN(40) > 0 {
 		texts = texts[:len(texts)-rare]
@@ -178,7 +178,7 @@ func randomJSON(r *rand.Rand) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// Chunks change no row, no type and no error, whatever their size.
+// TestChunksChangeNothing checks that rows, types and errors do not depend on the size of chunks.
 func TestChunksChangeNothing(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -11,12 +11,12 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// csvRows are those of a chunk.
+// csvRows are the CSV records of a chunk.
 type csvRows struct {
 	in    *Input
 	split *records.Splitter
 	names []string
-	above int64 // lines before the splitter's first one
+	above int64 // lines before the chunk
 	blank bool  // the record is an empty line
 }
 
@@ -38,7 +38,7 @@ func (t *text) header(ctx context.Context) error {
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // behind nothing but empty lines
+	err := io.EOF // so far, the file has only empty lines
 	for err == io.EOF {
 		if first, err = t.cut(ctx); err == io.EOF {
 			return fmt.Errorf("%s: it is empty: the first line must name the columns", t.in.Name)
@@ -71,11 +71,11 @@ func (t *text) header(ctx context.Context) error {
 	return nil
 }
 
-// line is where the record begins.
+// line returns the line number of the record's start.
 func (c *csvRows) line() int64 { return c.above + c.split.Line }
 
-// next goes to the next record, and returns io.EOF behind the last one. An empty line
-// is a record where there is one column.
+// next advances to the next record, and returns io.EOF after the last. In a file with one
+// column, an empty line is a record.
 func (c *csvRows) next() error {
 	for {
 		c.blank = false
@@ -103,7 +103,7 @@ func (c *csvRows) next() error {
 	}
 }
 
-// failed is an error in a field, at its line.
+// failed adds the line to the error of a field.
 func (c *csvRows) failed(i int, err error) error {
 	line := c.line()
 	for _, before := range c.split.Values[:i] {
@@ -112,7 +112,7 @@ func (c *csvRows) failed(i int, err error) error {
 	return fmt.Errorf("%s, line %d: column %q: %w", c.in.Name, line, c.names[i], err)
 }
 
-// values are those of the record.
+// values returns the fields of the record.
 func (c *csvRows) values() [][]byte {
 	if c.blank {
 		return [][]byte{nil}

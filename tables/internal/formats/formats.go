@@ -1,6 +1,6 @@
-// Package formats reads and writes tables as files: CSV, JSON lines, Parquet and
-// Arrow, and lines for a terminal. Everything is streamed in batches. The types
-// that CSV and JSON lines are given are described in docs/import.md.
+// Package formats reads and writes tables as files: CSV, JSON lines, Parquet and Arrow, and
+// text for a terminal. It streams everything in batches. docs/import.md describes how it
+// chooses the types of CSV and JSON lines.
 package formats
 
 import (
@@ -34,7 +34,7 @@ import (
 // Format is the name of a format.
 type Format string
 
-// The formats. Table can only be written.
+// Formats. Table can only be written.
 const (
 	CSV     Format = "csv"
 	JSONL   Format = "jsonl"
@@ -43,7 +43,7 @@ const (
 	Table   Format = "table"
 )
 
-// Names are the formats that can be read.
+// Names lists the formats that can be read.
 var Names = []string{"csv", "jsonl", "parquet", "arrow"}
 
 var extensions = map[string]Format{
@@ -51,7 +51,7 @@ var extensions = map[string]Format{
 	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
 }
 
-// ByName returns the format that a file's name stands for.
+// ByName returns the format for a file's name.
 func ByName(name string) (Format, error) {
 	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
 		return f, nil
@@ -61,32 +61,32 @@ func ByName(name string) (Format, error) {
 
 const (
 	batchRows  = 16 << 10
-	batchBytes = 8 << 20  // of text, at which a batch ends early
-	batchCells = 1 << 20  // at which one of many columns does
-	maxRecord  = 64 << 20 // bytes of one record of text
+	batchBytes = 8 << 20  // text size at which a batch ends early
+	batchCells = 1 << 20  // number of cells at which a batch ends early
+	maxRecord  = 64 << 20 // bytes of a text record
 	maxColumns = 1 << 16
-	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
+	maxArrow   = 1 << 30 // memory of an Arrow batch, in bytes
 )
 
-// arrowNote is where Arrow's writers note a schema in Parquet.
+// arrowNote is the Parquet metadata key under which Arrow's writers store a schema.
 const arrowNote = "ARROW:schema"
 
 // Input is a file to read.
 type Input struct {
-	Name   string // in errors
+	Name   string // for errors
 	File   *os.File
 	Format Format
-	Sep    string // of CSV: the one byte between fields; "" is a comma
+	Sep    string // single byte that separates CSV fields; "" means a comma
 
-	// Known are columns whose types are known already, as those of the table
-	// that rows are appended to. Nil means none. Only text formats need it.
+	// Known contains the columns whose types are known, such as those of the target table. Nil
+	// means none. Only text formats use it.
 	Known *arrow.Schema
-	// Count is called with the bytes read of the file. It may be nil.
+	// Count, if not nil, is called after each read with the number of bytes.
 	Count func(n int)
 }
 
-// Read returns a reader of the batches of a file. The caller releases it; the
-// file stays the caller's.
+// Read returns a reader of the file's batches, which the caller must release. It does not
+// close the file.
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	if in.Sep != "" && in.Format != CSV {
 		return nil, fmt.Errorf("%s: a separator is for csv, not for %s", in.Name, in.Format)
@@ -102,8 +102,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: format %q cannot be read: there are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches makes a reader of a function that yields batches, which stay its own. A
-// panic in a library that was given a damaged file is an error.
+// batches returns a reader of the batches that each yields. It retains them, so each must release
+// its own reference. It turns a library's panic on a damaged file into an error.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -116,7 +116,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 				}
 			}()
 			return each(func(b arrow.RecordBatch) bool {
-				b.Retain() // for the reader, which releases it
+				b.Retain() // the reader releases it
 				yielding = true
 				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
 				yielding = false
@@ -129,7 +129,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 	}, end)
 }
 
-// counted counts what is read.
+// counted wraps r to call Count.
 func (in *Input) counted(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
@@ -148,7 +148,7 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// seekable returns the file, or a copy without a name of what is no regular file.
+// seekable returns the file, or an unnamed copy if it is not a regular file.
 func (in *Input) seekable() (*os.File, func(), error) {
 	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 		return in.File, func() {}, nil
@@ -195,17 +195,23 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, schema *arrow.Schema, err error) {
+func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
+	if err := arrowsafe.CheckFooter(f); err != nil {
+		return nil, nil, err
+	}
 	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	if err == nil {
+		parquetFile.MetaData().Schema, err = schema.ThreeLevels(parquetFile.MetaData().Schema)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	// The library believes the numbers in the schema that Arrow's writers note.
+	// The library trusts the numbers in the schema that Arrow's writers store, so check them first.
 	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowNote); noted != nil {
 		message, err := base64.StdEncoding.DecodeString(*noted)
 		if err == nil {
@@ -217,26 +223,25 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	}
 	open := func() (reader *pqarrow.FileReader, err error) {
 		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
-		if err == nil && schema == nil {
-			if schema, err = reader.Schema(); err == nil {
-				schema = withTexts(schema, reader.Manifest.Fields, parquetFile)
+		if err == nil && columns == nil {
+			if columns, err = reader.Schema(); err == nil {
+				columns = withTexts(columns, reader.Manifest.Fields, parquetFile)
 			}
 		}
 		return reader, err
 	}
 	reader, err := open()
-	if err == nil && noteIntegers(parquetFile, schema) {
+	if err == nil && noteIntegers(parquetFile, columns) {
 		reader, err = open()
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	r, err = reader.GetRecordReader(ctx, nil, nil)
-	return r, withoutParquetIDs(schema), err
+	return r, withoutParquetIDs(columns), err
 }
 
-// withTexts makes texts of columns that are said to be JSON, or names of an enum, which
-// the library takes for bytes.
+// withTexts changes columns of JSON and enums, which the library reads as bytes, to text.
 func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *arrow.Schema {
 	fields, notes := slices.Clone(s.Fields()), s.Metadata()
 	for i := range fields {
@@ -250,9 +255,9 @@ func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *
 	return arrow.NewSchema(fields, &notes)
 }
 
-// noteIntegers notes in a file, as it is in memory, that its durations are integers,
-// and reports whether there are any. The library cannot read them otherwise (arrow-go
-// 18.8; see TestArrowReadsDurations).
+// noteIntegers turns durations into integers in the Arrow schema of a file's metadata in memory. It
+// reports whether there are any. Otherwise the library could not read them (arrow-go 18.8; see
+// TestArrowReadsDurations).
 func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -270,8 +275,8 @@ func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
 	return some
 }
 
-// withoutParquetIDs leaves out what Parquet's reader notes beside the columns: the
-// ids of that file. What the file's writer noted, as pandas its index, is kept.
+// withoutParquetIDs removes the metadata that Parquet's reader adds to columns, such as the
+// file's ids. It keeps metadata of the writer, such as the index of pandas.
 func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {
@@ -283,8 +288,8 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// readArrow reads a stream, or a file: that is a stream, too, with a word before
-// it and a table of contents behind.
+// readArrow reads a stream, or a file, which is a stream between a magic word and a table
+// of contents.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
 	buffered := &endNoted{Reader: bufio.NewReaderSize(in.counted(in.File), 1<<20)}
@@ -292,7 +297,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	isFile := err == nil && string(head) == magic
 	if isFile {
 		_, err = buffered.Discard(len(magic))
-	} else if err == io.EOF { // which is the reader's to judge
+	} else if err == io.EOF { // the reader reports it
 		err = nil
 	}
 	var r *ipc.Reader
@@ -325,7 +330,8 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endNoted notes that everything was read. A stream may end there, a file goes on.
+// endNoted records whether the input was read to its end. In a complete file, more bytes follow the
+// stream.
 type endNoted struct {
 	*bufio.Reader
 	ended bool

@@ -38,7 +38,7 @@ func fileOf(t testing.TB, name, text string) *Input {
 	return &Input{Name: name, File: f, Format: format}
 }
 
-// pipe is the same input as what is no regular file.
+// pipeOf returns an input that reads the text from a pipe, which is not a regular file.
 func pipeOf(t testing.TB, name, text string) *Input {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -57,7 +57,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 	return &Input{Name: name, File: r, Format: format}
 }
 
-// content is a table as JSON lines below its types.
+// content returns an input's types and, on the next lines, its rows as JSON lines.
 func content(t testing.TB, in *Input) (string, error) {
 	t.Helper()
 	r, err := in.Read(t.Context())
@@ -88,7 +88,7 @@ func TestTypesOfText(t *testing.T) {
 		"a\n1\n2.5\n":                                 `a float64`,
 		"a\n1e3\nNaN\n-Inf\n":                         `a float64`,
 		"a\n00501\n10001\n":                           `a utf8`, // leading zeros are not numbers
-		"a\n12345678901234567890\n":                   `a utf8`, // no float64 has these digits
+		"a\n12345678901234567890\n":                   `a utf8`, // a float64 would lose digits
 		"a\n9007199254740993\n1.5\n":                  `a utf8`,
 		"a\n9223372036854775807\n":                    `a int64`,
 		"a\n-0\n1\n":                                  `a float64`,
@@ -107,7 +107,7 @@ func TestTypesOfText(t *testing.T) {
 		"a\r\n1\r\n":                                  `a int64`,
 		"a\n":                                         `a utf8`,
 		"a,b\n" + strings.Repeat("1,2\n", 20_000):     `a int64, b int64`,
-		"a\n" + strings.Repeat("1\n", 20_000) + "x\n": `a utf8`, // all is looked at
+		"a\n" + strings.Repeat("1\n", 20_000) + "x\n": `a utf8`, // types are inferred from all rows
 	} {
 		for _, in := range []*Input{fileOf(t, "x.csv", csv), pipeOf(t, "x.csv", csv)} {
 			got, err := content(t, in)
@@ -122,7 +122,7 @@ func TestTypesOfText(t *testing.T) {
 	}
 }
 
-// Any one byte may be between the fields of CSV.
+// TestSeparator checks that any single byte may separate the fields of CSV.
 func TestSeparator(t *testing.T) {
 	for sep, text := range map[string]string{";": "a;b\n1;\"x;y\"\n", "\t": "a\tb\n1\tx;y\n", "": "a,b\n1,x;y\n"} {
 		in := fileOf(t, "x.csv", text)
@@ -224,7 +224,7 @@ func mixedRows(t testing.TB, rows int) arrow.RecordBatch {
 	return batch
 }
 
-// What is written in a format is read again as it was, types and all.
+// TestRoundTrip checks that rows written in a format are read back unchanged, with their types.
 func TestRoundTrip(t *testing.T) {
 	batch := mixedRows(t, 100)
 	for _, c := range []struct {
@@ -275,7 +275,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A file that was changed gives rows or an error, and nothing worse.
+// TestHostile checks that reading a damaged file returns rows or an error, and never panics.
 func TestHostile(t *testing.T) {
 	batch := mixedRows(t, 20)
 	seed := rand.Uint64()
@@ -319,7 +319,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// The schema that Parquet files of Arrow's writers hold besides their own may lie.
+// TestParquetWithLyingSchema reads Parquet files in which the schema that Arrow's writers add
+// claims far too many columns.
 func TestParquetWithLyingSchema(t *testing.T) {
 	var b bytes.Buffer
 	w, err := NewWriter(Parquet, &b, mixed, false)
@@ -382,8 +383,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A file that lost its end, even between two batches, is an error, and so are
-// lengths that lie, before memory is taken for them.
+// TestArrowCutAndLying checks that a file without its end is refused, even if it was cut between
+// two batches. A false length must be refused before memory is allocated for it.
 func TestArrowCutAndLying(t *testing.T) {
 	batch := mixedRows(t, 20)
 	var b bytes.Buffer

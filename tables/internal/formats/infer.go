@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// kinds are the types that all values of a column so far can have.
+// kinds is the set of types that fit all values of a column so far.
 type kinds uint16
 
-// In the order in which they are preferred.
+// Kinds in order of preference.
 const (
 	kindBool kinds = 1 << iota
 	kindInt
@@ -29,26 +29,25 @@ const (
 	kindAll = kindObject<<1 - 1
 )
 
-// column gathers what a column's values are.
+// column collects the properties of a column's values.
 type column struct {
 	name   string
 	kinds  kinds
-	seen   bool // a value that is no null
-	nanos  bool // a time has more than six digits behind the second
+	seen   bool // a value that is not null
+	nanos  bool // a time has more than six fractional digits
 	elem   *column
 	fields []*column
-	byName map[string]*column // the fields
+	byName map[string]*column // fields by name
 }
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
 
 func (c *column) see(k kinds) { c.kinds, c.seen = c.kinds&k, true }
 
-// exactFloat is the number up to which a float64 holds every integer.
+// exactFloat is the limit up to which a float64 represents every integer exactly.
 const exactFloat = 1 << 53
 
-// kindsOfText returns what a text can be: nothing that would lose digits, or
-// leading zeros.
+// kindsOfText returns the kinds that fit a text without losing digits or leading zeros.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
 	switch c := s[0]; {
@@ -65,7 +64,7 @@ func kindsOfText(s []byte) (k kinds, nanos bool) {
 	return k, false
 }
 
-// isNoNumber reports whether a text is a float that is no number.
+// isNoNumber reports whether a text is a float such as NaN or Inf.
 func isNoNumber(s []byte) bool {
 	switch string(s) {
 	case "NaN", "Inf", "+Inf", "-Inf", "inf", "+inf", "-inf":
@@ -80,7 +79,7 @@ func kindsOfNumber(s []byte) kinds {
 	if whole > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[whole:]; whole > 0 && whole < 16 { // below exactFloat, as most are
+	if rest := digits[whole:]; whole > 0 && whole < 16 { // fast path: below exactFloat, as most numbers are
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -121,7 +120,7 @@ func kindsOfTime(m moment) kinds {
 
 var errMixed = errors.New("it holds values of several types, which no type of column can hold")
 
-// dataType returns the type for what was seen.
+// dataType returns the type that fits the values.
 func (c *column) dataType() (arrow.DataType, error) {
 	unit := arrow.Microsecond
 	if c.nanos {
@@ -172,11 +171,11 @@ func fieldsOf(columns []*column) ([]arrow.Field, error) {
 	return fields, nil
 }
 
-// schemaOf returns the schema of columns, with the types that are known.
+// schemaOf returns the schema of columns. Known types replace the inferred ones.
 func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	for _, c := range columns {
 		if known != nil && known.HasField(c.name) {
-			*c = column{name: c.name} // whatever it looks like
+			*c = column{name: c.name} // its values do not matter
 		}
 	}
 	fields, err := fieldsOf(columns)
@@ -191,9 +190,10 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// field returns the column of a name, and makes it where it is missing.
+// field returns the nested column with a name, and adds it if it is missing. at is its likely
+// index.
 func (c *column) field(name []byte, at int) (*column, error) {
-	if at < len(c.fields) && c.fields[at].name == string(name) { // as in the line before
+	if at < len(c.fields) && c.fields[at].name == string(name) { // the same order as in the previous line
 		return c.fields[at], nil
 	}
 	if found := c.byName[string(name)]; found != nil {
@@ -211,8 +211,8 @@ func (c *column) field(name []byte, at int) (*column, error) {
 	return f, nil
 }
 
-// merge notes what was seen behind, in a column of the same name, and returns how many
-// columns that has in it.
+// merge adds the properties of the same column in a later chunk. It returns the number of columns
+// nested in that one.
 func (c *column) merge(behind *column) (n int, err error) {
 	c.kinds, c.seen, c.nanos = c.kinds&behind.kinds, c.seen || behind.seen, c.nanos || behind.nanos
 	if behind.elem != nil {

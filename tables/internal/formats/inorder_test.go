@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// ended fails unless all goroutines end that a test began.
+// ended returns a function that fails the test unless all goroutines started since have ended.
 func ended(t *testing.T) func() {
 	before := runtime.NumGoroutine()
 	return func() {
@@ -30,7 +30,7 @@ func ended(t *testing.T) func() {
 	}
 }
 
-// manyLines are rows of which the last is no int8.
+// manyLines returns rows of small numbers, except for the last, which is no int8.
 func manyLines(name string) string {
 	if name == "x.csv" {
 		return "a\n" + strings.Repeat("1\n", 5000) + "300\n"
@@ -38,7 +38,8 @@ func manyLines(name string) string {
 	return strings.Repeat("{\"a\":1}\n", 5000) + "{\"a\":300}\n"
 }
 
-// A reader that is released early, cancelled or refused leaves nothing behind.
+// TestTextLeavesNoGoroutine checks that no goroutine remains after a reader is released early,
+// canceled or refused.
 func TestTextLeavesNoGoroutine(t *testing.T) {
 	setChunks(t, 100)
 	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8, Nullable: true}}, nil)
@@ -122,8 +123,8 @@ func textOf(t *testing.T, content string) *text {
 	return all
 }
 
-// The first error in the order of the text is the one, however late it is found, and a
-// panic is one. What comes behind it is not used.
+// TestFirstErrorInOrder checks that inOrder returns the first error in the order of the text, even
+// if it occurs late and is a panic. No later chunk may get its turn.
 func TestFirstErrorInOrder(t *testing.T) {
 	setChunks(t, 4)
 	for range 100 {
@@ -153,7 +154,8 @@ func TestFirstErrorInOrder(t *testing.T) {
 	}
 }
 
-// Long records are in memory one at a time, others a few.
+// TestChunksInMemory checks that only one long record is in memory at a time, and a few chunks of
+// short records.
 func TestChunksInMemory(t *testing.T) {
 	setChunks(t, 100)
 	for size, want := range map[int]int64{1000: 1, 40: textWorkers} {
@@ -173,7 +175,8 @@ func TestChunksInMemory(t *testing.T) {
 	}
 }
 
-// The columns of all chunks together are limited, and the error says where there is one more.
+// TestTooManyColumnsInChunks checks that the number of columns in all chunks together is limited.
+// The error must name the line with the first column too many.
 func TestTooManyColumnsInChunks(t *testing.T) {
 	var lines, line strings.Builder
 	for i := range maxColumns {

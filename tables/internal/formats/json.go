@@ -16,10 +16,10 @@ import (
 type lines struct {
 	in   *Input
 	rest []byte
-	line int64 // the last one that was read
+	line int64 // number of the last line read
 }
 
-// next returns the next line, and io.EOF behind the last one.
+// next returns the next line, or io.EOF after the last.
 func (l *lines) next() ([]byte, error) {
 	for len(l.rest) > 0 {
 		line, rest, _ := bytes.Cut(l.rest, []byte("\n"))
@@ -42,7 +42,7 @@ func (l *lines) add(to *fields) (int, error) {
 
 var errNoObject = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
 
-// object reads the object of a line, by a function that reads its members.
+// object reads the JSON object in a line. It calls read for the members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	err := errNoObject
 	if line[0] == '{' {
@@ -72,7 +72,7 @@ func (l *lines) see(root *column) error {
 
 const maxJSONDepth = 100
 
-// seeJSON reads a value, and notes what it is.
+// seeJSON reads a value, and records its kind.
 func (c *column) seeJSON(j *jsonText, depth int) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("values more than %d deep in each other", maxJSONDepth)
@@ -92,7 +92,7 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 		}
 	case jsonString:
 		k := kindText
-		if isNoNumber(text) { // as JSON has no such numbers
+		if isNoNumber(text) { // JSON has no such numbers
 			k |= kindFloat
 		} else if len(text) > 0 {
 			of, nanos := kindsOfText(text)
@@ -139,7 +139,7 @@ func (c *column) seeObject(j *jsonText, depth int) error {
 	}
 }
 
-// Kinds of JSON's values, by how they begin.
+// Kinds of JSON values, by their first byte.
 const (
 	jsonNull   = 'n'
 	jsonBool   = 't'
@@ -156,16 +156,16 @@ var (
 	errNoJSON  = errors.New("the text is no JSON")
 )
 
-// jsonText reads JSON value by value, and checks it on its way. Numbers stay the text
-// that they are, so that none goes through a float64.
+// jsonText reads and checks JSON value by value. Numbers stay text, so that none loses digits in a
+// float64.
 type jsonText struct {
 	rest   []byte
-	opened bool // an array or object was entered, and nothing of it was read
-	bad    bool // it is no JSON; then nothing is left of it
+	opened bool // an array or object was entered, and nothing in it was read
+	bad    bool // invalid JSON; the rest is then dropped
 }
 
-// readJSON calls read, which reads the value of a text. What is no JSON is refused as
-// encoding/json does it, whatever else is wrong with it.
+// readJSON calls read, which reads the value of a text. For invalid JSON, it returns the
+// error of encoding/json, even if read reports another one.
 func readJSON(text []byte, read func(*jsonText) error) error {
 	j := &jsonText{rest: text}
 	err := read(j)
@@ -177,7 +177,7 @@ func readJSON(text []byte, read func(*jsonText) error) error {
 	return cmp.Or(json.Unmarshal(text, &none), err, errNoJSON)
 }
 
-// next goes to the next value or sign, and returns how it begins; 0: there is none.
+// next skips to the next value or punctuation, and returns its first byte, or 0 at the end.
 func (j *jsonText) next() byte {
 	for i, c := range j.rest {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
@@ -189,8 +189,7 @@ func (j *jsonText) next() byte {
 	return 0
 }
 
-// value returns the kind of the next value and, of what is no array or object, its
-// text. Those are entered.
+// value returns the kind of the next value, and its text. It enters an array or object.
 func (j *jsonText) value() (kind byte, text []byte, err error) {
 	kind = j.next()
 	if kind == jsonArray || kind == jsonObject {
@@ -216,7 +215,8 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 	return kind, text, nil
 }
 
-// string returns what the next value stands for, a string of n bytes; 0: it has escapes.
+// string returns the content of the next string. n is its length with the quotes, or 0 if it has
+// escapes.
 func (j *jsonText) string(n int) ([]byte, error) {
 	escaped := n == 0
 	if escaped {
@@ -242,8 +242,8 @@ func (j *jsonText) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more goes to the next element of an array, or member of an object, and returns
-// false behind the last one, where the sign end is.
+// more advances to the next element of an array, or member of an object. After the last one, it
+// consumes the byte end and returns false.
 func (j *jsonText) more(end byte) bool {
 	first := j.opened
 	j.opened = false
@@ -257,7 +257,7 @@ func (j *jsonText) more(end byte) bool {
 	return !j.bad
 }
 
-// take goes behind a sign.
+// take skips a byte of punctuation.
 func (j *jsonText) take(sign byte) {
 	if j.next() != sign {
 		j.rest, j.bad = nil, true
@@ -266,8 +266,8 @@ func (j *jsonText) take(sign byte) {
 	j.rest = j.rest[1:]
 }
 
-// member goes to the value of the next member of an object and returns its name, or
-// false behind the last one.
+// member advances to the value of an object's next member and returns its name, or false
+// after the last one.
 func (j *jsonText) member() (name []byte, more bool, err error) {
 	if !j.more('}') {
 		return nil, false, nil

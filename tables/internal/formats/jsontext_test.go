@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What is no JSON is refused as encoding/json does it.
+// TestNoJSON checks that invalid JSON is refused with the errors of encoding/json.
 func TestNoJSON(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))

@@ -26,7 +26,7 @@ func signed[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byt
 
 func unsigned[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
 	return func(s []byte) bool {
-		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // a plus, as ParseInt does
+		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // accepts a plus, like ParseInt
 		return added(b, V(n), err == nil && uint64(V(n)) == n)
 	}
 }
@@ -39,8 +39,8 @@ func isBool(s []byte) bool {
 	return false
 }
 
-// parseFloat reads a float of some bits, rounded to the nearest one where it has a
-// fraction or is beyond the integers. An integer is not rounded.
+// parseFloat parses a float of the given size. It rounds a number with a fraction, or beyond int64,
+// to the nearest float. It refuses other integers that are not exact.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
 	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
@@ -49,11 +49,11 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !rounded(s, f, bits)
 }
 
-// rounded reports whether a text is an integer, of those that int64 holds, and a
-// float another number. The digits that stand for the float are not: JavaScript
-// writes 2^60 as 1152921504606847000.
+// rounded reports whether a text is an integer within int64 that the float f does not
+// equal. The shortest digits of f are accepted: JavaScript writes 2^60 as
+// 1152921504606847000.
 func rounded(s []byte, f float64, bits int) bool {
-	const exact = 1 << 24 // all floats hold integers up to here
+	const exact = 1 << 24 // every type of float represents all integers up to here
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
@@ -69,8 +69,8 @@ func parseFloat16(s []byte) (float16.Num, bool) {
 	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
 }
 
-// decimals adds decimals. What has more digits behind the point than the scale is
-// not rounded.
+// decimals returns a function that adds decimals. It rejects values with more fractional
+// digits than the scale.
 func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
 		digits, ok := scaled(s, int(t.GetScale()), int(t.GetPrecision()))
@@ -93,8 +93,8 @@ func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaled returns the digits of a number times ten to the power of scale, with its
-// sign, and false if it is no number, no whole one then, or has more digits than the
+// scaled returns the digits of a number times ten to the power of scale, with its sign. It
+// returns false if the text is not a number, or the result is not an integer within the
 // precision.
 func scaled(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
@@ -125,8 +125,7 @@ func scaled(s []byte, scale, precision int) (digits string, ok bool) {
 	return sign + "0" + all, len(all) <= precision
 }
 
-// appendDecimal writes a decimal without an exponent, and without zeros at the end
-// of its fraction.
+// appendDecimal appends a decimal without an exponent and without trailing zeros.
 func appendDecimal(out []byte, n *big.Int, t arrow.DataType) []byte {
 	scale := int(t.(arrow.DecimalType).GetScale())
 	digits := new(big.Int).Abs(n).String()

@@ -2,6 +2,7 @@ package formats
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// noted is a Parquet file of a column, for which its writer noted another type.
+// noted returns a Parquet file with one column. In the Arrow schema that the file also contains,
+// the column has the type as.
 func noted(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "noted.parquet")
@@ -45,7 +47,7 @@ func noted(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 	return &Input{Name: "noted.parquet", File: f, Format: Parquet}
 }
 
-// TestDurationsOfParquet reads what pandas writes for its timedeltas.
+// TestDurationsOfParquet reads durations as pandas writes them.
 func TestDurationsOfParquet(t *testing.T) {
 	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1,null,-9]`))
 	if err != nil {
@@ -69,8 +71,8 @@ func TestDurationsOfParquet(t *testing.T) {
 	}
 }
 
-// TestArrowReadsDurations fails once arrow-go reads durations of Parquet: noteIntegers
-// is not needed then.
+// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. noteIntegers is then
+// no longer needed.
 func TestArrowReadsDurations(t *testing.T) {
 	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1]`))
 	if err != nil {
@@ -82,7 +84,8 @@ func TestArrowReadsDurations(t *testing.T) {
 	}
 }
 
-// TestTextsOfParquet reads columns of JSON, as DuckDB writes them, and of enums as texts.
+// TestTextsOfParquet checks that columns of JSON, as DuckDB writes them, and of enums are read as
+// texts.
 func TestTextsOfParquet(t *testing.T) {
 	for _, logical := range []schema.LogicalType{schema.JSONLogicalType{}, schema.EnumLogicalType{}} {
 		name := filepath.Join(t.TempDir(), "x.parquet")
@@ -119,5 +122,20 @@ func TestTextsOfParquet(t *testing.T) {
 		if want := "v utf8, \n{\"v\":\"{}\"}\n{\"v\":\"x\"}\n"; got != want || err != nil {
 			t.Errorf("%s: %q %v", logical, got, err)
 		}
+	}
+}
+
+// TestDeepParquet checks that a file is refused if its schema has so many levels that a recursive
+// reader would overflow its stack.
+func TestDeepParquet(t *testing.T) {
+	const levels = 2000
+	footer := string(binary.AppendUvarint([]byte("\x15\x02\x19\xfc"), levels+1)) + // the version and a list of nodes
+		strings.Repeat("\x48\x01a\x15\x02\x00", levels) + "\x48\x01a\x00" + // each except the last has one child
+		"\x16\x00\x19\x0c\x00" // no rows, no groups
+	length := string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))
+	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
+	in.Format = Parquet
+	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
+		t.Error(err)
 	}
 }

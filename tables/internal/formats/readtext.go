@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// rows are those of a chunk.
+// rows are the rows of a chunk.
 type rows interface {
-	// see notes in a column of all columns what the rows have.
+	// see records the kinds of the rows' values in the columns of root.
 	see(root *column) error
 	// add adds a row to the columns, and returns the bytes of its text, or io.EOF.
 	add(to *fields) (int, error)
@@ -31,7 +31,7 @@ func (t *text) rows(c chunk) rows {
 	return &lines{in: t.in, rest: c.data, line: c.line}
 }
 
-// readText reads a text twice: for the types of all that is in it, and for its rows.
+// readText reads a text twice: first for the types, then for the rows.
 func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
 	f, end, err := in.seekable()
 	if err != nil {
@@ -69,7 +69,8 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	}), nil
 }
 
-// refusePacked names the program that unpacks the file, if it is one of those.
+// refusePacked returns an error for a compressed file, which names the program that unpacks
+// it.
 func (in *Input) refusePacked(f *os.File) error {
 	head := make([]byte, 4)
 	n, err := f.ReadAt(head, 0)
@@ -84,7 +85,8 @@ func (in *Input) refusePacked(f *os.File) error {
 	return nil
 }
 
-// schema returns the types that fit all values, and how many chunks may be in work.
+// schema returns the types that fit all values, and the number of chunks to process
+// concurrently.
 func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
 	columns := func() *column {
 		root := newColumn("")
@@ -94,7 +96,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var wide atomic.Bool // a chunk has too many columns for others to have their own
+	var wide atomic.Bool // chunks have so many columns that they are not collected for each chunk separately
 	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		part, apart := columns(), !wide.Load()
 		if apart {
@@ -106,7 +108,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(part); err != nil || !apart {
-			return t.rows(c).see(root) // which knows the line of an error
+			return t.rows(c).see(root) // rereads the chunk, also to find the line of an error
 		} else if n > fewColumns {
 			wide.Store(true)
 		}
@@ -128,7 +130,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	return schema, textWorkers, nil
 }
 
-// batches yields the rows in batches, which are made side by side.
+// batches yields the rows in batches, which are built concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	made, failed := make(chan arrow.RecordBatch), make(chan error, 1)
@@ -161,10 +163,10 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	if err := <-failed; ctx.Err() == nil {
 		return err
 	}
-	return nil // the caller knows
+	return nil // the caller knows the error
 }
 
-// build hands over batches of rows.
+// build calls use with each batch of the rows.
 func build(b *array.RecordBuilder, all rows, use func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
 	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))

@@ -24,8 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// plainTypes are all types of docs/types.md that are not nested, and come back as
-// they were put.
+// plainTypes are all types of docs/types.md that are not nested and are read back as they were put.
 var plainTypes = func() []arrow.DataType {
 	json, err := extensions.NewJSONType(arrow.BinaryTypes.String)
 	if err != nil {
@@ -70,7 +69,8 @@ func (r random) typ(depth int) arrow.DataType {
 	return arrow.StructOf(field, arrow.Field{Name: `é "x",`, Type: r.typ(depth - 1), Nullable: true})
 }
 
-// whole is a random whole number of some bits, often the least or the largest.
+// whole returns a random integer with the given number of bits. It is often the smallest or the
+// largest.
 func (r random) whole(bits int) int64 {
 	switch r.IntN(4) {
 	case 0:
@@ -154,8 +154,8 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 		b.Append(n)
 	case *array.Date32Builder:
 		b.Append(arrow.Date32(r.whole(32)))
-	case *array.Date64Builder: // those that fit the type as which they are kept
-		b.Append(arrow.Date64(r.within(9e15)))
+	case *array.Date64Builder: // values that fit the stored type
+		b.Append(arrow.Date64(r.within(1e8) * 86_400_000)) // whole days
 	case *array.Time32Builder:
 		b.Append(arrow.Time32(r.Int64N(86400 * int64(1e9) / int64(t.(*arrow.Time32Type).Unit.Multiplier()))))
 	case *array.Time64Builder:
@@ -194,7 +194,7 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	}
 }
 
-// exactly tells a value apart from all others, but for NaNs.
+// exactly returns a text that differs for different values. All NaNs are equal.
 func exactly(a arrow.Array, i int) string {
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return "null"
@@ -233,7 +233,7 @@ func exactly(a arrow.Array, i int) string {
 	return "(" + strings.Join(parts, " ") + ")"
 }
 
-// rowsOf are the rows of a table, and its types.
+// rowsOf returns a table's schema and rows.
 func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []string) {
 	t.Helper()
 	r, err := table.Scan(t.Context(), nil)
@@ -256,9 +256,9 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 	return r.Schema(), rows
 }
 
-// What a format wrote of a table, put to an empty one of its columns, gives the same
-// rows: of all types, nested too, with nulls, empty texts and extremes.
-// PARTD_ROUNDTRIPS is how many random tables there are.
+// TestFormatsKeepTables writes tables in each format, and puts the files into empty tables with the
+// same columns, which must then have the same rows. It covers all types, also nested, with nulls,
+// empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
 func TestFormatsKeepTables(t *testing.T) {
 	seed := rand.Uint64()
 	rounds := 12
@@ -281,7 +281,7 @@ func TestFormatsKeepTables(t *testing.T) {
 	}()
 	for round := range rounds {
 		var fields []arrow.Field
-		for range 1 + r.IntN(6)*(round%3) { // every third has one column
+		for range 1 + r.IntN(6)*(round%3) { // every third table has one column
 			fields = append(fields, arrow.Field{Name: fmt.Sprintf("c %d,\"", len(fields)), Type: r.typ(2), Nullable: true})
 		}
 		keepsTable(t, r, s.Bucket(fmt.Sprint(round)), arrow.NewSchema(fields, nil))

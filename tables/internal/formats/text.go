@@ -38,7 +38,7 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter writes a null as nothing, and an empty text in quotes.
+// newCSVWriter returns a writer of CSV. A null is an empty field, and an empty text is quoted.
 func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
@@ -65,8 +65,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField writes a field of CSV that is no null. What begins as white space or a
-// byte order mark does is in quotes, too.
+// appendField appends a CSV field that is not null. It also quotes values that may begin with white
+// space or a byte order mark.
 func appendField(line []byte, column int, value []byte) []byte {
 	if column > 0 {
 		line = append(line, ',')
@@ -77,7 +77,7 @@ func appendField(line []byte, column int, value []byte) []byte {
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
-// newJSONWriter writes a line for each row, with the columns in their order.
+// newJSONWriter returns a writer of one line for each row, with the columns in order.
 func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
@@ -100,8 +100,8 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpacked returns where a value is that may be packed in a dictionary, a run or an
-// extension. A uuid stays one.
+// unpacked returns the array and index of a value inside a dictionary, run or extension. It
+// does not unpack a uuid.
 func unpacked(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch of := a.(type) {
@@ -123,10 +123,11 @@ func unpacked(a arrow.Array, i int) (arrow.Array, int) {
 	}
 }
 
-// isNull is for columns of nulls alone, too, which have no bitmap of them.
+// isNull reports whether a value is null, including in columns of type null, which have no
+// bitmap.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
-// appendValue writes a value that is no null: what is nested as JSON.
+// appendValue appends a value that is not null; nested values become JSON.
 func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	if arrow.IsNested(a.DataType().ID()) {
 		return appendJSON(out, a, i)
@@ -134,7 +135,8 @@ func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	return appendText(out, a, i), nil
 }
 
-// appendText writes a value that is neither nested nor null, as an adder reads it.
+// appendText appends a value that is neither nested nor null, in the form that an adder
+// reads.
 func appendText(out []byte, a arrow.Array, i int) []byte {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -174,7 +176,7 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 	return append(out, a.ValueStr(i)...)
 }
 
-// appendJSON writes a value, or null.
+// appendJSON appends a value, or null.
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
 	if a, i = unpacked(a, i); isNull(a, i) {
 		return append(out, "null"...), nil
@@ -221,10 +223,10 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 	return append(out, ']'), nil
 }
 
-// entryNames are those of a map's keys and values, whatever they are called in it.
+// entryNames are the names for a map's keys and values, whatever the map calls them.
 var entryNames = []string{"key", "value"}
 
-// appendObject writes a struct, with other names than its own unless those are nil.
+// appendObject appends a struct as an object. If names is not nil, it replaces the fields' names.
 func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
 	out = append(out, '{')
 	for k, f := range a.DataType().(*arrow.StructType).Fields() {
@@ -245,8 +247,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat writes a float, in quotes if it is no number. With a point or an
-// exponent, it is not taken for an integer that no float is.
+// appendFloat appends a float, in quotes if it is NaN or infinite. A large float gets an exponent,
+// so that readers do not take it for an integer that no float equals.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -257,7 +259,7 @@ func appendFloat(out []byte, f float64, bits int) []byte {
 	return strconv.AppendFloat(out, f, 'g', -1, bits)
 }
 
-// appendString writes a string of JSON.
+// appendString appends a JSON string.
 func appendString(out []byte, s string) ([]byte, error) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

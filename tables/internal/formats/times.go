@@ -11,18 +11,18 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// moment is what a text says of a date, a time of day, or both.
+// moment is a parsed date, time of day, or both.
 type moment struct {
-	days    int64 // since 1970
-	seconds int64 // of the day, less its offset
+	days    int64 // days since 1970
+	seconds int64 // seconds of the day, minus the offset
 	nanos   int64
-	digits  int  // of the fraction
+	digits  int  // digits of the fraction
 	clock   bool // it has a time of day
 	zoned   bool // it has an offset
 	full    bool // it has seconds, and an offset with a colon or Z
 }
 
-// digitsAt reads n digits.
+// digitsAt parses n digits.
 func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
 	if len(s) < n {
 		return 0, s, false
@@ -36,8 +36,8 @@ func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment reads a date, perhaps with a time behind a T or a space, and an offset.
-// A year has four digits, or more where they are needed, and may be negative.
+// parseMoment parses a date, optionally followed by T or a space and a time, and an offset.
+// A year has at least four digits, and may be negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')
@@ -70,7 +70,7 @@ func parseMoment(s []byte) (m moment, ok bool) {
 
 const secondsPerDay = 24 * 60 * 60
 
-// readClock reads a time of day, as 23:59, 23:59:59 or 23:59:59.999.
+// readClock parses a time of day such as 23:59, 23:59:59 or 23:59:59.999.
 func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	m.clock = true
 	hour, s, ok := digitsAt(s, 2)
@@ -97,7 +97,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	s = s[1:]
 	for unit := int64(1e8); len(s) > 0 && s[0] >= '0' && s[0] <= '9'; unit /= 10 {
 		if unit == 0 && s[0] != '0' {
-			return s, false // a digit that no type holds
+			return s, false // no type holds so many digits
 		}
 		m.nanos += int64(s[0]-'0') * unit
 		m.digits++
@@ -106,7 +106,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	return s, m.digits > 0
 }
 
-// readOffset reads Z, or an offset such as +01, +0100, +01:00 and +01:00:30.
+// readOffset parses Z, or an offset such as +01, +0100, +01:00 or +01:00:30.
 func (m *moment) readOffset(s []byte) (ok bool) {
 	m.zoned = true
 	if string(s) == "Z" {
@@ -135,13 +135,13 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 	return n > 0 && len(s) == 0 && parts[0] < 24 && parts[1] < 60 && parts[2] < 60
 }
 
-// ticks returns the moment in units since 1970, and false if it is between two of
-// them or beyond an int64.
+// ticks returns the moment in units since 1970. It returns false if it is not a whole
+// number of units, or overflows an int64.
 func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	nanos := int64(unit.Multiplier())
 	seconds, fraction := m.days*secondsPerDay+m.seconds, m.nanos/nanos
 	perSecond := int64(time.Second) / nanos
-	v := seconds*perSecond + fraction // as it wraps around, so it does back
+	v := seconds*perSecond + fraction // the result below is false if this overflows
 	floor := v / perSecond
 	if v%perSecond < 0 {
 		floor--
@@ -149,8 +149,7 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp reads a timestamp of a unit, with an offset or without, but not
-// between two units.
+// parseTimestamp parses a timestamp in whole units, with or without an offset.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, zoned bool) (int64, bool) {
 	m, ok := parseMoment(s)
 	if !ok || m.zoned != zoned {
@@ -164,7 +163,7 @@ func parseDate32(s []byte) (arrow.Date32, bool) {
 	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.zoned && m.days == int64(int32(m.days))
 }
 
-// parseClock reads a time of day in a unit.
+// parseClock parses a time of day in a unit.
 func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	var m moment
 	rest, ok := m.readClock(s)
@@ -174,8 +173,8 @@ func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	return m.ticks(unit)
 }
 
-// parseDuration reads a whole number and its unit, as 1500ms. Without one it is in
-// the column's.
+// parseDuration parses an integer and its unit, such as 1500ms. The unit may be missing; the
+// column's unit then applies.
 func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	number, from := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
@@ -198,8 +197,8 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 
 var units = []string{"s", "ms", "us", "ns"}
 
-// appendClock writes a time of day, with as many digits as the unit has. One beyond
-// the day is not another within it.
+// appendClock appends a time of day, with all digits of the unit. A value of 24 hours or more is
+// not reduced to a time of day.
 func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	if v < 0 {
 		out, v = append(out, '-'), -v
@@ -212,8 +211,8 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime writes a time, with as many digits of its fraction as it needs. A zone
-// is written as its offset.
+// appendTime appends a time, with as many fractional digits as it needs, and the zone's
+// offset.
 func appendTime(out []byte, t time.Time, zoned bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); zoned && offset%60 != 0 {

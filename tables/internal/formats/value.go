@@ -11,17 +11,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// adder adds values to a column, or to what is nested in one: exactly, or not at all.
+// adder adds values to a column, or to a nested part of one. It refuses a value that the type
+// cannot represent exactly.
 type adder struct {
 	array.Builder
 	nullable bool
 
-	text  func([]byte) bool // adds what a text stands for, and returns false if the type does not have it; nil for nested types
-	bare  byte              // the kind of JSON that it takes besides strings; 0: none
-	empty bool              // an empty text is a value
+	text  func([]byte) bool // adds the value of a text, and returns false if the type cannot hold it; nil for nested types
+	bare  byte              // kind of JSON value accepted besides strings; 0 means none
+	empty bool              // an empty text is a value, and not null
 
-	fields *fields // of a struct, or of a map's entries
-	elem   *adder  // of a list
+	fields *fields // for a struct, or a map's entries
+	elem   *adder  // for a list
 }
 
 func newAdder(b array.Builder, f arrow.Field) *adder {
@@ -47,7 +48,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
 		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // whatever they are called in it
+		key.Name, item.Name = "key", "value" // whatever the map calls them
 		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
@@ -57,7 +58,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	return a
 }
 
-// setText sets how the builder gets the value of a text.
+// setText sets the function that adds the value of a text to the builder.
 func (a *adder) setText(t arrow.DataType) {
 	a.bare = jsonNumber
 	switch b := a.Builder.(type) {
@@ -96,7 +97,7 @@ func (a *adder) setText(t arrow.DataType) {
 	}
 }
 
-// setQuoted is setText for types whose values are strings in JSON.
+// setQuoted is setText for types whose values are JSON strings.
 func (a *adder) setQuoted(t arrow.DataType) {
 	switch b := a.Builder.(type) {
 	case *array.Date32Builder:
@@ -120,7 +121,7 @@ func (a *adder) setQuoted(t arrow.DataType) {
 		}
 	case *array.FixedSizeBinaryBuilder:
 		a.text = fixedBytes(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
-	case interface{ Append([]byte) }: // bytes of all layouts, which are texts, too
+	case interface{ Append([]byte) }: // all layouts of bytes, including text
 		a.empty = true
 		a.text = func(s []byte) bool {
 			v, err := base64.StdEncoding.Strict().AppendDecode(nil, s)
@@ -130,12 +131,12 @@ func (a *adder) setQuoted(t arrow.DataType) {
 		a.text, a.empty = func(s []byte) bool { return added(b.BinaryBuilder, s, true) }, true
 	case array.StringLikeBuilder:
 		a.text, a.empty = func(s []byte) bool { return added(b, string(s), true) }, true
-	default: // of nulls alone, or a type that no table has
+	default: // type null, or a type that no table has
 		a.text = func([]byte) bool { return false }
 	}
 }
 
-// added adds a value if it is one.
+// added adds v if ok, and returns ok.
 func added[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	if ok {
 		b.Append(v)
@@ -143,7 +144,8 @@ func added[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	return ok
 }
 
-// fixedBytes adds bytes of the type's length.
+// fixedBytes returns a function that decodes a text, and adds the bytes if they have the type's
+// length.
 func fixedBytes(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
 	return func(s []byte) bool {
@@ -152,8 +154,8 @@ func fixedBytes(b array.Builder, decode func([]byte) ([]byte, error)) func([]byt
 	}
 }
 
-// add adds what a text stands for, and a null for an empty one, unless it was quoted
-// and the type has empty texts.
+// add adds the value of a text. An empty text becomes null, unless it was quoted and the
+// type has empty texts.
 func (a *adder) add(text []byte, quoted bool) error {
 	switch {
 	case len(text) == 0 && !(quoted && a.empty):
@@ -182,7 +184,7 @@ func (a *adder) refuse(text []byte) error {
 	return fmt.Errorf("%.60q is no %s%s", text, a.Type(), hint)
 }
 
-// addJSON adds the next value of JSON.
+// addJSON adds the next JSON value.
 func (a *adder) addJSON(j *jsonText) error {
 	kind, text, err := j.value()
 	if err != nil {
@@ -219,7 +221,7 @@ func (a *adder) addJSON(j *jsonText) error {
 	return nil
 }
 
-// addList adds the elements of an array, which are the entries of a map.
+// addList adds the elements of an array, or the entries of a map.
 func (a *adder) addList(j *jsonText) (err error) {
 	n := 0
 	for ; j.more(']'); n++ {
@@ -240,9 +242,9 @@ func (a *adder) addList(j *jsonText) (err error) {
 	return nil
 }
 
-// fields adds objects of JSON to the columns of a table, or to a struct's.
+// fields adds JSON objects to the columns of a table or a struct.
 type fields struct {
-	what  string // they are
+	what  string // term for the fields in errors
 	names []string
 	parts []*adder
 	seen  []bool
@@ -258,7 +260,8 @@ func newFields(what string, all []arrow.Field, builder func(int) array.Builder) 
 	return f
 }
 
-// find returns the place of a field, which mostly is that of the member; -1: none.
+// find returns the index of the field with a name, or -1. n is the member's index in its object,
+// which is usually the same.
 func (f *fields) find(name []byte, n int) int {
 	if n < len(f.names) && f.names[n] == string(name) {
 		return n
@@ -269,7 +272,7 @@ func (f *fields) find(name []byte, n int) int {
 	return -1
 }
 
-// addJSON adds the members of an object, and nulls for those that it lacks.
+// addJSON adds the members of an object, and nulls for those it lacks.
 func (f *fields) addJSON(j *jsonText) error {
 	clear(f.seen)
 	for n := 0; ; n++ {

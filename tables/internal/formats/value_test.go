@@ -11,10 +11,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// texts are what types take, as it is written again, and what they refuse.
+// texts lists, for each type, the texts that it accepts, with the form in which they are written,
+// and those that it refuses.
 var texts = []struct {
 	of             arrow.DataType
-	taken, refused string // with spaces between them; "a→b": a is written as b
+	taken, refused string // separated by spaces; "a→b" means that a is written as b
 }{
 	{arrow.FixedWidthTypes.Boolean, "true false TRUE→true False→false", "1 0 t yes"},
 	{arrow.PrimitiveTypes.Int8, "-128 127 0", "128 -129 300 1.5 1.0 1e2 x 0x1"},
@@ -57,7 +58,7 @@ var texts = []struct {
 	{arrow.MapOf(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32), `[{"key":9007199254740993,"value":0.5}] [{"value":1,"key":2}]→[{"key":2,"value":1}] []`, `[{"key":null,"value":1}] [{"value":1}] {"a":1} [1] [{"key":1,"value":16777217}]`},
 }
 
-// parsed returns what a text is as a type, written again.
+// parsed parses a text as a value of a type, and returns the value as it is written.
 func parsed(t arrow.DataType, text string) (string, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
@@ -72,7 +73,7 @@ func parsed(t arrow.DataType, text string) (string, error) {
 	return string(out), err
 }
 
-// A text is a value exactly, or refused; in a list it is the same.
+// TestTextsOfTypes checks that a text is read exactly or refused, by itself and in a list.
 func TestTextsOfTypes(t *testing.T) {
 	for _, c := range texts {
 		for text := range strings.FieldsSeq(c.taken) {
@@ -101,7 +102,7 @@ func TestTextsOfTypes(t *testing.T) {
 	}
 }
 
-// What is taken is written as a text that is the same value.
+// FuzzText checks that an accepted text is written as a text with the same value.
 func FuzzText(f *testing.F) {
 	for _, c := range texts {
 		for text := range strings.FieldsSeq(c.taken + " " + c.refused) {
@@ -121,7 +122,8 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// Rows that were lost or changed, and files that no other reader could read.
+// TestTextsStayAsTheyAre reads texts that must be kept exactly or refused. None may be lost or
+// changed.
 func TestTextsStayAsTheyAre(t *testing.T) {
 	known := arrow.NewSchema([]arrow.Field{
 		{Name: "s", Type: arrow.BinaryTypes.String},
@@ -166,7 +168,8 @@ func TestTextsStayAsTheyAre(t *testing.T) {
 	}
 }
 
-// Values that are packed in dictionaries, runs and extensions are written as they are.
+// TestPackedValues checks that values in dictionaries, runs and extensions are written like other
+// values.
 func TestPackedValues(t *testing.T) {
 	for _, c := range []struct {
 		of         arrow.DataType

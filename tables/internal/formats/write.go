@@ -13,15 +13,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
-// Writer writes batches. Close completes what was written; it does not close
-// what is written to.
+// Writer writes batches. Close completes the output, but does not close the underlying
+// writer.
 type Writer interface {
 	Write(arrow.RecordBatch) error
 	Close() error
 }
 
-// NewWriter returns a writer of a format. Arrow is a file, which is read out of
-// order, or, with stream, a stream.
+// NewWriter returns a writer of a format. Arrow is written as a file, for random access, or
+// as a stream if stream is set.
 func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:
@@ -41,10 +41,10 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	return nil, fmt.Errorf("format %q cannot be written: there are table, %s", f, strings.Join(Names, ", "))
 }
 
-// keepOpen hides the method Close, which libraries would call.
+// keepOpen hides the Close method, which libraries would call.
 type keepOpen struct{ io.Writer }
 
-// tableWriter writes columns below each other, as wide as those of a batch are.
+// tableWriter writes aligned columns. Each batch has its own widths.
 type tableWriter struct {
 	*tabwriter.Writer
 }
@@ -60,7 +60,7 @@ func newTableWriter(out io.Writer, schema *arrow.Schema) (*tableWriter, error) {
 
 const maxWidth = 40
 
-// oneLine is what is shown of a text: on one line, and not very long.
+// oneLine shortens a text to a single line of limited length.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

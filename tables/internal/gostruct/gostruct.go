@@ -1,8 +1,7 @@
-// Package gostruct makes columns of Go's structs, and structs of columns.
+// Package gostruct converts Go structs to columns, and columns to structs.
 //
-// It is not arrow-go's arreflect, which (in v18.8.0) makes of a time within a struct a
-// struct without fields, of an sql.Null a struct of two, refuses types with names of their
-// own, and reads nulls as zeros.
+// It replaces arrow-go's arreflect, which (in v18.8.0) turns a nested time into a struct without
+// fields and an sql.Null into a struct of two, refuses named types, and reads nulls as zeros.
 package gostruct
 
 import (
@@ -19,20 +18,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// deepest bounds types within each other, as those that hold themselves have no end.
+// deepest limits nesting, because recursive types have no end.
 const deepest = 32
 
 var timeType = reflect.TypeFor[time.Time]()
 
-// Struct is a type of structs, whose exported fields are columns.
+// Struct is a struct type whose exported fields are columns.
 type Struct struct {
 	Schema *arrow.Schema
-	index  [][]int // of the field of each column
+	index  [][]int // field index of each column
 }
 
 var known sync.Map // *Struct by reflect.Type
 
-// Of returns a type as a Struct. Its error says which field is no column.
+// Of returns the Struct of a type. Its error names a field that cannot be a column.
 func Of(t reflect.Type) (*Struct, error) {
 	if s, ok := known.Load(t); ok {
 		return s.(*Struct), nil
@@ -65,7 +64,7 @@ func of(t reflect.Type, depth int) (*Struct, error) {
 	return s, nil
 }
 
-// add returns the columns of a struct, which is at an index of the whole one.
+// add returns the columns of a struct that is at an index of the whole struct.
 func (s *Struct) add(t reflect.Type, at []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -93,8 +92,8 @@ func (s *Struct) add(t reflect.Type, at []int, depth int) (columns []arrow.Field
 	return columns, nil
 }
 
-// columnOf returns the column's type of a Go type, which a tag may say of times, and whether
-// it has nulls.
+// columnOf returns the column type of a Go type, and reports whether it is nullable. A tag may
+// choose the column type of times.
 func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullable bool, err error) {
 	if depth == 0 {
 		return nil, false, errors.New("its types are too deep within each other, or without end")
@@ -152,8 +151,8 @@ var plain = map[reflect.Kind]arrow.DataType{
 	reflect.Uint32: arrow.PrimitiveTypes.Uint32, reflect.Uint64: arrow.PrimitiveTypes.Uint64,
 }
 
-// isNull reports whether a type is one of database/sql's for a value or null: sql.Null[T],
-// sql.NullString and so on, each with the value and Valid.
+// isNull reports whether a type is a nullable value of database/sql, such as sql.Null[T] or
+// sql.NullString, with a value and Valid.
 func isNull(t reflect.Type) bool {
 	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }

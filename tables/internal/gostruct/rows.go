@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Read reads rows of a batch, from one on, into a slice of zero structs. Columns are found by
-// name; others of the batch are left out.
+// Read reads rows of a batch, starting at from, into a slice of zero structs. Columns are matched
+// by name; other columns are ignored.
 func (s *Struct) Read(batch arrow.RecordBatch, from int, into reflect.Value) error {
 	for i, index := range s.index {
 		name := s.Schema.Field(i).Name
@@ -35,7 +35,7 @@ func (s *Struct) Read(batch arrow.RecordBatch, from int, into reflect.Value) err
 	return nil
 }
 
-// set sets an addressable value to that of a row of a column.
+// set sets an addressable value from a row of a column.
 func set(v reflect.Value, column arrow.Array, row int) error {
 	kind := v.Kind()
 	holder := kind == reflect.Struct && isNull(v.Type())
@@ -184,7 +184,7 @@ func setList(v reflect.Value, column array.ListLike, row int) error {
 	return nil
 }
 
-// Batch returns rows, a slice of the structs, as a batch, which the caller releases.
+// Batch converts a slice of the structs to a batch. The caller releases it.
 func (s *Struct) Batch(rows reflect.Value) (arrow.RecordBatch, error) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, s.Schema)
 	defer b.Release()
@@ -200,7 +200,7 @@ func (s *Struct) Batch(rows reflect.Value) (arrow.RecordBatch, error) {
 	return b.NewRecordBatch(), nil
 }
 
-// field is FieldByIndex, which takes longer for an index of one.
+// field is a faster FieldByIndex for an index of length one.
 func field(v reflect.Value, index []int) reflect.Value {
 	if len(index) == 1 {
 		return v.Field(index[0])
@@ -208,7 +208,7 @@ func field(v reflect.Value, index []int) reflect.Value {
 	return v.FieldByIndex(index)
 }
 
-// add adds an addressable value to a builder of its type.
+// add appends an addressable value to a builder of its type.
 func add(to array.Builder, v reflect.Value) error {
 	kind := v.Kind()
 	null := (kind == reflect.Pointer || kind == reflect.Slice) && v.IsNil()
@@ -282,5 +282,5 @@ func add(to array.Builder, v reflect.Value) error {
 	return nil
 }
 
-// timeOf returns the time that an addressable value is, without a copy on the heap.
+// timeOf returns an addressable time value without a copy on the heap.
 func timeOf(v reflect.Value) *time.Time { return v.Addr().Interface().(*time.Time) }

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestLookupIsOfNow: an answer is remembered until another connection, as of another
-// process, commits anything, and no longer.
-func TestLookupIsOfNow(t *testing.T) {
+// TestLookupIsCurrent checks that an answer is remembered until another connection, such as another
+// process's, commits anything.
+func TestLookupIsCurrent(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	c, err := Open(ctx, dir, Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
 	if err != nil {
@@ -33,8 +33,8 @@ func TestLookupIsOfNow(t *testing.T) {
 			if gotLoc != loc || gotRules != rules || !errors.Is(err, wrong) {
 				t.Fatal(gotLoc, gotRules, err)
 			}
-			if _, known, _, err := c.known.get(n); known != (wrong == nil) || err != nil {
-				t.Fatalf("it is known: %v (%v)", known, err)
+			if _, known, _, err := c.answers.get(n); known != (wrong == nil) || err != nil {
+				t.Fatalf("the answer is remembered: %v (%v)", known, err)
 			}
 		}
 	}
@@ -43,8 +43,8 @@ func TestLookupIsOfNow(t *testing.T) {
 		if _, err := other.Exec(q); err != nil {
 			t.Fatal(err)
 		}
-		if _, known, _, _ := c.known.get(n); known {
-			t.Fatal("it is known after ", q)
+		if _, known, _, _ := c.answers.get(n); known {
+			t.Fatal("the answer is still remembered after ", q)
 		}
 	}
 	is("", "", ErrNotFound)
@@ -55,35 +55,36 @@ func TestLookupIsOfNow(t *testing.T) {
 	do(`INSERT INTO iceberg_namespace_properties VALUES ('partd', 'ns', 'partd.rules', 'price > 0')`)
 	is("b", "price > 0", nil)
 
-	_, _, version, err := c.known.get(n)
+	_, _, version, err := c.answers.get(n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	do(`DELETE FROM iceberg_tables`)
-	if err := c.known.put(n, answer{loc: "b"}, version); err != nil { // read before, told after
+	if err := c.answers.put(n, answer{loc: "b"}, version); err != nil { // read before the change, put after it
 		t.Fatal(err)
 	}
 	is("", "", ErrNotFound)
 }
 
-// TestAnswersAreBounded: what is remembered has few bytes, however long a namespace's rules are.
+// TestAnswersAreBounded checks that the remembered answers have a limit in bytes, even if a
+// namespace has long rules.
 func TestAnswersAreBounded(t *testing.T) {
 	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, _, version, err := c.known.get(TableName{})
+	_, _, version, err := c.answers.get(TableName{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := answer{loc: "a", rules: strings.Repeat("x", 1<<20)} // each is a copy where SQLite gives it
+	is := answer{loc: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
 	for i := range 100 {
-		if err := c.known.put(TableName{"ns", fmt.Sprint(i)}, is, version); err != nil {
+		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, is, version); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(c.known.known); n == 0 || n > mostAnswers>>20 {
+	if n := len(c.answers.known); n == 0 || n > maxAnswers>>20 {
 		t.Errorf("%d answers of a megabyte each are remembered", n)
 	}
 }

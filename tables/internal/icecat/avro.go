@@ -5,28 +5,61 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/twmb/avro"
 	"github.com/twmb/avro/ocf"
 )
 
-// Budget is what files of Avro may hold together.
+// Budget limits the contents of several Avro files together.
 type Budget struct {
-	Entries, Bytes int64 // at most; bytes before compression
-	entries, bytes int64 // so far
+	Entries, Bytes int64 // limits; bytes before compression
+	entries, bytes int64 // used so far
 }
 
-// spent is an error for more than the budget has.
+// spent returns an error if the contents exceed the budget.
 func (b *Budget) spent() error {
 	if b.entries <= b.Entries && b.bytes <= b.Bytes {
 		return nil
 	}
-	return fmt.Errorf("it holds, with those before it, more entries or bytes than one commit may bring, which are %d and %d before compression: commit fewer at a time", b.Entries, b.Bytes)
+	return fmt.Errorf("it and the files before it have more entries or bytes than a commit may add, which are %d and %d before compression: commit fewer files at a time", b.Entries, b.Bytes)
 }
 
-// CheckAvro counts what a file of Avro holds, and is an error if that is beyond a budget. Of the
-// file it keeps a block at a time; Iceberg's library keeps all of it, whatever it unpacks to.
-func (f *FileIO) CheckAvro(ctx context.Context, name string, budget *Budget) error {
+// Limits on the Avro files of other engines. Bytes are counted before compression.
+const (
+	maxManifests     = 10_000 // in a list
+	maxListBytes     = 64 << 20
+	maxManifestFiles = 1_000_000 // listed by all new manifests of a commit
+	maxManifestBytes = 1 << 30
+)
+
+// ListBudget returns the budget for a list of manifests.
+func ListBudget() *Budget { return &Budget{Entries: maxManifests, Bytes: maxListBytes} }
+
+// ManifestBudget returns the budget for all new manifests of a commit.
+func ManifestBudget() *Budget { return &Budget{Entries: maxManifestFiles, Bytes: maxManifestBytes} }
+
+// AvroKind is a kind of Avro file: the name of a field that all its entries have.
+type AvroKind string
+
+// Iceberg's kinds of Avro files.
+const (
+	ListKind     AvroKind = "manifest_path"
+	ManifestKind AvroKind = "data_file"
+)
+
+// matches reports whether the schema's entries have the field, with the type that Iceberg's library
+// requires.
+func (k AvroKind) matches(s *avro.Schema) bool {
+	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
+		return f.Name == string(k) && (k != ManifestKind || f.Type.Type == "record")
+	})
+}
+
+// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one
+// block at a time. Iceberg's library would keep the whole file in memory, however large it is when
+// decompressed.
+func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
 	file, err := f.Open(name)
 	if err != nil {
 		return err
@@ -36,19 +69,32 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, budget *Budget) err
 	if err != nil {
 		return err
 	}
-	budget.bytes += info.Size() // all that is not compressed
+	return countAvro(ctx, file, info.Size(), kind, budget)
+}
+
+// countAvro counts an Avro file against a budget, and returns an error if the file exceeds it.
+func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
+	budget.bytes += size // a lower bound, because some contents are not compressed
+	if err := budget.spent(); err != nil {
+		return err
+	}
+	var writerSchema *avro.Schema
 	r, err := ocf.NewReader(file,
 		ocf.WithCodec(counting{ocf.DeflateCodec(-1), budget}),
 		ocf.WithCodec(counting{ocf.SnappyCodec(), budget}),
 		ocf.WithCodec(counting{ocf.MustZstdCodec(nil, nil), budget}),
 		ocf.WithReaderSchemaFunc(func(r *ocf.Reader) (*avro.Schema, error) {
-			of := r.Schema().Root()
-			return avro.Parse(fmt.Sprintf(`{"type": "record", "name": %q, "namespace": %q, "fields": []}`, of.Name, of.Namespace))
+			writerSchema = r.Schema()
+			root := writerSchema.Root()
+			return avro.Parse(fmt.Sprintf(`{"type": "record", "name": %q, "namespace": %q, "fields": []}`, root.Name, root.Namespace))
 		}))
 	if err != nil {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
+	if !kind.matches(writerSchema) {
+		return fmt.Errorf("its entries have no %s", kind)
+	}
 	for {
 		err := cmp.Or(ctx.Err(), r.Decode(&struct{}{}))
 		if err == io.EOF {
@@ -61,14 +107,14 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, budget *Budget) err
 	}
 }
 
-// counting is a codec that counts what blocks hold.
+// counting is a codec that counts the decompressed bytes.
 type counting struct {
 	ocf.Codec
 	budget *Budget
 }
 
-func (c counting) DecompressBounded(src []byte, most int64) ([]byte, error) {
-	b, err := c.Codec.(ocf.BoundedDecompressor).DecompressBounded(src, most)
+func (c counting) DecompressBounded(src []byte, limit int64) ([]byte, error) {
+	b, err := c.Codec.(ocf.BoundedDecompressor).DecompressBounded(src, limit)
 	c.budget.bytes += int64(len(b))
 	return b, cmp.Or(err, c.budget.spent())
 }

@@ -17,47 +17,44 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Change is a change of one table, staged on a state of it.
+// Change is a staged change of one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // nil: there must be no such table
-	Lost            *string        // where the metadata is, of a table that is damaged; Base is nil then
-	New             table.Metadata // nil: the table is deleted
-	// IOs are what the files of the change were written through. The new
-	// metadata goes through the last.
+	Base            *table.Table   // the state that the change was staged on; nil: the table must not exist
+	Lost            *string        // the metadata location of a damaged table, whose Base is nil
+	New             table.Metadata // nil: delete the table
+	// IOs wrote the files of the change. The last one also writes the new metadata.
 	IOs []*FileIO
-	// Info is what listings show. Nil, for changes that others make, leaves the
-	// listing to what the metadata says.
+	// Info is what listings show. Other engines' changes have none; then listings use the metadata.
 	Info   *Info
-	PutIDs []PutID // of the puts that the change holds
-	// Inline leaves the syncing of the new metadata, which is small then, to the
-	// database, which keeps it as well until the next change.
+	PutIDs []PutID // of the puts in the change
+	// Inline keeps the new metadata in the database until the next change, and does not sync its
+	// file. It is for small metadata.
 	Inline bool
 
-	Result *table.Table // the table as committed
+	Result *table.Table // the committed table
 
-	inline []byte // the metadata, if Inline
+	inline []byte // the metadata, if Inline is set
 }
 
-// Info is what listings show of a table apart from what its metadata says.
+// Info is what listings show of a table in addition to its metadata.
 type Info struct {
 	Updated  time.Time
-	Metadata map[string]any // as ParseMetadata returns it
-	CopyOf   string         // what the change makes the table a copy of, as Catalog.CopyOf returns it
+	Metadata map[string]any // as returned by ParseMetadata
+	CopyOf   string         // the metadata location that the table is now a copy of; see Catalog.CopyOf
 }
 
-// PutID is the id of a put, and when the put was acknowledged.
+// PutID is the id of a put, with the time when it was acknowledged.
 type PutID struct {
 	ID string
 	At time.Time
 }
 
-// TxHook is what a commit does beside its changes, in their transaction: before
-// they are made. Its error ends the commit.
+// TxHook runs in the transaction of a commit, before its changes. If it fails, so does the commit.
 type TxHook func(ctx context.Context, tx *sql.Tx) error
 
-// Commit makes all the changes, and what hooks do in the same transaction, or, with an
-// error, nothing, unless the error wraps partd.ErrUnknownOutcome.
+// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was
+// changed, unless the error wraps partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
@@ -67,10 +64,10 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	// From here on it is done or not, whoever still waits for it.
+	// From here on, the commit completes even if ctx is canceled.
 	ctx = context.WithoutCancel(ctx)
-	c.around(false)
-	defer c.around(true)
+	c.committing(false)
+	defer c.committing(true)
 	tx, err := c.begin(ctx)
 	if err != nil {
 		return err
@@ -90,11 +87,11 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		return err
 	}
 	for _, ch := range changes {
-		if ch.Base != nil { // only the newest metadata of a table is worth keeping
+		if ch.Base != nil { // only a table's newest metadata is worth caching
 			c.cache.drop(ch.Base.MetadataLocation())
 		}
 		if ch.Result != nil {
-			// Read through the catalog's own view: the one that wrote remembers its files.
+			// Use the catalog's own FileIO: the change's FileIO keeps a list of its files.
 			loc, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
 			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, c.reader)
 			written := io.Written()
@@ -104,7 +101,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	return nil
 }
 
-// writeMetadata writes the metadata of a change, and makes all its files last.
+// writeMetadata writes the metadata of a change, and syncs all its files.
 func (c *Catalog) writeMetadata(ch *Change) error {
 	if ch.New != nil {
 		version := 0
@@ -126,9 +123,9 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		io := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
 			ch.inline, io.noSync = b, true
-		} else if dir, err := c.own(ch.New.Location()); err == nil { // which may have been made without syncs
-			io.touched(dir)
-			io.touched(filepath.Dir(dir))
+		} else if dir, err := c.own(ch.New.Location()); err == nil { // the directory may have been created without a sync
+			io.syncLater(dir)
+			io.syncLater(filepath.Dir(dir))
 		}
 		if err := io.WriteFile(loc, b); err != nil {
 			return err
@@ -143,8 +140,8 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion is the number that a metadata file's name begins with, 0 for
-// the names of others that have none.
+// metadataVersion returns the number at the beginning of a metadata file's name, or 0 if the name,
+// by another engine, has none.
 func metadataVersion(loc string) int {
 	number, _, _ := strings.Cut(path.Base(loc), "-")
 	v, err := strconv.Atoi(number)
@@ -154,7 +151,7 @@ func metadataVersion(loc string) int {
 	return v
 }
 
-// apply makes the change in the database.
+// apply applies the change to the database.
 func (ch *Change) apply(w *work) {
 	was := ch.Lost
 	if ch.Base != nil {
@@ -173,7 +170,7 @@ func (ch *Change) apply(w *work) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if was != nil && w.do(deleteInline, *was) > 0 { // only the database was sure to keep it: its file may be lost
+	if was != nil && w.do(deleteInline, *was) > 0 { // the file was not synced, and may be lost
 		w.do(`DELETE FROM partd_files WHERE path=?`, *was)
 	}
 	if ch.New == nil {
@@ -186,24 +183,24 @@ func (ch *Change) apply(w *work) {
 	ch.record(w)
 }
 
-// forget removes what is known of a table that was deleted. Its files are
-// orphans now.
+// forget removes what the database has of a deleted table. The table's files become orphans.
 func (ch *Change) forget(w *work, was string) {
 	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
-	uuid := "" // of one that is damaged it is not known, and its puts are forgotten with time
+	uuid := "" // unknown for a damaged table; its puts expire later
 	location, _, _ := strings.Cut(was, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
 	w.do(deleteInfo, uuid, ch.Namespace, ch.Name)
 	w.do(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
-	if dir, err := ch.IOs[0].cat.own(location); err == nil { // else none of its files are ours
-		// They were of use until now, whatever a Sweep found before they were committed.
+	if dir, err := ch.IOs[0].cat.own(location); err == nil { // otherwise, none of its files belong to the warehouse
+		// The files were in use until now, even if a Sweep found them unused before they were
+		// committed.
 		w.do(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
 
-// record keeps what there is to know of the change beside the metadata.
+// record stores what the database keeps of the change besides the metadata.
 func (ch *Change) record(w *work) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
@@ -228,14 +225,14 @@ func (ch *Change) record(w *work) {
 	}
 }
 
-// record keeps what was written, of a table or of none yet.
+// record stores the written files for a table, or for no table yet if uuid is "".
 func (f *FileIO) record(w *work, uuid string) {
 	for _, file := range f.Written() {
 		hash := file.Hash.Bytes()
 		w.do(upsertFile, file.Path, uuid, file.Size, hash[:])
 		path, err := f.cat.own(file.Path)
 		w.err = cmp.Or(w.err, err)
-		// A Sweep may have found it of no use while it waited to be committed.
+		// A Sweep may have noted it as unused before this commit.
 		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
 	}
 }

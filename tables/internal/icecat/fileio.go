@@ -19,47 +19,48 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// WrittenFile is a file that was written: what the catalog keeps of it, since
-// Iceberg's manifests carry no checksum.
+// WrittenFile is the catalog's record of a written file, because Iceberg's manifests contain no
+// checksums.
 type WrittenFile struct {
-	Path string // location, as Iceberg's metadata has it
+	Path string // location, as in Iceberg's metadata
 	Size int64
 	Hash xxh3.Uint128
 }
 
-// FileIO is Iceberg's view of the file system. Each file that it writes is
-// synced from when it is closed, and the directories by Sync, side by side, since
-// the disk can make one journal entry of them; Sync waits for all. It remembers
-// what it wrote, so that a commit can record its files, and one that failed can
-// remove them.
+// FileIO is Iceberg's view of the file system. It starts to sync each file when the file is closed.
+// Sync syncs the directories and waits for all syncs, which run concurrently, so that the disk can
+// combine them in one journal entry. FileIO remembers the files that it wrote, so that a commit can
+// record them, or a failed commit remove them.
 type FileIO struct {
-	cat    *Catalog
-	noSync bool // it syncs nothing
-	syncs  errgroup.Group
+	cat     *Catalog
+	noSync  bool // do not sync anything
+	skipVet bool // do not vet manifests and lists of them, because the caller does
+	syncs   errgroup.Group
 
-	mu      sync.Mutex
-	written []WrittenFile
-	failure error           // the first to write a file
-	dirs    map[string]bool // where names were made and not yet synced
+	mu       sync.Mutex
+	written  []WrittenFile
+	firstErr error           // the first error of writing a file
+	dirs     map[string]bool // directories with new names that are not synced yet
 }
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system of what is not on this machine: files are /data/…, whole and
-// immutable once they are closed, and directories are no things.
+// Remote is a file system on another machine. Its files are named /data/…, become visible and
+// immutable when they are closed, and need no directories.
 type Remote interface {
 	vfs.FS
 	// Files returns all files with their sizes.
 	Files(ctx context.Context) (map[string]int64, error)
-	// Expect tells what a file has to be. Known is false for those of others.
+	// Expect sets a function that returns the recorded size and hash of a file; known is false for
+	// files of other engines.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
-	// Pin returns a copy on this machine, which stays until it is released.
+	// Pin returns the path of a local copy, which is kept until release is called.
 	Pin(name string) (path string, release func(), err error)
-	// Forget has the file read from where it is when it is read next.
+	// Forget drops the local copy of a file, so that the next read fetches it again.
 	Forget(name string)
 }
 
-// recorded is what the catalog has of a file.
+// recorded returns the recorded size and hash of a file, for Remote.Expect.
 func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
 	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
 	return w.Size, w.Hash, known, err
@@ -74,7 +75,7 @@ func (f *FileIO) Remove(name string) error {
 	return f.cat.fs.Remove(p)
 }
 
-// Create makes a file, which must not exist.
+// Create creates a file, which must not exist.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	p, err := f.cat.own(name)
 	if err != nil {
@@ -82,42 +83,41 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	}
 	dir := filepath.Dir(p)
 	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may remove it again while it is empty
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may remove the empty directory again
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
-		f.touched(filepath.Dir(dir))
-		f.touched(filepath.Dir(filepath.Dir(dir)))
+		f.syncLater(filepath.Dir(dir))
+		f.syncLater(filepath.Dir(filepath.Dir(dir)))
 		file, err = f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
 	if err != nil {
 		return nil, f.fail(err)
 	}
-	f.touched(dir)
+	f.syncLater(dir)
 	w := &newFile{io: f, name: name, file: file, hash: xxh3.New()}
 	w.buf = bufio.NewWriterSize(io.MultiWriter(file, w.hash), 64<<10)
 	return w, nil
 }
 
-// fail remembers the first failure to write a file.
+// fail remembers the first error of writing a file, and returns err.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failure == nil {
-		f.failure = err
+	if f.firstErr == nil {
+		f.firstErr = err
 	}
 	return err
 }
 
-// Failure returns why the first of the files that could not be written was not, nil
-// if there is none. Iceberg's library may say only that it stopped.
+// Failure returns the first error of writing a file, or nil. Iceberg's library may hide the cause.
 func (f *FileIO) Failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.failure
+	return f.firstErr
 }
 
-// WriteFile writes a file at once.
+// WriteFile creates a file with the given content.
 func (f *FileIO) WriteFile(name string, b []byte) error {
 	w, err := f.Create(name)
 	if err != nil {
@@ -127,13 +127,13 @@ func (f *FileIO) WriteFile(name string, b []byte) error {
 	return errors.Join(err, w.Close())
 }
 
-func (f *FileIO) touched(dir string) {
+func (f *FileIO) syncLater(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dirs[dir] = true
 }
 
-// Sync returns when the files written, and their names, survive a loss of power.
+// Sync waits until the written files, and their names, would survive a loss of power.
 func (f *FileIO) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,27 +153,26 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all that was written, after a commit that surely failed.
-// What it cannot remove is an orphan, for Expire to find.
+// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot
+// remove a file, Expire finds it as an orphan.
 func (f *FileIO) RemoveWritten() { f.RemoveAfter(0) }
 
-// RemoveFailed is RemoveWritten after an error, unless the outcome of the commit is not
-// known: then Expire decides.
+// RemoveFailed calls RemoveWritten if a commit failed with err. If the outcome is unknown, Expire
+// decides about the files.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()
 	}
 }
 
-// RemoveAfter removes what was written after the first n files, and forgets it: they
-// are of no use, and the first n are.
+// RemoveAfter removes the files written after the first n, because only the first n are needed.
 func (f *FileIO) RemoveAfter(n int) {
 	_ = f.syncs.Wait()
 	f.mu.Lock()
-	gone := f.written[n:]
+	removed := f.written[n:]
 	f.written = f.written[:n:n]
 	f.mu.Unlock()
-	for _, w := range gone {
+	for _, w := range removed {
 		_ = f.Remove(w.Path)
 	}
 }
@@ -203,8 +202,8 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close begins to sync the file, and closes it then. A file that could not be written whole is an
-// error here, too, for not every caller looks at what Write said.
+// Close starts to sync the file, which is then closed. It also returns an earlier error of Write,
+// because some callers ignore that.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

@@ -20,49 +20,49 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// ErrContent says that a file does not hold what was written.
+// ErrContent means that a file's content differs from what was written.
 var ErrContent = errors.New("the file is damaged")
 
-// FilesLike returns where files of the same content are, or were.
+// FilesLike returns locations at which a file with the same content is or was.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
 	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
-// NoteFiles keeps what was written through f before a commit needs it.
+// NoteFiles records the files written through f before they are committed.
 func (c *Catalog) NoteFiles(ctx context.Context, f *FileIO) error {
 	return c.inTx(ctx, func(w *work) { f.record(w, "") })
 }
 
-// Wanted keeps a file from being removed by a Sweep of another process for the time of
-// grace from now on. It reports false where one removes it already.
-func (c *Catalog) Wanted(ctx context.Context, location string) (still bool, err error) {
+// Protect protects a file from being swept by another process, for the grace period from now. It
+// returns false if a Sweep is already removing the file.
+func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
 	if err != nil {
 		return false, err
 	}
 	err = c.inTx(ctx, func(w *work) {
 		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
-		still = len(w.strings(`SELECT path FROM partd_files WHERE path=?`, location)) > 0
+		exists = len(w.strings(`SELECT path FROM partd_files WHERE path=?`, location)) > 0
 	})
-	return still, err
+	return exists, err
 }
 
-// CopyOf returns the metadata's location in another warehouse that the table with the
-// metadata at loc is an unchanged copy of, "" if it is none.
+// CopyOf returns a metadata location in another warehouse: the table with metadata at loc is an
+// unchanged copy of it. If it is not a copy, CopyOf returns "".
 func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
 	return c.one(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
 }
 
-// State is a location of metadata.
+// State is a metadata location of a table.
 type State struct {
-	Name     string // the table's
+	Name     string // of the table
 	Location string
-	Pinned   bool // by snapshots alone: of its versions the newest one counts
+	Pinned   bool // only snapshots refer to it, so only its newest version is in use
 }
 
-// States returns the locations of metadata that a namespace has and that its snapshots
-// pin, each once; of a table, the one that it has comes first.
+// States returns the metadata locations that the tables and snapshots of a namespace refer to,
+// without duplicates. For each table, the current location comes first.
 func (c *Catalog) States(ctx context.Context, namespace string) (all []State, err error) {
 	found, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range found {
@@ -73,14 +73,14 @@ func (c *Catalog) States(ctx context.Context, namespace string) (all []State, er
 	return all, err
 }
 
-// Heal writes metadata again that the database has as well, if its file is lost.
+// Heal writes a metadata file again if it is lost and the database has its content.
 func (c *Catalog) Heal(ctx context.Context, loc string) error {
 	_, _, err := c.loadInline(ctx, "", "", loc)
 	return err
 }
 
-// Fill writes a file that has to be w, and syncs it. With an error, it leaves none.
-// Nothing else goes through f meanwhile.
+// Fill writes a file with the content recorded in w, and syncs it. If it fails, it removes the
+// file. f must not be used for anything else at the same time.
 func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -98,20 +98,20 @@ func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Place puts a file that has to be w in place of what is there, which stays where r
-// has another content. Nothing else goes through f.
-func (f *FileIO) Place(w WrittenFile, r io.Reader) error {
+// Replace replaces a file by the content recorded in w. If r has other content, the old file stays. f
+// must not be used for anything else at the same time.
+func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.cat.own(w.Path)
 	if err != nil {
 		return err
 	}
 	beside := w
-	beside.Path += ".part-" + uuid.NewString() // an orphan, if we stop here
+	beside.Path += ".part-" + uuid.NewString() // becomes an orphan if the process stops here
 	if err := f.Fill(beside, r); err != nil {
 		return err
 	}
 	if _, ok := f.cat.fs.(Remote); ok {
-		return f.placeAgain(w, beside)
+		return f.removeAndFill(w, beside)
 	}
 	from, err := f.cat.own(beside.Path)
 	if err == nil {
@@ -124,9 +124,9 @@ func (f *FileIO) Place(w WrittenFile, r io.Reader) error {
 	return f.cat.fs.SyncDir(filepath.Dir(path))
 }
 
-// placeAgain writes a file in place of another one where none can be renamed: until it is
-// written, there is none.
-func (f *FileIO) placeAgain(w, beside WrittenFile) error {
+// removeAndFill replaces a file in a store that cannot rename files. In between, the file does not
+// exist.
+func (f *FileIO) removeAndFill(w, beside WrittenFile) error {
 	good, err := f.Open(beside.Path)
 	if err != nil {
 		return err
@@ -137,16 +137,16 @@ func (f *FileIO) placeAgain(w, beside WrittenFile) error {
 	return errors.Join(err, good.Close(), f.Remove(beside.Path))
 }
 
-// Damaged is the error for a table that cannot be read because of one of its files. It
-// concerns that table alone. It does not wrap fs.ErrNotExist where the file is missing:
-// the table is there.
+// Damaged is the error for a table that cannot be read because one of its files is damaged. Other
+// tables are not affected. If the file is missing, the error does not wrap fs.ErrNotExist, because
+// the table exists.
 type Damaged struct {
-	File   string // its path; or what else of the table is damaged
-	Err    error  // what is wrong with it
-	Remedy string // what to do; "" is to repair the file
+	File   string // its path, or another damaged part of the table
+	Err    error  // the cause
+	Remedy string // what to do; "" means to repair the file
 }
 
-// Unusable is the remedy for what cannot be repaired.
+// Unusable is the remedy for damage that cannot be repaired.
 const Unusable = "delete the table, or restore it from a backup"
 
 func (d *Damaged) Error() string {
@@ -160,7 +160,7 @@ func (d *Damaged) Error() string {
 // Is reports that the error wraps ErrContent.
 func (d *Damaged) Is(target error) bool { return target == ErrContent }
 
-// Unwrap returns the cause, unless it is that a file is missing.
+// Unwrap returns the cause, unless the cause is a missing file.
 func (d *Damaged) Unwrap() error {
 	if errors.Is(d.Err, fs.ErrNotExist) {
 		return nil
@@ -168,8 +168,9 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
-// Safely returns what f says, or panics with: the libraries do where files lie.
-func Safely(f func() error) (err error) {
+// CatchPanic calls f, and returns a panic as an error: the libraries panic on files with invalid
+// contents.
+func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it cannot be read: %v", p)
@@ -178,24 +179,24 @@ func Safely(f func() error) (err error) {
 	return f()
 }
 
-// damaged makes a Damaged of an error that is the fault of a file, and no other. What else
-// can go wrong with a bucket may be right again a moment later.
+// damaged converts an error to Damaged if it is the fault of the file. Other errors, as of a
+// bucket's network, may go away later.
 func (c *Catalog) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
 	}
-	fault := errors.As(err, new(*partd.CorruptError)) // of a bucket
+	fault := errors.As(err, new(*partd.CorruptError)) // in a bucket
 	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
 		fault = fault || errors.Is(err, is)
 	}
 	if fault {
-		return &Damaged{File: c.Shown(location), Err: err}
+		return &Damaged{File: c.DisplayPath(location), Err: err}
 	}
 	return err
 }
 
-// loadInline returns a table as the database has its metadata, nil if it does not.
-// The file, which may be lost, is written again for others to read.
+// loadInline returns a table if its metadata is in the database, and otherwise nil. It writes the
+// file again if it is lost, for other readers.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
 	var want []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
@@ -212,7 +213,7 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (
 	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
 		io := c.NewIO()
 		_ = io.Remove(loc)
-		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
+		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // if it fails, the next load tries again
 	}
 	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
 }

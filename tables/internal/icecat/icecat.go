@@ -1,9 +1,8 @@
-// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, and the files of its
-// tables: in a directory catalog.db, and data/<table>/{data,metadata}/, which may
-// be in a bucket instead. Its tables are those of pyiceberg's SqlCatalog, and a
-// few of its own that are kept by the same transactions. Several processes may use
-// it at once: the database decides who comes first, and whoever staged a change on metadata that is no longer the
-// newest gets [ErrConflict].
+// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, and the files of its tables. In a
+// directory, these are catalog.db and data/<table>/{data,metadata}/; the files may also be in a
+// bucket. The database has the tables of pyiceberg's SqlCatalog, and others that the same
+// transactions change. Several processes may use a catalog concurrently. The database orders their
+// commits: a change that was staged on outdated metadata fails with [ErrConflict].
 package icecat
 
 import (
@@ -32,65 +31,68 @@ import (
 )
 
 var (
-	// ErrConflict says that a table changed after the change of it was staged.
-	// Nothing was committed.
-	ErrConflict = fmt.Errorf("the table was changed meanwhile: %w", table.ErrCommitFailed)
+	// ErrConflict means that the table changed after the change was staged. Nothing was committed.
+	ErrConflict = fmt.Errorf("another commit changed the table first: %w", table.ErrCommitFailed)
 
-	// ErrNotFound says that there is no such table.
+	// ErrNotFound means that the table does not exist.
 	ErrNotFound = fmt.Errorf("no such table (%w)", fs.ErrNotExist)
 
-	// ErrReadOnly is the error of what would change a catalog that is open for reading only.
+	// ErrReadOnly is the error of changes to a catalog that is open for reading only.
 	ErrReadOnly = errors.New("the tables are open for reading only")
 )
 
-// Options of a catalog.
+// Options configures Open.
 type Options struct {
-	FS         vfs.FS // where the files are, the database apart; a Remote if there is a Root
-	Root       string // where others find the files, as s3://bucket/prefix; "" is the directory
+	FS         vfs.FS // where the files are, except the database; a Remote if Root is set
+	Root       string // the location of the files for others, such as s3://bucket/prefix; "" means the directory
 	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
-	ReadOnly   bool   // nothing is changed, but for the copy of catalog.db
-	CopyDir    string // where that is, in the place of the directory's
-	CacheBytes int64  // for metadata
-	NoSync     bool   // for tests only: nothing is synced
+	ReadOnly   bool   // refuse changes; only CopyDir is written
+	CopyDir    string // the directory of a copy of catalog.db, to use instead of the original
+	CacheBytes int64  // for parsed metadata
+	NoSync     bool   // for tests: sync nothing
 
-	// Committing is called before and after each transaction that changes the
-	// database; tests lose power there.
+	// Committing is called before and after each transaction that changes the database. Tests use
+	// it to simulate a loss of power.
 	Committing func(done bool)
 }
 
 // Catalog is an open catalog. It is safe for concurrent use.
 type Catalog struct {
-	dir    string // where FS has the files
-	root   string // Options.Root
-	madeIn string // the directory that the locations in it begin with
-	id     string // of the warehouse
-	fs     vfs.FS
-	noSync bool
-	around func(done bool)
+	dir         string // where FS has the files
+	root        string // Options.Root
+	originalDir string // the directory at the beginning of the recorded locations
+	id          string // of the warehouse
+	fs          vfs.FS
+	noSync      bool
+	committing  func(done bool)
 
 	postgres, readOnly bool
 
-	writes *sql.DB // one connection
-	reads  *sql.DB
-	lookup *sql.Stmt // as answers, of SQLite only
-	known  *answers
-	cache  *Cache[*table.Table]
-	ends   *Cache[*metadata.FileMetaData]
-	reader *FileIO
+	writes  *sql.DB // one connection
+	reads   *sql.DB
+	lookup  *sql.Stmt // the statement of Lookup; only for SQLite
+	answers *answers
+	cache   *Cache[*table.Table]
+	footers *Cache[*metadata.FileMetaData]
+	// tallies has the tally of each manifest by location, and an empty tally for each vetted list
+	// by location and hash.
+	tallies *Cache[Tally]
+	reader  *FileIO
 }
 
-// Open opens the catalog in a directory, and makes it where it is missing.
+// Open opens the catalog in a directory, and creates it if it does not exist.
 func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	c := &Catalog{
-		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, around: o.Committing, readOnly: o.ReadOnly,
-		cache: newCache[*table.Table](o.CacheBytes), ends: newCache[*metadata.FileMetaData](o.CacheBytes / 4),
+		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, committing: o.Committing, readOnly: o.ReadOnly,
+		cache: newCache[*table.Table](o.CacheBytes), footers: newCache[*metadata.FileMetaData](o.CacheBytes / 4),
+		tallies: newCache[Tally](o.CacheBytes / 16),
 	}
-	if c.around == nil {
-		c.around = func(bool) {}
+	if c.committing == nil {
+		c.committing = func(bool) {}
 	}
 	c.reader = c.NewIO()
 	remote, _ := c.fs.(Remote)
@@ -108,7 +110,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
 	} else {
-		c.writes, c.reads, c.known, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
+		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir), c.noSync)
 	}
 	if err != nil {
 		return nil, err
@@ -126,7 +128,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 }
 
 func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers, err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite is on the real file system always
+	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system
 		return nil, nil, nil, err
 	}
 	synchronous := "FULL"
@@ -135,8 +137,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers,
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// Of 10,000 tables a snapshot changes 900 pages: they stay in memory until the commit,
-	// and each such change does not have to wait for a checkpoint.
+	// A snapshot of 10,000 tables changes 900 pages. They stay in memory until the commit, so that
+	// such changes do not wait for checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -146,18 +148,18 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers,
 	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
 }
 
-// prepare makes the database's tables. Two processes may do so at once.
+// prepare creates the database's tables. Several processes may call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	db, borrowed := c.writes, c.readOnly && c.postgres
 	if borrowed {
-		db = c.reads // who writes keeps others out
+		db = c.reads // a writer would lock out others
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
+	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
 	missing := append(slices.Clone(schema), sqliteTriggers...)
 	if c.postgres {
 		if missing, err = postgresSchema(ctx, tx); err != nil {
@@ -179,17 +181,17 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		w.do(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
 	}
 	var format string
-	for key, to := range map[string]*string{"format": &format, "made-in": &c.madeIn, "id": &c.id} {
+	for key, to := range map[string]*string{"format": &format, "made-in": &c.originalDir, "id": &c.id} {
 		*to = strings.Join(w.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
 	}
 	if w.err != nil {
 		return w.err
 	}
-	if (c.root != "" || c.postgres) && c.madeIn != in {
-		return fmt.Errorf("it is that of the tables in %s, not of those in %s: give each warehouse a database of its own, or a schema by search_path", c.madeIn, in)
+	if (c.root != "" || c.postgres) && c.originalDir != in {
+		return fmt.Errorf("the database belongs to the tables in %s, not to those in %s: give each warehouse its own database, or its own schema with search_path", c.originalDir, in)
 	}
 	if format != "2" {
-		return fmt.Errorf("it has format %q, this version knows 2: use a newer one", format)
+		return fmt.Errorf("its format is %q, but this version supports only format 2: use a newer version", format)
 	}
 	if err := tx.Commit(); err != nil {
 		return err
@@ -200,36 +202,44 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	if c.lookup, err = c.reads.PrepareContext(ctx, selectLocation); err != nil {
 		return err
 	}
-	return c.known.open()
+	return c.answers.open()
 }
 
 // Close closes the database.
 func (c *Catalog) Close() error {
 	var err error
-	if c.known != nil {
-		err = c.known.close()
+	if c.answers != nil {
+		err = c.answers.close()
 	}
-	return errors.Join(err, c.reads.Close(), c.writes.Close()) // the statement goes with its connections
+	return errors.Join(err, c.reads.Close(), c.writes.Close()) // the statement is closed with its connections
 }
 
-// ID is the warehouse's own, made with it.
+// ID returns the id of the warehouse, which never changes.
 func (c *Catalog) ID() string { return c.id }
 
-// NewIO returns a view of the files that remembers what is written through it.
+// NewIO returns a FileIO, which remembers the files that it writes.
 func (c *Catalog) NewIO() *FileIO {
 	f := &FileIO{cat: c, noSync: c.noSync, dirs: map[string]bool{}}
-	f.syncs.SetLimit(mostSyncs)
+	f.syncs.SetLimit(maxSyncs)
 	return f
 }
 
-// mostSyncs is how many files and directories of a commit are synced side by side.
-const mostSyncs = 8
+// NewCheckIO returns a FileIO that opens manifests and lists of them without vetting, for checks
+// before a commit.
+func (c *Catalog) NewCheckIO() *FileIO {
+	f := c.NewIO()
+	f.skipVet = true
+	return f
+}
 
-// Unopened returns the catalog of a store that was not opened: what is asked of its
-// database is an error that says so.
+// maxSyncs limits the concurrent syncs of files and directories in a commit.
+const maxSyncs = 8
+
+// Unopened returns the catalog of a store that was not opened. All uses of its database fail with
+// an error that says so.
 var Unopened = sync.OnceValue(func() *Catalog {
 	none := sql.OpenDB(unopened{})
-	c := &Catalog{fs: vfs.OS{}, writes: none, reads: none, postgres: true, around: func(bool) {}}
+	c := &Catalog{fs: vfs.OS{}, writes: none, reads: none, postgres: true, committing: func(bool) {}}
 	c.reader = c.NewIO()
 	return c
 })
@@ -241,8 +251,9 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// OpenPostgres returns a database of PostgreSQL for whoever writes, and for whoever reads.
-// One for reading only changes nothing. Package tables/postgres sets it: who does not import that has no client for it.
+// OpenPostgres opens a PostgreSQL database, with separate pools for writing and reading. If
+// readOnly is set, both refuse changes. Package tables/postgres sets this variable, so that only
+// programs that import it contain the client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
 }

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// MetaPrefix is before each key of a table's own metadata where it is
-	// mirrored to the properties, if its value is a text, JSONPrefix before others.
+	// MetaPrefix and JSONPrefix begin the names of properties that mirror a table's own metadata.
+	// MetaPrefix is for values that are text, JSONPrefix for others.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
-	// UpdatedKey is the key of the metadata with the time of the last change.
+	// UpdatedKey is the metadata key for the time of the last change.
 	UpdatedKey = "_updated"
 )
 
@@ -29,11 +29,11 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // of the metadata
-	Damaged               error  // why the metadata cannot be read, where the listing needs it
+	Damaged               error  // why the metadata cannot be read, if the listing needs it
 	Info
 }
 
-// listed returns the figures that metadata has of the current snapshot.
+// listed returns what listings show of a table, from its metadata.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
@@ -44,7 +44,7 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// Totals are the figures that a snapshot's summary has of the table.
+// Totals returns the table's totals in the summary of a snapshot.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
@@ -53,30 +53,30 @@ func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
-// Namespaces returns the namespaces, sorted: those that have tables, and those
-// that had and were not dropped.
+// Namespaces returns the namespaces, sorted: those that have tables, and those that were created
+// and not dropped.
 func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
 	return c.strings(ctx, selectNamespaces+` ORDER BY 1`)
 }
 
-// HasNamespace reports whether there is a namespace.
+// HasNamespace reports whether a namespace exists.
 func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, error) {
 	found, err := c.strings(ctx, selectNamespace, namespace)
 	return len(found) > 0, err
 }
 
-// DropNamespace drops a namespace that has no tables, and leaves one that does.
+// DropNamespace drops a namespace if it has no tables or snapshots.
 func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
 	return c.inTx(ctx, func(w *work) { w.do(deleteNamespace, namespace) })
 }
 
-// Property returns a property of a namespace, "" if it has none.
+// Property returns a property of a namespace, or "".
 func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
 	return c.one(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty sets a property of a namespace, which it makes, to what edit makes of
-// it; nobody else does meanwhile.
+// EditProperty changes a property of a namespace to the result of edit, in one transaction. It
+// creates the namespace if necessary.
 func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(was string) (string, error)) error {
 	return c.inTx(ctx, func(w *work) {
 		was, now := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
@@ -91,39 +91,39 @@ func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit 
 	})
 }
 
-// listPage is how many tables are read from the database at once, so that a
-// slow reader of a listing does not hold a connection.
+// listPage limits the tables that are read from the database in one query, so that a slow caller of
+// List does not hold a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace in the order of names. Where
-// somebody else committed to a table, the figures come from its metadata.
+// List calls f for each table of a namespace, in the order of names. If another engine committed to
+// a table, the figures come from its metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 	return err
 }
 
-// pages calls f for each table that a query finds from a name on, up to a number. It
-// reports whether there are any.
-func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (some bool, err error) {
+// pages calls f for each table that a paged query yields: its last two arguments are the preceding
+// name and the limit. It reports whether there are any tables.
+func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (exist bool, err error) {
 	for after := ""; ; {
 		page, err := c.listed(ctx, q, append(slices.Clip(args), after, listPage)...)
 		if err != nil {
-			return some, err
+			return exist, err
 		}
 		for _, l := range page {
 			if !f(l) {
 				return true, nil
 			}
 		}
-		some = some || len(page) > 0
+		exist = exist || len(page) > 0
 		if len(page) < listPage {
-			return some, nil
+			return exist, nil
 		}
 		after = page[len(page)-1].Name
 	}
 }
 
-// Get returns what a listing shows of one table.
+// Get returns a single table's entry in a listing.
 func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
 	return c.oneListed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
 }
@@ -139,10 +139,10 @@ func (c *Catalog) oneListed(ctx context.Context, q string, args ...any) (Listed,
 	return page[0], nil
 }
 
-// listed returns what a query with the columns of selectTables finds.
+// listed returns the result of a query with the columns of selectTables.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
-	var others []int // that somebody else committed to
+	var others []int // indices of tables that another engine committed to
 	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, known, meta sql.NullString
@@ -189,7 +189,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 // TableName names a table.
 type TableName struct{ Namespace, Name string }
 
-// ByUUID returns the name that a table had when it was last committed to with an Info.
+// ByUUID returns the table's name as of the last commit that had an Info.
 func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
 	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -198,8 +198,8 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 	return n, canceled.Explain(ctx, err)
 }
 
-// UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads;
-// with an error that wraps ErrContent, of those that are not damaged.
+// UUIDs returns the names of all tables by UUID, from their metadata. If some are damaged, it
+// returns the others, and an error that wraps ErrContent.
 func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	all := map[string]TableName{}
 	return all, c.each(ctx, func(n TableName, t *table.Table) error {
@@ -208,8 +208,8 @@ func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	})
 }
 
-// each calls f for every table. Of those that are damaged it tells at the end, and its
-// error wraps ErrContent then.
+// each calls f for every table. It skips damaged tables, and reports them at the end with an error
+// that wraps ErrContent.
 func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) error) error {
 	all, err := c.Namespaces(ctx)
 	if err != nil {
@@ -221,7 +221,7 @@ func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) erro
 		err := c.List(ctx, ns, func(l Listed) bool {
 			var t *table.Table
 			t, failed = c.Load(ctx, l.Namespace, l.Name)
-			if errors.Is(failed, ErrNotFound) { // deleted meanwhile
+			if errors.Is(failed, ErrNotFound) { // just deleted
 				failed = nil
 				return true
 			}
@@ -240,7 +240,7 @@ func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) erro
 	return damaged
 }
 
-// PutsApplied returns those of some ids whose puts were committed to a table.
+// PutsApplied returns the given ids of puts that were committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for some := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

@@ -16,9 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Cache holds what was read of files that never change, such as tables by the location of
-// their metadata, within a budget of bytes. What goes is left to chance. It is safe for
-// concurrent use.
+// Cache caches the contents of immutable files, such as tables by metadata location, within a
+// budget of bytes. It evicts arbitrary entries. It is safe for concurrent use.
 type Cache[T any] struct {
 	budget int64
 
@@ -36,11 +35,11 @@ func newCache[T any](budget int64) *Cache[T] {
 	return &Cache[T]{budget: budget, by: map[string]cached[T]{}}
 }
 
-// costOf estimates the memory that metadata takes from the length of its JSON:
-// objects, strings and maps take several times as much as their text.
+// costOf estimates the memory of parsed metadata from the length of its JSON: objects, strings and
+// maps need several times the memory of their text.
 func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 
-// Get returns what Put was given.
+// Get returns the value for a key.
 func (c *Cache[T]) Get(key string) (T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +47,7 @@ func (c *Cache[T]) Get(key string) (T, bool) {
 	return found.value, ok
 }
 
-// Put adds a value that takes about so many bytes.
+// Put adds a value. cost is its approximate size in bytes.
 func (c *Cache[T]) Put(key string, value T, cost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,16 +73,16 @@ func (c *Cache[T]) remove(key string) {
 	delete(c.by, key)
 }
 
-// mostAnswers is how many bytes Lookup remembers about, those of 16,000 tables. The rules of
-// a namespace count with each of its tables: each answer has its own copy.
-const mostAnswers = 8 << 20
+// maxAnswers limits the bytes that Lookup remembers, enough for 16,000 tables. Each answer has its
+// own copy of the namespace's rules, so the rules count for each table.
+const maxAnswers = 8 << 20
 
-// answer is what Lookup returns of a table.
+// answer is what Lookup returns for a table.
 type answer struct{ loc, rules string }
 
-// answers remembers what Lookup found in SQLite until anybody commits something, in this
-// process or another. A connection of its own, on which nothing is written, asks SQLite
-// for the version of the database each time: that is cheaper than a query by far.
+// answers remembers the answers of Lookup from SQLite until any connection, in this process or
+// another, commits something. On a separate connection, it asks SQLite for the version of the
+// database each time. This is far cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string
@@ -93,7 +92,7 @@ type answers struct {
 	ask     driver.Stmt
 	version uint32
 	known   map[TableName]answer
-	bytes   int // of those known, about
+	bytes   int // approximate size of the known answers
 }
 
 // open opens the connection.
@@ -104,17 +103,17 @@ func (a *answers) open() (err error) {
 		return err
 	}
 	a.known = map[TableName]answer{}
-	// It begins to read, which is when SQLite looks for what others have committed.
+	// It starts a read, because SQLite notices others' commits only then.
 	a.ask, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }
 
-// now forgets what does not hold any more, and returns the version of the database. It wants mu.
-func (a *answers) now() (uint32, error) {
+// refresh forgets outdated answers, and returns the version of the database; mu must be held.
+func (a *answers) refresh() (uint32, error) {
 	if a.ask == nil {
 		return 0, partd.ErrClosed
 	}
-	// A context that may end would cost a goroutine that watches it.
+	// With a context that can end, the driver would start a goroutine.
 	if _, err := a.ask.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		return 0, err
 	}
@@ -126,27 +125,26 @@ func (a *answers) now() (uint32, error) {
 	return version, err
 }
 
-// get returns the answer for a table, if it is known, and the version of the database.
+// get returns the answer for a table if it is known, and the version of the database.
 func (a *answers) get(n TableName) (is answer, known bool, version uint32, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	version, err = a.now()
+	version, err = a.refresh()
 	is, known = a.known[n]
 	return is, known && err == nil, version, err
 }
 
-// put remembers an answer that was found after get returned a version, if that is the
-// version still.
+// put remembers an answer, unless the database has changed since get returned version.
 func (a *answers) put(n TableName, is answer, version uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now, err := a.now()
+	now, err := a.refresh()
 	if err != nil || now != version {
 		return err
 	}
-	const each = 256 // besides its texts
+	const each = 256 // in addition to its texts
 	size := each + len(n.Namespace) + len(n.Name) + len(is.loc) + len(is.rules)
-	if a.bytes+size > mostAnswers {
+	if a.bytes+size > maxAnswers {
 		a.forget()
 	}
 	a.known[n] = is
@@ -173,35 +171,35 @@ func (a *answers) close() error {
 	return err
 }
 
-// Location returns where the metadata of a table is: it is another one after
-// each change of the table.
+// Location returns the location of a table's metadata. It changes with each commit to the table.
 func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
 	loc, _, err := c.Lookup(ctx, namespace, name)
 	return loc, err
 }
 
-// Lookup is Location, and the namespace's RulesProperty.
+// Lookup returns a table's metadata location, and the namespace's RulesProperty.
 func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if c.postgres { // which prepares it by itself
-		found, err := lookedUp(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
+	if c.postgres { // its client prepares statements itself
+		found, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
 		return found.loc, found.rules, canceled.Explain(ctx, err)
 	}
 	n := TableName{namespace, name}
-	found, known, version, err := c.known.get(n)
+	found, known, version, err := c.answers.get(n)
 	if err != nil || known {
 		return found.loc, found.rules, err
 	}
-	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
-	if found, err = lookedUp(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
+	// With a context that can end, the driver would start a goroutine. The query takes
+	// microseconds.
+	if found, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}
-	return found.loc, found.rules, c.known.put(n, found, version)
+	return found.loc, found.rules, c.answers.put(n, found, version)
 }
 
-func lookedUp(row *sql.Row) (found answer, err error) {
+func scanAnswer(row *sql.Row) (found answer, err error) {
 	var property sql.NullString
 	err = row.Scan(&found.loc, &property)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -211,7 +209,7 @@ func lookedUp(row *sql.Row) (found answer, err error) {
 	return found, err
 }
 
-// Load returns a table as it is now.
+// Load returns the current state of a table.
 func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Table, error) {
 	for {
 		loc, err := c.Location(ctx, namespace, name)
@@ -220,7 +218,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 		}
 		t, err := c.LoadAt(ctx, namespace, name, loc)
 		if errors.Is(err, ErrContent) {
-			// Somebody changed the table and removed its old metadata in between?
+			// Another commit may have removed the old metadata in between.
 			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
 				continue
 			}
@@ -229,7 +227,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 	}
 }
 
-// LoadAt returns a table as the metadata at a location has it.
+// LoadAt returns a table with the metadata at a location.
 func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
 	if t, ok := c.cache.Get(loc); ok {
 		return t, nil
@@ -245,38 +243,38 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	return t, nil
 }
 
-// loadFile returns a table as a file has its metadata.
+// loadFile returns a table with the metadata in a file.
 func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ *table.Table, size int64, err error) {
 	b, err := c.reader.ReadFile(loc)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() {
-		if p := recover(); p != nil { // the library does where metadata of others lies
+		if p := recover(); p != nil { // the library panics on some invalid metadata
 			err = fmt.Errorf("%v", p)
 		}
 		if err != nil && ctx.Err() == nil {
-			err = &Damaged{File: c.Shown(loc), Err: err, Remedy: Unusable}
+			err = &Damaged{File: c.DisplayPath(loc), Err: err, Remedy: Unusable}
 		}
 	}()
-	held := func(context.Context) (iceio.IO, error) { return heldFile{c.reader, b}, nil }
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, held, nil)
+	openHeld := func(context.Context) (iceio.IO, error) { return memoryFile{c.reader, b}, nil }
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, openHeld, nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
 }
 
-// heldFile is a view of the files that has one in memory.
-type heldFile struct {
+// memoryFile is a FileIO whose ReadFile returns content from memory.
+type memoryFile struct {
 	*FileIO
 	content []byte
 }
 
-func (h heldFile) ReadFile(string) ([]byte, error) { return h.content, nil }
+func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table of the metadata given whose files are written through io.
-// Its transactions are staged, and committed by Commit alone.
+// Staged returns a table with the given metadata whose files are written through io. Its
+// transactions can be staged, but only Commit commits them.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
 	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// ParseMetadata reads an object of JSON whose numbers stay as they are written.
+// ParseMetadata decodes a JSON object, and keeps numbers as they are written.
 func ParseMetadata(b []byte) (m map[string]any, err error) {
 	err = decodeJSON(b, &m)
 	return m, err
@@ -37,16 +37,16 @@ func decodeJSON(b []byte, v any) error {
 	return nil
 }
 
-// Canonical is the same text for equal values, those that ParseMetadata returns.
+// Canonical returns a text that is the same for equal values of ParseMetadata.
 func Canonical(v any) string {
 	b, err := json.Marshal(withPlainNumbers(v))
 	if err != nil {
-		return "" // none that was parsed
+		return "" // impossible for parsed values
 	}
 	return string(b)
 }
 
-// withPlainNumbers writes 1.0 and 10e-1 as 1e0.
+// withPlainNumbers replaces all numbers in a value by their plain form: 1.0 and 10e-1 become 1e0.
 func withPlainNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -67,7 +67,7 @@ func withPlainNumbers(v any) any {
 	return v
 }
 
-// plainNumber is the digits of a number, without zeros around them, and an exponent.
+// plainNumber returns a number as its digits, without leading or trailing zeros, and an exponent.
 func plainNumber(n json.Number) json.Number {
 	text, exponent, has := strings.Cut(strings.ToLower(n.String()), "e")
 	e, err := strconv.ParseInt(exponent, 10, 32)
@@ -78,7 +78,7 @@ func plainNumber(n json.Number) json.Number {
 	switch {
 	case short == "":
 		return "0"
-	case has && err != nil: // as large as this it is equal to itself alone
+	case has && err != nil: // such a large exponent: it only equals itself
 		return n
 	case negative:
 		text = "-" + short
@@ -88,14 +88,14 @@ func plainNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(short)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, which are texts: those that are texts
-// under one prefix, and other values as JSON under another.
+// Properties returns metadata as properties, whose values are text. Text and other values, as JSON,
+// have different prefixes.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
 		if text, ok := v.(string); ok {
 			props[MetaPrefix+k] = text
-		} else if b, err := json.Marshal(v); err == nil { // as of all that was parsed
+		} else if b, err := json.Marshal(v); err == nil { // always succeeds for parsed values
 			props[JSONPrefix+k] = string(b)
 		}
 	}
@@ -107,7 +107,7 @@ func IsMetadata(property string) bool {
 	return strings.HasPrefix(property, MetaPrefix) || strings.HasPrefix(property, JSONPrefix)
 }
 
-// FromProperties is the metadata that properties have, nil without any.
+// FromProperties returns the metadata in properties, or nil if there is none.
 func FromProperties(props map[string]string) (m map[string]any) {
 	for k, text := range props {
 		var v any = text
@@ -127,41 +127,41 @@ func FromProperties(props map[string]string) (m map[string]any) {
 	return m
 }
 
-// UpdatedText is a time of the last change as the metadata has it.
+// UpdatedText formats a time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns metadata with what the listing shows as properties.
+// Mirror returns metadata with the values of i as properties.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	want := iceberg.Properties(Properties(i.Metadata))
 	delete(want, JSONPrefix+UpdatedKey)
 	want[MetaPrefix+UpdatedKey] = UpdatedText(i.Updated)
-	var gone []string
+	var removed []string
 	for k, v := range meta.Properties() {
 		if !IsMetadata(k) {
 			continue
 		}
 		if w, ok := want[k]; !ok {
-			gone = append(gone, k)
+			removed = append(removed, k)
 		} else if w == v {
 			delete(want, k)
 		}
 	}
-	var ups []table.Update
+	var updates []table.Update
 	if len(want) > 0 {
-		ups = append(ups, table.NewSetPropertiesUpdate(want))
+		updates = append(updates, table.NewSetPropertiesUpdate(want))
 	}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
+	if len(removed) > 0 {
+		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
 	}
-	if len(ups) == 0 {
+	if len(updates) == 0 {
 		return meta, nil
 	}
-	return table.UpdateTableMetadata(meta, ups, "")
+	return table.UpdateTableMetadata(meta, updates, "")
 }
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
-// index keeps by which metadata a table is found: of its name, which had old.
+// index updates the index of metadata from old to now, for a table's name.
 func (w *work) index(n TableName, old, now map[string]any) {
 	for k, v := range old {
 		w.do(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
@@ -171,30 +171,31 @@ func (w *work) index(n TableName, old, now map[string]any) {
 	}
 }
 
-// reindex brings the index up to the metadata, as JSON, that a name is about to get.
+// reindex updates the index of metadata for a name that is about to get the given metadata, as
+// JSON.
 func (w *work) reindex(n TableName, meta string) {
-	was := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
+	stored := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
 	unlisted := w.do(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
-	if w.err != nil || unlisted == 0 && was == meta {
+	if w.err != nil || unlisted == 0 && stored == meta {
 		return
 	}
-	old, err := ParseMetadata([]byte(was))
+	old, err := ParseMetadata([]byte(stored))
 	now, err2 := ParseMetadata([]byte(meta))
 	if w.err = cmp.Or(err, err2); w.err == nil {
 		w.index(n, old, now)
 	}
 }
 
-// mostFindKeys is by how many keys tables are looked for; SQLite has a limit.
-const mostFindKeys = 100
+// maxFindKeys limits the keys in a search, because SQLite limits the parts of a query.
+const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace that may have all of some metadata, in
-// the order of names: those that have, and a few for which f must look.
+// Find calls f for the tables of a namespace that have all of the given metadata, in the order of
+// names. It also calls f for a few other tables, so f must check them.
 func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
 	for i, k := range slices.Sorted(maps.Keys(meta)) {
-		if i == mostFindKeys {
+		if i == maxFindKeys {
 			break
 		}
 		if i > 0 {
@@ -226,16 +227,16 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 	return nil
 }
 
-// Unlisted returns the tables of a namespace that others made or renamed, and some
-// that are no more.
+// Unlisted returns the tables of a namespace that other engines created or renamed, and some that
+// no longer exist.
 func (c *Catalog) Unlisted(ctx context.Context, namespace string) ([]string, error) {
 	return c.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
 
-// NamespaceMetadata returns the metadata of a namespace, and whether there is one.
+// NamespaceMetadata returns the metadata of a namespace, and whether the namespace exists.
 func (c *Catalog) NamespaceMetadata(ctx context.Context, namespace string) (map[string]any, bool, error) {
-	there, err := c.HasNamespace(ctx, namespace)
-	if err != nil || !there {
+	exists, err := c.HasNamespace(ctx, namespace)
+	if err != nil || !exists {
 		return nil, false, err
 	}
 	m, err := namespaceMetadata(ctx, c.reads, namespace)
@@ -254,7 +255,7 @@ func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[s
 	return FromProperties(props), err
 }
 
-// namespaceMetadata is that of a namespace now.
+// namespaceMetadata returns the current metadata of a namespace.
 func (w *work) namespaceMetadata(namespace string) (m map[string]any) {
 	if w.err == nil {
 		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
@@ -262,20 +263,20 @@ func (w *work) namespaceMetadata(namespace string) (m map[string]any) {
 	return m
 }
 
-// ChangeNamespaceMetadata makes a namespace's metadata what change returns, as a
-// part of a commit. A namespace that is missing is made.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of
+// change. It creates the namespace if necessary.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		w := &work{ctx, tx, nil}
-		was := w.namespaceMetadata(namespace)
+		stored := w.namespaceMetadata(namespace)
 		if w.err != nil {
 			return w.err
 		}
-		now, err := change(was)
+		now, err := change(stored)
 		if err != nil {
 			return err
 		}
-		for k := range Properties(was) {
+		for k := range Properties(stored) {
 			w.do(deleteProperty, namespace, k)
 		}
 		for k, v := range Properties(now) {

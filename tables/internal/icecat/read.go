@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// local returns the file that a location is about. Where the warehouse was
-// moved, the locations still begin with the directory that it was made in.
+// local returns the path of the file at a location. If the warehouse was moved, its locations still
+// begin with the original directory.
 func (c *Catalog) local(location string) (string, error) {
 	if c.root != "" {
 		rest, ok := strings.CutPrefix(location, c.root+"/")
@@ -36,10 +36,10 @@ func (c *Catalog) local(location string) (string, error) {
 		return "/" + rest, nil
 	}
 	p, isURL := strings.CutPrefix(location, "file:")
-	p = strings.TrimPrefix(p, "//") // Java's have a slash of three
+	p = strings.TrimPrefix(p, "//") // Java writes file:/ with one slash
 	escaped := strings.TrimPrefix(c.location(""), "file://")
 	if rest, ok := strings.CutPrefix(p, escaped); ok && isURL {
-		return filepath.Join(c.dir, rest), nil // every engine takes a name as it stands, such as k=a%2Fb/x.parquet
+		return filepath.Join(c.dir, rest), nil // engines do not unescape names such as k=a%2Fb/x.parquet
 	}
 	if isURL {
 		var err error
@@ -48,16 +48,16 @@ func (c *Catalog) local(location string) (string, error) {
 		}
 	}
 	if !filepath.IsAbs(p) {
-		return "", fmt.Errorf("location %q is not that of a local file: %w", location, fs.ErrPermission)
+		return "", fmt.Errorf("location %q is not a local file: %w", location, fs.ErrPermission)
 	}
-	if rest, ok := strings.CutPrefix(p, c.madeIn+"/"); ok {
+	if rest, ok := strings.CutPrefix(p, c.originalDir+"/"); ok {
 		return filepath.Join(c.dir, rest), nil
 	}
 	return filepath.Clean(p), nil
 }
 
-// Local returns the path on this machine of the file that a location is about. A copy
-// stays until release is called, which is never nil.
+// Local returns the local path of the file at a location, or of a copy, which is kept until release
+// is called. release is never nil.
 func (c *Catalog) Local(location string) (path string, release func(), err error) {
 	if path, err = c.local(location); err != nil {
 		return "", func() {}, err
@@ -68,15 +68,15 @@ func (c *Catalog) Local(location string) (path string, release func(), err error
 	return path, func() {}, nil
 }
 
-// Shown returns where a file is, for people.
-func (c *Catalog) Shown(location string) string {
+// DisplayPath returns a file's path or location for messages.
+func (c *Catalog) DisplayPath(location string) string {
 	if path, err := c.local(location); err == nil && c.root == "" {
 		return path
 	}
 	return location
 }
 
-// Forget has a file read from the warehouse when it is read next, not from a copy.
+// Forget drops the local copy of a file, so that the next read fetches it again.
 func (c *Catalog) Forget(location string) {
 	if r, ok := c.fs.(Remote); ok {
 		if path, err := c.local(location); err == nil {
@@ -85,8 +85,8 @@ func (c *Catalog) Forget(location string) {
 	}
 }
 
-// own is local for a file that is to be written or removed, which must lie in
-// the warehouse whatever metadata made by others says.
+// own is like local, for a file to write or remove. It refuses files outside the warehouse, which
+// metadata by other engines may name.
 func (c *Catalog) own(location string) (string, error) {
 	if c.readOnly {
 		return "", ErrReadOnly
@@ -98,8 +98,8 @@ func (c *Catalog) own(location string) (string, error) {
 	return p, err
 }
 
-// Ends has what the ends of Parquet files say.
-func (f *FileIO) Ends() *Cache[*metadata.FileMetaData] { return f.cat.ends }
+// Footers returns the cache of parsed Parquet footers.
+func (f *FileIO) Footers() *Cache[*metadata.FileMetaData] { return f.cat.footers }
 
 // Open opens a file for reading.
 func (f *FileIO) Open(name string) (iceio.File, error) {
@@ -114,7 +114,7 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	info, err := file.Info()
 	var r io.ReaderAt
 	if err == nil {
-		r, err = f.cat.checked(name, file, info.Size)
+		r, err = f.checked(name, file, info.Size)
 	}
 	if err != nil {
 		return nil, f.cat.damaged(name, errors.Join(err, file.Close()))
@@ -122,7 +122,7 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	return &openFile{SectionReader: io.NewSectionReader(r, 0, info.Size), file: file, info: info}, nil
 }
 
-// ReadFile returns what a file holds.
+// ReadFile returns the content of a file.
 func (f *FileIO) ReadFile(name string) ([]byte, error) {
 	file, err := f.Open(name)
 	if err != nil {
@@ -160,21 +160,21 @@ func (i fileInfo) IsDir() bool { return i.info.Mode.IsDir() }
 
 func (i fileInfo) Sys() any { return nil }
 
-// Check returns why a file of n bytes with a hash is not w.
+// Check returns an error unless a file with n bytes and a hash matches w.
 func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
 	switch {
 	case n > w.Size:
 		return fmt.Errorf("%w: it has more than the %d bytes that were written", ErrContent, w.Size)
 	case n < w.Size:
-		return fmt.Errorf("%w: it has %d bytes, and %d were written", ErrContent, n, w.Size)
+		return fmt.Errorf("%w: it has %d bytes, but %d were written", ErrContent, n, w.Size)
 	case hash != w.Hash:
-		return fmt.Errorf("%w: its checksum is %x, and %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
+		return fmt.Errorf("%w: its checksum is %x, but %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
 	}
 	return nil
 }
 
-// FileAt returns what the catalog keeps of a file, and whether it does: not of those
-// that others wrote.
+// FileAt returns the catalog's record of a file, and whether it has one. It has none for files that
+// other engines wrote.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -192,34 +192,69 @@ func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, boo
 	return w, true, nil
 }
 
-// checked reads a file of metadata, and compares it with what the catalog has of it: the
-// libraries that decode it believe what they read, and panic. In buckets all that is read
-// was compared before.
-func (c *Catalog) checked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
-	if ext := path.Ext(location); c.root != "" || ext != ".avro" && ext != ".json" {
+// MetadataSize returns the size of a table's metadata as JSON, without reading the metadata.
+func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int64, error) {
+	loc, err := c.Location(ctx, namespace, name)
+	if err != nil {
+		return 0, err
+	}
+	written, known, err := c.FileAt(ctx, loc)
+	if err != nil || known {
+		return written.Size, err
+	}
+	p, err := c.local(loc)
+	if err != nil {
+		return 0, c.damaged(loc, err)
+	}
+	file, err := c.fs.OpenFile(p, os.O_RDONLY, 0)
+	if err != nil {
+		return 0, c.damaged(loc, err)
+	}
+	info, err := file.Info()
+	return info.Size, errors.Join(err, file.Close())
+}
+
+// checked reads a metadata file, and compares it with the catalog's record, because the decoding
+// libraries panic on damaged files. Manifests and lists of them that the catalog did not write are
+// vetted instead. A bucket's files were compared when they were fetched.
+func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
+	ext := path.Ext(location)
+	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
 		return file, nil
+	}
+	written, known, err := f.cat.FileAt(context.Background(), location)
+	if err != nil || known && f.cat.root != "" {
+		return file, err
+	}
+	limit := int64(maxManifestBytes)
+	if !known && size > limit {
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrContent, limit)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, size), b); err != nil {
 		return nil, err
 	}
-	known, has, err := c.FileAt(context.Background(), location)
-	if err == nil && has {
-		err = known.Check(size, xxh3.Hash128(b))
+	switch {
+	case known:
+		err = written.Check(size, xxh3.Hash128(b))
+	case ext == ".avro" && !f.skipVet && !f.wrote(location):
+		if err = f.vet(location, b); err != nil {
+			err = fmt.Errorf("%w: %w", ErrContent, err)
+		}
 	}
 	return bytes.NewReader(b), err
 }
 
-// NewLocation returns where a new table goes: a path that no name is part of.
+// NewLocation returns the location for a new table. It does not contain the table's name.
 func (c *Catalog) NewLocation() string {
 	return c.location("data/" + uuid.NewString())
 }
 
-// location is that of a file of the warehouse.
+// location returns the location of a file of the warehouse.
 func (c *Catalog) location(name string) string {
 	if c.root != "" {
 		return c.root + "/" + name
 	}
-	u := url.URL{Scheme: "file", Path: c.madeIn + "/" + name}
+	u := url.URL{Scheme: "file", Path: c.originalDir + "/" + name}
 	return u.String()
 }

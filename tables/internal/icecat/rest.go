@@ -13,15 +13,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrExists says that there is a table, or a namespace, of the name already.
+// ErrExists means that a table or a namespace with this name exists.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
-// Names returns names of a namespace's tables that come after one, up to a number of them.
-func (c *Catalog) Names(ctx context.Context, namespace, after string, most int) ([]string, error) {
-	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, most)
+// Names returns at most limit names of a namespace's tables that come after a name.
+func (c *Catalog) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
+	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
 
-// CreateNamespace makes a namespace that is not there yet, with metadata.
+// CreateNamespace creates a namespace with metadata. The namespace must not exist.
 func (c *Catalog) CreateNamespace(ctx context.Context, namespace string, metadata map[string]any) error {
 	return c.inTx(ctx, func(w *work) {
 		if len(w.strings(selectNamespace, namespace)) > 0 {
@@ -34,7 +34,7 @@ func (c *Catalog) CreateNamespace(ctx context.Context, namespace string, metadat
 	})
 }
 
-// Rename gives a table another name, under which there must be none.
+// Rename renames a table. The new name must be free.
 func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	const (
 		find   = `SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
@@ -59,19 +59,38 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	})
 }
 
-// DataLocation is what locations of tables begin with.
+// DataLocation returns the prefix of the locations of tables.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
-// LocationOf returns where a table of a UUID goes that another engine makes: it is the
-// only place of the warehouse that the table's files may be in.
+// LocationOf returns the location for a table that another engine creates with a UUID. All files of
+// the table must be below it.
 func (c *Catalog) LocationOf(id uuid.UUID) string { return c.location("data/" + id.String()) }
 
-// Vacant is an error where a table has its metadata below a location, as a part of a commit:
-// another one may have been made just before.
-func Vacant(location string) TxHook {
-	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=? AND metadata_location<? LIMIT 1`
+// MakeDirectories makes the directories for the files of a new table, because DuckDB does not. Sweep
+// removes them if they stay empty.
+func (c *Catalog) MakeDirectories(location string) error {
+	if c.readOnly {
+		return ErrReadOnly
+	}
+	for _, name := range []string{"/data", "/metadata"} {
+		dir, err := c.own(location + name)
+		if err == nil && c.root == "" {
+			err = c.fs.MkdirAll(dir, 0o777)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata
+// below a location. Another commit may have just created the table.
+func CheckVacant(location, namespace string) TxHook {
+	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
+		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
 	return func(ctx context.Context, tx *sql.Tx) error {
-		found, err := stringsOf(ctx, tx, q, location+"/", location+"0")
+		found, err := stringsOf(ctx, tx, q, location+"/", location+"0", namespace)
 		if err == nil && len(found) > 0 {
 			err = fmt.Errorf("a table at the location %s %w", location, ErrExists)
 		}
@@ -79,12 +98,12 @@ func Vacant(location string) TxHook {
 	}
 }
 
-// Within is an error for a file that is not below a location of the warehouse, be it by
-// its name or by symbolic links, or that is not there.
-func (c *Catalog) Within(location, file string) error {
+// CheckWithin returns an error unless a file exists and is below a location of the warehouse, both by
+// its name and after resolving symbolic links.
+func (c *Catalog) CheckWithin(location, file string) error {
 	full := file
 	if short, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(short, "/") {
-		full = "file:///" + short // Java's have a slash of three
+		full = "file:///" + short // Java writes file:/ with one slash
 	}
 	rest, ok := strings.CutPrefix(full, location+"/")
 	if !ok || rest == "" || path.Clean("/"+rest) != "/"+rest {
@@ -95,7 +114,7 @@ func (c *Catalog) Within(location, file string) error {
 		return err
 	}
 	if c.root != "" {
-		return nil // a bucket has neither links nor ..
+		return nil // a bucket has no links, and no ..
 	}
 	name, err := c.own(file)
 	if err != nil {
@@ -103,7 +122,7 @@ func (c *Catalog) Within(location, file string) error {
 	}
 	dir = filepath.Dir(dir)
 	if plain, err := url.PathUnescape(rest); err == nil && !filepath.IsLocal(plain) {
-		return outside(file, location) // for whoever takes %2e%2e for two dots
+		return outside(file, location) // for engines that unescape %2e%2e
 	}
 	in, err := filepath.EvalSymlinks(dir)
 	if err == nil {
@@ -117,7 +136,7 @@ func (c *Catalog) Within(location, file string) error {
 		at, err = filepath.EvalSymlinks(name)
 	}
 	switch {
-	case err != nil: // whatever is wrong with the name
+	case err != nil: // an invalid name also ends here
 		return fmt.Errorf("there is no file at %q: %w", file, fs.ErrNotExist)
 	case !strings.HasPrefix(at, in+"/"):
 		return outside(file, location)

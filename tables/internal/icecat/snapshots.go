@@ -11,13 +11,12 @@ import (
 	"time"
 )
 
-// ErrNoSnapshot says that there is no such snapshot of a namespace.
+// ErrNoSnapshot means that a namespace has no such snapshot.
 var ErrNoSnapshot = fmt.Errorf("no such snapshot (%w)", fs.ErrNotExist)
 
-// A snapshot of a namespace pins one location of metadata for each table, in rows:
-// it costs no commit to the tables, and stays when they are deleted, as tags in
-// their metadata would not. Sweep keeps what the pinned metadata has as its newest
-// version, and nothing older.
+// A snapshot of a namespace pins one metadata location of each table, in rows of the database. It
+// needs no commits to the tables, and unlike tags in their metadata, it survives their deletion. Of
+// pinned metadata, Sweep keeps only the newest version.
 
 // Snapshot is a named state of a namespace.
 type Snapshot struct {
@@ -27,9 +26,9 @@ type Snapshot struct {
 	Metadata map[string]any // of the namespace
 }
 
-// TakeSnapshot makes a snapshot of all tables of some namespaces as they are, in one
-// transaction. It reports false where one of them has a snapshot of the name.
-func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, at time.Time) (made bool, err error) {
+// TakeSnapshot takes a snapshot of all tables of some namespaces, in one transaction. It returns
+// false if one of them already has a snapshot with this name.
+func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, at time.Time) (taken bool, err error) {
 	err = c.inTx(ctx, func(w *work) {
 		for _, ns := range namespaces {
 			w.takeSnapshot(ns, name, at)
@@ -41,7 +40,7 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 	return err == nil, err
 }
 
-var errTaken = errors.New("there is a snapshot of the name")
+var errTaken = errors.New("a snapshot with this name exists")
 
 func (w *work) takeSnapshot(namespace, name string, at time.Time) {
 	meta, err := json.Marshal(w.namespaceMetadata(namespace))
@@ -73,8 +72,8 @@ func (c *Catalog) Snapshots(ctx context.Context, namespace string) (all []Snapsh
 	return all, err
 }
 
-// DropSnapshots deletes snapshots of a namespace: one, or all if the name is nil.
-// What it pinned is left to Sweep.
+// DropSnapshots deletes one snapshot of a namespace, or all if name is nil. Sweep removes the files
+// that they pinned.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
 	return c.inTx(ctx, func(w *work) {
 		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
@@ -83,16 +82,16 @@ func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *str
 	})
 }
 
-// ListAt is List for the tables of a snapshot.
+// ListAt is like List, for the tables of a snapshot.
 func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
-	some, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
-	if err == nil && !some {
+	exist, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
+	if err == nil && !exist {
 		err = c.hasSnapshot(ctx, namespace, snapshot)
 	}
 	return err
 }
 
-// GetAt is Get for a table of a snapshot.
+// GetAt is like Get, for a table of a snapshot.
 func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
 	l, err := c.oneListed(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
 	if errors.Is(err, ErrNotFound) {
@@ -109,15 +108,15 @@ func (c *Catalog) hasSnapshot(ctx context.Context, namespace, snapshot string) e
 	return err
 }
 
-// Changed returns the names of the tables that are not as in a snapshot: changed,
-// deleted or made since.
+// Changed returns the names of the tables that differ from a snapshot: those that were changed,
+// deleted or created since.
 func (c *Catalog) Changed(ctx context.Context, namespace, snapshot string) ([]string, error) {
 	return c.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// AsPlanned is a condition of a commit that restores a snapshot: there still is what
-// it restores, and other tables are as in it.
-func AsPlanned(namespace, snapshot string, planned map[string]Listed, whole bool) TxHook {
+// CheckPlan returns a hook for a commit that restores a snapshot. It fails if the snapshot no
+// longer has the planned tables or, if whole is set, if other tables differ from the snapshot.
+func CheckPlan(namespace, snapshot string, planned map[string]Listed, whole bool) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		pinned, err := stringsOf(ctx, tx, `SELECT metadata_location || '
 ' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot)
@@ -149,13 +148,14 @@ func AsPlanned(namespace, snapshot string, planned map[string]Listed, whole bool
 	}
 }
 
-// errReplan wraps ErrReplan alone: to commit the same again would be no use.
-var errReplan = fmt.Errorf("%w since it was looked at", ErrReplan)
+// errReplan does not wrap table.ErrCommitFailed, because repeating the same commit would fail
+// again.
+var errReplan = fmt.Errorf("%w since the restore was planned", ErrReplan)
 
-// ErrReplan says that a snapshot, or a table that it has, is another one.
+// ErrReplan means that a snapshot, or a table in it, has changed.
 var ErrReplan = errors.New("the bucket or its snapshot was changed")
 
-// pinned adds what snapshots pin that no table has now.
+// pinned adds the files that only snapshots refer to.
 func (c *Catalog) pinned(ctx context.Context, used references) error {
 	all, err := c.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
 		EXCEPT SELECT metadata_location FROM iceberg_tables`)
@@ -173,7 +173,7 @@ func (c *Catalog) pinned(ctx context.Context, used references) error {
 		if err == nil {
 			continue
 		}
-		// The snapshots that had it may have been deleted, and its files swept.
+		// The snapshots may have just been deleted, and the files swept.
 		still, again := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, loc)
 		if again != nil || len(still) > 0 {
 			return errors.Join(err, again)

@@ -12,62 +12,67 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Swept says what Sweep did.
-type Swept struct {
+// SweepResult is the result of Sweep.
+type SweepResult struct {
 	Files   int
 	Bytes   int64
-	Waiting int // found to be of no use, and not removed yet
+	Waiting int // unused files that are not removed yet
 }
 
-// Sweep removes files of the warehouse that no table refers to: those of failed
-// commits, of versions that expired and of tables that were deleted. A file is
-// removed once it was of no use for the time of grace, to whoever reads an older
-// state or has yet to commit it: it is noted by the first Sweep that finds it, and
-// removed by one that finds it again. The time begins anew for files that were of
-// use just before, as used says. Busy returns when the oldest reader or writer in
-// this process began, or now.
-func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (Swept, error) {
+// Sweep removes files of the warehouse that no table or snapshot refers to: those of failed
+// commits, expired versions and deleted tables. The first Sweep that finds an unused file notes it.
+// A later Sweep removes it after the grace period, because until then others may read an older
+// state, or commit the file. The period starts again for the files in used, which were in use until
+// just before. busy returns when the oldest reader or writer in this process began, or the current
+// time.
+func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (SweepResult, error) {
 	err := c.inTx(ctx, func(w *work) {
 		w.do(sweepInline)
 		w.do(sweepCopies)
 	})
 	if err != nil {
-		return Swept{}, err
+		return SweepResult{}, err
 	}
-	// Files are listed before the references are read: one that is made
-	// meanwhile is not in the list, and one that is committed is referred to.
+	// List the files before reading the references: later files are not in the list, and files that
+	// are committed in between are referred to.
 	files, err := c.listFiles(ctx)
 	if err != nil {
-		return Swept{}, err
+		return SweepResult{}, err
 	}
-	// In between it is asked who is at work: whoever made a file that is listed, and
-	// commits it once the references were read.
+	// Call busy in between, because a running writer may commit a listed file after the references
+	// are read.
 	seen, oldest := time.Now(), busy()
 	still, err := c.References(ctx)
 	if err != nil {
-		return Swept{}, err
+		return SweepResult{}, err
 	}
 	for path := range still {
 		delete(files, path)
 	}
 	since, err := c.noteOrphans(ctx, files, used, seen)
 	if err != nil {
-		return Swept{}, err
+		return SweepResult{}, err
 	}
-	var s Swept
+	var s SweepResult
 	dirs := map[string]bool{}
 	for path, at := range since {
-		// Since the wall clock may have been set, it counts as well how long the
-		// oldest reader is there by the other clock.
+		// The wall clock may have been set. Therefore, also compare with how long the oldest reader
+		// has run, by the monotonic clock.
 		if at.Add(max(grace, 0)).After(seen) || oldest.Before(at) || seen.Sub(at) < seen.Sub(oldest) {
-			s.Waiting++
+			if files[path] != emptyDir {
+				s.Waiting++
+			}
 			continue
 		}
 		size := files[path]
-		// Forgotten first: if we stop in between, the next Sweep finds it anew.
-		if useless, err := c.forgetFile(ctx, path); err != nil {
+		// Forget it first: if the process stops in between, the next Sweep finds the file again.
+		if unused, err := c.forgetFile(ctx, path); err != nil {
 			return s, err
-		} else if !useless {
+		} else if !unused {
+			continue
+		}
+		if size == emptyDir {
+			dirs[path] = true
 			continue
 		}
 		if err := c.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -79,9 +84,9 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	}
 	for dir := range dirs {
 		if c.root != "" {
-			break // there are none in a bucket
+			break // a bucket has no directories
 		}
-		// Only directories that are empty now can be removed.
+		// Only empty directories can be removed.
 		if c.fs.Remove(dir) == nil {
 			_ = c.fs.Remove(filepath.Dir(dir))
 		}
@@ -89,23 +94,29 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	return s, nil
 }
 
-// listFiles returns the files below data/ with their sizes.
+// emptyDir is the size of an empty directory. A staged table that is never created leaves some.
+const emptyDir = -1
+
+// listFiles returns the files below data/ with their sizes, and empty directories of tables.
 func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 	if r, ok := c.fs.(Remote); ok {
 		return r.Files(ctx)
 	}
-	files := map[string]int64{}
+	files, root := map[string]int64{}, filepath.Join(c.dir, "data")
 	var walk func(dir string) error
 	walk = func(dir string) error {
 		d, err := c.fs.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
+			return nil // just removed
 		}
 		if err != nil {
 			return err
 		}
 		entries, err := d.Next(-1)
 		err = errors.Join(err, d.Close())
+		if len(entries) == 0 && strings.HasPrefix(filepath.Dir(dir), root+"/") {
+			files[dir] = emptyDir
+		}
 		for i := 0; i < len(entries) && err == nil; i++ {
 			path := filepath.Join(dir, entries[i].Name())
 			if entries[i].IsDir() {
@@ -121,14 +132,14 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 		}
 		return err
 	}
-	return files, walk(filepath.Join(c.dir, "data"))
+	return files, walk(root)
 }
 
-// References returns every file that a table's metadata refers to.
+// References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	used := references{c, map[string]struct{}{}}
-	// Snapshots before the tables, for one may be restored and deleted meanwhile; and
-	// again after them, for one may be made.
+	// Read the snapshots before the tables, because one may be restored and deleted in between; and
+	// again after them, because one may be taken.
 	if err := c.pinned(ctx, used); err != nil {
 		return nil, err
 	}
@@ -143,18 +154,18 @@ type references struct {
 	paths map[string]struct{}
 }
 
-// add reports whether a file was not referred to before.
+// add adds a file. It reports whether the file is new.
 func (r references) add(location string) bool {
 	path, err := r.c.local(location)
 	if err != nil {
-		return false // not a local file, so none of ours
+		return false // not a file of the warehouse
 	}
 	_, known := r.paths[path]
 	r.paths[path] = struct{}{}
 	return !known
 }
 
-// addNewest adds what the newest version of a table needs.
+// addNewest adds the files of a table's newest version.
 func (r references) addNewest(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	if s := t.CurrentSnapshot(); s != nil {
@@ -206,8 +217,7 @@ func (r references) addVersion(s *table.Snapshot) error {
 	return nil
 }
 
-// noteOrphans makes files the orphans that are known, and returns since when
-// each is known.
+// noteOrphans replaces the recorded orphans by files. It returns when each was first recorded.
 func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	since := make(map[string]time.Time, len(files))
 	return since, c.inTx(ctx, func(w *work) {
@@ -236,19 +246,19 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used 
 	})
 }
 
-// forgetFile removes what is known of a file that is to be removed. It reports false
-// where somebody wants or committed it since it was found to be of no use.
-func (c *Catalog) forgetFile(ctx context.Context, path string) (useless bool, err error) {
+// forgetFile deletes the records of a file before it is removed. It returns false if the file was
+// wanted or committed after it was found unused.
+func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *work) {
-		if useless = w.do(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; useless {
+		if unused = w.do(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
 			w.do(`DELETE FROM partd_files WHERE path=?`, location)
 		}
 	})
-	return useless, err
+	return unused, err
 }
 
-// ForgetPuts forgets the ids of puts from before a time.
+// ForgetPuts deletes the ids of puts from before a time.
 func (c *Catalog) ForgetPuts(ctx context.Context, before time.Time) error {
 	return c.inTx(ctx, func(w *work) { w.do(`DELETE FROM partd_puts WHERE at_ms<?`, before.UnixMilli()) })
 }

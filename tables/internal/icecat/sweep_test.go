@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// A file that somebody wants is not removed, and one that is being removed is nobody's.
-func TestWantedBesideSweep(t *testing.T) {
+// A file that is wanted is not removed, and a file that is being removed cannot be wanted.
+func TestProtectDuringSweep(t *testing.T) {
 	ctx := context.Background()
 	c, err := Open(ctx, t.TempDir(), Options{FS: vfs.OS{}})
 	if err != nil {
@@ -28,17 +28,17 @@ func TestWantedBesideSweep(t *testing.T) {
 	}
 	exec(`INSERT INTO partd_files VALUES (?,'',0,x'00')`, location)
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
-	if still, err := c.Wanted(ctx, location); err != nil || !still {
+	if still, err := c.Protect(ctx, location); err != nil || !still {
 		t.Fatal(still, err)
 	}
-	if useless, err := c.forgetFile(ctx, path); err != nil || useless {
-		t.Fatal("a Sweep removes what is wanted:", useless, err)
+	if unused, err := c.forgetFile(ctx, path); err != nil || unused {
+		t.Fatal("a Sweep removes a wanted file:", unused, err)
 	}
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
-	if useless, err := c.forgetFile(ctx, path); err != nil || !useless {
-		t.Fatal(useless, err)
+	if unused, err := c.forgetFile(ctx, path); err != nil || !unused {
+		t.Fatal(unused, err)
 	}
-	if still, err := c.Wanted(ctx, location); err != nil || still {
-		t.Fatal("what a Sweep removes is taken for a good file:", still, err)
+	if still, err := c.Protect(ctx, location); err != nil || still {
+		t.Fatal("a file that a Sweep removes can be wanted:", still, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// work is the statements of a transaction. Once one failed, the others do nothing.
+// work runs the statements of a transaction. After one fails, the others do nothing.
 type work struct {
 	ctx context.Context
 	tx  *sql.Tx
@@ -31,7 +31,7 @@ func (w *work) do(q string, args ...any) (rows int64) {
 	return rows
 }
 
-// strings returns the one column of a query.
+// strings returns the single column of a query's result.
 func (w *work) strings(q string, args ...any) (all []string) {
 	if w.err == nil {
 		all, w.err = stringsOf(w.ctx, w.tx, q, args...)
@@ -39,7 +39,7 @@ func (w *work) strings(q string, args ...any) (all []string) {
 	return all
 }
 
-// begin begins a transaction that changes something.
+// begin begins a transaction for changes.
 func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
 	if c.readOnly {
 		return nil, ErrReadOnly
@@ -47,11 +47,11 @@ func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
 	return c.writes.BeginTx(ctx, nil)
 }
 
-// inTx commits the work that f does, unless it fails.
+// inTx commits the statements of f in one transaction, unless one fails.
 func (c *Catalog) inTx(ctx context.Context, f func(w *work)) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
-	c.around(false)
-	defer c.around(true)
+	c.committing(false)
+	defer c.committing(true)
 	tx, err := c.begin(ctx)
 	if err != nil {
 		return err
@@ -63,19 +63,19 @@ func (c *Catalog) inTx(ctx context.Context, f func(w *work)) (err error) {
 	return commit(tx)
 }
 
-// querier is a database, or a transaction.
+// querier is a database or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
 }
 
-// query calls scan for each row that it finds.
+// query calls scan for each row of the result.
 func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	rows, err := db.QueryContext(ctx, q, args...)
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
+	defer rows.Close() //nolint:errcheck // Err returns the error
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err
@@ -84,12 +84,12 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	return rows.Err()
 }
 
-// strings returns the one column of a query.
+// strings returns the single column of a query's result.
 func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
 	return stringsOf(ctx, c.reads, q, args...)
 }
 
-// one returns what a query finds first, "" if it finds nothing.
+// one returns the first row of a query's result, or "".
 func (c *Catalog) one(ctx context.Context, q string, args ...any) (string, error) {
 	found, err := c.strings(ctx, q, args...)
 	if err != nil || len(found) == 0 {
@@ -108,10 +108,10 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []st
 	return all, err
 }
 
-// ErrRolledBack says that nothing of a transaction was done.
+// ErrRolledBack means that a transaction changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits, and says what an error means. Where the context of the transaction has
+// commit commits a transaction, and adds the meaning of an error. If the transaction's context has
 // ended, package sql has rolled it back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
@@ -122,8 +122,8 @@ func commit(tx *sql.Tx) error {
 	return fmt.Errorf("the catalog: %w: %w", partd.ErrUnknownOutcome, err)
 }
 
-// retriable wraps what PostgreSQL says of transactions that met others, and that may
-// be tried again.
+// retriable wraps PostgreSQL's errors for transactions that conflict with others, and that may be
+// tried again.
 func retriable(err error) error {
 	if said, ok := errors.AsType[interface {
 		error

@@ -1,5 +1,5 @@
-// Package messages makes of batches pieces that are worth a message of Flight, or of
-// a pipe between processes.
+// Package messages splits and merges batches into pieces of a suitable size for messages of Flight
+// or of a pipe between processes.
 package messages
 
 import (
@@ -12,20 +12,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mergeRows is how many rows are merged at most: batches with more are as well
-// sent as they are.
+// mergeRows limits merging: batches with more rows are sent unmerged.
 const mergeRows = 64 << 10
 
-// Of makes of what a reader has pieces that are worth a message: small
-// batches, as query engines make them, are merged, and large ones cut. Each piece
-// is there until the next. Where the reader failed, r.Err says so.
-func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
+// Rebatch yields a reader's rows in batches of a suitable size for messages: it merges small
+// batches, as query engines return, and splits large ones. Each is valid until the next. If the
+// reader fails, r.Err returns the error.
+func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
-		var held []arrow.RecordBatch
+		var pending []arrow.RecordBatch
 		var rows, bytes int64
 		send := func() bool {
-			batches := merged(r.Schema(), held, rows)
-			held, rows, bytes = nil, 0, 0
+			batches := merged(r.Schema(), pending, rows)
+			pending, rows, bytes = nil, 0, 0
 			for i, b := range batches {
 				for part := range Parts(b) {
 					if !yield(part) {
@@ -46,32 +45,31 @@ func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 				}
 			}
 			b.Retain()
-			held, rows, bytes = append(held, b), rows+b.NumRows(), bytes+size
+			pending, rows, bytes = append(pending, b), rows+b.NumRows(), bytes+size
 		}
 		send()
 	}
 }
 
-// merged makes one batch of some, which it releases, or returns them as they are
-// where Arrow cannot join columns of their types.
+// merged joins batches into one and releases them. If Arrow cannot join columns of their types, it
+// returns them unchanged.
 func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arrow.RecordBatch {
 	if len(batches) < 2 {
 		return batches
 	}
-	one, err := take.Concat(batches)
+	joined, err := take.Concat(batches)
 	if err != nil {
 		return batches
 	}
-	defer one.Release()
+	defer joined.Release()
 	take.Release(batches)
-	return []arrow.RecordBatch{array.NewRecordBatch(schema, one.Columns(), rows)}
+	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 
-// partBytes is about how large a message is made. Many peers refuse more than
-// 4 MiB, unless they are told otherwise.
+// partBytes is the approximate size of a message. Many peers refuse more than 4 MiB by default.
 const partBytes = 2 << 20
 
-// Parts cuts a batch into pieces for messages; each is there until the next.
+// Parts splits a batch into pieces for messages. Each is valid until the next.
 func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
 	step := b.NumRows()
 	if size := util.TotalRecordSize(b); size > partBytes {

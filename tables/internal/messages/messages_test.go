@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// batches makes batches of these sizes. Each number says its row; each list has
-// the number as a text of some width, and every third list is null.
+// batches returns batches of the given sizes. Each number is its row's number. Each list has the
+// number as a text of the given width, and every third list is null.
 func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
@@ -56,11 +56,11 @@ func repeated(size, times int) []int {
 	return sizes
 }
 
-// Small batches are merged and large ones cut; the rows are the same, in their order.
+// Small batches are merged and large ones are split. Rows keep their order.
 func TestMessages(t *testing.T) {
 	for name, c := range map[string]struct {
-		width, rows, most int
-		sizes             []int
+		width, rows, max int
+		sizes            []int
 	}{
 		"none":          {1, 0, 0, nil},
 		"empty":         {1, 0, 0, []int{0, 0}},
@@ -72,7 +72,7 @@ func TestMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, messages := 0, 0
-			for part := range Of(batches(t, c.width, c.sizes...)) {
+			for part := range Rebatch(batches(t, c.width, c.sizes...)) {
 				messages++
 				numbers, lists := part.Column(0).(*array.Int64), part.Column(1).(*array.List)
 				for i := range int(part.NumRows()) {
@@ -86,23 +86,23 @@ func TestMessages(t *testing.T) {
 					next++
 				}
 			}
-			if next != c.rows || messages > c.most {
-				t.Errorf("%d rows came in %d messages, want %d in at most %d", next, messages, c.rows, c.most)
+			if next != c.rows || messages > c.max {
+				t.Errorf("%d rows came in %d messages, want %d in at most %d", next, messages, c.rows, c.max)
 			}
 		})
 	}
 }
 
-// Who takes only some leaves nothing behind: the allocator is checked.
-func TestMessagesLeft(t *testing.T) {
+// A consumer that stops early leaks no memory, which the allocator checks.
+func TestStopEarly(t *testing.T) {
 	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeated(2048, 100)} {
-		for range Of(batches(t, 1, sizes...)) {
+		for range Rebatch(batches(t, 1, sizes...)) {
 			break
 		}
 	}
 }
 
-// Columns that Arrow cannot join go as they are.
+// Batches that Arrow cannot join are unchanged.
 func TestMerged(t *testing.T) {
 	n, text := arrow.NewSchema([]arrow.Field{{Name: "c", Type: arrow.PrimitiveTypes.Int64}}, nil), arrow.NewSchema([]arrow.Field{{Name: "c", Type: arrow.BinaryTypes.String}}, nil)
 	var both []arrow.RecordBatch

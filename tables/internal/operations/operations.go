@@ -1,10 +1,10 @@
-// Package operations does what can be asked of tables beside reading and writing rows:
-// one table of operations, from which the actions of Flight, the page's HTTP, package
-// flightclient and the command line are made.
+// Package operations defines the operations on tables other than reading and writing rows. The
+// actions of Flight, the page's HTTP interface, package flightclient and the command line are all
+// made from this one list.
 //
-// An operation is a variable of this package, with its name, the right and the slots
-// that it takes, its input, its output, and what it does to a store. In list.go a new
-// one is added; docs/flight.md has the table of all.
+// An operation is a variable of this package, with its name, its required right and slots, its
+// input and output types, and its function on a store. Add new operations to list.go;
+// docs/flight.md lists all.
 package operations
 
 import (
@@ -19,32 +19,32 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// prefix begins the names of Flight's actions.
+// prefix is the prefix of Flight's action names.
 const prefix = "partd."
 
-// Slots are what a server gives to few calls at a time.
+// Slots are the permits of the server that an operation needs.
 type Slots uint8
 
 const (
-	NoSlot    Slots = iota // what is read is small
-	PutSlot                // of those that write
-	BothSlots              // of those that write and of those that query
+	NoSlot    Slots = iota // it reads little
+	PutSlot                // a permit for writing
+	BothSlots              // permits for writing and for querying
 )
 
-// Entry is an operation without its types.
+// Entry is an operation without its input and output types.
 type Entry struct {
 	Name    string   // lower case, words joined by "_"
-	Aliases []string // other names that are taken
+	Aliases []string // other accepted names
 
-	Writes  bool // it takes the right to write, else that to read
+	Writes  bool // requires the right to write, otherwise the right to read
 	Slots   Slots
-	Page    bool   // the page has it
-	Command string // of partd-tables that does it; "" where no command does
+	Page    bool   // the page offers it
+	Command string // the command of partd-tables that does it; "": none
 
 	Input, Output reflect.Type
 
-	// Run does the operation with what Parse returned, and passes on each answer. It is
-	// nil where only a server can do it.
+	// Run runs the operation with an input from Parse, and passes each answer to answer. It is nil
+	// if only a server implements the operation.
 	Run func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error
 }
 
@@ -56,36 +56,35 @@ var (
 // All returns the operations in the order of the documentation.
 func All() []*Entry { return all }
 
-// Named returns the operation of a name, nil where there is none. Words may be joined by
-// "-" as well.
-func Named(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
+// ByName returns the operation with a name, or nil. Words may also be joined by "-".
+func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
 
-// OfAction is Named for the type of an action of Flight.
-func OfAction(action string) *Entry {
+// ByAction returns the operation of a Flight action, or nil.
+func ByAction(action string) *Entry {
 	name, ok := strings.CutPrefix(action, prefix)
 	if !ok {
 		return nil
 	}
-	return Named(name)
+	return ByName(name)
 }
 
-// Action returns the type of the action of Flight.
+// Action returns the type of the operation's Flight action.
 func (e *Entry) Action() string { return prefix + e.Name }
 
-// Parse reads the input.
+// Parse decodes the input.
 func (e *Entry) Parse(body []byte) (any, error) {
 	in := reflect.New(e.Input).Interface()
 	return in, wire.Unmarshal(body, in)
 }
 
-// Operation is one that takes an In and answers with Outs.
+// Operation is an operation with input In and answers Out.
 type Operation[In, Out any] struct {
 	*Entry
 	do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
 }
 
-// many registers an operation with any number of answers.
-func many[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
+// withAnswers registers an operation with any number of answers.
+func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
 	e.Input, e.Output = reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	if do != nil {
 		e.Run = func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error {
@@ -107,9 +106,9 @@ func many[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) ite
 	return Operation[In, Out]{&e, do}
 }
 
-// one registers an operation with one answer.
-func one[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
-	return many(e, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[Out, error] {
+// withAnswer registers an operation with one answer.
+func withAnswer[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
+	return withAnswers(e, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[Out, error] {
 		return func(yield func(Out, error) bool) { yield(do(ctx, s, in)) }
 	})
 }
@@ -117,24 +116,23 @@ func one[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out
 // None is the output of an operation that only succeeds or fails.
 type None = struct{}
 
-// silent registers an operation without output.
-func silent[In any](e Entry, do func(context.Context, *tables.Store, *In) error) Operation[In, None] {
-	return one(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
+// withoutAnswer registers an operation without output.
+func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In) error) Operation[In, None] {
+	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
 }
 
-// Server does operations elsewhere: it sends an input as JSON to an action, and yields
-// its answers.
+// Server runs operations remotely: it sends a JSON input to an action, and yields the answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }
 
-// Target is where operations are done: in an open store, or else at a server.
+// Target is the open store or the server that runs operations.
 type Target struct {
 	Store  *tables.Store
 	Server Server
 }
 
-// Each does the operation, and yields its answers.
+// Each runs the operation, and yields its answers.
 func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq2[Out, error] {
 	if t.Store != nil {
 		return o.do(ctx, t.Store, in)
@@ -154,7 +152,7 @@ func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq
 	}
 }
 
-// Do is Each where there is one answer.
+// Do runs an operation with one answer, and returns it.
 func (o Operation[In, Out]) Do(ctx context.Context, t Target, in *In) (out Out, err error) {
 	for out, err = range o.Each(ctx, t, in) {
 		return out, err

@@ -13,31 +13,31 @@ import (
 
 var update = flag.Bool("update", false, "write the table of operations in docs/flight.md again")
 
-// Each operation has a name in the one style, a limit where it writes, and a command; and
-// its names of before lead to it.
+// Each operation has a unique name in the common style, a slot if it writes, and a command. Its
+// aliases also work.
 func TestOperations(t *testing.T) {
 	names := map[string]bool{}
 	for _, o := range All() {
 		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(o.Name) || names[o.Name] {
-			t.Errorf("%q is the name of another operation, or in another style", o.Name)
+			t.Errorf("%q is used twice, or not in the common style", o.Name)
 		}
 		names[o.Name] = true
 		byServer := o.Run == nil
 		if o.Writes != (o.Slots != NoSlot) && !byServer {
-			t.Errorf("%s: it writes: %v, and takes slots: %d", o.Name, o.Writes, o.Slots)
+			t.Errorf("%s: Writes is %v, but Slots is %d", o.Name, o.Writes, o.Slots)
 		}
 		if (o.Command == "") != byServer {
 			t.Errorf("%s: the command is %q", o.Name, o.Command)
 		}
 		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-"), strings.TrimPrefix(o.Action(), prefix)}, o.Aliases...) {
-			if Named(name) != o || OfAction(prefix+name) != o || OfAction(name) != nil {
-				t.Errorf("%s is not known as %s", o.Name, name)
+			if ByName(name) != o || ByAction(prefix+name) != o || ByAction(name) != nil {
+				t.Errorf("%s cannot be found as %s", o.Name, name)
 			}
 		}
 	}
 }
 
-// docs/flight.md has all operations, as they are.
+// docs/flight.md lists all operations.
 func TestDocs(t *testing.T) {
 	file := filepath.Join("..", "..", "docs", "flight.md")
 	text, err := os.ReadFile(file)
@@ -49,10 +49,10 @@ func TestDocs(t *testing.T) {
 	if !ok {
 		t.Fatalf("%s has no line %q", file, head)
 	}
-	had, after, _ := strings.Cut(rest, "\n\n")
-	if want := documented(); had+"\n" != want {
+	old, after, _ := strings.Cut(rest, "\n\n")
+	if want := docsTable(); old+"\n" != want {
 		if !*update {
-			t.Fatalf("%s lists other operations: go test -run TestDocs ./internal/operations -update", file)
+			t.Fatalf("%s is out of date: run go test -run TestDocs ./internal/operations -update", file)
 		}
 		if err := os.WriteFile(file, []byte(before+head+want+"\n"+after), 0o666); err != nil {
 			t.Fatal(err)
@@ -60,8 +60,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// documented is the table of docs/flight.md, but for its first line.
-func documented() string {
+// docsTable returns the table of docs/flight.md without its first line.
+func docsTable() string {
 	var b strings.Builder
 	b.WriteString("|---|---|---|---|---|---|\n")
 	for _, o := range All() {
@@ -75,7 +75,7 @@ func documented() string {
 	return b.String()
 }
 
-// shape is about what JSON of a type looks like.
+// shape describes the JSON of a type.
 func shape(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Slice:

@@ -1,4 +1,4 @@
-// Package parallel does something with many items, a few at a time.
+// Package parallel processes items concurrently, with a limited number of workers.
 package parallel
 
 import (
@@ -10,11 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// DefaultWorkers is how many items are in work at a time.
+// DefaultWorkers is the default number of workers.
 const DefaultWorkers = 4
 
-// Each calls f for each item, for so many at a time; 0 is DefaultWorkers. It takes
-// an item once there is a worker for it, and ends with the first error.
+// Each calls f for each item, in at most workers goroutines; 0 means DefaultWorkers. It reads an
+// item only when a worker is free, and stops at the first error.
 func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(context.Context, T) error) error {
 	if workers < 1 {
 		workers = DefaultWorkers
@@ -25,7 +25,7 @@ func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(con
 		free <- struct{}{}
 	}
 	g.Go(func() error {
-		// An item is taken after a worker is free, since it may be large.
+		// Wait for a free worker before reading an item, which may be large.
 		<-free
 		for item := range items {
 			if ctx.Err() != nil {

@@ -1,9 +1,10 @@
-// Package parquetfile writes rows of any type as Parquet files that other programs read.
+// Package parquetfile writes rows of any type as Parquet files for other programs.
 package parquetfile
 
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +12,23 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// groupBytes is how much of a row group waits in memory, in bytes, before it is written.
+// groupBytes is the size at which a row group is written from memory.
 const groupBytes = 16 << 20
 
-// Write writes the rows of r to a file, which appears whole or not at all, in bounded
-// memory. It returns how many there are. Where the file is there, and is not to be
-// replaced, its error wraps output.ErrExists.
+// Write writes the rows of r to a file atomically, in bounded memory. It returns the number of
+// rows. If the file exists and replace is false, the error wraps output.ErrExists.
 func Write(ctx context.Context, path string, replace bool, r array.RecordReader) (rows int64, err error) {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
@@ -51,8 +54,8 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 	return rows, f.Commit()
 }
 
-// Writer writes columns that the library cannot write as those that a table keeps for
-// them. Close completes what was written; it does not close what is written to.
+// Writer writes rows as Parquet. It converts columns that the library cannot write to the types that a table
+// would store. Close completes the file, but does not close the underlying writer.
 type Writer struct {
 	file   *pqarrow.FileWriter
 	schema *arrow.Schema
@@ -61,24 +64,47 @@ type Writer struct {
 // keepOpen hides the method Close, which the library would call.
 type keepOpen struct{ io.Writer }
 
-// NewWriter returns a writer of rows with the columns given.
+// NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	fields := slices.Clone(columns.Fields())
+	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
-		if kept, err := schema.StoredType(f.Type); err == nil && schema.Has(f.Type, unwritable) {
-			fields[i].Type = kept
+		if stored, err := schema.StoredType(f.Type); err == nil && schema.Has(f.Type, unwritable) {
+			fields[i].Type = schema.Restore(stored, f.Type, isTime)
+			recorded[i].Type = schema.Restore(fields[i].Type, f.Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
 		}
 	}
 	metadata := columns.Metadata()
 	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
-	properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
-	var err error
-	p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
-	return p, err
+	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd)}
+	arrowProperties := pqarrow.NewArrowWriterProperties()
+	durations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.Has(f.Type, schema.IsDuration) })
+	if !durations {
+		arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
+	}
+	asParquet, err := pqarrow.ToParquet(p.schema, parquet.NewWriterProperties(options...), arrowProperties)
+	if err != nil {
+		return nil, err
+	}
+	for i := range asParquet.NumColumns() {
+		c := asParquet.Column(i)
+		if _, half := c.LogicalType().(pqschema.Float16LogicalType); half || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
+			// The library's bounds exclude NaN. DuckDB orders NaN after all numbers, and would skip
+			// matching rows.
+			options = append(options, parquet.WithStatsFor(c.Path(), false))
+		}
+	}
+	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !durations {
+		return p, err
+	}
+	// Readers restore durations, which are written as integers, from this metadata, which replaces the
+	// library's.
+	note := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
+	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(note))
 }
 
-// unwritable reports whether the library does not write, and read again, a type with any
-// nulls.
+func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
+
+// unwritable reports whether the library cannot write a type with nulls and read it back.
 func unwritable(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
@@ -91,12 +117,15 @@ func unwritable(t arrow.DataType) bool {
 
 // Write writes rows. Small batches become one row group.
 func (p *Writer) Write(b arrow.RecordBatch) error {
-	kept, err := schema.Convert(b, p.schema)
+	converted, err := schema.Convert(b, p.schema)
 	if err != nil {
 		return err
 	}
-	defer kept.Release()
-	if err := p.file.WriteBuffered(kept); err != nil {
+	defer converted.Release()
+	if err := schema.CheckParts(converted); err != nil {
+		return err
+	}
+	if err := p.file.WriteBuffered(converted); err != nil {
 		return err
 	}
 	if max(p.file.RowGroupTotalBytesWritten(), p.file.RowGroupTotalCompressedBytes()) >= groupBytes {

@@ -3,6 +3,7 @@ package parquetfile
 import (
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -10,8 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A row group is written once it is large, so that it does not stay in memory; small
-// batches are one.
+// A row group is written when it is large, to limit memory. Small batches share a group.
 func TestRowGroups(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.BinaryTypes.Binary}}, nil)
 	rnd, value := rand.NewChaCha8([32]byte{}), make([]byte, 100)
@@ -43,5 +43,59 @@ func TestRowGroups(t *testing.T) {
 		if about.NumRows != int64(c.batches*c.rows) || len(about.RowGroups) != c.groups {
 			t.Errorf("%d rows in %d row groups, want %d in %d", about.NumRows, len(about.RowGroups), c.batches*c.rows, c.groups)
 		}
+	}
+}
+
+// TestNaN checks that no bounds of floats are written, because they would exclude NaN.
+func TestNaN(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "f", Type: arrow.PrimitiveTypes.Float64},
+		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "g", Type: arrow.PrimitiveTypes.Float32}, arrow.Field{Name: "h", Type: arrow.FixedWidthTypes.Float16})},
+	}, nil)
+	w, err := NewWriter(io.Discard, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"n":1,"f":1,"s":{"g":1,"h":1}},{"n":2,"f":"NaN","s":{"g":"NaN","h":2}}]`))
+	if err == nil {
+		err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	about, err := w.file.FileMetadata()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		chunk, err := about.RowGroup(0).ColumnChunk(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := chunk.Statistics()
+		if hasBounds := s != nil && s.HasMinMax(); err != nil || hasBounds != (i == 0) {
+			t.Errorf("leaf %d: %v, it has bounds: %v", i, err, hasBounds)
+		}
+	}
+}
+
+// The library would give other rows the values of nulls in parts that may have none.
+func TestNullInPart(t *testing.T) {
+	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
+	values, _, err := array.FromJSON(memory.DefaultAllocator, arrow.StructOf(arrow.Field{Name: "l", Type: list, Nullable: true}), strings.NewReader(`[{"l":[1,null]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := array.RecordFromStructArray(values.(*array.Struct), nil)
+	w, err := NewWriter(io.Discard, batch.Schema())
+	if err == nil {
+		err = w.Write(batch)
+	}
+	if err == nil || !strings.Contains(err.Error(), `column "l": its field "l.element" has a null in row 1`) {
+		t.Error(err)
 	}
 }

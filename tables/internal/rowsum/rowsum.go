@@ -1,4 +1,4 @@
-// Package rowsum sums up rows, whatever their order.
+// Package rowsum computes checksums of rows in any order.
 package rowsum
 
 import (
@@ -11,15 +11,16 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is a checksum of rows in any order: their number, and the sum modulo
-// 2^128 of each row's xxh3-128.
+// Sum is an order-independent checksum of rows: their number, and the sum modulo 2^128 of each
+// row's xxh3-128.
 type Sum struct {
 	Rows   int64
 	hi, lo uint64
 	buf    []byte
 }
 
-// Of sums up the rows of a reader, which it releases, unless there is an error already.
+// Of returns the checksum of a reader's rows, and releases the reader. If err is not nil, it
+// returns err.
 func Of(r array.RecordReader, err error) (*Sum, error) {
 	if err != nil {
 		return nil, err
@@ -32,8 +33,8 @@ func Of(r array.RecordReader, err error) (*Sum, error) {
 	return s, r.Err()
 }
 
-// Add adds the rows of a batch. A row is hashed as the texts of its values, each
-// behind its length, so that how a column is encoded does not matter.
+// Add adds the rows of a batch. A row is hashed as the texts of its values, each preceded by its
+// length, so that a column's encoding does not matter.
 func (s *Sum) Add(b arrow.RecordBatch) {
 	for i := range int(b.NumRows()) {
 		s.buf = s.buf[:0]
@@ -53,8 +54,8 @@ func (s *Sum) Add(b arrow.RecordBatch) {
 	s.Rows += b.NumRows()
 }
 
-// String is the checksum, in hexadecimal digits.
+// String returns the checksum in hexadecimal digits.
 func (s *Sum) String() string { return fmt.Sprintf("%016x%016x", s.hi, s.lo) }
 
-// Equals reports whether the rows are the same, but for their order.
+// Equals reports whether the rows are equal, in any order.
 func (s *Sum) Equals(t *Sum) bool { return s.Rows == t.Rows && s.hi == t.hi && s.lo == t.lo }

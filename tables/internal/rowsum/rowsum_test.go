@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// The sum is that of the rows in any order, and of no others.
+// Equal rows in any order have the same sum, and other rows do not.
 func TestRowSum(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	sum := func(rows string) *Sum {

@@ -18,37 +18,37 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Check applies rules to the rows of one put. A nil one has none.
+// Check applies rules to the rows of one put. A nil Check has no rules.
 type Check struct {
-	logical *arrow.Schema
-	rows    int64 // so far
-	found   []*Violation
-	rules   []*ruleCheck
+	logical    *arrow.Schema
+	rows       int64 // rows seen so far
+	violations []*Violation
+	rules      []*ruleCheck
 }
 
 // ruleCheck applies a rule.
 type ruleCheck struct {
 	*Violation
-	columns []int
-	violate *filter.Condition // true for rows that do; nil: another kind
-	pattern *regexp.Regexp
-	sorted  bool
-	last    arrow.Array // the row before, of a rule about order
-	keys    *uniqueKeys
+	columns  []int
+	violate  *filter.Condition // true for rows that violate the rule; nil for other kinds of rules
+	pattern  *regexp.Regexp
+	isSorted bool
+	last     arrow.Array // the previous row, for a rule about order
+	keys     *uniqueKeys
 }
 
-// Table reads rows of the table that rows are put into, as they are stored: some
-// columns at least, where a condition holds; nil is all.
+// Table reads the table's stored rows that match where, or all rows if where is nil. The batches
+// contain at least the given columns.
 type Table func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
 
-// Options of a Check.
+// Options configures a Check.
 type Options struct {
-	Table  Table // nil: rules are about the put alone
-	Memory int64 // for the keys of a rule of uniqueness; beyond, they go to temporary files
+	Table  Table // nil: rules apply only to the put
+	Memory int64 // bytes for the keys of a uniqueness rule; more keys go to temporary files
 }
 
-// NewCheck returns the check of rows in the schema that is put, which a table stores
-// and readers get in others; nil without rules.
+// NewCheck returns a check for the rows of a put, or nil without rules. The schemas describe the
+// rows as they are put, stored and read.
 func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
 	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
@@ -63,7 +63,7 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 	plain := schema.Plain(put)
 	for _, r := range rules {
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
-		c.found = append(c.found, rc.Violation)
+		c.violations = append(c.violations, rc.Violation)
 		for _, name := range r.Names() {
 			rc.columns = append(rc.columns, logical.FieldIndices(name)...)
 		}
@@ -79,11 +79,11 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 				want = t.String()
 			}
 			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != want {
-				rc.Why = fmt.Sprintf("column %q has type %s, and the rule asks for %s", r.Column, plain.Field(at[0]).Type, r.Type)
+				rc.Why = fmt.Sprintf("column %q has type %s, but the rule requires %s", r.Column, plain.Field(at[0]).Type, r.Type)
 			}
 			continue
 		case r.Kind == "sorted":
-			rc.sorted = true
+			rc.isSorted = true
 		case r.Kind == "regexp":
 			if rc.pattern, err = regexp.Compile(r.Pattern); err != nil {
 				return nil, fmt.Errorf("rule %q: %w", r.Name, err)
@@ -101,8 +101,8 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 	return c, nil
 }
 
-// filter is the condition of rows that violate a rule; of no use for kinds that are
-// checked otherwise, and where a column is missing.
+// filter returns the condition for rows that violate a rule. The condition is unused if the rule's
+// kind is checked in another way, or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
@@ -137,17 +137,17 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	return filter.Not(filter.And(holds...)).Bind(s)
 }
 
-// Violated reports whether a rule was, so far.
+// Violated reports whether a rule was violated so far.
 func (c *Check) Violated() bool {
-	return c != nil && slices.ContainsFunc(c.found, func(v *Violation) bool { return v.Count > 0 || v.Why != "" })
+	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Why != "" })
 }
 
-// WholeTable reports whether a rule is about all rows of the table.
+// WholeTable reports whether a rule applies to all rows of the table.
 func (c *Check) WholeTable() bool {
 	return c != nil && slices.ContainsFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil && r.keys.inTable })
 }
 
-// Add looks at rows, in the types that are stored.
+// Add checks rows in the stored types.
 func (c *Check) Add(stored arrow.RecordBatch) error {
 	if c == nil {
 		return nil
@@ -162,11 +162,11 @@ func (c *Check) Add(stored arrow.RecordBatch) error {
 		case r.keys != nil:
 			err = r.keys.add(stored, c.rows)
 		case r.pattern != nil:
-			err = r.match(b, c.rows)
-		case r.sorted:
-			err = r.order(stored, b, c.rows)
+			err = r.checkPattern(b, c.rows)
+		case r.isSorted:
+			err = r.checkOrder(stored, b, c.rows)
 		default:
-			err = r.find(b, c.rows)
+			err = r.checkCondition(b, c.rows)
 		}
 		if err != nil {
 			return fmt.Errorf("rule %q: %w", r.Rule, err)
@@ -176,7 +176,7 @@ func (c *Check) Add(stored arrow.RecordBatch) error {
 	return nil
 }
 
-// End returns an Error if a rule was violated. All rows were added.
+// End returns an Error if a rule was violated. All rows must have been added.
 func (c *Check) End(ctx context.Context) error {
 	if c == nil {
 		return nil
@@ -192,7 +192,7 @@ func (c *Check) End(ctx context.Context) error {
 		return nil
 	}
 	var e Error
-	for _, v := range c.found {
+	for _, v := range c.violations {
 		if v.Count > 0 || v.Why != "" {
 			e.Violations = append(e.Violations, *v)
 		}
@@ -200,15 +200,15 @@ func (c *Check) End(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder leaves out what is known once all rows came in the order of a put.
+// WithoutOrder drops the checks that need all rows in the order of the put.
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()
-		c.rules = slices.DeleteFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil || r.sorted })
+		c.rules = slices.DeleteFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil || r.isSorted })
 	}
 }
 
-// Close lets go of what the check holds. It may be called again.
+// Close releases the check's resources. It may be called twice.
 func (c *Check) Close() {
 	if c == nil {
 		return
@@ -220,15 +220,15 @@ func (c *Check) Close() {
 	}
 }
 
-// maxBadRows is how many rows an error names for each rule, and maxBadValue how long
-// their values are, in bytes.
+// maxBadRows limits the rows that an error names for each rule, and maxBadValue the bytes of their
+// values.
 const (
 	maxBadRows  = 10
 	maxBadValue = 100
 )
 
-// bad counts a row of a batch that violates the rule.
-func (r *ruleCheck) bad(b arrow.RecordBatch, at int, row int64) {
+// countRow counts a row of a batch that violates the rule.
+func (r *ruleCheck) countRow(b arrow.RecordBatch, at int, row int64) {
 	r.Count++
 	if len(r.Rows) < maxBadRows {
 		var values []string
@@ -250,31 +250,31 @@ func shortened(text string) string {
 	return text
 }
 
-// find finds the rows that violate a condition.
-func (r *ruleCheck) find(b arrow.RecordBatch, first int64) error {
+// checkCondition counts the rows that match the rule's condition for violations.
+func (r *ruleCheck) checkCondition(b arrow.RecordBatch, first int64) error {
 	found, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	for _, i := range take.Indices(found) {
-		r.bad(b, i, first+int64(i))
+		r.countRow(b, i, first+int64(i))
 	}
 	return err
 }
 
-// match finds the rows whose text does not match.
-func (r *ruleCheck) match(b arrow.RecordBatch, first int64) error {
+// checkPattern counts the texts that do not match the pattern.
+func (r *ruleCheck) checkPattern(b arrow.RecordBatch, first int64) error {
 	texts, ok := b.Column(r.columns[0]).(array.StringLike)
 	if !ok {
-		return fmt.Errorf("column %q has type %s, which is no text", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
+		return fmt.Errorf("column %q has type %s, which is not a text type", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
 	}
 	for i := range texts.Len() {
 		if texts.IsValid(i) && !r.pattern.MatchString(texts.Value(i)) {
-			r.bad(b, i, first+int64(i))
+			r.countRow(b, i, first+int64(i))
 		}
 	}
 	return nil
 }
 
-// order finds the rows that are less than the one before, or null.
-func (r *ruleCheck) order(stored, b arrow.RecordBatch, first int64) error {
+// checkOrder counts the rows that are null, or less than the previous row.
+func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, first int64) error {
 	column := stored.Column(r.columns[0])
 	if !sorted.KeysInOrder(column.DataType()) {
 		return errors.ErrUnsupported
@@ -286,11 +286,11 @@ func (r *ruleCheck) order(stored, b arrow.RecordBatch, first int64) error {
 		switch {
 		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(i, column, i-1),
 			i == 0 && r.last != nil && r.last.IsValid(0) && less(0, r.last, 0):
-			r.bad(b, i, first+int64(i))
+			r.countRow(b, i, first+int64(i))
 		}
 	}
 	if n := int64(column.Len()); n > 0 {
-		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // which does not hold the rest
+		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // copied, so that the batch can be released
 		if err != nil {
 			return err
 		}

@@ -1,5 +1,5 @@
-// Package rules checks the rows that are put into a table: what a rule is, how rules are
-// changed, and which rows violate them.
+// Package rules checks the rows of puts into tables: it defines rules, edits them, and finds rows
+// that violate them.
 package rules
 
 import (
@@ -18,41 +18,41 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Rule is a condition on the rows that are put into a table. A put that violates one
-// is refused whole. Rows that were there before are not looked at. A rule about
-// columns that the rows lack holds, but for exists and not_null.
+// Rule is a condition on rows that are put into a table. A put that violates a rule is refused as a
+// whole. Stored rows are not checked. If the rows do not have the rule's columns, all rules hold
+// except exists and not_null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // see Kinds
-	Column   string `json:"column,omitempty"`   // what it is about, but for unique and expression
-	Type     string `json:"type,omitempty"`     // for type: as Arrow writes it
-	Min      string `json:"min,omitempty"`      // for range: the smallest value, as a filter writes it, without quotes
+	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
+	Type     string `json:"type,omitempty"`     // for type: in Arrow's notation
+	Min      string `json:"min,omitempty"`      // for range: the smallest value, as in a filter but without quotes
 	Max      string `json:"max,omitempty"`      // for range: the largest
-	Pattern  string `json:"pattern,omitempty"`  // for regexp: what the text must match somewhere, as package regexp has it
-	Where    string `json:"where,omitempty"`    // for expression: a filter that is false for no row
-	Disabled bool   `json:"disabled,omitempty"` // it is kept, and not applied
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: matched anywhere in the text, in the syntax of package regexp
+	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
+	Disabled bool   `json:"disabled,omitempty"` // kept but not applied
 
-	Columns []string `json:"columns,omitempty"`  // for unique: the columns that tell rows apart; rows with a null are left out
-	InTable bool     `json:"in_table,omitempty"` // for unique: among all rows of the table, not of the put alone
+	Columns []string `json:"columns,omitempty"`  // for unique: the columns that must differ; rows with a null are not compared
+	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with the rows of the table
 }
 
 // Kinds are the kinds of rules.
 var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
 
-// Error says which rules a put violates. Nothing of it was put.
+// Error lists the rules that a put violates. Nothing was put.
 type Error struct{ Violations []Violation }
 
-// Violation is what violates a rule.
+// Violation describes how a put violates a rule.
 type Violation struct {
 	Rule  string
-	Why   string   // of a rule about columns, not rows
-	Count int64    // of the rows
-	Rows  []BadRow // the first of them, at most ten
+	Why   string   // set for a rule about columns rather than rows
+	Count int64    // number of rows
+	Rows  []BadRow // the first rows, at most ten
 }
 
 // BadRow is a row that violates a rule.
 type BadRow struct {
-	Row    int64  // of the put, from 1 on
+	Row    int64  // number of the row in the put, from 1
 	Values string // of the rule's columns, as column=value
 }
 
@@ -74,7 +74,7 @@ func (e *Error) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// Names are the columns that a rule is about.
+// Names returns the columns that a rule uses.
 func (r Rule) Names() []string {
 	if r.Kind == "expression" {
 		if e, err := filter.Parse(r.Where); err == nil {
@@ -87,13 +87,13 @@ func (r Rule) Names() []string {
 	return []string{r.Column}
 }
 
-// check says what is wrong with a rule.
+// check returns an error for an invalid rule.
 func (r Rule) check() (err error) {
 	switch {
 	case r.Name == "" || len(r.Name) > maxName:
-		return fmt.Errorf("the rule's name %q has to have 1 to %d bytes", r.Name, maxName)
+		return fmt.Errorf("the rule's name %q must have 1 to %d bytes", r.Name, maxName)
 	case !slices.Contains(Kinds, r.Kind):
-		return fmt.Errorf("rule %q: there is no kind %q: there are %q", r.Name, r.Kind, Kinds)
+		return fmt.Errorf("rule %q: unknown kind %q: use one of %q", r.Name, r.Kind, Kinds)
 	case r.Kind == "unique" && len(r.Columns) == 0:
 		err = errors.New("it needs columns")
 	case r.Kind == "expression":
@@ -103,7 +103,7 @@ func (r Rule) check() (err error) {
 	case r.Kind == "type":
 		_, err = schema.Parse(r.Type)
 	case r.Kind == "range" && r.Min == "" && r.Max == "":
-		err = errors.New("it needs a smallest value, a largest, or both")
+		err = errors.New("it needs min, max or both")
 	case r.Kind == "regexp":
 		_, err = regexp.Compile(r.Pattern)
 	}
@@ -113,20 +113,20 @@ func (r Rule) check() (err error) {
 	return nil
 }
 
-// maxName is how long the name of a rule may be, in bytes.
+// maxName limits the bytes of a rule's name.
 const maxName = 255
 
-// Edit is a change of the rules of a table or a bucket.
+// Edit changes the rules of a table or a bucket.
 type Edit struct {
-	Add     []Rule   `json:"add,omitempty"`    // one takes the place of one with its name
-	Sets    []string `json:"sets,omitempty"`   // ready ones to add: time_series, prices
-	Time    string   `json:"time,omitempty"`   // the time column for sets; "": that of the settings, else the first of a time's type, else time
-	Remove  []string `json:"remove,omitempty"` // by their names
+	Add     []Rule   `json:"add,omitempty"`    // a rule replaces the existing rule of the same name
+	Sets    []string `json:"sets,omitempty"`   // predefined rules to add: time_series, prices
+	Time    string   `json:"time,omitempty"`   // the time column for sets; "": the settings' time column, else the first column of a time type, else "time"
+	Remove  []string `json:"remove,omitempty"` // by name
 	Disable []string `json:"disable,omitempty"`
 	Enable  []string `json:"enable,omitempty"`
 }
 
-// Parse reads rules as they are kept; "" is none.
+// Parse parses stored rules; "" means none.
 func Parse(text string) (all []Rule, err error) {
 	if text != "" {
 		err = json.Unmarshal([]byte(text), &all)
@@ -137,38 +137,39 @@ func Parse(text string) (all []Rule, err error) {
 	return all, nil
 }
 
-// Missing is the error of an edit for a rule that is not there: its name.
-type Missing string
+// MissingError is the error of an edit for a rule that does not exist. Its value is the rule's
+// name.
+type MissingError string
 
-func (m Missing) Error() string { return fmt.Sprintf("there is no rule %q", string(m)) }
+func (m MissingError) Error() string { return fmt.Sprintf("there is no rule %q", string(m)) }
 
-// Apply makes the edit, and returns the rules as they are kept. The table's settings
-// have a time column and keys; columns are nil for a bucket, whose rules are bound by
+// Apply makes the edit, and returns the rules in their stored form. time and keys come from the
+// table's settings. columns is nil for a bucket, whose rules are checked against the columns of
 // each put.
 func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {
-		ready, err := ruleSet(set, cmp.Or(e.Time, time), keys, columns)
+		added, err := ruleSet(set, cmp.Or(e.Time, time), keys, columns)
 		if err != nil {
 			return "", err
 		}
-		add = append(add, ready...)
+		add = append(add, added...)
 	}
-	at := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
+	index := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
 	for _, r := range add {
 		if err := r.check(); err != nil {
 			return "", err
 		}
-		if i := at(r.Name); i >= 0 {
+		if i := index(r.Name); i >= 0 {
 			rules[i] = r
 		} else {
 			rules = append(rules, r)
 		}
 	}
 	for _, name := range slices.Concat(e.Remove, e.Disable, e.Enable) {
-		i := at(name)
+		i := index(name)
 		if i < 0 {
-			return "", Missing(name)
+			return "", MissingError(name)
 		}
 		if slices.Contains(e.Remove, name) {
 			rules = slices.Delete(rules, i, i+1)
@@ -193,9 +194,9 @@ func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Sc
 	return string(b), err
 }
 
-// ruleSet returns the rules of a ready set.
+// ruleSet returns the rules of a predefined set.
 func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
-	named := func(name string) string { // as the table writes it
+	spelling := func(name string) string { // in the table's spelling
 		if columns != nil {
 			for _, f := range columns.Fields() {
 				if strings.EqualFold(f.Name, name) {
@@ -215,7 +216,7 @@ func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule
 			}
 		}
 		if at == "" {
-			at = named("time")
+			at = spelling("time")
 		}
 		return []Rule{
 			{Name: "time exists", Kind: "exists", Column: at},
@@ -227,14 +228,14 @@ func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule
 		var q []any
 		for _, name := range []string{"open", "high", "low", "close"} {
 			rules = append(rules,
-				Rule{Name: name + " is not null", Kind: "not_null", Column: named(name)},
-				Rule{Name: name + " is not negative", Kind: "range", Column: named(name), Min: "0"})
-			q = append(q, filter.Quoted(named(name)))
+				Rule{Name: name + " is not null", Kind: "not_null", Column: spelling(name)},
+				Rule{Name: name + " is not negative", Kind: "range", Column: spelling(name), Min: "0"})
+			q = append(q, filter.Quoted(spelling(name)))
 		}
 		return append(rules,
-			Rule{Name: "volume is not negative", Kind: "range", Column: named("volume"), Min: "0"},
+			Rule{Name: "volume is not negative", Kind: "range", Column: spelling("volume"), Min: "0"},
 			Rule{Name: "high is highest", Kind: "expression", Where: fmt.Sprintf("%[2]s >= %[1]s and %[2]s >= %[3]s and %[2]s >= %[4]s", q...)},
 			Rule{Name: "low is lowest", Kind: "expression", Where: fmt.Sprintf("%[3]s <= %[1]s and %[3]s <= %[4]s", q...)}), nil
 	}
-	return nil, fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)
+	return nil, fmt.Errorf("unknown set of rules %q: use time_series or prices", set)
 }

@@ -16,19 +16,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// uniqueKeys finds rows that are equal in some columns: their keys are sorted, in
-// files where they do not fit in memory.
+// uniqueKeys finds rows that are equal in some columns. It sorts their keys, in files if they do
+// not fit in memory.
 type uniqueKeys struct {
-	table   Table // with whose rows those of the put are compared; nil: there are none
+	table   Table // compare the rows of the put also with these; nil: do not
 	inTable bool
 	columns []string
-	first   arrow.Field // of the columns
+	first   arrow.Field // the first key column
 	sorter  *extsort.Sorter
 	in      *extsort.Writer
 	buf     []byte
 
-	low, high       []byte       // keys of the first column, of the put
-	atLeast, atMost *filter.Expr // that the column is within them; nil where no condition says so
+	low, high       []byte       // bounds of the put's keys in the first column
+	atLeast, atMost *filter.Expr // conditions for the column's bounds; nil if no condition can express them
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -53,20 +53,20 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 
 func (u *uniqueKeys) close() {
 	if u.sorter != nil {
-		_ = u.sorter.Close() // temporary files, which the next run would remove
+		_ = u.sorter.Close() // removes only temporary files, which the next run would remove otherwise
 		u.sorter = nil
 	}
 }
 
-// add adds the keys of a batch of stored rows whose first row has a number; one of the
-// table's own rows if it is negative.
+// add adds the keys of a batch of stored rows. first is the number of the batch's first row in the
+// put, and negative for rows of the table.
 func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
 	var columns []arrow.Array
 	for _, name := range u.columns {
 		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
 	}
 	var record []byte
-	lowest, highest := -1, -1 // rows with the bounds of the first column, if they are new
+	lowest, highest := -1, -1 // rows with new bounds of the first column
 rows:
 	for i := range int(b.NumRows()) {
 		u.buf, record = u.buf[:0], record[:0]
@@ -106,8 +106,8 @@ rows:
 	return nil
 }
 
-// bounds returns the conditions that a column is at least, and at most, a value of an array; nil
-// for types whose keys are not in order.
+// bounds returns the conditions that a column is at least, and at most, a value of an array. It
+// returns nil for types whose keys do not sort like values.
 func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
 	switch a := a.(type) {
 	case *array.Int32:
@@ -119,7 +119,7 @@ func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) 
 	case *array.Float64:
 		return both(column, a.Value(i))
 	case *array.String:
-		return both(column, strings.Clone(a.Value(i))) // the rows are released before
+		return both(column, strings.Clone(a.Value(i))) // cloned, because the rows are released first
 	case *array.Date32:
 		return both(column, a.Value(i).ToTime())
 	case *array.Timestamp:
@@ -134,12 +134,12 @@ func both[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
 	return filter.Ge(column, v), filter.Le(column, v)
 }
 
-// end finds the rows of the put whose keys others have, before them or in the table.
+// end finds the put's rows whose keys occur in earlier rows or in the table.
 func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
-	if u.table != nil && u.low != nil { // between the smallest and the largest value of the put
+	if u.table != nil && u.low != nil { // only between the smallest and the largest value of the put
 		between := filter.And(u.atLeast, u.atMost)
 		if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err != nil {
-			between = nil // as of a NaN or a year that no text has: all are compared
+			between = nil // for example, for a NaN or a year that text cannot express; then all rows are compared
 		}
 		err := u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 		if err != nil {
@@ -156,7 +156,7 @@ func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
 			firstRows(r)
 		}
 	}
-	var first []byte // of the put's rows with the key, until it is bad
+	var first []byte // the first row of the put with the current key, until it is counted as bad
 	for block, err := range u.sorter.Sorted() {
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
 	return nil
 }
 
-// firstRows leaves the first of the rows found.
+// firstRows keeps only the first of the bad rows.
 func firstRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]

@@ -13,12 +13,13 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestUniqueBounds: of the table only the rows within the bounds of the put are compared, for
-// every type whose keys are in order; all of them where no condition says the bounds.
+// TestUniqueBounds checks that the put is compared only with table rows within its bounds, for
+// every type whose keys sort like values. It is compared with all rows if no condition can express
+// the bounds.
 func TestUniqueBounds(t *testing.T) {
 	for _, c := range []struct {
 		of          arrow.DataType
-		values      string // those that are put are the three in the middle
+		values      string // the middle three are put
 		comparesAll bool
 	}{
 		{arrow.PrimitiveTypes.Int32, `[-2147483648, -5, 7, 9, 2147483647]`, false},
@@ -69,7 +70,7 @@ func TestUniqueBounds(t *testing.T) {
 			}
 			want := []bool{c.comparesAll, true, true, true, c.comparesAll}
 			if fmt.Sprint(compared) != fmt.Sprint(want) {
-				t.Errorf("compared are %v, want %v", compared, want)
+				t.Errorf("compared rows %v, want %v", compared, want)
 			}
 		})
 	}

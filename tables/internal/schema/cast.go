@@ -2,6 +2,7 @@ package schema
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -20,9 +21,8 @@ import (
 
 var heap = memory.DefaultAllocator
 
-// Convert converts a batch to a schema: to what [Stored] says before it is
-// written, to what [AsPut] says when it was read. Columns are taken by their
-// place. The caller releases what it returns.
+// Convert converts a batch to a schema: to the result of [Stored] before writing, or to that of [AsPut] after
+// reading. Columns are matched by position. The caller releases the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
@@ -30,13 +30,12 @@ func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	return convert(batch, to, func(i int, _ arrow.Field) []int { return []int{i} })
 }
 
-// ConvertNamed is Convert for columns that are found by name. Those that the batch lacks
-// are null.
+// ConvertNamed is like Convert, but matches columns by name. Missing columns are null.
 func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts the first column that place has for each of a schema.
+// convert converts a batch to a schema. Each field comes from the first column that place returns.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, place func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -54,10 +53,10 @@ func convert(batch arrow.RecordBatch, to *arrow.Schema, place func(int, arrow.Fi
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// ConvertArray converts an array to a type of which it holds a wider or a narrower
-// form. Buffers are shared where that is possible.
+// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers if
+// possible. Values under null lists are removed.
 func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
-	if arrow.TypeEqual(a.DataType(), to) {
+	if arrow.TypeEqual(a.DataType(), to) && !hasHidden(a) {
 		a.Retain()
 		return a, nil
 	}
@@ -115,17 +114,17 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	return out, nil
 }
 
-// expand takes values by their indices.
+// expand returns the values at indices.
 func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, error) {
-	all, err := take.Rows(values, indices)
+	expanded, err := take.Rows(values, indices)
 	if err != nil {
 		return nil, err
 	}
-	defer all.Release()
-	return ConvertArray(all, to)
+	defer expanded.Release()
+	return ConvertArray(expanded, to)
 }
 
-// sameBits tells whether one type's values are the other's under another name.
+// sameBits reports whether two types represent values by the same bytes.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
 		switch from := a.(type) {
@@ -148,12 +147,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	}
 	children := make([]arrow.ArrayData, to.NumFields())
 	for i, f := range to.Fields() {
-		part := from.Field(i)
-		if f.Type.ID() == arrow.FIXED_SIZE_LIST || f.Type.ID() == arrow.STRUCT {
-			part = nullWhere(from, part)
-			defer part.Release()
-		}
-		child, err := ConvertArray(part, f.Type)
+		child, err := convertField(from, from.Field(i), f.Type)
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.Name, err)
 		}
@@ -163,10 +157,71 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	return take.Made(to, from.Len(), []*memory.Buffer{take.Valid(from)}, children, from.NullN(), 0), nil
 }
 
-// nullWhere returns a part of structs that is null where they are: a list of a fixed
-// size, or a struct, that may not be null has no values there.
-func nullWhere(structs, part arrow.Array) arrow.Array {
+// convertField converts a field of structs.
+func convertField(structs, part arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if structs.NullN() == 0 {
+		return ConvertArray(part, to)
+	}
+	switch part.DataType().ID() {
+	case arrow.DICTIONARY, arrow.RUN_END_ENCODED, arrow.EXTENSION:
+		decoded, err := ConvertArray(part, to)
+		if err != nil {
+			return nil, err
+		}
+		defer decoded.Release()
+		part = decoded
+	}
+	part = nullWhere(structs, part)
+	defer part.Release()
+	return ConvertArray(part, to)
+}
+
+// hasHidden reports whether an array contains values under nulls: list values under null lists, or other values
+// under null structs. Arrow allows them, but Parquet's writer fails on such lists and decimals (arrow-go 18.8).
+func hasHidden(a arrow.Array) bool {
+	switch a := a.(type) {
+	case *array.Struct:
+		for i := range a.NumField() {
+			if part := a.Field(i); filled(part, a) || hasHidden(part) {
+				return true
+			}
+		}
+	case *array.FixedSizeList:
+		return hasHidden(a.ListValues())
+	case array.ListLike:
+		return filled(a, a) || hasHidden(a.ListValues())
+	}
+	return false
+}
+
+// filled reports whether a has a value where nulls has a null.
+func filled(a, nulls arrow.Array) bool {
+	id := a.DataType().ID()
+	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {
+		return false
+	}
+	list, isList := a.(array.ListLike)
+	isList = isList && id != arrow.FIXED_SIZE_LIST // excluded, because it has values under nulls by design
+	for i := range a.Len() {
+		if nulls.IsValid(i) {
+			continue
+		}
+		hasValue := a.IsValid(i)
+		if isList {
+			start, end := list.ValueOffsets(i)
+			hasValue = start < end
+		}
+		if hasValue {
+			return true
+		}
+	}
+	return false
+}
+
+// nullWhere returns a field of structs that is null where the structs are null. Its values under null structs
+// are undefined, and may not fit another type.
+func nullWhere(structs, part arrow.Array) arrow.Array {
+	if part.DataType().ID() == arrow.NULL {
 		part.Retain()
 		return part
 	}
@@ -180,76 +235,77 @@ func nullWhere(structs, part arrow.Array) arrow.Array {
 	return take.Made(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
 }
 
-// convertList converts between the kinds of lists, and maps.
+// convertList converts between kinds of lists, and maps.
 func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
-	values := from.ListValues()
-	if to, ok := to.(*arrow.FixedSizeListType); ok { // before values are views, of which the library takes none
-		all, err := spaced(from, values, int(to.Len()))
-		if err != nil {
-			return nil, err
-		}
-		defer all.Release()
-		values = all
+	var offsets []int64
+	var values arrow.Array
+	var err error
+	if to, ok := to.(*arrow.FixedSizeListType); ok {
+		values, err = spaced(from, from.ListValues(), int(to.Len()))
+	} else {
+		offsets, values, err = visible(from)
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer values.Release()
 	child, err := ConvertArray(values, to.Elem())
 	if err != nil {
 		return nil, err
 	}
 	defer child.Release()
-	buffers := []*memory.Buffer{take.Valid(from), nil}
+	buffers := []*memory.Buffer{take.Valid(from), memory.NewBufferBytes(arrow.GetBytes(offsets))}
 	switch to.(type) {
 	case *arrow.FixedSizeListType:
 		buffers = buffers[:1]
 	case *arrow.LargeListType:
-		buffers[1] = memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets[int64](from)))
 	default:
-		var at []int32
-		if at, child, err = withoutNulls(from, child); err != nil {
-			return nil, err
+		if entries, ok := child.(*array.Struct); ok && to.ID() == arrow.MAP && entries.Field(0).NullN() > 0 {
+			return nil, errors.New("a map has a null as a key")
 		}
-		defer child.Release()
-		buffers[1] = memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(at))
+		short := make([]int32, len(offsets))
+		for i, end := range offsets {
+			short[i] = int32(end)
+		}
+		buffers[1] = memory.NewBufferBytes(arrow.GetBytes(short))
 	}
 	return take.Made(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// offsets are where lists begin, and behind the last one where it ends.
-func offsets[T int32 | int64](a array.ListLike) []T {
-	out := make([]T, a.Len()+1)
-	for i := range a.Len() {
-		start, end := a.ValueOffsets(i)
-		out[i], out[i+1] = T(start), T(end)
-	}
-	return out
-}
-
-// withoutNulls returns a list without values under its nulls, which Parquet does
-// not take: lists of a fixed size have them always, others may.
-func withoutNulls(a array.ListLike, values arrow.Array) (at []int32, _ arrow.Array, err error) {
-	var indices []int
+// visible returns the values of lists, the offset of each list's start, and the last list's end. It removes
+// values under nulls, which Parquet refuses, and values outside all lists.
+func visible(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
+	offsets = make([]int64, a.Len()+1)
+	first, last := int64(0), int64(0)
 	hidden := false
-	at = make([]int32, a.Len()+1)
 	for i := range a.Len() {
 		start, end := a.ValueOffsets(i)
-		if a.IsNull(i) {
-			hidden = hidden || end > start
-			end = start
+		if i == 0 {
+			first = start
 		}
-		for ; start < end; start++ {
-			indices = append(indices, int(start))
-		}
-		at[i+1] = int32(len(indices))
+		hidden = hidden || a.IsNull(i) && end > start
+		offsets[i+1], last = end-first, end
+	}
+	values = a.ListValues()
+	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
+		hidden = true // the library does not accept a slice as the entries of a map (arrow-go 18.8)
 	}
 	if !hidden {
-		values.Retain()
-		return offsets[int32](a), values, nil
+		return offsets, array.NewSlice(values, first, last), nil
 	}
-	out, err := take.Rows(values, indices)
-	return at, out, err
+	var indices []int
+	for i := range a.Len() {
+		for start, end := a.ValueOffsets(i); start < end && a.IsValid(i); start++ {
+			indices = append(indices, int(start))
+		}
+		offsets[i+1] = int64(len(indices))
+	}
+	values, err = take.Rows(values, indices)
+	return offsets, values, err
 }
 
-// spaced puts lists that are as long as a list of a fixed size behind each other,
-// and as much room where one is null.
+// spaced returns the values of lists at fixed distances, with empty space for null lists. All other lists must
+// have the fixed size.
 func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {
@@ -270,13 +326,13 @@ func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, err
 	return take.Rows(values, indices)
 }
 
-// bytesArray is an array of bytes of any layout.
+// bytesArray is an array of bytes in any layout.
 type bytesArray interface {
 	arrow.Array
 	Value(int) []byte
 }
 
-// each builds an array by a function of the values of another.
+// each builds an array by calling add with each value of another array.
 func each[V any](a interface {
 	arrow.Array
 	Value(int) V
@@ -294,8 +350,7 @@ func each[V any](a interface {
 	return b.NewArray()
 }
 
-// convertEach makes the conversions that Arrow's library lacks, or makes wrongly; nil
-// for others.
+// convertEach makes conversions that Arrow's library lacks or gets wrong. It returns nil for other types.
 func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) {
 	builder := array.NewBuilder(heap, to)
 	switch b := builder.(type) {
@@ -325,7 +380,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) 
 			})
 			return out, err
 		}
-	case *array.FixedSizeBinaryBuilder: // which SQL returns as binary
+	case *array.FixedSizeBinaryBuilder: // SQL returns these as binary
 		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
 			out = each(from, b, func(v []byte) {
@@ -358,9 +413,16 @@ func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) 
 	return nil, nil
 }
 
-// convertTexts converts between texts and bytes of all layouts, by copying.
+// convertTexts converts between all layouts of texts and bytes by copying.
 func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
-	if size := int64(a.Data().SizeInBytes()); size > math.MaxInt32 {
+	size := int64(a.Data().SizeInBytes())
+	if views, ok := a.(interface{ ValueLen(int) int }); ok { // views may share bytes
+		size = 0
+		for i := range a.Len() {
+			size += int64(views.ValueLen(i))
+		}
+	}
+	if size > math.MaxInt32 {
 		return nil, fmt.Errorf("a batch with %d bytes of texts, the limit is 2 GiB: put it in smaller batches", size)
 	}
 	builder := array.NewBuilder(heap, to)
@@ -369,7 +431,7 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		if from, ok := a.(array.StringLike); ok {
 			return each(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // of files whose writers note no texts
+		if from, ok := a.(bytesArray); ok { // bytes from files whose writers did not mark texts
 			texts := each(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}

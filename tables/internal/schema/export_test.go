@@ -1,4 +1,4 @@
 package schema
 
-// Cases are the types that the tests of the store go through, too.
+// Cases contains the tested types, for the store's tests.
 var Cases = cases

@@ -5,23 +5,24 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 )
 
-// PropertyPrefix is what the properties begin with that note how columns were put.
+// PropertyPrefix is the prefix of the properties that contain schemas as put.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property is the property that notes how the columns of a schema were put, by its id.
+// Property returns the name of the property that contains the put types of a schema, by the schema's ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
-// StoredOf returns the types in which a table stores its columns.
+// StoredOf returns the stored types of a table's columns.
 func StoredOf(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutOf returns a table's columns in the types in which they were put, by the property
-// that notes them; as they are stored if it is "", for a schema that somebody else made.
+// PutOf returns a table's columns in the types in which they were put, from the property. If it is "", because
+// another program created the schema, PutOf returns the stored types.
 func PutOf(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
@@ -33,16 +34,15 @@ func PutOf(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	return AsPut(stored, put), nil
 }
 
-// Shape is the schema that a table gets.
+// Shape is the schema of a new or changed table.
 type Shape struct {
-	Schema *iceberg.Schema // with ids of its own
+	Schema *iceberg.Schema // with new IDs
 	Stored *arrow.Schema
-	Put    string // the schema that was put, for the property
-	LastID int    // the last id of a column when the shape was made
+	Put    string // value of the property: the schema that was put
+	LastID int    // the highest column ID when the shape was created
 }
 
-// NewShape returns the shape for a schema that is put. The ids of its columns are above
-// lastID.
+// NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
 func NewShape(put *arrow.Schema, lastID int) (*Shape, error) {
 	sh := &Shape{LastID: lastID}
 	if err := CheckNames(put); err != nil {
@@ -65,7 +65,7 @@ func NewShape(put *arrow.Schema, lastID int) (*Shape, error) {
 	return sh, err
 }
 
-// Nanoseconds reports whether columns need Iceberg's third version.
+// Nanoseconds reports whether columns need version 3 of the Iceberg format.
 func Nanoseconds(s *arrow.Schema) bool {
 	return Has(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
 		at, ok := t.(*arrow.TimestampType)
@@ -73,8 +73,30 @@ func Nanoseconds(s *arrow.Schema) bool {
 	})
 }
 
-// Has reports whether a type, or one of those in it, is such a one.
-func Has(t arrow.DataType, is func(arrow.DataType) bool) bool {
+// ZonedNanos reports whether a type is a timestamp in nanoseconds with a zone, which SQL lacks.
+func ZonedNanos(t arrow.DataType) bool {
+	at, ok := t.(*arrow.TimestampType)
+	return ok && at.Unit == arrow.Nanosecond && at.TimeZone != ""
+}
+
+// CheckReadable returns an error that names the first column that cannot be read. A column of Iceberg's variant
+// type has parts that are not columns.
+func CheckReadable(stored *arrow.Schema) error {
+	for _, f := range stored.Fields() {
+		if Has(f.Type, isVariant) {
+			return Errorf(f.Name, "it has type %s: tables do not read values of Iceberg's type variant", f.Type)
+		}
+	}
+	return nil
+}
+
+func isVariant(t arrow.DataType) bool {
+	_, ok := t.(*extensions.VariantType)
+	return ok
+}
+
+// Has reports whether match returns true for a type or any type within it.
+func Has(t arrow.DataType, match func(arrow.DataType) bool) bool {
 	nested, ok := t.(arrow.NestedType)
-	return is(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return Has(f.Type, is) })
+	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return Has(f.Type, match) })
 }

@@ -9,23 +9,24 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/internal/nearest"
 )
 
-// lineage are the columns that Iceberg itself gives to tables.
+// lineage contains the columns that Iceberg itself adds to tables.
 var lineage = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumberColumnName}
 
-// CheckNames refuses columns by the names that they, or the fields within them, have:
-// with others Iceberg's metadata cannot be written, or cannot be read again. Its error is
-// an [Error] that wraps a [Refused].
+// CheckNames refuses invalid names of columns and nested fields, with which Iceberg's metadata could not be
+// written or read back. The error is an [Error] that wraps a [Refused].
 func CheckNames(schema *arrow.Schema) error {
 	paths, columns := map[string]bool{}, map[string]bool{}
 	for _, f := range schema.Fields() {
 		why := checkName("name", f.Name)
 		switch {
 		case why == "" && columns[f.Name]:
-			why = "there are two columns of this name"
+			why = "two columns have this name"
 		case slices.Contains(lineage, f.Name):
-			why = "Iceberg has a column of this name itself: rename it"
+			why = "Iceberg reserves this column name: rename the column"
 		}
 		columns[f.Name] = true
 		if why == "" {
@@ -38,21 +39,21 @@ func CheckNames(schema *arrow.Schema) error {
 	return nil
 }
 
-// checkName says why a name is none.
-func checkName(what, name string) string {
+// checkName returns the reason why a name is invalid, or "".
+func checkName(kind, name string) string {
 	switch {
 	case name == "":
-		return fmt.Sprintf("its %s is empty", what)
+		return fmt.Sprintf("its %s is empty", kind)
 	case !utf8.ValidString(name):
-		return fmt.Sprintf("its %s is not valid UTF-8", what)
+		return fmt.Sprintf("its %s is not valid UTF-8", kind)
 	case strings.IndexByte(name, 0) >= 0:
-		return fmt.Sprintf("its %s holds a zero byte", what)
+		return fmt.Sprintf("its %s holds a zero byte", kind)
 	}
 	return ""
 }
 
-// checkPath says why what a type has of fields cannot be known by paths, which Iceberg
-// knows fields by: with dots between the names, it is one field's alone.
+// checkPath returns the reason why paths do not identify the fields of a type, or "". Iceberg identifies a
+// field by the names on its path, joined by dots.
 func checkPath(path string, t arrow.DataType, paths map[string]bool) (why string) {
 	if paths[path] {
 		return fmt.Sprintf("Iceberg calls two fields %q: rename one", path)
@@ -88,14 +89,14 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (why string
 
 // Names returns the names of a schema's columns.
 func Names(s *arrow.Schema) []string {
-	all := make([]string, s.NumFields())
+	names := make([]string, s.NumFields())
 	for i, f := range s.Fields() {
-		all[i] = f.Name
+		names[i] = f.Name
 	}
-	return all
+	return names
 }
 
-// Select returns the part of a schema with the columns named, in its order.
+// Select returns a schema with only the named columns, in its order.
 func Select(s *arrow.Schema, names []string) *arrow.Schema {
 	var fields []arrow.Field
 	for _, f := range s.Fields() {
@@ -106,11 +107,11 @@ func Select(s *arrow.Schema, names []string) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// Place returns where a column is, or an [Error] that says which there are.
+// Place returns the index of a column, or an [Error] that lists the existing columns.
 func Place(s *arrow.Schema, name string) (int, error) {
 	at := s.FieldIndices(name)
 	if len(at) == 0 {
-		return -1, Errorf(name, "the table has no such column, only %q", Names(s))
+		return -1, Errorf(name, "the table has no such column%s, only %q", nearest.Hint(name, Names(s)), Names(s))
 	}
 	return at[0], nil
 }

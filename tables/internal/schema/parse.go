@@ -8,8 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// named are the types that Parse knows by their names.
-var named = func() map[string]arrow.DataType {
+// typesByName contains the types that Parse knows by name.
+var typesByName = func() map[string]arrow.DataType {
 	all := map[string]arrow.DataType{
 		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,
 	}
@@ -33,10 +33,9 @@ var (
 	units         = map[string]arrow.TimeUnit{"s": arrow.Second, "ms": arrow.Millisecond, "us": arrow.Microsecond, "ns": arrow.Nanosecond}
 )
 
-// Parse reads a type that is not nested from its text: int64, timestamp[us, tz=UTC],
-// decimal(38, 2).
+// Parse parses a type that is not nested, such as int64, timestamp[us, tz=UTC] or decimal(38, 2).
 func Parse(text string) (arrow.DataType, error) {
-	if t := named[text]; t != nil {
+	if t := typesByName[text]; t != nil {
 		return t, nil
 	}
 	if m := timestampText.FindStringSubmatch(text); m != nil {
@@ -49,12 +48,12 @@ func Parse(text string) (arrow.DataType, error) {
 			return &arrow.Decimal128Type{Precision: int32(precision), Scale: int32(scale)}, nil
 		}
 	}
-	return nil, fmt.Errorf("%.100q is no type that has a name: there are int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC], decimal(18, 2) and so on", text)
+	return nil, fmt.Errorf("unknown type %.100q: use one of int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC], decimal(18, 2) and so on", text)
 }
 
-// Widens reports whether every value of one type is one of another, larger type:
-// integers of larger ones, floats of larger ones, decimals of more digits, nulls of any.
-// Integers of float64 are, too, as far as they are exact, which the values have to show.
+// Widens reports whether a larger type includes every value of another: larger integers, floats, and decimals
+// with more digits; any type includes nulls. It also allows integers for float64; then the caller must check
+// that each value is exact.
 func Widens(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

@@ -1,12 +1,10 @@
-// Package schema keeps a table's columns in three type systems, and casts rows between
-// them: the types that were put, those that Iceberg stores, and the logical ones that
-// readers get.
+// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types,
+// the types that Iceberg stores, and the logical types that readers get.
 //
-// Iceberg has fewer types. A column of a type that it lacks is stored as a wider one
-// ([Stored]), the schema as it was put is noted beside the table ([Encode]), and readers
-// get the columns back as they were, but for encodings such as dictionaries ([AsPut], [Plain]).
-// What cannot be stored without loss is refused by name. docs/types.md has the table.
-// [Caster] casts rows from one schema to another.
+// A column of a type that Iceberg lacks is stored as a wider type ([Stored]). The schema as put is
+// stored in the table's properties ([Encode]). Readers get the original types, except for encodings
+// such as dictionaries ([AsPut], [Plain]). Columns that cannot be stored without loss are refused
+// by name. docs/types.md lists all types. [Caster] casts rows from one schema to another.
 package schema
 
 import (
@@ -26,7 +24,7 @@ import (
 // Refused is the error of a schema with columns that Iceberg cannot store.
 type Refused []Column
 
-// Column is a column that is refused.
+// Column is a refused column.
 type Column struct {
 	Name string
 	Type arrow.DataType
@@ -41,20 +39,20 @@ func (r Refused) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// error names the first column.
+// error returns an Error that names the first column.
 func (r Refused) error() error { return &Error{r[0].Name, r} }
 
-// Error says which column of a put or a scan does not fit.
+// Error names a column that does not fit, in a put or a scan.
 type Error struct {
 	Column string
-	Err    error // what was found, and what would fit
+	Err    error // the type found, and the types that fit
 }
 
 func (e *Error) Error() string {
 	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
 }
 
-// Errorf returns the error of a column.
+// Errorf returns an error for a column.
 func Errorf(column, format string, args ...any) *Error {
 	return &Error{column, fmt.Errorf(format, args...)}
 }
@@ -62,8 +60,8 @@ func Errorf(column, format string, args ...any) *Error {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stored returns the schema that a table gets for columns of these types. Its error is
-// an [Error], which wraps a [Refused] for types that cannot be stored.
+// Stored returns the schema in which a table stores columns of these types. The error is an [Error], which
+// wraps a [Refused] if types cannot be stored.
 func Stored(put *arrow.Schema) (*arrow.Schema, error) {
 	if put.NumFields() == 0 {
 		return nil, errors.New("there are no columns")
@@ -72,7 +70,7 @@ func Stored(put *arrow.Schema) (*arrow.Schema, error) {
 	fields, seen := make([]arrow.Field, put.NumFields()), map[string]bool{}
 	for i, f := range put.Fields() {
 		if seen[f.Name] {
-			return nil, &Error{f.Name, errors.New("there are two columns of this name")}
+			return nil, &Error{f.Name, errors.New("two columns have this name")}
 		}
 		seen[f.Name] = true
 		t, err := StoredType(f.Type)
@@ -92,7 +90,7 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// StoredType returns the type as which a table stores another.
+// StoredType returns the type in which a table stores another type.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
@@ -116,7 +114,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
 		d := t.(arrow.DecimalType)
 		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
-			return nil, fmt.Errorf("decimals there have a scale of 0 to the precision")
+			return nil, fmt.Errorf("a decimal's scale must be from 0 to its precision")
 		}
 		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
 	case *arrow.Date64Type:
@@ -151,17 +149,17 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		if err != nil {
 			return nil, err
 		}
-		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
+		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
-		of := t.(arrow.ListLikeType).ElemField()
-		stored, err := StoredType(of.Type)
+		element := t.(arrow.ListLikeType).ElemField()
+		stored, err := StoredType(element.Type)
 		if err != nil {
 			return nil, err
 		}
-		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: of.Nullable}), nil
+		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: element.Nullable}), nil
 	case *arrow.StructType:
 		if t.NumFields() == 0 {
-			return nil, errors.New("a struct needs a field there")
+			return nil, errors.New("a struct needs at least one field")
 		}
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
@@ -173,19 +171,19 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		}
 		return arrow.StructOf(fields...), nil
 	}
-	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
+	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// AsPut returns a table's columns in the types that were put, where they are stored as
-// [Stored] has it. A column that another writer added or changed is as it is stored.
+// AsPut returns a table's columns in the types in which they were put, if [Stored] maps these to their current
+// types. Columns that another writer added or changed keep their stored types.
 func AsPut(stored, put *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
 	for i, f := range stored.Fields() {
 		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
 		if at := put.FieldIndices(f.Name); len(at) == 1 {
-			was := put.Field(at[0])
-			if t, err := StoredType(was.Type); err == nil && Alike(t, f.Type) {
-				fields[i].Type, fields[i].Metadata = was.Type, was.Metadata
+			original := put.Field(at[0])
+			if t, err := StoredType(original.Type); err == nil && Alike(t, f.Type) {
+				fields[i].Type, fields[i].Metadata = original.Type, original.Metadata
 			}
 		}
 	}
@@ -193,12 +191,11 @@ func AsPut(stored, put *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// DictionaryKey is the key, in the metadata of a column that was put as a dictionary,
-// of its values.
+// DictionaryKey is the metadata key for the values of a column that was put as a dictionary.
 const DictionaryKey = "partd.dictionary"
 
-// Dictionary returns the values that are noted for a column, nil if there are none.
-// The caller releases them.
+// Dictionary returns the dictionary values of a column, or nil if there are none. The caller
+// releases them.
 func Dictionary(f arrow.Field) (arrow.Array, error) {
 	text, noted := f.Metadata.GetValue(DictionaryKey)
 	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !noted {
@@ -221,19 +218,18 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the key, in the metadata of a column, of what its values are, where numbers
-// of its type could be others: period[M]. Package partd_go of Python writes it.
+// ValuesKey is the metadata key for the kind of a column's values, if its type is ambiguous, for
+// example period[M]. The Python package partd_go writes it.
 const ValuesKey = "partd_go.values"
 
-// CheckValues refuses a column that is put where the table's has the same type, and
-// values of another kind.
-func CheckValues(put, has arrow.Field) error {
+// CheckValues refuses a column that has the type of the table's column but another kind of values.
+func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
-	kept, _ := has.Metadata.GetValue(ValuesKey)
-	if values == kept || put.Type.ID() == arrow.NULL || has.Type.ID() == arrow.NULL || has.Metadata.FindKey("ARROW:extension:name") >= 0 { // of before, without a note
+	stored, _ := column.Metadata.GetValue(ValuesKey)
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // written before the key existed
 		return nil
 	}
-	return Errorf(put.Name, "its values are %s, and the table's are %s", cmp.Or(values, put.Type.String()), cmp.Or(kept, has.Type.String()))
+	return Errorf(put.Name, "its values are %s, and the table's are %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
 // Plain returns a schema without dictionaries and run-end encoding.
@@ -251,41 +247,55 @@ func Plain(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// logical takes the encodings out of a type that was put.
+// logical returns a put type without its encodings.
 func logical(t arrow.DataType) arrow.DataType {
+	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
+		switch t := t.(type) {
+		case *arrow.DictionaryType:
+			return logical(t.ValueType)
+		case *arrow.RunEndEncodedType:
+			return logical(t.Encoded())
+		}
+		return t
+	})
+}
+
+// MapLeaves returns a type in which f has replaced each leaf type. It calls f in the leaves' order.
+func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
+	return mapParts(t, func(field arrow.Field) arrow.Field {
+		field.Type = MapLeaves(field.Type, f)
+		return field
+	}, f)
+}
+
+// mapParts returns a type whose direct fields are replaced by part. A type without such fields is replaced by
+// leaf.
+func mapParts(t arrow.DataType, part func(arrow.Field) arrow.Field, leaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
-	case *arrow.DictionaryType:
-		return logical(t.ValueType)
-	case *arrow.RunEndEncodedType:
-		return logical(t.Encoded())
 	case *arrow.MapType:
-		out := arrow.MapOf(logical(t.KeyType()), logical(t.ItemType()))
-		out.SetItemNullable(t.ItemField().Nullable)
+		item := part(t.ItemField())
+		out := arrow.MapOf(part(t.KeyField()).Type, item.Type)
+		out.SetItemNullable(item.Nullable)
 		out.KeysSorted = t.KeysSorted
 		return out
 	case *arrow.ListType:
-		return arrow.ListOfField(logicalField(t.ElemField()))
+		return arrow.ListOfField(part(t.ElemField()))
 	case *arrow.LargeListType:
-		return arrow.LargeListOfField(logicalField(t.ElemField()))
+		return arrow.LargeListOfField(part(t.ElemField()))
 	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), logicalField(t.ElemField()))
+		return arrow.FixedSizeListOfField(t.Len(), part(t.ElemField()))
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		for i := range fields {
-			fields[i] = logicalField(fields[i])
+			fields[i] = part(fields[i])
 		}
 		return arrow.StructOf(fields...)
 	}
-	return t
+	return leaf(t)
 }
 
-func logicalField(f arrow.Field) arrow.Field {
-	f.Type = logical(f.Type)
-	return f
-}
-
-// Alike tells whether two types are the same but for what Iceberg and Parquet
-// name in their own ways: the parts of lists and maps, metadata, what may be null.
+// Alike reports whether two types are equal, ignoring what differs between Iceberg and Parquet: the names of
+// the parts of lists and maps, metadata, and nullability.
 func Alike(a, b arrow.DataType) bool {
 	if a.ID() != b.ID() {
 		return false
@@ -304,7 +314,7 @@ func Alike(a, b arrow.DataType) bool {
 	return arrow.TypeEqual(a, b)
 }
 
-// Encode writes a schema as a text, for a property of the table.
+// Encode encodes a schema as text for a table property.
 func Encode(schema *arrow.Schema) (string, error) {
 	var b bytes.Buffer
 	if err := ipc.NewWriter(&b, ipc.WithSchema(schema)).Close(); err != nil {
@@ -313,7 +323,7 @@ func Encode(schema *arrow.Schema) (string, error) {
 	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// Decode reads what Encode wrote.
+// Decode decodes a schema from Encode.
 func Decode(text string) (*arrow.Schema, error) {
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

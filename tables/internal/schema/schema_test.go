@@ -14,12 +14,12 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// cases are all kinds of types: what is kept, what comes back if not the same,
-// and values.
+// cases lists all kinds of types: the stored type, the type that readers get if it differs, and
+// values.
 var cases = []struct {
 	Name       string
 	Put        arrow.DataType
-	Kept, Back string // "" is the type that was put
+	Kept, Back string // "" means the type as put
 	JSON       string
 }{
 	{"null", arrow.Null, "bool", "", `[null,null,null]`},
@@ -77,8 +77,8 @@ func mustJSON() arrow.DataType {
 	return t
 }
 
-// Every type is kept as the table says, Iceberg takes it, and the values and the
-// type come back, also from the middle of a batch.
+// Every type is stored as the table says, Iceberg accepts it, and its values and type are read
+// back, even from a slice of a batch.
 func TestTypes(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func or(a, b string) string {
 	return b
 }
 
-// What cannot be kept is refused by column and type, all at once.
+// Types that cannot be stored are refused by column and type, all in one error.
 func TestRefused(t *testing.T) {
 	var fields []arrow.Field
 	for _, dt := range []arrow.DataType{
@@ -165,8 +165,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A column that another writer changed or added is as it is kept; one that fits
-// is what was put, with what was noted beside it.
+// A column that another writer changed or added has its stored type; others have their types and
+// metadata as put.
 func TestReturnedAfterForeignChanges(t *testing.T) {
 	note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 	put := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Uint8, Metadata: note}, {Name: "b", Type: arrow.PrimitiveTypes.Int8}}, &note)
@@ -180,7 +180,7 @@ func TestReturnedAfterForeignChanges(t *testing.T) {
 	}
 }
 
-// A value that does not fit the type that was put is an error, never another value.
+// A value that does not fit the put type is an error; it is never changed.
 func TestNarrowing(t *testing.T) {
 	for json, to := range map[string]arrow.DataType{`[256]`: arrow.PrimitiveTypes.Uint8, `[-1]`: arrow.PrimitiveTypes.Uint32} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(json))
@@ -199,7 +199,7 @@ func TestNarrowing(t *testing.T) {
 	}
 }
 
-// docs/types.md says what these tests see.
+// docs/types.md agrees with these tests.
 func TestDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/types.md")
 	if err != nil {

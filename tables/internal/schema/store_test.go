@@ -50,7 +50,7 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 	return strings.Join(out, " ")
 }
 
-// written writes a table in a format; what Parquet and Arrow hold can be put again.
+// written writes a table in a format. Rows of Parquet and Arrow can be put again.
 func written(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -97,7 +97,7 @@ func written(t *testing.T, b *tables.Bucket, name string, format formats.Format)
 	}
 }
 
-// Every type goes through a store: in a commit, in the tail, and folded.
+// Every type passes through a store: in a commit, in the tail, and folded.
 func TestTypesInStore(t *testing.T) {
 	ctx := t.Context()
 	for _, noTail := range []bool{true, false} {
@@ -173,8 +173,7 @@ func TestTypesInStore(t *testing.T) {
 	}
 }
 
-// copies takes all tables of a bucket through a copy and through a backup, by which
-// they stay as they are.
+// copies sends all tables of a bucket through a copy and a backup, which must not change them.
 func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	var stores [3]*tables.Store
 	for i := range stores {
@@ -208,7 +207,7 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 		}
 	}
 	for _, other := range append(stores[:], s) {
-		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Found: func(f tables.Finding) { t.Errorf("%+v", f) }})
+		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("%+v", f) }})
 		if err != nil || r.Tables < 20 {
 			t.Error(r, err)
 		}
@@ -220,8 +219,8 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	}
 }
 
-// Parts that may not be null are kept: items of maps, though iceberg-go's writer has no
-// such, and lists of a fixed size where the struct around them is null.
+// Required parts are kept: items of maps, which iceberg-go's writer does not support, and
+// fixed-size lists within null structs.
 func TestPartsWithoutNulls(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
@@ -258,7 +257,7 @@ func TestPartsWithoutNulls(t *testing.T) {
 	}
 }
 
-// Times of day in nanoseconds, which are kept as numbers, are compared to times.
+// Times of day in nanoseconds, which are stored as numbers, can be compared with times.
 func TestFilterOfNanoseconds(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -285,7 +284,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}
 }
 
-// Bools have an order, and the two zeros are one number, in files, too.
+// Booleans are ordered and the two zeros are equal, in files too.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
@@ -320,8 +319,8 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 	}
 }
 
-// Texts that are not UTF-8, which no SQL reads, are refused wherever they are, and
-// nothing is put.
+// Texts that are not UTF-8 are refused wherever they occur, because SQL cannot read them. Nothing
+// is put.
 func TestTextsThatAreNotUTF8(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -372,7 +371,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// A date64 column's Parquet is appended to it again, with its times of day.
+// A date64 column exported to Parquet can be appended again, with its times of day.
 func TestDate64Again(t *testing.T) {
 	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
 	if err != nil {
@@ -421,7 +420,7 @@ func TestDate64Again(t *testing.T) {
 	}
 }
 
-// Float16 are the numbers that they are, the smallest too, and none is cut off.
+// Float16 values are exact, including the smallest, and never truncated.
 func TestHalf(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
@@ -446,7 +445,7 @@ func floats(f float32) arrow.Array {
 	return b.NewArray()
 }
 
-// An integer is the float64 that is exactly it, or none.
+// An integer is converted to float64 only if the result is exact.
 func TestExactFloat(t *testing.T) {
 	for n, exact := range map[int64]bool{
 		0: true, 1 << 53: true, 1<<53 + 1: false, 1<<53 + 2: true, -1<<53 - 1: false, 1 << 62: true,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -12,18 +13,24 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// CheckArray returns an error if a column has what its type does not allow: texts that are
-// not UTF-8, which no SQL and no other reader would read, and decimals with more digits, of
-// which a file would keep some bytes.
+// CheckArray returns an error if a column has values that its type forbids: texts that are not UTF-8, which SQL
+// and other readers refuse; decimals with too many digits, which a file would truncate; and dates with a time
+// of day, which readers would lose.
 func CheckArray(a arrow.Array) error {
 	switch a := a.(type) {
 	case array.StringLike:
-		if whole, ok := a.(*array.String); ok && validAtOnce(whole) {
+		if whole, ok := a.(*array.String); ok && validTexts(whole) {
 			return nil
 		}
 		for i := range a.Len() {
 			if a.IsValid(i) && !utf8.ValidString(a.Value(i)) {
 				return fmt.Errorf("row %d of a batch: %.60q is not UTF-8", i+1, a.Value(i))
+			}
+		}
+	case *array.Date64:
+		for i, ms := range a.Date64Values() {
+			if a.IsValid(i) && int64(ms)%(24*time.Hour).Milliseconds() != 0 {
+				return fmt.Errorf("row %d of a batch: %d ms after 1970-01-01 is not a whole number of days", i+1, ms)
 			}
 		}
 	case *array.Decimal128:
@@ -67,7 +74,7 @@ func checkDigits[T number[T]](a decimals[T]) error {
 		if a.IsNull(i) {
 			continue
 		}
-		// The least of all numbers has no opposite: it stays negative.
+		// The smallest number has no positive counterpart: Abs leaves it negative.
 		if v := a.Value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
 			return fmt.Errorf("row %d of a batch: %s has more than %d digits", i+1, v.ToString(t.GetScale()), t.GetPrecision())
 		}
@@ -75,27 +82,27 @@ func checkDigits[T number[T]](a decimals[T]) error {
 	return nil
 }
 
-// validAtOnce reports whether all texts together are UTF-8, and none begins within a letter.
-func validAtOnce(a *array.String) bool {
+// validTexts reports whether all texts together are valid UTF-8, and each starts at a character's boundary.
+func validTexts(a *array.String) bool {
 	if a.Len() == 0 {
 		return true
 	}
-	all, at := a.ValueBytes(), a.ValueOffsets()
-	if !utf8.Valid(all) {
+	text, offsets := a.ValueBytes(), a.ValueOffsets()
+	if !utf8.Valid(text) {
 		return false
 	}
-	for _, from := range at {
-		if from -= at[0]; int(from) < len(all) && !utf8.RuneStart(all[from]) {
+	for _, from := range offsets {
+		if from -= offsets[0]; int(from) < len(text) && !utf8.RuneStart(text[from]) {
 			return false
 		}
 	}
 	return true
 }
 
-// Half returns the float16 that is nearest to a number. Arrow's library cuts digits
-// off, and makes the smallest numbers zeros.
+// Half returns the nearest float16. Arrow's library truncates digits, and converts the smallest numbers to
+// zero.
 func Half(f float64) float16.Num {
-	const smallest = -14 // the exponent below which all numbers have the same distance
+	const smallest = -14 // below this exponent all numbers have the same spacing
 	a := math.Abs(f)
 	switch {
 	case math.IsNaN(f):
@@ -115,7 +122,7 @@ func Half(f float64) float16.Num {
 	return float16.FromBits(bits)
 }
 
-// FromHalf returns the number that a float16 is.
+// FromHalf returns the value of a float16.
 func FromHalf(n float16.Num) float32 {
 	const exponent, fraction, sign = 0x7c00, 0x3ff, 0x8000
 	bits := n.Uint16()

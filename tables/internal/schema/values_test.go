@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Two texts that halve a letter are not UTF-8, though they are so together; what is below a
-// null, and texts of which a slice has a part, are of no account.
+// Two texts that split a character are not UTF-8, although their concatenation is. Bytes under
+// nulls and outside a slice are ignored.
 func TestTextsAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		texts []string
@@ -35,8 +35,8 @@ func TestTextsAtOnce(t *testing.T) {
 	}
 }
 
-// A decimal has no more digits than its type, in parts of a column, too; what is below a null
-// is of no account.
+// A decimal may not have more digits than its type, in nested columns too. Values under nulls are
+// ignored.
 func TestDigits(t *testing.T) {
 	most := &arrow.Decimal128Type{Precision: 5, Scale: 2}
 	whole := func(v decimal128.Num) arrow.Array {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 )
 
-// autoPartition chooses the periods for rows between two times, and says why.
+// autoPartition chooses the periods for rows between two times, and returns the reason.
 func autoPartition(first, last time.Time) (p definition.Partition, why string) {
 	span := fmt.Sprintf("the rows are from %s to %s, which is ", first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly))
 	switch {
@@ -23,21 +23,21 @@ func autoPartition(first, last time.Time) (p definition.Partition, why string) {
 	return definition.PartitionYear, span + "three years or more"
 }
 
-// Cut says where the files of a table with a time column end. A nil Cut is nowhere.
+// Cut decides where the files of a table with a time column end. A nil Cut never ends a file.
 type Cut struct {
 	By          definition.Partition
-	column      int // the time column
-	of          arrow.DataType
-	first, last int64 // the lowest and highest time that was seen, if any was
-	some        bool
+	column      int // index of the time column
+	timeType    arrow.DataType
+	first, last int64 // the lowest and highest time seen so far, if any
+	seen        bool
 }
 
-// NewCut returns the cut of the table as it is; nil if its files are not cut.
+// NewCut returns the cut for the table's current state, or nil if its files are not divided by time.
 func (s *Series) NewCut(ctx context.Context) (*Cut, error) {
 	if !s.def.Settings.Cuts() {
 		return nil, nil
 	}
-	c := &Cut{By: s.def.Settings.Partition, column: s.keys(s.def.Stored)[0], of: s.timeType()}
+	c := &Cut{By: s.def.Settings.Partition, column: s.keys(s.def.Stored)[0], timeType: s.timeType()}
 	if c.By != definition.PartitionAuto {
 		return c, nil
 	}
@@ -51,37 +51,37 @@ func (s *Series) NewCut(ctx context.Context) (*Cut, error) {
 	return c, err
 }
 
-// see takes a time into account for the choice of periods.
+// see includes a time in the choice of periods.
 func (c *Cut) see(v int64) {
-	if !c.some {
-		c.first, c.last, c.some = v, v, true
+	if !c.seen {
+		c.first, c.last, c.seen = v, v, true
 	}
 	c.first, c.last = min(c.first, v), max(c.last, v)
 }
 
-// Chosen returns the periods, and why they are.
+// Chosen returns the periods and the reason for them.
 func (c *Cut) Chosen() (definition.Partition, string) {
 	if c.By != definition.PartitionAuto {
 		return c.By, "it was asked for"
 	}
-	if !c.some {
+	if !c.seen {
 		return definition.PartitionMonth, "there are no rows yet"
 	}
 	return autoPartition(c.time(c.first), c.time(c.last))
 }
 
 func (c *Cut) time(v int64) time.Time {
-	if c.of.ID() == arrow.DATE32 {
+	if c.timeType.ID() == arrow.DATE32 {
 		return arrow.Date32(v).ToTime()
 	}
-	return arrow.Timestamp(v).ToTime(c.of.(*arrow.TimestampType).Unit)
+	return arrow.Timestamp(v).ToTime(c.timeType.(*arrow.TimestampType).Unit)
 }
 
-// Tick returns the first time of a type, as a number, that is not before t, or the nearest
-// that there is.
-func Tick(t time.Time, of arrow.DataType) int64 {
+// Tick returns the first value of a time type that is not before t, or the nearest value that the type can
+// represent.
+func Tick(t time.Time, timeType arrow.DataType) int64 {
 	seconds, nanos := t.Unix(), int64(t.Nanosecond())
-	ts, ok := of.(*arrow.TimestampType)
+	ts, ok := timeType.(*arrow.TimestampType)
 	if !ok {
 		const day = 24 * 60 * 60
 		days := seconds / day
@@ -90,25 +90,24 @@ func Tick(t time.Time, of arrow.DataType) int64 {
 		}
 		return days
 	}
-	each := int64(ts.Unit.Multiplier()) // nanoseconds
-	per := int64(time.Second) / each
+	unitNanos := int64(ts.Unit.Multiplier()) // nanoseconds per unit
+	perSecond := int64(time.Second) / unitNanos
 	switch {
-	case seconds >= math.MaxInt64/per:
+	case seconds >= math.MaxInt64/perSecond:
 		return math.MaxInt64
-	case seconds <= math.MinInt64/per:
+	case seconds <= math.MinInt64/perSecond:
 		return math.MinInt64
 	}
-	return seconds*per + (nanos+each-1)/each
+	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// end returns the first value after the period that a time is in. The last period
-// does not end.
+// end returns the first value after the period that contains v, or the maximum if the period does not end.
 func (c *Cut) end(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.Chosen()
-		if end := Tick(by.Next(c.time(v)), c.of); end > v {
+		if end := Tick(by.Next(c.time(v)), c.timeType); end > v {
 			return end
 		}
 	}
-	return math.MaxInt64 // or of a time in a year that a calendar does not have
+	return math.MaxInt64 // also if the year exceeds the calendar
 }

@@ -26,7 +26,7 @@ func TestPeriods(t *testing.T) {
 		t.Error(got)
 	}
 	for _, of := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {
-		c := &Cut{By: definition.PartitionMonth, of: of}
+		c := &Cut{By: definition.PartitionMonth, timeType: of}
 		for _, v := range []int64{-1 << 63, -1 << 31, -1, 0, 1, 1<<31 - 1, 1<<63 - 1} {
 			if of.ID() == arrow.DATE32 {
 				v = int64(int32(v))

@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// DuplicateError is the error of a put that would have made rows of equal time and
-// keys, where the table's settings say that there are none.
+// DuplicateError is the error of a put that would create rows with equal time and keys, which the table's
+// settings forbid.
 type DuplicateError struct {
-	Count int64    // of rows that are one too many
-	Rows  []string // the first of them, up to ten
+	Count int64    // surplus rows
+	Rows  []string // the first surplus rows, at most ten
 }
 
 func (e *DuplicateError) Error() string {
@@ -28,62 +28,60 @@ func (e *DuplicateError) Error() string {
 	return text
 }
 
-// Dedup applies the rule for duplicates where files come to those that a table has.
-// Neither hold any among themselves. It returns the files to add, which are written
-// through the table, and those that these take the place of.
-func (s *Series) Dedup(ctx context.Context, has []*File, come []iceberg.DataFile) (add, gone []iceberg.DataFile, err error) {
-	written := s.Written(come)
-	has = Touching(has, written)
-	if len(has) == 0 || s.Merging() == sorted.All {
-		return come, nil, nil
+// Dedup applies the rule for duplicates between a table's files and new ones. Neither group may itself contain
+// duplicates. It returns the files to add, which are written through the table, and the files that they
+// replace.
+func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
+	written := s.Written(added)
+	existing = Touching(existing, written)
+	if len(existing) == 0 || s.Merging() == sorted.All {
+		return added, nil, nil
 	}
-	// By either rule, rows of some files hide those of others, which are written again
-	// where there are any.
-	hiding, hidden := has, written
+	// Under either rule, rows of some files hide rows of others. Files with hidden rows are written again.
+	hiding, hidden := existing, written
 	if s.Rule == definition.KeepLast {
-		hiding, hidden = written, has
+		hiding, hidden = written, existing
 	}
 	for _, f := range hidden {
-		over := Touching(hiding, []*File{f})
-		others, err := s.shadowing(ctx, over, f.Bounds, true)
+		overlapping := Touching(hiding, []*File{f})
+		others, err := s.shadowing(ctx, overlapping, f.Bounds, true)
 		if err != nil {
 			return nil, nil, err
 		}
-		own, err := s.shadowing(ctx, []*File{f}, spanOf(over), false)
+		own, err := s.shadowing(ctx, []*File{f}, spanOf(overlapping), false)
 		if err != nil {
 			return nil, nil, err
 		}
-		some, err := notEmpty(s.merge(ctx, sorted.Extra, slices.Concat(others, own)...))
+		isHidden, err := notEmpty(s.merge(ctx, sorted.Extra, slices.Concat(others, own)...))
 		if err != nil {
 			return nil, nil, err
 		}
-		if !some {
+		if !isHidden {
 			if s.Rule == definition.KeepFirst {
 				add = append(add, f.Data())
 			}
 			continue
 		}
-		// The hiding rows come first, and those that they hide are left out.
+		// The hiding rows come first, so that the merge omits the rows they hide.
 		files, err := s.Write(ctx, s.merge(ctx, sorted.First, append(others, s.source(ctx, f, s.project(nil), nil))...))
 		if err != nil {
 			return nil, nil, err
 		}
 		add = append(add, files...)
 		if s.Rule == definition.KeepLast {
-			gone = append(gone, f.Data())
+			replaced = append(replaced, f.Data())
 		}
 	}
 	if s.Rule == definition.KeepLast {
-		add = append(add, come...)
+		add = append(add, added...)
 	}
-	return add, gone, nil
+	return add, replaced, nil
 }
 
-// Refuse returns a DuplicateError if files that come have rows that are equal to
-// others, there or among them.
-func (s *Series) Refuse(ctx context.Context, has []*File, come []iceberg.DataFile) error {
-	written := s.Written(come)
-	others, err := s.shadowing(ctx, Touching(has, written), spanOf(written), true)
+// Refuse returns a DuplicateError if new files have duplicates of existing rows or of each other.
+func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
+	written := s.Written(added)
+	others, err := s.shadowing(ctx, Touching(existing, written), spanOf(written), true)
 	if err != nil {
 		return err
 	}
@@ -112,8 +110,8 @@ func (s *Series) Refuse(ctx context.Context, has []*File, come []iceberg.DataFil
 	return e
 }
 
-// without returns files without those that are gone.
-func without(files, gone []iceberg.DataFile) []iceberg.DataFile {
+// excludeFiles returns files except those in gone.
+func excludeFiles(files, gone []iceberg.DataFile) []iceberg.DataFile {
 	return slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool {
 		return slices.ContainsFunc(gone, func(g iceberg.DataFile) bool { return g.FilePath() == f.FilePath() })
 	})

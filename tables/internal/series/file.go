@@ -17,21 +17,22 @@ import (
 // File is a data file of a Series.
 type File struct {
 	Task   table.FileScanTask
-	Bounds *sorted.Bounds // of its times; nil if they are not known
+	Bounds *sorted.Bounds // bounds of its times, or nil if unknown
+	Stale  bool           // Groups must not leave it as it is
 }
 
-// Data is the file's entry.
+// Data returns the file's entry.
 func (f *File) Data() iceberg.DataFile { return f.Task.File }
 
 var anyTimes = sorted.Bounds{Lowest: math.MinInt64, Highest: math.MaxInt64}
 
-// Low and High are the bounds of a file's times, which may be any where they are not known.
+// Low returns the lower bound of a file's times; unknown bounds include all times.
 func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 
-// High is the upper bound; see Low.
+// High returns the upper bound of a file's times; unknown bounds include all times.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the files of the state, in the order in which their rows came.
+// Files returns the version's files, in the order in which their rows were added.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil
@@ -43,10 +44,12 @@ func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	return files, err
 }
 
-// File returns a file of the table as one of the Series.
-func (s *Series) File(task table.FileScanTask) *File { return &File{task, s.Bounds(task.File)} }
+// File returns a file of the table as a File of the Series.
+func (s *Series) File(task table.FileScanTask) *File {
+	return &File{Task: task, Bounds: s.Bounds(task.File)}
+}
 
-// Written is File for files that were just written.
+// Written returns a File for each of the newly written files.
 func (s *Series) Written(files []iceberg.DataFile) (all []*File) {
 	for _, f := range files {
 		all = append(all, s.File(table.FileScanTask{File: f}))
@@ -54,7 +57,7 @@ func (s *Series) Written(files []iceberg.DataFile) (all []*File) {
 	return all
 }
 
-// Overlapping returns the files whose times overlap with some.
+// Overlapping returns the files whose times overlap any of the given bounds.
 func (s *Series) Overlapping(ctx context.Context, with ...*sorted.Bounds) (files []*File, err error) {
 	all, err := s.Files(ctx)
 	for _, f := range all {
@@ -65,17 +68,17 @@ func (s *Series) Overlapping(ctx context.Context, with ...*sorted.Bounds) (files
 	return files, err
 }
 
-// Touching returns the files of some whose times overlap with those of others.
-func Touching(files, others []*File) (some []*File) {
+// Touching returns the files whose times overlap the times of any of others.
+func Touching(files, others []*File) (touching []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
-			some = append(some, f)
+			touching = append(touching, f)
 		}
 	}
-	return some
+	return touching
 }
 
-// spanOf returns the bounds of all files, nil if they are not known.
+// spanOf returns the common bounds of files, or nil if any are unknown.
 func spanOf(files []*File) *sorted.Bounds {
 	if len(files) == 0 {
 		return nil
@@ -87,7 +90,7 @@ func spanOf(files []*File) *sorted.Bounds {
 	return all
 }
 
-// Bounds returns those of a file's times, nil if they are not known.
+// Bounds returns the bounds of a file's times, or nil if they are unknown.
 func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	low, okLow := bound(f.LowerBoundValues()[s.IDs[0]])
 	high, okHigh := bound(f.UpperBoundValues()[s.IDs[0]])
@@ -97,7 +100,7 @@ func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: low, Highest: high}
 }
 
-// bound reads a value of a date or a time as Iceberg's manifests have it.
+// bound decodes a date or a time from a bound in Iceberg's manifests.
 func bound(b []byte) (int64, bool) {
 	switch len(b) {
 	case 4:
@@ -108,13 +111,13 @@ func bound(b []byte) (int64, bool) {
 	return 0, false
 }
 
-// InOrder reports whether the rows of a file are in the order.
+// InOrder reports whether the rows of a file are in the table's order.
 func (s *Series) InOrder(f iceberg.DataFile) bool {
 	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
 }
 
-// marked gives files the sort order whose rows they have.
-func (s *Series) marked(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
+// withSortOrder returns files with the table's sort order in their entries.
+func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	all := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
 		b, err := datafile.Rebuild(s.table.Metadata().PartitionSpec(), f, f.FilePath())
@@ -126,9 +129,8 @@ func (s *Series) marked(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	return all, nil
 }
 
-// Groups returns the files to be merged, each group in the order in which its files
-// came. A file that begins with the last time of an earlier one does not overlap it.
-// What is merged comes last of its time.
+// Groups returns the files to be merged, each group in the order of arrival. A file that begins at the last
+// time of an earlier file does not overlap it. Merged rows come last among rows with the same time.
 func (s *Series) Groups(by *Cut, files []*File, target int64) (groups [][]*File) {
 	place := map[*File]int{}
 	for i, f := range files {
@@ -137,15 +139,15 @@ func (s *Series) Groups(by *Cut, files []*File, target int64) (groups [][]*File)
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
 	})
-	var end, last int64 // of the last group: of its last period, and its last time
-	open := false       // whether more may join the last group
+	var end, last int64 // end of the last group's last period, and the group's last time
+	open := false       // the last group may grow
 	for i := 0; i < len(byTime); {
 		from, high, latest := i, byTime[i].High(), place[byTime[i]]
 		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && place[byTime[i]] < latest); i++ {
 			high, latest = max(high, byTime[i].High()), max(latest, place[byTime[i]])
 		}
 		overlapping := byTime[from:i]
-		// One that begins with the last time of what is merged would come before that.
+		// The file must join the group; otherwise its rows would come before the merged rows with that time.
 		begins := open && overlapping[0].Low() == last
 		if !begins && len(overlapping) == 1 && s.stays(by, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
 			open = false
@@ -165,7 +167,7 @@ func (s *Series) Groups(by *Cut, files []*File, target int64) (groups [][]*File)
 	return groups
 }
 
-// stays reports whether a file has the order, and is known to lie within a period.
+// stays reports whether a file is sorted and not stale, and its times are known to lie within one period.
 func (s *Series) stays(by *Cut, f *File) bool {
-	return s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < by.end(f.Bounds.Lowest)
+	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < by.end(f.Bounds.Lowest)
 }

@@ -14,12 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// group is rows that come after a time.
+// group is a number of rows whose times are at least lowest.
 type group struct{ lowest, rows int64 }
 
-// Since returns the condition for rows from a time on that so many rows, of the files and
-// of the tail, are not before, as far as that is known without reading them; nil if it is
-// not.
+// Since returns a condition for the latest start time from which the files and the tail have at least enough
+// rows. It does not read the files' rows, and returns nil if their bounds do not suffice.
 func (s *Series) Since(ctx context.Context, enough int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	since, err := s.since(ctx, enough, tail)
 	if err != nil || since == math.MinInt64 {
@@ -57,16 +56,16 @@ func (s *Series) since(ctx context.Context, enough int64, tail []arrow.RecordBat
 		if enoughSince(groups, enough) > f.Bounds.Highest {
 			break
 		}
-		more, err := s.groups(ctx, f)
+		fileGroups, err := s.groups(ctx, f)
 		if err != nil {
 			return 0, err
 		}
-		groups = append(groups, more...)
+		groups = append(groups, fileGroups...)
 	}
 	return enoughSince(groups, enough), nil
 }
 
-// enoughSince returns the latest time that groups with so many rows begin at.
+// enoughSince returns the latest time from which groups have enough rows.
 func enoughSince(groups []group, enough int64) int64 {
 	slices.SortFunc(groups, func(a, b group) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, g := range groups {
@@ -77,8 +76,8 @@ func enoughSince(groups []group, enough int64) int64 {
 	return math.MinInt64
 }
 
-// groups returns the groups of rows of a file.
-func (s *Series) groups(ctx context.Context, f *File) (all []group, err error) {
+// groups returns the row groups of a file.
+func (s *Series) groups(ctx context.Context, f *File) (groups []group, err error) {
 	whole := []group{{f.Bounds.Lowest, f.Data().Count()}}
 	if !s.InOrder(f.Data()) || f.Data().FileFormat() != iceberg.ParquetFile || len(f.Data().SplitOffsets()) == 1 || datafile.HasDeletes(f.Task) {
 		return whole, nil
@@ -89,11 +88,11 @@ func (s *Series) groups(ctx context.Context, f *File) (all []group, err error) {
 	}
 	bounds, err := scan.Groups(ctx, f.Data().FilePath())
 	for _, b := range bounds {
-		low, ok := bound(b.Least)
+		low, ok := bound(b.Min)
 		if !ok {
 			return whole, nil
 		}
-		all = append(all, group{low, b.Rows})
+		groups = append(groups, group{low, b.Rows})
 	}
-	return all, err
+	return groups, err
 }

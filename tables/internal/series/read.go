@@ -16,17 +16,18 @@ import (
 )
 
 const (
-	// mostOpen is what a large file takes while it is read: a group of its rows.
-	mostOpen  = 64 << 20
-	leastOpen = 256 << 10 // and a small one
-	fewRows   = 1 << 8    // are read together where few are wanted: others may come before them, or take their place
+	// maxOpen is the largest memory estimate for an open file, enough for one row group.
+	maxOpen = 64 << 20
+	minOpen = 256 << 10 // the smallest memory estimate for an open file
+	fewRows = 1 << 8    // minimum rows of a batch if the reader needs few, because rows of other sources may precede or replace them
 )
 
-// source reads a file.
+// source returns a file's rows as a source for a merge. It sorts a file that is not in the table's
+// order.
 func (s *Series) source(ctx context.Context, f *File, p *projection, where *filter.Condition) sorted.Source {
 	size := f.Data().FileSizeBytes()
 	perRow := max(1, 8*size/max(1, f.Data().Count()))
-	cost := max(min(8*size, mostOpen), leastOpen)
+	cost := max(min(8*size, maxOpen), minOpen)
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, s.table, s.def.Columns, p.names, where)
 		if err != nil {
@@ -44,19 +45,19 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
-	if !s.InOrder(f.Data()) { // somebody else's, or older than the order
+	if !s.InOrder(f.Data()) { // written by another program, or before the order was set
 		src.Batches = sorted.Sort(ctx, sorted.All, s.sorting(rows, p.keys))
 	}
 	return src
 }
 
-// tail is rows of the tail, or of a put, in order.
+// tail returns rows of the tail or of a put as a source for a merge. They must be sorted.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Only(batch)}
 }
 
-// SortRows sorts a batch of rows as they are stored, and leaves out what the rule does. It
-// takes the batch over.
+// SortRows sorts a batch of stored rows, and applies the table's rule for duplicates. It takes
+// ownership of the batch.
 func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	keys := s.keys(batch.Schema())
 	one, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
@@ -68,7 +69,7 @@ func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.R
 	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(one, keys)), one)
 }
 
-// collect makes one batch of rows that are few. Like has their schema.
+// collect joins a small number of rows into one batch with the schema of like.
 func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, error) {
 	all := []arrow.RecordBatch{like.NewSlice(0, 0)}
 	defer func() { take.Release(all) }()
@@ -81,9 +82,9 @@ func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, er
 	return sorted.Block(all, nil)
 }
 
-// DedupTail sorts the rows of the tail, which it takes over, and leaves out those that
-// the rule does, as far as the tail and, by KeepFirst, the files say. It reports whether
-// rows that are left may take the place of some in files.
+// DedupTail sorts the tail's rows, and applies the table's rule for duplicates within the tail. For
+// KeepFirst, it also removes rows that duplicate rows in files. It takes ownership of the rows.
+// replaces reports whether the remaining rows may replace rows in files.
 func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	one, err := s.SortRows(ctx, rows)
 	if err != nil {
@@ -106,8 +107,8 @@ func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow
 	return left, false, err
 }
 
-// shadowing returns the keys of files, as far as they are within bounds: those that hide
-// rows of other sources with them, if they do.
+// shadowing returns sources with only the key columns of files, for rows within bounds. If hide is
+// true, the merge does not yield these rows, but its rule counts them.
 func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
 	p := s.project(s.Names)
 	var where *filter.Condition
@@ -127,10 +128,10 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 	return all, nil
 }
 
-// Scan yields columns of the rows for which a condition, which may be nil, may hold: those
-// of the files, and among them those of the tail, as DedupTail left them. Whoever wants
-// few of them, so many, lets no more be read ahead; -1 is all. With recycle the memory of
-// batches that were released is used again.
+// Scan yields columns of the rows that may match a condition, which may be nil. It merges the files
+// with the tail's rows. DedupTail must have returned tail and replaces. few is the number of rows
+// that the reader may need, which limits reading ahead; -1 means all rows. If recycle is true, the
+// memory of released batches is reused.
 func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
 	p.ahead, p.few, p.recycle = few < 0, max(few, 0), recycle
@@ -156,11 +157,11 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 	return s.merge(ctx, rule, sources...), nil
 }
 
-// partRows is how many rows of the tail are looked at together.
+// partRows is the number of tail rows that mayHold checks at a time.
 const partRows = 1 << 12
 
-// mayHold returns the rows of the tail, which are in order, from the first part to the last
-// for which a condition may hold, by their times.
+// mayHold returns a slice of the sorted tail with all rows that may match a condition. It looks
+// only at the times, and cuts off whole parts of partRows rows at both ends.
 func (s *Series) mayHold(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {
@@ -171,7 +172,7 @@ func (s *Series) mayHold(tail arrow.RecordBatch, where *filter.Condition) arrow.
 	may := func(from int64) bool {
 		some, _ := where.May(func(name string) filter.Bounds {
 			if name == s.Names[0] {
-				return filter.Bounds{Rows: partRows, Least: at(from), Most: at(min(from+partRows, rows) - 1)}
+				return filter.Bounds{Rows: partRows, Min: at(from), Max: at(min(from+partRows, rows) - 1)}
 			}
 			return filter.Bounds{Rows: partRows, Nulls: -1}
 		})

@@ -1,6 +1,6 @@
-// Package series reads and writes tables whose rows are in the order of time: it merges
-// files and the rows of the tail, leaves out the duplicates that the table's rule does, cuts
-// files by periods of time, and finds the last rows.
+// Package series reads and writes tables whose rows are ordered by time: it merges files and the
+// tail's rows, removes duplicates by the table's rule, cuts files by periods of time, and finds the
+// last rows.
 package series
 
 import (
@@ -20,22 +20,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Series is a state of a table whose rows have an order.
+// Series is a version of a table whose rows have an order.
 type Series struct {
 	*definition.Order
 	def    *definition.Definition
 	table  *table.Table
-	at     []table.ScanOption // the version; nil: the newest
-	memory int64              // of which merges and sorts take a part
+	at     []table.ScanOption // selects the version; nil: the newest
+	memory int64              // a budget in bytes; merges and sorts use a fraction of it
 }
 
-// New returns a table, as a definition of it that has an order says, as a Series. At chooses
-// an older version.
+// New returns a table as a Series. Its definition must have an order. at selects an older version.
 func New(d *definition.Definition, t *table.Table, memory int64, at ...table.ScanOption) *Series {
 	return &Series{d.Order, d, t, at, memory}
 }
 
-// Of is New for the newest version of a table; nil if its rows have no order.
+// Of is New for the newest version of a table. It returns nil if the rows have no order.
 func Of(t *table.Table, memory int64) (*Series, error) {
 	d, err := definition.Of(t.Metadata())
 	if err != nil || d.Order == nil {
@@ -44,7 +43,7 @@ func Of(t *table.Table, memory int64) (*Series, error) {
 	return New(d, t, memory), nil
 }
 
-// KeepingAll is the Series without its rule for duplicates.
+// KeepingAll returns a copy of the Series that keeps duplicates.
 func (s *Series) KeepingAll() *Series {
 	all, order := *s, *s.Order
 	order.Rule = definition.KeepAll
@@ -52,8 +51,8 @@ func (s *Series) KeepingAll() *Series {
 	return &all
 }
 
-// Check refuses rows with a null in a column that orders them. Without an order there is
-// nothing to check.
+// Check returns an error if a column that orders the table's rows contains a null. It accepts all
+// rows if o is nil.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {
 		return nil
@@ -74,7 +73,7 @@ func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	return nil
 }
 
-// keys returns the places of the columns that order the rows.
+// keys returns the indices of the columns that order the rows.
 func (s *Series) keys(columns *arrow.Schema) []int {
 	places := make([]int, len(s.Names))
 	for i, name := range s.Names {
@@ -83,18 +82,18 @@ func (s *Series) keys(columns *arrow.Schema) []int {
 	return places
 }
 
-// projection is columns to read, in the order of the table's.
+// projection says which columns to read, and how. The columns stay in the table's order.
 type projection struct {
 	fields *arrow.Schema
-	keys   []int // of the order, in the fields
+	keys   []int // indices in fields of the columns that order the rows
 	names  []string
-	ahead  bool  // they are read before they are wanted
-	few    int64 // rows that may be enough; 0: that is not known
+	ahead  bool  // read ahead of the consumer
+	few    int64 // number of rows that the reader may need; 0: unknown
 
-	recycle bool // the memory of batches that were released is used again
+	recycle bool // reuse the memory of released batches
 }
 
-// project returns the projection to some columns, nil for all.
+// project returns a projection to the named columns, or to all columns if names is nil.
 func (s *Series) project(names []string) *projection {
 	p := &projection{fields: s.def.Stored, names: names}
 	if names != nil {
@@ -104,7 +103,7 @@ func (s *Series) project(names []string) *projection {
 	return p
 }
 
-// of returns the columns of a batch of the table's rows.
+// of returns the projected columns of a batch.
 func (p *projection) of(batch arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, p.fields.NumFields())
 	for i, f := range p.fields.Fields() {
@@ -113,18 +112,17 @@ func (p *projection) of(batch arrow.RecordBatch) arrow.RecordBatch {
 	return array.NewRecordBatch(p.fields, columns, batch.NumRows())
 }
 
-// sorting is rows to be sorted.
+// sorting returns rows as the input of a sort by key columns.
 func (s *Series) sorting(rows sorted.Batches, keys []int) sorted.Input {
 	return sorted.Input{Batches: rows, Keys: keys, Memory: s.memory / 8, Size: datafile.SizeOf}
 }
 
-// merge merges sources.
 func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.Source) sorted.Batches {
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 
-// TimeRange returns the condition for rows from a time on, and before another, of a column
-// of columns; "" is the first of a time's type. A zero time is no bound; nil is all rows.
+// TimeRange returns a condition for rows with from ≤ time < to. If name is "", it uses the first
+// column of a time type. A zero time means no bound; without any bound, the result is nil.
 func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
 	if from.IsZero() && to.IsZero() {
 		return nil, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// within returns the condition for times within bounds, of columns; nil for all.
+// within returns a condition for rows whose times lie within bounds, or nil if all rows match.
 func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, error) {
 	if b == nil {
 		return nil, nil
@@ -31,8 +31,7 @@ func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, 
 	return TimeRange(columns, s.Names[0], from, to)
 }
 
-// time returns a time that a file has as a number. It reports whether conditions can say
-// it.
+// time converts a stored number to a time. ok reports whether a condition can express the time.
 func (s *Series) time(n int64) (at time.Time, ok bool) {
 	switch t := s.timeType().(type) {
 	case *arrow.TimestampType:
@@ -46,12 +45,12 @@ func (s *Series) time(n int64) (at time.Time, ok bool) {
 	return at, at.Year() >= 1 && at.Year() <= 9999 && !at.IsZero()
 }
 
-// timeType returns the type in which the times are stored.
+// timeType returns the stored type of the times.
 func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }
 
-// Begins returns the times at which files begin, each once, but for the first of them.
+// Begins returns the distinct lowest times of files in ascending order, except the first of them.
 func (s *Series) Begins(ctx context.Context) (times []time.Time, err error) {
 	files, err := s.Files(ctx)
 	if err != nil {
@@ -70,7 +69,8 @@ func (s *Series) Begins(ctx context.Context) (times []time.Time, err error) {
 	return times[min(1, len(times)):], nil
 }
 
-// BatchBounds returns those of the times of sorted rows, at least one.
+// BatchBounds returns the bounds of the times of sorted rows, or nil if there are no rows or a time
+// is null.
 func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	times := batch.Column(batch.Schema().FieldIndices(s.Names[0])[0])
 	if times.Len() == 0 || times.NullN() > 0 {
@@ -79,8 +79,8 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// TimeAt returns a value of a time column; nulls, which somebody else may have put,
-// come first.
+// TimeAt returns the time in a row of a time column. For a null, which only other programs write,
+// it returns the smallest number.
 func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64

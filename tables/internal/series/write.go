@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// WriteSorted writes rows as data files in order, without the duplicates among them that
-// the rule leaves out or refuses.
+// WriteSorted sorts rows and writes them as data files. It removes or refuses duplicates among
+// them, as the table's rule says.
 func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []iceberg.DataFile, err error) {
 	first := true
 	err = sorted.Parts(ctx, s.Merging(), s.sorting(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
@@ -28,7 +28,7 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 			return err
 		}
 		add, gone, err := s.Dedup(ctx, s.Written(files), part)
-		files = append(without(files, gone), add...)
+		files = append(excludeFiles(files, gone), add...)
 		return err
 	})
 	if err == nil && s.Rule == definition.RefuseDuplicate {
@@ -37,9 +37,9 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 	return files, err
 }
 
-// Write writes rows that are in order as data files, cut as the table's settings say.
+// Write writes sorted rows as data files. The table's settings decide where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Iceberg's library would sort each batch anew, and not keep equal rows in their order.
+	// Iceberg's library would sort each batch again, and change the order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.Unsorted(), "")
 	if err != nil {
 		return nil, err
@@ -83,11 +83,11 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	if p.err != nil {
 		return nil, p.err
 	}
-	return s.marked(files)
+	return s.withSortOrder(files)
 }
 
-// Rewrite writes the rows of files through a table, merged by a rule, once each batch was
-// changed; change may be nil.
+// Rewrite merges the rows of files by a rule, and writes them as files of another Series. If change
+// is not nil, Rewrite applies it to the rows of each file first.
 func (s *Series) Rewrite(ctx context.Context, files []*File, to *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
 	p := s.project(nil)
 	var sources []sorted.Source
@@ -101,18 +101,17 @@ func (s *Series) Rewrite(ctx context.Context, files []*File, to *Series, rule so
 	return to.Write(ctx, s.merge(ctx, rule, sources...))
 }
 
-// periods is rows in the order of their time, one period after the other. Where the
-// periods are chosen from the data, these are the table's rows and those so far:
-// later periods may be longer.
+// periods splits sorted rows into periods of time. The length of automatic periods depends on the
+// table's rows and the rows read so far, so later periods may be longer.
 type periods struct {
 	cut  *Cut
 	next func() (arrow.RecordBatch, error, bool)
-	rest arrow.RecordBatch // rows that were not handed on yet; nil: none
-	end  int64             // of the period
+	rest arrow.RecordBatch // rows not yielded yet; nil: none
+	end  int64             // end of the current period
 	err  error
 }
 
-// begin goes to the next period, and reports whether there is one.
+// begin moves to the next period, and reports whether there is one.
 func (p *periods) begin() bool {
 	if !p.fill() {
 		return false
@@ -129,7 +128,7 @@ func (p *periods) begin() bool {
 	return true
 }
 
-// fill makes rest some rows.
+// fill loads rest if it is empty, and reports whether there are rows.
 func (p *periods) fill() bool {
 	for p.rest == nil && p.err == nil {
 		b, err, ok := p.next()
@@ -145,7 +144,7 @@ func (p *periods) fill() bool {
 	return p.err == nil
 }
 
-// batches yields the rows of the period.
+// batches yields the rows of the current period.
 func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
 	for p.fill() {
 		rows := int(p.rest.NumRows())

@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// TestDamagedRun flips one bit of a spilled run: reading it is an error that says where.
+// TestDamagedRun flips a bit in a temporary file of sorted rows. Reading it must fail and name the
+// position.
 func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
@@ -39,7 +40,7 @@ func TestDamagedRun(t *testing.T) {
 	t.Error("all rows of a damaged file were read")
 }
 
-// flip changes a bit of the one file in a directory that is open and has no name.
+// flip changes a bit of the only open, unnamed file in a directory.
 func flip(t *testing.T, dir string, at int64) {
 	t.Helper()
 	open, err := filepath.Glob("/proc/self/fd/*")

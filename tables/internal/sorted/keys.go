@@ -34,7 +34,7 @@ func (k keys) compare(i int, other keys, j int) int {
 // inOrder reports whether the first n rows are in order.
 func (k keys) inOrder(n int) bool {
 	if len(k) == 1 {
-		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // most are, and this is fast
+		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // fast path for the usual case
 			return slices.IsSorted(c.values[:n])
 		}
 	}
@@ -57,9 +57,9 @@ func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 	return all, nil
 }
 
-// HasOrder reports whether a column of a type can be a key.
+// HasOrder reports whether columns of a type can be keys.
 func HasOrder(t arrow.DataType) bool {
-	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull panics for nulls
+	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull panics for the null type
 	defer b.Release()
 	a := b.NewArray()
 	defer a.Release()
@@ -104,7 +104,7 @@ func columnOf(a arrow.Array) column {
 	return nil
 }
 
-// CompareBools compares two booleans: false is less.
+// CompareBools compares two booleans. False sorts first.
 func CompareBools(a, b bool) int {
 	switch {
 	case a == b:
@@ -115,14 +115,14 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable is what is asked of an array beside its values.
+// nullable has the array methods for nulls.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int
 }
 
-// compareNulls compares two values of which one may be null. It reports whether
-// the values themselves are to be compared.
+// compareNulls compares two values that may be null. values reports whether neither is null; the
+// caller must then compare the values.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true
@@ -168,7 +168,7 @@ func (c *values[T]) compare(i int, other column, j int) int {
 	return c.order(c.array.Value(i), o.array.Value(j))
 }
 
-// KeysInOrder reports whether the keys of values of a stored type have their order.
+// KeysInOrder reports whether AppendKey's keys for a stored type sort like its values.
 func KeysInOrder(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
@@ -177,7 +177,8 @@ func KeysInOrder(t arrow.DataType) bool {
 	return false
 }
 
-// AppendKey appends a value of a stored type, so that equal bytes are equal values.
+// AppendKey appends the key of the value at index i, which must be of a stored type and not null.
+// Equal keys mean equal values.
 func AppendKey(dst []byte, a arrow.Array, i int) []byte {
 	whole := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
 	switch a := a.(type) {

@@ -12,10 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Merge yields the rows of sources in the order of their keys, as the rule says.
-// All sources that do not hide have the same columns. Sources that would take more
-// than some memory together, in bytes, are merged a few at a time, through
-// temporary files.
+// Merge yields the rows of sources in the order of their keys, and applies a rule to rows with
+// equal keys. All sources that do not hide must have the same columns. If the open sources would
+// use more than memory bytes, Merge merges a few at a time, through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		m := &merge{rule: rule, out: output{yield: yield, least: firstRows}}
@@ -36,11 +35,11 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 
 type merge struct {
 	rule    Rule
-	pending []*cursor // not opened yet, by their lowest values
+	pending []*cursor // not yet open, in the order of their lowest values
 	open    cursors
 	out     output
 
-	// The row that the next one may be equal to, if held is not nil.
+	// A row that is held back because the next row may equal it; held is nil if there is none.
 	held     *block
 	heldRow  int
 	heldHide bool
@@ -52,7 +51,7 @@ type block struct {
 	rowBytes int64
 }
 
-// cursor is a place in a source.
+// cursor is a position in a source.
 type cursor struct {
 	Source
 	rank int
@@ -62,7 +61,7 @@ type cursor struct {
 	row int
 }
 
-// cursors is a heap by the rows that they are at.
+// cursors is a heap, ordered by the cursors' current rows.
 type cursors []*cursor
 
 func (c cursors) Len() int           { return len(c) }
@@ -76,13 +75,13 @@ func (c *cursors) Pop() any {
 	return last
 }
 
-// before reports whether a row comes before the one that another cursor is at.
+// before reports whether a row comes before another cursor's current row.
 func (c *cursor) before(row int, o *cursor) bool {
 	n := c.keys.compare(row, o.keys, o.row)
 	return n < 0 || n == 0 && c.rank < o.rank
 }
 
-// advance goes to the next batch, and reports whether there is one.
+// advance moves to the next batch, and reports whether there is one.
 func (c *cursor) advance() (bool, error) {
 	if c.block != nil {
 		c.batch.Release()
@@ -118,7 +117,7 @@ func (m *merge) close() {
 	m.out.drop()
 }
 
-// openDue opens the sources whose rows may come before the first of those open.
+// openDue opens the pending sources whose rows may come before the next row of the open sources.
 func (m *merge) openDue() error {
 	for len(m.pending) > 0 {
 		c := m.pending[0]
@@ -139,7 +138,7 @@ func (m *merge) openDue() error {
 	return nil
 }
 
-// firstAt is the value of a row's first key column.
+// firstAt returns the number in a row's first key column, or the smallest number for a null.
 func (c *cursor) firstAt(row int) int64 {
 	if n, ok := c.keys[0].(*ints); ok && !n.IsNull(row) {
 		return n.values[row]
@@ -181,8 +180,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the end of the rows of the first cursor that come before those of
-// all others.
+// runEnd returns the end of the rows of c, the first cursor, that come before the rows of all other
+// sources.
 func (m *merge) runEnd(c *cursor) int {
 	var rival *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
@@ -200,15 +199,15 @@ func (m *merge) runEnd(c *cursor) int {
 	if rival == nil && len(m.pending) == 0 {
 		return n
 	}
-	// The run is short where sources interleave, and long where they do not.
-	step, low := 1, c.row+1 // the row that the cursor is at is in
+	// Search with doubling steps: the run is short if sources interleave, and long if they do not.
+	step, low := 1, c.row+1 // the current row is in the run
 	for low < n && in(min(low+step, n)-1) {
 		low, step = min(low+step, n), 2*step
 	}
 	return low + sort.Search(min(step, n-low), func(i int) bool { return !in(low + i) })
 }
 
-// take deals with the rows of a cursor up to one, by the rule.
+// take applies the rule to a cursor's rows before end.
 func (m *merge) take(c *cursor, end int) error {
 	if m.rule == All {
 		if c.Hides {
@@ -245,7 +244,8 @@ func (m *merge) take(c *cursor, end int) error {
 	return nil
 }
 
-// distinct returns the last row, before an end, up to which each differs from the one before it.
+// distinct returns the last row before end that can be reached from row without passing two
+// adjacent rows with equal keys.
 func (b *block) distinct(row, end int) int {
 	first, ok := b.keys[0].(*ints)
 	ok = ok && first.NullN() == 0
@@ -258,7 +258,7 @@ func (b *block) distinct(row, end int) int {
 	return row
 }
 
-// hold keeps a row until it is known whether others are equal to it.
+// hold keeps a row back until the next row shows whether they are equal.
 func (m *merge) hold(b *block, row int, hide bool) {
 	if b != m.held {
 		if b != nil {
@@ -271,7 +271,7 @@ func (m *merge) hold(b *block, row int, hide bool) {
 	m.held, m.heldRow, m.heldHide = b, row, hide
 }
 
-// release hands on the row that is held, to which no more rows are equal.
+// release outputs the held row. No later row may equal it.
 func (m *merge) release() error {
 	if m.held == nil || m.heldHide || m.rule == Extra || m.rule == All {
 		return nil

@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	firstRows = 16      // of the first batch that is put together: who wants few reads few
-	mostRows  = 1 << 16 // of a later one, each of which has up to twice as many
-	longRun   = 1 << 12 // rows that are handed on as they lie
-	mostBytes = 8 << 20 // of a batch that is put together, about
+	firstRows = 16      // rows of the first joined batch, small for readers that need few rows
+	maxRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
+	longRun   = 1 << 12 // a run of this many rows is passed on without copying
+	maxBytes  = 8 << 20 // approximate limit for a joined batch
 )
 
-// output gathers rows, and yields them as batches.
+// output collects runs of rows, and yields them as joined batches.
 type output struct {
 	yield func(arrow.RecordBatch, error) bool
-	ended bool // nobody wants more
+	ended bool // the consumer stopped
 	runs  []run
 	rows  int
 	bytes int64
-	least int // rows to put together
+	least int // minimum rows of a joined batch
 }
 
-// run is rows that lie together.
+// run is a contiguous range of a batch's rows.
 type run struct {
 	batch    arrow.RecordBatch // retained
 	from, to int
@@ -44,14 +44,14 @@ func (o *output) add(b *block, from, to int) error {
 	}
 	o.rows += to - from
 	o.bytes += int64(to-from) * b.rowBytes
-	if o.rows >= o.least || to-from >= longRun || o.bytes >= mostBytes {
-		o.least = min(2*o.least, mostRows)
+	if o.rows >= o.least || to-from >= longRun || o.bytes >= maxBytes {
+		o.least = min(2*o.least, maxRows)
 		return o.flush()
 	}
 	return nil
 }
 
-// flush yields what was gathered.
+// flush yields the collected rows.
 func (o *output) flush() error {
 	if len(o.runs) == 0 || o.ended {
 		return nil
@@ -77,7 +77,7 @@ func (o *output) drop() {
 	o.runs, o.rows, o.bytes = o.runs[:0], 0, 0
 }
 
-// rowBytes returns about how many bytes a row of a batch takes, one at least.
+// rowBytes estimates the average bytes of a batch's rows. It returns at least 1.
 func rowBytes(b arrow.RecordBatch) int64 {
 	var sum int64
 	for _, c := range b.Columns() {
@@ -88,16 +88,16 @@ func rowBytes(b arrow.RecordBatch) int64 {
 			sum += int64(c.Len()) * int64(width.BitWidth()) / 8
 		case text:
 			sum += int64(len(texts.ValueBytes()))
-		default: // of a slice it is that of the whole
+		default: // counts the whole array, even for a slice
 			sum += util.TotalArraySize(c)
 		}
 	}
 	return sum/max(1, b.NumRows()) + 1
 }
 
-// joined makes one batch of runs.
+// joined copies runs into one batch.
 func joined(runs []run) (arrow.RecordBatch, error) {
-	// Each batch's rows that are needed are put behind each other, and then taken in order.
+	// Concatenate the rows needed from each batch, then take them in order.
 	type span struct{ from, to, at int }
 	spans := map[arrow.RecordBatch]*span{}
 	var batches []arrow.RecordBatch
@@ -134,8 +134,8 @@ func joined(runs []run) (arrow.RecordBatch, error) {
 	return take.Batch(whole, order)
 }
 
-// Chunks yields the rows of batches, which it releases, in batches of so many rows
-// but for the last; 0 leaves them as they are.
+// Chunks divides rows into batches of exactly the given number of rows; the last may be shorter. If
+// rows is 0, batches are unchanged. It releases the input.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches

@@ -14,20 +14,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Input is rows in any order.
+// Input describes rows to be sorted.
 type Input struct {
 	Batches Batches
 	Keys    []int
-	Memory  int64                         // sort about so many bytes at a time
-	Size    func(arrow.RecordBatch) int64 // of a batch, in bytes
+	Memory  int64                         // approximate bytes to sort at a time
+	Size    func(arrow.RecordBatch) int64 // bytes of a batch
 }
 
-// mostRuns is how many sorted runs lie in files before they are made one.
-const mostRuns = 128
+// maxRuns is the number of temporary files at which they are merged into one.
+const maxRuns = 128
 
-// Sort yields the rows in order, as the rule says, by way of temporary files where
-// they take more than the memory. Rows of equal keys stay in the order in which
-// they came.
+// Sort yields the rows in order, and applies a rule to rows with equal keys, which stay in their
+// original order. It sorts blocks of about in.Memory bytes, and merges them through temporary
+// files.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next, stop := iter.Pull2(in.blocks)
@@ -36,13 +36,13 @@ func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	}
 }
 
-// Parts calls f with one or two parts of the rows, each in order, as the rule
-// says: rows that come in order are the first, as they come, and what is left
-// from where that ends is sorted. So rows that are in order touch no temporary file.
+// Parts calls f with one or two parts of the rows, each sorted and with a rule applied. The first
+// part consists of the leading blocks that already follow each other, and needs no temporary file.
+// The second part is the sorted rest.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	next, stop := iter.Pull2(in.blocks)
 	defer stop()
-	var misplaced arrow.RecordBatch // the first block that does not follow on those before
+	var misplaced arrow.RecordBatch // the first block that does not follow the previous one
 	ended := false
 	err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: func(yield func(arrow.RecordBatch, error) bool) {
 		var last arrow.RecordBatch
@@ -87,8 +87,8 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	return f(in.merged(ctx, rule, next, misplaced))
 }
 
-// follows reports whether the rows of a block come after a row, and are none that
-// the rule is about.
+// follows reports whether the rows of block b come after the row last, and the rule affects none of
+// them because of last.
 func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
 	k, err := keysOf(last, in.Keys)
 	if err != nil {
@@ -102,7 +102,8 @@ func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
 	return n < 0 || n == 0 && rule == All, nil
 }
 
-// merged yields the rows of blocks in order, of which the first may be known already.
+// merged yields the rows of sorted blocks in order. If first is not nil, it comes before the blocks
+// that next returns.
 func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.RecordBatch, error, bool), first arrow.RecordBatch) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var runs []*file
@@ -134,7 +135,7 @@ func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.Record
 			}
 			r, err := spillRows(func(yield func(arrow.RecordBatch, error) bool) { yield(b, nil) })
 			if err == nil {
-				if runs = append(runs, r); len(runs) == mostRuns {
+				if runs = append(runs, r); len(runs) == maxRuns {
 					if r, err = spillRows(Merge(ctx, All, 0, sources()...)); err == nil {
 						for _, r := range runs {
 							r.close()
@@ -152,7 +153,7 @@ func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.Record
 	}
 }
 
-// blocks yields the rows in sorted batches of about the memory each.
+// blocks yields the rows in sorted batches of about in.Memory bytes.
 func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	var gathered []arrow.RecordBatch
 	defer func() { take.Release(gathered) }()
@@ -185,8 +186,7 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	flush()
 }
 
-// Block makes one sorted batch of some, at least one. Rows of equal keys stay in
-// their order.
+// Block joins one or more batches into a sorted batch. Rows with equal keys stay in their order.
 func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
 	whole, err := take.Concat(batches)
 	if err != nil {
@@ -211,21 +211,23 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 }
 
 const (
-	spilledRows  = 1 << 12 // of a batch in a file
-	spilledCost  = 1 << 20 // of a file that is read, about
-	spilledBlock = 1 << 18 // bytes that have a checksum
+	spilledRows  = 1 << 12 // rows of a batch in a file
+	spilledCost  = 1 << 20 // approximate memory for reading a file
+	spilledBlock = 1 << 18 // bytes per checksum
 )
 
-// file is rows in a temporary file, which may be read once.
+// file is a temporary file with rows. It can be read once.
 type file struct{ f *spill.File }
 
-// spillRows writes rows to a file, as small batches, since many are read side by side.
+// spillRows writes rows to a temporary file in small batches, because many files are read at the
+// same time.
 func spillRows(rows Batches) (_ *file, err error) {
-	f, err := tempdir.Create() // nothing is left of it, however the process ends
+	f, err := tempdir.Create() // unnamed, so that it disappears with the process
 	if err != nil {
 		return nil, err
 	}
 	t := &file{spill.New(f, "sorted rows", spilledBlock)}
+	t.f.Quota = &spill.Process
 	defer func() {
 		if err != nil {
 			t.close()
@@ -273,7 +275,8 @@ func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Batches(r)(yield)
 }
 
-// spilled is rows that go through a file when the first is wanted.
+// spilled writes rows to a temporary file when the consumer asks for the first row, and yields them
+// from there.
 func spilled(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)

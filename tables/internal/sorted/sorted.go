@@ -1,5 +1,5 @@
-// Package sorted merges and sorts batches of rows by some of their columns, in
-// bounded memory, and leaves out rows with keys that others have.
+// Package sorted sorts and merges batches of rows by some of their columns, in bounded memory, and
+// removes rows with duplicate keys.
 package sorted
 
 import (
@@ -11,48 +11,45 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Batches is a sequence of batches, each of which whoever takes it releases. An
-// error ends it.
+// Batches is a sequence of batches, which the consumer must release. An error ends it.
 type Batches = iter.Seq2[arrow.RecordBatch, error]
 
-// Rule says which rows of equal keys are handed on.
+// Rule says which rows with equal keys to keep.
 type Rule uint8
 
-// The rules. Rows of equal keys are in the order of their sources, and within one
-// in its own.
+// The rules. Rows with equal keys are ordered by their sources, and within a source by their
+// position.
 const (
 	All   Rule = iota // all, in order
 	First             // the first
 	Last              // the last
-	Extra             // all but the first
+	Extra             // all except the first
 )
 
-// Source is sorted rows.
+// Source is a sequence of sorted rows.
 type Source struct {
 	Batches Batches
-	Keys    []int // the columns that order the rows, the most important one first
-	// Hides says that the rows count for the rule, but are not handed on: such a
-	// source needs no columns but its keys.
+	Keys    []int // the columns that order the rows, the most significant first
+	// Hides omits the source's rows from the output, but the rule still counts them. Such a source
+	// needs only key columns.
 	Hides bool
 
-	// Bounds are the lowest and highest value of the first key column, which is a
-	// number, a date or a time then. A source with bounds is opened when the merge
-	// comes to them. Nil means that nothing is known.
+	// Bounds are the lowest and highest value of the first key column, which must be a number, a
+	// date or a time. The merge opens a source when it reaches the lowest value. Nil means unknown.
 	Bounds *Bounds
-	// Cost is about how many bytes the source takes while it is open.
+	// Cost estimates the bytes that the open source uses.
 	Cost int64
 }
 
-// Bounds are two values, both of which may occur.
+// Bounds is an inclusive range of values.
 type Bounds struct{ Lowest, Highest int64 }
 
-// Overlaps reports whether there may be a value within both bounds, of which nil
-// ones have all.
+// Overlaps reports whether a value may be within both bounds. Nil bounds include all values.
 func (b *Bounds) Overlaps(o *Bounds) bool {
 	return b == nil || o == nil || b.Lowest <= o.Highest && o.Lowest <= b.Highest
 }
 
-// With returns the bounds of both.
+// With returns the smallest bounds that include both, or nil if either is nil.
 func (b *Bounds) With(o *Bounds) *Bounds {
 	if b == nil || o == nil {
 		return nil
@@ -60,7 +57,7 @@ func (b *Bounds) With(o *Bounds) *Bounds {
 	return &Bounds{min(b.Lowest, o.Lowest), max(b.Highest, o.Highest)}
 }
 
-// Only yields one batch, which stays the caller's.
+// Only returns a sequence of one batch. The caller still owns the batch.
 func Only(batch arrow.RecordBatch) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		batch.Retain()
@@ -68,7 +65,7 @@ func Only(batch arrow.RecordBatch) Batches {
 	}
 }
 
-// Each returns what changes each batch of some rows, as f does, which takes it over.
+// Each returns a function that applies f to each batch. f takes ownership of its argument.
 func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
 	return func(rows Batches) Batches {
 		return func(yield func(arrow.RecordBatch, error) bool) {
@@ -84,7 +81,8 @@ func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Ba
 	}
 }
 
-// bundled returns sources that take no more than some memory while they are open.
+// bundled replaces groups of adjacent sources by one source each, which merges them through a
+// temporary file, until all open sources fit in memory.
 func bundled(ctx context.Context, sources []Source, memory int64) []Source {
 	for peak(sources) > memory {
 		var fewer []Source
@@ -117,7 +115,7 @@ func bundled(ctx context.Context, sources []Source, memory int64) []Source {
 	return sources
 }
 
-// byLowest compares sources by their lowest values, those without bounds first.
+// byLowest compares sources by their lowest values. Sources without bounds come first.
 func (s Source) byLowest(o Source) int {
 	if s.Bounds == nil || o.Bounds == nil {
 		return CompareBools(s.Bounds != nil, o.Bounds != nil)
@@ -125,7 +123,7 @@ func (s Source) byLowest(o Source) int {
 	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
 }
 
-// peak returns how much sources take at most while they are open.
+// peak returns the maximum cost of simultaneously open sources.
 func peak(sources []Source) (most int64) {
 	byLowest := slices.Clone(sources)
 	slices.SortStableFunc(byLowest, Source.byLowest)

@@ -15,6 +15,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
 )
 
 var schema = arrow.NewSchema([]arrow.Field{
@@ -42,7 +45,7 @@ func batchOf(rows []row) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// batchesOf yields rows in batches of some rows.
+// batchesOf yields rows in batches of at most most rows.
 func batchesOf(rows []row, most int) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for part := range slices.Chunk(rows, most) {
@@ -78,7 +81,7 @@ func random(rnd *rand.Rand, n int, id *int64) []row {
 	return rows
 }
 
-// ruled is what a rule leaves of sorted rows of which some are hidden.
+// ruled returns the sorted rows that a rule keeps, without the hidden ones.
 func ruled(rows []row, rule Rule, hidden func(row) bool) (kept []row) {
 	for i := 0; i < len(rows); {
 		n := i + 1
@@ -134,7 +137,7 @@ func TestMerge(t *testing.T) {
 				}
 			}
 		}
-		for b, err := range Merge(t.Context(), All, 500, sources...) { // which ends early
+		for b, err := range Merge(t.Context(), All, 500, sources...) { // the consumer stops early
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +147,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestOpensLate looks which sources a merge has opened when the first rows come.
+// TestOpensLate checks that a merge has opened only the needed sources when the first rows arrive.
 func TestOpensLate(t *testing.T) {
 	opened := 0
 	var sources []Source
@@ -175,7 +178,7 @@ func TestSort(t *testing.T) {
 		var id int64
 		rows := random(rnd, rnd.IntN(2000), &id)
 		ordered := rnd.IntN(len(rows) + 1)
-		slices.SortStableFunc(rows[:ordered], compare) // and the others are not
+		slices.SortStableFunc(rows[:ordered], compare) // the other rows stay unsorted
 		in := Input{
 			Batches: batchesOf(rows, 1+rnd.IntN(30)), Keys: []int{0, 1}, Memory: int64(1 + rnd.IntN(100)),
 			Size: func(b arrow.RecordBatch) int64 { return b.NumRows() },
@@ -214,7 +217,7 @@ func TestSort(t *testing.T) {
 	}
 }
 
-// TestInOrder puts rows that come in order into one part, by way of no file.
+// TestInOrder checks that rows that are already in order form one part and need no temporary file.
 func TestInOrder(t *testing.T) {
 	t.Setenv("TMPDIR", "/nonexistent")
 	var rows []row
@@ -267,7 +270,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestTypes orders columns of all types that can be keys, with nulls first.
+// TestTypes sorts columns of all key types, with nulls first.
 func TestTypes(t *testing.T) {
 	for text, typ := range map[string]arrow.DataType{
 		`[null, false, true]`:              arrow.FixedWidthTypes.Boolean,
@@ -343,7 +346,7 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-// TestWideRows merges and sorts rows of which few are many bytes.
+// TestWideRows merges and sorts a few large rows.
 func TestWideRows(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	const n, wide = 400, 100_000
@@ -368,8 +371,30 @@ func TestWideRows(t *testing.T) {
 			most = max(most, b.NumRows())
 			b.Release()
 		}
-		if rows != 2*n || most > 2*mostBytes/wide {
+		if rows != 2*n || most > 2*maxBytes/wide {
 			t.Errorf("%s: %d rows, want %d, up to %d in a batch", name, rows, 2*n, most)
 		}
 	}
+}
+
+// Sorted rows in files count against the quota of the process.
+func TestQuota(t *testing.T) {
+	spill.Process.SetLimit(1 << 10)
+	defer spill.Process.SetLimit(0)
+	id := int64(0)
+	rows := random(rand.New(rand.NewPCG(1, 2)), 10_000, &id)
+	in := Input{Batches: batchesOf(rows, 1000), Keys: []int{0}, Memory: 10_000, Size: func(b arrow.RecordBatch) int64 { return 8 * b.NumRows() }}
+	var failure error
+	for b, err := range Sort(t.Context(), All, in) {
+		if failure = err; err == nil {
+			b.Release()
+		}
+	}
+	if !errors.Is(failure, partd.ErrTooLarge) {
+		t.Error(failure)
+	}
+	if err := spill.Process.Take(1 << 10); err != nil {
+		t.Error("the files still count:", err)
+	}
+	spill.Process.Release(1 << 10)
 }

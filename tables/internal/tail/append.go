@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Appended is an append that is in the store, and visible, but perhaps lost with the power.
+// Appended is an append that the store acknowledged and readers see. It may not be durable yet.
 type Appended struct {
 	log   *Log // nil: nothing was appended
 	epoch *epoch
 	pos   uint64
 }
 
-// Append adds a frame. It returns once the store has acknowledged it. Where the outcome is
-// unknown, the store is asked for it before the log is used again.
+// Append adds a frame, and returns after the store acknowledged it. If the outcome is unknown, the
+// log reads the store again before its next use.
 func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +30,7 @@ func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended,
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
 		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
-			l.next++ // the table's schema is another one now
+			l.next++ // the frame's schema differs from the epoch's
 		}
 	}
 	first := e == nil
@@ -59,7 +59,7 @@ func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended,
 	if err == nil {
 		err = l.add(e, parsed, int64(len(v)))
 	}
-	if err != nil { // it is in the store all the same
+	if err != nil { // the store has the frame nevertheless
 		e.stale = true
 		return done, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
@@ -67,8 +67,8 @@ func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended,
 	return Appended{l, e, l.pos}, nil
 }
 
-// Sync returns once the append survives a loss of power, where appends are synced. It shares
-// the sync with others. The outcome of an append whose sync failed is unknown.
+// Sync waits until the append is durable, if the tail syncs appends. Concurrent calls share a sync.
+// If the sync fails, the append's outcome is unknown.
 func (a Appended) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
@@ -83,20 +83,19 @@ func (a Appended) Sync(ctx context.Context) error {
 	return notSynced(err)
 }
 
-// durable returns once all appends up to a position survive a loss of power, where they
-// are synced.
+// durable waits until all appends up to a position are durable, if the tail syncs appends.
 func (s *Store) durable(ctx context.Context, pos uint64) error {
 	if !s.sync {
 		return nil
 	}
 	return s.syncs.Wait(ctx, pos, func(ctx context.Context) (uint64, error) {
-		upTo := s.written.Load() // what is written from here on may miss the sync
+		upTo := s.written.Load() // later appends may miss the sync
 		return upTo, partd.Sync(ctx, s.p)
 	})
 }
 
-// Applied reports whether the log has an append of an id, which then is as durable as one
-// that is acknowledged.
+// Applied reports whether the log has an append with an id. The append is then as durable as an
+// acknowledged one.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,10 +105,11 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.has(id) {
 		return false, nil
 	}
-	return true, notSynced(l.s.durable(ctx, l.pos)) // it may be that its sync goes on, or failed
+	return true, notSynced(l.s.durable(ctx, l.pos)) // its sync may still be running, or may have failed
 }
 
-// notSynced makes the error of a sync that of an append, which is there and may be lost.
+// notSynced returns ErrUnknownOutcome for a failed sync: readers see the append, but it may be
+// lost.
 func notSynced(err error) error {
 	if err == nil {
 		return nil
@@ -127,7 +127,7 @@ func (e *epoch) has(id string) bool {
 	return ok
 }
 
-// Void takes out the rows of puts that somebody else applied to the table.
+// Void makes the log ignore the rows of puts that another store applied to the table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,8 +139,7 @@ func (l *Log) Void(ids []string) {
 	}
 }
 
-// IDs returns the ids of the appends of the epochs after one, up to another,
-// with their times.
+// IDs returns the ids and times of the appends in the epochs (after, upTo].
 func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,8 +152,8 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	return ids
 }
 
-// Turn ends the epoch that appends go to, and returns the last one that has
-// rows; ok is false if there are none.
+// Turn ends the current epoch, and returns the last epoch that has rows; ok is false if no epoch
+// has rows.
 func (l *Log) Turn(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,16 +12,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// A key's value is a row of frames, one an append:
+// A key's value is a sequence of frames, one for each append:
 //
 //	 0        4        5            13       17        18
 //	+--------+--------+------------+--------+---------+----+--------------+
 //	| length | flags  | unix milli | rows   | id len  | id | IPC messages |
 //	+--------+--------+------------+--------+---------+----+--------------+
 //
-// Integers are little-endian; length counts what follows it. The messages of all
-// frames one after the other are a stream of Arrow's IPC format without its end:
-// the schema, in the first frame (flag 1), then record batches.
+// Integers are little-endian; length does not include itself. The concatenated messages of all
+// frames are an Arrow IPC stream without an end: the schema, in the first frame (flag 1), then
+// record batches.
 const (
 	frameHead   = 18
 	flagSchema  = 1
@@ -31,32 +31,32 @@ const (
 
 var errFrame = errors.New("it is no frame of an append")
 
-// frame is an append.
+// frame is a decoded append.
 type frame struct {
-	schema   bool // its messages begin with the schema
+	schema   bool // the messages begin with the schema
 	at       time.Time
 	rows     int64
 	id       string
 	messages []byte
 }
 
-// Encoder makes frames. It writes their messages with one writer, as long as the schema stays
-// the same, for a new one makes as much garbage as the message of a row.
+// Encoder encodes frames. It reuses its writer while the schema stays the same, because a new
+// writer allocates as much memory as a message with one row.
 type Encoder struct {
 	schema *arrow.Schema
 	w      *ipc.Writer
-	begun  bool         // the schema was written, which no frame but an epoch's first has
+	begun  bool         // the writer's schema message was dropped; Frame.bytes adds it to the first frame of an epoch
 	to     bytes.Buffer // the frame
 }
 
-// Frame is an append to be made.
+// Frame is an encoded append.
 type Frame struct {
 	schema *arrow.Schema
-	v      []byte // without the time, and without the schema's message
-	head   int    // the bytes before the messages
+	v      []byte // without the time and the schema's message
+	head   int    // number of bytes before the messages
 }
 
-// Start, WritePayload and Close are what an ipc.Writer calls.
+// Start, WritePayload and Close implement ipc.PayloadWriter.
 func (e *Encoder) Start() error { return nil }
 
 func (e *Encoder) WritePayload(p ipc.Payload) error {
@@ -70,14 +70,14 @@ func (e *Encoder) WritePayload(p ipc.Payload) error {
 
 func (e *Encoder) Close() error { return nil }
 
-// Encode returns the frame of an append of batches with a schema, without dictionaries, under
-// an id if it is not "". After an error the encoder is of no more use.
+// Encode returns the frame of an append of batches with a schema, which must not contain
+// dictionaries. An empty id means no id. The encoder must not be used after an error.
 func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
 	if e.schema != schema {
 		e.schema, e.begun = schema, false
 		e.w = ipc.NewWriterWithPayloadWriter(e, ipc.WithSchema(schema))
 	}
-	const usual = 1 << 10 // a few rows
+	const usual = 1 << 10 // enough for a few rows
 	e.to = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+usual))
 	e.to.WriteString(id)
 	var rows int64
@@ -97,7 +97,7 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	return Frame{schema, v, frameHead + len(id)}, nil
 }
 
-// bytes returns the frame with a time, and with the schema if it is the first of an epoch.
+// bytes returns the frame with its time, and with the schema if it is the first of an epoch.
 func (f Frame) bytes(first bool, at time.Time) ([]byte, error) {
 	v := f.v
 	if first {
@@ -116,7 +116,7 @@ func (f Frame) bytes(first bool, at time.Time) ([]byte, error) {
 	return v, nil
 }
 
-// next takes the first frame off a value.
+// next decodes the first frame of a value, and returns the remaining bytes.
 func next(v []byte) (f frame, rest []byte, err error) {
 	if len(v) < frameHead {
 		return f, nil, errFrame

@@ -22,35 +22,36 @@ type Log struct {
 	uuid string
 
 	mu      sync.Mutex
-	next    int64 // the epoch that appends go to
+	next    int64 // the current epoch
 	epochs  []*epoch
 	updated time.Time
-	pos     uint64              // of the last append, or reading, among those of all tables
+	pos     uint64              // value of Store.written after the last append or read
 	unsure  bool                // an append of unknown outcome may still arrive
-	void    map[string]struct{} // ids whose rows count elsewhere
+	void    map[string]struct{} // ids of puts that another store applied, so that their rows here do not count
 	kept    kept
 }
 
-// epoch is the value of one key.
+// epoch is the state of one key's value: a sequence of appends.
 type epoch struct {
 	n      int64
 	key    string
-	schema *arrow.Schema // of its rows
+	schema *arrow.Schema // of the rows
 	bytes  int64         // length of the value
 	rows   int64
-	since  time.Time // of the oldest append
+	since  time.Time // time of the oldest append
 	ids    map[string]time.Time
-	stale  bool // the store may hold more than is known here: it must be read
+	stale  bool // the store may have more appends, so the value must be read again
 
-	// What is also in memory, if held: batches that were decoded, and messages
-	// that were not yet. mem is what they count for.
+	// If held is true, the rows are also in memory: decoded batches, and pending messages that are
+	// not yet decoded. mem is their size in bytes.
 	held    bool
 	mem     int64
 	batches []arrow.RecordBatch
 	pending [][]byte
 }
 
-// Log returns the log of a table, made where there is none.
+// Log returns the log of a table. It creates one if there is none; folded is then the table's last
+// folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +63,8 @@ func (s *Store) Log(uuid string, folded int64) *Log {
 	return l
 }
 
-// Retire forgets a log if a new one would be the same, and reports whether it did.
+// Retire removes a log from s if the log has no epochs and no append of unknown outcome. It reports
+// whether it did.
 func (s *Store) Retire(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,15 +79,15 @@ func (s *Store) Retire(l *Log) bool {
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
 
-// epoch returns an epoch that nothing is known of.
+// epoch returns an empty epoch.
 func (l *Log) epoch(n int64) *epoch {
 	return &epoch{n: n, key: l.key(n), held: true, ids: map[string]time.Time{}}
 }
 
-// UUID is the table's.
+// UUID returns the table's UUID.
 func (l *Log) UUID() string { return l.uuid }
 
-// recover reads what was found in the store.
+// recover reads the epochs found in the store.
 func (l *Log) recover(ctx context.Context) error {
 	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.n, b.n) })
 	for _, e := range l.epochs {
@@ -97,15 +99,15 @@ func (l *Log) recover(ctx context.Context) error {
 	return nil
 }
 
-// load reads an epoch from the store, whatever is known of it.
+// load reads an epoch's value from the store, and replaces the epoch's state.
 func (l *Log) load(ctx context.Context, e *epoch) error {
 	values, err := l.s.p.Get(ctx, e.key)
 	if err != nil {
 		return err
 	}
 	l.drop(e)
-	l.keep(kept{}) // others may come to as many rows and bytes
-	e.ids = nil    // none of its frames was counted yet
+	l.keep(kept{}) // the value may differ although Mark stays the same
+	e.ids = nil    // so that all frames are counted again
 	n := l.epoch(e.n)
 	for v := values[0]; len(v) > 0; {
 		f, rest, err := next(v)
@@ -118,11 +120,11 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		v = rest
 	}
 	*e = *n
-	l.pos = l.s.written.Add(1) // what was found may not be synced
+	l.pos = l.s.written.Add(1) // rows from the store may not be durable yet
 	return nil
 }
 
-// add counts a frame that the store has.
+// add adds a stored frame of the given length to an epoch.
 func (l *Log) add(e *epoch, f frame, length int64) error {
 	if e.schema == nil {
 		if !f.schema {
@@ -137,7 +139,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	e.bytes += length
 	if l.has(f.id) || e.has(f.id) {
-		// An append of unknown outcome arrived after it was tried again.
+		// The append was retried because its outcome was unknown, and the store has it twice.
 		if !e.held || !f.schema {
 			return nil
 		}
@@ -156,21 +158,21 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		e.pending = append(e.pending, f.messages)
 		e.mem += length
 		if l.s.used.Add(length) > l.s.memory {
-			l.drop(e) // it is read again when it is needed
+			l.drop(e) // it is read again when needed
 		}
 	}
 	return nil
 }
 
-// drop lets go of what an epoch holds in memory.
+// drop releases the memory of an epoch's rows.
 func (l *Log) drop(e *epoch) {
 	take.Release(e.batches)
 	l.s.used.Add(-e.mem)
 	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to one, which are folded or of no use any more.
-// What cannot be deleted from the store is deleted by a later Recover.
+// Forget removes the epochs up to upTo, which must be folded or obsolete. If a key cannot be
+// deleted now, a later Recover deletes it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,7 +193,7 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	return partd.Delete(ctx, l.s.p, keys...)
 }
 
-// Discard forgets a log with all that it holds.
+// Discard deletes a log and its epochs.
 func (s *Store) Discard(ctx context.Context, l *Log) error {
 	last, ok, err := l.Turn(ctx)
 	if err == nil && ok {
@@ -202,13 +204,12 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 	}
 	s.Retire(l)
 	if s.sync {
-		err = s.Flush(ctx) // so that a loss of power brings nothing back
+		err = s.Flush(ctx) // so that the rows do not reappear after a power loss
 	}
 	return err
 }
 
-// Release lets go of the memory of a log that is not used for now. The store
-// keeps what it has.
+// Release frees the memory of a log that is not in use. The store keeps the rows.
 func (l *Log) Release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

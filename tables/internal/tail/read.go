@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Rows returns the record batches of the epochs after one, up to another, in
-// order; the caller releases them. Each has the schema that it was appended with.
+// Rows returns the record batches of the epochs (after, upTo], in order, each with its
+// original schema. The caller releases them.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,6 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	return rows, nil
 }
 
-// read returns an epoch's rows.
 func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 	if e.held && len(e.pending) == 0 {
 		return retained(e.batches), nil
@@ -60,7 +59,7 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 				return nil, err
 			}
 			v = rest
-			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // it does not count, as in add
+			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // a duplicate or void append, which does not count; see add
 				f.messages = nil
 				if f.schema {
 					f.messages = head
@@ -73,7 +72,7 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 		return batches, err
 	}
 	messages := e.pending
-	if len(e.batches) > 0 { // the schema came with what is decoded already
+	if len(e.batches) > 0 { // the schema's message was decoded with the batches
 		messages = append([][]byte{head}, messages...)
 	}
 	_, batches, err := decode(messages...)
@@ -92,7 +91,7 @@ func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	return slices.Clone(batches)
 }
 
-// refresh reads what the store has of epochs with an append of unknown outcome.
+// refresh reads stale epochs again.
 func (l *Log) refresh(ctx context.Context) error {
 	for i := 0; i < len(l.epochs); i++ {
 		e := l.epochs[i]
@@ -102,7 +101,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.next = max(l.next, e.n+1) // what may still arrive must not fall among new rows
+		l.next = max(l.next, e.n+1) // a late append must not land among newer rows
 		if e.bytes == 0 {
 			l.epochs = slices.Delete(l.epochs, i, i+1)
 			i--
@@ -111,8 +110,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size says how much the epochs after one hold, since when, and when rows were
-// last appended.
+// Size returns the number of rows and bytes of the epochs after the given one, the time of their
+// first append, and the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,15 +132,15 @@ func (l *Log) size(after int64) (rows, bytes int64, since, updated time.Time) {
 	return rows, bytes, since, l.updated
 }
 
-// kept is what a reader made of a log's rows, for the next one.
+// kept is a result that a reader computed from a log's rows, cached for later readers.
 type kept struct {
 	key      string
-	rows     arrow.RecordBatch // nil: nothing
+	rows     arrow.RecordBatch // nil: nothing is kept
 	replaces bool
 	bytes    int64
 }
 
-// Mark is a text that is the same for the same rows of the epochs after one.
+// Mark returns a text that identifies the rows of the epochs after the given one.
 func (l *Log) Mark(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,14 +151,14 @@ func (l *Log) Mark(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Keep keeps what a reader made of the rows under a key, instead of what was kept before,
-// where it takes no more than half of the memory that is left for rows.
+// Keep replaces the kept result with rows under a key, if they fit in half of the free memory for
+// rows.
 func (l *Log) Keep(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.keep(kept{})
 	if len(l.epochs) == 0 {
-		return // they were folded meanwhile
+		return // the rows were folded concurrently
 	}
 	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.used.Load())/2 {
 		rows.Retain()
@@ -167,12 +166,12 @@ func (l *Log) Keep(key string, rows arrow.RecordBatch, replaces bool) {
 	}
 }
 
-// Kept returns what Keep was given under a key. The caller releases it.
+// Kept returns the result that Keep stored under a key. The caller releases it.
 func (l *Log) Kept(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kept.rows == nil || l.kept.key != key {
-		l.keep(kept{}) // there are others now
+		l.keep(kept{}) // it is outdated
 		return nil, false, false
 	}
 	return retained([]arrow.RecordBatch{l.kept.rows}), l.kept.replaces, true
@@ -186,7 +185,7 @@ func (l *Log) keep(k kept) {
 	l.kept = k
 }
 
-// schemaMessage returns the message of a schema.
+// schemaMessage returns the IPC message of a schema.
 func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
 	defer p.Release()
@@ -195,7 +194,7 @@ func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decode returns the record batches of messages that begin with the schema.
+// decode returns the schema and the record batches of IPC messages. The first must be the schema.
 func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
 	parts := make([]io.Reader, len(messages))
 	for i, m := range messages {
@@ -207,9 +206,9 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	}
 	defer r.Release()
 	for r.Next() {
+		// Earlier versions accepted batches with a column longer than the batch, so cut it.
 		batch := r.RecordBatch()
-		batch.Retain()
-		batches = append(batches, batch)
+		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
 	}
 	if err := r.Err(); err != nil {
 		take.Release(batches)
@@ -218,9 +217,9 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge makes fewer batches of many small ones at the end, which it lets go of:
-// each is at least twice as long as the next, so that a row is copied only as
-// often as the rows can be doubled.
+// merge joins small batches at the end of the list, and releases them. Each batch of the result is
+// at least twice as long as the next one, so that a row is copied only a logarithmic number of
+// times.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	from := len(batches) - 1
 	for sum := int64(0); from >= 0; from-- {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// unsure is a store whose appends arrive, and say that this is not known.
+// unsure is a store whose appends succeed, but report an unknown outcome while now is set.
 type unsure struct {
 	*partd.Dict
 	now bool
@@ -25,8 +25,8 @@ func (u *unsure) Append(ctx context.Context, e ...partd.Entry) error {
 	return err
 }
 
-// What a reader made of a log's rows is kept until there are others, or none, within the
-// memory that there is for rows.
+// TestKept checks that a reader's result is kept within the memory limit for rows, until the rows
+// change or are folded.
 func TestKept(t *testing.T) {
 	ctx := t.Context()
 	p := &unsure{Dict: partd.NewDict()}
@@ -79,13 +79,13 @@ func TestKept(t *testing.T) {
 	if err := l.Forget(ctx, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	l.Keep(last, few, false) // by a reader that was slow
+	l.Keep(last, few, false) // a slow reader keeps its result late
 	if used := s.Used(); used != 0 {
 		t.Errorf("the rows take %d bytes once they are folded", used)
 	}
 }
 
-// forgetful is a store that loses what it has.
+// forgetful is a store that loses its data when now is set.
 type forgetful struct {
 	*partd.Dict
 	now bool
@@ -98,7 +98,8 @@ func (f *forgetful) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return f.Dict.Get(ctx, keys...)
 }
 
-// An append that a store lost, and another of as many rows and bytes, are not the same.
+// TestKeptOfLost checks that a result with a lost append is dropped, although a later append with
+// as many rows and bytes has the same mark.
 func TestKeptOfLost(t *testing.T) {
 	ctx := t.Context()
 	p := &forgetful{Dict: partd.NewDict()}
@@ -122,7 +123,7 @@ func TestKeptOfLost(t *testing.T) {
 	}
 	mark := add(1, "a")
 	l.Keep(mark, batchOf(t, schema, 1), false)
-	p.now, l.epochs[0].stale = true, true // as after a sync that failed
+	p.now, l.epochs[0].stale = true, true // as after a failed sync
 	if again := add(2, "b"); again != mark {
 		t.Fatal("the mark is another, and this tests nothing: ", mark, again)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// syncing is a store that counts its syncs, which fail at first.
+// syncing is a store that counts its syncs. They fail while fails is set.
 type syncing struct {
 	*partd.Dict
 	mu    sync.Mutex
@@ -31,8 +31,8 @@ func (s *syncing) Sync(context.Context) error {
 	return nil
 }
 
-// TestRetriedAfterFailedSync: puts that are tried again after a failed sync are acknowledged by
-// a sync that does not fail, and by one for all of them.
+// TestRetriedAfterFailedSync checks that puts retried after a failed sync are acknowledged only
+// after a successful sync, which they share.
 func TestRetriedAfterFailedSync(t *testing.T) {
 	ctx := t.Context()
 	p := &syncing{Dict: partd.NewDict()}

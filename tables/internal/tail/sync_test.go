@@ -14,7 +14,7 @@ import (
 
 var errDisk = errors.New("the disk")
 
-// slowSync is a store each of whose syncs a test holds up.
+// slowSync is a store whose syncs wait for the test.
 type slowSync struct {
 	*partd.Dict
 	begun   chan struct{}
@@ -31,7 +31,7 @@ func (s *slowSync) Sync(ctx context.Context) error {
 	}
 }
 
-// syncs is the tail of slowSync, and rows for it.
+// syncs is a tail in a slowSync store, with rows to append.
 type syncs struct {
 	*slowSync
 	t    *testing.T
@@ -43,7 +43,7 @@ func newSyncs(t *testing.T) *syncs {
 	p := &slowSync{partd.NewDict(), make(chan struct{}), make(chan error)}
 	go func() {
 		<-p.begun
-		p.outcome <- nil // of Open
+		p.outcome <- nil // for Open
 	}()
 	s, err := Open(t.Context(), p, "w", true, 1<<20)
 	if err != nil {
@@ -55,7 +55,7 @@ func newSyncs(t *testing.T) *syncs {
 	return &syncs{p, t, s, rows}
 }
 
-// next waits for the next sync.
+// next waits until the next sync begins.
 func (s *syncs) next() {
 	s.t.Helper()
 	select {
@@ -65,7 +65,7 @@ func (s *syncs) next() {
 	}
 }
 
-// append appends a row to a table. It returns once the row is in the store.
+// append appends a row to a table, and returns when the store has it.
 func (s *syncs) append(ctx context.Context, l *Log, id string) (outcome chan error) {
 	s.t.Helper()
 	f, err := new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id)
@@ -106,8 +106,8 @@ func (s *syncs) rowsOf(l *Log) int64 {
 	return rows
 }
 
-// Appends to one table and to others, of which none was written before a sync began, share
-// the next one; a fold does not take their outcome from them.
+// TestShareSync checks that appends written after the start of a sync share the next sync, also
+// across tables. A fold must not change their outcome.
 func TestShareSync(t *testing.T) {
 	s := newSyncs(t)
 	a, b := s.s.Log(table, -1), s.s.Log("other", -1)
@@ -133,8 +133,8 @@ func TestShareSync(t *testing.T) {
 	s.want(nil, all...)
 }
 
-// A sync that fails is the outcome of each append that it was for, and of no other. Whether they
-// are there is then asked of the store, and they are synced before they count as applied.
+// TestSyncFails checks that a failed sync fails exactly the appends that waited for it. The log
+// must then read the store again, and sync before these appends count as applied.
 func TestSyncFails(t *testing.T) {
 	s := newSyncs(t)
 	a, b := s.s.Log(table, -1), s.s.Log("other", -1)
@@ -147,7 +147,7 @@ func TestSyncFails(t *testing.T) {
 	s.waits(second, third)
 	s.outcome <- nil
 	s.want(nil, second, third)
-	for _, want := range []error{errDisk, nil} { // a later sync of others says nothing of the first one's
+	for _, want := range []error{errDisk, nil} { // a later sync must not hide the first one's failure
 		got := make(chan error, 1)
 		go func() {
 			ok, err := a.Applied(t.Context(), "one")
@@ -163,7 +163,7 @@ func TestSyncFails(t *testing.T) {
 			t.Fatalf("asked for it: %v, want %v", err, want)
 		}
 	}
-	// What the store has lost is not seen any more.
+	// Rows that the store lost must no longer be returned.
 	lost := s.append(t.Context(), b, "")
 	s.next()
 	if err := s.Delete(t.Context(), b.key(0)); err != nil {
@@ -176,7 +176,8 @@ func TestSyncFails(t *testing.T) {
 	}
 }
 
-// The end of a context is the outcome of its own append alone, also of one that syncs for others.
+// TestSyncIsLeft checks that a canceled context fails only its own append, even if that append runs
+// the sync for others.
 func TestSyncIsLeft(t *testing.T) {
 	s := newSyncs(t)
 	l := s.s.Log(table, -1)
@@ -196,7 +197,7 @@ func TestSyncIsLeft(t *testing.T) {
 	s.want(nil, stays)
 }
 
-// Who puts again what waits for its sync waits for it as well.
+// TestAppliedWaits checks that a retried put waits for the same sync as its first attempt.
 func TestAppliedWaits(t *testing.T) {
 	s := newSyncs(t)
 	l := s.s.Log(table, -1)
@@ -222,15 +223,16 @@ func TestAppliedWaits(t *testing.T) {
 	}()
 	s.waits(again)
 	leave()
-	s.want(context.Canceled, again) // which is no promise that nothing is there
+	s.want(context.Canceled, again) // the row may be applied nevertheless
 	s.outcome <- nil
 	s.want(nil, second)
-	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // and then it needs none
+	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // now durable, so no further sync is needed
 		t.Fatal(ok, err)
 	}
 }
 
-// What is discarded does not come back with a loss of power.
+// TestDiscardIsSynced checks that Discard syncs, so that the rows do not reappear after a power
+// loss.
 func TestDiscardIsSynced(t *testing.T) {
 	s := newSyncs(t)
 	l := s.s.Log("a", -1)

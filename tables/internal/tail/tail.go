@@ -1,12 +1,11 @@
 // Package tail keeps small appends to tables in a partd store until they are
 // folded into the tables' files.
 //
-// The key of a table's rows is "<table uuid>/<epoch>". A fold ends the epoch,
-// so that later appends go to the next one; it commits the rows together with
-// the epoch's number as a property of the table, and then deletes the key. What
-// a table holds is thus decided by one commit: epochs up to the number are in
-// its files, later ones in the tail. The property's name has the tail's id in it,
-// for epochs of different tails have nothing to do with each other.
+// The key of a table's rows is "<table uuid>/<epoch>". A fold ends the epoch, so that later appends
+// go to the next. It commits the rows together with the epoch's number, a property of the table,
+// and then deletes the key. So one commit decides where rows are: epochs up to the number are in
+// files, later ones in the tail. The property's name contains the tail's id, because epochs of
+// different tails are unrelated.
 package tail
 
 import (
@@ -25,37 +24,37 @@ import (
 	"github.com/go-partd/partd/internal/groupsync"
 )
 
-// identityKey holds the ids of the warehouse and the tail.
+// identityKey is the key for the ids of the warehouse and the tail.
 const identityKey = "partd-tables"
 
-// Store is the tails of all tables of a warehouse.
+// Store contains the tails of all tables of a warehouse.
 type Store struct {
 	p      partd.Partd
 	id     string
 	sync   bool  // appends are synced before they are acknowledged
-	memory int64 // how much of what is in p is held in memory as well
+	memory int64 // limit for rows of p that are also held in memory
 	used   atomic.Int64
 
-	written atomic.Uint64   // appends that the store has, of all tables
-	syncs   groupsync.Group // of their numbers
+	written atomic.Uint64   // number of appends to the store, for all tables
+	syncs   groupsync.Group // shared syncs, by values of written
 
 	mu      sync.Mutex
-	logs    map[string]*Log    // by the tables' UUIDs, for a table may get another name
-	waiting map[string][]int64 // epochs of tables that could not be read yet, by their UUIDs
+	logs    map[string]*Log    // by the table's UUID, because a table may be renamed
+	waiting map[string][]int64 // epochs of tables that could not be read yet, by UUID
 }
 
-// Unknown is the last folded epoch of a table that cannot be read now.
+// Unknown stands for the last folded epoch of a table that cannot be read now.
 const Unknown = -2
 
 // idLen is the length of a UUID as text.
 const idLen = 36
 
-// Open makes a tail of a store, which must be empty or the warehouse's tail
-// already. With sync, appends are synced before they are acknowledged.
+// Open returns the tail in a store, which must be empty or already the warehouse's tail. If syncs
+// is true, appends are synced before they are acknowledged.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, waiting: map[string][]int64{}}
 	defer func() {
-		if err == nil { // a log store that never was synced may not open again after a loss of power
+		if err == nil { // a log store that was never synced may not open again after a power loss
 			err = s.Flush(ctx)
 		}
 	}()
@@ -76,7 +75,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 		if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + uuid.NewString())}); err != nil {
 			return nil, err
 		}
-		// Another process may have come first: its id, which is before ours, holds.
+		// Another process may have written its id first; the first id counts.
 		if values, err = p.Get(ctx, identityKey); err != nil {
 			return nil, err
 		}
@@ -89,7 +88,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 	return s, nil
 }
 
-// Flush makes what the store has survive a loss of power, if it can.
+// Flush makes the store's contents durable, if the store supports that.
 func (s *Store) Flush(ctx context.Context) error {
 	err := partd.Sync(ctx, s.p)
 	if !s.sync && errors.Is(err, errors.ErrUnsupported) {
@@ -98,7 +97,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	return err
 }
 
-// Reclaim gives the room of folded rows back now, where the store can.
+// Reclaim frees the space of folded rows now, if the store supports that.
 func (s *Store) Reclaim(ctx context.Context) {
 	for p := range partd.Layers(s.p) {
 		if p, ok := p.(interface{ Reclaim(ctx context.Context) }); ok {
@@ -107,18 +106,16 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
-// ID is the tail's own, kept in its store.
+// ID returns the tail's id, which its store contains.
 func (s *Store) ID() string { return s.id }
 
-// SetID gives the tail another id, for tests that prove that it matters.
+// SetID changes the tail's id. It is for tests of equal ids.
 func (s *Store) SetID(id string) { s.id = id }
 
-// Property is the name of the tables' property that says which epochs of this
-// tail are folded.
+// Property returns the name of the table property that contains the last folded epoch of this tail.
 func (s *Store) Property() string { return "partd.tail-epoch." + s.id }
 
-// Folded returns the last epoch that is folded, by the table's properties; -1 if
-// none is.
+// Folded returns the last folded epoch from a table's properties, or -1 if they have none.
 func (s *Store) Folded(properties map[string]string) int64 {
 	n, err := strconv.ParseInt(properties[s.Property()], 10, 64)
 	if err != nil {
@@ -127,9 +124,9 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the logs that the store has. Owner says whether a table still
-// exists, and up to which epoch it is folded; what is of no use any more is deleted.
-// What has a table whose epoch is Unknown, or what cannot be read, waits for Claim.
+// Recover finds the logs in the store. owner returns whether a table still exists, and its last
+// folded epoch; obsolete epochs are deleted. Epochs of a table whose last folded epoch is Unknown,
+// and epochs that cannot be read, wait for Claim.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
 	folded := map[string]int64{}
 	var useless []string
@@ -167,7 +164,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		switch {
 		case ctx.Err() != nil:
 			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // who uses the table gets the error
+		case err == nil && !s.Retire(l): // after an error the epochs wait, and users of the table get the error
 			logs[table] = l
 		}
 	}
@@ -177,8 +174,8 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 	return logs, partd.Delete(ctx, s.p, useless...)
 }
 
-// Claim returns the log of a table that is folded up to an epoch, nil if there is
-// none: what waits is read now, and stays where it is with an error.
+// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It
+// reads the table's waiting epochs; if that fails, they stay waiting.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.waiting[uuid]
@@ -210,12 +207,12 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	return l, nil
 }
 
-// Waits reports whether the store has rows of a table for Claim.
+// Waits reports whether the store has epochs of a table that wait for Claim.
 func (s *Store) Waits(uuid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting[uuid] != nil
 }
 
-// Used returns how much memory the tail's rows take.
+// Used returns the bytes of memory that the tails' rows use.
 func (s *Store) Used() int64 { return s.used.Load() }

@@ -18,7 +18,7 @@ import (
 
 const table = "4fd8a7cb-8f9d-4a83-8f4d-5a6a0e1d5a10"
 
-// batchOf returns rows of n, and of texts of which each other is null.
+// batchOf returns rows with the numbers ns, and with texts that are null in every other row.
 func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
@@ -33,7 +33,7 @@ func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch 
 	return b.NewRecordBatch()
 }
 
-// appendTo appends batches as one who has never appended before.
+// appendTo appends batches with a new encoder.
 func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, at time.Time, batches ...arrow.RecordBatch) error {
 	f, err := new(Encoder).Encode(schema, batches, id)
 	if err != nil {
@@ -46,8 +46,8 @@ func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, at t
 	return done.Sync(ctx)
 }
 
-// TestMessages: what appends put into the store is one stream of Arrow's messages, the same
-// as of payloads made one by one, also where the tail is opened anew or an append was refused.
+// TestMessages checks that the stored messages form one Arrow stream, equal to payloads encoded
+// separately, even after reopening and after a refused append.
 func TestMessages(t *testing.T) {
 	ctx := t.Context()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
@@ -104,7 +104,7 @@ func TestMessages(t *testing.T) {
 			open()
 		}
 	}
-	if len(want) != 2 { // one ended as the tail was opened anew
+	if len(want) != 2 { // the first epoch ended when the tail was reopened
 		t.Fatalf("there are %d epochs", len(want))
 	}
 	for key, want := range want {

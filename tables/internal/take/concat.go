@@ -8,8 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Concat returns one batch of several, at least one, with the same columns. The caller
-// releases it.
+// Concat joins one or more batches with the same columns. The caller releases the result.
 func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	first := batches[0]
 	if len(batches) == 1 {
@@ -35,14 +34,12 @@ func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(first.Schema(), columns, rows), nil
 }
 
-// Retain retains batches.
 func Retain(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Retain()
 	}
 }
 
-// Release releases batches.
 func Release(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Release()

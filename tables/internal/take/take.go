@@ -1,6 +1,6 @@
-// Package take picks rows of Arrow's arrays, of every type that there is. Arrow's own
-// kernel for filters makes nulls of what is none in columns of bools that have nulls
-// (arrow-go 18.8; see TestArrowFiltersBools), and other kernels lack types.
+// Package take selects rows of Arrow arrays of every type. Arrow's filter kernel turns some
+// booleans into nulls in columns that have nulls (arrow-go 18.8; see TestArrowFiltersBools), and
+// other kernels lack types.
 package take
 
 import (
@@ -37,7 +37,7 @@ func Batch(batch arrow.RecordBatch, at []int) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(batch.Schema(), columns, int64(len(at))), nil
 }
 
-// Indices returns where keep is true.
+// Indices returns the indices at which keep is true.
 func Indices(keep []bool) []int {
 	n := 0
 	for _, k := range keep {
@@ -54,8 +54,8 @@ func Indices(keep []bool) []int {
 	return at
 }
 
-// Rows returns the rows of an array at indices, in their order. An index below zero
-// makes a null. The caller releases the rows.
+// Rows returns the rows of an array at indices, in their order. A negative index makes a null. The
+// caller releases the rows.
 func Rows(a arrow.Array, at []int) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Null:
@@ -112,7 +112,8 @@ func Rows(a arrow.Array, at []int) (arrow.Array, error) {
 	return runs(a, at)
 }
 
-// made returns an array of a's type of buffers, but for that of the nulls.
+// made returns the rows of a at indices from buffers and children that contain only these rows. It
+// adds the null bitmap.
 func made(a arrow.Array, at []int, buffers []*memory.Buffer, children []arrow.ArrayData) arrow.Array {
 	nulls := 0
 	var bits []byte
@@ -134,14 +135,14 @@ func made(a arrow.Array, at []int, buffers []*memory.Buffer, children []arrow.Ar
 	return Made(a.DataType(), len(at), append(valid, buffers...), children, nulls, 0)
 }
 
-// Made returns an array of its parts.
+// Made returns an array from its parts.
 func Made(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
 	data := array.NewData(t, length, buffers, children, nulls, offset)
 	defer data.Release()
 	return array.MakeFromData(data)
 }
 
-// Valid returns a bitmap of what is not null, from the first bit on; nil if all is.
+// Valid returns a copy of the null bitmap, shifted to offset 0, or nil if no value is null.
 func Valid(a arrow.Array) *memory.Buffer {
 	if a.NullN() == 0 {
 		return nil
@@ -151,12 +152,12 @@ func Valid(a arrow.Array) *memory.Buffer {
 	return memory.NewBufferBytes(bits)
 }
 
-// fixed picks values that have as many bytes each.
+// fixed returns the values at indices, each of width bytes.
 func fixed(a arrow.Array, at []int, width int) *memory.Buffer {
 	d := a.Data()
 	out := make([]byte, len(at)*width)
 	if d.Buffers()[1] == nil || d.Len() == 0 {
-		return memory.NewBufferBytes(out) // they are all nulls
+		return memory.NewBufferBytes(out) // all are nulls
 	}
 	from := d.Buffers()[1].Bytes()[d.Offset()*width:]
 	switch width {
@@ -182,7 +183,7 @@ func words[T any](to, from []T, at []int) {
 	}
 }
 
-// texts picks texts, those that lie together in one go.
+// texts returns the texts at indices. It copies contiguous texts at once.
 func texts[T int32 | int64](a arrow.Array, at []int) (arrow.Array, error) {
 	d := a.Data()
 	offsets := make([]T, len(at)+1)
@@ -215,7 +216,7 @@ func texts[T int32 | int64](a arrow.Array, at []int) (arrow.Array, error) {
 	return made(a, at, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), memory.NewBufferBytes(out)}, nil), nil
 }
 
-// lists picks lists, and maps, with their values.
+// lists returns the lists or maps at indices, with their values.
 func lists(a array.ListLike, at []int) (arrow.Array, error) {
 	var inner []int
 	ends := make([]int64, len(at)+1)
@@ -266,7 +267,7 @@ func fixedLists(a *array.FixedSizeList, at []int) (arrow.Array, error) {
 	return made(a, at, nil, []arrow.ArrayData{child.Data()}), nil
 }
 
-// runs picks rows of the other types: those that lie together at a time.
+// runs returns the rows at indices for other types. It joins contiguous slices.
 func runs(a arrow.Array, at []int) (arrow.Array, error) {
 	all := []arrow.Array{array.NewSlice(a, 0, 0)}
 	defer func() {

@@ -26,7 +26,7 @@ func of(t *testing.T, kind arrow.DataType, json string) arrow.Array {
 
 var numbers, texts = `[null,1,null,3,4,5,null,7,8,9,0]`, `["",null,"a","bb",null,"a text of more than twelve bytes","ä","x","y","","z"]`
 
-// ofEach has eleven values of every kind of array.
+// ofEach returns arrays of every kind, with eleven values each.
 func ofEach(t *testing.T) map[string]arrow.Array {
 	all := map[string]arrow.Array{"null": array.NewNull(11)}
 	for _, kind := range []arrow.DataType{
@@ -71,8 +71,8 @@ func ofEach(t *testing.T) map[string]arrow.Array {
 	return all
 }
 
-// Rows are picked of every kind of array, whole or cut, by random indices, as its values
-// show them one by one.
+// TestRows selects random rows from every kind of array, whole and sliced, and compares them value
+// by value.
 func TestRows(t *testing.T) {
 	for name, whole := range ofEach(t) {
 		for range 200 {
@@ -107,8 +107,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Arrow's kernel for filters makes nulls of true and false that stand where it found
-// nulls among the rows before. Once it does not, package take could use it.
+// TestArrowFiltersBools shows that Arrow's filter kernel turns booleans into nulls where earlier
+// rows had nulls. When it fails, the kernel was fixed and package take could use it.
 func TestArrowFiltersBools(t *testing.T) {
 	column := of(t, arrow.FixedWidthTypes.Boolean, `[null,true,false,true]`)
 	keep := of(t, arrow.FixedWidthTypes.Boolean, `[false,true,true,true]`)

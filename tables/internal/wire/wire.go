@@ -1,6 +1,5 @@
-// Package wire has the calls in JSON by which package flightclient sends rows to a
-// server over Flight, and gets them; docs/flightsql.md describes them. Calls without rows
-// are in package operations.
+// Package wire defines the JSON calls with which package flightclient sends and receives rows over
+// Flight. docs/flightsql.md describes them. Package operations has the calls without rows.
 package wire
 
 import (
@@ -12,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// The calls: of a ticket, and of a put's command.
+// The calls of tickets and of put commands.
 const (
 	ScanCall     = "scan"
 	ResampleCall = "resample"
@@ -22,24 +21,24 @@ const (
 // PutModes are the modes of a put by their names.
 var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
-// Table names a table, in one of its states.
+// Table names a table, and optionally one of its versions.
 type Table struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name"`
 	State
 }
 
-// State is that of now, or an older one.
+// State selects the current version or an older one.
 type State struct {
 	Version  *tables.Version `json:"version,omitempty"`
 	Snapshot string          `json:"snapshot,omitempty"`
 	Time     time.Time       `json:"time,omitzero"`
 }
 
-// StateOf returns the state that was chosen.
+// StateOf returns the State for a selected version.
 func StateOf(at tables.At) State { return State{at.Version(), at.Snapshot(), at.Time()} }
 
-// At is what StateOf was given.
+// At is the inverse of StateOf.
 func (s State) At() tables.At {
 	switch {
 	case s.Snapshot != "":
@@ -52,7 +51,7 @@ func (s State) At() tables.At {
 	return nil
 }
 
-// Scan is a ticket.
+// Scan is a ticket for reading a table.
 type Scan struct {
 	Partd string `json:"partd"` // ScanCall
 	Table
@@ -68,16 +67,16 @@ type Scan struct {
 	Dictionaries bool  `json:"dictionaries,omitempty"`
 }
 
-// Statement is the handle of a ticket of Flight SQL, and of a prepared statement.
+// Statement is the handle of a Flight SQL ticket or prepared statement.
 type Statement struct {
 	SQL    string `json:"sql"`
 	Bucket string `json:"bucket,omitempty"`
 	State
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // of one execution, by which it is cancelled
+	ID         string `json:"id,omitempty"`         // identifies one execution for cancellation
 }
 
-// Put is the command of a put, which tables.Rewritten answers.
+// Put is the command of a put. The answer is Done for a correction, otherwise Stored.
 type Put struct {
 	Partd    string           `json:"partd"` // PutCall
 	Bucket   string           `json:"bucket,omitempty"`
@@ -86,37 +85,43 @@ type Put struct {
 	ID       string           `json:"id,omitempty"`
 	Metadata tables.Metadata  `json:"metadata,omitempty"`
 	Settings *tables.Settings `json:"settings,omitempty"`
-	Whole    bool             `json:"whole,omitempty"` // an append that lacks columns of the table is refused
+	Whole    bool             `json:"whole,omitempty"` // refuse an append without all columns of the table
 
-	Range  *Range `json:"range,omitempty"`  // the rows replace those of a range of time: of the above, only the table counts
-	Upsert *Keys  `json:"upsert,omitempty"` // the rows replace those with equal keys; likewise
+	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; of the other fields, only the table's apply
+	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; of the other fields, only the table's and Whole apply
 }
 
-// Done answers a put.
+// Stored is the answer to a put that is no correction.
+type Stored struct {
+	Version tables.Version `json:"version"`
+	Lacks   []string       `json:"lacks,omitempty"` // table columns missing from an append
+}
+
+// Done is the answer to a correction. A client may also decode Stored as Done.
 type Done struct {
-	tables.Rewritten
-	Lacks []string `json:"lacks,omitempty"` // the columns of the table that an append lacked
+	tables.RewriteResult
+	Lacks []string `json:"lacks,omitempty"` // table columns missing from an append
 }
 
-// Check refuses what a put would not do.
+// Check refuses options that the put would ignore.
 func (p *Put) Check() error {
 	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.Whole && p.Range != nil) {
-		return errors.New("rows that replace those of a range, or with equal keys, go with no mode, id, metadata, settings or whole: leave these out")
+		return errors.New("range and upsert cannot be combined with mode, id, metadata, settings or whole: leave these out")
 	}
 	return nil
 }
 
-// GaveUp is the note of a client that ends a put's stream, of which nothing is to be kept.
+// GaveUp is the message with which a client cancels a put. The server discards the rows.
 const GaveUp = "partd.gave-up"
 
-// Range is a range of time, of which either end may be missing.
+// Range is a range of time. Either end may be missing.
 type Range struct {
 	From       time.Time `json:"from,omitzero"`
 	To         time.Time `json:"to,omitzero"`
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys are the columns that tell rows apart; none are those of the table's settings.
+// Keys are the columns that identify rows; if empty, the table's settings apply.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
 }
@@ -129,8 +134,8 @@ func Is(call string, b []byte) bool {
 	return json.Unmarshal(b, &c) == nil && c.Partd == call
 }
 
-// Unmarshal reads JSON. Package json would make one name of all names that are not
-// UTF-8.
+// Unmarshal decodes JSON. It refuses invalid UTF-8: package json would replace it, and different
+// names would become equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
 		return errors.New("it is not UTF-8")

@@ -13,22 +13,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// Conn is one end of what a server and a worker talk over.
+// Conn is one end of the connection between a server and a worker.
 type Conn struct {
 	c      net.Conn
 	in     *bufio.Reader
-	frames chan frame // of a worker
-	left   int        // bytes of the frame of a stream that is being read
-	failed error      // that the other end sent instead of the rest of a stream
+	frames chan frame // from a worker
+	left   int        // bytes left in the current frame of a stream
+	failed error      // the error that the other end sent instead of the rest of a stream
 }
 
-// The kinds of frames: a byte, the length in four, the content.
+// Kinds of frames. A frame has the byte of its kind, the length in four bytes, and the content.
 const (
-	aValue  = 'v' // JSON
-	aFault  = 'f' // fault, in the place of what was to come
-	aPiece  = 'p' // of a stream
-	itsEnd  = 'e'
-	maxJSON = 256 << 20 // bytes
+	kindValue = 'v' // JSON
+	kindFault = 'f' // an error instead of the next frame
+	kindPiece = 'p' // a part of a stream
+	kindEnd   = 'e'
+	maxJSON   = 256 << 20 // bytes
 )
 
 type frame struct {
@@ -38,29 +38,29 @@ type frame struct {
 
 func newConn(c net.Conn) *Conn { return &Conn{c: c, in: bufio.NewReaderSize(c, 64<<10)} }
 
-// Send sends a value.
+// Send sends a value as JSON.
 func (c *Conn) Send(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return c.send(aValue, b)
+	return c.send(kindValue, b)
 }
 
-// Reply sends a value, or why there is none.
+// Reply sends a value or, if err is not nil, the error.
 func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	said := fault{Text: err.Error()}
+	encoded := fault{Text: err.Error()}
 	if at, ok := errors.AsType[*sqlerror.Error](err); ok {
-		said = fault{at.Err.Error(), true, at.Line, at.Column}
+		encoded = fault{at.Err.Error(), true, at.Line, at.Column}
 	}
-	b, err := json.Marshal(said)
+	b, err := json.Marshal(encoded)
 	if err != nil {
 		return err
 	}
-	return c.send(aFault, b)
+	return c.send(kindFault, b)
 }
 
 func (c *Conn) send(kind byte, content []byte) error {
@@ -69,7 +69,7 @@ func (c *Conn) send(kind byte, content []byte) error {
 	return err
 }
 
-// Receive receives a value, or the error in its place.
+// Receive receives a value, or returns the error sent instead.
 func (c *Conn) Receive(v any) error {
 	var f frame
 	var err error
@@ -81,9 +81,9 @@ func (c *Conn) Receive(v any) error {
 	switch {
 	case err != nil:
 		return err
-	case f.kind == aFault:
+	case f.kind == kindFault:
 		return f.fault()
-	case f.kind != aValue:
+	case f.kind != kindValue:
 		return fmt.Errorf("a frame of kind %q in the place of a value", f.kind)
 	}
 	return json.Unmarshal(f.content, v)
@@ -98,14 +98,15 @@ func (c *Conn) read() (f frame, err error) {
 	return frame{kind, content}, err
 }
 
-// content takes no more memory than there are bytes, whatever the frame claims.
+// content reads the content of a frame. It allocates no more memory than it receives, whatever
+// length the frame claims.
 func (c *Conn) content(n int) ([]byte, error) {
 	if n > maxJSON {
 		return nil, fmt.Errorf("a frame of %d bytes", n)
 	}
 	var b bytes.Buffer
 	if _, err := io.CopyN(&b, c.in, int64(n)); err != nil {
-		return nil, whole(err)
+		return nil, noEOF(err)
 	}
 	return b.Bytes(), nil
 }
@@ -113,18 +114,18 @@ func (c *Conn) content(n int) ([]byte, error) {
 func (c *Conn) head() (kind byte, n int, err error) {
 	var head [5]byte
 	_, err = io.ReadFull(c.in, head[:])
-	return head[0], int(binary.LittleEndian.Uint32(head[1:])), whole(err)
+	return head[0], int(binary.LittleEndian.Uint32(head[1:])), noEOF(err)
 }
 
-// whole makes the end of a connection an error: a stream is whole only with its own end.
-func whole(err error) error {
-	if err == io.EOF { //nolint:errorlint // a reader's own
+// noEOF converts io.EOF to io.ErrUnexpectedEOF: a complete stream ends with its own mark.
+func noEOF(err error) error {
+	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// fault is an error on its way.
+// fault is the encoded form of an error.
 type fault struct {
 	Text         string
 	Statement    bool // it is a sqlerror.Error
@@ -132,13 +133,13 @@ type fault struct {
 }
 
 func (f frame) fault() error {
-	var was fault
-	if err := json.Unmarshal(f.content, &was); err != nil {
+	var encoded fault
+	if err := json.Unmarshal(f.content, &encoded); err != nil {
 		return err
 	}
-	err := errors.New(was.Text)
-	if was.Statement {
-		return &sqlerror.Error{Line: was.Line, Column: was.Column, Err: err}
+	err := errors.New(encoded.Text)
+	if encoded.Statement {
+		return &sqlerror.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
 	}
 	return err
 }

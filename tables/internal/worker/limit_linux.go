@@ -9,41 +9,40 @@ import (
 	"syscall"
 )
 
-// Limit bounds the memory that this process takes, in bytes, beside what it had at
-// the first call, which later calls cannot exceed. Where there is no more, what asks
-// for it fails, or the process ends.
+// Limit limits how far the memory of this process may grow, in bytes, from its size at the first
+// call. Later calls cannot raise the limit. Above it, allocations fail or the process ends.
 func Limit(more int64) error {
-	had, err := began()
+	initial, err := initialData()
 	if err != nil {
 		return err
 	}
-	was := syscall.Rlimit{}
-	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &was); err != nil {
+	limit := syscall.Rlimit{}
+	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
 		return err
 	}
-	most := had + uint64(more)
-	if was.Max < 1<<62 {
-		return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: min(most, was.Max), Max: was.Max})
+	maximum := initial + uint64(more)
+	if limit.Max < 1<<62 {
+		return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: min(maximum, limit.Max), Max: limit.Max})
 	}
-	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: most, Max: most})
+	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: maximum, Max: maximum})
 }
 
-// Grown reports whether the process has so many bytes more than at its first call, in
-// memory or of what Limit bounds: what a library frees it may keep.
-func Grown(by int64) bool {
-	data, err := began()
-	first, err2 := resident()
+// HasGrown reports whether the process has grown by more than by bytes since the first call, in
+// resident memory or in memory that Limit counts. A library may keep memory that it no longer uses.
+func HasGrown(by int64) bool {
+	data, err := initialData()
+	first, err2 := initialResident()
 	now, err3 := status("VmRSS")
-	bounded, err4 := status("VmData")
-	return errors.Join(err, err2, err3, err4) != nil || now > first+uint64(by) || bounded > data+uint64(by)
+	mapped, err4 := status("VmData")
+	return errors.Join(err, err2, err3, err4) != nil || now > first+uint64(by) || mapped > data+uint64(by)
 }
 
 var (
-	began    = sync.OnceValues(func() (uint64, error) { return status("VmData") })
-	resident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
+	initialData     = sync.OnceValues(func() (uint64, error) { return status("VmData") })
+	initialResident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
 )
 
-// status is a number of bytes that the system has of this process.
+// status returns the system's value of a memory statistic of this process, in bytes.
 func status(name string) (n uint64, err error) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -51,14 +50,14 @@ func status(name string) (n uint64, err error) {
 	}
 	_, rest, _ := strings.Cut(string(b), "\n"+name+":")
 	if _, err := fmt.Sscanf(rest, "%d kB", &n); err != nil {
-		return 0, fmt.Errorf("/proc/self/status does not say what %s is", name)
+		return 0, fmt.Errorf("/proc/self/status has no %s", name)
 	}
 	return n << 10, nil
 }
 
-// expendable makes this process the first one that the system ends where it runs
-// out of memory, and leaves no dump of it.
-func expendable() {
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // where it may
+// killFirst makes the system kill this process first if it runs out of memory, and without
+// a core dump.
+func killFirst() {
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // if permitted
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 }

@@ -2,10 +2,10 @@
 
 package worker
 
-// Limit does nothing: only Linux bounds the memory of a process.
+// Limit does nothing: only Linux can limit the memory of a process.
 func Limit(int64) error { return nil }
 
-// Grown reports that it may have.
-func Grown(int64) bool { return true }
+// HasGrown returns true, because the process may have grown.
+func HasGrown(int64) bool { return true }
 
-func expendable() {}
+func killFirst() {}

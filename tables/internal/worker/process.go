@@ -21,72 +21,71 @@ import (
 // Supported reports whether workers can be started here.
 const Supported = true
 
-// The descriptors that a worker is started with, beside its standard error.
+// Descriptors of a worker, in addition to its standard error.
 const (
 	socketAt = 3
 	fileAt   = 4
 
-	writeBuffer = 4 << 20 // bytes: a batch on its way, while the next one is made
+	writeBuffer = 4 << 20 // holds one batch while the next is produced
 )
 
-// Process is a worker as the server has it.
+// Process is the server's side of a worker.
 type Process struct {
 	*Conn
 	cmd    *exec.Cmd
-	said   ends
+	stderr outputHead
 	exited chan struct{}
 }
 
-// Start starts a worker, with a file if it is to read one, which the worker has
-// from [File]. Where the context's caller has others, it goes behind those of others
-// from its beginning, for which it needs the processor, too.
+// Start starts a worker. A file is passed to the worker, which gets it from [File]. If the
+// context's caller has other workers, this one starts with a lower priority.
 func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
-	if !hooked.Load() {
-		return nil, errors.New("no process can be started: the program does not call worker.Main first in main")
+	if !isEnabled.Load() {
+		return nil, errors.New("no worker can be started: the program does not call worker.Main first in main")
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, fmt.Errorf("a socket to a process of its own: %w", err)
+		return nil, fmt.Errorf("open a socket to a worker: %w", err)
 	}
-	defer theirs.Close() //nolint:errcheck // it is the worker's
+	defer theirs.Close() //nolint:errcheck // the worker's end
 	path, err := executable()
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{Conn: newConn(ours), cmd: exec.Command(path), exited: make(chan struct{})}
 	p.cmd.Args = []string{filepath.Base(os.Args[0]), marker, string(k)}
-	last := HasOthers(ctx)
-	if last {
-		p.cmd.Args = append(p.cmd.Args, lastMarker)
+	isLow := HasOthers(ctx)
+	if isLow {
+		p.cmd.Args = append(p.cmd.Args, lowPriorityMarker)
 	}
 	p.cmd.ExtraFiles = []*os.File{theirs}
 	if file != nil {
 		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, file)
 	}
-	p.cmd.Stderr = &p.said
-	p.cmd.Env = []string{} // which may hold secrets
+	p.cmd.Stderr = &p.stderr
+	p.cmd.Env = []string{} // the environment may contain secrets
 	for _, name := range []string{"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
 		if v, ok := os.LookupEnv(name); ok {
 			p.cmd.Env = append(p.cmd.Env, name+"="+v)
 		}
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal is the server's
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal must reach only the server
 	if err := p.cmd.Start(); err != nil {
 		_ = ours.Close()
-		return nil, fmt.Errorf("a process of its own: %w", err)
+		return nil, fmt.Errorf("start a worker: %w", err)
 	}
-	if last {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, behind) // its threads are yet to come
+	if isLow {
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // before it starts its threads
 	}
 	go func() {
-		_ = p.cmd.Wait() // Died tells how it ended
+		_ = p.cmd.Wait() // ExplainError reports how it ended
 		close(p.exited)
 	}()
 	return p, nil
 }
 
-// Lives reports whether it has not ended.
-func (p *Process) Lives() bool {
+// IsAlive reports whether the process is running.
+func (p *Process) IsAlive() bool {
 	select {
 	case <-p.exited:
 		return false
@@ -95,67 +94,68 @@ func (p *Process) Lives() bool {
 	}
 }
 
-// Kill ends the worker, whatever it does.
+// Kill kills the worker.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // or it has ended
+	_ = p.cmd.Process.Kill() // it may have ended already
 	_ = p.c.Close()
 }
 
-// KillWith kills it when a context ends, until the function it returns is called.
+// KillWith kills the worker when ctx ends, until the returned function is called.
 func (p *Process) KillWith(ctx context.Context) (end func() bool) {
 	return context.AfterFunc(ctx, p.Kill)
 }
 
-// Close kills it, and waits until nothing is left of it.
+// Close kills the worker, and waits for its end.
 func (p *Process) Close() {
 	p.Kill()
 	<-p.exited
 }
 
-// Died is what a failure of the connection means: an error of the other end as it
-// is, else that the process ended. What it says is not for strangers.
-func (p *Process) Died(err error) error {
+// ExplainError explains a failure of the connection. An error that the worker sent is returned
+// unchanged. Otherwise, the error says how the process ended, without its output, which users must
+// not see.
+func (p *Process) ExplainError(err error) error {
 	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*net.OpError)) {
 		return err
 	}
 	p.Close()
-	said := strings.ToLower(p.said.String())
+	output := strings.ToLower(p.stderr.String())
 	for _, sign := range []string{"out of memory", "cannot allocate", "bad_alloc", "failed to create new os thread", "resource temporarily unavailable"} {
-		if strings.Contains(said, sign) {
+		if strings.Contains(output, sign) {
 			return &DeathError{Memory: true}
 		}
 	}
 	return &DeathError{State: p.cmd.ProcessState.String()}
 }
 
-// behind is how much later than others a process with much to do gets the processor.
-const behind = 15
+// lowPriority is the niceness of workers that run for long, or whose caller has others.
+const lowPriority = 15
 
-// Modest makes this process go behind others once it has computed for a while, until
-// the function that it returns is called: who asks for little does not wait for those
-// who ask for much. There is no way back.
-func Modest() (stop func()) {
-	const free, look = 100 * time.Millisecond, 20 * time.Millisecond
-	began, ended := computed(), make(chan struct{})
+// LowerPriorityLater lowers the priority of this process once it has computed for a while, so that
+// short jobs do not wait for long ones. Until then, the returned function prevents it. A lowered
+// priority is permanent.
+func LowerPriorityLater() (stop func()) {
+	const undisturbed, interval = 100 * time.Millisecond, 20 * time.Millisecond
+	began, ended := processorTime(), make(chan struct{})
 	go func() {
-		tick := time.NewTicker(look)
+		tick := time.NewTicker(interval)
 		defer tick.Stop()
-		for computed()-began < free {
+		for processorTime()-began < undisturbed {
 			select {
 			case <-ended:
 				return
 			case <-tick.C:
 			}
 		}
-		if syscall.Setpriority(syscall.PRIO_PGRP, 0, behind) == nil { // of all threads
-			isBehind.Store(true)
+		if syscall.Setpriority(syscall.PRIO_PGRP, 0, lowPriority) == nil { // for all threads
+			hasLowPriority.Store(true)
 		}
 	}()
 	return sync.OnceFunc(func() { close(ended) })
 }
 
-// computed is how long this process has used processors.
-func computed() time.Duration {
+// processorTime returns the processor time of this process.
+func processorTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
@@ -175,7 +175,7 @@ func socketPair() (net.Conn, *os.File, error) {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "worker"), os.NewFile(uintptr(pair[1]), "server")
-	defer ours.Close() //nolint:errcheck // FileConn has another one
+	defer ours.Close() //nolint:errcheck // FileConn has a duplicate
 	c, err := net.FileConn(ours)
 	if err != nil {
 		return nil, nil, errors.Join(err, theirs.Close())
@@ -185,49 +185,49 @@ func socketPair() (net.Conn, *os.File, error) {
 
 func executable() (string, error) {
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // also where the file was replaced
+		return "/proc/self/exe", nil // valid even if the file was replaced
 	}
 	return os.Executable()
 }
 
-// ends keeps the beginning of what a process says at its end.
-type ends struct {
+// outputHead keeps the beginning of what a process writes to standard error.
+type outputHead struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (e *ends) Write(b []byte) (int, error) {
-	const most = 4 << 10
+func (e *outputHead) Write(b []byte) (int, error) {
+	const maxBytes = 4 << 10
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.text.Write(b[:min(len(b), most-min(most, e.text.Len()))])
+	e.text.Write(b[:min(len(b), maxBytes-min(maxBytes, e.text.Len()))])
 	return len(b), nil
 }
 
-func (e *ends) String() string {
+func (e *outputHead) String() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.text.String()
 }
 
-// File is the file that the worker was started with.
+// File returns the file with which the worker was started.
 func File() *os.File { return os.NewFile(fileAt, "file") }
 
-// serve does a worker's job.
+// serve runs a worker's job.
 func serve(work func(*Conn) error) error {
-	expendable()
+	killFirst()
 	s := os.NewFile(socketAt, "server")
 	c, err := net.FileConn(s)
 	if err != nil {
 		return err
 	}
-	_ = s.Close() // FileConn has another one
+	_ = s.Close() // FileConn has a duplicate
 	if u, ok := c.(*net.UnixConn); ok {
-		_ = u.SetWriteBuffer(writeBuffer) // or what the system allows
+		_ = u.SetWriteBuffer(writeBuffer) // the system may allow less
 	}
 	conn := newConn(c)
 	conn.frames = make(chan frame)
-	go func() { // it sees the server's end also while the job is at work
+	go func() { // notices the server's end even while the job runs
 		for {
 			f, err := conn.read()
 			if err != nil {
@@ -239,11 +239,11 @@ func serve(work func(*Conn) error) error {
 	return work(conn)
 }
 
-// keepDescriptors lets workers have none that this process was started with.
-func keepDescriptors() {
+// markCloseOnExec prevents workers from inheriting descriptors that this process inherited.
+func markCloseOnExec() {
 	open, err := os.ReadDir("/dev/fd")
 	if err != nil {
-		return // there are no more than the three
+		return // only the three standard ones exist
 	}
 	for _, e := range open {
 		var fd int

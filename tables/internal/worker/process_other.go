@@ -12,16 +12,16 @@ import (
 // Supported reports whether workers can be started here.
 const Supported = false
 
-// Process is a worker as the server has it. There is none here.
+// Process is the server's side of a worker; it is not used here.
 type Process struct{ *Conn }
 
-// Start fails: sockets and files are handed on to workers as on Unix alone.
+// Start fails: only Unix can pass sockets and files to workers.
 func Start(context.Context, Kind, *os.File) (*Process, error) {
-	return nil, fmt.Errorf("%w: processes of their own", errors.ErrUnsupported)
+	return nil, fmt.Errorf("%w: worker processes", errors.ErrUnsupported)
 }
 
-// Lives reports that it has ended.
-func (*Process) Lives() bool { return false }
+// IsAlive returns false.
+func (*Process) IsAlive() bool { return false }
 
 // Kill does nothing.
 func (*Process) Kill() {}
@@ -32,15 +32,15 @@ func (*Process) KillWith(context.Context) (end func() bool) { return func() bool
 // Close does nothing.
 func (*Process) Close() {}
 
-// Died returns the error.
-func (*Process) Died(err error) error { return err }
+// ExplainError returns err.
+func (*Process) ExplainError(err error) error { return err }
 
-// File returns nothing.
+// File returns nil.
 func File() *os.File { return nil }
 
 func serve(func(*Conn) error) error { return errors.ErrUnsupported }
 
-func keepDescriptors() {}
+func markCloseOnExec() {}
 
-// Modest does nothing.
-func Modest() (stop func()) { return func() {} }
+// LowerPriorityLater does nothing.
+func LowerPriorityLater() (stop func()) { return func() {} }

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/messages"
 )
 
-// SendBatches sends the schema of a reader, then what it has, or why it failed.
+// SendBatches sends the schema of a reader, and then its batches. If reading fails, it sends the
+// error.
 func (c *Conn) SendBatches(r array.RecordReader) error {
 	const buffer = 256 << 10
 	if err := c.Send(Schema(r.Schema())); err != nil {
@@ -24,10 +25,10 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	out := bufio.NewWriterSize(pieces{c}, buffer)
 	w := ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
 	var err error
-	for part := range messages.Of(r) {
-		whole := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may note more
-		err = cmp.Or(w.Write(whole), out.Flush())
-		whole.Release()
+	for part := range messages.Rebatch(r) {
+		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may have other metadata
+		err = cmp.Or(w.Write(batch), out.Flush())
+		batch.Release()
 		if err != nil {
 			break
 		}
@@ -38,19 +39,19 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	if err := cmp.Or(w.Close(), out.Flush()); err != nil {
 		return err
 	}
-	return c.send(itsEnd, nil)
+	return c.send(kindEnd, nil)
 }
 
 type pieces struct{ *Conn }
 
 func (p pieces) Write(b []byte) (int, error) {
-	if err := p.send(aPiece, b); err != nil {
+	if err := p.send(kindPiece, b); err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
-// Batches are what SendBatches sends.
+// Batches receives the batches of SendBatches.
 type Batches struct {
 	Schema *arrow.Schema
 
@@ -59,7 +60,7 @@ type Batches struct {
 	r     *ipc.Reader
 }
 
-// ReceiveBatches receives the schema. A batch takes limit bytes at most.
+// ReceiveBatches receives the schema of a stream. Each batch may have limit bytes.
 func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
 	var b []byte
 	if err := c.Receive(&b); err != nil {
@@ -70,7 +71,7 @@ func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
 	return &Batches{Schema: s, c: c, limit: limit}, err
 }
 
-// Next returns the next batch, which the caller releases; nil at the end.
+// Next returns the next batch, which the caller must release, or nil at the end.
 func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 	if b.r == nil {
 		b.r, err = arrowsafe.NewReader((*stream)(b.c), b.limit, b.limit)
@@ -86,22 +87,22 @@ func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 	return nil, b.end(err)
 }
 
-// end is why a stream ended: nil is that it was whole.
+// end returns why a stream ended, or nil if it is complete.
 func (b *Batches) end(err error) error {
 	if err == nil {
-		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // what follows the last batch; why it ends is noted
+		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // drains the rest; c.failed has the error
 	}
-	if failed := b.c.failed; failed != nil && failed != io.EOF { //nolint:errorlint // which advance made
+	if failed := b.c.failed; failed != nil && failed != io.EOF { //nolint:errorlint // set by advance
 		return failed
 	}
-	if err == io.EOF { //nolint:errorlint // a reader's own
+	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
 		return nil
 	}
 	return err
 }
 
-// Messages are the batches undecoded, after their schema, in the place of Next.
-// Each is valid until the next one.
+// Messages yields the undecoded messages after the schema, as an alternative to Next. Each is valid
+// until the next.
 func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range arrowsafe.Forward((*stream)(b.c), b.limit) {
@@ -119,14 +120,14 @@ func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	}
 }
 
-// Release gives back what the last batch holds.
+// Release releases the last batch.
 func (b *Batches) Release() {
 	if b.r != nil {
 		b.r.Release()
 	}
 }
 
-// stream reads pieces.
+// stream reads the pieces of a stream.
 type stream Conn
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -146,17 +147,17 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// advance goes on to the next piece.
+// advance reads the header of the next piece.
 func (s *stream) advance() error {
 	c := (*Conn)(s)
 	kind, n, err := c.head()
 	switch {
 	case err != nil:
 		return err
-	case kind == aPiece:
+	case kind == kindPiece:
 		s.left = n
 		return nil
-	case kind == itsEnd:
+	case kind == kindEnd:
 		return io.EOF
 	}
 	content, err := c.content(n)
@@ -166,17 +167,17 @@ func (s *stream) advance() error {
 	return frame{kind, content}.fault()
 }
 
-// Schema is a schema as bytes, and no bytes for none.
+// Schema encodes a schema as bytes; nil becomes no bytes.
 func Schema(s *arrow.Schema) []byte {
 	if s == nil {
 		return nil
 	}
 	var b bytes.Buffer
-	_ = ipc.NewWriter(&b, ipc.WithSchema(s)).Close() // a Buffer takes all
+	_ = ipc.NewWriter(&b, ipc.WithSchema(s)).Close() // a Buffer accepts all writes
 	return b.Bytes()
 }
 
-// ParseSchema is the reverse of Schema.
+// ParseSchema decodes the result of Schema.
 func ParseSchema(b []byte) (*arrow.Schema, error) {
 	if len(b) == 0 {
 		return nil, nil

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// pair is a server's end, and what a worker does at the other one.
+// pair returns the server's end of a connection. work runs at the other end.
 func pair(t *testing.T, work func(*Conn)) *Conn {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -28,8 +28,8 @@ func pair(t *testing.T, work func(*Conn)) *Conn {
 	return newConn(ours)
 }
 
-// counting yields batches of a column, then an error.
-func counting(batches int, failed error) array.RecordReader {
+// countingReader yields batches of a column, and then an error if failed is not nil.
+func countingReader(batches int, failed error) array.RecordReader {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -46,7 +46,7 @@ func counting(batches int, failed error) array.RecordReader {
 	}, func() {})
 }
 
-// read reads all, decoded or as messages, and returns how many bytes that took.
+// read reads all batches, decoded or as messages, and returns their bytes.
 func read(c *Conn, decoded bool) (n int, err error) {
 	const limit = 8 << 20
 	b, err := c.ReceiveBatches(limit)
@@ -73,17 +73,17 @@ func read(c *Conn, decoded bool) (n int, err error) {
 	}
 }
 
-// Both ways of reading see all of it, or why that is not all.
+// Both ways of reading return all batches, or the error of an incomplete stream.
 func TestStream(t *testing.T) {
 	failed := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
-				n, err := read(pair(t, func(c *Conn) { _ = c.SendBatches(counting(batches, nil)) }), decoded)
+				n, err := read(pair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, nil)) }), decoded)
 				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
 					t.Error(n, err)
 				}
-				_, err = read(pair(t, func(c *Conn) { _ = c.SendBatches(counting(batches, failed)) }), decoded)
+				_, err = read(pair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, failed)) }), decoded)
 				var at *sqlerror.Error
 				if !errors.As(err, &at) || at.Line != 2 || at.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
 					t.Error(err)
@@ -93,20 +93,20 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// What a worker claims is not believed.
-func TestStreamLies(t *testing.T) {
+// Invalid frames and false lengths from a worker are errors.
+func TestInvalidStreams(t *testing.T) {
 	whole := func() string {
 		var text strings.Builder
 		in, out := net.Pipe()
 		go func() {
-			_ = newConn(out).SendBatches(counting(1, nil))
+			_ = newConn(out).SendBatches(countingReader(1, nil))
 			_ = out.Close()
 		}()
 		_, _ = newConn(in).in.WriteTo(&text)
 		return text.String()
 	}()
-	huge := strings.Replace(whole, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the 800,000 bytes of the batch
-	for name, lie := range map[string]string{
+	huge := strings.Replace(whole, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the size of the batch, 800,000 bytes
+	for name, bytes := range map[string]string{
 		"cut":                       whole[:len(whole)/2],
 		"no end":                    whole[:len(whole)-5],
 		"a value in a stream":       strings.Replace(whole, "p", "v", 1),
@@ -115,7 +115,7 @@ func TestStreamLies(t *testing.T) {
 		"an error of 200 MB":        "f\x00\x00\x00\x0c{",
 	} {
 		for _, decoded := range []bool{true, false} {
-			n, err := read(pair(t, func(c *Conn) { _, _ = c.c.Write([]byte(lie)) }), decoded)
+			n, err := read(pair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
 			if err == nil || name == "huge" && !errors.Is(err, partd.ErrTooLarge) {
 				t.Errorf("%s: %d bytes, %v", name, n, err)
 			}

@@ -1,14 +1,13 @@
-// Package worker runs jobs that strangers wrote in processes of their own, which
-// may end without harm: SQL, and files to decode.
+// Package worker runs untrusted jobs, such as SQL and files to decode, in separate
+// processes that may crash without harm.
 //
-// A worker is this program, started again with a hidden first argument. The two
-// talk over a socket in frames: values as JSON, errors, and batches as a stream of
-// Arrow. A worker has one job, and ends with it; it also ends once its socket is
-// closed, as it is when the server dies.
+// A worker is this program, started again with a hidden first argument. Server and worker exchange
+// frames over a socket: values as JSON, errors, and batches as an Arrow stream. A worker runs one
+// job and exits. It also exits when its socket closes, for example because the server died.
 //
-// It works while the program's packages are still being initialized: Go does so in the
-// order of their paths where none imports the other, and the tables' libraries, which
-// take four fifths of the whole time and no worker needs, come later.
+// A worker runs while the program's packages are still being initialized. Go initializes packages
+// that do not import each other in the order of their paths, so the tables' libraries come later.
+// They take four fifths of the time, and workers do not need them.
 package worker
 
 import (
@@ -18,28 +17,29 @@ import (
 	"sync/atomic"
 )
 
-// marker is the first argument of a worker, its kind the second one.
+// marker is the first argument of a worker; the second is its kind.
 const (
-	marker     = "--partd-tables-worker"
-	lastMarker = "last" // a third one where it was started behind others
+	marker            = "--partd-tables-worker"
+	lowPriorityMarker = "last" // third argument of a worker with lowered priority
 )
 
-// Kind is a job that workers do.
+// Kind names a job of workers.
 type Kind string
 
 var (
-	hooked atomic.Bool // Main was called
+	isEnabled atomic.Bool // set by Main
 
-	isBehind atomic.Bool
+	hasLowPriority atomic.Bool
 )
 
-// Handle works and ends the process if it is a worker of a kind. It is called from the
-// init of a package that neither imports the tables nor Flight, see TestBeginsSoon of package duck.
+// Handle runs work and exits if this process is a worker of kind k. It must be called in
+// the init function of a package that imports neither the tables nor Flight; see
+// TestBeginsSoon of package duck.
 func Handle(k Kind, work func(*Conn) error) {
 	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
 	}
-	isBehind.Store(len(os.Args) > 3)
+	hasLowPriority.Store(len(os.Args) > 3)
 	if err := serve(work); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -47,15 +47,15 @@ func Handle(k Kind, work func(*Conn) error) {
 	os.Exit(0)
 }
 
-// Main allows workers to be started. A program calls it first in main, before it opens
-// anything, which a worker would have, too.
+// Main allows this process to start workers. A program must call it first in main, before
+// it opens any file, which a worker would inherit.
 func Main() {
 	if len(os.Args) > 1 && os.Args[1] == marker {
-		fmt.Fprintln(os.Stderr, "this kind of job is unknown")
+		fmt.Fprintln(os.Stderr, "unknown kind of worker")
 		os.Exit(1)
 	}
-	hooked.Store(true)
-	keepDescriptors()
+	isEnabled.Store(true)
+	markCloseOnExec()
 }
 
 type callerKey struct{}
@@ -65,37 +65,37 @@ type caller struct {
 	hasOthers func() bool
 }
 
-// WithCaller is the context of a caller, with what tells whether others of the same
-// caller are under way.
+// WithCaller returns a context with a caller's name, and a function that reports whether the caller
+// has other running jobs.
 func WithCaller(ctx context.Context, name string, hasOthers func() bool) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller{name, hasOthers})
 }
 
-// HasOthers reports whether a context's caller has others under way: those of who has
-// none come first.
+// HasOthers reports whether the context's caller has other running jobs. Callers without any are
+// served first.
 func HasOthers(ctx context.Context) bool {
 	c, ok := ctx.Value(callerKey{}).(caller)
 	return ok && c.hasOthers()
 }
 
-// Caller is the name of a context's caller, "" without one.
+// Caller returns the name of the context's caller, or "".
 func Caller(ctx context.Context) string {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c.name
 }
 
-// Behind reports whether this process is behind others, where it stays.
-func Behind() bool { return isBehind.Load() }
+// HasLowPriority reports whether this process has a lowered priority, which is permanent.
+func HasLowPriority() bool { return hasLowPriority.Load() }
 
-// DeathError is the end of a worker that had not done its job.
+// DeathError is the error of a worker that died before it finished its job.
 type DeathError struct {
-	Memory bool   // it had no more
+	Memory bool   // it ran out of memory
 	State  string // how it ended
 }
 
 func (e *DeathError) Error() string {
 	if e.Memory {
-		return "its process had no more memory"
+		return "its process ran out of memory"
 	}
 	return fmt.Sprintf("its process ended: %s", e.State)
 }

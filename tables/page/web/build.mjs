@@ -1,5 +1,5 @@
-// Builds the page into ../dist: the same input gives the same bytes, so that what is committed
-// can be compared with what is built.
+// Builds the page into ../dist. The same input gives the same bytes, so that the committed files
+// can be compared with a build.
 import { build } from "esbuild";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -8,7 +8,7 @@ const dist = "../dist";
 const mostCompressed = 1_000_000;
 const permissive = new Set(["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"]);
 
-// Compressors differ: what was packed before stays, where it is the same unpacked.
+// Compressors differ, so a file that was compressed before stays if its content is unchanged.
 const packed = readdirSync(dist).filter((file) => file.endsWith(".gz")).map((file) => readFileSync(`${dist}/${file}`));
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);

@@ -1,4 +1,4 @@
-"""What a change does to a pipeline, with the decorator "stage" of the module named: a line for each case, right or wrong."""
+"""Tests the effect of changes on a pipeline, with the decorator "stage" of the named module. It prints right or wrong for each case."""
 
 import importlib
 import os
@@ -22,7 +22,7 @@ def write(path, text, time=1_000_000_000):
 
 
 def load(module, text):
-    """Loads a module anew, of another text."""
+    """Loads a module again, from new source."""
     sys.modules.pop(module, None)
     (top / f"{module}.py").write_text(f"import os, signal, pandas\nfrom {name} import stage\n" + text)
     importlib.invalidate_caches()
@@ -49,7 +49,7 @@ def first_use(home):
 
 
 def both(before, after, same=False):
-    """Runs before, then after; whether that gives what after says, and whether it ran where something is another."""
+    """Runs before, then after, and reports whether the result is that of after, and whether the stage ran only if something changed."""
 
     def case(home):
         load("m", ONE % "" + before).one()
@@ -104,7 +104,7 @@ def shared(home):
 def killed(home):
     rows = "'a': range(200_000)"
     text = ONE % "" + "    frame = pandas.DataFrame({%s, 'b': [Last()] * 200_000})\n    return frame\n" % rows
-    # Writing the row in the middle kills the process.
+    # Writing the middle row kills the process.
     text = "class Last:\n    n = 0\n    def __str__(self):\n        Last.n += 1\n        if Last.n == 150_000 and os.environ.get('KILL'):\n            os.kill(os.getpid(), 9)\n        return 'b'\n" + text
     m = load("m", text)
     subprocess.run([sys.executable, "-c", "import m; m.one()"], env={**os.environ, "KILL": "1"}, capture_output=True)

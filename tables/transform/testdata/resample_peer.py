@@ -1,6 +1,6 @@
-"""Compares resampled tables with pandas' own: resample_peer.py DIR, where
-cases.json lists what was done with N.arrow to make N.out.arrow. Prints what differs,
-and at last how many were compared, and how many pandas has no answer for."""
+"""Compares resampled tables with pandas' results: resample_peer.py DIR, where
+cases.json lists how each N.out.arrow was computed from N.arrow. Prints the differences,
+then the number of compared cases and of cases that pandas refuses."""
 import json
 import os
 import sys
@@ -18,10 +18,10 @@ def read(name):
 
 
 def expected(df, case):
-    """A column for each of ours, by name, and the labels."""
+    """Returns pandas' columns by our names, and the labels."""
     bins = df.set_index("t").resample(case["rule"])
     functions, columns = case["functions"], {}
-    if functions[0] in ("ffill", "bfill", "nearest", "asfreq", "interpolate"):  # of frames, as shoots takes them
+    if functions[0] in ("ffill", "bfill", "nearest", "asfreq", "interpolate"):  # on frames, as shoots calls them
         result = getattr(bins, functions[0])()
         return {name: result[name] for name in df.columns.drop("t")}
     for name in df.columns.drop("t"):
@@ -39,9 +39,9 @@ def expected(df, case):
     return columns
 
 
-def late(times, labels):
-    """Whether there are rows that pandas gives to the day before: where a label's midnight is left out as the clocks
-    go forward, it takes 01:00 for it, and the bin that ends with that day then ends at 01:00 of the next."""
+def in_previous_day(times, labels):
+    """Reports whether pandas assigns rows to the previous day. If clocks skip a label's midnight, pandas uses 01:00
+    instead, so the previous day's bin ends at 01:00."""
     labels, times = pd.DatetimeIndex(labels).tz_localize(None), pd.DatetimeIndex(times).tz_localize(None)
     after = labels[labels != labels.normalize()].normalize() + pd.Timedelta(days=1)
     return (times.normalize().isin(after) & (times.hour == 0)).any()
@@ -55,7 +55,7 @@ def differs(ours, theirs, function):
     else:
         a, b = ours.to_numpy(dtype=float, na_value=np.nan), theirs.to_numpy(dtype=float, na_value=np.nan)
         same = np.isclose(a, b, rtol=1e-9, atol=1e-9, equal_nan=True)
-        if function == "quantile":  # between an infinity and another value pandas has none
+        if function == "quantile":  # pandas returns NaN between an infinity and another value
             same |= np.isinf(a) & np.isnan(b)
     for i, ok in enumerate(same):
         if not ok:
@@ -68,7 +68,7 @@ for n, case in enumerate(json.load(open(os.path.join(directory, "cases.json"))))
     df = read(f"{n}.arrow").to_pandas()
     try:
         columns = expected(df, case)
-    except Exception as e:  # a midnight that there is twice, for one
+    except Exception as e:  # for example a repeated midnight
         if not any(word in str(e).lower() for word in ("ambiguous", "nonexistent", "out of bounds", "infer dst")):
             print(case, type(e).__name__, e)
         refused += 1
@@ -81,7 +81,7 @@ for n, case in enumerate(json.load(open(os.path.join(directory, "cases.json"))))
     last = df["t"].max()
     for name, theirs in columns.items():
         theirs = theirs[theirs.index.notna()]
-        # A last time one unit before midnight makes an empty bin behind it.
+        # If the last time is one unit before midnight, pandas adds an empty bin after it.
         if len(theirs) == len(ours) + 1 and last.tz_localize(None) + pd.Timedelta(1, unit=last.unit) == last.tz_localize(None).ceil("D"):
             theirs = theirs[:-1]
         labels = pd.DatetimeIndex(ours["t"])
@@ -92,7 +92,7 @@ for n, case in enumerate(json.load(open(os.path.join(directory, "cases.json"))))
         if len(a) != len(b) or (a != b).any():
             print(case, "labels", labels[:3], labels[-2:], len(a), "not", theirs.index[:3], theirs.index[-2:], len(b))
             break
-        if case["rule"].lstrip("0123456789").startswith("W") and late(df["t"].dropna(), theirs.index):
+        if case["rule"].lstrip("0123456789").startswith("W") and in_previous_day(df["t"].dropna(), theirs.index):
             break
         if why := differs(ours[name], theirs, case["functions"][0]):
             print(case, name, why)

@@ -1,5 +1,5 @@
-// Command partd-cloud is partd for stores in buckets of S3 and Google Cloud Storage,
-// too. See "partd-cloud --help".
+// Command partd-cloud is the command partd, extended by stores in buckets of S3 and
+// Google Cloud Storage. See "partd-cloud --help".
 package main
 
 import (
@@ -19,26 +19,26 @@ import (
 
 func main() {
 	set := stores.NewSet(cloud.Schemes()...)
-	if len(os.Args) > 1 && os.Args[1] == serveName { // which has flags and signals of its own
+	if len(os.Args) > 1 && os.Args[1] == serveName { // it has its own flags and signal handling
 		os.Exit(servercli.MainWith(set, os.Args[2:]))
 	}
 	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe(), newPlan()))
 }
 
-// newSweep is the command that deletes what no longer counts.
+// newSweep returns the command sweep.
 func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
-		Short: "Delete what dead writers and drops left in a bucket",
-		Long: `Delete segments of a store in a bucket that do not count, because a writer died
-before it committed them or the store was dropped, and that are more than 24 hours
-old. Others may use the store meanwhile.`,
+		Short: "Delete leftovers of dead writers and drops from a bucket",
+		Long: `Delete unused segments of a store in a bucket that are more than 24 hours old: the
+writer died before it committed them, or the store was dropped. Others may use the
+store at the same time.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
 	url := cmd.Flags().String("store", "", "`URL` of the store")
 	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err) // the program is wrong
+		panic(err) // the flag is defined above
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		store, err := set.Open(cmd.Context(), *url, nil)
@@ -60,13 +60,13 @@ old. Others may use the store meanwhile.`,
 	return cmd
 }
 
-// newPlan is the command that computes a page of what jobs take.
+// newPlan returns the command plan.
 func newPlan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan",
-		Short: "Compute requests, seconds and dollars of jobs on many machines",
-		Long: `Compute what jobs of 10 to 1,000 writers and readers cost, from the code that divides stores into
-requests, and how much disk each reader takes (option disk of the store's URL). It prints
+		Short: "Estimate requests, seconds and dollars of jobs on many machines",
+		Long: `Estimate jobs with 10 to 1,000 writers and readers, with the code that divides stores into
+requests, including the disk that each reader needs (option disk of the store's URL). It prints
 docs/cloud-plan.md.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -78,15 +78,15 @@ docs/cloud-plan.md.`,
 
 const serveName = "serve"
 
-// newServe says what [main] does where its name is the first word.
+// newServe returns the help of the command serve, which [main] handles.
 func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   serveName + " --store URL [FLAGS]",
-		Short: "Run partd-server, whose store may be in a bucket",
-		Long: `Run partd-server, whose --store may be in a bucket: "partd-cloud serve --help" has its
-flags. What clients append is in the bucket once one of them has called Sync. A server
-that is killed loses the rest, so it is for clients that then begin again, as Python's
-partd_go.dask does: each of its processes has a server of its own.`,
+		Short: "Run partd-server, with a store that may be in a bucket",
+		Long: `Run partd-server. Its --store may be in a bucket. "partd-cloud serve --help" lists its
+flags. Appended data is in the bucket only after a client has called Sync. A server that
+is killed loses the rest, so use it for clients that then start over, such as Python's
+partd_go.dask, which runs one server for each of its processes.`,
 		Example: "  partd-cloud serve --store s3://bucket/prefix --listen ipc:///run/user/1000/partd",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -16,23 +16,23 @@ import (
 	"github.com/go-partd/partd/objstore/cloud"
 )
 
-// newRemove is the command that deletes stores at once.
+// newRemove returns the command remove.
 func newRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove --store URL",
 		Short: "Delete all objects below a prefix of a bucket",
-		Long: `Delete all objects whose names begin with PREFIX/ of s3://BUCKET/PREFIX: the store
-there, and all stores below it. Nobody may use them. There is no way back.`,
+		Long: `Delete all objects of s3://BUCKET/PREFIX with names that begin with PREFIX/: the store
+there, and all stores below it. Nobody may be using them. This cannot be undone.`,
 		Example: "  partd-cloud remove --store s3://bucket/jobs/7?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
-	rawURL := cmd.Flags().String("store", "", "`URL` of the prefix, with no options but endpoint and region")
+	rawURL := cmd.Flags().String("store", "", "`URL` of the prefix; only the options endpoint and region are allowed")
 	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err) // the program is wrong
+		panic(err) // the flag is defined above
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if u, err := url.Parse(*rawURL); err == nil && strings.Trim(u.Path, "/") == "" {
-			return fmt.Errorf("--store %s is a whole bucket: name a prefix in it", *rawURL)
+			return fmt.Errorf("--store %s names a whole bucket: add a prefix", *rawURL)
 		}
 		bucket, err := cloud.OpenBucket(cmd.Context(), *rawURL)
 		if err != nil {
@@ -50,16 +50,16 @@ there, and all stores below it. Nobody may use them. There is no way back.`,
 	return cmd
 }
 
-// retry makes a request again for a minute, which begins again with what was done.
+// retry calls request until it succeeds, at most a minute without progress.
 func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, time.Minute, 0, done, request)
 }
 
-// removeAll deletes what a bucket lists, and returns how many objects that were.
+// removeAll deletes all objects that a bucket lists, and returns their number.
 func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	const requests = 16 // at a time
+	const requests = 16 // concurrent
 	names := make(chan string)
 	var deleting sync.WaitGroup
 	for range requests {
@@ -73,7 +73,7 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 		})
 	}
 	after := ""
-	err = retry(ctx, &n, func(context.Context) error { // for longer than a request may take: it waits for deletions
+	err = retry(ctx, &n, func(context.Context) error { // without the request's context, whose time limit does not allow for waiting for deletions
 		for o, err := range bucket.List(ctx, "", after) {
 			if err != nil || ctx.Err() != nil {
 				return err

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// busy is a bucket that does not answer the first request for an object, takes long to
-// delete one, and lists no more than ten at a time.
+// busy is a bucket that fails the first request for each object, is slow to delete, and
+// lists at most ten objects at a time.
 type busy struct {
 	objstore.Memory
 	mu      sync.Mutex
@@ -55,7 +55,7 @@ func (b *busy) List(ctx context.Context, prefix, after string) iter.Seq2[objstor
 	}
 }
 
-// A service that is busy for a moment does not end the removal, and what it refuses does.
+// A temporary failure must not end the removal, but a refused request must.
 func TestRemove(t *testing.T) { synctest.Test(t, testRemove) }
 
 func testRemove(t *testing.T) {
@@ -67,20 +67,20 @@ func testRemove(t *testing.T) {
 			}
 		}
 		n, err := removeAll(t.Context(), b)
-		left := 0
+		remaining := 0
 		for range b.Memory.List(t.Context(), "", "") {
-			left++
+			remaining++
 		}
-		if refuses == "" && (n != 55 || err != nil || left != 0) {
-			t.Errorf("%d removed, %d are left, %v", n, left, err)
+		if refuses == "" && (n != 55 || err != nil || remaining != 0) {
+			t.Errorf("%d removed, %d are left, %v", n, remaining, err)
 		}
-		if refuses != "" && (!errors.Is(err, objstore.ErrRefused) || !strings.Contains(err.Error(), refuses) || left == 0) {
-			t.Errorf("%d are left, %v", left, err)
+		if refuses != "" && (!errors.Is(err, objstore.ErrRefused) || !strings.Contains(err.Error(), refuses) || remaining == 0) {
+			t.Errorf("%d are left, %v", remaining, err)
 		}
 	}
 }
 
-// A # is a letter of the prefix: what is below the rest of it is somebody else's.
+// In a URL, # is part of the prefix, so the prefix before it must not be removed.
 func TestRemoveTakesNoPrefixForAnother(t *testing.T) {
 	for url, want := range map[string]string{"s3://bucket/run#1": "%23", "s3://bucket/#1": "whole bucket", "s3://bucket": "whole bucket"} {
 		cmd := newRemove()

@@ -1,5 +1,5 @@
-"""Runs SQL over Parquet files, named as a list of JSON. Columns go by Iceberg's
-ids: in the files some names are written in another way."""
+"""Runs SQL over Parquet files, named in a JSON list. It finds columns by Iceberg's
+ids, because some names are encoded differently in the files."""
 import json
 import sys
 

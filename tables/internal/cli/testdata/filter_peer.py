@@ -43,7 +43,7 @@ types = {"d": "DATE ", "t": "TIMESTAMP ", "z": "TIMESTAMPTZ ", "c": "TIME "}
 
 
 def expression(depth):
-    """An expression, and the same in DuckDB's words."""
+    """Returns an expression, and the same expression for DuckDB."""
     k = R.randrange(6)
     if depth and k < 2:
         a, b = expression(depth - 1), expression(depth - 1)
@@ -60,7 +60,7 @@ def expression(depth):
         a, b = R.choice(literals[c]), R.choice(literals[c])
         return op + a + "," + b + ")", op + types.get(c, "") + a + "," + types.get(c, "") + b + ")"
     op, l = c + R.choice([" = ", " != ", " < ", " <= ", " > ", " >= "]), R.choice(literals[c])
-    if c == "x" and ">" in op:  # for DuckDB a NaN is greater than all numbers
+    if c == "x" and ">" in op:  # DuckDB orders NaN above all numbers
         return op + l, f"(case when x is null then null when isnan(x) then false else {op + l} end)"
     return op + l, op + types.get(c, "") + l
 

@@ -1,4 +1,4 @@
-"""Frames of what pandas has, as Arrow streams (make), and back (check, flight)."""
+"""Writes frames of all pandas types as Arrow streams (make), and compares them (check, flight)."""
 
 import datetime
 import sys

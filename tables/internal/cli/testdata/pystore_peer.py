@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pystore
 
-# pystore 1.0.1 uses a name that it forgot to import.
+# pystore 1.0.1 uses a name without importing it.
 pystore.utils.timezone = datetime.timezone
 
 pystore.set_path(sys.argv[1])

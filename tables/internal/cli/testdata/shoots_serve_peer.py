@@ -1,4 +1,4 @@
-"""Makes the same calls with shoots' own client at our server and at shoots', and
+"""Makes the same calls with shoots' client at our server and at shoots', and
 says where the answers differ. Arguments: our port, a port for shoots' server, a
 directory, and, for TLS: the certificate, its key, the secret."""
 import base64
@@ -23,7 +23,7 @@ if tls:
 
     cert, key, secret = tls
     command += ["--cert_file", cert, "--key_file", key]
-    # shoots wants PyJWT, and its package may have brought another one of that name,
+    # shoots needs PyJWT, but its dependencies may install another package of that name,
     # with which its server cannot check tokens.
     checks = hasattr(jwt, "encode")
     if checks:
@@ -49,7 +49,7 @@ def connect(port, **more):
 def outcome(call, client):
     try:
         result = call(client)
-    except Exception as e:  # the type is what is compared
+    except Exception as e:  # only the type is compared
         return type(e).__name__
     if isinstance(result, pd.DataFrame):
         return result.sort_values(list(result.columns)).reset_index(drop=True)
@@ -82,7 +82,7 @@ daily = pd.DataFrame({"t": pd.date_range("2024-01-03 10:00", periods=400, freq="
 
 
 def indexed(df):
-    """A result whose index is told, too, as outcome() forgets it."""
+    """Returns a result with its index, which outcome() drops."""
     assert isinstance(df.index, pd.DatetimeIndex) and df.index.name == "t", df.index
     return df.reset_index()
 
@@ -139,7 +139,7 @@ calls["resample again"] = lambda c: c.resample("daily", "z", "SME", "t", "interp
 calls["resampled again"] = lambda c: indexed(c.get("z"))
 for function in "agg", "indices", "none", "fillna":
     calls[f"resample by {function}"] = lambda c, function=function: c.resample("num", "z", "7s", "t", function)
-expected = {  # where shoots' own server is wrong, by the rules that are documented
+expected = {  # shoots' server deviates from its documentation here
     "append misfit": "FlightServerError",
     "sql wrong": "DataFusionError",
     "sql no sql": "DataFusionError",

@@ -14,7 +14,7 @@ program, cert, key, *ports = sys.argv[1:]
 
 
 class Server:
-    """Has shoots' signature, and starts the program."""
+    """Starts the program, with the signature of shoots' server."""
 
     def __init__(self, location, bucket_dir, certs=None, secret=None):
         flags = ["--listen", location.uri.decode(), "--bucket_dir", bucket_dir]

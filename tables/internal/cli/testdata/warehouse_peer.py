@@ -10,7 +10,7 @@ from pyiceberg.catalog import load_catalog
 uri, endpoint, warehouse, name = sys.argv[1:]
 catalog = load_catalog("partd", **{
     "type": "sql", "uri": uri.replace("postgres://", "postgresql+psycopg2://", 1), "warehouse": warehouse,
-    "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO",  # pyarrow's uploads in parts are too much for the gateway
+    "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO",  # the gateway does not support pyarrow's multipart uploads
     "s3.endpoint": endpoint, "s3.region": "us-east-1", "s3.access-key-id": "user", "s3.secret-access-key": "secretsecret",
 })
 table = catalog.load_table(name)

@@ -1,5 +1,5 @@
-"""Reads each Parquet file of a directory by pyarrow and by DuckDB, and compares what they
-read to the Arrow file beside it."""
+"""Reads each Parquet file of a directory with pyarrow and with DuckDB, and compares the rows
+with the Arrow file next to it."""
 
 import pathlib
 import sys
@@ -13,7 +13,7 @@ BITS = {pa.float32(): pa.int32(), pa.float64(): pa.int64()}
 
 
 def columns(table, schema):
-    """The columns, floats by their bits: a NaN is equal to no NaN."""
+    """Returns the columns, with floats as bits, because NaN does not equal itself."""
     for column in table.cast(schema).combine_chunks().columns:
         whole = pa.concat_arrays(column.chunks)
         yield whole.view(BITS[whole.type]) if whole.type in BITS else whole

@@ -1,4 +1,4 @@
-"""Writes the same rows as other programs do, with and without indexes of pages."""
+"""Writes the same rows with other programs, with and without page indexes."""
 
 import pathlib
 import random
@@ -17,7 +17,7 @@ odd = [float("nan"), -0.0, 0.0, float("inf"), float("-inf")]
 
 
 def column(kind, value):
-    """Values in runs, of which some are null, sorted, or in any order."""
+    """Returns values in runs, some of them null, sorted or in random order."""
     run, order = r.choice([1, 40, 3000]), r.choice(["up", "down", "any"])
     values = [value(i) for i in range(n // run + 1)]
     if order != "any":
@@ -30,7 +30,7 @@ def column(kind, value):
 wide = "p" * 70
 rows = pa.table({
     "n": column(pa.int64(), lambda i: r.choice([-(2**63), 2**63 - 1, i, -i])),
-    "i": column(pa.int32(), lambda i: r.choice([-(2**30), 2**30 - 1, i, -i])),  # arrow-go refuses the deltas of DuckDB that are beyond 32 bits
+    "i": column(pa.int32(), lambda i: r.choice([-(2**30), 2**30 - 1, i, -i])),  # arrow-go refuses DuckDB's deltas beyond 32 bits
     "f": column(pa.float64(), lambda i: r.choice(odd + [i, -i, 0.1])),
     "g": column(pa.float32(), lambda i: r.choice(odd + [i, -i])),
     "t": column(pa.string(), lambda i: r.choice(["", wide, wide + str(i), str(i), "\U0010ffff" * 30 + str(i), "é\0" + str(i)])),

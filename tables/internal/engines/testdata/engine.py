@@ -1,4 +1,4 @@
-"""One engine works with tables of an Iceberg REST catalog, as lines of JSON ask it to, and
+"""Runs one engine on tables of an Iceberg REST catalog. It reads requests as lines of JSON, and
 answers each with a line: {"rows": …} or {"error": …}."""
 
 import datetime
@@ -14,11 +14,11 @@ kind, url, token, ca = sys.argv[1:5]
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what engines print is no answer
+os.dup2(2, 1)  # keep engines' output out of the answers
 
 
 def plain(value):
-    """A value as Arrow's JSON of Go has it."""
+    """Returns a value in the form of arrow-go's JSON."""
     if isinstance(value, datetime.date):
         return value.isoformat()
     return value
@@ -103,7 +103,7 @@ class PyIceberg:
             u.remove_field(name)
 
     def insert(self, table, column, value):
-        """Appends a row until it is in."""
+        """Appends a row, retrying until the commit succeeds."""
         import pyarrow as pa
         from pyiceberg.exceptions import CommitFailedException
 
@@ -135,7 +135,7 @@ class Daft(PyIceberg):
 
 
 class SQL:
-    """What engines of SQL have in common."""
+    """The common operations of SQL engines."""
 
     types = {"long": "bigint", "string": "string", "double": "double", "boolean": "boolean", "date": "date"}
 

@@ -1,4 +1,4 @@
-"""pyiceberg's own tests of catalogs, from its source, against a REST catalog."""
+"""Runs pyiceberg's catalog tests, from its source, against a REST catalog."""
 
 import logging
 import sys
@@ -9,11 +9,11 @@ from pyiceberg.catalog.rest import RestCatalog
 
 url, basetemp, *leave = sys.argv[1:]
 
-# The tests import the clients of other catalogs, which are not here, and fakes of those.
+# The tests import clients of other catalogs, and fakes of them, which are not installed.
 for name in ("boto3", "moto", "moto.server", "pyiceberg.catalog.hive"):
     sys.modules[name] = mock.MagicMock()
 
-sys.path.insert(0, "")  # as python -m pytest does
+sys.path.insert(0, "")  # like python -m pytest
 init = RestCatalog.__init__
 
 
@@ -36,7 +36,7 @@ class Ours:
         for plugin in config.pluginmanager.get_plugins():
             if hasattr(plugin, "_CATALOG_FACTORIES"):
                 plugin._CATALOG_FACTORIES["memory"] = emptied
-        others = ("sql", "memory_catalog", "hive", "rest_test_catalog", "hierarchical", "fixed_test")  # a namespace has one level
+        others = ("sql", "memory_catalog", "hive", "rest_test_catalog", "hierarchical", "fixed_test")  # our namespaces have one level
         for item in list(items):
             _, _, parameters = item.nodeid.partition("[")
             other = any(o in p for o in others for p in parameters.rstrip("]").split("-"))

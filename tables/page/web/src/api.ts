@@ -1,4 +1,4 @@
-// What the page asks of the server: docs/http.md.
+// The requests of the page to the server: docs/http.md.
 import type { RecordBatch, Schema } from "apache-arrow";
 
 export interface Session {
@@ -61,7 +61,7 @@ export class ApiError extends Error {
   }
 }
 
-// An argument that is "" is left out; null is one that is there, and empty.
+// An argument "" is omitted; null is sent as an empty value.
 export type Args = Record<string, string | number | null | undefined>;
 
 export function address(path: string, args: Args = {}): string {
@@ -72,10 +72,10 @@ export function address(path: string, args: Args = {}): string {
   return `api/${path}${query.size ? `?${query}` : ""}`;
 }
 
-const noAnswer = "the server does not answer: it is asked again until it does";
+const noAnswer = "the server does not answer: the page retries until it does";
 
-// onBack calls do once the server answers again, where an error is that it could not be reached;
-// it is asked until then.
+// onBack calls again when the server answers again, if the error means that it could not be reached.
+// Until then, it polls the server.
 let asking = 0;
 export function onBack(error: Error, signal: AbortSignal, again: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
@@ -115,7 +115,7 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-// put sends a file, and tells what share of it has gone: fetch does not know.
+// put uploads a file, and reports the share that was sent, which fetch cannot do.
 export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: number) => void): Promise<{ version: number; rows: number }> {
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
@@ -125,7 +125,7 @@ export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: n
     request.responseType = "json";
     request.upload.onprogress = (e) => sent(e.loaded / e.total);
     request.onload = () => (request.status === 200 ? done(request.response) : failed(refused(request.status, request.response ?? { error: request.statusText })));
-    request.onerror = () => failed(new ApiError("the connection was cut: look whether the server runs, and put the file again", 0));
+    request.onerror = () => failed(new ApiError("the connection was cut: check that the server is running, and put the file again", 0));
     signal.onabort = () => (request.abort(), failed(new ApiError("cancelled", 499)));
     request.send(file);
   });
@@ -138,8 +138,8 @@ export interface Batches {
   batches: AsyncIterable<RecordBatch>;
 }
 
-// stream reads Arrow's batches as they come. The bytes are those that came up to now: who
-// reads breaks off when it has enough, which ends the work at the server, too.
+// stream reads Arrow batches as they arrive. bytes returns the number of bytes received so far. A
+// reader may stop early, which also stops the work at the server.
 export async function stream(url: string, init: RequestInit): Promise<Batches> {
   const response = await request(url, init);
   let bytes = 0;
@@ -151,7 +151,7 @@ export async function stream(url: string, init: RequestInit): Promise<Batches> {
       },
     }),
   );
-  const { RecordBatchReader } = await import("apache-arrow"); // which the first view does without
+  const { RecordBatchReader } = await import("apache-arrow"); // the first view does not need it
   const reader = await RecordBatchReader.from(counted);
   await reader.open();
   return { headers: response.headers, bytes: () => bytes, schema: reader.schema, batches: reader as AsyncIterable<RecordBatch> };

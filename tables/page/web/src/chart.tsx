@@ -1,5 +1,5 @@
-// Charts. The server picks what is drawn out of all rows, however many: of a line the
-// least and the largest value of each pixel, of points one for each place.
+// Charts. The server reduces any number of rows to the points that are drawn: for lines, the minimum
+// and the maximum of each pixel; for scatter charts, one point per place.
 import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
@@ -30,7 +30,7 @@ interface Drawn {
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling is the statement for what is drawn.
+// sampling returns the statement for the points that are drawn.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
   const across = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
@@ -38,7 +38,7 @@ function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, nam
     const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
     return `{'s': left(${label}, 60), 'y': ${name ? `${quoted(name)}::DOUBLE` : "1::DOUBLE"}}`;
   });
-  // A browser's times end there.
+  // The range of a browser's times ends there.
   const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
   const all = `WITH d AS (SELECT ${across} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
 c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
@@ -78,7 +78,7 @@ async function draw(source: Statement, chart: ChartArgs, sql: string, time: bool
   return drawn;
 }
 
-// drawing is the chart itself.
+// drawing returns the chart as SVG.
 function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
@@ -105,9 +105,9 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     y: { label: title, grid: true },
     marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
   }) as SVGSVGElement;
-  // Nothing here needs Plot's own style sheet, which the page's policy would refuse.
+  // The page needs no style sheet of Plot, which its policy would refuse anyway.
   for (const style of svg.querySelectorAll("style")) style.remove();
-  svg.setAttribute("aria-hidden", "true"); // what it is in says what it shows
+  svg.setAttribute("aria-hidden", "true"); // the element around it has a label
   let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
   for (const name of legend ? names : []) {
@@ -126,7 +126,7 @@ function shape(name: string, attributes: Record<string, string | number>, conten
   return element;
 }
 
-// save writes the chart as it is seen into a file.
+// save saves the visible chart as a file.
 async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
   const copy = svg.cloneNode(true) as SVGSVGElement;
   copy.style.color = getComputedStyle(svg).color;

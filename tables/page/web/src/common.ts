@@ -6,11 +6,11 @@ export interface Route {
   args: URLSearchParams;
 }
 
-// What all parts of the page know and may ask for.
+// The state and the actions that all parts of the page share.
 export interface App {
   session: Session;
   tree: Tree | null;
-  // turn changes whenever all is to be asked for again.
+  // turn changes whenever everything must be loaded again.
   turn: number;
   reload: () => void;
   dialog: (form: FormName | null, args?: FormArgs) => void;
@@ -23,7 +23,7 @@ export interface FormArgs {
   file?: File;
 }
 
-// The address holds what is seen, behind a # that is not sent to the server.
+// The address contains the state of the view, after a # that is not sent to the server.
 export const readRoute = (): Route => parseRoute(location.hash);
 
 export function parseRoute(hash: string): Route {
@@ -45,11 +45,12 @@ export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-// marked shows what changes the direction of a text, and is not seen: a name could look like another.
+// marked makes invisible characters that change a text's direction visible: otherwise, one name could
+// look like another.
 export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 export const shown = (name: string, most = 200) => marked(name.slice(0, most));
 
-// csv is a name among others with commas between them.
+// csv quotes a name for a comma-separated list.
 export const csv = (name: string) => (/[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
 
 export function size(bytes: number): string {
@@ -58,7 +59,7 @@ export function size(bytes: number): string {
   return `${(bytes / 1024 ** i).toFixed(i && bytes / 1024 ** i < 10 ? 1 : 0)} ${units[i]}`;
 }
 
-// useKept is a state that stays in this browser.
+// useKept is like useState, but stores the value in this browser.
 export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
   const [value, set] = useState<T>(() => {
     try {
@@ -71,13 +72,13 @@ export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
     try {
       localStorage.setItem(key, JSON.stringify(value));
     } catch {
-      // Without room or permission it lasts as long as the page.
+      // Without space or permission, the value lasts as long as the page.
     }
   }, [value]);
   return [value, set];
 }
 
-// useLoaded asks for something, anew whenever key changes, and when a server that was gone is back.
+// useLoaded loads a value, again whenever key changes, and when the server is back after a failure.
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
   const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
   const [turn, again] = useState(0);

@@ -1,4 +1,4 @@
-// Completion knows all tables, and the columns of those that the statement names.
+// Completion knows all tables, and the columns of the tables that the statement names.
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { get, type Table } from "./api";
@@ -8,7 +8,7 @@ import type { Editor, Names } from "./editor";
 
 const mostDescribed = 50;
 const whole = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
-// A dot in a key would make two names of it.
+// A dot in a key would split it into two names.
 const key = (name: string) => name.replaceAll(".", "\\.");
 
 export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { sql: string; bucket: string }, visible: boolean) {
@@ -29,7 +29,7 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
       names[key(bucketName(bucket.name))] = { self: whole(bucketName(bucket.name), "namespace"), children: list };
       if (bucket.name === tab.bucket) Object.assign(names, list);
     }
-    // A new schema asks anew for completions: it is set only where it differs.
+    // A new schema restarts completion, so it is set only if it differs.
     const text = JSON.stringify({ ...top, ...names });
     if (text !== known.current) edit.current!.schema({ ...top, ...names });
     known.current = text;

@@ -1,5 +1,5 @@
-// The SQL editor. It lives in a shadow root, where CodeMirror's styles are constructed
-// style sheets, which need no exception from the page's Content-Security-Policy.
+// The SQL editor. It is in a shadow root, where CodeMirror's styles are constructed style sheets,
+// which the page's Content-Security-Policy allows.
 import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completeFromList, completionKeymap, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { PostgreSQL, SQLDialect, type SQLNamespace, sql } from "@codemirror/lang-sql";
@@ -46,7 +46,7 @@ export interface Editor {
 const known = new Set(functions.split(" "));
 const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
-// words are keywords, without what is a function here.
+// words returns keywords without those that are functions here.
 function words(keywords = "", more: string): string {
   return [...keywords.split(" ").filter((word) => !known.has(word)), more].join(" ");
 }
@@ -54,7 +54,7 @@ function words(keywords = "", more: string): string {
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
-  // As words of the dialect, functions would hide names that begin as they do.
+  // As keywords of the dialect, functions would hide names with the same beginning.
   const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
   const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
   const names = (schema: SQLNamespace) => [
@@ -104,7 +104,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
   return {
     view,
     format,
-    // What is selected, or all, as one statement after the other.
+    // The statements in the selection, or all of them, in order.
     statements() {
       const { doc, selection } = view.state;
       const picked = selection.main.empty ? { from: 0, to: doc.length } : selection.main;

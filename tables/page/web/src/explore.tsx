@@ -1,4 +1,4 @@
-// What is around rows, of a table or of a result: their filter, and a grid or a chart.
+// The parts around the rows of a table or a result: the filter, and a grid or a chart.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
@@ -38,7 +38,7 @@ export function Switch({ look, set }: { look: Look; set: Set }) {
   );
 }
 
-// Drawing is loaded when something is drawn.
+// The code for charts is loaded when the first chart is drawn.
 type Drawing = typeof import("./chart");
 function Drawn(props: { rows: Rows; source: Statement; look: Look; set: Set }) {
   const [loaded, setLoaded] = useState<Drawing | string>("");
@@ -51,7 +51,7 @@ interface Props {
   label: string;
   busy: boolean;
   source: Statement;
-  alone?: boolean; // it can only be looked at
+  alone?: boolean; // the statement can only be viewed
   look: Look;
   set: Set;
   say: (text: string) => void;

@@ -1,16 +1,16 @@
-// What a file to put holds, as far as its beginning tells: the server takes UTF-8 that is not
-// packed, so that anything else becomes it here.
+// Guesses the content of a file from its beginning. The server accepts uncompressed UTF-8, so other
+// files are converted here.
 
 const looked = 64 << 10;
 
 export interface Beginning {
   encoding: string;
   sep: string;
-  rows: string[][]; // the first has the columns' names; none where the format is no text
+  rows: string[][]; // the first row contains the names of columns; empty if the format is not text
 }
 
 export const separators: Record<string, string> = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };
-// The names that a browser and iconv have in common.
+// Encodings that both browsers and iconv know by these names.
 export const encodings: Record<string, string> = { "utf-8": "UTF-8", "windows-1252": "Latin-1 (Windows-1252)", "utf-16le": "UTF-16" };
 
 export const isPacked = (file: File) => /\.gz$/i.test(file.name);
@@ -20,7 +20,7 @@ function unpacked(file: File): ReadableStream<Uint8Array<ArrayBuffer>> {
   return isPacked(file) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
 }
 
-// plain is the file as the server takes it.
+// plain converts a file to the form that the server accepts.
 export async function plain(file: File, encoding: string): Promise<Blob> {
   if (encoding === "utf-8" && !isPacked(file)) return file;
   let bytes = unpacked(file);

@@ -1,2 +1,2 @@
-// Of the formatter only what the page needs: it is loaded when it is used.
+// The part of the formatter that the page needs, loaded on demand.
 export { duckdb, formatDialect } from "sql-formatter";

@@ -1,4 +1,4 @@
-// Forms for what changes something. Each shows the command that does the same.
+// Forms for changes. Each form shows the equivalent command.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, type Table, type Tree, type TreeTable } from "./api";
@@ -104,8 +104,8 @@ interface DialogProps {
   children: ComponentChildren;
 }
 
-// Dialog is what all forms have. One that takes something away begins at its Close button, and
-// does nothing by Enter in a field.
+// Dialog is the common frame of all forms. A form that deletes something focuses its Close button,
+// and ignores Enter in a field.
 export function Dialog(props: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
   const closer = useRef<HTMLButtonElement>(null);
@@ -193,7 +193,7 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
   );
 }
 
-// Plan is what a restore brings back, changes and deletes.
+// Plan lists the tables that a restore brings back, changes and deletes.
 function Plan({ args, only }: { args: FormArgs; only: string[] }) {
   const list = (snapshot?: string) => async (signal: AbortSignal) => (await get<Tree>("tree", { bucket: args.bucket || null, snapshot, limit: 10000 }, signal)).buckets[0]?.tables ?? [];
   const then = useLoaded("then", list(args.snapshot));

@@ -1,5 +1,5 @@
-// The grid: only the rows and columns in sight are in the document, and any number of rows
-// scrolls, also where they are more than a browser's largest height has pixels.
+// The grid. The document contains only visible rows and columns. Any number of rows scrolls, even if
+// their height exceeds a browser's maximum.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { marked } from "./common";
 import type { Rows } from "./rows";
@@ -32,7 +32,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [view, setView] = useState({ height: 400, width: 800, left: 0 });
   const [top, setTop] = useState(0);
   const [active, setActive] = useState({ row: -1, column: 0 });
-  const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // of a range, across from the active cell
+  const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // the opposite corner of a range; the active cell is the other one
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
   const last = useRef(0);
@@ -74,8 +74,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     if (top > mostTop) setTop(mostTop);
   }, [mostTop, top]);
 
-  // Where a pixel of the scroll bar is many rows, a small step moves by pixels of rows, a large
-  // one to its share of all; at rest the bar goes where it belongs.
+  // If one pixel of the scroll bar is many rows, a small step moves by pixels of rows, and a large
+  // step moves to its share of all rows. When scrolling stops, the bar moves to its exact position.
   function place(to: number) {
     const element = scroller.current!;
     last.current = Math.round(mostTop ? (to / mostTop) * mostScroll : 0);
@@ -154,16 +154,16 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   };
   const within = (row: number, column: number) => row >= range.first && row <= range.last && column >= range.left && column <= range.right;
 
-  // copy takes a cell as it is, and a range as a spreadsheet reads it.
+  // copy copies a cell as text, or a range as tab-separated values for a spreadsheet.
   function copy() {
     if (!corner) return void navigator.clipboard?.writeText(detail());
     const first = Math.max(0, range.first);
     const [many, across] = [range.last - first + 1, range.right - range.left + 1];
-    if (many * across > mostCopied) return say?.(`${mostCopied.toLocaleString("en")} cells at most are copied: download the rows`);
+    if (many * across > mostCopied) return say?.(`${mostCopied.toLocaleString("en")} cells is the limit of a copy: download the rows`);
     const lines: string[] = [];
     for (let row = first; row <= range.last; row++) {
       const at = rows.at(row);
-      if (!at) return say?.(`row ${(row + 1).toLocaleString("en")} is not here any more: copy fewer rows, or download them`);
+      if (!at) return say?.(`row ${(row + 1).toLocaleString("en")} is no longer loaded: copy fewer rows, or download them`);
       const cells: string[] = [];
       for (let column = range.left; column <= range.right; column++) {
         const { text, cut } = cell(at.batch, at.index, column, 20_000);
@@ -195,8 +195,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
-  // A column of numbers grows with what comes in sight, unless somebody chose its width: there
-  // a number that has no room is not shown in part.
+  // A column of numbers grows with the visible values, unless the user chose its width. Then a number
+  // without enough space is hidden, not truncated.
   const grown = [...wide];
   function text(column: number, { text, cut }: Cell): string {
     const needs = isWhole(rows, column) ? cellWidth(text) : 0;

@@ -1,4 +1,4 @@
-// The page's first view: what is there, what to try, and where to drop a file.
+// The page's first view: recent tables, examples, and a place to drop a file.
 import { useState } from "preact/hooks";
 import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
 
@@ -10,7 +10,8 @@ export function HomePage({ app }: { app: App }) {
   const all = app.tree?.buckets.flatMap((b) => b.tables.map((t) => ({ ...t, bucket: b.name }))) ?? [];
   const recent = all.sort((a, b) => b.updated.localeCompare(a.updated)).slice(0, mostRecent);
   const [newest] = recent;
-  const name = newest && quoted(newest.name);
+  // A name with its bucket works in any tab, also when it is copied from here.
+  const name = newest && (newest.bucket ? `${quoted(newest.bucket)}.` : "") + quoted(newest.name);
   const examples: [string, string][] = [
     newest ? [`The first rows of ${shown(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
     newest ? [`How many rows ${shown(newest.name, 40)} has`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
@@ -36,7 +37,7 @@ export function HomePage({ app }: { app: App }) {
       <h2>Try</h2>
       <ul class="cards">
         {examples.map(([title, q]) => (
-          <li key={title}><a href={href("sql", { bucket: newest?.bucket, q })}><bdi>{title}</bdi></a><code>{q.replace(/\s+/g, " ")}</code></li>
+          <li key={title}><a href={href("sql", { bucket: newest?.bucket, q })}><bdi>{title}</bdi></a><code>{q.replaceAll("\n", " ")}</code></li>
         ))}
       </ul>
       {admin && (

@@ -8,7 +8,7 @@ import { HomePage } from "./home";
 import { PutDialog } from "./put";
 import { TreeView } from "./tree";
 
-// later is a part of the page that is loaded when it is first seen.
+// later returns a component that is loaded when it is first shown.
 function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
   let part: ComponentType<P> | undefined;
   return function Later(props: P) {
@@ -56,7 +56,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [wide, setWide] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
-  // What is written and runs stays while other views are seen.
+  // The SQL view stays mounted while other views are shown.
   const writes = useRef(false);
 
   useEffect(() => {
@@ -73,7 +73,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
     const later = setTimeout(load, search ? 200 : 0);
     return () => (clearTimeout(later), abort.abort());
   }, [search, turn]);
-  // What a click shows is there by then.
+  // The effects of a click are visible by then.
   useEffect(() => void (tree && import("./table").catch(() => undefined)), [!tree]);
   async function more() {
     const { bucket, table } = tree!.next!;
@@ -143,7 +143,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   );
 }
 
-// forget leaves nothing of what was asked to who signs in next.
+// forget removes all data of a user from this browser before the next one signs in.
 function forget() {
   for (const key of Object.keys(localStorage)) {
     if (/^partd\.(?!sidebar$|scheme$)/.test(key)) localStorage.removeItem(key);

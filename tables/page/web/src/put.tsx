@@ -1,4 +1,4 @@
-// The form that puts a file into a table, in a bucket that is there or a new one.
+// The form that puts a file into a table, in an existing or a new bucket.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, get, post, put, type Table } from "./api";
 import { type App, bucketName, csv, type FormArgs, href, shown, size } from "./common";

@@ -1,5 +1,5 @@
-// Rows for the grid, in bounded memory: pages of a table that come and go, or the first part
-// of a query's result.
+// Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first part of a
+// query's result.
 import { Field, RecordBatch } from "apache-arrow";
 import { type Args, ApiError, type Batches, address, get, onBack, query, stream } from "./api";
 import { quoted } from "./common";
@@ -31,8 +31,8 @@ function find(batches: RecordBatch[], row: number) {
   return undefined;
 }
 
-// TableRows fetches the pages that are wanted, two at a time, gives up those that are not
-// wanted any more, and forgets those that were wanted longest ago.
+// TableRows fetches the wanted pages, two at a time. It aborts requests for pages that are no longer
+// wanted, and forgets the least recently wanted pages.
 export class TableRows implements Rows {
   fields: Field[] = [];
   count = 0;
@@ -108,8 +108,8 @@ export class TableRows implements Rows {
     }
   }
 
-  // fail stops asking, until a server that was gone is back: a few times, it may be these rows
-  // that it cannot send.
+  // fail stops fetching until the server is back. It retries only a few times, because these rows may
+  // be the cause.
   private fail(error: Error) {
     if (!this.error && ++this.failures <= 5) {
       onBack(error, this.closed.signal, () => {
@@ -132,7 +132,7 @@ export class TableRows implements Rows {
   }
 }
 
-// A statement, where it stands in the editor, and the state of the tables that it names.
+// A statement, its position in the editor, and the state of the tables that it names.
 export interface Statement {
   sql: string;
   from: number;
@@ -140,22 +140,22 @@ export interface Statement {
   at: Record<string, string>;
 }
 
-// narrowed is a statement over those rows of another one that a filter lets through, in order.
+// narrowed returns a statement for the rows of another statement that satisfy a filter, in an order.
 export function narrowed(sql: string, filter: string, sort: Sort | null): string {
   if (!filter && !sort) return sql;
   const order = sort ? ` ORDER BY ${quoted(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
   return `SELECT * FROM (\n${sql}\n)${filter ? ` WHERE (\n${filter}\n)` : ""}${order}`;
 }
 
-// stateOf is the state of tables, as a body of JSON has it.
+// stateOf returns the state of tables as fields of a JSON body.
 export function stateOf(at: Record<string, string>): Record<string, string | number> {
   return Object.fromEntries(Object.entries(at).map(([key, value]) => [key, key.endsWith("version") ? Number(value) : value]));
 }
 
-// What DuckDB takes only as a statement of its own cannot be filtered, nor drawn.
+// Statements that DuckDB supports only at top level cannot be filtered or drawn.
 export const standsAlone = (sql: string) => /^(\s|--.*\n)*(SHOW|EXPLAIN)\b/i.test(sql);
 
-// ResultRows is what a query answered, up to a bound of rows and one of bytes.
+// ResultRows is the result of a query, up to a limit of rows and of bytes.
 export class ResultRows implements Rows {
   fields: Field[] = [];
   count = 0;
@@ -233,14 +233,14 @@ export class ResultRows implements Rows {
     this.changed();
   }
 
-  // placed counts the lines of the filter, and not those before it.
+  // placed adjusts the line of an error to the text of the filter.
   private placed(err: Error): Error {
     if (!(err instanceof ApiError) || !err.line || (!this.filter && !this.sort)) return err;
     const line = err.line - this.statement.sql.split("\n").length - 2;
     return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
-  // why asks what cut a stream that had begun.
+  // why requests the reason why a stream was cut after it had begun.
   private async why(err: Error, begun: boolean): Promise<Error> {
     if (!begun) return err;
     const said = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);

@@ -1,5 +1,5 @@
-// SQL: tabs with an editor, and what their statements answered. The address has the statement
-// that ran, and what is seen of its rows: so the way back, and a link, bring it again.
+// SQL: tabs with an editor and the results of their statements. The address contains the statement
+// that ran and the view of its rows, so Back and links restore both.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { type App, bucketName, count, href, useKept } from "./common";
@@ -15,15 +15,15 @@ interface Tab {
   id: number;
   sql: string;
   bucket: string;
-  at?: At; // the state of tables, as the parameters of that name
-  look?: string; // as the address has it
+  at?: At; // state of the tables, with the names of the parameters
+  look?: string; // view of the rows, as in the address
 }
-// Run are the statements of a tab, up to the one that runs.
+// Run contains the results of a tab's statements, up to the running one.
 interface Run {
   started: number;
   all: ResultRows[];
   shown: number;
-  next?: ResultRows; // filtered or sorted anew: what is seen stays until it is there
+  next?: ResultRows; // with a new filter or order; the old rows stay visible until it has rows
   stopped?: boolean;
 }
 const mostTabs = 8;
@@ -56,7 +56,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const result = ran?.all[ran.shown];
   const running = ran?.all.find((r) => r.running) ?? (ran?.next?.running ? ran.next : undefined);
   const alone = !!result && standsAlone(result.statement.sql);
-  // What the editor calls later has to see the state of then.
+  // Callbacks of the editor run later, and must see the state at that time.
   const now = useRef({ tab, tabs, run });
   now.current = { tab, tabs, run };
 
@@ -69,10 +69,10 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   }
   function typed(sql: string) {
     change({ sql });
-    // The statement of the address is not what is written any more.
+    // The address names a statement that is no longer in the editor.
     if (readQuery() !== null && readQuery() !== sql) location.hash = href("sql");
   }
-  // open finds the tab of a statement, or fills one with it; it never runs by itself.
+  // open selects the tab of a statement, or fills a tab with it. It never runs the statement.
   function open(wanted: Omit<Tab, "id">) {
     const { tab, tabs } = now.current;
     const found = [tab, ...tabs].find((t) => same(t, { ...wanted, id: 0 }));

@@ -1,4 +1,4 @@
-// What is seen of rows, as the address has it: a filter, an order, a profile, a chart.
+// The view of rows as the address represents it: a filter, an order, a profile, a chart.
 export interface Sort {
   column: string;
   descending: boolean;
@@ -17,8 +17,8 @@ export interface Look {
   chart: ChartArgs | null;
 }
 
-// A change of it may follow one that is not drawn yet, as keys do: what depends on the look
-// now is a function of it.
+// A change may follow another one that is not rendered yet, as with fast key presses. A change that
+// depends on the current look is therefore a function of it.
 export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
 export const after = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
 
@@ -38,13 +38,13 @@ export function writeLook({ filter, sort, profile, chart }: Look): Record<string
   return { filter, sort: order, profile: profile ?? undefined, chart: chart?.kind, x: chart?.x, y: chart?.y, by: chart?.by };
 }
 
-// sorted is the order after a click on a column's name.
+// sorted returns the order after a click on a column's name.
 export function sorted(sort: Sort | null, column: string): Sort | null {
   return sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true };
 }
 
-// placeIn is where in a text a line and a column are that the server names: it counts
-// characters, a text here UTF-16 units.
+// placeIn returns the index in text of a position that the server reports. The server counts
+// characters; JavaScript counts UTF-16 units.
 export function placeIn(text: string, line: number, column: number): number {
   const lines = text.split("\n").slice(0, line);
   const last = [...(lines[line - 1] ?? "")].slice(0, column - 1).join("");

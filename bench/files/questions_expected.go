@@ -1,0 +1,158 @@
+package main
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/zeebo/xxh3"
+)
+
+// answer computes the answer from the tables, in the simplest way.
+func (q *question) answer(in *input) (a *answer, err error) {
+	a = &answer{}
+	if q.right == "" {
+		return a, q.grouped(in.tables[0], a)
+	}
+	// Keys of the other table are unique.
+	otherCounts := make(map[uint64]uint64, in.tables[1].rows)
+	on := slices.Index(in.tables[1].columns, q.on)
+	if err := eachRow(in.tables[1].path, func(cells [][]byte) error {
+		key := xxh3.Hash(cells[on])
+		otherCounts[key] = hashCells(slices.Delete(cells, on, on+1))
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	none := hashCells(make([][]byte, len(in.tables[1].columns)-1))
+	on = slices.Index(in.tables[0].columns, q.on)
+	return a, eachRow(in.tables[0].path, func(cells [][]byte) error {
+		key := cells[on]
+		x := hashCells(slices.Insert(slices.Delete(cells, on, on+1), 0, key))
+		if other, ok := otherCounts[xxh3.Hash(key)]; ok && len(key) > 0 {
+			a.addJoined(x, other)
+		} else if q.how == "left" {
+			a.addJoined(x, none)
+		}
+		return nil
+	})
+}
+
+// measuredRow holds a row's v1, v2 and v3, as integers in units of their last digits so that
+// sums are exact, and the hash of its keys.
+type measuredRow struct {
+	keys uint64
+	v    [3]int32
+}
+
+const missingValue = math.MinInt32
+
+var scales = [3]float64{1, 1, 1e4}
+
+func (q *question) grouped(t *table, a *answer) error {
+	rows := make([]measuredRow, 0, t.rows)
+	keys := make([][]byte, len(q.keys))
+	err := eachRow(t.path, func(cells [][]byte) error {
+		for i, k := range q.keys {
+			keys[i] = cells[slices.Index(t.columns, k)]
+		}
+		row := measuredRow{keys: hashCells(keys)}
+		for i, c := range cells[6:] {
+			x, err := number(c)
+			if row.v[i] = int32(math.Round(x * scales[i])); math.IsNaN(x) {
+				row.v[i] = missingValue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		rows = append(rows, row)
+		return nil
+	})
+	slices.SortFunc(rows, func(a, b measuredRow) int { return cmp.Compare(a.keys, b.keys) })
+	values := make([]float64, len(q.aggregates))
+	for len(rows) > 0 {
+		group := rows
+		if end := slices.IndexFunc(rows, func(r measuredRow) bool { return r.keys != rows[0].keys }); end > 0 {
+			group = rows[:end]
+		}
+		rows = rows[len(group):]
+		if q.largest() {
+			v3 := column(group, 2)
+			slices.Sort(v3)
+			for _, v := range v3[max(0, len(v3)-2):] {
+				q.addGroup(a, group[0].keys, []float64{v})
+			}
+			continue
+		}
+		for i, text := range q.aggregates {
+			values[i] = aggregate(text, group)
+		}
+		q.addGroup(a, group[0].keys, values)
+	}
+	return err
+}
+
+// column returns the values of a column that are not missing.
+func column(group []measuredRow, i int) (all []float64) {
+	for _, r := range group {
+		if r.v[i] != missingValue {
+			all = append(all, float64(r.v[i])/scales[i])
+		}
+	}
+	return all
+}
+
+// aggregate computes an aggregate of a group.
+func aggregate(text string, group []measuredRow) float64 {
+	name, arguments, _ := strings.Cut(text, "(")
+	switch name {
+	case "count":
+		return float64(len(group))
+	case "regr_r2":
+		group = slices.DeleteFunc(slices.Clone(group), func(r measuredRow) bool { return r.v[0] == missingValue || r.v[1] == missingValue })
+		x, y := column(group, 0), column(group, 1)
+		xx, yy, xy := products(x, x), products(y, y), products(x, y)
+		if xx > 0 && yy == 0 {
+			return 1 // as in SQL; polars and DataFusion return no value
+		}
+		return xy * xy / (xx * yy)
+	}
+	c := int(arguments[1] - '1')
+	x := column(group, c)
+	if len(x) == 0 {
+		return math.NaN()
+	}
+	sum, n := 0.0, float64(len(x))
+	for _, v := range x {
+		sum += math.Round(v * scales[c])
+	}
+	sum /= scales[c]
+	switch name {
+	case "sum":
+		return sum
+	case "mean":
+		return sum / n
+	case "min":
+		return slices.Min(x)
+	case "max":
+		return slices.Max(x)
+	case "median":
+		slices.Sort(x)
+		return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+	}
+	return math.Sqrt(products(x, x) / (n * (n - 1))) // stddev; NaN for one value
+}
+
+// products returns n times the sum of the products of two columns' deviations from their means.
+func products(x, y []float64) (sum float64) {
+	n, sumX, sumY := float64(len(x)), 0.0, 0.0
+	for i := range x {
+		sumX, sumY = sumX+x[i], sumY+y[i]
+	}
+	for i := range x {
+		sum += (x[i]*n - sumX) * (y[i]*n - sumY)
+	}
+	return sum / n
+}

@@ -1,0 +1,199 @@
+package partd_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/go-partd/partd/internal/testutil/figures"
+)
+
+// comparison is a row of the table of figures: our result at one job of a file in
+// bench/figures, and the results of others in the same run.
+type comparison struct {
+	what, file, job string
+	x               float64
+	ours            string
+	others          []string // nil means all contenders except partd and tables
+}
+
+var storeComparisons = []comparison{
+	{"sort 300 MB of CSV by one of 100,000 keys", "files", "sort", 1e5, "partd sort", nil},
+	{"sum and count its rows by key", "files", "sum", 1e5, "partd group", nil},
+	{"bring all values of each key together", "files", "values", 1e5, "partd group list()", nil},
+	{"shuffle its rows into a store", "files", "shuffle", 1e5, "partd shuffle", nil},
+	{"write a file for each key", "files", "split", 1e5, "partd split", nil},
+	{"sort 1.3 GB with 64 MiB of memory", "sort", "sort", 1e5, "partd sort", nil},
+	{"sum 10 million rows by six columns with 256 MiB", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
+	{"log store: append values of 100 bytes to 1,000,000 keys", "stores", "append", 1e6, "logstore", nil},
+	{"log store: read them by key", "stores", "read", 1e6, "logstore", nil},
+	{"server: append values of 100 bytes to 1,000 keys", "server", "append 1,000 keys of 100 B, Go client, 1 connection", 0, "partd-server", nil},
+	{"server: append values of 1 MiB", "server", "append values of 1 MiB, Go client", 0, "partd-server", nil},
+	{"server: read values of 1 MiB", "server", "get values of 1 MiB, Go client", 0, "partd-server", nil},
+	{"dask: shuffle 5 million rows among two workers", "dask", "shuffle 5000000 rows", 0, "partd-workers", []string{"p2p-workers"}},
+	{"dask: shuffle them among two threads", "dask", "shuffle 5000000 rows", 0, "partd-threads", []string{"disk-threads"}},
+}
+
+var tableComparisons = []comparison{
+	{"append a row", "tables", "append 1 row, acknowledged", 0, "tables", nil},
+	{"append a row and sync", "tables", "append 1 row to one table, synced; writers: 1", 0, "tables", nil},
+	{"the same by 8 writers at once, per row", "tables", "append 1 row to one table, synced; writers: 8", 0, "tables", nil},
+	{"append 10 rows of 105 columns and sync", "tables", "append 10 rows of 105 columns, synced", 0, "tables", nil},
+	{"append a million rows at once", "tables", "append 1000000 rows at once", 0, "tables", nil},
+	{"read a column of them by a filter", "tables", "read a column of 1000000 rows by a filter", 0, "tables", nil},
+	{"answer 43 SQL queries about a million web hits", "tables", "43 queries of 1000000 hits", 0, "tables", nil},
+	{"append a row to a series of a million, and sync", "tables", "append 1", 0, "tables, synced", nil},
+	{"append 1,000 rows to it, and sync", "tables", "append 1000", 0, "tables, synced", nil},
+	{"append 100,000 rows to it, and sync", "tables", "append 100000", 0, "tables, synced", nil},
+	{"read two columns of 1 % of it by time", "tables", "range", 0, "tables", nil},
+	{"resample it to minutes", "tables", "resample", 0, "tables", nil},
+	{"resample it and write the result", "tables", "resample and write", 0, "tables", nil},
+	{"write 1,000 small tables, and sync", "tables", "tables", 0, "tables, synced", nil},
+	{"find 100 of them by metadata", "tables", "find", 0, "tables", nil},
+}
+
+var contenderNames = map[string]string{
+	"partd, 256MiB": "partd", "logstore": "partd", "partd-server": "partd", "tables, synced": "tables", "partd-workers": "partd", "partd-threads": "partd", "p2p-workers": "p2p", "disk-threads": "disk",
+	"hashfiles": "256 hash files", "pebble-best": "Pebble, tuned", "DuckDB ORDER BY, its own way": "DuckDB ORDER BY", "Python's server": "Python's partd",
+	"duckdb": "DuckDB", "arcticdb": "ArcticDB", "ducklake": "DuckLake", "quack": "Quack", "duckiceberg": "DuckDB's Iceberg reader", "Iceberg, by pyiceberg": "pyiceberg",
+	"DuckDB, Iceberg": "DuckDB's Iceberg reader", "polars sort": "polars", "DuckDB 2.0.0": "DuckDB 2.0.0 from Python", "DuckDB, table": "DuckDB",
+	"DuckDB, Parquet": "DuckDB on Parquet",
+}
+
+// TestFigures compares the figures in the pages with those in bench/figures.
+// "go test -run TestFigures . -update" rewrites them.
+func TestFigures(t *testing.T) {
+	tables := comparisonTable(t, "tables", tableComparisons)
+	for page, want := range map[string]string{
+		"README.md":            uniqueFeatures(t),
+		"docs/benchmarks.md":   comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
+		"tables/docs/speed.md": tables,
+		"tables/README.md":     tables,
+		"python/README.md":     tables,
+	} {
+		checkGenerated(t, page, "TestFigures", want)
+	}
+}
+
+// uniqueFeatures returns the table on the first screen of README.md.
+func uniqueFeatures(t *testing.T) string {
+	figure := func(list []comparison, what string, others ...string) string {
+		i := slices.IndexFunc(list, func(c comparison) bool { return c.what == what })
+		c := list[i]
+		c.others = others
+		ours, theirs := c.results(t)
+		return fmt.Sprintf("%s: %s; %s", what, ours, theirs)
+	}
+	return "| what you get only here | one figure |\n|---|---|\n" +
+		"| jobs on files stay within `--memory`, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows by six columns with 256 MiB", "polars") + " |\n" +
+		"| 100,000 keys need no more memory than a few | " + figure(storeComparisons, "bring all values of each key together", "DuckDB string_agg") + " |\n" +
+		"| changes are applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
+		"| rows are durable within a fraction of a millisecond, in Iceberg tables that other engines read | " + figure(tableComparisons, "append a row to a series of a million, and sync", "arcticdb") + " |\n"
+}
+
+// comparisonTable returns a table with a row for each comparison, whose second column has our results.
+func comparisonTable(t *testing.T, ours string, list []comparison) string {
+	table := "| job | " + ours + " | others in the same run |\n|---|---|---|\n"
+	for _, c := range list {
+		mine, others := c.results(t)
+		table += fmt.Sprintf("| %s | %s | %s |\n", c.what, strings.TrimPrefix(mine, ours+" "), others)
+	}
+	return table
+}
+
+// results returns our result and those of others, best first.
+func (c comparison) results(t *testing.T) (ours, others string) {
+	t.Helper()
+	data, err := os.ReadFile("bench/figures/" + c.file + ".jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []figures.Figure
+	for line := range bytes.Lines(data) {
+		var f figures.Figure
+		if err := json.Unmarshal(line, &f); err != nil {
+			t.Fatal(err)
+		}
+		isOurs := strings.HasPrefix(f.Contender, "partd") || strings.HasPrefix(f.Contender, "tables") || f.Contender == "logstore"
+		switch {
+		case f.Job != c.job || f.X != c.x || strings.Contains(f.Problem, "not installed"):
+		case f.Contender == c.ours:
+			ours = result(f)
+		case c.others == nil && !isOurs, slices.Contains(c.others, f.Contender):
+			all = append(all, f)
+		}
+	}
+	if ours == "" || len(all) < len(c.others) {
+		t.Fatalf("bench/figures/%s.jsonl has no %q of %q and %q", c.file, c.job, c.ours, c.others)
+	}
+	slices.SortStableFunc(all, func(a, b figures.Figure) int {
+		if a.Unit == "MB/s" {
+			return cmp.Compare(b.Value, a.Value)
+		}
+		return cmp.Compare(a.Value, b.Value)
+	})
+	texts := make([]string, len(all))
+	for i, f := range all {
+		texts[i] = result(f)
+	}
+	return ours, strings.Join(texts, "; ")
+}
+
+// result returns a contender's name, speed and peak memory.
+func result(f figures.Figure) string {
+	name := cmp.Or(contenderNames[f.Contender], f.Contender)
+	if f.Runs == 0 {
+		return name + " out of memory"
+	}
+	value, unit := f.Value, f.Unit
+	switch {
+	case unit == "ms" && value >= 1000:
+		value, unit = value/1000, "s"
+	case unit == "ms" && value < 0.1:
+		value, unit = value*1000, "µs"
+	}
+	text := humanize.Comma(int64(math.Round(value)))
+	if value < 0.995 {
+		text = fmt.Sprintf("%.2f", value)
+	} else if value < 9.95 {
+		text = fmt.Sprintf("%.1f", value)
+	}
+	text = name + " " + text + " " + unit
+	if f.Peak > 0 {
+		text += fmt.Sprintf(" in %s MiB", humanize.Comma(f.Peak>>20))
+	}
+	return text
+}
+
+// checkGenerated compares the generated part of a page with want, or replaces it if -update is given.
+func checkGenerated(t *testing.T, page, test, want string) {
+	t.Helper()
+	begin, end := "<!-- go test -run "+test+" . -update -->\n", "<!-- end -->\n"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, hasBegin := strings.Cut(string(text), begin)
+	_, after, hasEnd := strings.Cut(rest, end)
+	if !hasBegin || !hasEnd {
+		t.Fatalf("%s has no lines %q and %q", page, begin, end)
+	}
+	want = before + begin + want + end + after
+	if string(text) == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not up to date: run go test -run %s . -update", page, test)
+	}
+	if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/cliutil"
+)
+
+// If the output of a join fails while all workers have records, the join shows the error, its exit code
+// is right, and no file remains. Each case runs several times, because the workers race.
+func TestJoinFails(t *testing.T) {
+	dir, disk, out := t.TempDir(), smallDisk(t), t.TempDir()
+	write := func(name string, rows int, line func(i int) string) string {
+		var text strings.Builder
+		for i := range rows {
+			text.WriteString(line(i))
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	const rows = 100_000
+	right := write("right.csv", 5000, func(i int) string { return fmt.Sprintf("%d,r%d\n", i, i) })
+	wide := write("left.csv", rows, func(i int) string { return fmt.Sprintf("%d,%040d\n", i%5000, i) })
+	tab := write("tab.csv", rows, func(i int) string {
+		if i == rows/2 {
+			return "7,a\tb\n"
+		}
+		return fmt.Sprintf("%d,%040d\n", i%5000, i)
+	})
+	named := write("named.jsonl", rows, func(i int) string { return fmt.Sprintf(`{"1":"%d","a\tb":"%d"}`+"\n", i%5000, i) })
+	join := []string{"join", "--on", "1", "--memory", "16MiB", "--threads", "4", "--no-header"}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	const tabbed = "cannot be written as tsv: it contains a tab"
+	for name, c := range map[string]struct {
+		args   []string
+		stdout *os.File
+		want   string
+	}{
+		"a full device":          {append(join, wide, right), full, "no space left on device: write /dev/stdout"},
+		"a full disk":            {append(join, "-o", filepath.Join(disk, "out.csv"), wide, right), nil, "no space left on device: "},
+		"a field":                {append(join, "--to-format", "tsv", tab, right), nil, tabbed},
+		"a field, to a file":     {append(join, "--to-format", "tsv", "-o", filepath.Join(out, "out.tsv"), tab, right), nil, tabbed},
+		"a name that comes late": {[]string{"join", "--on", "1", "--threads", "4", "--to-format", "tsv", named, named}, nil, tabbed},
+	} {
+		for range 3 {
+			cmd := program(t, c.args...)
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			if c.stdout != nil {
+				cmd.Stdout = c.stdout
+			}
+			code := exitCode(t, cmd.Run())
+			if text := stderr.String(); code != cliutil.ExitFailed || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+				t.Errorf("%s: exit code %d, %.300s", name, code, text)
+			}
+			if names := left(t, disk, out); names != nil {
+				t.Errorf("%s leaves %v", name, names)
+			}
+		}
+	}
+	for range 3 {
+		cmd := program(t, append(join, wide, right)...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
+			t.Errorf("a reader that stops: %v, %.300s", err, stderr.String())
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package namespaces
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/space"
+	"github.com/go-partd/partd/remote"
+)
+
+// spaceLimit limits one namespace: by its quota, and by the free space of the disk,
+// which all namespaces share.
+type spaceLimit struct {
+	set   *Set
+	name  string
+	once  sync.Once
+	quota *space.Guard // nil without a quota
+}
+
+// SpaceLimit implements [remote.Namespaces].
+func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
+	if s.opts.MaxBytes == 0 && s.disk == nil {
+		return nil
+	}
+	return &spaceLimit{set: s, name: name}
+}
+
+// Admit admits a change that both limits admit.
+func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
+	r.once.Do(func() { // not earlier, because it reads the directory
+		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New's error is that of Measure, which never fails here
+	})
+	admitted, err := r.quota.Admit(entries, bytes)
+	if err == nil {
+		var shared int64
+		if shared, err = r.set.disk.Admit(entries, bytes); err == nil {
+			return max(admitted, shared), nil // both count alike
+		}
+		r.quota.Done(admitted)
+	}
+	r.set.refused.Add(1)
+	return 0, err
+}
+
+func (r *spaceLimit) Done(admitted int64) {
+	r.quota.Done(admitted)
+	r.set.disk.Done(admitted)
+}
+
+func (r *spaceLimit) usedBytes() (bytes int64, err error) {
+	err = errors.ErrUnsupported // unless the store is open
+	r.set.measure(r.name, func(s partd.Partd) { bytes, _, err = r.set.opts.Measure(s) })
+	if err != nil {
+		bytes = diskUsed(r.set.path(r.name))
+	}
+	return bytes, nil
+}
+
+func (r *spaceLimit) pending() (bytes int64) {
+	r.set.measure(r.name, func(s partd.Partd) { _, bytes, _ = r.set.opts.Measure(s) })
+	return bytes
+}
+
+// reclaimTime is the maximum time for which reclaiming keeps a store open. Others may
+// have to wait for it.
+const reclaimTime = 10 * time.Second
+
+func (r *spaceLimit) reclaim() {
+	ctx, cancel := context.WithTimeout(context.Background(), reclaimTime)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.set.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	store, release, err := r.set.acquireStore(ctx, r.name, false, true)
+	if err != nil || store == nil {
+		return // the next refused change tries again
+	}
+	defer release()
+	r.set.opts.Reclaim(ctx, store)
+}
+
+// pending returns the bytes that all open stores have yet to write out.
+func (s *Set) pending() (sum int64) {
+	s.measure("", func(s1 partd.Partd) {
+		_, bytes, _ := s.opts.Measure(s1)
+		sum += bytes
+	})
+	return sum
+}
+
+// measure calls f with the open store of a namespace, or of every namespace if name is
+// "". It opens no store.
+func (s *Set) measure(name string, f func(partd.Partd)) {
+	s.mu.Lock()
+	var open []*entry
+	for _, e := range s.entries {
+		if e.store != nil && e.changing == nil && (name == "" || e.name == name) {
+			s.lease(e)
+			open = append(open, e)
+		}
+	}
+	s.mu.Unlock()
+	for _, e := range open {
+		f(e.store)
+		s.mu.Lock()
+		s.unlease(e) // unlike release: measuring is not use
+		s.mu.Unlock()
+	}
+}
+
+// Stats describes the current state of a [Set].
+type Stats struct {
+	Open, MaxOpen int   // stores
+	InUse         int   // namespaces with connected clients
+	Refused       int64 // changes refused for lack of space, ever
+}
+
+// Stats returns the current state.
+func (s *Set) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := Stats{Open: s.openCount, MaxOpen: s.opts.MaxOpen, Refused: s.refused.Load()}
+	for _, e := range s.entries {
+		if e.users > 0 {
+			f.InUse++
+		}
+	}
+	return f
+}

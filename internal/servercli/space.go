@@ -1,0 +1,145 @@
+package servercli
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/internal/namespaces"
+	"github.com/go-partd/partd/internal/space"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/logstore"
+)
+
+// minLogQuota is the smallest useful quota of a log: store. An empty one counts 1 MiB, for
+// its write-ahead file, and nothing would ever fit into less.
+const minLogQuota = 2 << 20
+
+// spaceFlags are the flags that limit the space of stores.
+type spaceFlags struct {
+	maxBytes, namespaceMaxBytes, minFree sizeflag.Size
+	minFreeGiven                         bool
+}
+
+func (f *spaceFlags) add(cmd *cobra.Command) {
+	f.maxBytes.Min = 1 << 20
+	cmd.Flags().Var(&f.maxBytes, "max-bytes", "`SIZE` that the store may use on disk (mem: in memory); appends and sets that would exceed it are refused (default: unlimited)")
+	f.namespaceMaxBytes.Min = minLogQuota // namespaces are log: stores
+	cmd.Flags().Var(&f.namespaceMaxBytes, "namespace-max-bytes", "`SIZE` that each namespace may use on disk, like --max-bytes for the default store (default: unlimited)")
+	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
+}
+
+// limit returns the guard of a store that was opened by a URL, and sets the limits of
+// its namespaces.
+func (f *spaceFlags) limit(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
+	logged := func(measure func() (int64, error)) func() (int64, error) {
+		return func() (int64, error) {
+			n, err := measure()
+			if err != nil {
+				log.Warn("cannot measure the space in use: no change is refused until it can be measured", "error", err)
+			}
+			return n, err
+		}
+	}
+	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: logged(used(ctx, store)), Pending: pending(store), Reclaim: func() { reclaim(ctx, store) }}
+	namespaceOpts.MaxBytes = f.namespaceMaxBytes.Bytes
+	namespaceOpts.Measure = func(s partd.Partd) (disk, unwritten int64, err error) {
+		disk, err = used(ctx, s)()
+		return disk, pending(s)(), err
+	}
+	namespaceOpts.Reclaim = reclaim
+	dir := directoryOf(storeURL)
+	disk, ok := vfs.FS(vfs.OS{}).(interface {
+		vfs.SpaceReporter
+		Capacity(dir string) (int64, error)
+	})
+	if dir == "" || !ok {
+		return space.New(l)
+	}
+	l.MinFree, l.Free = f.minFree.Bytes, logged(func() (int64, error) { return disk.Free(dir) })
+	if !f.minFreeGiven {
+		total, err := disk.Capacity(dir)
+		if err != nil {
+			return nil, err
+		}
+		const hundredth, maxReserve = 100, 256 << 20
+		l.MinFree = min(total/hundredth, maxReserve)
+	}
+	namespaceOpts.MinFree, namespaceOpts.Free = l.MinFree, l.Free
+	return space.New(l)
+}
+
+// directoryOf returns the local directory of a store's files, or "" if it has none.
+func directoryOf(storeURL string) string {
+	scheme, dir := cliutil.SplitURL(storeURL)
+	if scheme != "file" && scheme != "log" {
+		return ""
+	}
+	if dir == "" {
+		_, query, _ := strings.Cut(storeURL, "?")
+		options, _ := url.ParseQuery(query) // valid: the store was opened with them
+		dir = options.Get("temp")
+	}
+	return dir
+}
+
+func bottom(store partd.Partd) partd.Partd {
+	for store = range partd.Layers(store) {
+	}
+	return store
+}
+
+// used returns a function that measures the bytes that a store uses. Only a log: store
+// knows them without looking at each key.
+func used(ctx context.Context, store partd.Partd) func() (int64, error) {
+	switch s := bottom(store).(type) {
+	case *logstore.Store:
+		return func() (int64, error) {
+			f, err := s.Metrics()
+			return f.DiskBytes, err
+		}
+	case *partd.Dict:
+		return func() (int64, error) { return s.MemoryUsed(), nil }
+	default:
+		return func() (int64, error) {
+			st, err := partd.Stat(ctx, s)
+			return st.Disk, err
+		}
+	}
+}
+
+// reclaim frees the space of a store's dead data, if the store supports that.
+func reclaim(ctx context.Context, store partd.Partd) {
+	if s, ok := bottom(store).(*logstore.Store); ok {
+		s.Reclaim(ctx)
+	}
+}
+
+// pending returns a function that measures the bytes which a store has accepted but not yet
+// written to their final place. It returns nil if the store writes them there at once.
+func pending(store partd.Partd) func() int64 {
+	var parts []func() int64
+	for s := range partd.Layers(store) {
+		switch s := s.(type) {
+		case *partd.Buffer:
+			parts = append(parts, s.MemoryUsed)
+		case *logstore.Store:
+			parts = append(parts, s.UnsealedBytes)
+		}
+	}
+	if parts == nil {
+		return nil
+	}
+	return func() (n int64) {
+		for _, part := range parts {
+			n += part()
+		}
+		return n
+	}
+}

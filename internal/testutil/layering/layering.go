@@ -1,0 +1,141 @@
+// Package layering checks which packages a module's packages import, for tests, and lists the packages by layer.
+package layering
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Layering lists the layers of a module, top first. A package may import the standard
+// library, the modules in Shared, every lower layer, and the exceptions listed for it:
+// other modules, and packages of the same layer.
+type Layering struct {
+	Module        string
+	Root          string   // label of the package at the module's root
+	Shared        []string // modules that every package may import
+	Layers        []Layer
+	MayUseTesting []string // packages that may import package testing outside of tests
+	Cgo           bool     // list packages as they are built with cgo
+}
+
+// Layer is a named set of packages. Packages maps a path within the module ("." is the
+// root) to the exceptions of that package.
+type Layer struct {
+	Name     string
+	Packages map[string][]string
+}
+
+// Package holds the fields of go list's output that are used.
+type Package struct {
+	ImportPath string
+	Doc        string // first sentence
+	GoFiles    []string
+	CgoFiles   []string
+	Imports    []string
+}
+
+// layerOf returns the index of a package's layer, 0 for the top one, or -1.
+func (l *Layering) layerOf(name string) int {
+	return slices.IndexFunc(l.Layers, func(layer Layer) bool {
+		_, listed := layer.Packages[name]
+		return listed
+	})
+}
+
+// relPath returns a package's path within the module, "." for the root, and whether it is
+// in the module.
+func (l *Layering) relPath(importPath string) (string, bool) {
+	if importPath == l.Module {
+		return ".", true
+	}
+	return strings.CutPrefix(importPath, l.Module+"/")
+}
+
+// list returns the module's packages that have more than tests.
+func (l *Layering) list(t *testing.T, goos string) []Package {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,GoFiles,CgoFiles,Imports", "./...")
+	cgo := "0"
+	if l.Cgo {
+		cgo = "1"
+	}
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH=amd64", "CGO_ENABLED="+cgo)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, stderr.String())
+	}
+	var packages []Package
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p Package
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatalf("%v: %v", cmd, err)
+		}
+		if len(p.GoFiles)+len(p.CgoFiles) > 0 {
+			packages = append(packages, p)
+		}
+	}
+}
+
+// CheckImports fails the test for each import that breaks the layering, on each system
+// that the module supports.
+func (l *Layering) CheckImports(t *testing.T) {
+	for _, goos := range []string{"linux", "darwin"} {
+		seen := map[string]bool{}
+		for _, p := range l.list(t, goos) {
+			name, _ := l.relPath(p.ImportPath)
+			seen[name] = true
+			for _, wrong := range l.WrongImports(p) {
+				t.Errorf("%s: %s", goos, wrong)
+			}
+		}
+		for _, layer := range l.Layers {
+			for name := range layer.Packages {
+				if !seen[name] {
+					t.Errorf("%s: layer %q lists %q, which does not exist", goos, layer.Name, name)
+				}
+			}
+		}
+	}
+}
+
+// WrongImports returns a message for each import of p that breaks the layering.
+func (l *Layering) WrongImports(p Package) (wrong []string) {
+	name, _ := l.relPath(p.ImportPath)
+	index := l.layerOf(name)
+	if index < 0 {
+		return []string{fmt.Sprintf("package %s has no layer: add it to the Layering in house_test.go", p.ImportPath)}
+	}
+	allowed := l.Layers[index].Packages[name]
+	contains := func(path string) func(string) bool {
+		return func(module string) bool { return path == module || strings.HasPrefix(path, module+"/") }
+	}
+	for _, path := range p.Imports {
+		own, isOwn := l.relPath(path)
+		first, _, _ := strings.Cut(path, "/")
+		switch {
+		case isOwn:
+			if i := l.layerOf(own); i < index || i == index && !slices.Contains(allowed, own) {
+				wrong = append(wrong, fmt.Sprintf("package %s imports %s, which is not in a layer below %q", p.ImportPath, path, l.Layers[index].Name))
+			}
+		case first == "testing":
+			if !slices.Contains(l.MayUseTesting, name) {
+				wrong = append(wrong, fmt.Sprintf("package %s imports %s outside of tests", p.ImportPath, path))
+			}
+		case !strings.Contains(first, "."), slices.ContainsFunc(l.Shared, contains(path)): // standard library or shared
+		case !slices.ContainsFunc(allowed, contains(path)):
+			wrong = append(wrong, fmt.Sprintf("package %s imports %s; the other modules that it may import are %q", p.ImportPath, path, allowed))
+		}
+	}
+	return wrong
+}

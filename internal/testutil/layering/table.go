@@ -1,0 +1,96 @@
+package layering
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// CheckTable compares the table of packages in docs/design.md with the packages' imports
+// and comments. With update it rewrites the table instead.
+func (l *Layering) CheckTable(t *testing.T, update bool) {
+	packages := map[string]Package{}
+	for _, p := range l.list(t, "linux") {
+		name, _ := l.relPath(p.ImportPath)
+		if l.layerOf(name) < 0 {
+			t.Fatalf("package %s has no layer: add it to the Layering in house_test.go", p.ImportPath)
+		}
+		packages[name] = p
+	}
+	const begin, end = "| layer | package | what it does | and imports |\n|---|---|---|---|\n", "\n\n"
+	design, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, hasBegin := strings.Cut(string(design), begin)
+	_, after, hasEnd := strings.Cut(after, end)
+	if !hasBegin || !hasEnd {
+		t.Fatalf("docs/design.md has no table that begins with %q", begin)
+	}
+	want := before + begin + l.table(packages) + end + after
+	if update {
+		err = os.WriteFile("docs/design.md", []byte(want), 0o666)
+	} else if string(design) != want {
+		err = errors.New("the table in docs/design.md does not match the packages: run go test -run TestHouse . -update")
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// table returns the rows of the table: layer, package, description and imports. The
+// description is the first sentence of the package comment, up to a colon, without the
+// leading words "Package name".
+func (l *Layering) table(packages map[string]Package) string {
+	var rows []string
+	for _, layer := range l.Layers {
+		label := layer.Name
+		for _, name := range slices.Sorted(maps.Keys(layer.Packages)) {
+			p, listed := packages[name]
+			if !listed {
+				continue
+			}
+			sentence, _, _ := strings.Cut(strings.TrimSuffix(p.Doc, "."), ":")
+			words := strings.SplitN(sentence, " ", 3)
+			description := strings.NewReplacer("[", "", "]", "").Replace(words[len(words)-1])
+			var imports []string
+			for _, other := range l.imported(name, packages) {
+				imports = append(imports, "`"+l.label(other)+"`")
+			}
+			rows = append(rows, fmt.Sprintf("| %s | `%s` | %s | %s |", label, l.label(name), description, strings.Join(imports, ", ")))
+			label = ""
+		}
+	}
+	return strings.Join(rows, "\n")
+}
+
+// imported returns the module's packages that a package imports, except packages that it
+// also imports indirectly.
+func (l *Layering) imported(name string, packages map[string]Package) (direct []string) {
+	importsOf := func(name string) (names []string) {
+		for _, path := range packages[name].Imports {
+			if own, isOwn := l.relPath(path); isOwn {
+				names = append(names, own)
+			}
+		}
+		return names
+	}
+	var reaches func(from, to string) bool
+	reaches = func(from, to string) bool {
+		return slices.ContainsFunc(importsOf(from), func(next string) bool { return next == to || reaches(next, to) })
+	}
+	return slices.DeleteFunc(importsOf(name), func(to string) bool {
+		return slices.ContainsFunc(importsOf(name), func(via string) bool { return reaches(via, to) })
+	})
+}
+
+func (l *Layering) label(name string) string {
+	if name == "." {
+		return l.Root
+	}
+	return name
+}

@@ -1,0 +1,32 @@
+package layering
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// CheckWeight fails the test if importing a package links more than max packages, or an
+// unwanted one. An unwanted path covers the packages below it. The workspace is off, as
+// it is for the module's users.
+func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", path)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	packages := strings.Fields(string(out))
+	if len(packages) > max {
+		t.Errorf("%s links %d packages, want at most %d", path, len(packages), max)
+	}
+	for _, p := range packages {
+		for _, u := range unwanted {
+			if p == u || strings.HasPrefix(p, u+"/") {
+				t.Errorf("%s links %s", path, p)
+			}
+		}
+	}
+}

@@ -1,0 +1,119 @@
+"""The key follows a stage's own modules, wherever the code passes them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pandas")
+
+FAR = {
+    "__init__.py": "unused = %(unused)s\n",
+    "mod.py": "C = %(C)s\nunused = %(unused)s\ndef f():\n    '''%(C)s'''\n    return C\n",
+    "lazy.py": "from . import mod\ndef __getattr__(name): return mod.C\n",
+    "own.py": "import sys, types\nfrom . import mod\nclass Own(types.ModuleType):\n"
+    "    any = property(lambda self: self.held.C)\nheld = mod\nsys.modules[__name__].__class__ = Own\n",
+    "locked.py": "import threading\nC = 1\nlock = threading.Lock()\n",
+}
+H = "import far.mod as h\n"
+USE = "def use(m): return m.C\n"
+ONE = "@stage(cache=True)\ndef one():\n"
+VARS = ONE + "    return vars(%s)['C']\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def one(place, text, **values):
+    """Returns the result of one(), and whether it had been kept."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("far", "pipe")]:
+        del sys.modules[name]
+    (place / "far").mkdir(exist_ok=True)
+    for name, content in FAR.items():
+        (place / "far" / name).write_text(content % {"C": 1, "unused": 1, **values})
+    (place / "pipe.py").write_text("from partd_go.stage import stage\n" + text)
+    importlib.invalidate_caches()
+
+    def kept():
+        return set(Path.home().glob(".partd_stages/*/[!.]*"))
+
+    before = kept()
+    return importlib.import_module("pipe").one(), kept() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import far.mod\n" + USE + ONE + "    return use(far.mod)\n",
+        H + USE + ONE + "    m = h\n    return use(m)\n",
+        H + VARS % "h",
+        H + ONE + "    return h.__dict__['C']\n",
+        H + ONE + "    return getattr(h, 'C')\n",
+        H + "import operator\n" + ONE + "    return operator.attrgetter('C')(h)\n",
+        H + "import functools\ng = functools.partial(getattr, h)\n" + ONE + "    return g('C')\n",
+        H + "held = {'h': [h]}\n" + VARS % "held['h'][0]",
+        H + "class K:\n    m = h\n" + ONE + "    return getattr(K.m, 'C')\n",
+        H + "class K:\n    def __getattr__(self, name): return getattr(h, name)\n" + ONE + "    return K().C\n",
+        H + "def use(m=h): return vars(m)['C']\n" + ONE + "    return use()\n",
+        H + "def make(m):\n    @stage(cache=True)\n    def one(): return vars(m)['C']\n    return one\none = make(h)\n",
+        "import far\nfrom far import mod\n" + VARS % "vars(far)['mod']",
+        ONE + "    import far.mod as h\n    return vars(h)['C']\n",
+        ONE + "    import far.mod\n    return vars(far.mod)['C']\n",
+        ONE + "    from far import mod as h\n    return vars(h)['C']\n",
+        "import importlib\n" + ONE + "    return importlib.import_module('far.mod').C\n",
+        "from importlib import import_module\n" + ONE + "    name = 'C'\n    return getattr(import_module('far.mod'), name)\n",
+        ONE + "    return __import__('far.mod').mod.C\n",
+        "import sys, far.mod\n" + ONE + "    return sys.modules['far.mod'].C\n",
+        "from far.mod import C\n" + ONE + "    return globals()['C']\n",
+        "import sys\nfrom far.mod import C\n" + ONE + "    return getattr(sys.modules[__name__], 'C')\n",
+        H + USE + ONE + "    return eval('use(h)')\n",
+        H + USE + "exec('def g(): return use(h)')\n" + ONE + "    return g()\n",
+        H + ONE + "    return (lambda m: vars(m)['C'])(h), (lambda m: m)(1)\n",
+        "import far.lazy as h\n" + ONE + "    return h.any\n",
+        "import far.own as h\n" + ONE + "    return h.any\n",
+        H + ONE + "    return int(h.f.__doc__)\n",
+    ],
+)
+def test_followed(place, text):
+    first, again = one(place, text), one(place, text)
+    other = one(place, text, C=2)
+    assert (first[1], again) == (False, (first[0], True))
+    assert not other[1] and other[0] != first[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import far.mod\n" + ONE + "    return far.mod.f()\n",
+        H + "def g(f): return f()\n" + ONE + "    return g(h.f)\n",
+        ONE + "    import far.mod\n    return far.mod.f()\n",
+        ONE + "    from far.mod import f as g\n    return [g() for _ in '1']\n",
+        ONE + "    from far import mod\n    return (lambda: mod.f())()\n",
+    ],
+)
+def test_module_used_by_attributes(place, text):
+    """If a module is only used by its attributes, other attributes do not count."""
+    assert not one(place, text)[1]
+    assert one(place, text, unused=2)[1]
+
+
+def test_no_hash(place):
+    """A module that is passed on may have values without a hash; then nothing is kept that could become stale."""
+    assert one(place, "import far.locked\n" + ONE + "    return far.locked.C\n") == (1, False)
+    with pytest.raises(TypeError, match=r"far\.locked\.lock is a lock, which cannot be hashed: create it inside the function"):
+        one(place, "import far.locked\n" + USE + ONE + "    return use(far.locked)\n")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a..b"])
+def test_names_that_are_not_modules(place, name):
+    """A text that names no module, such as a key of an attribute modules, imports nothing."""
+    assert one(place, f"class K:\n    modules = {{{name!r}: 1}}\n" + ONE + f"    return K.modules[{name!r}]\n") == (1, False)

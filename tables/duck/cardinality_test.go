@@ -1,0 +1,29 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestCardinality checks that DuckDB plans with the number of rows in a table's files and tail.
+func TestCardinality(t *testing.T) {
+	s := newStore(t, nil)
+	expectRows := func(n int) {
+		t.Helper()
+		got, err := rows(t, s, "EXPLAIN SELECT k FROM b.t", nil)
+		if want := fmt.Sprintf("~%d rows", n); err != nil || !strings.Contains(strings.ReplaceAll(fmt.Sprint(got), ",", ""), want) {
+			t.Errorf("%v, %v; want %s", got, err, want)
+		}
+	}
+	put(t, s, "b", "t", numbers(0, 70_000))
+	expectRows(70_000)
+	put(t, s, "b", "t", numbers(0, 15))
+	expectRows(70_015)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	expectRows(70_015)
+}

@@ -1,0 +1,85 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// scanText returns the first column of a table as text.
+func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error) {
+	t.Helper()
+	opened, err := s.Bucket(bucket).Table(t.Context(), name)
+	if err != nil {
+		return "", err
+	}
+	r, err := opened.Scan(t.Context(), nil)
+	if err != nil {
+		return "", err
+	}
+	defer r.Release()
+	text := ""
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			text += r.RecordBatch().Column(0).ValueStr(i) + ";"
+		}
+	}
+	return text, r.Err()
+}
+
+// TestOldListsInFiles reads lists with two levels, with and without Iceberg's ids, from a file that
+// replaces one of a table's own.
+func TestOldListsInFiles(t *testing.T) {
+	for _, ids := range []int32{0, -10} {
+		s := newStore(t, nil)
+		columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.ListOf(arrow.ListOf(arrow.PrimitiveTypes.Int32)), Nullable: true}}, nil)
+		put(t, s, "b", "t", jsonBatch(t, columns, `{"v":[[9]]}`))
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		path := ""
+		err := filepath.WalkDir(s.Dir(), func(name string, _ fs.DirEntry, err error) error {
+			if filepath.Ext(name) == ".parquet" {
+				path = name
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inner := schema.MustGroup(schema.NewGroupNodeLogical("array", parquet.Repetitions.Repeated, schema.FieldList{schema.NewInt32Node("array", parquet.Repetitions.Repeated, ids+3)}, schema.NewListLogicalType(), ids+2))
+		outer := schema.MustGroup(schema.NewGroupNodeLogical("v", parquet.Repetitions.Optional, schema.FieldList{inner}, schema.NewListLogicalType(), ids+1))
+		w := file.NewParquetWriter(f, schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{outer}, -1)))
+		group, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		column, err := group.NextColumn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = column.(*file.Int32ColumnChunkWriter).WriteBatch([]int32{1, 2, 3, 4}, []int16{3, 3, 3, 3}, []int16{0, 2, 1, 2})
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := scanText(t, s, "b", "t"); err != nil || got != "[[1,2],[3,4]];" {
+			t.Errorf("ids from %d: %s %v", ids, got, err)
+		}
+		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // DuckDB by itself reads nulls here
+	}
+}

@@ -1,0 +1,107 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/internal/testutil/tpc"
+)
+
+// TestTPC compares the results of all queries of TPC-H and TPC-DS with DuckDB's. A query takes
+// minutes if its joins are planned without the number of rows.
+func TestTPC(t *testing.T) {
+	peers.Python(t, tpc.Peer)
+	for kind, count := range map[string]int{"tpch": 22, "tpcds": 99} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			queries, err := tpc.Make(t.Context(), kind, 0.01, dir, true)
+			if err != nil || len(queries) != count {
+				t.Fatalf("%v, %d queries, want %d", err, len(queries), count)
+			}
+			s := newStore(t, nil)
+			if err := tpc.Put(t.Context(), s.Bucket("b"), dir); err != nil {
+				t.Fatal(err)
+			}
+			for i, sql := range queries {
+				f, err := os.Open(filepath.Join(dir, "answers", fmt.Sprint(i+1, ".arrow")))
+				if err != nil {
+					t.Fatal(err)
+				}
+				reader, err := ipc.NewReader(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := cellsOf(reader)
+				if err != nil || f.Close() != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
+				var got [][]string
+				if err == nil {
+					got, err = cellsOf(r)
+				}
+				cancel()
+				if err != nil || !slices.EqualFunc(got, want, sameCells) {
+					t.Errorf("query %d: %v\n%.500v\nwant\n%.500v", i+1, err, got, want)
+				}
+			}
+		})
+	}
+}
+
+// cellsOf reads rows as text, in an order that small differences between numbers do not affect.
+func cellsOf(r array.RecordReader) (rows [][]string, err error) {
+	defer r.Release()
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			row := make([]string, b.NumCols())
+			for j, c := range b.Columns() {
+				row[j] = strings.Clone(c.ValueStr(i))
+				if arrow.IsFloating(c.DataType().ID()) || arrow.IsDecimal(c.DataType().ID()) || arrow.IsInteger(c.DataType().ID()) {
+					if n, err := strconv.ParseFloat(row[j], 64); err == nil {
+						row[j] = strconv.FormatFloat(n, 'g', 17, 64)
+					}
+				}
+			}
+			rows = append(rows, row)
+		}
+	}
+	short := func(cell string) string {
+		if n, err := strconv.ParseFloat(cell, 64); err == nil {
+			return strconv.FormatFloat(n, 'g', 6, 64)
+		}
+		return cell
+	}
+	slices.SortFunc(rows, func(a, b []string) int {
+		return slices.CompareFunc(a, b, func(x, y string) int { return cmp.Compare(short(x), short(y)) })
+	})
+	return rows, r.Err()
+}
+
+// sameCells compares rows. Sums of floats depend on the order of addition.
+func sameCells(a, b []string) bool {
+	return slices.EqualFunc(a, b, func(x, y string) bool {
+		n, errN := strconv.ParseFloat(x, 64)
+		m, errM := strconv.ParseFloat(y, 64)
+		return x == y || errN == nil && errM == nil && math.Abs(n-m) <= 1e-9*max(1, math.Abs(n), math.Abs(m))
+	})
+}

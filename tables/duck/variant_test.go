@@ -1,0 +1,127 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// create creates an empty table as another engine would.
+func create(t *testing.T, s *tables.Store, name string, fields ...iceberg.NestedField) {
+	t.Helper()
+	meta, err := s.NewIceberg(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+	if err == nil {
+		_, err = s.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: name, New: meta})
+	}
+	if err != nil {
+		t.Fatal(name, err)
+	}
+}
+
+// TestVariant checks that a table with values of Iceberg's type variant is refused wherever rows are
+// read or put, with the column's name. Operations that do not read rows still work on it, and so do
+// other tables.
+func TestVariant(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "other", numbers(0, 1))
+	key := iceberg.NestedField{ID: 1, Name: "k", Type: iceberg.PrimitiveTypes.Int64}
+	for i, variant := range []iceberg.Type{
+		iceberg.VariantType{},
+		&iceberg.ListType{ElementID: 3, Element: iceberg.VariantType{}},
+		&iceberg.MapType{KeyID: 3, KeyType: iceberg.PrimitiveTypes.String, ValueID: 4, ValueType: iceberg.VariantType{}},
+		&iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 3, Name: "x", Type: iceberg.VariantType{}}}},
+	} {
+		name := fmt.Sprint("t", i)
+		create(t, s, name, key, iceberg.NestedField{ID: 2, Name: "v", Type: variant})
+		expectRefusal := func(operation string, err error) {
+			t.Helper()
+			if err == nil || !strings.Contains(err.Error(), `"v"`) || !strings.Contains(err.Error(), "variant") {
+				t.Errorf("%s of %v: %v", operation, variant, err)
+			}
+		}
+		_, err := scanText(t, s, "b", name)
+		expectRefusal("scan", err)
+		_, err = rows(t, s, "SELECT k FROM b."+name, nil)
+		expectRefusal("query", err)
+		_, err = s.Describe(t.Context(), "SELECT k FROM b."+name, nil)
+		expectRefusal("describe", err)
+		batch := numbers(0, 1)
+		columns := arrow.NewSchema(batch.Schema().Fields()[:1], nil)
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{array.NewRecordBatch(columns, batch.Columns()[:1], 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Bucket("b").Put(t.Context(), name, r, tables.PutAppend, nil)
+		expectRefusal("append", err)
+		if it, err := s.Bucket("b").Iceberg(t.Context(), name, nil); err != nil || it.Schema().NumFields() != 2 {
+			t.Errorf("load: %v", err)
+		}
+	}
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Compact(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Bucket("b").Snapshot(t.Context(), "before"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Expire(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if err := s.Bucket("b").Rename(t.Context(), "t2", s.Bucket("c"), "moved"); err != nil {
+		t.Error(err)
+	}
+	expect(t, s, "SELECT k FROM b.other", nil, "0")
+	if lines, err := rows(t, s, "SHOW ALL TABLES", nil); err != nil || len(lines) != 5 || !strings.Contains(lines[4], "moved") {
+		t.Error(lines, err)
+	}
+	if err := s.Bucket("b").Evolve(t.Context(), "t0", tables.ColumnChange{Op: tables.DropColumn, Column: "v"}); err != nil {
+		t.Error(err)
+	}
+	expect(t, s, "SELECT count(k) FROM b.t0", nil, "0")
+	if err := s.Bucket("b").Delete(t.Context(), "t1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIcebergTypes reads tables with columns of each Iceberg type. The result is rows or an error,
+// never a panic.
+func TestIcebergTypes(t *testing.T) {
+	s := newStore(t, nil)
+	for i, icebergType := range []iceberg.Type{
+		iceberg.UnknownType{},
+		iceberg.GeometryType{},
+		iceberg.GeographyType{},
+		iceberg.PrimitiveTypes.TimestampNs, iceberg.PrimitiveTypes.TimestampTzNs,
+		iceberg.PrimitiveTypes.UUID, iceberg.PrimitiveTypes.Time, iceberg.FixedTypeOf(3), iceberg.DecimalTypeOf(20, 3), iceberg.PrimitiveTypes.Binary,
+	} {
+		for j, columnType := range []iceberg.Type{
+			icebergType,
+			&iceberg.ListType{ElementID: 3, Element: icebergType},
+			&iceberg.MapType{KeyID: 3, KeyType: iceberg.PrimitiveTypes.String, ValueID: 4, ValueType: icebergType},
+			&iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 3, Name: "x", Type: icebergType}}},
+		} {
+			name := fmt.Sprint("t", i, "_", j)
+			create(t, s, name, iceberg.NestedField{ID: 1, Name: "v", Type: columnType})
+			_, scan := scanText(t, s, "b", name)
+			_, query := rows(t, s, "SELECT * FROM b."+name, nil)
+			_, nanos := rows(t, s, "SELECT * FROM b."+name, &tables.QueryOptions{Nanoseconds: true})
+			if (scan == nil) != (query == nil) || (scan == nil) != (nanos == nil) {
+				t.Errorf("%v: %v, %v and %v", columnType, scan, query, nanos)
+			}
+		}
+	}
+}

@@ -1,0 +1,240 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/tail"
+)
+
+// jsonArray returns a column of the values of a JSON array.
+func jsonArray(t *testing.T, of arrow.DataType, values string) arrow.Array {
+	t.Helper()
+	a, _, err := array.FromJSON(memory.DefaultAllocator, of, strings.NewReader(values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// batchOf returns a batch with columns a, b and so on.
+func batchOf(rows int64, columns ...arrow.Array) arrow.RecordBatch {
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
+		fields[i] = arrow.Field{Name: string(rune('a' + i)), Type: c.DataType(), Nullable: true}
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, rows)
+}
+
+func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
+	t.Helper()
+	r, err := array.NewRecordReader(batches[0].Schema(), batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// texts returns the rows of a scan.
+func texts(t *testing.T, b *Bucket, name string) (all []string) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			var row []string
+			for _, c := range r.RecordBatch().Columns() {
+				row = append(row, c.ValueStr(i))
+			}
+			all = append(all, strings.Join(row, " "))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return all
+}
+
+// refusals puts rows in every possible way. Each must fail with an error about a column, and
+// change nothing.
+func refusals(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
+	t.Helper()
+	ctx := t.Context()
+	for _, noTail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: noTail})
+		b := s.Bucket("b")
+		if _, err := b.Put(ctx, "t", readerOf(t, good), PutError, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := texts(t, b, "t")
+		table, err := b.Table(ctx, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		vs, err := table.Versions(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ways := map[string]func() error{
+			"append":  func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutAppend, nil); return err },
+			"replace": func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, nil); return err },
+			"make":    func() error { _, err := b.Put(ctx, "new", readerOf(t, bad), PutError, nil); return err },
+			"many": func() error {
+				_, err := b.Put(ctx, "t", readerOf(t, good, bad), PutAppend, nil)
+				return err
+			},
+			"upsert": func() error {
+				_, err := b.Upsert(ctx, "t", readerOf(t, bad), &UpsertOptions{Keys: []string{"a"}})
+				return err
+			},
+			"migrate": func() error {
+				_, err := b.Migrate(ctx, "t", 1, func(old arrow.RecordBatch) (arrow.RecordBatch, error) {
+					if old.NumRows() == 0 {
+						return bad.NewSlice(0, 0), nil
+					}
+					bad.Retain()
+					return bad, nil
+				})
+				return err
+			},
+		}
+		if len(vs) > 0 {
+			over := vs[len(vs)-1].Version
+			ways["over"] = func() error {
+				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &over})
+				return err
+			}
+		}
+		for name, way := range ways {
+			var wrong *SchemaError
+			if err := way(); !errors.As(err, &wrong) || wrong.Column != column || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s, no tail %v: %v", name, noTail, err)
+			}
+		}
+		if _, err := s.Fold(ctx, nil); err != nil {
+			t.Error(err)
+		}
+		if got := texts(t, b, "t"); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A null in a part that does not allow it is refused, and the error has its path.
+func TestNullsInParts(t *testing.T) {
+	number, text := arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String
+	required := func(name string, t arrow.DataType) arrow.Field { return arrow.Field{Name: name, Type: t} }
+	point := arrow.StructOf(required("p", number), arrow.Field{Name: "q", Type: text, Nullable: true})
+	items := arrow.MapOf(text, number)
+	items.SetItemNullable(false)
+	for _, c := range []struct {
+		of              arrow.DataType
+		good, bad, path string
+	}{
+		{point, `[{"p":1,"q":"x"},null]`, `[{"p":2,"q":"y"},{"p":null,"q":"z"}]`, "b.p"},
+		{arrow.ListOfField(required("item", number)), `[[1,2],null]`, `[[3],[4,null]]`, "b.element"},
+		{arrow.LargeListOfField(required("item", number)), `[[1,2],null]`, `[[3],[4,null]]`, "b.element"},
+		{arrow.FixedSizeListOfField(2, required("item", number)), `[[1,2],null]`, `[[3,4],[4,null]]`, "b.element"},
+		{arrow.ListOf(point), `[[{"p":1,"q":null}],null]`, `[null,[null,{"p":null,"q":"z"}]]`, "b.element.p"},
+		{items, `[[{"key":"k","value":1}],null]`, `[[{"key":"k","value":1}],[{"key":"l","value":null}]]`, "b.value"},
+		{arrow.StructOf(required("s", point)), `[{"s":{"p":1,"q":"x"}},null]`, `[{"s":{"p":1,"q":"x"}},{"s":null}]`, "b.s"},
+	} {
+		as := c.of
+		if as.ID() == arrow.MAP { // a map's builder panics on such nulls
+			as = arrow.MapOf(text, number)
+		}
+		typed := func(values string) arrow.Array {
+			d := jsonArray(t, as, values).Data()
+			return array.MakeFromData(array.NewData(c.of, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()))
+		}
+		ids := jsonArray(t, number, `[1,2]`)
+		refusals(t, batchOf(2, ids, typed(c.good)), batchOf(2, ids, typed(c.bad)), "b", fmt.Sprintf("its field %q has a null in row 2", c.path))
+	}
+}
+
+// A column that is longer than its batch is refused.
+func TestLongColumn(t *testing.T) {
+	number := arrow.PrimitiveTypes.Int64
+	long := jsonArray(t, number, `[1,2,3]`)
+	refusals(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "it has 3 values in a batch of 2 rows")
+}
+
+// appendAsBefore puts rows, in the stored types, into the tail of table t in bucket b without
+// checking them, as earlier versions did.
+func appendAsBefore(t *testing.T, s *Store, rows arrow.RecordBatch) {
+	t.Helper()
+	l, err := s.cat.Load(t.Context(), "b", "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	def, err := definition.Of(l.Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := array.NewRecordBatch(def.Stored, rows.Columns(), rows.NumRows())
+	frame, err := new(tail.Encoder).Encode(def.Stored, []arrow.RecordBatch{stored}, "")
+	if err == nil {
+		_, err = s.tail.Log(l.Metadata().TableUUID().String(), -1).Append(t.Context(), frame, time.Now())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Rows that earlier versions acknowledged but could not fold are folded.
+func TestTailsFromBefore(t *testing.T) {
+	ctx := t.Context()
+	lists := arrow.ListOf(arrow.PrimitiveTypes.Int64)
+	whole := jsonArray(t, lists, `[[1,2],[3],[4,5]]`)
+	d := whole.Data()
+	hiding := func() arrow.Array { // the second list is null, but has a value
+		bits := memory.NewBufferBytes([]byte{5})
+		return array.MakeFromData(array.NewData(lists, 3, append([]*memory.Buffer{bits}, d.Buffers()[1:]...), d.Children(), 1, 0))
+	}
+	outer := arrow.StructOf(arrow.Field{Name: "l", Type: lists, Nullable: true})
+	masked := array.MakeFromData(array.NewData(outer, 3, []*memory.Buffer{memory.NewBufferBytes([]byte{6})}, []arrow.ArrayData{d}, 1, 0))
+	ids := jsonArray(t, arrow.PrimitiveTypes.Int64, `[1,2,3]`)
+	good := batchOf(3, ids, whole, jsonArray(t, outer, `[{"l":[1]},null,{"l":null}]`))
+	for name, bad := range map[string]arrow.RecordBatch{
+		"hidden values": batchOf(3, ids, hiding(), masked),
+		"long columns":  batchOf(2, ids, whole, masked),
+	} {
+		for _, snapshot := range []bool{false, true} {
+			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+			b := s.Bucket("b")
+			if _, err := b.Put(ctx, "t", readerOf(t, good), PutAppend, nil); err != nil {
+				t.Fatal(err)
+			}
+			appendAsBefore(t, s, bad)
+			want := texts(t, b, "t")
+			if n := 3 + int(bad.NumRows()); len(want) != n || !strings.HasPrefix(want[3], "1 ") {
+				t.Fatalf("%s: %q, want %d rows", name, want, n)
+			}
+			var err error
+			if snapshot {
+				_, err = b.Snapshot(ctx, "s")
+			} else {
+				_, err = s.Fold(ctx, nil)
+			}
+			if got := texts(t, b, "t"); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %v\n got %q\nwant %q", name, err, got, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package flightd
+
+import (
+	"context"
+	"runtime/debug"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
+)
+
+// sqlInfos returns a value for every id. Apache's JDBC driver fails at a missing one.
+func sqlInfos() map[flightsql.SqlInfo]any {
+	version := "unknown"
+	if b, ok := debug.ReadBuildInfo(); ok {
+		version = b.Main.Version
+	}
+	infos := map[flightsql.SqlInfo]any{
+		flightsql.SqlInfoFlightSqlServerName:                        "partd-tables",
+		flightsql.SqlInfoFlightSqlServerVersion:                     version,
+		flightsql.SqlInfoFlightSqlServerArrowVersion:                arrow.PkgVersion,
+		flightsql.SqlInfoFlightSqlServerReadOnly:                    false,
+		flightsql.SqlInfoFlightSqlServerSql:                         true,
+		flightsql.SqlInfoFlightSqlServerSubstrait:                   false,
+		flightsql.SqlInfoFlightSqlServerSubstraitMinVersion:         "",
+		flightsql.SqlInfoFlightSqlServerSubstraitMaxVersion:         "",
+		flightsql.SqlInfoFlightSqlServerTransaction:                 int32(0), // not supported
+		flightsql.SqlInfoFlightSqlServerCancel:                      true,
+		flightsql.SqlInfoFlightSqlServerBulkIngestion:               true,
+		flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported: false,
+		flightsql.SqlInfoFlightSqlServerStatementTimeout:            int32(0),
+		flightsql.SqlInfoFlightSqlServerTransactionTimeout:          int32(0),
+
+		flightsql.SqlInfoIdentifierCase:       int32(1), // insensitive
+		flightsql.SqlInfoIdentifierQuoteChar:  `"`,
+		flightsql.SqlInfoQuotedIdentifierCase: int32(1),
+		flightsql.SqlInfoSearchStringEscape:   `\`,
+		flightsql.SqlInfoExtraNameChars:       "",
+		flightsql.SqlInfoSchemaTerm:           "bucket",
+		flightsql.SqlInfoProcedureTerm:        "procedure",
+		flightsql.SqlInfoCatalogTerm:          "catalog",
+		flightsql.SqlInfoCatalogAtStart:       true,
+
+		flightsql.SqlInfoNullOrdering:        int32(3), // nulls are last
+		flightsql.SqlInfoKeywords:            []string{"PIVOT", "QUALIFY", "UNPIVOT"},
+		flightsql.SqlInfoNumericFunctions:    []string{"ABS", "CEILING", "EXP", "FLOOR", "LOG10", "MOD", "POWER", "ROUND", "SIGN", "SQRT"},
+		flightsql.SqlInfoStringFunctions:     []string{"CONCAT", "LEFT", "LENGTH", "LTRIM", "REPLACE", "RIGHT", "RTRIM", "SUBSTRING"},
+		flightsql.SqlInfoSystemFunctions:     []string{},
+		flightsql.SqlInfoDateTimeFunctions:   []string{"DAYOFMONTH", "DAYOFWEEK", "DAYOFYEAR", "HOUR", "MINUTE", "MONTH", "QUARTER", "SECOND", "WEEK", "YEAR"},
+		flightsql.SqlInfoSupportsConvert:     map[int32][]int32{},
+		flightsql.SqlInfoSupportedGroupBy:    int32(3), // any expressions
+		flightsql.SqlInfoSupportedGrammar:    int32(1), // ODBC's minimum
+		flightsql.SqlInfoSupportedSubqueries: int32(15),
+		flightsql.SqlInfoSupportedUnions:     int32(3),
+
+		flightsql.SqlInfoANSI92SupportedLevel:   int32(1), // entry
+		flightsql.SqlInfoOuterJoinsSupportLevel: int32(2), // full
+
+		flightsql.SqlInfoSchemasSupportedActions:     int32(0),
+		flightsql.SqlInfoCatalogsSupportedActions:    int32(0),
+		flightsql.SqlInfoSupportedPositionedCommands: int32(0),
+
+		flightsql.SqlInfoDefaultTransactionIsolation:          int64(0), // none
+		flightsql.SqlInfoSupportedTransactionsIsolationlevels: int32(1),
+		flightsql.SqlInfoSupportedResultSetTypes:              int32(2), // forward only
+
+		flightsql.SqlInfoSupportedConcurrenciesForResultSetUnspecified:       int32(0),
+		flightsql.SqlInfoSupportedConcurrenciesForResultSetForwardOnly:       int32(2), // read only
+		flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollSensitive:   int32(0),
+		flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollInsensitive: int32(0),
+	}
+	for _, id := range []flightsql.SqlInfo{
+		flightsql.SqlInfoAllTablesAreASelectable, flightsql.SqlInfoSupportsColumnAliasing, flightsql.SqlInfoNullPlusNullIsNull,
+		flightsql.SqlInfoSupportsTableCorrelationNames, flightsql.SqlInfoSupportsExpressionsInOrderBy, flightsql.SqlInfoSupportsOrderByUnrelated,
+		flightsql.SqlInfoSupportsLikeEscapeClause, flightsql.SqlInfoSupportsNonNullableColumns, flightsql.SqlInfoCorrelatedSubqueriesSupported,
+	} {
+		infos[id] = true
+	}
+	for _, id := range []flightsql.SqlInfo{
+		flightsql.SqlInfoDDLCatalog, flightsql.SqlInfoDDLSchema, flightsql.SqlInfoDDLTable, flightsql.SqlInfoSupportsDifferentTableCorrelationNames,
+		flightsql.SqlInfoSupportsIntegrityEnhancementFacility, flightsql.SqlInfoSelectForUpdateSupported, flightsql.SqlInfoStoredProceduresSupported,
+		flightsql.SqlInfoMaxRowSizeIncludesBlobs, flightsql.SqlInfoTransactionsSupported, flightsql.SqlInfoDataDefinitionCausesTransactionCommit,
+		flightsql.SqlInfoDataDefinitionsInTransactionsIgnored, flightsql.SqlInfoBatchUpdatesSupported, flightsql.SqlInfoSavePointsSupported,
+		flightsql.SqlInfoNamedParametersSupported, flightsql.SqlInfoLocatorsUpdateCopy, flightsql.SqlInfoStoredFunctionsUsingCallSyntaxSupported,
+	} {
+		infos[id] = false
+	}
+	for id := flightsql.SqlInfoMaxBinaryLiteralLen; id <= flightsql.SqlInfoMaxUsernameLen; id++ {
+		if _, ok := infos[id]; !ok {
+			infos[id] = int64(0) // no limit of this kind is known
+		}
+	}
+	return infos
+}
+
+// knownInfos are the requested infos that are known. The library would fail on unknown ones.
+type knownInfos []uint32
+
+func (w knownInfos) GetInfo() []uint32 { return w }
+
+func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	wanted := slices.DeleteFunc(slices.Clone(s.infos), func(id uint32) bool { return !slices.Contains(cmd.GetInfo(), id) })
+	switch {
+	case len(cmd.GetInfo()) == 0:
+		wanted = slices.Sorted(slices.Values(s.infos))
+	case len(wanted) == 0:
+		return streamRows(ctx, schema_ref.SqlInfo, func(func(...any) error) error { return nil })
+	}
+	return s.BaseServer.DoGetSqlInfo(ctx, knownInfos(wanted))
+}
+
+// types are the SQL types of columns: their names, XDBC's codes, sizes in digits, characters or
+// bytes, and the quotes of their literals.
+var types = []struct {
+	name  string
+	code  int32
+	size  any
+	quote string
+}{
+	{"BOOLEAN", -7, int32(1), ""},
+	{"TINYINT", -6, int32(3), ""},
+	{"SMALLINT", 5, int32(5), ""},
+	{"INTEGER", 4, int32(10), ""},
+	{"BIGINT", -5, int32(19), ""},
+	{"FLOAT", 7, int32(7), ""},
+	{"DOUBLE", 8, int32(15), ""},
+	{"DECIMAL", 3, int32(38), ""},
+	{"VARCHAR", 12, nil, "'"},
+	{"BLOB", -3, nil, "'"},
+	{"DATE", 91, int32(10), "'"},
+	{"TIME", 92, int32(15), "'"},
+	{"TIMESTAMP", 93, int32(29), "'"},
+}
+
+func (s *sqlServer) GetFlightInfoXdbcTypeInfo(_ context.Context, _ flightsql.GetXdbcTypeInfo, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	return info(desc, schema_ref.XdbcTypeInfo, desc.Cmd), nil
+}
+
+func (s *sqlServer) DoGetXdbcTypeInfo(ctx context.Context, cmd flightsql.GetXdbcTypeInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	return streamRows(ctx, schema_ref.XdbcTypeInfo, func(add func(...any) error) error {
+		for _, t := range types {
+			if cmd.GetDataType() != nil && *cmd.GetDataType() != t.code {
+				continue
+			}
+			const nullable, searchable = int32(1), int32(3)
+			var quote, unsigned, radix, subcode any
+			sqlType := t.code
+			switch {
+			case t.quote != "":
+				quote = t.quote
+			case t.name != "BOOLEAN":
+				unsigned, radix = false, int32(10)
+			}
+			if t.code > 90 {
+				sqlType, subcode = 9, t.code-90 // ODBC's datetime
+			}
+			err := add(t.name, t.code, t.size, quote, quote, nil, nullable, t.name == "VARCHAR", searchable, unsigned, false, false, t.name, nil, nil, sqlType, subcode, radix, nil)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

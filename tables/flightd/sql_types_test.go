@@ -1,0 +1,168 @@
+package flightd
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/codes"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Parameters may have any type, and the columns follow it. The info of a statement with parameters has no schema, for
+// clients refuse rows of another one. The parameter of LIKE is text.
+func TestSQLTypesOfParameters(t *testing.T) {
+	s := serveDuck(t)
+	s.put(t, "", "t", 3)
+	ctx := t.Context()
+	for _, c := range []struct{ sql, value, want string }{
+		{"SELECT n FROM t WHERE s LIKE ?", `"%1"`, "n int64: 1"},
+		{"SELECT n FROM t WHERE s NOT ILIKE ?", `"TEXT 1"`, "n int64: 0 2"},
+		{"SELECT n FROM t WHERE s LIKE ? ESCAPE '!'", `"text 1"`, "n int64: 1"},
+		{"SELECT n FROM t WHERE s GLOB ?", `"*2"`, "n int64: 2"},
+		{"SELECT n FROM t WHERE s = $1 OR $1 IS NULL", `"text 1"`, "n int64: 1"},
+		{"SELECT ? AS x", `"a"`, "x utf8: a"},
+		{"SELECT ? AS x", `7`, "x int64: 7"},
+		{"SELECT coalesce(?, 1) AS x", `7`, "x int64: 7"},
+		{"SELECT n FROM t WHERE n = ?", `2`, "n int64: 2"},
+	} {
+		p, err := s.client.Prepare(ctx, c.sql)
+		if err != nil {
+			t.Fatal(c.sql, err)
+		}
+		if like := strings.Contains(c.sql, "LIKE") || strings.Contains(c.sql, "GLOB"); like && p.DatasetSchema().Field(0).Name != "n" || p.ParameterSchema().Field(0).Type.ID() == arrow.NULL {
+			t.Error(c.sql, p.ParameterSchema(), p.DatasetSchema())
+		}
+		kind := arrow.DataType(arrow.PrimitiveTypes.Int64)
+		if c.value[0] == '"' {
+			kind = arrow.BinaryTypes.String
+		}
+		row, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: kind}}, nil), strings.NewReader(`[{"1":`+c.value+`}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.SetParameters(row)
+		info, err := p.Execute(ctx)
+		if err != nil || info.Schema != nil {
+			t.Fatal(c.sql, info, err)
+		}
+		schema, all, err := s.fetch(t, info)
+		if err != nil {
+			t.Error(c.sql, err)
+			continue
+		}
+		got := schema.Field(0).Name + " " + schema.Field(0).Type.String() + ":"
+		for _, b := range all {
+			for i := range int(b.NumRows()) {
+				got += " " + b.Column(0).ValueStr(i)
+			}
+		}
+		if got != c.want || schema.NumFields() != 1 {
+			t.Errorf("%s: %q, want %q", c.sql, got, c.want)
+		}
+		described, err := p.GetSchema(ctx)
+		if err != nil {
+			t.Error(c.sql, err)
+		} else if is, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !is.Equal(schema) {
+			t.Errorf("%s: described as %v, %v; the rows are %v", c.sql, is, err, schema)
+		}
+		if err := p.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := s.client.Execute(ctx, "SELECT 1 AS a, '10:00:00.123456789'::TIME_NS AS b")
+	wantCode(t, err, codes.InvalidArgument, `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`)
+	if strings.Contains(err.Error(), "{") {
+		t.Error(err)
+	}
+}
+
+// Every id of GetSqlInfo has a value, for drivers fail at one that has none.
+func TestSQLInfosAreWhole(t *testing.T) {
+	known := sqlInfos()
+	for id, name := range pb.SqlInfo_name {
+		if known[flightsql.SqlInfo(id)] == nil {
+			t.Error("there is no value of", name)
+		}
+	}
+	s := serveSQL(t, Read)
+	var ids []flightsql.SqlInfo
+	for id := range pb.SqlInfo_name {
+		ids = append(ids, flightsql.SqlInfo(id))
+	}
+	infos, err := s.client.GetSqlInfo(t.Context(), ids)
+	if got := s.values(t, infos, err); len(got) != len(slices.Collect(maps.Keys(pb.SqlInfo_name))) {
+		t.Error(got)
+	}
+}
+
+func TestSQLTypeInfo(t *testing.T) {
+	s := serveSQL(t, Read)
+	infos, err := s.client.GetXdbcTypeInfo(t.Context(), nil)
+	if got := s.values(t, infos, err); len(got) != len(types) {
+		t.Error(got)
+	}
+	timestamp := int32(pb.XdbcDataType_XDBC_TIMESTAMP)
+	infos, err = s.client.GetXdbcTypeInfo(t.Context(), &timestamp)
+	if got := s.values(t, infos, err); len(got) != 1 || got[0] != "TIMESTAMP|93|29|'|'|(null)|1|false|3|(null)|false|false|TIMESTAMP|(null)|(null)|9|3|(null)|(null)" {
+		t.Error(got)
+	}
+}
+
+// A table with columns of view types is listed with the types that SQL has.
+func TestSQLViewTypes(t *testing.T) {
+	s := serveSQL(t, Read)
+	put := arrow.NewSchema([]arrow.Field{
+		{Name: "s", Type: arrow.BinaryTypes.StringView, Nullable: true},
+		{Name: "b", Type: arrow.BinaryTypes.BinaryView, Nullable: true},
+		{Name: "l", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
+	}, nil)
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, put, strings.NewReader(`[{"s":"x","b":"eA==","l":["y"]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Bucket("").Put(t.Context(), "views", reader(t, batch), tables.PutError, nil); err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all, err := s.fetch(t, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, err := flight.DeserializeSchema(all[0].Column(4).(*array.Binary).Value(0), memory.DefaultAllocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, f := range listed.Fields() {
+		got += fmt.Sprintf("%s %v, ", f.Name, f.Type)
+	}
+	if want := "s utf8, b binary, l list<item: utf8, nullable>, "; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// A correction's answer has the counts, even if no row matched.
+func TestDeletedNone(t *testing.T) {
+	_, _, address := serveTest(t, nil)
+	c, ctx := dialTest(t, address), t.Context()
+	if err := putTest(ctx, c, `{"name":"t"}`, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	got, err := act(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
+	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
+		t.Errorf("%s, want %s; %v", got, want, err)
+	}
+}

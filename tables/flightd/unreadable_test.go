@@ -1,0 +1,78 @@
+package flightd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestUnreadableTables lists a bucket with a table of each unsupported type, created by another
+// engine. Such a table must not hide others.
+func TestUnreadableTables(t *testing.T) {
+	s := serveSQL(t, Read)
+	s.put(t, "b", "before", 1)
+	for i, of := range []iceberg.Type{
+		iceberg.VariantType{},
+		&iceberg.ListType{ElementID: 2, Element: iceberg.VariantType{}},
+		iceberg.UnknownType{},
+		iceberg.GeometryType{},
+		iceberg.GeographyType{},
+		iceberg.PrimitiveTypes.TimestampTzNs,
+	} {
+		meta, err := s.store.NewIceberg(iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: of}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+		if err == nil {
+			_, err = s.store.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
+		}
+		if err != nil {
+			t.Fatal(of, err)
+		}
+	}
+	s.put(t, "b", "zebra", 1)
+	want := func(what string, got []string) {
+		t.Helper()
+		if !slices.Contains(got, "before") || !slices.Contains(got, "zebra") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	_, all, err := s.fetch(t, info)
+	for _, b := range all {
+		for i := range int(b.NumRows()) {
+			names = append(names, b.Column(2).ValueStr(i))
+		}
+	}
+	if err != nil {
+		t.Error("tables with their schemas: ", err)
+	}
+	want("tables with their schemas", names)
+	st, err := s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = nil
+	for {
+		info, err := st.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Error("flights: ", err)
+			break
+		}
+		names = append(names, info.FlightDescriptor.Path...)
+	}
+	want("flights", names)
+}

@@ -1,0 +1,110 @@
+package datafile
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+)
+
+// Iceberg maps int and long to plain INT32 and INT64. The library annotates such columns with their
+// width, and then Spark cannot read an int column that became a long.
+
+// removeWidths removes the widths of 32 and 64 bits from a footer, and reports whether it had any.
+func removeWidths(about *metadata.FileMetaData) (removed bool) {
+	for _, e := range about.FileMetaData.Schema {
+		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
+			e.LogicalType, e.ConvertedType, removed = nil, nil, true
+		}
+	}
+	return removed
+}
+
+// HasWidths reports whether a file annotates a column with the width of 32 bits, as earlier
+// versions of this package did.
+func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
+	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
+	if err != nil {
+		return false, err
+	}
+	f, err := scan.open(ctx, File{Path: task.File.FilePath()})
+	if err != nil {
+		return false, err
+	}
+	defer f.close()
+	columns := f.parsed.MetaData().Schema
+	for i := range columns.NumColumns() {
+		if t, ok := columns.Column(i).LogicalType().(pqschema.IntLogicalType); ok && t.BitWidth() == 32 && t.IsSigned() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// unannotatedFiles removes the widths from files that Iceberg's library writes.
+type unannotatedFiles struct{ iceio.WriteFileIO }
+
+func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
+	f, err := p.WriteFileIO.Create(name)
+	return &unannotatedFile{FileWriter: f}, err
+}
+
+// unannotatedFile forwards writes, except the last three: the footer, its length and the magic
+// number.
+type unannotatedFile struct {
+	iceio.FileWriter
+	last [][]byte
+}
+
+func (f *unannotatedFile) Write(b []byte) (int, error) {
+	if f.last = append(f.last, bytes.Clone(b)); len(f.last) > 3 {
+		if _, err := f.FileWriter.Write(f.last[0]); err != nil {
+			return 0, err
+		}
+		f.last = f.last[1:]
+	}
+	return len(b), nil
+}
+
+func (f *unannotatedFile) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{f}, r)
+}
+
+func (f *unannotatedFile) Close() error {
+	end, err := unannotatedEnd(bytes.Join(f.last, nil))
+	f.last = nil
+	if err == nil && len(end) > 0 {
+		_, err = f.FileWriter.Write(end)
+	}
+	return errors.Join(err, f.FileWriter.Close())
+}
+
+// unannotatedEnd removes widths from the footer at the end of a file. Zeros before the footer,
+// which Parquet allows, keep the file's size, because the library has counted it.
+func unannotatedEnd(b []byte) ([]byte, error) {
+	n := len(b) - footerEnd
+	if n < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
+		return b, nil // the library failed
+	}
+	from := n - int(binary.LittleEndian.Uint32(b[n:]))
+	if from < 0 {
+		return b, nil
+	}
+	about, err := metadata.NewFileMetaData(b[from:n], nil)
+	if err != nil || !removeWidths(about) {
+		return b, err
+	}
+	var footer bytes.Buffer
+	if _, err := about.WriteTo(&footer, nil); err != nil || footer.Len() > n-from {
+		return b, err
+	}
+	end := binary.LittleEndian.AppendUint32(nil, uint32(footer.Len()))
+	return slices.Concat(b[:from], make([]byte, n-from-footer.Len()), footer.Bytes(), end, b[n+4:]), nil
+}

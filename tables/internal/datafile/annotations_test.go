@@ -1,0 +1,66 @@
+package datafile
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+	iceio "github.com/apache/iceberg-go/io"
+)
+
+// TestUnannotatedFile checks that files of Iceberg's library lose their widths, and keep their size
+// and rows.
+func TestUnannotatedFile(t *testing.T) {
+	fields := []arrow.Field{
+		withID(1, arrow.Field{Name: "i", Type: arrow.PrimitiveTypes.Int32}), withID(2, arrow.Field{Name: "l", Type: arrow.PrimitiveTypes.Int64}),
+		withID(3, arrow.Field{Name: "d", Type: arrow.FixedWidthTypes.Date32}),
+	}
+	annotated := encoded(t, `[{"i": 1, "l": 2, "d": "2026-01-01"}, {"i": -1, "l": -2, "d": "2026-01-02"}]`, fields...)
+	name := filepath.Join(t.TempDir(), "f.parquet")
+	f, err := unannotatedFiles{iceio.LocalFS{}}.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	footer := len(annotated) - 8 - int(annotated[len(annotated)-8]) - int(annotated[len(annotated)-7])<<8
+	parts := [][]byte{annotated[:4], annotated[4:footer], annotated[footer : len(annotated)-8], annotated[len(annotated)-8 : len(annotated)-4], annotated[len(annotated)-4:]}
+	for _, part := range parts {
+		if _, err := f.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := os.ReadFile(name)
+	if err != nil || len(plain) != len(annotated) {
+		t.Fatal(err, len(plain), len(annotated))
+	}
+	about := func(content []byte) *metadata.FileMetaData {
+		r, err := pqfile.NewParquetReader(bytes.NewReader(content), pqfile.WithReadProps(parquet.NewReaderProperties(nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.MetaData()
+	}
+	was, is := about(annotated), about(plain)
+	for i, want := range []string{"None", "None", "Date"} {
+		if got := is.Schema.Column(i).LogicalType().String(); got != want {
+			t.Errorf("column %d is annotated as %s, want %s", i, got, want)
+		}
+	}
+	if _, annotates := was.Schema.Column(0).LogicalType().(pqschema.IntLogicalType); !annotates {
+		t.Error("the library does not annotate:", was.Schema)
+	}
+	scan := &Scan{Columns: []Column{column(1, "i", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}, Rows: 10, Workers: 1}
+	if a, b := first(scan.all(t.Context(), annotated)), first(scan.all(t.Context(), plain)); a != b || a == "" {
+		t.Errorf("%s, want %s", b, a)
+	}
+}
+
+func first(text string, _ error) string { return text }

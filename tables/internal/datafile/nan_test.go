@@ -1,0 +1,103 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+)
+
+// TestBoundsOfNaN checks that in flat and nested files only chunks without NaN have bounds, in the
+// footer and in the page index.
+func TestBoundsOfNaN(t *testing.T) {
+	withID := func(f arrow.Field, id int) arrow.Field {
+		f.Nullable, f.Metadata = true, arrow.NewMetadata([]string{IDKey}, []string{fmt.Sprint(id)})
+		return f
+	}
+	double, single := arrow.PrimitiveTypes.Float64, arrow.PrimitiveTypes.Float32
+	f, g := withID(arrow.Field{Name: "f", Type: double}, 11), withID(arrow.Field{Name: "g", Type: single}, 12)
+	flat := arrow.NewSchema([]arrow.Field{withID(arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}, 10), f, g}, nil)
+	nested := arrow.NewSchema([]arrow.Field{flat.Field(0), withID(arrow.Field{Name: "s", Type: arrow.StructOf(f, g)}, 13)}, nil)
+	for _, columns := range []*arrow.Schema{flat, nested} {
+		var groups []arrow.RecordBatch
+		for group := range 3 {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+			parts := b.Fields()[1:]
+			s, isNested := b.Field(1).(*array.StructBuilder)
+			if isNested {
+				parts = []array.Builder{s.FieldBuilder(0), s.FieldBuilder(1)}
+			}
+			for i := range 20_000 {
+				v := float64(i)
+				if group == 1 && i >= 15_000 && i < 15_003 {
+					v = math.NaN()
+				}
+				b.Field(0).(*array.Int64Builder).Append(int64(i))
+				if isNested {
+					s.Append(true)
+				}
+				if parts[1].(*array.Float32Builder).Append(float32(i)); i%1000 == 7 { // the memory of a null is NaN
+					parts[0].(*array.Float64Builder).AppendValues([]float64{math.NaN()}, []bool{false})
+				} else {
+					parts[0].(*array.Float64Builder).Append(v)
+				}
+			}
+			groups = append(groups, b.NewRecordBatch())
+		}
+		var out bytes.Buffer
+		e, err := newEncoder(&out, columns)
+		for i := 0; i < len(groups) && err == nil; i++ {
+			err = e.write(t.Context(), groups[i])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, size, err := e.close()
+		if err != nil || size != int64(out.Len()) {
+			t.Fatal(err, size, out.Len())
+		}
+		if got := e.nanCounts(); !maps.Equal(got, map[int]int64{11: 3, 12: 0}) {
+			t.Errorf("NaN are counted as %v", got)
+		}
+		r, err := pqfile.NewParquetReader(bytes.NewReader(out.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for group := range r.NumRowGroups() {
+			index, err := r.GetPageIndexReader().RowGroup(group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for leaf := range 3 {
+				chunk, err := r.MetaData().RowGroup(group).ColumnChunk(leaf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := chunk.Statistics()
+				if err != nil {
+					t.Fatal(err)
+				}
+				ofPages, err := index.GetColumnIndex(leaf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				begins, err := index.GetOffsetIndex(leaf)
+				if err != nil || begins == nil {
+					t.Errorf("group %d, leaf %d: %v, no index of pages", group, leaf, err)
+				}
+				if bounded := group != 1 || leaf != 1; s.HasMinMax() != bounded || (ofPages != nil) != bounded {
+					t.Errorf("group %d, leaf %d: bounds %v, bounds of pages %v; want %v", group, leaf, s.HasMinMax(), ofPages != nil, bounded)
+				}
+				if nulls := map[int]int64{1: 20}[leaf]; !s.HasNullCount() || s.NullCount() != nulls {
+					t.Errorf("group %d, leaf %d: %d nulls, want %d", group, leaf, s.NullCount(), nulls)
+				}
+			}
+		}
+	}
+}

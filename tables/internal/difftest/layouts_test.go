@@ -1,0 +1,340 @@
+package difftest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// maxUnusual is the maximum length of arrays that get another layout, because they are copied
+// value by value.
+const maxUnusual = 300
+
+// unusual returns an array with the same values in another layout that Arrow allows. There may
+// be values under nulls, before the first row and after the last; null, unused or repeated
+// entries in dictionaries; and an unknown number of nulls.
+func unusual(r *rand.Rand, a arrow.Array) arrow.Array {
+	if a.Len() == 0 || a.Len() > maxUnusual {
+		return a
+	}
+	switch x := a.(type) {
+	case array.ExtensionArray:
+		return array.NewExtensionArrayWithStorage(a.DataType().(arrow.ExtensionType), unusual(r, x.Storage()))
+	case *array.Null, *array.RunEndEncoded:
+		return padded(r, a)
+	case *array.Dictionary:
+		a = unusualDictionary(r, x)
+	case *array.List, *array.LargeList, *array.Map:
+		a = unusualLists(r, a.(array.ListLike))
+	case *array.FixedSizeList:
+		n := int(x.DataType().(*arrow.FixedSizeListType).Len())
+		var values []int
+		for i := range a.Len() {
+			start, _ := x.ValueOffsets(i)
+			for j := range n {
+				values = append(values, int(start)+j)
+				if a.IsNull(i) {
+					values[len(values)-1] = r.IntN(x.ListValues().Len()+1) - 1
+				}
+			}
+		}
+		a = remade(r, a, nil, unusual(r, picked(x.ListValues(), values)))
+	case *array.Struct:
+		fields := make([]arrow.Array, x.NumField())
+		for f := range fields {
+			rows := make([]int, a.Len())
+			for i := range rows {
+				if rows[i] = i; a.IsNull(i) {
+					rows[i] = r.IntN(a.Len()+1) - 1
+				}
+			}
+			fields[f] = unusual(r, picked(x.Field(f), rows))
+		}
+		a = remade(r, a, nil, fields...)
+	case *array.String, *array.Binary:
+		a = unusualTexts[int32](r, a)
+	case *array.LargeString, *array.LargeBinary:
+		a = unusualTexts[int64](r, a)
+	default:
+		if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && t.BitWidth()%8 == 0 {
+			width, from := t.BitWidth()/8, a.Data().Offset()
+			values := bytes.Clone(a.Data().Buffers()[1].Bytes()[from*width:][:a.Len()*width])
+			for i := range a.Len() {
+				if a.IsNull(i) {
+					copy(values[i*width:], bytes.Repeat([]byte{0xff}, width))
+				}
+			}
+			a = remade(r, a, [][]byte{values})
+		}
+	}
+	return padded(r, a)
+}
+
+// remade returns an array with the type and nulls of a, and with the given values and children.
+func remade(r *rand.Rand, a arrow.Array, values [][]byte, children ...arrow.Array) arrow.Array {
+	var bits *memory.Buffer
+	nulls := a.NullN()
+	if nulls > 0 || r.IntN(2) == 0 {
+		bits = memory.NewBufferBytes(make([]byte, bitutil.BytesForBits(int64(a.Len()))))
+		for i := range a.Len() {
+			bitutil.SetBitTo(bits.Bytes(), i, a.IsValid(i))
+		}
+		if nulls > 0 { // the library refuses a map's keys if their number of nulls is unknown
+			nulls = pick(r, nulls, array.UnknownNullCount)
+		}
+	}
+	buffers := []*memory.Buffer{bits}
+	for _, v := range values {
+		buffers = append(buffers, memory.NewBufferBytes(v))
+	}
+	var parts []arrow.ArrayData
+	for _, child := range children {
+		parts = append(parts, child.Data())
+	}
+	return array.MakeFromData(array.NewData(a.DataType(), a.Len(), buffers, parts, nulls, 0))
+}
+
+// picked returns the values of an array at indices, or null for -1.
+func picked(a arrow.Array, at []int) arrow.Array {
+	if len(at) == 0 {
+		return array.NewSlice(a, 0, 0)
+	}
+	var all []arrow.Array
+	for _, i := range at {
+		if i < 0 {
+			all = append(all, array.MakeArrayOfNull(alloc, a.DataType(), 1))
+		} else {
+			all = append(all, array.NewSlice(a, int64(i), int64(i+1)))
+		}
+	}
+	return joined(all...)
+}
+
+// joins reports whether Arrow's library can concatenate slices and nulls of a type (arrow-go
+// 18.8).
+func joins(t arrow.DataType) bool {
+	if nested, ok := t.(arrow.NestedType); ok && t.ID() != arrow.RUN_END_ENCODED {
+		return !slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return !joins(f.Type) })
+	}
+	views := t.ID() == arrow.STRING_VIEW || t.ID() == arrow.BINARY_VIEW // views would keep the buffers of every slice
+	return t.ID() != arrow.RUN_END_ENCODED && t.ID() != arrow.NULL && t.ID() != arrow.DICTIONARY && !views
+}
+
+func joined(all ...arrow.Array) arrow.Array {
+	if t := all[0].DataType(); !joins(t) {
+		b := array.NewBuilder(alloc, t)
+		for _, a := range all {
+			for i := range a.Len() {
+				build(b, read(a, i))
+			}
+		}
+		return b.NewArray()
+	}
+	out, err := array.Concatenate(all, alloc)
+	if err != nil {
+		panic(fmt.Sprint(all[0].DataType(), err))
+	}
+	return out
+}
+
+func padded(r *rand.Rand, a arrow.Array) arrow.Array {
+	before, after := int64(r.IntN(min(a.Len(), 9)+1)), int64(r.IntN(min(a.Len(), 9)+1))
+	out := joined(array.NewSlice(a, 0, before), a, array.NewSlice(a, 0, after))
+	return array.NewSlice(out, before, before+int64(a.Len()))
+}
+
+func unusualDictionary(r *rand.Rand, a *array.Dictionary) arrow.Array {
+	n := a.Dictionary().Len()
+	places := []int{-1}
+	for i := range 2 * n {
+		places = append(places, i%n)
+	}
+	b := array.NewInt16Builder(alloc)
+	for i := range a.Len() {
+		switch {
+		case a.IsValid(i):
+			b.Append(int16(1 + a.GetValueIndex(i) + n*r.IntN(2)))
+		case r.IntN(2) == 0:
+			b.Append(0)
+		default:
+			b.AppendNull()
+		}
+	}
+	return array.NewDictionaryArray(a.DataType(), b.NewArray(), unusual(r, picked(a.Dictionary(), places)))
+}
+
+func unusualLists(r *rand.Rand, a array.ListLike) arrow.Array {
+	values := a.ListValues()
+	var places []int
+	some := func() {
+		for range r.IntN(3) {
+			place := r.IntN(values.Len()+1) - 1
+			if a.DataType().ID() == arrow.MAP { // the library accepts no null key, not even an unused one
+				place = max(place, 0)
+			}
+			if place < values.Len() {
+				places = append(places, place)
+			}
+		}
+	}
+	some()
+	offsets := []int64{int64(len(places))}
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			some()
+		} else {
+			for from, to := a.ValueOffsets(i); from < to; from++ {
+				places = append(places, int(from))
+			}
+		}
+		offsets = append(offsets, int64(len(places)))
+	}
+	some()
+	raw := arrow.GetBytes(offsets)
+	if a.DataType().ID() != arrow.LARGE_LIST {
+		short := make([]int32, len(offsets))
+		for i, at := range offsets {
+			short[i] = int32(at)
+		}
+		raw = arrow.GetBytes(short)
+	}
+	child := picked(values, places)
+	if entries, ok := child.(*array.Struct); ok && a.DataType().ID() == arrow.MAP { // a map's entries must begin at 0 (arrow-go 18.8)
+		child = remade(r, entries, nil, unusual(r, entries.Field(0)), unusual(r, entries.Field(1)))
+	} else {
+		child = unusual(r, child)
+	}
+	return remade(r, a, [][]byte{raw}, child)
+}
+
+// unusualTexts puts bytes under nulls, and around the values.
+func unusualTexts[T int32 | int64](r *rand.Rand, a arrow.Array) arrow.Array {
+	text := []byte(pick(r, "", "before"))
+	offsets := []T{T(len(text))}
+	for i := range a.Len() {
+		switch {
+		case a.IsNull(i):
+			text = append(text, pick(r, "", "hidden")...)
+		case a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.LARGE_STRING:
+			text = append(text, a.(array.StringLike).Value(i)...)
+		default:
+			text = append(text, a.(interface{ Value(int) []byte }).Value(i)...)
+		}
+		offsets = append(offsets, T(len(text)))
+	}
+	text = append(text, pick(r, "", "behind")...)
+	return remade(r, a, [][]byte{arrow.GetBytes(offsets), text})
+}
+
+// wrappings returns a type and nested types that contain it.
+func wrappings(t arrow.DataType) []arrow.DataType {
+	field := func(name string, t arrow.DataType, nullable bool) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: nullable || t.ID() == arrow.NULL}
+	}
+	list := arrow.ListOfField(field("item", t, true))
+	strict := arrow.ListOfField(field("item", t, false))
+	return []arrow.DataType{
+		t, list, strict, arrow.LargeListOfField(field("item", t, true)), arrow.FixedSizeListOfField(2, field("item", t, true)), arrow.FixedSizeListOfField(2, field("item", t, false)),
+		arrow.MapOf(arrow.BinaryTypes.String, t), arrow.MapOf(arrow.PrimitiveTypes.Int32, list),
+		arrow.StructOf(field("a", t, true), field("b", t, false)), arrow.StructOf(field("a", list, true), field("b", strict, false)),
+		arrow.StructOf(field("s", arrow.StructOf(field("l", list, true), field("t", t, false)), false), field("u", arrow.StructOf(field("l", strict, false)), true)),
+		arrow.ListOf(list), arrow.ListOf(strict), arrow.ListOfField(field("item", strict, false)), arrow.ListOf(arrow.StructOf(field("l", list, true), field("t", t, false))),
+		arrow.FixedSizeListOf(2, list), arrow.ListOf(arrow.FixedSizeListOfField(2, field("item", t, false))), arrow.StructOf(field("f", arrow.FixedSizeListOf(2, list), false)),
+		arrow.LargeListOf(arrow.MapOf(arrow.BinaryTypes.String, arrow.StructOf(field("l", list, true)))),
+	}
+}
+
+// TestUnusualArrays puts arrays of every type in unusual but valid layouts, and folds them.
+func TestUnusualArrays(t *testing.T) {
+	const rows = 16
+	for _, noTail := range []bool{false, true} {
+		s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		for w := range wrappings(arrow.Null) {
+			r := rand.New(rand.NewPCG(uint64(w), 1))
+			var fields []arrow.Field
+			var columns []arrow.Array
+			for i, leaf := range plainTypes(r) {
+				f := arrow.Field{Name: fmt.Sprint("c", i), Type: wrappings(leaf)[w], Nullable: true}
+				b := array.NewBuilder(alloc, f.Type)
+				for range rows {
+					build(b, value(r, f.Type, true))
+				}
+				plain := b.NewArray()
+				a := unusual(r, plain)
+				if err := array.ValidateFull(a); err != nil && leaf.ID() != arrow.NULL && leaf.ID() != arrow.RUN_END_ENCODED { // the library expects buffers that these types do not have
+					t.Fatal(f.Type, err)
+				}
+				for i := range rows {
+					if got, want := canon(read(a, i)), canon(read(plain, i)); got != want {
+						t.Fatalf("%s: row %d is %s, want %s", f.Type, i, got, want)
+					}
+				}
+				fields, columns = append(fields, f), append(columns, a)
+			}
+			name := fmt.Sprint("t", w)
+			put := func(columns []arrow.Array, from, to int64) {
+				whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, rows)
+				reader, err := array.NewRecordReader(whole.Schema(), []arrow.RecordBatch{whole.NewSlice(from, to)})
+				if err == nil {
+					_, err = s.Bucket("b").Put(t.Context(), name, reader, tables.PutAppend, nil)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			var want []string
+			for i := range rows {
+				var text strings.Builder
+				for _, c := range columns {
+					text.WriteString(canon(read(c, i)) + "|")
+				}
+				want = append(want, text.String())
+			}
+			put(columns, 0, rows)
+			put(columns, 3, 9)
+			want = slices.Concat(want, want[3:9])
+			for _, folded := range []bool{false, true} {
+				if folded {
+					if _, err := s.Fold(t.Context(), nil); err != nil {
+						t.Errorf("fold %s: %v", fields[6].Type, err)
+						if err := s.Bucket("b").Delete(t.Context(), name); err != nil { // so that it does not affect later folds
+							t.Fatal(err)
+						}
+						break
+					}
+				}
+				table, err := s.Bucket("b").Table(t.Context(), name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				reader, err := table.Scan(t.Context(), nil)
+				got, err := readAll(reader, err, nil)
+				if err != nil || len(got) != len(want) {
+					t.Fatalf("%s, folded %v: %d rows: %v", fields[6].Type, folded, len(got), err)
+				}
+				for i := range want {
+					a, b := strings.Split(got[i], "|"), strings.Split(want[i], "|")
+					for c := range fields {
+						if a[c] != b[c] {
+							t.Errorf("%s, folded %v, row %d: %s, want %s", fields[c].Type, folded, i, a[c], b[c])
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package icecat
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"github.com/apache/iceberg-go"
+	"github.com/twmb/avro/ocf"
+	"golang.org/x/sync/errgroup"
+)
+
+// Tally counts a manifest's files, and their rows, by the status of their entries.
+type Tally struct {
+	files, rows [3]int64 // by iceberg.ManifestEntryStatus
+}
+
+// Add counts an entry.
+func (t *Tally) Add(e iceberg.ManifestEntry) {
+	t.files[e.Status()]++
+	t.rows[e.Status()] += e.DataFile().Count()
+}
+
+// claimsOf returns the counts for a manifest in a list; -1 means unknown.
+func claimsOf(m iceberg.ManifestFile) (t Tally) {
+	t.files[iceberg.EntryStatusEXISTING], t.rows[iceberg.EntryStatusEXISTING] = int64(m.ExistingDataFiles()), m.ExistingRows()
+	t.files[iceberg.EntryStatusADDED], t.rows[iceberg.EntryStatusADDED] = int64(m.AddedDataFiles()), m.AddedRows()
+	t.files[iceberg.EntryStatusDELETED], t.rows[iceberg.EntryStatusDELETED] = int64(m.DeletedDataFiles()), m.DeletedRows()
+	return t
+}
+
+// Check returns an error if a list's counts for a manifest differ from the manifest's entries. A
+// list of format version 1 may omit counts.
+func (t *Tally) Check(m iceberg.ManifestFile) error {
+	claims := claimsOf(m)
+	for status, name := range []string{"existing", "added", "deleted"} {
+		for _, n := range []struct {
+			unit        string
+			claims, has int64
+		}{{"files", claims.files[status], t.files[status]}, {"rows", claims.rows[status], t.rows[status]}} {
+			if n.claims != n.has && (n.claims != -1 || m.Version() > 1) {
+				return fmt.Errorf("the list of manifests claims %d %s %s, but the manifest has %d", n.claims, name, n.unit, n.has)
+			}
+		}
+	}
+	return nil
+}
+
+// SameManifest reports whether two lists have the same claims about a manifest.
+func SameManifest(a, b iceberg.ManifestFile) bool {
+	return claimsOf(a) == claimsOf(b) && a.PartitionSpecID() == b.PartitionSpecID() && a.ManifestContent() == b.ManifestContent() &&
+		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
+}
+
+// vet returns an error if Iceberg's library would panic, or allocate what the content claims, on a
+// manifest or a list of manifests. FileIO.Open calls it for files that the catalog did not write,
+// because other engines may also change them after a commit.
+func (f *FileIO) vet(location string, content []byte) error {
+	r, err := ocf.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	if !ListKind.matches(r.Schema()) {
+		if !ManifestKind.matches(r.Schema()) {
+			return fmt.Errorf("its entries have neither %s nor %s", ManifestKind, ListKind)
+		}
+		return nil
+	}
+	key := fmt.Sprintf("%s %x", location, sha256.Sum256(content))
+	if _, known := f.cat.tallies.Get(key); known {
+		return nil
+	}
+	if err := countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ListKind, ListBudget()); err != nil {
+		return err
+	}
+	var manifests []iceberg.ManifestFile
+	if err := CatchPanic(func() error { manifests, err = iceberg.ReadManifestList(bytes.NewReader(content)); return err }); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(maxSyncs)
+	for _, m := range manifests {
+		g.Go(func() error { return f.vetCounts(m) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	f.cat.tallies.Put(key, Tally{}, tallyCost+int64(len(key)))
+	return nil
+}
+
+// vetCounts returns an error if a list claims more files than the manifest has.
+func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
+	t, known := f.cat.tallies.Get(m.FilePath())
+	if !known {
+		if err := f.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
+			return err
+		}
+		err := CatchPanic(func() error {
+			for e, err := range iceberg.EntriesWithProjection(f, m, false, iceberg.ManifestEntryProjection{}) {
+				if err != nil {
+					return err
+				}
+				t.Add(e)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", m.FilePath(), err)
+		}
+		f.cat.tallies.Put(m.FilePath(), t, tallyCost+int64(len(m.FilePath())))
+	}
+	var claimed, has int64
+	for status, n := range claimsOf(m).files {
+		claimed += max(0, n)
+		has += t.files[status]
+	}
+	if claimed > has {
+		return fmt.Errorf("it claims %d files of manifest %s, which has %d", claimed, m.FilePath(), has)
+	}
+	return nil
+}
+
+// tallyCost is the memory of a cached tally in addition to its key.
+const tallyCost = 200
+
+// wrote reports whether f wrote a file.
+func (f *FileIO) wrote(location string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.written, func(w WrittenFile) bool { return w.Path == location })
+}

@@ -1,0 +1,87 @@
+package schema
+
+import (
+	"github.com/apache/arrow-go/v18/parquet"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+)
+
+// ThreeLevels returns the schema of a Parquet file with every list in the three levels that
+// arrow-go reads. By the format's rules for backward compatibility, a repeated group whose only field
+// repeats is itself the element. arrow-go reads that field as the element, or the element as a struct.
+// A required group around the element changes neither the columns nor their levels.
+func ThreeLevels(s *pqschema.Schema) (*pqschema.Schema, error) {
+	root, err := threeLevels(s.Root())
+	if err != nil || root == pqschema.Node(s.Root()) {
+		return s, err
+	}
+	return pqschema.NewSchema(root.(*pqschema.GroupNode)), nil
+}
+
+func threeLevels(n pqschema.Node) (pqschema.Node, error) {
+	group, ok := n.(*pqschema.GroupNode)
+	if !ok {
+		return n, nil
+	}
+	fields, changed := make(pqschema.FieldList, group.NumFields()), false
+	for i := range fields {
+		var err error
+		if fields[i], err = threeLevels(group.Field(i)); err != nil {
+			return nil, err
+		}
+		changed = changed || fields[i] != group.Field(i)
+	}
+	if len(fields) == 1 && isList(group) && repeatsWithin(fields[0]) {
+		of := fields[0].(*pqschema.GroupNode)
+		element, err := groupNode(of, "element", parquet.Repetitions.Required, pqschema.FieldList{of.Field(0)})
+		if err != nil {
+			return nil, err
+		}
+		if fields[0], err = pqschema.NewGroupNode("list", parquet.Repetitions.Repeated, pqschema.FieldList{element}, -1); err != nil {
+			return nil, err
+		}
+		changed = true
+	}
+	if !changed {
+		return n, nil
+	}
+	return groupNode(group, group.Name(), group.RepetitionType(), fields)
+}
+
+// FoundByID reports whether a reader finds all values of a field of a Parquet file if it finds fields by ID and
+// reads only three-level lists.
+func FoundByID(n pqschema.Node) bool {
+	group, ok := n.(*pqschema.GroupNode)
+	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
+	if !ok || repeats || n.FieldID() < 0 {
+		return !repeats && n.FieldID() >= 0
+	}
+	fields := group
+	if list := isList(group); list || group.LogicalType().Equals(pqschema.MapLogicalType{}) {
+		if fields, ok = group.Field(0).(*pqschema.GroupNode); !ok || list && (fields.NumFields() != 1 || fields.Name() == "array" || fields.Name() == group.Name()+"_tuple") {
+			return false
+		}
+	}
+	for i := range fields.NumFields() {
+		if !FoundByID(fields.Field(i)) {
+			return false
+		}
+	}
+	return true
+}
+
+func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
+
+// repeatsWithin reports whether a node is a repeated group whose only field is repeated as well.
+func repeatsWithin(n pqschema.Node) bool {
+	group, ok := n.(*pqschema.GroupNode)
+	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&
+		group.Field(0).RepetitionType() == parquet.Repetitions.Repeated
+}
+
+// groupNode returns a copy of a group with another name, repetition and fields.
+func groupNode(n *pqschema.GroupNode, name string, r parquet.Repetition, fields pqschema.FieldList) (*pqschema.GroupNode, error) {
+	if n.LogicalType().IsNone() {
+		return pqschema.NewGroupNode(name, r, fields, n.FieldID())
+	}
+	return pqschema.NewGroupNodeLogical(name, r, fields, n.LogicalType(), n.FieldID())
+}

@@ -1,0 +1,155 @@
+package schema
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+)
+
+// hasRequired reports whether a type contains a field that may not be null, as every map's key is.
+func hasRequired(t arrow.DataType) bool {
+	nested, ok := unwrapped(t).(arrow.NestedType)
+	if !ok {
+		return false
+	}
+	for _, f := range nested.Fields() {
+		if !f.Nullable || hasRequired(f.Type) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRequired returns an error that names a null field of a column whose type forbids nulls in that field.
+// The column must have a stored type.
+func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
+	if !hasForbiddenNull(a, t) {
+		return nil
+	}
+	for i := range a.Len() {
+		if path := nullField(column, a, t, i); path != "" {
+			return &Error{column, errors.New("its field " + strconv.Quote(path) + " has a null in row " + strconv.Itoa(i+1) + " of a batch, but must not be null")}
+		}
+	}
+	return nil
+}
+
+// CheckParts returns an error that names a nested field that is null but must not be. Parquet's writer gives
+// other rows the values of such fields (arrow-go 18.8).
+func CheckParts(rows arrow.RecordBatch) error {
+	for i, f := range rows.Schema().Fields() {
+		if err := checkRequired(f.Name, rows.Column(i), f.Type); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parts returns the child arrays of an array of a stored type.
+func parts(a arrow.Array) []arrow.Array {
+	switch a := a.(type) {
+	case *array.Struct:
+		all := make([]arrow.Array, a.NumField())
+		for i := range all {
+			all[i] = a.Field(i)
+		}
+		return all
+	case array.ListLike:
+		return []arrow.Array{a.ListValues()}
+	}
+	return nil
+}
+
+// hasForbiddenNull reports whether required fields within an array have nulls, including those under a null
+// parent.
+func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
+	for i, part := range parts(a) {
+		if f := unwrapped(t).(arrow.NestedType).Fields()[i]; !f.Nullable && part.NullN() > 0 || hasForbiddenNull(part, f.Type) {
+			return true
+		}
+	}
+	return false
+}
+
+// nullField returns the path of a null required field in row i, or "".
+func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
+	if a.IsNull(i) {
+		return ""
+	}
+	part := func(name string, a arrow.Array, f arrow.Field, i int) string {
+		if !f.Nullable && a.IsNull(i) {
+			return path + name
+		}
+		return nullField(path+name, a, f.Type, i)
+	}
+	switch a := a.(type) {
+	case *array.Struct:
+		for k, f := range unwrapped(t).(*arrow.StructType).Fields() {
+			if found := part("."+f.Name, a.Field(k), f, i); found != "" {
+				return found
+			}
+		}
+	case array.ListLike:
+		name := ".element"
+		if _, ok := a.(*array.Map); ok {
+			name = ""
+		}
+		for from, to := a.ValueOffsets(i); from < to; from++ {
+			if found := part(name, a.ListValues(), unwrapped(t).(arrow.ListLikeType).ElemField(), int(from)); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
+}
+
+// OptionalParts returns a type in which all nested fields may be null, except the keys of maps.
+func OptionalParts(t arrow.DataType) arrow.DataType {
+	return mapParts(t, func(f arrow.Field) arrow.Field {
+		f.Type, f.Nullable = OptionalParts(f.Type), true
+		return f
+	}, func(t arrow.DataType) arrow.DataType { return t })
+}
+
+// Relaxed returns the shape of a table after all parts of some columns became optional: columns whose stored
+// rows have nulls where none are allowed. It returns nil if there are no such nulls. Earlier versions of this
+// module accepted them.
+func Relaxed(s *iceberg.Schema, lastID int, put *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
+	fields, columns, changed := slices.Clone(s.Fields()), put.Fields(), false
+	for i, f := range rows.Schema().Fields() {
+		if checkRequired(f.Name, rows.Column(i), f.Type) != nil {
+			fields[i].Type, columns[i].Type, changed = optionalParts(fields[i].Type), OptionalParts(columns[i].Type), true
+		}
+	}
+	if !changed {
+		return nil, nil
+	}
+	sh := &Shape{Schema: iceberg.NewSchemaWithIdentifiers(s.ID, s.IdentifierFieldIDs, fields...), LastID: lastID}
+	var err error
+	if sh.Stored, err = StoredOf(sh.Schema); err == nil {
+		metadata := put.Metadata()
+		sh.Put, err = Encode(arrow.NewSchema(columns, &metadata))
+	}
+	return sh, err
+}
+
+// optionalParts is OptionalParts for an Iceberg type.
+func optionalParts(t iceberg.Type) iceberg.Type {
+	switch t := t.(type) {
+	case *iceberg.StructType:
+		fields := slices.Clone(t.FieldList)
+		for i := range fields {
+			fields[i].Type, fields[i].Required = optionalParts(fields[i].Type), false
+		}
+		return &iceberg.StructType{FieldList: fields}
+	case *iceberg.ListType:
+		return &iceberg.ListType{ElementID: t.ElementID, Element: optionalParts(t.Element)}
+	case *iceberg.MapType:
+		return &iceberg.MapType{KeyID: t.KeyID, KeyType: optionalParts(t.KeyType), ValueID: t.ValueID, ValueType: optionalParts(t.ValueType)}
+	}
+	return t
+}

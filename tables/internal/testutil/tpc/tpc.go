@@ -1,0 +1,81 @@
+// Package tpc makes tables and queries of the benchmarks TPC-H and TPC-DS for tests.
+package tpc
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+//go:embed tpc.py
+var script string
+
+// Peer is the environment that Make needs.
+const Peer = "tpc"
+
+// Make writes the tables of a benchmark, "tpch" or "tpcds", below dir, and DuckDB's answers if
+// they are wanted. It returns the queries.
+func Make(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
+	python, err := peers.Path(Peer)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"-c", script, kind, fmt.Sprint(scale), dir}
+	if answers {
+		args = append(args, "answers")
+	}
+	if out, err := exec.CommandContext(ctx, python, args...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "queries.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &queries)
+	}
+	return queries, err
+}
+
+// Put puts the tables below dir into a bucket.
+func Put(ctx context.Context, to *tables.Bucket, dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "tables", "*.parquet"))
+	for _, path := range paths {
+		if err = put(ctx, to, path); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return err
+}
+
+func put(ctx context.Context, to *tables.Bucket, path string) (err error) {
+	f, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	r, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err != nil {
+		return err
+	}
+	table, err := r.ReadTable(ctx)
+	if err != nil {
+		return err
+	}
+	defer table.Release()
+	rows := array.NewTableReader(table, 1<<16)
+	defer rows.Release()
+	_, err = to.Put(ctx, strings.TrimSuffix(filepath.Base(path), ".parquet"), rows, tables.PutError, nil)
+	return err
+}

@@ -1,0 +1,81 @@
+package tables
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	pqfile "github.com/apache/arrow-go/v18/parquet/file"
+)
+
+// columnTypes returns the physical and logical type of each column of a file.
+func columnTypes(t *testing.T, path string) string {
+	t.Helper()
+	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	var all []string
+	for i := range r.MetaData().Schema.NumColumns() {
+		c := r.MetaData().Schema.Column(i)
+		logical, _, _ := strings.Cut(c.LogicalType().String(), "(")
+		all = append(all, c.PhysicalType().String()+" "+logical)
+	}
+	return strings.Join(all, ", ")
+}
+
+// Iceberg maps int and long to integers without annotations: Spark does not read an annotated int
+// column that became a long. Compact rewrites the files that have annotations, once.
+func TestPlainIntegers(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{
+		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		nullable("i", arrow.PrimitiveTypes.Int32),
+		nullable("l", arrow.PrimitiveTypes.Int64),
+		nullable("small", arrow.PrimitiveTypes.Uint16),
+		nullable("day", arrow.FixedWidthTypes.Date32),
+		nullable("all", arrow.ListOf(arrow.PrimitiveTypes.Int32)),
+	}, nil)
+	const rows = `[{"at": "2026-01-01 00:00:00", "i": -7, "l": 8, "small": 65535, "day": "2026-01-01", "all": [1, null]}, {"at": "2026-01-02 00:00:00"}]`
+	for fields, want := range map[int]string{
+		5: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date",
+		6: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date, INT32 None",
+	} {
+		for kind, settings := range map[string]*Settings{"arrival": nil, "ordered": {Time: "at"}} {
+			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
+				b := direct(t)
+				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.Put(t.Context(), "t", oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
+					t.Fatal(err)
+				}
+				read := got(t, b, "t", nil)
+				check := func() {
+					t.Helper()
+					if types := columnTypes(t, filesOf(t, b, "t")[0]); types != want {
+						t.Errorf("the columns are %s, want %s", types, want)
+					}
+					if now := got(t, b, "t", nil); now != read {
+						t.Errorf("the rows are %s, want %s", now, read)
+					}
+				}
+				check()
+				asBefore(t, strings.TrimPrefix(filesOf(t, b, "t")[0], "file://"))
+				if types := columnTypes(t, filesOf(t, b, "t")[0]); types == want {
+					t.Error("a former file has no annotations:", types)
+				}
+				for _, before := range []int{1, 0} {
+					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != before || r.FilesAfter != before {
+						t.Fatalf("%+v, %v", r, err)
+					}
+					check()
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package tables
+
+import (
+	"maps"
+	"math"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+)
+
+// TestNaNCounts checks the NaN counts in the manifests after each way of writing files. A column
+// with NaN has no bounds, even if only one row group has NaN.
+func TestNaNCounts(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	double := arrow.Field{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true}
+	columns := arrow.NewSchema([]arrow.Field{
+		double,
+		{Name: "g", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+		{Name: "s", Type: arrow.StructOf(double), Nullable: true},
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	}, nil)
+	put := func(mode PutMode, rows, nans int) {
+		t.Helper()
+		b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+		for i := range rows {
+			v := float64(i)
+			if i >= rows-nans {
+				v = math.NaN()
+			}
+			b.Field(0).(*array.Float64Builder).Append(v)
+			b.Field(1).(*array.Float32Builder).Append(float32(i))
+			nested := b.Field(2).(*array.StructBuilder)
+			nested.Append(true)
+			nested.FieldBuilder(0).(*array.Float64Builder).Append(v)
+			b.Field(3).(*array.Int64Builder).Append(int64(i))
+		}
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("b").Put(t.Context(), "t", r, mode, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string, want ...int64) {
+		t.Helper()
+		cur, err := s.cat.Load(t.Context(), "b", "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := datafile.Files(t.Context(), cur)
+		if err != nil || len(files) != len(want) {
+			t.Fatalf("%s: %v, %d files, want %d", what, err, len(files), len(want))
+		}
+		id := func(name string) int {
+			f, ok := cur.Schema().FindFieldByName(name)
+			if !ok {
+				t.Fatal(name)
+			}
+			return f.ID
+		}
+		for i, f := range files {
+			if got := f.NaNValueCounts(); !maps.Equal(got, map[int]int64{id("f"): want[i], id("g"): 0, id("s.f"): want[i]}) {
+				t.Errorf("%s: file %d: NaN are counted as %v, want %d", what, i, got, want[i])
+			}
+			for _, name := range []string{"f", "g", "s.f", "n"} {
+				wanted := name != "s.f" && (want[i] == 0 || name != "f") // nested columns have counts but no bounds
+				if low, up := f.LowerBoundValues()[id(name)], f.UpperBoundValues()[id(name)]; (low != nil) != wanted || (up != nil) != wanted {
+					t.Errorf("%s: file %d: column %s has the bounds %x and %x", what, i, name, low, up)
+				}
+				if n, ok := f.NullValueCounts()[id(name)]; !ok || n != 0 {
+					t.Errorf("%s: file %d: column %s has %d nulls, %v", what, i, name, n, ok)
+				}
+			}
+		}
+	}
+	put(PutReplace, 300_000, 3) // NaN in the last of three groups
+	expect("put", 3)
+	put(PutAppend, 5, 0)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(PutAppend, 5, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	expect("folded", 3, 0, 2)
+	if _, err := s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	expect("compacted", 5)
+	deleteRows(t, s.Bucket("b"), "t", "n < 299999")
+	expect("corrected", 1)
+}

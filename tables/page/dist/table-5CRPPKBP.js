@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-6SSRHAWR.js";import"./chunk-VVNAXFS5.js";import"./chunk-7BLF2YE7.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};

@@ -1,0 +1,79 @@
+package page
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
+)
+
+// keepNanoseconds makes a view keep the nanoseconds of times with a zone, which SQL lacks. Statements
+// get such a column twice. Under its own name it has SQL's type, for conditions. Under another name
+// it lacks the zone, and the engine's option Nanoseconds reads it exactly.
+func (h *handler) keepNanoseconds(q *request, v *view) error {
+	var names, typeQueries []string
+	for _, f := range v.schema.Fields() {
+		if stored, err := schema.StoredType(f.Type); err == nil && schema.Has(stored, schema.ZonedNanos) {
+			names = append(names, f.Name)
+			typeQueries = append(typeQueries, "typeof((SELECT "+sqlquote.Name(f.Name)+" FROM "+sqlquote.Name(v.name)+" LIMIT 1))")
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	types, err := h.texts(q, v, "SELECT "+strings.Join(typeQueries, ", "), nil)
+	if err != nil {
+		return err
+	}
+	var casts, exactColumns, hidden, restored []string
+	v.exact = map[string]string{}
+	for i, name := range names {
+		exactName := fmt.Sprint("partd_exact_", i)
+		for slices.ContainsFunc(v.schema.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, exactName) }) {
+			exactName += "_"
+		}
+		v.exact[name] = exactName
+		name, exactName = sqlquote.Name(name), sqlquote.Name(exactName)
+		casts = append(casts, "CAST("+name+" AS "+types[0][i]+") AS "+name)
+		exactColumns, hidden, restored = append(exactColumns, name+" AS "+exactName), append(hidden, exactName), append(restored, exactName+" AS "+name)
+	}
+	v.source = "(SELECT * REPLACE (" + strings.Join(casts, ", ") + "), " + strings.Join(exactColumns, ", ") + " FROM " + sqlquote.Name(v.name) + ")"
+	v.star = "* EXCLUDE (" + strings.Join(hidden, ", ") + ") REPLACE (" + strings.Join(restored, ", ") + ")"
+	return nil
+}
+
+// rowsFrom is like from, for the statement that yields the rows.
+func (v *view) rowsFrom(condition string) string {
+	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
+}
+
+// rowsAbove is like above, for the statement that yields the rows.
+func (v *view) rowsAbove() int {
+	return 2 + strings.Count(cmp.Or(v.source, v.name)+v.star, "\n")
+}
+
+// sorted returns the statement for the rows that satisfy a condition.
+func (v *view) sorted(condition string) string {
+	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
+}
+
+// restoreZones restores the zone of times in nanoseconds.
+func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
+	fields := r.Schema().Fields()
+	for i, f := range v.schema.Fields() {
+		if v.exact[f.Name] == "" {
+			continue
+		}
+		stored, _ := schema.StoredType(f.Type) // the error is checked by keepNanoseconds
+		fields[i].Type = schema.Restore(fields[i].Type, stored, schema.ZonedNanos)
+	}
+	to := arrow.NewSchema(fields, nil)
+	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
+}

@@ -1,0 +1,121 @@
+package page
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// TestNanosecondsWithZone reads and downloads nanosecond times with a zone, which SQL lacks, from the
+// tail and from files. Conditions see them in microseconds, as SQL does.
+func TestNanosecondsWithZone(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	zoned := func(zone string) arrow.DataType { return &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: zone} }
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "ts", Type: zoned("UTC"), Nullable: true},
+		{Name: "new\n\"york", Type: zoned("America/New_York"), Nullable: true},
+		{Name: "partd_exact_0", Type: arrow.PrimitiveTypes.Uint8, Nullable: true},
+		{Name: "l", Type: arrow.ListOf(zoned("UTC")), Nullable: true},
+		{Name: "s", Type: arrow.StructOf(
+			arrow.Field{Name: "u", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
+			arrow.Field{Name: "plain", Type: zoned(""), Nullable: true},
+			arrow.Field{Name: "at", Type: zoned("UTC"), Nullable: true},
+		), Nullable: true},
+	}, nil)
+	const count = 40
+	at := func(k int) string { return fmt.Sprintf("2023-01-31 01:02:03.123456%03dZ", 101+10*((k*17+5)%count)) } // in one microsecond
+	put := func(name string) {
+		var rows strings.Builder
+		for k := range count {
+			fmt.Fprintf(&rows, `{"k":%d,"ts":%q,"new\n\"york":%[2]q,"partd_exact_0":1,"l":[%[2]q,null],"s":{"u":18446744073709551615,"plain":%q,"at":%[2]q}}`, k, at(k), strings.TrimSuffix(at(k), "Z"))
+		}
+		rows.WriteString(`{"k":40,"ts":"1969-12-31 23:59:59.999999999Z"}{"k":41}`)
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.String()), array.WithMultipleDocs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.Bucket("B").Put(t.Context(), name, r, tables.PutAppend, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("files")
+	if _, err := s.store.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put("tail")
+	ask := func(path, table string, more ...string) (text, total string) {
+		t.Helper()
+		v := url.Values{"bucket": {"B"}, "table": {table}}
+		for i := 0; i < len(more); i += 2 {
+			v.Set(more[i], more[i+1])
+		}
+		a, text := s.get(path + "?" + v.Encode())
+		s.wants(a, text, 200)
+		return text, a.Header.Get("X-Partd-Rows")
+	}
+	for _, table := range []string{"files", "tail"} {
+		for format, want := range map[string]string{
+			"csv":   "0,2023-01-31T01:02:03.123456151Z,2023-01-31T01:02:03.123456151Z,1,",
+			"jsonl": `"ts":"2023-01-31T01:02:03.123456151Z"`,
+		} {
+			if text, _ := ask("/api/download", table, "format", format, "sort", "k"); !strings.Contains(text, want) {
+				t.Errorf("%s: %.500s", format, text)
+			}
+		}
+		text, _ := ask("/api/download", table, "format", "arrow", "sort", "k")
+		for _, c := range []struct{ name, want, last string }{
+			{"ts", at(0), "1969-12-31 23:59:59.999999999Z"},
+			{"new\n\"york", at(0), "(null)"},
+			{"l", `["` + at(0) + `",null]`, "(null)"},
+			{"s", `{"at":"` + at(0) + `","plain":"` + strings.TrimSuffix(at(0), "Z") + `","u":18446744073709551615}`, "(null)"},
+		} {
+			got := column(t, text, c.name)
+			plain := strings.NewReplacer(" ", "", "T", "")
+			if len(got) != count+2 || plain.Replace(got[0]) != plain.Replace(c.want) || plain.Replace(got[count]) != plain.Replace(c.last) {
+				t.Errorf("%s: %s and %s, want %s and %s", c.name, got[0], got[count], c.want, c.last)
+			}
+		}
+		for _, sort := range []string{"ts", "-ts"} {
+			var all []string
+			for offset := 0; offset < count+2; offset += 7 {
+				text, _ := ask("/api/rows", table, "sort", sort, "limit", "7", "offset", fmt.Sprint(offset))
+				all = append(all, column(t, text, "ts")...)
+			}
+			if sort == "-ts" {
+				slices.Reverse(all)
+			}
+			if len(all) != count+2 || all[count+1] != "(null)" || !slices.IsSorted(all[:count+1]) || all[1] == all[2] {
+				t.Errorf("%s %s: %v", table, sort, all)
+			}
+		}
+		for filter, want := range map[string]string{
+			`ts = TIMESTAMPTZ '2023-01-31 01:02:03.123456Z'`:                                   "40",
+			`hour(ts AT TIME ZONE 'America/New_York') = 20`:                                    "40",
+			`hour(l[1] AT TIME ZONE 'America/New_York') = 20 AND "new` + "\n" + `""york" = ts`: "40",
+			`hour(s.at AT TIME ZONE 'America/New_York') = 20 AND s.plain > '2000-01-01'`:       "40",
+			`ts < TIMESTAMPTZ '1970-01-01 00:00:00Z'`:                                          "",
+			`partd_exact_0 IS NULL`:                                                            "2",
+		} {
+			text, total := ask("/api/rows", table, "filter", filter)
+			if n := len(column(t, text, "ts")); fmt.Sprint(n) != total || want != "" && total != want {
+				t.Errorf("%s: %d rows, %s in all, want %s", filter, n, total, want)
+			}
+		}
+		a, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode())
+		s.wants(a, text, 400, `"line":2`)
+	}
+}

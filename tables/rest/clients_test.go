@@ -1,0 +1,174 @@
+package rest
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// A table that cannot exist is a missing table: before Java's clients read the snapshots of d.t or
+// write to its branch, they request a table in the namespace d␟t.
+func TestNamesThatCannotExist(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("d", "t", nil, 1)
+	long := strings.Repeat("x", 256)
+	commit := object{"requirements": []any{}, "updates": []any{}}
+	for _, path := range []string{"none/tables/t", "d%1Ft/tables/snapshots", "%1F/tables/t", long + "/tables/t", "d%00/tables/t", "d%FF/tables/t", "d/tables/" + long, "d/tables/t%00", "d/tables/t%FF"} {
+		c.ask("GET", "namespaces/"+path, nil, 404, "NoSuchTableException")
+		c.ask("HEAD", "namespaces/"+path, nil, 404)
+		c.ask("DELETE", "namespaces/"+path, nil, 404, "NoSuchTableException")
+		c.ask("POST", "namespaces/"+path+"/metrics", object{}, 404, "NoSuchTableException")
+		if !strings.HasPrefix(path, "none") { // a commit may create a table in a namespace
+			c.ask("POST", "namespaces/"+path, commit, 404, "NoSuchTableException")
+		}
+	}
+	for _, source := range []identifier{{[]string{"d", "t"}, "snapshots"}, {[]string{"none"}, "t"}, {[]string{"d"}, long}} {
+		c.ask("POST", "tables/rename", object{"source": source, "destination": identifier{[]string{"d"}, "x"}}, 404, "NoSuchTableException")
+	}
+	c.ask("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d", "e"}, "x"}}, 404, "NoSuchNamespaceException")
+	for _, name := range []string{long, "\x00"} {
+		c.ask("POST", "namespaces/d/tables", object{"name": name, "schema": json.RawMessage(schemaN)}, 400, "ValidationException")
+		c.ask("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d"}, name}}, 400, "ValidationException")
+	}
+}
+
+// Spark numbers the columns of a new table from 0.
+func TestColumnsFromZero(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.ask("POST", "namespaces/ns/tables", `{"name": "t", "schema": {"type": "struct", "schema-id": 0, "fields": [
+		{"id": 0, "name": "k", "type": "string", "required": false}, {"id": 1, "name": "n", "type": "long", "required": false}]},
+		"partition-spec": {"spec-id": 0, "fields": [{"source-id": 0, "field-id": 1000, "name": "k", "transform": "identity"}]},
+		"write-order": {"order-id": 1, "fields": [{"source-id": 0, "transform": "identity", "direction": "asc", "null-order": "nulls-first"}]}}`, 200)
+	meta := c.load("ns", "t").Metadata()
+	spec, order := meta.PartitionSpec(), meta.SortOrder()
+	id := meta.CurrentSchema().Field(0).ID
+	if got := spec.Field(0).SourceID(); id <= 0 || got != id || order.Field(0).SourceID() != id {
+		t.Errorf("column %d, partitioned by %d, sorted by %v", id, got, order)
+	}
+}
+
+// DuckDB's commit of a new table adds a sort order before it sets the schema. DuckDB also writes
+// files into the table's directories without making them. A sweep removes the directories of
+// tables that were never created.
+func TestStagedDirectory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	stage := func() (location, dir string) {
+		t.Helper()
+		a, _ := c.ask("POST", "namespaces/ns/tables", `{"name": "t", "stage-create": true, "schema": `+schemaN+`}`, 200)
+		location = a["metadata"].(map[string]any)["location"].(string)
+		dir = strings.TrimPrefix(location, "file://")
+		for _, name := range []string{"data", "metadata"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+		return location, dir
+	}
+	_, unused := stage()
+	location, used := stage()
+	root, id, _ := strings.Cut(location, "/data/")
+	create := c.createCommit(uuid.MustParse(id), root+"/data/")
+	updates := create["updates"].([]any)
+	order := slices.Delete(slices.Clone(updates), 3, 4)
+	create["updates"] = append(order, updates[3]) // set-current-schema comes last
+	c.ask("POST", "namespaces/ns/tables/t", create, 200)
+	for range 2 {
+		if _, err := c.store.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(unused); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the directory of a table that was staged and never created stays:", err)
+	}
+	if _, err := os.Stat(filepath.Join(used, "metadata")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A table whose rows came through the server can be registered again after a drop, with its settings.
+// Metadata that an engine forged cannot.
+func TestRegisterAgain(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
+	if err := c.store.Bucket("ns").EditRules(t.Context(), "t", tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		c.ask("GET", "namespaces/ns/tables/t", nil, 200) // folds
+		location := c.load("ns", "t").MetadataLocation()
+		c.ask("DELETE", "namespaces/ns/tables/t", nil, 204)
+		text, err := os.ReadFile(fileAt(location))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range map[string]string{
+			"partd.tail-epoch.x": "9223372036854775807", "partd.rules": "no rules", "partd.settings": `{"time": "none"}`, "partd.arrow-schema.0": "AAAA",
+		} {
+			var meta map[string]any
+			if err := json.Unmarshal(text, &meta); err != nil {
+				t.Fatal(err)
+			}
+			meta["properties"].(map[string]any)[key] = value
+			forged := strings.Replace(location, "/metadata/", "/metadata/forged", 1)
+			if err := os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": forged}, 400, "ValidationException")
+		}
+		c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": location}, 200)
+		c.putBatch("ns", "t", nil, timedBatch(int64(3+i)))
+	}
+	c.wantRows("ns", "t", 1, 2, 3, 4, 5)
+	if s, err := first(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
+		t.Error(s, err)
+	}
+	if r, err := c.store.Bucket("ns").Rules(t.Context(), "t"); err != nil || len(r) != 1 {
+		t.Error(r, err)
+	}
+}
+
+// Errors do not show where the server keeps the tables.
+func TestErrorsHideDirectory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	base := c.load("ns", "t")
+	commit := c.appendCommit(base, 2)
+	snapshot := commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
+	damaged := snapshot.ManifestList
+	c.write(damaged, []byte("no Avro"))
+	missing := c.appendCommit(base, 3)
+	missing["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = base.Location() + "/metadata/none.avro"
+	forbidden := base.Location() + "/metadata/directory.avro"
+	if err := os.Mkdir(fileAt(forbidden), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	directory := c.appendCommit(base, 4)
+	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = forbidden
+	elsewhere := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}
+	for _, body := range []object{commit, missing, directory, elsewhere} {
+		answer, _ := c.ask("POST", "namespaces/ns/tables/t", body, 400)
+		if text := jsonOf(answer); strings.Contains(text, c.dir) {
+			t.Error(text)
+		}
+	}
+	for _, location := range []string{"x", base.Location() + "/metadata/none.json", strings.Replace(forbidden, ".avro", ".json", 1)} {
+		answer, _ := c.ask("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, 400)
+		if text := jsonOf(answer); strings.Contains(text, c.dir) {
+			t.Error(text)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package rest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// Requests that are the client's fault count as such: no alert for faults of the server fires.
+func TestCodesOfRefusals(t *testing.T) {
+	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	server, err := flightd.New(store, &flightd.Options{Secret: secret, IdleTimeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(Handler(server, store, Options{}))
+	defer h.Close()
+	c := (&catalog{TB: t, store: store, url: h.URL}).as(flightd.Admin)
+	counted := func() string {
+		w := httptest.NewRecorder()
+		server.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		var lines []string
+		for line := range strings.Lines(w.Body.String()) {
+			if strings.HasPrefix(line, "partd_tables_calls_total") {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines, "")
+	}
+	c.ask("POST", "namespaces", object{"namespace": []string{"a"}}, 200)
+	c.create("a", "t")
+	empty := object{"requirements": []any{}, "updates": []any{}}
+	for _, r := range []struct {
+		as           *catalog
+		method, path string
+		body         any
+		code         int
+		counts       string
+	}{
+		{c.as(flightd.Read, "a"), "GET", "namespaces/b", nil, 403, `code="PermissionDenied",method="iceberg-namespace"`},
+		{c.as(flightd.Read, "a"), "DELETE", "namespaces/a", nil, 403, `code="PermissionDenied",method="iceberg-drop-namespace"`},
+		{c, "GET", "namespaces/a/tables/no", nil, 404, `code="NotFound",method="iceberg-table"`},
+		{c, "GET", "namespaces/no", nil, 404, `code="NotFound",method="iceberg-namespace"`},
+		{c, "POST", "namespaces", object{"namespace": []string{"a"}}, 409, `code="AlreadyExists",method="iceberg-create-namespace"`},
+		{c, "DELETE", "namespaces/a", nil, 409, `code="FailedPrecondition",method="iceberg-drop-namespace"`},
+		{c, "POST", "namespaces/a/tables/t", object{"requirements": []any{object{"type": "assert-table-uuid", "uuid": "00000000-0000-0000-0000-000000000000"}}, "updates": []any{}}, 409, `code="Aborted",method="iceberg-commit"`},
+		{c, "POST", "namespaces/a/tables", strings.Repeat(" ", 17<<20), 413, `code="InvalidArgument",method="iceberg-create-table"`},
+		{c, "POST", "namespaces/a/register", object{"name": "x", "metadata-location": "file:///etc/passwd"}, 400, `code="InvalidArgument",method="iceberg-register-table"`},
+		{c, "POST", "namespaces/a/properties", object{"removals": []string{"k"}, "updates": object{"k": "v"}}, 422, `code="InvalidArgument",method="iceberg-namespace-properties"`},
+		{c, "POST", "transactions/commit", object{"table-changes": []any{empty}}, 400, `code="InvalidArgument",method="iceberg-commit-transaction"`},
+	} {
+		r.as.ask(r.method, r.path, r.body, r.code)
+		if all := counted(); !strings.Contains(all, r.counts) {
+			t.Errorf("%s %s: %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, all)
+		}
+	}
+	for _, body := range []string{"{", ""} { // the client stalls, or goes away
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /v1/tables/rename HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n%s", c.token, body)
+		if body == "" {
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || a.StatusCode != 503 {
+			t.Error(body, a, err)
+		}
+	}
+	if all := counted(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {
+		t.Error(all)
+	}
+}

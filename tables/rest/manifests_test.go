@@ -1,0 +1,237 @@
+package rest
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/twmb/avro"
+	"github.com/twmb/avro/ocf"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// engineSnapshot describes a snapshot by an engine, with one manifest of one file.
+type engineSnapshot struct {
+	list, manifest string // file names
+	spec           iceberg.PartitionSpec
+	schema         *iceberg.Schema // of the manifest
+	format         iceberg.FileFormat
+	content        iceberg.ManifestEntryContent
+	partition      map[int]any
+	equality       []int
+	sequence       int64 // of the manifest's entry
+	// inList returns the manifest's entry in the list.
+	inList func(m iceberg.ManifestFile, b *iceberg.ManifestBuilder) iceberg.ManifestFile
+}
+
+// writeSnapshot writes the files of a snapshot into a table's directory.
+func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snapshot {
+	c.Helper()
+	in, snapshot, sequence := base.Location(), int64(77), int64(1)
+	data := in + "/data/x.parquet"
+	d, err := iceberg.NewDataFileBuilder(b.spec, b.content, data, b.format, b.partition, nil, nil, 1, 100)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if b.equality != nil {
+		d.EqualityFieldIDs(b.equality)
+	}
+	e := iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &snapshot, &b.sequence, &b.sequence, d.Build())
+	var manifest, list bytes.Buffer
+	content := iceberg.ManifestContentData
+	if b.content != iceberg.EntryContentData {
+		content = iceberg.ManifestContentDeletes
+	}
+	w, err := iceberg.NewManifestWriter(2, &manifest, b.spec, b.schema, snapshot, iceberg.WithManifestWriterContent(content))
+	if err == nil {
+		err = w.Add(e)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	m := iceberg.NewManifestFile(2, in+"/metadata/"+b.manifest, int64(manifest.Len()), int32(b.spec.ID()), snapshot).
+		SequenceNum(1, 1).Content(content).AddedFiles(1).AddedRows(1)
+	one := m.Build()
+	if b.inList != nil {
+		one = b.inList(one, m)
+	}
+	if err == nil {
+		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{one})
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.write(data, []byte("data"))
+	c.write(in+"/metadata/"+b.manifest, manifest.Bytes())
+	c.write(in+"/metadata/"+b.list, list.Bytes())
+	return &table.Snapshot{
+		SnapshotID: snapshot, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: in + "/metadata/" + b.list,
+		SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend},
+	}
+}
+
+func (c *catalog) write(location string, content []byte) {
+	c.Helper()
+	at := fileAt(location)
+	if err := os.MkdirAll(at[:strings.LastIndex(at, "/")], 0o777); err != nil {
+		c.Fatal(err)
+	}
+	if err := os.WriteFile(at, content, 0o666); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// manifestWithoutDataFile returns a manifest whose entries have only a status.
+func manifestWithoutDataFile(t *testing.T) []byte {
+	t.Helper()
+	schema, err := avro.Parse(`{"type": "record", "name": "manifest_entry", "fields": [{"name": "status", "type": "int", "field-id": 0}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := ocf.NewWriter(&b, schema, ocf.WithMetadata(map[string][]byte{"format-version": []byte("2"), "content": []byte("data"), "schema": []byte("{}"), "partition-spec": []byte("[]"), "partition-spec-id": []byte("0")}))
+	if err == nil {
+		err = w.Encode(map[string]any{"status": int32(1)})
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// A commit is refused, with the reason, if its manifests would make scans fail or allocate what
+// they claim.
+func TestLyingManifests(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.ask("POST", "namespaces/ns/tables", `{"name": "parts", "schema": `+schemaN+`, "partition-spec": {"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "n", "transform": "identity"}]}}`, 200)
+	plain, parts := c.load("ns", "t"), c.load("ns", "parts")
+	honest := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: plain.Schema(), format: iceberg.ParquetFile, sequence: 1}
+	refused := func(why string, base *table.Table, b engineSnapshot) {
+		t.Helper()
+		s := c.writeSnapshot(base, b)
+		c.ask("POST", "namespaces/ns/tables/"+base.Identifier()[1], commitOf(base, s), 400, "ValidationException", why)
+	}
+	claim := func(change func(*iceberg.ManifestBuilder)) engineSnapshot {
+		b := honest
+		b.inList = func(_ iceberg.ManifestFile, m *iceberg.ManifestBuilder) iceberg.ManifestFile {
+			change(m)
+			return m.Build()
+		}
+		return b
+	}
+	for _, n := range []int32{1, 7, -1, math.MaxInt32} {
+		refused("existing files, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
+		refused("deleted files, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
+		refused("deleted rows, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
+	}
+	refused("claims 2 added files, but the manifest has 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
+	refused("claims 0 added rows, but the manifest has 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
+	refused("sequence numbers", plain, claim(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
+	for _, spec := range []int32{99, -1} {
+		b := honest
+		b.inList = func(iceberg.ManifestFile, *iceberg.ManifestBuilder) iceberg.ManifestFile {
+			return iceberg.NewManifestFile(2, plain.Location()+"/metadata/m.avro", 1000, spec, 77).SequenceNum(1, 1).AddedFiles(1).AddedRows(1).Build()
+		}
+		refused("no partition spec", plain, b)
+	}
+	with := func(change func(*engineSnapshot)) engineSnapshot { b := honest; change(&b); return b }
+	refused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.manifest = "m.bin" }))
+	refused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.list = "l" }))
+	refused("its format is ORC", plain, with(func(b *engineSnapshot) { b.format = iceberg.OrcFile }))
+	refused("its format is AVRO", plain, with(func(b *engineSnapshot) { b.format = iceberg.AvroFile }))
+	refused("its sequence number", plain, with(func(b *engineSnapshot) { b.sequence = 1 << 62 }))
+	refused("its equality deletes name no column", plain, with(func(b *engineSnapshot) { b.content = iceberg.EntryContentEqDeletes }))
+	refused("column with ID 999", plain, with(func(b *engineSnapshot) { b.content, b.equality = iceberg.EntryContentEqDeletes, []int{999} }))
+
+	spec := parts.Spec()
+	text := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.String})
+	refused("is a string, not of the type long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
+	refused("no value for the partition field with ID 1000", parts, honest)
+
+	s := c.writeSnapshot(plain, honest)
+	c.write(plain.Location()+"/metadata/m.avro", manifestWithoutDataFile(t))
+	c.ask("POST", "namespaces/ns/tables/t", commitOf(plain, s), 400, "ValidationException", "no data_file")
+
+	c.ask("POST", "namespaces/ns/tables/t", commitOf(plain, c.writeSnapshot(plain, honest)), 200)
+	s = c.writeSnapshot(parts, with(func(b *engineSnapshot) { b.spec, b.partition = spec, map[int]any{1000: int64(5)} }))
+	c.ask("POST", "namespaces/ns/tables/parts", commitOf(parts, s), 200)
+}
+
+// If a list names a manifest of the table's last snapshot, its counts must match that manifest.
+func TestLyingAboutKnownManifest(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.put("ns", "t", nil, 1, 2)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	base := c.load("ns", "t")
+	known, err := base.CurrentSnapshot().Manifests(first(base.FS(t.Context())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := func(id int64, claimed int32, code int) {
+		t.Helper()
+		sequence := base.Metadata().LastSequenceNumber() + 1
+		one := iceberg.NewManifestFile(2, known[0].FilePath(), known[0].Length(), 0, known[0].SnapshotID()).SequenceNum(known[0].SequenceNum(), known[0].MinSequenceNum()).
+			AddedFiles(known[0].AddedDataFiles()).AddedRows(known[0].AddedRows()).ExistingFiles(claimed).Build()
+		var list bytes.Buffer
+		if err := iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{one}, 1)); err != nil {
+			t.Fatal(err)
+		}
+		at := base.Location() + "/metadata/list.avro"
+		c.write(at, list.Bytes())
+		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: at, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
+		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), code)
+	}
+	commit(77, math.MaxInt32, 400)
+	commit(78, 0, 200)
+	c.wantRows("ns", "t", 1, 2)
+}
+
+// If a list or a manifest is changed after its commit, scans fail and do not allocate what it
+// claims.
+func TestManifestsChangedLater(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, *catalog, *table.Table, engineSnapshot){
+		"a list": func(_ *testing.T, c *catalog, base *table.Table, b engineSnapshot) {
+			b.inList = func(_ iceberg.ManifestFile, m *iceberg.ManifestBuilder) iceberg.ManifestFile {
+				return m.ExistingFiles(math.MaxInt32).Build()
+			}
+			c.writeSnapshot(base, b)
+		},
+		"a manifest": func(t *testing.T, c *catalog, base *table.Table, b engineSnapshot) {
+			c.write(base.Location()+"/metadata/"+b.manifest, manifestWithoutDataFile(t))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+			c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+			c.create("ns", "t")
+			base := c.load("ns", "t")
+			b := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: base.Schema(), format: iceberg.ParquetFile, sequence: 1}
+			c.ask("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)
+			change(t, c, base, b)
+			read, err := c.store.Bucket("ns").Table(t.Context(), "t")
+			if err == nil {
+				r, scanned := read.Scan(t.Context(), nil)
+				if err = scanned; err == nil {
+					for r.Next() {
+					}
+					err = r.Err()
+					r.Release()
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), "claims 2147483648 files") && !strings.Contains(err.Error(), "data_file") {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,117 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// setProperty returns a commit that sets a property to a value of some length.
+func setProperty(key string, length int) string {
+	return fmt.Sprintf(`{"requirements": [], "updates": [{"action": "set-properties", "updates": {%q: %q}}]}`, key, strings.Repeat("x", length))
+}
+
+// Metadata over the limit is neither committed nor registered, but commits that shrink it succeed.
+func TestMetadataSize(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
+	base := c.load("ns", "t")
+
+	b, err := json.Marshal(base.Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ask("DELETE", "namespaces/ns/tables/t", nil, 204)
+	large := base.Location() + "/metadata/large.metadata.json"
+	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
+	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "more than 16777216 bytes")
+	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
+}
+
+// A commit adds a limited number of schemas, partition specs and sort orders, because each is
+// compared with all others.
+func TestManyDefinitions(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	for action, of := range map[string]func(i int) object{
+		"add-schema": func(i int) object {
+			return object{"schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": fmt.Sprint("n", i), "type": "long", "required": false}}}}
+		},
+		"add-spec": func(i int) object {
+			return object{"spec": object{"spec-id": i + 1, "fields": []any{object{"source-id": 1, "field-id": 1000, "name": "p", "transform": fmt.Sprintf("bucket[%d]", i+1)}}}}
+		},
+		"add-sort-order": func(i int) object {
+			return object{"sort-order": object{"order-id": i + 1, "fields": []any{object{"source-id": 1, "transform": fmt.Sprintf("bucket[%d]", i+1), "direction": "asc", "null-order": "nulls-first"}}}}
+		},
+	} {
+		for n, code := range map[int]int{100: 200, 101: 400} {
+			var updates []any
+			for i := range n {
+				u := of(i)
+				u["action"] = action
+				updates = append(updates, u)
+			}
+			c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, code)
+		}
+	}
+}
+
+// Loads of large metadata share a quarter of the server's memory. Small ones do not wait for them.
+func TestLoadsShareMemory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 6 * time.Second}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "small")
+	c.create("ns", "large")
+	c.create("ns", "dropped")
+	c.ask("POST", "namespaces/ns/tables/large", setProperty("a", 15<<20), 200)
+	c.ask("POST", "namespaces/ns/tables/dropped", setProperty("a", 1<<20), 200)
+	dropped := c.load("ns", "dropped").MetadataLocation()
+	c.ask("DELETE", "namespaces/ns/tables/dropped", nil, 204)
+	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	if err := slow.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprint(slow, "GET /v1/namespaces/ns/tables/large HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Read(make([]byte, 1)); err != nil { // the response has begun
+		t.Fatal(err)
+	}
+	c.ask("GET", "namespaces/ns/tables/large", nil, 503, "SlowDownException", "need much memory")
+	c.ask("GET", "namespaces/ns/tables/small", nil, 200)
+	var all sync.WaitGroup
+	for path, body := range map[string]any{
+		"namespaces/ns/tables/small": setProperty("a", 1<<20),
+		"namespaces/ns/tables":       `{"name": "new", "schema": ` + schemaN + `, "properties": {"a": "` + strings.Repeat("x", 1<<20) + `"}}`,
+		"namespaces/ns/register":     object{"name": "dropped", "metadata-location": dropped},
+		"transactions/commit": object{"table-changes": []any{object{
+			"identifier": object{"namespace": []string{"ns"}, "name": "large"}, "requirements": []any{}, "updates": []any{},
+		}}},
+	} {
+		all.Go(func() {
+			if code := c.code("POST", path, body); code != 503 {
+				t.Error(path, code)
+			}
+		})
+	}
+	all.Wait()
+	slow.Close()
+	for code := 503; code != 200; {
+		code = c.code("GET", "namespaces/ns/tables/large", nil)
+	}
+}

@@ -1,0 +1,308 @@
+package stage
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/arrowvalue"
+)
+
+const (
+	rowBytes  = 1 << 20 // bytes in one row of a table of bytes
+	batchRows = 1 << 16
+)
+
+var dataSchema = arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
+
+// bytesTable converts bytes to a table with batches far below Arrow's limit of 2 GiB.
+func bytesTable(b []byte) arrow.Table {
+	builder := array.NewRecordBuilder(memory.DefaultAllocator, dataSchema)
+	var batches []arrow.RecordBatch
+	for batch := range slices.Chunk(b, 64*rowBytes) {
+		for row := range slices.Chunk(batch, rowBytes) {
+			builder.Field(0).(*array.BinaryBuilder).Append(row)
+		}
+		batches = append(batches, builder.NewRecordBatch())
+	}
+	return array.NewTableFromRecords(dataSchema, batches)
+}
+
+func tableBytes(t arrow.Table) (b []byte, err error) {
+	if t.NumCols() != 1 || t.Column(0).DataType().ID() != arrow.BINARY {
+		return nil, errors.New("the stored result is damaged: it is not a table of bytes")
+	}
+	for _, chunk := range t.Column(0).Data().Chunks() {
+		for row := range chunk.Len() {
+			b = append(b, chunk.(*array.Binary).Value(row)...)
+		}
+	}
+	return b, nil
+}
+
+func readTable(r array.RecordReader) (arrow.Table, error) {
+	defer r.Release()
+	var batches []arrow.RecordBatch
+	for r.Next() {
+		r.RecordBatch().Retain()
+		batches = append(batches, r.RecordBatch())
+	}
+	return array.NewTableFromRecords(r.Schema(), batches), r.Err()
+}
+
+// parseInfo decodes an Info, or returns nil for an empty text.
+func parseInfo(text []byte, key string) (*Info, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	i := &Info{}
+	if err := json.Unmarshal(text, i); err != nil || i.Key != key {
+		return nil, fmt.Errorf("%s is not a stage's result, or it is damaged: delete it", key)
+	}
+	return i, nil
+}
+
+// partdBackend stores results in a partd store. One append writes the data under a unique key; then
+// one set writes the info, which names that key. Concurrent puts of one result therefore do not mix.
+type partdBackend struct{ partd.Partd }
+
+func infoKey(key string) string { return "stage/" + key + "/info" }
+
+// get returns the info of a result, and the key of its data.
+func (s *partdBackend) get(ctx context.Context, key string) (*Info, string, error) {
+	text, err := s.Get(ctx, infoKey(key))
+	if err != nil {
+		return nil, "", err
+	}
+	i, err := parseInfo(text[0], key)
+	if i == nil || err != nil {
+		return nil, "", err
+	}
+	var stored struct{ Data string }
+	return i, stored.Data, json.Unmarshal(text[0], &stored)
+}
+
+func (s *partdBackend) info(ctx context.Context, key string) (*Info, error) {
+	i, _, err := s.get(ctx, key)
+	return i, err
+}
+
+func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error) {
+	i, data, err := s.get(ctx, key)
+	if i == nil && err == nil {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := arrowvalue.Read(ctx, s.Partd, data, nil)
+	if err != nil {
+		return nil, err
+	}
+	return readTable(r)
+}
+
+func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
+	_, oldData, err := s.get(ctx, i.Key)
+	if err != nil {
+		return err
+	}
+	data := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Created.Unix(), rand.Text())
+	text, err := json.Marshal(struct {
+		*Info
+		Data string
+	}{i, data})
+	if err != nil {
+		return err
+	}
+	head, err := arrowvalue.Entry(data, t.Schema())
+	entries := []partd.Entry{head}
+	rows := array.NewTableReader(t, batchRows)
+	defer rows.Release()
+	for err == nil && rows.Next() {
+		var e partd.Entry
+		e, err = arrowvalue.Entry(data, t.Schema(), rows.RecordBatch())
+		entries = append(entries, e)
+	}
+	if err = errors.Join(err, rows.Err()); err == nil {
+		err = s.Append(ctx, entries...)
+	}
+	if err == nil { // the data must be durable before the info, whatever order the store uses
+		err = s.sync(ctx)
+	}
+	if err == nil {
+		err = partd.Set(ctx, s.Partd, infoKey(i.Key), text)
+	}
+	if err == nil && oldData != "" {
+		err = partd.Delete(ctx, s.Partd, oldData)
+	}
+	if err != nil {
+		return err
+	}
+	return s.sync(ctx)
+}
+
+func (s *partdBackend) sync(ctx context.Context) error {
+	if err := partd.Sync(ctx, s.Partd); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
+	for k, err := range partd.Keys(ctx, s.Partd) {
+		if err != nil {
+			return nil, err
+		}
+		key, isStage := strings.CutPrefix(k.Key, "stage/")
+		key, isInfo := strings.CutSuffix(key, "/info")
+		if !isStage || !isInfo {
+			continue
+		}
+		i, err := s.info(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if i != nil { // another process may have removed it
+			infos = append(infos, i)
+		}
+	}
+	return infos, nil
+}
+
+func (s *partdBackend) remove(ctx context.Context, key string) error {
+	i, data, err := s.get(ctx, key)
+	if i == nil || err != nil {
+		return err
+	}
+	return partd.Delete(ctx, s.Partd, infoKey(key), data)
+}
+
+func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
+	var unreferenced []string
+	for k, err := range partd.Keys(ctx, s.Partd) {
+		if err != nil {
+			return err
+		}
+		rest, isStage := strings.CutPrefix(k.Key, "stage/")
+		key, suffix, isData := strings.Cut(rest, "/data/")
+		seconds, _, _ := strings.Cut(suffix, ".")
+		if created, err := strconv.ParseInt(seconds, 10, 64); !isStage || !isData || err != nil || !time.Unix(created, 0).Before(before) {
+			continue
+		}
+		if _, data, err := s.get(ctx, key); err != nil {
+			return err
+		} else if data != k.Key {
+			unreferenced = append(unreferenced, k.Key)
+		}
+	}
+	if len(unreferenced) == 0 {
+		return nil
+	}
+	return partd.Delete(ctx, s.Partd, unreferenced...)
+}
+
+// lock does nothing: a partd store cannot exclude processes that do not share the directory.
+func (s *partdBackend) lock(context.Context, string) (func() error, error) {
+	return func() error { return nil }, nil
+}
+
+// tableBackend stores results in a bucket. Each result is a table named by its key, and the table's
+// metadata contains the info.
+type tableBackend struct {
+	store  *tables.Store
+	bucket *tables.Bucket
+}
+
+const infoName = "partd.stage"
+
+func infoOf(t tables.TableInfo) (*Info, error) {
+	text, _ := t.Metadata[infoName].(string)
+	return parseInfo([]byte(text), t.Name)
+}
+
+func (t *tableBackend) info(ctx context.Context, key string) (*Info, error) {
+	var info tables.TableInfo
+	table, err := t.bucket.Table(ctx, key)
+	if err == nil {
+		info, err = table.Info(ctx)
+	}
+	if errors.Is(err, tables.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return infoOf(info)
+}
+
+func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error) {
+	table, err := t.bucket.Table(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	r, err := table.Scan(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return readTable(r)
+}
+
+// put commits the table at once, whatever the store's tail settings are.
+func (t *tableBackend) put(ctx context.Context, i *Info, rows arrow.Table) error {
+	text, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	r := array.NewTableReader(rows, batchRows)
+	defer r.Release()
+	return t.store.Update(ctx, func(x *tables.Txn) error {
+		return x.Put(t.bucket.Name(), i.Key, r, tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{infoName: string(text)}})
+	})
+}
+
+func (t *tableBackend) list(ctx context.Context) (infos []*Info, err error) {
+	for table, err := range t.bucket.Tables(ctx, nil) {
+		if err != nil {
+			return nil, err
+		}
+		i, err := infoOf(table)
+		if err != nil {
+			return nil, err
+		}
+		if i != nil { // the bucket may contain tables that are not results
+			infos = append(infos, i)
+		}
+	}
+	return infos, nil
+}
+
+func (t *tableBackend) remove(ctx context.Context, key string) error {
+	if err := t.bucket.Delete(ctx, key); !errors.Is(err, tables.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// sweep does nothing: Expire of the store removes unreferenced files.
+func (t *tableBackend) sweep(context.Context, time.Time) error { return nil }
+
+func (t *tableBackend) lock(ctx context.Context, key string) (func() error, error) {
+	l, err := t.bucket.Lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return l.Unlock, nil
+}
