@@ -92,11 +92,11 @@ func uniqueFeatures(t *testing.T) string {
 		ours, theirs := c.results(t)
 		return fmt.Sprintf("%s: %s; %s", what, ours, theirs)
 	}
-	return "| what you get only here | one figure |\n|---|---|\n" +
-		"| jobs on files stay within `--memory`, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows by six columns with 256 MiB", "polars") + " |\n" +
+	return "| only here | one figure |\n|---|---|\n" +
+		"| a job on files stays within `--memory`, and compares its output with its input | " + figure(storeComparisons, "sum 10 million rows by six columns with 256 MiB", "polars") + " |\n" +
 		"| 100,000 keys need no more memory than a few | " + figure(storeComparisons, "bring all values of each key together", "DuckDB string_agg") + " |\n" +
-		"| changes are applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
-		"| rows are durable within a fraction of a millisecond, in Iceberg tables that other engines read | " + figure(tableComparisons, "append a row to a series of a million, and sync", "arcticdb") + " |\n"
+		"| each change is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
+		"| a row is durable within a fraction of a millisecond, in an Iceberg table that other engines read | " + figure(tableComparisons, "append a row to a series of a million, and sync", "arcticdb") + " |\n"
 }
 
 // comparisonTable returns a table with a row for each comparison, whose second column has our results.
