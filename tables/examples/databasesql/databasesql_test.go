@@ -63,6 +63,29 @@ C,3.5,7,2026-01-05T11:00:00Z
 	return store
 }
 
+// serve serves a store until the test ends, and returns the address.
+func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
+	t.Helper()
+	server, err := flightd.New(store, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
 // TestSQLX uses sqlx with a store in this process: parameters, a NULL, a time, no rows, an error.
 func TestSQLX(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
@@ -82,23 +105,7 @@ func TestSQLX(t *testing.T) {
 // TestServer uses sqlx with a server that requires a token.
 func TestServer(t *testing.T) {
 	secret := []byte("a secret of a server, in thirty-two bytes")
-	server, err := flightd.New(openTrades(t), &flightd.Options{Secret: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx, l) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
+	address := serve(t, openTrades(t), &flightd.Options{Secret: secret})
 	token, err := flightd.NewToken(secret, flightd.Read, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +114,7 @@ func TestServer(t *testing.T) {
 		{";adbc.flight.sql.authorization_header=Bearer " + token, ""},
 		{"", "token"},
 	} {
-		db, err := openServer("uri=grpc://" + l.Addr().String() + c.more)
+		db, err := openServer("uri=grpc://" + address + c.more)
 		if err != nil {
 			t.Fatal(err)
 		}
