@@ -113,9 +113,9 @@ def killed(home):
 
 CASES = {
     "nothing": both(FRAME % "1", FRAME % "1", same=True),
-    "a number": both(FRAME % "1", FRAME % "2"),
-    "the first use": first_use,
-    "another indentation": both(
+    "a number in the code": both(FRAME % "1", FRAME % "2"),
+    "nothing: this is the first run": first_use,
+    "the indentation of a line": both(
         "    n = 0\n    for i in range(2):\n        n += 1\n        n += 1\n" + FRAME % "n",
         "    n = 0\n    for i in range(2):\n        n += 1\n    n += 1\n" + FRAME % "n",
     ),
@@ -124,15 +124,15 @@ CASES = {
         '    """One."""\n    n = 1\n    def two():\n        """Two."""\n' + FRAME % "n",
         '    """One."""\n    n = 2\n    def two():\n        """Two."""\n' + FRAME % "n",
     ),
-    "a function that it calls": helper,
-    "a value that it uses": constant,
-    "another argument": argument,
+    "a function that the stage calls": helper,
+    "a global variable that the stage uses": constant,
+    "an argument of the call": argument,
     "a comment": both(FRAME % "1", "    # one\n" + FRAME % "1", same=True),
-    "the time of a raw file": raw("a\n1\n", 1_000_000_001, same=True),
-    "a raw byte, the time kept": raw("a\n2\n", 1_000_000_000, same=False),
-    "what is kept, read again": as_computed,
-    "an ancestor of two": shared,
-    "a kill while it is kept": killed,
+    "only the modification time of a raw file": raw("a\n1\n", 1_000_000_001, same=True),
+    "a byte of a raw file, but not its modification time": raw("a\n2\n", 1_000_000_000, same=False),
+    "nothing: the stored result is read": as_computed,
+    "nothing: two stages share an ancestor": shared,
+    "nothing: the process was killed while it stored the result": killed,
 }
 
 for case, right in CASES.items():
