@@ -60,8 +60,8 @@ func openServer(options string) (*sql.DB, error) {
 	return sql.OpenDB(preparing{connector}), nil
 }
 
-// preparing has each statement prepared: the driver binds no parameters to others
-// (apache/arrow-adbc, issue 3249).
+// preparing prepares every statement, because the driver binds parameters only to prepared
+// statements.
 type preparing struct{ driver.Connector }
 
 func (p preparing) Connect(ctx context.Context) (driver.Conn, error) {
