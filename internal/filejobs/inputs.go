@@ -248,16 +248,17 @@ func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head = head[:n]
 	whole := io.MultiReader(bytes.NewReader(head), f)
 	kind, named := zfile.Detect(head), zfile.FormatOf(name)
+	// After the small head, reads go directly to a file that is not compressed.
+	c := content{Reader: whole, close: func() error { return nil }}
+	if kind != zfile.None {
+		r, err := zfile.NewReader(name, kind, whole, int64(maxRecord/2))
+		if err != nil {
+			return content{}, err
+		}
+		kind, c = r.Format(), content{Reader: r, close: r.Close, packed: true}
+	}
 	if named != zfile.None && kind != named {
-		return content{}, &records.Error{File: name, Err: fmt.Errorf("the name is that of a %s file, but the content is not", named)}
+		return content{}, errors.Join(&records.Error{File: name, Err: fmt.Errorf("the name is that of a %s file, but the content is not", named)}, c.Close())
 	}
-	if kind == zfile.None {
-		// After the small head, reads go directly to the file.
-		return content{Reader: whole, close: func() error { return nil }}, nil
-	}
-	r, err := zfile.NewReader(name, kind, whole, int64(maxRecord/2))
-	if err != nil {
-		return content{}, err
-	}
-	return content{Reader: r, close: r.Close, packed: true}, nil
+	return c, nil
 }

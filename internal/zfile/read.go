@@ -3,6 +3,7 @@ package zfile
 import (
 	"bufio"
 	"compress/bzip2"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +50,7 @@ type Reader struct {
 }
 
 // NewReader returns a reader of a compressed file; format must not be None. name is for
-// messages. window is the maximum window of zstd frames in bytes, which is also the memory
+// messages, and decides the format of a file of skippable frames only. window is the maximum window of zstd frames in bytes, which is also the memory
 // they need; values below [MinWindow] are raised.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
@@ -58,8 +59,14 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	if _, err := src.Peek(1); err != nil {
 		return nil, r.failed(err) // an empty file is not a compressed file
 	}
-	var err error
-	switch format {
+	head, err := r.skipFrames()
+	if err != nil {
+		return nil, r.failed(err)
+	}
+	if format == compress.Zstd && (Detect(head) == compress.LZ4 || len(head) == 0 && FormatOf(name) == compress.LZ4) {
+		r.format = compress.LZ4
+	}
+	switch r.format {
 	case compress.Gzip:
 		r.from, err = gzip.NewReader(src)
 	case compress.Zstd:
@@ -81,6 +88,29 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	return r, nil
 }
 
+// Format returns the format of the file.
+func (r *Reader) Format() compress.Format { return r.format }
+
+// skipFrames skips skippable frames of zstd and LZ4. It returns the next bytes, or none at the end
+// of the file.
+func (r *Reader) skipFrames() (head []byte, err error) {
+	for {
+		head, err = r.src.Peek(8)
+		if !isSkippable(head) || r.format != compress.Zstd && r.format != compress.LZ4 {
+			if err == io.EOF {
+				err = nil
+			}
+			return head, err
+		}
+		if err != nil {
+			return nil, err
+		}
+		if _, err = io.CopyN(io.Discard, r.src, 8+int64(binary.LittleEndian.Uint32(head[4:]))); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // Read reads decompressed data.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
@@ -98,12 +128,12 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // end checks whether the file ends with its compressed data.
 func (r *Reader) end() error {
-	rest, err := r.src.Peek(4)
+	rest, err := r.skipFrames()
 	switch {
-	case len(rest) == 0 && err == io.EOF:
-		return io.EOF
-	case len(rest) == 0:
+	case err != nil:
 		return r.failed(err)
+	case len(rest) == 0:
+		return io.EOF
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
 		// Another frame follows.
 		r.from = lz4.NewReader(r.src)

@@ -32,7 +32,8 @@ var extensions = map[string]compress.Format{
 // HeadSize is the maximum number of bytes that Detect examines.
 const HeadSize = 10
 
-// Detect returns the format of a file that begins with head.
+// Detect returns the format of a file that begins with head. For a skippable frame, it returns
+// Zstd; the file may also be LZ4, and [NewReader] finds out which.
 func Detect(head []byte) compress.Format {
 	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
@@ -46,10 +47,15 @@ func Detect(head []byte) compress.Format {
 		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
 		// A block, or the end of an empty file. A line of text may begin with BZh, too.
 		return compress.BZ2
-	case len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18":
-		return compress.Zstd // a skippable frame, which pzstd writes first; LZ4 has the same frames
+	case isSkippable(head):
+		return compress.Zstd
 	}
 	return None
+}
+
+// isSkippable reports whether head begins a skippable frame, which zstd and LZ4 have in common.
+func isSkippable(head []byte) bool {
+	return len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18"
 }
 
 // FormatOf returns the compression format that the extension of a file's name stands for.

@@ -2,6 +2,7 @@ package zfile
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -100,6 +101,41 @@ func TestDamage(t *testing.T) {
 	}
 	if _, err := unpack(None, nil); err == nil {
 		t.Error("an empty file is accepted")
+	}
+}
+
+// TestSkippableFrames reads zstd and LZ4 files with the skippable frames that both formats have.
+func TestSkippableFrames(t *testing.T) {
+	skip := func(n int) []byte {
+		frame := append([]byte("\x5f\x2a\x4d\x18"), binary.LittleEndian.AppendUint32(nil, uint32(n))...)
+		return append(frame, bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd}, n/4)...)
+	}
+	for _, kind := range []compress.Format{compress.Zstd, compress.LZ4} {
+		data, name := text(5000), "f.zst"
+		if kind == compress.LZ4 {
+			name = "f.lz4"
+		}
+		packed := pack(t, kind, data)
+		for _, c := range []struct{ parts [][]byte }{
+			{[][]byte{skip(0), packed}}, {[][]byte{skip(4), skip(1 << 20), packed}},
+			{[][]byte{packed, skip(400)}}, {[][]byte{skip(8), packed, skip(4), packed, skip(0)}}, {[][]byte{skip(12)}},
+		} {
+			file := bytes.Join(c.parts, nil)
+			want := bytes.Repeat(data, bytes.Count(file, packed))
+			r, err := NewReader(name, Detect(file), bytes.NewReader(file), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err != nil || !bytes.Equal(got, want) || r.Format() != kind {
+				t.Errorf("%s in %d parts: read as %s, %d bytes of %d, %v", kind, len(c.parts), r.Format(), len(got), len(want), err)
+			}
+			if len(c.parts) == 1 || len(c.parts) == 5 {
+				if _, err := unpack(Detect(file), file[:len(file)-1]); !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Errorf("%s in %d parts, cut: %v", kind, len(c.parts), err)
+				}
+			}
+		}
 	}
 }
 
