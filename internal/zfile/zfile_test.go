@@ -117,8 +117,11 @@ func TestSkippableFrames(t *testing.T) {
 		}
 		packed := pack(t, kind, data)
 		for _, c := range []struct{ parts [][]byte }{
-			{[][]byte{skip(0), packed}}, {[][]byte{skip(4), skip(1 << 20), packed}},
-			{[][]byte{packed, skip(400)}}, {[][]byte{skip(8), packed, skip(4), packed, skip(0)}}, {[][]byte{skip(12)}},
+			{[][]byte{skip(0), packed}},
+			{[][]byte{skip(4), skip(1 << 20), packed}},
+			{[][]byte{packed, skip(400)}},
+			{[][]byte{skip(8), packed, skip(4), packed, skip(0)}},
+			{[][]byte{skip(12)}},
 		} {
 			file := bytes.Join(c.parts, nil)
 			want := bytes.Repeat(data, bytes.Count(file, packed))

@@ -26,13 +26,15 @@ func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 // size if each is stored separately, and refuses the batch if these exceed limit. Arrow's own check panics on
 // some inputs that it should refuse.
 func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
+	i := 0
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a batch refers to values that it does not contain: %v", p)
+			err = fmt.Errorf("column %q has type %s, and its rows refer to values that the batch does not contain: %v", batch.ColumnName(i), batch.Column(i).DataType(), p)
 		}
 	}()
-	for i, column := range batch.Columns() {
-		data := withNulls(column.Data())
+	var column arrow.Array
+	for i, column = range batch.Columns() {
+		data := checkable(column.Data())
 		whole := array.MakeFromData(data)
 		err := array.ValidateFull(whole)
 		whole.Release()
@@ -51,15 +53,25 @@ func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 	return beyond, nil
 }
 
-// withNulls adds the buffer that Arrow's check expects in arrays of the null type, which streams lack.
-func withNulls(d arrow.ArrayData) arrow.ArrayData {
+// checkable returns an array as Arrow's check expects it: with the buffers that streams lack in arrays of nulls and
+// in empty dense unions, and without the run of no values that some writers put into empty arrays of runs.
+func checkable(d arrow.ArrayData) arrow.ArrayData {
 	buffers, children := d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
-	if d.DataType().ID() == arrow.NULL {
+	switch d.DataType().ID() {
+	case arrow.NULL:
 		buffers = []*memory.Buffer{nil}
+	case arrow.DENSE_UNION:
+		if d.Len() == 0 && len(buffers) == 3 && buffers[2] == nil {
+			buffers = []*memory.Buffer{buffers[0], buffers[1], memory.NewBufferBytes(nil)}
+		}
 	}
 	for i, child := range d.Children() {
-		children[i] = withNulls(child)
+		children[i] = checkable(child)
 		defer children[i].Release()
+		if d.DataType().ID() == arrow.RUN_END_ENCODED && d.Len() == 0 {
+			children[i] = array.NewSliceData(children[i], 0, 0)
+			defer children[i].Release()
+		}
 	}
 	if dictionary, ok := d.Dictionary().(*array.Data); ok && dictionary != nil {
 		return array.NewDataWithDictionary(d.DataType(), d.Len(), buffers, d.NullN(), d.Offset(), dictionary)

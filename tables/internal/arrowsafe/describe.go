@@ -92,6 +92,9 @@ func describe(message []byte) (*description, error) {
 		body:    root.GetInt64Slot(messageBody, 0),
 		texts:   int64(len(message)),
 	}
+	if d.version < version4 {
+		return nil, fmt.Errorf("the Arrow message has version V%d of the format, and only V4 (of Arrow 0.8) and later are supported: convert it with a program that reads it, for example to Parquet", d.version+1)
+	}
 	root.Union(&d.header, at)
 	return d, d.checkMetadata(root, messageMetadata)
 }

@@ -25,35 +25,40 @@ const (
 	footerSchema   = 2
 	nodeName       = 4
 	nodeChildren   = 5
+	nodeLogical    = 10
+	logicalUnset   = 9  // reserved in the union of logical types
+	maxLogical     = 18 // number of the last logical type that arrow-go knows (18.8)
 )
 
-// CheckFooter checks a Parquet file's footer, if it has one, before arrow-go reads it: its lists have
-// all the elements that they claim, and its schema is within bounds.
-func CheckFooter(in interface {
+// Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the
+// footer's lists have all the elements that they claim, and that the schema is within bounds. Logical types that
+// arrow-go does not know are hidden from it, because readers must use the physical types then.
+func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
 },
-) error {
+) (whole []byte, size int64, err error) {
 	var last [8]byte
-	size, err := in.Seek(0, io.SeekEnd)
-	if err == nil {
+	if size, err = in.Seek(0, io.SeekEnd); err == nil {
 		_, err = in.ReadAt(last[:], max(size-8, 0))
 	}
 	if err != nil && err != io.EOF {
-		return err
+		return nil, 0, err
 	}
 	length := int64(binary.LittleEndian.Uint32(last[:]))
 	from := size - 8 - length
 	if from <= 0 || string(last[4:]) != "PAR1" {
-		return nil
+		return nil, 0, nil
 	}
 	if length > maxFooter {
-		return fmt.Errorf("its footer has %d bytes; the limit is %d", length, maxFooter)
+		return nil, 0, fmt.Errorf("its footer has %d bytes; the limit is %d", length, maxFooter)
 	}
-	footer := make(claims, length)
-	if _, err := in.ReadAt(footer, from); err != nil {
-		return err
+	whole = make([]byte, length)
+	if _, err := in.ReadAt(whole, from); err != nil {
+		return nil, 0, err
 	}
+	err = nil
+	footer := claims(whole)
 	if !footer.fields(func(id int16, kind byte) bool {
 		if id == footerSchema && kind == list && err == nil {
 			err = footer.schema()
@@ -63,7 +68,7 @@ func CheckFooter(in interface {
 	}) && err == nil {
 		err = errFooter
 	}
-	return err
+	return whole, size, err
 }
 
 // group is a group of a Parquet schema whose children follow.
@@ -111,6 +116,7 @@ func (c *claims) schema() error {
 
 // node returns the length of a node's name, and the number of its children.
 func (c *claims) node() (name int, children int32, ok bool) {
+	whole := *c
 	ok = c.fields(func(id int16, kind byte) bool {
 		before, ok := len(*c), false
 		switch {
@@ -120,6 +126,18 @@ func (c *claims) node() (name int, children int32, ok bool) {
 		case id == nodeName && kind == text:
 			ok = c.skip(kind, 0)
 			name = before - len(*c)
+			return ok
+		case id == nodeLogical && kind == structure:
+			known := false
+			ok = c.fields(func(id int16, kind byte) bool {
+				known = id > 0 && id <= maxLogical && id != logicalUnset
+				return c.skip(kind, 3)
+			})
+			if head := &whole[len(whole)-before-1]; !known && *head&15 == structure {
+				*head += 1 << 4 // the next number, which has no meaning
+			} else if !known { // the number is in full
+				*head += 2
+			}
 			return ok
 		}
 		return c.skip(kind, 2)

@@ -49,11 +49,11 @@ func TestFooter(t *testing.T) {
 		"less than no children":      {[][]byte{node("a", -1), node("a", 0)}, errFooter.Error()},
 		"a node cut off":             {[][]byte{node("a", 1), []byte("\x48\x7f")}, errFooter.Error()},
 	} {
-		if err := CheckFooter(parquetFile(c.nodes...)); c.want == "" && err != nil || !strings.Contains(fmt.Sprint(err), c.want) && c.want != "" {
+		if _, _, err := Footer(parquetFile(c.nodes...)); c.want == "" && err != nil || !strings.Contains(fmt.Sprint(err), c.want) && c.want != "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := CheckFooter(bytes.NewReader(slices.Concat(make([]byte, maxFooter+8), []byte{1, 0, 0, 4}, []byte("PAR1")))); err == nil || !strings.Contains(err.Error(), "footer has 67108865 bytes") {
+	if _, _, err := Footer(bytes.NewReader(slices.Concat(make([]byte, maxFooter+8), []byte{1, 0, 0, 4}, []byte("PAR1")))); err == nil || !strings.Contains(err.Error(), "footer has 67108865 bytes") {
 		t.Error(err)
 	}
 }

@@ -15,6 +15,7 @@ const (
 	maxDigits  = 76       // of a decimal
 	wordless   = 8        // bytes counted for a value that has no bytes in the message
 	offsetSize = 4        // bytes of a text's offset
+	version4   = 3        // format version 4
 	version5   = 4        // format version 5; earlier unions had bitmaps
 
 	maxLength = 1 << 48 // rows; limited so that no product below overflows

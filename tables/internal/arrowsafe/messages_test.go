@@ -117,6 +117,48 @@ func TestHonestStreams(t *testing.T) {
 	}
 }
 
+// TestEmptyBatches checks batches without rows: of runs, for which arrow-rs writes a run of no values, and of
+// dense unions, whose buffers are missing.
+func TestEmptyBatches(t *testing.T) {
+	runs := array.NewRunEndEncodedArray(array.NewInt32Data(array.NewData(arrow.PrimitiveTypes.Int32, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 4))}, nil, 0, 0)),
+		rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil), `[{"s": "x"}]`).Column(0), 0, 0)
+	parts, err := array.NewStructArray([]arrow.Array{runs}, []string{"r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	union := arrow.DenseUnionOf([]arrow.Field{{Name: "i", Type: arrow.PrimitiveTypes.Int8}}, []arrow.UnionTypeCode{0})
+	none := array.MakeFromData(array.NewData(union, 0, []*memory.Buffer{nil, nil, nil}, []arrow.ArrayData{array.NewData(arrow.PrimitiveTypes.Int8, 0, []*memory.Buffer{nil, nil}, nil, 0, 0)}, 0, 0))
+	for name, a := range map[string]arrow.Array{"runs": runs, "runs in a struct": parts, "union": none} {
+		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 0)
+		if beyond, err := Check(b, 1); beyond != 0 || err != nil {
+			t.Errorf("%s: %d bytes, %v", name, beyond, err)
+		}
+	}
+}
+
+// TestOldStreams reads streams of Arrow before 0.15, which does not mark messages, and refuses those before 0.8.
+func TestOldStreams(t *testing.T) {
+	b := rowsOf(t, every, everyRows)
+	messages := messagesOf(t, streamOf(t, []arrow.RecordBatch{b, b}))
+	unmarked := func() (stream []byte) {
+		for _, m := range messages {
+			stream = binary.LittleEndian.AppendUint32(stream, uint32(len(m.head)))
+			stream = append(append(stream, m.head...), m.body...)
+		}
+		return append(stream, 0, 0, 0, 0)
+	}
+	if got, err := readAll(unmarked(), 1<<20); err != nil || len(got) != 2 || !array.RecordEqual(got[1], b) {
+		t.Errorf("%d batches, %v", len(got), err)
+	}
+	root := flatbuffers.Table{Bytes: messages[0].head, Pos: flatbuffers.GetUOffsetT(messages[0].head)}
+	root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageVersion))] = version4 - 1
+	for _, stream := range [][]byte{unmarked(), join(messages)} {
+		if _, err := readAll(stream, 1<<20); err == nil || !strings.Contains(err.Error(), "version V3 of the format") {
+			t.Error(err)
+		}
+	}
+}
+
 // message is one message of a stream.
 type message struct{ head, body []byte }
 

@@ -50,24 +50,22 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
 		return nil, err // io.EOF may also end a stream
 	}
-	switch mark := binary.LittleEndian.Uint32(word[:]); mark {
-	case 0:
+	marked := binary.LittleEndian.Uint32(word[:]) == 1<<32-1 // Arrow before 0.15 did not mark messages
+	if marked {
+		if err := s.full(word[:]); err != nil {
+			return nil, err
+		}
+	}
+	switch length := int64(int32(binary.LittleEndian.Uint32(word[:]))); {
+	case length == 0:
 		return nil, io.EOF
-	case 1<<32 - 1:
+	case length > 0 && length <= min(s.size, maxDescription):
+		head = make([]byte, length)
+	case marked:
+		return nil, fmt.Errorf("%w: its description has %d bytes: %w", errMessage, length, partd.ErrTooLarge)
 	default:
 		return nil, fmt.Errorf("%w: it begins with %x", errMessage, word)
 	}
-	if err := s.full(word[:]); err != nil {
-		return nil, err
-	}
-	length := int64(int32(binary.LittleEndian.Uint32(word[:])))
-	if length == 0 {
-		return nil, io.EOF
-	}
-	if length < 0 || length > min(s.size, maxDescription) {
-		return nil, fmt.Errorf("%w: its description has %d bytes: %w", errMessage, length, partd.ErrTooLarge)
-	}
-	head = make([]byte, length)
 	if err := s.full(head); err != nil {
 		return nil, err
 	}

@@ -14,14 +14,13 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/schema"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/zeebo/xxh3"
 
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // EntryOf reads a file, and returns its entry for the catalog.
@@ -85,10 +84,7 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	if err != nil {
 		return err
 	}
-	var r *file.Reader
-	if err = arrowsafe.CheckFooter(f); err == nil {
-		r, err = file.NewParquetReader(f)
-	}
+	r, err := schema.OpenParquet(f)
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
@@ -125,8 +121,8 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 
 // comparePlain compares a bound in Iceberg's encoding with a value in Parquet's. It returns 0 for
 // encodings that it does not know.
-func comparePlain(column *schema.Column, bound, value []byte) int {
-	_, decimal := column.LogicalType().(schema.DecimalLogicalType)
+func comparePlain(column *pqschema.Column, bound, value []byte) int {
+	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
 	switch t := column.PhysicalType(); {
 	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
 		if !decimal {

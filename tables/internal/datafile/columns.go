@@ -78,10 +78,13 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 	return c, nil
 }
 
-// sound checks the position and size that the footer claims for a column chunk.
+// sound checks the encoding of a column chunk, and the position and size that the footer claims for it.
 func (f *file) sound(g group, leaf int) error {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
+		return err
+	}
+	if err := schema.CheckEncoding(chunk); err != nil {
 		return err
 	}
 	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()

@@ -7,7 +7,6 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -33,19 +32,13 @@ func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, er
 			return pqfile.NewParquetReader(in, with, pqfile.WithMetadata(end))
 		}
 	}
-	if err := arrowsafe.CheckFooter(in); err != nil {
-		return nil, err
-	}
-	r, err := pqfile.NewParquetReader(in, with)
+	r, err := schema.OpenParquet(in, with)
 	if err != nil {
 		return nil, err
 	}
 	end := r.MetaData()
 	// A stored Arrow schema would change the types, and could cause large allocations.
 	end.FileMetaData.KeyValueMetadata = nil
-	if end.Schema, err = schema.ThreeLevels(end.Schema); err != nil {
-		return nil, err
-	}
 	if key != "" {
 		s.Ends.Put(key, end, 8*int64(end.Size())+1024)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 
@@ -70,6 +72,30 @@ func TestClaims(t *testing.T) {
 		}
 		if n != 3000-2103 {
 			t.Errorf("%s: %d rows, want %d", name, n, 3000-2103)
+		}
+	}
+}
+
+// TestUnsupportedEncoding refuses only the column that the library cannot decode.
+func TestUnsupportedEncoding(t *testing.T) {
+	rows := arrow.NewSchema([]arrow.Field{
+		withID(1, arrow.Field{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 4}}), withID(2, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
+	}, nil)
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, rows, strings.NewReader(`[{"f": "YWJjZA==", "n": 1}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := paged(t, b, parquet.WithDictionaryDefault(false))
+	at := bytes.LastIndex(content, []byte("\x19\x18\x01f")) // the column's path follows its encodings
+	plain := bytes.LastIndexByte(content[:at], 0)
+	content[plain] = 2 * byte(parquet.Encodings.DeltaByteArray)
+	for i, want := range []string{`file x: column "f": DELTA_BYTE_ARRAY is not supported`, ""} {
+		c := Column{Field: rows.Field(i), IDs: rows.Field(i)}
+		s := &Scan{Rows: 10, Columns: []Column{c}, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
+		for _, err := range s.Read(t.Context(), []File{{Path: "x"}}) {
+			if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+				t.Errorf("column %s: %v", c.Field.Name, err)
+			}
 		}
 	}
 }

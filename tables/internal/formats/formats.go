@@ -23,7 +23,6 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
-	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -201,15 +200,20 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 			err = fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
-	if err := arrowsafe.CheckFooter(f); err != nil {
-		return nil, nil, err
-	}
-	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
-	if err == nil {
-		parquetFile.MetaData().Schema, err = schema.ThreeLevels(parquetFile.MetaData().Schema)
-	}
+	parquetFile, err := schema.OpenParquet(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
 	if err != nil {
 		return nil, nil, err
+	}
+	for g := range parquetFile.NumRowGroups() {
+		for c := range parquetFile.MetaData().Schema.NumColumns() {
+			chunk, err := parquetFile.MetaData().RowGroup(g).ColumnChunk(c)
+			if err == nil {
+				err = schema.CheckEncoding(chunk)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	// The library trusts the numbers in the schema that Arrow's writers store, so check them first.
 	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowNote); noted != nil {
@@ -224,9 +228,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	open := func() (reader *pqarrow.FileReader, err error) {
 		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 		if err == nil && columns == nil {
-			if columns, err = reader.Schema(); err == nil {
-				columns = withTexts(columns, reader.Manifest.Fields, parquetFile)
-			}
+			columns, err = reader.Schema()
 		}
 		return reader, err
 	}
@@ -239,20 +241,6 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	}
 	r, err = reader.GetRecordReader(ctx, nil, nil)
 	return r, withoutParquetIDs(columns), err
-}
-
-// withTexts changes columns of JSON and enums, which the library reads as bytes, to text.
-func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *arrow.Schema {
-	fields, notes := slices.Clone(s.Fields()), s.Metadata()
-	for i := range fields {
-		if columns[i].IsLeaf() && fields[i].Type.ID() == arrow.BINARY {
-			switch f.MetaData().Schema.Column(columns[i].ColIndex).LogicalType().(type) {
-			case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
-				fields[i].Type = arrow.BinaryTypes.String
-			}
-		}
-	}
-	return arrow.NewSchema(fields, &notes)
 }
 
 // noteIntegers turns durations into integers in the Arrow schema of a file's metadata in memory. It
@@ -299,6 +287,9 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 		_, err = buffered.Discard(len(magic))
 	} else if err == io.EOF { // the reader reports it
 		err = nil
+	}
+	if strings.HasPrefix(string(head), "FEA1") {
+		return nil, fmt.Errorf("%s: it is Feather of version 1, which is not supported: convert it, with pyarrow.feather.read_table and write_feather", in.Name)
 	}
 	var r *ipc.Reader
 	if err == nil {

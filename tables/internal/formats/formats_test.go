@@ -188,6 +188,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecord)), "x.jsonl, line 1: bufio.Scanner: token too long"},
 		{fileOf(t, "x.parquet", "PAR1, but no more"), "x.parquet: "},
 		{fileOf(t, "x.arrow", "ARROW1, but no more"), "x.arrow: "},
+		{fileOf(t, "x.feather", "FEA1\x00\x00\x00\x00"), "x.feather: it is Feather of version 1"},
 		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: no Arrow file or stream"},
 		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: no Arrow file or stream"},
 		{&Input{Name: "x", Format: Table}, "cannot be read"},

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
@@ -97,7 +98,15 @@ func TestTextsOfParquet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root, err := schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node}, -1)
+		element, err := schema.NewPrimitiveNodeLogical("element", parquet.Repetitions.Required, logical, parquet.Types.ByteArray, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := schema.ListOf(element, parquet.Repetitions.Required, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node, list}, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,6 +120,9 @@ func TestTextsOfParquet(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`{}`), []byte(`x`)}, nil, nil)
+		if column, e := rows.NextColumn(); err == nil && e == nil {
+			_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`1`), []byte(`2`)}, []int16{1, 1, 0}, []int16{0, 1, 0})
+		}
 		if err = errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)
 		}
@@ -119,9 +131,61 @@ func TestTextsOfParquet(t *testing.T) {
 		}
 		defer f.Close()
 		got, err := content(t, &Input{Name: name, File: f, Format: Parquet})
-		if want := "v utf8, \n{\"v\":\"{}\"}\n{\"v\":\"x\"}\n"; got != want || err != nil {
+		if want := "v utf8, element list<element: utf8>, \n{\"v\":\"{}\",\"element\":[\"1\",\"2\"]}\n{\"v\":\"x\",\"element\":[]}\n"; got != want || err != nil {
 			t.Errorf("%s: %q %v", logical, got, err)
 		}
+	}
+}
+
+// oneColumn returns a Parquet file with a column v of two nulls. Its page has the format's version 2, and claims that
+// its values, which have no bytes, are compressed. number encodes small numbers as Thrift does.
+func oneColumn(t *testing.T, of parquet.Type, logical string, by compress.Compression, encoding parquet.Encoding) *Input {
+	t.Helper()
+	number := func(n int) string { return string([]byte{byte(2 * n)}) }
+	page := "\x15\x06\x15\x04\x15\x04\x5c\x15\x04\x15\x04\x15\x04\x15" + number(int(encoding)) + "\x15\x04\x15\x00\x11\x00\x00\x04\x00"
+	size := number(len(page))
+	footer := "\x15\x04\x19\x2c\x48\x01r\x15\x02\x00" + // the version, and the root with one child
+		"\x15" + number(int(of)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional v, perhaps of 4 bytes; two rows
+		"\x19\x1c\x19\x1c\x26\x08\x1c\x15" + number(int(of)) + "\x19\x15" + number(int(encoding)) + "\x19\x18\x01v" +
+		"\x15" + number(int(by)) + "\x16\x04\x16" + size + "\x16" + size + "\x26\x08\x00\x00\x16" + size + "\x16\x04\x00\x00"
+	return fileOf(t, "v.parquet", "PAR1"+page+footer+string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))+"PAR1")
+}
+
+// TestEmptyPages reads pages without values that claim to be compressed.
+func TestEmptyPages(t *testing.T) {
+	for _, by := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
+		if got, err := content(t, oneColumn(t, parquet.Types.Int64, "", by, parquet.Encodings.Plain)); got != "v int64, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
+			t.Errorf("%s: %q %v", by, got, err)
+		}
+	}
+}
+
+// TestUnknownLogicalTypes reads columns of logical types that arrow-go does not know by their physical type.
+func TestUnknownLogicalTypes(t *testing.T) {
+	for name, logical := range map[string]string{
+		"number 19": "\x6c\x0c\x26\x00\x00", "number 19, in full": "\x0c\x14\x0c\x26\x00\x00", "number 9": "\x6c\x9c\x00\x00", "none": "\x6c\x00",
+		"with content": "\x6c\x0c\x26\x15\x02\x1c\x1c\x00\x00\x00\x00", "before a field": "\x6c\x0c\x26\x00\x00\x15\x02",
+	} {
+		if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, logical, 0, parquet.Encodings.Plain)); got != "v binary, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, "\x6c\x1c\x00\x00", 0, parquet.Encodings.Plain)); !strings.HasPrefix(got, "v utf8,") || err != nil {
+		t.Errorf("STRING: %q %v", got, err)
+	}
+}
+
+// TestArrowReadsFixedDeltas fails when arrow-go can read values of fixed size in DELTA_BYTE_ARRAY.
+// schema.CheckEncoding is then no longer needed.
+func TestArrowReadsFixedDeltas(t *testing.T) {
+	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
+	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
+	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Error(err)
+	}
+	defer func() { _ = recover() }()
+	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
+		t.Error("it reads them")
 	}
 }
 

@@ -5,27 +5,31 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// ThreeLevels returns the schema of a Parquet file with every list in the three levels that
-// arrow-go reads. By the format's rules for backward compatibility, a repeated group whose only field
+// readable returns the schema of a Parquet file with every list in the three levels that arrow-go
+// reads, and with JSON and enums as texts, which arrow-go would read as bytes. By the format's rules for backward compatibility, a repeated group whose only field
 // repeats is itself the element. arrow-go reads that field as the element, or the element as a struct.
 // A required group around the element changes neither the columns nor their levels.
-func ThreeLevels(s *pqschema.Schema) (*pqschema.Schema, error) {
-	root, err := threeLevels(s.Root())
+func readable(s *pqschema.Schema) (*pqschema.Schema, error) {
+	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
 		return s, err
 	}
 	return pqschema.NewSchema(root.(*pqschema.GroupNode)), nil
 }
 
-func threeLevels(n pqschema.Node) (pqschema.Node, error) {
+func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	group, ok := n.(*pqschema.GroupNode)
 	if !ok {
+		switch n.LogicalType().(type) {
+		case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
+			return pqschema.NewPrimitiveNodeLogical(n.Name(), n.RepetitionType(), pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0, n.FieldID())
+		}
 		return n, nil
 	}
 	fields, changed := make(pqschema.FieldList, group.NumFields()), false
 	for i := range fields {
 		var err error
-		if fields[i], err = threeLevels(group.Field(i)); err != nil {
+		if fields[i], err = readableNode(group.Field(i)); err != nil {
 			return nil, err
 		}
 		changed = changed || fields[i] != group.Field(i)
