@@ -44,7 +44,7 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	}
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
-	_, err = e.Commit(ctx, commit.Prepared{IO: step.IO, Do: step.apply})
+	_, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 	step.IO.RemoveFailed(err)
 	return MaintainResult{Tables: 1, FilesBefore: step.before, FilesAfter: step.after}, err
 }
@@ -54,19 +54,19 @@ type compactStep struct {
 	commit.Basis
 	seq           int64 // sequence number of the snapshot that was read
 	result        table.CompactionGroupResult
-	before, after int         // numbers of files
-	cut           *series.Cut // how the new files are cut by period, or nil
+	before, after int            // numbers of files
+	cut           *series.Cutter // how the new files are cut by period, or nil
 }
 
 // planCompaction writes the files of a compaction. The table must have rows.
 func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
-	if step.Basis, err = commit.BasisOf(t, commit.Appends, e.s.cat.NewIO()); err != nil {
+	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
 	io := step.IO // step is nil if an error is returned
 	defer func() { io.RemoveFailed(err) }()
-	def, err := definition.Of(t.Metadata())
+	def, err := definition.FromMetadata(t.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +122,8 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 // table may have to be written again without widths.
 func hadInts(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
-		stored, err := schema.StoredOf(s)
-		return err == nil && schema.Has(arrow.StructOf(stored.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
+		stored, err := schema.StoredSchema(s)
+		return err == nil && schema.ContainsType(arrow.StructOf(stored.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
 	})
 }
 
@@ -135,7 +135,7 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	if err != nil {
 		return err
 	}
-	if step.cut, err = s.NewCut(ctx); err != nil {
+	if step.cut, err = s.NewCutter(ctx); err != nil {
 		return err
 	}
 	files, err := s.Files(ctx)

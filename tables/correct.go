@@ -70,7 +70,7 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 			return err
 		}
 		if w.Order != nil && w.Order.Rule != KeepAll && w.Order.Rule != "" {
-			w.Since = commit.Nothing // a concurrent append could add duplicates of the new rows
+			w.Allowed = commit.NoChanges // a concurrent append could add duplicates of the new rows
 		}
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
 			inside, err := g.deletes(b)
@@ -104,7 +104,7 @@ type newRows struct {
 
 // fit reports whether the written rows still fit the table.
 func (n *newRows) fit(w *rewrite) bool {
-	return n.basis != nil && n.basis.Fits(&w.Basis) && !n.recheck
+	return n.basis != nil && n.basis.Matches(&w.Basis) && !n.recheck
 }
 
 // write writes the rows of src, which replace the rows that g deletes. It calls check with each batch, in the
@@ -136,7 +136,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 	}
 	defer rules.Close()
 	if n.recheck = rules.WholeTable(); n.recheck {
-		w.Since = commit.Nothing
+		w.Allowed = commit.NoChanges
 	}
 	checkAndCount := func(b arrow.RecordBatch) error {
 		if err := check(ctx, b); err != nil {
@@ -145,7 +145,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		n.rows += b.NumRows()
 		return nil
 	}
-	w.added, err = w.e.Write(ctx, w.writer(), w.IO, commit.Writing{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
+	w.added, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
 	for _, f := range w.added {
 		n.written += f.Count()
 	}

@@ -183,7 +183,7 @@ func appendAsBefore(t *testing.T, s *Store, rows arrow.RecordBatch) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	def, err := definition.Of(l.Metadata())
+	def, err := definition.FromMetadata(l.Metadata())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ type evolvedColumns struct {
 
 // evolve plans changes of a table's columns.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
-	def, err := definition.Of(meta)
+	def, err := definition.FromMetadata(meta)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			fields, columns, types = slices.Delete(fields, index, index+1), slices.Delete(columns, index, index+1), slices.Delete(types, index, index+1)
 			ev.from = slices.Delete(ev.from, index, index+1)
 		case WidenColumn:
-			if !schema.Widens(types[index].Type, f.Type) {
+			if !schema.CanWiden(types[index].Type, f.Type) {
 				return nil, schema.Errorf(c.Column, "it has type %s, which cannot become %s: integers can become larger integers or float64, floats larger floats, nulls any type", types[index].Type, f.Type)
 			}
 			if types[index].Type.ID() == arrow.NULL { // replaced by a new column, which older files lack
@@ -166,17 +166,17 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 		return nil, err
 	}
 	ev.shape = &schema.Shape{Schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), LastID: meta.LastColumnID()}
-	if ev.shape.Stored, err = schema.StoredOf(ev.shape.Schema); err != nil {
+	if ev.shape.Stored, err = schema.StoredSchema(ev.shape.Schema); err != nil {
 		return nil, err
 	}
-	ev.shape.Put, err = schema.Encode(arrow.NewSchema(columns, &metadata))
+	ev.shape.PutProperty, err = schema.Encode(arrow.NewSchema(columns, &metadata))
 	return ev, err
 }
 
 // caster returns a Caster that converts rows from the old columns, in the types that readers get, to the new
 // columns.
 func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) {
-	def, err := definition.Of(before)
+	def, err := definition.FromMetadata(before)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 			Strict: `column "b": it is missing, and the table has it, as float32; its evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
 		}},
 		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": `column "a": it has a value that the table's type does not hold`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
+			"": `column "a": it has a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
 			Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
 		}},
 		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{

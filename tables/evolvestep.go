@@ -62,7 +62,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	replaced, current := p.replaced, commit.SnapshotID(cur)
 	var more []iceberg.DataFile
 	meta, err := p.evolveMetadata(cur.Metadata())
-	if err == nil && current != nil && p.Since == commit.Appends {
+	if err == nil && current != nil && p.Allowed == commit.OnlyAppends {
 		replaced, err = datafile.Files(ctx, cur)
 	}
 	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table
@@ -128,7 +128,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, to table.
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.Writing{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
+	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
 }
 
 // reshape adds a step that changes the table's schema. If caster is not nil, the step rewrites the table's
@@ -137,10 +137,10 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 	if caster != nil && c.Writes() {
 		return errors.New("a change that rewrites the table's files cannot follow a put in the same Update: use a separate Update")
 	}
-	if step.Basis, err = commit.BasisOf(c.cur, commit.Anything, nil); err != nil {
+	if step.Basis, err = commit.BasisOf(c.cur, commit.AnyChanges, nil); err != nil {
 		return err
 	}
-	def, err := definition.Of(c.cur.Metadata())
+	def, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		return err
 	}
 	if caster != nil {
-		step.Since, step.caster, step.check, step.IO, step.read = commit.Appends, caster, check, t.s.cat.NewIO(), map[string]bool{}
+		step.Allowed, step.caster, step.check, step.IO, step.read = commit.OnlyAppends, caster, check, t.s.cat.NewIO(), map[string]bool{}
 		if step.Base != nil {
 			files, err := datafile.Files(t.ctx, c.cur)
 			if err != nil {
@@ -220,7 +220,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if version <= current {
 		return false, nil
 	}
-	def, err := definition.Of(c.cur.Metadata())
+	def, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {
 		return false, err
 	}
@@ -237,12 +237,12 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	if err != nil {
 		return false, err
 	}
-	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.Plain(first.Schema()), Rules: def.Rules}
+	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.WithoutEncodings(first.Schema()), Rules: def.Rules}
 	caster, err := schema.NewPutCaster(first.Schema(), newDef.Stored, newDef.Logical)
 	if err != nil {
 		return false, err
 	}
-	caster = caster.After(def.Logical, f)
+	caster = caster.WithMigration(def.Logical, f)
 	check, err := t.entry(c).ruleCheck(t.ctx, newDef, first.Schema(), nil, nil)
 	if err != nil {
 		return false, err

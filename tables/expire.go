@@ -27,7 +27,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
 		e.Commits.Lock()
 		defer e.Commits.Unlock()
-		t, err := e.Commit(ctx, commit.Prepared{Do: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+		t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 			if cur == nil {
 				return nil, commit.ErrNothing // deleted concurrently
 			}

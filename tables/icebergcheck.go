@@ -146,7 +146,7 @@ func checkRegistered(meta table.Metadata) error {
 		if _, err := definition.WithSettings(meta, nil); err != nil {
 			return err
 		}
-		d, err := definition.Of(meta)
+		d, err := definition.FromMetadata(meta)
 		if err == nil {
 			_, err = d.Rules()
 		}
@@ -199,7 +199,7 @@ func asClientError(err error) error {
 
 // needsWholeTable reports whether a rule of the table compares all its rows, so that they must all be in files.
 func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
-	d, err := definition.Of(meta)
+	d, err := definition.FromMetadata(meta)
 	if err != nil {
 		return false // the commit reports the error
 	}
@@ -210,7 +210,7 @@ func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) 
 // checkRows checks the rows of new files against the table's rules and its order.
 func (p *icebergStep) checkRows(ctx context.Context, was, now table.Metadata) error {
 	var d *definition.Definition
-	err := icecat.CatchPanic(func() (err error) { d, err = definition.Of(now); return err })
+	err := icecat.CatchPanic(func() (err error) { d, err = definition.FromMetadata(now); return err })
 	if err != nil {
 		return &ArgumentError{Err: fmt.Errorf("unsupported columns: %w", err)}
 	}

@@ -78,7 +78,7 @@ func TestKeepsTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		again, err := ticksFrom(tab.Scan(t.Context(), nil))
-		if used := s.tail.Used(); err != nil || used != 0 || !slices.Equal(again, whole) {
+		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(again, whole) {
 			t.Errorf("%s: the tail takes %d bytes once it is folded: %v", rule, used, err)
 		}
 	}

@@ -40,7 +40,7 @@ func (r *reader) limitToLast(wanted int64) error {
 	filters := r.filters
 	for estimate := wanted; ; estimate *= 8 {
 		r.filters = slices.Clone(filters)
-		start, err := r.series.Since(r.ctx, estimate, r.rows)
+		start, err := r.series.LastRowsFilter(r.ctx, estimate, r.rows)
 		if err != nil {
 			return err
 		}

@@ -104,7 +104,7 @@ func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings)
 	if err != nil {
 		return nil, err
 	}
-	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
+	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
 // check returns normalized options, or an error if they are invalid.
@@ -164,7 +164,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		}
 	}
 	var base *int64
-	since := commit.Anything
+	since := commit.AnyChanges
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
@@ -175,7 +175,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		step.after = t.Metadata()
 		var s *table.Snapshot
 		if s, err = snapshotOf(step.after, *o.Over); err == nil {
-			since, base = commit.Appends, &s.SnapshotID
+			since, base = commit.OnlyAppends, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
 	case m == PutError:
@@ -188,7 +188,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	d, err := definition.Of(step.after)
+	d, err := definition.FromMetadata(step.after)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 			rules.Close()
 			return nil, errors.New("a rule of the table compares all its rows: put to it only once in an Update")
 		}
-		since, base = commit.Nothing, commit.SnapshotID(existing)
+		since, base = commit.NoChanges, commit.SnapshotID(existing)
 	}
 	io := e.s.cat.NewIO()
 	writer := e.Staged(step.after, io)
@@ -223,7 +223,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		return nil, err
 	}
 	step.Base = base
-	step.files, err = e.Write(ctx, writer, io, commit.Writing{Rows: src, Caster: c, Rules: rules})
+	step.files, err = e.Write(ctx, writer, io, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
 	return step, err
 }
 
@@ -234,11 +234,11 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	if err != nil {
 		return nil, err
 	}
-	def, err := definition.Of(meta)
+	def, err := definition.FromMetadata(meta)
 	if err != nil {
 		return nil, err
 	}
-	if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
+	if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.PutProperty {
 		p.shape = sh
 	}
 	return p.replacement(meta)
@@ -269,7 +269,7 @@ func (p *putStep) tailMode() commit.Mode {
 
 func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if p.opts.ID != "" {
-		if err := a.Put(ctx, cur, p.opts.ID); err != nil {
+		if err := a.AddPutID(ctx, cur, p.opts.ID); err != nil {
 			return nil, err
 		}
 	}

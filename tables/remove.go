@@ -30,7 +30,7 @@ type deletePredicate struct {
 // where returns a predicate for the rows that satisfy a condition.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
-		if _, err := schema.Place(w.def.Logical, name); err != nil {
+		if _, err := schema.ColumnIndex(w.def.Logical, name); err != nil {
 			return nil, err
 		}
 	}
@@ -152,7 +152,7 @@ func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *delete
 
 // rewriteGroup rewrites a group of files as one file, without the deleted rows.
 func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, g *deletePredicate) error {
-	dropDeleted := sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		rest, err := g.remaining(b)
 		if err == nil {

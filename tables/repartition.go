@@ -45,19 +45,19 @@ func (e entry) partition(ctx context.Context, by Partition) (done PartitionResul
 	if err != nil {
 		return done, err
 	}
-	var steps []commit.Prepared
+	var steps []commit.PreparedStep
 	if by != "" && by != settings.Partition {
 		settings.Partition = by
-		steps = append(steps, commit.Prepared{Do: editSettingsStep(func(s *Settings) { s.Partition = by })})
+		steps = append(steps, commit.PreparedStep{Apply: editSettingsStep(func(s *Settings) { s.Partition = by })})
 	}
 	if err := settings.CheckPartition(); err != nil {
 		return done, &ArgumentError{Err: err}
 	}
 	done = PartitionResult{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
-	if settings.Cuts() {
-		done.Partition, done.Why = (&series.Cut{By: settings.Partition}).Chosen()
+	if settings.HasPeriods() {
+		done.Partition, done.Why = (&series.Cutter{By: settings.Partition}).Periods()
 	}
-	if settings.Cuts() && t.CurrentSnapshot() != nil {
+	if settings.HasPeriods() && t.CurrentSnapshot() != nil {
 		meta, err := definition.WithSettings(t.Metadata(), &settings)
 		if err != nil {
 			return done, err
@@ -67,9 +67,9 @@ func (e entry) partition(ctx context.Context, by Partition) (done PartitionResul
 			return done, err
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
-		done.Partition, done.Why = step.cut.Chosen()
+		done.Partition, done.Why = step.cut.Periods()
 		if done.FilesBefore, done.FilesAfter = step.before, step.after; done.FilesBefore > 0 {
-			steps = append(steps, commit.Prepared{IO: step.IO, Do: step.apply})
+			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 		}
 	}
 	if len(steps) == 0 {

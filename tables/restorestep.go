@@ -33,7 +33,7 @@ type restoreStep struct {
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if r.copied != nil {
-		if base := r.base; base != nil && !a.Lost && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
+		if base := r.base; base != nil && !a.Damaged && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
 			return nil, fmt.Errorf("%w: the table was changed while it was copied", ErrConflict)
 		}
 		a.Info.CopyOf = r.copyOf

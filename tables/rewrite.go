@@ -56,7 +56,7 @@ func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Con
 	io := b.store().cat.NewIO()
 	defer func() { io.RemoveFailed(err) }()
 	err = commit.RetryStale(maxRewrites, func() error {
-		io.RemoveAfter(w.addedWritten)
+		io.RemoveAllAfter(w.addedWritten)
 		return w.attempt(ctx, io, plan)
 	})
 	return w.result, err
@@ -68,10 +68,10 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
-	if w.def, err = definition.Of(w.t.Metadata()); err != nil {
+	if w.def, err = definition.FromMetadata(w.t.Metadata()); err != nil {
 		return err
 	}
-	if w.Basis, err = commit.BasisOf(w.t, commit.Appends, io); err != nil {
+	if w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, io); err != nil {
 		return err
 	}
 	w.old, w.files, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
@@ -79,7 +79,7 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 		return err
 	}
 	w.files = append(w.files, w.added...)
-	step := commit.Prepared{IO: io, Do: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	step := commit.PreparedStep{IO: io, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.Holds(cur); err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	}}
 	if p := w.evolving; p != nil {
 		p.Basis, p.replaced, p.written = w.Basis, w.old, w.files
-		step.Mode, step.Do = commit.Folds, p.apply
+		step.Mode, step.Apply = commit.Folds, p.apply
 	} else if len(w.old)+len(w.files) == 0 {
 		return nil
 	}
@@ -121,7 +121,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 		return err
 	}
 	w.t = w.e.Staged(meta, w.IO)
-	w.def, err = definition.Of(meta)
+	w.def, err = definition.FromMetadata(meta)
 	return err
 }
 

@@ -112,7 +112,7 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 		if cur == nil {
 			return nil, ErrNotFound
 		}
-		def, err := definition.Of(cur.Metadata())
+		def, err := definition.FromMetadata(cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +187,7 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 
 // reader returns a reader of a table's files, in order of arrival.
 func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
-	def, err := definition.Of(t.Metadata())
+	def, err := definition.FromMetadata(t.Metadata())
 	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}
 	return v.reader(ctx), err
 }

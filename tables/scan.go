@@ -154,7 +154,7 @@ func (r *reader) chooseColumns(requested []string) error {
 		}
 	}
 	for name := range needed {
-		if _, err := schema.Place(r.def.Logical, name); err != nil {
+		if _, err := schema.ColumnIndex(r.def.Logical, name); err != nil {
 			return err
 		}
 	}

@@ -207,7 +207,7 @@ func TestMemory(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if used := s.tail.Used(); used > 1<<18 {
+	if used := s.tail.UsedMemory(); used > 1<<18 {
 		t.Errorf("the tail's rows take %d bytes", used)
 	}
 	for i := range tables {
@@ -216,7 +216,7 @@ func TestMemory(t *testing.T) {
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*each {
 		t.Fatalf("%+v %v", r, err)
 	}
-	if used := s.tail.Used(); used != 0 {
+	if used := s.tail.UsedMemory(); used != 0 {
 		t.Errorf("the tail's rows take %d bytes after they are folded", used)
 	}
 	for i := range tables {

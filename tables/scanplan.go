@@ -110,7 +110,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 		return err
 	}
 	if len(p.Tail) > 0 {
-		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Mark)
+		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
 		if v.series != nil && v.series.Rule == KeepFirst { // the files decide which rows of the tail remain
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
@@ -235,7 +235,7 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 // file, in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
-		cuts, err = v.series.Begins(ctx)
+		cuts, err = v.series.FileStarts(ctx)
 		return cuts, nil, err
 	}
 	tasks, err := v.tasks(ctx)

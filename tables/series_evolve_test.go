@@ -197,7 +197,7 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := series.Of(now, 0)
+	o, err := series.Newest(now, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 		if cur == nil {
 			return nil, ErrNotFound
 		}
-		before, err := definition.Of(cur.Metadata())
+		before, err := definition.FromMetadata(cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 		for _, f := range files {
 			old = append(old, f.Data())
 		}
-		added, err := ordered.Rewrite(ctx, files, ordered, ordered.Merging(), sorted.Each(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		added, err := ordered.Rewrite(ctx, files, ordered, ordered.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			if err := series.Check(ordered.Order, b); err != nil {
 				b.Release()
 				return nil, err

@@ -122,7 +122,7 @@ func (b *Bucket) Snapshots(ctx context.Context) (snapshots []SnapshotInfo, err e
 	defer wrapError(&err, "list snapshots", b.Name(), "")
 	found, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
 	for _, s := range found {
-		snapshots = append(snapshots, SnapshotInfo{b.Name(), s.Name, s.Made, s.Tables, s.Metadata})
+		snapshots = append(snapshots, SnapshotInfo{b.Name(), s.Name, s.Created, s.Tables, s.Metadata})
 	}
 	return snapshots, err
 }

@@ -41,7 +41,7 @@ type entry struct {
 // use returns the entry of a table. Until the caller calls done, files written for the table are not removed.
 func (s *Store) use(n tableName) (e entry, done func(), err error) {
 	e.s = s
-	e.Entry, done, err = s.commits.Use(n)
+	e.Entry, done, err = s.commits.AcquirePinned(n)
 	return e, done, err
 }
 
@@ -101,9 +101,9 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
-	s.commits = commit.New(commit.Options{
+	s.commits = commit.NewTables(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, Prepared: func() {
+		Folding: s.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
 			if s.hooks.prepared != nil {
 				s.hooks.prepared()
 			}

@@ -72,7 +72,7 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()
-		snap := commit.AsOf(meta, a.time)
+		snap := commit.SnapshotAt(meta, a.time)
 		if snap == nil {
 			return nil, fmt.Errorf("there is no version that contains only rows put by %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
 		}

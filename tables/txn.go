@@ -162,7 +162,7 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 // prepareAppend folds the tail if rules for the whole table need all rows in files. It changes the table's
 // columns if rows with this schema require it.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
-	d, err := definition.Of(c.cur.Metadata())
+	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 			err = commit.ErrStale
 		}
 		if err == nil {
-			d, err = definition.Of(c.cur.Metadata())
+			d, err = definition.FromMetadata(c.cur.Metadata())
 		}
 		if err != nil {
 			return err
@@ -204,7 +204,7 @@ func (t *Txn) Delete(bucket, name string) error {
 func (t *Txn) delete(c *txnChange) {
 	c.cur = nil
 	c.Add(commit.Deletes, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-		if cur == nil && !a.Lost {
+		if cur == nil && !a.Damaged {
 			return nil, ErrNotFound
 		}
 		return nil, nil

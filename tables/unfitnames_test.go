@@ -22,19 +22,19 @@ func unfitColumns() map[string][]arrow.Field {
 	}
 	empty := arrow.StructOf(field("x"), field(""))
 	return map[string][]arrow.Field{
-		`column "" has type int64: its name is empty`: {field("n"), field("")},
-		`its name holds a zero byte`:                  {field("n"), field("a\x00b")},
-		`its name is not valid UTF-8`:                 {field("a\xffb")},
-		`two columns have this name`:                  {field("n"), field("n")},
+		`column "" has type int64: its name is empty`:                                  {field("n"), field("")},
+		`its name contains a zero byte`:                                                {field("n"), field("a\x00b")},
+		`its name is not valid UTF-8`:                                                  {field("a\xffb")},
+		`two columns have this name`:                                                   {field("n"), field("n")},
 		`column "s" has type struct<x: int64 nullable, : int64 nullable>: its field's`: {of("s", empty)},
 		`column "l"`: {of("l", arrow.ListOf(empty))},
 		`column "m"`: {of("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.ListOf(empty)))},
-		`its field's name "a\x00" holds a zero byte`: {of("s", arrow.StructOf(field("a\x00")))},
-		`its field's name "\xff" is not valid UTF-8`: {of("s", arrow.StructOf(field("\xff")))},
-		`its field "x" is there twice`:               {of("s", arrow.StructOf(field("x"), field("x")))},
-		`Iceberg calls two fields "s.x"`:             {of("s", arrow.StructOf(field("x"))), field("s.x")},
-		`Iceberg calls two fields "l.element"`:       {field("l.element"), of("l", arrow.ListOf(arrow.PrimitiveTypes.Int64))},
-		`column "_row_id"`:                           {field("_row_id")},
+		`its field's name "a\x00" contains a zero byte`: {of("s", arrow.StructOf(field("a\x00")))},
+		`its field's name "\xff" is not valid UTF-8`:    {of("s", arrow.StructOf(field("\xff")))},
+		`it has two fields "x"`:                         {of("s", arrow.StructOf(field("x"), field("x")))},
+		`Iceberg would call two fields "s.x"`:           {of("s", arrow.StructOf(field("x"))), field("s.x")},
+		`Iceberg would call two fields "l.element"`:     {field("l.element"), of("l", arrow.ListOf(arrow.PrimitiveTypes.Int64))},
+		`column "_row_id"`:                              {field("_row_id")},
 	}
 }
 

@@ -69,7 +69,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		if ruled := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use these keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
-		w.Since = commit.Nothing // another upsert may have put the same keys
+		w.Allowed = commit.NoChanges // another upsert may have put the same keys
 		if !n.fit(w) {
 			set = &keySet{columns: keys, rows: map[string]int64{}, budget: b.store().opts.Memory / 4}
 		}
@@ -91,7 +91,7 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 		return errors.New("the table's settings have no key: name the key columns")
 	}
 	for _, name := range keys {
-		index, err := schema.Place(s, name)
+		index, err := schema.ColumnIndex(s, name)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	v = &view{source: t}
 	if t.snapshot != "" {
 		if v.t, err = t.loadSnapshot(ctx); err == nil {
-			v.def, err = definition.Of(v.t.Metadata())
+			v.def, err = definition.FromMetadata(v.t.Metadata())
 		}
 	} else {
 		err = v.read(ctx, withRows)
@@ -75,7 +75,7 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 		return fmt.Errorf("the table was deleted and made anew: %w", ErrNotFound)
 	}
 	if v.snapshot, err = snapshotOf(meta, *t.old); err == nil && v.snapshot.SchemaID != nil {
-		v.def, err = definition.At(meta, v.t.Schemas()[*v.snapshot.SchemaID])
+		v.def, err = definition.ForSchema(meta, v.t.Schemas()[*v.snapshot.SchemaID])
 	}
 	return err
 }
@@ -140,7 +140,7 @@ func (v *view) dedupTail(ctx context.Context) error {
 	v.rows = nil
 	if err == nil {
 		v.rows = []arrow.RecordBatch{merged}
-		v.tail.Keep(merged, v.replaces)
+		v.tail.Cache(merged, v.replaces)
 	}
 	return err
 }
@@ -155,7 +155,7 @@ var unopened = sync.OnceValue(func() *Store {
 	if err := s.setOptions(nil); err != nil {
 		panic(err)
 	}
-	s.commits = commit.New(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
+	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
 	s.commits.Close()
 	return s
 })

@@ -100,7 +100,7 @@ func removeZones(plan *tables.ScanPlan) bool {
 	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
 	found := false
 	removeZone := func(t arrow.DataType) arrow.DataType {
-		if !schema.ZonedNanos(t) {
+		if !schema.IsZonedNanos(t) {
 			return t
 		}
 		found = true

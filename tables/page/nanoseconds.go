@@ -20,7 +20,7 @@ import (
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {
-		if stored, err := schema.StoredType(f.Type); err == nil && schema.Has(stored, schema.ZonedNanos) {
+		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(stored, schema.IsZonedNanos) {
 			names = append(names, f.Name)
 			typeQueries = append(typeQueries, "typeof((SELECT "+sqlquote.Name(f.Name)+" FROM "+sqlquote.Name(v.name)+" LIMIT 1))")
 		}
@@ -72,7 +72,7 @@ func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
 			continue
 		}
 		stored, _ := schema.StoredType(f.Type) // the error is checked by keepNanoseconds
-		fields[i].Type = schema.Restore(fields[i].Type, stored, schema.ZonedNanos)
+		fields[i].Type = schema.Restore(fields[i].Type, stored, schema.IsZonedNanos)
 	}
 	to := arrow.NewSchema(fields, nil)
 	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)

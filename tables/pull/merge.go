@@ -97,7 +97,7 @@ func joined(m *manifest, put frame) (*arrow.Schema, error) {
 		if err := schema.CheckValues(f, fields[at[0]]); err != nil {
 			return nil, err
 		}
-		if is := fields[at[0]].Type; !schema.Alike(f.Type, is) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.Widens(f.Type, is)) {
+		if is := fields[at[0]].Type; !schema.Alike(f.Type, is) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, is)) {
 			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, is)}
 		}
 	}

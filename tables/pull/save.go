@@ -173,7 +173,7 @@ type frame struct {
 }
 
 func gather(r array.RecordReader) (f frame, err error) {
-	plain := schema.Plain(r.Schema())
+	plain := schema.WithoutEncodings(r.Schema())
 	fields := plain.Fields()
 	if err := schema.CheckNames(plain); err != nil {
 		return f, err

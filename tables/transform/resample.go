@@ -157,7 +157,7 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		}
 		return &resampling{}, nil
 	}
-	source := schema.Plain(asPut)
+	source := schema.WithoutEncodings(asPut)
 	rule, err := parseRule(o.Rule)
 	if err != nil {
 		return nil, err

@@ -107,7 +107,7 @@ func (t TableName) sql() string { return sqlquote.Within(t.Bucket, t.Name) }
 
 // field returns a column, or an error that lists the columns.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
-	index, err := schema.Place(s, name)
+	index, err := schema.ColumnIndex(s, name)
 	if err != nil {
 		return arrow.Field{}, err
 	}
@@ -115,7 +115,7 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 }
 
 // zonedNanos reports whether SQL would round a column's times: DuckDB has no nanoseconds with a zone.
-func zonedNanos(f arrow.Field) bool { return schema.ZonedNanos(f.Type) }
+func zonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
 // checkExact returns an error that names the first column whose values SQL would round.
 func checkExact(fields ...arrow.Field) error {

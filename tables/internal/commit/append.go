@@ -19,25 +19,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges limits how often a table may change while an append prepares its rows. After that, the append
-// holds the table's lock, so that its last attempt cannot fail this way.
+// maxChanges limits how often a table may change while an append prepares its rows. After that, the next
+// attempt holds the table's lock, so that no further change can interfere.
 const maxChanges = 2
 
-// Append adds rows to the tail, unless checkFit rejects the conversion of the rows. It reports whether the
-// table exists; if not, Append does nothing.
+// Append adds rows to the tail, unless checkFit returns an error for the conversion of the rows. It reports
+// whether the table exists; if not, it does nothing.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for changes := 0; ; changes++ {
 		e.tables.Appending.RLock()
-		a := appending{id: id, locks: changes >= maxChanges}
+		a := appendAttempt{id: id, locks: changes >= maxChanges}
 		err := e.tryAppend(ctx, src, checkFit, &a)
 		if err == nil {
-			err = a.appended.Sync(ctx) // without e.mu, so that other appends proceed
+			err = a.appended.Sync(ctx) // not under e.mu, so that other appends proceed
 		}
 		e.tables.Appending.RUnlock()
 		if err != nil {
 			return 0, a.exists, err
 		}
-		if a.full { // folds do not keep up with appends, so the appender folds as well
+		if a.full { // folds cannot keep up with appends, so the appender folds as well
 			if _, err = e.Fold(ctx); err != nil {
 				return 0, false, err
 			}
@@ -47,8 +47,8 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 	}
 }
 
-// appending is one attempt at an append.
-type appending struct {
+// appendAttempt is one attempt at an append.
+type appendAttempt struct {
 	id    string
 	locks bool // the attempt holds the table's lock throughout
 
@@ -58,25 +58,25 @@ type appending struct {
 	rules    string // the bucket's rules
 
 	exists, full bool
-	changed      bool // the table has changed since, so the append must be tried again
+	changed      bool // the table has changed since the rows were prepared, so the append must be retried
 	version      int64
 	appended     tail.Appended
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appending) error {
+func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
 	e.mu.Lock()
-	held := true
+	locked := true
 	defer func() {
-		if held {
+		if locked {
 			e.mu.Unlock()
 		}
 	}()
-	if wanted, err := e.prepareAppend(ctx, a); !wanted || err != nil {
+	if proceed, err := e.prepareAppend(ctx, a); !proceed || err != nil {
 		return err
 	}
 	if !a.locks {
 		e.mu.Unlock()
-		held = false
+		locked = false
 	}
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
@@ -96,16 +96,16 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 		return err
 	}
 	e.encoders.Put(encoder)
-	if !held {
+	if !locked {
 		e.mu.Lock()
-		held = true
+		locked = true
 	}
 	return e.append(ctx, frame, a)
 }
 
-// prepareAppend refreshes the table's state. It reports whether the append can go on: the table must exist, the
-// tail must not be full, and the put must not have been applied before. e.mu must be held.
-func (e *Entry) prepareAppend(ctx context.Context, a *appending) (proceed bool, err error) {
+// prepareAppend refreshes the table's state, and reports whether the append may proceed: the table must
+// exist, the tail must not be full, and the put must not have been applied before. e.mu must be held.
+func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (proceed bool, err error) {
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return false, err
 	}
@@ -123,7 +123,7 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appending) (proceed bool, 
 }
 
 // append adds a frame to the tail if the table has not changed since the frame was prepared. e.mu must be held.
-func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appending) error {
+func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
 	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
 		return nil
 	}
@@ -144,9 +144,9 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appending) erro
 	return nil
 }
 
-// cast checks the rows read so far, and returns them in the stored types. It returns ErrNeedsCommit if the put
-// changes columns, may be refused as a duplicate, or must be checked against the whole table. A nil checkFit
-// means that the table has no rows yet. The caller releases the result.
+// cast checks the rows read so far, and returns them in the stored types. It returns ErrNeedsCommit if the
+// put changes columns, may be refused as a duplicate, or must be checked against the whole table. A nil
+// checkFit means that the table has no rows yet. The caller must release the rows.
 func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
@@ -191,7 +191,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 }
 
 // Create creates a table whose first rows are in the tail. The rows are invisible until the catalog contains
-// the table. The first fold writes the Iceberg files. It returns ErrStale if the table already exists.
+// the table. The first fold writes the Iceberg files. Create returns ErrStale if the table already exists.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -200,7 +200,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 	if t, err := e.Current(ctx); t != nil || err != nil {
 		return cmp.Or(err, ErrStale)
 	}
-	d, err := definition.Of(meta)
+	d, err := definition.FromMetadata(meta)
 	if err != nil {
 		return err
 	}
@@ -220,11 +220,11 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			_, err = log.Append(ctx, frame, time.Now())
 		}
 		if err == nil {
-			err = e.tables.Tail.Flush(ctx) // the rows must be durable before the table exists, whatever Options.Sync says
+			err = e.tables.Tail.Flush(ctx) // even if Options.Sync is off, the rows must be durable before the table exists
 		}
 	}
 	if err == nil {
-		_, err = e.Commit(ctx, Prepared{Exclusive, nil, func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
+		_, err = e.Commit(ctx, PreparedStep{Exclusive, nil, func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
 			if cur != nil {
 				return nil, ErrStale
 			}
@@ -232,7 +232,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			return meta, nil
 		}})
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created after all, its log is found again
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created after all, the next refresh finds its log
 		log.Release()
 		return err
 	}
@@ -256,6 +256,6 @@ func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
 			return ok, err
 		}
 	}
-	found, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
-	return len(found) > 0, err
+	appliedIDs, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
+	return len(appliedIDs) > 0, err
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis is the state that a step's files were written for: the table, its columns, row order and snapshot. The
-// files are valid as long as the basis holds.
+// Basis is the state of a table for which a step's files were written: its columns, row order and snapshot.
+// The files are valid as long as the basis holds.
 type Basis struct {
 	UUID    string
 	schema  int
@@ -19,60 +19,60 @@ type Basis struct {
 	Order   *definition.Order // nil if rows have no order
 	Base    *int64            // the snapshot that was read, or nil
 
-	Since Since          // changes allowed after Base
-	IO    *icecat.FileIO // the files were written through it
+	Allowed AllowedChanges // changes of the rows allowed after Base
+	IO      *icecat.FileIO // the files were written through it
 }
 
-// Since is the kind of change that may be committed after a step's base snapshot.
-type Since int
+// AllowedChanges says which changes of the rows may be committed after a step's base snapshot.
+type AllowedChanges int
 
 const (
-	Anything Since = iota // the step does not depend on the rows
-	Appends               // only rows were added; none was deleted or replaced
-	Nothing
+	AnyChanges  AllowedChanges = iota // the step does not depend on the rows
+	OnlyAppends                       // only rows were added; none was deleted or replaced
+	NoChanges
 )
 
 // BasisOf returns the basis for files that are written for a table's current state.
-func BasisOf(t *table.Table, s Since, io *icecat.FileIO) (Basis, error) {
+func BasisOf(t *table.Table, s AllowedChanges, io *icecat.FileIO) (Basis, error) {
 	meta := t.Metadata()
-	d, err := definition.Of(meta)
+	d, err := definition.FromMetadata(meta)
 	if err != nil {
 		return Basis{}, err
 	}
 	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), s, io}, nil
 }
 
-// Holds returns ErrStale if the files no longer fit the table.
+// Holds returns ErrStale if the files no longer match the table.
 func (b *Basis) Holds(cur *table.Table) error { return b.holds(cur, cur) }
 
-// Holds is like Basis.Holds, for a table whose columns earlier steps of the attempt may have changed.
+// Holds is like Basis.Holds, for a table whose columns may have been changed by earlier steps of the attempt.
 func (a *Attempt) Holds(b *Basis, cur *table.Table) error {
-	if a.before == nil || a.tailRows { // a step created the table, or added rows from the tail that this basis does not include
+	if a.initial == nil || a.tailRows { // a step created the table, or added rows from the tail, which this basis does not include
 		return b.Holds(cur)
 	}
-	return b.holds(a.before, cur)
+	return b.holds(a.initial, cur)
 }
 
-// holds checks the basis against cur. The rows were last committed with the metadata of was.
-func (b *Basis) holds(was, cur *table.Table) error {
+// holds checks the basis against cur. base is the table with the last committed rows.
+func (b *Basis) holds(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale
 	}
-	now, err := BasisOf(cur, b.Since, b.IO)
+	current, err := BasisOf(cur, b.Allowed, b.IO)
 	if err != nil {
 		return err
 	}
-	now.Base = SnapshotID(was)
-	same := reflect.DeepEqual(now.Base, b.Base)
-	if !b.Fits(&now) || b.Since == Nothing && !same || b.Since == Appends && !same && (b.Base == nil || !onlyAppended(was, *b.Base)) {
+	current.Base = SnapshotID(base)
+	sameSnapshot := reflect.DeepEqual(current.Base, b.Base)
+	if !b.Matches(&current) || b.Allowed == NoChanges && !sameSnapshot || b.Allowed == OnlyAppends && !sameSnapshot && (b.Base == nil || !onlyAppended(base, *b.Base)) {
 		return ErrStale
 	}
 	return nil
 }
 
-// Fits reports whether rows written on one basis fit a table in the state of another.
-func (b *Basis) Fits(now *Basis) bool {
-	return b.UUID == now.UUID && b.schema == now.schema && b.columns == now.columns && b.Order.Same(now.Order)
+// Matches reports whether rows written on basis b fit a table in the state current.
+func (b *Basis) Matches(current *Basis) bool {
+	return b.UUID == current.UUID && b.schema == current.schema && b.columns == current.columns && b.Order.Equal(current.Order)
 }
 
 // RetryStale calls f up to limit times, as long as it returns ErrStale.

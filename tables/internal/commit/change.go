@@ -21,12 +21,12 @@ import (
 // MaxAttempts limits how often a commit is tried when other commits come first.
 const MaxAttempts = 100
 
-// Step is a part of a change of one table. It returns the table's metadata after the step, or nil to delete the
-// table; cur is nil if the table does not exist. It is called once for each attempt to commit, and writes only
-// manifests; data files are written before.
+// Step is a part of a change of one table. It returns the table's metadata after the step, or nil to delete
+// the table; cur is nil if the table does not exist. It is called once per attempt to commit, and may write
+// only manifests, because data files must be written before.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
 
-// Mode is a set of a step's requirements besides the table's metadata.
+// Mode is a set of a step's requirements.
 type Mode uint8
 
 const (
@@ -38,11 +38,11 @@ const (
 	Restores                   // the step does not need the current table
 )
 
-// Prepared is a step and the IO through which its files were written; IO is nil if it has no files.
-type Prepared struct {
-	Mode Mode
-	IO   *icecat.FileIO
-	Do   Step
+// PreparedStep is a step and the IO through which its files were written; IO is nil if it has no files.
+type PreparedStep struct {
+	Mode  Mode
+	IO    *icecat.FileIO
+	Apply Step
 }
 
 // Change is a sequence of steps that change one table.
@@ -50,17 +50,17 @@ type Change struct {
 	*Entry
 	Result *table.Table // the committed table; nil if nothing was done, or the table was deleted
 
-	// Unfolded skips the fold before the steps. They depend on a particular snapshot, and a fold would create
-	// another.
+	// Unfolded skips the fold before the steps. Steps that depend on a particular snapshot need this, because
+	// a fold creates another snapshot.
 	Unfolded bool
 
-	steps []Prepared
+	steps []PreparedStep
 	modes Mode // modes of all steps together
 }
 
 // Add adds a step.
-func (c *Change) Add(mode Mode, io *icecat.FileIO, do Step) {
-	c.steps, c.modes = append(c.steps, Prepared{mode, io, do}), c.modes|mode
+func (c *Change) Add(mode Mode, io *icecat.FileIO, apply Step) {
+	c.steps, c.modes = append(c.steps, PreparedStep{mode, io, apply}), c.modes|mode
 }
 
 // Len returns the number of steps.
@@ -68,10 +68,10 @@ func (c *Change) Len() int { return len(c.steps) }
 
 // Writes reports whether the change adds files, or changes columns.
 func (c *Change) Writes() bool {
-	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p Prepared) bool { return p.IO != nil })
+	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p PreparedStep) bool { return p.IO != nil })
 }
 
-// RemoveFiles removes the files of steps if err says that they were not committed.
+// RemoveFiles removes the files of the steps if err means that they were not committed.
 func (c *Change) RemoveFiles(err error) {
 	for _, p := range c.steps {
 		if p.IO != nil {
@@ -80,10 +80,11 @@ func (c *Change) RemoveFiles(err error) {
 	}
 }
 
-// Commit makes all changes, each to a different table, or none of them. The hooks run in the same transaction.
+// Commit makes all changes, each of a different table, or none of them. The hooks run in the same
+// transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
-	if s.Prepared != nil {
-		s.Prepared()
+	if s.OnPrepared != nil {
+		s.OnPrepared()
 	}
 	slices.SortFunc(changes, func(a, b *Change) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
@@ -93,12 +94,12 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		defer c.Commits.Unlock()
 	}
 	for _, c := range changes {
-		// Acknowledged rows in the tail come before the change, in the order of rows and in the versions.
+		// Fold first, because rows acknowledged in the tail come before the change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
-				// The rows do not fit a table that another program changed, or cannot be read.
-				// Replace remains possible.
+				// The rows do not fit a table that another program changed, or cannot be read. A change that
+				// replaces them may proceed.
 				s.Logger.Warn("replaced rows in the tail that no version contains", "table", c.Name, "err", err)
 				err = nil
 			}
@@ -120,25 +121,25 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return err
 }
 
-// errUnfit says that rows in the tail have nulls that the table's columns do not allow, until a fold relaxes
-// the columns.
+// errUnfit means that rows in the tail have nulls that the table's columns do not allow. A fold relaxes the
+// columns.
 var errUnfit = errors.New("rows in the tail have nulls in parts of columns that do not allow them")
 
-// Commit commits steps of a table. The caller holds Commits, and has folded the tail if that
-// matters. It returns the committed table, or nil if there was nothing to do.
-func (e *Entry) Commit(ctx context.Context, steps ...Prepared) (*table.Table, error) {
+// Commit commits steps of a table. The caller must hold Commits, and must have folded the tail if the steps
+// need its rows. Commit returns the committed table, or nil if there was nothing to do.
+func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
-		c.Add(p.Mode, p.IO, p.Do)
+		c.Add(p.Mode, p.IO, p.Apply)
 	}
-	if e.tables.Prepared != nil {
-		e.tables.Prepared()
+	if e.tables.OnPrepared != nil {
+		e.tables.OnPrepared()
 	}
 	err := e.tables.commitWithRetry(ctx, nil, c)
 	return c.Result, err
 }
 
-// commitWithRetry commits changes, and retries if other commits come first. The entries' Commits must be held.
+// commitWithRetry commits changes, and retries after conflicts. The entries' Commits must be held.
 func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
@@ -161,17 +162,17 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 // Attempt is one attempt to commit a change of a table.
 type Attempt struct {
 	*Change
-	IO   *icecat.FileIO // for manifests and metadata
-	Info icecat.Info    // shown in listings
-	IDs  []icecat.PutID // IDs of the puts
-	Now  time.Time
-	Lost bool // the table exists but is damaged
+	IO      *icecat.FileIO // for manifests and metadata
+	Info    icecat.Info    // shown in listings
+	IDs     []icecat.PutID // IDs of the puts
+	Now     time.Time
+	Damaged bool // the table exists but is damaged
 
-	before   *table.Table   // state before the steps, or nil
+	initial  *table.Table   // state before the steps, or nil
 	tailDone bool           // a step wrote the tail to files
 	tailRows bool           // the tail then had rows
-	inline   bool           // the metadata may be kept in the catalog's database
-	epoch    *int64         // the last epoch of the tail that is replaced, or nil
+	inline   bool           // the metadata may be stored in the catalog's database
+	epoch    *int64         // the last epoch of the tail that the change replaces, or nil
 	record   *icecat.Change // nil if there is nothing to do
 }
 
@@ -205,7 +206,7 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	}
 	for _, a := range attempts {
 		if err := a.finish(ctx); err != nil {
-			// The commit succeeded. The next use of the table, or the next Open, cleans up.
+			// The commit succeeded. The next access to the table, or the next Open, cleans up.
 			s.Logger.Warn("could not clean up the tail after a commit", "table", a.Name, "err", err)
 		}
 	}
@@ -221,13 +222,13 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		}
 	}
 	if a.modes&(Replaces|Folds) != 0 && e.log != nil {
-		last, ok, err := e.log.Turn(ctx)
+		last, ok, err := e.log.EndEpoch(ctx)
 		if err != nil {
 			return err
 		}
 		if ok {
 			a.epoch = &last
-			steps = append([]Prepared{{Do: e.markReplaced(last)}}, steps...)
+			steps = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
 		}
 	}
 	ch := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
@@ -235,10 +236,10 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.before = cur
+	a.initial = cur
 	applied := false
 	for _, p := range steps {
-		meta, err := p.Do(ctx, a, cur)
+		meta, err := p.Apply(ctx, a, cur)
 		if errors.Is(err, ErrNothing) {
 			continue
 		}
@@ -253,7 +254,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			ch.IOs = append([]*icecat.FileIO{p.IO}, ch.IOs...)
 		}
 	}
-	if !applied || cur == nil && ch.Base == nil && !a.Lost { // created and deleted in this change
+	if !applied || cur == nil && ch.Base == nil && !a.Damaged { // the change created and deleted the table
 		return nil
 	}
 	if cur != nil {
@@ -266,8 +267,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return nil
 }
 
-// base loads the table that the steps change, or nil if it does not exist. The table may be damaged if
-// mayBeDamaged is set.
+// base loads the table that the steps change, or nil if it does not exist. If mayBeDamaged is true, it also
+// accepts a damaged table.
 func (a *Attempt) base(ctx context.Context, ch *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
 	ch.Base, err = cat.Load(ctx, ch.Namespace, ch.Name)
@@ -276,8 +277,8 @@ func (a *Attempt) base(ctx context.Context, ch *icecat.Change, mayBeDamaged bool
 		ch.Base = nil
 		return nil, nil
 	case errors.Is(err, icecat.ErrContent) && mayBeDamaged:
-		lost, err := cat.Location(ctx, ch.Namespace, ch.Name)
-		ch.Lost, a.Lost = &lost, true
+		location, err := cat.Location(ctx, ch.Namespace, ch.Name)
+		ch.DamagedLocation, a.Damaged = &location, true
 		return nil, conflict(err)
 	case err != nil:
 		return nil, err
@@ -302,12 +303,14 @@ func (a *Attempt) TailRows() (rows int64) {
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
 // Series returns t as a Series, or nil if its rows have no order.
-func (e *Entry) Series(t *table.Table) (*series.Series, error) { return series.Of(t, e.tables.Memory) }
+func (e *Entry) Series(t *table.Table) (*series.Series, error) {
+	return series.Newest(t, e.tables.Memory)
+}
 
-// Put adds the ID of a put to the change. It returns ErrNothing if a put with the ID was applied before. cur
-// may be nil.
-func (a *Attempt) Put(ctx context.Context, cur *table.Table, id string) error {
-	if slices.ContainsFunc(a.IDs, func(before icecat.PutID) bool { return before.ID == id }) {
+// AddPutID adds the ID of a put to the change. It returns ErrNothing if a put with this ID was applied
+// before. cur may be nil.
+func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
+	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
 	}
 	if cur != nil {
@@ -319,7 +322,7 @@ func (a *Attempt) Put(ctx context.Context, cur *table.Table, id string) error {
 	return nil
 }
 
-// conflict converts the error for a table that disappeared to an error that is retried.
+// conflict replaces the error for a table that disappeared by ErrConflict, which is retried.
 func conflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict
@@ -327,11 +330,11 @@ func conflict(err error) error {
 	return err
 }
 
-// finish updates the entry to the committed state. e.mu must be held unless the change is Plain, for which it
-// does nothing to the entry.
+// finish updates the entry to the committed state. e.mu must be held, unless the change is Plain, because
+// then finish does not touch the entry.
 func (a *Attempt) finish(ctx context.Context) error {
 	ch := a.record
-	if ch == nil || ch.New == nil { // the files are not needed
+	if ch == nil || ch.New == nil { // the steps' files are not needed
 		a.RemoveFiles(ErrNothing)
 	}
 	if ch == nil {

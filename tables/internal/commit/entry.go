@@ -24,7 +24,7 @@ import (
 // maxEntries limits the number of unused tables without rows in the tail that stay in memory.
 const maxEntries = 1 << 14
 
-// lastEpoch is later than every other epoch.
+// lastEpoch is greater than every other epoch.
 const lastEpoch = math.MaxInt64
 
 // Entry is the state of a table in memory while it is in use, or has rows in the tail.
@@ -59,20 +59,20 @@ func (e *Entry) Release() {
 
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
-	Rows []arrow.RecordBatch // in the stored types; the caller of View releases them
-	Mark string              // equal for equal rows
+	Rows        []arrow.RecordBatch // in the stored types; the caller of View must release them
+	Fingerprint string              // equal texts mean equal rows
 
-	Deduped, Replaces bool // Rows are deduplicated rows from Keep
+	Deduped, Replaces bool // Rows are deduplicated rows from Cache
 
 	log *tail.Log
 	key string
 }
 
-// Keep stores deduplicated rows for other readers of the same state of the table.
-func (t *Tail) Keep(deduped arrow.RecordBatch, replaces bool) { t.log.Keep(t.key, deduped, replaces) }
+// Cache stores deduplicated rows for other readers of the same state of the table.
+func (t *Tail) Cache(deduped arrow.RecordBatch, replaces bool) { t.log.Cache(t.key, deduped, replaces) }
 
-// View returns the table's current state and its definition. If withRows is set, it also returns the rows that
-// are only in the tail.
+// View returns the table's current state and its definition. If withRows is true, it also returns the rows
+// that are only in the tail.
 func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,11 +82,11 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 		return t, d, rows, err
 	}
 	rows.log = e.log
-	if rows.Mark, err = e.log.Mark(ctx, e.state.folded); err != nil {
+	if rows.Fingerprint, err = e.log.Fingerprint(ctx, e.state.folded); err != nil {
 		return t, d, rows, err
 	}
-	rows.key = e.state.location + " " + rows.Mark
-	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Kept(rows.key); !rows.Deduped {
+	rows.key = e.state.location + " " + rows.Fingerprint
+	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key); !rows.Deduped {
 		rows.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
@@ -95,8 +95,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	return t, d, rows, err
 }
 
-// rows returns the rows that are only in the tail, up to an epoch. The caller releases them. e.mu
-// must be held.
+// rows returns the rows that are only in the tail, up to an epoch. The caller must release them. e.mu must be
+// held.
 func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
@@ -112,10 +112,10 @@ func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]ar
 }
 
 // renameColumns renames the columns of a batch with an older schema to their current names, and drops removed
-// columns. It returns a batch that fits no older schema unchanged. It takes ownership of the batch.
+// columns. It returns the batch unchanged if it matches no older schema. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, sc := range slices.Backward(meta.Schemas()) {
-		stored, err := schema.StoredOf(sc)
+		stored, err := schema.StoredSchema(sc)
 		if err != nil {
 			return batch, err
 		}
@@ -130,8 +130,8 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 			fields, columns = append(fields, field), append(columns, batch.Column(i))
 		}
 		for i, f := range sc.Fields() {
-			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
-				add(i, now.Name)
+			if current, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+				add(i, current.Name)
 			}
 		}
 		if len(fields) == 0 { // all columns were replaced, so they can only be matched by name
@@ -142,7 +142,7 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 			}
 		}
 		if len(fields) == 0 {
-			return batch, nil // it fits no schema; the caller reports that
+			return batch, nil // it matches no schema; the caller reports that
 		}
 		defer batch.Release()
 		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
@@ -156,20 +156,20 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
 			continue
 		}
-		fit, err := schema.CastStored(batch, stored)
+		converted, err := schema.CastStored(batch, stored)
 		if err != nil {
 			take.Release(rows)
 			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed it: evolve its columns until they fit: %w", err)
 		}
 		batch.Release()
-		rows[i] = fit
+		rows[i] = converted
 	}
 	return rows, nil
 }
 
-// pin protects files that were in use when it was set: the files of a reader's view, and files written for a
-// future commit.
-type pin struct{ since time.Time }
+// pin protects files that were in use when the pin was created: the files of a reader's view, and files
+// written for a future commit.
+type pin struct{ created time.Time }
 
 // Pin protects files until unpin is called.
 func (s *Tables) Pin() (unpin func(), err error) {
@@ -187,17 +187,17 @@ func (s *Tables) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns the number of pins, and the time of the oldest one, or the current time if there are none.
-func (s *Tables) Pinned() (pins int, since time.Time) {
+// Pinned returns the number of pins and the time of the oldest, or the current time if there are no pins.
+func (s *Tables) Pinned() (pins int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	oldest := time.Now()
+	earliest := time.Now()
 	for p := range s.pins {
-		if p.since.Before(oldest) {
-			oldest = p.since
+		if p.created.Before(earliest) {
+			earliest = p.created
 		}
 	}
-	return len(s.pins), oldest
+	return len(s.pins), earliest
 }
 
 // Acquire returns the entry of a table. The caller must release it.
@@ -216,8 +216,8 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	return e, nil
 }
 
-// Use acquires an entry, and protects files that are written for it. The caller must call done.
-func (s *Tables) Use(n icecat.TableName) (_ *Entry, done func(), err error) {
+// AcquirePinned acquires an entry, and pins the files that are written for it. The caller must call release.
+func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), err error) {
 	e, err := s.Acquire(n)
 	if err != nil {
 		return nil, nil, err

@@ -39,14 +39,13 @@ func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// fold is like Fold, for a caller that holds Commits. It writes the rows again if the table's schema changes
-// concurrently.
+// fold is like Fold, for a caller that holds Commits. It retries if the table's schema changes concurrently.
 func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
 	}
-	ctx, end := e.tables.Folding(ctx, e.TableName)
-	defer func() { end(rows, err) }()
+	ctx, endFold := e.tables.Folding(ctx, e.TableName)
+	defer func() { endFold(rows, err) }()
 	err = RetryStale(MaxAttempts, func() error {
 		rows, err = e.foldOnce(ctx)
 		return err
@@ -54,15 +53,15 @@ func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	return rows, err
 }
 
-// folding describes the rows of the tail, up to an epoch, that a fold writes to files.
-type folding struct {
+// foldInput describes the rows of the tail, up to an epoch, that a fold writes to files.
+type foldInput struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
 	stored  *arrow.Schema
 	epoch   int64
 	ids     map[string]time.Time
-	since   time.Time // time at which the oldest row was put
+	oldest  time.Time // time at which the oldest row was put
 	updated time.Time
 }
 
@@ -77,7 +76,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // otherwise another store applied all the puts
+	if len(f.rows) > 0 { // otherwise another store has applied all the puts
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}
@@ -96,7 +95,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 }
 
 // startFold ends the tail's epoch, and returns the rows to fold, or nil if there are none.
-func (e *Entry) startFold(ctx context.Context) (*folding, error) {
+func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t, err := e.load(ctx)
@@ -106,23 +105,23 @@ func (e *Entry) startFold(ctx context.Context) (*folding, error) {
 	if err != nil {
 		return nil, err
 	}
-	last, ok, err := e.log.Turn(ctx)
+	last, ok, err := e.log.EndEpoch(ctx)
 	if err != nil || !ok {
 		return nil, err
 	}
-	if last <= e.state.folded { // after a fold whose outcome was unknown, or that could not clean up
+	if last <= e.state.folded { // an earlier fold had an unknown outcome, or could not clean up
 		return nil, e.log.Forget(ctx, last)
 	}
-	f := &folding{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
-	_, _, f.since, f.updated = e.log.Size(e.state.folded)
-	if f.Basis, err = BasisOf(t, Anything, e.tables.Catalog.NewIO()); err == nil {
+	f := &foldInput{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
+	_, _, f.oldest, f.updated = e.log.Size(e.state.folded)
+	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.rows(ctx, t.Metadata(), last)
 	}
 	return f, err
 }
 
 // commitFold writes and commits the files of a fold.
-func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err error) {
+func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	batch, err := concat(f.rows, f.stored)
 	if err != nil {
@@ -169,18 +168,18 @@ func (e *Entry) commitFold(ctx context.Context, f *folding) (rows int64, err err
 	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
-// relaxedShape returns the shape that a table needs before rows of its tail become files, or nil if they fit.
-// See schema.Relaxed.
+// relaxedShape returns the shape that a table needs before rows of its tail can become files, or nil if they
+// fit its current shape. See schema.RelaxShape.
 func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
-	def, err := definition.Of(meta)
+	def, err := definition.FromMetadata(meta)
 	if err != nil {
 		return nil, err
 	}
-	return schema.Relaxed(def.Columns, meta.LastColumnID(), def.Put, rows)
+	return schema.RelaxShape(def.Columns, meta.LastColumnID(), def.Put, rows)
 }
 
-// relax gives the table a shape that allows the rows. It returns ErrStale, so that the fold starts again.
-func (e *Entry) relax(ctx context.Context, f *folding, sh *schema.Shape) error {
+// relax gives the table a shape that allows the rows. It then returns ErrStale, so that the fold is retried.
+func (e *Entry) relax(ctx context.Context, f *foldInput, sh *schema.Shape) error {
 	e.tables.Logger.Warn("parts of columns may now be null, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
 	c := &Change{Entry: e}
 	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -196,13 +195,13 @@ func (e *Entry) relax(ctx context.Context, f *folding, sh *schema.Shape) error {
 	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
 }
 
-// backdate gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot that is not younger
-// than its transaction. The transaction begins before the table is loaded and folded. So the snapshot of rows
-// that were put less than a second ago is dated back if possible. A fold that contains only duplicates creates
-// no snapshot.
-func (f *folding) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
-	was := cur.Metadata()
-	if current := meta.CurrentSnapshot(); current == nil || was.SnapshotByID(current.SnapshotID) != nil {
+// backdate gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot that is not newer
+// than its transaction, and the transaction begins before the table is loaded and folded. Therefore backdate
+// sets the snapshot's time back by up to a second for rows that were just put. A fold that contains only
+// duplicates creates no snapshot.
+func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
+	base := cur.Metadata()
+	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {
 		return meta, nil
 	}
 	timestamp := f.updated
@@ -210,8 +209,8 @@ func (f *folding) backdate(cur *table.Table, meta table.Metadata, props iceberg.
 		timestamp = ago
 	}
 	snapshot := *meta.CurrentSnapshot()
-	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), f.since.UnixMilli(), was.LastUpdatedMillis()))
-	return table.UpdateTableMetadata(was, []table.Update{
+	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), f.oldest.UnixMilli(), base.LastUpdatedMillis()))
+	return table.UpdateTableMetadata(base, []table.Update{
 		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
 		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),
 	}, cur.MetadataLocation())
@@ -225,10 +224,10 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// keepIDs keeps the IDs of puts whose rows are removed from the tail.
+// keepIDs adds the IDs of puts whose rows leave the tail to the change.
 func (a *Attempt) keepIDs(ids map[string]time.Time) {
-	for id, at := range ids {
-		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: at})
+	for id, timestamp := range ids {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
 	}
 }
 
@@ -256,55 +255,57 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 	return take.Concat(cast)
 }
 
-// rowsUntil is the property of a fold's snapshot that contains the time at which its newest row was
-// acknowledged, in milliseconds since 1970.
+// rowsUntil is the property of a fold's snapshot with the time at which its newest row was acknowledged, in
+// milliseconds since 1970.
 const rowsUntil = "partd.rows-until"
 
-// AsOf returns the table's snapshot at a time, or nil if there was none. It skips a snapshot that contains a
-// later row.
-func AsOf(meta table.Metadata, at time.Time) (found *table.Snapshot) {
+// SnapshotAt returns the table's snapshot at a moment, or nil if there was none. It ignores snapshots that
+// contain later rows.
+func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot) {
 	byID := map[int64]*table.Snapshot{}
 	for _, s := range meta.Snapshots() {
 		byID[s.SnapshotID] = &s
 	}
 	for entry := range meta.SnapshotLogs() {
-		s, when := byID[entry.SnapshotID], entry.TimestampMs
-		if s != nil && s.Summary != nil && s.TimestampMs == when { // otherwise a rollback made it current again
-			if until, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
-				when = until // the snapshot's own time is set back for DuckDB
+		s, millis := byID[entry.SnapshotID], entry.TimestampMs
+		if s != nil && s.Summary != nil && s.TimestampMs == millis { // otherwise a rollback made the snapshot current again
+			if rowsMillis, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
+				millis = rowsMillis // because backdate changes the snapshot's own time
 			}
 		}
-		if when > at.UnixMilli() {
+		if millis > moment.UnixMilli() {
 			break
 		}
-		found = s
+		current = s
 	}
-	return found
+	return current
 }
 
-// FoldUntil folds the tail if all of its rows were acknowledged by a time, so that a snapshot contains them. It
-// returns the table, and reports whether such rows stay in the tail because the store is read-only.
-func (e *Entry) FoldUntil(ctx context.Context, at time.Time) (t *table.Table, unfolded bool, err error) {
-	t, since, updated, err := e.tailTimes(ctx)
-	if err != nil || since.IsZero() || since.After(at) {
+// FoldUntil folds the tail if all of its rows were acknowledged by the given moment, so that a snapshot
+// contains them. It returns the table, and reports whether such rows stay in the tail because the store is
+// read-only.
+func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, unfolded bool, err error) {
+	t, oldest, updated, err := e.tailTimes(ctx)
+	if err != nil || oldest.IsZero() || oldest.After(moment) {
 		return t, false, err
 	}
 	if e.tables.ReadOnly {
-		return t, !updated.After(at), nil
+		return t, !updated.After(moment), nil
 	}
-	// A fold in progress may still add snapshots from before the time.
+	// A fold in progress may still add snapshots from before the moment.
 	if err := e.lockCommits(ctx); err != nil {
 		return nil, false, err
 	}
 	defer e.Commits.Unlock()
-	if t, since, updated, err = e.tailTimes(ctx); err != nil || since.IsZero() || updated.After(at) {
+	if t, oldest, updated, err = e.tailTimes(ctx); err != nil || oldest.IsZero() || updated.After(moment) {
 		return t, false, err
 	}
 	t, err = e.FoldAll(ctx)
 	return t, false, err
 }
 
-// lockCommits locks Commits, which a correction may hold for a long time. It fails if ctx ends first.
+// lockCommits locks Commits, which a correction may hold for a long time. It returns an error if ctx ends
+// first.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {
@@ -320,11 +321,11 @@ func (e *Entry) lockCommits(ctx context.Context) error {
 
 // tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the
 // tail is empty.
-func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, since, updated time.Time, err error) {
+func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t, err = e.load(ctx); err == nil && e.log != nil {
-		_, _, since, updated = e.log.Size(e.state.folded)
+		_, _, oldest, updated = e.log.Size(e.state.folded)
 	}
-	return t, since, updated, err
+	return t, oldest, updated, err
 }

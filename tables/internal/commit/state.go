@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// state is what an append needs to know about a table. It comes from the metadata at one location.
+// state is the part of a table's metadata that an append needs.
 type state struct {
 	location string
 	uuid     string
@@ -71,7 +71,7 @@ func (e *Entry) set(ctx context.Context, t *table.Table) error {
 		e.drop()
 	}
 	if e.log == nil && e.tables.Tail != nil {
-		// The table may have been renamed, or may have been unreadable before.
+		// The table may have been renamed, or may have been unreadable until now.
 		if e.log, err = e.tables.Tail.Claim(ctx, n.uuid, n.folded); err != nil {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
@@ -101,12 +101,12 @@ func (e *Entry) stateOf(t *table.Table) (n state, err error) {
 	if e.tables.Tail != nil {
 		n.folded = e.tables.Tail.Folded(meta.Properties())
 	}
-	n.def, err = definition.Of(meta)
+	n.def, err = definition.FromMetadata(meta)
 	return n, err
 }
 
 // drop forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with
-// the new name, or the next Open, finds out which it was. e.mu must be held.
+// the new name, or the next Open, claims them. e.mu must be held.
 func (e *Entry) drop() {
 	e.state = state{}
 	if e.log != nil {
@@ -118,9 +118,9 @@ func (e *Entry) drop() {
 // Recover attaches a tail, and finds the tables that have rows in it.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
-	found := map[string]*Entry{}
-	var byUUID map[string]icecat.TableName // by the UUID in their metadata
-	var damaged error                      // error of damaged tables, whose UUIDs are unknown
+	entries := map[string]*Entry{}
+	var byUUID map[string]icecat.TableName // tables by the UUID in their metadata
+	var damaged error                      // the error of damaged tables, whose UUIDs are unknown
 	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
 		n, err := s.Catalog.ByUUID(ctx, uuid)
 		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -135,11 +135,11 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 					return 0, false, damaged
 				}
 			}
-			known, ok := byUUID[uuid]
+			name, ok := byUUID[uuid]
 			if !ok && damaged != nil {
-				return tail.Unknown, true, nil // it may belong to a damaged table
+				return tail.Unknown, true, nil // the rows may belong to a damaged table
 			}
-			n = known
+			n = name
 			t, err = s.loadUUID(ctx, n, uuid)
 		}
 		switch {
@@ -151,13 +151,13 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		default:
 			folded = s.Tail.Folded(t.Properties())
 		}
-		found[uuid] = &Entry{tables: s, TableName: n, state: state{uuid: uuid, folded: folded}}
+		entries[uuid] = &Entry{tables: s, TableName: n, state: state{uuid: uuid, folded: folded}}
 		return folded, true, nil
 	})
 	if err != nil {
 		return err
 	}
-	for uuid, e := range found {
+	for uuid, e := range entries {
 		if e.log = logs[uuid]; e.log != nil || e.hasUnreadRows() {
 			s.entries[e.TableName] = e
 		}
@@ -165,7 +165,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	return nil
 }
 
-// loadUUID returns a table if its UUID matches, and nil if it differs or the table does not exist.
+// loadUUID returns a table, or nil if it does not exist or has another UUID.
 func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
 	t, err := s.Catalog.Load(ctx, n.Namespace, n.Name)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
@@ -176,7 +176,7 @@ func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) 
 
 // hasUnreadRows reports whether the tail has rows of a table that could not be read. e.mu must be held.
 func (e *Entry) hasUnreadRows() bool {
-	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.Waits(e.state.uuid)
+	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
 }
 
 // forget deletes the log of a deleted table. e.mu must be held.

@@ -1,5 +1,5 @@
-// Package commit applies the steps of a change to the newest state of a table until the catalog
-// accepts the result, writes the steps' files, and folds the tail.
+// Package commit commits changes of tables. It applies a change's steps to the newest state of a table, and
+// retries until the catalog accepts the result. It also writes the steps' files, and folds the tail.
 //
 // The lock order is: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
 // of their names; Entry.mu, in the same order; Tables.mu.
@@ -21,17 +21,17 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped by the error for a missing table.
+	// ErrNotFound is wrapped by errors for missing tables.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
-	// ErrReadOnly is wrapped by the error for a change of tables that are open only for reading.
+	// ErrReadOnly is wrapped by errors for changes while the tables are open only for reading.
 	ErrReadOnly = icecat.ErrReadOnly
-	// ErrConflict is wrapped by the error of a commit that repeatedly lost to other commits.
+	// ErrConflict is wrapped by the error of a commit that repeatedly conflicted with other commits.
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that the table changed since a change's files were written, so the change must be prepared
+	// ErrStale means that the table changed after a change's files were written. The change must be prepared
 	// again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
-	// ErrNeedsCommit means that a put cannot go to the tail, because other puts may make it invalid, or because
-	// it changes columns. It must be committed.
+	// ErrNeedsCommit means that a put cannot go to the tail, because it changes columns, or because other
+	// puts may make it invalid.
 	ErrNeedsCommit = errors.New("the put needs a separate commit")
 	// ErrNothing means that a step has nothing to do.
 	ErrNothing = errors.New("there is nothing to do")
@@ -46,15 +46,15 @@ type Options struct {
 	Logger    *slog.Logger
 	BucketOf  func(namespace string) string // for log messages
 
-	// Folding is called when a fold begins; the function it returns is called when the fold ends.
+	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
-	ReadOnly bool   // no commits and no folds
-	Prepared func() // called after the files of a change are written; may be nil
-	NoEpoch  bool   // for tests: a fold does not commit its epoch with the rows
+	ReadOnly   bool   // no commits and no folds
+	OnPrepared func() // called after the files of a change are written; may be nil
+	NoEpoch    bool   // for tests: a fold does not commit its epoch with the rows
 }
 
-// Tables is the state of a catalog's tables that are in use or have rows in the tail.
+// Tables manages the tables of a catalog that are in use or have rows in the tail.
 type Tables struct {
 	Options
 	Tail *tail.Store // nil means no tail
@@ -67,20 +67,20 @@ type Tables struct {
 	pins    map[*pin]struct{}
 	closed  bool
 
-	folds  chan *Entry // tables with a long tail
+	folds  chan *Entry // tables to fold because their tail is long
 	done   chan struct{}
 	worker sync.WaitGroup
 }
 
-// New returns the tables of a catalog. Recover attaches a tail.
-func New(o Options) *Tables {
+// NewTables returns the tables of a catalog. Call Recover to attach a tail.
+func NewTables(o Options) *Tables {
 	return &Tables{
 		Options: o, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
 		folds: make(chan *Entry, 1024), done: make(chan struct{}),
 	}
 }
 
-// Close stops the background work. It returns false if it was called before.
+// Close stops the background work. It returns false if the tables were already closed.
 func (s *Tables) Close() bool {
 	s.mu.Lock()
 	wasClosed := s.closed
@@ -118,20 +118,20 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// A fold may have happened since the listing, so both are read again together.
+	// A fold may have happened since the listing, so read both again together.
 	if err := e.refresh(ctx); err != nil || e.log == nil {
 		return l, err
 	}
-	now, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
+	current, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
 	if err != nil {
 		return l, err
 	}
 	rows, bytes, _, updated := e.log.Size(e.state.folded)
-	now.Rows, now.Bytes, now.Metadata, now.Damaged = now.Rows+rows, now.Bytes+bytes, l.Metadata, l.Damaged
-	if updated.After(now.Updated) {
-		now.Updated = updated
+	current.Rows, current.Bytes, current.Metadata, current.Damaged = current.Rows+rows, current.Bytes+bytes, l.Metadata, l.Damaged
+	if updated.After(current.Updated) {
+		current.Updated = updated
 	}
-	return now, nil
+	return current, nil
 }
 
 // InMemory returns the tables in memory, including every table with rows in the tail.
@@ -142,7 +142,7 @@ func (s *Tables) InMemory() (all []icecat.TableName) {
 	return all
 }
 
-// WithTail returns the tables of a namespace that have rows in the tail.
+// WithTail returns the tables of a namespace whose rows are partly in the tail.
 func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
 	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
 		if e.Namespace == namespace {
@@ -152,7 +152,7 @@ func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
 	return all
 }
 
-// queue requests a fold of the entry. If the queue is full, the entry is folded when its rows are old enough.
+// queue requests a fold of the entry. If the queue is full, the entry is folded later because of its age.
 // e.mu must be held.
 func (e *Entry) queue() {
 	if e.queued {
@@ -168,7 +168,7 @@ func (e *Entry) queue() {
 // Run folds in the background until Close.
 func (s *Tables) Run() { s.worker.Go(s.background) }
 
-// background folds tables whose tail is long or old, sequentially.
+// background folds tables with a long or old tail, one at a time.
 func (s *Tables) background() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -201,8 +201,7 @@ func (s *Tables) background() {
 	}
 }
 
-// foldInBackground folds a table, and logs any error: the rows stay in the tail, and the next round tries
-// again.
+// foldInBackground folds a table. It logs errors: the rows stay in the tail, and the next round retries.
 func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	e.mu.Lock()
 	e.queued = false
@@ -212,16 +211,16 @@ func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	}
 }
 
-// olderThan returns the tables whose tail has rows from before a time.
-func (s *Tables) olderThan(before time.Time) (old []*Entry) {
+// olderThan returns the tables whose tail has rows from before a moment.
+func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
 		if e.log != nil {
-			rows, _, since, _ := e.log.Size(e.state.folded)
-			if rows > 0 && since.Before(before) {
+			rows, _, oldest, _ := e.log.Size(e.state.folded)
+			if rows > 0 && oldest.Before(moment) {
 				old = append(old, e)
 			}
-		} else if e.hasUnreadRows() { // skipped until the table is repaired
+		} else if e.hasUnreadRows() { // Fold skips them until the table is repaired
 			old = append(old, e)
 		}
 		e.mu.Unlock()

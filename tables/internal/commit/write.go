@@ -20,17 +20,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Writing describes rows to be checked and written.
-type Writing struct {
+// WriteInput describes rows to check and write.
+type WriteInput struct {
 	Rows         datafile.Rows
 	Caster       *schema.Caster
 	Rules        *rules.Check                  // Write closes it; nil means no rules
-	Check        func(arrow.RecordBatch) error // additional check by the caller; nil means none
-	Acknowledged bool                          // the rows are already acknowledged, so they are not refused as duplicates
+	Check        func(arrow.RecordBatch) error // the caller's own check, or nil
+	Acknowledged bool                          // the rows are already acknowledged, so they must not be refused as duplicates
 }
 
-// Write writes rows as data files of a table, through io. It leaves no files after an error.
-func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w Writing) (files []iceberg.DataFile, err error) {
+// Write writes rows as data files of a table, through io. After an error it removes the files.
+func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
 	s, err := e.Series(t)
 	switch {
@@ -65,19 +65,19 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	case err != nil:
 		return nil, err
 	case s == nil:
-		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows), 0)
+		return datafile.Write(ctx, t, rows.Schema(), sorted.Single(rows), 0)
 	}
 	if rows, err = s.SortRows(ctx, rows); err != nil {
 		return nil, err
 	}
 	defer rows.Release()
-	return s.Write(ctx, sorted.Only(rows))
+	return s.Write(ctx, sorted.Single(rows))
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata to. caster converts the rows from
-// their logical types; nil means no conversion. The change must have mode Folds. If TailFiles returns errUnfit,
-// a fold must come first.
-func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from
+// their logical types; nil means no conversion. The change must have mode Folds. If TailFiles returns
+// errUnfit, a fold must come first.
+func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
 	}
@@ -88,7 +88,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	}
 	a.tailRows = true
 	defer take.Release(rows)
-	def, err := definition.Of(cur.Metadata())
+	def, err := definition.FromMetadata(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, cmp.Or(err, errUnfit)
 	}
 	if caster == nil {
-		return a.writeTail(ctx, a.Table(to), a.IO, batch)
+		return a.writeTail(ctx, a.Table(dest), a.IO, batch)
 	}
 	s, err := a.Series(cur)
 	if err == nil && s != nil {
@@ -116,11 +116,11 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, err
 	}
 	defer logical.Release()
-	return a.Write(ctx, a.Table(to), a.IO, Writing{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
+	return a.Write(ctx, a.Table(dest), a.IO, WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
 }
 
-// cast yields the rows in the table's stored types. It fails if a row has a null in a column of the order.
-func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batches {
+// cast yields the rows in the table's stored types. It fails if a row has a null in a column of order.
+func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
 			if err := canceled.Err(ctx); err != nil {
@@ -141,7 +141,7 @@ func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batch
 			if err == nil && w.Check != nil {
 				err = w.Check(batch)
 			}
-			if err != nil || w.Rules.Violated() { // nothing is written, but violations are still counted
+			if err != nil || w.Rules.Violated() { // nothing will be written, but violations are still counted
 				batch.Release()
 				batch = nil
 			}
@@ -155,8 +155,8 @@ func (w Writing) cast(ctx context.Context, order *definition.Order) sorted.Batch
 	}
 }
 
-// AddOrdered adds the files of an append according to the table's rule for duplicates, and sets properties. It
-// keeps acknowledged rows even if the rule would refuse them.
+// AddOrdered adds the files of an append as the table's rule for duplicates demands, and sets properties. If
+// acknowledged is true, it keeps rows that the rule would refuse.
 func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {
@@ -195,14 +195,14 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 	})
 }
 
-// ReplaceFiles replaces files by others, and sets properties of the table and the snapshot.
+// ReplaceFiles replaces old by files, and sets properties of the table and the snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 	})
 }
 
-func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, do func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
+func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Properties, add func(*table.Transaction, []iceberg.DataFile) error) (table.Metadata, error) {
 	files, err := datafile.WithRowIDs(t, files)
 	if err != nil {
 		return nil, err
@@ -213,7 +213,7 @@ func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Propertie
 			return nil, err
 		}
 	}
-	if err := do(tx, files); err != nil {
+	if err := add(tx, files); err != nil {
 		return nil, err
 	}
 	return MetadataOf(tx)
@@ -228,12 +228,12 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	return t.Metadata(), nil
 }
 
-// Staged returns the table with other metadata; its files are written through io.
+// Staged returns the table with the given metadata. Its files are written through io.
 func (e *Entry) Staged(meta table.Metadata, io *icecat.FileIO) *table.Table {
 	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
 }
 
-// Rules returns the rules of a table with the entry's name, and those of its bucket.
+// Rules returns the rules of the entry's table and of its bucket.
 func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
 	text, err := e.tables.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
 	if err != nil {
@@ -243,10 +243,10 @@ func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Ru
 }
 
 func joinRules(d *definition.Definition, bucket string) ([]rules.Rule, error) {
-	own, err := d.Rules()
+	tableRules, err := d.Rules()
 	if err != nil || bucket == "" {
-		return own, err
+		return tableRules, err
 	}
-	all, err := rules.Parse(bucket)
-	return slices.Concat(own, all), err
+	bucketRules, err := rules.Parse(bucket)
+	return slices.Concat(tableRules, bucketRules), err
 }

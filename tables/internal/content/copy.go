@@ -90,7 +90,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 		return err
 	}
 	content.Path = c.take(from, dir)
-	if err := errors.Join(ours.Fill(content, f), f.Close()); err != nil {
+	if err := errors.Join(ours.WriteVerified(content, f), f.Close()); err != nil {
 		return err
 	}
 	c.mu.Lock()

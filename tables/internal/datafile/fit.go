@@ -28,7 +28,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 			}
 			children[i] = child.Data()
 		}
-		return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a)}, children, a.NullN(), 0), nil
+		return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a)}, children, a.NullN(), 0), nil
 	case *arrow.MapType:
 		from, ok := a.(*array.Map)
 		if !ok {
@@ -43,8 +43,8 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if err != nil {
 			return nil, err
 		}
-		entries := take.Made(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
-		return take.Made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
+		entries := take.NewArray(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
+		return take.NewArray(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
 	case *arrow.ListType:
 		from, ok := a.(*array.List)
 		if !ok {
@@ -54,7 +54,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if err != nil {
 			return nil, err
 		}
-		return take.Made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
+		return take.NewArray(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
 	}
 	return widened(a, to)
 }
@@ -75,16 +75,16 @@ func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Int32:
 		if to.ID() == arrow.INT64 {
-			return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
+			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Float32:
 		if to.ID() == arrow.FLOAT64 {
-			return take.Made(to, a.Len(), []*memory.Buffer{take.Valid(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
+			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Decimal128:
 		was := a.DataType().(*arrow.Decimal128Type)
 		if t, ok := to.(*arrow.Decimal128Type); ok && was.Scale == t.Scale && was.Precision <= t.Precision {
-			return take.Made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
+			return take.NewArray(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 		}
 	}
 	return schema.ConvertArray(a, to)

@@ -142,7 +142,7 @@ func (p *plain) next(rows int64) arrow.Array {
 	if !p.take(rows, func(some []byte) { left = left[copy(left, some):] }) {
 		return nil
 	}
-	return take.Made(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
+	return take.NewArray(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
 // skip moves forward from one row to another. It jumps over pages if their positions are known.

@@ -255,7 +255,7 @@ func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
 
 // columnsByID returns a schema's columns in their stored types.
 func columnsByID(s *iceberg.Schema) ([]Column, error) {
-	kept, err := schema.StoredOf(s)
+	kept, err := schema.StoredSchema(s)
 	if err == nil {
 		err = schema.CheckReadable(kept)
 	}

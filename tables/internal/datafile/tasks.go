@@ -167,7 +167,7 @@ func (s *Scan) foundByID(name string) (found bool, err error) {
 	}
 	columns := root.(*pqschema.GroupNode)
 	for i := range columns.NumFields() {
-		if !schema.FoundByID(columns.Field(i)) {
+		if !schema.ReadableByID(columns.Field(i)) {
 			return false, nil
 		}
 	}

@@ -63,7 +63,7 @@ func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16
 	if err := by.PutDictionary(dictionary); err != nil {
 		return err
 	}
-	numbers := take.Made(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.Valid(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.numbers))}, nil, a.NullN(), 0)
+	numbers := take.NewArray(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.NullBitmap(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.numbers))}, nil, a.NullN(), 0)
 	defer numbers.Release()
 	seen := make([]int, len(t.different)) // the last page that contains each text
 	rows := min(max(pageBytes/int(width(a)), 1), pageRows)

@@ -55,7 +55,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 // library knows how to write them.
 func foreign(columns *arrow.Schema) bool {
 	for _, f := range columns.Fields() {
-		if schema.Has(f.Type, func(t arrow.DataType) bool {
+		if schema.ContainsType(f.Type, func(t arrow.DataType) bool {
 			e, ok := t.(arrow.ExtensionType)
 			return ok && e.ExtensionName() != "arrow.uuid"
 		}) {

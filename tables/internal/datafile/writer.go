@@ -96,7 +96,7 @@ func (w *writer) flush() (err error) {
 		return err
 	}
 	defer rows.Release()
-	if err := schema.CheckParts(rows); err != nil {
+	if err := schema.CheckNestedNulls(rows); err != nil {
 		return err
 	}
 	if w.out == nil {

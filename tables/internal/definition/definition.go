@@ -1,8 +1,8 @@
-// Package definition parses a table's metadata into its columns in three type systems, its settings, and the
-// order of its rows. It also creates such metadata.
+// Package definition parses a table's metadata: its columns in three type systems, its settings, and the
+// order of its rows. It also creates the metadata of new and changed tables.
 //
-// A [Definition] is parsed once per version of the metadata. [Of] caches recent definitions; tables with equal
-// columns and settings share one.
+// A [Definition] is parsed once per version of the metadata. [FromMetadata] caches recent definitions; tables
+// with equal columns and settings share one.
 package definition
 
 import (
@@ -31,17 +31,17 @@ type Definition struct {
 
 	key     key
 	mu      sync.Mutex
-	casters []caster // recently used
+	casters []caster // recently used casters
 }
 
-// key identifies a definition's content besides the columns.
+// key identifies a definition, together with its columns.
 type key struct {
 	columns, sort        int // their IDs
 	put, settings, rules string
 }
 
-// maxCached limits the cached definitions, and the casters of each. Most tables share a few definitions; the
-// definition of a wide table takes tens of kilobytes.
+// maxCached limits the number of cached definitions, and of cached casters per definition. Most tables share
+// a few definitions; the definition of a wide table takes tens of kilobytes.
 const maxCached = 16
 
 var cache struct {
@@ -49,8 +49,8 @@ var cache struct {
 	all []*Definition
 }
 
-// Of returns the definition of a table.
-func Of(meta table.Metadata) (*Definition, error) {
+// FromMetadata returns the definition of a table.
+func FromMetadata(meta table.Metadata) (*Definition, error) {
 	columns, properties := meta.CurrentSchema(), meta.Properties()
 	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
 	cache.Lock()
@@ -67,10 +67,10 @@ func Of(meta table.Metadata) (*Definition, error) {
 	return d, err
 }
 
-// At is like Of, for an older schema of the table. The result has no order if the schema lacks one of its
-// columns.
-func At(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
-	current, err := Of(meta)
+// ForSchema is like FromMetadata, for an older schema of the table. The result has no order if the schema
+// lacks one of the order's columns.
+func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
+	current, err := FromMetadata(meta)
 	if err != nil || columns.ID == current.Columns.ID {
 		return current, err
 	}
@@ -78,22 +78,22 @@ func At(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
 	if d.Put, d.Stored, err = Types(columns, meta.Properties()[schema.Property(columns.ID)]); err != nil {
 		return nil, err
 	}
-	d.Logical = schema.Plain(d.Put)
+	d.Logical = schema.WithoutEncodings(d.Put)
 	if current.Order != nil {
 		d.Order = current.Order.withNamesOf(columns)
 	}
 	return d, nil
 }
 
-// Types returns the types in which columns were put, and those in which they are stored.
-func Types(columns *iceberg.Schema, property string) (put, stored *arrow.Schema, err error) {
-	if stored, err = schema.StoredOf(columns); err != nil {
+// Types returns the types in which columns were put, and the types in which they are stored.
+func Types(columns *iceberg.Schema, property string) (putSchema, stored *arrow.Schema, err error) {
+	if stored, err = schema.StoredSchema(columns); err != nil {
 		return nil, nil, err
 	}
-	if put, err = schema.PutOf(stored, property); err != nil {
+	if putSchema, err = schema.PutSchema(stored, property); err != nil {
 		return nil, nil, fmt.Errorf("property %s: %w", schema.Property(columns.ID), err)
 	}
-	return put, stored, nil
+	return putSchema, stored, nil
 }
 
 func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
@@ -101,7 +101,7 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	if d.Put, d.Stored, err = Types(columns, k.put); err != nil {
 		return nil, err
 	}
-	d.Logical = schema.Plain(d.Put)
+	d.Logical = schema.WithoutEncodings(d.Put)
 	if d.Settings, err = ParseSettings(k.settings); err != nil {
 		return nil, err
 	}
@@ -109,41 +109,41 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored returns the definition with the stored types in place of the logical ones.
+// AsStored returns a copy of d with the stored types in place of the logical types.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
 // caster is a cached result of Caster.
 type caster struct {
-	put     *arrow.Schema
-	cast    *schema.Caster
-	changes []Change
+	putSchema *arrow.Schema
+	cast      *schema.Caster
+	changes   []Change
 }
 
-// Caster returns the caster from a put's schema to the table, as the table's evolution allows. If the table
-// must change first, it returns the changes.
-func (d *Definition) Caster(put *arrow.Schema) (*schema.Caster, []Change, error) {
+// Caster returns the caster from a put's schema to the table. If the table must change first, Caster returns
+// the changes, as far as the table's evolution allows them.
+func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range d.casters {
-		if c.put == put || c.put.Equal(put) {
+		if c.putSchema == putSchema || c.putSchema.Equal(putSchema) {
 			return c.cast, c.changes, nil
 		}
 	}
 	if err := schema.CheckReadable(d.Stored); err != nil {
 		return nil, nil, err
 	}
-	if _, err := schema.Stored(put); err != nil {
+	if _, err := schema.Stored(putSchema); err != nil {
 		return nil, nil, err
 	}
-	c := caster{put: put}
+	c := caster{putSchema: putSchema}
 	var err error
-	if c.changes, err = d.Settings.Evolution.Fits(put, d.Logical); err != nil {
+	if c.changes, err = d.Settings.Evolution.ChangesFor(putSchema, d.Logical); err != nil {
 		return nil, nil, err
 	}
 	if len(c.changes) == 0 {
-		if c.cast, err = schema.NewPutCaster(put, d.Stored, d.Logical); err != nil {
+		if c.cast, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -151,7 +151,7 @@ func (d *Definition) Caster(put *arrow.Schema) (*schema.Caster, []Change, error)
 	return c.cast, c.changes, nil
 }
 
-// addFront inserts an item before others, and drops the last if there are too many.
+// addFront inserts an item before the other items, and drops the last if there are too many.
 func addFront[T any](items []T, item T) []T {
 	items = append([]T{item}, items...)
 	return items[:min(len(items), maxCached)]

@@ -9,12 +9,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Evolution is the kind of column changes that a table allows.
+// Evolution is a rule for the column changes that a table allows.
 type Evolution string
 
-// The kinds of evolution. With "", the default, puts do not change the columns: missing columns are null,
-// narrower numbers are widened to the table's type, a column of nulls gets the type of the put, and anything
-// else is refused. Evolve may then make any change.
+// The evolutions. With "", the default, puts do not change the columns: missing columns are null, narrower
+// numbers are widened to the table's type, a column of nulls gets the type of the put, and any other
+// difference is refused. Evolve may make any change.
 const (
 	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
 	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns
@@ -24,7 +24,7 @@ const (
 
 var evolutions = []Evolution{Strict, AddOnly, Compatible, Flexible}
 
-// Check returns an error for an unknown kind.
+// Check returns an error for an unknown evolution.
 func (e Evolution) Check() error {
 	if e != "" && !slices.Contains(evolutions, e) {
 		return &ArgumentError{fmt.Errorf("unknown evolution %q: use one of %q", e, evolutions)}
@@ -32,10 +32,10 @@ func (e Evolution) Check() error {
 	return nil
 }
 
-// ColumnOp is the kind of a column's change.
+// ColumnOp is a kind of column change.
 type ColumnOp string
 
-// The changes of a column. A table that allows one also allows those before it.
+// The column changes. A table that allows one also allows the changes listed before it.
 const (
 	AddColumn    ColumnOp = "add"
 	WidenColumn  ColumnOp = "widen" // an integer or float gets a larger type; a column of nulls gets any type
@@ -49,40 +49,40 @@ type Change struct {
 	Field arrow.Field
 }
 
-// Fits returns the changes that a table needs before it can accept rows of a schema, or a
-// schema.Error that explains the refusal.
-func (e Evolution) Fits(put, columns *arrow.Schema) (changes []Change, err error) {
-	put = schema.Plain(put)
-	adds := e == AddOnly || e == Compatible || e == Flexible
-	widens := e == Compatible || e == Flexible
-	for _, f := range put.Fields() {
-		at := columns.FieldIndices(f.Name)
-		if len(at) == 0 {
-			if !adds {
+// ChangesFor returns the changes that a table needs before it can accept rows of a schema, or a schema.Error
+// that says why it refuses them.
+func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Change, err error) {
+	putSchema = schema.WithoutEncodings(putSchema)
+	mayAdd := e == AddOnly || e == Compatible || e == Flexible
+	mayWiden := e == Compatible || e == Flexible
+	for _, f := range putSchema.Fields() {
+		indices := columns.FieldIndices(f.Name)
+		if len(indices) == 0 {
+			if !mayAdd {
 				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(columns))
 			}
 			changes = append(changes, Change{AddColumn, f})
 			continue
 		}
-		if err := schema.CheckValues(f, columns.Field(at[0])); err != nil {
+		if err := schema.CheckValues(f, columns.Field(indices[0])); err != nil {
 			return nil, err
 		}
-		switch t := columns.Field(at[0]).Type; {
-		case schema.Alike(f.Type, t), (e == "" || widens) && f.Type.ID() == arrow.NULL:
-		case (e == "" || widens) && t.ID() == arrow.NULL:
+		switch t := columns.Field(indices[0]).Type; {
+		case schema.Alike(f.Type, t), (e == "" || mayWiden) && f.Type.ID() == arrow.NULL:
+		case (e == "" || mayWiden) && t.ID() == arrow.NULL:
 			changes = append(changes, Change{WidenColumn, f})
-		case (e == "" || widens) && schema.Fits(f.Type, t), widens && schema.Widens(f.Type, t):
-			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
+		case (e == "" || mayWiden) && schema.CanPut(f.Type, t), mayWiden && schema.CanWiden(f.Type, t):
+			if mayWiden && !schema.CanWiden(f.Type, t) && schema.CanWiden(t, f.Type) {
 				changes = append(changes, Change{WidenColumn, f})
 			}
-		case widens && schema.Widens(t, f.Type):
+		case mayWiden && schema.CanWiden(t, f.Type):
 			changes = append(changes, Change{WidenColumn, f})
 		default:
 			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.reason())
 		}
 	}
 	for _, f := range columns.Fields() {
-		if e != "" && e != Flexible && !put.HasField(f.Name) {
+		if e != "" && e != Flexible && !putSchema.HasField(f.Name) {
 			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.reason())
 		}
 	}

@@ -18,7 +18,7 @@ const FileBytes = 128 << 20
 // newProperties returns the properties of a new table.
 func newProperties(sc *arrow.Schema) iceberg.Properties {
 	version := "2"
-	if schema.Nanoseconds(sc) {
+	if schema.HasNanoseconds(sc) {
 		version = "3"
 	}
 	return iceberg.Properties{
@@ -26,17 +26,17 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 		table.ManifestMergeEnabledKey:             "true",
 		table.ParquetCompressionKey:               "zstd",
 		"write.parquet.row-group-size-bytes":      "33554432",
-		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole group
+		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole row group
 		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(FileBytes),
 		table.MetadataDeleteAfterCommitEnabledKey: "false",
 	}
 }
 
-// New returns the metadata of a new table at a location; the settings may be nil. Data files have
-// about fileBytes bytes, or FileBytes if it is 0.
-func New(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
+// NewMetadata returns the metadata of a new table at a location; the settings may be nil. Data files have
+// about fileBytes bytes, or FileBytes bytes if fileBytes is 0.
+func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
 	props := newProperties(sh.Stored)
-	props[schema.Property(0)] = sh.Put
+	props[schema.Property(0)] = sh.PutProperty
 	if fileBytes > 0 {
 		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(fileBytes)
 		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(fileBytes)
@@ -48,23 +48,23 @@ func New(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.M
 	return WithSettings(meta, s)
 }
 
-// Reshape returns metadata with another schema. Older versions keep their schema.
+// Reshape returns meta with another schema. Older versions keep their schema.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	// Remove the sort order, which may refer to dropped columns. WithSettings adds it again.
-	ups := append(Unsorted(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
-	if schema.Nanoseconds(sh.Stored) && meta.Version() < 3 {
-		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
+	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
+	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
+		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, updates...)
 	}
-	meta, err := table.UpdateTableMetadata(meta, ups, "")
+	meta, err := table.UpdateTableMetadata(meta, updates, "")
 	if err != nil {
 		return nil, err
 	}
-	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.Put}
+	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.PutProperty}
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// WithSettings returns metadata with new settings, after checking them against the columns. If s is nil, the
-// current settings are kept.
+// WithSettings returns meta with new settings, after checking them against the columns. If s is nil, it keeps
+// the current settings.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if s == nil {
 		current, err := ParseSettings(meta.Properties()[SettingsProperty])
@@ -74,21 +74,21 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		s = &current
 	}
 	columns := meta.CurrentSchema()
-	put, _, err := Types(columns, meta.Properties()[schema.Property(columns.ID)])
+	putSchema, _, err := Types(columns, meta.Properties()[schema.Property(columns.ID)])
 	if err != nil {
 		return nil, err
 	}
-	logical := schema.Plain(put)
+	logical := schema.WithoutEncodings(putSchema)
 	text, err := s.property(logical)
 	if err != nil {
 		return nil, err
 	}
-	ups, err := s.sortUpdates(meta)
+	updates, err := s.sortUpdates(meta)
 	if err != nil {
 		return nil, err
 	}
 	props := iceberg.Properties{SettingsProperty: text}
-	if s.Time != "" { // otherwise the files of a table with many columns have bounds only for the first columns
+	if s.Time != "" { // by default, files of a table with many columns have bounds only for the first columns
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	for k, v := range props {
@@ -97,23 +97,23 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		}
 	}
 	if len(props) > 0 {
-		ups = append(ups, table.NewSetPropertiesUpdate(props))
+		updates = append(updates, table.NewSetPropertiesUpdate(props))
 	}
-	var removed []string // properties of dropped columns, which other programs reject
+	var removed []string // properties of dropped columns, which other programs would reject
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !logical.HasField(name) {
 			removed = append(removed, k)
 		}
 	}
 	if len(removed) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(removed))
+		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
 	}
-	return table.UpdateTableMetadata(meta, ups, "")
+	return table.UpdateTableMetadata(meta, updates, "")
 }
 
 // SettingsOf returns a copy of a table's settings that the caller may change.
 func SettingsOf(meta table.Metadata) (Settings, error) {
-	d, err := Of(meta)
+	d, err := FromMetadata(meta)
 	if err != nil {
 		return Settings{}, err
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Order is the order of rows in a table with a time column. Files with its Iceberg sort order have sorted rows,
-// and together contain no duplicates that the rule removes.
+// Order is the order of rows in a table with a time column. Files with this Iceberg sort order have sorted
+// rows, and together contain no duplicates that the rule removes.
 type Order struct {
 	Rule  OnDuplicate
 	IDs   []int    // IDs of the time column and the key columns
@@ -34,7 +34,7 @@ func newOrder(d *Definition, sort int) (*Order, error) {
 	return o, nil
 }
 
-// withNamesOf returns the order with a schema's column names, or nil if the schema lacks a column.
+// withNamesOf returns a copy of o with a schema's column names, or nil if the schema lacks a column.
 func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
 	renamed := *o
 	renamed.Names = nil
@@ -48,8 +48,9 @@ func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
 	return &renamed
 }
 
-// Same reports whether two orders sort rows equally and have the same rule for duplicates. Either may be nil.
-func (o *Order) Same(other *Order) bool {
+// Equal reports whether two orders sort rows equally and have the same rule for duplicates. Either may be
+// nil.
+func (o *Order) Equal(other *Order) bool {
 	if o == nil || other == nil {
 		return o == other
 	}
@@ -70,7 +71,7 @@ func (o *Order) Merging() sorted.Rule {
 // sortUpdates returns the updates that give a table the sort order of its settings.
 func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	if s.Time == "" {
-		return Unsorted(), nil
+		return RemoveSortOrder(), nil
 	}
 	var fields []table.SortField
 	for _, name := range s.Order() {
@@ -86,8 +87,8 @@ func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	return []table.Update{table.NewAddSortOrderUpdate(&sort), table.NewSetDefaultSortOrderUpdate(-1)}, err
 }
 
-// Unsorted returns the updates that remove a table's sort order.
-func Unsorted() []table.Update {
-	none := table.UnsortedSortOrder
-	return []table.Update{table.NewAddSortOrderUpdate(&none), table.NewSetDefaultSortOrderUpdate(0)}
+// RemoveSortOrder returns the updates that remove a table's sort order.
+func RemoveSortOrder() []table.Update {
+	unsorted := table.UnsortedSortOrder
+	return []table.Update{table.NewAddSortOrderUpdate(&unsorted), table.NewSetDefaultSortOrderUpdate(0)}
 }

@@ -28,8 +28,8 @@ type Settings struct {
 	// Time is the column that orders the table's rows: a timestamp or a date32. If it is "", rows stay in the
 	// order of arrival.
 	Time string `json:"time,omitempty"`
-	// Keys are the columns that distinguish rows with equal times. Without them, rows with equal times are
-	// duplicates.
+	// Keys are the columns that distinguish rows with equal times. If there are none, rows with equal times
+	// are duplicates.
 	Keys []string `json:"keys,omitempty"`
 	// OnDuplicate is the rule for rows with equal Time and Keys.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
@@ -41,21 +41,21 @@ type Settings struct {
 // settingNames are the JSON keys of settings.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
 
-// plain is Settings in stored form, which another version of this module may have written.
-type plain Settings
+// storedSettings are Settings in stored form, with unknown keys if another version of this module wrote them.
+type storedSettings Settings
 
-// UnmarshalJSON returns an error for unknown keys, which are probably typing errors.
+// UnmarshalJSON returns an error for unknown keys, which are probably misspelled.
 func (s *Settings) UnmarshalJSON(b []byte) error {
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(b, &given); err != nil {
+	var settings map[string]json.RawMessage
+	if err := json.Unmarshal(b, &settings); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	for _, key := range slices.Sorted(maps.Keys(given)) {
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if !slices.Contains(settingNames, key) {
 			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, nearest.Hint(key, settingNames), settingNames)}
 		}
 	}
-	return json.Unmarshal(b, (*plain)(s))
+	return json.Unmarshal(b, (*storedSettings)(s))
 }
 
 // OnDuplicate is a rule for rows with equal time and keys.
@@ -69,7 +69,7 @@ const (
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates is refused
 )
 
-// Partition is the period of time by which a table's files are cut.
+// Partition is the length of the periods by which a table's files are divided.
 type Partition string
 
 // SettingsProperty is the table property that contains the settings.
@@ -78,7 +78,7 @@ const SettingsProperty = "partd.settings"
 // ParseSettings reads the property with the settings.
 func ParseSettings(text string) (s Settings, err error) {
 	if text != "" {
-		if err := json.Unmarshal([]byte(text), (*plain)(&s)); err != nil {
+		if err := json.Unmarshal([]byte(text), (*storedSettings)(&s)); err != nil {
 			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
 		}
 	}
@@ -108,7 +108,7 @@ func (s Settings) checkOrder(columns *arrow.Schema) error {
 	}
 	ordering := s.Order()
 	for i, name := range ordering {
-		index, err := schema.Place(columns, name)
+		index, err := schema.ColumnIndex(columns, name)
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (s Settings) Order() []string {
 	return append([]string{s.Time}, s.Keys...)
 }
 
-// The periods by which files are cut, in UTC. "" is PartitionNone.
+// The periods by which files are divided, in UTC. "" is PartitionNone.
 const (
 	PartitionNone    Partition = "none"
 	PartitionAuto    Partition = "auto" // months, quarters or years, depending on the time between the first and the last row
@@ -153,17 +153,17 @@ func (s Settings) CheckPartition() error {
 	if !slices.Contains(all, s.Partition) {
 		return fmt.Errorf("unknown partition %q: use one of %q", s.Partition, all[1:])
 	}
-	if s.Cuts() && s.Time == "" {
+	if s.HasPeriods() && s.Time == "" {
 		return fmt.Errorf("the partition by %s needs a time column", s.Partition)
 	}
 	return nil
 }
 
-// Cuts reports whether files are divided by periods.
-func (s Settings) Cuts() bool { return s.Partition != "" && s.Partition != PartitionNone }
+// HasPeriods reports whether files are divided by periods.
+func (s Settings) HasPeriods() bool { return s.Partition != "" && s.Partition != PartitionNone }
 
-// Next returns the start of the period after the one that contains t.
-func (p Partition) Next(t time.Time) time.Time {
+// NextStart returns the start of the period after the one that contains t.
+func (p Partition) NextStart(t time.Time) time.Time {
 	year, month, day := t.UTC().Date()
 	switch p {
 	case PartitionDay:

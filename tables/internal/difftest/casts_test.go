@@ -227,8 +227,8 @@ func cast(a arrow.Array, to arrow.DataType) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	logical := schema.Plain(has)
-	changes, err := definition.Evolution("").Fits(put, logical)
+	logical := schema.WithoutEncodings(has)
+	changes, err := definition.Evolution("").ChangesFor(put, logical)
 	if err == nil && len(changes) > 0 {
 		err = errors.New("the column would become another")
 	}

@@ -249,7 +249,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
-		if schema.Has(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
+		if schema.ContainsType(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
 			if kept, err := schema.StoredType(field.Type); err == nil {
 				fields[i].Type, some = kept, true
 			}

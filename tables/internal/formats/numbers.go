@@ -63,8 +63,8 @@ func rounded(s []byte, f float64, bits int) bool {
 
 func parseFloat16(s []byte) (float16.Num, bool) {
 	f, ok := parseFloat(s, 64)
-	half := schema.Half(f)
-	back := float64(schema.FromHalf(half))
+	half := schema.ToFloat16(f)
+	back := float64(schema.FromFloat16(half))
 	whole := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
 	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
 }

@@ -128,10 +128,10 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Uint64Builder:
 		b.Append(uint64(r.whole(64)))
 	case *array.Float16Builder:
-		if n := float16.FromBits(uint16(r.Uint32())); schema.FromHalf(n) == schema.FromHalf(n) {
+		if n := float16.FromBits(uint16(r.Uint32())); schema.FromFloat16(n) == schema.FromFloat16(n) {
 			b.Append(n)
 		} else {
-			b.Append(schema.Half(math.NaN()))
+			b.Append(schema.ToFloat16(math.NaN()))
 		}
 	case *array.Float32Builder:
 		b.Append(float32(r.float()))
@@ -202,7 +202,7 @@ func exactly(a arrow.Array, i int) string {
 	var parts []string
 	switch a := a.(type) {
 	case *array.Float16:
-		if f := schema.FromHalf(a.Value(i)); f == f {
+		if f := schema.FromFloat16(a.Value(i)); f == f {
 			return fmt.Sprint("bits ", a.Value(i).Uint16())
 		}
 		return "NaN"

@@ -146,7 +146,7 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 	case *array.Float64:
 		return strconv.AppendFloat(out, a.Value(i), 'g', -1, 64)
 	case *array.Float16:
-		return strconv.AppendFloat(out, float64(schema.FromHalf(a.Value(i))), 'g', -1, 32)
+		return strconv.AppendFloat(out, float64(schema.FromFloat16(a.Value(i))), 'g', -1, 32)
 	case *array.Decimal32:
 		return appendDecimal(out, big.NewInt(int64(a.Value(i))), a.DataType())
 	case *array.Decimal64:
@@ -195,7 +195,7 @@ func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
 	case *array.Float32:
 		return appendFloat(out, float64(a.Value(i)), 32), nil
 	case *array.Float16:
-		return appendFloat(out, float64(schema.FromHalf(a.Value(i))), 32), nil
+		return appendFloat(out, float64(schema.FromFloat16(a.Value(i))), 32), nil
 	}
 	if arrow.IsInteger(a.DataType().ID()) {
 		return appendText(out, a, i), nil

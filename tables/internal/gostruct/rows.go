@@ -21,7 +21,7 @@ import (
 func (s *Struct) Read(batch arrow.RecordBatch, from int, into reflect.Value) error {
 	for i, index := range s.index {
 		name := s.Schema.Field(i).Name
-		at, err := schema.Place(batch.Schema(), name)
+		at, err := schema.ColumnIndex(batch.Schema(), name)
 		if err != nil {
 			return err
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestLookupIsCurrent checks that an answer is remembered until another connection, such as another
-// process's, commits anything.
+// TestLookupIsCurrent checks that an answer is cached until another connection, for example of another
+// process, commits.
 func TestLookupIsCurrent(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	c, err := Open(ctx, dir, Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
@@ -26,7 +26,7 @@ func TestLookupIsCurrent(t *testing.T) {
 	}
 	defer other.Close()
 	n := TableName{"ns", "t"}
-	is := func(loc, rules string, wrong error) {
+	expect := func(loc, rules string, wrong error) {
 		t.Helper()
 		for range 2 {
 			gotLoc, gotRules, err := c.Lookup(ctx, n.Namespace, n.Name)
@@ -34,40 +34,40 @@ func TestLookupIsCurrent(t *testing.T) {
 				t.Fatal(gotLoc, gotRules, err)
 			}
 			if _, known, _, err := c.answers.get(n); known != (wrong == nil) || err != nil {
-				t.Fatalf("the answer is remembered: %v (%v)", known, err)
+				t.Fatalf("the answer is cached: %v (%v)", known, err)
 			}
 		}
 	}
-	do := func(q string) {
+	exec := func(q string) {
 		t.Helper()
 		if _, err := other.Exec(q); err != nil {
 			t.Fatal(err)
 		}
 		if _, known, _, _ := c.answers.get(n); known {
-			t.Fatal("the answer is still remembered after ", q)
+			t.Fatal("the answer is still cached after ", q)
 		}
 	}
-	is("", "", ErrNotFound)
-	do(`INSERT INTO iceberg_tables VALUES ('partd', 'ns', 't', 'a', NULL, 'TABLE')`)
-	is("a", "", nil)
-	do(`UPDATE iceberg_tables SET metadata_location='b'`)
-	is("b", "", nil)
-	do(`INSERT INTO iceberg_namespace_properties VALUES ('partd', 'ns', 'partd.rules', 'price > 0')`)
-	is("b", "price > 0", nil)
+	expect("", "", ErrNotFound)
+	exec(`INSERT INTO iceberg_tables VALUES ('partd', 'ns', 't', 'a', NULL, 'TABLE')`)
+	expect("a", "", nil)
+	exec(`UPDATE iceberg_tables SET metadata_location='b'`)
+	expect("b", "", nil)
+	exec(`INSERT INTO iceberg_namespace_properties VALUES ('partd', 'ns', 'partd.rules', 'price > 0')`)
+	expect("b", "price > 0", nil)
 
 	_, _, version, err := c.answers.get(n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	do(`DELETE FROM iceberg_tables`)
-	if err := c.answers.put(n, answer{loc: "b"}, version); err != nil { // read before the change, put after it
+	exec(`DELETE FROM iceberg_tables`)
+	if err := c.answers.put(n, answer{loc: "b"}, version); err != nil { // read before the change, but put after it
 		t.Fatal(err)
 	}
-	is("", "", ErrNotFound)
+	expect("", "", ErrNotFound)
 }
 
-// TestAnswersAreBounded checks that the remembered answers have a limit in bytes, even if a
-// namespace has long rules.
+// TestAnswersAreBounded checks that the cached answers have a limit in bytes, even if a namespace has long
+// rules.
 func TestAnswersAreBounded(t *testing.T) {
 	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
 	if err != nil {
@@ -78,13 +78,13 @@ func TestAnswersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := answer{loc: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
+	large := answer{loc: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
 	for i := range 100 {
-		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, is, version); err != nil {
+		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, large, version); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(c.answers.known); n == 0 || n > maxAnswers>>20 {
-		t.Errorf("%d answers of a megabyte each are remembered", n)
+	if n := len(c.answers.entries); n == 0 || n > maxAnswers>>20 {
+		t.Errorf("%d answers of a megabyte each are cached", n)
 	}
 }

@@ -11,18 +11,18 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// Budget limits the contents of several Avro files together.
+// Budget limits the total contents of several Avro files.
 type Budget struct {
 	Entries, Bytes int64 // limits; bytes before compression
 	entries, bytes int64 // used so far
 }
 
-// spent returns an error if the contents exceed the budget.
-func (b *Budget) spent() error {
+// check returns an error if the contents exceed the budget.
+func (b *Budget) check() error {
 	if b.entries <= b.Entries && b.bytes <= b.Bytes {
 		return nil
 	}
-	return fmt.Errorf("it and the files before it have more entries or bytes than a commit may add, which are %d and %d before compression: commit fewer files at a time", b.Entries, b.Bytes)
+	return fmt.Errorf("it and the files before it exceed the limits of a commit, %d entries and %d bytes before compression: commit fewer files at a time", b.Entries, b.Bytes)
 }
 
 // Limits on the Avro files of other engines. Bytes are counted before compression.
@@ -39,7 +39,7 @@ func ListBudget() *Budget { return &Budget{Entries: maxManifests, Bytes: maxList
 // ManifestBudget returns the budget for all new manifests of a commit.
 func ManifestBudget() *Budget { return &Budget{Entries: maxManifestFiles, Bytes: maxManifestBytes} }
 
-// AvroKind is a kind of Avro file: the name of a field that all its entries have.
+// AvroKind is a kind of Avro file. It is identified by a field that all entries of the kind have.
 type AvroKind string
 
 // Iceberg's kinds of Avro files.
@@ -48,7 +48,7 @@ const (
 	ManifestKind AvroKind = "data_file"
 )
 
-// matches reports whether the schema's entries have the field, with the type that Iceberg's library
+// matches reports whether the schema's entries have the kind's field, with the type that Iceberg's library
 // requires.
 func (k AvroKind) matches(s *avro.Schema) bool {
 	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
@@ -56,9 +56,8 @@ func (k AvroKind) matches(s *avro.Schema) bool {
 	})
 }
 
-// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one
-// block at a time. Iceberg's library would keep the whole file in memory, however large it is when
-// decompressed.
+// CheckAvro returns an error if an Avro file exceeds the budget or has another kind. It reads one block at a
+// time, because Iceberg's library would decompress the whole file into memory.
 func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
 	file, err := f.Open(name)
 	if err != nil {
@@ -72,17 +71,17 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	return countAvro(ctx, file, info.Size(), kind, budget)
 }
 
-// countAvro counts an Avro file against a budget, and returns an error if the file exceeds it.
+// countAvro charges an Avro file to a budget, and returns an error if the file exceeds it.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
 	budget.bytes += size // a lower bound, because some contents are not compressed
-	if err := budget.spent(); err != nil {
+	if err := budget.check(); err != nil {
 		return err
 	}
 	var writerSchema *avro.Schema
 	r, err := ocf.NewReader(file,
-		ocf.WithCodec(counting{ocf.DeflateCodec(-1), budget}),
-		ocf.WithCodec(counting{ocf.SnappyCodec(), budget}),
-		ocf.WithCodec(counting{ocf.MustZstdCodec(nil, nil), budget}),
+		ocf.WithCodec(countingCodec{ocf.DeflateCodec(-1), budget}),
+		ocf.WithCodec(countingCodec{ocf.SnappyCodec(), budget}),
+		ocf.WithCodec(countingCodec{ocf.MustZstdCodec(nil, nil), budget}),
 		ocf.WithReaderSchemaFunc(func(r *ocf.Reader) (*avro.Schema, error) {
 			writerSchema = r.Schema()
 			root := writerSchema.Root()
@@ -101,20 +100,20 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 			return nil
 		}
 		budget.entries++
-		if err = cmp.Or(err, budget.spent()); err != nil {
+		if err = cmp.Or(err, budget.check()); err != nil {
 			return err
 		}
 	}
 }
 
-// counting is a codec that counts the decompressed bytes.
-type counting struct {
+// countingCodec is a codec that charges the decompressed bytes to a budget.
+type countingCodec struct {
 	ocf.Codec
 	budget *Budget
 }
 
-func (c counting) DecompressBounded(src []byte, limit int64) ([]byte, error) {
+func (c countingCodec) DecompressBounded(src []byte, limit int64) ([]byte, error) {
 	b, err := c.Codec.(ocf.BoundedDecompressor).DecompressBounded(src, limit)
 	c.budget.bytes += int64(len(b))
-	return b, cmp.Or(err, c.budget.spent())
+	return b, cmp.Or(err, c.budget.check())
 }

@@ -20,16 +20,16 @@ import (
 // Change is a staged change of one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // the state that the change was staged on; nil: the table must not exist
-	Lost            *string        // the metadata location of a damaged table, whose Base is nil
-	New             table.Metadata // nil: delete the table
-	// IOs wrote the files of the change. The last one also writes the new metadata.
+	Base            *table.Table   // the state that the change was staged on; nil if the table must not exist
+	DamagedLocation *string        // the metadata location of a damaged table, whose Base is nil
+	New             table.Metadata // nil deletes the table
+	// IOs wrote the files of the change. The last IO also writes the new metadata.
 	IOs []*FileIO
-	// Info is what listings show. Other engines' changes have none; then listings use the metadata.
+	// Info is what listings show. It is nil for changes by other engines; listings then use the metadata.
 	Info   *Info
-	PutIDs []PutID // of the puts in the change
-	// Inline keeps the new metadata in the database until the next change, and does not sync its
-	// file. It is for small metadata.
+	PutIDs []PutID // IDs of the puts in the change
+	// Inline stores the new metadata in the database until the next change, and does not sync its file. It is
+	// for small metadata.
 	Inline bool
 
 	Result *table.Table // the committed table
@@ -41,20 +41,20 @@ type Change struct {
 type Info struct {
 	Updated  time.Time
 	Metadata map[string]any // as returned by ParseMetadata
-	CopyOf   string         // the metadata location that the table is now a copy of; see Catalog.CopyOf
+	CopyOf   string         // the metadata location of the unchanged original, if the table is a copy; see Catalog.CopyOf
 }
 
-// PutID is the id of a put, with the time when it was acknowledged.
+// PutID is the ID of a put, with the time at which the put was acknowledged.
 type PutID struct {
 	ID string
 	At time.Time
 }
 
-// TxHook runs in the transaction of a commit, before its changes. If it fails, so does the commit.
+// TxHook runs in the transaction of a commit, before its changes. If it returns an error, the commit fails.
 type TxHook func(ctx context.Context, tx *sql.Tx) error
 
-// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was
-// changed, unless the error wraps partd.ErrUnknownOutcome.
+// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was changed,
+// unless the error wraps partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
@@ -72,12 +72,12 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	if err != nil {
 		return err
 	}
-	for _, do := range hooks {
-		if err := do(ctx, tx); err != nil {
+	for _, hook := range hooks {
+		if err := hook(ctx, tx); err != nil {
 			return errors.Join(retriable(err), tx.Rollback())
 		}
 	}
-	w := &work{ctx, tx, nil}
+	w := &transaction{ctx, tx, nil}
 	for _, ch := range changes {
 		if ch.apply(w); w.err != nil {
 			return errors.Join(retriable(w.err), tx.Rollback())
@@ -123,7 +123,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		io := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
 			ch.inline, io.noSync = b, true
-		} else if dir, err := c.own(ch.New.Location()); err == nil { // the directory may have been created without a sync
+		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // the directory may have been created without a sync
 			io.syncLater(dir)
 			io.syncLater(filepath.Dir(dir))
 		}
@@ -140,11 +140,11 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the beginning of a metadata file's name, or 0 if the name,
-// by another engine, has none.
+// metadataVersion returns the number at the beginning of a metadata file's name, or 0 if there is none, which
+// is possible for a file of another engine.
 func metadataVersion(loc string) int {
-	number, _, _ := strings.Cut(path.Base(loc), "-")
-	v, err := strconv.Atoi(number)
+	prefix, _, _ := strings.Cut(path.Base(loc), "-")
+	v, err := strconv.Atoi(prefix)
 	if err != nil {
 		return 0
 	}
@@ -152,56 +152,55 @@ func metadataVersion(loc string) int {
 }
 
 // apply applies the change to the database.
-func (ch *Change) apply(w *work) {
-	was := ch.Lost
+func (ch *Change) apply(w *transaction) {
+	oldLocation := ch.DamagedLocation
 	if ch.Base != nil {
-		was = new(ch.Base.MetadataLocation())
+		oldLocation = new(ch.Base.MetadataLocation())
 	}
 	var n int64
 	switch {
-	case was == nil:
-		w.do(insertNamespace, ch.Namespace)
-		n = w.do(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
+	case oldLocation == nil:
+		w.exec(insertNamespace, ch.Namespace)
+		n = w.exec(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
 	case ch.New == nil:
-		n = w.do(deleteTable, ch.Namespace, ch.Name, *was)
+		n = w.exec(deleteTable, ch.Namespace, ch.Name, *oldLocation)
 	default:
-		n = w.do(updateTable, ch.Result.MetadataLocation(), *was, ch.Namespace, ch.Name, *was)
+		n = w.exec(updateTable, ch.Result.MetadataLocation(), *oldLocation, ch.Namespace, ch.Name, *oldLocation)
 	}
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if was != nil && w.do(deleteInline, *was) > 0 { // the file was not synced, and may be lost
-		w.do(`DELETE FROM partd_files WHERE path=?`, *was)
+	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // the file was not synced, and may be lost
+		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {
-		ch.forget(w, *was)
+		ch.forget(w, *oldLocation)
 		return
 	}
 	if ch.Inline {
-		w.do(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline)
+		w.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline)
 	}
 	ch.record(w)
 }
 
-// forget removes what the database has of a deleted table. The table's files become orphans.
-func (ch *Change) forget(w *work, was string) {
+// forget removes a deleted table's records from the database. The table's files become orphans.
+func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
 	uuid := "" // unknown for a damaged table; its puts expire later
-	location, _, _ := strings.Cut(was, "/metadata/")
+	location, _, _ := strings.Cut(oldLocation, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
-	w.do(deleteInfo, uuid, ch.Namespace, ch.Name)
-	w.do(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
-	if dir, err := ch.IOs[0].cat.own(location); err == nil { // otherwise, none of its files belong to the warehouse
-		// The files were in use until now, even if a Sweep found them unused before they were
-		// committed.
-		w.do(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
+	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
+	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
+	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // otherwise, the table has no files in the warehouse
+		// Sweep must not treat the files as unused since an earlier time: they were in use until now.
+		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
 
-// record stores what the database keeps of the change besides the metadata.
-func (ch *Change) record(w *work) {
+// record stores the change's records in the database, in addition to the metadata.
+func (ch *Change) record(w *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
 		l := listed(ch.New)
@@ -210,29 +209,29 @@ func (ch *Change) record(w *work) {
 			w.err = cmp.Or(w.err, err)
 		}
 		w.reindex(TableName{ch.Namespace, ch.Name}, string(meta))
-		w.do(deleteInfo, uuid, ch.Namespace, ch.Name)
-		w.do(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
+		w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
+		w.exec(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
 			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
 	}
 	for _, io := range ch.IOs {
 		io.record(w, uuid)
 	}
 	if ch.Info != nil && ch.Info.CopyOf != "" {
-		w.do(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
+		w.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
 	}
 	for _, p := range ch.PutIDs {
-		w.do(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
+		w.exec(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
 	}
 }
 
-// record stores the written files for a table, or for no table yet if uuid is "".
-func (f *FileIO) record(w *work, uuid string) {
+// record stores records of the written files, for the table with a UUID, or for no table yet if uuid is "".
+func (f *FileIO) record(w *transaction, uuid string) {
 	for _, file := range f.Written() {
 		hash := file.Hash.Bytes()
-		w.do(upsertFile, file.Path, uuid, file.Size, hash[:])
-		path, err := f.cat.own(file.Path)
+		w.exec(upsertFile, file.Path, uuid, file.Size, hash[:])
+		path, err := f.cat.ownPath(file.Path)
 		w.err = cmp.Or(w.err, err)
-		// A Sweep may have noted it as unused before this commit.
-		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
+		// A Sweep may have recorded the file as an orphan before this commit.
+		w.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
 	}
 }

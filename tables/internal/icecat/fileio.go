@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// WrittenFile is the catalog's record of a written file, because Iceberg's manifests contain no
+// WrittenFile is the catalog's record of a written file. It exists because Iceberg's manifests contain no
 // checksums.
 type WrittenFile struct {
 	Path string // location, as in Iceberg's metadata
@@ -27,14 +27,14 @@ type WrittenFile struct {
 	Hash xxh3.Uint128
 }
 
-// FileIO is Iceberg's view of the file system. It starts to sync each file when the file is closed.
-// Sync syncs the directories and waits for all syncs, which run concurrently, so that the disk can
-// combine them in one journal entry. FileIO remembers the files that it wrote, so that a commit can
-// record them, or a failed commit remove them.
+// FileIO implements the file system for Iceberg's library. It starts to sync each file when the file is
+// closed. Sync syncs the directories and waits for all syncs, which run concurrently, so that the disk can
+// combine them in one journal entry. FileIO keeps a list of the files that it wrote, so that a commit can
+// record them, and a failed commit can remove them.
 type FileIO struct {
 	cat     *Catalog
-	noSync  bool // do not sync anything
-	skipVet bool // do not vet manifests and lists of them, because the caller does
+	noSync  bool // sync nothing
+	skipVet bool // do not vet manifests and manifest lists, because the caller does
 	syncs   errgroup.Group
 
 	mu       sync.Mutex
@@ -45,16 +45,16 @@ type FileIO struct {
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system on another machine. Its files are named /data/…, become visible and
-// immutable when they are closed, and need no directories.
+// Remote is a file system on another machine. Its files are named /data/…. They become visible and immutable
+// when they are closed, and need no directories.
 type Remote interface {
 	vfs.FS
 	// Files returns all files with their sizes.
 	Files(ctx context.Context) (map[string]int64, error)
-	// Expect sets a function that returns the recorded size and hash of a file; known is false for
-	// files of other engines.
+	// Expect sets the function that returns the recorded size and hash of a file. The function sets known to
+	// false for files of other engines.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
-	// Pin returns the path of a local copy, which is kept until release is called.
+	// Pin returns the path of a local copy of a file. The copy stays until release is called.
 	Pin(name string) (path string, release func(), err error)
 	// Forget drops the local copy of a file, so that the next read fetches it again.
 	Forget(name string)
@@ -68,7 +68,7 @@ func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bo
 
 // Remove removes a file of the warehouse.
 func (f *FileIO) Remove(name string) error {
-	p, err := f.cat.own(name)
+	p, err := f.cat.ownPath(name)
 	if err != nil {
 		return err
 	}
@@ -77,13 +77,13 @@ func (f *FileIO) Remove(name string) error {
 
 // Create creates a file, which must not exist.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
-	p, err := f.cat.own(name)
+	p, err := f.cat.ownPath(name)
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(p)
 	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may remove the empty directory again
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may just have removed the empty directory
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
@@ -110,7 +110,7 @@ func (f *FileIO) fail(err error) error {
 	return err
 }
 
-// Failure returns the first error of writing a file, or nil. Iceberg's library may hide the cause.
+// Failure returns the first error of writing a file, or nil. Iceberg's library may hide that error.
 func (f *FileIO) Failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -133,7 +133,7 @@ func (f *FileIO) syncLater(dir string) {
 	f.dirs[dir] = true
 }
 
-// Sync waits until the written files, and their names, would survive a loss of power.
+// Sync waits until the written files and their names are durable.
 func (f *FileIO) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,20 +153,20 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot
-// remove a file, Expire finds it as an orphan.
-func (f *FileIO) RemoveWritten() { f.RemoveAfter(0) }
+// RemoveWritten removes all written files after a commit that certainly failed. If it cannot remove a file, a
+// Sweep finds the file as an orphan.
+func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
-// RemoveFailed calls RemoveWritten if a commit failed with err. If the outcome is unknown, Expire
-// decides about the files.
+// RemoveFailed calls RemoveWritten if a commit failed with err. If the outcome is unknown, it keeps the
+// files, and a Sweep removes them if they are orphans.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()
 	}
 }
 
-// RemoveAfter removes the files written after the first n, because only the first n are needed.
-func (f *FileIO) RemoveAfter(n int) {
+// RemoveAllAfter removes all written files except the first n.
+func (f *FileIO) RemoveAllAfter(n int) {
 	_ = f.syncs.Wait()
 	f.mu.Lock()
 	removed := f.written[n:]
@@ -177,7 +177,7 @@ func (f *FileIO) RemoveAfter(n int) {
 	}
 }
 
-// newFile is a file being written.
+// newFile is a file that is open for writing.
 type newFile struct {
 	io   *FileIO
 	name string
@@ -202,8 +202,8 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close starts to sync the file, which is then closed. It also returns an earlier error of Write,
-// because some callers ignore that.
+// Close starts to sync the file, which is closed after the sync. It returns an earlier error of Write again,
+// because some callers ignore that error.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

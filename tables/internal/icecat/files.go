@@ -23,65 +23,65 @@ import (
 // ErrContent means that a file's content differs from what was written.
 var ErrContent = errors.New("the file is damaged")
 
-// FilesLike returns locations at which a file with the same content is or was.
+// FilesLike returns locations where a file with the same content exists or existed.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
 	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
-// NoteFiles records the files written through f before they are committed.
+// NoteFiles records the files written through f before their commit.
 func (c *Catalog) NoteFiles(ctx context.Context, f *FileIO) error {
-	return c.inTx(ctx, func(w *work) { f.record(w, "") })
+	return c.inTx(ctx, func(w *transaction) { f.record(w, "") })
 }
 
-// Protect protects a file from being swept by another process, for the grace period from now. It
-// returns false if a Sweep is already removing the file.
+// Protect protects a file from removal by another process, for the grace period from now. It returns false if
+// a Sweep is already removing the file.
 func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
 	if err != nil {
 		return false, err
 	}
-	err = c.inTx(ctx, func(w *work) {
-		w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
+	err = c.inTx(ctx, func(w *transaction) {
+		w.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
 		exists = len(w.strings(`SELECT path FROM partd_files WHERE path=?`, location)) > 0
 	})
 	return exists, err
 }
 
-// CopyOf returns a metadata location in another warehouse: the table with metadata at loc is an
-// unchanged copy of it. If it is not a copy, CopyOf returns "".
+// CopyOf returns a metadata location in another warehouse if the table with metadata at loc is an unchanged
+// copy of the table there. Otherwise it returns "".
 func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
-	return c.one(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
+	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
 }
 
-// State is a metadata location of a table.
+// State is a metadata location that a table or its snapshots refer to.
 type State struct {
-	Name     string // of the table
+	Name     string // the table's name
 	Location string
-	Pinned   bool // only snapshots refer to it, so only its newest version is in use
+	Pinned   bool // only snapshots refer to it, and they use only its newest version
 }
 
 // States returns the metadata locations that the tables and snapshots of a namespace refer to,
 // without duplicates. For each table, the current location comes first.
 func (c *Catalog) States(ctx context.Context, namespace string) (all []State, err error) {
-	found, err := c.strings(ctx, selectStates, namespace)
-	for _, s := range found {
+	encoded, err := c.strings(ctx, selectStates, namespace)
+	for _, s := range encoded {
 		loc, name, _ := strings.Cut(s, stateEnd)
-		kind, name := name[0], name[1:]
-		all = append(all, State{name, loc, kind == '0'})
+		isCurrent, name := name[0], name[1:]
+		all = append(all, State{name, loc, isCurrent == '0'})
 	}
 	return all, err
 }
 
-// Heal writes a metadata file again if it is lost and the database has its content.
+// Heal writes a lost metadata file again if the database has its content.
 func (c *Catalog) Heal(ctx context.Context, loc string) error {
 	_, _, err := c.loadInline(ctx, "", "", loc)
 	return err
 }
 
-// Fill writes a file with the content recorded in w, and syncs it. If it fails, it removes the
-// file. f must not be used for anything else at the same time.
-func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
+// WriteVerified writes and syncs a file, whose content must match w. If it fails, it removes the file. f must
+// not be used concurrently.
+func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
 		return err
@@ -89,8 +89,8 @@ func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
 	_, err = io.Copy(file, io.LimitReader(r, w.Size+1))
 	if err = errors.Join(err, file.Close(), f.Sync()); err == nil {
 		written := f.Written()
-		got := written[len(written)-1]
-		err = w.Check(got.Size, got.Hash)
+		last := written[len(written)-1]
+		err = w.Check(last.Size, last.Hash)
 	}
 	if err != nil {
 		_ = f.Remove(w.Path)
@@ -98,50 +98,48 @@ func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file by the content recorded in w. If r has other content, the old file stays. f
-// must not be used for anything else at the same time.
+// Replace replaces a file's content by the content recorded in w. If r has other content, the old file stays.
+// f must not be used concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
-	path, err := f.cat.own(w.Path)
+	path, err := f.cat.ownPath(w.Path)
 	if err != nil {
 		return err
 	}
-	beside := w
-	beside.Path += ".part-" + uuid.NewString() // becomes an orphan if the process stops here
-	if err := f.Fill(beside, r); err != nil {
+	temporary := w
+	temporary.Path += ".part-" + uuid.NewString() // becomes an orphan if the process is killed
+	if err := f.WriteVerified(temporary, r); err != nil {
 		return err
 	}
 	if _, ok := f.cat.fs.(Remote); ok {
-		return f.removeAndFill(w, beside)
+		return f.removeAndRewrite(w, temporary)
 	}
-	from, err := f.cat.own(beside.Path)
+	temporaryPath, err := f.cat.ownPath(temporary.Path)
 	if err == nil {
-		err = f.cat.fs.Rename(from, path)
+		err = f.cat.fs.Rename(temporaryPath, path)
 	}
 	if err != nil {
-		_ = f.Remove(beside.Path)
+		_ = f.Remove(temporary.Path)
 		return err
 	}
 	return f.cat.fs.SyncDir(filepath.Dir(path))
 }
 
-// removeAndFill replaces a file in a store that cannot rename files. In between, the file does not
-// exist.
-func (f *FileIO) removeAndFill(w, beside WrittenFile) error {
-	good, err := f.Open(beside.Path)
+// removeAndRewrite replaces a file in a store that cannot rename files. Meanwhile, the file does not exist.
+func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
+	content, err := f.Open(temporary.Path)
 	if err != nil {
 		return err
 	}
 	if err = f.Remove(w.Path); err == nil {
-		err = f.Fill(w, good)
+		err = f.WriteVerified(w, content)
 	}
-	return errors.Join(err, good.Close(), f.Remove(beside.Path))
+	return errors.Join(err, content.Close(), f.Remove(temporary.Path))
 }
 
-// Damaged is the error for a table that cannot be read because one of its files is damaged. Other
-// tables are not affected. If the file is missing, the error does not wrap fs.ErrNotExist, because
-// the table exists.
+// Damaged is the error for a table that cannot be read because one of its files is damaged. Other tables are
+// not affected. If the file is missing, the error does not wrap fs.ErrNotExist, because the table exists.
 type Damaged struct {
-	File   string // its path, or another damaged part of the table
+	File   string // the file's path, or the name of another damaged part
 	Err    error  // the cause
 	Remedy string // what to do; "" means to repair the file
 }
@@ -157,7 +155,7 @@ func (d *Damaged) Error() string {
 	return fmt.Sprintf("%s: %v: %v; %s", d.File, ErrContent, d.Err, remedy)
 }
 
-// Is reports that the error wraps ErrContent.
+// Is reports whether target is ErrContent, which every Damaged wraps.
 func (d *Damaged) Is(target error) bool { return target == ErrContent }
 
 // Unwrap returns the cause, unless the cause is a missing file.
@@ -168,8 +166,8 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
-// CatchPanic calls f, and returns a panic as an error: the libraries panic on files with invalid
-// contents.
+// CatchPanic calls f, and converts a panic to an error. Iceberg's and Arrow's libraries panic on files with
+// invalid contents.
 func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -179,41 +177,41 @@ func CatchPanic(f func() error) (err error) {
 	return f()
 }
 
-// damaged converts an error to Damaged if it is the fault of the file. Other errors, as of a
-// bucket's network, may go away later.
+// damaged converts an error to Damaged if the file itself causes it. Other errors, such as network errors of
+// a bucket, may be temporary.
 func (c *Catalog) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
 	}
-	fault := errors.As(err, new(*partd.CorruptError)) // in a bucket
-	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
-		fault = fault || errors.Is(err, is)
+	isFileFault := errors.As(err, new(*partd.CorruptError)) // in a bucket
+	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
+		isFileFault = isFileFault || errors.Is(err, cause)
 	}
-	if fault {
+	if isFileFault {
 		return &Damaged{File: c.DisplayPath(location), Err: err}
 	}
 	return err
 }
 
-// loadInline returns a table if its metadata is in the database, and otherwise nil. It writes the
-// file again if it is lost, for other readers.
+// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is
+// lost, it writes the file again, for other readers.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
-	var want []byte
-	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
+	var recorded []byte
+	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&recorded)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, 0, nil
 	}
 	if err != nil {
 		return nil, 0, canceled.Explain(ctx, err)
 	}
-	meta, err := table.ParseMetadataBytes(want)
+	meta, err := table.ParseMetadataBytes(recorded)
 	if err != nil {
 		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 	}
-	if has, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(has, want)) {
+	if stored, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		io := c.NewIO()
 		_ = io.Remove(loc)
-		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // if it fails, the next load tries again
+		_ = errors.Join(io.WriteFile(loc, recorded), io.Sync()) // if this fails, the next load tries again
 	}
-	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
+	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(recorded)), nil
 }

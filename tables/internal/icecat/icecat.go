@@ -1,8 +1,8 @@
-// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, and the files of its tables. In a
-// directory, these are catalog.db and data/<table>/{data,metadata}/; the files may also be in a
-// bucket. The database has the tables of pyiceberg's SqlCatalog, and others that the same
-// transactions change. Several processes may use a catalog concurrently. The database orders their
-// commits: a change that was staged on outdated metadata fails with [ErrConflict].
+// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, with the files of its tables. In a directory,
+// the catalog is catalog.db and data/<table>/{data,metadata}/; the files may also be in a bucket. The
+// database has the tables of pyiceberg's SqlCatalog, and further tables that the same transactions change.
+// Several processes may use a catalog concurrently. The database orders their commits: a change that was
+// staged on outdated metadata fails with [ErrConflict].
 package icecat
 
 import (
@@ -37,19 +37,19 @@ var (
 	// ErrNotFound means that the table does not exist.
 	ErrNotFound = fmt.Errorf("no such table (%w)", fs.ErrNotExist)
 
-	// ErrReadOnly is the error of changes to a catalog that is open for reading only.
+	// ErrReadOnly is the error of changes to a catalog that is open only for reading.
 	ErrReadOnly = errors.New("the tables are open for reading only")
 )
 
 // Options configures Open.
 type Options struct {
-	FS         vfs.FS // where the files are, except the database; a Remote if Root is set
-	Root       string // the location of the files for others, such as s3://bucket/prefix; "" means the directory
+	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
+	Root       string // the location of the files for others, such as s3://bucket/prefix; "" means the directory // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
 	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
 	ReadOnly   bool   // refuse changes; only CopyDir is written
-	CopyDir    string // the directory of a copy of catalog.db, to use instead of the original
+	CopyDir    string // directory of a copy of catalog.db to use instead of the original
 	CacheBytes int64  // for parsed metadata
-	NoSync     bool   // for tests: sync nothing
+	NoSync     bool   // sync nothing; for tests
 
 	// Committing is called before and after each transaction that changes the database. Tests use
 	// it to simulate a loss of power.
@@ -58,10 +58,10 @@ type Options struct {
 
 // Catalog is an open catalog. It is safe for concurrent use.
 type Catalog struct {
-	dir         string // where FS has the files
+	dir         string // directory of the files in fs
 	root        string // Options.Root
-	originalDir string // the directory at the beginning of the recorded locations
-	id          string // of the warehouse
+	originalDir string // directory at the beginning of the recorded locations
+	id          string // ID of the warehouse
 	fs          vfs.FS
 	noSync      bool
 	committing  func(done bool)
@@ -74,8 +74,8 @@ type Catalog struct {
 	answers *answers
 	cache   *Cache[*table.Table]
 	footers *Cache[*metadata.FileMetaData]
-	// tallies has the tally of each manifest by location, and an empty tally for each vetted list
-	// by location and hash.
+	// tallies contains the tally of each manifest, by location, and an empty tally for each vetted list of
+	// manifests, by location and hash.
 	tallies *Cache[Tally]
 	reader  *FileIO
 }
@@ -127,7 +127,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	return c, c.fs.SyncDir(dir)
 }
 
-func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers, err error) {
+func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *answers, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system
 		return nil, nil, nil, err
 	}
@@ -137,8 +137,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers,
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. They stay in memory until the commit, so that
-	// such changes do not wait for checkpoints.
+	// A snapshot of 10,000 tables changes 900 pages. Keep them in memory until the commit, so that such a
+	// change does not wait for checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -151,9 +151,9 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, known *answers,
 // prepare creates the database's tables. Several processes may call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
-	db, borrowed := c.writes, c.readOnly && c.postgres
-	if borrowed {
-		db = c.reads // a writer would lock out others
+	db, isReader := c.writes, c.readOnly && c.postgres
+	if isReader {
+		db = c.reads // because a writer would block other processes
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -166,29 +166,29 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if borrowed && len(missing) > 0 {
+	if isReader && len(missing) > 0 {
 		return fmt.Errorf("there are no tables: %w", fs.ErrNotExist)
 	}
-	w := &work{ctx, tx, nil}
+	w := &transaction{ctx, tx, nil}
 	for _, q := range missing {
-		w.do(q)
+		w.exec(q)
 	}
-	in := cmp.Or(c.root, c.dir)
-	for key, value := range map[string]string{"format": "2", "made-in": in, "id": uuid.NewString()} {
-		if borrowed {
+	location := cmp.Or(c.root, c.dir)
+	for key, value := range map[string]string{"format": "2", "made-in": location, "id": uuid.NewString()} {
+		if isReader {
 			break
 		}
-		w.do(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
+		w.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value)
 	}
 	var format string
-	for key, to := range map[string]*string{"format": &format, "made-in": &c.originalDir, "id": &c.id} {
-		*to = strings.Join(w.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
+	for key, value := range map[string]*string{"format": &format, "made-in": &c.originalDir, "id": &c.id} {
+		*value = strings.Join(w.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
 	}
 	if w.err != nil {
 		return w.err
 	}
-	if (c.root != "" || c.postgres) && c.originalDir != in {
-		return fmt.Errorf("the database belongs to the tables in %s, not to those in %s: give each warehouse its own database, or its own schema with search_path", c.originalDir, in)
+	if (c.root != "" || c.postgres) && c.originalDir != location {
+		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: give each warehouse its own database, or its own schema with search_path", c.originalDir, location)
 	}
 	if format != "2" {
 		return fmt.Errorf("its format is %q, but this version supports only format 2: use a newer version", format)
@@ -211,21 +211,21 @@ func (c *Catalog) Close() error {
 	if c.answers != nil {
 		err = c.answers.close()
 	}
-	return errors.Join(err, c.reads.Close(), c.writes.Close()) // the statement is closed with its connections
+	return errors.Join(err, c.reads.Close(), c.writes.Close()) // closing the connections also closes lookup
 }
 
-// ID returns the id of the warehouse, which never changes.
+// ID returns the warehouse's ID, which never changes.
 func (c *Catalog) ID() string { return c.id }
 
-// NewIO returns a FileIO, which remembers the files that it writes.
+// NewIO returns a FileIO.
 func (c *Catalog) NewIO() *FileIO {
 	f := &FileIO{cat: c, noSync: c.noSync, dirs: map[string]bool{}}
 	f.syncs.SetLimit(maxSyncs)
 	return f
 }
 
-// NewCheckIO returns a FileIO that opens manifests and lists of them without vetting, for checks
-// before a commit.
+// NewCheckIO returns a FileIO that does not vet the manifests and manifest lists that it opens. It is for
+// checks before a commit.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true
@@ -235,11 +235,11 @@ func (c *Catalog) NewCheckIO() *FileIO {
 // maxSyncs limits the concurrent syncs of files and directories in a commit.
 const maxSyncs = 8
 
-// Unopened returns the catalog of a store that was not opened. All uses of its database fail with
-// an error that says so.
+// Unopened returns the catalog of a store that was not opened. All accesses to its database fail with
+// storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
-	none := sql.OpenDB(unopened{})
-	c := &Catalog{fs: vfs.OS{}, writes: none, reads: none, postgres: true, committing: func(bool) {}}
+	db := sql.OpenDB(unopened{})
+	c := &Catalog{fs: vfs.OS{}, writes: db, reads: db, postgres: true, committing: func(bool) {}}
 	c.reader = c.NewIO()
 	return c
 })
@@ -251,9 +251,9 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// OpenPostgres opens a PostgreSQL database, with separate pools for writing and reading. If
-// readOnly is set, both refuse changes. Package tables/postgres sets this variable, so that only
-// programs that import it contain the client.
+// OpenPostgres opens a PostgreSQL database, with separate pools for writing and reading. If readOnly is true,
+// both refuse changes. Package tables/postgres sets this variable, so that only programs that import it link
+// the client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
 }

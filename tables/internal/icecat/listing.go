@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix begin the names of properties that mirror a table's own metadata.
-	// MetaPrefix is for values that are text, JSONPrefix for others.
+	// MetaPrefix and JSONPrefix begin the names of properties that mirror a table's own metadata. MetaPrefix
+	// is for text values, JSONPrefix for all other values.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -29,11 +29,11 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // of the metadata
-	Damaged               error  // why the metadata cannot be read, if the listing needs it
+	Damaged               error  // the error of reading the metadata, if the listing needs it
 	Info
 }
 
-// listed returns what listings show of a table, from its metadata.
+// listed returns the listing entry for a table's metadata.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
@@ -53,60 +53,60 @@ func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
-// Namespaces returns the namespaces, sorted: those that have tables, and those that were created
-// and not dropped.
+// Namespaces returns the sorted names of the namespaces that have tables, or that were created and not
+// dropped.
 func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
 	return c.strings(ctx, selectNamespaces+` ORDER BY 1`)
 }
 
 // HasNamespace reports whether a namespace exists.
 func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, error) {
-	found, err := c.strings(ctx, selectNamespace, namespace)
-	return len(found) > 0, err
+	rows, err := c.strings(ctx, selectNamespace, namespace)
+	return len(rows) > 0, err
 }
 
 // DropNamespace drops a namespace if it has no tables or snapshots.
 func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
-	return c.inTx(ctx, func(w *work) { w.do(deleteNamespace, namespace) })
+	return c.inTx(ctx, func(w *transaction) { w.exec(deleteNamespace, namespace) })
 }
 
 // Property returns a property of a namespace, or "".
 func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
-	return c.one(ctx, selectProperty, namespace, key)
+	return c.firstString(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty changes a property of a namespace to the result of edit, in one transaction. It
-// creates the namespace if necessary.
-func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(was string) (string, error)) error {
-	return c.inTx(ctx, func(w *work) {
-		was, now := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
+// EditProperty replaces a property of a namespace by the result of edit, in one transaction. It creates the
+// namespace if necessary.
+func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
+	return c.inTx(ctx, func(w *transaction) {
+		old, edited := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
 		if w.err == nil {
-			now, w.err = edit(was)
+			edited, w.err = edit(old)
 		}
-		if w.err != nil || now == was {
+		if w.err != nil || edited == old {
 			return
 		}
-		w.do(insertNamespace, namespace)
-		w.do(insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, now)
+		w.exec(insertNamespace, namespace)
+		w.exec(insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, edited)
 	})
 }
 
-// listPage limits the tables that are read from the database in one query, so that a slow caller of
-// List does not hold a connection.
+// listPage limits the tables that one query reads from the database, so that a slow caller of List does not
+// occupy a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, in the order of names. If another engine committed to
-// a table, the figures come from its metadata.
+// List calls f for each table of a namespace, in the order of names. It reads the metadata of tables to which
+// another engine committed.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 	return err
 }
 
-// pages calls f for each table that a paged query yields: its last two arguments are the preceding
-// name and the limit. It reports whether there are any tables.
+// pages calls f for each table in the result of a paged query, whose last two arguments are the last name of
+// the previous page and the limit. It reports whether there are any tables.
 func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (exist bool, err error) {
-	for after := ""; ; {
-		page, err := c.listed(ctx, q, append(slices.Clip(args), after, listPage)...)
+	for lastName := ""; ; {
+		page, err := c.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
 		if err != nil {
 			return exist, err
 		}
@@ -119,7 +119,7 @@ func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args
 		if len(page) < listPage {
 			return exist, nil
 		}
-		after = page[len(page)-1].Name
+		lastName = page[len(page)-1].Name
 	}
 }
 
@@ -142,12 +142,12 @@ func (c *Catalog) oneListed(ctx context.Context, q string, args ...any) (Listed,
 // listed returns the result of a query with the columns of selectTables.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
-	var others []int // indices of tables that another engine committed to
+	var outdated []int // indices of tables to which another engine has committed
 	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
-		var uuid, known, meta sql.NullString
+		var uuid, location, meta sql.NullString
 		var n [5]sql.NullInt64
-		if err := rows.Scan(&l.Namespace, &l.Name, &l.Location, &uuid, &known, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
+		if err := rows.Scan(&l.Namespace, &l.Name, &l.Location, &uuid, &location, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
 			return err
 		}
 		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
@@ -157,8 +157,8 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 			}
 		}
-		if known.String != l.Location {
-			others = append(others, len(page))
+		if location.String != l.Location {
+			outdated = append(outdated, len(page))
 		}
 		page = append(page, l)
 		return nil
@@ -166,8 +166,8 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 	if err != nil {
 		return nil, err
 	}
-	for _, at := range others {
-		l := &page[at]
+	for _, i := range outdated {
+		l := &page[i]
 		t, err := c.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 		if errors.Is(err, ErrContent) {
 			l.Damaged = err
@@ -176,12 +176,12 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 		if err != nil {
 			return nil, err
 		}
-		now := listed(t.Metadata())
-		now.Namespace, now.Name, now.Location = l.Namespace, l.Name, l.Location
-		if l.UUID == now.UUID {
-			now.Metadata = l.Metadata
+		current := listed(t.Metadata())
+		current.Namespace, current.Name, current.Location = l.Namespace, l.Name, l.Location
+		if l.UUID == current.UUID {
+			current.Metadata = l.Metadata
 		}
-		*l = now
+		*l = current
 	}
 	return page, nil
 }
@@ -189,7 +189,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 // TableName names a table.
 type TableName struct{ Namespace, Name string }
 
-// ByUUID returns the table's name as of the last commit that had an Info.
+// ByUUID returns the name that a table had at the last commit with an Info.
 func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
 	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -202,15 +202,15 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 // returns the others, and an error that wraps ErrContent.
 func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	all := map[string]TableName{}
-	return all, c.each(ctx, func(n TableName, t *table.Table) error {
+	return all, c.eachTable(ctx, func(n TableName, t *table.Table) error {
 		all[t.Metadata().TableUUID().String()] = n
 		return nil
 	})
 }
 
-// each calls f for every table. It skips damaged tables, and reports them at the end with an error
-// that wraps ErrContent.
-func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) error) error {
+// eachTable calls f for every table. It skips damaged tables, and finally returns an error for them that
+// wraps ErrContent.
+func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table) error) error {
 	all, err := c.Namespaces(ctx)
 	if err != nil {
 		return err
@@ -240,19 +240,19 @@ func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) erro
 	return damaged
 }
 
-// PutsApplied returns the given ids of puts that were committed to a table.
+// PutsApplied returns those of the given IDs of puts that were committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
-	for some := range slices.Chunk(ids, 500) {
+	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}
-		for _, id := range some {
+		for _, id := range chunk {
 			args = append(args, id)
 		}
-		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(some)-1) + `)`
-		found, err := c.strings(ctx, q, args...)
+		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
+		ids, err := c.strings(ctx, q, args...)
 		if err != nil {
 			return nil, err
 		}
-		applied = append(applied, found...)
+		applied = append(applied, ids...)
 	}
 	return applied, nil
 }

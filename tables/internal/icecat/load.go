@@ -21,9 +21,9 @@ import (
 type Cache[T any] struct {
 	budget int64
 
-	mu   sync.Mutex
-	used int64
-	by   map[string]cached[T]
+	mu        sync.Mutex
+	usedBytes int64
+	entries   map[string]cached[T]
 }
 
 type cached[T any] struct {
@@ -32,7 +32,7 @@ type cached[T any] struct {
 }
 
 func newCache[T any](budget int64) *Cache[T] {
-	return &Cache[T]{budget: budget, by: map[string]cached[T]{}}
+	return &Cache[T]{budget: budget, entries: map[string]cached[T]{}}
 }
 
 // costOf estimates the memory of parsed metadata from the length of its JSON: objects, strings and
@@ -43,8 +43,8 @@ func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 func (c *Cache[T]) Get(key string) (T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.by[key]
-	return found.value, ok
+	entry, ok := c.entries[key]
+	return entry.value, ok
 }
 
 // Put adds a value. cost is its approximate size in bytes.
@@ -52,14 +52,14 @@ func (c *Cache[T]) Put(key string, value T, cost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(key)
-	for other := range c.by {
-		if c.used+cost <= c.budget {
+	for victim := range c.entries {
+		if c.usedBytes+cost <= c.budget {
 			break
 		}
-		c.remove(other)
+		c.remove(victim)
 	}
-	c.by[key] = cached[T]{value, cost}
-	c.used += cost
+	c.entries[key] = cached[T]{value, cost}
+	c.usedBytes += cost
 }
 
 func (c *Cache[T]) drop(key string) {
@@ -69,30 +69,30 @@ func (c *Cache[T]) drop(key string) {
 }
 
 func (c *Cache[T]) remove(key string) {
-	c.used -= c.by[key].cost
-	delete(c.by, key)
+	c.usedBytes -= c.entries[key].cost
+	delete(c.entries, key)
 }
 
-// maxAnswers limits the bytes that Lookup remembers, enough for 16,000 tables. Each answer has its
-// own copy of the namespace's rules, so the rules count for each table.
+// maxAnswers limits the bytes of cached answers. It is enough for 16,000 tables. Each answer has its own copy
+// of the namespace's rules.
 const maxAnswers = 8 << 20
 
-// answer is what Lookup returns for a table.
+// answer is a result of Lookup for a table.
 type answer struct{ loc, rules string }
 
-// answers remembers the answers of Lookup from SQLite until any connection, in this process or
-// another, commits something. On a separate connection, it asks SQLite for the version of the
-// database each time. This is far cheaper than a query.
+// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. It
+// asks SQLite for the version of the database each time, on a separate connection. This is far cheaper than a
+// query.
 type answers struct {
 	driver driver.Driver
 	dsn    string
 
-	mu      sync.Mutex
-	conn    driver.Conn
-	ask     driver.Stmt
-	version uint32
-	known   map[TableName]answer
-	bytes   int // approximate size of the known answers
+	mu           sync.Mutex
+	conn         driver.Conn
+	versionQuery driver.Stmt
+	version      uint32
+	entries      map[TableName]answer
+	bytes        int // approximate size of the entries
 }
 
 // open opens the connection.
@@ -102,19 +102,19 @@ func (a *answers) open() (err error) {
 	if a.conn, err = a.driver.Open(a.dsn); err != nil {
 		return err
 	}
-	a.known = map[TableName]answer{}
-	// It starts a read, because SQLite notices others' commits only then.
-	a.ask, err = a.conn.Prepare(`PRAGMA data_version`)
+	a.entries = map[TableName]answer{}
+	// ExecContext starts a read, because SQLite notices other connections' commits only then.
+	a.versionQuery, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }
 
-// refresh forgets outdated answers, and returns the version of the database; mu must be held.
+// refresh drops outdated answers, and returns the version of the database. mu must be held.
 func (a *answers) refresh() (uint32, error) {
-	if a.ask == nil {
+	if a.versionQuery == nil {
 		return 0, partd.ErrClosed
 	}
-	// With a context that can end, the driver would start a goroutine.
-	if _, err := a.ask.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
+	// If the context could end, the driver would start a goroutine.
+	if _, err := a.versionQuery.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		return 0, err
 	}
 	version, err := a.conn.(sqlite.FileControl).FileControlDataVersion("main")
@@ -125,35 +125,35 @@ func (a *answers) refresh() (uint32, error) {
 	return version, err
 }
 
-// get returns the answer for a table if it is known, and the version of the database.
-func (a *answers) get(n TableName) (is answer, known bool, version uint32, err error) {
+// get returns the cached answer for a table, and the version of the database.
+func (a *answers) get(n TableName) (result answer, known bool, version uint32, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	version, err = a.refresh()
-	is, known = a.known[n]
-	return is, known && err == nil, version, err
+	result, known = a.entries[n]
+	return result, known && err == nil, version, err
 }
 
-// put remembers an answer, unless the database has changed since get returned version.
-func (a *answers) put(n TableName, is answer, version uint32) error {
+// put caches an answer, unless the database has changed since get returned version.
+func (a *answers) put(n TableName, result answer, version uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now, err := a.refresh()
-	if err != nil || now != version {
+	current, err := a.refresh()
+	if err != nil || current != version {
 		return err
 	}
-	const each = 256 // in addition to its texts
-	size := each + len(n.Namespace) + len(n.Name) + len(is.loc) + len(is.rules)
+	const overhead = 256 // bytes per entry in addition to its texts
+	size := overhead + len(n.Namespace) + len(n.Name) + len(result.loc) + len(result.rules)
 	if a.bytes+size > maxAnswers {
 		a.forget()
 	}
-	a.known[n] = is
+	a.entries[n] = result
 	a.bytes += size
 	return nil
 }
 
 func (a *answers) forget() {
-	clear(a.known)
+	clear(a.entries)
 	a.bytes = 0
 }
 
@@ -161,13 +161,13 @@ func (a *answers) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var err error
-	if a.ask != nil {
-		err = a.ask.Close()
+	if a.versionQuery != nil {
+		err = a.versionQuery.Close()
 	}
 	if a.conn != nil {
 		err = errors.Join(err, a.conn.Close())
 	}
-	a.ask, a.conn = nil, nil
+	a.versionQuery, a.conn = nil, nil
 	return err
 }
 
@@ -183,30 +183,29 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rule
 		return "", "", err
 	}
 	if c.postgres { // its client prepares statements itself
-		found, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
-		return found.loc, found.rules, canceled.Explain(ctx, err)
+		result, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
+		return result.loc, result.rules, canceled.Explain(ctx, err)
 	}
 	n := TableName{namespace, name}
-	found, known, version, err := c.answers.get(n)
+	result, known, version, err := c.answers.get(n)
 	if err != nil || known {
-		return found.loc, found.rules, err
+		return result.loc, result.rules, err
 	}
-	// With a context that can end, the driver would start a goroutine. The query takes
-	// microseconds.
-	if found, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
+	// If the context could end, the driver would start a goroutine. The query takes microseconds.
+	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}
-	return found.loc, found.rules, c.answers.put(n, found, version)
+	return result.loc, result.rules, c.answers.put(n, result, version)
 }
 
-func scanAnswer(row *sql.Row) (found answer, err error) {
+func scanAnswer(row *sql.Row) (result answer, err error) {
 	var property sql.NullString
-	err = row.Scan(&found.loc, &property)
+	err = row.Scan(&result.loc, &property)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	found.rules = property.String
-	return found, err
+	result.rules = property.String
+	return result, err
 }
 
 // Load returns the current state of a table.
@@ -218,8 +217,8 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 		}
 		t, err := c.LoadAt(ctx, namespace, name, loc)
 		if errors.Is(err, ErrContent) {
-			// Another commit may have removed the old metadata in between.
-			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
+			// Another commit may just have removed the old metadata.
+			if newest, err2 := c.Location(ctx, namespace, name); err2 != nil || newest != loc {
 				continue
 			}
 		}
@@ -257,15 +256,15 @@ func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ 
 			err = &Damaged{File: c.DisplayPath(loc), Err: err, Remedy: Unusable}
 		}
 	}()
-	openHeld := func(context.Context) (iceio.IO, error) { return memoryFile{c.reader, b}, nil }
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, openHeld, nil)
+	openBytes := func(context.Context) (iceio.IO, error) { return memoryFile{c.reader, b}, nil }
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, openBytes, nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
 }
 
-// memoryFile is a FileIO whose ReadFile returns content from memory.
+// memoryFile is a FileIO whose ReadFile returns bytes from memory.
 type memoryFile struct {
 	*FileIO
 	content []byte
@@ -273,8 +272,8 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table with the given metadata whose files are written through io. Its
-// transactions can be staged, but only Commit commits them.
+// Staged returns a table with the given metadata whose files are written through io. Transactions on it can
+// be staged, but only Catalog.Commit can commit them.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
 	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

@@ -37,59 +37,59 @@ func decodeJSON(b []byte, v any) error {
 	return nil
 }
 
-// Canonical returns a text that is the same for equal values of ParseMetadata.
+// Canonical returns the same text for equal values of ParseMetadata.
 func Canonical(v any) string {
-	b, err := json.Marshal(withPlainNumbers(v))
+	b, err := json.Marshal(normalizeNumbers(v))
 	if err != nil {
 		return "" // impossible for parsed values
 	}
 	return string(b)
 }
 
-// withPlainNumbers replaces all numbers in a value by their plain form: 1.0 and 10e-1 become 1e0.
-func withPlainNumbers(v any) any {
+// normalizeNumbers normalizes all numbers in a value: 1.0 and 10e-1 become 1e0.
+func normalizeNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		return plainNumber(v)
+		return normalizeNumber(v)
 	case []any:
-		plain := make([]any, len(v))
+		result := make([]any, len(v))
 		for i, e := range v {
-			plain[i] = withPlainNumbers(e)
+			result[i] = normalizeNumbers(e)
 		}
-		return plain
+		return result
 	case map[string]any:
-		plain := make(map[string]any, len(v))
+		result := make(map[string]any, len(v))
 		for k, e := range v {
-			plain[k] = withPlainNumbers(e)
+			result[k] = normalizeNumbers(e)
 		}
-		return plain
+		return result
 	}
 	return v
 }
 
-// plainNumber returns a number as its digits, without leading or trailing zeros, and an exponent.
-func plainNumber(n json.Number) json.Number {
-	text, exponent, has := strings.Cut(strings.ToLower(n.String()), "e")
+// normalizeNumber returns a number as its digits, without leading or trailing zeros, and an exponent.
+func normalizeNumber(n json.Number) json.Number {
+	text, exponent, hasExponent := strings.Cut(strings.ToLower(n.String()), "e")
 	e, err := strconv.ParseInt(exponent, 10, 32)
 	text, negative := strings.CutPrefix(text, "-")
-	whole, fraction, _ := strings.Cut(text, ".")
-	digits := strings.TrimLeft(whole+fraction, "0")
-	short := strings.TrimRight(digits, "0")
+	integer, fraction, _ := strings.Cut(text, ".")
+	digits := strings.TrimLeft(integer+fraction, "0")
+	significant := strings.TrimRight(digits, "0")
 	switch {
-	case short == "":
+	case significant == "":
 		return "0"
-	case has && err != nil: // such a large exponent: it only equals itself
+	case hasExponent && err != nil: // the exponent is too large, so the number only equals itself
 		return n
 	case negative:
-		text = "-" + short
+		text = "-" + significant
 	default:
-		text = short
+		text = significant
 	}
-	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(short)-len(fraction)), 10))
+	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, whose values are text. Text and other values, as JSON,
-// have different prefixes.
+// Properties returns metadata as properties, whose values are text. Text values and other values, which are
+// encoded as JSON, have different prefixes.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
@@ -102,12 +102,12 @@ func Properties(m map[string]any) map[string]string {
 	return props
 }
 
-// IsMetadata reports whether a property is metadata.
+// IsMetadata reports whether a property mirrors metadata.
 func IsMetadata(property string) bool {
 	return strings.HasPrefix(property, MetaPrefix) || strings.HasPrefix(property, JSONPrefix)
 }
 
-// FromProperties returns the metadata in properties, or nil if there is none.
+// FromProperties returns the metadata that properties mirror, or nil if there is none.
 func FromProperties(props map[string]string) (m map[string]any) {
 	for k, text := range props {
 		var v any = text
@@ -130,25 +130,25 @@ func FromProperties(props map[string]string) (m map[string]any) {
 // UpdatedText formats a time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns metadata with the values of i as properties.
+// Mirror returns meta with the values of i as properties.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
-	want := iceberg.Properties(Properties(i.Metadata))
-	delete(want, JSONPrefix+UpdatedKey)
-	want[MetaPrefix+UpdatedKey] = UpdatedText(i.Updated)
+	props := iceberg.Properties(Properties(i.Metadata))
+	delete(props, JSONPrefix+UpdatedKey)
+	props[MetaPrefix+UpdatedKey] = UpdatedText(i.Updated)
 	var removed []string
 	for k, v := range meta.Properties() {
 		if !IsMetadata(k) {
 			continue
 		}
-		if w, ok := want[k]; !ok {
+		if w, ok := props[k]; !ok {
 			removed = append(removed, k)
 		} else if w == v {
-			delete(want, k)
+			delete(props, k)
 		}
 	}
 	var updates []table.Update
-	if len(want) > 0 {
-		updates = append(updates, table.NewSetPropertiesUpdate(want))
+	if len(props) > 0 {
+		updates = append(updates, table.NewSetPropertiesUpdate(props))
 	}
 	if len(removed) > 0 {
 		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
@@ -161,36 +161,35 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
-// index updates the index of metadata from old to now, for a table's name.
-func (w *work) index(n TableName, old, now map[string]any) {
+// index updates the index of metadata for a table whose metadata changes from old to updated.
+func (w *transaction) index(n TableName, old, updated map[string]any) {
 	for k, v := range old {
-		w.do(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
+		w.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
 	}
-	for k, v := range now {
-		w.do(`INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name)
+	for k, v := range updated {
+		w.exec(`INSERT INTO partd_meta VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, n.Namespace, k, hashOf(v), n.Name)
 	}
 }
 
-// reindex updates the index of metadata for a name that is about to get the given metadata, as
-// JSON.
-func (w *work) reindex(n TableName, meta string) {
+// reindex updates the index of metadata for a name whose metadata is about to become meta, which is JSON.
+func (w *transaction) reindex(n TableName, meta string) {
 	stored := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
-	unlisted := w.do(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
+	unlisted := w.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
 	if w.err != nil || unlisted == 0 && stored == meta {
 		return
 	}
 	old, err := ParseMetadata([]byte(stored))
-	now, err2 := ParseMetadata([]byte(meta))
+	updated, err2 := ParseMetadata([]byte(meta))
 	if w.err = cmp.Or(err, err2); w.err == nil {
-		w.index(n, old, now)
+		w.index(n, old, updated)
 	}
 }
 
-// maxFindKeys limits the keys in a search, because SQLite limits the parts of a query.
+// maxFindKeys limits the keys of a search, because SQLite limits the parts of a query.
 const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace that have all of the given metadata, in the order of
-// names. It also calls f for a few other tables, so f must check them.
+// Find calls f for the tables of a namespace that have all of the given metadata, in the order of names. It
+// also calls f for a few other tables, so f must check the metadata.
 func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
@@ -205,11 +204,11 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 		args = append(args, namespace, k, hashOf(meta[k]))
 	}
 	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
-	found, err := c.strings(ctx, q.String(), append(args, namespace)...)
+	all, err := c.strings(ctx, q.String(), append(args, namespace)...)
 	if err != nil {
 		return err
 	}
-	for names := range slices.Chunk(found, 500) {
+	for names := range slices.Chunk(all, 500) {
 		args := []any{namespace}
 		for _, name := range names {
 			args = append(args, name)
@@ -227,8 +226,8 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 	return nil
 }
 
-// Unlisted returns the tables of a namespace that other engines created or renamed, and some that
-// no longer exist.
+// Unlisted returns the names of a namespace's tables that other engines created or renamed. Some of the
+// tables may no longer exist.
 func (c *Catalog) Unlisted(ctx context.Context, namespace string) ([]string, error) {
 	return c.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
@@ -255,34 +254,34 @@ func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[s
 	return FromProperties(props), err
 }
 
-// namespaceMetadata returns the current metadata of a namespace.
-func (w *work) namespaceMetadata(namespace string) (m map[string]any) {
+// namespaceMetadata returns the current metadata of a namespace, in the transaction.
+func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	if w.err == nil {
 		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
 	}
 	return m
 }
 
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of
-// change. It creates the namespace if necessary.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of change. It
+// creates the namespace if necessary.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
-		w := &work{ctx, tx, nil}
+		w := &transaction{ctx, tx, nil}
 		stored := w.namespaceMetadata(namespace)
 		if w.err != nil {
 			return w.err
 		}
-		now, err := change(stored)
+		changed, err := change(stored)
 		if err != nil {
 			return err
 		}
 		for k := range Properties(stored) {
-			w.do(deleteProperty, namespace, k)
+			w.exec(deleteProperty, namespace, k)
 		}
-		for k, v := range Properties(now) {
-			w.do(insertProperty, namespace, k, v)
+		for k, v := range Properties(changed) {
+			w.exec(insertProperty, namespace, k, v)
 		}
-		w.do(insertNamespace, namespace)
+		w.exec(insertNamespace, namespace)
 		return w.err
 	}
 }

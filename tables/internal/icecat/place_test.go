@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Locations of other engines resolve to the right files: Java writes file:/ with one slash, and
-// names are not unescaped.
-func TestPlaces(t *testing.T) {
+// TestForeignLocations checks that locations of other engines resolve to the right files: Java writes file:/
+// with one slash, and names are not unescaped.
+func TestForeignLocations(t *testing.T) {
 	dir := t.TempDir()
 	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
 	if err != nil {
@@ -30,8 +30,8 @@ func TestPlaces(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	whole := location + "/k=a%2Fb/x.parquet"
-	for _, name := range []string{whole, "file:" + strings.TrimPrefix(whole, "file://")} {
+	fileLocation := location + "/k=a%2Fb/x.parquet"
+	for _, name := range []string{fileLocation, "file:" + strings.TrimPrefix(fileLocation, "file://")} {
 		if got, err := c.local(name); got != file || err != nil {
 			t.Errorf("%s is at %s, %v, want %s in %s", name, got, err, file, dir)
 		}

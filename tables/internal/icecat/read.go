@@ -25,21 +25,21 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// local returns the path of the file at a location. If the warehouse was moved, its locations still
-// begin with the original directory.
+// local returns the path of the file at a location. The locations of a warehouse that was moved still begin
+// with the original directory.
 func (c *Catalog) local(location string) (string, error) {
 	if c.root != "" {
-		rest, ok := strings.CutPrefix(location, c.root+"/")
-		if !ok || path.Clean("/"+rest) != "/"+rest {
+		suffix, ok := strings.CutPrefix(location, c.root+"/")
+		if !ok || path.Clean("/"+suffix) != "/"+suffix {
 			return "", fmt.Errorf("location %q is outside of the warehouse %s: %w", location, c.root, fs.ErrPermission)
 		}
-		return "/" + rest, nil
+		return "/" + suffix, nil
 	}
 	p, isURL := strings.CutPrefix(location, "file:")
 	p = strings.TrimPrefix(p, "//") // Java writes file:/ with one slash
 	escaped := strings.TrimPrefix(c.location(""), "file://")
-	if rest, ok := strings.CutPrefix(p, escaped); ok && isURL {
-		return filepath.Join(c.dir, rest), nil // engines do not unescape names such as k=a%2Fb/x.parquet
+	if suffix, ok := strings.CutPrefix(p, escaped); ok && isURL {
+		return filepath.Join(c.dir, suffix), nil // engines do not unescape names such as k=a%2Fb/x.parquet
 	}
 	if isURL {
 		var err error
@@ -50,14 +50,14 @@ func (c *Catalog) local(location string) (string, error) {
 	if !filepath.IsAbs(p) {
 		return "", fmt.Errorf("location %q is not a local file: %w", location, fs.ErrPermission)
 	}
-	if rest, ok := strings.CutPrefix(p, c.originalDir+"/"); ok {
-		return filepath.Join(c.dir, rest), nil
+	if suffix, ok := strings.CutPrefix(p, c.originalDir+"/"); ok {
+		return filepath.Join(c.dir, suffix), nil
 	}
 	return filepath.Clean(p), nil
 }
 
-// Local returns the local path of the file at a location, or of a copy, which is kept until release
-// is called. release is never nil.
+// Local returns the local path of the file at a location, or of a local copy, which stays until release is
+// called. release is never nil.
 func (c *Catalog) Local(location string) (path string, release func(), err error) {
 	if path, err = c.local(location); err != nil {
 		return "", func() {}, err
@@ -68,7 +68,7 @@ func (c *Catalog) Local(location string) (path string, release func(), err error
 	return path, func() {}, nil
 }
 
-// DisplayPath returns a file's path or location for messages.
+// DisplayPath returns a file's path or location, for messages.
 func (c *Catalog) DisplayPath(location string) string {
 	if path, err := c.local(location); err == nil && c.root == "" {
 		return path
@@ -85,9 +85,9 @@ func (c *Catalog) Forget(location string) {
 	}
 }
 
-// own is like local, for a file to write or remove. It refuses files outside the warehouse, which
-// metadata by other engines may name.
-func (c *Catalog) own(location string) (string, error) {
+// ownPath is like local, for a file to write or remove. It refuses files outside the warehouse, because other
+// engines may have put their locations in metadata.
+func (c *Catalog) ownPath(location string) (string, error) {
 	if c.readOnly {
 		return "", ErrReadOnly
 	}
@@ -132,7 +132,7 @@ func (f *FileIO) ReadFile(name string) ([]byte, error) {
 	return b, errors.Join(err, file.Close())
 }
 
-// openFile is a file being read.
+// openFile is a file that is open for reading.
 type openFile struct {
 	*io.SectionReader
 	file vfs.File
@@ -160,7 +160,7 @@ func (i fileInfo) IsDir() bool { return i.info.Mode.IsDir() }
 
 func (i fileInfo) Sys() any { return nil }
 
-// Check returns an error unless a file with n bytes and a hash matches w.
+// Check returns an error if a file with n bytes and the given hash does not match w.
 func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
 	switch {
 	case n > w.Size:
@@ -173,8 +173,8 @@ func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
 	return nil
 }
 
-// FileAt returns the catalog's record of a file, and whether it has one. It has none for files that
-// other engines wrote.
+// FileAt returns the catalog's record of a file, and whether there is one. There is none for files of other
+// engines.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -198,8 +198,8 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	if err != nil {
 		return 0, err
 	}
-	written, known, err := c.FileAt(ctx, loc)
-	if err != nil || known {
+	written, recorded, err := c.FileAt(ctx, loc)
+	if err != nil || recorded {
 		return written.Size, err
 	}
 	p, err := c.local(loc)
@@ -214,20 +214,20 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	return info.Size, errors.Join(err, file.Close())
 }
 
-// checked reads a metadata file, and compares it with the catalog's record, because the decoding
-// libraries panic on damaged files. Manifests and lists of them that the catalog did not write are
-// vetted instead. A bucket's files were compared when they were fetched.
+// checked reads a metadata file, and compares it with the catalog's record, because the decoding libraries
+// panic on damaged files. Manifests and manifest lists of other engines are vetted instead. A bucket's files
+// were already compared when they were fetched.
 func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
 		return file, nil
 	}
-	written, known, err := f.cat.FileAt(context.Background(), location)
-	if err != nil || known && f.cat.root != "" {
+	written, recorded, err := f.cat.FileAt(context.Background(), location)
+	if err != nil || recorded && f.cat.root != "" {
 		return file, err
 	}
 	limit := int64(maxManifestBytes)
-	if !known && size > limit {
+	if !recorded && size > limit {
 		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrContent, limit)
 	}
 	b := make([]byte, size)
@@ -235,7 +235,7 @@ func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderA
 		return nil, err
 	}
 	switch {
-	case known:
+	case recorded:
 		err = written.Check(size, xxh3.Hash128(b))
 	case ext == ".avro" && !f.skipVet && !f.wrote(location):
 		if err = f.vet(location, b); err != nil {
@@ -245,7 +245,7 @@ func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderA
 	return bytes.NewReader(b), err
 }
 
-// NewLocation returns the location for a new table. It does not contain the table's name.
+// NewLocation returns a location for a new table. It does not contain the table's name.
 func (c *Catalog) NewLocation() string {
 	return c.location("data/" + uuid.NewString())
 }

@@ -16,20 +16,20 @@ import (
 // ErrExists means that a table or a namespace with this name exists.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
-// Names returns at most limit names of a namespace's tables that come after a name.
+// Names returns the names of a namespace's tables that come after the name after, at most limit.
 func (c *Catalog) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
 	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
 
 // CreateNamespace creates a namespace with metadata. The namespace must not exist.
 func (c *Catalog) CreateNamespace(ctx context.Context, namespace string, metadata map[string]any) error {
-	return c.inTx(ctx, func(w *work) {
+	return c.inTx(ctx, func(w *transaction) {
 		if len(w.strings(selectNamespace, namespace)) > 0 {
 			w.err = ErrExists
 		}
-		w.do(insertNamespace, namespace)
+		w.exec(insertNamespace, namespace)
 		for k, v := range Properties(metadata) {
-			w.do(insertProperty, namespace, k, v)
+			w.exec(insertProperty, namespace, k, v)
 		}
 	})
 }
@@ -41,39 +41,39 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 		rename = `UPDATE iceberg_tables SET table_namespace=?, table_name=? WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
 		listed = `UPDATE partd_tables SET namespace=?, name=? WHERE namespace=? AND name=?`
 	)
-	return c.inTx(ctx, func(w *work) {
+	return c.inTx(ctx, func(w *transaction) {
 		if len(w.strings(find, to.Namespace, to.Name)) > 0 {
 			w.err = ErrExists
 		}
 		meta := w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, from.Namespace, from.Name)
 		w.reindex(from, "null")
-		if n := w.do(rename, to.Namespace, to.Name, from.Namespace, from.Name); w.err == nil && n == 0 {
+		if n := w.exec(rename, to.Namespace, to.Name, from.Namespace, from.Name); w.err == nil && n == 0 {
 			w.err = ErrNotFound
 		}
-		w.do(insertNamespace, to.Namespace)
-		w.do(deleteInfo, "", to.Namespace, to.Name)
+		w.exec(insertNamespace, to.Namespace)
+		w.exec(deleteInfo, "", to.Namespace, to.Name)
 		if len(meta) > 0 {
 			w.reindex(to, meta[0])
 		}
-		w.do(listed, to.Namespace, to.Name, from.Namespace, from.Name)
+		w.exec(listed, to.Namespace, to.Name, from.Namespace, from.Name)
 	})
 }
 
 // DataLocation returns the prefix of the locations of tables.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
-// LocationOf returns the location for a table that another engine creates with a UUID. All files of
-// the table must be below it.
+// LocationOf returns the location for a table that another engine creates with a UUID. All of the table's
+// files must be below it.
 func (c *Catalog) LocationOf(id uuid.UUID) string { return c.location("data/" + id.String()) }
 
-// MakeDirectories makes the directories for the files of a new table, because DuckDB does not. Sweep
+// MakeDirectories creates the directories for the files of a new table, because DuckDB does not. A Sweep
 // removes them if they stay empty.
 func (c *Catalog) MakeDirectories(location string) error {
 	if c.readOnly {
 		return ErrReadOnly
 	}
 	for _, name := range []string{"/data", "/metadata"} {
-		dir, err := c.own(location + name)
+		dir, err := c.ownPath(location + name)
 		if err == nil && c.root == "" {
 			err = c.fs.MkdirAll(dir, 0o777)
 		}
@@ -84,66 +84,66 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata
-// below a location. Another commit may have just created the table.
+// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata below a
+// location. This happens if another commit has just created a table there.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
 	return func(ctx context.Context, tx *sql.Tx) error {
-		found, err := stringsOf(ctx, tx, q, location+"/", location+"0", namespace)
-		if err == nil && len(found) > 0 {
+		rows, err := stringsOf(ctx, tx, q, location+"/", location+"0", namespace)
+		if err == nil && len(rows) > 0 {
 			err = fmt.Errorf("a table at the location %s %w", location, ErrExists)
 		}
 		return err
 	}
 }
 
-// CheckWithin returns an error unless a file exists and is below a location of the warehouse, both by
-// its name and after resolving symbolic links.
+// CheckWithin returns an error unless a file exists and is below a location of the warehouse, both by its
+// name and after resolving symbolic links.
 func (c *Catalog) CheckWithin(location, file string) error {
-	full := file
-	if short, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(short, "/") {
-		full = "file:///" + short // Java writes file:/ with one slash
+	normalized := file
+	if name, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(name, "/") {
+		normalized = "file:///" + name // Java writes file:/ with one slash
 	}
-	rest, ok := strings.CutPrefix(full, location+"/")
-	if !ok || rest == "" || path.Clean("/"+rest) != "/"+rest {
-		return outside(file, location)
+	suffix, ok := strings.CutPrefix(normalized, location+"/")
+	if !ok || suffix == "" || path.Clean("/"+suffix) != "/"+suffix {
+		return outsideError(file, location)
 	}
-	dir, err := c.own(location + "/x")
+	dir, err := c.ownPath(location + "/x")
 	if err != nil {
 		return err
 	}
 	if c.root != "" {
 		return nil // a bucket has no links, and no ..
 	}
-	name, err := c.own(file)
+	name, err := c.ownPath(file)
 	if err != nil {
 		return err
 	}
 	dir = filepath.Dir(dir)
-	if plain, err := url.PathUnescape(rest); err == nil && !filepath.IsLocal(plain) {
-		return outside(file, location) // for engines that unescape %2e%2e
+	if unescaped, err := url.PathUnescape(suffix); err == nil && !filepath.IsLocal(unescaped) {
+		return outsideError(file, location) // because some engines unescape %2e%2e
 	}
-	in, err := filepath.EvalSymlinks(dir)
+	realDir, err := filepath.EvalSymlinks(dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(c.dir)
 	}
-	if err == nil && !strings.HasPrefix(in, filepath.Join(dir, "data")+"/") {
-		return outside(file, location)
+	if err == nil && !strings.HasPrefix(realDir, filepath.Join(dir, "data")+"/") {
+		return outsideError(file, location)
 	}
-	var at string
+	var realFile string
 	if err == nil {
-		at, err = filepath.EvalSymlinks(name)
+		realFile, err = filepath.EvalSymlinks(name)
 	}
 	switch {
-	case err != nil: // an invalid name also ends here
+	case err != nil: // also for an invalid name
 		return fmt.Errorf("there is no file at %q: %w", file, fs.ErrNotExist)
-	case !strings.HasPrefix(at, in+"/"):
-		return outside(file, location)
+	case !strings.HasPrefix(realFile, realDir+"/"):
+		return outsideError(file, location)
 	}
 	return nil
 }
 
-func outside(file, location string) error {
-	return fmt.Errorf("location %q is outside of the table's own, %s: %w", file, location, fs.ErrPermission)
+func outsideError(file, location string) error {
+	return fmt.Errorf("location %q is outside of the table's location %s: %w", file, location, fs.ErrPermission)
 }

@@ -21,17 +21,17 @@ var ErrNoSnapshot = fmt.Errorf("no such snapshot (%w)", fs.ErrNotExist)
 // Snapshot is a named state of a namespace.
 type Snapshot struct {
 	Name     string
-	Made     time.Time
+	Created  time.Time
 	Tables   int
 	Metadata map[string]any // of the namespace
 }
 
-// TakeSnapshot takes a snapshot of all tables of some namespaces, in one transaction. It returns
-// false if one of them already has a snapshot with this name.
-func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, at time.Time) (taken bool, err error) {
-	err = c.inTx(ctx, func(w *work) {
+// TakeSnapshot takes a snapshot of all tables of the namespaces, in one transaction. It returns false if a
+// namespace already has a snapshot with this name.
+func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
+	err = c.inTx(ctx, func(w *transaction) {
 		for _, ns := range namespaces {
-			w.takeSnapshot(ns, name, at)
+			w.takeSnapshot(ns, name, timestamp)
 		}
 	})
 	if errors.Is(err, errTaken) {
@@ -42,42 +42,42 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 
 var errTaken = errors.New("a snapshot with this name exists")
 
-func (w *work) takeSnapshot(namespace, name string, at time.Time) {
+func (w *transaction) takeSnapshot(namespace, name string, timestamp time.Time) {
 	meta, err := json.Marshal(w.namespaceMetadata(namespace))
 	w.err = cmp.Or(w.err, err)
-	if w.do(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, at.UnixMicro(), string(meta)) == 0 {
+	if w.exec(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, timestamp.UnixMicro(), string(meta)) == 0 {
 		w.err = cmp.Or(w.err, errTaken)
 	}
-	n := w.do(insertPins, namespace, name)
-	w.do(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
+	n := w.exec(insertPins, namespace, name)
+	w.exec(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
 }
 
 // Snapshots returns the snapshots of a namespace, oldest first.
 func (c *Catalog) Snapshots(ctx context.Context, namespace string) (all []Snapshot, err error) {
 	err = query(ctx, c.reads, func(rows *sql.Rows) error {
 		var s Snapshot
-		var at int64
+		var micros int64
 		var meta string
-		err := rows.Scan(&s.Name, &at, &s.Tables, &meta)
+		err := rows.Scan(&s.Name, &micros, &s.Tables, &meta)
 		if err != nil {
 			return err
 		}
 		if s.Metadata, err = ParseMetadata([]byte(meta)); err != nil {
 			return fmt.Errorf("the catalog: metadata of snapshot %q: %w", s.Name, err)
 		}
-		s.Made = time.UnixMicro(at).UTC()
+		s.Created = time.UnixMicro(micros).UTC()
 		all = append(all, s)
 		return nil
 	}, `SELECT snapshot, made_us, tables, metadata FROM partd_snapshots WHERE namespace=? ORDER BY made_us, snapshot`, namespace)
 	return all, err
 }
 
-// DropSnapshots deletes one snapshot of a namespace, or all if name is nil. Sweep removes the files
-// that they pinned.
+// DropSnapshots deletes the named snapshot of a namespace, or all snapshots if name is nil. Sweep removes the
+// files that only these snapshots pinned.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
-	return c.inTx(ctx, func(w *work) {
+	return c.inTx(ctx, func(w *transaction) {
 		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
-			w.do(`DELETE FROM `+t+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name)
+			w.exec(`DELETE FROM `+t+` WHERE namespace=?1 AND (snapshot=?2 OR ?2 IS NULL)`, namespace, name)
 		}
 	})
 }
@@ -101,38 +101,37 @@ func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (
 }
 
 func (c *Catalog) hasSnapshot(ctx context.Context, namespace, snapshot string) error {
-	found, err := c.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
-	if err == nil && len(found) == 0 {
+	rows, err := c.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
+	if err == nil && len(rows) == 0 {
 		err = ErrNoSnapshot
 	}
 	return err
 }
 
-// Changed returns the names of the tables that differ from a snapshot: those that were changed,
-// deleted or created since.
+// Changed returns the names of the tables that were changed, deleted or created since a snapshot.
 func (c *Catalog) Changed(ctx context.Context, namespace, snapshot string) ([]string, error) {
 	return c.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// CheckPlan returns a hook for a commit that restores a snapshot. It fails if the snapshot no
-// longer has the planned tables or, if whole is set, if other tables differ from the snapshot.
-func CheckPlan(namespace, snapshot string, planned map[string]Listed, whole bool) TxHook {
+// CheckPlan returns a hook for a commit that restores a snapshot. It fails if the snapshot no longer has the
+// planned tables, or, if allTables is true, if other tables differ from the snapshot.
+func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		pinned, err := stringsOf(ctx, tx, `SELECT metadata_location || '
 ' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot)
 		if err != nil {
 			return err
 		}
-		have := make(map[string]bool, len(pinned))
+		isPinned := make(map[string]bool, len(pinned))
 		for _, p := range pinned {
-			have[p] = true
+			isPinned[p] = true
 		}
 		for name, l := range planned {
-			if l.Location != "" && !have[l.Location+"\n"+name] {
+			if l.Location != "" && !isPinned[l.Location+"\n"+name] {
 				return errReplan
 			}
 		}
-		if !whole {
+		if !allTables {
 			return nil
 		}
 		changed, err := stringsOf(ctx, tx, selectChanged, namespace, snapshot)
@@ -148,35 +147,34 @@ func CheckPlan(namespace, snapshot string, planned map[string]Listed, whole bool
 	}
 }
 
-// errReplan does not wrap table.ErrCommitFailed, because repeating the same commit would fail
-// again.
+// errReplan does not wrap table.ErrCommitFailed, because a retry of the same commit would fail again.
 var errReplan = fmt.Errorf("%w since the restore was planned", ErrReplan)
 
 // ErrReplan means that a snapshot, or a table in it, has changed.
 var ErrReplan = errors.New("the bucket or its snapshot was changed")
 
-// pinned adds the files that only snapshots refer to.
-func (c *Catalog) pinned(ctx context.Context, used references) error {
+// addPinned adds the files that only snapshots refer to.
+func (c *Catalog) addPinned(ctx context.Context, refs references) error {
 	all, err := c.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
 		EXCEPT SELECT metadata_location FROM iceberg_tables`)
 	if err != nil {
 		return err
 	}
 	for _, loc := range all {
-		if used.has(loc) {
+		if refs.has(loc) {
 			continue
 		}
 		t, err := c.LoadAt(ctx, "", "", loc)
 		if err == nil {
-			err = used.addNewest(t)
+			err = refs.addNewest(t)
 		}
 		if err == nil {
 			continue
 		}
-		// The snapshots may have just been deleted, and the files swept.
-		still, again := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, loc)
-		if again != nil || len(still) > 0 {
-			return errors.Join(err, again)
+		// The snapshots may just have been deleted, and their files swept.
+		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, loc)
+		if err2 != nil || len(snapshots) > 0 {
+			return errors.Join(err, err2)
 		}
 	}
 	return nil

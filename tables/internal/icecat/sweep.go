@@ -19,53 +19,51 @@ type SweepResult struct {
 	Waiting int // unused files that are not removed yet
 }
 
-// Sweep removes files of the warehouse that no table or snapshot refers to: those of failed
-// commits, expired versions and deleted tables. The first Sweep that finds an unused file notes it.
-// A later Sweep removes it after the grace period, because until then others may read an older
-// state, or commit the file. The period starts again for the files in used, which were in use until
-// just before. busy returns when the oldest reader or writer in this process began, or the current
-// time.
-func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (SweepResult, error) {
-	err := c.inTx(ctx, func(w *work) {
-		w.do(sweepInline)
-		w.do(sweepCopies)
+// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired
+// versions and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes
+// the file after the grace period, because until then other processes may read an older state, or commit the
+// file. The period starts again for the files in recentlyUsed. busy returns when the oldest running reader or
+// writer of this process started, or the current time.
+func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, busy func() time.Time) (SweepResult, error) {
+	err := c.inTx(ctx, func(w *transaction) {
+		w.exec(sweepInline)
+		w.exec(sweepCopies)
 	})
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// List the files before reading the references: later files are not in the list, and files that
-	// are committed in between are referred to.
+	// List the files before reading the references. Then files written later are not in the list, and files
+	// committed in between are referenced.
 	files, err := c.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// Call busy in between, because a running writer may commit a listed file after the references
-	// are read.
-	seen, oldest := time.Now(), busy()
-	still, err := c.References(ctx)
+	// Call busy before reading the references, because a running writer may commit a listed file afterwards.
+	start, oldest := time.Now(), busy()
+	referenced, err := c.References(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
-	for path := range still {
+	for path := range referenced {
 		delete(files, path)
 	}
-	since, err := c.noteOrphans(ctx, files, used, seen)
+	firstSeen, err := c.noteOrphans(ctx, files, recentlyUsed, start)
 	if err != nil {
 		return SweepResult{}, err
 	}
 	var s SweepResult
 	dirs := map[string]bool{}
-	for path, at := range since {
-		// The wall clock may have been set. Therefore, also compare with how long the oldest reader
-		// has run, by the monotonic clock.
-		if at.Add(max(grace, 0)).After(seen) || oldest.Before(at) || seen.Sub(at) < seen.Sub(oldest) {
+	for path, seen := range firstSeen {
+		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest
+		// reader, which the monotonic clock measures.
+		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
 			}
 			continue
 		}
 		size := files[path]
-		// Forget it first: if the process stops in between, the next Sweep finds the file again.
+		// Delete the record first: if the process stops in between, the next Sweep finds the file again.
 		if unused, err := c.forgetFile(ctx, path); err != nil {
 			return s, err
 		} else if !unused {
@@ -94,7 +92,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	return s, nil
 }
 
-// emptyDir is the size of an empty directory. A staged table that is never created leaves some.
+// emptyDir is the size of an empty directory. Staged tables that are never created leave such directories.
 const emptyDir = -1
 
 // listFiles returns the files below data/ with their sizes, and empty directories of tables.
@@ -123,11 +121,11 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 				err = walk(path)
 				continue
 			}
-			info, failed := c.fs.Info(path)
-			if failed == nil {
+			info, infoErr := c.fs.Info(path)
+			if infoErr == nil {
 				files[path] = info.Size
-			} else if !errors.Is(failed, fs.ErrNotExist) {
-				err = failed
+			} else if !errors.Is(infoErr, fs.ErrNotExist) {
+				err = infoErr
 			}
 		}
 		return err
@@ -137,16 +135,16 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
-	used := references{c, map[string]struct{}{}}
-	// Read the snapshots before the tables, because one may be restored and deleted in between; and
-	// again after them, because one may be taken.
-	if err := c.pinned(ctx, used); err != nil {
+	refs := references{c, map[string]struct{}{}}
+	// Read the snapshots before the tables, because a snapshot may be restored and deleted in between, and
+	// again after them, because a snapshot may be taken in between.
+	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
-	if err := c.each(ctx, func(_ TableName, t *table.Table) error { return used.addAll(t) }); err != nil {
+	if err := c.eachTable(ctx, func(_ TableName, t *table.Table) error { return refs.addAll(t) }); err != nil {
 		return nil, err
 	}
-	return used.paths, c.pinned(ctx, used)
+	return refs.paths, c.addPinned(ctx, refs)
 }
 
 type references struct {
@@ -154,15 +152,15 @@ type references struct {
 	paths map[string]struct{}
 }
 
-// add adds a file. It reports whether the file is new.
+// add adds a file, and reports whether it was missing.
 func (r references) add(location string) bool {
 	path, err := r.c.local(location)
 	if err != nil {
 		return false // not a file of the warehouse
 	}
-	_, known := r.paths[path]
+	_, exists := r.paths[path]
 	r.paths[path] = struct{}{}
-	return !known
+	return !exists
 }
 
 // addNewest adds the files of a table's newest version.
@@ -176,8 +174,8 @@ func (r references) addNewest(t *table.Table) error {
 
 func (r references) has(location string) bool {
 	path, err := r.c.local(location)
-	_, known := r.paths[path]
-	return err == nil && known
+	_, exists := r.paths[path]
+	return err == nil && exists
 }
 
 func (r references) addAll(t *table.Table) error {
@@ -217,30 +215,30 @@ func (r references) addVersion(s *table.Snapshot) error {
 	return nil
 }
 
-// noteOrphans replaces the recorded orphans by files. It returns when each was first recorded.
-func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used map[string]struct{}, now time.Time) (map[string]time.Time, error) {
-	since := make(map[string]time.Time, len(files))
-	return since, c.inTx(ctx, func(w *work) {
-		var gone []string
+// noteOrphans replaces the recorded orphans by files. It returns when each file was first recorded.
+func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
+	firstSeen := make(map[string]time.Time, len(files))
+	return firstSeen, c.inTx(ctx, func(w *transaction) {
+		var outdated []string
 		w.err = query(ctx, w.tx, func(rows *sql.Rows) error {
 			var path string
-			var at int64
-			err := rows.Scan(&path, &at)
-			_, was := used[path]
-			if _, still := files[path]; still && !was {
-				since[path] = time.UnixMilli(at)
+			var millis int64
+			err := rows.Scan(&path, &millis)
+			_, wasUsed := recentlyUsed[path]
+			if _, isUnused := files[path]; isUnused && !wasUsed {
+				firstSeen[path] = time.UnixMilli(millis)
 			} else {
-				gone = append(gone, path)
+				outdated = append(outdated, path)
 			}
 			return err
 		}, `SELECT path, seen_ms FROM partd_orphans`)
-		for _, path := range gone {
-			w.do(`DELETE FROM partd_orphans WHERE path=?`, path)
+		for _, path := range outdated {
+			w.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
 		}
 		for path := range files {
-			if _, known := since[path]; !known {
-				since[path] = now
-				w.do(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
+			if _, recorded := firstSeen[path]; !recorded {
+				firstSeen[path] = now
+				w.exec(`INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1)
 			}
 		}
 	})
@@ -250,15 +248,15 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used 
 // wanted or committed after it was found unused.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
-	err = c.inTx(ctx, func(w *work) {
-		if unused = w.do(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
-			w.do(`DELETE FROM partd_files WHERE path=?`, location)
+	err = c.inTx(ctx, func(w *transaction) {
+		if unused = w.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
+			w.exec(`DELETE FROM partd_files WHERE path=?`, location)
 		}
 	})
 	return unused, err
 }
 
 // ForgetPuts deletes the ids of puts from before a time.
-func (c *Catalog) ForgetPuts(ctx context.Context, before time.Time) error {
-	return c.inTx(ctx, func(w *work) { w.do(`DELETE FROM partd_puts WHERE at_ms<?`, before.UnixMilli()) })
+func (c *Catalog) ForgetPuts(ctx context.Context, cutoff time.Time) error {
+	return c.inTx(ctx, func(w *transaction) { w.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
 }

@@ -37,26 +37,26 @@ func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {
 		for _, n := range []struct {
-			unit        string
-			claims, has int64
+			unit           string
+			claims, actual int64
 		}{{"files", claims.files[status], t.files[status]}, {"rows", claims.rows[status], t.rows[status]}} {
-			if n.claims != n.has && (n.claims != -1 || m.Version() > 1) {
-				return fmt.Errorf("the list of manifests claims %d %s %s, but the manifest has %d", n.claims, name, n.unit, n.has)
+			if n.claims != n.actual && (n.claims != -1 || m.Version() > 1) {
+				return fmt.Errorf("the list of manifests claims %d %s %s, but the manifest has %d", n.claims, name, n.unit, n.actual)
 			}
 		}
 	}
 	return nil
 }
 
-// SameManifest reports whether two lists have the same claims about a manifest.
+// SameManifest reports whether two lists make the same claims about a manifest.
 func SameManifest(a, b iceberg.ManifestFile) bool {
 	return claimsOf(a) == claimsOf(b) && a.PartitionSpecID() == b.PartitionSpecID() && a.ManifestContent() == b.ManifestContent() &&
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet returns an error if Iceberg's library would panic, or allocate what the content claims, on a
-// manifest or a list of manifests. FileIO.Open calls it for files that the catalog did not write,
-// because other engines may also change them after a commit.
+// vet returns an error for a manifest or a list of manifests on which Iceberg's library would panic, or for
+// which it would allocate as much as the content claims. FileIO.Open calls it for files that the catalog did
+// not write, because other engines may change them even after a commit.
 func (f *FileIO) vet(location string, content []byte) error {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
@@ -70,7 +70,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 		return nil
 	}
 	key := fmt.Sprintf("%s %x", location, sha256.Sum256(content))
-	if _, known := f.cat.tallies.Get(key); known {
+	if _, vetted := f.cat.tallies.Get(key); vetted {
 		return nil
 	}
 	if err := countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ListKind, ListBudget()); err != nil {
@@ -92,10 +92,10 @@ func (f *FileIO) vet(location string, content []byte) error {
 	return nil
 }
 
-// vetCounts returns an error if a list claims more files than the manifest has.
+// vetCounts returns an error if a list claims that a manifest has more files than it has.
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
-	t, known := f.cat.tallies.Get(m.FilePath())
-	if !known {
+	t, cached := f.cat.tallies.Get(m.FilePath())
+	if !cached {
 		if err := f.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
 			return err
 		}
@@ -113,18 +113,18 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 		}
 		f.cat.tallies.Put(m.FilePath(), t, tallyCost+int64(len(m.FilePath())))
 	}
-	var claimed, has int64
+	var claimed, actual int64
 	for status, n := range claimsOf(m).files {
 		claimed += max(0, n)
-		has += t.files[status]
+		actual += t.files[status]
 	}
-	if claimed > has {
-		return fmt.Errorf("it claims %d files of manifest %s, which has %d", claimed, m.FilePath(), has)
+	if claimed > actual {
+		return fmt.Errorf("it claims %d files of manifest %s, which has %d", claimed, m.FilePath(), actual)
 	}
 	return nil
 }
 
-// tallyCost is the memory of a cached tally in addition to its key.
+// tallyCost is the memory of a cached tally, without its key.
 const tallyCost = 200
 
 // wrote reports whether f wrote a file.

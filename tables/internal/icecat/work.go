@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// work runs the statements of a transaction. After one fails, the others do nothing.
-type work struct {
+// transaction runs the statements of a transaction. After a statement fails, further statements do nothing.
+type transaction struct {
 	ctx context.Context
 	tx  *sql.Tx
 	err error
 }
 
-// do runs a statement, and returns how many rows it changed.
-func (w *work) do(q string, args ...any) (rows int64) {
+// exec runs a statement, and returns the number of rows that it changed.
+func (w *transaction) exec(q string, args ...any) (rows int64) {
 	if w.err != nil {
 		return 0
 	}
@@ -32,7 +32,7 @@ func (w *work) do(q string, args ...any) (rows int64) {
 }
 
 // strings returns the single column of a query's result.
-func (w *work) strings(q string, args ...any) (all []string) {
+func (w *transaction) strings(q string, args ...any) (all []string) {
 	if w.err == nil {
 		all, w.err = stringsOf(w.ctx, w.tx, q, args...)
 	}
@@ -47,8 +47,8 @@ func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
 	return c.writes.BeginTx(ctx, nil)
 }
 
-// inTx commits the statements of f in one transaction, unless one fails.
-func (c *Catalog) inTx(ctx context.Context, f func(w *work)) (err error) {
+// inTx runs f in a transaction, and commits it unless a statement fails.
+func (c *Catalog) inTx(ctx context.Context, f func(w *transaction)) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	c.committing(false)
 	defer c.committing(true)
@@ -56,7 +56,7 @@ func (c *Catalog) inTx(ctx context.Context, f func(w *work)) (err error) {
 	if err != nil {
 		return err
 	}
-	w := &work{ctx, tx, nil}
+	w := &transaction{ctx, tx, nil}
 	if f(w); w.err != nil {
 		return errors.Join(w.err, tx.Rollback())
 	}
@@ -89,13 +89,13 @@ func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string,
 	return stringsOf(ctx, c.reads, q, args...)
 }
 
-// one returns the first row of a query's result, or "".
-func (c *Catalog) one(ctx context.Context, q string, args ...any) (string, error) {
-	found, err := c.strings(ctx, q, args...)
-	if err != nil || len(found) == 0 {
+// firstString returns the first row of a query's result, or "".
+func (c *Catalog) firstString(ctx context.Context, q string, args ...any) (string, error) {
+	all, err := c.strings(ctx, q, args...)
+	if err != nil || len(all) == 0 {
 		return "", err
 	}
-	return found[0], nil
+	return all[0], nil
 }
 
 func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []string, err error) {
@@ -111,8 +111,8 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []st
 // ErrRolledBack means that a transaction changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction, and adds the meaning of an error. If the transaction's context has
-// ended, package sql has rolled it back.
+// commit commits a transaction, and adds the meaning of an error. If the transaction's context ended, package
+// sql has already rolled the transaction back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {
@@ -122,13 +122,12 @@ func commit(tx *sql.Tx) error {
 	return fmt.Errorf("the catalog: %w: %w", partd.ErrUnknownOutcome, err)
 }
 
-// retriable wraps PostgreSQL's errors for transactions that conflict with others, and that may be
-// tried again.
+// retriable wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which may be retried.
 func retriable(err error) error {
-	if said, ok := errors.AsType[interface {
+	if sqlErr, ok := errors.AsType[interface {
 		error
 		SQLState() string
-	}](err); ok && (said.SQLState() == "40001" || said.SQLState() == "40P01") { // serialization failure, deadlock
+	}](err); ok && (sqlErr.SQLState() == "40001" || sqlErr.SQLState() == "40P01") { // serialization failure, deadlock
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err

@@ -68,7 +68,7 @@ type keepOpen struct{ io.Writer }
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
-		if stored, err := schema.StoredType(f.Type); err == nil && schema.Has(f.Type, unwritable) {
+		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
 			fields[i].Type = schema.Restore(stored, f.Type, isTime)
 			recorded[i].Type = schema.Restore(fields[i].Type, f.Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
 		}
@@ -77,7 +77,7 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
 	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd)}
 	arrowProperties := pqarrow.NewArrowWriterProperties()
-	durations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.Has(f.Type, schema.IsDuration) })
+	durations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
 	if !durations {
 		arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
 	}
@@ -122,7 +122,7 @@ func (p *Writer) Write(b arrow.RecordBatch) error {
 		return err
 	}
 	defer converted.Release()
-	if err := schema.CheckParts(converted); err != nil {
+	if err := schema.CheckNestedNulls(converted); err != nil {
 		return err
 	}
 	if err := p.file.WriteBuffered(converted); err != nil {

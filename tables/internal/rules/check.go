@@ -60,7 +60,7 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 			c.Close()
 		}
 	}()
-	plain := schema.Plain(put)
+	plain := schema.WithoutEncodings(put)
 	for _, r := range rules {
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
 		c.violations = append(c.violations, rc.Violation)

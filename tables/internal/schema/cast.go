@@ -21,11 +21,11 @@ import (
 
 var heap = memory.DefaultAllocator
 
-// Convert converts a batch to a schema: to the result of [Stored] before writing, or to that of [AsPut] after
-// reading. Columns are matched by position. The caller releases the result.
+// Convert converts a batch to a schema: to the result of [Stored] before writing, or of [RestorePutTypes]
+// after reading. It matches columns by position. The caller must release the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
-		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
+		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), to.NumFields())
 	}
 	return convert(batch, to, func(i int, _ arrow.Field) []int { return []int{i} })
 }
@@ -35,26 +35,26 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. Each field comes from the first column that place returns.
-func convert(batch arrow.RecordBatch, to *arrow.Schema, place func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
+// convert converts a batch to a schema. Each field comes from the first column that indicesOf returns.
+func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
 	for i, f := range to.Fields() {
-		at := place(i, f)
-		if len(at) == 0 {
+		indices := indicesOf(i, f)
+		if len(indices) == 0 {
 			columns[i] = array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows()))
 			continue
 		}
 		var err error
-		if columns[i], err = ConvertArray(batch.Column(at[0]), f.Type); err != nil {
+		if columns[i], err = ConvertArray(batch.Column(indices[0]), f.Type); err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers if
-// possible. Values under null lists are removed.
+// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible,
+// and removes values under null lists.
 func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if arrow.TypeEqual(a.DataType(), to) && !hasHidden(a) {
 		a.Retain()
@@ -102,19 +102,19 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		return convertTexts(a, to)
 	}
 	if sameBits(a.DataType(), to) {
-		return take.Made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
+		return take.NewArray(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 	}
-	if out, err := convertEach(a, to); out != nil || err != nil {
-		return out, err
+	if result, err := convertEach(a, to); result != nil || err != nil {
+		return result, err
 	}
-	out, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
+	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
 	if err != nil {
 		return nil, fmt.Errorf("as %s: %w", to, err)
 	}
-	return out, nil
+	return result, nil
 }
 
-// expand returns the values at indices.
+// expand returns the values at indices, converted to a type.
 func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, error) {
 	expanded, err := take.Rows(values, indices)
 	if err != nil {
@@ -124,7 +124,7 @@ func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, 
 	return ConvertArray(expanded, to)
 }
 
-// sameBits reports whether two types represent values by the same bytes.
+// sameBits reports whether two types represent equal values by the same bytes.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
 		switch from := a.(type) {
@@ -143,7 +143,7 @@ func sameBits(a, b arrow.DataType) bool {
 
 func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error) {
 	if from.NumField() != to.NumFields() {
-		return nil, fmt.Errorf("%s is no %s", from.DataType(), to)
+		return nil, fmt.Errorf("%s is not a %s", from.DataType(), to)
 	}
 	children := make([]arrow.ArrayData, to.NumFields())
 	for i, f := range to.Fields() {
@@ -154,54 +154,54 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 		defer child.Release()
 		children[i] = child.Data()
 	}
-	return take.Made(to, from.Len(), []*memory.Buffer{take.Valid(from)}, children, from.NullN(), 0), nil
+	return take.NewArray(to, from.Len(), []*memory.Buffer{take.NullBitmap(from)}, children, from.NullN(), 0), nil
 }
 
-// convertField converts a field of structs.
-func convertField(structs, part arrow.Array, to arrow.DataType) (arrow.Array, error) {
+// convertField converts a field of an array of structs.
+func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if structs.NullN() == 0 {
-		return ConvertArray(part, to)
+		return ConvertArray(field, to)
 	}
-	switch part.DataType().ID() {
+	switch field.DataType().ID() {
 	case arrow.DICTIONARY, arrow.RUN_END_ENCODED, arrow.EXTENSION:
-		decoded, err := ConvertArray(part, to)
+		decoded, err := ConvertArray(field, to)
 		if err != nil {
 			return nil, err
 		}
 		defer decoded.Release()
-		part = decoded
+		field = decoded
 	}
-	part = nullWhere(structs, part)
-	defer part.Release()
-	return ConvertArray(part, to)
+	field = maskNulls(structs, field)
+	defer field.Release()
+	return ConvertArray(field, to)
 }
 
-// hasHidden reports whether an array contains values under nulls: list values under null lists, or other values
-// under null structs. Arrow allows them, but Parquet's writer fails on such lists and decimals (arrow-go 18.8).
+// hasHidden reports whether an array contains values under nulls: in null lists or null structs. Arrow allows
+// them, but Parquet's writer fails on such lists and decimals (arrow-go 18.8).
 func hasHidden(a arrow.Array) bool {
 	switch a := a.(type) {
 	case *array.Struct:
 		for i := range a.NumField() {
-			if part := a.Field(i); filled(part, a) || hasHidden(part) {
+			if field := a.Field(i); hasValueUnderNull(field, a) || hasHidden(field) {
 				return true
 			}
 		}
 	case *array.FixedSizeList:
 		return hasHidden(a.ListValues())
 	case array.ListLike:
-		return filled(a, a) || hasHidden(a.ListValues())
+		return hasValueUnderNull(a, a) || hasHidden(a.ListValues())
 	}
 	return false
 }
 
-// filled reports whether a has a value where nulls has a null.
-func filled(a, nulls arrow.Array) bool {
+// hasValueUnderNull reports whether a has a value in a row where nulls has a null.
+func hasValueUnderNull(a, nulls arrow.Array) bool {
 	id := a.DataType().ID()
 	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {
 		return false
 	}
 	list, isList := a.(array.ListLike)
-	isList = isList && id != arrow.FIXED_SIZE_LIST // excluded, because it has values under nulls by design
+	isList = isList && id != arrow.FIXED_SIZE_LIST // fixed-size lists always have values under nulls
 	for i := range a.Len() {
 		if nulls.IsValid(i) {
 			continue
@@ -218,32 +218,32 @@ func filled(a, nulls arrow.Array) bool {
 	return false
 }
 
-// nullWhere returns a field of structs that is null where the structs are null. Its values under null structs
-// are undefined, and may not fit another type.
-func nullWhere(structs, part arrow.Array) arrow.Array {
-	if part.DataType().ID() == arrow.NULL {
-		part.Retain()
-		return part
+// maskNulls returns a field of structs with nulls wherever the structs are null. Its values under null
+// structs are undefined, and may not fit another type.
+func maskNulls(structs, field arrow.Array) arrow.Array {
+	if field.DataType().ID() == arrow.NULL {
+		field.Retain()
+		return field
 	}
-	d := part.Data()
+	d := field.Data()
 	bits := make([]byte, bitutil.BytesForBits(int64(d.Offset()+d.Len())))
 	for i := range d.Len() {
-		bitutil.SetBitTo(bits, d.Offset()+i, structs.IsValid(i) && part.IsValid(i))
+		bitutil.SetBitTo(bits, d.Offset()+i, structs.IsValid(i) && field.IsValid(i))
 	}
 	buffers := slices.Clone(d.Buffers())
 	buffers[0] = memory.NewBufferBytes(bits)
-	return take.Made(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
+	return take.NewArray(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
 }
 
-// convertList converts between kinds of lists, and maps.
+// convertList converts between kinds of lists, or between maps.
 func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
 	var offsets []int64
 	var values arrow.Array
 	var err error
 	if to, ok := to.(*arrow.FixedSizeListType); ok {
-		values, err = spaced(from, from.ListValues(), int(to.Len()))
+		values, err = padToSize(from, from.ListValues(), int(to.Len()))
 	} else {
-		offsets, values, err = visible(from)
+		offsets, values, err = visibleValues(from)
 	}
 	if err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 		return nil, err
 	}
 	defer child.Release()
-	buffers := []*memory.Buffer{take.Valid(from), memory.NewBufferBytes(arrow.GetBytes(offsets))}
+	buffers := []*memory.Buffer{take.NullBitmap(from), memory.NewBufferBytes(arrow.GetBytes(offsets))}
 	switch to.(type) {
 	case *arrow.FixedSizeListType:
 		buffers = buffers[:1]
@@ -263,18 +263,18 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 		if entries, ok := child.(*array.Struct); ok && to.ID() == arrow.MAP && entries.Field(0).NullN() > 0 {
 			return nil, errors.New("a map has a null as a key")
 		}
-		short := make([]int32, len(offsets))
+		offsets32 := make([]int32, len(offsets))
 		for i, end := range offsets {
-			short[i] = int32(end)
+			offsets32[i] = int32(end)
 		}
-		buffers[1] = memory.NewBufferBytes(arrow.GetBytes(short))
+		buffers[1] = memory.NewBufferBytes(arrow.GetBytes(offsets32))
 	}
-	return take.Made(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
+	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visible returns the values of lists, the offset of each list's start, and the last list's end. It removes
-// values under nulls, which Parquet refuses, and values outside all lists.
-func visible(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
+// visibleValues returns the values of lists, the offset of each list's start, and the last list's end. It
+// removes values under nulls, which Parquet refuses, and values outside all lists.
+func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
 	hidden := false
@@ -304,9 +304,9 @@ func visible(a array.ListLike) (offsets []int64, values arrow.Array, err error) 
 	return offsets, values, err
 }
 
-// spaced returns the values of lists at fixed distances, with empty space for null lists. All other lists must
-// have the fixed size.
-func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
+// padToSize returns the values of lists with a fixed number of values per list, which are null for null
+// lists. All other lists must have that size.
+func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {
 		start, end := from.ValueOffsets(i)
@@ -317,10 +317,10 @@ func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, err
 			}
 			continue
 		case int(end-start) != size:
-			return nil, fmt.Errorf("row %d is a list of %d, and the type has lists of %d", i, end-start, size)
+			return nil, fmt.Errorf("row %d is a list of %d, but the type has lists of %d", i, end-start, size)
 		}
-		for at := start; at < end; at++ {
-			indices = append(indices, int(at))
+		for index := start; index < end; index++ {
+			indices = append(indices, int(index))
 		}
 	}
 	return take.Rows(values, indices)
@@ -332,8 +332,8 @@ type bytesArray interface {
 	Value(int) []byte
 }
 
-// each builds an array by calling add with each value of another array.
-func each[V any](a interface {
+// mapValues builds an array by calling add with each value of another array.
+func mapValues[V any](a interface {
 	arrow.Array
 	Value(int) V
 }, b array.Builder, add func(V),
@@ -350,70 +350,70 @@ func each[V any](a interface {
 	return b.NewArray()
 }
 
-// convertEach makes conversions that Arrow's library lacks or gets wrong. It returns nil for other types.
-func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) {
+// convertEach makes conversions that Arrow's library lacks or gets wrong. It returns nil for all other types.
+func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
 	builder := array.NewBuilder(heap, to)
 	switch b := builder.(type) {
 	case *array.Float16Builder:
 		if from, ok := a.(*array.Float32); ok {
-			out = each(from, b, func(v float32) {
-				half := Half(float64(v))
-				if math.IsInf(float64(FromHalf(half)), 0) != math.IsInf(float64(v), 0) {
-					err = fmt.Errorf("%v is no %s", v, to)
+			result = mapValues(from, b, func(v float32) {
+				half := ToFloat16(float64(v))
+				if math.IsInf(float64(FromFloat16(half)), 0) != math.IsInf(float64(v), 0) {
+					err = fmt.Errorf("%v is not a %s", v, to)
 				}
 				b.Append(half)
 			})
-			return out, err
+			return result, err
 		}
 	case *array.Float32Builder:
 		if from, ok := a.(*array.Float16); ok {
-			return each(from, b, func(v float16.Num) { b.Append(FromHalf(v)) }), nil
+			return mapValues(from, b, func(v float16.Num) { b.Append(FromFloat16(v)) }), nil
 		}
 	case *array.Float64Builder:
 		if from, ok := a.(*array.Int64); ok {
-			out = each(from, b, func(v int64) {
+			result = mapValues(from, b, func(v int64) {
 				f := float64(v)
 				if f == 1<<63 || int64(f) != v {
 					err = fmt.Errorf("as %s: %d would be rounded", to, v)
 				}
 				b.Append(f)
 			})
-			return out, err
+			return result, err
 		}
 	case *array.FixedSizeBinaryBuilder: // SQL returns these as binary
 		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
-			out = each(from, b, func(v []byte) {
+			result = mapValues(from, b, func(v []byte) {
 				if len(v) == size {
 					b.Append(v)
 				} else {
 					b.AppendNull()
-					err = fmt.Errorf("a value of %d bytes is no %s", len(v), to)
+					err = fmt.Errorf("a value of %d bytes is not a %s", len(v), to)
 				}
 			})
-			return out, err
+			return result, err
 		}
 	case *array.Decimal32Builder:
 		if from, ok := a.(*array.Decimal128); ok {
-			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) }), nil
+			return mapValues(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) }), nil
 		}
 	case *array.Decimal64Builder:
 		if from, ok := a.(*array.Decimal128); ok {
-			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) }), nil
+			return mapValues(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) }), nil
 		}
 	case *array.Decimal128Builder:
 		switch from := a.(type) {
 		case *array.Decimal32:
-			return each(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) }), nil
+			return mapValues(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) }), nil
 		case *array.Decimal64:
-			return each(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) }), nil
+			return mapValues(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) }), nil
 		}
 	}
 	builder.Release()
 	return nil, nil
 }
 
-// convertTexts converts between all layouts of texts and bytes by copying.
+// convertTexts copies texts or bytes to another layout.
 func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	size := int64(a.Data().SizeInBytes())
 	if views, ok := a.(interface{ ValueLen(int) int }); ok { // views may share bytes
@@ -423,23 +423,23 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 	}
 	if size > math.MaxInt32 {
-		return nil, fmt.Errorf("a batch with %d bytes of texts, the limit is 2 GiB: put it in smaller batches", size)
+		return nil, fmt.Errorf("a batch has %d bytes of text, and the limit is 2 GiB: put smaller batches", size)
 	}
 	builder := array.NewBuilder(heap, to)
 	switch b := builder.(type) {
 	case array.StringLikeBuilder:
 		if from, ok := a.(array.StringLike); ok {
-			return each(from, b, b.Append), nil
+			return mapValues(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // bytes from files whose writers did not mark texts
-			texts := each(from, builder, func(v []byte) { b.Append(string(v)) })
+		if from, ok := a.(bytesArray); ok { // bytes from files whose writers did not mark texts as such
+			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}
 	case interface{ Append([]byte) }:
 		if from, ok := a.(bytesArray); ok {
-			return each(from, builder, b.Append), nil
+			return mapValues(from, builder, b.Append), nil
 		}
 	}
 	builder.Release()
-	return nil, fmt.Errorf("%s is no %s", a.DataType(), to)
+	return nil, fmt.Errorf("%s is not a %s", a.DataType(), to)
 }

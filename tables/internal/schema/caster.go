@@ -9,105 +9,105 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Caster converts batches of one schema to the columns of a table. Columns are matched by name, missing columns
-// are null, and numbers are widened as Iceberg allows.
+// Caster converts batches of one schema to the columns of a table. It matches columns by name, fills missing
+// columns with nulls, and widens numbers as Iceberg allows.
 type Caster struct {
 	From *arrow.Schema // the schema of the batches
 	To   *arrow.Schema // the table's stored types
 
-	stored *arrow.Schema    // From in stored types
-	places []int            // for each column of To, its index in stored, or -1
-	narrow []arrow.DataType // for each column of To, its logical type if values may not fit it, or nil
-	nulls  []arrow.DataType // for each column of To, a type whose fields say what may be null; nil allows nulls everywhere
+	stored        *arrow.Schema    // From in stored types
+	sourceIndices []int            // for each column of To, its index in stored, or -1
+	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly, or nil
+	nullTypes     []arrow.DataType // for each column of To, the type that says which of its fields may be null; nil allows all nulls
 
-	before       func(arrow.RecordBatch) (arrow.RecordBatch, error) // applied first, if not nil
-	beforeSchema *arrow.Schema                                      // the schema of before's result
+	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // applied to each batch first, if not nil
+	migratedSchema *arrow.Schema                                      // the schema of migrate's result
 }
 
-// NewCaster returns a Caster between two schemas. The second must have stored types. The error is an [Error].
+// NewCaster returns a Caster from a schema to stored types. Its error is an [Error].
 func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	stored, err := Stored(from)
 	if err != nil {
 		return nil, err
 	}
-	c := &Caster{From: from, To: to, stored: stored, places: make([]int, to.NumFields()), nulls: make([]arrow.DataType, to.NumFields())}
+	c := &Caster{From: from, To: to, stored: stored, sourceIndices: make([]int, to.NumFields()), nullTypes: make([]arrow.DataType, to.NumFields())}
 	for _, f := range stored.Fields() {
-		if _, err := Place(to, f.Name); err != nil {
+		if _, err := ColumnIndex(to, f.Name); err != nil {
 			return nil, err
 		}
 	}
 	for i, f := range to.Fields() {
 		if hasRequired(f.Type) {
-			c.nulls[i] = f.Type
+			c.nullTypes[i] = f.Type
 		}
-		at := stored.FieldIndices(f.Name)
-		if len(at) == 0 || f.Nullable && from.Field(at[0]).Type.ID() == arrow.NULL {
+		indices := stored.FieldIndices(f.Name)
+		if len(indices) == 0 || f.Nullable && from.Field(indices[0]).Type.ID() == arrow.NULL {
 			if !f.Nullable {
-				return nil, &Error{f.Name, errors.New("it is missing, and may not be null")}
+				return nil, &Error{f.Name, errors.New("it is missing, but may not be null")}
 			}
-			c.places[i] = -1
+			c.sourceIndices[i] = -1
 			continue
 		}
-		c.places[i] = at[0]
-		if t := stored.Field(at[0]).Type; !Alike(t, f.Type) && !Promotes(t, f.Type) {
-			return nil, &Error{f.Name, fmt.Errorf("it has type %s, and the table has %s", from.Field(at[0]).Type, f.Type)}
+		c.sourceIndices[i] = indices[0]
+		if t := stored.Field(indices[0]).Type; !Alike(t, f.Type) && !CanPromote(t, f.Type) {
+			return nil, &Error{f.Name, fmt.Errorf("it has type %s, and the table has %s", from.Field(indices[0]).Type, f.Type)}
 		}
 	}
 	return c, nil
 }
 
-// NewPutCaster is like NewCaster, for puts. The Caster refuses values that do not fit the logical types, which
-// readers get.
-func NewPutCaster(put, to, logical *arrow.Schema) (*Caster, error) {
-	c, err := NewCaster(put, to)
+// NewPutCaster is like NewCaster, for puts. The Caster also refuses values that the logical types, which
+// readers get, cannot represent exactly.
+func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
+	c, err := NewCaster(putSchema, to)
 	if err != nil {
 		return nil, err
 	}
-	c.narrow = make([]arrow.DataType, to.NumFields())
-	plain, fields := Plain(put), c.stored.Fields()
+	c.exactTypes = make([]arrow.DataType, to.NumFields())
+	plainPut, fields := WithoutEncodings(putSchema), c.stored.Fields()
 	for i, f := range logical.Fields() {
 		if hasRequired(f.Type) {
-			c.nulls[i] = f.Type
+			c.nullTypes[i] = f.Type
 		}
-		at := c.places[i]
-		if at < 0 {
+		index := c.sourceIndices[i]
+		if index < 0 {
 			continue
 		}
-		if t := plain.Field(at).Type; !Alike(t, f.Type) && !Widens(t, f.Type) && !arrow.IsBaseBinary(to.Field(i).Type.ID()) {
-			c.narrow[i] = f.Type
-			fields[at].Type = Restore(fields[at].Type, f.Type, IsDuration)
+		if t := plainPut.Field(index).Type; !Alike(t, f.Type) && !CanWiden(t, f.Type) && !arrow.IsBaseBinary(to.Field(i).Type.ID()) {
+			c.exactTypes[i] = f.Type
+			fields[index].Type = Restore(fields[index].Type, f.Type, IsDuration)
 		}
 	}
 	c.stored = arrow.NewSchema(fields, nil)
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. places contains the
-// old index of each new column, or -1.
-func NewColumnsCaster(logical, stored, to *arrow.Schema, places []int) *Caster {
-	return &Caster{From: logical, To: to, stored: stored, places: places}
+// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices
+// contains the old index of each new column, or -1.
+func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
+	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
 
-// Missing returns the columns that the rows lack.
+// Missing returns the table's columns that the batches lack.
 func (c *Caster) Missing() (names []string) {
-	for i, at := range c.places {
-		if name := c.To.Field(i).Name; at < 0 && !c.From.HasField(name) {
+	for i, index := range c.sourceIndices {
+		if name := c.To.Field(i).Name; index < 0 && !c.From.HasField(name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// After returns a Caster for batches of another schema, which before converts to c's schema.
-func (c *Caster) After(from *arrow.Schema, before func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
-	after := *c
-	after.From, after.before, after.beforeSchema = from, before, c.From
-	return &after
+// WithMigration returns a Caster for batches of another schema, which migrate converts to c's schema.
+func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
+	migrating := *c
+	migrating.From, migrating.migrate, migrating.migratedSchema = from, migrate, c.From
+	return &migrating
 }
 
-// Promotes reports whether a stored column may change its type: by Iceberg's type promotion, or
-// from integers to float64.
-func Promotes(from, to arrow.DataType) bool {
+// CanPromote reports whether the type of a stored column may change from one type to the other: by Iceberg's
+// type promotion, or from integers to float64.
+func CanPromote(from, to arrow.DataType) bool {
 	switch from.ID() {
 	case arrow.INT32:
 		return to.ID() == arrow.INT64 || to.ID() == arrow.FLOAT64
@@ -123,22 +123,22 @@ func Promotes(from, to arrow.DataType) bool {
 	return false
 }
 
-// Cast converts a batch to the stored types. The caller releases the result.
+// Cast converts a batch to the stored types. The caller must release the result.
 func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	if c.before != nil {
-		result, err := c.before(batch)
+	if c.migrate != nil {
+		result, err := c.migrate(batch)
 		if err != nil {
 			return nil, err
 		}
 		if result != batch {
 			defer result.Release()
 		}
-		if batch = result; !batch.Schema().Equal(c.beforeSchema) {
-			return nil, fmt.Errorf("a migration returned columns %v after %v", batch.Schema(), c.beforeSchema)
+		if batch = result; !batch.Schema().Equal(c.migratedSchema) {
+			return nil, fmt.Errorf("a migration returned columns %v instead of %v", batch.Schema(), c.migratedSchema)
 		}
 	}
 	if int(batch.NumCols()) != c.stored.NumFields() {
-		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), c.stored.NumFields())
+		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), c.stored.NumFields())
 	}
 	for i, a := range batch.Columns() {
 		err := CheckArray(a)
@@ -149,7 +149,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			return nil, &Error{batch.ColumnName(i), err}
 		}
 	}
-	columns := make([]arrow.Array, len(c.places))
+	columns := make([]arrow.Array, len(c.sourceIndices))
 	defer releaseAll(columns)
 	for i := range columns {
 		var err error
@@ -162,28 +162,28 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 
 // column returns column i of the table from a batch.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
-	f, at := c.To.Field(i), c.places[i]
-	if at < 0 {
+	f, index := c.To.Field(i), c.sourceIndices[i]
+	if index < 0 {
 		return array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows())), nil
 	}
-	stored, err := ConvertArray(batch.Column(at), c.stored.Field(at).Type)
+	stored, err := ConvertArray(batch.Column(index), c.stored.Field(index).Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
 	}
 	defer stored.Release()
 	if !f.Nullable && stored.NullN() > 0 {
-		return nil, &Error{f.Name, errors.New("it has a null, and the table's column may have none")}
+		return nil, &Error{f.Name, errors.New("it has a null, which the table's column forbids")}
 	}
-	// The column has a stored type; if it is widened, it contains numbers.
+	// The column has a stored type. Only numbers are widened.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
 	}
-	if c.nulls != nil && c.nulls[i] != nil {
-		err = checkRequired(f.Name, a, c.nulls[i])
+	if c.nullTypes != nil && c.nullTypes[i] != nil {
+		err = checkRequired(f.Name, a, c.nullTypes[i])
 	}
-	if err == nil && c.narrow != nil && c.narrow[i] != nil {
-		err = checkExact(f.Name, a, c.narrow[i])
+	if err == nil && c.exactTypes != nil && c.exactTypes[i] != nil {
+		err = checkExact(f.Name, a, c.exactTypes[i])
 	}
 	if err != nil {
 		a.Release()
@@ -192,13 +192,13 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	return a, nil
 }
 
-// checkExact returns an error if a type cannot represent the values of a stored column exactly.
+// checkExact returns an error if typ cannot represent all values of a stored column exactly.
 func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
-	narrow, err := ConvertArray(a, typ)
+	converted, err := ConvertArray(a, typ)
 	if err == nil {
-		defer narrow.Release()
+		defer converted.Release()
 		var restored arrow.Array
-		if restored, err = ConvertArray(narrow, a.DataType()); err == nil {
+		if restored, err = ConvertArray(converted, a.DataType()); err == nil {
 			defer restored.Release()
 			if !array.ApproxEqual(a, restored, array.WithAbsTolerance(0), array.WithNaNsEqual(true)) {
 				err = fmt.Errorf("as %s: the value would change", typ)
@@ -206,7 +206,7 @@ func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
 		}
 	}
 	if err != nil {
-		return &Error{column, fmt.Errorf("it has a value that the table's type does not hold: %w", err)}
+		return &Error{column, fmt.Errorf("it has a value that the table's type cannot represent: %w", err)}
 	}
 	return nil
 }
@@ -219,12 +219,12 @@ func releaseAll(columns []arrow.Array) {
 	}
 }
 
-// CastStored converts a batch that was stored under an older schema to a newer one. The caller releases the
-// result.
+// CastStored converts a batch that was stored with an older schema to a newer schema. The caller must release
+// the result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
-		if a.Len() > 0 && a.NullN() == a.Len() { // nulls fit all types, and the column's type may have changed
+		if a.Len() > 0 && a.NullN() == a.Len() { // nulls fit every type, and the column's type may have changed
 			fields[i].Type, columns[i] = arrow.Null, array.NewNull(a.Len())
 		}
 	}
@@ -234,6 +234,6 @@ func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, e
 	if err != nil {
 		return nil, err
 	}
-	c.nulls = nil // see Relaxed
+	c.nullTypes = nil // allow all nulls; see RelaxShape
 	return c.Cast(batch)
 }

@@ -2,28 +2,28 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// kinds contains the types whose meaning differs from that of their stored type. For example, integers and
-// durations are both stored as int64. Other types mean the same as their stored type.
-var kinds = map[arrow.Type]string{
+// meanings names the meaning of types whose stored type means something else. For example, integers and
+// durations are both stored as int64.
+var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",
 	arrow.TIME64:   "time of day",
 }
 
-// Fits reports whether values of one type may be put into a column of another. Both types must have the same
-// meaning, also within lists, structs and maps, and their stored types must fit. A [Caster] refuses values that
-// the column's type cannot represent exactly.
-func Fits(from, to arrow.DataType) bool {
+// CanPut reports whether values of one type may be put into a column of another. Both types must have the
+// same meaning, also within lists, structs and maps, and their stored types must fit. A [Caster] refuses
+// individual values that the column's type cannot represent exactly.
+func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
 	b, err2 := StoredType(to)
-	promotes := Promotes(a, b) && (arrow.IsFloating(a.ID()) || !arrow.IsFloating(b.ID()))
-	return err == nil && err2 == nil && (Alike(a, b) || promotes) && sameKind(from, to)
+	promotes := CanPromote(a, b) && (arrow.IsFloating(a.ID()) || !arrow.IsFloating(b.ID()))
+	return err == nil && err2 == nil && (Alike(a, b) || promotes) && sameMeaning(from, to)
 }
 
-// sameKind reports whether values of two types with the same stored type mean the same.
-func sameKind(from, to arrow.DataType) bool {
-	from, to = unwrapped(from), unwrapped(to)
-	if kinds[from.ID()] != kinds[to.ID()] {
+// sameMeaning reports whether values of two types with the same stored type have the same meaning.
+func sameMeaning(from, to arrow.DataType) bool {
+	from, to = unwrap(from), unwrap(to)
+	if meanings[from.ID()] != meanings[to.ID()] {
 		return false
 	}
 	a, ok := from.(arrow.NestedType)
@@ -31,25 +31,25 @@ func sameKind(from, to arrow.DataType) bool {
 		return true
 	}
 	for i, f := range a.Fields() {
-		if !sameKind(f.Type, to.(arrow.NestedType).Fields()[i].Type) {
+		if !sameMeaning(f.Type, to.(arrow.NestedType).Fields()[i].Type) {
 			return false
 		}
 	}
 	return true
 }
 
-// unwrapped returns a type without encodings and extensions.
-func unwrapped(t arrow.DataType) arrow.DataType {
-	t = logical(t)
+// unwrap returns a type without encodings and extensions.
+func unwrap(t arrow.DataType) arrow.DataType {
+	t = decodedType(t)
 	if extension, ok := t.(arrow.ExtensionType); ok {
-		return unwrapped(extension.StorageType())
+		return unwrap(extension.StorageType())
 	}
 	return t
 }
 
-// Restore returns a stored type with the parts of the original type that keep selects.
+// Restore returns the stored type with those parts replaced by the original type for which keep returns true.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
-	original = unwrapped(original)
+	original = unwrap(original)
 	if keep(original) {
 		return original
 	}

@@ -10,45 +10,45 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// PropertyPrefix is the prefix of the properties that contain schemas as put.
+// PropertyPrefix is the prefix of the properties that contain schemas as they were put.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property returns the name of the property that contains the put types of a schema, by the schema's ID.
+// Property returns the name of the property that contains the put types of the schema with an ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
-// StoredOf returns the stored types of a table's columns.
-func StoredOf(s *iceberg.Schema) (*arrow.Schema, error) {
+// StoredSchema returns the stored types of a table's columns.
+func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutOf returns a table's columns in the types in which they were put, from the property. If it is "", because
-// another program created the schema, PutOf returns the stored types.
-func PutOf(stored *arrow.Schema, property string) (*arrow.Schema, error) {
+// PutSchema returns a table's columns in the types in which they were put, which it decodes from the
+// property. If the property is "", because another program created the schema, it returns the stored types.
+func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
 	}
-	put, err := Decode(property)
+	original, err := Decode(property)
 	if err != nil {
 		return nil, err
 	}
-	return AsPut(stored, put), nil
+	return RestorePutTypes(stored, original), nil
 }
 
 // Shape is the schema of a new or changed table.
 type Shape struct {
-	Schema *iceberg.Schema // with new IDs
-	Stored *arrow.Schema
-	Put    string // value of the property: the schema that was put
-	LastID int    // the highest column ID when the shape was created
+	Schema      *iceberg.Schema // with new IDs
+	Stored      *arrow.Schema
+	PutProperty string // value of the property: the schema that was put
+	LastID      int    // the highest column ID when the shape was created
 }
 
 // NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
-func NewShape(put *arrow.Schema, lastID int) (*Shape, error) {
+func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	sh := &Shape{LastID: lastID}
-	if err := CheckNames(put); err != nil {
+	if err := CheckNames(putSchema); err != nil {
 		return nil, err
 	}
-	stored, err := Stored(put)
+	stored, err := Stored(putSchema)
 	if err != nil {
 		return nil, err
 	}
@@ -58,32 +58,33 @@ func NewShape(put *arrow.Schema, lastID int) (*Shape, error) {
 	if sh.Schema, err = iceberg.AssignFreshSchemaIDs(sh.Schema, func() int { lastID++; return lastID }); err != nil {
 		return nil, err
 	}
-	if sh.Stored, err = StoredOf(sh.Schema); err != nil {
+	if sh.Stored, err = StoredSchema(sh.Schema); err != nil {
 		return nil, err
 	}
-	sh.Put, err = Encode(put)
+	sh.PutProperty, err = Encode(putSchema)
 	return sh, err
 }
 
-// Nanoseconds reports whether columns need version 3 of the Iceberg format.
-func Nanoseconds(s *arrow.Schema) bool {
-	return Has(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
-		at, ok := t.(*arrow.TimestampType)
-		return ok && at.Unit == arrow.Nanosecond
+// HasNanoseconds reports whether columns have timestamps in nanoseconds, which need version 3 of the Iceberg
+// format.
+func HasNanoseconds(s *arrow.Schema) bool {
+	return ContainsType(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
+		timestamp, ok := t.(*arrow.TimestampType)
+		return ok && timestamp.Unit == arrow.Nanosecond
 	})
 }
 
-// ZonedNanos reports whether a type is a timestamp in nanoseconds with a zone, which SQL lacks.
-func ZonedNanos(t arrow.DataType) bool {
-	at, ok := t.(*arrow.TimestampType)
-	return ok && at.Unit == arrow.Nanosecond && at.TimeZone != ""
+// IsZonedNanos reports whether a type is a timestamp in nanoseconds with a zone, a type that SQL lacks.
+func IsZonedNanos(t arrow.DataType) bool {
+	timestamp, ok := t.(*arrow.TimestampType)
+	return ok && timestamp.Unit == arrow.Nanosecond && timestamp.TimeZone != ""
 }
 
-// CheckReadable returns an error that names the first column that cannot be read. A column of Iceberg's variant
-// type has parts that are not columns.
+// CheckReadable returns an error that names the first column that cannot be read: a column of Iceberg's
+// variant type, whose parts are not columns.
 func CheckReadable(stored *arrow.Schema) error {
 	for _, f := range stored.Fields() {
-		if Has(f.Type, isVariant) {
+		if ContainsType(f.Type, isVariant) {
 			return Errorf(f.Name, "it has type %s: tables do not read values of Iceberg's type variant", f.Type)
 		}
 	}
@@ -95,8 +96,8 @@ func isVariant(t arrow.DataType) bool {
 	return ok
 }
 
-// Has reports whether match returns true for a type or any type within it.
-func Has(t arrow.DataType, match func(arrow.DataType) bool) bool {
+// ContainsType reports whether match returns true for a type or any type within it.
+func ContainsType(t arrow.DataType, match func(arrow.DataType) bool) bool {
 	nested, ok := t.(arrow.NestedType)
-	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return Has(f.Type, match) })
+	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return ContainsType(f.Type, match) })
 }

@@ -5,10 +5,11 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// readable returns the schema of a Parquet file with every list in the three levels that arrow-go
-// reads, and with JSON and enums as texts, which arrow-go would read as bytes. By the format's rules for backward compatibility, a repeated group whose only field
-// repeats is itself the element. arrow-go reads that field as the element, or the element as a struct.
-// A required group around the element changes neither the columns nor their levels.
+// readable returns the schema of a Parquet file with every list in the three levels that arrow-go reads, and
+// with JSON and enums as texts, which arrow-go would read as bytes. By the format's rules for backward
+// compatibility, a repeated group whose only field is repeated is itself the element; arrow-go would take that
+// field for the element. A required group around the element prevents this, and changes neither the columns
+// nor their levels.
 func readable(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
@@ -34,9 +35,9 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 		}
 		changed = changed || fields[i] != group.Field(i)
 	}
-	if len(fields) == 1 && isList(group) && repeatsWithin(fields[0]) {
-		of := fields[0].(*pqschema.GroupNode)
-		element, err := groupNode(of, "element", parquet.Repetitions.Required, pqschema.FieldList{of.Field(0)})
+	if len(fields) == 1 && isList(group) && hasRepeatedField(fields[0]) {
+		inner := fields[0].(*pqschema.GroupNode)
+		element, err := groupNode(inner, "element", parquet.Repetitions.Required, pqschema.FieldList{inner.Field(0)})
 		if err != nil {
 			return nil, err
 		}
@@ -51,9 +52,9 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
 }
 
-// FoundByID reports whether a reader finds all values of a field of a Parquet file if it finds fields by ID and
-// reads only three-level lists.
-func FoundByID(n pqschema.Node) bool {
+// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all
+// values of a field of a Parquet file.
+func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
 	if !ok || repeats || n.FieldID() < 0 {
@@ -66,7 +67,7 @@ func FoundByID(n pqschema.Node) bool {
 		}
 	}
 	for i := range fields.NumFields() {
-		if !FoundByID(fields.Field(i)) {
+		if !ReadableByID(fields.Field(i)) {
 			return false
 		}
 	}
@@ -75,8 +76,8 @@ func FoundByID(n pqschema.Node) bool {
 
 func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
 
-// repeatsWithin reports whether a node is a repeated group whose only field is repeated as well.
-func repeatsWithin(n pqschema.Node) bool {
+// hasRepeatedField reports whether a node is a repeated group whose only field is repeated as well.
+func hasRepeatedField(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&
 		group.Field(0).RepetitionType() == parquet.Repetitions.Repeated

@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// typesByName contains the types that Parse knows by name.
+// typesByName contains the types that Parse accepts by name.
 var typesByName = func() map[string]arrow.DataType {
 	all := map[string]arrow.DataType{
 		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,
@@ -51,10 +51,10 @@ func Parse(text string) (arrow.DataType, error) {
 	return nil, fmt.Errorf("unknown type %.100q: use one of int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC], decimal(18, 2) and so on", text)
 }
 
-// Widens reports whether a larger type includes every value of another: larger integers, floats, and decimals
-// with more digits; any type includes nulls. It also allows integers for float64; then the caller must check
-// that each value is exact.
-func Widens(from, to arrow.DataType) bool {
+// CanWiden reports whether one type includes every value of another: larger integers, floats, and decimals
+// with more digits. Every type includes nulls. It also returns true from integers to float64; then the caller
+// must check that each value is exact.
+func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:
 		return to.ID() != arrow.NULL
@@ -72,9 +72,9 @@ func Widens(from, to arrow.DataType) bool {
 	if to.ID() == arrow.FLOAT64 {
 		return true
 	}
-	small, large := from.(arrow.FixedWidthDataType).BitWidth(), 0
+	fromBits, toBits := from.(arrow.FixedWidthDataType).BitWidth(), 0
 	if arrow.IsInteger(to.ID()) {
-		large = to.(arrow.FixedWidthDataType).BitWidth()
+		toBits = to.(arrow.FixedWidthDataType).BitWidth()
 	}
-	return small < large && (arrow.IsUnsignedInteger(from.ID()) || arrow.IsSignedInteger(to.ID()))
+	return fromBits < toBits && (arrow.IsUnsignedInteger(from.ID()) || arrow.IsSignedInteger(to.ID()))
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// hasRequired reports whether a type contains a field that may not be null, as every map's key is.
+// hasRequired reports whether a type contains a field that may not be null. The keys of maps are examples.
 func hasRequired(t arrow.DataType) bool {
-	nested, ok := unwrapped(t).(arrow.NestedType)
+	nested, ok := unwrap(t).(arrow.NestedType)
 	if !ok {
 		return false
 	}
@@ -38,9 +38,9 @@ func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	return nil
 }
 
-// CheckParts returns an error that names a nested field that is null but must not be. Parquet's writer gives
-// other rows the values of such fields (arrow-go 18.8).
-func CheckParts(rows arrow.RecordBatch) error {
+// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer
+// would shift values of such fields to other rows (arrow-go 18.8).
+func CheckNestedNulls(rows arrow.RecordBatch) error {
 	for i, f := range rows.Schema().Fields() {
 		if err := checkRequired(f.Name, rows.Column(i), f.Type); err != nil {
 			return err
@@ -49,8 +49,8 @@ func CheckParts(rows arrow.RecordBatch) error {
 	return nil
 }
 
-// parts returns the child arrays of an array of a stored type.
-func parts(a arrow.Array) []arrow.Array {
+// children returns the child arrays of an array of a stored type.
+func children(a arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case *array.Struct:
 		all := make([]arrow.Array, a.NumField())
@@ -64,23 +64,23 @@ func parts(a arrow.Array) []arrow.Array {
 	return nil
 }
 
-// hasForbiddenNull reports whether required fields within an array have nulls, including those under a null
+// hasForbiddenNull reports whether required fields within an array have nulls, including nulls under a null
 // parent.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
-	for i, part := range parts(a) {
-		if f := unwrapped(t).(arrow.NestedType).Fields()[i]; !f.Nullable && part.NullN() > 0 || hasForbiddenNull(part, f.Type) {
+	for i, child := range children(a) {
+		if f := unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
 			return true
 		}
 	}
 	return false
 }
 
-// nullField returns the path of a null required field in row i, or "".
+// nullField returns the path of a required field that is null in row i, or "".
 func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	if a.IsNull(i) {
 		return ""
 	}
-	part := func(name string, a arrow.Array, f arrow.Field, i int) string {
+	childPath := func(name string, a arrow.Array, f arrow.Field, i int) string {
 		if !f.Nullable && a.IsNull(i) {
 			return path + name
 		}
@@ -88,9 +88,9 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	}
 	switch a := a.(type) {
 	case *array.Struct:
-		for k, f := range unwrapped(t).(*arrow.StructType).Fields() {
-			if found := part("."+f.Name, a.Field(k), f, i); found != "" {
-				return found
+		for k, f := range unwrap(t).(*arrow.StructType).Fields() {
+			if nullPath := childPath("."+f.Name, a.Field(k), f, i); nullPath != "" {
+				return nullPath
 			}
 		}
 	case array.ListLike:
@@ -98,9 +98,9 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 		if _, ok := a.(*array.Map); ok {
 			name = ""
 		}
-		for from, to := a.ValueOffsets(i); from < to; from++ {
-			if found := part(name, a.ListValues(), unwrapped(t).(arrow.ListLikeType).ElemField(), int(from)); found != "" {
-				return found
+		for start, end := a.ValueOffsets(i); start < end; start++ {
+			if nullPath := childPath(name, a.ListValues(), unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
+				return nullPath
 			}
 		}
 	}
@@ -115,11 +115,11 @@ func OptionalParts(t arrow.DataType) arrow.DataType {
 	}, func(t arrow.DataType) arrow.DataType { return t })
 }
 
-// Relaxed returns the shape of a table after all parts of some columns became optional: columns whose stored
-// rows have nulls where none are allowed. It returns nil if there are no such nulls. Earlier versions of this
-// module accepted them.
-func Relaxed(s *iceberg.Schema, lastID int, put *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
-	fields, columns, changed := slices.Clone(s.Fields()), put.Fields(), false
+// RelaxShape returns the shape of a table after all parts of some columns became optional: of those columns
+// whose stored rows have nulls where none are allowed, because earlier versions of this module accepted them.
+// It returns nil if there are no such nulls.
+func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
+	fields, columns, changed := slices.Clone(s.Fields()), putSchema.Fields(), false
 	for i, f := range rows.Schema().Fields() {
 		if checkRequired(f.Name, rows.Column(i), f.Type) != nil {
 			fields[i].Type, columns[i].Type, changed = optionalParts(fields[i].Type), OptionalParts(columns[i].Type), true
@@ -130,9 +130,9 @@ func Relaxed(s *iceberg.Schema, lastID int, put *arrow.Schema, rows arrow.Record
 	}
 	sh := &Shape{Schema: iceberg.NewSchemaWithIdentifiers(s.ID, s.IdentifierFieldIDs, fields...), LastID: lastID}
 	var err error
-	if sh.Stored, err = StoredOf(sh.Schema); err == nil {
-		metadata := put.Metadata()
-		sh.Put, err = Encode(arrow.NewSchema(columns, &metadata))
+	if sh.Stored, err = StoredSchema(sh.Schema); err == nil {
+		metadata := putSchema.Metadata()
+		sh.PutProperty, err = Encode(arrow.NewSchema(columns, &metadata))
 	}
 	return sh, err
 }

@@ -1,10 +1,11 @@
-// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types,
-// the types that Iceberg stores, and the logical types that readers get.
+// Package schema maintains a table's columns in three type systems, and casts rows between them: the put
+// types, the types that Iceberg stores, and the logical types that readers get.
 //
-// A column of a type that Iceberg lacks is stored as a wider type ([Stored]). The schema as put is
-// stored in the table's properties ([Encode]). Readers get the original types, except for encodings
-// such as dictionaries ([AsPut], [Plain]). Columns that cannot be stored without loss are refused
-// by name. docs/types.md lists all types. [Caster] casts rows from one schema to another.
+// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties
+// contain the original schema ([Encode]). Readers get the original types, except for encodings such as
+// dictionaries ([RestorePutTypes], [WithoutEncodings]). A put with columns that cannot be stored without loss
+// is refused, and the error names them. docs/types.md lists all types. [Caster] casts rows from one schema to
+// another.
 package schema
 
 import (
@@ -21,31 +22,31 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// Refused is the error of a schema with columns that Iceberg cannot store.
-type Refused []Column
+// RefusedColumns is the error for a schema with columns that Iceberg cannot store.
+type RefusedColumns []RefusedColumn
 
-// Column is a refused column.
-type Column struct {
-	Name string
-	Type arrow.DataType
-	Why  string
+// RefusedColumn is a column that Iceberg cannot store.
+type RefusedColumn struct {
+	Name   string
+	Type   arrow.DataType
+	Reason string
 }
 
-func (r Refused) Error() string {
+func (r RefusedColumns) Error() string {
 	all := make([]string, len(r))
 	for i, c := range r {
-		all[i] = fmt.Sprintf("column %q has type %s: %s", c.Name, c.Type, c.Why)
+		all[i] = fmt.Sprintf("column %q has type %s: %s", c.Name, c.Type, c.Reason)
 	}
 	return strings.Join(all, "; ")
 }
 
 // error returns an Error that names the first column.
-func (r Refused) error() error { return &Error{r[0].Name, r} }
+func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
 
-// Error names a column that does not fit, in a put or a scan.
+// Error names a column that does not fit in a put or a scan.
 type Error struct {
 	Column string
-	Err    error // the type found, and the types that fit
+	Err    error // the actual type, and the types that fit
 }
 
 func (e *Error) Error() string {
@@ -61,21 +62,21 @@ func Errorf(column, format string, args ...any) *Error {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Stored returns the schema in which a table stores columns of these types. The error is an [Error], which
-// wraps a [Refused] if types cannot be stored.
-func Stored(put *arrow.Schema) (*arrow.Schema, error) {
-	if put.NumFields() == 0 {
+// wraps [RefusedColumns] if types cannot be stored.
+func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
+	if putSchema.NumFields() == 0 {
 		return nil, errors.New("there are no columns")
 	}
-	var refused Refused
-	fields, seen := make([]arrow.Field, put.NumFields()), map[string]bool{}
-	for i, f := range put.Fields() {
+	var refused RefusedColumns
+	fields, seen := make([]arrow.Field, putSchema.NumFields()), map[string]bool{}
+	for i, f := range putSchema.Fields() {
 		if seen[f.Name] {
 			return nil, &Error{f.Name, errors.New("two columns have this name")}
 		}
 		seen[f.Name] = true
 		t, err := StoredType(f.Type)
 		if err != nil {
-			refused = append(refused, Column{f.Name, f.Type, err.Error()})
+			refused = append(refused, RefusedColumn{f.Name, f.Type, err.Error()})
 		}
 		fields[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
 	}
@@ -174,31 +175,31 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// AsPut returns a table's columns in the types in which they were put, if [Stored] maps these to their current
-// types. Columns that another writer added or changed keep their stored types.
-func AsPut(stored, put *arrow.Schema) *arrow.Schema {
+// RestorePutTypes returns a table's columns in the types in which they were put, where [Stored] maps these to
+// the current types. Columns that another writer added or changed keep their stored types.
+func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
 	for i, f := range stored.Fields() {
 		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
-		if at := put.FieldIndices(f.Name); len(at) == 1 {
-			original := put.Field(at[0])
+		if indices := putSchema.FieldIndices(f.Name); len(indices) == 1 {
+			original := putSchema.Field(indices[0])
 			if t, err := StoredType(original.Type); err == nil && Alike(t, f.Type) {
 				fields[i].Type, fields[i].Metadata = original.Type, original.Metadata
 			}
 		}
 	}
-	metadata := put.Metadata()
+	metadata := putSchema.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
 // DictionaryKey is the metadata key for the values of a column that was put as a dictionary.
 const DictionaryKey = "partd.dictionary"
 
-// Dictionary returns the dictionary values of a column, or nil if there are none. The caller
-// releases them.
+// Dictionary returns the dictionary values of a column, or nil if there are none. The caller must release
+// them.
 func Dictionary(f arrow.Field) (arrow.Array, error) {
-	text, noted := f.Metadata.GetValue(DictionaryKey)
-	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !noted {
+	text, hasValues := f.Metadata.GetValue(DictionaryKey)
+	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !hasValues {
 		return nil, nil
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
@@ -218,22 +219,22 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the metadata key for the kind of a column's values, if its type is ambiguous, for
-// example period[M]. The Python package partd_go writes it.
+// ValuesKey is the metadata key for the kind of a column's values if its type is ambiguous, for example
+// period[M]. The Python package partd_go writes it.
 const ValuesKey = "partd_go.values"
 
-// CheckValues refuses a column that has the type of the table's column but another kind of values.
+// CheckValues refuses a put whose column has the type of the table's column, but another kind of values.
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
 	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // written before the key existed
 		return nil
 	}
-	return Errorf(put.Name, "its values are %s, and the table's are %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
+	return Errorf(put.Name, "its values are %s, but the table's values are %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
-// Plain returns a schema without dictionaries and run-end encoding.
-func Plain(s *arrow.Schema) *arrow.Schema {
+// WithoutEncodings returns a schema without dictionaries and run-end encoding.
+func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())
 	for i, f := range fields {
 		if f.Metadata.FindKey(DictionaryKey) >= 0 {
@@ -241,20 +242,20 @@ func Plain(s *arrow.Schema) *arrow.Schema {
 			delete(m, DictionaryKey)
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
-		fields[i].Type = logical(fields[i].Type)
+		fields[i].Type = decodedType(fields[i].Type)
 	}
 	metadata := s.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// logical returns a put type without its encodings.
-func logical(t arrow.DataType) arrow.DataType {
+// decodedType returns a put type without its encodings.
+func decodedType(t arrow.DataType) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {
 		case *arrow.DictionaryType:
-			return logical(t.ValueType)
+			return decodedType(t.ValueType)
 		case *arrow.RunEndEncodedType:
-			return logical(t.Encoded())
+			return decodedType(t.Encoded())
 		}
 		return t
 	})
@@ -268,34 +269,34 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 	}, f)
 }
 
-// mapParts returns a type whose direct fields are replaced by part. A type without such fields is replaced by
-// leaf.
-func mapParts(t arrow.DataType, part func(arrow.Field) arrow.Field, leaf func(arrow.DataType) arrow.DataType) arrow.DataType {
+// mapParts returns a type whose direct fields mapField has replaced. If the type has no such fields, mapLeaf
+// replaces it.
+func mapParts(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
-		item := part(t.ItemField())
-		out := arrow.MapOf(part(t.KeyField()).Type, item.Type)
-		out.SetItemNullable(item.Nullable)
-		out.KeysSorted = t.KeysSorted
-		return out
+		item := mapField(t.ItemField())
+		mapType := arrow.MapOf(mapField(t.KeyField()).Type, item.Type)
+		mapType.SetItemNullable(item.Nullable)
+		mapType.KeysSorted = t.KeysSorted
+		return mapType
 	case *arrow.ListType:
-		return arrow.ListOfField(part(t.ElemField()))
+		return arrow.ListOfField(mapField(t.ElemField()))
 	case *arrow.LargeListType:
-		return arrow.LargeListOfField(part(t.ElemField()))
+		return arrow.LargeListOfField(mapField(t.ElemField()))
 	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), part(t.ElemField()))
+		return arrow.FixedSizeListOfField(t.Len(), mapField(t.ElemField()))
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		for i := range fields {
-			fields[i] = part(fields[i])
+			fields[i] = mapField(fields[i])
 		}
 		return arrow.StructOf(fields...)
 	}
-	return leaf(t)
+	return mapLeaf(t)
 }
 
-// Alike reports whether two types are equal, ignoring what differs between Iceberg and Parquet: the names of
-// the parts of lists and maps, metadata, and nullability.
+// Alike reports whether two types are equal, ignoring the names of the parts of lists and maps, metadata and
+// nullability, which differ between Iceberg and Parquet.
 func Alike(a, b arrow.DataType) bool {
 	if a.ID() != b.ID() {
 		return false
@@ -323,7 +324,7 @@ func Encode(schema *arrow.Schema) (string, error) {
 	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// Decode decodes a schema from Encode.
+// Decode decodes the result of Encode.
 func Decode(text string) (*arrow.Schema, error) {
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

@@ -105,7 +105,7 @@ func TestTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			back := Plain(AsPut(kept, put))
+			back := WithoutEncodings(RestorePutTypes(kept, put))
 			if got := back.Field(0).Type.String(); got != or(c.Back, c.Put.String()) {
 				t.Errorf("comes back as %s, want %s", got, or(c.Back, c.Put.String()))
 			}
@@ -154,7 +154,7 @@ func TestRefused(t *testing.T) {
 		fields = append(fields, arrow.Field{Name: fmt.Sprintf("c%d", len(fields)), Type: dt})
 	}
 	_, err := Stored(arrow.NewSchema(fields, nil))
-	var refused Refused
+	var refused RefusedColumns
 	if !errors.As(err, &refused) || len(refused) != len(fields) {
 		t.Fatalf("%d of %d: %v", len(refused), len(fields), err)
 	}
@@ -171,7 +171,7 @@ func TestReturnedAfterForeignChanges(t *testing.T) {
 	note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 	put := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Uint8, Metadata: note}, {Name: "b", Type: arrow.PrimitiveTypes.Int8}}, &note)
 	kept := arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String}, {Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil)
-	got := Plain(AsPut(kept, put))
+	got := WithoutEncodings(RestorePutTypes(kept, put))
 	if s := fmt.Sprint(got.Field(0).Type, got.Field(1).Type, got.Field(2).Type); s != "utf8 int64 uint8" {
 		t.Error(s)
 	}

@@ -424,13 +424,13 @@ func TestDate64Again(t *testing.T) {
 func TestHalf(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
-		f := float64(schema.FromHalf(n))
-		if got := schema.Half(f); got != n && !math.IsNaN(f) {
+		f := float64(schema.FromFloat16(n))
+		if got := schema.ToFloat16(f); got != n && !math.IsNaN(f) {
 			t.Fatalf("%x is %v, and that is %x", bits, f, got.Uint16())
 		}
 	}
 	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
-		if got := float64(schema.FromHalf(schema.Half(f))); got != want {
+		if got := float64(schema.FromFloat16(schema.ToFloat16(f))); got != want {
 			t.Errorf("%v is %v, want %v", f, got, want)
 		}
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// CheckArray returns an error if a column has values that its type forbids: texts that are not UTF-8, which SQL
-// and other readers refuse; decimals with too many digits, which a file would truncate; and dates with a time
-// of day, which readers would lose.
+// CheckArray returns an error if a column has values that its type forbids: texts that are not UTF-8, which
+// SQL and other readers refuse; decimals with too many digits, which a file would truncate; or dates with a
+// time of day, which readers would lose.
 func CheckArray(a arrow.Array) error {
 	switch a := a.(type) {
 	case array.StringLike:
-		if whole, ok := a.(*array.String); ok && validTexts(whole) {
+		if texts, ok := a.(*array.String); ok && validTexts(texts) {
 			return nil
 		}
 		for i := range a.Len() {
@@ -57,7 +57,7 @@ func CheckArray(a arrow.Array) error {
 	return nil
 }
 
-type number[T decimal.DecimalTypes] interface {
+type decimalNumber[T decimal.DecimalTypes] interface {
 	decimal.DecimalTypes
 	decimal.Num[T]
 }
@@ -68,13 +68,13 @@ type decimals[T any] interface {
 }
 
 // checkDigits returns an error if a decimal has more digits than its type.
-func checkDigits[T number[T]](a decimals[T]) error {
+func checkDigits[T decimalNumber[T]](a decimals[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			continue
 		}
-		// The smallest number has no positive counterpart: Abs leaves it negative.
+		// The smallest number has no positive counterpart, so Abs returns a negative number.
 		if v := a.Value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
 			return fmt.Errorf("row %d of a batch: %s has more than %d digits", i+1, v.ToString(t.GetScale()), t.GetPrecision())
 		}
@@ -82,7 +82,8 @@ func checkDigits[T number[T]](a decimals[T]) error {
 	return nil
 }
 
-// validTexts reports whether all texts together are valid UTF-8, and each starts at a character's boundary.
+// validTexts reports whether the concatenated texts are valid UTF-8, and each text starts at a character
+// boundary.
 func validTexts(a *array.String) bool {
 	if a.Len() == 0 {
 		return true
@@ -91,18 +92,18 @@ func validTexts(a *array.String) bool {
 	if !utf8.Valid(text) {
 		return false
 	}
-	for _, from := range offsets {
-		if from -= offsets[0]; int(from) < len(text) && !utf8.RuneStart(text[from]) {
+	for _, start := range offsets {
+		if start -= offsets[0]; int(start) < len(text) && !utf8.RuneStart(text[start]) {
 			return false
 		}
 	}
 	return true
 }
 
-// Half returns the nearest float16. Arrow's library truncates digits, and converts the smallest numbers to
-// zero.
-func Half(f float64) float16.Num {
-	const smallest = -14 // below this exponent all numbers have the same spacing
+// ToFloat16 returns the nearest float16. Arrow's library truncates digits instead, and converts the smallest
+// numbers to zero.
+func ToFloat16(f float64) float16.Num {
+	const smallest = -14 // below this exponent, all numbers have the same spacing
 	a := math.Abs(f)
 	switch {
 	case math.IsNaN(f):
@@ -122,8 +123,8 @@ func Half(f float64) float16.Num {
 	return float16.FromBits(bits)
 }
 
-// FromHalf returns the value of a float16.
-func FromHalf(n float16.Num) float32 {
+// FromFloat16 returns the value of a float16.
+func FromFloat16(n float16.Num) float32 {
 	const exponent, fraction, sign = 0x7c00, 0x3ff, 0x8000
 	bits := n.Uint16()
 	if bits&exponent != 0 {

@@ -12,7 +12,7 @@ import (
 )
 
 // autoPartition chooses the periods for rows between two times, and returns the reason.
-func autoPartition(first, last time.Time) (p definition.Partition, why string) {
+func autoPartition(first, last time.Time) (p definition.Partition, reason string) {
 	span := fmt.Sprintf("the rows are from %s to %s, which is ", first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly))
 	switch {
 	case last.Before(first.AddDate(1, 0, 0)):
@@ -23,54 +23,54 @@ func autoPartition(first, last time.Time) (p definition.Partition, why string) {
 	return definition.PartitionYear, span + "three years or more"
 }
 
-// Cut decides where the files of a table with a time column end. A nil Cut never ends a file.
-type Cut struct {
-	By          definition.Partition
-	column      int // index of the time column
-	timeType    arrow.DataType
-	first, last int64 // the lowest and highest time seen so far, if any
-	seen        bool
+// Cutter decides where the files of a table with a time column end. A nil Cutter never ends a file.
+type Cutter struct {
+	By              definition.Partition
+	column          int // index of the time column
+	timeType        arrow.DataType
+	lowest, highest int64 // the lowest and highest time seen so far, if any
+	hasTimes        bool
 }
 
-// NewCut returns the cut for the table's current state, or nil if its files are not divided by time.
-func (s *Series) NewCut(ctx context.Context) (*Cut, error) {
-	if !s.def.Settings.Cuts() {
+// NewCutter returns the cutter for the table's current state, or nil if its files are not divided by time.
+func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
+	if !s.def.Settings.HasPeriods() {
 		return nil, nil
 	}
-	c := &Cut{By: s.def.Settings.Partition, column: s.keys(s.def.Stored)[0], timeType: s.timeType()}
+	c := &Cutter{By: s.def.Settings.Partition, column: s.keys(s.def.Stored)[0], timeType: s.timeType()}
 	if c.By != definition.PartitionAuto {
 		return c, nil
 	}
 	files, err := s.Files(ctx)
 	for _, f := range files {
 		if f.Bounds != nil {
-			c.see(f.Bounds.Lowest)
-			c.see(f.Bounds.Highest)
+			c.include(f.Bounds.Lowest)
+			c.include(f.Bounds.Highest)
 		}
 	}
 	return c, err
 }
 
-// see includes a time in the choice of periods.
-func (c *Cut) see(v int64) {
-	if !c.seen {
-		c.first, c.last, c.seen = v, v, true
+// include adds a time to the range that determines the automatic periods.
+func (c *Cutter) include(v int64) {
+	if !c.hasTimes {
+		c.lowest, c.highest, c.hasTimes = v, v, true
 	}
-	c.first, c.last = min(c.first, v), max(c.last, v)
+	c.lowest, c.highest = min(c.lowest, v), max(c.highest, v)
 }
 
-// Chosen returns the periods and the reason for them.
-func (c *Cut) Chosen() (definition.Partition, string) {
+// Periods returns the length of the periods and why it applies.
+func (c *Cutter) Periods() (definition.Partition, string) {
 	if c.By != definition.PartitionAuto {
 		return c.By, "it was asked for"
 	}
-	if !c.seen {
+	if !c.hasTimes {
 		return definition.PartitionMonth, "there are no rows yet"
 	}
-	return autoPartition(c.time(c.first), c.time(c.last))
+	return autoPartition(c.time(c.lowest), c.time(c.highest))
 }
 
-func (c *Cut) time(v int64) time.Time {
+func (c *Cutter) time(v int64) time.Time {
 	if c.timeType.ID() == arrow.DATE32 {
 		return arrow.Date32(v).ToTime()
 	}
@@ -85,7 +85,7 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 	if !ok {
 		const day = 24 * 60 * 60
 		days := seconds / day
-		if rest := seconds % day; rest > 0 || rest == 0 && nanos > 0 {
+		if remainder := seconds % day; remainder > 0 || remainder == 0 && nanos > 0 {
 			days++
 		}
 		return days
@@ -101,11 +101,11 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// end returns the first value after the period that contains v, or the maximum if the period does not end.
-func (c *Cut) end(v int64) int64 {
+// periodEnd returns the first value after the period that contains v, or the maximum if the period does not end.
+func (c *Cutter) periodEnd(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
-		by, _ := c.Chosen()
-		if end := Tick(by.Next(c.time(v)), c.timeType); end > v {
+		by, _ := c.Periods()
+		if end := Tick(by.NextStart(c.time(v)), c.timeType); end > v {
 			return end
 		}
 	}

@@ -21,7 +21,7 @@ type DuplicateError struct {
 }
 
 func (e *DuplicateError) Error() string {
-	text := fmt.Sprintf("%d rows are equal in time and keys to others, and on_duplicate is error: %s", e.Count, strings.Join(e.Rows, "; "))
+	text := fmt.Sprintf("%d rows have the same time and keys as other rows, which on_duplicate=error forbids: %s", e.Count, strings.Join(e.Rows, "; "))
 	if int64(len(e.Rows)) < e.Count {
 		text += "; …"
 	}
@@ -44,15 +44,15 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	}
 	for _, f := range hidden {
 		overlapping := Touching(hiding, []*File{f})
-		others, err := s.shadowing(ctx, overlapping, f.Bounds, true)
+		hidingRows, err := s.shadowing(ctx, overlapping, f.Bounds, true)
 		if err != nil {
 			return nil, nil, err
 		}
-		own, err := s.shadowing(ctx, []*File{f}, spanOf(overlapping), false)
+		ownRows, err := s.shadowing(ctx, []*File{f}, spanOf(overlapping), false)
 		if err != nil {
 			return nil, nil, err
 		}
-		isHidden, err := notEmpty(s.merge(ctx, sorted.Extra, slices.Concat(others, own)...))
+		isHidden, err := notEmpty(s.merge(ctx, sorted.Extra, slices.Concat(hidingRows, ownRows)...))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -63,7 +63,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 			continue
 		}
 		// The hiding rows come first, so that the merge omits the rows they hide.
-		files, err := s.Write(ctx, s.merge(ctx, sorted.First, append(others, s.source(ctx, f, s.project(nil), nil))...))
+		files, err := s.Write(ctx, s.merge(ctx, sorted.First, append(hidingRows, s.source(ctx, f, s.project(nil), nil))...))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -81,23 +81,23 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 // Refuse returns a DuplicateError if new files have duplicates of existing rows or of each other.
 func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
 	written := s.Written(added)
-	others, err := s.shadowing(ctx, Touching(existing, written), spanOf(written), true)
+	existingRows, err := s.shadowing(ctx, Touching(existing, written), spanOf(written), true)
 	if err != nil {
 		return err
 	}
-	own, err := s.shadowing(ctx, written, nil, false)
+	newRows, err := s.shadowing(ctx, written, nil, false)
 	if err != nil {
 		return err
 	}
 	e := &DuplicateError{}
-	for batch, err := range s.merge(ctx, sorted.Extra, append(others, own...)...) {
+	for batch, err := range s.merge(ctx, sorted.Extra, append(existingRows, newRows...)...) {
 		if err != nil {
 			return err
 		}
 		for i := 0; i < int(batch.NumRows()) && len(e.Rows) < 10; i++ {
 			var texts []string
-			for at, column := range batch.Columns() {
-				texts = append(texts, batch.ColumnName(at)+" "+column.ValueStr(i))
+			for j, column := range batch.Columns() {
+				texts = append(texts, batch.ColumnName(j)+" "+column.ValueStr(i))
 			}
 			e.Rows = append(e.Rows, strings.Join(texts, ", "))
 		}
@@ -111,9 +111,9 @@ func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.D
 }
 
 // excludeFiles returns files except those in gone.
-func excludeFiles(files, gone []iceberg.DataFile) []iceberg.DataFile {
+func excludeFiles(files, excluded []iceberg.DataFile) []iceberg.DataFile {
 	return slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool {
-		return slices.ContainsFunc(gone, func(g iceberg.DataFile) bool { return g.FilePath() == f.FilePath() })
+		return slices.ContainsFunc(excluded, func(g iceberg.DataFile) bool { return g.FilePath() == f.FilePath() })
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of its times, or nil if unknown
-	Stale  bool           // Groups must not leave it as it is
+	Stale  bool           // the file must be rewritten
 }
 
 // Data returns the file's entry.
@@ -37,7 +37,7 @@ func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	tasks, err := datafile.Tasks(ctx, s.table, s.at...)
+	tasks, err := datafile.Tasks(ctx, s.table, s.version...)
 	for _, task := range tasks {
 		files = append(files, s.File(task))
 	}
@@ -58,10 +58,10 @@ func (s *Series) Written(files []iceberg.DataFile) (all []*File) {
 }
 
 // Overlapping returns the files whose times overlap any of the given bounds.
-func (s *Series) Overlapping(ctx context.Context, with ...*sorted.Bounds) (files []*File, err error) {
+func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (files []*File, err error) {
 	all, err := s.Files(ctx)
 	for _, f := range all {
-		if slices.ContainsFunc(with, func(b *sorted.Bounds) bool { return b.Overlaps(f.Bounds) }) {
+		if slices.ContainsFunc(bounds, func(b *sorted.Bounds) bool { return b.Overlaps(f.Bounds) }) {
 			files = append(files, f)
 		}
 	}
@@ -85,7 +85,7 @@ func spanOf(files []*File) *sorted.Bounds {
 	}
 	all := files[0].Bounds
 	for _, f := range files[1:] {
-		all = all.With(f.Bounds)
+		all = all.Union(f.Bounds)
 	}
 	return all
 }
@@ -129,45 +129,46 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return all, nil
 }
 
-// Groups returns the files to be merged, each group in the order of arrival. A file that begins at the last
-// time of an earlier file does not overlap it. Merged rows come last among rows with the same time.
-func (s *Series) Groups(by *Cut, files []*File, target int64) (groups [][]*File) {
-	place := map[*File]int{}
+// Groups returns the files to merge, in groups; each group lists its files in the order of arrival. A file
+// that begins at the last time of an earlier file does not overlap it. Among rows with equal times, merged
+// rows come last.
+func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
+	position := map[*File]int{}
 	for i, f := range files {
-		place[f] = i
+		position[f] = i
 	}
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
 	})
-	var end, last int64 // end of the last group's last period, and the group's last time
-	open := false       // the last group may grow
+	var groupEnd, last int64 // end of the last group's last period, and the group's last time
+	canGrow := false         // files may still be added to the last group
 	for i := 0; i < len(byTime); {
-		from, high, latest := i, byTime[i].High(), place[byTime[i]]
-		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && place[byTime[i]] < latest); i++ {
-			high, latest = max(high, byTime[i].High()), max(latest, place[byTime[i]])
+		start, high, latest := i, byTime[i].High(), position[byTime[i]]
+		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && position[byTime[i]] < latest); i++ {
+			high, latest = max(high, byTime[i].High()), max(latest, position[byTime[i]])
 		}
-		overlapping := byTime[from:i]
-		// The file must join the group; otherwise its rows would come before the merged rows with that time.
-		begins := open && overlapping[0].Low() == last
-		if !begins && len(overlapping) == 1 && s.stays(by, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
-			open = false
+		overlapping := byTime[start:i]
+		// Otherwise the file's rows would come before the group's merged rows with the same time.
+		mustJoin := canGrow && overlapping[0].Low() == last
+		if !mustJoin && len(overlapping) == 1 && s.canStay(cutter, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
+			canGrow = false
 			continue
 		}
-		if !open || overlapping[0].Low() >= end {
+		if !canGrow || overlapping[0].Low() >= groupEnd {
 			groups = append(groups, nil)
 		}
-		at := len(groups) - 1
-		groups[at] = append(groups[at], overlapping...)
-		end, last, open = by.end(high), high, true
+		lastGroup := len(groups) - 1
+		groups[lastGroup] = append(groups[lastGroup], overlapping...)
+		groupEnd, last, canGrow = cutter.periodEnd(high), high, true
 	}
-	groups = slices.DeleteFunc(groups, func(g []*File) bool { return len(g) == 1 && s.stays(by, g[0]) })
+	groups = slices.DeleteFunc(groups, func(g []*File) bool { return len(g) == 1 && s.canStay(cutter, g[0]) })
 	for _, g := range groups {
-		slices.SortFunc(g, func(a, b *File) int { return cmp.Compare(place[a], place[b]) })
+		slices.SortFunc(g, func(a, b *File) int { return cmp.Compare(position[a], position[b]) })
 	}
 	return groups
 }
 
-// stays reports whether a file is sorted and not stale, and its times are known to lie within one period.
-func (s *Series) stays(by *Cut, f *File) bool {
-	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < by.end(f.Bounds.Lowest)
+// canStay reports whether a file is sorted and not stale, and its times are known to lie within one period.
+func (s *Series) canStay(cutter *Cutter, f *File) bool {
+	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < cutter.periodEnd(f.Bounds.Lowest)
 }

@@ -14,20 +14,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// group is a number of rows whose times are at least lowest.
-type group struct{ lowest, rows int64 }
+// rowGroup describes rows of a file or batch: their number, and a lower bound of their times.
+type rowGroup struct{ lowest, rows int64 }
 
-// Since returns a condition for the latest start time from which the files and the tail have at least enough
-// rows. It does not read the files' rows, and returns nil if their bounds do not suffice.
-func (s *Series) Since(ctx context.Context, enough int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
-	since, err := s.since(ctx, enough, tail)
-	if err != nil || since == math.MinInt64 {
+// LastRowsFilter returns a condition that selects at least the last minRows rows of the files and the tail.
+// It does not read the files' rows. It returns nil if the files' bounds are not known well enough.
+func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
+	start, err := s.lastRowsStart(ctx, minRows, tail)
+	if err != nil || start == math.MinInt64 {
 		return nil, err
 	}
-	return s.within(&sorted.Bounds{Lowest: since, Highest: math.MaxInt64}, s.def.Logical)
+	return s.boundsFilter(&sorted.Bounds{Lowest: start, Highest: math.MaxInt64}, s.def.Logical)
 }
 
-func (s *Series) since(ctx context.Context, enough int64, tail []arrow.RecordBatch) (int64, error) {
+func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (int64, error) {
 	files, err := s.Files(ctx)
 	if err != nil {
 		return 0, err
@@ -38,49 +38,49 @@ func (s *Series) since(ctx context.Context, enough int64, tail []arrow.RecordBat
 		}
 		return cmp.Compare(b.Bounds.Highest, a.Bounds.Highest)
 	})
-	var groups []group
+	var groups []rowGroup
 	for _, b := range tail {
 		if b.NumRows() > 0 {
-			from := max(0, b.NumRows()-enough)
-			part := b.NewSlice(from, b.NumRows())
-			if bounds := s.BatchBounds(part); bounds != nil {
-				groups = append(groups, group{bounds.Lowest, b.NumRows() - from})
+			start := max(0, b.NumRows()-minRows)
+			slice := b.NewSlice(start, b.NumRows())
+			if bounds := s.BatchBounds(slice); bounds != nil {
+				groups = append(groups, rowGroup{bounds.Lowest, b.NumRows() - start})
 			}
-			part.Release()
+			slice.Release()
 		}
 	}
 	for _, f := range files {
 		if f.Bounds == nil {
 			return math.MinInt64, nil
 		}
-		if enoughSince(groups, enough) > f.Bounds.Highest {
+		if latestStart(groups, minRows) > f.Bounds.Highest {
 			break
 		}
-		fileGroups, err := s.groups(ctx, f)
+		fileGroups, err := s.rowGroups(ctx, f)
 		if err != nil {
 			return 0, err
 		}
 		groups = append(groups, fileGroups...)
 	}
-	return enoughSince(groups, enough), nil
+	return latestStart(groups, minRows), nil
 }
 
-// enoughSince returns the latest time from which groups have enough rows.
-func enoughSince(groups []group, enough int64) int64 {
-	slices.SortFunc(groups, func(a, b group) int { return cmp.Compare(b.lowest, a.lowest) })
+// latestStart returns the latest time from which groups have at least minRows rows.
+func latestStart(groups []rowGroup, minRows int64) int64 {
+	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, g := range groups {
-		if enough -= g.rows; enough <= 0 {
+		if minRows -= g.rows; minRows <= 0 {
 			return g.lowest
 		}
 	}
 	return math.MinInt64
 }
 
-// groups returns the row groups of a file.
-func (s *Series) groups(ctx context.Context, f *File) (groups []group, err error) {
-	whole := []group{{f.Bounds.Lowest, f.Data().Count()}}
+// rowGroups returns the row groups of a file.
+func (s *Series) rowGroups(ctx context.Context, f *File) (rowGroups []rowGroup, err error) {
+	wholeFile := []rowGroup{{f.Bounds.Lowest, f.Data().Count()}}
 	if !s.InOrder(f.Data()) || f.Data().FileFormat() != iceberg.ParquetFile || len(f.Data().SplitOffsets()) == 1 || datafile.HasDeletes(f.Task) {
-		return whole, nil
+		return wholeFile, nil
 	}
 	scan, err := datafile.NewScan(ctx, s.table, s.def.Columns, s.Names[:1], nil)
 	if err != nil {
@@ -90,9 +90,9 @@ func (s *Series) groups(ctx context.Context, f *File) (groups []group, err error
 	for _, b := range bounds {
 		low, ok := bound(b.Min)
 		if !ok {
-			return whole, nil
+			return wholeFile, nil
 		}
-		groups = append(groups, group{low, b.Rows})
+		rowGroups = append(rowGroups, rowGroup{low, b.Rows})
 	}
-	return groups, err
+	return rowGroups, err
 }

@@ -17,12 +17,12 @@ import (
 
 const (
 	// maxOpen is the largest memory estimate for an open file, enough for one row group.
-	maxOpen = 64 << 20
-	minOpen = 256 << 10 // the smallest memory estimate for an open file
-	fewRows = 1 << 8    // minimum rows of a batch if the reader needs few, because rows of other sources may precede or replace them
+	maxOpen      = 64 << 20
+	minOpen      = 256 << 10 // the smallest memory estimate for an open file
+	minBatchRows = 1 << 8    // minimum rows of a batch if the reader needs few; more than it needs, because a merge may drop or precede some of them
 )
 
-// source returns a file's rows as a source for a merge. It sorts a file that is not in the table's
+// source returns a file's rows as a merge source. It sorts the rows of a file that is not in the table's
 // order.
 func (s *Series) source(ctx context.Context, f *File, p *projection, where *filter.Condition) sorted.Source {
 	size := f.Data().FileSizeBytes()
@@ -35,43 +35,43 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 			return
 		}
 		scan.Rows = min(max(8<<20/perRow, 1<<10), datafile.BatchRows)
-		if p.few > 0 {
-			scan.Rows = min(scan.Rows, max(p.few, fewRows))
+		if p.neededRows > 0 {
+			scan.Rows = min(scan.Rows, max(p.neededRows, minBatchRows))
 		}
 		scan.Recycle = p.recycle
-		if p.ahead {
+		if p.readAhead {
 			scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), cost/2
 		}
 		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
 	if !s.InOrder(f.Data()) { // written by another program, or before the order was set
-		src.Batches = sorted.Sort(ctx, sorted.All, s.sorting(rows, p.keys))
+		src.Batches = sorted.Sort(ctx, sorted.All, s.sortInput(rows, p.keys))
 	}
 	return src
 }
 
-// tail returns rows of the tail or of a put as a source for a merge. They must be sorted.
+// tail returns sorted rows of the tail or of a put as a merge source.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
-	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Only(batch)}
+	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
 // SortRows sorts a batch of stored rows, and applies the table's rule for duplicates. It takes
 // ownership of the batch.
 func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	keys := s.keys(batch.Schema())
-	one, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
+	block, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
 	batch.Release()
 	if err != nil || s.Merging() == sorted.All {
-		return one, err
+		return block, err
 	}
-	defer one.Release()
-	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(one, keys)), one)
+	defer block.Release()
+	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
 }
 
-// collect joins a small number of rows into one batch with the schema of like.
-func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, error) {
-	all := []arrow.RecordBatch{like.NewSlice(0, 0)}
+// collect joins a few rows into one batch with the schema of template.
+func collect(rows sorted.Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
+	all := []arrow.RecordBatch{template.NewSlice(0, 0)}
 	defer func() { take.Release(all) }()
 	for b, err := range rows {
 		if err != nil {
@@ -86,35 +86,35 @@ func collect(rows sorted.Batches, like arrow.RecordBatch) (arrow.RecordBatch, er
 // KeepFirst, it also removes rows that duplicate rows in files. It takes ownership of the rows.
 // replaces reports whether the remaining rows may replace rows in files.
 func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
-	one, err := s.SortRows(ctx, rows)
+	block, err := s.SortRows(ctx, rows)
 	if err != nil {
 		return nil, false, err
 	}
-	bounds := s.BatchBounds(one)
-	over, err := s.Overlapping(ctx, bounds)
-	if err == nil && (len(over) == 0 || s.Rule != definition.KeepFirst) {
-		return one, len(over) > 0 && s.Rule == definition.KeepLast, nil
+	bounds := s.BatchBounds(block)
+	overlapping, err := s.Overlapping(ctx, bounds)
+	if err == nil && (len(overlapping) == 0 || s.Rule != definition.KeepFirst) {
+		return block, len(overlapping) > 0 && s.Rule == definition.KeepLast, nil
 	}
-	defer one.Release()
+	defer block.Release()
 	if err != nil {
 		return nil, false, err
 	}
-	sources, err := s.shadowing(ctx, over, bounds, true)
+	sources, err := s.shadowing(ctx, overlapping, bounds, true)
 	if err != nil {
 		return nil, false, err
 	}
-	left, err := collect(s.merge(ctx, sorted.First, append(sources, s.tail(one, s.keys(one.Schema())))...), one)
-	return left, false, err
+	remaining, err := collect(s.merge(ctx, sorted.First, append(sources, s.tail(block, s.keys(block.Schema())))...), block)
+	return remaining, false, err
 }
 
-// shadowing returns sources with only the key columns of files, for rows within bounds. If hide is
-// true, the merge does not yield these rows, but its rule counts them.
+// shadowing returns sources with only the key columns of files, for rows within bounds. If hide is true, the
+// merge omits these rows from its output, but its rule still counts them.
 func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
 	p := s.project(s.Names)
 	var where *filter.Condition
-	only, err := s.within(bounds, p.fields)
-	if err == nil && only != nil {
-		where, err = only.Bind(p.fields)
+	timeFilter, err := s.boundsFilter(bounds, p.fields)
+	if err == nil && timeFilter != nil {
+		where, err = timeFilter.Bind(p.fields)
 	}
 	if err != nil {
 		return nil, err
@@ -128,13 +128,13 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 	return all, nil
 }
 
-// Scan yields columns of the rows that may match a condition, which may be nil. It merges the files
-// with the tail's rows. DedupTail must have returned tail and replaces. few is the number of rows
-// that the reader may need, which limits reading ahead; -1 means all rows. If recycle is true, the
-// memory of released batches is reused.
-func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, few int64, recycle bool) (sorted.Batches, error) {
+// Scan yields the named columns of the rows that may match a condition, which may be nil. It merges the files
+// with the tail's rows; tail and replaces must come from DedupTail. neededRows limits how far Scan reads
+// ahead; -1 means that the reader may need all rows. If recycle is true, the memory of released batches is
+// reused.
+func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
-	p.ahead, p.few, p.recycle = few < 0, max(few, 0), recycle
+	p.readAhead, p.neededRows, p.recycle = neededRows < 0, max(neededRows, 0), recycle
 	files, err := s.Files(ctx)
 	if err != nil {
 		return nil, err
@@ -146,8 +146,8 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 		}
 	}
 	for _, b := range tail {
-		if part := s.mayHold(b, where); part.NumRows() > 0 {
-			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(part), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(p.of(part), nil) }})
+		if slice := s.trimTail(b, where); slice.NumRows() > 0 {
+			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(slice), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(p.selectColumns(slice), nil) }})
 		}
 	}
 	rule := sorted.All
@@ -157,33 +157,32 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 	return s.merge(ctx, rule, sources...), nil
 }
 
-// partRows is the number of tail rows that mayHold checks at a time.
 const partRows = 1 << 12
 
-// mayHold returns a slice of the sorted tail with all rows that may match a condition. It looks
-// only at the times, and cuts off whole parts of partRows rows at both ends.
-func (s *Series) mayHold(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
+// trimTail returns a slice of the sorted tail that contains all rows that may match a condition. It only
+// compares times, and cuts off whole blocks of partRows rows at both ends.
+func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {
 		return tail
 	}
 	times := tail.Column(tail.Schema().FieldIndices(s.Names[0])[0])
-	at := func(row int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(TimeAt(times, int(row)))) }
-	may := func(from int64) bool {
-		some, _ := where.May(func(name string) filter.Bounds {
+	timeBytes := func(row int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(TimeAt(times, int(row)))) }
+	mayMatch := func(start int64) bool {
+		matches, _ := where.May(func(name string) filter.Bounds {
 			if name == s.Names[0] {
-				return filter.Bounds{Rows: partRows, Min: at(from), Max: at(min(from+partRows, rows) - 1)}
+				return filter.Bounds{Rows: partRows, Min: timeBytes(start), Max: timeBytes(min(start+partRows, rows) - 1)}
 			}
 			return filter.Bounds{Rows: partRows, Nulls: -1}
 		})
-		return some
+		return matches
 	}
-	first, end := int64(0), (rows+partRows-1)/partRows*partRows
-	for first < end && !may(first) {
-		first += partRows
+	start, end := int64(0), (rows+partRows-1)/partRows*partRows
+	for start < end && !mayMatch(start) {
+		start += partRows
 	}
-	for first < end && !may(end-partRows) {
+	for start < end && !mayMatch(end-partRows) {
 		end -= partRows
 	}
-	return tail.NewSlice(min(first, rows), min(end, rows))
+	return tail.NewSlice(min(start, rows), min(end, rows))
 }

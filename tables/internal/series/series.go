@@ -23,27 +23,27 @@ import (
 // Series is a version of a table whose rows have an order.
 type Series struct {
 	*definition.Order
-	def    *definition.Definition
-	table  *table.Table
-	at     []table.ScanOption // selects the version; nil: the newest
-	memory int64              // a budget in bytes; merges and sorts use a fraction of it
+	def     *definition.Definition
+	table   *table.Table
+	version []table.ScanOption // selects the version; nil: the newest
+	memory  int64              // a budget in bytes; merges and sorts use a fraction of it
 }
 
-// New returns a table as a Series. Its definition must have an order. at selects an older version.
-func New(d *definition.Definition, t *table.Table, memory int64, at ...table.ScanOption) *Series {
-	return &Series{d.Order, d, t, at, memory}
+// New returns a table as a Series. d must have an order. version selects an older version.
+func New(d *definition.Definition, t *table.Table, memory int64, version ...table.ScanOption) *Series {
+	return &Series{d.Order, d, t, version, memory}
 }
 
-// Of is New for the newest version of a table. It returns nil if the rows have no order.
-func Of(t *table.Table, memory int64) (*Series, error) {
-	d, err := definition.Of(t.Metadata())
+// Newest returns the newest version of a table as a Series, or nil if its rows have no order.
+func Newest(t *table.Table, memory int64) (*Series, error) {
+	d, err := definition.FromMetadata(t.Metadata())
 	if err != nil || d.Order == nil {
 		return nil, err
 	}
 	return New(d, t, memory), nil
 }
 
-// KeepingAll returns a copy of the Series that keeps duplicates.
+// KeepingAll returns a copy of s that keeps duplicates.
 func (s *Series) KeepingAll() *Series {
 	all, order := *s, *s.Order
 	order.Rule = definition.KeepAll
@@ -51,8 +51,8 @@ func (s *Series) KeepingAll() *Series {
 	return &all
 }
 
-// Check returns an error if a column that orders the table's rows contains a null. It accepts all
-// rows if o is nil.
+// Check returns an error if a column that orders the table's rows contains a null. If o is nil, it accepts
+// all rows.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {
 		return nil
@@ -67,7 +67,7 @@ func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 			for column.IsValid(row) {
 				row++
 			}
-			return schema.Errorf(name, "row %d of a batch has a null (of %d in it), and the column orders the table's rows: it must have a value", row, column.NullN())
+			return schema.Errorf(name, "row %d of a batch is null (one of %d), but the column orders the table's rows: give it a value", row, column.NullN())
 		}
 	}
 	return nil
@@ -75,20 +75,20 @@ func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 
 // keys returns the indices of the columns that order the rows.
 func (s *Series) keys(columns *arrow.Schema) []int {
-	places := make([]int, len(s.Names))
+	indices := make([]int, len(s.Names))
 	for i, name := range s.Names {
-		places[i] = columns.FieldIndices(name)[0]
+		indices[i] = columns.FieldIndices(name)[0]
 	}
-	return places
+	return indices
 }
 
 // projection says which columns to read, and how. The columns stay in the table's order.
 type projection struct {
-	fields *arrow.Schema
-	keys   []int // indices in fields of the columns that order the rows
-	names  []string
-	ahead  bool  // read ahead of the consumer
-	few    int64 // number of rows that the reader may need; 0: unknown
+	fields     *arrow.Schema
+	keys       []int // indices in fields of the columns that order the rows
+	names      []string
+	readAhead  bool  // read ahead of the consumer
+	neededRows int64 // number of rows that the reader may need; 0: unknown
 
 	recycle bool // reuse the memory of released batches
 }
@@ -103,8 +103,8 @@ func (s *Series) project(names []string) *projection {
 	return p
 }
 
-// of returns the projected columns of a batch.
-func (p *projection) of(batch arrow.RecordBatch) arrow.RecordBatch {
+// selectColumns returns the projected columns of a batch.
+func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, p.fields.NumFields())
 	for i, f := range p.fields.Fields() {
 		columns[i] = batch.Column(batch.Schema().FieldIndices(f.Name)[0])
@@ -112,8 +112,8 @@ func (p *projection) of(batch arrow.RecordBatch) arrow.RecordBatch {
 	return array.NewRecordBatch(p.fields, columns, batch.NumRows())
 }
 
-// sorting returns rows as the input of a sort by key columns.
-func (s *Series) sorting(rows sorted.Batches, keys []int) sorted.Input {
+// sortInput describes rows to sort by key columns.
+func (s *Series) sortInput(rows sorted.Batches, keys []int) sorted.Input {
 	return sorted.Input{Batches: rows, Keys: keys, Memory: s.memory / 8, Size: datafile.SizeOf}
 }
 
@@ -127,19 +127,19 @@ func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.
 	if from.IsZero() && to.IsZero() {
 		return nil, nil
 	}
-	at := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool {
+	index := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool {
 		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
 		return isTime && (name == "" || name == f.Name)
 	})
-	if at < 0 {
-		return nil, schema.Errorf(name, "the table has no timestamp or date column of this name for the time range")
+	if index < 0 {
+		return nil, schema.Errorf(name, "a time range needs a timestamp or date column, and the table has none of this name")
 	}
 	var parts []*filter.Expr
 	var err error
 	add := func(op string, t time.Time) {
 		if !t.IsZero() {
-			e, failed := filter.Compare(columns.Field(at), op, filter.TimeText(t))
-			parts, err = append(parts, e), errors.Join(err, failed)
+			e, compareErr := filter.Compare(columns.Field(index), op, filter.TimeText(t))
+			parts, err = append(parts, e), errors.Join(err, compareErr)
 		}
 	}
 	add(">=", from)

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// within returns a condition for rows whose times lie within bounds, or nil if all rows match.
-func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, error) {
+// boundsFilter returns a condition for rows whose times lie within bounds, or nil if all rows match.
+func (s *Series) boundsFilter(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -32,17 +32,17 @@ func (s *Series) within(b *sorted.Bounds, columns *arrow.Schema) (*filter.Expr, 
 }
 
 // time converts a stored number to a time. ok reports whether a condition can express the time.
-func (s *Series) time(n int64) (at time.Time, ok bool) {
+func (s *Series) time(n int64) (converted time.Time, ok bool) {
 	switch t := s.timeType().(type) {
 	case *arrow.TimestampType:
-		at = arrow.Timestamp(n).ToTime(t.Unit)
+		converted = arrow.Timestamp(n).ToTime(t.Unit)
 	default:
 		if n > math.MaxInt32 {
-			return at, false
+			return converted, false
 		}
-		at = arrow.Date32(n).ToTime()
+		converted = arrow.Date32(n).ToTime()
 	}
-	return at, at.Year() >= 1 && at.Year() <= 9999 && !at.IsZero()
+	return converted, converted.Year() >= 1 && converted.Year() <= 9999 && !converted.IsZero()
 }
 
 // timeType returns the stored type of the times.
@@ -50,8 +50,8 @@ func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }
 
-// Begins returns the distinct lowest times of files in ascending order, except the first of them.
-func (s *Series) Begins(ctx context.Context) (times []time.Time, err error) {
+// FileStarts returns the distinct lowest times of the files in ascending order, without the very lowest.
+func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) {
 	files, err := s.Files(ctx)
 	if err != nil {
 		return nil, err
@@ -60,8 +60,8 @@ func (s *Series) Begins(ctx context.Context) (times []time.Time, err error) {
 		if f.Bounds == nil {
 			continue
 		}
-		if at, ok := s.time(f.Bounds.Lowest); ok {
-			times = append(times, at)
+		if start, ok := s.time(f.Bounds.Lowest); ok {
+			times = append(times, start)
 		}
 	}
 	slices.SortFunc(times, time.Time.Compare)

@@ -17,18 +17,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// WriteSorted sorts rows and writes them as data files. It removes or refuses duplicates among
-// them, as the table's rule says.
+// WriteSorted sorts rows and writes them as data files. It removes or refuses duplicates, as the table's rule
+// says.
 func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []iceberg.DataFile, err error) {
-	first := true
-	err = sorted.Parts(ctx, s.Merging(), s.sorting(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
-		part, err := s.Write(ctx, rows)
-		if err != nil || first {
-			files, first = part, false
+	isFirst := true
+	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
+		written, err := s.Write(ctx, rows)
+		if err != nil || isFirst {
+			files, isFirst = written, false
 			return err
 		}
-		add, gone, err := s.Dedup(ctx, s.Written(files), part)
-		files = append(excludeFiles(files, gone), add...)
+		add, replaced, err := s.Dedup(ctx, s.Written(files), written)
+		files = append(excludeFiles(files, replaced), add...)
 		return err
 	})
 	if err == nil && s.Rule == definition.RefuseDuplicate {
@@ -40,7 +40,7 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 // Write writes sorted rows as data files. The table's settings decide where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
 	// Iceberg's library would sort each batch again, and change the order of rows with equal keys.
-	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.Unsorted(), "")
+	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -48,27 +48,27 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	if err != nil {
 		return nil, err
 	}
-	plain := table.New(s.table.Identifier(), meta, "", func(context.Context) (iceio.IO, error) { return fs, nil }, nil)
-	cut, err := s.NewCut(ctx)
+	unsortedTable := table.New(s.table.Identifier(), meta, "", func(context.Context) (iceio.IO, error) { return fs, nil }, nil)
+	cutter, err := s.NewCutter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	next, stop := iter.Pull2(rows)
 	defer stop()
-	p := &periods{cut: cut, next: next}
+	p := &periods{cutter: cutter, next: next}
 	defer func() {
-		if p.rest != nil {
-			p.rest.Release()
+		if p.remaining != nil {
+			p.remaining.Release()
 		}
 	}()
 	var files []iceberg.DataFile
-	for p.begin() {
-		part, err := datafile.Write(ctx, plain, s.def.Stored, func(yield func(arrow.RecordBatch, error) bool) {
+	for p.nextPeriod() {
+		written, err := datafile.Write(ctx, unsortedTable, s.def.Stored, func(yield func(arrow.RecordBatch, error) bool) {
 			for b, err := range p.batches {
 				if err == nil {
-					same := array.NewRecordBatch(s.def.Stored, b.Columns(), b.NumRows())
+					stored := array.NewRecordBatch(s.def.Stored, b.Columns(), b.NumRows())
 					b.Release()
-					b = same
+					b = stored
 				}
 				if !yield(b, err) {
 					return
@@ -78,7 +78,7 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, part...)
+		files = append(files, written...)
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -86,9 +86,9 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	return s.withSortOrder(files)
 }
 
-// Rewrite merges the rows of files by a rule, and writes them as files of another Series. If change
-// is not nil, Rewrite applies it to the rows of each file first.
-func (s *Series) Rewrite(ctx context.Context, files []*File, to *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
+// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, it is
+// applied to each file's rows before the merge.
+func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
 	p := s.project(nil)
 	var sources []sorted.Source
 	for _, f := range files {
@@ -98,45 +98,45 @@ func (s *Series) Rewrite(ctx context.Context, files []*File, to *Series, rule so
 		}
 		sources = append(sources, src)
 	}
-	return to.Write(ctx, s.merge(ctx, rule, sources...))
+	return dest.Write(ctx, s.merge(ctx, rule, sources...))
 }
 
-// periods splits sorted rows into periods of time. The length of automatic periods depends on the
-// table's rows and the rows read so far, so later periods may be longer.
+// periods splits sorted rows at the ends of periods. The length of automatic periods depends on the table's
+// rows and the rows read so far, so later periods may be longer.
 type periods struct {
-	cut  *Cut
-	next func() (arrow.RecordBatch, error, bool)
-	rest arrow.RecordBatch // rows not yielded yet; nil: none
-	end  int64             // end of the current period
-	err  error
+	cutter    *Cutter
+	next      func() (arrow.RecordBatch, error, bool)
+	remaining arrow.RecordBatch // rows not yielded yet; nil: none
+	end       int64             // end of the current period
+	err       error
 }
 
-// begin moves to the next period, and reports whether there is one.
-func (p *periods) begin() bool {
+// nextPeriod moves to the next period, and reports whether there is one.
+func (p *periods) nextPeriod() bool {
 	if !p.fill() {
 		return false
 	}
-	if p.cut == nil {
+	if p.cutter == nil {
 		p.end = math.MaxInt64
 		return true
 	}
-	v := TimeAt(p.rest.Column(p.cut.column), 0)
+	v := TimeAt(p.remaining.Column(p.cutter.column), 0)
 	if v > math.MinInt64 {
-		p.cut.see(v)
+		p.cutter.include(v)
 	}
-	p.end = p.cut.end(v)
+	p.end = p.cutter.periodEnd(v)
 	return true
 }
 
-// fill loads rest if it is empty, and reports whether there are rows.
+// fill loads remaining if it is nil, and reports whether there are rows.
 func (p *periods) fill() bool {
-	for p.rest == nil && p.err == nil {
+	for p.remaining == nil && p.err == nil {
 		b, err, ok := p.next()
 		if !ok {
 			return false
 		}
 		if p.err = err; err == nil && b.NumRows() > 0 {
-			p.rest = b
+			p.remaining = b
 		} else if b != nil {
 			b.Release()
 		}
@@ -147,22 +147,22 @@ func (p *periods) fill() bool {
 // batches yields the rows of the current period.
 func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
 	for p.fill() {
-		rows := int(p.rest.NumRows())
+		rows := int(p.remaining.NumRows())
 		n := rows
 		if p.end < math.MaxInt64 {
-			times := p.rest.Column(p.cut.column)
+			times := p.remaining.Column(p.cutter.column)
 			n = sort.Search(rows, func(i int) bool { return TimeAt(times, i) >= p.end })
 		}
 		if n == 0 {
 			return
 		}
-		whole := p.rest
-		if p.rest = nil; n < rows {
-			p.rest = whole.NewSlice(int64(n), int64(rows))
+		current := p.remaining
+		if p.remaining = nil; n < rows {
+			p.remaining = current.NewSlice(int64(n), int64(rows))
 		}
-		part := whole.NewSlice(0, int64(n))
-		whole.Release()
-		if !yield(part, nil) {
+		head := current.NewSlice(0, int64(n))
+		current.Release()
+		if !yield(head, nil) {
 			return
 		}
 	}

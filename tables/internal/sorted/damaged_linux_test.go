@@ -19,20 +19,20 @@ func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	id := int64(0)
-	f, err := spillRows(batchesOf(random(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000))
+	f, err := spillRows(batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.close()
-	const at = 1_000_000 // within the second mebibyte of rows
-	flip(t, temporary, at)
+	const offset = 1_000_000 // within the second mebibyte of rows
+	flip(t, temporary, offset)
 	for b, err := range f.batches {
 		if err == nil {
 			b.Release()
 			continue
 		}
 		damaged := new(partd.CorruptError)
-		if !errors.As(err, &damaged) || !errors.Is(err, spill.ErrDamaged) || damaged.Offset > at || damaged.Offset < at-2<<20 || !strings.HasPrefix(damaged.Path, temporary) {
+		if !errors.As(err, &damaged) || !errors.Is(err, spill.ErrDamaged) || damaged.Offset > offset || damaged.Offset < offset-2<<20 || !strings.HasPrefix(damaged.Path, temporary) {
 			t.Errorf("%v", err)
 		}
 		return
@@ -41,13 +41,13 @@ func TestDamagedRun(t *testing.T) {
 }
 
 // flip changes a bit of the only open, unnamed file in a directory.
-func flip(t *testing.T, dir string, at int64) {
+func flip(t *testing.T, dir string, offset int64) {
 	t.Helper()
-	open, err := filepath.Glob("/proc/self/fd/*")
+	fds, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fd := range open {
+	for _, fd := range fds {
 		if name, err := os.Readlink(fd); err != nil || !strings.HasPrefix(name, dir) {
 			continue
 		}
@@ -56,11 +56,11 @@ func flip(t *testing.T, dir string, at int64) {
 			t.Fatal(err)
 		}
 		b := make([]byte, 1)
-		if _, err := f.ReadAt(b, at); err != nil {
+		if _, err := f.ReadAt(b, offset); err != nil {
 			t.Fatal(err)
 		}
 		b[0] ^= 4
-		_, err = f.WriteAt(b, at)
+		_, err = f.WriteAt(b, offset)
 		if err := errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}

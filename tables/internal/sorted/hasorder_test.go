@@ -7,12 +7,12 @@ import (
 )
 
 func TestHasOrder(t *testing.T) {
-	for of, want := range map[arrow.DataType]bool{
+	for typ, want := range map[arrow.DataType]bool{
 		arrow.Null: false, arrow.ListOf(arrow.Null): false, arrow.BinaryTypes.String: true,
 		&arrow.Decimal128Type{Precision: 5}: true, &arrow.FixedSizeBinaryType{ByteWidth: 2}: true, arrow.FixedWidthTypes.Boolean: true,
 	} {
-		if HasOrder(of) != want {
-			t.Errorf("%s: %v", of, !want)
+		if HasOrder(typ) != want {
+			t.Errorf("%s: %v", typ, !want)
 		}
 	}
 }

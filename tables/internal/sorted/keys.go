@@ -23,8 +23,8 @@ type column interface {
 type keys []column
 
 func (k keys) compare(i int, other keys, j int) int {
-	for at, c := range k {
-		if n := c.compare(i, other[at], j); n != 0 {
+	for keyIndex, c := range k {
+		if n := c.compare(i, other[keyIndex], j); n != 0 {
 			return n
 		}
 	}
@@ -34,7 +34,7 @@ func (k keys) compare(i int, other keys, j int) int {
 // inOrder reports whether the first n rows are in order.
 func (k keys) inOrder(n int) bool {
 	if len(k) == 1 {
-		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // fast path for the usual case
+		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // fast path for the most common keys
 			return slices.IsSorted(c.values[:n])
 		}
 	}
@@ -49,9 +49,9 @@ func (k keys) inOrder(n int) bool {
 // keysOf returns a batch's key columns.
 func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 	all := make(keys, len(columns))
-	for i, at := range columns {
-		if all[i] = columnOf(batch.Column(at)); all[i] == nil {
-			return nil, fmt.Errorf("column %q of type %s has no order", batch.ColumnName(at), batch.Column(at).DataType())
+	for i, index := range columns {
+		if all[i] = keyColumn(batch.Column(index)); all[i] == nil {
+			return nil, fmt.Errorf("column %q of type %s has no order", batch.ColumnName(index), batch.Column(index).DataType())
 		}
 	}
 	return all, nil
@@ -63,25 +63,25 @@ func HasOrder(t arrow.DataType) bool {
 	defer b.Release()
 	a := b.NewArray()
 	defer a.Release()
-	return columnOf(a) != nil
+	return keyColumn(a) != nil
 }
 
-func columnOf(a arrow.Array) column {
+func keyColumn(a arrow.Array) column {
 	switch a := a.(type) {
 	case array.ExtensionArray:
-		return columnOf(a.Storage())
+		return keyColumn(a.Storage())
 	case *array.Timestamp, *array.Int64, *array.Time64, *array.Duration:
 		return &ints{a, arrow.GetValues[int64](a.Data(), 1)}
 	case *array.Date32:
-		return widened(a, a.Date32Values())
+		return widen(a, a.Date32Values())
 	case *array.Int32:
-		return widened(a, a.Int32Values())
+		return widen(a, a.Int32Values())
 	case *array.Time32:
-		return widened(a, a.Time32Values())
+		return widen(a, a.Time32Values())
 	case *array.Int16:
-		return widened(a, a.Int16Values())
+		return widen(a, a.Int16Values())
 	case *array.Int8:
-		return widened(a, a.Int8Values())
+		return widen(a, a.Int8Values())
 	case *array.Float32:
 		return &values[float32]{a, cmp.Compare[float32]}
 	case *array.Float64:
@@ -115,14 +115,14 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable has the array methods for nulls.
+// nullable is the part of an Arrow array that tells which values are null.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int
 }
 
-// compareNulls compares two values that may be null. values reports whether neither is null; the
-// caller must then compare the values.
+// compareNulls orders two values of which at least one is null. If neither is null, values is true, and the
+// caller must compare the values.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true
@@ -136,7 +136,7 @@ type ints struct {
 	values []int64
 }
 
-func widened[T ~int32 | ~int16 | ~int8](a nullable, narrow []T) *ints {
+func widen[T ~int32 | ~int16 | ~int8](a nullable, narrow []T) *ints {
 	wide := make([]int64, len(narrow))
 	for i, v := range narrow {
 		wide[i] = int64(v)
@@ -180,18 +180,18 @@ func KeysInOrder(t arrow.DataType) bool {
 // AppendKey appends the key of the value at index i, which must be of a stored type and not null.
 // Equal keys mean equal values.
 func AppendKey(dst []byte, a arrow.Array, i int) []byte {
-	whole := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
+	appendInt := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
 	switch a := a.(type) {
 	case *array.Int32:
-		return whole(int64(a.Value(i)))
+		return appendInt(int64(a.Value(i)))
 	case *array.Int64:
-		return whole(a.Value(i))
+		return appendInt(a.Value(i))
 	case *array.Date32:
-		return whole(int64(a.Value(i)))
+		return appendInt(int64(a.Value(i)))
 	case *array.Time64:
-		return whole(int64(a.Value(i)))
+		return appendInt(int64(a.Value(i)))
 	case *array.Timestamp:
-		return whole(int64(a.Value(i)))
+		return appendInt(int64(a.Value(i)))
 	case *array.Float32:
 		return extsort.AppendFloat(dst, float64(a.Value(i)))
 	case *array.Float64:

@@ -17,17 +17,17 @@ import (
 // use more than memory bytes, Merge merges a few at a time, through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		m := &merge{rule: rule, out: output{yield: yield, least: firstRows}}
+		m := &merge{rule: rule, out: output{yield: yield, minRows: firstRows}}
 		defer m.close()
-		for rank, s := range bundled(ctx, sources, memory) {
+		for rank, s := range bundle(ctx, sources, memory) {
 			m.pending = append(m.pending, &cursor{Source: s, rank: rank})
 		}
 		slices.SortStableFunc(m.pending, func(a, b *cursor) int { return a.byLowest(b.Source) })
 		err := m.run(ctx)
-		if err == nil && !m.out.ended {
+		if err == nil && !m.out.stopped {
 			err = m.out.flush()
 		}
-		if err != nil && !m.out.ended {
+		if err != nil && !m.out.stopped {
 			yield(nil, err)
 		}
 	}
@@ -39,7 +39,7 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// A row that is held back because the next row may equal it; held is nil if there is none.
+	// held is a row that may equal the next row; it is nil if no row is held back.
 	held     *block
 	heldRow  int
 	heldHide bool
@@ -67,7 +67,7 @@ type cursors []*cursor
 func (c cursors) Len() int           { return len(c) }
 func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
 func (c *cursors) Push(x any)        { *c = append(*c, x.(*cursor)) }
-func (c cursors) Less(i, j int) bool { return c[i].before(c[i].row, c[j]) }
+func (c cursors) Less(i, j int) bool { return c[i].precedes(c[i].row, c[j]) }
 
 func (c *cursors) Pop() any {
 	last := (*c)[len(*c)-1]
@@ -75,8 +75,8 @@ func (c *cursors) Pop() any {
 	return last
 }
 
-// before reports whether a row comes before another cursor's current row.
-func (c *cursor) before(row int, o *cursor) bool {
+// precedes reports whether a row comes before another cursor's current row.
+func (c *cursor) precedes(row int, o *cursor) bool {
 	n := c.keys.compare(row, o.keys, o.row)
 	return n < 0 || n == 0 && c.rank < o.rank
 }
@@ -121,7 +121,7 @@ func (m *merge) close() {
 func (m *merge) openDue() error {
 	for len(m.pending) > 0 {
 		c := m.pending[0]
-		if len(m.open) > 0 && c.Bounds != nil && m.open[0].firstAt(m.open[0].row) < c.Bounds.Lowest {
+		if len(m.open) > 0 && c.Bounds != nil && m.open[0].firstKeyAt(m.open[0].row) < c.Bounds.Lowest {
 			return nil
 		}
 		m.pending = m.pending[1:]
@@ -138,8 +138,8 @@ func (m *merge) openDue() error {
 	return nil
 }
 
-// firstAt returns the number in a row's first key column, or the smallest number for a null.
-func (c *cursor) firstAt(row int) int64 {
+// firstKeyAt returns the number in a row's first key column, or the smallest number for a null.
+func (c *cursor) firstKeyAt(row int) int64 {
 	if n, ok := c.keys[0].(*ints); ok && !n.IsNull(row) {
 		return n.values[row]
 	}
@@ -147,7 +147,7 @@ func (c *cursor) firstAt(row int) int64 {
 }
 
 func (m *merge) run(ctx context.Context) error {
-	for !m.out.ended {
+	for !m.out.stopped {
 		if err := canceled.Err(ctx); err != nil {
 			return err
 		}
@@ -155,11 +155,11 @@ func (m *merge) run(ctx context.Context) error {
 			return err
 		}
 		if len(m.open) == 0 {
-			return m.release()
+			return m.releaseHeld()
 		}
 		c := m.open[0]
 		end := m.runEnd(c)
-		if err := m.take(c, end); err != nil {
+		if err := m.applyRule(c, end); err != nil {
 			return err
 		}
 		if c.row = end; int64(end) < c.batch.NumRows() {
@@ -180,35 +180,35 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the end of the rows of c, the first cursor, that come before the rows of all other
-// sources.
+// runEnd returns the index in c's batch at which the first row of another source must come. c must be the
+// cursor with the lowest row.
 func (m *merge) runEnd(c *cursor) int {
 	var rival *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
-		if o := m.open[i]; rival == nil || o.before(o.row, rival) {
+		if o := m.open[i]; rival == nil || o.precedes(o.row, rival) {
 			rival = o
 		}
 	}
 	n := int(c.batch.NumRows())
-	in := func(row int) bool {
-		if rival != nil && !c.before(row, rival) {
+	inRun := func(row int) bool {
+		if rival != nil && !c.precedes(row, rival) {
 			return false
 		}
-		return len(m.pending) == 0 || c.firstAt(row) < m.pending[0].Bounds.Lowest
+		return len(m.pending) == 0 || c.firstKeyAt(row) < m.pending[0].Bounds.Lowest
 	}
 	if rival == nil && len(m.pending) == 0 {
 		return n
 	}
 	// Search with doubling steps: the run is short if sources interleave, and long if they do not.
 	step, low := 1, c.row+1 // the current row is in the run
-	for low < n && in(min(low+step, n)-1) {
+	for low < n && inRun(min(low+step, n)-1) {
 		low, step = min(low+step, n), 2*step
 	}
-	return low + sort.Search(min(step, n-low), func(i int) bool { return !in(low + i) })
+	return low + sort.Search(min(step, n-low), func(i int) bool { return !inRun(low + i) })
 }
 
-// take applies the rule to a cursor's rows before end.
-func (m *merge) take(c *cursor, end int) error {
+// applyRule applies the rule to a cursor's rows up to end.
+func (m *merge) applyRule(c *cursor, end int) error {
 	if m.rule == All {
 		if c.Hides {
 			return nil
@@ -216,7 +216,7 @@ func (m *merge) take(c *cursor, end int) error {
 		return m.out.add(c.block, c.row, end)
 	}
 	for row := c.row; row < end; row++ {
-		from := row
+		start := row
 		equal := m.held != nil && m.held.keys.compare(m.heldRow, c.keys, row) == 0
 		switch {
 		case equal && m.rule == First:
@@ -229,13 +229,13 @@ func (m *merge) take(c *cursor, end int) error {
 			}
 			continue
 		case !equal:
-			if err := m.release(); err != nil {
+			if err := m.releaseHeld(); err != nil {
 				return err
 			}
 		}
-		row = c.distinct(row, end)
-		if from < row && !c.Hides && m.rule != Extra {
-			if err := m.out.add(c.block, from, row); err != nil {
+		row = c.lastDistinct(row, end)
+		if start < row && !c.Hides && m.rule != Extra {
+			if err := m.out.add(c.block, start, row); err != nil {
 				return err
 			}
 		}
@@ -244,13 +244,12 @@ func (m *merge) take(c *cursor, end int) error {
 	return nil
 }
 
-// distinct returns the last row before end that can be reached from row without passing two
-// adjacent rows with equal keys.
-func (b *block) distinct(row, end int) int {
-	first, ok := b.keys[0].(*ints)
-	ok = ok && first.NullN() == 0
+// lastDistinct returns the last row before end such that no two adjacent rows from row to it have equal keys.
+func (b *block) lastDistinct(row, end int) int {
+	firstKey, hasFastKey := b.keys[0].(*ints)
+	hasFastKey = hasFastKey && firstKey.NullN() == 0
 	for ; row+1 < end; row++ {
-		differs := ok && first.values[row] != first.values[row+1]
+		differs := hasFastKey && firstKey.values[row] != firstKey.values[row+1]
 		if !differs && b.keys.compare(row, b.keys, row+1) == 0 {
 			break
 		}
@@ -271,8 +270,8 @@ func (m *merge) hold(b *block, row int, hide bool) {
 	m.held, m.heldRow, m.heldHide = b, row, hide
 }
 
-// release outputs the held row. No later row may equal it.
-func (m *merge) release() error {
+// releaseHeld yields the held row, if the rule keeps it. No later row may equal it.
+func (m *merge) releaseHeld() error {
 	if m.held == nil || m.heldHide || m.rule == Extra || m.rule == All {
 		return nil
 	}

@@ -10,18 +10,18 @@ import (
 const (
 	firstRows = 16      // rows of the first joined batch, small for readers that need few rows
 	maxRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
-	longRun   = 1 << 12 // a run of this many rows is passed on without copying
+	longRun   = 1 << 12 // a run of at least this many rows is passed on without copying
 	maxBytes  = 8 << 20 // approximate limit for a joined batch
 )
 
 // output collects runs of rows, and yields them as joined batches.
 type output struct {
-	yield func(arrow.RecordBatch, error) bool
-	ended bool // the consumer stopped
-	runs  []run
-	rows  int
-	bytes int64
-	least int // minimum rows of a joined batch
+	yield   func(arrow.RecordBatch, error) bool
+	stopped bool // the consumer stopped
+	runs    []run
+	rows    int
+	bytes   int64
+	minRows int // minimum rows of a joined batch
 }
 
 // run is a contiguous range of a batch's rows.
@@ -35,7 +35,7 @@ func (o *output) add(b *block, from, to int) error {
 		o.runs[last].to = to
 	} else {
 		if to-from >= longRun {
-			if err := o.flush(); err != nil || o.ended {
+			if err := o.flush(); err != nil || o.stopped {
 				return err
 			}
 		}
@@ -44,8 +44,8 @@ func (o *output) add(b *block, from, to int) error {
 	}
 	o.rows += to - from
 	o.bytes += int64(to-from) * b.rowBytes
-	if o.rows >= o.least || to-from >= longRun || o.bytes >= maxBytes {
-		o.least = min(2*o.least, maxRows)
+	if o.rows >= o.minRows || to-from >= longRun || o.bytes >= maxBytes {
+		o.minRows = min(2*o.minRows, maxRows)
 		return o.flush()
 	}
 	return nil
@@ -53,7 +53,7 @@ func (o *output) add(b *block, from, to int) error {
 
 // flush yields the collected rows.
 func (o *output) flush() error {
-	if len(o.runs) == 0 || o.ended {
+	if len(o.runs) == 0 || o.stopped {
 		return nil
 	}
 	var batch arrow.RecordBatch
@@ -61,11 +61,11 @@ func (o *output) flush() error {
 	if len(o.runs) == 1 {
 		batch = o.runs[0].batch.NewSlice(int64(o.runs[0].from), int64(o.runs[0].to))
 	} else {
-		batch, err = joined(o.runs)
+		batch, err = joinRuns(o.runs)
 	}
 	o.drop()
 	if err == nil {
-		o.ended = !o.yield(batch, nil)
+		o.stopped = !o.yield(batch, nil)
 	}
 	return err
 }
@@ -95,10 +95,10 @@ func rowBytes(b arrow.RecordBatch) int64 {
 	return sum/max(1, b.NumRows()) + 1
 }
 
-// joined copies runs into one batch.
-func joined(runs []run) (arrow.RecordBatch, error) {
+// joinRuns copies runs into one batch.
+func joinRuns(runs []run) (arrow.RecordBatch, error) {
 	// Concatenate the rows needed from each batch, then take them in order.
-	type span struct{ from, to, at int }
+	type span struct{ from, to, offset int }
 	spans := map[arrow.RecordBatch]*span{}
 	var batches []arrow.RecordBatch
 	for _, r := range runs {
@@ -111,43 +111,43 @@ func joined(runs []run) (arrow.RecordBatch, error) {
 		s.from, s.to = min(s.from, r.from), max(s.to, r.to)
 	}
 	parts := make([]arrow.RecordBatch, len(batches))
-	at := 0
+	offset := 0
 	for i, b := range batches {
 		s := spans[b]
 		parts[i] = b.NewSlice(int64(s.from), int64(s.to))
 		defer parts[i].Release()
-		s.at = at
-		at += s.to - s.from
+		s.offset = offset
+		offset += s.to - s.from
 	}
 	var order []int
 	for _, r := range runs {
 		s := spans[r.batch]
 		for i := r.from; i < r.to; i++ {
-			order = append(order, s.at+i-s.from)
+			order = append(order, s.offset+i-s.from)
 		}
 	}
-	whole, err := take.Concat(parts)
+	all, err := take.Concat(parts)
 	if err != nil {
 		return nil, err
 	}
-	defer whole.Release()
-	return take.Batch(whole, order)
+	defer all.Release()
+	return take.Batch(all, order)
 }
 
-// Chunks divides rows into batches of exactly the given number of rows; the last may be shorter. If
-// rows is 0, batches are unchanged. It releases the input.
+// Chunks divides rows into batches of exactly the given number of rows; the last may be shorter. If rows is
+// 0, it returns batches. It takes ownership of the input.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		var held []arrow.RecordBatch
+		var pending []arrow.RecordBatch
 		var n int64
-		defer func() { take.Release(held) }()
-		hand := func() bool {
-			chunk, err := take.Concat(held)
-			take.Release(held)
-			held, n = nil, 0
+		defer func() { take.Release(pending) }()
+		emit := func() bool {
+			chunk, err := take.Concat(pending)
+			take.Release(pending)
+			pending, n = nil, 0
 			return yield(chunk, err) && err == nil
 		}
 		for b, err := range batches {
@@ -155,12 +155,12 @@ func Chunks(batches Batches, rows int64) Batches {
 				yield(nil, err)
 				return
 			}
-			for from := int64(0); from < b.NumRows(); {
-				upTo := min(b.NumRows(), from+rows-n)
-				held = append(held, b.NewSlice(from, upTo))
-				n += upTo - from
-				from = upTo
-				if n == rows && !hand() {
+			for start := int64(0); start < b.NumRows(); {
+				end := min(b.NumRows(), start+rows-n)
+				pending = append(pending, b.NewSlice(start, end))
+				n += end - start
+				start = end
+				if n == rows && !emit() {
 					b.Release()
 					return
 				}
@@ -168,7 +168,7 @@ func Chunks(batches Batches, rows int64) Batches {
 			b.Release()
 		}
 		if n > 0 {
-			hand()
+			emit()
 		}
 	}
 }

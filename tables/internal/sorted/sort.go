@@ -22,28 +22,27 @@ type Input struct {
 	Size    func(arrow.RecordBatch) int64 // bytes of a batch
 }
 
-// maxRuns is the number of temporary files at which they are merged into one.
+// maxRuns is the number of temporary files that are merged into one file.
 const maxRuns = 128
 
-// Sort yields the rows in order, and applies a rule to rows with equal keys, which stay in their
-// original order. It sorts blocks of about in.Memory bytes, and merges them through temporary
-// files.
+// Sort yields the rows in order, and applies a rule to rows with equal keys, which stay in their original
+// order. It sorts blocks of about in.Memory bytes, writes them to temporary files and merges the files.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next, stop := iter.Pull2(in.blocks)
 		defer stop()
-		in.merged(ctx, rule, next, nil)(yield)
+		in.mergeBlocks(ctx, rule, next, nil)(yield)
 	}
 }
 
-// Parts calls f with one or two parts of the rows, each sorted and with a rule applied. The first
-// part consists of the leading blocks that already follow each other, and needs no temporary file.
-// The second part is the sorted rest.
+// Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part
+// consists of the leading blocks that are in order already, and needs no temporary file. The second part is
+// the sorted rest.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	next, stop := iter.Pull2(in.blocks)
 	defer stop()
 	var misplaced arrow.RecordBatch // the first block that does not follow the previous one
-	ended := false
+	exhausted := false
 	err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: func(yield func(arrow.RecordBatch, error) bool) {
 		var last arrow.RecordBatch
 		defer func() {
@@ -54,7 +53,7 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 		for {
 			b, err, ok := next()
 			if err != nil || !ok {
-				if ended = true; err != nil {
+				if exhausted = true; err != nil {
 					yield(nil, err)
 				}
 				return
@@ -80,15 +79,15 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	if misplaced == nil {
 		return err
 	}
-	if err != nil || ended {
+	if err != nil || exhausted {
 		misplaced.Release()
 		return err
 	}
-	return f(in.merged(ctx, rule, next, misplaced))
+	return f(in.mergeBlocks(ctx, rule, next, misplaced))
 }
 
-// follows reports whether the rows of block b come after the row last, and the rule affects none of
-// them because of last.
+// follows reports whether all rows of block b come after the row last. Rows with equal keys follow only if
+// the rule keeps all of them.
 func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
 	k, err := keysOf(last, in.Keys)
 	if err != nil {
@@ -102,17 +101,17 @@ func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
 	return n < 0 || n == 0 && rule == All, nil
 }
 
-// merged yields the rows of sorted blocks in order. If first is not nil, it comes before the blocks
+// mergeBlocks yields the rows of sorted blocks in order. If firstBlock is not nil, it comes before the blocks
 // that next returns.
-func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.RecordBatch, error, bool), first arrow.RecordBatch) Batches {
+func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.RecordBatch, error, bool), firstBlock arrow.RecordBatch) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		var runs []*file
+		var runs []*spillFile
 		defer func() {
 			for _, r := range runs {
 				r.close()
 			}
-			if first != nil {
-				first.Release()
+			if firstBlock != nil {
+				firstBlock.Release()
 			}
 		}()
 		sources := func() (all []Source) {
@@ -122,8 +121,8 @@ func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.Record
 			return all
 		}
 		for {
-			b, ok, err := first, true, error(nil)
-			if first = nil; b == nil {
+			b, ok, err := firstBlock, true, error(nil)
+			if firstBlock = nil; b == nil {
 				b, err, ok = next()
 			}
 			if err != nil {
@@ -140,7 +139,7 @@ func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.Record
 						for _, r := range runs {
 							r.close()
 						}
-						runs = []*file{r}
+						runs = []*spillFile{r}
 					}
 				}
 			}
@@ -188,26 +187,26 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 
 // Block joins one or more batches into a sorted batch. Rows with equal keys stay in their order.
 func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
-	whole, err := take.Concat(batches)
+	joined, err := take.Concat(batches)
 	if err != nil {
 		return nil, err
 	}
-	defer whole.Release()
-	k, err := keysOf(whole, columns)
+	defer joined.Release()
+	k, err := keysOf(joined, columns)
 	if err != nil {
 		return nil, err
 	}
-	n := int(whole.NumRows())
+	n := int(joined.NumRows())
 	if k.inOrder(n) {
-		whole.Retain()
-		return whole, nil
+		joined.Retain()
+		return joined, nil
 	}
 	order := make([]int, n)
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return k.compare(a, k, b) })
-	return take.Batch(whole, order)
+	return take.Batch(joined, order)
 }
 
 const (
@@ -216,17 +215,17 @@ const (
 	spilledBlock = 1 << 18 // bytes per checksum
 )
 
-// file is a temporary file with rows. It can be read once.
-type file struct{ f *spill.File }
+// spillFile is a temporary file with rows. It can be read once.
+type spillFile struct{ f *spill.File }
 
-// spillRows writes rows to a temporary file in small batches, because many files are read at the
-// same time.
-func spillRows(rows Batches) (_ *file, err error) {
+// spillRows writes rows to a temporary file, in small batches because a merge reads many files at the same
+// time.
+func spillRows(rows Batches) (_ *spillFile, err error) {
 	f, err := tempdir.Create() // unnamed, so that it disappears with the process
 	if err != nil {
 		return nil, err
 	}
-	t := &file{spill.New(f, "sorted rows", spilledBlock)}
+	t := &spillFile{spill.New(f, "sorted rows", spilledBlock)}
 	t.f.Quota = &spill.Process
 	defer func() {
 		if err != nil {
@@ -241,11 +240,11 @@ func spillRows(rows Batches) (_ *file, err error) {
 		if w == nil {
 			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
 		}
-		most := min(max(spilledCost/rowBytes(b), 1), spilledRows)
-		for at := int64(0); at < b.NumRows() && err == nil; at += most {
-			part := b.NewSlice(at, min(at+most, b.NumRows()))
-			err = w.Write(part)
-			part.Release()
+		batchRows := min(max(spilledCost/rowBytes(b), 1), spilledRows)
+		for start := int64(0); start < b.NumRows() && err == nil; start += batchRows {
+			slice := b.NewSlice(start, min(start+batchRows, b.NumRows()))
+			err = w.Write(slice)
+			slice.Release()
 		}
 		b.Release()
 		if err != nil {
@@ -260,9 +259,9 @@ func spillRows(rows Batches) (_ *file, err error) {
 	return t, t.f.Finish()
 }
 
-func (t *file) close() { _ = t.f.Close() }
+func (t *spillFile) close() { _ = t.f.Close() }
 
-func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
+func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	if t.f.Blocks() == 0 {
 		return
 	}
@@ -275,9 +274,8 @@ func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Batches(r)(yield)
 }
 
-// spilled writes rows to a temporary file when the consumer asks for the first row, and yields them
-// from there.
-func spilled(rows Batches) Batches {
+// viaFile passes rows through a temporary file, which it writes when the consumer asks for the first row.
+func viaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)
 		if err != nil {

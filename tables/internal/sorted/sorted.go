@@ -17,8 +17,7 @@ type Batches = iter.Seq2[arrow.RecordBatch, error]
 // Rule says which rows with equal keys to keep.
 type Rule uint8
 
-// The rules. Rows with equal keys are ordered by their sources, and within a source by their
-// position.
+// Rules for rows with equal keys, which are ordered by source, and within a source by position.
 const (
 	All   Rule = iota // all, in order
 	First             // the first
@@ -49,24 +48,24 @@ func (b *Bounds) Overlaps(o *Bounds) bool {
 	return b == nil || o == nil || b.Lowest <= o.Highest && o.Lowest <= b.Highest
 }
 
-// With returns the smallest bounds that include both, or nil if either is nil.
-func (b *Bounds) With(o *Bounds) *Bounds {
+// Union returns the smallest bounds that include both, or nil if either is nil.
+func (b *Bounds) Union(o *Bounds) *Bounds {
 	if b == nil || o == nil {
 		return nil
 	}
 	return &Bounds{min(b.Lowest, o.Lowest), max(b.Highest, o.Highest)}
 }
 
-// Only returns a sequence of one batch. The caller still owns the batch.
-func Only(batch arrow.RecordBatch) Batches {
+// Single returns a sequence of one batch. The caller still owns the batch.
+func Single(batch arrow.RecordBatch) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		batch.Retain()
 		yield(batch, nil)
 	}
 }
 
-// Each returns a function that applies f to each batch. f takes ownership of its argument.
-func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
+// MapBatches returns a function that applies f to each batch. f takes ownership of its argument.
+func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
 	return func(rows Batches) Batches {
 		return func(yield func(arrow.RecordBatch, error) bool) {
 			for b, err := range rows {
@@ -81,36 +80,36 @@ func Each(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Ba
 	}
 }
 
-// bundled replaces groups of adjacent sources by one source each, which merges them through a
-// temporary file, until all open sources fit in memory.
-func bundled(ctx context.Context, sources []Source, memory int64) []Source {
-	for peak(sources) > memory {
-		var fewer []Source
+// bundle replaces groups of adjacent sources by single sources that merge them through a temporary file,
+// until all simultaneously open sources fit in memory.
+func bundle(ctx context.Context, sources []Source, memory int64) []Source {
+	for peakCost(sources) > memory {
+		var bundles []Source
 		for i := 0; i < len(sources); {
 			n, cost := i, int64(0)
-			one := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
-			for n < len(sources) && sources[n].Hides == one.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
+			bundled := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
+			for n < len(sources) && sources[n].Hides == bundled.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
 				cost += sources[n].Cost
-				one.Bounds = one.Bounds.With(sources[n].Bounds)
+				bundled.Bounds = bundled.Bounds.Union(sources[n].Bounds)
 				n++
 			}
 			if n == i+1 {
-				one = sources[i]
+				bundled = sources[i]
 			} else {
-				few := make([]Source, n-i)
+				group := make([]Source, n-i)
 				for j, s := range sources[i:n] {
-					few[j] = s
-					few[j].Hides = false
+					group[j] = s
+					group[j].Hides = false
 				}
-				one.Batches = spilled(Merge(ctx, All, cost, few...))
+				bundled.Batches = viaFile(Merge(ctx, All, cost, group...))
 			}
-			fewer = append(fewer, one)
+			bundles = append(bundles, bundled)
 			i = n
 		}
-		if len(fewer) == len(sources) {
+		if len(bundles) == len(sources) {
 			break
 		}
-		sources = fewer
+		sources = bundles
 	}
 	return sources
 }
@@ -123,21 +122,21 @@ func (s Source) byLowest(o Source) int {
 	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
 }
 
-// peak returns the maximum cost of simultaneously open sources.
-func peak(sources []Source) (most int64) {
+// peakCost returns the maximum cost of simultaneously open sources.
+func peakCost(sources []Source) (maxCost int64) {
 	byLowest := slices.Clone(sources)
 	slices.SortStableFunc(byLowest, Source.byLowest)
-	var open []Source
+	var openSources []Source
 	for _, s := range byLowest {
-		open = slices.DeleteFunc(open, func(o Source) bool {
+		openSources = slices.DeleteFunc(openSources, func(o Source) bool {
 			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
 		})
-		open = append(open, s)
+		openSources = append(openSources, s)
 		sum := int64(0)
-		for _, o := range open {
+		for _, o := range openSources {
 			sum += o.Cost
 		}
-		most = max(most, sum)
+		maxCost = max(maxCost, sum)
 	}
-	return most
+	return maxCost
 }

@@ -32,7 +32,7 @@ type row struct {
 	id  int64
 }
 
-func compare(a, b row) int { return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.sym, b.sym)) }
+func compareRows(a, b row) int { return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.sym, b.sym)) }
 
 func batchOf(rows []row) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -45,10 +45,10 @@ func batchOf(rows []row) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// batchesOf yields rows in batches of at most most rows.
-func batchesOf(rows []row, most int) Batches {
+// batchesOf yields rows in batches of at most size rows.
+func batchesOf(rows []row, size int) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		for part := range slices.Chunk(rows, most) {
+		for part := range slices.Chunk(rows, size) {
 			if !yield(batchOf(part), nil) {
 				return
 			}
@@ -72,7 +72,7 @@ func rowsOf(t testing.TB, b Batches) (rows []row) {
 	return rows
 }
 
-func random(rnd *rand.Rand, n int, id *int64) []row {
+func randomRows(rnd *rand.Rand, n int, id *int64) []row {
 	rows := make([]row, n)
 	for i := range rows {
 		*id++
@@ -81,11 +81,11 @@ func random(rnd *rand.Rand, n int, id *int64) []row {
 	return rows
 }
 
-// ruled returns the sorted rows that a rule keeps, without the hidden ones.
-func ruled(rows []row, rule Rule, hidden func(row) bool) (kept []row) {
+// applyRule returns the rows that a rule keeps of sorted rows, without the hidden ones.
+func applyRule(rows []row, rule Rule, hidden func(row) bool) (kept []row) {
 	for i := 0; i < len(rows); {
 		n := i + 1
-		for n < len(rows) && compare(rows[i], rows[n]) == 0 {
+		for n < len(rows) && compareRows(rows[i], rows[n]) == 0 {
 			n++
 		}
 		group := rows[i:n]
@@ -115,8 +115,8 @@ func TestMerge(t *testing.T) {
 		hides := map[int64]bool{}
 		var id int64
 		for range rnd.IntN(6) {
-			rows := random(rnd, rnd.IntN(200), &id)
-			slices.SortStableFunc(rows, compare)
+			rows := randomRows(rnd, rnd.IntN(200), &id)
+			slices.SortStableFunc(rows, compareRows)
 			s := Source{Batches: batchesOf(rows, 1+rnd.IntN(50)), Keys: []int{0, 1}, Hides: rnd.IntN(4) == 0, Cost: int64(rnd.IntN(1000))}
 			if len(rows) > 0 && rnd.IntN(3) > 0 {
 				s.Bounds = &Bounds{rows[0].ts, rows[len(rows)-1].ts}
@@ -127,10 +127,10 @@ func TestMerge(t *testing.T) {
 			sources = append(sources, s)
 			all = append(all, rows...)
 		}
-		slices.SortStableFunc(all, compare)
+		slices.SortStableFunc(all, compareRows)
 		for _, rule := range []Rule{All, First, Last, Extra} {
 			for _, memory := range []int64{1 << 30, 500} {
-				want := ruled(all, rule, func(r row) bool { return hides[r.id] })
+				want := applyRule(all, rule, func(r row) bool { return hides[r.id] })
 				got := rowsOf(t, Merge(t.Context(), rule, memory, sources...))
 				if !slices.Equal(got, want) {
 					t.Fatalf("seed %d rule %d memory %d: got %v\nwant %v", seed, rule, memory, got, want)
@@ -176,18 +176,18 @@ func TestSort(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		var id int64
-		rows := random(rnd, rnd.IntN(2000), &id)
+		rows := randomRows(rnd, rnd.IntN(2000), &id)
 		ordered := rnd.IntN(len(rows) + 1)
-		slices.SortStableFunc(rows[:ordered], compare) // the other rows stay unsorted
+		slices.SortStableFunc(rows[:ordered], compareRows) // the other rows stay unsorted
 		in := Input{
 			Batches: batchesOf(rows, 1+rnd.IntN(30)), Keys: []int{0, 1}, Memory: int64(1 + rnd.IntN(100)),
 			Size: func(b arrow.RecordBatch) int64 { return b.NumRows() },
 		}
 		want := slices.Clone(rows)
-		slices.SortStableFunc(want, compare)
+		slices.SortStableFunc(want, compareRows)
 		for _, rule := range []Rule{All, First, Last} {
-			none := func(row) bool { return false }
-			if got := rowsOf(t, Sort(t.Context(), rule, in)); !slices.Equal(got, ruled(want, rule, none)) {
+			hideNone := func(row) bool { return false }
+			if got := rowsOf(t, Sort(t.Context(), rule, in)); !slices.Equal(got, applyRule(want, rule, hideNone)) {
 				t.Fatalf("seed %d rule %d: got %v", seed, rule, got)
 			}
 			var parts [][]row
@@ -202,18 +202,18 @@ func TestSort(t *testing.T) {
 			}
 			var sources []Source
 			for _, p := range parts {
-				if !slices.IsSortedFunc(p, compare) {
+				if !slices.IsSortedFunc(p, compareRows) {
 					t.Fatalf("seed %d rule %d: the part %v is not sorted", seed, rule, p)
 				}
 				sources = append(sources, Source{Batches: batchesOf(p, 100), Keys: []int{0, 1}})
 			}
-			if got := rowsOf(t, Merge(t.Context(), rule, 0, sources...)); !slices.Equal(got, ruled(want, rule, none)) {
+			if got := rowsOf(t, Merge(t.Context(), rule, 0, sources...)); !slices.Equal(got, applyRule(want, rule, hideNone)) {
 				t.Fatalf("seed %d rule %d: the parts have %v", seed, rule, got)
 			}
 		}
 	}
-	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-		t.Fatalf("left behind: %v %v", left, err)
+	if leftFiles, err := os.ReadDir(temporary); err != nil || len(leftFiles) > 0 {
+		t.Fatalf("temporary files are left: %v %v", leftFiles, err)
 	}
 }
 
@@ -238,12 +238,12 @@ func TestInOrder(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	broken := errors.New("broken")
-	bad := func(yield func(arrow.RecordBatch, error) bool) {
+	failingRows := func(yield func(arrow.RecordBatch, error) bool) {
 		if yield(batchOf([]row{{1, "a", 1}}), nil) {
 			yield(nil, broken)
 		}
 	}
-	failing := func(b Batches) error {
+	drain := func(b Batches) error {
 		for batch, err := range b {
 			if err != nil {
 				return err
@@ -253,16 +253,16 @@ func TestErrors(t *testing.T) {
 		return nil
 	}
 	keys := []int{0, 1}
-	in := Input{Batches: bad, Keys: keys, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
+	in := Input{Batches: failingRows, Keys: keys, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	good := Source{Batches: batchesOf([]row{{1, "a", 1}}, 1), Keys: keys}
 	for name, err := range map[string]error{
-		"merge":     failing(Merge(t.Context(), First, 0, Source{Batches: bad, Keys: keys}, Source{Batches: bad, Keys: keys})),
-		"spilled":   failing(Merge(t.Context(), First, 1, Source{Batches: bad, Keys: keys, Cost: 1 << 30}, Source{Batches: bad, Keys: keys, Cost: 1 << 30})),
-		"sort":      failing(Sort(t.Context(), All, in)),
-		"parts":     Parts(t.Context(), All, in, failing),
-		"cancelled": failing(Merge(cancelled, All, 0, good)),
+		"merge":     drain(Merge(t.Context(), First, 0, Source{Batches: failingRows, Keys: keys}, Source{Batches: failingRows, Keys: keys})),
+		"spilled":   drain(Merge(t.Context(), First, 1, Source{Batches: failingRows, Keys: keys, Cost: 1 << 30}, Source{Batches: failingRows, Keys: keys, Cost: 1 << 30})),
+		"sort":      drain(Sort(t.Context(), All, in)),
+		"parts":     Parts(t.Context(), All, in, drain),
+		"cancelled": drain(Merge(cancelled, All, 0, good)),
 	} {
 		if !errors.Is(err, broken) && !(name == "cancelled" && errors.Is(err, context.Canceled)) {
 			t.Errorf("%s: %v", name, err)
@@ -288,13 +288,13 @@ func TestTypes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}}, nil)
-		batch := array.NewRecordBatch(one, []arrow.Array{a}, int64(a.Len()))
-		var back []arrow.RecordBatch
+		schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}}, nil)
+		batch := array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len()))
+		var reversed []arrow.RecordBatch
 		for i := int64(a.Len()) - 1; i >= 0; i-- {
-			back = append(back, batch.NewSlice(i, i+1))
+			reversed = append(reversed, batch.NewSlice(i, i+1))
 		}
-		got, err := Block(back, []int{0})
+		got, err := Block(reversed, []int{0})
 		if err != nil || !array.Equal(got.Column(0), a) || !HasOrder(typ) {
 			t.Errorf("%s: got %v, want %v: %v", typ, got, a, err)
 		}
@@ -361,28 +361,28 @@ func TestWideRows(t *testing.T) {
 		all = append(all, Source{Batches: batchesOf(rows, 20), Keys: []int{0, 1}})
 	}
 	in := Input{Batches: batchesOf(mixed, 20), Keys: []int{0, 1}, Memory: 16 << 20, Size: util.TotalRecordSize}
-	for name, merged := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": spilled(Only(batchOf(mixed)))} {
-		rows, most := 0, int64(0)
-		for b, err := range merged {
+	for name, result := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": viaFile(Single(batchOf(mixed)))} {
+		rows, maxRows := 0, int64(0)
+		for b, err := range result {
 			if err != nil {
 				t.Fatal(err)
 			}
 			rows += int(b.NumRows())
-			most = max(most, b.NumRows())
+			maxRows = max(maxRows, b.NumRows())
 			b.Release()
 		}
-		if rows != 2*n || most > 2*maxBytes/wide {
-			t.Errorf("%s: %d rows, want %d, up to %d in a batch", name, rows, 2*n, most)
+		if rows != 2*n || maxRows > 2*maxBytes/wide {
+			t.Errorf("%s: %d rows, want %d, up to %d in a batch", name, rows, 2*n, maxRows)
 		}
 	}
 }
 
-// Sorted rows in files count against the quota of the process.
+// TestQuota checks that sorted rows in temporary files count against the quota of the process.
 func TestQuota(t *testing.T) {
 	spill.Process.SetLimit(1 << 10)
 	defer spill.Process.SetLimit(0)
 	id := int64(0)
-	rows := random(rand.New(rand.NewPCG(1, 2)), 10_000, &id)
+	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 10_000, &id)
 	in := Input{Batches: batchesOf(rows, 1000), Keys: []int{0}, Memory: 10_000, Size: func(b arrow.RecordBatch) int64 { return 8 * b.NumRows() }}
 	var failure error
 	for b, err := range Sort(t.Context(), All, in) {

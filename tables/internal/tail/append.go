@@ -11,57 +11,57 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Appended is an append that the store acknowledged and readers see. It may not be durable yet.
+// Appended is an append that the store acknowledged and that readers can see. It may not be durable yet.
 type Appended struct {
-	log   *Log // nil: nothing was appended
+	log   *Log // nil if nothing was appended
 	epoch *epoch
 	pos   uint64
 }
 
-// Append adds a frame, and returns after the store acknowledged it. If the outcome is unknown, the
-// log reads the store again before its next use.
-func (l *Log) Append(ctx context.Context, f Frame, at time.Time) (done Appended, err error) {
+// Append adds a frame to the log, and returns after the store acknowledged it. If the outcome is unknown, the
+// log's next call reads the store again.
+func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appended Appended, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
-		return done, err
+		return appended, err
 	}
 	var e *epoch
-	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
+	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.current {
 		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
-			l.next++ // the frame's schema differs from the epoch's
+			l.current++ // the frame's schema differs from the epoch's
 		}
 	}
-	first := e == nil
-	if first {
-		e = l.epoch(l.next)
-		e.schema, e.since = f.schema, at
+	isFirst := e == nil
+	if isFirst {
+		e = l.epoch(l.current)
+		e.schema, e.oldest = f.schema, timestamp
 	}
-	v, err := f.bytes(first, at)
+	v, err := f.bytes(isFirst, timestamp)
 	if err != nil {
-		return done, err
+		return appended, err
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
 	unknown := errors.Is(err, partd.ErrUnknownOutcome)
 	if err != nil && !unknown {
-		return done, err
+		return appended, err
 	}
-	if first {
+	if isFirst {
 		l.epochs = append(l.epochs, e)
 	}
 	if unknown {
 		e.stale, l.unsure = true, true
-		return done, err
+		return appended, err
 	}
 	l.pos = l.s.written.Add(1)
-	parsed, _, err := next(v)
+	parsed, _, err := nextFrame(v)
 	if err == nil {
 		err = l.add(e, parsed, int64(len(v)))
 	}
 	if err != nil { // the store has the frame nevertheless
 		e.stale = true
-		return done, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		return appended, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	e.schema = f.schema
 	return Appended{l, e, l.pos}, nil
@@ -83,7 +83,7 @@ func (a Appended) Sync(ctx context.Context) error {
 	return notSynced(err)
 }
 
-// durable waits until all appends up to a position are durable, if the tail syncs appends.
+// durable waits until all appends up to pos are durable, if the tail syncs appends.
 func (s *Store) durable(ctx context.Context, pos uint64) error {
 	if !s.sync {
 		return nil
@@ -94,22 +94,22 @@ func (s *Store) durable(ctx context.Context, pos uint64) error {
 	})
 }
 
-// Applied reports whether the log has an append with an id. The append is then as durable as an
-// acknowledged one.
+// Applied reports whether the log has an append with this id. Such an append is as durable as an acknowledged
+// append.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return false, err
 	}
-	if !l.has(id) {
+	if !l.hasID(id) {
 		return false, nil
 	}
-	return true, notSynced(l.s.durable(ctx, l.pos)) // its sync may still be running, or may have failed
+	return true, notSynced(l.s.durable(ctx, l.pos)) // the append's sync may still be running, or may have failed
 }
 
-// notSynced returns ErrUnknownOutcome for a failed sync: readers see the append, but it may be
-// lost.
+// notSynced wraps the error of a failed sync in ErrUnknownOutcome: readers see the append, but a crash may
+// lose it.
 func notSynced(err error) error {
 	if err == nil {
 		return nil
@@ -117,23 +117,23 @@ func notSynced(err error) error {
 	return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 }
 
-func (l *Log) has(id string) bool {
+func (l *Log) hasID(id string) bool {
 	_, void := l.void[id]
-	return void || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.has(id) })
+	return void || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.hasID(id) })
 }
 
-func (e *epoch) has(id string) bool {
+func (e *epoch) hasID(id string) bool {
 	_, ok := e.ids[id]
 	return ok
 }
 
-// Void makes the log ignore the rows of puts that another store applied to the table.
+// Void makes the log ignore the rows of puts that another store applied to the same table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range ids {
 		for _, e := range l.epochs {
-			e.stale = e.stale || e.has(id)
+			e.stale = e.stale || e.hasID(id)
 		}
 		l.void[id] = struct{}{}
 	}
@@ -152,15 +152,15 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	return ids
 }
 
-// Turn ends the current epoch, and returns the last epoch that has rows; ok is false if no epoch
-// has rows.
-func (l *Log) Turn(ctx context.Context) (last int64, ok bool, err error) {
+// EndEpoch ends the current epoch, and returns the last epoch that has rows; ok is false if no epoch has
+// rows.
+func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil || len(l.epochs) == 0 {
 		return 0, false, err
 	}
 	last = l.epochs[len(l.epochs)-1].n
-	l.next = last + 1
+	l.current = last + 1
 	return last, true, nil
 }

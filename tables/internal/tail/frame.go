@@ -29,24 +29,24 @@ const (
 	maxFrameLen = 1<<31 - 1
 )
 
-var errFrame = errors.New("it is no frame of an append")
+var errFrame = errors.New("invalid frame of an append")
 
 // frame is a decoded append.
 type frame struct {
-	schema   bool // the messages begin with the schema
-	at       time.Time
-	rows     int64
-	id       string
-	messages []byte
+	schema    bool // the messages begin with the schema
+	timestamp time.Time
+	rows      int64
+	id        string
+	messages  []byte
 }
 
-// Encoder encodes frames. It reuses its writer while the schema stays the same, because a new
-// writer allocates as much memory as a message with one row.
+// Encoder encodes frames. It reuses its IPC writer while the schema stays the same, because creating a writer
+// allocates about as much memory as a message with one row.
 type Encoder struct {
-	schema *arrow.Schema
-	w      *ipc.Writer
-	begun  bool         // the writer's schema message was dropped; Frame.bytes adds it to the first frame of an epoch
-	to     bytes.Buffer // the frame
+	schema        *arrow.Schema
+	w             *ipc.Writer
+	skippedSchema bool         // the writer's schema message was skipped; Frame.bytes adds it to the first frame of an epoch
+	buf           bytes.Buffer // the frame
 }
 
 // Frame is an encoded append.
@@ -60,11 +60,11 @@ type Frame struct {
 func (e *Encoder) Start() error { return nil }
 
 func (e *Encoder) WritePayload(p ipc.Payload) error {
-	if !e.begun {
-		e.begun = true
+	if !e.skippedSchema {
+		e.skippedSchema = true
 		return nil
 	}
-	_, err := p.WritePayload(&e.to)
+	_, err := p.WritePayload(&e.buf)
 	return err
 }
 
@@ -74,12 +74,12 @@ func (e *Encoder) Close() error { return nil }
 // dictionaries. An empty id means no id. The encoder must not be used after an error.
 func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
 	if e.schema != schema {
-		e.schema, e.begun = schema, false
+		e.schema, e.skippedSchema = schema, false
 		e.w = ipc.NewWriterWithPayloadWriter(e, ipc.WithSchema(schema))
 	}
-	const usual = 1 << 10 // enough for a few rows
-	e.to = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+usual))
-	e.to.WriteString(id)
+	const typicalSize = 1 << 10 // enough for a few rows
+	e.buf = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+typicalSize))
+	e.buf.WriteString(id)
 	var rows int64
 	for _, batch := range batches {
 		if err := e.w.Write(batch); err != nil {
@@ -87,8 +87,8 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 		}
 		rows += batch.NumRows()
 	}
-	v := e.to.Bytes()
-	e.to = bytes.Buffer{}
+	v := e.buf.Bytes()
+	e.buf = bytes.Buffer{}
 	if len(v) > maxFrameLen || rows > 1<<32-1 || len(id) > maxIDLen {
 		return Frame{}, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
 	}
@@ -97,10 +97,10 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	return Frame{schema, v, frameHead + len(id)}, nil
 }
 
-// bytes returns the frame with its time, and with the schema if it is the first of an epoch.
-func (f Frame) bytes(first bool, at time.Time) ([]byte, error) {
+// bytes returns the frame with its time. The first frame of an epoch also includes the schema.
+func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	v := f.v
-	if first {
+	if isFirst {
 		head, err := schemaMessage(f.schema)
 		if err != nil {
 			return nil, err
@@ -112,12 +112,12 @@ func (f Frame) bytes(first bool, at time.Time) ([]byte, error) {
 		}
 	}
 	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
-	binary.LittleEndian.PutUint64(v[5:], uint64(at.UnixMilli()))
+	binary.LittleEndian.PutUint64(v[5:], uint64(timestamp.UnixMilli()))
 	return v, nil
 }
 
-// next decodes the first frame of a value, and returns the remaining bytes.
-func next(v []byte) (f frame, rest []byte, err error) {
+// nextFrame decodes the first frame of a value, and returns the remaining bytes.
+func nextFrame(v []byte) (f frame, rest []byte, err error) {
 	if len(v) < frameHead {
 		return f, nil, errFrame
 	}
@@ -127,7 +127,7 @@ func next(v []byte) (f frame, rest []byte, err error) {
 		return f, nil, errFrame
 	}
 	return frame{
-		schema: v[4]&flagSchema != 0, at: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
+		schema: v[4]&flagSchema != 0, timestamp: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
 		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHead:idEnd]), messages: v[idEnd:n],
 	}, v[n:], nil
 }

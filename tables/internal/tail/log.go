@@ -22,13 +22,13 @@ type Log struct {
 	uuid string
 
 	mu      sync.Mutex
-	next    int64 // the current epoch
+	current int64 // the current epoch
 	epochs  []*epoch
 	updated time.Time
 	pos     uint64              // value of Store.written after the last append or read
 	unsure  bool                // an append of unknown outcome may still arrive
-	void    map[string]struct{} // ids of puts that another store applied, so that their rows here do not count
-	kept    kept
+	void    map[string]struct{} // ids of puts that another store applied, so this log ignores their rows
+	cached  cachedResult
 }
 
 // epoch is the state of one key's value: a sequence of appends.
@@ -38,33 +38,32 @@ type epoch struct {
 	schema *arrow.Schema // of the rows
 	bytes  int64         // length of the value
 	rows   int64
-	since  time.Time // time of the oldest append
+	oldest time.Time // time of the oldest append
 	ids    map[string]time.Time
-	stale  bool // the store may have more appends, so the value must be read again
+	stale  bool // the value must be read again because the store may have more appends
 
-	// If held is true, the rows are also in memory: decoded batches, and pending messages that are
-	// not yet decoded. mem is their size in bytes.
-	held    bool
-	mem     int64
-	batches []arrow.RecordBatch
-	pending [][]byte
+	// If inMemory is true, the rows are also in memory: decoded batches, and pending messages that are not
+	// yet decoded. mem is their size in bytes.
+	inMemory bool
+	mem      int64
+	batches  []arrow.RecordBatch
+	pending  [][]byte
 }
 
-// Log returns the log of a table. It creates one if there is none; folded is then the table's last
+// Log returns the log of a table. If there is none, Log creates it, and folded must be the table's last
 // folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.logs[uuid]
 	if l == nil {
-		l = &Log{s: s, uuid: uuid, next: folded + 1, void: map[string]struct{}{}}
+		l = &Log{s: s, uuid: uuid, current: folded + 1, void: map[string]struct{}{}}
 		s.logs[uuid] = l
 	}
 	return l
 }
 
-// Retire removes a log from s if the log has no epochs and no append of unknown outcome. It reports
-// whether it did.
+// Retire removes a log from s and returns true, unless the log has epochs or an append of unknown outcome.
 func (s *Store) Retire(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +80,7 @@ func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 1
 
 // epoch returns an empty epoch.
 func (l *Log) epoch(n int64) *epoch {
-	return &epoch{n: n, key: l.key(n), held: true, ids: map[string]time.Time{}}
+	return &epoch{n: n, key: l.key(n), inMemory: true, ids: map[string]time.Time{}}
 }
 
 // UUID returns the table's UUID.
@@ -94,7 +93,7 @@ func (l *Log) recover(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.next = e.n + 1
+		l.current = e.n + 1
 	}
 	return nil
 }
@@ -106,11 +105,11 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		return err
 	}
 	l.drop(e)
-	l.keep(kept{}) // the value may differ although Mark stays the same
-	e.ids = nil    // so that all frames are counted again
+	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same text
+	e.ids = nil                 // count all frames again
 	n := l.epoch(e.n)
 	for v := values[0]; len(v) > 0; {
-		f, rest, err := next(v)
+		f, rest, err := nextFrame(v)
 		if err != nil {
 			return fmt.Errorf("tail key %s at offset %d: %w", e.key, len(values[0])-len(v), err)
 		}
@@ -135,12 +134,12 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 			return err
 		}
 		take.Release(batches)
-		e.schema, e.since = schema, f.at
+		e.schema, e.oldest = schema, f.timestamp
 	}
 	e.bytes += length
-	if l.has(f.id) || e.has(f.id) {
-		// The append was retried because its outcome was unknown, and the store has it twice.
-		if !e.held || !f.schema {
+	if l.hasID(f.id) || e.hasID(f.id) {
+		// A retried append of unknown outcome: the store has it twice.
+		if !e.inMemory || !f.schema {
 			return nil
 		}
 		head, err := schemaMessage(e.schema)
@@ -149,16 +148,16 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	e.rows += f.rows
 	if f.id != "" {
-		e.ids[f.id] = f.at
+		e.ids[f.id] = f.timestamp
 	}
-	if f.at.After(l.updated) {
-		l.updated = f.at
+	if f.timestamp.After(l.updated) {
+		l.updated = f.timestamp
 	}
-	if e.held {
+	if e.inMemory {
 		e.pending = append(e.pending, f.messages)
 		e.mem += length
-		if l.s.used.Add(length) > l.s.memory {
-			l.drop(e) // it is read again when needed
+		if l.s.usedBytes.Add(length) > l.s.memory {
+			l.drop(e) // read again when needed
 		}
 	}
 	return nil
@@ -167,23 +166,23 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 // drop releases the memory of an epoch's rows.
 func (l *Log) drop(e *epoch) {
 	take.Release(e.batches)
-	l.s.used.Add(-e.mem)
-	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
+	l.s.usedBytes.Add(-e.mem)
+	e.inMemory, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to upTo, which must be folded or obsolete. If a key cannot be
-// deleted now, a later Recover deletes it.
+// Forget removes the epochs up to upTo, which must be folded or obsolete. If deleting a key fails, a later
+// Recover deletes it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keep(kept{})
+	l.setCached(cachedResult{})
 	var keys []string
 	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
 		keys = append(keys, l.epochs[0].key)
 		l.drop(l.epochs[0])
 		l.epochs = slices.Delete(l.epochs, 0, 1)
 	}
-	l.next = max(l.next, upTo+1)
+	l.current = max(l.current, upTo+1)
 	if len(l.epochs) == 0 {
 		clear(l.void)
 	}
@@ -195,7 +194,7 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 
 // Discard deletes a log and its epochs.
 func (s *Store) Discard(ctx context.Context, l *Log) error {
-	last, ok, err := l.Turn(ctx)
+	last, ok, err := l.EndEpoch(ctx)
 	if err == nil && ok {
 		err = l.Forget(ctx, last)
 	}
@@ -209,11 +208,11 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 	return err
 }
 
-// Release frees the memory of a log that is not in use. The store keeps the rows.
+// Release frees the memory of a log that is no longer in use. The rows stay in the store.
 func (l *Log) Release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keep(kept{})
+	l.setCached(cachedResult{})
 	for _, e := range l.epochs {
 		l.drop(e)
 	}

@@ -28,7 +28,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		if e.n <= after || e.n > upTo {
 			continue
 		}
-		batches, err := l.read(ctx, e)
+		batches, err := l.readEpoch(ctx, e)
 		if err != nil {
 			take.Release(rows)
 			return nil, fmt.Errorf("tail key %s: %w", e.key, err)
@@ -38,34 +38,34 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	return rows, nil
 }
 
-func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
-	if e.held && len(e.pending) == 0 {
-		return retained(e.batches), nil
+func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if e.inMemory && len(e.pending) == 0 {
+		return retainAll(e.batches), nil
 	}
 	head, err := schemaMessage(e.schema)
 	if err != nil {
 		return nil, err
 	}
-	if !e.held {
+	if !e.inMemory {
 		values, err := l.s.p.Get(ctx, e.key)
 		if err != nil {
 			return nil, err
 		}
 		var messages [][]byte
-		seen := map[string]bool{}
+		seenIDs := map[string]bool{}
 		for v := values[0]; len(v) > 0; {
-			f, rest, err := next(v)
+			f, rest, err := nextFrame(v)
 			if err != nil {
 				return nil, err
 			}
 			v = rest
-			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // a duplicate or void append, which does not count; see add
+			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // a duplicate or void append, which does not count; see add
 				f.messages = nil
 				if f.schema {
 					f.messages = head
 				}
 			}
-			seen[f.id] = true
+			seenIDs[f.id] = true
 			messages = append(messages, f.messages)
 		}
 		_, batches, err := decode(messages...)
@@ -83,10 +83,10 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 		return nil, err
 	}
 	e.batches, e.pending = batches, nil
-	return retained(batches), nil
+	return retainAll(batches), nil
 }
 
-func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
+func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	take.Retain(batches)
 	return slices.Clone(batches)
 }
@@ -101,7 +101,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.next = max(l.next, e.n+1) // a late append must not land among newer rows
+		l.current = max(l.current, e.n+1) // a late append must not add rows to an epoch older than the newest
 		if e.bytes == 0 {
 			l.epochs = slices.Delete(l.epochs, i, i+1)
 			i--
@@ -110,38 +110,38 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the number of rows and bytes of the epochs after the given one, the time of their
-// first append, and the time of the log's last append.
-func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
+// Size returns the number of rows and bytes of the epochs after the given one, the time of their oldest
+// append, and the time of the log's last append.
+func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.size(after)
 }
 
-func (l *Log) size(after int64) (rows, bytes int64, since, updated time.Time) {
+func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	for _, e := range l.epochs {
 		if e.n <= after {
 			continue
 		}
 		rows += e.rows
 		bytes += e.bytes
-		if since.IsZero() || e.since.Before(since) {
-			since = e.since
+		if oldest.IsZero() || e.oldest.Before(oldest) {
+			oldest = e.oldest
 		}
 	}
-	return rows, bytes, since, l.updated
+	return rows, bytes, oldest, l.updated
 }
 
-// kept is a result that a reader computed from a log's rows, cached for later readers.
-type kept struct {
+// cachedResult is a reader's result, computed from the log's rows and reused by later readers.
+type cachedResult struct {
 	key      string
-	rows     arrow.RecordBatch // nil: nothing is kept
+	rows     arrow.RecordBatch // nil if nothing is cached
 	replaces bool
 	bytes    int64
 }
 
-// Mark returns a text that identifies the rows of the epochs after the given one.
-func (l *Log) Mark(ctx context.Context, after int64) (string, error) {
+// Fingerprint returns a text that identifies the rows of the epochs after the given one.
+func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
@@ -151,38 +151,37 @@ func (l *Log) Mark(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Keep replaces the kept result with rows under a key, if they fit in half of the free memory for
-// rows.
-func (l *Log) Keep(key string, rows arrow.RecordBatch, replaces bool) {
+// Cache replaces the cached result, if rows fit in half of the free memory.
+func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keep(kept{})
+	l.setCached(cachedResult{})
 	if len(l.epochs) == 0 {
 		return // the rows were folded concurrently
 	}
-	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.used.Load())/2 {
+	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.usedBytes.Load())/2 {
 		rows.Retain()
-		l.keep(kept{key, rows, replaces, n})
+		l.setCached(cachedResult{key, rows, replaces, n})
 	}
 }
 
-// Kept returns the result that Keep stored under a key. The caller releases it.
-func (l *Log) Kept(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
+// Cached returns the result that Cache stored under key. The caller must release it.
+func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.kept.rows == nil || l.kept.key != key {
-		l.keep(kept{}) // it is outdated
+	if l.cached.rows == nil || l.cached.key != key {
+		l.setCached(cachedResult{}) // outdated
 		return nil, false, false
 	}
-	return retained([]arrow.RecordBatch{l.kept.rows}), l.kept.replaces, true
+	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
 }
 
-func (l *Log) keep(k kept) {
-	if l.kept.rows != nil {
-		l.kept.rows.Release()
+func (l *Log) setCached(k cachedResult) {
+	if l.cached.rows != nil {
+		l.cached.rows.Release()
 	}
-	l.s.used.Add(k.bytes - l.kept.bytes)
-	l.kept = k
+	l.s.usedBytes.Add(k.bytes - l.cached.bytes)
+	l.cached = k
 }
 
 // schemaMessage returns the IPC message of a schema.
@@ -194,7 +193,7 @@ func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decode returns the schema and the record batches of IPC messages. The first must be the schema.
+// decode returns the schema and the record batches of IPC messages, of which the first must be the schema.
 func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
 	parts := make([]io.Reader, len(messages))
 	for i, m := range messages {
@@ -206,7 +205,7 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	}
 	defer r.Release()
 	for r.Next() {
-		// Earlier versions accepted batches with a column longer than the batch, so cut it.
+		// Earlier versions accepted batches whose columns are longer than the batch, so cut them.
 		batch := r.RecordBatch()
 		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
 	}
@@ -217,25 +216,24 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge joins small batches at the end of the list, and releases them. Each batch of the result is
-// at least twice as long as the next one, so that a row is copied only a logarithmic number of
-// times.
+// merge joins small batches at the end of the list, and releases them. Each resulting batch is at least twice
+// as long as the next, so each row is copied only a logarithmic number of times.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
-	from := len(batches) - 1
-	for sum := int64(0); from >= 0; from-- {
-		if n := batches[from].NumRows(); sum > 0 && n >= 2*sum {
+	start := len(batches) - 1
+	for sum := int64(0); start >= 0; start-- {
+		if n := batches[start].NumRows(); sum > 0 && n >= 2*sum {
 			break
 		}
-		sum += batches[from].NumRows()
+		sum += batches[start].NumRows()
 	}
-	from++
-	if len(batches)-from < 2 {
+	start++
+	if len(batches)-start < 2 {
 		return batches, nil
 	}
-	one, err := take.Concat(batches[from:])
+	joined, err := take.Concat(batches[start:])
 	if err != nil {
 		return nil, err
 	}
-	take.Release(batches[from:])
-	return append(batches[:from:from], one), nil
+	take.Release(batches[start:])
+	return append(batches[:start:start], joined), nil
 }

@@ -11,25 +11,25 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// unsure is a store whose appends succeed, but report an unknown outcome while now is set.
-type unsure struct {
+// uncertainStore is a store whose appends succeed, but report an unknown outcome while isUncertain is set.
+type uncertainStore struct {
 	*partd.Dict
-	now bool
+	isUncertain bool
 }
 
-func (u *unsure) Append(ctx context.Context, e ...partd.Entry) error {
+func (u *uncertainStore) Append(ctx context.Context, e ...partd.Entry) error {
 	err := u.Dict.Append(ctx, e...)
-	if err == nil && u.now {
+	if err == nil && u.isUncertain {
 		err = partd.ErrUnknownOutcome
 	}
 	return err
 }
 
-// TestKept checks that a reader's result is kept within the memory limit for rows, until the rows
-// change or are folded.
-func TestKept(t *testing.T) {
+// TestCached checks that a reader's result is cached within the memory limit for rows, until the rows change
+// or are folded.
+func TestCached(t *testing.T) {
 	ctx := t.Context()
-	p := &unsure{Dict: partd.NewDict()}
+	p := &uncertainStore{Dict: partd.NewDict()}
 	s, err := Open(ctx, p, "w", false, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -43,66 +43,66 @@ func TestKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := ""
-	change := func(what string) {
+	lastMark := ""
+	checkChanged := func(step string) {
 		t.Helper()
-		mark, err := l.Mark(ctx, -1)
-		if err != nil || mark == last {
-			t.Fatalf("%s: the mark is %s again: %v", what, mark, err)
+		mark, err := l.Fingerprint(ctx, -1)
+		if err != nil || mark == lastMark {
+			t.Fatalf("%s: the mark is still %s: %v", step, mark, err)
 		}
-		if _, _, ok := l.Kept(mark); ok {
-			t.Fatalf("%s: what was kept before is there", what)
+		if _, _, ok := l.Cached(mark); ok {
+			t.Fatalf("%s: the outdated result is still cached", step)
 		}
-		before := s.Used()
-		l.Keep(mark, many, true)
-		if _, _, ok := l.Kept(mark); ok || s.Used() != before {
-			t.Fatalf("%s: %d bytes are kept", what, s.Used())
+		before := s.UsedMemory()
+		l.Cache(mark, many, true)
+		if _, _, ok := l.Cached(mark); ok || s.UsedMemory() != before {
+			t.Fatalf("%s: a result that is too large was cached: %d bytes are used", step, s.UsedMemory())
 		}
-		l.Keep(mark, few, true)
-		again, err := l.Mark(ctx, -1)
-		rows, replaces, ok := l.Kept(mark)
-		if err != nil || again != mark || !ok || !replaces || rows[0] != few || s.Used() <= before {
-			t.Fatalf("%s: %v %v %v", what, rows, ok, err)
+		l.Cache(mark, few, true)
+		secondMark, err := l.Fingerprint(ctx, -1)
+		rows, replaces, ok := l.Cached(mark)
+		if err != nil || secondMark != mark || !ok || !replaces || rows[0] != few || s.UsedMemory() <= before {
+			t.Fatalf("%s: %v %v %v", step, rows, ok, err)
 		}
-		last = mark
+		lastMark = mark
 	}
 	add("one", nil)
-	change("a first append")
+	checkChanged("a first append")
 	add("two", nil)
-	change("another")
-	p.now = true
+	checkChanged("another")
+	p.isUncertain = true
 	add("three", partd.ErrUnknownOutcome)
-	change("an append of which nothing is known")
-	p.now = false
+	checkChanged("an append of unknown outcome")
+	p.isUncertain = false
 	l.Void([]string{"two"})
-	change("an append that counts elsewhere")
+	checkChanged("an append that another store applied")
 	if err := l.Forget(ctx, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	l.Keep(last, few, false) // a slow reader keeps its result late
-	if used := s.Used(); used != 0 {
-		t.Errorf("the rows take %d bytes once they are folded", used)
+	l.Cache(lastMark, few, false) // a slow reader caches its result late
+	if used := s.UsedMemory(); used != 0 {
+		t.Errorf("%d bytes are still used after the fold", used)
 	}
 }
 
-// forgetful is a store that loses its data when now is set.
-type forgetful struct {
+// forgetfulStore is a store that loses its data when hasForgotten is set.
+type forgetfulStore struct {
 	*partd.Dict
-	now bool
+	hasForgotten bool
 }
 
-func (f *forgetful) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if f.now {
+func (f *forgetfulStore) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if f.hasForgotten {
 		return make([][]byte, len(keys)), nil
 	}
 	return f.Dict.Get(ctx, keys...)
 }
 
-// TestKeptOfLost checks that a result with a lost append is dropped, although a later append with
-// as many rows and bytes has the same mark.
-func TestKeptOfLost(t *testing.T) {
+// TestCachedLostRows checks that a result with a lost append is dropped, although a later append with as many
+// rows and bytes has the same mark.
+func TestCachedLostRows(t *testing.T) {
 	ctx := t.Context()
-	p := &forgetful{Dict: partd.NewDict()}
+	p := &forgetfulStore{Dict: partd.NewDict()}
 	s, err := Open(ctx, p, "w", false, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -115,19 +115,19 @@ func TestKeptOfLost(t *testing.T) {
 		if err := appendTo(ctx, l, schema, id, time.Unix(1, 0), rows); err != nil {
 			t.Fatal(err)
 		}
-		mark, err := l.Mark(ctx, -1)
+		mark, err := l.Fingerprint(ctx, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return mark
 	}
 	mark := add(1, "a")
-	l.Keep(mark, batchOf(t, schema, 1), false)
-	p.now, l.epochs[0].stale = true, true // as after a failed sync
-	if again := add(2, "b"); again != mark {
-		t.Fatal("the mark is another, and this tests nothing: ", mark, again)
+	l.Cache(mark, batchOf(t, schema, 1), false)
+	p.hasForgotten, l.epochs[0].stale = true, true // as after a failed sync
+	if secondMark := add(2, "b"); secondMark != mark {
+		t.Fatal("the marks differ, so this tests nothing: ", mark, secondMark)
 	}
-	if rows, _, ok := l.Kept(mark); ok {
-		t.Error("what was kept of the lost append is there: ", rows)
+	if rows, _, ok := l.Cached(mark); ok {
+		t.Error("the result with the lost append is still cached: ", rows)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// syncing is a store that counts its syncs. They fail while fails is set.
-type syncing struct {
+// countingStore is a store that counts its syncs. They fail while fails is set.
+type countingStore struct {
 	*partd.Dict
 	mu    sync.Mutex
 	fails bool
 	syncs int
 }
 
-func (s *syncing) Sync(context.Context) error {
+func (s *countingStore) Sync(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.syncs++
@@ -35,7 +35,7 @@ func (s *syncing) Sync(context.Context) error {
 // after a successful sync, which they share.
 func TestRetriedAfterFailedSync(t *testing.T) {
 	ctx := t.Context()
-	p := &syncing{Dict: partd.NewDict()}
+	p := &countingStore{Dict: partd.NewDict()}
 	s, err := Open(ctx, p, "w", true, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 		}
 	}
 	if applied, err := l.Applied(ctx, "0"); !applied || !errors.Is(err, errDisk) {
-		t.Fatalf("while the disk fails, a put is applied: %v, %v", applied, err)
+		t.Fatalf("Applied while the disk fails: %v, %v", applied, err)
 	}
 	p.fails, p.syncs = false, 0
 	for i := range puts {

@@ -1,11 +1,11 @@
 // Package tail keeps small appends to tables in a partd store until they are
 // folded into the tables' files.
 //
-// The key of a table's rows is "<table uuid>/<epoch>". A fold ends the epoch, so that later appends
-// go to the next. It commits the rows together with the epoch's number, a property of the table,
-// and then deletes the key. So one commit decides where rows are: epochs up to the number are in
-// files, later ones in the tail. The property's name contains the tail's id, because epochs of
-// different tails are unrelated.
+// The rows of a table have the keys "<table uuid>/<epoch>". A fold ends the epoch, so that later appends use
+// the next key. The fold commits the rows to files, and in the same commit sets a property of the table to
+// the epoch's number. Then it deletes the key. So one commit moves the rows: epochs up to that number are in
+// files, later epochs in the tail. The property's name contains the tail's id, because epochs of different
+// tails are unrelated.
 package tail
 
 import (
@@ -29,18 +29,18 @@ const identityKey = "partd-tables"
 
 // Store contains the tails of all tables of a warehouse.
 type Store struct {
-	p      partd.Partd
-	id     string
-	sync   bool  // appends are synced before they are acknowledged
-	memory int64 // limit for rows of p that are also held in memory
-	used   atomic.Int64
+	p         partd.Partd
+	id        string
+	sync      bool  // appends are synced before they are acknowledged
+	memory    int64 // limit for rows of p that are also kept in memory
+	usedBytes atomic.Int64
 
 	written atomic.Uint64   // number of appends to the store, for all tables
 	syncs   groupsync.Group // shared syncs, by values of written
 
-	mu      sync.Mutex
-	logs    map[string]*Log    // by the table's UUID, because a table may be renamed
-	waiting map[string][]int64 // epochs of tables that could not be read yet, by UUID
+	mu        sync.Mutex
+	logs      map[string]*Log    // by the table's UUID, because a table may be renamed
+	unclaimed map[string][]int64 // epochs that could not be read yet, by the table's UUID
 }
 
 // Unknown stands for the last folded epoch of a table that cannot be read now.
@@ -52,7 +52,7 @@ const idLen = 36
 // Open returns the tail in a store, which must be empty or already the warehouse's tail. If syncs
 // is true, appends are synced before they are acknowledged.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
-	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, waiting: map[string][]int64{}}
+	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
 		if err == nil { // a log store that was never synced may not open again after a power loss
 			err = s.Flush(ctx)
@@ -68,7 +68,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 				continue
 			}
 			if err == nil {
-				err = fmt.Errorf("the store for the tail is not empty, it has a key %s: give it a store of its own", partd.QuoteKey(k.Key))
+				err = fmt.Errorf("the store for the tail is not empty, it has a key %s: use an empty store", partd.QuoteKey(k.Key))
 			}
 			return nil, err
 		}
@@ -82,7 +82,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 	}
 	w, id, ok := strings.Cut(string(values[0]), " ")
 	if !ok || w != warehouse || len(id) < idLen {
-		return nil, fmt.Errorf("the tail is that of another directory: give each its own")
+		return nil, fmt.Errorf("the tail belongs to another directory: give each directory its own tail")
 	}
 	s.id = id[:idLen]
 	return s, nil
@@ -109,7 +109,7 @@ func (s *Store) Reclaim(ctx context.Context) {
 // ID returns the tail's id, which its store contains.
 func (s *Store) ID() string { return s.id }
 
-// SetID changes the tail's id. It is for tests of equal ids.
+// SetID changes the tail's id. Tests use it to give two tails the same id.
 func (s *Store) SetID(id string) { s.id = id }
 
 // Property returns the name of the table property that contains the last folded epoch of this tail.
@@ -124,12 +124,12 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the logs in the store. owner returns whether a table still exists, and its last
-// folded epoch; obsolete epochs are deleted. Epochs of a table whose last folded epoch is Unknown,
-// and epochs that cannot be read, wait for Claim.
+// Recover finds the logs in the store. owner returns whether a table still exists, and its last folded epoch.
+// Recover deletes the epochs of dropped tables and folded epochs. If a table's last folded epoch is Unknown,
+// or its epochs cannot be read, the epochs stay unclaimed until Claim.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
 	folded := map[string]int64{}
-	var useless []string
+	var obsolete []string
 	for k, err := range partd.Keys(ctx, s.p) {
 		if err != nil {
 			return nil, err
@@ -137,23 +137,23 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		if k.Key == identityKey {
 			continue
 		}
-		table, number, _ := strings.Cut(k.Key, "/")
-		n, err := strconv.ParseInt(number, 10, 64)
+		table, epochText, _ := strings.Cut(k.Key, "/")
+		n, err := strconv.ParseInt(epochText, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("the tail has a key %s that is none of its own", partd.QuoteKey(k.Key))
+			return nil, fmt.Errorf("the store of the tail has a key %s that the tail did not write", partd.QuoteKey(k.Key))
 		}
-		if _, known := folded[table]; !known {
+		if _, seen := folded[table]; !seen {
 			upTo, exists, err := owner(table)
 			if err != nil {
 				return nil, err
 			}
 			if !exists {
-				useless = append(useless, k.Key)
+				obsolete = append(obsolete, k.Key)
 				continue
 			}
 			folded[table] = upTo
 		}
-		s.waiting[table] = append(s.waiting[table], n)
+		s.unclaimed[table] = append(s.unclaimed[table], n)
 	}
 	logs := map[string]*Log{}
 	for table, upTo := range folded {
@@ -164,37 +164,37 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		switch {
 		case ctx.Err() != nil:
 			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // after an error the epochs wait, and users of the table get the error
+		case err == nil && !s.Retire(l): // after an error the epochs stay unclaimed, and users of the table get the error
 			logs[table] = l
 		}
 	}
-	if len(useless) == 0 {
+	if len(obsolete) == 0 {
 		return logs, nil
 	}
-	return logs, partd.Delete(ctx, s.p, useless...)
+	return logs, partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It
-// reads the table's waiting epochs; if that fails, they stay waiting.
+// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It reads the
+// table's unclaimed epochs; if that fails, they stay unclaimed.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
-	l, epochs := s.logs[uuid], s.waiting[uuid]
+	l, epochs := s.logs[uuid], s.unclaimed[uuid]
 	s.mu.Unlock()
 	if l != nil || epochs == nil {
 		return l, nil
 	}
-	l = &Log{s: s, uuid: uuid, next: folded + 1, void: map[string]struct{}{}}
-	var useless []string
+	l = &Log{s: s, uuid: uuid, current: folded + 1, void: map[string]struct{}{}}
+	var obsolete []string
 	for _, n := range epochs {
 		if n <= folded {
-			useless = append(useless, l.key(n))
+			obsolete = append(obsolete, l.key(n))
 			continue
 		}
 		l.epochs = append(l.epochs, &epoch{n: n, key: l.key(n), stale: true})
 	}
 	err := l.recover(ctx)
-	if err == nil && len(useless) > 0 {
-		err = partd.Delete(ctx, s.p, useless...)
+	if err == nil && len(obsolete) > 0 {
+		err = partd.Delete(ctx, s.p, obsolete...)
 	}
 	if err != nil {
 		l.Release()
@@ -202,17 +202,17 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.waiting, uuid)
+	delete(s.unclaimed, uuid)
 	s.logs[uuid] = l
 	return l, nil
 }
 
-// Waits reports whether the store has epochs of a table that wait for Claim.
-func (s *Store) Waits(uuid string) bool {
+// HasUnclaimed reports whether the store has epochs of a table that no call of Claim has read.
+func (s *Store) HasUnclaimed(uuid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting[uuid] != nil
+	return s.unclaimed[uuid] != nil
 }
 
-// Used returns the bytes of memory that the tails' rows use.
-func (s *Store) Used() int64 { return s.used.Load() }
+// UsedMemory returns the bytes of memory that the tails' rows use.
+func (s *Store) UsedMemory() int64 { return s.usedBytes.Load() }

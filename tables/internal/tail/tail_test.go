@@ -34,16 +34,16 @@ func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch 
 }
 
 // appendTo appends batches with a new encoder.
-func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, at time.Time, batches ...arrow.RecordBatch) error {
+func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, timestamp time.Time, batches ...arrow.RecordBatch) error {
 	f, err := new(Encoder).Encode(schema, batches, id)
 	if err != nil {
 		return err
 	}
-	done, err := l.Append(ctx, f, at)
+	appended, err := l.Append(ctx, f, timestamp)
 	if err != nil {
 		return err
 	}
-	return done.Sync(ctx)
+	return appended.Sync(ctx)
 }
 
 // TestMessages checks that the stored messages form one Arrow stream, equal to payloads encoded
@@ -74,7 +74,7 @@ func TestMessages(t *testing.T) {
 			other := arrow.NewSchema([]arrow.Field{schema.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 			foreign := batchOf(t, other, 1)
 			if err := appendTo(ctx, l, schema, "", time.Now(), foreign); err == nil {
-				t.Fatal("columns of another schema were taken")
+				t.Fatal("columns of another schema were accepted")
 			}
 			foreign.Release()
 		}
@@ -93,7 +93,7 @@ func TestMessages(t *testing.T) {
 		}
 		payload.Release()
 		b.Release()
-		key := l.key(l.next)
+		key := l.key(l.current)
 		if want[key] == nil {
 			if want[key], err = schemaMessage(schema); err != nil {
 				t.Fatal(err)
@@ -114,14 +114,14 @@ func TestMessages(t *testing.T) {
 		}
 		var got []byte
 		for v, first := values[0], true; len(v) > 0; first = false {
-			f, rest, err := next(v)
+			f, rest, err := nextFrame(v)
 			if err != nil || f.schema != first {
 				t.Fatal(key, f.schema, first, err)
 			}
 			got, v = append(got, f.messages...), rest
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s: the messages have %d bytes, not these %d", key, len(got), len(want))
+			t.Errorf("%s: the messages have %d bytes, and differ from the expected %d bytes", key, len(got), len(want))
 		}
 	}
 	open()

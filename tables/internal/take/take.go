@@ -15,26 +15,26 @@ import (
 
 // Where returns the rows of a batch for which keep is true. The caller releases them.
 func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
-	at := Indices(keep)
-	if len(at) == len(keep) {
+	indices := Indices(keep)
+	if len(indices) == len(keep) {
 		batch.Retain()
 		return batch, nil
 	}
-	return Batch(batch, at)
+	return Batch(batch, indices)
 }
 
 // Batch returns the rows of a batch at indices. The caller releases them.
-func Batch(batch arrow.RecordBatch, at []int) (arrow.RecordBatch, error) {
+func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, batch.NumCols())
 	for i, c := range batch.Columns() {
-		picked, err := Rows(c, at)
+		picked, err := Rows(c, indices)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
 		}
 		defer picked.Release()
 		columns[i] = picked
 	}
-	return array.NewRecordBatch(batch.Schema(), columns, int64(len(at))), nil
+	return array.NewRecordBatch(batch.Schema(), columns, int64(len(indices))), nil
 }
 
 // Indices returns the indices at which keep is true.
@@ -45,86 +45,86 @@ func Indices(keep []bool) []int {
 			n++
 		}
 	}
-	at := make([]int, 0, n)
+	indices := make([]int, 0, n)
 	for i, k := range keep {
 		if k {
-			at = append(at, i)
+			indices = append(indices, i)
 		}
 	}
-	return at
+	return indices
 }
 
 // Rows returns the rows of an array at indices, in their order. A negative index makes a null. The
 // caller releases the rows.
-func Rows(a arrow.Array, at []int) (arrow.Array, error) {
-	switch from := a.(type) {
+func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
+	switch src := a.(type) {
 	case *array.Null:
-		return array.NewNull(len(at)), nil
+		return array.NewNull(len(indices)), nil
 	case array.ExtensionArray:
-		storage, err := Rows(from.Storage(), at)
+		storage, err := Rows(src.Storage(), indices)
 		if err != nil {
 			return nil, err
 		}
 		defer storage.Release()
 		return array.NewExtensionArrayWithStorage(a.DataType().(arrow.ExtensionType), storage), nil
 	case *array.Dictionary:
-		indices, err := Rows(from.Indices(), at)
+		codes, err := Rows(src.Indices(), indices)
 		if err != nil {
 			return nil, err
 		}
-		defer indices.Release()
-		return array.NewDictionaryArray(a.DataType(), indices, from.Dictionary()), nil
+		defer codes.Release()
+		return array.NewDictionaryArray(a.DataType(), codes, src.Dictionary()), nil
 	case *array.Struct:
-		children := make([]arrow.ArrayData, from.NumField())
+		children := make([]arrow.ArrayData, src.NumField())
 		for i := range children {
-			child, err := Rows(from.Field(i), at)
+			child, err := Rows(src.Field(i), indices)
 			if err != nil {
 				return nil, err
 			}
 			defer child.Release()
 			children[i] = child.Data()
 		}
-		return made(a, at, nil, children), nil
+		return buildRows(a, indices, nil, children), nil
 	case *array.FixedSizeList:
-		return fixedLists(from, at)
+		return fixedListRows(src, indices)
 	case *array.List, *array.LargeList, *array.Map:
-		return lists(a.(array.ListLike), at)
+		return listRows(a.(array.ListLike), indices)
 	case *array.String, *array.Binary:
-		return texts[int32](a, at)
+		return textRows[int32](a, indices)
 	case *array.LargeString, *array.LargeBinary:
-		return texts[int64](a, at)
+		return textRows[int64](a, indices)
 	case *array.StringView, *array.BinaryView:
 		buffers := a.Data().Buffers()
-		views := []*memory.Buffer{fixed(a, at, arrow.ViewHeaderSizeBytes)}
-		return made(a, at, append(views, buffers[2:]...), nil), nil
+		views := []*memory.Buffer{fixedWidth(a, indices, arrow.ViewHeaderSizeBytes)}
+		return buildRows(a, indices, append(views, buffers[2:]...), nil), nil
 	case *array.Boolean:
-		bits := make([]byte, bitutil.BytesForBits(int64(len(at))))
-		for i, p := range at {
-			if p >= 0 && from.Value(p) {
+		bits := make([]byte, bitutil.BytesForBits(int64(len(indices))))
+		for i, p := range indices {
+			if p >= 0 && src.Value(p) {
 				bitutil.SetBit(bits, i)
 			}
 		}
-		return made(a, at, []*memory.Buffer{memory.NewBufferBytes(bits)}, nil), nil
+		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(bits)}, nil), nil
 	}
 	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && t.BitWidth()%8 == 0 {
-		return made(a, at, []*memory.Buffer{fixed(a, at, t.BitWidth()/8)}, nil), nil
+		return buildRows(a, indices, []*memory.Buffer{fixedWidth(a, indices, t.BitWidth()/8)}, nil), nil
 	}
-	return runs(a, at)
+	return sliceRows(a, indices)
 }
 
-// made returns the rows of a at indices from buffers and children that contain only these rows. It
+// buildRows returns the rows of a at indices. buffers and children must contain exactly these rows; buildRows
 // adds the null bitmap.
-func made(a arrow.Array, at []int, buffers []*memory.Buffer, children []arrow.ArrayData) arrow.Array {
+func buildRows(a arrow.Array, indices []int, buffers []*memory.Buffer, children []arrow.ArrayData) arrow.Array {
 	nulls := 0
 	var bits []byte
-	has := a.NullN() > 0
-	for i, from := range at {
-		if from >= 0 && (!has || a.IsValid(from)) {
+	hasNulls := a.NullN() > 0
+	for i, row := range indices {
+		if row >= 0 && (!hasNulls || a.IsValid(row)) {
 			continue
 		}
 		if nulls++; bits == nil {
-			bits = make([]byte, bitutil.BytesForBits(int64(len(at))))
-			bitutil.SetBitsTo(bits, 0, int64(len(at)), true)
+			bits = make([]byte, bitutil.BytesForBits(int64(len(indices))))
+			bitutil.SetBitsTo(bits, 0, int64(len(indices)), true)
 		}
 		bitutil.ClearBit(bits, i)
 	}
@@ -132,18 +132,18 @@ func made(a arrow.Array, at []int, buffers []*memory.Buffer, children []arrow.Ar
 	if nulls > 0 {
 		valid[0] = memory.NewBufferBytes(bits)
 	}
-	return Made(a.DataType(), len(at), append(valid, buffers...), children, nulls, 0)
+	return NewArray(a.DataType(), len(indices), append(valid, buffers...), children, nulls, 0)
 }
 
-// Made returns an array from its parts.
-func Made(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
+// NewArray returns an array made of the given parts.
+func NewArray(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
 	data := array.NewData(t, length, buffers, children, nulls, offset)
 	defer data.Release()
 	return array.MakeFromData(data)
 }
 
-// Valid returns a copy of the null bitmap, shifted to offset 0, or nil if no value is null.
-func Valid(a arrow.Array) *memory.Buffer {
+// NullBitmap returns a copy of the null bitmap, shifted to offset 0, or nil if no value is null.
+func NullBitmap(a arrow.Array) *memory.Buffer {
 	if a.NullN() == 0 {
 		return nil
 	}
@@ -152,138 +152,138 @@ func Valid(a arrow.Array) *memory.Buffer {
 	return memory.NewBufferBytes(bits)
 }
 
-// fixed returns the values at indices, each of width bytes.
-func fixed(a arrow.Array, at []int, width int) *memory.Buffer {
+// fixedWidth returns the values at indices, each of width bytes.
+func fixedWidth(a arrow.Array, indices []int, width int) *memory.Buffer {
 	d := a.Data()
-	out := make([]byte, len(at)*width)
+	out := make([]byte, len(indices)*width)
 	if d.Buffers()[1] == nil || d.Len() == 0 {
 		return memory.NewBufferBytes(out) // all are nulls
 	}
-	from := d.Buffers()[1].Bytes()[d.Offset()*width:]
+	src := d.Buffers()[1].Bytes()[d.Offset()*width:]
 	switch width {
 	case 4:
-		words(arrow.Uint32Traits.CastFromBytes(out), arrow.Uint32Traits.CastFromBytes(from), at)
+		copyWords(arrow.Uint32Traits.CastFromBytes(out), arrow.Uint32Traits.CastFromBytes(src), indices)
 	case 8:
-		words(arrow.Uint64Traits.CastFromBytes(out), arrow.Uint64Traits.CastFromBytes(from), at)
+		copyWords(arrow.Uint64Traits.CastFromBytes(out), arrow.Uint64Traits.CastFromBytes(src), indices)
 	default:
-		for i, p := range at {
+		for i, p := range indices {
 			if p >= 0 {
-				copy(out[i*width:(i+1)*width], from[p*width:])
+				copy(out[i*width:(i+1)*width], src[p*width:])
 			}
 		}
 	}
 	return memory.NewBufferBytes(out)
 }
 
-func words[T any](to, from []T, at []int) {
-	for i, p := range at {
+func copyWords[T any](to, from []T, indices []int) {
+	for i, p := range indices {
 		if p >= 0 {
 			to[i] = from[p]
 		}
 	}
 }
 
-// texts returns the texts at indices. It copies contiguous texts at once.
-func texts[T int32 | int64](a arrow.Array, at []int) (arrow.Array, error) {
+// textRows returns the texts at indices. It copies adjacent texts together.
+func textRows[T int32 | int64](a arrow.Array, indices []int) (arrow.Array, error) {
 	d := a.Data()
-	offsets := make([]T, len(at)+1)
+	offsets := make([]T, len(indices)+1)
 	if d.Len() == 0 {
-		return made(a, at, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), nil}, nil), nil
+		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), nil}, nil), nil
 	}
-	from := arrow.GetData[T](d.Buffers()[1].Bytes())[d.Offset():]
+	srcOffsets := arrow.GetData[T](d.Buffers()[1].Bytes())[d.Offset():]
 	size := int64(0)
-	for i, p := range at {
+	for i, p := range indices {
 		if p >= 0 {
-			size += int64(from[p+1] - from[p])
+			size += int64(srcOffsets[p+1] - srcOffsets[p])
 		}
 		offsets[i+1] = T(size)
 	}
-	if int64(offsets[len(at)]) != size {
-		return nil, fmt.Errorf("rows with %d bytes of texts, the limit is 2 GiB: take fewer rows at a time", size)
+	if int64(offsets[len(indices)]) != size {
+		return nil, fmt.Errorf("the rows have %d bytes of text, and an array holds at most 2 GiB: read fewer rows at a time", size)
 	}
 	out := make([]byte, 0, size)
 	if size > 0 {
 		bytes := d.Buffers()[2].Bytes()
-		for i := 0; i < len(at); {
-			first := i
-			for i++; i < len(at) && at[first] >= 0 && at[i] == at[i-1]+1; i++ {
+		for i := 0; i < len(indices); {
+			runStart := i
+			for i++; i < len(indices) && indices[runStart] >= 0 && indices[i] == indices[i-1]+1; i++ {
 			}
-			if at[first] >= 0 {
-				out = append(out, bytes[from[at[first]]:from[at[i-1]+1]]...)
+			if indices[runStart] >= 0 {
+				out = append(out, bytes[srcOffsets[indices[runStart]]:srcOffsets[indices[i-1]+1]]...)
 			}
 		}
 	}
-	return made(a, at, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), memory.NewBufferBytes(out)}, nil), nil
+	return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), memory.NewBufferBytes(out)}, nil), nil
 }
 
-// lists returns the lists or maps at indices, with their values.
-func lists(a array.ListLike, at []int) (arrow.Array, error) {
-	var inner []int
-	ends := make([]int64, len(at)+1)
-	for i, p := range at {
+// listRows returns the lists or maps at indices.
+func listRows(a array.ListLike, indices []int) (arrow.Array, error) {
+	var childIndices []int
+	ends := make([]int64, len(indices)+1)
+	for i, p := range indices {
 		if p >= 0 && a.IsValid(p) {
 			for start, end := a.ValueOffsets(p); start < end; start++ {
-				inner = append(inner, int(start))
+				childIndices = append(childIndices, int(start))
 			}
 		}
-		ends[i+1] = int64(len(inner))
+		ends[i+1] = int64(len(childIndices))
 	}
-	child, err := Rows(a.ListValues(), inner)
+	child, err := Rows(a.ListValues(), childIndices)
 	if err != nil {
 		return nil, err
 	}
 	defer child.Release()
 	if _, large := a.(*array.LargeList); large {
-		return made(a, at, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(ends))}, []arrow.ArrayData{child.Data()}), nil
+		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(ends))}, []arrow.ArrayData{child.Data()}), nil
 	}
-	if len(inner) > math.MaxInt32 {
-		return nil, fmt.Errorf("lists with %d values, the limit is 2³¹: take fewer rows at a time", len(inner))
+	if len(childIndices) > math.MaxInt32 {
+		return nil, fmt.Errorf("the lists have %d values, and an array holds at most 2³¹: read fewer rows at a time", len(childIndices))
 	}
-	short := make([]int32, len(ends))
+	offsets := make([]int32, len(ends))
 	for i, end := range ends {
-		short[i] = int32(end)
+		offsets[i] = int32(end)
 	}
-	return made(a, at, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(short))}, []arrow.ArrayData{child.Data()}), nil
+	return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets))}, []arrow.ArrayData{child.Data()}), nil
 }
 
-func fixedLists(a *array.FixedSizeList, at []int) (arrow.Array, error) {
+func fixedListRows(a *array.FixedSizeList, indices []int) (arrow.Array, error) {
 	size := int(a.DataType().(*arrow.FixedSizeListType).Len())
-	inner := make([]int, 0, len(at)*size)
-	for _, p := range at {
+	childIndices := make([]int, 0, len(indices)*size)
+	for _, p := range indices {
 		for j := range size {
 			if p < 0 {
-				inner = append(inner, -1)
+				childIndices = append(childIndices, -1)
 				continue
 			}
 			start, _ := a.ValueOffsets(p)
-			inner = append(inner, int(start)+j)
+			childIndices = append(childIndices, int(start)+j)
 		}
 	}
-	child, err := Rows(a.ListValues(), inner)
+	child, err := Rows(a.ListValues(), childIndices)
 	if err != nil {
 		return nil, err
 	}
 	defer child.Release()
-	return made(a, at, nil, []arrow.ArrayData{child.Data()}), nil
+	return buildRows(a, indices, nil, []arrow.ArrayData{child.Data()}), nil
 }
 
-// runs returns the rows at indices for other types. It joins contiguous slices.
-func runs(a arrow.Array, at []int) (arrow.Array, error) {
-	all := []arrow.Array{array.NewSlice(a, 0, 0)}
+// sliceRows returns the rows at indices for all other types. It concatenates slices of adjacent rows.
+func sliceRows(a arrow.Array, indices []int) (arrow.Array, error) {
+	parts := []arrow.Array{array.NewSlice(a, 0, 0)}
 	defer func() {
-		for _, run := range all {
+		for _, run := range parts {
 			run.Release()
 		}
 	}()
-	for i := 0; i < len(at); {
-		first := i
-		for i++; i < len(at) && at[first] >= 0 && at[i] == at[i-1]+1; i++ {
+	for i := 0; i < len(indices); {
+		runStart := i
+		for i++; i < len(indices) && indices[runStart] >= 0 && indices[i] == indices[i-1]+1; i++ {
 		}
-		if at[first] < 0 {
-			all = append(all, array.MakeArrayOfNull(memory.DefaultAllocator, a.DataType(), 1))
+		if indices[runStart] < 0 {
+			parts = append(parts, array.MakeArrayOfNull(memory.DefaultAllocator, a.DataType(), 1))
 		} else {
-			all = append(all, array.NewSlice(a, int64(at[first]), int64(at[i-1]+1)))
+			parts = append(parts, array.NewSlice(a, int64(indices[runStart]), int64(indices[i-1]+1)))
 		}
 	}
-	return array.Concatenate(all, memory.DefaultAllocator)
+	return array.Concatenate(parts, memory.DefaultAllocator)
 }
