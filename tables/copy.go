@@ -254,5 +254,5 @@ func (b *Bucket) sum(ctx context.Context, name string, at At) (*rowsum.Sum, erro
 	if err != nil {
 		return nil, err
 	}
-	return rowsum.Of(t.Scan(ctx, nil))
+	return rowsum.OfReader(t.Scan(ctx, nil))
 }

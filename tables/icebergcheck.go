@@ -264,7 +264,7 @@ func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition
 	err = p.readExcept(ctx, staged, nil, oldPaths, nil, nil, func(b arrow.RecordBatch) error {
 		return cmp.Or(check.Add(b), series.Check(d.Order, b))
 	})
-	return cmp.Or(err, check.End(ctx))
+	return cmp.Or(err, check.Finish(ctx))
 }
 
 // filesOf returns the data files of a table's state.

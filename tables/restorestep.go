@@ -204,7 +204,7 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, sour
 		for i := 0; i < len(entries) && err == nil; i++ {
 			e, f := entries[i], entries[i].DataFile()
 			var b *iceberg.DataFileBuilder
-			if b, err = datafile.Rebuild(*spec, f, r.copied.At(f.FilePath())); err == nil {
+			if b, err = datafile.Rebuild(*spec, f, r.copied.Location(f.FilePath())); err == nil {
 				if first := f.FirstRowID(); first != nil {
 					b.FirstRowID(*first)
 				}

@@ -39,7 +39,7 @@ const (
 // By default a time has microseconds, in UTC; smaller units are truncated. Columns of
 // fields that cannot be null are not nullable.
 func SchemaOf[T any]() (*arrow.Schema, error) {
-	s, err := gostruct.Of(reflect.TypeFor[T]())
+	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, &ArgumentError{Err: err}
 	}
@@ -49,7 +49,7 @@ func SchemaOf[T any]() (*arrow.Schema, error) {
 // Records returns rows as batches, for Put and similar functions; see [SchemaOf]. The rows
 // must not be modified until the reader is drained.
 func Records[T any](rows []T) (array.RecordReader, error) {
-	s, err := gostruct.Of(reflect.TypeFor[T]())
+	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, &ArgumentError{Err: err}
 	}
@@ -110,7 +110,7 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 	batches := BatchesOf(r)
 	return func(yield func(T, error) bool) {
 		var zero T
-		s, err := gostruct.Of(reflect.TypeFor[T]())
+		s, err := gostruct.ForType(reflect.TypeFor[T]())
 		if err != nil {
 			r.Release()
 			yield(zero, &ArgumentError{Err: err})
@@ -125,7 +125,7 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 			for from := 0; from < int(b.NumRows()); from += readBatchRows {
 				chunk := rows[:min(readBatchRows, int(b.NumRows())-from)]
 				clear(chunk)
-				if err := s.Read(b, from, reflect.ValueOf(chunk)); err != nil {
+				if err := s.ReadRows(b, from, reflect.ValueOf(chunk)); err != nil {
 					yield(zero, err)
 					return
 				}

@@ -295,11 +295,11 @@ func TestTypesThatAreNoRows(t *testing.T) {
 		}
 	}
 	_, err := Append(t.Context(), b, "t", []int{1})
-	tried(err, "int is none")
+	tried(err, "int is not a struct")
 	_, err = Append(t.Context(), b, "t", []*leg{nil})
-	tried(err, "*tables.leg is none")
+	tried(err, "*tables.leg is not a struct")
 	_, err = Append(t.Context(), b, "t", []time.Time{{}})
-	tried(err, "time.Time is none")
+	tried(err, "time.Time is not a struct")
 	_, err = SchemaOf[struct{ C chan int }]()
 	tried(err, `column "C"`)
 	_, err = SchemaOf[struct{ hidden int }]()
@@ -310,7 +310,7 @@ func TestTypesThatAreNoRows(t *testing.T) {
 	}]()
 	tried(err, "two fields")
 	_, err = SchemaOf[endless]()
-	tried(err, "without end")
+	tried(err, "or recursive")
 	_, err = SchemaOf[struct{ P **int }]()
 	tried(err, "more than one null")
 	_, err = SchemaOf[struct {
@@ -320,13 +320,13 @@ func TestTypesThatAreNoRows(t *testing.T) {
 	_, err = SchemaOf[struct {
 		At time.Time `arrow:"at,utf8"`
 	}]()
-	tried(err, "a time is no utf8")
+	tried(err, "a time cannot be stored as utf8")
 	_, err = SchemaOf[struct {
 		At time.Time `arrow:"at,tomorrow"`
 	}]()
 	tried(err, "tomorrow")
 	for _, err := range RowsOf[int](rowsOf(1)) {
-		tried(err, "int is none")
+		tried(err, "int is not a struct")
 	}
 	type nanos struct {
 		At time.Time `arrow:"at,timestamp[ns]"`

@@ -56,7 +56,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
 	v := content.NewVerifier(s.cat)
-	v.Found = o.Report
+	v.OnFinding = o.Report
 	if o.Repair != nil {
 		v.Repair = func(ctx context.Context, t content.Table, f icecat.WrittenFile) (io.ReadCloser, error) {
 			return o.Repair(ctx, File{t.Bucket, t.Name, f.Path, f.Size, f.Hash.Bytes()})
@@ -136,13 +136,13 @@ func (s *Store) intact(ctx context.Context, namespace, name, location string) (b
 // unusable. For a repaired table, it reads the tail's rows again.
 func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, l icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: l.Name}
-	current, err := v.State(ctx, t, l)
+	current, err := v.VerifyState(ctx, t, l)
 	if err != nil || !current {
 		return err
 	}
 	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: l.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
-		v.Note(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
+		v.Record(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
 	}
 	return err

@@ -141,7 +141,7 @@ func (b *bench) seriesFigures(who string, m *results) error {
 
 // python runs a script in a peer's Python environment, and returns its output.
 func (b *bench) python(script, peer, what string, args ...string) ([]byte, error) {
-	python, err := peers.Path(peer)
+	python, err := peers.PythonPath(peer)
 	if err != nil {
 		return nil, err
 	}

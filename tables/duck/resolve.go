@@ -37,7 +37,7 @@ type boundTable struct {
 	isPrivate     bool         // no other statement reads extraRows
 }
 
-func (t *boundTable) String() string { return sqlquote.Within(t.bucket, t.table) }
+func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
 
 func (t *boundTable) close() {
 	if t.extraRows != nil {
@@ -66,32 +66,32 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	}()
 	byName := map[[3]string]*boundTable{}
 	for _, n := range names {
-		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.At}
+		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset}
 		state := q.o.At
 		if n.Catalog == database.Before {
 			if state = q.o.Before; state == nil {
-				return bounds, database.Refused(sql, n.At, "%s refers to the earlier state in a comparison, but none was given", database.Before)
+				return bounds, database.RefusedAt(sql, n.Offset, "%s refers to the earlier state in a comparison, but none was given", database.Before)
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
 		if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
-			return bounds, database.ErrorAt(sql, n.At, err)
+			return bounds, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return bounds, database.Refused(sql, n.At, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
+			return bounds, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
 			if other.bucket != t.bucket || other.table != t.table {
-				return bounds, database.Refused(sql, n.At, "bounds %v and %v differ only in case, or by a bucket named %s: SQL cannot tell them apart in one statement", other, t, mainSchema)
+				return bounds, database.RefusedAt(sql, n.Offset, "bounds %v and %v differ only in case, or by a bucket named %s: SQL cannot tell them apart in one statement", other, t, mainSchema)
 			}
 			continue
 		}
 		byName[key] = t
 		bounds = append(bounds, t)
 		if err := q.bind(ctx, t, opened); err != nil {
-			return bounds, database.ErrorAt(sql, n.At, err)
+			return bounds, database.ErrorAt(sql, n.Offset, err)
 		}
 	}
 	return bounds, nil
@@ -181,7 +181,7 @@ func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err
 }
 
 // qualifiedSchema returns the schema of the table's view, in SQL.
-func (t *boundTable) qualifiedSchema() string { return sqlquote.Within(t.catalog, t.schema) }
+func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
 	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))

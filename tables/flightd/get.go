@@ -25,9 +25,9 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 			return s.sql.run(st.Context(), handle, st)
 		}
 		return s.FlightServer.DoGet(t, st)
-	case wire.Is(wire.ScanCall, t.Ticket):
+	case wire.IsCall(wire.ScanCall, t.Ticket):
 		return s.sendScan(t.Ticket, st)
-	case wire.Is(wire.ResampleCall, t.Ticket):
+	case wire.IsCall(wire.ResampleCall, t.Ticket):
 		return s.sendResampled(t.Ticket, st)
 	}
 	return asShootsError(st, s.get(t, st))

@@ -44,7 +44,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 		return err
 	}
 	defer release()
-	if d.GetType() == flight.DescriptorCMD && wire.Is(wire.PutCall, d.GetCmd()) {
+	if d.GetType() == flight.DescriptorCMD && wire.IsCall(wire.PutCall, d.GetCmd()) {
 		return s.nativePut(d.GetCmd(), checked, rows)
 	}
 	return asShootsError(st, s.put(d, checked, rows))

@@ -106,7 +106,7 @@ func node(t *testing.T) string {
 }
 
 func TestSQLPeerLanceDB(t *testing.T) {
-	modules, program := peers.Node(t, "node-lancedb"), node(t)
+	modules, program := peers.NodeModules(t, "node-lancedb"), node(t)
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")
@@ -116,7 +116,7 @@ func TestSQLPeerLanceDB(t *testing.T) {
 }
 
 func TestSQLPeerLakehouse(t *testing.T) {
-	modules, program := peers.Node(t, "node-lakehouse"), node(t)
+	modules, program := peers.NodeModules(t, "node-lakehouse"), node(t)
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")

@@ -143,7 +143,7 @@ func TestSweepBesideRestore(t *testing.T) {
 		t.Fatal(v.record.Version, err, swept.Load())
 	}
 	for i, n := range []*Node{a, b} {
-		if f := v.files[0]; !n.disk.Has(f.Named) {
+		if f := v.files[0]; !n.disk.Contains(f.Named) {
 			t.Errorf("node %d lost the file", i)
 		}
 	}

@@ -130,7 +130,7 @@ func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err e
 
 // fetch fetches a file from the first node that has an intact copy.
 func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
-	if n.disk.Has(f) {
+	if n.disk.Contains(f) {
 		return nil
 	}
 	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // the storage has it, but its sign was lost

@@ -99,7 +99,7 @@ func TestStoreBesideSweep(t *testing.T) {
 		}
 	}
 	create()
-	if b, err := readAll(d.Open(t.Context(), f)); err != nil || !d.Has(f) || swept == 0 {
+	if b, err := readAll(d.Open(t.Context(), f)); err != nil || !d.Contains(f) || swept == 0 {
 		t.Errorf("%q, %v; swept %d times", b, err, swept)
 	}
 }

@@ -103,7 +103,7 @@ func opError(op string, t TableName, err error) error {
 }
 
 // sql returns the table's qualified name in SQL, for statements of any bucket.
-func (t TableName) sql() string { return sqlquote.Within(t.Bucket, t.Name) }
+func (t TableName) sql() string { return sqlquote.Qualified(t.Bucket, t.Name) }
 
 // field returns a column, or an error that lists the columns.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {

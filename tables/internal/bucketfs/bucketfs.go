@@ -30,7 +30,7 @@ import (
 type FS struct {
 	bucket   objstore.Bucket
 	cache    *filecache.Cache
-	place    string // prefix of names in messages
+	location string // prefix of names in messages
 	key      string // prefix of names in the cache
 	retryFor time.Duration
 	ctx      context.Context // ends with Close
@@ -44,14 +44,14 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the bytes of files that are held in memory during uploads, in addition to one
-// file of any size.
+// maxUploads limits the bytes of files that uploads hold in memory. One file of any size is allowed in
+// addition.
 const maxUploads = 256 << 20
 
-// New returns the files of a bucket. place is its name in messages, and key is the prefix of its
-// copies in the cache. Requests are retried for retryFor.
-func New(b objstore.Bucket, c *filecache.Cache, place, key string, retryFor time.Duration) *FS {
-	f := &FS{bucket: b, cache: c, place: place, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
+// New returns the files of a bucket. location is the bucket's name in messages, and key is the prefix of its
+// files in the cache. Requests are retried for retryFor.
+func New(b objstore.Bucket, c *filecache.Cache, location, key string, retryFor time.Duration) *FS {
+	f := &FS{bucket: b, cache: c, location: location, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -71,10 +71,10 @@ func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error
 	f.expected = expected
 }
 
-func object(name string) string { return strings.TrimPrefix(name, "/") }
+func objectName(name string) string { return strings.TrimPrefix(name, "/") }
 
-func (f *FS) retry(size int64, do func(ctx context.Context) error) error {
-	return objstore.Retry(f.ctx, f.retryFor, size, nil, do)
+func (f *FS) retry(size int64, attempt func(ctx context.Context) error) error {
+	return objstore.Retry(f.ctx, f.retryFor, size, nil, attempt)
 }
 
 // OpenFile opens a file for reading, or creates one.
@@ -82,7 +82,7 @@ func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err 
 	if flag&os.O_CREATE != 0 {
 		return f.create(name)
 	}
-	err = f.with(name, func(path string) error {
+	err = f.withCopy(name, func(path string) error {
 		file, err = vfs.OS{}.OpenFile(path, os.O_RDONLY, 0)
 		return err
 	})
@@ -91,33 +91,33 @@ func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err 
 
 // Info returns a file's size.
 func (f *FS) Info(name string) (info vfs.Info, err error) {
-	err = f.with(name, func(path string) error {
+	err = f.withCopy(name, func(path string) error {
 		info, err = vfs.OS{}.Info(path)
 		return err
 	})
 	return info, err
 }
 
-// with calls use with the path of a local copy.
-func (f *FS) with(name string, use func(path string) error) error {
+// withCopy calls use with the path of a local copy.
+func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
 	if w := f.writing[name]; w != nil {
 		defer f.mu.Unlock()
 		return use(w.Name())
 	}
 	f.mu.Unlock()
-	return f.cache.With(f.key+name, f.check(name), f.fetch(name), use)
+	return f.cache.WithCopy(f.key+name, f.check(name), f.fetch(name), use)
 }
 
-// Pin returns the path of a copy, which is kept until release is called.
+// Pin returns the path of a local copy, which stays until release is called.
 func (f *FS) Pin(name string) (path string, release func(), err error) {
 	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
 }
 
-// Forget removes the copy of a file.
+// Forget removes the local copy of a file.
 func (f *FS) Forget(name string) { f.cache.Forget(f.key + name) }
 
-// check verifies a copy against the expected size and checksum.
+// check returns a function that compares a copy with the expected size and checksum.
 func (f *FS) check(name string) func(path string) error {
 	return func(path string) error {
 		size, hash, known, err := f.expected(name)
@@ -132,18 +132,18 @@ func (f *FS) check(name string) func(path string) error {
 		h := xxh3.New()
 		n, err := io.Copy(h, file)
 		if err == nil && (n != size || h.Sum128() != hash) {
-			err = f.damaged(name, "is not what was written: it has %d bytes with the hash %x, not %d with %x", n, h.Sum128().Bytes(), size, hash.Bytes())
+			err = f.damaged(name, "differs from what was written: it has %d bytes with the hash %x, not %d bytes with the hash %x", n, h.Sum128().Bytes(), size, hash.Bytes())
 		}
 		return err
 	}
 }
 
 func (f *FS) damaged(name, format string, args ...any) error {
-	return &partd.CorruptError{Path: f.place + name, Offset: -1, Err: fmt.Errorf(format, args...)}
+	return &partd.CorruptError{Path: f.location + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch downloads and verifies an object. If no size and checksum are recorded, the size must match
-// the bucket's listing.
+// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, it
+// compares the size with the bucket's listing.
 func (f *FS) fetch(name string) func(*os.File) error {
 	return func(file *os.File) error {
 		size, _, known, err := f.expected(name)
@@ -157,13 +157,13 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			if err := file.Truncate(0); err != nil {
 				return err
 			}
-			r, err := f.bucket.ReadRange(ctx, object(name), 0, -1)
+			r, err := f.bucket.ReadRange(ctx, objectName(name), 0, -1)
 			if err != nil {
 				return err
 			}
 			limit := int64(math.MaxInt64)
 			if known {
-				limit = size + 1 // a longer file is reported by the check
+				limit = size + 1 // one extra byte, so that check notices an object that is too long
 			}
 			n, err := io.Copy(file, io.LimitReader(r, limit))
 			if err = errors.Join(err, r.Close()); err != nil {
@@ -172,8 +172,8 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			if known {
 				return f.check(name)(file.Name())
 			}
-			for o, err := range f.bucket.List(ctx, object(name), "") {
-				if err == nil && (o.Name != object(name) || o.Size != n) {
+			for o, err := range f.bucket.List(ctx, objectName(name), "") {
+				if err == nil && (o.Name != objectName(name) || o.Size != n) {
 					err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
 				}
 				return err
@@ -186,7 +186,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 // Remove removes a file.
 func (f *FS) Remove(name string) error {
 	f.Forget(name)
-	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, object(name)) })
+	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
 }
 
 // Files returns all files with their sizes.
@@ -214,13 +214,13 @@ func (f *FS) Rename(string, string) error      { return errors.ErrUnsupported }
 func (f *FS) ReadDir(string) (vfs.Dir, error)  { return nil, errors.ErrUnsupported }
 func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
 
-// newFile is a file being written. It is local until it is uploaded.
+// newFile is a file that is open for writing. It is local until it is uploaded.
 type newFile struct {
 	vfs.File
-	f      *FS
-	name   string
-	sealed bool
-	err    error
+	f        *FS
+	name     string
+	uploaded bool
+	err      error
 }
 
 func (f *FS) create(name string) (vfs.File, error) {
@@ -247,18 +247,18 @@ func (f *FS) create(name string) (vfs.File, error) {
 
 // Sync uploads the file.
 func (w *newFile) Sync() error {
-	if !w.sealed {
-		w.sealed = true
+	if !w.uploaded {
+		w.uploaded = true
 		w.err = w.upload()
 	}
 	return w.err
 }
 
-// Close uploads the file unless Sync did.
+// Close uploads the file, unless Sync has done so.
 func (w *newFile) Close() error {
 	err := errors.Join(w.Sync(), w.File.Close())
 	if err == nil {
-		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // usually it is read next
+		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // because the file is often read soon
 	} else {
 		_ = os.Remove(w.Name())
 	}
@@ -268,28 +268,28 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload creates the object. Names are unique, so an existing object must come from an earlier try
-// whose response was lost.
+// upload creates the object. Names are unique, so an existing object must come from an earlier attempt whose
+// response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {
 		return err
 	}
-	held := min(info.Size, maxUploads)
-	if err := w.f.uploads.Acquire(w.f.ctx, held); err != nil {
+	size := min(info.Size, maxUploads)
+	if err := w.f.uploads.Acquire(w.f.ctx, size); err != nil {
 		return err
 	}
-	defer w.f.uploads.Release(held)
+	defer w.f.uploads.Release(size)
 	data, err := os.ReadFile(w.Name())
 	if err != nil {
 		return err
 	}
-	err = w.f.retry(info.Size, func(ctx context.Context) error { return w.f.bucket.Create(ctx, object(w.name), data) })
+	err = w.f.retry(info.Size, func(ctx context.Context) error { return w.f.bucket.Create(ctx, objectName(w.name), data) })
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return w.f.retry(info.Size, func(ctx context.Context) error {
-		r, err := w.f.bucket.ReadRange(ctx, object(w.name), 0, -1)
+		r, err := w.f.bucket.ReadRange(ctx, objectName(w.name), 0, -1)
 		if err != nil {
 			return err
 		}

@@ -102,7 +102,7 @@ const (
 	anyBucket = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// each calls f for each table of the requested buckets.
+// forEachTable calls f for each table of the requested buckets.
 func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
@@ -124,7 +124,7 @@ func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter
 }
 
 // completeTables completes table names.
-func (p place) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
+func (p location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
 	const (
 		maxNames = 1000
 		timeout  = time.Second
@@ -133,7 +133,7 @@ func (p place) completeTables(cmd *cobra.Command, _ []string, prefix string) (na
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
 	if env.Apply(cmd) == nil {
-		_ = p.with(ctx, false, func(s backend) error { // on failure, nothing is completed
+		_ = p.with(ctx, false, func(s backend) error { // if this fails, nothing is completed
 			return forEachTable(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
 					names = append(names, info.Name)

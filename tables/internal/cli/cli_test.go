@@ -120,7 +120,7 @@ func TestPutAndGet(t *testing.T) {
 	}
 }
 
-// JSON lines contain the documented fields, in order.
+// TestJSONLines checks that JSON lines contain the documented fields, in order.
 func TestJSONLines(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	for _, name := range []string{"AAPL", "aapl", " <é> "} {
@@ -230,7 +230,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Every flag can be set by a variable, which the help names. Every command has an example.
+// TestHelpAndVariables checks that a variable can set every flag, that the help names the variable, and that
+// every command has an example.
 func TestHelpAndVariables(t *testing.T) {
 	root := newRoot(&app{})
 	for _, cmd := range root.Commands() {
@@ -276,7 +277,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// An interrupted command says so, and changes nothing.
+// TestInterrupted checks that an interrupted command says so, and changes nothing.
 func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)

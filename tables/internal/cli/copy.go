@@ -11,13 +11,13 @@ import (
 )
 
 // storeFlag adds a flag for the location of tables, and one for their catalog.
-func storeFlag(cmd *cobra.Command, name, usage string) place {
+func storeFlag(cmd *cobra.Command, name, usage string) location {
 	defaultDir, catalog := "", name+"-catalog"
 	if name == "dir" {
 		defaultDir, catalog = "partd-tables", "catalog"
 	}
 	fl := cmd.Flags()
-	p := place{warehouse: warehouse{
+	p := location{warehouse: warehouse{
 		dir:     fl.String(name, defaultDir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
@@ -34,7 +34,7 @@ func markRequired(cmd *cobra.Command, names ...string) {
 
 // store runs f on a directory's store. It does not support servers, because they do not provide
 // files.
-func (p place) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
+func (p location) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
 	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
@@ -46,7 +46,7 @@ func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ct
 			markRequired(cmd, name)
 		}
 	}
-	p := place{bucket: cmd.Flags().String("bucket", "", anyBucket)}
+	p := location{bucket: cmd.Flags().String("bucket", "", anyBucket)}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		return source.store(ctx, false, func(from *tables.Store) error {

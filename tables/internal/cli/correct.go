@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// rewriteLine is the JSON line of a change of rows.
+// rewriteLine is the JSON line for a change of rows.
 type rewriteLine struct {
 	Table   string         `json:"table"`
 	Bucket  string         `json:"bucket"`
@@ -25,7 +25,7 @@ type rewriteLine struct {
 }
 
 // printRewrite prints the result of a change of rows.
-func (a *app) printRewrite(p place, asJSON bool, name string, r tables.RewriteResult) error {
+func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
 		return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
 	}
@@ -33,18 +33,18 @@ func (a *app) printRewrite(p place, asJSON bool, name string, r tables.RewriteRe
 	return err
 }
 
-// rewriteFrom changes a table with the rows of a file, which it reads with the table's types.
-func (a *app) rewriteFrom(ctx context.Context, p place, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
-	in, _, err := a.input(file, formats.Format(format))
+// rewriteFrom changes a table with the rows of a file, which it reads with the table's column types.
+func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
+	input, _, err := a.input(file, formats.Format(format))
 	if err != nil {
 		return err
 	}
-	defer in.File.Close() //nolint:errcheck // the file was only read
+	defer input.File.Close() //nolint:errcheck // the file was only read
 	return p.with(ctx, false, func(s backend) (err error) {
-		if _, in.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
+		if _, input.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
 			return err
 		}
-		r, err := in.Read(ctx)
+		r, err := input.Read(ctx)
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ which it is false or null stay. Older versions keep the rows until they expire.
 	p := placeFlags(cmd, theBucket)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
 	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
-	return runsOperation(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
+	return operationCommand(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
 		if *where == "" {
 			return nil, cliutil.Usagef("--where is required")
 		}
@@ -79,8 +79,8 @@ which it is false or null stay. Older versions keep the rows until they expire.
 			return nil, cliutil.Usagef("--where: %w", err)
 		}
 		return &operations.Deletion{Bucket: *p.bucket, Name: args[0], Where: cond.String()}, nil
-	}, func(in *operations.Deletion, rewritten tables.RewriteResult) error {
-		return a.printRewrite(p, *asJSON, in.Name, rewritten)
+	}, func(deletion *operations.Deletion, rewritten tables.RewriteResult) error {
+		return a.printRewrite(p, *asJSON, deletion.Name, rewritten)
 	})
 }
 
@@ -151,17 +151,17 @@ prints the choice and the reason. Without --by, it applies the current setting.`
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}
 	p := placeFlags(cmd, theBucket)
-	by := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
+	period := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
 	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")
-	return runsOperation(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
-		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*by)}, nil
-	}, func(in *operations.Periods, partitioned tables.PartitionResult) error {
+	return operationCommand(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
+		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*period)}, nil
+	}, func(periods *operations.Periods, partitioned tables.PartitionResult) error {
 		if *asJSON {
 			return encoder(a.out).Encode(partitioned)
 		}
 		_, err := fmt.Fprintf(a.err, "%s: by %s, because %s; %d files instead of %d, version %d\n",
-			displayName(in.Name), partitioned.Partition, partitioned.Why, partitioned.FilesAfter, partitioned.FilesBefore, partitioned.Version)
+			displayName(periods.Name), partitioned.Partition, partitioned.Why, partitioned.FilesAfter, partitioned.FilesBefore, partitioned.Version)
 		return err
 	})
 }

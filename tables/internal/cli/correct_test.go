@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Corrections work the same on a server and in a directory.
+// TestCorrect checks that corrections work the same on a server and in a directory.
 func TestCorrect(t *testing.T) {
 	series := write(t, "series.csv", "at,sym,v\n2026-01-01T00:00:00,A,1\n2026-01-01T06:00:00,B,2\n2026-02-02T00:00:00,A,3\n2026-02-02T00:00:00,B,\n")
 	better := write(t, "better.csv", "at,sym,v\n2026-01-01T03:00:00,C,10\n")

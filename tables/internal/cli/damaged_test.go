@@ -14,8 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A table with damaged metadata is reported by list, by verify, and by every command that uses it.
-// Other tables still work, and verify repairs the damaged one.
+// TestDamagedTable checks that list, verify and every command that uses a table report its damaged metadata.
+// Other tables must still work, and verify must repair the damaged table.
 func TestDamagedTable(t *testing.T) {
 	t.Chdir(t.TempDir())
 	csv := write(t, "a.csv", "a\n1\n")
@@ -33,7 +33,7 @@ func TestDamagedTable(t *testing.T) {
 	if err != nil || len(files) != 2 {
 		t.Fatal(files, err)
 	}
-	file := files[0] // of either table
+	file := files[0] // of one of the tables
 	b, err := os.ReadFile(file)
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
@@ -83,7 +83,8 @@ func TestDamagedTable(t *testing.T) {
 	}
 }
 
-// A file with an empty, duplicate or invalid name of a column is refused, in every format.
+// TestUnfitNames checks that files with an empty, duplicate or invalid column name are refused, in every
+// format.
 func TestUnfitNames(t *testing.T) {
 	t.Chdir(t.TempDir())
 	fields := []arrow.Field{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true}}

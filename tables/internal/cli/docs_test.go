@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// The Python programs in the docs run as printed, except for the port.
+// TestDocsPython checks that the Python programs in the docs run as printed, except for the port.
 func TestDocsPython(t *testing.T) {
 	_, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("none is asked for\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ peer, file, from, to, before, after, want string }{
+	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
 		{
 			"shoots", "flight.md", "    from shoots import", "\n\nshoots' flags", "import pandas as pd\ndf = pd.DataFrame({'price': [5.0, 15.0]})\n",
 			"print(df.price.tolist())", "[15.0]\n",
@@ -33,16 +33,16 @@ func TestDocsPython(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, rest, found := strings.Cut(string(text), c.from)
-			inner, _, ended := strings.Cut(rest, c.to)
-			if !found || !ended {
-				t.Fatalf("%s has no %q", c.file, c.from)
+			_, rest, hasStart := strings.Cut(string(text), c.blockStart)
+			program, _, hasEnd := strings.Cut(rest, c.blockEnd)
+			if !hasStart || !hasEnd {
+				t.Fatalf("%s has no %q", c.file, c.blockStart)
 			}
-			block := strings.ReplaceAll(c.from+inner, "8081", u.Port())
+			block := strings.ReplaceAll(c.blockStart+program, "8081", u.Port())
 			if strings.HasPrefix(block, "    ") {
 				block = strings.TrimPrefix(strings.ReplaceAll(block, "\n    ", "\n"), "    ")
 			}
-			cmd := exec.CommandContext(t.Context(), peers.Python(t, c.peer), "-c", c.before+block+"\n"+c.after)
+			cmd := exec.CommandContext(t.Context(), peers.Python(t, c.peer), "-c", c.setup+block+"\n"+c.epilogue)
 			cmd.Dir = dir
 			cmd.Stderr = t.Output()
 			if out, err := cmd.Output(); err != nil || string(out) != c.want {

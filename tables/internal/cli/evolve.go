@@ -39,23 +39,23 @@ default, the columns stay, and columns missing from a put are null.`,
 		tables.AddColumn:    fs.StringArray("add", nil, "add a column, as `NAME:TYPE`, such as at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
-	return runsOperation(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
-		in := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
+	return operationCommand(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
+		evolution := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
 		for _, op := range []tables.ColumnOp{tables.RenameColumn, tables.DropColumn, tables.WidenColumn, tables.AddColumn} {
 			for _, text := range *changes[op] {
 				c, err := columnChange(op, text)
 				if err != nil {
 					return nil, err
 				}
-				in.Changes = append(in.Changes, c)
+				evolution.Changes = append(evolution.Changes, c)
 			}
 		}
 		if fs.Changed("mode") {
-			in.Mode = (*tables.Evolution)(mode)
-		} else if len(in.Changes) == 0 {
+			evolution.Mode = (*tables.Evolution)(mode)
+		} else if len(evolution.Changes) == 0 {
 			return nil, cliutil.Usagef("nothing to change: use --mode, --add, --rename, --drop or --widen")
 		}
-		return in, nil
+		return evolution, nil
 	}, quiet)
 }
 
@@ -170,9 +170,9 @@ other commands expect names of rules.`,
 				return err
 			}
 			if *asJSON {
-				return lines(a.out, true, rules, func(r tables.Rule) tables.Rule { return r })
+				return printList(a.out, true, rules, func(r tables.Rule) tables.Rule { return r })
 			}
-			return lines(a.out, false, rules, lineOfRule)
+			return printList(a.out, false, rules, lineOfRule)
 		})
 	}
 	return cmd

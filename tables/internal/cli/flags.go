@@ -17,15 +17,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// must panics on an error that only a mistake in this program can cause, such as an unknown flag.
+// must panics on errors that only a mistake in this program can cause, such as an unknown flag.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// modeFlag adds the flag for the mode of a put. The returned function must be called after the flags
-// are parsed.
+// modeFlag adds the flag for the mode of a put. Call the returned function after the flags are parsed.
 func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
 	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
@@ -44,8 +43,7 @@ func formatFlag(cmd *cobra.Command) *string {
 	return format
 }
 
-// rangeFlags adds the flags for a range of time. The returned function must be called after the flags
-// are parsed.
+// rangeFlags adds the flags for a range of time. Call the returned function after the flags are parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -64,11 +62,11 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 
 // result is the destination of a command's rows.
 type result struct {
-	a      *app
-	format string
-	file   string         // "" means standard output
-	force  bool           // replace an existing file
-	chosen formats.Format // set by choose
+	a            *app
+	format       string
+	file         string         // "" means standard output
+	force        bool           // replace an existing file
+	chosenFormat formats.Format // set by choose
 }
 
 func resultFlags(a *app, cmd *cobra.Command) *result {
@@ -84,43 +82,43 @@ func resultFlags(a *app, cmd *cobra.Command) *result {
 func (o *result) choose() (err error) {
 	switch {
 	case o.format != "":
-		o.chosen = formats.Format(o.format)
-		return checkFormat(o.chosen, true)
+		o.chosenFormat = formats.Format(o.format)
+		return checkFormat(o.chosenFormat, true)
 	case o.file != "":
-		if o.chosen, err = formats.ByName(o.file); err != nil {
+		if o.chosenFormat, err = formats.ByName(o.file); err != nil {
 			return cliutil.UsageError{Err: err}
 		}
 	case progress.IsTerminal(o.a.out):
-		o.chosen = formats.Table
+		o.chosenFormat = formats.Table
 	default:
-		o.chosen = formats.CSV
+		o.chosenFormat = formats.CSV
 	}
 	return nil
 }
 
 // scan writes the rows of a table, with all or some columns.
-func (o *result) scan(ctx context.Context, p place, name string, at tables.At, columns string, rows *tables.ScanOptions) error {
+func (o *result) scan(ctx context.Context, p location, name string, at tables.At, columns string, rows *tables.ScanOptions) error {
 	names, err := columnNames("columns", columns)
 	if err = errors.Join(err, o.choose()); err != nil {
 		return err
 	}
-	rows.Columns, rows.Dictionaries = names, o.chosen == formats.Arrow
+	rows.Columns, rows.Dictionaries = names, o.chosenFormat == formats.Arrow
 	return p.with(ctx, false, func(s backend) error {
 		r, err := s.Scan(ctx, *p.bucket, name, at, rows)
 		return o.write(ctx, r, err)
 	})
 }
 
-// write writes the rows of a reader and releases it. If err is not nil, it returns err.
+// write writes a reader's rows and releases the reader. If err is not nil, it only returns err.
 func (o *result) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err
 	}
 	defer r.Release()
 	if o.file != "" {
-		return writeFile(ctx, o.file, o.force, o.chosen, r)
+		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
 	}
-	// Some formats are written in many small pieces.
+	// Some formats write many small pieces.
 	w := bufio.NewWriterSize(o.a.out, 1<<16)
-	return errors.Join(writeRows(w, o.chosen, r, true), w.Flush())
+	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
 }

@@ -93,7 +93,7 @@ func newTail(a *app) *cobra.Command {
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
 
-// writeFile writes a file, which appears whole or not at all.
+// writeFile writes a file. The file appears whole or not at all.
 func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
@@ -106,7 +106,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 	return f.Commit()
 }
 
-// suggestForce adds to the error of an existing file how to replace it.
+// suggestForce adds the advice to use --force to the error for an existing file.
 func suggestForce(err error) error {
 	if errors.Is(err, output.ErrExists) {
 		return fmt.Errorf("%w: to replace it, use --force", err)
@@ -174,7 +174,7 @@ Arrow file --like has columns with these names.`,
 		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
 	}
 	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
-	like := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
+	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
 	cliutil.Complete(cmd, "from", formats.Names...)
 	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -185,25 +185,25 @@ Arrow file --like has columns with these names.`,
 			return cliutil.Usagef("%s: the name does not show the format: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
 		}
 		ctx := cmd.Context()
-		in, _, err := a.input(args[0], formats.Format(*from))
+		input, _, err := a.input(args[0], formats.Format(*from))
 		if err != nil {
 			return err
 		}
-		defer in.File.Close() //nolint:errcheck // the file was only read
-		if *like != "" {
-			known, _, err := a.input(*like, formats.Arrow)
+		defer input.File.Close() //nolint:errcheck // the file was only read
+		if *typesFile != "" {
+			typesInput, _, err := a.input(*typesFile, formats.Arrow)
 			if err != nil {
 				return err
 			}
-			defer known.File.Close() //nolint:errcheck // the file was only read
-			r, err := known.Read(ctx)
+			defer typesInput.File.Close() //nolint:errcheck // the file was only read
+			r, err := typesInput.Read(ctx)
 			if err != nil {
 				return err
 			}
 			defer r.Release()
-			in.Known = r.Schema()
+			input.Known = r.Schema()
 		}
-		r, err := in.Read(ctx)
+		r, err := input.Read(ctx)
 		return out.write(ctx, r, err)
 	}
 	return cmd

@@ -8,17 +8,17 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// convert infers the types of text columns, or takes them from --like.
+// TestConvert checks that convert infers the types of text columns, or takes them from --like.
 func TestConvert(t *testing.T) {
-	file, like := write(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
+	file, typesFile := write(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
 	if got := mustRun(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
 		t.Error(got)
 	}
-	mustRun(t, "", "convert", file, "-o", like)
-	if got := mustRun(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", like, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
+	mustRun(t, "", "convert", file, "-o", typesFile)
+	if got := mustRun(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", typesFile, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
 		t.Error(got)
 	}
-	if got := mustRun(t, "", "convert", like); got != "code,n\n007,1\n008,2\n" {
+	if got := mustRun(t, "", "convert", typesFile); got != "code,n\n007,1\n008,2\n" {
 		t.Error(got)
 	}
 	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --from") {

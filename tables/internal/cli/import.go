@@ -44,32 +44,32 @@ command can be repeated. An existing table with other rows is an error.`,
 	p := placeFlags(cmd, anyBucket)
 	cmd.ValidArgsFunction = nil // arguments are files
 	from := cmd.Flags().String("from", "", "`PROGRAM` that wrote SOURCE: shoots or pystore")
-	when := cliutil.ProgressFlag(cmd)
+	progressMode := cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "from", "shoots", "pystore")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		find, ok := sources[*from]
 		if !ok {
 			return cliutil.Usagef("--from %q: use shoots or pystore", *from)
 		}
-		if err := cliutil.CheckProgress(*when); err != nil {
+		if err := cliutil.CheckProgress(*progressMode); err != nil {
 			return err
 		}
-		found, err := find(args[0])
+		toImport, err := find(args[0])
 		if err != nil {
 			return err
 		}
-		var read atomic.Int64
-		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))
+		var bytesRead atomic.Int64
+		bar := progress.Start(a.err, cliutil.ShowsProgress(*progressMode, a.err))
 		defer bar.Stop()
-		bar.Count(-1, read.Load)
+		bar.Count(-1, bytesRead.Load)
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s backend) error {
 			var differences error
-			for _, src := range found {
+			for _, src := range toImport {
 				if b := p.requestedBuckets(cmd); b != nil && b[0] != src.bucket {
 					continue
 				}
-				state, sum, err := importTable(ctx, s, src, &read)
+				state, sum, err := importTable(ctx, s, src, &bytesRead)
 				if errors.Is(err, errDiffers) {
 					differences = errors.Join(differences, err)
 					continue
@@ -89,47 +89,47 @@ command can be repeated. An existing table with other rows is an error.`,
 
 var errDiffers = errors.New("the table exists with other rows: delete it first, or import into another directory")
 
-// importTable puts a table unless it exists, and compares its rows with the source's.
-func importTable(ctx context.Context, s backend, src source, read *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
+// importTable puts a table unless it exists, and compares its rows with the rows of the source.
+func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return "", nil, err
 	}
 	state = "unchanged"
-	want := &rowsum.Sum{}
-	r, err := src.open(ctx, read)
+	sourceSum := &rowsum.Sum{}
+	r, err := src.open(ctx, bytesRead)
 	if err == nil && missing {
 		state = "imported"
-		counted := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
+		counted := &arrowsafe.Counted{RecordReader: r, Look: sourceSum.Add}
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {
-		want, err = rowsum.Of(r, nil)
+		sourceSum, err = rowsum.OfReader(r, nil)
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	got, err := rowsum.Of(s.Scan(ctx, src.bucket, src.name, nil, nil))
+	tableSum, err := rowsum.OfReader(s.Scan(ctx, src.bucket, src.name, nil, nil))
 	switch {
 	case err != nil:
 		return "", nil, err
-	case got.Equals(want):
-		return state, got, nil
+	case tableSum.Equals(sourceSum):
+		return state, tableSum, nil
 	case state == "unchanged":
 		return "", nil, fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), errDiffers)
 	}
-	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d rows with checksum %s were read back", want.Rows, want, got.Rows, got)
+	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d rows with checksum %s were read back", sourceSum.Rows, sourceSum, tableSum.Rows, tableSum)
 }
 
-// open returns a reader of the files, one after another.
-func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReader, error) {
-	first, err := openPart(ctx, s.files[0])
+// open returns a reader of the files, which follow each other.
+func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.RecordReader, error) {
+	firstPart, err := openPart(ctx, s.files[0])
 	if err != nil {
 		return nil, err
 	}
-	schema := first.Schema()
-	first.Release()
+	schema := firstPart.Schema()
+	firstPart.Release()
 	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for _, path := range s.files {
 			r, err := openPart(ctx, path)
@@ -152,13 +152,13 @@ func (s source) open(ctx context.Context, read *atomic.Int64) (array.RecordReade
 				return
 			}
 			if info, err := os.Stat(path); err == nil {
-				read.Add(info.Size())
+				bytesRead.Add(info.Size())
 			}
 		}
 	}), nil
 }
 
-// openPart returns a reader of a file, and closes the file when the reader is released.
+// openPart returns a reader of a file. Releasing the reader closes the file.
 func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -174,7 +174,7 @@ func openPart(ctx context.Context, path string) (array.RecordReader, error) {
 	}), nil
 }
 
-// sameColumns compares names and types; other metadata may differ between writers.
+// sameColumns reports whether names and types are equal. Other metadata may differ between writers.
 func sameColumns(a, b *arrow.Schema) bool {
 	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool { return f.Name == g.Name && arrow.TypeEqual(f.Type, g.Type) })
 }
@@ -215,7 +215,7 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 	return cmd
 }
 
-// exportPath returns a unique path for a table in a directory.
+// exportPath returns a path in a directory that no other table has.
 func exportPath(dir, bucket, name string) string {
 	const extension, maxLength = ".parquet", 255
 	scheme := names.Scheme{FoldsCase: runtime.GOOS == "darwin"}

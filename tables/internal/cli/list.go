@@ -29,7 +29,7 @@ type tableLine struct {
 	Files   int64          `json:"files"`
 	Version tables.Version `json:"version"`
 	Updated string         `json:"updated"`
-	Damaged string         `json:"damaged,omitempty"` // why it cannot be read
+	Damaged string         `json:"damaged,omitempty"` // why the table cannot be read
 }
 
 func lineOf(i tables.TableInfo) tableLine {
@@ -39,7 +39,7 @@ func lineOf(i tables.TableInfo) tableLine {
 	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
 }
 
-// shown formats a name for people. It quotes a name that is empty or not plain text.
+// displayName formats a name for people. It quotes a name that is empty or not plain text.
 func displayName(name string) string {
 	if cliutil.IsPrintable(name) {
 		return name
@@ -47,9 +47,9 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// records prints the records that write passes to its argument, as JSON lines or as columns. The
-// columns' titles are the JSON names.
-func records[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
+// printRecords prints the records that write passes to its argument, as JSON lines or in columns. The titles
+// of the columns are the JSON names.
+func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
 		e := encoder(buffered)
@@ -58,7 +58,7 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields come last, and only lines with a value show them
+		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields come last, and appear only in lines where they have a value
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
 	}
@@ -77,9 +77,9 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	}), w.Flush(), buffered.Flush())
 }
 
-// lines prints a list with records.
-func lines[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
-	return records(out, asJSON, func(record func(Line) error) error {
+// printList prints items, each converted by line, with printRecords.
+func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
+	return printRecords(out, asJSON, func(record func(Line) error) error {
 		for _, v := range items {
 			if err := record(line(v)); err != nil {
 				return err
@@ -118,10 +118,10 @@ verify: list itself only reads tables with rows that are not folded.`,
 }
 
 // list prints the tables that a filter selects.
-func (a *app) list(cmd *cobra.Command, p place, filter tables.Filter, asJSON bool) error {
+func (a *app) list(cmd *cobra.Command, p location, filter tables.Filter, asJSON bool) error {
 	ctx := cmd.Context()
 	return p.with(ctx, false, func(s backend) error {
-		return records(a.out, asJSON, func(record func(tableLine) error) error {
+		return printRecords(a.out, asJSON, func(record func(tableLine) error) error {
 			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
 		})
 	})
@@ -166,7 +166,7 @@ func newDelete(_ *app) *cobra.Command {
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 	}
 	p := placeFlags(cmd, theBucket)
-	return runsOperation(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
+	return operationCommand(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
 		return &operations.Names{Bucket: *p.bucket, Names: args}, nil
 	}, quiet)
 }
@@ -234,7 +234,7 @@ func describe(out io.Writer, line describeLine) error {
 	for _, c := range line.Schema {
 		facts = append(facts, fact{"column " + c.Name, c.Type})
 	}
-	return lines(out, false, facts, func(f fact) fact { return f })
+	return printList(out, false, facts, func(f fact) fact { return f })
 }
 
 type versionLine struct {
@@ -253,10 +253,10 @@ func newVersions(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
-	return runsOperation(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
+	return operationCommand(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
 		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil
 	}, func(_ *wire.Table, all []tables.VersionInfo) error {
-		return lines(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
+		return printList(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
 			return versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}
 		})
 	})

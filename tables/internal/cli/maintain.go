@@ -13,7 +13,7 @@ import (
 // maintenance builds a command from a maintenance operation.
 func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := placeFlags(cmd, anyBucket)
-	return runsOperation(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
+	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
 		if in.Buckets = p.requestedBuckets(cmd); len(args) > 0 {
 			in.Buckets, in.Tables = tables.Buckets{*p.bucket}, args
 		}
@@ -90,7 +90,7 @@ checksum: they are read, and reported as unverified.`,
 		}
 		verify := func(s *tables.Store) error {
 			var r tables.VerifyResult
-			err := records(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
+			err := printRecords(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
 				var recordErr error
 				o.Report = func(f tables.Finding) {
 					if recordErr == nil {

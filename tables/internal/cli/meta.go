@@ -79,7 +79,7 @@ func newMetaGet(a *app) *cobra.Command {
 				Key   string `json:"key"`
 				Value string `json:"value"`
 			}
-			return lines(a.out, false, slices.Sorted(maps.Keys(m)), func(key string) line { return line{key, metadataText(m[key])} })
+			return printList(a.out, false, slices.Sorted(maps.Keys(m)), func(key string) line { return line{key, metadataText(m[key])} })
 		})
 	}
 	return cmd
@@ -101,23 +101,23 @@ bucket is created, even without any KEY=VALUE.`,
 	bucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
 	replace := fs.Bool("replace", false, "remove all other keys")
-	return runsOperation(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
-		in := &operations.Metadata{Bucket: *p.bucket}
+	return operationCommand(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
+		metadata := &operations.Metadata{Bucket: *p.bucket}
 		if !*bucket {
 			if len(args) == 0 || args[0] == "" {
 				return nil, cliutil.Usagef("name a table, or use --of-bucket")
 			}
-			in.Name, args = args[0], args[1:]
+			metadata.Name, args = args[0], args[1:]
 		}
-		set, err := parseAssignments(args)
+		values, err := parseAssignments(args)
 		if err != nil {
 			return nil, err
 		}
-		if len(set) == 0 && len(*remove) == 0 && !*replace && !*bucket {
+		if len(values) == 0 && len(*remove) == 0 && !*replace && !*bucket {
 			return nil, cliutil.Usagef("nothing to change: use KEY=VALUE, --remove KEY or --replace")
 		}
-		in.MetadataChange = tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace}
-		return in, nil
+		metadata.MetadataChange = tables.MetadataChange{Set: values, Remove: *remove, Replace: *replace}
+		return metadata, nil
 	}, quiet)
 }
 

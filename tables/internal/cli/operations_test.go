@@ -27,7 +27,7 @@ func (r *recorder) DoAction(a *flight.Action, stream flight.FlightService_DoActi
 	return stream.Send(&flight.Result{Body: []byte(body)})
 }
 
-// Every operation with a command is called by that command.
+// TestOperations checks that every operation with a command is called by that command.
 func TestOperations(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {

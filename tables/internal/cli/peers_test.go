@@ -33,19 +33,19 @@ func python(t *testing.T, peer, script string, args ...string) string {
 	return string(out)
 }
 
-// importTwice imports twice. The second run must change nothing.
-func importTwice(t *testing.T, from, source string) []string {
+// importTwice runs an import twice. The second run must change nothing.
+func importTwice(t *testing.T, program, source string) []string {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", from, source)), "\n")
-	before := mustRun(t, "", "list", "--json")
-	again := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", from, source)), "\n")
+	lines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", program, source)), "\n")
+	firstOutput := mustRun(t, "", "list", "--json")
+	secondLines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", program, source)), "\n")
 	for i, line := range lines {
-		if !strings.HasPrefix(line, "imported\t") || again[i] != "unchanged"+strings.TrimPrefix(line, "imported") {
-			t.Errorf("%s, then %s", line, again[i])
+		if !strings.HasPrefix(line, "imported\t") || secondLines[i] != "unchanged"+strings.TrimPrefix(line, "imported") {
+			t.Errorf("%s, then %s", line, secondLines[i])
 		}
 	}
-	if after := mustRun(t, "", "list", "--json"); after != before {
-		t.Errorf("%s, want\n%s", after, before)
+	if after := mustRun(t, "", "list", "--json"); after != firstOutput {
+		t.Errorf("%s, want\n%s", after, firstOutput)
 	}
 	return lines
 }
@@ -97,7 +97,8 @@ func TestImportShoots(t *testing.T) {
 	}
 }
 
-// pyarrow and pandas read exported files. The index from pandas' metadata is restored.
+// TestExport checks that pyarrow and pandas read exported files, and that the index from pandas' metadata is
+// restored.
 func TestExport(t *testing.T) {
 	source, target := t.TempDir(), filepath.Join(t.TempDir(), "out")
 	python(t, "pystore", "pystore_peer.py", source)
@@ -138,7 +139,8 @@ type foreignTable struct {
 	Files []string
 }
 
-// pyiceberg opens the catalog and reads folded rows. DuckDB reads the files that the catalog names.
+// TestForeignReaders checks that pyiceberg opens the catalog and reads folded rows, and that DuckDB reads the
+// files that the catalog names.
 func TestForeignReaders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
@@ -188,7 +190,7 @@ func TestForeignReaders(t *testing.T) {
 	}
 }
 
-// Random conditions select the same rows as in DuckDB.
+// TestFilterAsDuckDB checks that random conditions select the same rows as in DuckDB.
 func TestFilterAsDuckDB(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	file, seed := filepath.Join(t.TempDir(), "x.parquet"), rand.Int32()

@@ -27,8 +27,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// place is the location of a command's tables: a directory, a cloud bucket or a server.
-type place struct {
+// location is the location of a command's tables: a directory, a cloud bucket or a server.
+type location struct {
 	warehouse
 	bucket                *string
 	server, tokenFile, ca *string
@@ -36,10 +36,10 @@ type place struct {
 	dirFlag               *pflag.Flag
 }
 
-// directoryFlags adds the flags of commands that do not name a bucket.
-func directoryFlags(cmd *cobra.Command) place {
+// directoryFlags adds the location flags of commands that do not name a bucket.
+func directoryFlags(cmd *cobra.Command) location {
 	fs := cmd.Flags()
-	p := place{
+	p := location{
 		warehouse: warehouseFlags(fs, commandsDir),
 		server:    fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
 		tokenFile: fs.String("token-file", "", "`FILE` with the token for the server"),
@@ -51,25 +51,25 @@ func directoryFlags(cmd *cobra.Command) place {
 	return p
 }
 
-// placeFlags adds the flags of commands on a bucket, most of which have table names as arguments.
-func placeFlags(cmd *cobra.Command, bucket string) place {
+// placeFlags adds the location flags of commands on a bucket. Most of them have table names as arguments.
+func placeFlags(cmd *cobra.Command, bucket string) location {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
 	cmd.ValidArgsFunction = p.completeTables
 	return p
 }
 
-// requestedBuckets returns the requested bucket, or nil for all.
-func (p place) requestedBuckets(cmd *cobra.Command) tables.Buckets {
+// requestedBuckets returns the requested bucket, or nil for all buckets.
+func (p location) requestedBuckets(cmd *cobra.Command) tables.Buckets {
 	if cmd.Flags().Changed("bucket") {
 		return tables.Buckets{*p.bucket}
 	}
 	return nil
 }
 
-// with runs f on the directory's store or on the server. If create is set, it makes a
-// missing directory; only commands that write rows do so.
-func (p place) with(ctx context.Context, create bool, f func(backend) error) error {
+// with runs f on the directory's store or on the server. If create is true, it creates a missing directory;
+// only commands that write rows do so.
+func (p location) with(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
 	}
@@ -77,7 +77,7 @@ func (p place) with(ctx context.Context, create bool, f func(backend) error) err
 }
 
 // withSQL is like with, for commands that run SQL. A server uses its own engine.
-func (p place) withSQL(ctx context.Context, f func(backend) error) error {
+func (p location) withSQL(ctx context.Context, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
 	}
@@ -88,7 +88,7 @@ func (p place) withSQL(ctx context.Context, f func(backend) error) error {
 	return errors.Join(p.withDir(ctx, false, engine, f), engine.Close())
 }
 
-func (p place) withDir(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
+func (p location) withDir(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
 	if err := p.checkExists(); !create && err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (p place) withDir(ctx context.Context, create bool, engine tables.Engine, f
 	return f(backend{operations.Target{Store: store}, localStreams{store}})
 }
 
-func (p place) withServer(f func(backend) error) (err error) {
+func (p location) withServer(f func(backend) error) (err error) {
 	if p.dirFlag.Changed {
 		return cliutil.Usagef("--dir and --server exclude each other")
 	}
@@ -130,7 +130,7 @@ type warehouse struct {
 	cacheSize                    *sizeflag.Size
 }
 
-// Default directories without --dir. The server's default is the one of shoots.
+// Default directories. The server's default is the default of shoots.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -155,7 +155,7 @@ func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.St
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// checkExists returns an error if this machine can tell that the tables do not exist.
+// checkExists returns an error if the tables do not exist, as far as this machine can tell.
 func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
@@ -163,7 +163,7 @@ func (w warehouse) checkExists() error {
 	}
 	if strings.Contains(dir, "://") {
 		if dir = *w.catalog; dir == "" {
-			return nil // opening reports what is missing
+			return nil // opening the store reports what is missing
 		}
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
@@ -173,14 +173,14 @@ func (w warehouse) checkExists() error {
 	return err
 }
 
-// backend executes commands: a directory's store, or a server.
+// backend executes commands in a directory's store, or on a server.
 type backend struct {
 	operations.Target
 	streams
 }
 
-// streams contains the methods that transfer rows or columns, which operations cannot do. The methods
-// of flightclient.Client have the same signatures.
+// streams contains the methods that transfer rows or columns, unlike operations. flightclient.Client
+// implements it.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
@@ -191,7 +191,7 @@ type streams interface {
 	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error)
 }
 
-// local implements streams for an open store.
+// localStreams implements streams for an open store.
 type localStreams struct{ *tables.Store }
 
 func (l localStreams) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
@@ -230,22 +230,22 @@ func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.R
 	return l.Bucket(bucket).Upsert(ctx, name, r, o)
 }
 
-// runsOperation makes cmd run an operation. input converts the arguments, and show prints the result.
-func runsOperation[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, Out], input func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
+// operationCommand makes cmd run an operation. parseArgs converts the arguments, and show prints the result.
+func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.Operation[In, Out], parseArgs func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		in, err := input(args)
+		input, err := parseArgs(args)
 		if err != nil {
 			return err
 		}
 		ctx := cmd.Context()
 		run := func(s backend) error {
-			out, err := o.Do(ctx, s.Target, in)
+			output, err := o.Do(ctx, s.Target, input)
 			if err != nil {
 				return err
 			}
-			return show(in, out)
+			return show(input, output)
 		}
-		if o.Slots == operations.BothSlots { // it runs queries
+		if o.Slots == operations.BothSlots { // the operation runs queries
 			return p.withSQL(ctx, run)
 		}
 		return p.with(ctx, false, run)
@@ -253,5 +253,5 @@ func runsOperation[In, Out any](cmd *cobra.Command, p place, o operations.Operat
 	return cmd
 }
 
-// quiet prints nothing, because the exit code suffices.
+// quiet prints nothing, because the exit code says enough.
 func quiet[In any](*In, operations.None) error { return nil }

@@ -146,12 +146,12 @@ columns replace the table's columns, and the other columns stay.`,
 	}
 	format := formatFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		in, _, err := a.input(args[1], formats.Format(*format))
+		input, _, err := a.input(args[1], formats.Format(*format))
 		if err != nil {
 			return err
 		}
-		defer in.File.Close() //nolint:errcheck // the file was only read
-		r, err := in.Read(ctx)
+		defer input.File.Close() //nolint:errcheck // the file was only read
+		r, err := input.Read(ctx)
 		if err != nil {
 			return err
 		}

@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the cloud bucket of a URL, or with a directory as a bucket. If create is
-// set, it creates a missing directory.
-func withBucket(ctx context.Context, place string, create bool, f func(objstore.Bucket) error) (err error) {
+// withBucket calls f with the cloud bucket of a URL, or with a directory as a bucket. If create is true, it
+// creates a missing directory.
+func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
-	if strings.Contains(place, "://") {
-		b, err = cloud.OpenBucket(ctx, place)
-	} else if _, err = os.Stat(place); err == nil || create {
-		b, err = objstore.OpenDirectory(place)
+	if strings.Contains(url, "://") {
+		b, err = cloud.OpenBucket(ctx, url)
+	} else if _, err = os.Stat(url); err == nil || create {
+		b, err = objstore.OpenDirectory(url)
 	}
 	if err != nil {
 		return err
@@ -38,16 +38,16 @@ func withBucket(ctx context.Context, place string, create bool, f func(objstore.
 
 // bucketFlag adds a flag for the location of backups.
 func bucketFlag(cmd *cobra.Command, name string) *string {
-	place := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+	url := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
 	markRequired(cmd, name)
-	return place
+	return url
 }
 
 // backupCommand builds a command that copies tables to or from a named backup.
-func backupCommand(a *app, cmd *cobra.Command, place, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
-	url, name := bucketFlag(cmd, place), nameFlag(cmd)
+func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
+	url, name := bucketFlag(cmd, flagName), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		return withBucket(ctx, *url, place == "to", func(b objstore.Bucket) error {
+		return withBucket(ctx, *url, flagName == "to", func(b objstore.Bucket) error {
 			copied, err := copyTables(ctx, n, b, *name, args)
 			return errors.Join(err, copiedLines(a, copied, verb))
 		})
@@ -103,9 +103,9 @@ func newPullBackups(a *app) *cobra.Command {
 		Example: "  partd-tables pull backups --from s3://backups/prices",
 		Args:    cliutil.CheckArgCount(0, 0, ""),
 	}
-	place := bucketFlag(cmd, "from")
+	url := bucketFlag(cmd, "from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withBucket(cmd.Context(), *place, false, func(b objstore.Bucket) error {
+		return withBucket(cmd.Context(), *url, false, func(b objstore.Bucket) error {
 			backups, err := pull.Backups(cmd.Context(), b)
 			for _, i := range backups {
 				if _, err := fmt.Fprintf(a.out, "%s\t%s\n", i.Time.UTC().Format(time.RFC3339), displayName(i.Name)); err != nil {

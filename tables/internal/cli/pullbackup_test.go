@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// If the location of backups does not exist, reading backups fails and does not create it.
+// TestPullBackupsMissingDirectory checks that reading backups fails if their location does not exist, and
+// does not create it.
 func TestPullBackupsMissingDirectory(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "typo")

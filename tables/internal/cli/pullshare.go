@@ -27,17 +27,17 @@ type pullCall struct {
 
 type sharedNode struct{}
 
-// sharePull shares a node with programs of this user, until none is connected to the socket. Each
-// connection receives a line with the node's URL, and may make one call. The answer is the command's
-// error text as a JSON string, or "". A call that the node's end interrupts gets no answer.
-// Connections are closed after the node, so that the last program can wait for the node's end.
+// sharePull shares a node with programs of this user, until none of them is connected to the socket. Each
+// connection receives a line with the node's URL, and may make one call. The answer is the command's error
+// text as a JSON string, or "". A call that the end of the node interrupts gets no answer. Connections are
+// closed after the node, so that the last program can wait for the node to end.
 func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	timer := time.AfterFunc(claimTimeout, stop)
 	var mu sync.Mutex
-	open := map[net.Conn]bool{}
+	connections := map[net.Conn]bool{}
 	for {
 		c, err := l.Accept()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
@@ -49,24 +49,24 @@ func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 		}
 		timer.Stop()
 		mu.Lock()
-		open[c] = true
+		connections[c] = true
 		mu.Unlock()
 		go func() {
 			serveCall(ctx, n, c)
 			mu.Lock()
 			defer mu.Unlock()
-			if len(open) == 1 {
+			if len(connections) == 1 {
 				stop()
 				return
 			}
-			delete(open, c)
+			delete(connections, c)
 			_ = c.Close()
 		}()
 	}
 	err := n.Close()
 	mu.Lock()
 	defer mu.Unlock()
-	for c := range open {
+	for c := range connections {
 		_ = c.Close()
 	}
 	return err
@@ -75,31 +75,31 @@ func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, sharedNode{}, n))
 	defer cancel()
-	in := bufio.NewReader(c)
+	reader := bufio.NewReader(c)
 	var call pullCall
 	_, err := fmt.Fprintln(c, n.Address())
-	if err != nil || json.NewDecoder(in).Decode(&call) != nil {
+	if err != nil || json.NewDecoder(reader).Decode(&call) != nil {
 		return
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, in) // until the program cancels, or has its answer
+		_, _ = io.Copy(io.Discard, reader) // until the program cancels the call, or has received the answer
 		cancel()
 	}()
-	out, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
+	output, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		_ = json.NewEncoder(c).Encode(err.Error())
 		return
 	}
 	var stderr strings.Builder
-	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: out, err: &stderr})
+	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = out.Close() // the call gets no answer
+		_ = output.Close() // the call gets no answer
 		return
 	}
 	if code == 0 {
 		stderr.Reset()
 	}
-	if err := out.Close(); err != nil {
+	if err := output.Close(); err != nil {
 		stderr.WriteString(err.Error())
 	}
 	_ = json.NewEncoder(c).Encode(stderr.String()) // the program may be gone

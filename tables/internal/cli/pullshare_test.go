@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// A shared node executes the calls of connected programs, and reports failures. It ends after the
-// last program disconnects, and closes the connections afterwards.
+// TestPullShare checks that a shared node executes the calls of connected programs, and reports failures. It
+// must end after the last program disconnects, and close the connections afterwards.
 func TestPullShare(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "a%41*") // the path of a socket must be short
@@ -115,7 +115,8 @@ func TestPullShare(t *testing.T) {
 // unreachable is a registry that does not exist, and fails fast.
 var unreachable = pull.Options{Registry: "nats://localhost:1"}
 
-// A call that the node's end interrupts gets no answer, because its outcome is unknown.
+// TestPullShareInterrupted checks that a call that the end of the node interrupts gets no answer, because its
+// outcome is unknown.
 func TestPullShareInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -147,7 +148,8 @@ func TestPullShareInterrupted(t *testing.T) {
 	}
 }
 
-// A node that runs out of file descriptors for a while continues to work afterwards.
+// TestPullShareOutOfDescriptors checks that a node that temporarily runs out of file descriptors works
+// afterwards.
 func TestPullShareOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	n, err := pull.Open(t.Context(), t.TempDir(), &unreachable)
@@ -163,10 +165,10 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &outOfDescriptors{Listener: inner}
-	l.left.Store(3)
+	l.remaining.Store(3)
 	done := make(chan error, 1)
 	go func() { done <- sharePull(t.Context(), n, l) }()
-	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.left.Load() >= 0 {
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
 		t.Errorf("%v", err)
 	}
 	if err := conn.Close(); err != nil {
@@ -179,11 +181,11 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 
 type outOfDescriptors struct {
 	net.Listener
-	left atomic.Int32
+	remaining atomic.Int32
 }
 
 func (l *outOfDescriptors) Accept() (net.Conn, error) {
-	if l.left.Add(-1) >= 0 {
+	if l.remaining.Add(-1) >= 0 {
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	}
 	return l.Listener.Accept()

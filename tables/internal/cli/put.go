@@ -42,7 +42,7 @@ A table that put creates or replaces gets the settings --time, --key and
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
 	sep := cmd.Flags().String("sep", "", "csv: `BYTE` that separates fields; \\t is a tab (default: a comma)")
-	when := cliutil.ProgressFlag(cmd)
+	progressMode := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -51,7 +51,7 @@ A table that put creates or replaces gets the settings --time, --key and
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		putMode, err := mode()
-		if err = errors.Join(err, cliutil.CheckProgress(*when)); err != nil {
+		if err = errors.Join(err, cliutil.CheckProgress(*progressMode)); err != nil {
 			return err
 		}
 		in, total, err := a.input(args[1], formats.Format(*format))
@@ -60,19 +60,19 @@ A table that put creates or replaces gets the settings --time, --key and
 		}
 		defer in.File.Close() //nolint:errcheck // the file was only read
 		in.Sep = strings.ReplaceAll(*sep, `\t`, "\t")
-		var read atomic.Int64
-		in.Count = func(n int) { read.Add(int64(n)) }
-		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))
+		var bytesRead atomic.Int64
+		in.Count = func(n int) { bytesRead.Add(int64(n)) }
+		bar := progress.Start(a.err, cliutil.ShowsProgress(*progressMode, a.err))
 		defer bar.Stop()
-		bar.Count(total, read.Load)
+		bar.Count(total, bytesRead.Load)
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s backend) error {
 			if putMode == tables.PutAppend {
-				_, known, err := s.Describe(ctx, *p.bucket, args[0], nil)
+				_, columns, err := s.Describe(ctx, *p.bucket, args[0], nil)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
-				in.Known = known
+				in.Known = columns
 			}
 			r, err := in.Read(ctx)
 			if err != nil {
@@ -81,9 +81,9 @@ A table that put creates or replaces gets the settings --time, --key and
 			defer r.Release()
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
-			var given tables.Settings
-			if settings(&given) {
-				o.Settings = &given
+			var newSettings tables.Settings
+			if settings(&newSettings) {
+				o.Settings = &newSettings
 			}
 			v, err := s.Put(ctx, *p.bucket, args[0], counted, putMode, o)
 			if err != nil {

@@ -46,7 +46,7 @@ var (
 	figure = regexp.MustCompile(`"bytes":\d+`)
 )
 
-// Every command prints the same for a server as for a directory.
+// TestRemoteLikeLocal checks that every command prints the same for a server as for a directory.
 func TestRemoteLikeLocal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it puts and gets much")

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Certificates are read again after their files change, for Flight and for HTTP. Invalid files change
-// nothing.
+// TestServeReloadsCertificates checks that certificates are read again after their files change, for Flight
+// and for HTTP, and that invalid files change nothing.
 func TestServeReloadsCertificates(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

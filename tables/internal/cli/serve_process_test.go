@@ -27,7 +27,7 @@ func children(t *testing.T, parent int) (pids []int) {
 	for _, path := range stats {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		_, rest, _ := strings.Cut(string(b), ") ")
 		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
@@ -38,10 +38,10 @@ func children(t *testing.T, parent int) (pids []int) {
 	return pids
 }
 
-func until(t *testing.T, message string, condition func() bool) {
+func waitUntil(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	for late := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) {
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
 			t.Fatal(message)
 		}
 	}
@@ -49,8 +49,8 @@ func until(t *testing.T, message string, condition func() bool) {
 
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
-// ask sends a query to the page's API, and returns the answer.
-func ask(ctx context.Context, address, sql string) (string, error) {
+// postQuery sends a query to the page's API, and returns the answer.
+func postQuery(ctx context.Context, address, sql string) (string, error) {
 	body := fmt.Sprintf(`{"id":"0123456789abcdef","sql":%q}`, sql)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/query", strings.NewReader(body))
 	if err != nil {
@@ -66,36 +66,36 @@ func ask(ctx context.Context, address, sql string) (string, error) {
 	return fmt.Sprint(a.StatusCode, " ", string(text)), err
 }
 
-// startTwelve starts twelve statements that cannot be interrupted, which run until ctx ends. It
-// returns their processes.
+// startTwelve starts twelve statements that cannot be interrupted and run until ctx ends. It returns their
+// processes.
 func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string) []int {
 	t.Helper()
 	for range 12 {
-		go func() { _, _ = ask(ctx, address, uninterruptible) }()
+		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	until(t, "twelve statements do not run", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
-	time.Sleep(time.Second) // until all have begun
+	waitUntil(t, "twelve statements do not run", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
+	time.Sleep(time.Second) // until all statements have begun
 	return children(t, cmd.Process.Pid)
 }
 
-func servingHTTP(t *testing.T, more ...string) (*exec.Cmd, string) {
+func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
 	t.Helper()
 	address := "localhost:" + freePort(t)
-	cmd, _ := startServer(t, append([]string{"--listen", "grpc://localhost:0", "--http", address, "--dir", t.TempDir()}, more...)...)
+	cmd, _ := startServer(t, append([]string{"--listen", "grpc://localhost:0", "--http", address, "--dir", t.TempDir()}, args...)...)
 	return cmd, address
 }
 
-// Statements whose clients are gone release everything. Statements that are still running do not
-// prevent the server from stopping.
+// TestServeUninterruptible checks that statements whose clients have disconnected release everything, and
+// that running statements do not prevent the server from stopping.
 func TestServeUninterruptible(t *testing.T) {
-	cmd, address := servingHTTP(t, "--drain-timeout", "2s")
+	cmd, address := startHTTPServer(t, "--drain-timeout", "2s")
 	gone, leave := context.WithCancel(t.Context())
 	startTwelve(t, gone, cmd, address)
 	leave()
 	const spares = 4
-	until(t, "processes of clients that are gone go on", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
+	waitUntil(t, "processes of clients that are gone go on", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
 	began := time.Now()
-	if text, err := ask(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(began) > 5*time.Second {
+	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(began) > 5*time.Second {
 		t.Error(text, err, time.Since(began))
 	}
 	left := startTwelve(t, t.Context(), cmd, address)
@@ -109,9 +109,9 @@ func TestServeUninterruptible(t *testing.T) {
 	waitUntilGone(t, left)
 }
 
-// A killed server leaves no process behind.
+// TestServeKilled checks that a killed server leaves no processes behind.
 func TestServeKilled(t *testing.T) {
-	cmd, address := servingHTTP(t)
+	cmd, address := startHTTPServer(t)
 	left := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestServeKilled(t *testing.T) {
 
 func waitUntilGone(t *testing.T, pids []int) {
 	t.Helper()
-	until(t, "processes outlive the server", func() bool {
+	waitUntil(t, "processes outlive the server", func() bool {
 		for _, pid := range pids {
 			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(b) > 0 {
 				return false
@@ -132,9 +132,9 @@ func waitUntilGone(t *testing.T, pids []int) {
 	})
 }
 
-// Temporary files of uploads and of queries are limited together.
+// TestServeMaxSpill checks that the temporary files of uploads and queries share one limit.
 func TestServeMaxSpill(t *testing.T) {
-	_, address := servingHTTP(t, "--max-spill", "64MiB", "--memory", "64MiB", "--max-queries", "1")
+	_, address := startHTTPServer(t, "--max-spill", "64MiB", "--memory", "64MiB", "--max-queries", "1")
 	put := func(size int) (int, string) {
 		t.Helper()
 		body := io.MultiReader(strings.NewReader("x\n"), io.LimitReader(zeros{}, int64(size)))
@@ -163,7 +163,7 @@ func TestServeMaxSpill(t *testing.T) {
 		}
 	}
 	const sorts = "SELECT max(s) FROM (SELECT md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS s, row_number() OVER (ORDER BY md5((range + 2)::VARCHAR)) FROM range(2000000))"
-	if text, err := ask(t.Context(), address, sorts); err != nil || !strings.HasPrefix(text, "400") || !strings.Contains(text, "/32.0 MiB used") {
+	if text, err := postQuery(t.Context(), address, sorts); err != nil || !strings.HasPrefix(text, "400") || !strings.Contains(text, "/32.0 MiB used") {
 		t.Error(text, err)
 	}
 }

@@ -110,8 +110,8 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// The shoots client gets the same results from this server as from its own, without TLS, and
-// with TLS and tokens. Then it stops the server, which exits with 0.
+// TestShootsClient checks that the shoots client gets the same results from this server as from shoots'
+// server, without TLS, and with TLS and tokens. Then it stops the server, which must exit with 0.
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -137,7 +137,8 @@ func TestShootsClient(t *testing.T) {
 	}
 }
 
-// The shoots package's own tests pass against this server, in each of their three modes.
+// TestShootsSuite checks that the shoots package's own tests pass against this server, in each of their three
+// modes.
 func TestShootsSuite(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
 	if err != nil {
@@ -155,7 +156,7 @@ func TestShootsSuite(t *testing.T) {
 	}
 }
 
-// Unsafe or incomplete flags are a usage error.
+// TestServeUsage checks that unsafe or incomplete flags are a usage error.
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -197,7 +198,7 @@ func TestServeUsage(t *testing.T) {
 	}
 }
 
-// SIGTERM and the end of the standard input stop the server gracefully.
+// TestServeEnds checks that SIGTERM and the end of the standard input stop the server gracefully.
 func TestServeEnds(t *testing.T) {
 	t.Setenv("SHOOTS_PORT", "0")
 	t.Setenv("SHOOTS_BUCKET_DIR", filepath.Join(t.TempDir(), "named by a variable"))
@@ -220,7 +221,8 @@ func TestServeEnds(t *testing.T) {
 	}
 }
 
-// If the commands put tables into their default directory, a server of another directory says so.
+// TestServeWarnsOfOtherTables checks that a server warns if the commands' default directory contains tables,
+// and the server uses another directory.
 func TestServeWarnsOfOtherTables(t *testing.T) {
 	file, err := program()
 	if err != nil {
@@ -229,7 +231,7 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 	t.Chdir(t.TempDir())
 	warns := func(args ...string) bool {
 		t.Helper()
-		// The server stops by itself, because its standard input is the null device.
+		// The server stops on its own, because its standard input is the null device.
 		out, err := exec.Command(file, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
 			t.Fatalf("%v: %s", err, out)
@@ -251,7 +253,8 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 	}
 }
 
-// The server reports its state over HTTP, and prints a valid token. Its log contains no secret.
+// TestServeHTTPAndToken checks that the server reports its state over HTTP, that it prints a valid token, and
+// that its log contains no secret.
 func TestServeHTTPAndToken(t *testing.T) {
 	file, err := program()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Clients on a Unix socket are counted individually, and may stop the server. With --no-tail, another
-// process writes to the directory at the same time.
+// TestServeUnix checks that clients on a Unix socket are counted individually, and may stop the server. With
+// --no-tail, another process writes to the directory at the same time.
 func TestServeUnix(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
 	if err != nil {
@@ -76,7 +76,8 @@ func TestServeUnix(t *testing.T) {
 	}
 }
 
-// Other users can read nothing that a server creates, whatever the umask allows.
+// TestServeModes checks that other users can read nothing that a server creates, even if the umask would
+// allow it.
 func TestServeModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	cmd, url := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir)

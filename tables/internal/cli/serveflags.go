@@ -145,7 +145,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	return nil
 }
 
-// shootsVariables applies environment variables of shoots to flags that are not set otherwise.
+// shootsVariables applies shoots' environment variables to flags that are not set in another way.
 func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
 	isGiven := cmd.Flags().Changed
 	for name, flag := range shootsFlags {
@@ -176,7 +176,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	if !isGiven("listen") && secure {
 		c.listen = strings.Replace(c.listen, "grpc://", "grpc+tls://", 1)
 	}
-	scheme, rest, ok := strings.Cut(c.listen, "://")
+	scheme, target, ok := strings.Cut(c.listen, "://")
 	if !ok || !slices.Contains([]string{"grpc", "grpc+tcp", "grpc+tls", "grpc+unix"}, scheme) {
 		return cliutil.Usagef("--listen %q: use grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH", c.listen)
 	}
@@ -184,22 +184,22 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 		return cliutil.Usagef("--listen %q: use grpc+tls:// with --tls-cert and --tls-key, and grpc:// without", c.listen)
 	}
 	if c.scheme = scheme + "://"; c.scheme == unixScheme {
-		c.hostName = rest
+		c.hostName = target
 		return nil
 	}
-	host, port, err := net.SplitHostPort(rest)
+	host, port, err := net.SplitHostPort(target)
 	if err != nil {
 		return cliutil.Usagef("--listen %q: use HOST:PORT; port 0 picks a free port", c.listen)
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
+	portNumber, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return cliutil.Usagef("--listen %q: %q is not a port", c.listen, port)
 	}
-	c.hostName, c.portNumber = host, int(number)
+	c.hostName, c.portNumber = host, int(portNumber)
 	return nil
 }
 
-// readSecret reads a secret, without the line break at its end.
+// readSecret reads a secret, without the line break at the end of the file.
 func readSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

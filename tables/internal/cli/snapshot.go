@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags adds the flags that select an older state of tables. The returned function must be
-// called after the flags are parsed.
+// stateFlags adds the flags that select an older state of tables. Call the returned function after the flags
+// are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
 	version := fs.Int64("version", -1, "use this `VERSION` of the table")
@@ -52,14 +52,14 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return runsOperation(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
-		in := &operations.Snapshot{Bucket: *p.bucket}
+	return operationCommand(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
+		snapshot := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
-			if in.Name = args[0]; in.Name == "" {
+			if snapshot.Name = args[0]; snapshot.Name == "" {
 				return nil, cliutil.Usagef("the name of the snapshot is empty")
 			}
 		}
-		return in, nil
+		return snapshot, nil
 	}, func(in *operations.Snapshot, created operations.Snapshot) error {
 		if *asJSON {
 			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
@@ -77,7 +77,7 @@ type snapshotLine struct {
 	Metadata object `json:"metadata"`
 }
 
-// object is metadata that prints itself as JSON for people.
+// object is metadata whose String method returns JSON for people.
 type object tables.Metadata
 
 func (o object) String() string { return metadataText(tables.Metadata(o)) }
@@ -92,7 +92,7 @@ func newSnapshotList(a *app) *cobra.Command {
 	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return runsOperation(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
+	return operationCommand(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
 		return &operations.Bucket{Bucket: *p.bucket}, nil
 	}, func(_ *operations.Bucket, snapshots []tables.SnapshotInfo) error {
 		return snapshotLines(a, *asJSON, snapshots)
@@ -100,7 +100,7 @@ func newSnapshotList(a *app) *cobra.Command {
 }
 
 func snapshotLines(a *app, asJSON bool, snapshots []tables.SnapshotInfo) error {
-	return lines(a.out, asJSON, snapshots, func(i tables.SnapshotInfo) snapshotLine {
+	return printList(a.out, asJSON, snapshots, func(i tables.SnapshotInfo) snapshotLine {
 		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
 	})
 }
@@ -148,7 +148,7 @@ and newer tables are deleted. With NAMEs, only these tables are restored.`,
 	}
 	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return runsOperation(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
+	return operationCommand(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
 		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
 	}, quiet)
 }

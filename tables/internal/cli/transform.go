@@ -17,7 +17,7 @@ import (
 // transformer is a command that makes a table from others.
 type transformer struct {
 	a            *app
-	p            place
+	p            location
 	targetBucket *string
 	mode         func() (tables.PutMode, error)
 }
@@ -36,17 +36,17 @@ func (t *transformer) source(name string) transform.TableName {
 }
 
 func (t *transformer) target(cmd *cobra.Command, name string) transform.TableName {
-	to := t.source(name)
+	target := t.source(name)
 	if cmd.Flags().Changed("target-bucket") {
-		to.Bucket = *t.targetBucket
+		target.Bucket = *t.targetBucket
 	}
-	return to
+	return target
 }
 
-// runsTransform makes cmd run an operation and print the number of rows in the target.
-func runsTransform[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
+// transformCommand makes cmd run an operation and print the number of rows in the target.
+func transformCommand[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
 	var target string
-	return runsOperation(cmd, t.p, o, func(args []string) (*In, error) {
+	return operationCommand(cmd, t.p, o, func(args []string) (*In, error) {
 		mode, err := t.mode()
 		if err != nil {
 			return nil, err
@@ -108,13 +108,13 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 		o.Columns, err = columnNames("columns", *columns)
 		return o, err
 	}
-	put := runsTransform(t, cmd, operations.Resample, input).RunE
+	putResult := transformCommand(t, cmd, operations.Resample, input).RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 1 && (fs.Changed("output") || fs.Changed("format") || fs.Changed("force")):
 			return cliutil.Usagef("--output, --format and --force exclude a TARGET")
 		case len(args) > 1:
-			return put(cmd, args)
+			return putResult(cmd, args)
 		case fs.Changed("mode") || fs.Changed("target-bucket"):
 			return cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}
@@ -145,15 +145,15 @@ of rows, one from each source, that are equal in the columns --on.`,
 	t := newTransformer(a, cmd, "error")
 	o := &transform.CombineOptions{}
 	cmd.Flags().StringVar(&o.How, "how", "union", "combine by `HOW`: union or join")
-	on := cmd.Flags().String("on", "", "`COLUMNS` to join on, separated by commas")
+	joinKeys := cmd.Flags().String("on", "", "`COLUMNS` to join on, separated by commas")
 	cliutil.Complete(cmd, "how", "union", "join")
-	return runsTransform(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
+	return transformCommand(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
 		last := len(args) - 1
 		for _, name := range args[:last] {
 			o.Sources = append(o.Sources, t.source(name))
 		}
 		o.Target, o.Mode = t.target(cmd, args[last]), mode
-		o.On, err = columnNames("on", *on)
+		o.On, err = columnNames("on", *joinKeys)
 		return o, err
 	})
 }
@@ -178,12 +178,12 @@ that are equal in its columns.`,
 	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
 	nulls := fs.String("drop-nulls", "", "drop rows with a null in any of these `COLUMNS`")
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "drop rows with a null in any column")
-	first := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
-	return runsTransform(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
+	sortFirst := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
+	return transformCommand(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
 		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
 			return nil, err
 		}
-		if o.KeepFirstOf, err = columnNames("keep-first-of", *first); err != nil {
+		if o.KeepFirstOf, err = columnNames("keep-first-of", *sortFirst); err != nil {
 			return nil, err
 		}
 		o.Source, o.Mode = t.source(args[0]), mode

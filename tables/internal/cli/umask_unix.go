@@ -7,7 +7,7 @@ import "syscall"
 // restrictNewFiles makes files and directories that this process and its children create
 // inaccessible to other users, and read-only to the group, until restore is called.
 func restrictNewFiles() (restore func()) {
-	before := syscall.Umask(0o077)
-	syscall.Umask(before | 0o027)
-	return func() { syscall.Umask(before) }
+	oldMask := syscall.Umask(0o077)
+	syscall.Umask(oldMask | 0o027)
+	return func() { syscall.Umask(oldMask) }
 }

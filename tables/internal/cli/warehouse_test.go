@@ -15,14 +15,14 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // as the program has
 )
 
-// runIn runs a command line with a standard input, and returns its output.
+// runIn runs a command line with the given standard input, and returns its output.
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
-	in := filepath.Join(t.TempDir(), "in")
-	if err := os.WriteFile(in, []byte(input), 0o600); err != nil {
+	inputFile := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(inputFile, []byte(input), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(in)
+	f, err := os.Open(inputFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,8 @@ func runIn(t *testing.T, input string, args ...string) string {
 	return out.String()
 }
 
-// The commands, pyiceberg and DuckDB use one warehouse. Each sees the changes of the others.
+// TestWarehouse checks that the commands, pyiceberg and DuckDB can use one warehouse, and that each sees the
+// changes of the others.
 func TestWarehouse(t *testing.T) {
 	python := peers.Python(t, "warehouse")
 	g, db := gateway.Start(t), postgres.Start(t)

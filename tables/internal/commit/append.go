@@ -178,7 +178,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 		}
 	}
 	if err == nil {
-		err = check.End(ctx)
+		err = check.Finish(ctx)
 	}
 	if err == nil {
 		err = series.Check(d.Order, rows...)

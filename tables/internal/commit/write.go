@@ -149,7 +149,7 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 				return
 			}
 		}
-		if err := cmp.Or(w.Rows.Err(), w.Rules.End(ctx)); err != nil {
+		if err := cmp.Or(w.Rows.Err(), w.Rules.Finish(ctx)); err != nil {
 			yield(nil, err)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package content copies, verifies and repairs files by their content. [Copy] and [Verifier] use
-// the xxh3-128 checksums in a store's catalog. A [Named] file has its SHA-256 as its name.
+// Package content copies, verifies and repairs files by their content. [Copy] and [Verifier] use the xxh3-128
+// checksums in a store's catalog. A [Named] file is named by its SHA-256.
 package content
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// EntryOf reads a file, and returns its entry for the catalog.
+// EntryOf reads a file, and returns a catalog entry for it.
 func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
@@ -35,23 +35,23 @@ func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 }
 
 // Check reads a file, and returns an error if its content differs from the expected one.
-func Check(c *icecat.Catalog, location string, want icecat.WrittenFile) error {
-	is, err := EntryOf(c, location)
+func Check(c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
+	actual, err := EntryOf(c, location)
 	if err != nil {
 		return cause(err)
 	}
-	return want.Check(is.Size, is.Hash)
+	return expected.Check(actual.Size, actual.Hash)
 }
 
 // checkSize returns an error if a file's size differs from the table's metadata.
-func checkSize(c *icecat.Catalog, location string, want int64) error {
+func checkSize(c *icecat.Catalog, location string, expected int64) error {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
 		return err
 	}
 	info, err := f.Stat()
-	if err == nil && info.Size() != want {
-		err = fmt.Errorf("it has %d bytes, but the table's metadata says %d", info.Size(), want)
+	if err == nil && info.Size() != expected {
+		err = fmt.Errorf("it has %d bytes, but the table's metadata says %d", info.Size(), expected)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -67,7 +67,7 @@ func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, 
 	return all, nil
 }
 
-// cause returns the cause of a file's error, without advice.
+// cause returns the cause of a file's error, without the advice.
 func cause(err error) error {
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		return d.Err
@@ -110,8 +110,8 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 			if err != nil || stats == nil || !stats.HasMinMax() {
 				continue
 			}
-			below := hasLower && comparePlain(column, lowerBound, stats.EncodeMin()) > 0
-			if below || hasUpper && comparePlain(column, upperBound, stats.EncodeMax()) < 0 {
+			isBelow := hasLower && comparePlain(column, lowerBound, stats.EncodeMin()) > 0
+			if isBelow || hasUpper && comparePlain(column, upperBound, stats.EncodeMax()) < 0 {
 				return fmt.Errorf("column %q has values outside the bounds in its manifest", column.Path())
 			}
 		}
@@ -119,7 +119,7 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	return nil
 }
 
-// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's. It returns 0 for
+// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's encoding. It returns 0 for
 // encodings that it does not know.
 func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
@@ -147,11 +147,11 @@ func comparePlain(column *pqschema.Column, bound, value []byte) int {
 			return cmp.Compare(math.Float64frombits(binary.BigEndian.Uint64(bound)), math.Float64frombits(binary.BigEndian.Uint64(value)))
 		}
 	}
-	return signed(bound).Cmp(signed(value))
+	return bigEndianInt(bound).Cmp(bigEndianInt(value))
 }
 
-// signed decodes an integer of any length in big-endian order.
-func signed(b []byte) *big.Int {
+// bigEndianInt decodes a signed integer of any length in big-endian order.
+func bigEndianInt(b []byte) *big.Int {
 	n := new(big.Int).SetBytes(b)
 	if len(b) > 0 && b[0] >= 0x80 {
 		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(len(b))*8))

@@ -15,27 +15,27 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Copy copies the data files of another store's table that this store does not have.
+// Copy copies those data files of another store's table that this store lacks.
 type Copy struct {
-	Sent  int   // number of files
-	Bytes int64 // bytes of those files
+	Sent  int   // number of copied files
+	Bytes int64 // total size of the copied files
 
-	from, to *icecat.Catalog
-	read     bool // read existing files, and use them only if they are intact
+	from, to       *icecat.Catalog
+	verifyExisting bool // read existing files, and use only intact ones
 
-	mu    sync.Mutex
-	at    map[string]string // from locations in the other store to locations in this one
-	taken map[string]bool   // locations in use, because each of several equal files is used only once
+	mu        sync.Mutex
+	locations map[string]string // from locations in the other store to locations in this store
+	inUse     map[string]bool   // locations in use, because each existing file is used at most once
 }
 
-// NewCopy returns a copy to a store. If read is set, it reads existing files, and uses only intact
-// ones.
-func NewCopy(from, to *icecat.Catalog, read bool) *Copy {
-	return &Copy{from: from, to: to, read: read, at: map[string]string{}, taken: map[string]bool{}}
+// NewCopy returns a Copy from one store to another. If verifyExisting is true, it reads existing files, and
+// uses only intact ones.
+func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
+	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
 
-// At returns the location in this store of a file of the other store.
-func (c *Copy) At(location string) string { return c.at[location] }
+// Location returns the location in this store for a file of the other store.
+func (c *Copy) Location(location string) string { return c.locations[location] }
 
 // Entries calls f for each manifest of a version, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
@@ -56,8 +56,8 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 	return err
 }
 
-// Files copies the missing data files of a version. It records each copy at once, so that an
-// interrupted copy can resume.
+// Files copies the missing data files of a version. It records each copy immediately, so that an interrupted
+// copy can resume.
 func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 	return c.Entries(s, func(_ iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		return parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
@@ -70,70 +70,70 @@ func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 }
 
 func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
-	theirs, ours := c.from.NewIO(), c.to.NewIO()
-	content, known, err := c.from.FileAt(ctx, from)
-	if err == nil && !known { // another program wrote it
+	source, dest := c.from.NewIO(), c.to.NewIO()
+	content, recorded, err := c.from.FileAt(ctx, from)
+	if err == nil && !recorded { // another program wrote the file
 		content, err = EntryOf(c.from, from)
 	}
 	if err != nil {
 		return err
 	}
-	if at, err := c.find(ctx, content); err != nil {
+	if existing, err := c.find(ctx, content); err != nil {
 		return err
-	} else if at != "" {
-		if still, err := c.to.Protect(ctx, at); err != nil || still {
+	} else if existing != "" {
+		if exists, err := c.to.Protect(ctx, existing); err != nil || exists {
 			return err
 		}
 	}
-	f, err := theirs.Open(from)
+	f, err := source.Open(from)
 	if err != nil {
 		return err
 	}
-	content.Path = c.take(from, dir)
-	if err := errors.Join(ours.WriteVerified(content, f), f.Close()); err != nil {
+	content.Path = c.chooseLocation(from, dir)
+	if err := errors.Join(dest.WriteVerified(content, f), f.Close()); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	c.Sent++
 	c.Bytes += content.Size
 	c.mu.Unlock()
-	return c.to.NoteFiles(ctx, ours)
+	return c.to.NoteFiles(ctx, dest)
 }
 
-// find returns the location of an existing file with the same content and name, or "". Names must
-// match because they determine the order of rows.
+// find returns the location of an existing file with the same content and name, or "". The name must match
+// because names determine the order of rows.
 func (c *Copy) find(ctx context.Context, content icecat.WrittenFile) (string, error) {
-	like, err := c.to.FilesLike(ctx, content)
+	candidates, err := c.to.FilesLike(ctx, content)
 	if err != nil {
 		return "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, loc := range like {
-		if !c.taken[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(loc, content) == nil {
-			c.at[content.Path], c.taken[loc] = loc, true
+	for _, loc := range candidates {
+		if !c.inUse[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(loc, content) == nil {
+			c.locations[content.Path], c.inUse[loc] = loc, true
 			return loc, nil
 		}
 	}
 	return "", nil
 }
 
-// checkUsable returns an error if an existing file cannot be used.
+// checkUsable returns an error if an existing file cannot be used as a copy.
 func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
-	if c.read {
+	if c.verifyExisting {
 		return Check(c.to, location, content)
 	}
 	return checkSize(c.to, location, content.Size)
 }
 
-// take chooses the location of a copied file.
-func (c *Copy) take(from, dir string) string {
+// chooseLocation chooses the location for a file that will be copied.
+func (c *Copy) chooseLocation(from, dir string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	loc := dir + "/" + path.Base(from)
-	for n := 1; c.taken[loc]; n++ {
+	for n := 1; c.inUse[loc]; n++ {
 		loc = fmt.Sprintf("%s/%d/%s", dir, n, path.Base(from))
 	}
-	c.at[from], c.taken[loc] = loc, true
+	c.locations[from], c.inUse[loc] = loc, true
 	return loc
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Files of other programs may be equal in name and content. Each copy gets its own location.
+// TestCopyEqualFiles checks that files of other programs that are equal in name and content get separate
+// copies.
 func TestCopyEqualFiles(t *testing.T) {
 	t.Parallel()
 	to, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
@@ -34,12 +35,12 @@ func TestCopyEqualFiles(t *testing.T) {
 			t.Errorf("%d: %s, %v", i, got, err)
 		}
 	}
-	if a, b := c.take("x/1.parquet", "d"), c.take("y/1.parquet", "d"); a == b {
+	if a, b := c.chooseLocation("x/1.parquet", "d"), c.chooseLocation("y/1.parquet", "d"); a == b {
 		t.Error(a)
 	}
 }
 
-// Check reads the whole file, and describes a difference.
+// TestCheck checks that Check reads the whole file, and describes a difference.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})

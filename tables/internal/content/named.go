@@ -20,15 +20,15 @@ import (
 
 // Dir is a directory of Named files, which processes may share.
 type Dir struct {
-	Files string // the directory of the files
-	Temp  string // a directory on the same disk, for incomplete files
+	Files string // directory of the files
+	Temp  string // directory on the same disk, for incomplete files
 }
 
-// Path returns the path of the file with a hash.
+// Path returns the path of the file with this hash.
 func (d Dir) Path(hash string) string { return filepath.Join(d.Files, hash) }
 
-// Has reports whether a file with the name and size exists. It does not check the content.
-func (d Dir) Has(f Named) bool {
+// Contains reports whether a file with the name and size exists. It does not check the content.
+func (d Dir) Contains(f Named) bool {
 	info, err := os.Stat(d.Path(f.Hash))
 	return err == nil && info.Size() == f.Size
 }
@@ -66,45 +66,45 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	return f, nil
 }
 
-// Fetch fetches a file from a Holder. Only one process fetches a file at a time. It continues an
-// incomplete file of an earlier process.
-func (d Dir) Fetch(ctx context.Context, f Named, from Holder) error {
-	part := filepath.Join(d.Temp, f.Hash+".part")
-	l, err := vfs.WaitLock(ctx, vfs.OS{}, part+".lock", true)
+// Fetch fetches a file from a Holder. Only one process at a time fetches a file. It resumes an incomplete
+// file of an earlier process.
+func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
+	partial := filepath.Join(d.Temp, f.Hash+".part")
+	l, err := vfs.WaitLock(ctx, vfs.OS{}, partial+".lock", true)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock() //nolint:errcheck // a failure only delays another process
-	if d.Has(f) {
+	if d.Contains(f) {
 		return nil
 	}
-	if err := from.Try(ctx, f, func(ctx context.Context) error { return fetch(ctx, part, f, from) }); err != nil {
+	if err := holder.Try(ctx, f, func(ctx context.Context) error { return fetch(ctx, partial, f, holder) }); err != nil {
 		return err
 	}
-	return errors.Join(vfs.Publish(part, d.Path(f.Hash), nil), os.Remove(part+".lock"))
+	return errors.Join(vfs.Publish(partial, d.Path(f.Hash), nil), os.Remove(partial+".lock"))
 }
 
-// fetch continues a partial file. After an error it keeps the part for the next try, unless its
+// fetch resumes a partial file. After an error it keeps the partial file for the next attempt, unless the
 // content is wrong.
-func fetch(ctx context.Context, part string, f Named, from Holder) error {
-	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
+func fetch(ctx context.Context, partial string, f Named, holder Holder) error {
+	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // already synced, or unused
-	at, err := file.Seek(0, io.SeekEnd)
+	offset, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	if at < f.Size {
-		r, err := from.Open(ctx, f, at)
+	if offset < f.Size {
+		r, err := holder.Open(ctx, f, offset)
 		if errors.Is(err, ErrOffset) {
-			err = errors.Join(err, file.Truncate(0)) // the next try starts from the beginning
+			err = errors.Join(err, file.Truncate(0)) // the next attempt starts from the beginning
 		}
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(file, io.LimitReader(r, f.Size-at))
+		_, err = io.Copy(file, io.LimitReader(r, f.Size-offset))
 		if err = errors.Join(err, r.Close()); err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func fetch(ctx context.Context, part string, f Named, from Holder) error {
 	return file.Sync()
 }
 
-// Named is a file that is named by the SHA-256 of its content.
+// Named is a file whose name is the SHA-256 of its content.
 type Named struct {
 	Hash string `json:"hash"` // 64 hexadecimal digits
 	Size int64  `json:"size"`
@@ -133,7 +133,7 @@ func HashOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Copy copies a file and verifies its content. It reads at most one byte beyond the expected size.
+// Copy copies a file and verifies its content. It reads at most one byte more than the expected size.
 func (f Named) Copy(to io.Writer, from io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, min(f.Size, math.MaxInt64-1)+1))
@@ -143,21 +143,21 @@ func (f Named) Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// Holder provides Named files from elsewhere.
+// Holder provides Named files from elsewhere, such as a bucket or another server.
 type Holder interface {
-	// Open returns the content of a file from an offset on. If the response does not start there,
-	// the error wraps ErrOffset.
+	// Open returns the content of a file from offset on. If the response starts at another offset, the error
+	// wraps ErrOffset.
 	Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error)
-	// Try calls once, which opens and reads a file, and repeats it after a failure, for as long as
-	// the file's size allows.
-	Try(ctx context.Context, f Named, once func(ctx context.Context) error) error
+	// Try calls attempt, which opens and reads a file. It repeats failed attempts for a time that depends on
+	// the file's size.
+	Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error
 }
 
-// ErrOffset is wrapped by a Holder's error if it cannot start at an offset.
+// ErrOffset is wrapped by a Holder's error if the response does not start at the requested offset.
 var ErrOffset = errors.New("the response starts at another offset")
 
-// Bucket provides Named files from a bucket of an object store. The bucket may contain other
-// objects. Requests are retried.
+// Bucket provides Named files from a bucket of an object store, which may contain other objects. It retries
+// requests.
 type Bucket struct {
 	objstore.Bucket
 	Prefix   string // prefix of the objects' names
@@ -170,8 +170,8 @@ func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Contex
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
-// Create creates an object. If the object exists with the same content, because the response to an
-// earlier request was lost, Create succeeds.
+// Create creates an object. It succeeds if the object already has the same content, because an earlier
+// request may have succeeded although its response was lost.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 	err := b.retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
 	if !errors.Is(err, fs.ErrExist) {
@@ -239,9 +239,9 @@ func (b Bucket) Check(ctx context.Context, f Named) error {
 }
 
 // Try implements [Holder]. Its error names a damaged object.
-func (b Bucket) Try(ctx context.Context, f Named, once func(ctx context.Context) error) error {
+func (b Bucket) Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error {
 	return b.retry(ctx, f.Size, func(ctx context.Context) error {
-		err := once(ctx)
+		err := attempt(ctx)
 		if errors.Is(err, ErrDamaged) {
 			err = &partd.CorruptError{Path: b.Prefix + f.Hash, Offset: -1, Err: err}
 		}

@@ -49,73 +49,73 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	// Repair returns a good copy of a damaged or missing file. If it is nil, nothing is repaired.
-	// The copy replaces the file atomically, if it matches the catalog.
-	Repair func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
-	Found  func(Finding) // called for each file that is not intact, sequentially; may be nil
+	// Repair returns a good copy of a damaged or missing file. The copy atomically replaces the file if it
+	// matches the catalog. If Repair is nil, nothing is repaired.
+	Repair    func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
+	OnFinding func(Finding) // called for each file that is not intact, one at a time; may be nil
 
-	mu   sync.Mutex
-	seen map[xxh3.Uint128]struct{}
-	io   *icecat.FileIO
+	mu       sync.Mutex
+	verified map[xxh3.Uint128]struct{}
+	io       *icecat.FileIO
 }
 
 // NewVerifier returns a verifier of a catalog's tables.
 func NewVerifier(c *icecat.Catalog) *Verifier {
-	return &Verifier{Catalog: c, io: c.NewIO(), seen: map[xxh3.Uint128]struct{}{}}
+	return &Verifier{Catalog: c, io: c.NewIO(), verified: map[xxh3.Uint128]struct{}{}}
 }
 
 // Table is a table's name.
 type Table struct{ Bucket, Name string }
 
-// file verifies a file, and reports whether it is intact. It does nothing if the key was verified
-// before. read makes further checks.
-func (v *Verifier) file(ctx context.Context, name Table, key, location string, read func() error) (bool, error) {
+// verifyFile verifies a file, and reports whether it is intact. It does nothing if the key has already been
+// verified. parse makes further checks.
+func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location string, parse func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
-	_, verified := v.seen[hash]
-	v.seen[hash] = struct{}{}
+	_, verified := v.verified[hash]
+	v.verified[hash] = struct{}{}
 	v.mu.Unlock()
 	if verified {
 		return false, nil
 	}
-	known, has, err := v.Catalog.FileAt(ctx, location)
+	recorded, hasRecord, err := v.Catalog.FileAt(ctx, location)
 	if err != nil {
 		return false, err
 	}
 	check := func() (readErr, problem error) {
 		v.Catalog.Forget(location)
-		if has {
-			readErr = Check(v.Catalog, location, known)
+		if hasRecord {
+			readErr = Check(v.Catalog, location, recorded)
 		}
 		if readErr == nil {
-			problem = cause(icecat.CatchPanic(read))
+			problem = cause(icecat.CatchPanic(parse))
 		}
 		return readErr, problem
 	}
 	readErr, problem := check()
-	found := Finding{State: Damaged, Bucket: name.Bucket, Table: name.Name, File: location}
+	finding := Finding{State: Damaged, Bucket: name.Bucket, Table: name.Name, File: location}
 	if readErr != nil {
-		found.Problem = readErr.Error()
+		finding.Problem = readErr.Error()
 		if v.Repair != nil {
-			if failed := v.repair(ctx, name, known); failed != nil {
-				found.Problem += "; not repaired: " + failed.Error()
+			if repairErr := v.repair(ctx, name, recorded); repairErr != nil {
+				finding.Problem += "; not repaired: " + repairErr.Error()
 			} else if readErr, problem = check(); readErr == nil && problem == nil {
-				found.State = Repaired
+				finding.State = Repaired
 			}
 		}
 	}
 	switch {
-	case ctx.Err() != nil: // the context may have ended the reads
+	case ctx.Err() != nil: // the end of the context may have caused the errors
 		return false, canceled.Err(ctx)
 	case problem != nil:
-		found.Problem = problem.Error()
-		if !has && errors.Is(problem, fs.ErrNotExist) {
-			found.Problem += "; the catalog has no checksum to identify a copy"
+		finding.Problem = problem.Error()
+		if !hasRecord && errors.Is(problem, fs.ErrNotExist) {
+			finding.Problem += "; the catalog has no checksum to identify a copy"
 		}
-	case readErr == nil && found.State == Damaged && !has:
-		found.State, found.Problem = Unverified, "another program wrote it: the catalog has no checksum"
+	case readErr == nil && finding.State == Damaged && !hasRecord:
+		finding.State, finding.Problem = Unverified, "another program wrote it: the catalog has no checksum"
 	}
-	v.Note(found, known.Size)
+	v.Record(finding, recorded.Size)
 	return readErr == nil && problem == nil, nil
 }
 
@@ -128,8 +128,8 @@ func (v *Verifier) repair(ctx context.Context, name Table, f icecat.WrittenFile)
 	return errors.Join(v.Catalog.NewIO().Replace(f, r), r.Close())
 }
 
-// Note counts a file, and reports the finding if it has a problem.
-func (v *Verifier) Note(f Finding, size int64) {
+// Record counts a file, and reports the finding if it has a problem.
+func (v *Verifier) Record(f Finding, size int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.Result.Files++
@@ -146,47 +146,47 @@ func (v *Verifier) Note(f Finding, size int64) {
 		v.Result.Unverified++
 	}
 	f.File = v.Catalog.DisplayPath(f.File)
-	if v.Found != nil {
-		v.Found(f)
+	if v.OnFinding != nil {
+		v.OnFinding(f)
 	}
 }
 
-// State verifies a table's metadata and all files that it refers to. It reports whether the
-// metadata is the table's current one and intact.
-func (v *Verifier) State(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
-	_ = v.Catalog.Heal(ctx, l.Location) // on failure the file counts as damaged
-	meta, ok, err := v.parsed(ctx, name, l.Location)
+// VerifyState verifies a table's metadata and all files that it refers to. It reports whether the metadata is
+// current and intact.
+func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
+	_ = v.Catalog.Heal(ctx, l.Location) // if this fails, the file counts as damaged
+	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
 	if !ok || err != nil {
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		// Expire removes the file. A table's first metadata was never synced, so it may be missing.
-		_, known, err := v.Catalog.FileAt(ctx, old.MetadataFile)
-		if err == nil && known {
-			_, _, err = v.parsed(ctx, name, old.MetadataFile)
+		// Expire removes the previous file. A table's first metadata was never synced, so it may be missing.
+		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
+		if err == nil && recorded {
+			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
 		}
 		if err != nil {
 			return false, err
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // older versions may have expired since
+	if l.Pinned { // older versions may have expired
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)
 		}
 	}
 	for _, s := range versions {
-		if err := v.version(ctx, name, &s); err != nil {
+		if err := v.verifyVersion(ctx, name, &s); err != nil {
 			return false, err
 		}
 	}
 	return !l.Pinned, nil
 }
 
-// parsed verifies a metadata file, and returns its content if it is intact.
-func (v *Verifier) parsed(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
-	ok, err = v.file(ctx, name, location, location, func() error {
+// verifyMetadata verifies a metadata file, and returns its content if it is intact.
+func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
+	ok, err = v.verifyFile(ctx, name, location, location, func() error {
 		b, err := v.io.ReadFile(location)
 		if err == nil {
 			meta, err = table.ParseMetadataBytes(b)
@@ -196,9 +196,9 @@ func (v *Verifier) parsed(ctx context.Context, name Table, location string) (met
 	return meta, ok, err
 }
 
-func (v *Verifier) version(ctx context.Context, name Table, s *table.Snapshot) error {
+func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snapshot) error {
 	var manifests []iceberg.ManifestFile
-	ok, err := v.file(ctx, name, s.ManifestList, s.ManifestList, func() (err error) {
+	ok, err := v.verifyFile(ctx, name, s.ManifestList, s.ManifestList, func() (err error) {
 		manifests, err = s.Manifests(v.io)
 		return err
 	})
@@ -207,7 +207,7 @@ func (v *Verifier) version(ctx context.Context, name Table, s *table.Snapshot) e
 	}
 	for _, m := range manifests {
 		var entries []iceberg.ManifestEntry
-		ok, err := v.file(ctx, name, m.FilePath(), m.FilePath(), func() (err error) {
+		ok, err := v.verifyFile(ctx, name, m.FilePath(), m.FilePath(), func() (err error) {
 			if entries, err = Entries(v.io, m); err != nil {
 				return err
 			}
@@ -228,9 +228,9 @@ func (v *Verifier) version(ctx context.Context, name Table, s *table.Snapshot) e
 		}
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
-			// Manifests may disagree about a file.
+			// Manifests may disagree about a file, so the key includes their claims.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
-			_, err := v.file(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
+			_, err := v.verifyFile(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
 			return err
 		})
 		if err != nil {

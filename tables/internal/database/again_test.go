@@ -41,8 +41,8 @@ func openDatabase(t *testing.T, memory int64) *Database {
 	return d
 }
 
-// TestReuse checks that a statement leaves nothing for the next one: no temporary tables,
-// variables, prepared statements, transaction, search path, random seed, or memory.
+// TestReuse checks that a statement leaves nothing for the next statement: no temporary tables, variables,
+// prepared statements, transaction, search path, random seed, or memory.
 func TestReuse(t *testing.T) {
 	t.Setenv("TZ", "America/New_York")
 	d := openDatabase(t, 512<<20)
@@ -100,8 +100,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestDescribedRuns runs a statement after Describe, on the same connection. The statement is
-// prepared only once.
+// TestDescribedRuns runs a statement after Describe, on the same connection. The statement must be prepared
+// only once.
 func TestDescribedRuns(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	describe := func(sql string) {
@@ -122,14 +122,14 @@ func TestDescribedRuns(t *testing.T) {
 	}
 	want := firstValue(t, withSeed, "SELECT random()::VARCHAR")
 	describe(setSeed)
-	d.forget()
+	d.discardStatement()
 	if got := firstValue(t, d, "SELECT random()::VARCHAR"); got == want {
 		t.Error("Describe ran the statement")
 	}
 	for range 3 {
 		describe(setSeed)
-		d.ready = "SELECT nothere" // it cannot be prepared, so Start must use the described statement
-		runAgain(t, d, &Job{Memory: 64 << 20, SQL: d.ready})
+		d.describedSQL = "SELECT nothere" // this cannot be prepared, so Start must use the described statement
+		runAgain(t, d, &Job{Memory: 64 << 20, SQL: d.describedSQL})
 		if d.stmt.Ptr != nil || !d.Reuse() {
 			t.Fatal("a statement stays prepared after it ran")
 		}
@@ -138,7 +138,7 @@ func TestDescribedRuns(t *testing.T) {
 	runAgain(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
 }
 
-// TestDescribedTimes describes statements of the current time and runs them later. They must return
+// TestDescribedTimes describes statements that use the current time, and runs them later. They must return
 // the time at which they run.
 func TestDescribedTimes(t *testing.T) {
 	d := openDatabase(t, 64<<20)
@@ -151,8 +151,8 @@ func TestDescribedTimes(t *testing.T) {
 		if !d.Reuse() {
 			t.Fatal("the database refuses the statement")
 		}
-		var before, runTime int64
-		_, _ = fmt.Sscan(firstValue(t, openDatabase(t, 64<<20), j.SQL), &before)
+		var startMicros, runTime int64
+		_, _ = fmt.Sscan(firstValue(t, openDatabase(t, 64<<20), j.SQL), &startMicros)
 		r, err := d.Start(t.Context(), j)
 		if err != nil {
 			t.Fatal(err)
@@ -163,8 +163,8 @@ func TestDescribedTimes(t *testing.T) {
 		}
 		_, _ = fmt.Sscan(batch.Column(0).ValueStr(0), &runTime)
 		batch.Release()
-		if before == 0 || runTime < before && before-runTime < 3600e6 { // unless it is midnight
-			t.Errorf("%s returns a time %d microseconds before it ran", now, before-runTime)
+		if startMicros == 0 || runTime < startMicros && startMicros-runTime < 3600e6 { // unless it is midnight
+			t.Errorf("%s returns a time %d microseconds before it ran", now, startMicros-runTime)
 		}
 		if last, err := r.Next(); last != nil || err != nil {
 			t.Error(last, err)
@@ -174,12 +174,12 @@ func TestDescribedTimes(t *testing.T) {
 			t.Fatal("the database refuses another statement")
 		}
 	}
-	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.ready != "" {
+	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.describedSQL != "" {
 		t.Errorf("a statement with age stays prepared; %v", err)
 	}
 }
 
-// TestNoReuse checks what makes a database unusable for further statements.
+// TestNoReuse checks which statements make a database unusable for further statements.
 func TestNoReuse(t *testing.T) {
 	ctx := context.Background()
 	small := &Job{Memory: 64 << 20, SQL: "SELECT 1"}

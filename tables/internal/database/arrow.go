@@ -2,8 +2,8 @@
 
 package database
 
-// The bindings offer these two calls only with a build tag, which every program that uses this
-// package would have to set.
+// The bindings offer these two calls only with a build tag, which every program that uses this package would
+// have to set.
 
 // #include <stdint.h>
 // #include <stdlib.h>
@@ -44,29 +44,29 @@ func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []stri
 		defer C.free(unsafe.Pointer(name))
 		unsafe.Slice(cNames, len(types))[i] = name
 	}
-	out := (*cdata.CArrowSchema)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowSchema{}))))
-	defer C.free(unsafe.Pointer(out))
-	defer cdata.ReleaseCArrowSchema(out)
-	if err := arrowError(C.duckdb_to_arrow_schema(o.Ptr, cTypes, cNames, C.uint64_t(len(types)), unsafe.Pointer(out))); err != nil {
+	cSchema := (*cdata.CArrowSchema)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowSchema{}))))
+	defer C.free(unsafe.Pointer(cSchema))
+	defer cdata.ReleaseCArrowSchema(cSchema)
+	if err := arrowError(C.duckdb_to_arrow_schema(o.Ptr, cTypes, cNames, C.uint64_t(len(types)), unsafe.Pointer(cSchema))); err != nil {
 		return nil, err
 	}
-	return cdata.ImportCArrowSchema(out)
+	return cdata.ImportCArrowSchema(cSchema)
 }
 
 // arrowBatch converts a chunk to a batch. The batch does not depend on the chunk or its database.
 func arrowBatch(o duckdb.ArrowOptions, schema *arrow.Schema, chunk duckdb.DataChunk) (arrow.RecordBatch, error) {
-	out := (*cdata.CArrowArray)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowArray{}))))
-	defer C.free(unsafe.Pointer(out))
-	defer cdata.ReleaseCArrowArray(out)
-	if err := arrowError(C.duckdb_data_chunk_to_arrow(o.Ptr, chunk.Ptr, unsafe.Pointer(out))); err != nil {
+	cArray := (*cdata.CArrowArray)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowArray{}))))
+	defer C.free(unsafe.Pointer(cArray))
+	defer cdata.ReleaseCArrowArray(cArray)
+	if err := arrowError(C.duckdb_data_chunk_to_arrow(o.Ptr, chunk.Ptr, unsafe.Pointer(cArray))); err != nil {
 		return nil, err
 	}
-	batch, err := cdata.ImportCRecordBatchWithSchema(out, schema)
+	batch, err := cdata.ImportCRecordBatchWithSchema(cArray, schema)
 	if err != nil {
 		return nil, err
 	}
 	for _, column := range batch.Columns() {
-		blank(column.Data(), nil)
+		zeroNulls(column.Data(), nil)
 	}
 	return batch, nil
 }
@@ -80,8 +80,8 @@ func arrowError(p unsafe.Pointer) error {
 	return decodeError("", duckdb.ErrorDataMessage(e))
 }
 
-// parameters returns a field for each parameter of the prepared statement.
-func (d *Database) parameters() (*arrow.Schema, error) {
+// parameterSchema returns a field for each parameter of the prepared statement.
+func (d *Database) parameterSchema() (*arrow.Schema, error) {
 	fields := make([]arrow.Field, duckdb.NParams(d.stmt))
 	for i := range fields {
 		index := duckdb.IdxT(i + 1)
@@ -98,28 +98,28 @@ func (d *Database) parameters() (*arrow.Schema, error) {
 }
 
 // bind binds the parameters of the prepared statement.
-func (d *Database) bind(sql string, p arrow.RecordBatch) error {
+func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
-	if p == nil {
+	if params == nil {
 		if n > 0 {
 			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, but none were given", n)}
 		}
 		return nil
 	}
-	if int(p.NumCols()) != n || p.NumRows() != 1 {
-		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: want 1 row with as many columns, got %d rows of %d columns", n, p.NumRows(), p.NumCols())}
+	if int(params.NumCols()) != n || params.NumRows() != 1 {
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: want 1 row with as many columns, got %d rows of %d columns", n, params.NumRows(), params.NumCols())}
 	}
 	for i := range n {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
 		column := i
 		if _, err := strconv.Atoi(name); err != nil {
-			if named := p.Schema().FieldIndices(name); len(named) == 1 {
+			if named := params.Schema().FieldIndices(name); len(named) == 1 {
 				column = named[0]
-			} else if named := p.Schema().FieldIndices("$" + name); len(named) == 1 {
+			} else if named := params.Schema().FieldIndices("$" + name); len(named) == 1 {
 				column = named[0]
 			}
 		}
-		v, err := valueOf(p.Column(column), 0)
+		v, err := valueOf(params.Column(column), 0)
 		if err != nil {
 			return &sqlerror.Error{Err: fmt.Errorf("parameter $%s: %w", name, err)}
 		}
@@ -164,7 +164,7 @@ func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
 		return duckdb.CreateDouble(a.Value(row)), nil
 	case array.StringLike:
 		s := a.Value(row)
-		if !utf8.ValidString(s) { // DuckDB would end the process
+		if !utf8.ValidString(s) { // such text would crash DuckDB
 			return v, errors.New("the text is not UTF-8")
 		}
 		return duckdb.CreateVarcharLength(s, duckdb.IdxT(len(s))), nil
@@ -205,7 +205,7 @@ func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
 
 func unitOf(a arrow.Array) arrow.TimeUnit { return a.DataType().(arrow.TemporalWithUnit).TimeUnit() }
 
-// decimal rejects values for which DuckDB would end the process.
+// decimal rejects values that would crash DuckDB.
 func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 	limit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(t.GetPrecision())), nil)
 	if t.GetPrecision() < 1 || t.GetPrecision() > 38 || t.GetScale() < 0 || t.GetScale() > t.GetPrecision() || v.CmpAbs(limit) >= 0 {
@@ -218,14 +218,14 @@ func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 
 // timeOfDay rejects values for which DuckDB would write past a buffer.
 func timeOfDay(unit arrow.TimeUnit, v int64) (d duckdb.Value, err error) {
-	per := int64(unit.Multiplier())
-	if v < 0 || v > 24*int64(time.Hour)/per {
+	nanos := int64(unit.Multiplier())
+	if v < 0 || v > 24*int64(time.Hour)/nanos {
 		return d, fmt.Errorf("%d %s is not a time of day", v, unit)
 	}
 	if unit == arrow.Nanosecond {
 		return duckdb.CreateTimeNS(duckdb.NewTimeNS(v)), nil
 	}
-	return duckdb.CreateTime(duckdb.NewTime(v * per / 1000)), nil
+	return duckdb.CreateTime(duckdb.NewTime(v * nanos / 1000)), nil
 }
 
 func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
@@ -250,18 +250,18 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
 }
 
-// toMicros converts to microseconds, the finest unit of these types in DuckDB.
+// toMicros converts to microseconds, the finest unit that DuckDB has for these types.
 func toMicros(unit arrow.TimeUnit, v int64) (int64, error) {
-	per := int64(unit.Multiplier())
-	if per < 1000 {
+	nanos := int64(unit.Multiplier())
+	if nanos < 1000 {
 		if v%1000 != 0 {
 			return 0, fmt.Errorf("%d nanoseconds is not a whole number of microseconds, the finest unit of this type in SQL", v)
 		}
 		return v / 1000, nil
 	}
-	per /= 1000
-	if v > (1<<63-1)/per || v < -(1<<63-1)/per {
+	nanos /= 1000
+	if v > (1<<63-1)/nanos || v < -(1<<63-1)/nanos {
 		return 0, fmt.Errorf("%d %s is out of range", v, unit)
 	}
-	return v * per, nil
+	return v * nanos, nil
 }

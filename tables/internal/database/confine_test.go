@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestConfined executes statements directly, without the check of the parse tree. The database itself
-// must refuse them.
+// TestConfined executes statements directly, without the check of their parse tree. The database itself must
+// refuse them.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
 	ownFile, otherFile := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")

@@ -16,22 +16,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is an in-memory DuckDB database. Its first statement determines its tables and its memory.
-// It may run more statements with the same Key, each on a separate connection.
+// Database is an in-memory DuckDB database. Its first statement determines its tables and its memory. Further
+// statements must have the same Key, and each runs on a separate connection.
 type Database struct {
 	db           duckdb.Database
 	conn         duckdb.Connection   // of the current statement
-	unused       []duckdb.Connection // for later statements
-	confined     string              // Key of its statements; "" if it is still unrestricted
-	isIncomplete bool                // the current statement has begun, and has not succeeded yet
+	unused       []duckdb.Connection // connections for later statements
+	confinedKey  string              // Key of its statements; "" if it is still unrestricted // Key of the database's statements; "" while the database is unrestricted
+	isIncomplete bool                // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
-	ready        string // SQL of stmt if it was described but not run
-	dir          string // for data beyond the memory limit
-	stopWatching func() // stops watching the context; nil if nothing watches it
+	describedSQL string // SQL of stmt if the statement was described but did not run
+	dir          string // directory for data beyond the memory limit
+	stopWatching func() // stops watching the context; nil if there is none
 }
 
-// maxStatements is the number of statements that a database runs. Their connections must exist before
-// the database is confined, because a setting of theirs cannot be changed afterwards.
+// maxStatements is the number of statements that a database runs. All their connections must be opened before
+// the database is confined, because one of their settings cannot be changed afterwards.
 const maxStatements = 16
 
 // Options limits a database.
@@ -40,8 +40,8 @@ type Options struct {
 	Threads         int
 }
 
-// Open opens an unrestricted database, with a directory for data beyond the memory limit. It applies
-// the settings of all queries; confinement applies the settings of one query.
+// Open opens an unrestricted database, with a directory for data beyond the memory limit. It applies the
+// settings that all queries share; confinement applies the settings of one query.
 func Open(o *Options, dir string) (_ *Database, err error) {
 	d := &Database{dir: dir}
 	defer func() {
@@ -74,7 +74,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
 		"SET GLOBAL TimeZone='UTC'",
-		"SET enable_external_file_cache=false", // a statement must leave no data that it read
+		"SET enable_external_file_cache=false", // so that data that a statement read does not outlive it
 	}, slices.Concat(guards, macros)...)...)
 }
 
@@ -82,8 +82,8 @@ var errNoMemory = errors.New("DuckDB cannot open an in-memory database")
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that may precede a bucket's name. Tools write Catalog; Before selects the earlier state
-// that a statement compares with.
+// Catalogs that may precede a bucket's name. Tools write Catalog; Before refers to the earlier state with
+// which a statement compares the tables.
 const (
 	Catalog = "partd"
 	Before  = "before"
@@ -92,7 +92,7 @@ const (
 // confinement returns the statements that define a job's tables and revoke all other access.
 func confinement(j *Job) []string {
 	memory := j.Memory
-	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
+	if j.Spills { // DuckDB is slow to return freed memory, and the process has a limit
 		memory = memory * 3 / 4
 	}
 	statements := []string{"SET memory_limit=" + inBytes(memory)}
@@ -102,7 +102,7 @@ func confinement(j *Job) []string {
 	if j.Spills {
 		statements = append(statements, "SET debug_force_external=true")
 	}
-	for _, catalog := range j.Attach { // otherwise a bucket with the catalog's name could be meant
+	for _, catalog := range j.Attach { // otherwise the name could refer to a bucket with the catalog's name
 		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
 	}
 	var paths []string
@@ -141,24 +141,24 @@ func (d *Database) prepare(sql string) error {
 		return decodeError(sql, message)
 	}
 	if n != 1 {
-		return Refused(sql, -1, "%w", errOneSelect)
+		return RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	if duckdb.PrepareExtractedStatement(d.conn, extracted, 0, &d.stmt) == duckdb.StateError {
 		return decodeError(sql, duckdb.PrepareError(d.stmt))
 	}
 	if duckdb.PreparedStatementType(d.stmt) != wantType {
-		return Refused(sql, -1, "%w", errOneSelect)
+		return RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	return nil
 }
 
-// schema returns a schema twice: raw has DuckDB's types; in shown, int64 replaces 128-bit integers,
-// such as sums. The types must be known before the values.
+// schema returns a schema twice: raw has DuckDB's types; in shown, int64 replaces 128-bit integers, the type
+// of sums. Readers need the types before the values.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
 	defer duckdb.DestroyArrowOptions(&o)
-	convertible := func(t duckdb.LogicalType) error {
+	checkConvertible := func(t duckdb.LogicalType) error {
 		_, err := arrowSchema(o, []duckdb.LogicalType{t}, []string{""})
 		return err
 	}
@@ -169,10 +169,10 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 		switch duckdb.GetTypeId(types[i]) {
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
-				if err := convertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
+				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
 					break // reported below
 				}
-			} // otherwise it depends on parameters
+			} // otherwise the type depends on parameters
 			duckdb.DestroyLogicalType(&types[i])
 			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
 		case duckdb.TypeHugeInt:
@@ -182,7 +182,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	}
 	if raw, err = arrowSchema(o, types, names); err != nil {
 		for i, t := range types {
-			if err := convertible(t); err != nil {
+			if err := checkConvertible(t); err != nil {
 				return nil, nil, &sqlerror.Error{Err: fmt.Errorf("column %q: %w: cast it, for example to VARCHAR", names[i], err)}
 			}
 		}
@@ -197,29 +197,29 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	return raw, arrow.NewSchema(fields, nil), nil
 }
 
-// Finish ends the statement, after which it reads no files. A described statement stays prepared.
+// Finish ends the statement, which then reads no more files. A described statement stays prepared.
 func (d *Database) Finish() {
 	if d.stopWatching != nil {
 		d.stopWatching()
 		d.stopWatching = nil
 	}
-	if d.ready == "" {
-		d.forget()
+	if d.describedSQL == "" {
+		d.discardStatement()
 	}
 }
 
-// forget discards the prepared statement.
-func (d *Database) forget() {
-	d.ready = ""
+// discardStatement discards the prepared statement.
+func (d *Database) discardStatement() {
+	d.describedSQL = ""
 	if d.stmt.Ptr != nil {
 		duckdb.DestroyPrepare(&d.stmt)
 	}
 }
 
-// Close closes the database. It may be called repeatedly.
+// Close closes the database. It may be called more than once.
 func (d *Database) Close() {
 	d.Finish()
-	d.forget()
+	d.discardStatement()
 	for _, c := range append(d.unused, d.conn) {
 		if c.Ptr != nil {
 			duckdb.Disconnect(&c)
@@ -229,5 +229,5 @@ func (d *Database) Close() {
 	if d.db.Ptr != nil {
 		duckdb.Close(&d.db)
 	}
-	_ = os.RemoveAll(d.dir) // Engine.Close removes the rest
+	_ = os.RemoveAll(d.dir) // Engine.Close removes what remains
 }

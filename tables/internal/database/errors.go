@@ -21,7 +21,7 @@ func NeedsMemory(err error) bool { return err != nil && strings.Contains(err.Err
 
 var errOneSelect = errors.New("only a single SELECT statement is allowed")
 
-// failure is a JSON error, as DuckDB's setting errors_as_json and json_serialize_sql return it.
+// failure is a JSON error that DuckDB returns with its setting errors_as_json, or from json_serialize_sql.
 type failure struct {
 	Type     string `json:"exception_type"`
 	Message  string `json:"exception_message"`
@@ -56,17 +56,17 @@ func (f *failure) error(sql string, err error) error {
 	return ErrorAt(sql, offset, err)
 }
 
-// ErrorAt adds to err its position in a statement. at is an offset in bytes.
+// ErrorAt adds the position in a statement to err. offset is in bytes.
 func ErrorAt(sql string, offset int, err error) error {
 	if offset < 0 || offset > len(sql) || sql == "" {
 		return &sqlerror.Error{Err: err}
 	}
-	before := sql[:offset]
-	line := before[strings.LastIndexByte(before, '\n')+1:]
-	return &sqlerror.Error{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
+	prefix := sql[:offset]
+	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
+	return &sqlerror.Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
 }
 
-// Refused is ErrorAt with a formatted message.
-func Refused(sql string, offset int, format string, args ...any) error {
+// RefusedAt is ErrorAt with a formatted message.
+func RefusedAt(sql string, offset int, format string, args ...any) error {
 	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
 }

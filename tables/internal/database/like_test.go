@@ -68,8 +68,8 @@ func TestLikeAsDuckDB(t *testing.T) {
 	}
 }
 
-// TestLikeIsCompiledOnce matches many rows with a pattern that becomes a regular expression. If it
-// were compiled for each row, this would take minutes.
+// TestLikeIsCompiledOnce matches many rows with a pattern that becomes a regular expression. If it were
+// compiled for each row, the test would take minutes.
 func TestLikeIsCompiledOnce(t *testing.T) {
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {

@@ -9,19 +9,19 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 )
 
-// blank zeroes the values under nulls of an array and of its parents. outer is the parents' bitmap,
-// or nil. DuckDB leaves old memory there, such as addresses or values of other statements.
-func blank(d arrow.ArrayData, outer []byte) {
+// zeroNulls zeroes the values under nulls of an array and of its parents. parentValid is the parents'
+// validity bitmap, or nil. DuckDB leaves old memory there, such as addresses or values of other statements.
+func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	dataType := d.DataType()
 	if e, ok := dataType.(arrow.ExtensionType); ok {
 		dataType = e.StorageType()
 	}
-	buffers, valid := d.Buffers(), outer
+	buffers, valid := d.Buffers(), parentValid
 	if len(buffers) > 0 && buffers[0] != nil && bitutil.CountSetBits(buffers[0].Bytes(), d.Offset(), d.Len()) < d.Len() {
 		validity := buffers[0].Bytes()
-		if valid = validity; d.Offset() > 0 || outer != nil {
+		if valid = validity; d.Offset() > 0 || parentValid != nil {
 			valid = bitmap(d.Len(), func(row int) bool {
-				return bitutil.BitIsSet(validity, d.Offset()+row) && (outer == nil || bitutil.BitIsSet(outer, row))
+				return bitutil.BitIsSet(validity, d.Offset()+row) && (parentValid == nil || bitutil.BitIsSet(parentValid, row))
 			})
 		}
 	}
@@ -35,7 +35,7 @@ func blank(d arrow.ArrayData, outer []byte) {
 				inherited = bitmap(child.Len(), func(row int) bool { return bitutil.BitIsSet(valid, row/int(parent.Len())) })
 			}
 		}
-		blank(child, inherited)
+		zeroNulls(child, inherited)
 	}
 	fixed, ok := dataType.(arrow.FixedWidthDataType)
 	if valid == nil || !ok || len(buffers) != 2 || buffers[1] == nil {

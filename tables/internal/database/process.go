@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// Process is the parent's side of a database in a separate process; work runs on the other side.
+// Process is the parent's side of a database in a separate process. serveStatements is the other side.
 type Process struct {
 	p             *worker.Process
 	dir           string // of the database, like Database.dir
@@ -72,11 +72,11 @@ func (d *Process) IsAlive() bool { return d.p.IsAlive() }
 
 func (d *Process) CancelWith(ctx context.Context) { d.stopWatching = d.p.KillWith(ctx) }
 
-// ask sends a request and receives the answer.
-func (d *Process) ask(question, answer any) error {
-	err := d.p.Send(question)
+// call sends a request and receives the response.
+func (d *Process) call(request, response any) error {
+	err := d.p.Send(request)
 	if err == nil {
-		err = d.p.Receive(answer)
+		err = d.p.Receive(response)
 	}
 	return statementError(d.p.ExplainError(err))
 }
@@ -93,7 +93,7 @@ func (d *Process) Names(sql string) (names []Name, err error) {
 	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
 		return nil, err
 	}
-	err = d.ask(message{Names: sql}, &names)
+	err = d.call(message{Names: sql}, &names)
 	d.hasEnded = true
 	return names, err
 }
@@ -104,7 +104,7 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 	}
 	var answer description
 	d.hasEnded = false
-	if err := d.ask(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
+	if err := d.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
 		return nil, nil, err
 	}
 	d.hasEnded = true
@@ -140,19 +140,19 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	return &processRows{ctx, d, batches}, nil
 }
 
-// Finish ends the process if its statement has not ended. Afterwards, no file is open, so files may
-// be removed.
+// Finish ends the process if its statement has not ended. Afterwards, the process has no open files, so the
+// files may be removed.
 func (d *Process) Finish() {
 	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
 		d.p.Close()
 	}
 }
 
-func (d *Process) Reuse() bool { return d.next(message{Again: true}) }
+func (d *Process) Reuse() bool { return d.prepareNext(message{Again: true}) }
 
 // Reopen makes the process open a new database in dir.
 func (d *Process) Reopen(o *Options, dir string) bool {
-	if !d.next(message{Open: &openRequest{*o, dir}}) {
+	if !d.prepareNext(message{Open: &openRequest{*o, dir}}) {
 		return false
 	}
 	_ = os.RemoveAll(d.dir) // like Close
@@ -160,8 +160,8 @@ func (d *Process) Reopen(o *Options, dir string) bool {
 	return true
 }
 
-// next asks the process to prepare for another statement, and reports whether it did.
-func (d *Process) next(m message) bool {
+// prepareNext asks the process to prepare for another statement, and reports whether it did.
+func (d *Process) prepareNext(m message) bool {
 	const timeout = 2 * time.Second
 	if !d.IsAlive() {
 		return false
@@ -170,7 +170,7 @@ func (d *Process) next(m message) bool {
 	defer cancel()
 	d.CancelWith(ctx)
 	d.isOpen = false
-	if d.ask(m, &d.isOpen) != nil || !d.stopWatching() {
+	if d.call(m, &d.isOpen) != nil || !d.stopWatching() {
 		return false
 	}
 	d.stopWatching = nil
@@ -180,7 +180,7 @@ func (d *Process) next(m message) bool {
 // Close ends the process.
 func (d *Process) Close() {
 	d.p.Close()
-	_ = os.RemoveAll(d.dir) // Engine.Close removes the rest
+	_ = os.RemoveAll(d.dir) // Engine.Close removes what remains
 }
 
 // processRows is the result of a statement in a separate process.
@@ -201,7 +201,7 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages yields the undecoded result, instead of Next. Each message is valid until the next one.
+// Messages yields the encoded result, as an alternative to Next. Each message is valid until the next.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
@@ -215,7 +215,7 @@ func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 
 func (r *processRows) End() { r.batches.Release() }
 
-// died converts the death of a process to an error of its statement.
+// statementError converts the death of a process to an error of its statement.
 func statementError(err error) error {
 	death, ok := errors.AsType[*worker.DeathError](err)
 	if !ok {

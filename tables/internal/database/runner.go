@@ -20,28 +20,28 @@ type Runner interface {
 	Names(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
-	Finish()                            // ends the statement, after which it reads no files
+	Finish()                            // ends the statement, which then reads no more files
 	Reuse() bool                        // reports whether the database accepts another statement with the same Key
-	Reopen(o *Options, dir string) bool // prepares a new database for any statement, and reports whether it could
+	Reopen(o *Options, dir string) bool // prepares a new database for any statement, and reports whether it succeeded
 	Close()
 }
 
-// Job is a statement whose names all refer to tables.
+// Job is a statement in which all names refer to tables.
 type Job struct {
 	SQL        string
 	Memory     int64
 	Threads    int               // 0 means the database's setting
-	Spills     bool              // spill to files from the beginning
+	Spills     bool              // spills to files from the beginning
 	Attach     []string          // catalogs that the statement names
 	Views      []string          // statements that define the tables
 	Paths      []string          // paths of the tables' files
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
-// Key is equal for jobs that differ only in their statement and its parameters. "" means that no
-// other job may use the database.
+// Key is equal for jobs that differ only in their statement and its parameters. "" means that no other job
+// may use the database.
 func (j *Job) Key() string {
-	if j.Spills { // it is a setting of one connection
+	if j.Spills { // spilling is a setting of one connection
 		return ""
 	}
 	return strings.Join(confinement(j), ";\n")
@@ -60,10 +60,10 @@ func (d *Database) Ready(context.Context) error { return nil }
 
 func (d *Database) Reuse() bool {
 	spilled, _ := os.ReadDir(d.dir) // DuckDB creates the directory on demand
-	if d.confined == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
+	if d.confinedKey == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
 		return false
 	}
-	if d.ready != "" { // nothing ran on its connection
+	if d.describedSQL != "" { // no statement ran on the connection
 		return true
 	}
 	duckdb.Disconnect(&d.conn)
@@ -72,28 +72,28 @@ func (d *Database) Reuse() bool {
 	return true
 }
 
-// Reopen returns false, because opening a new database is as fast.
+// Reopen returns false, because opening a new Database is as fast.
 func (d *Database) Reopen(*Options, string) bool { return false }
 
 func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptWith(ctx, d.conn) }
 
-// currentTime matches functions of the current time that DuckDB evaluates during preparation and not
-// in each run, because it takes them for functions of only their arguments.
+// currentTime matches functions of the current time that DuckDB evaluates during preparation instead of in
+// each run, because it regards them as functions of only their arguments.
 var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
-// begin confines the database and prepares a job's statement, unless this was done before.
+// begin confines the database and prepares a job's statement, unless this has been done.
 func (d *Database) begin(j *Job) error {
 	d.isIncomplete = true
-	if key := j.Key(); d.confined == "" || d.confined != key {
+	if key := j.Key(); d.confinedKey == "" || d.confinedKey != key {
 		if err := d.execute(confinement(j)...); err != nil {
 			return err
 		}
-		d.confined = key
+		d.confinedKey = key
 	}
-	if d.ready == j.SQL {
+	if d.describedSQL == j.SQL {
 		return nil
 	}
-	d.forget()
+	d.discardStatement()
 	return d.prepare(j.SQL)
 }
 
@@ -101,7 +101,7 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if err := d.begin(j); err != nil {
 		return nil, nil, err
 	}
-	if parameters, err = d.parameters(); err != nil {
+	if parameters, err = d.parameterSchema(); err != nil {
 		return nil, nil, err
 	}
 	n := duckdb.PreparedStatementColumnCount(d.stmt)
@@ -113,7 +113,7 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	}
 	d.isIncomplete = false
 	if !currentTime.MatchString(j.SQL) {
-		d.ready = j.SQL
+		d.describedSQL = j.SQL
 	}
 	return result, parameters, nil
 }
@@ -122,7 +122,7 @@ func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {
 	if err := d.begin(j); err != nil {
 		return nil, err
 	}
-	d.ready = ""
+	d.describedSQL = ""
 	if err := d.bind(j.SQL, j.Parameters); err != nil {
 		return nil, err
 	}

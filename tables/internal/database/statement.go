@@ -19,11 +19,11 @@ import (
 // Name is a table's name in a statement.
 type Name struct {
 	Catalog, Schema, Table string
-	At                     int // offset in the statement, in bytes; -1 if unknown
+	Offset                 int // in bytes from the start of the statement; -1 if unknown
 }
 
-// Names returns the table names in a statement. It only parses the statement: binding would need the
-// tables, and DuckDB's own list of names is incomplete.
+// Names returns the table names in a statement. It only parses the statement, because binding would need the
+// tables. DuckDB's own list of names is incomplete.
 func (d *Database) Names(sql string) ([]Name, error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
@@ -41,13 +41,13 @@ func (d *Database) Names(sql string) ([]Name, error) {
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
 		if strings.Contains(strings.ToLower(sql), "pivot") {
-			return nil, Refused(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
+			return nil, RefusedAt(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
-		return nil, Refused(sql, -1, "%w", errOneSelect)
+		return nil, RefusedAt(sql, -1, "%w", errOneSelect)
 	case parsed.Failed:
 		return nil, parsed.error(sql, errors.New("Parser error: "+parsed.Parsing))
 	case len(parsed.Statements) != 1:
-		return nil, Refused(sql, -1, "%w", errOneSelect)
+		return nil, RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	w := &walker{sql: sql}
 	decoder := json.NewDecoder(bytes.NewReader(parsed.Statements[0]))
@@ -64,8 +64,8 @@ var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN
 
 const explain = "EXPLAIN "
 
-// explains returns the length of the EXPLAIN that precedes a statement, or 0. The statement that runs
-// gets exactly this EXPLAIN, without anything that could be one of its options.
+// explainLength returns the length of the EXPLAIN before a statement, or 0. prepare replaces it by a plain
+// EXPLAIN, which has no options.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 // parse returns the statement's parse tree as JSON.
@@ -98,20 +98,20 @@ type walker struct {
 	depth int // nesting of macro calls
 }
 
-// Sources that are allowed after FROM. Others show DuckDB's own state, read files, or execute text.
+// What may follow FROM. Other sources show DuckDB's own state, read files, or execute text.
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
-	showTypes      = []string{"DESCRIBE", "SUMMARY"} // for a statement or a table; other types list DuckDB's objects
+	showTypes      = []string{"DESCRIBE", "SUMMARY"} // followed by a statement or a table; other types list DuckDB's objects
 )
 
-// forbidden lists functions that show settings, the environment or the definitions of views, or that
-// can end the process.
-var forbidden = []string{
+// forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that
+// can crash the process.
+var forbiddenFunctions = []string{
 	"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log", "get_block_size", "nextval", "currval",
 	"stats", "query", "query_table", "seq_scan",
 
-	// These reveal the number of earlier statements in the database.
+	// These reveal how many statements the database ran before.
 	"current_connection_id", "current_query_id", "current_transaction_id", "txid_current",
 
 	// These recurse into nested JSON, and overflow the stack.
@@ -119,46 +119,46 @@ var forbidden = []string{
 	"json_merge_patch", "json_serialize_sql", "json_deserialize_sql",
 }
 
-// walk collects the tables in a part of the tree. Names in hidden refer to common table expressions.
-func (w *walker) walk(part any, hidden map[string]bool) {
+// walk collects the tables in a subtree. Names in hidden refer to common table expressions.
+func (w *walker) walk(node any, hidden map[string]bool) {
 	if w.err != nil {
 		return
 	}
-	switch part := part.(type) {
+	switch node := node.(type) {
 	case []any:
-		for _, p := range part {
+		for _, p := range node {
 			w.walk(p, hidden)
 		}
 	case map[string]any:
-		w.check(part)
-		if function := text(part, "function_name"); macroNames[strings.ToLower(function)] {
+		w.checkNode(node)
+		if function := stringField(node, "function_name"); macroNames[strings.ToLower(function)] {
 			w.depth++
 			defer func() { w.depth-- }()
 			if w.depth > maxNestedMacros {
-				w.err = Refused(w.sql, position(part), "%q and similar functions are nested more than %d deep: compute the inner ones in a WITH", function, maxNestedMacros)
+				w.err = RefusedAt(w.sql, offsetOf(node), "%q and similar functions are nested more than %d deep: compute the inner ones in a WITH", function, maxNestedMacros)
 			}
 		}
-		hidden = w.common(part, hidden)
-		if part["class"] == nil && part["type"] == "BASE_TABLE" {
-			n := Name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
+		hidden = w.walkCommonTables(node, hidden)
+		if node["class"] == nil && node["type"] == "BASE_TABLE" {
+			n := Name{stringField(node, "catalog_name"), stringField(node, "schema_name"), stringField(node, "table_name"), offsetOf(node)}
 			switch {
 			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before:
-				w.err = Refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
+				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}
 		}
-		for _, key := range slices.Sorted(maps.Keys(part)) {
+		for _, key := range slices.Sorted(maps.Keys(node)) {
 			if key != "cte_map" {
-				w.walk(part[key], hidden)
+				w.walk(node[key], hidden)
 			}
 		}
 	}
 }
 
-// common traverses a query's common table expressions, and returns the names that they hide in the
-// rest of the query. Each expression can use the ones before it.
-func (w *walker) common(part map[string]any, hidden map[string]bool) map[string]bool {
+// walkCommonTables walks a query's common table expressions. It returns hidden with their names added, for
+// the rest of the query. Each expression can refer to earlier ones.
+func (w *walker) walkCommonTables(node map[string]any, hidden map[string]bool) map[string]bool {
 	add := func(name string) {
 		hidden = maps.Clone(hidden)
 		if hidden == nil {
@@ -166,64 +166,64 @@ func (w *walker) common(part map[string]any, hidden map[string]bool) map[string]
 		}
 		hidden[strings.ToLower(name)] = true
 	}
-	if with, ok := part["cte_map"].(map[string]any); ok {
-		entries, _ := with["map"].([]any)
+	if cteMap, ok := node["cte_map"].(map[string]any); ok {
+		entries, _ := cteMap["map"].([]any)
 		for _, e := range entries {
 			if entry, ok := e.(map[string]any); ok {
 				w.walk(entry["value"], hidden)
-				add(text(entry, "key"))
+				add(stringField(entry, "key"))
 			}
 		}
 	}
-	switch part["type"] {
+	switch node["type"] {
 	case "RECURSIVE_CTE_NODE":
-		add(text(part, "cte_name"))
+		add(stringField(node, "cte_name"))
 	case "CTE_NODE":
-		w.walk(part["query"], hidden)
-		delete(part, "query")
-		add(text(part, "cte_name"))
+		w.walk(node["query"], hidden)
+		delete(node, "query")
+		add(stringField(node, "cte_name"))
 	}
 	return hidden
 }
 
-// check rejects everything that a query on tables must not do.
-func (w *walker) check(part map[string]any) {
-	nodeType := text(part, "type")
-	if f, ok := part["function"].(map[string]any); ok && nodeType == "TABLE_FUNCTION" {
-		if function := strings.ToLower(text(f, "function_name")); !slices.Contains(tableFunctions, function) {
-			w.err = Refused(w.sql, position(part), "table function %q is not available, only %s", function, strings.Join(tableFunctions, ", "))
+// checkNode rejects everything that a query on tables must not do.
+func (w *walker) checkNode(node map[string]any) {
+	nodeType := stringField(node, "type")
+	if f, ok := node["function"].(map[string]any); ok && nodeType == "TABLE_FUNCTION" {
+		if function := strings.ToLower(stringField(f, "function_name")); !slices.Contains(tableFunctions, function) {
+			w.err = RefusedAt(w.sql, offsetOf(node), "table function %q is not available, only %s", function, strings.Join(tableFunctions, ", "))
 		}
 	}
-	function := strings.ToLower(text(part, "function_name"))
-	schema := text(part, "schema")
-	if strings.HasSuffix(function, "like_escape") && schema == "main" && text(part, "catalog") == "" { // the parser writes LIKE … ESCAPE this way
+	function := strings.ToLower(stringField(node, "function_name"))
+	schema := stringField(node, "schema")
+	if strings.HasSuffix(function, "like_escape") && schema == "main" && stringField(node, "catalog") == "" { // the parser converts LIKE … ESCAPE to this call
 		schema = ""
 	}
-	if schema != "" && (slices.Contains(guarded, function) || strings.HasSuffix(function, "like_escape")) {
-		w.err = Refused(w.sql, position(part), "function %q must be called without a schema", function)
+	if schema != "" && (slices.Contains(guardedFunctions, function) || strings.HasSuffix(function, "like_escape")) {
+		w.err = RefusedAt(w.sql, offsetOf(node), "function %q must be called without a schema", function)
 	}
-	if text(part, "id") == "VARIANT" {
-		w.err = Refused(w.sql, position(part), "type VARIANT is not available")
+	if stringField(node, "id") == "VARIANT" {
+		w.err = RefusedAt(w.sql, offsetOf(node), "type VARIANT is not available")
 	}
-	if slices.Contains(forbidden, function) || strings.HasPrefix(function, "pg_get_") || strings.HasPrefix(function, "duckdb_") || strings.HasPrefix(function, "variant_") {
-		w.err = Refused(w.sql, position(part), "function %q is not available", function)
+	if slices.Contains(forbiddenFunctions, function) || strings.HasPrefix(function, "pg_get_") || strings.HasPrefix(function, "duckdb_") || strings.HasPrefix(function, "variant_") {
+		w.err = RefusedAt(w.sql, offsetOf(node), "function %q is not available", function)
 	}
-	if nodeType == "SHOW_REF" && (part["query"] == nil || text(part, "table_name") != "" || !slices.Contains(showTypes, text(part, "show_type"))) {
-		w.err = Refused(w.sql, position(part), "only SHOW TABLES and SHOW ALL TABLES are available, each as a separate statement")
+	if nodeType == "SHOW_REF" && (node["query"] == nil || stringField(node, "table_name") != "" || !slices.Contains(showTypes, stringField(node, "show_type"))) {
+		w.err = RefusedAt(w.sql, offsetOf(node), "only SHOW TABLES and SHOW ALL TABLES are available, each as a separate statement")
 	}
-	if _, isTable := part["sample"]; isTable && part["class"] == nil && part["alias"] != nil && !slices.Contains(tableRefs, nodeType) {
-		w.err = Refused(w.sql, position(part), "%s is not available after FROM", nodeType)
+	if _, isTable := node["sample"]; isTable && node["class"] == nil && node["alias"] != nil && !slices.Contains(tableRefs, nodeType) {
+		w.err = RefusedAt(w.sql, offsetOf(node), "%s is not available after FROM", nodeType)
 	}
 }
 
-func text(part map[string]any, key string) string {
-	s, _ := part[key].(string)
+func stringField(node map[string]any, key string) string {
+	s, _ := node[key].(string)
 	return s
 }
 
-// position returns a part's offset in the statement, in bytes, or -1.
-func position(part map[string]any) int {
-	n, _ := part["query_location"].(json.Number)
+// offsetOf returns a node's offset in the statement, in bytes, or -1.
+func offsetOf(node map[string]any) int {
+	n, _ := node["query_location"].(json.Number)
 	if offset, err := n.Int64(); err == nil {
 		return int(offset)
 	}

@@ -66,11 +66,11 @@ func (s *stream) End() {
 	}
 }
 
-// interruptWith interrupts a connection repeatedly after a context ends, until the returned function
-// is called. One interrupt is not enough: a query that is about to begin clears it.
-func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
+// interruptWith interrupts a connection repeatedly after a context ends, until the returned function is
+// called. A single interrupt is not enough, because a query that is about to begin clears it.
+func interruptWith(ctx context.Context, conn duckdb.Connection) (stopInterrupting func()) {
 	const interval = 20 * time.Millisecond
-	done, exited := make(chan struct{}), make(chan struct{})
+	stopped, exited := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(exited)
 		tick := time.NewTicker(interval)
@@ -78,14 +78,14 @@ func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
 		for {
 			duckdb.Interrupt(conn)
 			select {
-			case <-done:
+			case <-stopped:
 				return
 			case <-tick.C:
 			}
 		}
 	})
 	return func() {
-		close(done)
+		close(stopped)
 		if !stop() {
 			<-exited
 		}
@@ -117,7 +117,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return asIntegers(batch, s.shown)
 }
 
-// asIntegers converts a batch to the schema of the result.
+// asIntegers converts a batch to the schema of the result, in which int64 replaces 128-bit integers.
 func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {

@@ -13,19 +13,19 @@ import (
 
 const sqlWorker worker.Kind = "sql"
 
-func init() { worker.Handle(sqlWorker, work) }
+func init() { worker.Handle(sqlWorker, serveStatements) }
 
-// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not
-// count all of it: thread stacks of 8 MiB each, Go's threads, plans, and values in transit.
+// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all of
+// its memory: thread stacks of 8 MiB each, Go's threads, plans, and values in transit.
 func overhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth is how much a process may grow after opening its first database. A process that has grown
+// maxGrowth limits how much a process may grow after opening its first database. A process that has grown
 // more gets no further statement.
 const maxGrowth = 32 << 20
 
-// work runs statements one after another, each in the steps of [Process]: it opens a database,
-// returns the names of a statement's tables, and describes or runs the statement.
-func work(c *worker.Conn) error {
+// serveStatements runs statements one after another, in the steps of [Process]: it opens a database, returns
+// the names of a statement's tables, and describes or runs the statement.
+func serveStatements(c *worker.Conn) error {
 	w := &session{c: c}
 	defer w.close()
 	for {
@@ -40,7 +40,7 @@ func work(c *worker.Conn) error {
 			if w.close() && w.isUsedUp() {
 				return nil
 			}
-			err = w.open(m.Open)
+			err = w.openDatabase(m.Open)
 		case m.Again:
 			w.pause()
 			err = c.Send(!w.isUsedUp() && w.d.Reuse())
@@ -51,8 +51,8 @@ func work(c *worker.Conn) error {
 			w.d.Finish()
 		default:
 			w.begin()
-			names, failed := w.d.Names(m.Names)
-			err = c.Reply(names, failed)
+			names, namesErr := w.d.Names(m.Names)
+			err = c.Reply(names, namesErr)
 		}
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func work(c *worker.Conn) error {
 	}
 }
 
-// session is the state of a process in work.
+// session is the state of serveStatements.
 type session struct {
 	c               *worker.Conn
 	d               *Database
@@ -68,14 +68,14 @@ type session struct {
 	restorePriority func() // set while worker.LowerPriorityLater is in effect
 }
 
-// begin begins or continues a statement.
+// begin begins or continues a statement's use of the processor.
 func (w *session) begin() {
 	if w.restorePriority == nil {
 		w.restorePriority = worker.LowerPriorityLater()
 	}
 }
 
-// pause ends the current statement's use of the processor.
+// pause ends the statement's use of the processor.
 func (w *session) pause() {
 	if w.restorePriority != nil {
 		w.restorePriority()
@@ -83,7 +83,7 @@ func (w *session) pause() {
 	}
 }
 
-// isUsedUp reports whether the process must not run another statement, because it has grown or has
+// isUsedUp reports whether the process must not run another statement, because it has grown too much or has
 // lowered its priority.
 func (w *session) isUsedUp() bool { return worker.HasGrown(maxGrowth) || worker.HasLowPriority() }
 
@@ -96,7 +96,7 @@ func (w *session) close() bool {
 	return true
 }
 
-func (w *session) open(o *openRequest) error {
+func (w *session) openDatabase(o *openRequest) error {
 	w.o = o.Options
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {

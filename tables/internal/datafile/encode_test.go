@@ -181,7 +181,7 @@ func asBits(a arrow.Array) arrow.Array {
 // TestEncodedIsRead checks that this package, pyarrow and DuckDB read values of every type back
 // unchanged.
 func TestEncodedIsRead(t *testing.T) {
-	python, err := peers.Path("engines")
+	python, err := peers.PythonPath("engines")
 	dir := t.TempDir()
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(35, seed))

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// meaning returns what a type's values represent, however they are stored.
+// meaning returns what a type's values represent, independent of their storage.
 func meaning(t arrow.DataType) string {
 	switch t := plain(t).(type) {
 	case *arrow.DurationType:
@@ -46,8 +46,8 @@ func meaning(t arrow.DataType) string {
 	return "number"
 }
 
-// recast converts a value of one type to the equal value of another. ok is false if there is
-// none.
+// recast converts a value of one type to the equal value of another type. ok is false if there is no equal
+// value.
 func recast(v any, from, to arrow.DataType) (_ any, ok bool) {
 	from, to = plain(from), plain(to)
 	if v == nil {
@@ -74,8 +74,8 @@ func recast(v any, from, to arrow.DataType) (_ any, ok bool) {
 		v = new(big.Rat).Mul(v.(*big.Rat), big.NewRat(int64(from.(*arrow.DurationType).Unit.Multiplier()), int64(t.Unit.Multiplier())))
 	case *arrow.Float16Type:
 		f := float32(v.(float64))
-		half := nearestHalf(f)
-		return v, half == f || math.IsNaN(float64(f)) && float64(f) != v
+		nearest := nearestHalf(f)
+		return v, nearest == f || math.IsNaN(float64(f)) && float64(f) != v
 	case *arrow.Float32Type:
 		return v, float64(float32(v.(float64))) == v || math.IsNaN(v.(float64))
 	case *arrow.FixedSizeBinaryType:
@@ -86,59 +86,59 @@ func recast(v any, from, to arrow.DataType) (_ any, ok bool) {
 		n := new(big.Rat).Mul(v.(*big.Rat), new(big.Rat).SetInt(power10(t.GetScale())))
 		return v, n.IsInt() && new(big.Int).Abs(n.Num()).Cmp(power10(t.GetPrecision())) < 0
 	}
-	unit, least, most := counted(to)
+	unit, minCount, maxCount := unitRange(to)
 	if unit == 0 {
 		return v, true
 	}
-	n := new(big.Rat).Quo(v.(*big.Rat), whole(int64(unit)))
-	return v, n.IsInt() && n.Num().IsInt64() && n.Num().Int64() >= least && n.Num().Int64() <= most
+	n := new(big.Rat).Quo(v.(*big.Rat), ratOf(int64(unit)))
+	return v, n.IsInt() && n.Num().IsInt64() && n.Num().Int64() >= minCount && n.Num().Int64() <= maxCount
 }
 
-// nearestHalf returns a float16 value near f, which is f itself if it is exact.
+// nearestHalf returns the float16 value nearest to f, or 0 if f is out of range.
 func nearestHalf(f float32) float32 {
 	const bits = 11 // bits of the significand
 	if f == 0 || math.IsInf(float64(f), 0) || math.IsNaN(float64(f)) {
 		return f
 	}
 	unit := math.Ldexp(1, max(math.Ilogb(math.Abs(float64(f)))-bits+1, -24))
-	if near := math.RoundToEven(float64(f)/unit) * unit; math.Abs(near) <= 65504 {
-		return float32(near)
+	if rounded := math.RoundToEven(float64(f)/unit) * unit; math.Abs(rounded) <= 65504 {
+		return float32(rounded)
 	}
 	return 0
 }
 
-// kin returns a type whose values could be confused with those of t, often because both are
-// stored alike.
-func kin(r *rand.Rand, t arrow.DataType) arrow.DataType {
+// confusableType returns a type whose values could be confused with values of t, often because both are
+// stored in the same way.
+func confusableType(r *rand.Rand, t arrow.DataType) arrow.DataType {
 	unit := arrow.TimeUnit(r.IntN(4))
-	duration, number := &arrow.DurationType{Unit: unit}, pick[arrow.DataType](r, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint32)
+	duration, integer := &arrow.DurationType{Unit: unit}, pick[arrow.DataType](r, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint32)
 	clock := pick[arrow.DataType](r, arrow.FixedWidthTypes.Time64ns, arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time32ms)
 	switch t := plain(t).(type) {
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		f := &fields[r.IntN(len(fields))]
-		f.Type = kin(r, f.Type)
+		f.Type = confusableType(r, f.Type)
 		return arrow.StructOf(fields...)
 	case *arrow.MapType:
-		m := arrow.MapOf(t.KeyType(), kin(r, t.ItemType()))
+		m := arrow.MapOf(t.KeyType(), confusableType(r, t.ItemType()))
 		m.SetItemNullable(t.ItemField().Nullable)
 		return m
 	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), arrow.Field{Name: "item", Type: kin(r, t.Elem()), Nullable: t.ElemField().Nullable})
+		return arrow.FixedSizeListOfField(t.Len(), arrow.Field{Name: "item", Type: confusableType(r, t.Elem()), Nullable: t.ElemField().Nullable})
 	case arrow.ListLikeType:
-		return arrow.ListOfField(arrow.Field{Name: "item", Type: kin(r, t.Elem()), Nullable: t.ElemField().Nullable})
+		return arrow.ListOfField(arrow.Field{Name: "item", Type: confusableType(r, t.Elem()), Nullable: t.ElemField().Nullable})
 	case *arrow.DurationType:
-		return pick[arrow.DataType](r, duration, duration, number, clock)
+		return pick[arrow.DataType](r, duration, duration, integer, clock)
 	case *arrow.Date64Type:
 		return &arrow.TimestampType{Unit: unit}
 	case *arrow.TimestampType:
 		return pick[arrow.DataType](r, arrow.FixedWidthTypes.Date64, &arrow.TimestampType{Unit: unit, TimeZone: pick(r, zones...)})
 	case *arrow.Time32Type, *arrow.Time64Type:
-		return pick(r, clock, clock, number, arrow.DataType(duration))
+		return pick(r, clock, clock, integer, arrow.DataType(duration))
 	}
 	switch {
 	case arrow.IsInteger(t.ID()):
-		return pick(r, number, arrow.DataType(duration), clock, arrow.PrimitiveTypes.Uint64)
+		return pick(r, integer, arrow.DataType(duration), clock, arrow.PrimitiveTypes.Uint64)
 	case isFloat(t):
 		return pick[arrow.DataType](r, arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32)
 	}
@@ -146,8 +146,8 @@ func kin(r *rand.Rand, t arrow.DataType) arrow.DataType {
 	return pick(r, slices.DeleteFunc(all, func(t arrow.DataType) bool { return t.ID() == arrow.NULL })...)
 }
 
-// putOther puts rows in which one column has a different type. The values must be converted to
-// equal values of the table's type, or be refused.
+// putOther puts rows in which one column has a different type. The store must convert the values to equal
+// values of the table's type, or refuse them.
 func (d *run) putOther(r *rand.Rand) (string, error) {
 	c := choose(r, d.cols, func(c *column) bool {
 		return c.name != "id" && !slices.Contains(d.order(), c.name) && c.typ.ID() != arrow.NULL
@@ -156,26 +156,26 @@ func (d *run) putOther(r *rand.Rand) (string, error) {
 		return "", nil
 	}
 	cols := slices.Clone(d.cols)
-	as := &column{c.name, kin(r, c.typ), c.nullable}
-	cols[slices.Index(cols, c)] = as
-	put := d.fresh(r, 1+r.IntN(3), cols, d.order())
-	rows, same := slices.Clone(put), true
+	other := &column{c.name, confusableType(r, c.typ), c.nullable}
+	cols[slices.Index(cols, c)] = other
+	original := d.newRows(r, 1+r.IntN(3), cols, d.order())
+	rows, allEqual := slices.Clone(original), true
 	for i, row := range rows {
 		rows[i] = maps.Clone(row)
-		v, ok := recast(row[c.name], as.typ, c.typ)
-		rows[i][c.name], same = v, same && ok
+		v, ok := recast(row[c.name], other.typ, c.typ)
+		rows[i][c.name], allEqual = v, allEqual && ok
 	}
-	what := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describe(cols), c.name, c.typ)
-	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, put, cols), tables.PutAppend, nil)
+	description := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describe(cols), c.name, c.typ)
+	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, original, cols), tables.PutAppend, nil)
 	switch {
-	case err == nil && !same:
-		return what, errors.New("it is not refused, though a value is none of the column's type")
+	case err == nil && !allEqual:
+		return description, errors.New("the put is not refused, although the column's type cannot represent a value")
 	case err == nil:
-		d.rows, d.inTail = d.once(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
-	case same && as.typ.ID() == arrow.DURATION && c.typ.ID() == arrow.DURATION, !errors.As(err, new(*tables.SchemaError)):
-		return what, err
+		d.rows, d.inTail = d.dedup(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
+	case allEqual && other.typ.ID() == arrow.DURATION && c.typ.ID() == arrow.DURATION, !errors.As(err, new(*tables.SchemaError)):
+		return description, err
 	}
-	return what, nil
+	return description, nil
 }
 
 // TestCasts puts values of every type into columns of every type.
@@ -183,9 +183,9 @@ func TestCasts(t *testing.T) {
 	units := []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond}
 	r := rand.New(rand.NewPCG(1, 1))
 	types := []arrow.DataType{&arrow.Decimal128Type{Precision: 20}, &arrow.Decimal128Type{Precision: 9, Scale: 2}, &arrow.FixedSizeBinaryType{ByteWidth: 16}}
-	for _, plain := range plainTypes(r) {
-		if plain.ID() != arrow.NULL {
-			types = append(types, plain)
+	for _, leaf := range plainTypes(r) {
+		if leaf.ID() != arrow.NULL {
+			types = append(types, leaf)
 		}
 	}
 	for _, u := range units {
@@ -200,14 +200,14 @@ func TestCasts(t *testing.T) {
 					v := value(r, from, false)
 					b := array.NewBuilder(alloc, from)
 					build(b, v)
-					got, err := cast(unusual(r, b.NewArray()), to)
-					want, same := recast(v, from, to)
+					result, err := cast(unusualLayout(r, b.NewArray()), to)
+					want, isEqual := recast(v, from, to)
 					switch {
-					case err == nil && (!same || canon(got) != canon(want)):
-						t.Errorf("%s %s is %s as %s, want %s", from, canon(v), canon(got), to, canon(want))
+					case err == nil && (!isEqual || canon(result) != canon(want)):
+						t.Errorf("%s %s is %s as %s, want %s", from, canon(v), canon(result), to, canon(want))
 					case err == nil:
 						accepted++
-					case same && plain(from).ID() == arrow.DURATION && plain(to).ID() == arrow.DURATION:
+					case isEqual && plain(from).ID() == arrow.DURATION && plain(to).ID() == arrow.DURATION:
 						t.Errorf("%s %s as %s: %v", from, canon(v), to, err)
 					}
 				}
@@ -219,33 +219,33 @@ func TestCasts(t *testing.T) {
 	}
 }
 
-// cast returns the value that is read after a is put into a column of type to.
+// cast returns the value that is read back after a's value is put into a column of type to.
 func cast(a arrow.Array, to arrow.DataType) (any, error) {
-	put := arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil)
-	has := arrow.NewSchema([]arrow.Field{{Name: "x", Type: to, Nullable: true}}, nil)
-	stored, err := schema.Stored(has)
+	putSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil)
+	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: to, Nullable: true}}, nil)
+	stored, err := schema.Stored(tableSchema)
 	if err != nil {
 		return nil, err
 	}
-	logical := schema.WithoutEncodings(has)
-	changes, err := definition.Evolution("").ChangesFor(put, logical)
+	logical := schema.WithoutEncodings(tableSchema)
+	changes, err := definition.Evolution("").ChangesFor(putSchema, logical)
 	if err == nil && len(changes) > 0 {
 		err = errors.New("the column would become another")
 	}
 	if err != nil {
 		return nil, err
 	}
-	c, err := schema.NewPutCaster(put, stored, logical)
+	c, err := schema.NewPutCaster(putSchema, stored, logical)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := c.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 1))
+	converted, err := c.Cast(array.NewRecordBatch(putSchema, []arrow.Array{a}, 1))
 	if err != nil {
 		return nil, err
 	}
-	back, err := schema.Convert(kept, logical)
+	restored, err := schema.Convert(converted, logical)
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be read: %w", err)
 	}
-	return read(back.Column(0), 0), nil
+	return read(restored.Column(0), 0), nil
 }

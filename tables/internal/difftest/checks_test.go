@@ -58,8 +58,8 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 	return all, r.Err()
 }
 
-// differ returns an error if the rows differ from the wanted ones, in order or in any order.
-func (d *run) differ(got, want []string, ordered bool) error {
+// compareRows returns an error if the rows differ from the wanted rows, in order or in any order.
+func (d *run) compareRows(got, want []string, ordered bool) error {
 	d.counts.Comparisons++
 	if !ordered {
 		got, want = slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
@@ -67,50 +67,50 @@ func (d *run) differ(got, want []string, ordered bool) error {
 	if slices.Equal(got, want) {
 		return nil
 	}
-	at := 0
-	for at < min(len(got), len(want)) && got[at] == want[at] {
-		at++
+	i := 0
+	for i < min(len(got), len(want)) && got[i] == want[i] {
+		i++
 	}
 	show := func(rows []string) string {
-		return fmt.Sprintf("%.600s", strings.Join(rows[at:min(len(rows), at+3)], "\n     "))
+		return fmt.Sprintf("%.600s", strings.Join(rows[i:min(len(rows), i+3)], "\n     "))
 	}
-	return fmt.Errorf("%d rows, want %d; from the %d. on\n got %s\nwant %s", len(got), len(want), at+1, show(got), show(want))
+	return fmt.Errorf("%d rows, want %d; from row %d on\n got %s\nwant %s", len(got), len(want), i+1, show(got), show(want))
 }
 
-// check compares random reads with the model after a step.
+// check compares random reads with the model, after a step.
 func (d *run) check(r *rand.Rand) error {
-	if err := d.all(); err != nil {
+	if err := d.checkAllRows(); err != nil {
 		return err
 	}
 	for range 5 {
-		var what string
+		var description string
 		var err error
 		switch r.IntN(11) {
 		case 0, 1, 2:
-			what, err = d.scan(r, d.state, nil, true)
+			description, err = d.checkScan(r, d.state, nil, true)
 		case 3:
-			what, err = d.parts(r)
+			description, err = d.checkParts(r)
 		case 4:
-			what, err = d.ends(r)
+			description, err = d.checkEnds(r)
 		case 5, 6:
-			what, err = d.query(r)
+			description, err = d.checkQuery(r)
 		case 9, 10:
-			what, err = d.partitioned(r)
+			description, err = d.checkPartition(r)
 		case 7:
 			if all := sortedKeys(d.versions); len(all) > 0 {
 				v := pick(r, all...)
-				what, err = d.scan(r, d.versions[v], tables.AtVersion(v), false)
-				what = fmt.Sprint("at version ", v, ": ", what)
+				description, err = d.checkScan(r, d.versions[v], tables.AtVersion(v), false)
+				description = fmt.Sprint("at version ", v, ": ", description)
 			}
 		case 8:
 			if all := sortedKeys(d.snapshots); len(all) > 0 {
 				s := pick(r, all...)
-				what, err = d.scan(r, d.snapshots[s], tables.AtSnapshot(s), false)
-				what = fmt.Sprint("in snapshot ", s, ": ", what)
+				description, err = d.checkScan(r, d.snapshots[s], tables.AtSnapshot(s), false)
+				description = fmt.Sprint("in snapshot ", s, ": ", description)
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w", description, err)
 		}
 	}
 	return nil
@@ -124,8 +124,8 @@ func sortedKeys[K interface{ ~int64 | ~string }, V any](m map[K]V) (all []K) {
 	return all
 }
 
-// all compares all rows with the model, and adopts the order in which they are read.
-func (d *run) all() error {
+// checkAllRows compares all rows with the model, and adopts the order in which they are read.
+func (d *run) checkAllRows() error {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
 		return err
@@ -134,21 +134,21 @@ func (d *run) all() error {
 	r, err := t.Scan(d.ctx, nil)
 	got, err := readAll(r, err, columns)
 	if err == nil {
-		err = d.differ(got, texts(d.rows, columns), d.arrival && d.settings.Time == "")
+		err = d.compareRows(got, texts(d.rows, columns), d.inArrivalOrder && d.settings.Time == "")
 	}
 	if err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
-	place := map[string]int{}
+	position := map[string]int{}
 	for i, text := range got {
-		place[text] = i
+		position[text] = i
 	}
-	d.rows = slices.SortedStableFunc(slices.Values(d.rows), func(a, b row) int { return place[key(a, columns)] - place[key(b, columns)] })
-	if at := d.settings.Time; at != "" && !slices.IsSortedFunc(d.rows, func(a, b row) int { return a[at].(*big.Rat).Cmp(b[at].(*big.Rat)) }) {
-		return errors.New("get: the rows are not in the order of time")
+	d.rows = slices.SortedStableFunc(slices.Values(d.rows), func(a, b row) int { return position[key(a, columns)] - position[key(b, columns)] })
+	if timeColumn := d.settings.Time; timeColumn != "" && !slices.IsSortedFunc(d.rows, func(a, b row) int { return a[timeColumn].(*big.Rat).Cmp(b[timeColumn].(*big.Rat)) }) {
+		return errors.New("get: the rows are not ordered by time")
 	}
 	vs, err := t.Versions(d.ctx)
-	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // the version keeps the current columns
+	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // the version has the current columns
 		if d.newest = vs[len(vs)-1].Version; !d.inTail {
 			d.versions[d.newest] = d.state
 		}
@@ -162,93 +162,94 @@ func projection(r *rand.Rand, cols []*column) []string {
 	return all[:1+r.IntN(len(all))]
 }
 
-// options returns the options of a random scan, and the rows that it should yield.
-func (d *run) options(r *rand.Rand, s state) (o *tables.ScanOptions, columns []string, want []row, what string, err error) {
+// randomOptions returns the options of a random scan, and the rows that the scan should yield.
+func (d *run) randomOptions(r *rand.Rand, s state) (o *tables.ScanOptions, columns []string, want []row, flags string, err error) {
 	o, columns, want = &tables.ScanOptions{ChunkRows: pick[int64](r, 0, 0, 1, 7)}, names(s.cols), s.rows
 	if r.IntN(4) > 0 {
 		columns = projection(r, s.cols)
 		o.Columns = columns
-		what += fmt.Sprintf(" --columns %q", columns)
+		flags += fmt.Sprintf(" --columns %q", columns)
 	}
 	if r.IntN(5) > 0 {
 		c := randomCond(r, s.cols, s.rows, 2)
-		what += " --where " + c.String()
+		flags += " --where " + c.String()
 		if o.Filter, err = filter.Parse(c.String()); err != nil {
-			return o, nil, nil, what, err
+			return o, nil, nil, flags, err
 		}
-		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.of(r) != yes })
+		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.eval(r) != yes })
 	}
 	name, from, to := d.randomRange(r)
-	timed := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // the column was also a time column in this state
-	if name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && timed {
+	hasTimes := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // whether the column was also a time column in this state
+	if name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && hasTimes {
 		o.TimeColumn, o.From, o.To = name, from, to
-		what += fmt.Sprintf(" --time-column %q --from %s --to %s", name, from, to)
-		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return !within(r[name], from, to) && !(from.IsZero() && to.IsZero()) })
+		flags += fmt.Sprintf(" --time-column %q --from %s --to %s", name, from, to)
+		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return !isWithin(r[name], from, to) && !(from.IsZero() && to.IsZero()) })
 	}
-	return o, columns, want, what, nil
+	return o, columns, want, flags, nil
 }
 
-// scan compares a random scan with the state's rows, which are in order if ordered is true.
-func (d *run) scan(r *rand.Rand, s state, at tables.At, ordered bool) (string, error) {
-	o, columns, want, what, err := d.options(r, s)
+// checkScan compares a random scan with the state's rows. If ordered is true, their order must also be equal.
+func (d *run) checkScan(r *rand.Rand, s state, version tables.At, ordered bool) (string, error) {
+	o, columns, want, flags, err := d.randomOptions(r, s)
 	if err != nil {
-		return what, err
+		return flags, err
 	}
 	switch n := 1 + r.IntN(8); {
 	case !ordered:
 	case r.IntN(4) == 0:
 		o.Limit, want = int64(n), want[:min(n, len(want))]
-		what += fmt.Sprint(" --limit ", n)
+		flags += fmt.Sprint(" --limit ", n)
 	case r.IntN(4) == 0:
 		o.Last, want = int64(n), want[max(0, len(want)-n):]
-		what += fmt.Sprint(" last ", n)
+		flags += fmt.Sprint(" last ", n)
 	}
-	t, err := d.bucket.Table(d.ctx, "t", at)
+	t, err := d.bucket.Table(d.ctx, "t", version)
 	if err != nil {
-		return what, err
+		return flags, err
 	}
 	reader, err := t.Scan(d.ctx, o)
 	got, err := readAll(reader, err, columns)
 	if err == nil {
-		err = d.differ(got, texts(want, columns), ordered)
+		err = d.compareRows(got, texts(want, columns), ordered)
 	}
-	return "get" + what, err
+	return "get" + flags, err
 }
 
-// parts compares the rows of all parts with those of a scan.
-func (d *run) parts(r *rand.Rand) (string, error) {
-	o, columns, want, what, err := d.options(r, d.state)
+// checkParts compares the rows of all parts with the rows of a scan.
+func (d *run) checkParts(r *rand.Rand) (string, error) {
+	o, columns, want, flags, err := d.randomOptions(r, d.state)
 	if err != nil {
-		return what, err
+		return flags, err
 	}
 	if !o.From.IsZero() || !o.To.IsZero() {
-		return what, nil // parts do not support ranges
+		return flags, nil // parts do not support ranges
 	}
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
-		return what, err
+		return flags, err
 	}
 	n, err := t.Parts(d.ctx)
 	var all []string
 	for o.Part = 1; err == nil && o.Part <= int64(n); o.Part++ {
 		var got []string
-		reader, failed := t.Scan(d.ctx, o)
-		got, err = readAll(reader, failed, columns)
+		reader, scanErr := t.Scan(d.ctx, o)
+		got, err = readAll(reader, scanErr, columns)
 		all = append(all, got...)
 	}
 	if err == nil {
-		var after int
-		if after, err = t.Parts(d.ctx); err == nil && after != n { // a fold happened in between
-			return d.parts(r)
+		var partsAfter int
+		if partsAfter, err = t.Parts(d.ctx); err == nil && partsAfter != n { // a fold happened in between
+			return d.checkParts(r)
 		}
 	}
 	if err == nil {
-		err = d.differ(all, texts(want, columns), false)
+		err = d.compareRows(all, texts(want, columns), false)
 	}
-	return fmt.Sprintf("%d parts%s", n, what), err
+	return fmt.Sprintf("%d parts%s", n, flags), err
 }
 
-func (d *run) ends(r *rand.Rand) (string, error) {
+// checkEnds compares the first and last rows with the model.
+func (d *run) checkEnds(r *rand.Rand) (string, error) {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
 		return "", err
@@ -267,7 +268,7 @@ func (d *run) ends(r *rand.Rand) (string, error) {
 		reader, err := end.read()
 		got, err := readAll(reader, err, columns)
 		if err == nil {
-			err = d.differ(got, end.want, true)
+			err = d.compareRows(got, end.want, true)
 		}
 		if err != nil {
 			return end.what, err
@@ -276,16 +277,16 @@ func (d *run) ends(r *rand.Rand) (string, error) {
 	return "", nil
 }
 
-// query compares the result of an SQL query with the model.
-func (d *run) query(r *rand.Rand) (string, error) {
-	cut := func(c *column) bool { // SQL has only microseconds in nested columns
+// checkQuery compares the result of an SQL query with the model.
+func (d *run) checkQuery(r *rand.Rand) (string, error) {
+	losesNanoseconds := func(c *column) bool { // SQL has only microseconds in nested columns
 		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
 	}
-	columns, want, text := projection(r, slices.DeleteFunc(slices.Clone(d.cols), cut)), d.rows, ""
+	columns, want, text := projection(r, slices.DeleteFunc(slices.Clone(d.cols), losesNanoseconds)), d.rows, ""
 	for range 5 { // until SQL can express the condition
 		if c := randomCond(r, d.cols, d.rows, 1); c.sql() != "" {
 			text = " WHERE " + c.sql()
-			want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.of(r) != yes })
+			want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.eval(r) != yes })
 			break
 		}
 	}
@@ -300,17 +301,17 @@ func (d *run) query(r *rand.Rand) (string, error) {
 	}
 	got, err := readAll(reader, err, columns)
 	if err == nil {
-		err = d.differ(got, texts(want, columns), false)
+		err = d.compareRows(got, texts(want, columns), false)
 	}
 	return text, err
 }
 
-// verify returns an error if Verify finds damaged files.
-func (d *run) verify() error {
-	var found bytes.Buffer
-	_, err := d.store.Verify(d.ctx, &tables.VerifyOptions{Report: func(f tables.Finding) { fmt.Fprintf(&found, "\n%+v", f) }})
-	if err == nil && found.Len() > 0 {
-		err = errors.New(found.String())
+// checkFiles returns an error if Verify finds damaged files.
+func (d *run) checkFiles() error {
+	var findings bytes.Buffer
+	_, err := d.store.Verify(d.ctx, &tables.VerifyOptions{Report: func(f tables.Finding) { fmt.Fprintf(&findings, "\n%+v", f) }})
+	if err == nil && findings.Len() > 0 {
+		err = errors.New(findings.String())
 	}
 	if err != nil {
 		err = fmt.Errorf("verify: %w", err)

@@ -17,25 +17,25 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// cond is a condition: a comparison, or and, or, not of parts.
+// cond is a condition: a comparison, or a combination of conditions by and, or, or not.
 type cond struct {
-	op     string
-	parts  []*cond
-	col    *column
-	other  *column // the column compared with col, or nil
-	values []literal
-	turned bool // the value precedes the column
+	op         string
+	parts      []*cond
+	col        *column
+	other      *column // the column with which col is compared, or nil
+	values     []literal
+	isReversed bool // the value comes before the column
 }
 
 type literal struct {
 	value any
 	text  string // as written in a filter
-	sql   string // "" if SQL has no such value of the column's type
+	sql   string // "" if SQL has no such value of the column's type // "" if SQL has no equal value of the column's type
 }
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// randomCond returns a random condition on columns, with literals near the rows' values.
+// randomCond returns a random condition on columns, with literals that are near the rows' values.
 func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	if depth > 0 && r.IntN(3) == 0 {
 		c := &cond{op: pick(r, "and", "or", "not")}
@@ -45,7 +45,7 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 		return c
 	}
 	c := &cond{col: choose(r, cols, func(*column) bool { return true })}
-	if c.other = choose(r, cols, func(o *column) bool { return o != c.col && compares(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
+	if c.other = choose(r, cols, func(o *column) bool { return o != c.col && areComparable(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
 		c.op = pick(r, "=", "!=", "<", "<=", ">", ">=")
 		return c
 	}
@@ -73,26 +73,25 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	if strings.HasPrefix(c.op, "is") {
 		c.values = nil
 	}
-	c.turned = n == 1 && !strings.Contains(c.op, "i") && r.IntN(6) == 0
+	c.isReversed = n == 1 && !strings.Contains(c.op, "i") && r.IntN(6) == 0
 	return c
 }
 
 func isFloat(t arrow.DataType) bool { return arrow.IsFloating(plain(t).ID()) }
 
-// compares reports whether docs/filter.md allows comparing columns of types a and b. Decimals of
-// different types are not covered.
-func compares(a, b arrow.DataType) bool {
+// areComparable reports whether docs/filter.md allows comparing columns of types a and b. It returns false
+// for decimals of different types.
+func areComparable(a, b arrow.DataType) bool {
 	a, b = plain(a), plain(b)
-	number := func(t arrow.DataType) bool {
+	isNumber := func(t arrow.DataType) bool {
 		return (arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID())) && t.ID() != arrow.UINT64
 	}
-	return number(a) && number(b) || arrow.TypeEqual(a, b) && !arrow.IsNested(a.ID()) && a.ID() != arrow.NULL && a.ID() != arrow.FIXED_SIZE_BINARY
+	return isNumber(a) && isNumber(b) || arrow.TypeEqual(a, b) && !arrow.IsNested(a.ID()) && a.ID() != arrow.NULL && a.ID() != arrow.FIXED_SIZE_BINARY
 }
 
 func literalText(v string) string { return "'" + strings.ReplaceAll(v, "'", "''") + "'" }
 
-// randomLiteral returns a value to compare a column with. ok is false if the column's type has
-// none.
+// randomLiteral returns a value to compare a column with. ok is false if the column's type has no literals.
 func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	t := plain(col.typ)
 	if arrow.IsNested(t.ID()) || t.ID() == arrow.NULL || t.ID() == arrow.FIXED_SIZE_BINARY {
@@ -100,8 +99,8 @@ func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	}
 	v := value(r, t, false)
 	if len(rows) > 0 && r.IntN(3) > 0 {
-		if there := rows[r.IntN(len(rows))][col.name]; there != nil {
-			v = there
+		if existing := rows[r.IntN(len(rows))][col.name]; existing != nil {
+			v = existing
 		}
 	}
 	switch v := v.(type) {
@@ -126,8 +125,8 @@ func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 			v = pick(r, 0.1, 1e300, -1e300, 1<<24+1)
 		}
 		l.text = strconv.FormatFloat(v, 'f', -1, 64)
-		exact, _ := new(big.Rat).SetString(l.text)
-		l.value = rounded(exact, t)
+		exactValue, _ := new(big.Rat).SetString(l.text)
+		l.value = roundTo(exactValue, t)
 		sqlType := "DOUBLE"
 		if t.ID() != arrow.FLOAT64 {
 			sqlType = "FLOAT"
@@ -142,8 +141,8 @@ func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
 	return l, false
 }
 
-// rounded returns the value of float type t that is nearest to n.
-func rounded(n *big.Rat, t arrow.DataType) float64 {
+// roundTo returns the value of float type t that is nearest to n.
+func roundTo(n *big.Rat, t arrow.DataType) float64 {
 	switch t.ID() {
 	case arrow.FLOAT64:
 		f, _ := n.Float64()
@@ -156,54 +155,54 @@ func rounded(n *big.Rat, t arrow.DataType) float64 {
 	return float64(float16.New(f).Float32())
 }
 
-// exactLiteral returns a number, date or time near v.
+// exactLiteral returns a number, date or time that is near v.
 func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok bool) {
-	unit, least, most := counted(t)
-	near := func(by *big.Rat) *big.Rat { return new(big.Rat).Add(v, by) }
+	unit, minCount, maxCount := unitRange(t)
+	plus := func(delta *big.Rat) *big.Rat { return new(big.Rat).Add(v, delta) }
 	isTime := slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}, t.ID())
 	if !isTime {
 		half, huge := big.NewRat(1, 2), new(big.Rat).SetInt(power10(40))
-		n := pick(r, v, v, v, near(whole(1)), near(whole(-1)), near(half), near(huge), near(new(big.Rat).Neg(huge)))
+		n := pick(r, v, v, v, plus(ratOf(1)), plus(ratOf(-1)), plus(half), plus(huge), plus(new(big.Rat).Neg(huge)))
 		l = literal{value: n, text: strings.TrimSuffix(strings.TrimRight(n.FloatString(40), "0"), ".")}
-		if d, of := t.(arrow.DecimalType); of {
+		if d, isDecimal := t.(arrow.DecimalType); isDecimal {
 			scaled := new(big.Rat).Mul(n, new(big.Rat).SetInt(power10(d.GetScale())))
 			if scaled.IsInt() && new(big.Int).Abs(scaled.Num()).Cmp(power10(d.GetPrecision())) < 0 {
 				l.sql = fmt.Sprintf("CAST('%s' AS DECIMAL(%d, %d))", l.text, d.GetPrecision(), d.GetScale())
 			}
-		} else if n.IsInt() && (t.ID() == arrow.UINT64 && n.Num().IsUint64() || n.Num().IsInt64() && n.Num().Int64() >= least && n.Num().Int64() <= most) {
+		} else if n.IsInt() && (t.ID() == arrow.UINT64 && n.Num().IsUint64() || n.Num().IsInt64() && n.Num().Int64() >= minCount && n.Num().Int64() <= maxCount) {
 			l.sql = l.text
 		}
 		return l, true
 	}
-	n := pick(r, v, v, v, near(whole(1)), near(whole(-int64(unit))), near(whole(int64(unit))))
+	n := pick(r, v, v, v, plus(ratOf(1)), plus(ratOf(-int64(unit))), plus(ratOf(int64(unit))))
 	ns := n.Num()
-	seconds, rest := new(big.Int).DivMod(ns, big.NewInt(1e9), new(big.Int))
+	seconds, nanoseconds := new(big.Int).DivMod(ns, big.NewInt(1e9), new(big.Int))
 	if !seconds.IsInt64() {
 		return l, false
 	}
-	at := time.Unix(seconds.Int64(), rest.Int64()).UTC()
-	exact := n == v
+	moment := time.Unix(seconds.Int64(), nanoseconds.Int64()).UTC()
+	isExact := n == v
 	if t.ID() == arrow.TIME32 || t.ID() == arrow.TIME64 {
-		l = literal{value: n, text: "'" + at.Format("15:04:05.999999999") + "'"}
-		if at.Unix()/86400 != 0 || at.Unix() < 0 {
+		l = literal{value: n, text: "'" + moment.Format("15:04:05.999999999") + "'"}
+		if moment.Unix()/86400 != 0 || moment.Unix() < 0 {
 			return l, false
 		}
 		if l.sql = "TIME " + l.text; unit < time.Microsecond {
 			l.sql = ns.String() // SQL stores nanoseconds of a day as a number
 		}
-		if !exact {
+		if !isExact {
 			l.sql = ""
 		}
 		return l, true
 	}
-	if at.Year() < 1 || at.Year() > 9999 {
+	if moment.Year() < 1 || moment.Year() > 9999 {
 		return l, false
 	}
-	l = literal{value: n, text: "'" + at.Format(pick(r, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999")) + "'"}
-	stamp, zoned := t.(*arrow.TimestampType)
-	zoned = zoned && stamp.TimeZone != ""
+	l = literal{value: n, text: "'" + moment.Format(pick(r, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999")) + "'"}
+	timestampType, zoned := t.(*arrow.TimestampType)
+	zoned = zoned && timestampType.TimeZone != ""
 	switch {
-	case !exact:
+	case !isExact:
 	case t.ID() == arrow.DATE32:
 		l.sql = "DATE " + l.text
 	case zoned && unit < time.Microsecond: // SQL truncates these to microseconds
@@ -216,7 +215,7 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 		l.sql = "TIMESTAMP " + l.text
 	}
 	if zoned && r.IntN(2) == 0 {
-		l.text = "'" + at.In(time.FixedZone("", pick(r, 0, 5400, -3600))).Format("2006-01-02T15:04:05.999999999Z07:00") + "'"
+		l.text = "'" + moment.In(time.FixedZone("", pick(r, 0, 5400, -3600))).Format("2006-01-02T15:04:05.999999999Z07:00") + "'"
 	}
 	return l, true
 }
@@ -224,8 +223,8 @@ func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok boo
 func (c *cond) String() string {
 	if c.parts != nil {
 		texts := make([]string, len(c.parts))
-		for i, part := range c.parts {
-			texts[i] = "(" + part.String() + ")"
+		for i, child := range c.parts {
+			texts[i] = "(" + child.String() + ")"
 		}
 		if c.op == "not" {
 			return "not " + texts[0]
@@ -244,19 +243,19 @@ func (c *cond) String() string {
 			texts[i] = l.text
 		}
 		return name + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
-	case c.turned:
+	case c.isReversed:
 		return c.values[0].text + " " + c.op + " " + name
 	}
 	return name + " " + c.op + " " + c.values[0].text
 }
 
-// sql returns the condition in SQL, or "" if SQL cannot express it. Conditions on floats exclude
-// NaN explicitly, because in SQL it equals itself and is larger than all numbers.
+// sql returns the condition in SQL, or "" if SQL cannot express it. Conditions on floats exclude NaN
+// explicitly, because in SQL, NaN equals itself and is larger than all numbers.
 func (c *cond) sql() string {
 	if c.parts != nil {
 		texts := make([]string, len(c.parts))
-		for i, part := range c.parts {
-			text := part.sql()
+		for i, child := range c.parts {
+			text := child.sql()
 			if text == "" {
 				return ""
 			}
@@ -284,7 +283,7 @@ func (c *cond) sql() string {
 		}
 	}
 	text := name + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
-	if c.turned {
+	if c.isReversed {
 		text = texts[0] + " " + c.op + " " + name
 	}
 	switch {
@@ -307,15 +306,15 @@ const (
 
 func truthOf(b bool) truth { return map[bool]truth{false: no, true: yes}[b] }
 
-// of returns the condition's value for a row.
-func (c *cond) of(r row) truth {
+// eval returns the condition's value for a row.
+func (c *cond) eval(r row) truth {
 	switch c.op {
 	case "not":
-		return yes - c.parts[0].of(r)
+		return yes - c.parts[0].eval(r)
 	case "and", "or":
 		all := make([]truth, len(c.parts))
-		for i, part := range c.parts {
-			all[i] = part.of(r)
+		for i, child := range c.parts {
+			all[i] = child.eval(r)
 		}
 		if c.op == "and" {
 			return slices.Min(all)
@@ -337,11 +336,11 @@ func (c *cond) of(r row) truth {
 		}
 		return truthOf(holds(v, c.op, w))
 	case strings.HasSuffix(c.op, "in"):
-		in := slices.ContainsFunc(c.values, func(l literal) bool { return holds(v, "=", l.value) })
-		return truthOf(in == (c.op == "in"))
+		isMember := slices.ContainsFunc(c.values, func(l literal) bool { return holds(v, "=", l.value) })
+		return truthOf(isMember == (c.op == "in"))
 	case strings.HasSuffix(c.op, "like"):
 		return truthOf(strings.HasPrefix(v.(string), c.values[0].value.(string)) == (c.op == "like"))
-	case c.turned:
+	case c.isReversed:
 		return truthOf(holds(c.values[0].value, c.op, v))
 	}
 	return truthOf(holds(v, c.op, c.values[0].value))

@@ -16,22 +16,22 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// maxUnusual is the maximum length of arrays that get another layout, because they are copied
-// value by value.
+// maxUnusual is the maximum length of arrays that get an unusual layout, because they are copied value by
+// value.
 const maxUnusual = 300
 
-// unusual returns an array with the same values in another layout that Arrow allows. There may
-// be values under nulls, before the first row and after the last; null, unused or repeated
-// entries in dictionaries; and an unknown number of nulls.
-func unusual(r *rand.Rand, a arrow.Array) arrow.Array {
+// unusualLayout returns an array with the same values in another layout that Arrow allows. There may be
+// values under nulls, before the first row and after the last row; null, unused or repeated entries in
+// dictionaries; and an unknown number of nulls.
+func unusualLayout(r *rand.Rand, a arrow.Array) arrow.Array {
 	if a.Len() == 0 || a.Len() > maxUnusual {
 		return a
 	}
 	switch x := a.(type) {
 	case array.ExtensionArray:
-		return array.NewExtensionArrayWithStorage(a.DataType().(arrow.ExtensionType), unusual(r, x.Storage()))
+		return array.NewExtensionArrayWithStorage(a.DataType().(arrow.ExtensionType), unusualLayout(r, x.Storage()))
 	case *array.Null, *array.RunEndEncoded:
-		return padded(r, a)
+		return addPadding(r, a)
 	case *array.Dictionary:
 		a = unusualDictionary(r, x)
 	case *array.List, *array.LargeList, *array.Map:
@@ -48,7 +48,7 @@ func unusual(r *rand.Rand, a arrow.Array) arrow.Array {
 				}
 			}
 		}
-		a = remade(r, a, nil, unusual(r, picked(x.ListValues(), values)))
+		a = withValues(r, a, nil, unusualLayout(r, pickRows(x.ListValues(), values)))
 	case *array.Struct:
 		fields := make([]arrow.Array, x.NumField())
 		for f := range fields {
@@ -58,30 +58,30 @@ func unusual(r *rand.Rand, a arrow.Array) arrow.Array {
 					rows[i] = r.IntN(a.Len()+1) - 1
 				}
 			}
-			fields[f] = unusual(r, picked(x.Field(f), rows))
+			fields[f] = unusualLayout(r, pickRows(x.Field(f), rows))
 		}
-		a = remade(r, a, nil, fields...)
+		a = withValues(r, a, nil, fields...)
 	case *array.String, *array.Binary:
 		a = unusualTexts[int32](r, a)
 	case *array.LargeString, *array.LargeBinary:
 		a = unusualTexts[int64](r, a)
 	default:
 		if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && t.BitWidth()%8 == 0 {
-			width, from := t.BitWidth()/8, a.Data().Offset()
-			values := bytes.Clone(a.Data().Buffers()[1].Bytes()[from*width:][:a.Len()*width])
+			width, offset := t.BitWidth()/8, a.Data().Offset()
+			values := bytes.Clone(a.Data().Buffers()[1].Bytes()[offset*width:][:a.Len()*width])
 			for i := range a.Len() {
 				if a.IsNull(i) {
 					copy(values[i*width:], bytes.Repeat([]byte{0xff}, width))
 				}
 			}
-			a = remade(r, a, [][]byte{values})
+			a = withValues(r, a, [][]byte{values})
 		}
 	}
-	return padded(r, a)
+	return addPadding(r, a)
 }
 
-// remade returns an array with the type and nulls of a, and with the given values and children.
-func remade(r *rand.Rand, a arrow.Array, values [][]byte, children ...arrow.Array) arrow.Array {
+// withValues returns an array with the type and nulls of a, and with the given values and children.
+func withValues(r *rand.Rand, a arrow.Array, values [][]byte, children ...arrow.Array) arrow.Array {
 	var bits *memory.Buffer
 	nulls := a.NullN()
 	if nulls > 0 || r.IntN(2) == 0 {
@@ -104,34 +104,33 @@ func remade(r *rand.Rand, a arrow.Array, values [][]byte, children ...arrow.Arra
 	return array.MakeFromData(array.NewData(a.DataType(), a.Len(), buffers, parts, nulls, 0))
 }
 
-// picked returns the values of an array at indices, or null for -1.
-func picked(a arrow.Array, at []int) arrow.Array {
-	if len(at) == 0 {
+// pickRows returns the values of an array at indices, with null for index -1.
+func pickRows(a arrow.Array, indices []int) arrow.Array {
+	if len(indices) == 0 {
 		return array.NewSlice(a, 0, 0)
 	}
 	var all []arrow.Array
-	for _, i := range at {
+	for _, i := range indices {
 		if i < 0 {
 			all = append(all, array.MakeArrayOfNull(alloc, a.DataType(), 1))
 		} else {
 			all = append(all, array.NewSlice(a, int64(i), int64(i+1)))
 		}
 	}
-	return joined(all...)
+	return concatenate(all...)
 }
 
-// joins reports whether Arrow's library can concatenate slices and nulls of a type (arrow-go
-// 18.8).
-func joins(t arrow.DataType) bool {
+// canConcatenate reports whether Arrow's library can concatenate slices and nulls of a type (arrow-go 18.8).
+func canConcatenate(t arrow.DataType) bool {
 	if nested, ok := t.(arrow.NestedType); ok && t.ID() != arrow.RUN_END_ENCODED {
-		return !slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return !joins(f.Type) })
+		return !slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return !canConcatenate(f.Type) })
 	}
 	views := t.ID() == arrow.STRING_VIEW || t.ID() == arrow.BINARY_VIEW // views would keep the buffers of every slice
 	return t.ID() != arrow.RUN_END_ENCODED && t.ID() != arrow.NULL && t.ID() != arrow.DICTIONARY && !views
 }
 
-func joined(all ...arrow.Array) arrow.Array {
-	if t := all[0].DataType(); !joins(t) {
+func concatenate(all ...arrow.Array) arrow.Array {
+	if t := all[0].DataType(); !canConcatenate(t) {
 		b := array.NewBuilder(alloc, t)
 		for _, a := range all {
 			for i := range a.Len() {
@@ -140,24 +139,24 @@ func joined(all ...arrow.Array) arrow.Array {
 		}
 		return b.NewArray()
 	}
-	out, err := array.Concatenate(all, alloc)
+	result, err := array.Concatenate(all, alloc)
 	if err != nil {
 		panic(fmt.Sprint(all[0].DataType(), err))
 	}
-	return out
+	return result
 }
 
-func padded(r *rand.Rand, a arrow.Array) arrow.Array {
+func addPadding(r *rand.Rand, a arrow.Array) arrow.Array {
 	before, after := int64(r.IntN(min(a.Len(), 9)+1)), int64(r.IntN(min(a.Len(), 9)+1))
-	out := joined(array.NewSlice(a, 0, before), a, array.NewSlice(a, 0, after))
-	return array.NewSlice(out, before, before+int64(a.Len()))
+	padded := concatenate(array.NewSlice(a, 0, before), a, array.NewSlice(a, 0, after))
+	return array.NewSlice(padded, before, before+int64(a.Len()))
 }
 
 func unusualDictionary(r *rand.Rand, a *array.Dictionary) arrow.Array {
 	n := a.Dictionary().Len()
-	places := []int{-1}
+	indices := []int{-1}
 	for i := range 2 * n {
-		places = append(places, i%n)
+		indices = append(indices, i%n)
 	}
 	b := array.NewInt16Builder(alloc)
 	for i := range a.Len() {
@@ -170,54 +169,54 @@ func unusualDictionary(r *rand.Rand, a *array.Dictionary) arrow.Array {
 			b.AppendNull()
 		}
 	}
-	return array.NewDictionaryArray(a.DataType(), b.NewArray(), unusual(r, picked(a.Dictionary(), places)))
+	return array.NewDictionaryArray(a.DataType(), b.NewArray(), unusualLayout(r, pickRows(a.Dictionary(), indices)))
 }
 
 func unusualLists(r *rand.Rand, a array.ListLike) arrow.Array {
 	values := a.ListValues()
-	var places []int
-	some := func() {
+	var indices []int
+	addUnused := func() {
 		for range r.IntN(3) {
-			place := r.IntN(values.Len()+1) - 1
+			index := r.IntN(values.Len()+1) - 1
 			if a.DataType().ID() == arrow.MAP { // the library accepts no null key, not even an unused one
-				place = max(place, 0)
+				index = max(index, 0)
 			}
-			if place < values.Len() {
-				places = append(places, place)
+			if index < values.Len() {
+				indices = append(indices, index)
 			}
 		}
 	}
-	some()
-	offsets := []int64{int64(len(places))}
+	addUnused()
+	offsets := []int64{int64(len(indices))}
 	for i := range a.Len() {
 		if a.IsNull(i) {
-			some()
+			addUnused()
 		} else {
-			for from, to := a.ValueOffsets(i); from < to; from++ {
-				places = append(places, int(from))
+			for start, to := a.ValueOffsets(i); start < to; start++ {
+				indices = append(indices, int(start))
 			}
 		}
-		offsets = append(offsets, int64(len(places)))
+		offsets = append(offsets, int64(len(indices)))
 	}
-	some()
+	addUnused()
 	raw := arrow.GetBytes(offsets)
 	if a.DataType().ID() != arrow.LARGE_LIST {
-		short := make([]int32, len(offsets))
-		for i, at := range offsets {
-			short[i] = int32(at)
+		offsets32 := make([]int32, len(offsets))
+		for i, offset := range offsets {
+			offsets32[i] = int32(offset)
 		}
-		raw = arrow.GetBytes(short)
+		raw = arrow.GetBytes(offsets32)
 	}
-	child := picked(values, places)
+	child := pickRows(values, indices)
 	if entries, ok := child.(*array.Struct); ok && a.DataType().ID() == arrow.MAP { // a map's entries must begin at 0 (arrow-go 18.8)
-		child = remade(r, entries, nil, unusual(r, entries.Field(0)), unusual(r, entries.Field(1)))
+		child = withValues(r, entries, nil, unusualLayout(r, entries.Field(0)), unusualLayout(r, entries.Field(1)))
 	} else {
-		child = unusual(r, child)
+		child = unusualLayout(r, child)
 	}
-	return remade(r, a, [][]byte{raw}, child)
+	return withValues(r, a, [][]byte{raw}, child)
 }
 
-// unusualTexts puts bytes under nulls, and around the values.
+// unusualTexts puts bytes under nulls, and before and after the values.
 func unusualTexts[T int32 | int64](r *rand.Rand, a arrow.Array) arrow.Array {
 	text := []byte(pick(r, "", "before"))
 	offsets := []T{T(len(text))}
@@ -233,10 +232,10 @@ func unusualTexts[T int32 | int64](r *rand.Rand, a arrow.Array) arrow.Array {
 		offsets = append(offsets, T(len(text)))
 	}
 	text = append(text, pick(r, "", "behind")...)
-	return remade(r, a, [][]byte{arrow.GetBytes(offsets), text})
+	return withValues(r, a, [][]byte{arrow.GetBytes(offsets), text})
 }
 
-// wrappings returns a type and nested types that contain it.
+// wrappings returns a type, and nested types that contain it.
 func wrappings(t arrow.DataType) []arrow.DataType {
 	field := func(name string, t arrow.DataType, nullable bool) arrow.Field {
 		return arrow.Field{Name: name, Type: t, Nullable: nullable || t.ID() == arrow.NULL}
@@ -273,13 +272,13 @@ func TestUnusualArrays(t *testing.T) {
 				for range rows {
 					build(b, value(r, f.Type, true))
 				}
-				plain := b.NewArray()
-				a := unusual(r, plain)
+				normal := b.NewArray()
+				a := unusualLayout(r, normal)
 				if err := array.ValidateFull(a); err != nil && leaf.ID() != arrow.NULL && leaf.ID() != arrow.RUN_END_ENCODED { // the library expects buffers that these types do not have
 					t.Fatal(f.Type, err)
 				}
 				for i := range rows {
-					if got, want := canon(read(a, i)), canon(read(plain, i)); got != want {
+					if got, want := canon(read(a, i)), canon(read(normal, i)); got != want {
 						t.Fatalf("%s: row %d is %s, want %s", f.Type, i, got, want)
 					}
 				}
@@ -287,8 +286,8 @@ func TestUnusualArrays(t *testing.T) {
 			}
 			name := fmt.Sprint("t", w)
 			put := func(columns []arrow.Array, from, to int64) {
-				whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, rows)
-				reader, err := array.NewRecordReader(whole.Schema(), []arrow.RecordBatch{whole.NewSlice(from, to)})
+				batch := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, rows)
+				reader, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch.NewSlice(from, to)})
 				if err == nil {
 					_, err = s.Bucket("b").Put(t.Context(), name, reader, tables.PutAppend, nil)
 				}

@@ -19,9 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// program reads jobs, one line of JSON each. It reads a table with pyiceberg, or files with
-// DuckDB, and writes the rows in Arrow's IPC format. It answers each job with an error or an
-// empty text.
+// program runs jobs, one for each line of JSON: it reads a table with pyiceberg, or files with DuckDB, and
+// writes the rows in Arrow's IPC format. It answers each job with the text of an error, or an empty text.
 const program = `
 import json, sys
 import pyarrow as pa
@@ -42,18 +41,18 @@ for line in sys.stdin:
     print(json.dumps(wrong), flush=True)
 `
 
-// peer is a running process of program.
+// peer is a process that runs program.
 type peer struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
 }
 
-// ask sends a peer a job, and starts the peer if it is not running.
-func (f *fence) ask(t *testing.T, name string, job map[string]string) error {
+// runJob sends a job to a peer, and starts the peer if it is not running.
+func (f *harness) runJob(t *testing.T, name string, job map[string]string) error {
 	p := f.peers[name]
 	if p == nil {
-		python, err := peers.Path(name)
+		python, err := peers.PythonPath(name)
 		if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "1" {
 			return err
 		} else if err != nil {
@@ -61,9 +60,9 @@ func (f *fence) ask(t *testing.T, name string, job map[string]string) error {
 		}
 		p = &peer{cmd: exec.Command(python, "-c", program)}
 		p.cmd.Stderr = os.Stderr
-		out, err := p.cmd.StdoutPipe()
+		pipe, err := p.cmd.StdoutPipe()
 		if err == nil {
-			p.in, err = p.cmd.StdinPipe()
+			p.stdin, err = p.cmd.StdinPipe()
 		}
 		if err == nil {
 			err = p.cmd.Start()
@@ -71,46 +70,46 @@ func (f *fence) ask(t *testing.T, name string, job map[string]string) error {
 		if err != nil {
 			return err
 		}
-		p.out, f.peers[name] = bufio.NewReader(out), p
+		p.stdout, f.peers[name] = bufio.NewReader(pipe), p
 	}
 	text, err := json.Marshal(job)
 	if err == nil {
-		_, err = p.in.Write(append(text, '\n'))
+		_, err = p.stdin.Write(append(text, '\n'))
 	}
 	if err != nil {
 		return err
 	}
-	line, err := p.out.ReadBytes('\n')
-	var wrong string
+	line, err := p.stdout.ReadBytes('\n')
+	var message string
 	if err == nil {
-		err = json.Unmarshal(line, &wrong)
+		err = json.Unmarshal(line, &message)
 	}
-	if err == nil && wrong != "" {
-		err = errors.New(wrong)
+	if err == nil && message != "" {
+		err = errors.New(message)
 	}
 	return err
 }
 
-func (f *fence) closePeers() (err error) {
+func (f *harness) closePeers() (err error) {
 	for _, p := range f.peers {
-		err = errors.Join(err, p.in.Close(), p.cmd.Wait())
+		err = errors.Join(err, p.stdin.Close(), p.cmd.Wait())
 	}
 	return err
 }
 
-// forgetsNulls matches types for which pyiceberg reads some nulls as empty lists, because it
-// rebuilds lists from their offsets only.
+// forgetsNulls matches types for which pyiceberg reads some nulls as empty lists, because it only uses the
+// offsets of lists.
 var forgetsNulls = regexp.MustCompile(`(list|map)<.*(struct|map)<`)
 
-// foreign compares the table with what pyiceberg reads, and with what DuckDB reads from the
-// files. DuckDB can read them only if all files have the table's columns.
-func (f *fence) foreign(t *testing.T, d *run) error {
+// checkPeers compares the table with the rows that pyiceberg reads, and with the rows that DuckDB reads from
+// the files. DuckDB can only read the files if all of them have the table's columns.
+func (f *harness) checkPeers(t *testing.T, d *run) error {
 	if !d.exists || d.seed%5 != 0 {
 		return nil
 	}
 	_, err := d.store.Fold(d.ctx, nil)
 	if err == nil {
-		err = d.all()
+		err = d.checkAllRows()
 	}
 	if err != nil {
 		return fmt.Errorf("fold: %w", err)
@@ -128,21 +127,21 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 	for _, file := range m.Files {
 		files = append(files, "'"+file.Path+"'")
 	}
-	out, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
+	outPath, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
 	jobs := map[string]map[string]string{}
 	if !slices.ContainsFunc(d.cols, func(c *column) bool { return forgetsNulls.MatchString(c.typ.String()) }) {
-		jobs["pyiceberg"] = map[string]string{"catalog": d.store.Dir(), "out": out}
+		jobs["pyiceberg"] = map[string]string{"catalog": d.store.Dir(), "out": outPath}
 	}
 	if !slices.ContainsFunc(d.log, func(text string) bool { return strings.Contains(text, " evolve ") || strings.Contains(text, "replace") }) && len(files) > 0 && d.settings.Evolution == "" {
-		jobs["duckdb"] = map[string]string{"files": "[" + strings.Join(files, ", ") + "]", "out": out}
+		jobs["duckdb"] = map[string]string{"files": "[" + strings.Join(files, ", ") + "]", "out": outPath}
 	}
 	for name, job := range jobs {
-		if err := f.ask(t, name, job); err != nil {
+		if err := f.runJob(t, name, job); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		file, err := os.Open(out)
+		file, err := os.Open(outPath)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // this peer is not installed
+			continue // the peer is not installed
 		}
 		if err != nil {
 			return err
@@ -153,9 +152,9 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 			want = nil // names in files may be encoded
 		}
 		got, err := readAll(r, err, want)
-		err = errors.Join(err, file.Close(), os.Remove(out))
+		err = errors.Join(err, file.Close(), os.Remove(outPath))
 		if f.Foreign[name]++; err == nil {
-			err = d.differ(got, texts(d.rows, columns), false)
+			err = d.compareRows(got, texts(d.rows, columns), false)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -30,16 +30,16 @@ type column struct {
 
 type row map[string]any
 
-// state is a table's columns and rows at one time. It is never modified, because older versions
-// may still be read.
+// state is a table's columns and rows at some time. It is never modified, because older versions may still be
+// read.
 type state struct {
 	cols []*column
 	rows []row
 }
 
-// run is a test of one table.
+// run tests one table.
 type run struct {
-	try
+	runSpec
 	ctx    context.Context
 	dir    string
 	opts   *tables.Options
@@ -48,17 +48,17 @@ type run struct {
 	counts *counts
 
 	state
-	exists    bool
-	settings  tables.Settings
-	arrival   bool // rows are read in the order of their arrival
-	inTail    bool // some rows may be in the tail
-	dropped   []string
-	next      int64 // the next id
-	newest    tables.Version
-	at        int // the number of the current step
-	versions  map[tables.Version]state
-	snapshots map[string]state
-	log       []string
+	exists         bool
+	settings       tables.Settings
+	inArrivalOrder bool // rows are read in the order of their arrival
+	inTail         bool // some rows may be in the tail
+	dropped        []string
+	nextID         int64 // the next id
+	newest         tables.Version
+	stepNumber     int // the number of the current step
+	versions       map[tables.Version]state
+	snapshots      map[string]state
+	log            []string
 }
 
 func hash(parts ...any) uint64 {
@@ -67,18 +67,18 @@ func hash(parts ...any) uint64 {
 	return h.Sum64()
 }
 
-// choose picks a column that ok accepts. It picks the same column if others are left out.
+// choose picks a column that ok accepts. It picks the same column if other columns are left out.
 func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
-	by, least := r.Uint64(), uint64(0)
+	salt, lowest := r.Uint64(), uint64(0)
 	for _, c := range cols {
-		if h := hash(by, c.name); ok(c) && (chosen == nil || h < least) {
-			chosen, least = c, h
+		if h := hash(salt, c.name); ok(c) && (chosen == nil || h < lowest) {
+			chosen, lowest = c, h
 		}
 	}
 	return chosen
 }
 
-// order returns the columns that identify a row by the settings.
+// order returns the columns that identify a row, as the settings say.
 func (d *run) order() []string {
 	if d.settings.Time == "" {
 		return nil
@@ -86,21 +86,21 @@ func (d *run) order() []string {
 	return append([]string{d.settings.Time}, d.settings.Keys...)
 }
 
-func (d *run) ruled() bool {
+func (d *run) removesDuplicates() bool {
 	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
 }
 
-// schema returns random columns, one of which is the rows' number.
+// schema returns random columns, one of which is the rows' id.
 func (d *run) schema(r *rand.Rand) (cols []*column) {
 	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	n := 1 + r.IntN(7)
-	at := r.IntN(n + 1)
+	idIndex := r.IntN(n + 1)
 	for i := range n {
-		if i == at {
+		if i == idIndex {
 			cols = append(cols, &column{"id", arrow.PrimitiveTypes.Int64, r.IntN(2) == 0})
 		}
-		c := &column{names[i], randomType(rand.New(rand.NewPCG(d.seed, hash(d.at, i))), 2), r.IntN(8) > 0}
+		c := &column{names[i], randomType(rand.New(rand.NewPCG(d.seed, hash(d.stepNumber, i))), 2), r.IntN(8) > 0}
 		if i == 0 && d.seed%2 == 1 {
 			c.typ = pick[arrow.DataType](r, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64)
 		}
@@ -111,13 +111,13 @@ func (d *run) schema(r *rand.Rand) (cols []*column) {
 			cols = append(cols, c)
 		}
 	}
-	if at == n {
+	if idIndex == n {
 		cols = append(cols, &column{"id", arrow.PrimitiveTypes.Int64, true})
 	}
 	return cols
 }
 
-// canOrder reports whether a column can be the time column, or otherwise a key.
+// canOrder reports whether a column can be the time column, or a key if asTime is false.
 func canOrder(t arrow.DataType, asTime bool) bool {
 	t = plain(t)
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
@@ -126,45 +126,45 @@ func canOrder(t arrow.DataType, asTime bool) bool {
 	return sorted.HasOrder(t) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.FIXED_SIZE_BINARY
 }
 
-// randomSettings returns settings whose time column and keys have no nulls.
+// randomSettings returns settings with a time column and keys that have no nulls.
 func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDuplicate) (s tables.Settings) {
 	s.Evolution = pick(r, "", "", tables.Flexible, tables.Compatible)
-	full := func(c *column) bool {
+	hasNoNulls := func(c *column) bool {
 		return !slices.ContainsFunc(d.rows, func(r row) bool { return r[c.name] == nil })
 	}
-	at := choose(r, cols, func(c *column) bool { return canOrder(c.typ, true) && full(c) })
-	if at == nil || r.IntN(3) == 0 {
+	timeColumn := choose(r, cols, func(c *column) bool { return canOrder(c.typ, true) && hasNoNulls(c) })
+	if timeColumn == nil || r.IntN(3) == 0 {
 		return s
 	}
-	s.Time, s.OnDuplicate = at.name, pick(r, rules...)
-	if key := choose(r, cols, func(c *column) bool { return c != at && canOrder(c.typ, false) && full(c) }); key != nil && r.IntN(2) == 0 {
+	s.Time, s.OnDuplicate = timeColumn.name, pick(r, rules...)
+	if key := choose(r, cols, func(c *column) bool { return c != timeColumn && canOrder(c.typ, false) && hasNoNulls(c) }); key != nil && r.IntN(2) == 0 {
 		s.Keys = []string{key.name}
 	}
 	return s
 }
 
-// fresh returns rows with new numbers. Columns in must have no nulls. With many rows, values
-// come in runs, so that some pages lack some values.
-func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
+// newRows returns rows with new ids. The required columns have no nulls. In many rows, values come in runs,
+// so that some pages lack some values.
+func (d *run) newRows(r *rand.Rand, n int, cols []*column, required []string) []row {
 	rows := make([]row, min(n, d.MaxRows))
 	run := map[string]int{}
 	for _, c := range cols {
 		if run[c.name] = 1; n > 1000 {
-			run[c.name] = pick(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), 1<<40)), 1, 30, 1000, 4000)
+			run[c.name] = pick(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), 1<<40)), 1, 30, 1000, 4000)
 		}
 	}
 	for i := range rows {
 		rows[i] = row{}
 		for _, c := range cols {
-			rows[i][c.name] = d.near(c, value(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(must, c.name)))
+			rows[i][c.name] = d.narrowFloat(c, value(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(required, c.name)))
 		}
-		d.next++
-		rows[i]["id"] = whole(d.next)
+		d.nextID++
+		rows[i]["id"] = ratOf(d.nextID)
 	}
 	return rows
 }
 
-// reader returns a reader of rows in random batches, with columns in random order.
+// reader returns a reader of rows, in random batches and with columns in random order.
 func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReader {
 	cols = slices.Clone(cols)
 	if d.exists && r.IntN(3) == 0 {
@@ -179,14 +179,14 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 			build(b, row[c.name])
 		}
 		if columns[i] = b.NewArray(); r.IntN(2) == 0 {
-			columns[i] = unusual(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), 1<<41)), columns[i])
+			columns[i] = unusualLayout(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), 1<<41)), columns[i])
 		}
 	}
 	schema := arrow.NewSchema(fields, nil)
 	batch := array.NewRecordBatch(schema, columns, int64(len(rows)))
 	var batches []arrow.RecordBatch
-	for from, each := 0, 1+r.IntN(1+len(rows)); from < len(rows); from += each {
-		batches = append(batches, batch.NewSlice(int64(from), int64(min(from+each, len(rows)))))
+	for start, batchRows := 0, 1+r.IntN(1+len(rows)); start < len(rows); start += batchRows {
+		batches = append(batches, batch.NewSlice(int64(start), int64(min(start+batchRows, len(rows)))))
 	}
 	reader, err := array.NewRecordReader(schema, batches)
 	if err != nil {
@@ -203,22 +203,22 @@ func key(r row, names []string) (text string) {
 	return text
 }
 
-// once returns the rows that remain under the rule for duplicates.
-func (d *run) once(rows []row) (left []row) {
-	if !d.ruled() {
+// dedup returns the rows that the rule for duplicates keeps.
+func (d *run) dedup(rows []row) (kept []row) {
+	if !d.removesDuplicates() {
 		return rows
 	}
-	at := map[string]int{}
+	indexOf := map[string]int{}
 	for _, r := range rows {
 		k := key(r, d.order())
-		if i, twice := at[k]; !twice {
-			at[k] = len(left)
-			left = append(left, r)
+		if i, twice := indexOf[k]; !twice {
+			indexOf[k] = len(kept)
+			kept = append(kept, r)
 		} else if d.settings.OnDuplicate == tables.KeepLast {
-			left[i] = r
+			kept[i] = r
 		}
 	}
-	return left
+	return kept
 }
 
 type step struct {
@@ -237,7 +237,7 @@ var steps = []step{
 	{"delete rows", 3, (*run).deleteRows},
 	{"replace range", 2, (*run).replaceRange},
 	{"evolve", 6, (*run).evolve},
-	{"settings", 1, (*run).set},
+	{"settings", 1, (*run).setSettings},
 	{"partition", 1, (*run).partition},
 	{"fold", 4, func(d *run, _ *rand.Rand) (string, error) {
 		_, err := d.store.Fold(d.ctx, nil)
@@ -246,7 +246,7 @@ var steps = []step{
 	}},
 	{"compact", 2, func(d *run, _ *rand.Rand) (string, error) {
 		_, err := d.store.Compact(d.ctx, nil)
-		d.arrival = false
+		d.inArrivalOrder = false
 		return "", err
 	}},
 	{"expire", 1, func(d *run, r *rand.Rand) (string, error) {
@@ -255,7 +255,7 @@ var steps = []step{
 		return "", err
 	}},
 	{"snapshot", 1, func(d *run, _ *rand.Rand) (string, error) {
-		name, err := d.bucket.Snapshot(d.ctx, fmt.Sprint("s", d.at))
+		name, err := d.bucket.Snapshot(d.ctx, fmt.Sprint("s", d.stepNumber))
 		d.snapshots[name], d.inTail = d.state, false
 		return name, err
 	}},
@@ -272,8 +272,8 @@ func (d *run) open() (err error) {
 	return err
 }
 
-// manyRows returns the number of rows of a put: usually few, so that they stay in the tail. For
-// some seeds it may be enough for a file with several pages.
+// manyRows returns the number of rows of a put. Usually there are few, so that they stay in the tail. For
+// some seeds, they may suffice for a file with several pages.
 func (d *run) manyRows(r *rand.Rand) int {
 	if n := 3000 + r.IntN(6000); d.seed%8 == 1 && r.IntN(6) == 0 {
 		return n
@@ -283,54 +283,55 @@ func (d *run) manyRows(r *rand.Rand) int {
 
 func (d *run) put(r *rand.Rand) (string, error) {
 	if !d.exists {
-		return d.make(r, tables.PutError)
+		return d.createTable(r, tables.PutError)
 	}
 	var cols, added []*column
 	widened := map[*column]arrow.DataType{}
 	for _, c := range d.cols {
-		asPut, all := *c, d.settings.Evolution == tables.Compatible || c.name == "id" || slices.Contains(d.order(), c.name)
-		wide, narrow := wider(c.typ), narrower(c.typ)
-		cr := rand.New(rand.NewPCG(d.seed, hash(d.at, c.name)))
+		asPut, complete := *c, d.settings.Evolution == tables.Compatible || c.name == "id" || slices.Contains(d.order(), c.name)
+		wideTypes, narrowTypes := wider(c.typ), narrower(c.typ)
+		cr := rand.New(rand.NewPCG(d.seed, hash(d.stepNumber, c.name)))
 		switch cr.IntN(10) {
 		case 0:
-			if !all && c.nullable {
+			if !complete && c.nullable {
 				continue
 			}
 		case 1:
-			if len(narrow) > 0 && !all {
-				asPut.typ = pick(cr, narrow...)
+			if len(narrowTypes) > 0 && !complete {
+				asPut.typ = pick(cr, narrowTypes...)
 			}
 		case 2:
-			wide = slices.DeleteFunc(wide, func(t arrow.DataType) bool { return isFloat(t) && !isFloat(c.typ) })
-			if len(wide) > 0 && d.settings.Evolution != "" && !slices.Contains(d.order(), c.name) && c.name != "id" {
-				asPut.typ = pick(cr, wide...)
+			wideTypes = slices.DeleteFunc(wideTypes, func(t arrow.DataType) bool { return isFloat(t) && !isFloat(c.typ) })
+			if len(wideTypes) > 0 && d.settings.Evolution != "" && !slices.Contains(d.order(), c.name) && c.name != "id" {
+				asPut.typ = pick(cr, wideTypes...)
 				widened[c] = asPut.typ
 			}
 		}
 		cols = append(cols, &asPut)
 	}
 	if d.settings.Evolution != "" && r.IntN(4) == 0 {
-		c := &column{fmt.Sprint("p", d.at), randomType(r, 2), true}
+		c := &column{fmt.Sprint("p", d.stepNumber), randomType(r, 2), true}
 		cols, added = append(cols, c), append(added, c)
 	}
-	rows := d.fresh(r, d.manyRows(r), cols, d.order())
+	rows := d.newRows(r, d.manyRows(r), cols, d.order())
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.PutAppend, nil)
 	if err != nil {
 		return fmt.Sprint(len(rows), " rows of ", describe(cols)), err
 	}
-	d.columns(func(c *column) *column {
+	d.replaceColumns(func(c *column) *column {
 		if t := widened[c]; t != nil {
 			return &column{c.name, t, c.nullable}
 		}
 		return c
 	})
 	d.cols = append(d.cols, added...)
-	d.rows, d.inTail = d.once(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
+	d.rows, d.inTail = d.dedup(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
 	return fmt.Sprint(len(rows), " rows of ", describe(cols)), nil
 }
 
-// columns replaces each of the table's columns by f's result, and drops it if that is nil.
-func (d *run) columns(f func(*column) *column) {
+// replaceColumns replaces each of the table's columns by the result of f, and drops the column if that is
+// nil.
+func (d *run) replaceColumns(f func(*column) *column) {
 	var cols []*column
 	for _, c := range d.cols {
 		if c = f(c); c != nil {
@@ -354,11 +355,10 @@ func (d *run) replace(r *rand.Rand) (string, error) {
 	if r.IntN(3) > 0 {
 		return "", nil
 	}
-	return d.make(r, tables.PutReplace)
+	return d.createTable(r, tables.PutReplace)
 }
 
-// drop deletes the table and makes another with the same name, which shares nothing with the
-// first.
+// drop deletes the table and creates another table with the same name, which shares nothing with the first.
 func (d *run) drop(r *rand.Rand) (string, error) {
 	if r.IntN(3) > 0 {
 		return "", nil
@@ -368,59 +368,59 @@ func (d *run) drop(r *rand.Rand) (string, error) {
 	}
 	clear(d.versions)
 	d.newest = 0
-	return d.make(r, tables.PutError)
+	return d.createTable(r, tables.PutError)
 }
 
-// make puts the first rows of a table with new columns.
-func (d *run) make(r *rand.Rand, mode tables.PutMode) (string, error) {
+// createTable puts the first rows of a table with new columns.
+func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
 	d.cols, d.rows, d.dropped = d.schema(r), nil, nil
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
-	rows := d.fresh(r, d.manyRows(r), d.cols, d.order())
+	rows := d.newRows(r, d.manyRows(r), d.cols, d.order())
 	s := d.settings
 	d.exists = false // so that the columns keep their order
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
-	d.rows, d.exists, d.arrival, d.inTail = d.once(rows), true, true, false
+	d.rows, d.exists, d.inArrivalOrder, d.inTail = d.dedup(rows), true, true, false
 	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describe(d.cols), s), err
 }
 
 func (d *run) upsert(r *rand.Rand) (string, error) {
 	keys, o := d.order(), &tables.UpsertOptions{}
-	if !d.ruled() {
+	if !d.removesDuplicates() {
 		keys = []string{"id"}
 		if c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, false) }); r.IntN(2) == 0 {
 			keys = []string{c.name}
 		}
 		o.Keys = keys
 	}
-	rows := d.fresh(r, d.manyRows(r), d.cols, append(d.order(), keys...))
-	for _, row := range rows { // some rows have an existing key
+	rows := d.newRows(r, d.manyRows(r), d.cols, append(d.order(), keys...))
+	for _, row := range rows { // some rows get an existing key
 		if len(d.rows) == 0 || r.IntN(2) == 0 {
 			continue
 		}
-		was := d.rows[r.IntN(len(d.rows))]
+		existing := d.rows[r.IntN(len(d.rows))]
 		for _, name := range keys {
-			if was[name] != nil {
-				row[name] = was[name]
+			if existing[name] != nil {
+				row[name] = existing[name]
 			}
 		}
 	}
-	seen := map[string]bool{}
+	isUsed := map[string]bool{}
 	rows = slices.DeleteFunc(rows, func(r row) bool {
 		k := key(r, keys)
-		defer func() { seen[k] = true }()
-		return seen[k]
+		defer func() { isUsed[k] = true }()
+		return isUsed[k]
 	})
-	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return seen[key(r, keys)] })
-	done, err := d.bucket.Upsert(d.ctx, "t", d.reader(r, rows, d.cols), o)
-	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.rewritten(left, rows, done, err)
+	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isUsed[key(r, keys)] })
+	result, err := d.bucket.Upsert(d.ctx, "t", d.reader(r, rows, d.cols), o)
+	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.checkRewrite(kept, rows, result, err)
 }
 
-// rewritten records the rows that a correction left and wrote, and checks its result.
-func (d *run) rewritten(left, rows []row, done tables.RewriteResult, err error) error {
-	if deleted := len(d.rows) - len(left); err == nil && (done.Deleted != int64(deleted) || done.Written != int64(len(rows))) {
-		err = fmt.Errorf("it says that it deleted %d rows and wrote %d: want %d and %d", done.Deleted, done.Written, deleted, len(rows))
+// checkRewrite records the rows that a correction kept and wrote, and checks its result.
+func (d *run) checkRewrite(kept, rows []row, result tables.RewriteResult, err error) error {
+	if deleted := len(d.rows) - len(kept); err == nil && (result.Deleted != int64(deleted) || result.Written != int64(len(rows))) {
+		err = fmt.Errorf("the result says %d rows deleted and %d written, want %d and %d", result.Deleted, result.Written, deleted, len(rows))
 	}
-	d.rows, d.arrival = append(left, rows...), false
+	d.rows, d.inArrivalOrder = append(kept, rows...), false
 	return err
 }
 
@@ -430,61 +430,61 @@ func (d *run) deleteRows(r *rand.Rand) (string, error) {
 	if err != nil {
 		return c.String(), err
 	}
-	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return c.of(r) == yes })
-	done, err := d.bucket.DeleteRows(d.ctx, "t", where)
-	return c.String(), d.rewritten(left, nil, done, err)
+	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return c.eval(r) == yes })
+	result, err := d.bucket.DeleteRows(d.ctx, "t", where)
+	return c.String(), d.checkRewrite(kept, nil, result, err)
 }
 
 func (d *run) replaceRange(r *rand.Rand) (string, error) {
 	name, from, to := d.randomRange(r)
-	if name == "" || d.ruled() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
+	if name == "" || d.removesDuplicates() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
 		return "", nil
 	}
-	rows := d.fresh(r, d.manyRows(r), d.cols, append(d.order(), name))
+	rows := d.newRows(r, d.manyRows(r), d.cols, append(d.order(), name))
 	for _, row := range rows {
 		row[name] = nanosOf(from)
 	}
-	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return within(r[name], from, to) })
-	done, err := d.bucket.ReplaceRange(d.ctx, "t", from, to, d.reader(r, rows, d.cols), &tables.RangeOptions{TimeColumn: name})
-	return fmt.Sprintf("%q from %s to %s, %d rows", name, from, to, len(rows)), d.rewritten(left, rows, done, err)
+	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isWithin(r[name], from, to) })
+	result, err := d.bucket.ReplaceRange(d.ctx, "t", from, to, d.reader(r, rows, d.cols), &tables.RangeOptions{TimeColumn: name})
+	return fmt.Sprintf("%q from %s to %s, %d rows", name, from, to, len(rows)), d.checkRewrite(kept, rows, result, err)
 }
 
 func nanosOf(t time.Time) *big.Rat {
-	return new(big.Rat).Add(nanos(t.Unix(), time.Second), whole(int64(t.Nanosecond())))
+	return new(big.Rat).Add(nanos(t.Unix(), time.Second), ratOf(int64(t.Nanosecond())))
 }
 
-func within(v any, from, to time.Time) bool {
+func isWithin(v any, from, to time.Time) bool {
 	return v != nil && (from.IsZero() || v.(*big.Rat).Cmp(nanosOf(from)) >= 0) && (to.IsZero() || v.(*big.Rat).Cmp(nanosOf(to)) < 0)
 }
 
-// randomRange returns a range between the times of two rows. One of its bounds may be zero.
+// randomRange returns a range between the times of two rows. One bound may be zero.
 func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
 	c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, true) })
 	if c == nil || len(d.rows) == 0 {
 		return "", from, to
 	}
-	var ends []time.Time
+	var bounds []time.Time
 	for range 2 {
 		v, _ := d.rows[r.IntN(len(d.rows))][c.name].(*big.Rat)
 		if v == nil {
 			return "", from, to
 		}
-		seconds, rest := new(big.Int).DivMod(v.Num(), big.NewInt(1e9), new(big.Int))
-		at := time.Unix(seconds.Int64(), rest.Int64()).UTC()
-		if at.Year() < 1 || at.Year() > 9999 {
+		seconds, nanoseconds := new(big.Int).DivMod(v.Num(), big.NewInt(1e9), new(big.Int))
+		moment := time.Unix(seconds.Int64(), nanoseconds.Int64()).UTC()
+		if moment.Year() < 1 || moment.Year() > 9999 {
 			return "", from, to
 		}
-		ends = append(ends, at)
+		bounds = append(bounds, moment)
 	}
-	slices.SortFunc(ends, time.Time.Compare)
-	if ends[0].Equal(ends[1]) {
-		ends[1] = ends[0].Add(day)
+	slices.SortFunc(bounds, time.Time.Compare)
+	if bounds[0].Equal(bounds[1]) {
+		bounds[1] = bounds[0].Add(day)
 	}
-	ends[r.IntN(2)] = pick(r, ends[0], ends[1], time.Time{})
-	if !ends[0].IsZero() && !ends[0].Before(ends[1]) {
-		ends[1] = time.Time{}
+	bounds[r.IntN(2)] = pick(r, bounds[0], bounds[1], time.Time{})
+	if !bounds[0].IsZero() && !bounds[0].Before(bounds[1]) {
+		bounds[1] = time.Time{}
 	}
-	return c.name, ends[0], ends[1]
+	return c.name, bounds[0], bounds[1]
 }
 
 func (d *run) evolve(r *rand.Rand) (string, error) {
@@ -495,16 +495,16 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	if d.settings.Evolution == tables.Compatible && (change.Op == "rename" || change.Op == "drop") || c == nil && change.Op != "add" {
 		return "", nil
 	}
-	after, rows := slices.Clone(d.cols), d.rows
-	at := slices.Index(d.cols, c)
-	each := func(f func(row)) {
+	newCols, rows := slices.Clone(d.cols), d.rows
+	index := slices.Index(d.cols, c)
+	changeRows := func(f func(row)) {
 		rows = make([]row, len(d.rows))
 		for i, r := range d.rows {
 			rows[i] = maps.Clone(r)
 			f(rows[i])
 		}
 	}
-	settings, refused := d.settings, false
+	settings, mustFail := d.settings, false
 	switch change.Op {
 	case "add":
 		var types []arrow.DataType // the types that have names
@@ -515,16 +515,16 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 			}
 			types = append(types, t)
 		}
-		c = &column{fmt.Sprint("n", d.at), pick(r, types...), true}
+		c = &column{fmt.Sprint("n", d.stepNumber), pick(r, types...), true}
 		if len(d.dropped) > 0 && r.IntN(2) == 0 {
 			c.name, d.dropped = d.dropped[0], d.dropped[1:]
 		}
-		after = append(after, c)
+		newCols = append(newCols, c)
 		change.Column, change.Type = c.name, tables.ColumnTypeOf(c.typ)
 	case "rename":
-		change.Column, change.To = c.name, fmt.Sprint("r", d.at)
-		after[at] = &column{change.To, c.typ, c.nullable}
-		each(func(r row) { r[change.To] = r[c.name]; delete(r, c.name) })
+		change.Column, change.To = c.name, fmt.Sprint("r", d.stepNumber)
+		newCols[index] = &column{change.To, c.typ, c.nullable}
+		changeRows(func(r row) { r[change.To] = r[c.name]; delete(r, c.name) })
 		settings.Keys = slices.Clone(settings.Keys)
 		if i := slices.Index(settings.Keys, c.name); i >= 0 {
 			settings.Keys[i] = change.To
@@ -537,40 +537,40 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 			return "", nil
 		}
 		change.Column = c.name
-		after = slices.Delete(after, at, at+1)
-		each(func(r row) { delete(r, c.name) })
+		newCols = slices.Delete(newCols, index, index+1)
+		changeRows(func(r row) { delete(r, c.name) })
 	case "widen":
 		to := pick(r, wider(c.typ)...)
 		change.Column, change.Type = c.name, tables.ColumnTypeOf(to)
-		after[at] = &column{c.name, to, c.nullable}
+		newCols[index] = &column{c.name, to, c.nullable}
 		if isFloat(to) && !isFloat(c.typ) {
 			if slices.Contains(d.order(), c.name) {
 				return "", nil
 			}
-			each(func(r row) {
+			changeRows(func(r row) {
 				if n, ok := r[c.name].(*big.Rat); ok {
-					f, exact := n.Float64()
-					r[c.name], refused = f, refused || !exact
+					f, isExact := n.Float64()
+					r[c.name], mustFail = f, mustFail || !isExact
 				}
 			})
-			d.arrival = false
+			d.inArrivalOrder = false
 		}
 	}
 	err := d.bucket.Evolve(d.ctx, "t", change)
-	what := fmt.Sprintf("%+v", change)
-	if refused {
+	description := fmt.Sprintf("%+v", change)
+	if mustFail {
 		if err == nil {
-			err = errors.New("it is not refused, though a number is not exact as a float")
+			err = errors.New("the change is not refused, although a number has no exact float")
 		} else {
 			err = nil
 		}
-		return what, err
+		return description, err
 	}
 	if change.Op == "drop" {
 		d.dropped = append(d.dropped, c.name)
 	}
-	d.cols, d.rows, d.settings = after, rows, settings
-	return what, err
+	d.cols, d.rows, d.settings = newCols, rows, settings
+	return description, err
 }
 
 // wider returns the types to which a column may be widened.
@@ -590,8 +590,8 @@ func wider(t arrow.DataType) (all []arrow.DataType) {
 	return all
 }
 
-// narrower returns the types whose values fit into a column of type t. It leaves out integers
-// for columns of floats.
+// narrower returns the types whose values fit into a column of type t. For a column of floats, it leaves out
+// integers.
 func narrower(t arrow.DataType) []arrow.DataType {
 	i8, i16, i32 := arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32
 	u8, u16, u32 := arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32
@@ -618,12 +618,12 @@ func narrower(t arrow.DataType) []arrow.DataType {
 	return nil
 }
 
-func (d *run) set(r *rand.Rand) (string, error) {
-	if d.ruled() {
+func (d *run) setSettings(r *rand.Rand) (string, error) {
+	if d.removesDuplicates() {
 		return "", nil
 	}
 	s := d.randomSettings(r, d.cols, "", tables.KeepAll)
-	d.settings, d.arrival = s, false
+	d.settings, d.inArrivalOrder = s, false
 	return fmt.Sprintf("%+v", s), d.bucket.SetSettings(d.ctx, "t", s)
 }
 

@@ -1,6 +1,6 @@
-// Package difftest drives a table by random steps and compares all ways of reading it
-// with rows in memory, with SQL, and with what pyiceberg and DuckDB make of its files.
-// It shares no code with what it tests: the rows are plain values of Go.
+// Package difftest drives a table by random steps, and compares all ways of reading it with rows in memory,
+// with SQL, and with the rows that pyiceberg and DuckDB read from its files. It shares no code with the code
+// under test: the rows are plain Go values.
 package difftest
 
 import (
@@ -21,9 +21,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// A value is nil, bool, string, []byte, float64 or *big.Rat. A *big.Rat is a number, or the
-// nanoseconds of a time since 1970 or midnight, whatever the type's unit. Lists are []any, as
-// are structs (their fields) and maps (alternating keys and items).
+// A value is nil, bool, string, []byte, float64 or *big.Rat. A *big.Rat is a number, or a time in nanoseconds
+// since 1970 or midnight, independent of the type's unit. Lists are []any. So are structs, with their fields,
+// and maps, with alternating keys and items.
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
@@ -32,8 +32,8 @@ var zones = []string{"", "", "UTC", "America/New_York", "+01:30"}
 // plainTypes returns types that are not nested.
 func plainTypes(r *rand.Rand) []arrow.DataType {
 	unit := arrow.TimeUnit(r.IntN(4))
-	precision := func(most int32) (int32, int32) {
-		p := pick(r, most, 1+r.Int32N(most))
+	precision := func(maxPrecision int32) (int32, int32) {
+		p := pick(r, maxPrecision, 1+r.Int32N(maxPrecision))
 		return p, r.Int32N(p + 1)
 	}
 	p32, s32 := precision(9)
@@ -62,7 +62,7 @@ func plainTypes(r *rand.Rand) []arrow.DataType {
 	}
 }
 
-// randomType returns a type nested at most depth levels.
+// randomType returns a type with at most depth levels of nesting.
 func randomType(r *rand.Rand, depth int) arrow.DataType {
 	if depth == 0 || r.IntN(3) > 0 {
 		return pick(r, plainTypes(r)...)
@@ -86,8 +86,8 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 	return arrow.StructOf([]arrow.Field{field("a"), field("id"), field("x y")}[:1+r.IntN(3)]...)
 }
 
-// plain returns the type of the values of a dictionary or similar type; other types are returned
-// unchanged.
+// plain returns the type of the values if t is a dictionary, run-end encoded or extension type, and otherwise
+// t.
 func plain(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
@@ -100,17 +100,17 @@ func plain(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-func whole(i int64) *big.Rat { return new(big.Rat).SetInt64(i) }
+func ratOf(i int64) *big.Rat { return new(big.Rat).SetInt64(i) }
 
-func nanos(i int64, each time.Duration) *big.Rat {
-	return new(big.Rat).Mul(whole(i), whole(int64(each)))
+func nanos(i int64, unit time.Duration) *big.Rat {
+	return new(big.Rat).Mul(ratOf(i), ratOf(int64(unit)))
 }
 
 const day = 24 * time.Hour
 
-// counted returns the unit of a type, as a multiple of 1 or of a nanosecond, and its minimum and
-// maximum count of units. For types that do not count it returns 0.
-func counted(t arrow.DataType) (unit time.Duration, least, most int64) {
+// unitRange returns the unit of a type, as a multiple of 1 or of a nanosecond, and the minimum and maximum
+// number of units. For types without units, unit is 0.
+func unitRange(t arrow.DataType) (unit time.Duration, minCount, maxCount int64) {
 	switch t := t.(type) {
 	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Int64Type:
 		bits := t.(arrow.FixedWidthDataType).BitWidth()
@@ -122,8 +122,8 @@ func counted(t arrow.DataType) (unit time.Duration, least, most int64) {
 	case *arrow.Date32Type:
 		return day, math.MinInt32, math.MaxInt32
 	case *arrow.Date64Type: // stored in microseconds
-		most := int64(math.MaxInt64 / (day / time.Microsecond))
-		return day, -most, most
+		maxDays := int64(math.MaxInt64 / (day / time.Microsecond))
+		return day, -maxDays, maxDays
 	case *arrow.Time32Type:
 		unit := t.Unit.Multiplier()
 		return unit, 0, int64(day/unit) - 1
@@ -152,16 +152,16 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 		return nil
 	}
 	t = plain(t)
-	if unit, least, most := counted(t); unit > 0 {
-		n := pick(r, least, most, 0, 1, -1, r.Int64N(8), r.Int64N(8), r.Int64N(8))
+	if unit, minCount, maxCount := unitRange(t); unit > 0 {
+		n := pick(r, minCount, maxCount, 0, 1, -1, r.Int64N(8), r.Int64N(8), r.Int64N(8))
 		if _, isTime := t.(*arrow.TimestampType); isTime || t.ID() == arrow.DATE32 || t.ID() == arrow.DATE64 {
 			if r.IntN(4) > 0 { // within a few days
 				n = int64((time.Duration(19_700+r.IntN(4))*day + pick(r, 0, 1, unit, time.Hour)) / unit)
 			}
-		} else if r.IntN(8) == 0 && most > 100 {
-			n = r.Int64N(most)
+		} else if r.IntN(8) == 0 && maxCount > 100 {
+			n = r.Int64N(maxCount)
 		}
-		return nanos(max(n, least), unit)
+		return nanos(max(n, minCount), unit)
 	}
 	switch t := t.(type) {
 	case *arrow.BooleanType:
@@ -175,8 +175,8 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	case *arrow.Float64Type:
 		return pick(r, math.NaN(), math.Copysign(0, -1), 0, 0.1, math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(1), math.Inf(-1), 1<<53, float64(r.IntN(8)), float64(r.IntN(8)))
 	case arrow.DecimalType:
-		most := new(big.Int).Sub(power10(t.GetPrecision()), big.NewInt(1))
-		n := pick(r, most, new(big.Int).Neg(most), new(big.Int).Sub(most, big.NewInt(1)), big.NewInt(0), big.NewInt(-1), big.NewInt(r.Int64N(8)), new(big.Int).Rsh(most, uint(r.IntN(130))))
+		limit := new(big.Int).Sub(power10(t.GetPrecision()), big.NewInt(1))
+		n := pick(r, limit, new(big.Int).Neg(limit), new(big.Int).Sub(limit, big.NewInt(1)), big.NewInt(0), big.NewInt(-1), big.NewInt(r.Int64N(8)), new(big.Int).Rsh(limit, uint(r.IntN(130))))
 		return new(big.Rat).SetFrac(n, power10(t.GetScale()))
 	case *arrow.FixedSizeBinaryType:
 		return slices.Repeat([]byte{pick[byte](r, 0, 1, 0xff)}, t.ByteWidth)
@@ -192,10 +192,10 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 		return row
 	case *arrow.MapType:
 		row := []any{}
-		seen := map[string]bool{}
+		isUsed := map[string]bool{}
 		for range r.IntN(4) {
-			if key := value(r, t.KeyType(), false); !seen[canon(key)] {
-				seen[canon(key)] = true
+			if key := value(r, t.KeyType(), false); !isUsed[canon(key)] {
+				isUsed[canon(key)] = true
 				row = append(row, key, value(r, t.ItemType(), t.ItemField().Nullable))
 			}
 		}
@@ -218,8 +218,8 @@ func power10(n int32) *big.Int {
 	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil)
 }
 
-// build appends a value to a builder. Builders of plain types have a method Append for some Go
-// type.
+// build appends a value to a builder. Builders of plain types have a method Append with a parameter of some
+// Go type.
 func build(b array.Builder, v any) {
 	t := b.Type()
 	if v == nil {
@@ -235,9 +235,9 @@ func build(b array.Builder, v any) {
 		build(b.ValueBuilder(), v)
 		return
 	case array.DictionaryBuilder:
-		one := array.NewBuilder(alloc, t.(*arrow.DictionaryType).ValueType)
-		build(one, v)
-		if err := b.AppendArray(one.NewArray()); err != nil {
+		values := array.NewBuilder(alloc, t.(*arrow.DictionaryType).ValueType)
+		build(values, v)
+		if err := b.AppendArray(values.NewArray()); err != nil {
 			panic(err)
 		}
 		return
@@ -250,21 +250,21 @@ func build(b array.Builder, v any) {
 	}
 	if list, ok := v.([]any); ok {
 		b.(interface{ Append(bool) }).Append(true)
-		for i, part := range list {
+		for i, child := range list {
 			switch b := b.(type) {
 			case *array.StructBuilder:
-				build(b.FieldBuilder(i), part)
+				build(b.FieldBuilder(i), child)
 			case *array.MapBuilder:
-				build([]array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i%2], part)
+				build([]array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i%2], child)
 			case array.ListLikeBuilder:
-				build(b.ValueBuilder(), part)
+				build(b.ValueBuilder(), child)
 			}
 		}
 		return
 	}
 	if n, ok := v.(*big.Rat); ok {
-		unit, _, _ := counted(t)
-		switch i := new(big.Rat).Quo(n, whole(int64(max(unit, 1)))).Num(); {
+		unit, _, _ := unitRange(t)
+		switch i := new(big.Rat).Quo(n, ratOf(int64(max(unit, 1)))).Num(); {
 		case arrow.IsDecimal(t.ID()):
 			v = unscaled(n, t).Int64()
 		case t.ID() == arrow.UINT64:
@@ -283,8 +283,8 @@ func unscaled(v any, t arrow.DataType) *big.Int {
 	return new(big.Rat).Mul(v.(*big.Rat), new(big.Rat).SetInt(power10(t.(arrow.DecimalType).GetScale()))).Num()
 }
 
-// read returns the value at an index of an array. Arrays of plain types have a method Value that
-// returns some Go type.
+// read returns the value at an index of an array. Arrays of plain types have a method Value that returns some
+// Go type.
 func read(a arrow.Array, i int) any {
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return nil
@@ -303,18 +303,18 @@ func read(a arrow.Array, i int) any {
 		}
 		return row
 	case array.ListLike:
-		for from, to := a.ValueOffsets(i); from < to; from++ {
+		for j, to := a.ValueOffsets(i); j < to; j++ {
 			if m, ok := a.(*array.Map); ok {
-				row = append(row, read(m.Keys(), int(from)), read(m.Items(), int(from)))
+				row = append(row, read(m.Keys(), int(j)), read(m.Items(), int(j)))
 			} else {
-				row = append(row, read(a.ListValues(), int(from)))
+				row = append(row, read(a.ListValues(), int(j)))
 			}
 		}
 		return row
 	case *array.Float16:
 		return float64(a.Value(i).Float32())
 	}
-	unit, _, _ := counted(a.DataType())
+	unit, _, _ := unitRange(a.DataType())
 	n := new(big.Rat)
 	switch v := reflect.ValueOf(a).MethodByName("Value").Call([]reflect.Value{reflect.ValueOf(i)})[0]; {
 	case a.DataType().ID() == arrow.DECIMAL128:
@@ -338,11 +338,11 @@ func read(a arrow.Array, i int) any {
 	if a.DataType().ID() == arrow.DATE64 {
 		unit = time.Millisecond
 	}
-	return n.Mul(n, whole(int64(max(unit, 1))))
+	return n.Mul(n, ratOf(int64(max(unit, 1))))
 }
 
-// canon returns the same text only for equal values. It compares floats by their bits, except
-// that all NaN are equal.
+// canon returns the same text exactly for equal values. It compares floats by their bits, except that all NaN
+// are equal.
 func canon(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -362,8 +362,8 @@ func canon(v any) string {
 		return "f" + strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	var parts []string
-	for _, part := range v.([]any) {
-		parts = append(parts, canon(part))
+	for _, child := range v.([]any) {
+		parts = append(parts, canon(child))
 	}
 	return "[" + strings.Join(parts, " ") + "]"
 }

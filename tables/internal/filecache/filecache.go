@@ -1,13 +1,12 @@
-// Package filecache keeps local copies of immutable files in a directory of limited size. It evicts
-// the least recently used ones. Several processes may share the directory.
+// Package filecache keeps local copies of immutable files in a directory of limited size. It evicts the least
+// recently used copies. Several processes may share the directory.
 //
 //	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
 //	processes/               a directory of package tempdir for each process: files being
 //	                         fetched, and links to pinned copies
 //	evict.lock               held during eviction
 //
-// A link keeps a pinned copy when its name is removed, so that processes need not know each other's
-// pins.
+// A link preserves a pinned copy after its name is removed, so processes need not know each other's pins.
 package filecache
 
 import (
@@ -36,18 +35,18 @@ type Cache struct {
 	temp        *tempdir.Set // this process's directory
 	flights     singleflight.Group
 
-	mu      sync.Mutex
-	created int
-	used    int64 // bytes at the last scan, plus those added since
-	added   int64 // bytes added since the last scan
-	checked map[string]stamp
-	pins    map[string]*pin
+	mu         sync.Mutex
+	created    int
+	totalBytes int64 // bytes at the last scan, plus addedBytes
+	addedBytes int64 // bytes added since the last scan
+	verified   map[string]stamp
+	pins       map[string]*pin
 }
 
-// stamp identifies a verified file.
+// stamp records the verification of a file.
 type stamp struct {
-	size int64
-	at   time.Time // when it was added or last used
+	size       int64
+	verifiedAt time.Time // when it was added or last used
 }
 
 type pin struct {
@@ -55,7 +54,7 @@ type pin struct {
 	refs int
 }
 
-// maxChecked limits the number of files that are remembered as verified.
+// maxChecked limits the number of files that are recorded as verified.
 const maxChecked = 1 << 16
 
 // Open opens the cache in a directory, and creates it if it is missing. It keeps about limit bytes,
@@ -69,7 +68,7 @@ func Open(dir string, limit int64) (*Cache, error) {
 		return nil, fmt.Errorf("the cache's size is %d bytes: it must be above 0", limit)
 	}
 	processes := filepath.Join(dir, "processes")
-	c := &Cache{dir: dir, limit: limit, checked: map[string]stamp{}, pins: map[string]*pin{}}
+	c := &Cache{dir: dir, limit: limit, verified: map[string]stamp{}, pins: map[string]*pin{}}
 	for _, d := range []string{filepath.Join(dir, "files"), processes} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -90,12 +89,12 @@ func (c *Cache) path(key string) string {
 	return filepath.Join(c.dir, "files", name[:2], name[2:])
 }
 
-// Temp creates a temporary file, which the caller must pass to Add or remove.
+// Temp creates a temporary file. The caller must pass it to Add, or remove it.
 func (c *Cache) Temp() (*os.File, error) {
-	return os.OpenFile(c.unique(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return os.OpenFile(c.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-func (c *Cache) unique() string {
+func (c *Cache) uniquePath() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.created++
@@ -116,9 +115,9 @@ func (c *Cache) Add(temp, key string) error {
 		return err
 	}
 	c.mu.Lock()
-	c.used += info.Size()
-	c.added += info.Size()
-	mustEvict := c.used > c.limit || c.added > c.limit/16
+	c.totalBytes += info.Size()
+	c.addedBytes += info.Size()
+	mustEvict := c.totalBytes > c.limit || c.addedBytes > c.limit/16
 	c.mu.Unlock()
 	c.remember(key, info)
 	if mustEvict {
@@ -130,16 +129,16 @@ func (c *Cache) Add(temp, key string) error {
 func (c *Cache) remember(key string, info fs.FileInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.checked) >= maxChecked {
-		clear(c.checked)
+	if len(c.verified) >= maxChecked {
+		clear(c.verified)
 	}
-	c.checked[key] = stamp{info.Size(), time.Now()}
+	c.verified[key] = stamp{info.Size(), time.Now()}
 }
 
-// With calls use with the path of the copy for a key. use must open or link the copy, because it
-// may be evicted at any time. If there is no copy, fetch writes one. check verifies a copy that is
-// new to this process. If check fails, the copy is fetched again.
-func (c *Cache) With(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
+// WithCopy calls use with the path of the copy for a key. use must open or link the copy, because it may be
+// evicted at any time. If there is no copy, fetch writes one. check verifies a copy that this process has not
+// verified. If check fails, the copy is fetched again.
+func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
 		if err := c.ensure(key, check, fetch); err != nil {
 			return err
@@ -148,7 +147,7 @@ func (c *Cache) With(key string, check func(path string) error, fetch func(*os.F
 			return err
 		}
 	}
-	// Other processes evict the copies too fast, so use a private one.
+	// Other processes evict the copies too quickly, so use a private copy.
 	temp, err := c.fetch(fetch)
 	if err != nil {
 		return err
@@ -156,7 +155,7 @@ func (c *Cache) With(key string, check func(path string) error, fetch func(*os.F
 	return errors.Join(use(temp), os.Remove(temp))
 }
 
-// fetch fetches a file, and returns its path.
+// fetch fetches a file into a temporary file, and returns the file's path.
 func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	f, err := c.Temp()
 	if err != nil {
@@ -174,15 +173,15 @@ func (c *Cache) ensure(key string, check func(path string) error, fetch func(*os
 	info, err := os.Stat(path)
 	if err == nil {
 		c.mu.Lock()
-		known, seen := c.checked[key]
+		previous, isVerified := c.verified[key]
 		c.mu.Unlock()
-		if seen = seen && known.size == info.Size(); !seen {
+		if isVerified = isVerified && previous.size == info.Size(); !isVerified {
 			err = check(path)
 		}
 		if err == nil {
-			if !seen || time.Since(known.at) > time.Minute {
+			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
 				now := time.Now()
-				_ = os.Chtimes(path, now, now) // otherwise, the copy would be evicted earlier
+				_ = os.Chtimes(path, now, now) // if this fails, the copy may be evicted earlier
 				c.remember(key, info)
 			}
 			return nil
@@ -201,12 +200,12 @@ func (c *Cache) ensure(key string, check func(path string) error, fetch func(*os
 	return err
 }
 
-// Pin is like With for a link to the copy. The link stays until release is called.
+// Pin is like WithCopy, for a link to the copy. The link stays until release is called.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
 	if p == nil {
-		link := c.unique()
-		err = c.With(key, check, fetch, func(path string) error { return os.Link(path, link) })
+		link := c.uniquePath()
+		err = c.WithCopy(key, check, fetch, func(path string) error { return os.Link(path, link) })
 		if err != nil {
 			return "", func() {}, err
 		}
@@ -219,12 +218,12 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		defer c.mu.Unlock()
 		if p.refs--; p.refs == 0 {
 			delete(c.pins, key)
-			_ = os.Remove(p.path) // on failure the link is removed with the process's files
+			_ = os.Remove(p.path) // if this fails, the link is removed with the process's files
 		}
 	}), nil
 }
 
-// addPin adds a reference to an existing pin, or registers p if it is not nil.
+// addPin adds a reference to the existing pin for a key. If there is none, it registers p, unless p is nil.
 func (c *Cache) addPin(key string, p *pin) *pin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,9 +241,9 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 // Forget removes the copy for a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
 
-// evict removes the least recently used copies until a tenth of the limit is free, and the
-// leftovers of ended processes. It keeps the copy that was just added. If another process is
-// evicting, it returns immediately.
+// evict removes the least recently used copies until a tenth of the limit is free, and removes the files of
+// ended processes. It keeps the copy that was just added. If another process is evicting, it returns
+// immediately.
 func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {
@@ -252,9 +251,9 @@ func (c *Cache) evict(added string) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Unlock()) }()
 	type file struct {
-		path string
-		size int64
-		used time.Time
+		path     string
+		size     int64
+		lastUsed time.Time
 	}
 	var files []file
 	var total int64
@@ -275,7 +274,7 @@ func (c *Cache) evict(added string) (err error) {
 		return err
 	}
 	if total > c.limit {
-		slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
+		slices.SortFunc(files, func(a, b file) int { return a.lastUsed.Compare(b.lastUsed) })
 		for _, f := range files {
 			if total <= c.limit/10*9 {
 				break
@@ -290,7 +289,7 @@ func (c *Cache) evict(added string) (err error) {
 		}
 	}
 	c.mu.Lock()
-	c.used, c.added = total, 0
+	c.totalBytes, c.addedBytes = total, 0
 	c.mu.Unlock()
 	return c.temp.Sweep()
 }

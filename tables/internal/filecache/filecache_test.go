@@ -23,7 +23,7 @@ func content(key string) []byte { return []byte(strings.Repeat(key+" ", fileSize
 
 func get(c *Cache, key string, fetched *atomic.Int64) (string, error) {
 	var text []byte
-	err := c.With(key, func(path string) error {
+	err := c.WithCopy(key, func(path string) error {
 		b, err := os.ReadFile(path)
 		if err == nil && string(b) != string(content(key)) {
 			err = errors.New("damaged")
@@ -90,7 +90,8 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// At the limit, the least recently used copies are evicted. Damaged copies are fetched again.
+// TestCache checks that the least recently used copies are evicted at the limit, and that damaged copies are
+// fetched again.
 func TestCache(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 20*fileSize)
@@ -124,7 +125,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// Pinned copies survive eviction, and are removed when released.
+// TestPins checks that pinned copies survive eviction, and are removed after their release.
 func TestPins(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 5*fileSize)
@@ -161,7 +162,8 @@ func TestPins(t *testing.T) {
 	}
 }
 
-// Killed processes that shared a directory leave nothing that the next process does not remove.
+// TestProcesses checks that the next process removes everything that killed processes left in a shared
+// directory.
 func TestProcesses(t *testing.T) {
 	dir := t.TempDir()
 	var g sync.WaitGroup

@@ -1,7 +1,7 @@
 // Package gostruct converts Go structs to columns, and columns to structs.
 //
-// It replaces arrow-go's arreflect, which (in v18.8.0) turns a nested time into a struct without
-// fields and an sql.Null into a struct of two, refuses named types, and reads nulls as zeros.
+// It replaces arrow-go's arreflect. In v18.8.0, arreflect converts a nested time to a struct without fields
+// and an sql.Null to a struct with two fields, refuses named types, and reads nulls as zeros.
 package gostruct
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// deepest limits nesting, because recursive types have no end.
-const deepest = 32
+// maxDepth limits nesting, because recursive types are infinitely deep.
+const maxDepth = 32
 
 var timeType = reflect.TypeFor[time.Time]()
 
@@ -29,53 +29,53 @@ type Struct struct {
 	index  [][]int // field index of each column
 }
 
-var known sync.Map // *Struct by reflect.Type
+var structs sync.Map // *Struct by reflect.Type
 
-// Of returns the Struct of a type. Its error names a field that cannot be a column.
-func Of(t reflect.Type) (*Struct, error) {
-	if s, ok := known.Load(t); ok {
+// ForType returns the Struct of a type. Its error names a field that cannot be a column.
+func ForType(t reflect.Type) (*Struct, error) {
+	if s, ok := structs.Load(t); ok {
 		return s.(*Struct), nil
 	}
-	s, err := of(t, deepest)
+	s, err := parseStruct(t, maxDepth)
 	if err == nil {
-		known.Store(t, s)
+		structs.Store(t, s)
 	}
 	return s, err
 }
 
-func of(t reflect.Type, depth int) (*Struct, error) {
-	if t.Kind() != reflect.Struct || t == timeType || isNull(t) {
-		return nil, fmt.Errorf("rows are structs, and %s is none", t)
+func parseStruct(t reflect.Type, depth int) (*Struct, error) {
+	if t.Kind() != reflect.Struct || t == timeType || isSQLNull(t) {
+		return nil, fmt.Errorf("rows must be structs, but %s is not a struct", t)
 	}
 	s := &Struct{}
-	fields, err := s.add(t, nil, depth)
+	fields, err := s.addFields(t, nil, depth)
 	if err != nil {
 		return nil, err
 	}
 	s.Schema = arrow.NewSchema(fields, nil)
 	for _, f := range fields {
 		if len(s.Schema.FieldIndices(f.Name)) > 1 {
-			return nil, schema.Errorf(f.Name, "two fields of %s are this column", t)
+			return nil, schema.Errorf(f.Name, "two fields of %s have this column name", t)
 		}
 	}
 	if len(fields) == 0 {
-		return nil, fmt.Errorf("%s has no exported field, so that its rows have no column", t)
+		return nil, fmt.Errorf("%s has no exported fields, so its rows would have no columns", t)
 	}
 	return s, nil
 }
 
-// add returns the columns of a struct that is at an index of the whole struct.
-func (s *Struct) add(t reflect.Type, at []int, depth int) (columns []arrow.Field, err error) {
+// addFields returns the columns of a struct. index is the index of the struct within the outermost struct.
+func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag, tagged := f.Tag.Lookup("arrow")
-		index := append(at[:len(at):len(at)], i)
-		if f.Anonymous && !tagged && f.Type.Kind() == reflect.Struct && f.Type != timeType && !isNull(f.Type) {
-			within, err := s.add(f.Type, index, depth)
+		fieldIndex := append(index[:len(index):len(index)], i)
+		if f.Anonymous && !tagged && f.Type.Kind() == reflect.Struct && f.Type != timeType && !isSQLNull(f.Type) {
+			embedded, err := s.addFields(f.Type, fieldIndex, depth)
 			if err != nil {
 				return nil, err
 			}
-			columns = append(columns, within...)
+			columns = append(columns, embedded...)
 			continue
 		}
 		if !f.IsExported() || tag == "-" {
@@ -87,26 +87,26 @@ func (s *Struct) add(t reflect.Type, at []int, depth int) (columns []arrow.Field
 		if c.Type, c.Nullable, err = columnOf(f.Type, strings.TrimSpace(text), depth); err != nil {
 			return nil, schema.Errorf(name, "field %s of %s: %w", f.Name, t, err)
 		}
-		columns, s.index = append(columns, c), append(s.index, index)
+		columns, s.index = append(columns, c), append(s.index, fieldIndex)
 	}
 	return columns, nil
 }
 
-// columnOf returns the column type of a Go type, and reports whether it is nullable. A tag may
-// choose the column type of times.
+// columnOf returns the column type for a Go type, and reports whether it is nullable. For times, a tag may
+// choose the column type.
 func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullable bool, err error) {
 	if depth == 0 {
-		return nil, false, errors.New("its types are too deep within each other, or without end")
+		return nil, false, errors.New("its types are nested too deeply, or recursive")
 	}
 	switch kind := t.Kind(); {
-	case kind == reflect.Pointer || isNull(t):
-		var of reflect.Type
+	case kind == reflect.Pointer || isSQLNull(t):
+		var elem reflect.Type
 		if kind == reflect.Pointer {
-			of = t.Elem()
+			elem = t.Elem()
 		} else {
-			of = t.Field(0).Type
+			elem = t.Field(0).Type
 		}
-		typ, nullable, err = columnOf(of, tag, depth-1)
+		typ, nullable, err = columnOf(elem, tag, depth-1)
 		if err == nil && nullable {
 			err = fmt.Errorf("%s has more than one null", t)
 		}
@@ -119,30 +119,30 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		return arrow.ListOfField(item), true, nil
 	case t == timeType && tag != "":
 		if typ, err = schema.Parse(tag); err == nil && typ.ID() != arrow.TIMESTAMP && typ.ID() != arrow.DATE32 {
-			err = fmt.Errorf("a time is no %s", typ)
+			err = fmt.Errorf("a time cannot be stored as %s", typ)
 		}
 		return typ, false, err
 	case tag != "":
-		return nil, false, fmt.Errorf("its tag has the type %s, and only times take one", tag)
-	case t == timeType: // few other programs read Iceberg's nanoseconds
+		return nil, false, fmt.Errorf("its tag names the type %s, but only times may have a type in their tag", tag)
+	case t == timeType: // because few other programs read Iceberg's nanoseconds
 		return arrow.FixedWidthTypes.Timestamp_us, false, nil
 	case t == reflect.TypeFor[time.Duration]():
 		return arrow.FixedWidthTypes.Duration_ns, false, nil
 	case kind == reflect.Slice:
 		return arrow.BinaryTypes.Binary, true, nil
 	case kind == reflect.Struct:
-		s, err := of(t, depth-1)
+		s, err := parseStruct(t, depth-1)
 		if err != nil {
 			return nil, false, err
 		}
 		return arrow.StructOf(s.Schema.Fields()...), false, nil
-	case plain[kind] == nil:
-		return nil, false, fmt.Errorf("%s is no type of a column", t)
+	case basicTypes[kind] == nil:
+		return nil, false, fmt.Errorf("%s cannot be the type of a column", t)
 	}
-	return plain[t.Kind()], false, nil
+	return basicTypes[t.Kind()], false, nil
 }
 
-var plain = map[reflect.Kind]arrow.DataType{
+var basicTypes = map[reflect.Kind]arrow.DataType{
 	reflect.Bool: arrow.FixedWidthTypes.Boolean, reflect.String: arrow.BinaryTypes.String,
 	reflect.Float32: arrow.PrimitiveTypes.Float32, reflect.Float64: arrow.PrimitiveTypes.Float64,
 	reflect.Int: arrow.PrimitiveTypes.Int64, reflect.Int8: arrow.PrimitiveTypes.Int8, reflect.Int16: arrow.PrimitiveTypes.Int16,
@@ -151,8 +151,8 @@ var plain = map[reflect.Kind]arrow.DataType{
 	reflect.Uint32: arrow.PrimitiveTypes.Uint32, reflect.Uint64: arrow.PrimitiveTypes.Uint64,
 }
 
-// isNull reports whether a type is a nullable value of database/sql, such as sql.Null[T] or
-// sql.NullString, with a value and Valid.
-func isNull(t reflect.Type) bool {
+// isSQLNull reports whether a type is a nullable value of database/sql, such as sql.Null[T] or
+// sql.NullString: a struct of a value and Valid.
+func isSQLNull(t reflect.Type) bool {
 	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }

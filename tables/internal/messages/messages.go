@@ -1,5 +1,5 @@
-// Package messages splits and merges batches into pieces of a suitable size for messages of Flight
-// or of a pipe between processes.
+// Package messages splits and merges batches, so that they have a suitable size for messages of Flight or of
+// a pipe between processes.
 package messages
 
 import (
@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mergeRows limits merging: batches with more rows are sent unmerged.
+// mergeRows limits merging: larger batches are sent as they are.
 const mergeRows = 64 << 10
 
-// Rebatch yields a reader's rows in batches of a suitable size for messages: it merges small
-// batches, as query engines return, and splits large ones. Each is valid until the next. If the
-// reader fails, r.Err returns the error.
+// Rebatch yields a reader's rows in batches of a suitable size for messages: it merges the small batches that
+// query engines return, and splits large batches. Each batch is valid until the next. If the reader fails,
+// r.Err returns the error.
 func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch
 		var rows, bytes int64
 		send := func() bool {
-			batches := merged(r.Schema(), pending, rows)
+			batches := mergeBatches(r.Schema(), pending, rows)
 			pending, rows, bytes = nil, 0, 0
 			for i, b := range batches {
 				for part := range Parts(b) {
@@ -51,9 +51,9 @@ func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	}
 }
 
-// merged joins batches into one and releases them. If Arrow cannot join columns of their types, it
-// returns them unchanged.
-func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arrow.RecordBatch {
+// mergeBatches joins batches into one and releases them. If Arrow cannot join columns of their types, it
+// returns the batches unchanged.
+func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arrow.RecordBatch {
 	if len(batches) < 2 {
 		return batches
 	}
@@ -69,15 +69,15 @@ func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arr
 // partBytes is the approximate size of a message. Many peers refuse more than 4 MiB by default.
 const partBytes = 2 << 20
 
-// Parts splits a batch into pieces for messages. Each is valid until the next.
+// Parts splits a batch into pieces for messages. Each piece is valid until the next.
 func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
 	step := b.NumRows()
 	if size := util.TotalRecordSize(b); size > partBytes {
 		step = max(1, step*partBytes/size)
 	}
 	return func(yield func(arrow.RecordBatch) bool) {
-		for from := int64(0); from < b.NumRows(); from += step {
-			part := b.NewSlice(from, min(from+step, b.NumRows()))
+		for start := int64(0); start < b.NumRows(); start += step {
+			part := b.NewSlice(start, min(start+step, b.NumRows()))
 			more := yield(part)
 			part.Release()
 			if !more {

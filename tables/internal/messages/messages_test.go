@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// batches returns batches of the given sizes. Each number is its row's number. Each list has the
-// number as a text of the given width, and every third list is null.
+// batches returns batches with the given numbers of rows. Column n has consecutive numbers. Column l has
+// lists with the number as a text of the given width; every third list is null.
 func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
@@ -48,7 +48,7 @@ func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 	return r
 }
 
-func repeated(size, times int) []int {
+func repeat(size, times int) []int {
 	sizes := make([]int, times)
 	for i := range sizes {
 		sizes[i] = size
@@ -56,7 +56,8 @@ func repeated(size, times int) []int {
 	return sizes
 }
 
-// Small batches are merged and large ones are split. Rows keep their order.
+// TestMessages checks that small batches are merged and large batches are split, and that rows keep their
+// order.
 func TestMessages(t *testing.T) {
 	for name, c := range map[string]struct {
 		width, rows, max int
@@ -65,8 +66,8 @@ func TestMessages(t *testing.T) {
 		"none":          {1, 0, 0, nil},
 		"empty":         {1, 0, 0, []int{0, 0}},
 		"one":           {1, 5, 1, []int{5}},
-		"small":         {1, 100 * 2048, 5, repeated(2048, 100)},
-		"wide":          {1 << 10, 20 * 512, 8, repeated(512, 20)},
+		"small":         {1, 100 * 2048, 5, repeat(2048, 100)},
+		"wide":          {1 << 10, 20 * 512, 8, repeat(512, 20)},
 		"large":         {1, 200_000, 5, []int{200_000}},
 		"small, larger": {1, 150_010, 5, []int{5, 150_000, 5}},
 	} {
@@ -76,12 +77,12 @@ func TestMessages(t *testing.T) {
 				messages++
 				numbers, lists := part.Column(0).(*array.Int64), part.Column(1).(*array.List)
 				for i := range int(part.NumRows()) {
-					from, _ := lists.ValueOffsets(i)
+					start, _ := lists.ValueOffsets(i)
 					switch text := lists.ListValues().(*array.String); {
 					case numbers.Value(i) != int64(next), lists.IsNull(i) != (next%3 == 0):
 						t.Fatalf("row %d is %d", next, numbers.Value(i))
-					case lists.IsValid(i) && text.Value(int(from)) != fmt.Sprintf("%0*d", c.width, next):
-						t.Fatalf("row %d has %s", next, text.Value(int(from)))
+					case lists.IsValid(i) && text.Value(int(start)) != fmt.Sprintf("%0*d", c.width, next):
+						t.Fatalf("row %d has %s", next, text.Value(int(start)))
 					}
 					next++
 				}
@@ -93,26 +94,26 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// A consumer that stops early leaks no memory, which the allocator checks.
+// TestStopEarly checks that a consumer that stops early leaks no memory. The allocator detects leaks.
 func TestStopEarly(t *testing.T) {
-	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeated(2048, 100)} {
+	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeat(2048, 100)} {
 		for range Rebatch(batches(t, 1, sizes...)) {
 			break
 		}
 	}
 }
 
-// Batches that Arrow cannot join are unchanged.
-func TestMerged(t *testing.T) {
+// TestMergeUnsupportedTypes checks that batches that Arrow cannot join are returned unchanged.
+func TestMergeUnsupportedTypes(t *testing.T) {
 	n, text := arrow.NewSchema([]arrow.Field{{Name: "c", Type: arrow.PrimitiveTypes.Int64}}, nil), arrow.NewSchema([]arrow.Field{{Name: "c", Type: arrow.BinaryTypes.String}}, nil)
-	var both []arrow.RecordBatch
+	var empty []arrow.RecordBatch
 	for _, schema := range []*arrow.Schema{n, text} {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		both = append(both, b.NewRecordBatch())
+		empty = append(empty, b.NewRecordBatch())
 		b.Release()
 	}
-	if got := merged(n, both, 0); len(got) != 2 {
+	if got := mergeBatches(n, empty, 0); len(got) != 2 {
 		t.Errorf("%d batches, want 2", len(got))
 	}
-	take.Release(both)
+	take.Release(empty)
 }

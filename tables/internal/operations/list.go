@@ -146,7 +146,7 @@ var (
 			return s.Bucket(in.Bucket).Restore(ctx, in.Name, in.Tables...)
 		})
 
-	// Only a server implements these. Locks are leases, which expire unless they are renewed.
+	// Only a server implements these operations. Locks are leases, which expire unless they are renewed.
 	TakeLock = withAnswers[Lock, Lock](Entry{Name: "lock", Writes: true}, nil)
 	Unlock   = withAnswers[Lock, None](Entry{Name: "unlock", Writes: true}, nil)
 )

@@ -1,10 +1,8 @@
-// Package operations defines the operations on tables other than reading and writing rows. The
-// actions of Flight, the page's HTTP interface, package flightclient and the command line are all
-// made from this one list.
+// Package operations defines the operations on tables other than reading and writing rows. Flight's actions,
+// the page's HTTP interface, package flightclient and the commands all use this one list.
 //
-// An operation is a variable of this package, with its name, its required right and slots, its
-// input and output types, and its function on a store. Add new operations to list.go;
-// docs/flight.md lists all.
+// An operation is a variable of this package. It has a name, the required right and slots, input and output
+// types, and a function on a store. Add new operations to list.go; docs/flight.md lists all of them.
 package operations
 
 import (
@@ -22,11 +20,11 @@ import (
 // prefix is the prefix of Flight's action names.
 const prefix = "partd."
 
-// Slots are the permits of the server that an operation needs.
+// Slots are the permits that an operation needs from the server.
 type Slots uint8
 
 const (
-	NoSlot    Slots = iota // it reads little
+	NoSlot    Slots = iota // for operations that read little
 	PutSlot                // a permit for writing
 	BothSlots              // permits for writing and for querying
 )
@@ -36,15 +34,15 @@ type Entry struct {
 	Name    string   // lower case, words joined by "_"
 	Aliases []string // other accepted names
 
-	Writes  bool // requires the right to write, otherwise the right to read
+	Writes  bool // requires the right to write; other operations require the right to read
 	Slots   Slots
-	Page    bool   // the page offers it
-	Command string // the command of partd-tables that does it; "": none
+	Page    bool   // the page offers the operation
+	Command string // the command of partd-tables that does it; "": none // the command of partd-tables for the operation, or ""
 
 	Input, Output reflect.Type
 
-	// Run runs the operation with an input from Parse, and passes each answer to answer. It is nil
-	// if only a server implements the operation.
+	// Run runs the operation with an input from Parse, and calls answer with each answer. It is nil if only a
+	// server implements the operation.
 	Run func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error
 }
 
@@ -53,7 +51,7 @@ var (
 	byName = map[string]*Entry{}
 )
 
-// All returns the operations in the order of the documentation.
+// All returns the operations, in the order of the documentation.
 func All() []*Entry { return all }
 
 // ByName returns the operation with a name, or nil. Words may also be joined by "-".
@@ -80,7 +78,7 @@ func (e *Entry) Parse(body []byte) (any, error) {
 // Operation is an operation with input In and answers Out.
 type Operation[In, Out any] struct {
 	*Entry
-	do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
+	run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
 }
 
 // withAnswers registers an operation with any number of answers.
@@ -113,7 +111,7 @@ func withAnswer[In, Out any](e Entry, do func(context.Context, *tables.Store, *I
 	})
 }
 
-// None is the output of an operation that only succeeds or fails.
+// None is the output of an operation without answers.
 type None = struct{}
 
 // withoutAnswer registers an operation without output.
@@ -121,12 +119,12 @@ func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In)
 	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
 }
 
-// Server runs operations remotely: it sends a JSON input to an action, and yields the answers.
+// Server runs operations remotely: it sends an input as JSON to an action, and yields the answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }
 
-// Target is the open store or the server that runs operations.
+// Target runs operations: it is an open store or a server.
 type Target struct {
 	Store  *tables.Store
 	Server Server
@@ -135,7 +133,7 @@ type Target struct {
 // Each runs the operation, and yields its answers.
 func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq2[Out, error] {
 	if t.Store != nil {
-		return o.do(ctx, t.Store, in)
+		return o.run(ctx, t.Store, in)
 	}
 	return func(yield func(Out, error) bool) {
 		for body, err := range t.Server.Do(ctx, o.Action(), in) {
@@ -152,7 +150,7 @@ func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq
 	}
 }
 
-// Do runs an operation with one answer, and returns it.
+// Do runs an operation with one answer, and returns the answer.
 func (o Operation[In, Out]) Do(ctx context.Context, t Target, in *In) (out Out, err error) {
 	for out, err = range o.Each(ctx, t, in) {
 		return out, err

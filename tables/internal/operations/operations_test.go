@@ -13,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "write the table of operations in docs/flight.md again")
 
-// Each operation has a unique name in the common style, a slot if it writes, and a command. Its
-// aliases also work.
+// TestOperations checks that each operation has a unique name in the common style, a slot if it writes, and a
+// command, and that its aliases work.
 func TestOperations(t *testing.T) {
 	names := map[string]bool{}
 	for _, o := range All() {
@@ -37,7 +37,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// docs/flight.md lists all operations.
+// TestDocs checks that docs/flight.md lists all operations.
 func TestDocs(t *testing.T) {
 	file := filepath.Join("..", "..", "docs", "flight.md")
 	text, err := os.ReadFile(file)

@@ -13,29 +13,29 @@ import (
 // DefaultWorkers is the default number of workers.
 const DefaultWorkers = 4
 
-// Each calls f for each item, in at most workers goroutines; 0 means DefaultWorkers. It reads an
-// item only when a worker is free, and stops at the first error.
+// Each calls f for each item, in at most workers goroutines. If workers is 0, it uses DefaultWorkers. It
+// reads an item only when a worker is free, and stops at the first error.
 func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(context.Context, T) error) error {
 	if workers < 1 {
 		workers = DefaultWorkers
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	free := make(chan struct{}, workers)
+	freeWorkers := make(chan struct{}, workers)
 	for range workers {
-		free <- struct{}{}
+		freeWorkers <- struct{}{}
 	}
 	g.Go(func() error {
 		// Wait for a free worker before reading an item, which may be large.
-		<-free
+		<-freeWorkers
 		for item := range items {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
 			g.Go(func() error {
-				defer func() { free <- struct{}{} }()
+				defer func() { freeWorkers <- struct{}{} }()
 				return f(ctx, item)
 			})
-			if err := canceled.Wait(ctx, free); err != nil {
+			if err := canceled.Wait(ctx, freeWorkers); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// groupBytes is the size at which a row group is written from memory.
+// groupBytes is the number of buffered bytes at which a row group is written.
 const groupBytes = 16 << 20
 
 // Write writes the rows of r to a file atomically, in bounded memory. It returns the number of
@@ -61,7 +61,7 @@ type Writer struct {
 	schema *arrow.Schema
 }
 
-// keepOpen hides the method Close, which the library would call.
+// keepOpen hides the method Close, so that the library does not call it.
 type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
@@ -77,34 +77,35 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
 	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd)}
 	arrowProperties := pqarrow.NewArrowWriterProperties()
-	durations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
-	if !durations {
+	hasDurations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
+	if !hasDurations {
 		arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
 	}
-	asParquet, err := pqarrow.ToParquet(p.schema, parquet.NewWriterProperties(options...), arrowProperties)
+	parquetSchema, err := pqarrow.ToParquet(p.schema, parquet.NewWriterProperties(options...), arrowProperties)
 	if err != nil {
 		return nil, err
 	}
-	for i := range asParquet.NumColumns() {
-		c := asParquet.Column(i)
-		if _, half := c.LogicalType().(pqschema.Float16LogicalType); half || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
-			// The library's bounds exclude NaN. DuckDB orders NaN after all numbers, and would skip
-			// matching rows.
+	for i := range parquetSchema.NumColumns() {
+		c := parquetSchema.Column(i)
+		if _, isFloat16 := c.LogicalType().(pqschema.Float16LogicalType); isFloat16 || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
+			// The library's bounds ignore NaN. DuckDB orders NaN after all numbers, so it would skip matching
+			// rows.
 			options = append(options, parquet.WithStatsFor(c.Path(), false))
 		}
 	}
-	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !durations {
+	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !hasDurations {
 		return p, err
 	}
-	// Readers restore durations, which are written as integers, from this metadata, which replaces the
-	// library's.
-	note := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
-	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(note))
+	// Durations are written as integers. Readers restore them from this metadata, which replaces the
+	// library's metadata.
+	encodedSchema := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
+	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encodedSchema))
 }
 
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
-// unwritable reports whether the library cannot write a type with nulls and read it back.
+// unwritable reports whether the library cannot write columns of a type, and read them back, if they have
+// nulls.
 func unwritable(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:

@@ -11,7 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A row group is written when it is large, to limit memory. Small batches share a group.
+// TestRowGroups checks that large row groups are written early, to limit memory, and that small batches share
+// a row group.
 func TestRowGroups(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.BinaryTypes.Binary}}, nil)
 	rnd, value := rand.NewChaCha8([32]byte{}), make([]byte, 100)
@@ -83,7 +84,8 @@ func TestNaN(t *testing.T) {
 	}
 }
 
-// The library would give other rows the values of nulls in parts that may have none.
+// TestNullInPart checks that nulls in parts that must not be null are refused. The library would shift values
+// to other rows.
 func TestNullInPart(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, arrow.StructOf(arrow.Field{Name: "l", Type: list, Nullable: true}), strings.NewReader(`[{"l":[1,null]}]`))

@@ -1,5 +1,5 @@
-// Package peers finds the Python, Node and Java programs that tests and benchmarks work
-// with, each in an environment of its own, as .ci/peers makes them.
+// Package peers finds the Python, Node and Java programs that tests and benchmarks use. .ci/peers installs
+// each of them in a separate environment.
 package peers
 
 import (
@@ -8,15 +8,15 @@ import (
 	"path/filepath"
 )
 
-// T is what is used of a testing.TB.
+// T is the part of testing.TB that this package uses.
 type T interface {
 	Helper()
 	Skip(...any)
 	Fatal(...any)
 }
 
-// Path returns the Python of a peer.
-func Path(peer string) (string, error) { return find(peer, "bin", "python") }
+// PythonPath returns the path of a peer's Python interpreter.
+func PythonPath(peer string) (string, error) { return find(peer, "bin", "python") }
 
 func find(peer string, path ...string) (string, error) {
 	dir := os.Getenv("PARTD_PEERS")
@@ -27,37 +27,38 @@ func find(peer string, path ...string) (string, error) {
 		}
 		dir = filepath.Join(cache, "partd-peers")
 	}
-	found := filepath.Join(append([]string{dir, peer}, path...)...)
-	if _, err := os.Stat(found); err != nil {
-		return "", fmt.Errorf("%w: .ci/peers makes it", err)
+	target := filepath.Join(append([]string{dir, peer}, path...)...)
+	if _, err := os.Stat(target); err != nil {
+		return "", fmt.Errorf("%w: run .ci/peers to install it", err)
 	}
-	return found, nil
+	return target, nil
 }
 
-// Python is Path for a test, which is skipped without, or fails where all is
-// required.
+// Python returns the path of a peer's Python interpreter. If it is missing, the test is skipped, or fails if
+// PARTD_REQUIRE_ALL is 1.
 func Python(t T, peer string) string {
 	t.Helper()
-	python, err := Path(peer)
-	return required(t, python, err)
+	python, err := PythonPath(peer)
+	return requirePath(t, python, err)
 }
 
-// Node returns the directory with the packages of a peer, as NODE_PATH has it, as
-// Python does.
-func Node(t T, peer string) string {
+// NodeModules returns the directory with the packages of a peer, for NODE_PATH. If it is missing, the test is
+// skipped or fails, as in Python.
+func NodeModules(t T, peer string) string {
 	t.Helper()
 	modules, err := find(peer, "node_modules")
-	return required(t, modules, err)
+	return requirePath(t, modules, err)
 }
 
-// Jar returns the file with the Java classes of a peer, as Python does.
+// Jar returns the file with the Java classes of a peer. If it is missing, the test is skipped or fails, as in
+// Python.
 func Jar(t T, peer string) string {
 	t.Helper()
 	jar, err := find(peer, peer+".jar")
-	return required(t, jar, err)
+	return requirePath(t, jar, err)
 }
 
-func required(t T, path string, err error) string {
+func requirePath(t T, path string, err error) string {
 	t.Helper()
 	switch {
 	case err == nil:

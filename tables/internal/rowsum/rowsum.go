@@ -19,9 +19,9 @@ type Sum struct {
 	buf    []byte
 }
 
-// Of returns the checksum of a reader's rows, and releases the reader. If err is not nil, it
+// OfReader returns the checksum of a reader's rows, and releases the reader. If err is not nil, it only
 // returns err.
-func Of(r array.RecordReader, err error) (*Sum, error) {
+func OfReader(r array.RecordReader, err error) (*Sum, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +33,8 @@ func Of(r array.RecordReader, err error) (*Sum, error) {
 	return s, r.Err()
 }
 
-// Add adds the rows of a batch. A row is hashed as the texts of its values, each preceded by its
-// length, so that a column's encoding does not matter.
+// Add adds the rows of a batch. The hash of a row covers the texts of its values, each after its length, so
+// the encoding of a column does not matter.
 func (s *Sum) Add(b arrow.RecordBatch) {
 	for i := range int(b.NumRows()) {
 		s.buf = s.buf[:0]

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Equal rows in any order have the same sum, and other rows do not.
+// TestRowSum checks that equal rows in any order have the same sum, and that other rows have another sum.
 func TestRowSum(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	sum := func(rows string) *Sum {

@@ -26,30 +26,30 @@ type Check struct {
 	rules      []*ruleCheck
 }
 
-// ruleCheck applies a rule.
+// ruleCheck applies one rule.
 type ruleCheck struct {
 	*Violation
 	columns  []int
-	violate  *filter.Condition // true for rows that violate the rule; nil for other kinds of rules
+	violate  *filter.Condition // true for rows that violate the rule; nil if the rule is checked in another way
 	pattern  *regexp.Regexp
 	isSorted bool
 	last     arrow.Array // the previous row, for a rule about order
 	keys     *uniqueKeys
-}
+} // finds duplicates, for a unique rule
 
-// Table reads the table's stored rows that match where, or all rows if where is nil. The batches
-// contain at least the given columns.
-type Table func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
+// Table calls visit with the table's stored rows that match where, or with all rows if where is nil. The
+// batches contain at least the given columns.
+type Table func(ctx context.Context, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error
 
 // Options configures a Check.
 type Options struct {
-	Table  Table // nil: rules apply only to the put
-	Memory int64 // bytes for the keys of a uniqueness rule; more keys go to temporary files
+	Table  Table // nil if rules apply only to the put
+	Memory int64 // bytes for the keys of a unique rule; further keys go to temporary files
 }
 
-// NewCheck returns a check for the rows of a put, or nil without rules. The schemas describe the
-// rows as they are put, stored and read.
-func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
+// NewCheck returns a check for the rows of a put, or nil if no rule is enabled. The schemas describe the rows
+// as they are put, stored and read.
+func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
 	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
 		return nil, nil
@@ -60,7 +60,7 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 			c.Close()
 		}
 	}()
-	plain := schema.WithoutEncodings(put)
+	plainPut := schema.WithoutEncodings(putSchema)
 	for _, r := range rules {
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
 		c.violations = append(c.violations, rc.Violation)
@@ -68,18 +68,18 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 			rc.columns = append(rc.columns, logical.FieldIndices(name)...)
 		}
 		switch {
-		case (r.Kind == "exists" || r.Kind == "not_null") && !plain.HasField(r.Column):
-			rc.Why = fmt.Sprintf("the rows have no column %q, only %q", r.Column, schema.Names(put))
+		case (r.Kind == "exists" || r.Kind == "not_null") && !plainPut.HasField(r.Column):
+			rc.Reason = fmt.Sprintf("the rows have no column %q, only %q", r.Column, schema.Names(putSchema))
 			continue
 		case len(rc.columns) < len(r.Names()) || r.Kind == "exists":
 			continue
 		case r.Kind == "type":
-			want := r.Type
-			if t, err := schema.Parse(want); err == nil {
-				want = t.String()
+			required := r.Type
+			if t, err := schema.Parse(required); err == nil {
+				required = t.String()
 			}
-			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != want {
-				rc.Why = fmt.Sprintf("column %q has type %s, but the rule requires %s", r.Column, plain.Field(at[0]).Type, r.Type)
+			if indices := plainPut.FieldIndices(r.Column); len(indices) > 0 && plainPut.Field(indices[0]).Type.String() != required {
+				rc.Reason = fmt.Sprintf("column %q has type %s, but the rule requires %s", r.Column, plainPut.Field(indices[0]).Type, r.Type)
 			}
 			continue
 		case r.Kind == "sorted":
@@ -101,8 +101,8 @@ func NewCheck(ctx context.Context, rules []Rule, put, stored, logical *arrow.Sch
 	return c, nil
 }
 
-// filter returns the condition for rows that violate a rule. The condition is unused if the rule's
-// kind is checked in another way, or if a column is missing.
+// filter returns the condition for rows that violate a rule. It returns an empty condition if the rule's kind
+// is checked in another way, or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
@@ -137,9 +137,9 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	return filter.Not(filter.And(holds...)).Bind(s)
 }
 
-// Violated reports whether a rule was violated so far.
+// Violated reports whether a rule has been violated.
 func (c *Check) Violated() bool {
-	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Why != "" })
+	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Reason != "" })
 }
 
 // WholeTable reports whether a rule applies to all rows of the table.
@@ -176,14 +176,14 @@ func (c *Check) Add(stored arrow.RecordBatch) error {
 	return nil
 }
 
-// End returns an Error if a rule was violated. All rows must have been added.
-func (c *Check) End(ctx context.Context) error {
+// Finish returns an Error if a rule was violated. Call it after all rows were added.
+func (c *Check) Finish(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
 	for _, r := range c.rules {
 		if r.keys != nil {
-			if err := r.keys.end(ctx, r); err != nil {
+			if err := r.keys.finish(ctx, r); err != nil {
 				return fmt.Errorf("rule %q: %w", r.Rule, err)
 			}
 		}
@@ -193,14 +193,14 @@ func (c *Check) End(ctx context.Context) error {
 	}
 	var e Error
 	for _, v := range c.violations {
-		if v.Count > 0 || v.Why != "" {
+		if v.Count > 0 || v.Reason != "" {
 			e.Violations = append(e.Violations, *v)
 		}
 	}
 	return &e
 }
 
-// WithoutOrder drops the checks that need all rows in the order of the put.
+// WithoutOrder drops the checks that depend on the order of rows, or need all rows.
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()
@@ -208,7 +208,7 @@ func (c *Check) WithoutOrder() {
 	}
 }
 
-// Close releases the check's resources. It may be called twice.
+// Close releases the check's resources. It may be called more than once.
 func (c *Check) Close() {
 	if c == nil {
 		return
@@ -220,81 +220,80 @@ func (c *Check) Close() {
 	}
 }
 
-// maxBadRows limits the rows that an error names for each rule, and maxBadValue the bytes of their
-// values.
+// maxBadRows limits the rows that an error lists for each rule, and maxBadValue the bytes of each value.
 const (
 	maxBadRows  = 10
 	maxBadValue = 100
 )
 
-// countRow counts a row of a batch that violates the rule.
-func (r *ruleCheck) countRow(b arrow.RecordBatch, at int, row int64) {
+// countRow counts row i of a batch, which violates the rule. row is its index in the put.
+func (r *ruleCheck) countRow(b arrow.RecordBatch, i int, row int64) {
 	r.Count++
 	if len(r.Rows) < maxBadRows {
 		var values []string
-		for _, i := range r.columns {
+		for _, columnIndex := range r.columns {
 			text := "null"
-			if b.Column(i).IsValid(at) {
-				text = b.Column(i).ValueStr(at)
+			if b.Column(columnIndex).IsValid(i) {
+				text = b.Column(columnIndex).ValueStr(i)
 			}
-			values = append(values, b.ColumnName(i)+"="+shortened(text))
+			values = append(values, b.ColumnName(columnIndex)+"="+shorten(text))
 		}
 		r.Rows = append(r.Rows, BadRow{row + 1, strings.Join(values, ", ")})
 	}
 }
 
-func shortened(text string) string {
+func shorten(text string) string {
 	if len(text) > maxBadValue {
 		text = strings.ToValidUTF8(text[:maxBadValue], "") + "…"
 	}
 	return text
 }
 
-// checkCondition counts the rows that match the rule's condition for violations.
-func (r *ruleCheck) checkCondition(b arrow.RecordBatch, first int64) error {
-	found, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
-	for _, i := range take.Indices(found) {
-		r.countRow(b, i, first+int64(i))
+// checkCondition counts the rows for which the rule's violation condition is true.
+func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
+	violating, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
+	for _, i := range take.Indices(violating) {
+		r.countRow(b, i, firstRow+int64(i))
 	}
 	return err
 }
 
 // checkPattern counts the texts that do not match the pattern.
-func (r *ruleCheck) checkPattern(b arrow.RecordBatch, first int64) error {
+func (r *ruleCheck) checkPattern(b arrow.RecordBatch, firstRow int64) error {
 	texts, ok := b.Column(r.columns[0]).(array.StringLike)
 	if !ok {
 		return fmt.Errorf("column %q has type %s, which is not a text type", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
 	}
 	for i := range texts.Len() {
 		if texts.IsValid(i) && !r.pattern.MatchString(texts.Value(i)) {
-			r.countRow(b, i, first+int64(i))
+			r.countRow(b, i, firstRow+int64(i))
 		}
 	}
 	return nil
 }
 
-// checkOrder counts the rows that are null, or less than the previous row.
-func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, first int64) error {
+// checkOrder counts the rows that are null, or less than the row before.
+func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) error {
 	column := stored.Column(r.columns[0])
 	if !sorted.KeysInOrder(column.DataType()) {
 		return errors.ErrUnsupported
 	}
-	less := func(i int, before arrow.Array, j int) bool {
-		return string(sorted.AppendKey(nil, column, i)) < string(sorted.AppendKey(nil, before, j))
+	less := func(i int, previous arrow.Array, j int) bool {
+		return string(sorted.AppendKey(nil, column, i)) < string(sorted.AppendKey(nil, previous, j))
 	}
 	for i := range column.Len() {
 		switch {
 		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(i, column, i-1),
 			i == 0 && r.last != nil && r.last.IsValid(0) && less(0, r.last, 0):
-			r.countRow(b, i, first+int64(i))
+			r.countRow(b, i, firstRow+int64(i))
 		}
 	}
 	if n := int64(column.Len()); n > 0 {
-		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // copied, so that the batch can be released
+		lastValue, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // copied, so that the batch can be released
 		if err != nil {
 			return err
 		}
-		r.last = one
+		r.last = lastValue
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package rules checks the rows of puts into tables: it defines rules, edits them, and finds rows
-// that violate them.
+// Package rules checks the rows of puts into tables. It defines rules, edits them, and finds rows that
+// violate them.
 package rules
 
 import (
@@ -18,19 +18,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Rule is a condition on rows that are put into a table. A put that violates a rule is refused as a
-// whole. Stored rows are not checked. If the rows do not have the rule's columns, all rules hold
-// except exists and not_null.
+// Rule is a condition on rows that are put into a table. A put that violates a rule is refused as a whole.
+// The table's existing rows are not checked. If the rows lack the rule's columns, every rule holds, except
+// exists and not_null.
 type Rule struct {
 	Name     string `json:"name"`
-	Kind     string `json:"kind"`               // see Kinds
-	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
-	Type     string `json:"type,omitempty"`     // for type: in Arrow's notation
+	Kind     string `json:"kind"`               // one of Kinds
+	Column   string `json:"column,omitempty"`   // the column; unused for unique and expression
+	Type     string `json:"type,omitempty"`     // for type: the required type, in Arrow's notation
 	Min      string `json:"min,omitempty"`      // for range: the smallest value, as in a filter but without quotes
-	Max      string `json:"max,omitempty"`      // for range: the largest
+	Max      string `json:"max,omitempty"`      // for range: the largest value
 	Pattern  string `json:"pattern,omitempty"`  // for regexp: matched anywhere in the text, in the syntax of package regexp
-	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
-	Disabled bool   `json:"disabled,omitempty"` // kept but not applied
+	Where    string `json:"where,omitempty"`    // for expression: a filter that must be true or null for every row
+	Disabled bool   `json:"disabled,omitempty"` // the rule is kept, but not applied
 
 	Columns []string `json:"columns,omitempty"`  // for unique: the columns that must differ; rows with a null are not compared
 	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with the rows of the table
@@ -39,28 +39,28 @@ type Rule struct {
 // Kinds are the kinds of rules.
 var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
 
-// Error lists the rules that a put violates. Nothing was put.
+// Error lists the rules that a put violates. Nothing of the put was stored.
 type Error struct{ Violations []Violation }
 
 // Violation describes how a put violates a rule.
 type Violation struct {
-	Rule  string
-	Why   string   // set for a rule about columns rather than rows
-	Count int64    // number of rows
-	Rows  []BadRow // the first rows, at most ten
+	Rule   string
+	Reason string   // set if the rule is about columns instead of rows
+	Count  int64    // number of rows that violate the rule
+	Rows   []BadRow // the first of these rows, at most ten
 }
 
 // BadRow is a row that violates a rule.
 type BadRow struct {
-	Row    int64  // number of the row in the put, from 1
-	Values string // of the rule's columns, as column=value
+	Row    int64  // number of the row in the put, starting at 1
+	Values string // the values of the rule's columns, as column=value
 }
 
 func (e *Error) Error() string {
 	var all []string
 	for _, v := range e.Violations {
-		text := fmt.Sprintf("rule %q: %s", v.Rule, v.Why)
-		if v.Why == "" {
+		text := fmt.Sprintf("rule %q: %s", v.Rule, v.Reason)
+		if v.Reason == "" {
 			text = fmt.Sprintf("rule %q: %d rows violate it", v.Rule, v.Count)
 			for i, r := range v.Rows {
 				text += fmt.Sprintf("%s row %d (%s)", map[bool]string{true: ":", false: ","}[i == 0], r.Row, r.Values)
@@ -74,7 +74,7 @@ func (e *Error) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// Names returns the columns that a rule uses.
+// Names returns the names of the columns that a rule uses.
 func (r Rule) Names() []string {
 	if r.Kind == "expression" {
 		if e, err := filter.Parse(r.Where); err == nil {
@@ -126,7 +126,7 @@ type Edit struct {
 	Enable  []string `json:"enable,omitempty"`
 }
 
-// Parse parses stored rules; "" means none.
+// Parse parses stored rules. "" means no rules.
 func Parse(text string) (all []Rule, err error) {
 	if text != "" {
 		err = json.Unmarshal([]byte(text), &all)
@@ -137,15 +137,13 @@ func Parse(text string) (all []Rule, err error) {
 	return all, nil
 }
 
-// MissingError is the error of an edit for a rule that does not exist. Its value is the rule's
-// name.
+// MissingError is the error of an edit for a rule that does not exist. Its value is the rule's name.
 type MissingError string
 
 func (m MissingError) Error() string { return fmt.Sprintf("there is no rule %q", string(m)) }
 
-// Apply makes the edit, and returns the rules in their stored form. time and keys come from the
-// table's settings. columns is nil for a bucket, whose rules are checked against the columns of
-// each put.
+// Apply makes the edit, and returns the rules in their stored form. time and keys come from the table's
+// settings. columns is nil for a bucket, because its rules are checked against the columns of each put.
 func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {
@@ -155,19 +153,19 @@ func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Sc
 		}
 		add = append(add, added...)
 	}
-	index := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
+	indexOf := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
 	for _, r := range add {
 		if err := r.check(); err != nil {
 			return "", err
 		}
-		if i := index(r.Name); i >= 0 {
+		if i := indexOf(r.Name); i >= 0 {
 			rules[i] = r
 		} else {
 			rules = append(rules, r)
 		}
 	}
 	for _, name := range slices.Concat(e.Remove, e.Disable, e.Enable) {
-		i := index(name)
+		i := indexOf(name)
 		if i < 0 {
 			return "", MissingError(name)
 		}
@@ -195,8 +193,8 @@ func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Sc
 }
 
 // ruleSet returns the rules of a predefined set.
-func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
-	spelling := func(name string) string { // in the table's spelling
+func ruleSet(set, timeColumn string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
+	spelling := func(name string) string { // returns a column's name as the table spells it
 		if columns != nil {
 			for _, f := range columns.Fields() {
 				if strings.EqualFold(f.Name, name) {
@@ -208,21 +206,21 @@ func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule
 	}
 	switch set {
 	case "time_series":
-		if at == "" && columns != nil {
+		if timeColumn == "" && columns != nil {
 			for _, f := range columns.Fields() {
-				if at == "" && (f.Type.ID() == arrow.TIMESTAMP || f.Type.ID() == arrow.DATE32) {
-					at = f.Name
+				if timeColumn == "" && (f.Type.ID() == arrow.TIMESTAMP || f.Type.ID() == arrow.DATE32) {
+					timeColumn = f.Name
 				}
 			}
 		}
-		if at == "" {
-			at = spelling("time")
+		if timeColumn == "" {
+			timeColumn = spelling("time")
 		}
 		return []Rule{
-			{Name: "time exists", Kind: "exists", Column: at},
-			{Name: "time is not null", Kind: "not_null", Column: at},
-			{Name: "time is sorted", Kind: "sorted", Column: at},
-			{Name: "time is unique", Kind: "unique", Columns: append([]string{at}, keys...)},
+			{Name: "time exists", Kind: "exists", Column: timeColumn},
+			{Name: "time is not null", Kind: "not_null", Column: timeColumn},
+			{Name: "time is sorted", Kind: "sorted", Column: timeColumn},
+			{Name: "time is unique", Kind: "unique", Columns: append([]string{timeColumn}, keys...)},
 		}, nil
 	case "prices":
 		var q []any

@@ -16,19 +16,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// uniqueKeys finds rows that are equal in some columns. It sorts their keys, in files if they do
-// not fit in memory.
+// uniqueKeys finds rows that are equal in some columns. It sorts the rows' keys, in temporary files if they
+// do not fit in memory.
 type uniqueKeys struct {
-	table   Table // compare the rows of the put also with these; nil: do not
-	inTable bool
-	columns []string
-	first   arrow.Field // the first key column
-	sorter  *extsort.Sorter
-	in      *extsort.Writer
-	buf     []byte
+	table      Table // reads the table's rows to compare with; nil if only the put's rows are compared
+	inTable    bool
+	columns    []string
+	firstField arrow.Field // the first key column
+	sorter     *extsort.Sorter
+	writer     *extsort.Writer
+	buf        []byte
 
-	low, high       []byte       // bounds of the put's keys in the first column
-	atLeast, atMost *filter.Expr // conditions for the column's bounds; nil if no condition can express them
+	lowKey, highKey []byte       // bounds of the put's keys in the first column
+	atLeast, atMost *filter.Expr // conditions for these bounds; nil if no condition can express them
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -37,14 +37,14 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 			return nil, schema.Errorf(name, "it has type %s, which cannot be unique", t)
 		}
 	}
-	u = &uniqueKeys{inTable: r.InTable, columns: r.Columns, first: stored.Field(stored.FieldIndices(r.Columns[0])[0])}
+	u = &uniqueKeys{inTable: r.InTable, columns: r.Columns, firstField: stored.Field(stored.FieldIndices(r.Columns[0])[0])}
 	if r.InTable {
 		u.table = o.Table
 	}
 	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(o.Memory, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
 		return nil, err
 	}
-	if u.in, err = u.sorter.Writer(); err != nil {
+	if u.writer, err = u.sorter.Writer(); err != nil {
 		u.close()
 		return nil, err
 	}
@@ -53,47 +53,47 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 
 func (u *uniqueKeys) close() {
 	if u.sorter != nil {
-		_ = u.sorter.Close() // removes only temporary files, which the next run would remove otherwise
+		_ = u.sorter.Close() // Close removes only temporary files, which the next process would remove anyway
 		u.sorter = nil
 	}
 }
 
-// add adds the keys of a batch of stored rows. first is the number of the batch's first row in the
-// put, and negative for rows of the table.
-func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
+// add adds the keys of a batch of stored rows. firstRow is the index of the batch's first row in the put, or
+// negative for rows of the table.
+func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
 	var columns []arrow.Array
 	for _, name := range u.columns {
 		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
 	}
 	var record []byte
-	lowest, highest := -1, -1 // rows with new bounds of the first column
+	lowest, highest := -1, -1 // rows that set new bounds for the first column
 rows:
 	for i := range int(b.NumRows()) {
 		u.buf, record = u.buf[:0], record[:0]
 		texts := make([]string, 0, len(columns))
-		for at, c := range columns {
+		for columnIndex, c := range columns {
 			if c.IsNull(i) {
 				continue rows
 			}
 			u.buf = sorted.AppendKey(u.buf, c, i)
-			if at == 0 && first >= 0 && u.table != nil {
-				if u.low == nil || string(u.buf) < string(u.low) {
-					u.low, lowest = append(u.low[:0], u.buf...), i
+			if columnIndex == 0 && firstRow >= 0 && u.table != nil {
+				if u.lowKey == nil || string(u.buf) < string(u.lowKey) {
+					u.lowKey, lowest = append(u.lowKey[:0], u.buf...), i
 				}
-				if u.high == nil || string(u.buf) > string(u.high) {
-					u.high, highest = append(u.high[:0], u.buf...), i
+				if u.highKey == nil || string(u.buf) > string(u.highKey) {
+					u.highKey, highest = append(u.highKey[:0], u.buf...), i
 				}
 			}
-			if first >= 0 {
-				texts = append(texts, u.columns[at]+"="+shortened(c.ValueStr(i)))
+			if firstRow >= 0 {
+				texts = append(texts, u.columns[columnIndex]+"="+shorten(c.ValueStr(i)))
 			}
 		}
 		row := int64(-1)
-		if first >= 0 {
-			row = first + int64(i)
+		if firstRow >= 0 {
+			row = firstRow + int64(i)
 		}
 		record = append(binary.BigEndian.AppendUint64(record, uint64(row)), strings.Join(texts, ", ")...)
-		if err := u.in.Add(u.buf, record); err != nil {
+		if err := u.writer.Add(u.buf, record); err != nil {
 			return err
 		}
 	}
@@ -106,47 +106,47 @@ rows:
 	return nil
 }
 
-// bounds returns the conditions that a column is at least, and at most, a value of an array. It
-// returns nil for types whose keys do not sort like values.
+// bounds returns the conditions that a column is at least, and at most, a value of an array. It returns nil
+// for types whose keys do not sort like the values.
 func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
 	switch a := a.(type) {
 	case *array.Int32:
-		return both(column, a.Value(i))
+		return atLeastAndMost(column, a.Value(i))
 	case *array.Int64:
-		return both(column, a.Value(i))
+		return atLeastAndMost(column, a.Value(i))
 	case *array.Float32:
-		return both(column, a.Value(i))
+		return atLeastAndMost(column, a.Value(i))
 	case *array.Float64:
-		return both(column, a.Value(i))
+		return atLeastAndMost(column, a.Value(i))
 	case *array.String:
-		return both(column, strings.Clone(a.Value(i))) // cloned, because the rows are released first
+		return atLeastAndMost(column, strings.Clone(a.Value(i))) // cloned, because the rows are released before the condition is used
 	case *array.Date32:
-		return both(column, a.Value(i).ToTime())
+		return atLeastAndMost(column, a.Value(i).ToTime())
 	case *array.Timestamp:
-		return both(column, a.Value(i).ToTime(a.DataType().(*arrow.TimestampType).Unit))
+		return atLeastAndMost(column, a.Value(i).ToTime(a.DataType().(*arrow.TimestampType).Unit))
 	case *array.Time64:
-		return both(column, a.Value(i).FormattedString(a.DataType().(*arrow.Time64Type).Unit))
+		return atLeastAndMost(column, a.Value(i).FormattedString(a.DataType().(*arrow.Time64Type).Unit))
 	}
 	return nil, nil
 }
 
-func both[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
+func atLeastAndMost[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
 	return filter.Ge(column, v), filter.Le(column, v)
 }
 
-// end finds the put's rows whose keys occur in earlier rows or in the table.
-func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
-	if u.table != nil && u.low != nil { // only between the smallest and the largest value of the put
-		between := filter.And(u.atLeast, u.atMost)
-		if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.first}, nil)); err != nil {
-			between = nil // for example, for a NaN or a year that text cannot express; then all rows are compared
+// finish counts the put's rows whose keys also occur in earlier rows or in the table.
+func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
+	if u.table != nil && u.lowKey != nil { // read only the table's rows between the smallest and the largest value of the put
+		tableRange := filter.And(u.atLeast, u.atMost)
+		if _, err := tableRange.Bind(arrow.NewSchema([]arrow.Field{u.firstField}, nil)); err != nil {
+			tableRange = nil // for example, if text cannot express a NaN or a year; then compare all rows
 		}
-		err := u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
+		err := u.table(ctx, u.columns, tableRange, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 		if err != nil {
 			return err
 		}
 	}
-	if err := u.in.Close(); err != nil {
+	if err := u.writer.Close(); err != nil {
 		return err
 	}
 	bad := func(record []byte) {
@@ -156,24 +156,24 @@ func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
 			firstRows(r)
 		}
 	}
-	var first []byte // the first row of the put with the current key, until it is counted as bad
+	var firstRecord []byte // the first row of the put with the current key, until it is counted
 	for block, err := range u.sorter.Sorted() {
 		if err != nil {
 			return err
 		}
 		for i := range block.Len() {
 			record := block.Record(i)
-			ofTable := int64(binary.BigEndian.Uint64(record)) < 0
+			inTable := int64(binary.BigEndian.Uint64(record)) < 0
 			switch {
-			case !block.SameKey(i) && !ofTable:
-				first = append(first[:0], record...)
+			case !block.SameKey(i) && !inTable:
+				firstRecord = append(firstRecord[:0], record...)
 			case !block.SameKey(i):
-				first = first[:0]
-			case !ofTable:
+				firstRecord = firstRecord[:0]
+			case !inTable:
 				bad(record)
-			case len(first) > 0:
-				bad(first)
-				first = first[:0]
+			case len(firstRecord) > 0:
+				bad(firstRecord)
+				firstRecord = firstRecord[:0]
 			}
 		}
 	}
@@ -181,7 +181,7 @@ func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
 	return nil
 }
 
-// firstRows keeps only the first of the bad rows.
+// firstRows drops all bad rows except the first ones.
 func firstRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]

@@ -13,12 +13,11 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestUniqueBounds checks that the put is compared only with table rows within its bounds, for
-// every type whose keys sort like values. It is compared with all rows if no condition can express
-// the bounds.
+// TestUniqueBounds checks that the put is compared only with table rows within its bounds, for every type
+// whose keys sort like the values. If no condition can express the bounds, the put is compared with all rows.
 func TestUniqueBounds(t *testing.T) {
 	for _, c := range []struct {
-		of          arrow.DataType
+		typ         arrow.DataType
 		values      string // the middle three are put
 		comparesAll bool
 	}{
@@ -36,18 +35,18 @@ func TestUniqueBounds(t *testing.T) {
 		{arrow.FixedWidthTypes.Timestamp_us, `["1960-01-01 00:00:00Z", "1960-01-01 00:00:00.000001Z", "2020-01-01 00:00:00Z",
 			"2026-11-23 00:00:00.000001Z", "2026-11-23 00:00:00.000002Z"]`, false},
 	} {
-		t.Run(fmt.Sprint(c.of, c.comparesAll), func(t *testing.T) {
-			all, _, err := array.FromJSON(memory.DefaultAllocator, c.of, strings.NewReader(c.values))
+		t.Run(fmt.Sprint(c.typ, c.comparesAll), func(t *testing.T) {
+			all, _, err := array.FromJSON(memory.DefaultAllocator, c.typ, strings.NewReader(c.values))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer all.Release()
-			s := arrow.NewSchema([]arrow.Field{{Name: `a"b`, Type: c.of, Nullable: true}}, nil)
+			s := arrow.NewSchema([]arrow.Field{{Name: `a"b`, Type: c.typ, Nullable: true}}, nil)
 			table := array.NewRecordBatch(s, []arrow.Array{all}, 5)
 			defer table.Release()
 			var compared []bool
-			o := Options{Table: func(_ context.Context, _ []string, between *filter.Expr, _ func(arrow.RecordBatch) error) error {
-				where, err := between.Bind(s)
+			o := Options{Table: func(_ context.Context, _ []string, tableRange *filter.Expr, _ func(arrow.RecordBatch) error) error {
+				where, err := tableRange.Bind(s)
 				if err == nil {
 					compared, err = where.Holds(5, func(string) arrow.Array { return all })
 				}
@@ -59,13 +58,13 @@ func TestUniqueBounds(t *testing.T) {
 			}
 			defer u.close()
 			for _, row := range []int64{2, 3, 1} {
-				one := table.NewSlice(row, row+1)
-				if err := u.add(one, row); err != nil {
+				batch := table.NewSlice(row, row+1)
+				if err := u.add(batch, row); err != nil {
 					t.Fatal(err)
 				}
-				one.Release()
+				batch.Release()
 			}
-			if err := u.end(t.Context(), &ruleCheck{Violation: new(Violation)}); err != nil {
+			if err := u.finish(t.Context(), &ruleCheck{Violation: new(Violation)}); err != nil {
 				t.Fatal(err)
 			}
 			want := []bool{c.comparesAll, true, true, true, c.comparesAll}

@@ -14,13 +14,12 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// cases lists all kinds of types: the stored type, the type that readers get if it differs, and
-// values.
+// cases lists all kinds of types: the stored type, the type that readers get, and values.
 var cases = []struct {
-	Name       string
-	Put        arrow.DataType
-	Kept, Back string // "" means the type as put
-	JSON       string
+	Name                 string
+	Put                  arrow.DataType
+	StoredType, ReadType string // "" means the type as put // "" means the put type
+	JSON                 string
 }{
 	{"null", arrow.Null, "bool", "", `[null,null,null]`},
 	{"bool", arrow.FixedWidthTypes.Boolean, "", "", `[true,null,false]`},
@@ -77,8 +76,8 @@ func mustJSON() arrow.DataType {
 	return t
 }
 
-// Every type is stored as the table says, Iceberg accepts it, and its values and type are read
-// back, even from a slice of a batch.
+// TestTypes checks that every type is stored as the table of cases says, that Iceberg accepts the stored
+// type, and that the values and the type can be restored, even from a slice of a batch.
 func TestTypes(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -87,14 +86,14 @@ func TestTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
-			kept, err := Stored(schema)
+			stored, err := Stored(schema)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := kept.Field(0).Type.String(); got != or(c.Kept, c.Put.String()) {
-				t.Errorf("kept as %s, want %s", got, or(c.Kept, c.Put.String()))
+			if got := stored.Field(0).Type.String(); got != or(c.StoredType, c.Put.String()) {
+				t.Errorf("stored as %s, want %s", got, or(c.StoredType, c.Put.String()))
 			}
-			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(kept, false); err != nil {
+			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
 				t.Error(err)
 			}
 			text, err := Encode(schema)
@@ -105,30 +104,30 @@ func TestTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			back := WithoutEncodings(RestorePutTypes(kept, put))
-			if got := back.Field(0).Type.String(); got != or(c.Back, c.Put.String()) {
-				t.Errorf("comes back as %s, want %s", got, or(c.Back, c.Put.String()))
+			logical := WithoutEncodings(RestorePutTypes(stored, put))
+			if got := logical.Field(0).Type.String(); got != or(c.ReadType, c.Put.String()) {
+				t.Errorf("read as %s, want %s", got, or(c.ReadType, c.Put.String()))
 			}
 			for from := range 3 {
 				slice := array.NewSlice(a, int64(from), 3)
 				batch := array.NewRecordBatch(schema, []arrow.Array{slice}, int64(3-from))
-				stored, err := Convert(batch, kept)
+				converted, err := Convert(batch, stored)
 				if err != nil {
 					t.Fatal(err)
 				}
-				again, err := Convert(stored, back)
+				restored, err := Convert(converted, logical)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for i := range slice.Len() {
-					if got, want := again.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.Back == "" {
+					if got, want := restored.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.ReadType == "" {
 						t.Errorf("row %d: %s, want %s", from+i, got, want)
 					}
 				}
-				if c.Back == "" && !array.Equal(again.Column(0), slice) {
-					t.Errorf("%v, want %v", again.Column(0), slice)
-				} else if c.Back != "" && fmt.Sprint(again.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && from == 0 {
-					t.Errorf("%v", again.Column(0))
+				if c.ReadType == "" && !array.Equal(restored.Column(0), slice) {
+					t.Errorf("%v, want %v", restored.Column(0), slice)
+				} else if c.ReadType != "" && fmt.Sprint(restored.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && from == 0 {
+					t.Errorf("%v", restored.Column(0))
 				}
 			}
 		})
@@ -142,7 +141,7 @@ func or(a, b string) string {
 	return b
 }
 
-// Types that cannot be stored are refused by column and type, all in one error.
+// TestRefused checks that one error names all columns, with their types, that cannot be stored.
 func TestRefused(t *testing.T) {
 	var fields []arrow.Field
 	for _, dt := range []arrow.DataType{
@@ -165,8 +164,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A column that another writer changed or added has its stored type; others have their types and
-// metadata as put.
+// TestReturnedAfterForeignChanges checks that a column that another writer changed or added has its stored
+// type, and that other columns have the types and metadata with which they were put.
 func TestReturnedAfterForeignChanges(t *testing.T) {
 	note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 	put := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Uint8, Metadata: note}, {Name: "b", Type: arrow.PrimitiveTypes.Int8}}, &note)
@@ -180,7 +179,7 @@ func TestReturnedAfterForeignChanges(t *testing.T) {
 	}
 }
 
-// A value that does not fit the put type is an error; it is never changed.
+// TestNarrowing checks that a value that does not fit the put type is an error, and is never changed.
 func TestNarrowing(t *testing.T) {
 	for json, to := range map[string]arrow.DataType{`[256]`: arrow.PrimitiveTypes.Uint8, `[-1]`: arrow.PrimitiveTypes.Uint32} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(json))
@@ -199,14 +198,14 @@ func TestNarrowing(t *testing.T) {
 	}
 }
 
-// docs/types.md agrees with these tests.
+// TestDocumented checks that docs/types.md agrees with these tests.
 func TestDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/types.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		kept, back := or(c.Kept, c.Put.String()), or(c.Back, "the same")
+		kept, back := or(c.StoredType, c.Put.String()), or(c.ReadType, "the same")
 		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), kept, back)
 		if !strings.Contains(string(text), row) {
 			t.Errorf("docs/types.md lacks\n%s", row)

@@ -50,8 +50,8 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 	return strings.Join(out, " ")
 }
 
-// written writes a table in a format. Rows of Parquet and Arrow can be put again.
-func written(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
+// writeTable writes a table in a format. The rows of Parquet and Arrow files can be put again.
+func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
 	if err != nil {
@@ -97,7 +97,7 @@ func written(t *testing.T, b *tables.Bucket, name string, format formats.Format)
 	}
 }
 
-// Every type passes through a store: in a commit, in the tail, and folded.
+// TestTypesInStore checks that every type can be stored: in a commit, in the tail, and folded.
 func TestTypesInStore(t *testing.T) {
 	ctx := t.Context()
 	for _, noTail := range []bool{true, false} {
@@ -117,8 +117,8 @@ func TestTypesInStore(t *testing.T) {
 				schema := arrow.NewSchema([]arrow.Field{{Name: "a.b c", Type: c.Put, Nullable: true, Metadata: note}}, &note)
 				batch := array.NewRecordBatch(schema, []arrow.Array{a}, 3)
 				want := []string{c.Put.String()}
-				if c.Back != "" {
-					want[0] = c.Back
+				if c.ReadType != "" {
+					want[0] = c.ReadType
 				}
 				for range 2 {
 					r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
@@ -154,7 +154,7 @@ func TestTypesInStore(t *testing.T) {
 					t.Errorf("those that are null: %s", got)
 				}
 				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
-					written(t, b, c.Name, format)
+					writeTable(t, b, c.Name, format)
 				}
 				table, err := b.Table(ctx, c.Name)
 				if err != nil {
@@ -166,15 +166,15 @@ func TestTypesInStore(t *testing.T) {
 				}
 			})
 		}
-		copies(t, s, b)
+		copyAndBackup(t, s, b)
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// copies sends all tables of a bucket through a copy and a backup, which must not change them.
-func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
+// copyAndBackup copies and backs up all tables of a bucket, and checks that the tables do not change.
+func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	var stores [3]*tables.Store
 	for i := range stores {
 		var err error
@@ -219,8 +219,8 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	}
 }
 
-// Required parts are kept: items of maps, which iceberg-go's writer does not support, and
-// fixed-size lists within null structs.
+// TestPartsWithoutNulls checks that required parts stay required: items of maps, which iceberg-go's writer
+// does not support, and fixed-size lists within null structs.
 func TestPartsWithoutNulls(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
@@ -257,7 +257,8 @@ func TestPartsWithoutNulls(t *testing.T) {
 	}
 }
 
-// Times of day in nanoseconds, which are stored as numbers, can be compared with times.
+// TestFilterOfNanoseconds checks that times of day in nanoseconds, which are stored as numbers, can be
+// compared with times.
 func TestFilterOfNanoseconds(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -284,7 +285,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}
 }
 
-// Booleans are ordered and the two zeros are equal, in files too.
+// TestFilterOfBoolsAndZeros checks that booleans are ordered and that the two zeros are equal, also in files.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
@@ -319,8 +320,8 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 	}
 }
 
-// Texts that are not UTF-8 are refused wherever they occur, because SQL cannot read them. Nothing
-// is put.
+// TestTextsThatAreNotUTF8 checks that texts that are not UTF-8 are refused wherever they occur, because SQL
+// cannot read them, and that nothing of the put is stored.
 func TestTextsThatAreNotUTF8(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -371,7 +372,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// A date64 column exported to Parquet can be appended again, with its times of day.
+// TestDate64Again checks that a date64 column exported to Parquet, with times of day, can be appended again.
 func TestDate64Again(t *testing.T) {
 	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
 	if err != nil {
@@ -420,7 +421,7 @@ func TestDate64Again(t *testing.T) {
 	}
 }
 
-// Float16 values are exact, including the smallest, and never truncated.
+// TestHalf checks that float16 values are exact, including the smallest, and never truncated.
 func TestHalf(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
@@ -445,7 +446,7 @@ func floats(f float32) arrow.Array {
 	return b.NewArray()
 }
 
-// An integer is converted to float64 only if the result is exact.
+// TestExactFloat checks that an integer is converted to float64 only if the result is exact.
 func TestExactFloat(t *testing.T) {
 	for n, exact := range map[int64]bool{
 		0: true, 1 << 53: true, 1<<53 + 1: false, 1<<53 + 2: true, -1<<53 - 1: false, 1 << 62: true,

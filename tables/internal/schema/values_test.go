@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Two texts that split a character are not UTF-8, although their concatenation is. Bytes under
-// nulls and outside a slice are ignored.
+// TestTextsAtOnce checks that two texts that split a character are not valid, although their concatenation is
+// valid UTF-8, and that bytes under nulls and outside a slice are ignored.
 func TestTextsAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		texts []string
@@ -35,8 +35,8 @@ func TestTextsAtOnce(t *testing.T) {
 	}
 }
 
-// A decimal may not have more digits than its type, in nested columns too. Values under nulls are
-// ignored.
+// TestDigits checks that a decimal must not have more digits than its type, also in nested columns, and that
+// values under nulls are ignored.
 func TestDigits(t *testing.T) {
 	most := &arrow.Decimal128Type{Precision: 5, Scale: 2}
 	whole := func(v decimal128.Num) arrow.Array {

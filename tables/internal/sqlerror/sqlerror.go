@@ -1,13 +1,13 @@
-// Package sqlerror has the error of a statement of SQL, for the tables and for the
-// processes that run statements, which do not know the tables.
+// Package sqlerror defines the error of an SQL statement. The tables use it, and the processes that run
+// statements, which do not import the tables.
 package sqlerror
 
 import "fmt"
 
-// Error says where a statement is wrong.
+// Error is the error of an SQL statement, with its position.
 type Error struct {
-	Line, Column int   // from 1 on, the column in characters; 0 where it is about the whole
-	Err          error // what is wrong there
+	Line, Column int   // counted from 1, the column in characters; 0 if the error concerns the whole statement
+	Err          error // the cause
 }
 
 func (e *Error) Error() string {

@@ -1,18 +1,18 @@
-// Package sqlquote writes names and texts as SQL does.
+// Package sqlquote quotes names and texts for SQL.
 package sqlquote
 
 import "strings"
 
-// Name is a name in double quotes.
+// Name returns a name in double quotes.
 func Name(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
-// Within is a name in another, which may be none.
-func Within(outer, name string) string {
+// Qualified returns the quoted name, preceded by the quoted outer name unless that is "".
+func Qualified(outer, name string) string {
 	if outer == "" {
 		return Name(name)
 	}
 	return Name(outer) + "." + Name(name)
 }
 
-// Text is a text in single quotes.
+// Text returns a text in single quotes.
 func Text(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,5 +1,5 @@
-// Package wire defines the JSON calls with which package flightclient sends and receives rows over
-// Flight. docs/flightsql.md describes them. Package operations has the calls without rows.
+// Package wire defines the JSON calls with which clients such as package flightclient send and receive rows
+// over Flight. docs/flightsql.md describes them. Package operations has the calls without rows.
 package wire
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// The calls of tickets and of put commands.
+// Names of calls in tickets and in the commands of puts.
 const (
 	ScanCall     = "scan"
 	ResampleCall = "resample"
 	PutCall      = "put"
 )
 
-// PutModes are the modes of a put by their names.
+// PutModes are the modes of a put, by name.
 var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
 // Table names a table, and optionally one of its versions.
@@ -36,7 +36,9 @@ type State struct {
 }
 
 // StateOf returns the State for a selected version.
-func StateOf(at tables.At) State { return State{at.Version(), at.Snapshot(), at.Time()} }
+func StateOf(selected tables.At) State {
+	return State{selected.Version(), selected.Snapshot(), selected.Time()}
+}
 
 // At is the inverse of StateOf.
 func (s State) At() tables.At {
@@ -76,7 +78,7 @@ type Statement struct {
 	ID         string `json:"id,omitempty"`         // identifies one execution for cancellation
 }
 
-// Put is the command of a put. The answer is Done for a correction, otherwise Stored.
+// Put is the command of a put. The answer to a correction is Done, otherwise it is Stored.
 type Put struct {
 	Partd    string           `json:"partd"` // PutCall
 	Bucket   string           `json:"bucket,omitempty"`
@@ -85,13 +87,13 @@ type Put struct {
 	ID       string           `json:"id,omitempty"`
 	Metadata tables.Metadata  `json:"metadata,omitempty"`
 	Settings *tables.Settings `json:"settings,omitempty"`
-	Whole    bool             `json:"whole,omitempty"` // refuse an append without all columns of the table
+	Whole    bool             `json:"whole,omitempty"` // refuse an append that lacks columns of the table
 
-	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; of the other fields, only the table's apply
-	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; of the other fields, only the table's and Whole apply
+	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; then only Bucket and Name also apply
+	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and Whole also apply
 }
 
-// Stored is the answer to a put that is no correction.
+// Stored is the answer to a put that is not a correction.
 type Stored struct {
 	Version tables.Version `json:"version"`
 	Lacks   []string       `json:"lacks,omitempty"` // table columns missing from an append
@@ -121,20 +123,20 @@ type Range struct {
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys are the columns that identify rows; if empty, the table's settings apply.
+// Keys are the columns that identify rows. If there are none, the table's settings apply.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
 }
 
-// Is reports whether a ticket or command is a call of this package.
-func Is(call string, b []byte) bool {
+// IsCall reports whether a ticket or command is the given call.
+func IsCall(call string, b []byte) bool {
 	var c struct {
 		Partd string `json:"partd"`
 	}
 	return json.Unmarshal(b, &c) == nil && c.Partd == call
 }
 
-// Unmarshal decodes JSON. It refuses invalid UTF-8: package json would replace it, and different
+// Unmarshal decodes JSON. It refuses invalid UTF-8, because package json would replace it, so that different
 // names would become equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {

@@ -13,16 +13,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// Conn is one end of the connection between a server and a worker.
+// Conn is one end of the connection between the server and a worker.
 type Conn struct {
-	c      net.Conn
-	in     *bufio.Reader
-	frames chan frame // from a worker
-	left   int        // bytes left in the current frame of a stream
-	failed error      // the error that the other end sent instead of the rest of a stream
+	c         net.Conn
+	reader    *bufio.Reader
+	frames    chan frame // from a worker
+	remaining int        // bytes left in the current frame of a stream
+	streamErr error      // the error that ends the current stream: io.EOF, or an error from the other end or the connection
 }
 
-// Kinds of frames. A frame has the byte of its kind, the length in four bytes, and the content.
+// Kinds of frames. A frame consists of a byte for its kind, the length in four bytes, and the content.
 const (
 	kindValue = 'v' // JSON
 	kindFault = 'f' // an error instead of the next frame
@@ -36,7 +36,7 @@ type frame struct {
 	content []byte
 }
 
-func newConn(c net.Conn) *Conn { return &Conn{c: c, in: bufio.NewReaderSize(c, 64<<10)} }
+func newConn(c net.Conn) *Conn { return &Conn{c: c, reader: bufio.NewReaderSize(c, 64<<10)} }
 
 // Send sends a value as JSON.
 func (c *Conn) Send(v any) error {
@@ -47,14 +47,14 @@ func (c *Conn) Send(v any) error {
 	return c.send(kindValue, b)
 }
 
-// Reply sends a value or, if err is not nil, the error.
+// Reply sends v, or err if it is not nil.
 func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
 	encoded := fault{Text: err.Error()}
-	if at, ok := errors.AsType[*sqlerror.Error](err); ok {
-		encoded = fault{at.Err.Error(), true, at.Line, at.Column}
+	if statementErr, ok := errors.AsType[*sqlerror.Error](err); ok {
+		encoded = fault{statementErr.Err.Error(), true, statementErr.Line, statementErr.Column}
 	}
 	b, err := json.Marshal(encoded)
 	if err != nil {
@@ -64,19 +64,19 @@ func (c *Conn) Reply(v any, err error) error {
 }
 
 func (c *Conn) send(kind byte, content []byte) error {
-	head := binary.LittleEndian.AppendUint32([]byte{kind}, uint32(len(content)))
-	_, err := (&net.Buffers{head, content}).WriteTo(c.c)
+	header := binary.LittleEndian.AppendUint32([]byte{kind}, uint32(len(content)))
+	_, err := (&net.Buffers{header, content}).WriteTo(c.c)
 	return err
 }
 
-// Receive receives a value, or returns the error sent instead.
+// Receive receives a value, or returns the error that was sent instead.
 func (c *Conn) Receive(v any) error {
 	var f frame
 	var err error
 	if c.frames != nil {
 		f = <-c.frames
 	} else {
-		f, err = c.read()
+		f, err = c.readFrame()
 	}
 	switch {
 	case err != nil:
@@ -84,40 +84,40 @@ func (c *Conn) Receive(v any) error {
 	case f.kind == kindFault:
 		return f.fault()
 	case f.kind != kindValue:
-		return fmt.Errorf("a frame of kind %q in the place of a value", f.kind)
+		return fmt.Errorf("got a frame of kind %q instead of a value", f.kind)
 	}
 	return json.Unmarshal(f.content, v)
 }
 
-func (c *Conn) read() (f frame, err error) {
-	kind, n, err := c.head()
+func (c *Conn) readFrame() (f frame, err error) {
+	kind, n, err := c.readHeader()
 	if err != nil {
 		return f, err
 	}
-	content, err := c.content(n)
+	content, err := c.readContent(n)
 	return frame{kind, content}, err
 }
 
-// content reads the content of a frame. It allocates no more memory than it receives, whatever
-// length the frame claims.
-func (c *Conn) content(n int) ([]byte, error) {
+// readContent reads the content of a frame. It allocates no more memory than it receives, because the claimed
+// length may be wrong.
+func (c *Conn) readContent(n int) ([]byte, error) {
 	if n > maxJSON {
 		return nil, fmt.Errorf("a frame of %d bytes", n)
 	}
 	var b bytes.Buffer
-	if _, err := io.CopyN(&b, c.in, int64(n)); err != nil {
+	if _, err := io.CopyN(&b, c.reader, int64(n)); err != nil {
 		return nil, noEOF(err)
 	}
 	return b.Bytes(), nil
 }
 
-func (c *Conn) head() (kind byte, n int, err error) {
-	var head [5]byte
-	_, err = io.ReadFull(c.in, head[:])
-	return head[0], int(binary.LittleEndian.Uint32(head[1:])), noEOF(err)
+func (c *Conn) readHeader() (kind byte, n int, err error) {
+	var header [5]byte
+	_, err = io.ReadFull(c.reader, header[:])
+	return header[0], int(binary.LittleEndian.Uint32(header[1:])), noEOF(err)
 }
 
-// noEOF converts io.EOF to io.ErrUnexpectedEOF: a complete stream ends with its own mark.
+// noEOF converts io.EOF to io.ErrUnexpectedEOF, because a complete stream ends with its own mark.
 func noEOF(err error) error {
 	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
 		return io.ErrUnexpectedEOF

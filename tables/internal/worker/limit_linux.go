@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// Limit limits how far the memory of this process may grow, in bytes, from its size at the first
-// call. Later calls cannot raise the limit. Above it, allocations fail or the process ends.
-func Limit(more int64) error {
+// Limit limits how many bytes the memory of this process may grow from its size at the first call. Later
+// calls cannot raise the limit. Above the limit, allocations fail or the process ends.
+func Limit(growth int64) error {
 	initial, err := initialData()
 	if err != nil {
 		return err
@@ -20,21 +20,21 @@ func Limit(more int64) error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
 		return err
 	}
-	maximum := initial + uint64(more)
+	maximum := initial + uint64(growth)
 	if limit.Max < 1<<62 {
 		return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: min(maximum, limit.Max), Max: limit.Max})
 	}
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: maximum, Max: maximum})
 }
 
-// HasGrown reports whether the process has grown by more than by bytes since the first call, in
-// resident memory or in memory that Limit counts. A library may keep memory that it no longer uses.
-func HasGrown(by int64) bool {
+// HasGrown reports whether the process has grown by more than growth bytes since the first call, in resident
+// memory or in the memory that Limit counts. A library may keep memory that it no longer uses.
+func HasGrown(growth int64) bool {
 	data, err := initialData()
-	first, err2 := initialResident()
-	now, err3 := status("VmRSS")
+	initial, err2 := initialResident()
+	resident, err3 := status("VmRSS")
 	mapped, err4 := status("VmData")
-	return errors.Join(err, err2, err3, err4) != nil || now > first+uint64(by) || mapped > data+uint64(by)
+	return errors.Join(err, err2, err3, err4) != nil || resident > initial+uint64(growth) || mapped > data+uint64(growth)
 }
 
 var (
@@ -48,15 +48,14 @@ func status(name string) (n uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(b), "\n"+name+":")
-	if _, err := fmt.Sscanf(rest, "%d kB", &n); err != nil {
+	_, suffix, _ := strings.Cut(string(b), "\n"+name+":")
+	if _, err := fmt.Sscanf(suffix, "%d kB", &n); err != nil {
 		return 0, fmt.Errorf("/proc/self/status has no %s", name)
 	}
 	return n << 10, nil
 }
 
-// killFirst makes the system kill this process first if it runs out of memory, and without
-// a core dump.
+// killFirst makes the system kill this process before others if memory runs out, and without a core dump.
 func killFirst() {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // if permitted
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})

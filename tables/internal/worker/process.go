@@ -23,8 +23,8 @@ const Supported = true
 
 // Descriptors of a worker, in addition to its standard error.
 const (
-	socketAt = 3
-	fileAt   = 4
+	socketFD = 3
+	fileFD   = 4
 
 	writeBuffer = 4 << 20 // holds one batch while the next is produced
 )
@@ -37,28 +37,28 @@ type Process struct {
 	exited chan struct{}
 }
 
-// Start starts a worker. A file is passed to the worker, which gets it from [File]. If the
-// context's caller has other workers, this one starts with a lower priority.
+// Start starts a worker. If file is not nil, the worker gets it from [File]. If the context's caller has
+// other running workers, this worker starts with a lower priority.
 func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	if !isEnabled.Load() {
 		return nil, errors.New("no worker can be started: the program does not call worker.Main first in main")
 	}
-	ours, theirs, err := socketPair()
+	serverConn, workerSocket, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("open a socket to a worker: %w", err)
 	}
-	defer theirs.Close() //nolint:errcheck // the worker's end
+	defer workerSocket.Close() //nolint:errcheck // the worker's end
 	path, err := executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Conn: newConn(ours), cmd: exec.Command(path), exited: make(chan struct{})}
+	p := &Process{Conn: newConn(serverConn), cmd: exec.Command(path), exited: make(chan struct{})}
 	p.cmd.Args = []string{filepath.Base(os.Args[0]), marker, string(k)}
 	isLow := HasOthers(ctx)
 	if isLow {
 		p.cmd.Args = append(p.cmd.Args, lowPriorityMarker)
 	}
-	p.cmd.ExtraFiles = []*os.File{theirs}
+	p.cmd.ExtraFiles = []*os.File{workerSocket}
 	if file != nil {
 		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, file)
 	}
@@ -71,14 +71,14 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal must reach only the server
 	if err := p.cmd.Start(); err != nil {
-		_ = ours.Close()
+		_ = serverConn.Close()
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	if isLow {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // before it starts its threads
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // before the worker starts its threads
 	}
 	go func() {
-		_ = p.cmd.Wait() // ExplainError reports how it ended
+		_ = p.cmd.Wait() // ExplainError reports how the process ended
 		close(p.exited)
 	}()
 	return p, nil
@@ -96,24 +96,24 @@ func (p *Process) IsAlive() bool {
 
 // Kill kills the worker.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may have ended already
+	_ = p.cmd.Process.Kill() // the worker may already have ended
 	_ = p.c.Close()
 }
 
-// KillWith kills the worker when ctx ends, until the returned function is called.
-func (p *Process) KillWith(ctx context.Context) (end func() bool) {
+// KillWith kills the worker when ctx ends, unless the returned function is called first.
+func (p *Process) KillWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, p.Kill)
 }
 
-// Close kills the worker, and waits for its end.
+// Close kills the worker, and waits until it has ended.
 func (p *Process) Close() {
 	p.Kill()
 	<-p.exited
 }
 
-// ExplainError explains a failure of the connection. An error that the worker sent is returned
-// unchanged. Otherwise, the error says how the process ended, without its output, which users must
-// not see.
+// ExplainError explains a failure of the connection. It returns an error that the worker sent unchanged.
+// Otherwise, its error says how the process ended, but not what the process printed, which users must not
+// see.
 func (p *Process) ExplainError(err error) error {
 	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*net.OpError)) {
 		return err
@@ -128,21 +128,21 @@ func (p *Process) ExplainError(err error) error {
 	return &DeathError{State: p.cmd.ProcessState.String()}
 }
 
-// lowPriority is the niceness of workers that run for long, or whose caller has others.
+// lowPriority is the niceness of workers that run for long, or whose caller has other running workers.
 const lowPriority = 15
 
-// LowerPriorityLater lowers the priority of this process once it has computed for a while, so that
-// short jobs do not wait for long ones. Until then, the returned function prevents it. A lowered
+// LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short
+// jobs do not wait for long jobs. The returned function prevents this if it is called before. A lowered
 // priority is permanent.
 func LowerPriorityLater() (stop func()) {
 	const undisturbed, interval = 100 * time.Millisecond, 20 * time.Millisecond
-	began, ended := processorTime(), make(chan struct{})
+	start, stopped := processorTime(), make(chan struct{})
 	go func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
-		for processorTime()-began < undisturbed {
+		for processorTime()-start < undisturbed {
 			select {
-			case <-ended:
+			case <-stopped:
 				return
 			case <-tick.C:
 			}
@@ -151,7 +151,7 @@ func LowerPriorityLater() (stop func()) {
 			hasLowPriority.Store(true)
 		}
 	}()
-	return sync.OnceFunc(func() { close(ended) })
+	return sync.OnceFunc(func() { close(stopped) })
 }
 
 // processorTime returns the processor time of this process.
@@ -174,23 +174,23 @@ func socketPair() (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "worker"), os.NewFile(uintptr(pair[1]), "server")
-	defer ours.Close() //nolint:errcheck // FileConn has a duplicate
-	c, err := net.FileConn(ours)
+	serverFile, workerFile := os.NewFile(uintptr(pair[0]), "worker"), os.NewFile(uintptr(pair[1]), "server")
+	defer serverFile.Close() //nolint:errcheck // FileConn has a duplicate
+	c, err := net.FileConn(serverFile)
 	if err != nil {
-		return nil, nil, errors.Join(err, theirs.Close())
+		return nil, nil, errors.Join(err, workerFile.Close())
 	}
-	return c, theirs, nil
+	return c, workerFile, nil
 }
 
 func executable() (string, error) {
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // valid even if the file was replaced
+		return "/proc/self/exe", nil // also valid after the file was replaced
 	}
 	return os.Executable()
 }
 
-// outputHead keeps the beginning of what a process writes to standard error.
+// outputHead keeps the first bytes that a process writes to standard error.
 type outputHead struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -210,13 +210,13 @@ func (e *outputHead) String() string {
 	return e.text.String()
 }
 
-// File returns the file with which the worker was started.
-func File() *os.File { return os.NewFile(fileAt, "file") }
+// File returns the file that was passed to Start.
+func File() *os.File { return os.NewFile(fileFD, "file") }
 
 // serve runs a worker's job.
-func serve(work func(*Conn) error) error {
+func serve(job func(*Conn) error) error {
 	killFirst()
-	s := os.NewFile(socketAt, "server")
+	s := os.NewFile(socketFD, "server")
 	c, err := net.FileConn(s)
 	if err != nil {
 		return err
@@ -227,25 +227,25 @@ func serve(work func(*Conn) error) error {
 	}
 	conn := newConn(c)
 	conn.frames = make(chan frame)
-	go func() { // notices the server's end even while the job runs
+	go func() { // notices the death of the server even while the job runs
 		for {
-			f, err := conn.read()
+			f, err := conn.readFrame()
 			if err != nil {
 				os.Exit(1)
 			}
 			conn.frames <- f
 		}
 	}()
-	return work(conn)
+	return job(conn)
 }
 
 // markCloseOnExec prevents workers from inheriting descriptors that this process inherited.
 func markCloseOnExec() {
-	open, err := os.ReadDir("/dev/fd")
+	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
-		return // only the three standard ones exist
+		return // only the three standard descriptors exist
 	}
-	for _, e := range open {
+	for _, e := range entries {
 		var fd int
 		if _, err := fmt.Sscan(e.Name(), &fd); err == nil && fd > 2 {
 			syscall.CloseOnExec(fd)

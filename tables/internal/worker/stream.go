@@ -15,19 +15,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/messages"
 )
 
-// SendBatches sends the schema of a reader, and then its batches. If reading fails, it sends the
-// error.
+// SendBatches sends a reader's schema and then its batches. If reading fails, it sends the error.
 func (c *Conn) SendBatches(r array.RecordReader) error {
 	const buffer = 256 << 10
 	if err := c.Send(Schema(r.Schema())); err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(pieces{c}, buffer)
-	w := ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
+	buffered := bufio.NewWriterSize(pieceWriter{c}, buffer)
+	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range messages.Rebatch(r) {
 		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may have other metadata
-		err = cmp.Or(w.Write(batch), out.Flush())
+		err = cmp.Or(w.Write(batch), buffered.Flush())
 		batch.Release()
 		if err != nil {
 			break
@@ -36,15 +35,15 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	if err = cmp.Or(err, r.Err()); err != nil {
 		return c.Reply(nil, err)
 	}
-	if err := cmp.Or(w.Close(), out.Flush()); err != nil {
+	if err := cmp.Or(w.Close(), buffered.Flush()); err != nil {
 		return err
 	}
 	return c.send(kindEnd, nil)
 }
 
-type pieces struct{ *Conn }
+type pieceWriter struct{ *Conn }
 
-func (p pieces) Write(b []byte) (int, error) {
+func (p pieceWriter) Write(b []byte) (int, error) {
 	if err := p.send(kindPiece, b); err != nil {
 		return 0, err
 	}
@@ -60,13 +59,13 @@ type Batches struct {
 	r     *ipc.Reader
 }
 
-// ReceiveBatches receives the schema of a stream. Each batch may have limit bytes.
+// ReceiveBatches receives the schema of a stream. limit is the maximum size of a batch in bytes.
 func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
 	var b []byte
 	if err := c.Receive(&b); err != nil {
 		return nil, err
 	}
-	c.failed, c.left = nil, 0
+	c.streamErr, c.remaining = nil, 0
 	s, err := ParseSchema(b)
 	return &Batches{Schema: s, c: c, limit: limit}, err
 }
@@ -84,16 +83,16 @@ func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 	if err == nil {
 		err = b.r.Err()
 	}
-	return nil, b.end(err)
+	return nil, b.endError(err)
 }
 
-// end returns why a stream ended, or nil if it is complete.
-func (b *Batches) end(err error) error {
+// endError returns the error that ended a stream, or nil if the stream is complete.
+func (b *Batches) endError(err error) error {
 	if err == nil {
-		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // drains the rest; c.failed has the error
+		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // reads to the end of the stream, which sets streamErr
 	}
-	if failed := b.c.failed; failed != nil && failed != io.EOF { //nolint:errorlint // set by advance
-		return failed
+	if streamErr := b.c.streamErr; streamErr != nil && streamErr != io.EOF { //nolint:errorlint // set by advance
+		return streamErr
 	}
 	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
 		return nil
@@ -101,20 +100,20 @@ func (b *Batches) end(err error) error {
 	return err
 }
 
-// Messages yields the undecoded messages after the schema, as an alternative to Next. Each is valid
+// Messages yields the encoded messages after the schema, as an alternative to Next. Each message is valid
 // until the next.
 func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range arrowsafe.Forward((*stream)(b.c), b.limit) {
 			if err != nil {
-				yield(m, b.end(err))
+				yield(m, b.endError(err))
 				return
 			}
 			if !yield(m, nil) {
 				return
 			}
 		}
-		if err := b.end(nil); err != nil {
+		if err := b.endError(nil); err != nil {
 			yield(arrowsafe.Message{}, err)
 		}
 	}
@@ -127,47 +126,47 @@ func (b *Batches) Release() {
 	}
 }
 
-// stream reads the pieces of a stream.
+// stream is a Reader of a Conn's current stream. It joins the pieces.
 type stream Conn
 
 func (s *stream) Read(p []byte) (int, error) {
-	for s.left == 0 {
-		if s.failed != nil {
-			return 0, s.failed
+	for s.remaining == 0 {
+		if s.streamErr != nil {
+			return 0, s.streamErr
 		}
 		if err := s.advance(); err != nil {
-			s.failed = err
+			s.streamErr = err
 		}
 	}
-	n, err := s.in.Read(p[:min(len(p), s.left)])
-	s.left -= n
+	n, err := s.reader.Read(p[:min(len(p), s.remaining)])
+	s.remaining -= n
 	if err != nil {
-		s.failed = err
+		s.streamErr = err
 	}
 	return n, err
 }
 
-// advance reads the header of the next piece.
+// advance reads the header of the next frame.
 func (s *stream) advance() error {
 	c := (*Conn)(s)
-	kind, n, err := c.head()
+	kind, n, err := c.readHeader()
 	switch {
 	case err != nil:
 		return err
 	case kind == kindPiece:
-		s.left = n
+		s.remaining = n
 		return nil
 	case kind == kindEnd:
 		return io.EOF
 	}
-	content, err := c.content(n)
+	content, err := c.readContent(n)
 	if err != nil {
 		return err
 	}
 	return frame{kind, content}.fault()
 }
 
-// Schema encodes a schema as bytes; nil becomes no bytes.
+// Schema encodes a schema as bytes. It returns nil for a nil schema.
 func Schema(s *arrow.Schema) []byte {
 	if s == nil {
 		return nil

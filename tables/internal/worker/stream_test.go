@@ -16,20 +16,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// pair returns the server's end of a connection. work runs at the other end.
-func pair(t *testing.T, work func(*Conn)) *Conn {
+// startPair returns the server's end of a connection. job runs at the other end.
+func startPair(t *testing.T, job func(*Conn)) *Conn {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	t.Cleanup(func() { _ = ours.Close() })
 	go func() {
-		work(newConn(theirs))
+		job(newConn(theirs))
 		_ = theirs.Close()
 	}()
 	return newConn(ours)
 }
 
-// countingReader yields batches of a column, and then an error if failed is not nil.
-func countingReader(batches int, failed error) array.RecordReader {
+// countingReader yields batches of a column. If endErr is not nil, it then returns endErr.
+func countingReader(batches int, endErr error) array.RecordReader {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -40,8 +40,8 @@ func countingReader(batches int, failed error) array.RecordReader {
 				return
 			}
 		}
-		if failed != nil {
-			yield(nil, failed)
+		if endErr != nil {
+			yield(nil, endErr)
 		}
 	}, func() {})
 }
@@ -73,17 +73,17 @@ func read(c *Conn, decoded bool) (n int, err error) {
 	}
 }
 
-// Both ways of reading return all batches, or the error of an incomplete stream.
+// TestStream checks that both ways of reading return all batches, or the error of an incomplete stream.
 func TestStream(t *testing.T) {
 	failed := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
-				n, err := read(pair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, nil)) }), decoded)
+				n, err := read(startPair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, nil)) }), decoded)
 				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
 					t.Error(n, err)
 				}
-				_, err = read(pair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, failed)) }), decoded)
+				_, err = read(startPair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, failed)) }), decoded)
 				var at *sqlerror.Error
 				if !errors.As(err, &at) || at.Line != 2 || at.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
 					t.Error(err)
@@ -93,7 +93,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// Invalid frames and false lengths from a worker are errors.
+// TestInvalidStreams checks that invalid frames and false lengths from a worker are errors.
 func TestInvalidStreams(t *testing.T) {
 	whole := func() string {
 		var text strings.Builder
@@ -102,7 +102,7 @@ func TestInvalidStreams(t *testing.T) {
 			_ = newConn(out).SendBatches(countingReader(1, nil))
 			_ = out.Close()
 		}()
-		_, _ = newConn(in).in.WriteTo(&text)
+		_, _ = newConn(in).reader.WriteTo(&text)
 		return text.String()
 	}()
 	huge := strings.Replace(whole, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the size of the batch, 800,000 bytes
@@ -115,7 +115,7 @@ func TestInvalidStreams(t *testing.T) {
 		"an error of 200 MB":        "f\x00\x00\x00\x0c{",
 	} {
 		for _, decoded := range []bool{true, false} {
-			n, err := read(pair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
+			n, err := read(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
 			if err == nil || name == "huge" && !errors.Is(err, partd.ErrTooLarge) {
 				t.Errorf("%s: %d bytes, %v", name, n, err)
 			}

@@ -1,13 +1,13 @@
-// Package worker runs untrusted jobs, such as SQL and files to decode, in separate
-// processes that may crash without harm.
+// Package worker runs untrusted jobs, such as SQL statements and the decoding of files, in separate
+// processes, which may crash without harm.
 //
-// A worker is this program, started again with a hidden first argument. Server and worker exchange
-// frames over a socket: values as JSON, errors, and batches as an Arrow stream. A worker runs one
-// job and exits. It also exits when its socket closes, for example because the server died.
+// A worker is this program, started again with a hidden first argument. The server and a worker exchange
+// frames over a socket: values as JSON, errors, and batches as an Arrow stream. A worker runs one job and
+// exits. It also exits when its socket closes, for example because the server died.
 //
-// A worker runs while the program's packages are still being initialized. Go initializes packages
-// that do not import each other in the order of their paths, so the tables' libraries come later.
-// They take four fifths of the time, and workers do not need them.
+// A worker runs while the program's packages are still being initialized. Go initializes packages that do not
+// import each other in the order of their paths, so the tables' libraries come later. Workers do not need
+// these libraries, whose initialization takes four fifths of the time.
 package worker
 
 import (
@@ -17,10 +17,10 @@ import (
 	"sync/atomic"
 )
 
-// marker is the first argument of a worker; the second is its kind.
+// marker is the first argument of a worker. The second argument is the kind.
 const (
 	marker            = "--partd-tables-worker"
-	lowPriorityMarker = "last" // third argument of a worker with lowered priority
+	lowPriorityMarker = "last" // third argument of a worker with a lower priority
 )
 
 // Kind names a job of workers.
@@ -32,23 +32,22 @@ var (
 	hasLowPriority atomic.Bool
 )
 
-// Handle runs work and exits if this process is a worker of kind k. It must be called in
-// the init function of a package that imports neither the tables nor Flight; see
-// TestBeginsSoon of package duck.
-func Handle(k Kind, work func(*Conn) error) {
+// Handle runs job and exits if this process is a worker of kind k. It must be called in the init function of
+// a package that imports neither the tables nor Flight; see TestBeginsSoon of package duck.
+func Handle(k Kind, job func(*Conn) error) {
 	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
 	}
 	hasLowPriority.Store(len(os.Args) > 3)
-	if err := serve(work); err != nil {
+	if err := serve(job); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// Main allows this process to start workers. A program must call it first in main, before
-// it opens any file, which a worker would inherit.
+// Main allows this process to start workers. A program must call it first in main, before it opens any file,
+// because workers would inherit the file.
 func Main() {
 	if len(os.Args) > 1 && os.Args[1] == marker {
 		fmt.Fprintln(os.Stderr, "unknown kind of worker")
@@ -71,8 +70,8 @@ func WithCaller(ctx context.Context, name string, hasOthers func() bool) context
 	return context.WithValue(ctx, callerKey{}, caller{name, hasOthers})
 }
 
-// HasOthers reports whether the context's caller has other running jobs. Callers without any are
-// served first.
+// HasOthers reports whether the context's caller has other running jobs. Callers without other running jobs
+// are served first.
 func HasOthers(ctx context.Context) bool {
 	c, ok := ctx.Value(callerKey{}).(caller)
 	return ok && c.hasOthers()
@@ -89,8 +88,8 @@ func HasLowPriority() bool { return hasLowPriority.Load() }
 
 // DeathError is the error of a worker that died before it finished its job.
 type DeathError struct {
-	Memory bool   // it ran out of memory
-	State  string // how it ended
+	Memory bool   // the worker ran out of memory
+	State  string // how the process ended
 }
 
 func (e *DeathError) Error() string {

@@ -30,7 +30,7 @@ const Peer = "tpc"
 // Make writes the tables of a benchmark, "tpch" or "tpcds", below dir, and DuckDB's answers if
 // they are wanted. It returns the queries.
 func Make(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
-	python, err := peers.Path(Peer)
+	python, err := peers.PythonPath(Peer)
 	if err != nil {
 		return nil, err
 	}
