@@ -19,10 +19,10 @@ import (
 // comparison is a row of the table of figures: our result at one job of a file in
 // bench/figures, and the results of others in the same run.
 type comparison struct {
-	what, file, job string
-	x               float64
-	ours            string
-	others          []string // nil means all contenders except partd and tables
+	label, file, job string
+	x                float64
+	ours             string
+	others           []string // nil means all contenders except partd and tables
 }
 
 var storeComparisons = []comparison{
@@ -85,12 +85,12 @@ func TestFigures(t *testing.T) {
 
 // uniqueFeatures returns the table on the first screen of README.md.
 func uniqueFeatures(t *testing.T) string {
-	figure := func(list []comparison, what string, others ...string) string {
-		i := slices.IndexFunc(list, func(c comparison) bool { return c.what == what })
+	figure := func(list []comparison, label string, others ...string) string {
+		i := slices.IndexFunc(list, func(c comparison) bool { return c.label == label })
 		c := list[i]
 		c.others = others
-		ours, theirs := c.results(t)
-		return fmt.Sprintf("%s: %s; %s", what, ours, theirs)
+		ours, peers := c.results(t)
+		return fmt.Sprintf("%s: %s; %s", label, ours, peers)
 	}
 	return "| only here | one figure |\n|---|---|\n" +
 		"| a job on files stays within `--memory`, and compares its output with its input | " + figure(storeComparisons, "sum 10 million rows by six columns with 256 MiB", "polars") + " |\n" +
@@ -104,7 +104,7 @@ func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	table := "| job | " + ours + " | others in the same run |\n|---|---|---|\n"
 	for _, c := range list {
 		mine, others := c.results(t)
-		table += fmt.Sprintf("| %s | %s | %s |\n", c.what, strings.TrimPrefix(mine, ours+" "), others)
+		table += fmt.Sprintf("| %s | %s | %s |\n", c.label, strings.TrimPrefix(mine, ours+" "), others)
 	}
 	return table
 }

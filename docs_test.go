@@ -41,12 +41,12 @@ func openBuffered(dir string) (*partd.Buffer, error) {
 }
 
 // openShards spreads keys over two directories, for example on two disks.
-func openShards(one, other string) (*shards.Shards, error) {
-	a, err := logstore.Open(one, nil)
+func openShards(first, second string) (*shards.Shards, error) {
+	a, err := logstore.Open(first, nil)
 	if err != nil {
 		return nil, err
 	}
-	b, err := logstore.Open(other, nil)
+	b, err := logstore.Open(second, nil)
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -73,8 +73,8 @@ func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) 
 	}
 	readers.Wait()
 	all := map[string]int{}
-	for _, mine := range counts {
-		maps.Copy(all, mine) // no key is in two parts
+	for _, lines := range counts {
+		maps.Copy(all, lines) // no key is in two parts
 	}
 	return all, errors.Join(errs...)
 }
@@ -239,13 +239,13 @@ func TestDocs(t *testing.T) {
 				return
 			}
 			dir, address := t.TempDir(), freeAddress(t)
-			here := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
+			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
 			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+here.Replace(script))
+			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+replacer.Replace(script))
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })

@@ -158,15 +158,15 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 				_, err := f.Apply(ctx, tag, step.op)
 				return err
 			}, func(cut *vfstest.Mem, n int) {
-				on := false
+				enabled := false
 				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
-					if !op.Changes() || on {
+					if !op.Changes() || enabled {
 						return nil
 					}
-					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err == nil {
-						err = fileApplyAgain(again, tag, step.op, fileStart, after, -1)
-						again.Close()
+						err = fileApplyAgain(reopened, tag, step.op, fileStart, after, -1)
+						reopened.Close()
 					}
 					if err != nil {
 						t.Fatalf("killed before call %d, and again during recovery: %v", n, err)
@@ -176,7 +176,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				on = true
+				enabled = true
 				f.Close()
 			})
 		})
@@ -208,9 +208,9 @@ func TestFileApplyEveryFault(t *testing.T) {
 // fileApplyFault tries one fault, and reports whether it occurred.
 func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
 	t.Helper()
-	on := false
+	enabled := false
 	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if !on {
+		if !enabled {
 			return nil
 		}
 		return fault.Check(op, name)
@@ -218,10 +218,10 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 	if err != nil {
 		t.Fatal(err)
 	}
-	on = true
+	enabled = true
 	applied, opErr := f.Apply(t.Context(), tag, op)
 	hit := fault.Hit()
-	on = false
+	enabled = false
 	done := 1
 	switch {
 	case errors.Is(opErr, ErrUnknownOutcome):

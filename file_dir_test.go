@@ -263,7 +263,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	if err := other.Lock(true); err != nil {
 		t.Fatal(err)
 	}
-	why := errors.New("called off")
+	cause := errors.New("called off")
 	for name, op := range map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error { return f.Append(ctx, fileEntries("a", "2")...) },
 		"Set":    func(ctx context.Context) error { return f.Set(ctx, "a", nil) },
@@ -279,9 +279,9 @@ func TestFileContextEndsWait(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- op(ctx) }()
-		time.AfterFunc(5*time.Millisecond, func() { cancel(why) })
+		time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })
 		err := fileWithin(t, 10*time.Second, name, done)
-		if !errors.Is(err, why) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, cause) || errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}

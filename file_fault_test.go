@@ -126,11 +126,11 @@ func TestFileEveryFault(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start := fileFilled(t, opts)
 					for n, hit := int64(1), true; hit; n += faultStep {
-						some := errnos // by default, one error per call
+						errnosPerCall := errnos // by default, one error per call
 						if !tryAll {
-							some = errnos[(int(n)+i)%len(errnos):][:1]
+							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
-						for _, errno := range some {
+						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
 							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
 						}
@@ -149,9 +149,9 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 	do func(context.Context, *File) error, after map[string]string,
 ) bool {
 	t.Helper()
-	on := false
+	enabled := false
 	fsys := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if !on {
+		if !enabled {
 			return nil
 		}
 		return fault.Check(op, name)
@@ -163,10 +163,10 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 	if _, err := f.Get(t.Context(), "a", "c"); err != nil {
 		t.Fatal(err)
 	}
-	on = true
+	enabled = true
 	err = do(t.Context(), f)
 	hit := fault.Hit()
-	on = false
+	enabled = false
 
 	failf := func(format string, args ...any) {
 		t.Helper()
@@ -262,9 +262,9 @@ func TestFileEveryKill(t *testing.T) {
 func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
-	on, n := false, 0
+	enabled, n := false, 0
 	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
-		if on && op.Changes() {
+		if enabled && op.Changes() {
 			n++
 			check(mem.KillClone(), n)
 		}
@@ -273,9 +273,9 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(cont
 	if err != nil {
 		t.Fatal(err)
 	}
-	on = true
+	enabled = true
 	err = do(t.Context(), f)
-	on = false
+	enabled = false
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,18 +283,18 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(cont
 	f.Close()
 }
 
-func fileWantEither(t *testing.T, f *File, when string, allowed ...map[string]string) {
+func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
-		t.Fatalf("%s: %v", when, err)
+		t.Fatalf("%s: %v", label, err)
 	}
 	for _, m := range allowed {
 		if maps.Equal(got, m) {
 			return
 		}
 	}
-	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", when, fileDiff(got, allowed[0]))
+	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", label, fileDiff(got, allowed[0]))
 }
 
 // TestFileEveryKillWhileReplaying also interrupts, by kill -9, the process that finishes or undoes the operation.
@@ -303,26 +303,26 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			start := fileFilled(t, nil)
 			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
-				on := false
+				enabled := false
 				calls := 0
 				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
-					if !op.Changes() || on {
+					if !op.Changes() || enabled {
 						return nil
 					}
 					calls++
-					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
+					reopened, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err != nil {
 						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
 					}
-					fileWantEither(t, again, fmt.Sprintf("killed before call %d, and before call %d of opening", n, calls),
+					fileWantEither(t, reopened, fmt.Sprintf("killed before call %d, and before call %d of opening", n, calls),
 						fileStart, fileAfter(step.want))
-					again.Close()
+					reopened.Close()
 					return nil
 				}), fileMemDir, nil, fileNoKeptLock)
 				if err != nil {
 					t.Fatal(err)
 				}
-				on = true
+				enabled = true
 				f.Close()
 			})
 		})

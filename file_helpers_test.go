@@ -141,24 +141,24 @@ func fileWantInErr(t testing.TB, err error, words ...string) {
 }
 
 // fileRequire skips a test without what it needs, or fails it if PARTD_REQUIRE_ALL is set.
-func fileRequire(t testing.TB, ok bool, what string) {
+func fileRequire(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {
 	case ok:
 	case os.Getenv("PARTD_REQUIRE_ALL") != "":
-		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", what)
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", label)
 	default:
-		t.Skipf("needs %s", what)
+		t.Skipf("needs %s", label)
 	}
 }
 
-func fileWithin(t testing.TB, d time.Duration, what string, done <-chan error) error {
+func fileWithin(t testing.TB, d time.Duration, label string, done <-chan error) error {
 	t.Helper()
 	select {
 	case err := <-done:
 		return err
 	case <-time.After(d):
-		t.Fatalf("%s did not return within %v", what, d)
+		t.Fatalf("%s did not return within %v", label, d)
 		return nil
 	}
 }

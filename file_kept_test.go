@@ -37,15 +37,15 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
-	var on atomic.Bool // the kept lock is released in the background
+	var enabled atomic.Bool // the kept lock is released in the background
 	fsys := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if !on.Load() {
+		if !enabled.Load() {
 			return nil
 		}
 		return fault.Check(op, name)
 	})
 	f := fileOpen(t, fsys, fileMemDir, opts, filedir.Hooks{KeepLock: time.Hour})
-	on.Store(true)
+	enabled.Store(true)
 	models := []map[string]string{{}} // allowed contents
 	check := func(store string, f *File) {
 		t.Helper()
@@ -85,13 +85,13 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 			}
 		}
 		if err != nil {
-			on.Store(false)
+			enabled.Store(false)
 			check("right after the failure", f)
-			on.Store(true)
+			enabled.Store(true)
 		}
 	}
 	hit := fault.Hit()
-	on.Store(false)
+	enabled.Store(false)
 	check("the same store", f)
 	must(t, f.Close())
 	check("another store", fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock))

@@ -286,14 +286,14 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err erro
 			}
 			f.Close()
 		}
-		how, after := opts, time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
+		childOpts, after := opts, time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
 		switch round % 3 {
 		case 0:
-			how, after = opts+"suicide ", time.Minute
+			childOpts, after = opts+"suicide ", time.Minute
 		case 1:
-			how, after = opts+"late ", time.Minute
+			childOpts, after = opts+"late ", time.Minute
 		}
-		acked = fileKillRound(t, dir, how+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
+		acked = fileKillRound(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
 			return resent, err

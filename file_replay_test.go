@@ -197,11 +197,11 @@ func fileTornWant(old string) map[string]string {
 func TestFileReplayTornRecord(t *testing.T) {
 	dir, path := fileTorn(t, nil, 1, "old", "added", []byte("added"))
 	journal := filepath.Join(dir, names.Journal)
-	whole := fileRead(t, journal)
-	used := bytes.LastIndex(whole, []byte("added")) + len("added")
+	complete := fileRead(t, journal)
+	used := bytes.LastIndex(complete, []byte("added")) + len("added")
 	for n := range used {
 		for _, damage := range []string{"cut", "flip"} {
-			record := bytes.Clone(whole)
+			record := bytes.Clone(complete)
 			if damage == "cut" {
 				record = record[:n]
 			} else if record[n] ^= 0x10; n == 8 || n == 9 { // a newer version, tested below
@@ -224,7 +224,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 			f.Close()
 		}
 	}
-	newer := bytes.Clone(whole)
+	newer := bytes.Clone(complete)
 	newer[8] = 3
 	fileWrite(t, journal, newer)
 	_, err := OpenFile(dir, nil)

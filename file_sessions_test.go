@@ -44,12 +44,12 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	late := open(true, 6)
 	fileWantErr(t, apply(late, unsynced, 2), ErrSessionExpired)
 	fileWantErr(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
-	again := session(late)
-	if again == unsynced || again == synced || apply(late, again, 1) != nil || apply(open(true, 7), again, 2) != nil {
-		t.Fatalf("session %d after %d and %d", again, unsynced, synced)
+	second := session(late)
+	if second == unsynced || second == synced || apply(late, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
+		t.Fatalf("session %d after %d and %d", second, unsynced, synced)
 	}
 	// A store without Sync must not leave a slot that a loss of power can restore.
-	if err := apply(open(false, 7), again, 3); err != nil {
+	if err := apply(open(false, 7), second, 3); err != nil {
 		t.Fatal(err)
 	}
 	for seed := range uint64(50) {
@@ -57,7 +57,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fileWantErr(t, apply(f, again, 3), ErrSessionExpired)
+		fileWantErr(t, apply(f, second, 3), ErrSessionExpired)
 		f.Close()
 	}
 }
@@ -184,8 +184,8 @@ func TestFileSessionsDamaged(t *testing.T) {
 		fileWrite(t, path, damage(last))
 		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
 		fileWantErr(t, err, ErrSessionExpired)
-		if again, err := f.NewSession(ctx); err != nil || again == s {
-			t.Fatalf("session %d, after %d: %v", again, s, err)
+		if second, err := f.NewSession(ctx); err != nil || second == s {
+			t.Fatalf("session %d, after %d: %v", second, s, err)
 		}
 	}
 	must(t, os.Remove(path))

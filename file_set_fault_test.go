@@ -33,42 +33,42 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	}
 }
 
-func fileSetAt(t *testing.T, when string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
+func fileSetAt(t *testing.T, label string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
-	var on atomic.Bool
+	var enabled atomic.Bool
 	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if !on.Load() {
+		if !enabled.Load() {
 			return nil
 		}
 		return fault.Check(op, name)
 	}), fileMemDir, opts, hooks)
 	fileAppend(t, f, "a", "1", "b", "2")
-	on.Store(true)
+	enabled.Store(true)
 	err := do(t.Context(), f)
-	on.Store(false)
+	enabled.Store(false)
 	hit := fault.Hit()
 	got, readErr := fileContent(f)
 	if readErr != nil {
-		t.Fatalf("%s: %v: %v", when, err, readErr)
+		t.Fatalf("%s: %v: %v", label, err, readErr)
 	}
 	before, after := map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "set", "b": "2"}
 	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
 	unsure := errors.Is(err, ErrUnknownOutcome)
 	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !unsure && !isBefore {
-		t.Fatalf("%s: %v: %v", when, err, got)
+		t.Fatalf("%s: %v: %v", label, err, got)
 	}
 	later := f.Append(t.Context(), fileEntries("a", "x")...)
 	if later == nil {
 		got["a"] += "x"
 		must(t, f.Sync(t.Context()))
 	} else if !errors.Is(later, ErrNeedsReopen) {
-		t.Fatalf("%s: %v: the next append: %v", when, err, later)
+		t.Fatalf("%s: %v: the next append: %v", label, err, later)
 	}
 	fileWant(t, f, got)
 	must(t, f.Close())
 	if n := mem.OpenCount(); n != 0 {
-		t.Fatalf("%s: %d files are still open", when, n)
+		t.Fatalf("%s: %d files are still open", label, n)
 	}
 	if later == nil {
 		mem = mem.Crash(nil)
@@ -83,16 +83,16 @@ func fileSetAt(t *testing.T, when string, opts *FileOptions, hooks filedir.Hooks
 // file does not matter.
 func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	mem := vfstest.NewMem()
-	on := false
+	enabled := false
 	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if on && (op == vfstest.OpWrite && name == fileMemDir+"/b" || op == vfstest.OpClose && name == fileMemDir+"/a") {
+		if enabled && (op == vfstest.OpWrite && name == fileMemDir+"/b" || op == vfstest.OpClose && name == fileMemDir+"/a") {
 			return syscall.EIO
 		}
 		return nil
 	}), fileMemDir, nil, fileNoKeptLock)
-	on = true
+	enabled = true
 	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
-	on = false
+	enabled = false
 	if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknownOutcome) {
 		t.Fatal(err)
 	}

@@ -48,11 +48,11 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/persists=%v", step.name, maxOpen, synced, persists), func(t *testing.T) {
 						t.Parallel()
 						for n, hit := int64(1), true; hit; n += faultStep {
-							some := errnos
+							errnosPerCall := errnos
 							if !tryAll {
-								some = errnos[(int(n)+i)%len(errnos):][:1]
+								errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 							}
-							for _, errno := range some {
+							for _, errno := range errnosPerCall {
 								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
 								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
@@ -68,9 +68,9 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
-	on, syncFailed := false, false
+	enabled, syncFailed := false, false
 	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if !on {
+		if !enabled {
 			return nil
 		}
 		err := fault.Check(op, name)
@@ -87,9 +87,9 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 			t.Fatal(err)
 		}
 	}
-	on = true
+	enabled = true
 	err := step.do(t.Context(), f)
-	on = false
+	enabled = false
 	failf := func(format string, args ...any) {
 		t.Helper()
 		t.Fatalf("call %d fails with %v: the operation's error was %v\n%s", fault.Call, fault.Err, err, fmt.Sprintf(format, args...))

@@ -19,7 +19,7 @@ import (
 )
 
 // faultyStacks lists layers over a File.
-var faultyStacks = map[string]func(t *testing.T, below partd.Partd) partd.Partd{
+var faultyStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
 	"zstd":             zstd,
 	"buffer":           smallBuffer,
 	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return zstd(t, smallBuffer(t, p)) },
@@ -114,7 +114,7 @@ func layerOps() []layerOp {
 // afterwards, failed operations must have changed nothing, and synced data must survive a loss of power.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
-	for name, over := range faultyStacks {
+	for name, newLayer := range faultyStacks {
 		for _, opts := range []*partd.FileOptions{{}, {Sync: true}} {
 			for i, long := range []int64{1, 60} {
 				t.Run(fmt.Sprintf("%s/sync=%v/calls=%d", name, opts.Sync, long), func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestLayersAfterEveryFault(t *testing.T) {
 					}
 					for n, hit := 1+int64(i), true; hit; n += step {
 						errno := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}[n%3]
-						hit = layersFault(t, over, opts, ops, n, long, errno)
+						hit = layersFault(t, newLayer, opts, ops, n, long, errno)
 					}
 				})
 			}
@@ -136,7 +136,7 @@ func TestLayersAfterEveryFault(t *testing.T) {
 // layerFault makes n calls fail, starting with call from.
 type layerFault struct {
 	mu         sync.Mutex
-	on         bool
+	enabled    bool
 	calls      int64
 	from, n    int64
 	err        error
@@ -146,7 +146,7 @@ type layerFault struct {
 func (f *layerFault) check(op vfstest.Op, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.on {
+	if !f.enabled {
 		return nil
 	}
 	if f.calls++; f.calls < f.from || f.calls >= f.from+f.n {
@@ -159,13 +159,13 @@ func (f *layerFault) check(op vfstest.Op, _ string) error {
 	return vfstest.Short(f.err)
 }
 
-func (f *layerFault) set(on bool) {
+func (f *layerFault) set(enabled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.on = on
+	f.enabled = enabled
 }
 
-func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, from, n int64, errno error) (hit bool) {
+func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, from, n int64, errno error) (hit bool) {
 	t.Helper()
 	ctx := t.Context()
 	mem := vfstest.NewMem()
@@ -175,7 +175,7 @@ func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, o
 		t.Fatal(err)
 	}
 	defer file.Close()
-	store := over(t, file)
+	store := newLayer(t, file)
 	var trace []string
 	failf := func(format string, args ...any) {
 		t.Helper()
@@ -235,7 +235,7 @@ func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, o
 				failf("opened after a loss of power: %v", err)
 			}
 			after := map[string]string{}
-			for c, err := range partd.Scan(ctx, over(t, f)) {
+			for c, err := range partd.Scan(ctx, newLayer(t, f)) {
 				if err != nil {
 					failf("scanned after a loss of power: %v", err)
 				}

@@ -20,13 +20,13 @@ func TestCauseOfOneValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("why")
-	cancel(why)
+	cause := errors.New("why")
+	cancel(cause)
 	err = s.Append(ctx, partd.Entry{Key: "a", Value: []byte("2")})
-	if !errors.Is(err, why) || !errors.Is(err, context.Canceled) {
+	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
 		t.Errorf("append: %v", err)
 	}
-	if _, err = s.Get(ctx, "a"); err != nil && (!errors.Is(err, why) || !errors.Is(err, context.Canceled)) {
+	if _, err = s.Get(ctx, "a"); err != nil && (!errors.Is(err, cause) || !errors.Is(err, context.Canceled)) {
 		t.Errorf("get: %v", err)
 	}
 }

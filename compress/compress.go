@@ -132,7 +132,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 // ReaderMemory returns the memory that an open reader and a listing need, in bytes,
 // including that of the store beneath. Pieces shorter than a window need less.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	reader, listing = partd.ReaderMemory(s.beneath())
+	reader, listing = partd.ReaderMemory(s.innerStore())
 	budget := int64(1 << 20)
 	switch s.format {
 	case Zstd:

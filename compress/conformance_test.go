@@ -20,9 +20,9 @@ import (
 // every layer over every store, not only over Dict and one other store.
 const allLayers = "PARTD_ALL_LAYERS"
 
-// beneath is a kind of store that layers are tested over. The directory that open gets
+// checkingStore is a kind of store that layers are tested over. The directory that open gets
 // must exist.
-type beneath struct {
+type checkingStore struct {
 	name      string
 	open      func(t *testing.T, dir string) partd.Partd
 	outlives  bool
@@ -30,12 +30,12 @@ type beneath struct {
 }
 
 // stores returns the kinds of stores that layers are tested over.
-func stores() []beneath {
+func stores() []checkingStore {
 	all := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 	}
-	return []beneath{
+	return []checkingStore{
 		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, all},
 		{"log", openLog, true, slices.Concat(all, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
 		{"file", openFile, true, slices.Concat(all, []partdtest.Ability{partdtest.CanSync})},
@@ -112,7 +112,7 @@ func stack(t *testing.T, store partd.Partd, layers string) partd.Partd {
 }
 
 // keepsPromises runs the suite on layers over a store.
-func keepsPromises(t *testing.T, b beneath, layers string) {
+func keepsPromises(t *testing.T, b checkingStore, layers string) {
 	dirs := map[partd.Partd]string{}
 	opened := func(t *testing.T, dir string) partd.Partd {
 		store := stack(t, b.open(t, dir), layers)

@@ -83,17 +83,17 @@ func readings(s *Store) map[string]func() ([]byte, error) {
 
 // wantCorrupt checks that every way to read fails with a CorruptError at offset, and
 // delivers nothing but a prefix of good.
-func wantCorrupt(t *testing.T, s *Store, what string, offset int64, good []byte) {
+func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte) {
 	t.Helper()
 	for way, read := range readings(s) {
 		got, err := read()
 		var bad *partd.CorruptError
 		var op *partd.Error
 		if !errors.As(err, &bad) || !errors.As(err, &op) || op.Key != "k" || !op.HasKey || bad.Offset != offset {
-			t.Errorf("%s, %s: %v, want a CorruptError of key k at offset %d", what, way, err, offset)
+			t.Errorf("%s, %s: %v, want a CorruptError of key k at offset %d", label, way, err, offset)
 		}
 		if !bytes.HasPrefix(good, got) && (way == "Get" || len(good) <= aheadBytes) {
-			t.Errorf("%s, %s: %d bytes that are not the value", what, way, len(got))
+			t.Errorf("%s, %s: %d bytes that are not the value", label, way, len(got))
 		}
 	}
 }
@@ -107,14 +107,14 @@ func TestDamage(t *testing.T) {
 			s := newStore(t, dict, format, nil)
 			first, data := text(100), text(3000)
 			before, piece := frame.Append(nil, packed(t, format, first)), packed(t, format, data)
-			try := func(what string, content []byte) {
+			try := func(label string, content []byte) {
 				t.Helper()
 				stored := frame.Append(slices.Clone(before), content)
 				stored = append(stored, before...)
 				if err := dict.Set(t.Context(), "k", stored); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, what, int64(len(before)), slices.Concat(first, data))
+				wantCorrupt(t, s, label, int64(len(before)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
 				try(fmt.Sprint("cut to ", n), piece[:n])

@@ -112,8 +112,8 @@ func TestErrorsOfTheStoreBeneath(t *testing.T) {
 		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("%s: %v", format, err)
 		}
-		if _, again := r.Read(make([]byte, 1)); again == nil || again == io.EOF {
-			t.Errorf("%s: after the error: %v", format, again)
+		if _, repeated := r.Read(make([]byte, 1)); repeated == nil || repeated == io.EOF {
+			t.Errorf("%s: after the error: %v", format, repeated)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)

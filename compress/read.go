@@ -24,7 +24,7 @@ func (s *Store) window() *[]byte {
 
 // Open returns a reader of the decompressed value.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	inner, err := partd.Open(ctx, s.beneath(), key)
+	inner, err := partd.Open(ctx, s.innerStore(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +127,12 @@ func (c *scan) nextKey(op string) error {
 // one of 256 KiB, and the memory that one piece needs. A chunk's data is valid until
 // the next step.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.Scan(ctx, s.beneath()))
+	return s.plainChunks(partd.Scan(ctx, s.innerStore()))
 }
 
 // ScanPart decompresses the scan of a part of the store beneath.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.ScanPart(ctx, s.beneath(), part, parts))
+	return s.plainChunks(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
 
 func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
@@ -206,7 +206,7 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 // LZ4 and Blosc store their sizes; pieces of Zlib, Gzip and BZ2 are decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		c, stop := s.newScan(partd.Scan(ctx, s.beneath()))
+		c, stop := s.newScan(partd.Scan(ctx, s.innerStore()))
 		defer stop()
 		defer c.value.stop()
 		scratch := s.window()
@@ -234,7 +234,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // Stat describes the store beneath, with the decompressed sizes of values. It reads
 // all values, as Keys does.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
-	st, err := partd.Stat(ctx, s.beneath())
+	st, err := partd.Stat(ctx, s.innerStore())
 	if err != nil {
 		return partd.Stats{}, err
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/nostore"
 )
 
-func (s *Store) beneath() partd.Partd { return nostore.Or(s.inner) }
+func (s *Store) innerStore() partd.Partd { return nostore.Or(s.inner) }
 
 // name returns the layer's name for errors, in place of a path.
 func (s *Store) name() string { return cmp.Or(string(s.format), "compression") + " layer" }
@@ -38,12 +38,12 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if err != nil {
 		return err
 	}
-	return s.beneath().Append(ctx, packed...)
+	return s.innerStore().Append(ctx, packed...)
 }
 
 // Get returns the decompressed value of each key, which belongs to the caller.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	stored, err := s.beneath().Get(ctx, keys...)
+	stored, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -52,11 +52,11 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 
 // HasKey reports whether the key exists.
 func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
-	return partd.Has(ctx, s.beneath(), key)
+	return partd.Has(ctx, s.innerStore(), key)
 }
 
 // Drop removes every key.
-func (s *Store) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
+func (s *Store) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }
 
 // Set replaces the value of a key. An empty value is stored as no bytes at all. Set
 // does not retain the value.
@@ -78,12 +78,12 @@ func (s *Store) set(ctx context.Context, op, key string, value []byte,
 	if err != nil {
 		return err
 	}
-	return do(ctx, s.beneath(), key, packed[0].Value)
+	return do(ctx, s.innerStore(), key, packed[0].Value)
 }
 
 // Delete removes keys.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
-	return partd.Delete(ctx, s.beneath(), keys...)
+	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
 // Pop returns the decompressed values of keys and removes them. It gets and
@@ -91,7 +91,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // value is damaged between Get and the removal, Pop appends the stored bytes of all
 // keys again, so that the damage can still be examined.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	before, err := s.beneath().Get(ctx, keys...)
+	before, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, err := partd.Pop(ctx, s.beneath(), keys...)
+	stored, err := partd.Pop(ctx, s.innerStore(), keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,12 +119,12 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 			restored = append(restored, partd.Entry{Key: key, Value: stored[i]})
 		}
 	}
-	return nil, errors.Join(err, s.beneath().Append(ctx, restored...))
+	return nil, errors.Join(err, s.innerStore().Append(ctx, restored...))
 }
 
 // NewSession issues a session; see [partd.Applier].
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
-	a, ok := s.beneath().(partd.Applier)
+	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
 		return 0, s.unsupported("new session")
 	}
@@ -133,7 +133,7 @@ func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 
 // EndSession forgets a session.
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
-	a, ok := s.beneath().(partd.Applier)
+	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
 		return s.unsupported("end session")
 	}
@@ -142,7 +142,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 
 // SessionToken returns the token of a session; see [partd.SessionGuard].
 func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
-	if g, ok := s.beneath().(partd.SessionGuard); ok {
+	if g, ok := s.innerStore().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)
 	}
 	return partd.SessionToken{}, s.unsupported("session token")
@@ -150,7 +150,7 @@ func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.Session
 
 // CheckSession returns an error unless the token belongs to the session.
 func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
-	if g, ok := s.beneath().(partd.SessionGuard); ok {
+	if g, ok := s.innerStore().(partd.SessionGuard); ok {
 		return g.CheckSession(ctx, session, token)
 	}
 	return s.unsupported("check session")
@@ -163,18 +163,18 @@ func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 	if op.Entries, err = s.compress(ctx, "apply", b, op.Entries); err != nil {
 		return false, err
 	}
-	return partd.Apply(ctx, s.beneath(), tag, op)
+	return partd.Apply(ctx, s.innerStore(), tag, op)
 }
 
 // Flush flushes the store beneath. The layer itself buffers nothing.
-func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.beneath()) }
+func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.innerStore()) }
 
 // Sync syncs the store beneath.
-func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.beneath()) }
+func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.innerStore()) }
 
 // MemoryUsed returns the memory of the store beneath, or 0 if it does not count it.
 func (s *Store) MemoryUsed() int64 {
-	if m, ok := s.beneath().(partd.MemoryUser); ok {
+	if m, ok := s.innerStore().(partd.MemoryUser); ok {
 		return m.MemoryUsed()
 	}
 	return 0
@@ -182,7 +182,7 @@ func (s *Store) MemoryUsed() int64 {
 
 // Close closes the store beneath.
 func (s *Store) Close() error {
-	c, ok := s.beneath().(io.Closer)
+	c, ok := s.innerStore().(io.Closer)
 	if !ok {
 		return s.unsupported("close")
 	}
@@ -191,7 +191,7 @@ func (s *Store) Close() error {
 
 // unsupported returns the error for an ability that the store beneath lacks.
 func (s *Store) unsupported(op string) error {
-	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.beneath(), errors.ErrUnsupported)}
+	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.innerStore(), errors.ErrUnsupported)}
 }
 
 // parallelDo runs do for tasks 0 to n-1 on this goroutine and up to workers-1 others,

@@ -98,7 +98,7 @@ func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 			return err
 		}
 	}
-	return s.beneath().Append(ctx, b.batch()...)
+	return s.innerStore().Append(ctx, b.batch()...)
 }
 
 // encode adds an entry to a batch.
@@ -156,23 +156,23 @@ func (b *buffer) batch() []partd.Entry {
 }
 
 // layer implements the abilities that the stores of this package pass on unchanged.
-type layer struct{ below partd.Partd }
+type layer struct{ inner partd.Partd }
 
-func (l layer) beneath() partd.Partd { return nostore.Or(l.below) }
+func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
 
 // Flush flushes the store beneath. The layer itself buffers nothing.
-func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.beneath()) }
+func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.innerStore()) }
 
 // Sync returns once everything acknowledged before the call survives a power
 // loss.
-func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.beneath()) }
+func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.innerStore()) }
 
 // Close flushes and closes the underlying store, as [partd.Close] does. The flush
 // has no time limit: to limit it, call Flush with a context first.
-func (l layer) Close() error { return partd.Close(context.Background(), l.beneath()) }
+func (l layer) Close() error { return partd.Close(context.Background(), l.innerStore()) }
 
 // Unwrap returns the underlying store, for inspection only.
-func (l layer) Unwrap() partd.Partd { return l.below }
+func (l layer) Unwrap() partd.Partd { return l.inner }
 
 // DecodeError identifies the piece of a key's value that does not decode. A
 // *partd.Error, which names the key, wraps it.

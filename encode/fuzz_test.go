@@ -45,15 +45,15 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 	if err := n.Set(ctx, "k", array); err != nil {
 		return // reading changed the unit of time
 	}
-	again, err := below.Get(ctx, "k")
+	stored, err := below.Get(ctx, "k")
 	must(t, err)
 	_, isBool := any(array[0]).(bool)
 	_, isText := any(array[0]).(string)
-	if !isBool && !isText && string(again[0]) != string(data) {
-		t.Fatalf("%s %x becomes %x", dtype, data, again[0])
+	if !isBool && !isText && string(stored[0]) != string(data) {
+		t.Fatalf("%s %x becomes %x", dtype, data, stored[0])
 	}
-	if back, err := readBoth(t, n, "k"); err != nil || fmt.Sprint(back) != fmt.Sprint(array) {
-		t.Fatalf("%v becomes %v, %v", array, back, err)
+	if decoded, err := readBoth(t, n, "k"); err != nil || fmt.Sprint(decoded) != fmt.Sprint(array) {
+		t.Fatalf("%v becomes %v, %v", array, decoded, err)
 	}
 }
 
@@ -95,8 +95,8 @@ func FuzzCodecs(f *testing.F) {
 			runtime.ReadMemStats(&before)
 			_ = c.decode(data)
 			runtime.ReadMemStats(&after)
-			if took := after.TotalAlloc - before.TotalAlloc; took > c.growth*uint64(len(data))+4<<20 {
-				t.Fatalf("%s: %d bytes for %d", c.name, took, len(data))
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > c.growth*uint64(len(data))+4<<20 {
+				t.Fatalf("%s: %d bytes for %d", c.name, allocated, len(data))
 			}
 		}
 	})

@@ -41,9 +41,9 @@ var modelKeys = []string{"", "a", "key", "a b", "x.y", "ü/..", strings.Repeat("
 func (m *model[T, E]) run(t *rapid.T) {
 	ctx := context.Background()
 	key := rapid.SampledFrom(modelKeys)
-	check := func(what string, err error) {
+	check := func(label string, err error) {
 		if err != nil {
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: %v", label, err)
 		}
 	}
 	t.Repeat(map[string]func(*rapid.T){
@@ -71,7 +71,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 			k := key.Draw(t, "key")
 			got, err := m.store.Pop(ctx, k)
 			check("Pop", err)
-			m.same(t, k, got[0])
+			m.requireValue(t, k, got[0])
 			delete(m.pieces, k)
 		},
 		"drop": func(t *rapid.T) {
@@ -88,7 +88,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 				t.Fatalf("Get of %d keys returned %d values", len(keys), len(got))
 			}
 			for i, k := range keys {
-				m.same(t, k, got[i])
+				m.requireValue(t, k, got[i])
 			}
 		},
 		"all": func(t *rapid.T) { m.all(ctx, t, key.Draw(t, "key")) },
@@ -103,7 +103,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 	})
 }
 
-func (m *model[T, E]) same(t *rapid.T, key string, got T) {
+func (m *model[T, E]) requireValue(t *rapid.T, key string, got T) {
 	want := slices.Concat(m.pieces[key]...)
 	if m.text(got) != m.text(want) {
 		t.Fatalf("key %q: got %#v, want %#v", key, got, want)
@@ -119,7 +119,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 		got = append(got, piece)
 	}
 	if m.whole {
-		m.same(t, key, slices.Concat(got...))
+		m.requireValue(t, key, slices.Concat(got...))
 		return
 	}
 	want := m.pieces[key]

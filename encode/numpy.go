@@ -65,7 +65,7 @@ func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	if err := n.ensureDtypes(ctx, "append", batch); err != nil {
 		return err
 	}
-	return n.beneath().Append(ctx, batch...)
+	return n.innerStore().Append(ctx, batch...)
 }
 
 // Set replaces the array of a key. The caller must first delete an array of another
@@ -78,12 +78,12 @@ func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 		return err
 	}
 	if len(batch) == 0 {
-		return partd.Set(ctx, n.beneath(), key, nil)
+		return partd.Set(ctx, n.innerStore(), key, nil)
 	}
 	if err := n.ensureDtypes(ctx, "set", batch); err != nil {
 		return err
 	}
-	return partd.Set(ctx, n.beneath(), key, batch[0].Value)
+	return partd.Set(ctx, n.innerStore(), key, batch[0].Value)
 }
 
 // encode returns the encoded entries, except those without elements.
@@ -120,7 +120,7 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 		return err
 	}
 	n.forget(keys)
-	return partd.Delete(ctx, n.beneath(), all...)
+	return partd.Delete(ctx, n.innerStore(), all...)
 }
 
 // Pop returns the arrays of keys as Get does, and removes the keys with their
@@ -134,7 +134,7 @@ func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 		return nil, err
 	}
 	n.forget(keys)
-	raw, err := partd.Pop(ctx, n.beneath(), all...)
+	raw, err := partd.Pop(ctx, n.innerStore(), all...)
 	if err != nil {
 		return nil, err
 	}
@@ -152,13 +152,13 @@ func (n *NumPy[T]) Drop(ctx context.Context) error {
 	n.knownMu.Lock()
 	clear(n.known)
 	n.knownMu.Unlock()
-	return n.beneath().Drop(ctx)
+	return n.innerStore().Drop(ctx)
 }
 
 // Keys yields each array's key once, with its size in bytes.
 func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		for info, err := range partd.Keys(ctx, n.beneath()) {
+		for info, err := range partd.Keys(ctx, n.innerStore()) {
 			if strings.HasSuffix(info.Key, dtypeSuffix) {
 				continue
 			}

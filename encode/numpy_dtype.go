@@ -82,7 +82,7 @@ func (l layer) describe(ctx context.Context, op string, described []partd.Entry,
 		// Python's delete leaves data without a dtype, which must not get this dtype.
 		// But if another process has just set a dtype and appended, nothing is missing.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
-			exists, err := hasData(ctx, l.beneath(), name)
+			exists, err := hasData(ctx, l.innerStore(), name)
 			if err != nil {
 				return err
 			}
@@ -92,7 +92,7 @@ func (l layer) describe(ctx context.Context, op string, described []partd.Entry,
 				}
 			}
 		}
-		if err := partd.SetOnce(ctx, l.beneath(), e.Key, e.Value); err != nil {
+		if err := partd.SetOnce(ctx, l.innerStore(), e.Key, e.Value); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (l layer) compare(ctx context.Context, described []partd.Entry, check func(
 	for i, e := range described {
 		keys[i] = e.Key
 	}
-	have, err := l.beneath().Get(ctx, keys...)
+	have, err := l.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (n *NumPy[T]) dtypeTexts(ctx context.Context, keys []string) ([][]byte, err
 	for i, key := range keys {
 		names[i] = key + dtypeSuffix
 	}
-	return n.beneath().Get(ctx, names...)
+	return n.innerStore().Get(ctx, names...)
 }
 
 // checkDtype returns the dtype of a key, or an error if T cannot be appended to it.

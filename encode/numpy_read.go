@@ -24,7 +24,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 		}
 	}
 	// Data first: a key with data already has a dtype.
-	raw, err := n.beneath().Get(ctx, keys...)
+	raw, err := n.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	if err := checkKey("all", key); err != nil {
 		return nil, npy.DType{}, err
 	}
-	r, err := partd.Open(ctx, n.beneath(), key)
+	r, err := partd.Open(ctx, n.innerStore(), key)
 	if err != nil {
 		return nil, npy.DType{}, err
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func put(t *testing.T, below partd.Partd, key, value string) {
+func put(t *testing.T, inner partd.Partd, key, value string) {
 	t.Helper()
-	must(t, partd.Set(ctx, below, key, []byte(value)))
+	must(t, partd.Set(ctx, inner, key, []byte(value)))
 }
 
 // readBoth reads a key with Get and with All, which must agree.

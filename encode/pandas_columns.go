@@ -76,7 +76,7 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 	}); err != nil {
 		return err
 	}
-	return s.beneath().Append(ctx, batch...)
+	return s.innerStore().Append(ctx, batch...)
 }
 
 // array returns the entries for the elements of a column and for its dtype.
@@ -125,7 +125,7 @@ func description(data []byte) any {
 // Get returns the rows of a key with the named columns, or with all columns if names is
 // empty. A key that does not exist has no columns.
 func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d DataFrame, err error) {
-	head, err := s.beneath().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
+	head, err := s.innerStore().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
 	if err != nil || len(head[0]) == 0 {
 		return d, err
 	}
@@ -152,7 +152,7 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 		seen[columnKey(key, name)] = true
 		keys = append(keys, columnKey(key, name), columnKey(key, name)+dtypeSuffix)
 	}
-	data, err := s.beneath().Get(ctx, keys...)
+	data, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return d, err
 	}
@@ -192,4 +192,4 @@ func columnOf(dtype string, data []byte) (any, error) {
 }
 
 // Drop removes every key of the store beneath.
-func (s *PandasColumns) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
+func (s *PandasColumns) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }

@@ -136,9 +136,9 @@ func TestPandasJoin(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(joined.Index.Values, Range{0, 6, 2}) {
 		t.Error(joined, err)
 	}
-	one := []DataFrame{{Index: Column{nil, Range{0, 1, 1}}}, {Index: Column{nil, Range{1, 2, 1}}}}
-	if both, err := joinFrames(one); err != nil || !reflect.DeepEqual(both, DataFrame{Index: Column{nil, Range{0, 2, 1}}}) {
-		t.Error(both, err)
+	single := []DataFrame{{Index: Column{nil, Range{0, 1, 1}}}, {Index: Column{nil, Range{1, 2, 1}}}}
+	if joined, err := joinFrames(single); err != nil || !reflect.DeepEqual(joined, DataFrame{Index: Column{nil, Range{0, 2, 1}}}) {
+		t.Error(joined, err)
 	}
 	first := column([]int64{1})
 	if _, err := joinFrames([]DataFrame{first, column([]int64{2})}); err != nil || first.Rows() != 1 {
@@ -250,9 +250,9 @@ func TestPandasHostile(t *testing.T) {
 			[]any{},
 			nil,
 		})
-		made := pickled(pickle.Call("pandas.arrays", "ArrowStringArray"))
+		stringArray := pickled(pickle.Call("pandas.arrays", "ArrowStringArray"))
 		state := pickled(PyDict{{Key: "_pa_array", Value: stored}, {Key: "_dtype", Value: pickle.Call("pandas", "StringDtype")}})
-		return append(append(made[:len(made)-1:len(made)-1], state[2:len(state)-1]...), "b."...)
+		return append(append(stringArray[:len(stringArray)-1:len(stringArray)-1], state[2:len(state)-1]...), "b."...)
 	}
 	coded := func(dtype string, ordered any, data []byte) []byte {
 		index := pickle.Call("pandas", "Index", []any{"x"}, nil, false, nil, false)
@@ -263,7 +263,7 @@ func TestPandasHostile(t *testing.T) {
 	empty := func(dtype string, shape ...any) any {
 		return PyTuple{[]any{}, pickle.Call("numpy", "dtype", dtype), PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
 	}
-	long, none := make([]any, 1000), rangeIndex(0, 0, 1, nil) // errors must not print long
+	long, emptyIndex := make([]any, 1000), rangeIndex(0, 0, 1, nil) // errors must not print long
 	ends := append(make([]byte, 8), 1, 0, 0, 0, 0, 0, 0, 0)
 	for _, c := range []struct {
 		data []byte
@@ -289,14 +289,14 @@ func TestPandasHostile(t *testing.T) {
 		{hostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
 		{hostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
 		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "blocks of kind x"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), none), "names of type list are not supported"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, nil, false, nil, false), none), "columns: element 0 is a pickle.Global"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), none), "names of type list"},
-		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), none), "names of 1000 parts"},
-		{hostileIndex(t, none, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), emptyIndex), "names of type list are not supported"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, nil, false, nil, false), emptyIndex), "columns: element 0 is a pickle.Global"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), emptyIndex), "names of type list"},
+		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), emptyIndex), "names of 1000 parts"},
+		{hostileIndex(t, emptyIndex, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
 		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "s", pickle.Call("datetime", "timezone", pickle.Call("datetime", "timedelta", 0, 90, 0)))))), "an offset of 90 s"},
-		{hostileIndex(t, none, rangeIndex(0, 1, 1, long)), "names of type list"},
+		{hostileIndex(t, emptyIndex, rangeIndex(0, 1, 1, long)), "names of type list"},
 		{[]byte{1}, "truncated frame"},
 		{hostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes, neither plain data of 8"},
 		{hostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes, neither plain data of 8"},
@@ -331,8 +331,8 @@ func TestPandasHostile(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 500 {
 			t.Errorf("%v, want %s", err, c.want)
 		}
-		if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
-			t.Errorf("%s: %d bytes of memory", c.want, took)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 {
+			t.Errorf("%s: %d bytes of memory", c.want, allocated)
 		}
 	}
 	if _, err := PandasBlocks(nil).Decode(hostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
@@ -393,19 +393,19 @@ func FuzzPandasBlocks(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		d, err := PandasBlocks(nil).Decode(data)
 		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; took > 1024*uint64(len(data))+4<<20 {
-			t.Fatalf("%d bytes of memory for %d", took, len(data))
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1024*uint64(len(data))+4<<20 {
+			t.Fatalf("%d bytes of memory for %d", allocated, len(data))
 		}
 		if err != nil {
 			return
 		}
-		again, err := PandasBlocks(nil).Encode(nil, d)
+		reencoded, err := PandasBlocks(nil).Encode(nil, d)
 		if err != nil {
 			return // such as a repeated category
 		}
-		back, err := PandasBlocks(nil).Decode(again)
-		if err != nil || fmt.Sprintf("%#v", back) != fmt.Sprintf("%#v", d) {
-			t.Fatalf("%v\n%#v\n%#v", err, back, d)
+		redecoded, err := PandasBlocks(nil).Decode(reencoded)
+		if err != nil || fmt.Sprintf("%#v", redecoded) != fmt.Sprintf("%#v", d) {
+			t.Fatalf("%v\n%#v\n%#v", err, redecoded, d)
 		}
 	})
 }

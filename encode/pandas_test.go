@@ -18,7 +18,7 @@ var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
 // withPandas runs a test with each of the peers. run executes blocks.py in its
 // environment.
-func withPandas(t *testing.T, peers []string, test func(t *testing.T, has string, run func(args ...string) string)) {
+func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer string, run func(args ...string) string)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
 	if dir == "" {
@@ -48,17 +48,17 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, has string
 	}
 }
 
-func pandasStore(t *testing.T, dir, has string) *Store[DataFrame] {
+func pandasStore(t *testing.T, dir, peer string) *Store[DataFrame] {
 	t.Helper()
-	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(has, "blosc"), Snappy: strings.Contains(has, "snappy")}))
+	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(peer, "blosc"), Snappy: strings.Contains(peer, "snappy")}))
 }
 
 // Go reads the frames that pandas writes, and pandas reads the same from Go's copies.
 func TestPandasBlocks(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, has string, run func(...string) string) {
-		theirs, ours := t.TempDir(), t.TempDir()
-		run("write", theirs)
-		from, to := pandasStore(t, theirs, has), pandasStore(t, ours, has)
+	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
+		pythonDir, goDir := t.TempDir(), t.TempDir()
+		run("write", pythonDir)
+		from, to := pandasStore(t, pythonDir, peer), pandasStore(t, goDir, peer)
 		for info, err := range partd.Keys(t.Context(), from.Unwrap()) {
 			must(t, err)
 			if strings.HasPrefix(info.Key, "refused ") {
@@ -72,23 +72,23 @@ func TestPandasBlocks(t *testing.T) {
 				n += f.Rows()
 				must(t, to.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
 			}
-			whole, err := from.Get(t.Context(), info.Key)
+			frame, err := from.Get(t.Context(), info.Key)
 			must(t, err)
-			if whole[0].Rows() != n {
-				t.Errorf("%s: %d rows, and %d one by one", info.Key, whole[0].Rows(), n)
+			if frame[0].Rows() != n {
+				t.Errorf("%s: %d rows, and %d one by one", info.Key, frame[0].Rows(), n)
 			}
 		}
-		if out := run("check", ours); out != "done\n" {
+		if out := run("check", goDir); out != "done\n" {
 			t.Fatal(out)
 		}
 	})
 }
 
 func TestPandasRefused(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, has string, run func(...string) string) {
+	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		dir := t.TempDir()
 		run("write", dir)
-		from := pandasStore(t, dir, has)
+		from := pandasStore(t, dir, peer)
 		for name, want := range map[string]string{
 			"Int64":          "column i (Int64Dtype): IntegerArray is not supported",
 			"boolean":        "column b (BooleanDtype): BooleanArray is not supported",
@@ -114,10 +114,10 @@ func TestPandasRefused(t *testing.T) {
 
 // Go and Python processes append to the same keys of a server.
 func TestPandasColumns(t *testing.T) {
-	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, has string, run func(...string) string) {
+	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, peer string, run func(...string) string) {
 		url := serve(t)
 		run("columns-write", url)
-		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(has, "msgpack")})
+		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(peer, "msgpack")})
 		names := map[string]bool{}
 		for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
 			must(t, err)
@@ -133,10 +133,10 @@ func TestPandasColumns(t *testing.T) {
 		if out := run("columns-check", url); out != "done\n" || len(names) < 10 {
 			t.Fatal(len(names), out)
 		}
-		some, err := s.Get(t.Context(), "wide", "d", "a")
+		columns, err := s.Get(t.Context(), "wide", "d", "a")
 		must(t, err)
-		if want := (DataFrame{[]Column{{"d", []float64{0.5, 1.5, 2.5, 0.5}}, {"a", []int64{1, 2, 3, 1}}}, Column{nil, []int64{0, 1, 2, 0}}}); !reflect.DeepEqual(some, want) {
-			t.Errorf("%v, want %v", some, want)
+		if want := (DataFrame{[]Column{{"d", []float64{0.5, 1.5, 2.5, 0.5}}, {"a", []int64{1, 2, 3, 1}}}, Column{nil, []int64{0, 1, 2, 0}}}); !reflect.DeepEqual(columns, want) {
+			t.Errorf("%v, want %v", columns, want)
 		}
 	})
 }

@@ -182,7 +182,7 @@ func (s stored) object() any {
 }
 
 // header returns the header of a block of one column.
-func (s stored) header(place, length int) PyTuple {
+func (s stored) header(placement, length int) PyTuple {
 	dtype, shape, kind := s.numpyDtype(), PyTuple{1, length}, PyTuple{"numpy_type", PyTuple{}}
 	switch {
 	case s.as != nil:
@@ -190,7 +190,7 @@ func (s stored) header(place, length int) PyTuple {
 	case s.categories != nil:
 		shape, kind = shape[1:], PyTuple{"categorical_type", s.categories}
 	}
-	return PyTuple{[]any{place}, dtype, shape, kind}
+	return PyTuple{[]any{placement}, dtype, shape, kind}
 }
 
 func indexObject(c Column) (any, error) {

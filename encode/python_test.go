@@ -45,7 +45,7 @@ func fallbackList() []any {
 
 // pythonStores returns the stores of interop.py over one directory. Each has the content
 // of the key of the same name.
-func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
+func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
 } {
@@ -54,22 +54,22 @@ func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
 		values []any
 	}
 	return map[string]s{
-		"python":   {New(below, Python()), plainList()},
-		"fallback": {New(below, Python()), fallbackList()},
-		"pickle":   {New(below, Pickle()), richList()},
-		"bz2":      {New(compressed(t, below, compress.BZ2), Pickle()), richList()},
-		"snappy":   {New(compressed(t, below, compress.Snappy), Pickle()), richList()},
-		"zlib":     {New(compressed(t, below, compress.Zlib), Pickle()), richList()},
-		"blosc":    {New(compressed(t, below, compress.Blosc), Pickle()), richList()},
-		"layers":   {New(compressed(t, compressed(t, below, compress.Snappy), compress.BZ2), Python()), plainList()},
+		"python":   {New(inner, Python()), plainList()},
+		"fallback": {New(inner, Python()), fallbackList()},
+		"pickle":   {New(inner, Pickle()), richList()},
+		"bz2":      {New(compressed(t, inner, compress.BZ2), Pickle()), richList()},
+		"snappy":   {New(compressed(t, inner, compress.Snappy), Pickle()), richList()},
+		"zlib":     {New(compressed(t, inner, compress.Zlib), Pickle()), richList()},
+		"blosc":    {New(compressed(t, inner, compress.Blosc), Pickle()), richList()},
+		"layers":   {New(compressed(t, compressed(t, inner, compress.Snappy), compress.BZ2), Python()), plainList()},
 	}
 }
 
 // arrays writes or checks the arrays of one element type.
-func arrays[T Element](name string, values ...T) func(t *testing.T, below partd.Partd, write bool) {
-	return func(t *testing.T, below partd.Partd, write bool) {
+func arrays[T Element](name string, values ...T) func(t *testing.T, inner partd.Partd, write bool) {
+	return func(t *testing.T, inner partd.Partd, write bool) {
 		t.Helper()
-		store, key, ctx := NewNumPy[T](below), "np_"+name, t.Context()
+		store, key, ctx := NewNumPy[T](inner), "np_"+name, t.Context()
 		if write {
 			must(t, store.Append(ctx, Entry[[]T]{key, values[:1]}))
 			must(t, store.Append(ctx, Entry[[]T]{key, nil}, Entry[[]T]{key, values[1:]}))
@@ -121,8 +121,8 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 }
 
 // shared runs a test over a directory, and over a server with a Go and a Python client.
-// where is the argument of the Python script.
-func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where string)) {
+// dir is the argument of the Python script.
+func shared(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
 	t.Helper()
 	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
 	t.Run("File", func(t *testing.T) {
@@ -137,29 +137,29 @@ func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where strin
 
 func TestPythonReadsGo(t *testing.T) { shared(t, pythonReadsGo) }
 
-func pythonReadsGo(t *testing.T, below partd.Partd, where string) {
-	for key, s := range pythonStores(t, below) {
+func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
+	for key, s := range pythonStores(t, inner) {
 		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
 	}
 	for _, a := range allArrays {
-		a(t, below, true)
+		a(t, inner, true)
 	}
 	for name, dtype := range map[string]string{"i8": ">i8", "u2": ">u2", "f4": ">f4", "c16": ">c16", "M8(ns)": ">M8[ns]"} {
-		must(t, partd.SetOnce(t.Context(), below, "np_big_"+name+".dtype", []byte(dtype)))
+		must(t, partd.SetOnce(t.Context(), inner, "np_big_"+name+".dtype", []byte(dtype)))
 	}
 	for _, a := range bigArrays {
-		a(t, below, true)
+		a(t, inner, true)
 	}
-	if out := runPython(t, "interop.py", "check", where); out != "done\n" {
+	if out := runPython(t, "interop.py", "check", dir); out != "done\n" {
 		t.Fatal(out)
 	}
 }
 
 func TestGoReadsPython(t *testing.T) { shared(t, goReadsPython) }
 
-func goReadsPython(t *testing.T, below partd.Partd, where string) {
-	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(t, below) {
+func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
+	runPython(t, "interop.py", "write", dir)
+	for key, s := range pythonStores(t, inner) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
 		if plainText(got[0]) != plainText(s.values) {
@@ -167,22 +167,22 @@ func goReadsPython(t *testing.T, below partd.Partd, where string) {
 		}
 	}
 	for _, a := range append(allArrays, bigArrays...) {
-		a(t, below, false)
+		a(t, inner, false)
 	}
 	for unit, want := range map[string]string{
 		"us": "1600-02-03T04:05:06.789012Z", "ms": "1969-12-31T23:59:59.999Z", "s": "3000-01-01T00:00:01Z",
 		"m": "1900-01-01T00:59:00Z", "h": "1900-01-01T23:00:00Z", "D": "1900-02-03T00:00:00Z", "W": "2024-01-04T00:00:00Z",
 	} {
-		when, err := time.Parse(time.RFC3339Nano, want)
+		parsed, err := time.Parse(time.RFC3339Nano, want)
 		must(t, err)
-		arrays("M8("+unit+")", when, time.Time{})(t, below, false)
+		arrays("M8("+unit+")", parsed, time.Time{})(t, inner, false)
 	}
-	got, err := New(below, Python()).Get(t.Context(), "intkeys")
+	got, err := New(inner, Python()).Get(t.Context(), "intkeys")
 	must(t, err)
 	if want := []any{PyDict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
 		t.Errorf("a dict with keys that are integers: got %v", got[0])
 	}
-	_, err = NewNumPy[string](below).Get(t.Context(), "np_none")
+	_, err = NewNumPy[string](inner).Get(t.Context(), "np_none")
 	var decode *DecodeError
 	if !errors.As(err, &decode) || !strings.Contains(err.Error(), "element 1 is a None") {
 		t.Errorf("an array of objects with None: %v", err)
@@ -192,9 +192,9 @@ func goReadsPython(t *testing.T, below partd.Partd, where string) {
 // Go and Python processes append to the same keys.
 func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
 
-func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
-	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(t, below) {
+func pythonAndGoTakeTurns(t *testing.T, inner partd.Partd, dir string) {
+	runPython(t, "interop.py", "write", dir)
+	for key, s := range pythonStores(t, inner) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)
 		must(t, err)
@@ -202,7 +202,7 @@ func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
 			t.Errorf("%s: %v", key, got[0])
 		}
 	}
-	n := NewNumPy[float32](below)
+	n := NewNumPy[float32](inner)
 	for _, key := range []string{"np_f4", "np_big_f4"} {
 		must(t, n.Append(ctx, Entry[[]float32]{key, []float32{7.5}}))
 		got, err := n.Get(ctx, key)

@@ -54,19 +54,19 @@ func TestScan(t *testing.T) {
 	}
 	must(t, file.Set(ctx, "empty", nil))
 	want["empty"] = nil
-	same := func(what string, got map[string][][]string, err error) {
+	wantValues := func(label string, got map[string][][]string, err error) {
 		t.Helper()
 		if err != nil || len(got) != len(want) {
-			t.Fatalf("%s: %d keys, want %d: %v", what, len(got), len(want), err)
+			t.Fatalf("%s: %d keys, want %d: %v", label, len(got), len(want), err)
 		}
 		for key, values := range want {
 			if !slices.EqualFunc(got[key], values, slices.Equal[[]string]) {
-				t.Errorf("%s: key %q differs", what, key)
+				t.Errorf("%s: key %q differs", label, key)
 			}
 		}
 	}
 	got, err := read(s.Scan(ctx))
-	same("Scan", got, err)
+	wantValues("Scan", got, err)
 	keys := 0
 	for g, err := range s.Scan(ctx) { // without reading the values
 		must(t, err)
@@ -79,16 +79,16 @@ func TestScan(t *testing.T) {
 	}
 	together := map[string][][]string{}
 	for part := range 4 {
-		mine, err := read(s.ScanPart(ctx, part, 4))
+		partEntries, err := read(s.ScanPart(ctx, part, 4))
 		must(t, err)
-		if len(mine) < 5 {
-			t.Errorf("part %d has %d keys", part, len(mine))
+		if len(partEntries) < 5 {
+			t.Errorf("part %d has %d keys", part, len(partEntries))
 		}
-		for key, values := range mine {
+		for key, values := range partEntries {
 			together[key] = append(together[key], values...)
 		}
 	}
-	same("ScanPart", together, nil)
+	wantValues("ScanPart", together, nil)
 	if _, err := read(s.ScanPart(ctx, 4, 4)); err == nil {
 		t.Error("there is no part 4 of 4")
 	}
@@ -188,9 +188,9 @@ func TestScanDamage(t *testing.T) {
 	disk := errors.New("the disk is gone")
 	first := partd.Chunk{Key: "k", Data: good[:5]}
 	for name, c := range map[string]struct {
-		store failing
-		is    error
-		text  string
+		store   failing
+		wantErr error
+		text    string
 	}{
 		"an error within a key":   {failing{chunks: []partd.Chunk{first}, err: disk}, disk, "gone"},
 		"an end within a key":     {failing{chunks: []partd.Chunk{first}}, nil, "within a key"},
@@ -214,7 +214,7 @@ func TestScanDamage(t *testing.T) {
 					}
 				}
 			}
-			if errs != 1 || c.is != nil && !errors.Is(last, c.is) || !strings.Contains(last.Error(), c.text) {
+			if errs != 1 || c.wantErr != nil && !errors.Is(last, c.wantErr) || !strings.Contains(last.Error(), c.text) {
 				t.Errorf("%s, reads %v: %d errors, %v", name, reads, errs, last)
 			}
 		}

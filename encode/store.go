@@ -15,7 +15,7 @@ import (
 // was never appended to has the codec's empty value. The values belong to the
 // caller.
 func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := s.beneath().Get(ctx, keys...)
+	raw, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, e
 // stops after the first error.
 func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		r, err := partd.Open(ctx, s.beneath(), key)
+		r, err := partd.Open(ctx, s.innerStore(), key)
 		if err != nil {
 			yield(*new(T), err)
 			return
@@ -102,13 +102,13 @@ func (s *Store[T]) set(ctx context.Context, op, key string, v T, do func(context
 	if err := s.encode(b, op, key, v); err != nil {
 		return err
 	}
-	return do(ctx, s.beneath(), key, b.bytes)
+	return do(ctx, s.innerStore(), key, b.bytes)
 }
 
 // Pop returns the values of keys as Get does, and removes the keys, as one atomic
 // step. If removed values do not decode, the error is a *PopError, which holds them.
 func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := partd.Pop(ctx, s.beneath(), keys...)
+	raw, err := partd.Pop(ctx, s.innerStore(), keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -121,15 +121,15 @@ func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 
 // Delete removes keys. A key that does not exist is not an error.
 func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
-	return partd.Delete(ctx, s.beneath(), keys...)
+	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
 // Drop removes every key of the store beneath.
-func (s *Store[T]) Drop(ctx context.Context) error { return s.beneath().Drop(ctx) }
+func (s *Store[T]) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }
 
 // Keys yields each key once, with the size of its encoded values in bytes.
 func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return partd.Keys(ctx, s.beneath())
+	return partd.Keys(ctx, s.innerStore())
 }
 
 // Group is a key with the values that were appended to it.
@@ -146,13 +146,13 @@ type Group[T any] struct {
 // Data that does not decode is an error of Values, and the scan continues with the next
 // key. Scan itself stops after its first error.
 func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
-	return s.groups(partd.Scan(ctx, s.beneath()))
+	return s.groups(partd.Scan(ctx, s.innerStore()))
 }
 
 // ScanPart is Scan for the keys of one part, so that several readers can divide the
 // keys among themselves; see [partd.ScanPart].
 func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Group[T], error] {
-	return s.groups(partd.ScanPart(ctx, s.beneath(), part, parts))
+	return s.groups(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
 
 func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[T], error] {

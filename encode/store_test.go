@@ -77,10 +77,10 @@ func TestDamageIsLocated(t *testing.T) {
 
 func checkDamage(t *testing.T, name string, err error, offset int64, want string) {
 	t.Helper()
-	var where *DecodeError
-	var what *partd.Error
-	if !errors.As(err, &where) || !errors.As(err, &what) || where.Offset != offset || what.Key != "k" || !strings.Contains(err.Error(), want) {
-		t.Errorf("%s: %v (%#v), want offset %d and %q", name, err, where, offset, want)
+	var decodeErr *DecodeError
+	var storeErr *partd.Error
+	if !errors.As(err, &decodeErr) || !errors.As(err, &storeErr) || decodeErr.Offset != offset || storeErr.Key != "k" || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v (%#v), want offset %d and %q", name, err, decodeErr, offset, want)
 	}
 }
 
@@ -235,8 +235,8 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 		if err == nil {
 			t.Errorf("%s: %.30q is read as %v", name, data, v)
 		}
-		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(512*len(data)+2<<20) {
-			t.Errorf("%s: %.30q takes %d bytes", name, data, took)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > uint64(512*len(data)+2<<20) {
+			t.Errorf("%s: %.30q takes %d bytes", name, data, allocated)
 		}
 	}
 }
@@ -252,21 +252,21 @@ func TestAllInBoundedMemory(t *testing.T) {
 		must(t, s.Append(ctx, Entry[[]byte]{"k", piece}))
 		must(t, n.Append(ctx, Entry[[]int32]{"n", array}))
 	}
-	measure := func(name string, read func(note func())) {
+	measure := func(name string, read func(record func())) {
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		start, most := m.HeapAlloc, uint64(0)
+		start, peak := m.HeapAlloc, uint64(0)
 		read(func() {
 			runtime.GC()
 			runtime.ReadMemStats(&m)
-			most = max(most, m.HeapAlloc)
+			peak = max(peak, m.HeapAlloc)
 		})
-		if most == 0 || most > start+8<<20 {
-			t.Errorf("%s: %d bytes more for values of %d", name, int64(most)-int64(start), pieces*size)
+		if peak == 0 || peak > start+8<<20 {
+			t.Errorf("%s: %d bytes more for values of %d", name, int64(peak)-int64(start), pieces*size)
 		}
 	}
-	measure("Store", func(note func()) {
+	measure("Store", func(record func()) {
 		count := 0
 		for v, err := range s.All(ctx, "k") {
 			must(t, err)
@@ -274,10 +274,10 @@ func TestAllInBoundedMemory(t *testing.T) {
 				t.Fatalf("piece %d: %d bytes, the first is %d", count, len(v), v[0])
 			}
 			count++
-			note()
+			record()
 		}
 	})
-	measure("NumPy", func(note func()) {
+	measure("NumPy", func(record func()) {
 		at := 0
 		for part, err := range n.All(ctx, "n") {
 			must(t, err)
@@ -287,7 +287,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 				}
 			}
 			if at += len(part); at%(1<<20) < len(part) {
-				note()
+				record()
 			}
 		}
 		if at != pieces*len(array) {

@@ -71,21 +71,21 @@ func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
 		split, read, err1, err2 := collect(t, data[:n], 0)
-		whole, at := 0, int64(0)
+		frames, boundary := 0, int64(0)
 		if n >= 13 {
-			whole, at = 1, 13
+			frames, boundary = 1, 13
 		}
-		if len(split) != whole || len(read) != whole {
-			t.Errorf("cut at %d: %d and %d frames, want %d", n, len(split), len(read), whole)
+		if len(split) != frames || len(read) != frames {
+			t.Errorf("cut at %d: %d and %d frames, want %d", n, len(split), len(read), frames)
 		}
 		for _, err := range []error{err1, err2} {
 			var e *Error
-			if int64(n) == at {
+			if int64(n) == boundary {
 				if err != nil {
 					t.Errorf("cut at %d, between frames: %v", n, err)
 				}
-			} else if !errors.As(err, &e) || e.Offset != at || !errors.Is(err, ErrTruncated) {
-				t.Errorf("cut at %d: %v, want a truncated frame at %d", n, err, at)
+			} else if !errors.As(err, &e) || e.Offset != boundary || !errors.Is(err, ErrTruncated) {
+				t.Errorf("cut at %d: %v, want a truncated frame at %d", n, err, boundary)
 			}
 		}
 	}

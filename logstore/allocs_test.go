@@ -13,10 +13,10 @@ import (
 // getCases describe a Get of one key out of 1,000, and its maximum number of allocations.
 // This includes the slice of keys that the caller allocates.
 var getCases = []struct {
-	name  string
-	zstd  bool
-	parts [2]int // number of the key's pieces in a segment, and in the table
-	most  float64
+	name      string
+	zstd      bool
+	parts     [2]int // number of the key's pieces in a segment, and in the table
+	maxAllocs float64
 }{
 	{"table", false, [2]int{0, 1}, 8},
 	{"segment", false, [2]int{1, 0}, 6},
@@ -90,8 +90,8 @@ func TestGetAllocates(t *testing.T) {
 	}
 	for _, c := range getCases {
 		t.Run(c.name, func(t *testing.T) {
-			if n := testing.AllocsPerRun(500, getOne(t, c.zstd, c.parts)); n > c.most {
-				t.Errorf("a Get makes %.0f allocations, want at most %.0f", n, c.most)
+			if n := testing.AllocsPerRun(500, getOne(t, c.zstd, c.parts)); n > c.maxAllocs {
+				t.Errorf("a Get makes %.0f allocations, want at most %.0f", n, c.maxAllocs)
 			}
 		})
 	}

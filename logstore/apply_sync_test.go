@@ -17,12 +17,12 @@ import (
 func TestApplyAgainWaitsForSync(t *testing.T) {
 	var hold atomic.Bool
 	var once sync.Once
-	syncing, goOn := make(chan struct{}), make(chan struct{})
+	syncing, proceed := make(chan struct{}), make(chan struct{})
 	h := crashHooks
 	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
 		if hold.Load() && op == vfstest.OpSync && strings.Contains(name, "wal-") {
 			once.Do(func() { close(syncing) })
-			<-goOn
+			<-proceed
 		}
 		return nil
 	})
@@ -58,7 +58,7 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 		second <- a
 	case <-time.After(100 * time.Millisecond):
 	}
-	close(goOn)
+	close(proceed)
 	if a := <-first; !a.applied || a.err != nil {
 		t.Errorf("original: %+v", a)
 	}

@@ -144,13 +144,13 @@ func TestMemoryOfShortEntries(t *testing.T) {
 	}
 	defer s.Close()
 	tiny := partd.Entry{Key: "k", Value: []byte("v")}
-	const whole = 4 // length of an encoded entry
-	entries := make([]partd.Entry, s.maxBatch/whole)
+	const entryLen = 4 // length of an encoded entry
+	entries := make([]partd.Entry, s.maxBatch/entryLen)
 	for i := range entries {
 		entries[i] = tiny
 	}
 	sum := 0
-	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (whole + perEntry + 6)} {
+	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (entryLen + perEntry + 6)} {
 		for range cap(s.batches) {
 			if err := s.Append(t.Context(), entries[:n]...); err != nil {
 				t.Fatal(err)

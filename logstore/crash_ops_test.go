@@ -35,7 +35,7 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 		return plain(func(ctx context.Context, s *Store) error { return s.Append(ctx, entries...) })
 	case x < 65:
 		k, v := key(), value()
-		if _, there := m[k]; there && *n%3 == 0 {
+		if _, exists := m[k]; exists && *n%3 == 0 {
 			return plain(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
 		}
 		m[k] = v

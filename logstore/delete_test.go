@@ -20,13 +20,13 @@ func TestDeleteWithoutEffect(t *testing.T) {
 	ctx := t.Context()
 	mustAppend(t, s, "there", "v")
 	before := s.tables.active.wal.end
-	none := make([]string, 300)
-	for i := range none {
-		none[i] = fmt.Sprint("none", i)
+	missing := make([]string, 300)
+	for i := range missing {
+		missing[i] = fmt.Sprint("none", i)
 	}
 	for desc, do := range map[string]func() error{
-		"delete":                  func() error { return s.Delete(ctx, none...) },
-		"pop":                     func() error { _, err := s.Pop(ctx, none...); return err },
+		"delete":                  func() error { return s.Delete(ctx, missing...) },
+		"pop":                     func() error { _, err := s.Pop(ctx, missing...); return err },
 		"append without bytes":    func() error { return s.Append(ctx, partd.Entry{Key: "there"}) },
 		"set once without effect": func() error { return s.SetOnce(ctx, "there", []byte("other")) },
 	} {
@@ -38,12 +38,12 @@ func TestDeleteWithoutEffect(t *testing.T) {
 			before = end
 		}
 	}
-	if err := s.Delete(ctx, append(none, "there")...); err != nil {
+	if err := s.Delete(ctx, append(missing, "there")...); err != nil {
 		t.Fatal(err)
 	}
 	wantValue(t, s, "there", "")
 	if wrote := s.tables.active.wal.end - before; wrote > 100 {
-		t.Errorf("a delete of one existing key among %d wrote %d bytes", len(none), wrote)
+		t.Errorf("a delete of one existing key among %d wrote %d bytes", len(missing), wrote)
 	}
 }
 

@@ -29,11 +29,11 @@ func TestFaultThenPowerLoss(t *testing.T) {
 			after := maps.Clone(before)
 			step.want(after)
 			for n, hit := int64(1), true; hit; n++ {
-				some := errnos
+				errnosPerCall := errnos
 				if !all {
-					some = errnos[(int(n)+i)%len(errnos):][:1]
+					errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 				}
-				for _, errno := range some {
+				for _, errno := range errnosPerCall {
 					mem := start.KillClone()
 					fault := &vfstest.Fault{Call: n, Err: errno, Short: n%3 == 0}
 					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
@@ -71,12 +71,12 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 	on <- struct{}{}
 	err = step.do(t.Context(), s)
 	<-on
-	may := []map[string][]byte{before}
+	allowed := []map[string][]byte{before}
 	switch {
 	case err == nil:
-		may[0] = after
+		allowed[0] = after
 	case errors.Is(err, partd.ErrUnknownOutcome):
-		may = append(may, after)
+		allowed = append(allowed, after)
 	}
 	if fault.Hit() && errors.Is(err, partd.ErrUnknownOutcome) && !maps.EqualFunc(before, after, bytes.Equal) {
 		h.fs = mem.KillClone()
@@ -112,7 +112,7 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 			t.Fatal(e)
 		}
 		right := false
-		for _, m := range may {
+		for _, m := range allowed {
 			right = right || maps.EqualFunc(got, m, bytes.Equal)
 		}
 		if !right {

@@ -144,11 +144,11 @@ func TestEveryFault(t *testing.T) {
 					after := maps.Clone(before)
 					step.want(after)
 					for n, hit := int64(1), true; hit; n++ {
-						some := errnos // each call fails with each of them, or with one of them
+						errnosPerCall := errnos // each call fails with each of them, or with one of them
 						if !all {
-							some = errnos[(int(n)+i)%len(errnos):][:1]
+							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
-						for _, errno := range some {
+						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: stays, Short: true}
 							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
 						}
@@ -173,30 +173,30 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 	on <- struct{}{}
 	err = step.do(t.Context(), s)
 	<-on
-	var may []map[string][]byte
+	var allowed []map[string][]byte
 	switch {
 	case err == nil:
-		may = append(may, after)
+		allowed = append(allowed, after)
 	case errors.Is(err, partd.ErrUnknownOutcome):
-		may = append(may, before, after)
+		allowed = append(allowed, before, after)
 	default:
-		may = append(may, before)
+		allowed = append(allowed, before)
 	}
 	if err != nil && !errors.Is(err, fault.Err) {
 		t.Fatalf("call %d: the error does not say what failed: %v", fault.Call, err)
 	}
-	check := func(when string, s *Store) {
+	check := func(label string, s *Store) {
 		t.Helper()
 		got, e := contents(s)
 		if e != nil {
-			t.Fatalf("call %d, %s, after %v: %v", fault.Call, when, err, e)
+			t.Fatalf("call %d, %s, after %v: %v", fault.Call, label, err, e)
 		}
-		for _, m := range may {
+		for _, m := range allowed {
 			if maps.EqualFunc(got, m, bytes.Equal) {
 				return
 			}
 		}
-		t.Fatalf("call %d, %s, after %v: wrong content with %d keys", fault.Call, when, err, len(got))
+		t.Fatalf("call %d, %s, after %v: wrong content with %d keys", fault.Call, label, err, len(got))
 	}
 	if step.name != "close" {
 		check("at once", s)
@@ -214,9 +214,9 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
 			t.Fatalf("call %d: after %v, an append returns %v", fault.Call, err, e)
 		} else if e == nil {
-			for i := range may {
-				may[i] = maps.Clone(may[i])
-				may[i]["z"] = []byte("z")
+			for i := range allowed {
+				allowed[i] = maps.Clone(allowed[i])
+				allowed[i]["z"] = []byte("z")
 			}
 		}
 		if e := s.Close(); e != nil && !broken {

@@ -18,9 +18,9 @@ func TestGoldenBytes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	copyDir(t, goldenDir, dir)
 	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096, minMerge: -1, reclaimSlack: -1}
-	check := func(when, want string) {
+	check := func(label, want string) {
 		if got := fileSums(t, dir); got != want {
-			t.Errorf("%s, the files are\n%swant\n%s", when, got, want)
+			t.Errorf("%s, the files are\n%swant\n%s", label, got, want)
 		}
 	}
 	s, err := open(dir, &Options{Memory: 8 << 20}, h)

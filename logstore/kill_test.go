@@ -218,9 +218,9 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 	}
 	for n := range count {
 		name := fmt.Sprint("job", n)
-		v, there := got[name]
-		if there && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !there && n >= count-killJobs || there && n < count-killJobs-1 {
-			t.Fatalf("kill %d: after %d batches, %s has %d bytes, exists: %t", kill, count, name, len(v), there)
+		v, exists := got[name]
+		if exists && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !exists && n >= count-killJobs || exists && n < count-killJobs-1 {
+			t.Fatalf("kill %d: after %d batches, %s has %d bytes, exists: %t", kill, count, name, len(v), exists)
 		}
 	}
 	if _, err := s.Verify(t.Context()); err != nil {

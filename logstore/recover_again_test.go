@@ -54,9 +54,9 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 }
 
 // segmentsFail returns a hook that fails writes to segment files while on is true.
-func segmentsFail(on *atomic.Bool) func(op vfstest.Op, name string) error {
+func segmentsFail(enabled *atomic.Bool) func(op vfstest.Op, name string) error {
 	return func(op vfstest.Op, name string) error {
-		if on.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
+		if enabled.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
 		}
 		return nil

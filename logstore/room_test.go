@@ -151,11 +151,11 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
 		ops, skipped := roomOps(tag, 1<<20)
 		free := disktest.Free(t, disk)
-		same := func(when string) {
+		checkSpace := func(label string) {
 			t.Helper()
 			// ext4 uses some blocks for the lists of a file's blocks.
 			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
-				t.Errorf("%d bytes were free, but %s %d are", free, when, now)
+				t.Errorf("%d bytes were free, but %s %d are", free, label, now)
 			}
 		}
 		for _, name := range skipped {
@@ -164,18 +164,18 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			same("after " + name)
+			checkSpace("after " + name)
 		}
 		mustBeFull(t, "an Append of 40 MB", ops["append in bulk"](t.Context(), s))
-		same("after a large Append")
+		checkSpace("after a large Append")
 		mustBeFull(t, "an Append of one value of 40 MB", s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 40<<20)}))
-		same("after an Append of a large value")
+		checkSpace("after an Append of a large value")
 		small := make([]partd.Entry, 1_500_000)
 		for i := range small {
 			small[i] = partd.Entry{Key: fmt.Sprintf("%016d", i), Value: []byte("v")}
 		}
 		mustBeFull(t, "an Append of 1,500,000 values", s.Append(t.Context(), small...))
-		same("after an Append of many small values")
+		checkSpace("after an Append of many small values")
 		for i := range 100 {
 			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1000)}); err != nil {
 				t.Fatalf("small append %d: %v", i, err)
@@ -192,12 +192,12 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool
-	held, goOn := make(chan struct{}), make(chan struct{})
+	held, proceed := make(chan struct{}), make(chan struct{})
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
 			close(held)
-			<-goOn
+			<-proceed
 			return vfstest.Short(syscall.ENOSPC)
 		}
 		return nil
@@ -210,7 +210,7 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 	<-held
 	value := string(bytes.Repeat([]byte("b"), 10_000))
 	mustAppend(t, s, "b", value)
-	close(goOn)
+	close(proceed)
 	mustBeFull(t, "Append", <-failed)
 	if n := diskUsage(t, mem, crashDir) - before; n > 32<<10 {
 		t.Errorf("%d additional bytes are used", n)

@@ -50,8 +50,8 @@ func partHashes(part, parts int) hashRange {
 func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: partHashes(part, parts), parts: parts}, func(b *scanBatch) bool {
-			return b.each(func(key string, it *scanItem) bool {
-				return yield(partd.Chunk{Key: key, Offset: it.offset, Data: b.data[it.start : it.start+it.n : it.start+it.n], Last: it.last}, nil)
+			return b.each(func(key string, item *scanItem) bool {
+				return yield(partd.Chunk{Key: key, Offset: item.offset, Data: b.data[item.start : item.start+item.n : item.start+item.n], Last: item.last}, nil)
 			})
 		})
 		if err != nil {
@@ -65,8 +65,8 @@ func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {
-			return b.each(func(key string, it *scanItem) bool {
-				return yield(partd.KeyInfo{Key: key, Size: it.size}, nil)
+			return b.each(func(key string, item *scanItem) bool {
+				return yield(partd.KeyInfo{Key: key, Size: item.size}, nil)
 			})
 		})
 		if err != nil {

@@ -29,32 +29,32 @@ func (b *scanBatch) reset() { b.keys, b.data, b.items = b.keys[:0], b.data[:0], 
 
 func (b *scanBatch) size() int { return len(b.keys) + len(b.data) + scanItemLen*len(b.items) }
 
-func (b *scanBatch) add(key []byte, it scanItem) {
+func (b *scanBatch) add(key []byte, item scanItem) {
 	b.keys = append(b.keys, key...)
-	it.keyEnd = uint32(len(b.keys))
-	b.items = append(b.items, it)
+	item.keyEnd = uint32(len(b.keys))
+	b.items = append(b.items, item)
 }
 
 // each calls use for each item until use returns false. A few keys share one allocation:
 // only a few, because each of them retains the whole allocation.
-func (b *scanBatch) each(use func(key string, it *scanItem) bool) bool {
+func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 	const shared = 1 << 10
 	var keys string
 	from, end := uint32(0), uint32(0) // of the string keys in b.keys
 	start := uint32(0)
 	for i := range b.items {
-		it := &b.items[i]
-		if it.keyEnd > end {
-			from, end = start, it.keyEnd
+		item := &b.items[i]
+		if item.keyEnd > end {
+			from, end = start, item.keyEnd
 			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-from <= shared; j++ {
 				end = b.items[j].keyEnd
 			}
 			keys = string(b.keys[from:end])
 		}
-		if !use(keys[start-from:it.keyEnd-from], it) {
+		if !use(keys[start-from:item.keyEnd-from], item) {
 			return false
 		}
-		start = it.keyEnd
+		start = item.keyEnd
 	}
 	return true
 }

@@ -91,7 +91,7 @@ func TestScanReadFails(t *testing.T) {
 			return nil
 		})
 		s, _ := rangesStore(t, h)
-		whole, err := drain(s.Scan(t.Context()))
+		all, err := drain(s.Scan(t.Context()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestScanReadFails(t *testing.T) {
 			mu.Unlock()
 			got, err := drain(s.Scan(t.Context()))
 			if err == nil {
-				if !got.equal(whole) {
+				if !got.equal(all) {
 					t.Fatal("data is missing, without an error")
 				}
 				break
@@ -112,7 +112,7 @@ func TestScanReadFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, k := range got.keys {
-				if k != whole.keys[i] || !bytes.HasPrefix(whole.values[k], got.values[k]) {
+				if k != all.keys[i] || !bytes.HasPrefix(all.values[k], got.values[k]) {
 					t.Fatalf("%d workers, read %d: key %q has changed", workers, read, k)
 				}
 			}

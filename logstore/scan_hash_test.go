@@ -114,8 +114,8 @@ func TestSortByHash(t *testing.T) {
 			r.lo, r.hi = r.hi, r.lo
 		}
 		hash := rapid.Uint64Range(r.lo, r.hi)
-		few := rapid.SliceOfN(hash, 1, 5).Draw(t, "few")
-		refs := rapid.SliceOf(rapid.OneOf(hash, rapid.SampledFrom(few), rapid.Uint64Range(r.lo, min(r.hi, r.lo|0xff)))).Draw(t, "hashes")
+		fewHashes := rapid.SliceOfN(hash, 1, 5).Draw(t, "few")
+		refs := rapid.SliceOf(rapid.OneOf(hash, rapid.SampledFrom(fewHashes), rapid.Uint64Range(r.lo, min(r.hi, r.lo|0xff)))).Draw(t, "hashes")
 		var got []entryRef
 		for i, h := range refs {
 			got = append(got, entryRef{hash: h, keyAndKind: uint32(i)})

@@ -35,11 +35,11 @@ func TestSystemCallFaults(t *testing.T) {
 		{"renameat", "EROFS", "read-only file system", false},
 		{"ftruncate", "ENOSPC", "no space left on device", false},
 	} {
-		for _, when := range []string{"1+", "4+", "40+", "300+"} {
-			name := fmt.Sprintf("%s %s %s", c.call, c.errno, when)
+		for _, label := range []string{"1+", "4+", "40+", "300+"} {
+			name := fmt.Sprintf("%s %s %s", c.call, c.errno, label)
 			dir := t.TempDir()
 			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call,
-				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when), exe)
+				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, label), exe)
 			cmd.Env = append(os.Environ(), killEnv+"="+dir, killLimitEnv+"=500")
 			if c.sync {
 				cmd.Env = append(cmd.Env, killSyncEnv+"=1")
@@ -53,7 +53,7 @@ func TestSystemCallFaults(t *testing.T) {
 				}
 				t.Skipf("strace may not trace here: %s", stderr.String())
 			}
-			if err == nil && when != "1+" {
+			if err == nil && label != "1+" {
 				continue // the writer made fewer calls
 			}
 			if err == nil || !strings.Contains(stderr.String(), c.says) {

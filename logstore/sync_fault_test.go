@@ -38,7 +38,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 	for _, file := range []string{"blob-", "wal-"} {
 		var armed atomic.Bool
 		var first sync.Once
-		syncing, goOn := make(chan struct{}), make(chan struct{})
+		syncing, proceed := make(chan struct{}), make(chan struct{})
 		mem := vfstest.NewMem()
 		h := crashHooks
 		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -48,11 +48,11 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 			var err error
 			first.Do(func() {
 				close(syncing)
-				<-goOn
+				<-proceed
 				err = syscall.EIO
 			})
 			if err == nil { // it starts during the sync that fails, and ends after it
-				<-goOn
+				<-proceed
 				time.Sleep(20 * time.Millisecond)
 			}
 			return err
@@ -79,7 +79,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		flushed := make(chan error, 1)
 		go func() { flushed <- s.Flush(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // until it also syncs
-		close(goOn)
+		close(proceed)
 		if err := <-one; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("%s: failed sync: %v", file, err)
 		}
@@ -175,7 +175,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 	for _, hold := range []string{"blob-", manifestTmpName} { // before the header, and after it
 		var armed atomic.Bool
 		var once sync.Once
-		held, goOn, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		held, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		mem := vfstest.NewMem()
 		h := crashHooks
 		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -185,7 +185,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 			if strings.Contains(name, hold) {
 				once.Do(func() {
 					close(held)
-					<-goOn
+					<-proceed
 				})
 			}
 			if info, err := mem.Info(name); strings.Contains(name, "blob-") && err == nil && info.Size > 0 {
@@ -204,7 +204,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		<-held
 		go func() { synced <- s.Sync(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // until it syncs the existing files
-		close(goOn)
+		close(proceed)
 		if err := <-synced; err != nil {
 			t.Fatal(err)
 		}

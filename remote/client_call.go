@@ -29,7 +29,7 @@ type call struct {
 
 	// The client's mu guards the rest until done is closed.
 	sends     int   // number of connections over which it was sent
-	via       *link // the last of these connections
+	link      *link // the last of these connections
 	abandoned bool  // the caller no longer waits
 	finished  bool
 	done      chan struct{}
@@ -203,7 +203,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		putU64(k.buf[k.instance:], l.instance)
 	}
 	c.register(k)
-	k.sends, k.via = 1, l
+	k.sends, k.link = 1, l
 	return nil, nil
 }
 
@@ -223,7 +223,7 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 	if !k.numbered {
 		delete(c.calls, k.number)
 	}
-	l := k.via
+	l := k.link
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
 		// The caller's memory may be in the middle of being written.

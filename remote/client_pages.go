@@ -87,7 +87,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 		yield(zero, c.badReply(op.String(), d.err))
 		return
 	}
-	pages := c.newPager(ctx, opNext, k.via, handle)
+	pages := c.newPager(ctx, opNext, k.link, handle)
 	defer pages.close() // if the caller stops early
 	for {
 		d := &decoder{b: page}

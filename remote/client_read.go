@@ -80,7 +80,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 			if err := d.end(); err != nil || len(values) > 0 {
 				return nil, c.badReply("get", err)
 			}
-			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.via, handle)}
+			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.link, handle)}
 			v, err := r.all()
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
@@ -113,7 +113,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.via, handle)}, nil
+	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.link, handle)}, nil
 }
 
 // reader reads a value page by page.

@@ -113,7 +113,7 @@ func (c *Client) sendAgain(l *link, k *call) error {
 		return nil
 	}
 	k.sends++
-	k.via = l
+	k.link = l
 	abandoned := k.abandoned
 	if k.popping {
 		k.flags |= flagResent

@@ -57,7 +57,7 @@ func (c *Client) parseSession(k *call) (session uint64, storeKeeps bool, err err
 	if err := d.end(); err != nil || session == 0 {
 		return 0, false, fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
 	}
-	c.remember(session, token, k.via)
+	c.remember(session, token, k.link)
 	return session, storeKeeps, nil
 }
 
@@ -101,7 +101,7 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 	if err := c.do(ctx, k); err != nil {
 		return c.errorf("check session", err)
 	}
-	c.remember(session, token, k.via)
+	c.remember(session, token, k.link)
 	return nil
 }
 
@@ -193,7 +193,7 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		return nil
 	}
 	k := newEnter(0, partd.SessionToken{})
-	k.bound, k.via = l, l
+	k.bound, k.link = l, l
 	k.sends = 1
 	c.register(k)
 	c.mu.Unlock()

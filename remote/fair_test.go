@@ -59,14 +59,14 @@ func dialFrom(t testing.TB, url, ip string) *Client {
 }
 
 // within fails the test if a function takes longer than d.
-func within(t testing.TB, d time.Duration, what string, f func() error) {
+func within(t testing.TB, d time.Duration, label string, f func() error) {
 	t.Helper()
 	begin := time.Now()
 	if err := f(); err != nil {
-		t.Errorf("%s: %v", what, err)
+		t.Errorf("%s: %v", label, err)
 	}
-	if took := time.Since(begin); took > d {
-		t.Errorf("%s took %v, want at most %v", what, took.Round(time.Millisecond), d)
+	if elapsed := time.Since(begin); elapsed > d {
+		t.Errorf("%s took %v, want at most %v", label, elapsed.Round(time.Millisecond), d)
 	}
 }
 

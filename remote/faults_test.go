@@ -71,23 +71,23 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 			_, checkErr := c.Check(ctx)
 			p := openPeer(t, url)
 			p.send(message("append", "k", "v"))
-			for what, err := range map[string]error{
+			for label, err := range map[string]error{
 				"append": c.Append(ctx, one("k", "v")), "get": getErr, "pop": popErr, "stat": statErr, "verify": checkErr,
 				"Python's append": errors.New(p.wantError()),
 			} {
 				if err == nil || strings.Contains(err.Error(), "secret") {
-					t.Errorf("%s: %v", what, err)
+					t.Errorf("%s: %v", label, err)
 				}
 			}
 			p.send(message("get", "k"))
 			p.wantClosed()
-			for _, what := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get of a Python client"} {
+			for _, label := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get of a Python client"} {
 				found := false
 				for line := range strings.Lines(log.String()) {
-					found = found || strings.Contains(line, what) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
+					found = found || strings.Contains(line, label) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
 				}
 				if !found {
-					t.Errorf("the log lacks %q: %s", what, log.String())
+					t.Errorf("the log lacks %q: %s", label, log.String())
 				}
 			}
 		})

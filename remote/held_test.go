@@ -190,7 +190,7 @@ func TestAbortedRequests(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
 	defer s.Shutdown(t.Context()) //nolint:errcheck // the store is empty
-	for what, do := range map[string]func(c *conn, err error) error{
+	for label, do := range map[string]func(c *conn, err error) error{
 		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
 		"a Python request": func(c *conn, err error) error { return c.pythonError("get", err) },
 	} {
@@ -205,7 +205,7 @@ func TestAbortedRequests(t *testing.T) {
 		err := do(c, c.ctx.Err())
 		must(t, ours.Close())
 		if n := <-answered; err == nil || n > 0 {
-			t.Errorf("%s: %d bytes of an answer, %v", what, n, err)
+			t.Errorf("%s: %d bytes of an answer, %v", label, n, err)
 		}
 		c.account.close()
 		s.quotas.leave(c.tenant)

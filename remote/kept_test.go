@@ -132,19 +132,19 @@ func TestStatIsKept(t *testing.T) {
 	c, other := dial(t, url, nil), dial(t, url, nil)
 	p := openPeer(t, url)
 	keys := int64(0)
-	check := func(what string) {
+	check := func(label string) {
 		before := store.stats.Load()
 		var wg sync.WaitGroup
 		for _, c := range []*Client{c, other, c, other} {
 			wg.Go(func() {
 				if st, err := c.Stat(ctx); err != nil || st.Keys != keys {
-					t.Errorf("%s: %d keys, %v, want %d", what, st.Keys, err, keys)
+					t.Errorf("%s: %d keys, %v, want %d", label, st.Keys, err, keys)
 				}
 			})
 		}
 		wg.Wait()
 		if n := store.stats.Load() - before; n != 1 {
-			t.Errorf("%s: the store was counted %d times, want once", what, n)
+			t.Errorf("%s: the store was counted %d times, want once", label, n)
 		}
 	}
 	check("at first")

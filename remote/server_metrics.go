@@ -34,11 +34,11 @@ type meter struct {
 	received  atomic.Int64 // bytes
 }
 
-func (m *meter) done(begun time.Time, failed bool) {
+func (m *meter) done(start time.Time, failed bool) {
 	if failed {
 		m.failed.Add(1)
 	}
-	m.durations.Observe(time.Since(begun))
+	m.durations.Observe(time.Since(start))
 }
 
 // pythonCommands have a meter each. All other commands share the first one, because

@@ -79,7 +79,7 @@ func (s *sessions) forgetOne(from *tenant) *session {
 	for _, l := range []*list.List{&f.unused, &f.begun, &f.left} {
 		if first := l.Front(); first != nil {
 			x := first.Value.(*session)
-			if l == &f.begun && time.Since(x.begun) < slowAfter {
+			if l == &f.begun && time.Since(x.start) < slowAfter {
 				continue
 			}
 			x.home.remove(x)

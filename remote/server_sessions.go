@@ -45,7 +45,7 @@ type session struct {
 	// The mu of sessions guards these.
 	conns int  // connections that have the session open
 	used  bool // an operation was applied
-	begun time.Time
+	start time.Time
 	place *list.Element // in one of the peer's lists; nil if the session must be kept
 	in    *list.List
 
@@ -78,7 +78,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &session{home: s, tenant: c.tenant, begun: time.Now(), counted: true}
+	x = &session{home: s, tenant: c.tenant, start: time.Now(), counted: true}
 	defer func() {
 		if err != nil {
 			s.quotas.add(c.tenant, knownSessions, -1)
@@ -211,7 +211,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 		if x = s.table[id]; x != nil { // another connection entered it in the meantime
 			s.quotas.add(c.tenant, knownSessions, -1)
 		} else {
-			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
+			x = &session{id: id, home: s, tenant: c.tenant, start: time.Now(), used: true}
 			s.table[id] = x
 		}
 	}

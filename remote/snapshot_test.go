@@ -77,8 +77,8 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 			return dial(t, url, nil)
 		},
 	} {
-		for when, after := range map[string]int{"early": 1, "at its end": 1 << 60} {
-			t.Run(name+"/"+when, func(t *testing.T) {
+		for label, after := range map[string]int{"early": 1, "at its end": 1 << 60} {
+			t.Run(name+"/"+label, func(t *testing.T) {
 				old, young := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("n"), 2*size)
 				store := &replaced{open(t), after, young}
 				must(t, store.Append(ctx, partd.Entry{Key: "k", Value: old}))

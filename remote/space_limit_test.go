@@ -47,10 +47,10 @@ func TestSpaceLimit(t *testing.T) {
 				t.Errorf("%d bytes were admitted, %d are in progress", n, room.underWay.Load())
 			}
 			room.full.Store(true)
-			refused := func(what string, err error) {
+			refused := func(label string, err error) {
 				t.Helper()
 				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) {
-					t.Errorf("%s: %v", what, err)
+					t.Errorf("%s: %v", label, err)
 				}
 			}
 			refused("append", c.Append(ctx, one("k", "5")))

@@ -26,11 +26,11 @@ func TestTurnsOfPeers(t *testing.T) {
 	l := newQuotas(1 << 20)
 	flooder, honest := l.enter("flooder"), l.enter("honest")
 	var begun atomic.Int64
-	var over atomic.Bool
+	var finished atomic.Bool
 	var wg sync.WaitGroup
 	for range 500 {
 		wg.Go(func() {
-			for !over.Load() {
+			for !finished.Load() {
 				flooder.takeTurn()
 				begun.Add(1)
 			}
@@ -46,7 +46,7 @@ func TestTurnsOfPeers(t *testing.T) {
 		runtime.Gosched() // like a goroutine that waits for the next message
 	}
 	between := (begun.Load() - before) / messages
-	over.Store(true)
+	finished.Store(true)
 	wg.Wait()
 	if between > 10*peerMessages {
 		t.Errorf("%d messages of another peer began between two messages of one", between)

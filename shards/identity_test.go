@@ -98,7 +98,7 @@ func TestOtherStores(t *testing.T) {
 	} {
 		for _, between := range []bool{false, true} {
 			for op := range operations(t.Context(), nil, "") {
-				what := fmt.Sprint(name, ", while in use: ", between, ", ", op)
+				label := fmt.Sprint(name, ", while in use: ", between, ", ", op)
 				all.Go(func() {
 					servers, stores := restartable(3)
 					s := over(t, abc, stores)
@@ -113,21 +113,21 @@ func TestOtherStores(t *testing.T) {
 							return stores[slices.Index(abc, name)], nil
 						})
 						if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
-							t.Errorf("%s: opening: %v, %v", what, opened, err)
+							t.Errorf("%s: opening: %v, %v", label, opened, err)
 						}
 					}
 					err := operations(t.Context(), s, key)[op]()
 					if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || !strings.Contains(err.Error(), "partd adopt") || strings.Contains(err.Error(), "shard a: ") {
-						t.Errorf("%s: %v", what, err)
+						t.Errorf("%s: %v", label, err)
 					}
 					if op != "drop" {
 						if _, err := s.Get(t.Context(), keyOf(s, "a")); err != nil {
-							t.Errorf("%s: a key of another shard: %v", what, err)
+							t.Errorf("%s: a key of another shard: %v", label, err)
 						}
 					}
 					servers[1].over(own)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
-						t.Errorf("%s: restarted with its own store: %q, %v", what, v, err)
+						t.Errorf("%s: restarted with its own store: %q, %v", label, v, err)
 					}
 				})
 			}

@@ -35,7 +35,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	const writers, batches, keys, kills = 3, 30, 20, 8
 	ctx := t.Context()
 	c := startCluster(t)
-	var over atomic.Bool
+	var finished atomic.Bool
 	var commits, retries, readings atomic.Int64
 	var refused [3]atomic.Int64 // how often a server's store was rejected
 	allowed := func(err error) bool {
@@ -71,7 +71,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	for n := range writers {
 		store := open(t, c.rotated(n))
 		wg.Go(func() {
-			for i := 0; !over.Load() && !t.Failed(); i++ {
+			for i := 0; !finished.Load() && !t.Failed(); i++ {
 				task := fmt.Sprint(n, "/", i)
 				for err := attempt(store, task); err != nil; err = attempt(store, task) {
 					if retries.Add(1); !allowed(err) {
@@ -88,7 +88,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 		})
 		reader := open(t, c.rotated(n))
 		wg.Go(func() {
-			for !over.Load() && !t.Failed() {
+			for !finished.Load() && !t.Failed() {
 				if _, err := committed(ctx, reader); err == nil {
 					readings.Add(1)
 				} else if errors.Is(err, shuffle.ErrNotVerified) || !allowed(err) {
@@ -101,8 +101,8 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 		})
 	}
 	waitFor := func(event string, happened func() bool) {
-		for begun := time.Now(); !happened() && !t.Failed(); time.Sleep(time.Millisecond) {
-			if time.Since(begun) > time.Minute {
+		for start := time.Now(); !happened() && !t.Failed(); time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
 				t.Errorf("timeout waiting for: %s", event)
 			}
 		}
@@ -124,7 +124,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 		}
 		c.restart(t, victim)
 	}
-	over.Store(true)
+	finished.Store(true)
 	wg.Wait()
 	last := open(t, c.url())
 	got, err := committed(ctx, last)
@@ -230,9 +230,9 @@ func TestAServerIsAdded(t *testing.T) {
 		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      96\n") {
 			t.Fatalf("again with --replace: %v, %s", err, output)
 		}
-		for what, store := range map[string]partd.Partd{"source": from, "target": to} {
+		for label, store := range map[string]partd.Partd{"source": from, "target": to} {
 			if got, err := scan(ctx, store, 0, 1); err != nil || !maps.Equal(got, want) {
-				t.Fatalf("%s was killed: the %s holds %d keys, %v", name, what, len(got), err)
+				t.Fatalf("%s was killed: the %s holds %d keys, %v", name, label, len(got), err)
 			}
 		}
 	}

@@ -143,20 +143,20 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,
 ) {
-	var none V
+	var zero V
 	var use []*shard
 	for _, sh := range shares {
 		use = append(use, sh.shard)
 	}
 	if err := s.prepare(ctx, read, use); err != nil {
-		yield(none, errorf(op, err))
+		yield(zero, errorf(op, err))
 		return
 	}
 	for _, sh := range shares {
 		before := sh.seenInstance()
 		for v, err := range items(*sh.store.Load(), sh) {
 			if err != nil {
-				yield(none, errorf(op, &Error{sh.name, err}))
+				yield(zero, errorf(op, &Error{sh.name, err}))
 				return
 			}
 			k := key(&v)
@@ -171,7 +171,7 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 			}
 		}
 		if err := s.checkUnchanged(ctx, sh.shard, read, before, nil); err != nil {
-			yield(none, errorf(op, &Error{sh.name, err}))
+			yield(zero, errorf(op, &Error{sh.name, err}))
 			return
 		}
 	}

@@ -278,10 +278,10 @@ func TestListsOfServers(t *testing.T) {
 	for _, p := range c.servers {
 		must(t, p.Stop(time.Minute))
 	}
-	begun := time.Now()
+	start := time.Now()
 	must(t, last.(io.Closer).Close())
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("without servers it takes %v to close", took)
+	if elapsed := time.Since(start); elapsed > 20*time.Second {
+		t.Errorf("without servers it takes %v to close", elapsed)
 	}
 	if _, err := stores.Open(ctx, c.url()); err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[2]) {
 		t.Errorf("without a server: %v", err)
@@ -344,10 +344,10 @@ func TestAServerComesBackWithAnotherStore(t *testing.T) {
 		return ""
 	}
 	own := c.args[1]
-	refused := func(what string, err error) {
+	refused := func(label string, err error) {
 		t.Helper()
 		if !errors.Is(err, shards.ErrStoreMismatch) || !strings.Contains(err.Error(), "shard "+c.addresses[1]+": ") {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", label, err)
 		}
 	}
 	for _, dir := range []string{"empty", "own", "empty"} {

@@ -123,7 +123,7 @@ func TestPieceInManyChunks(t *testing.T) {
 	const size, chunk = 16 << 20, 1 << 10
 	data := appendPiece(nil, "t", "a", 1, 0, make([]byte, size))
 	var f frames
-	began, n := time.Now(), 0
+	start, n := time.Now(), 0
 	for len(data) > 0 {
 		now := data[:min(chunk, len(data))]
 		data = data[len(now):]
@@ -131,7 +131,7 @@ func TestPieceInManyChunks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if took := time.Since(began); n < size || took > 5*time.Second {
-		t.Errorf("%d bytes in %v", n, took)
+	if elapsed := time.Since(start); n < size || elapsed > 5*time.Second {
+		t.Errorf("%d bytes in %v", n, elapsed)
 	}
 }

@@ -34,8 +34,8 @@ func TestWaitCommitted(t *testing.T) {
 		if !errors.As(err, &missing) || !slices.Equal(missing.Missing, []string{"b"}) || !missing.Open || missing.Committed != 1 || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("b is missing: %v", err)
 		}
-		if took := time.Since(start); took != time.Minute || store.gets.Load() > 70 {
-			t.Errorf("waited %v, with %d reads", took, store.gets.Load())
+		if elapsed := time.Since(start); elapsed != time.Minute || store.gets.Load() > 70 {
+			t.Errorf("waited %v, with %d reads", elapsed, store.gets.Load())
 		}
 		if _, err := WaitCommitted(t.Context(), store, &WaitOptions{Count: 3, Timeout: time.Second}); !errors.As(err, &missing) || missing.Expected != 3 {
 			t.Errorf("3 tasks: %v", err)
@@ -54,8 +54,8 @@ func TestWaitCommitted(t *testing.T) {
 		if err != nil || len(c.Commits()) != 3 {
 			t.Fatal(err)
 		}
-		if took := time.Since(start) - time.Hour; took < 2*time.Second || took > 4*time.Second {
-			t.Errorf("noticed the commit %v late", took)
+		if elapsed := time.Since(start) - time.Hour; elapsed < 2*time.Second || elapsed > 4*time.Second {
+			t.Errorf("noticed the commit %v late", elapsed)
 		}
 		if got, err := gather(c.Scan(t.Context())); err != nil || got["k"] != "a;b;c;" {
 			t.Errorf("%q, %v", got, err)

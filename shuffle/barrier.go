@@ -164,7 +164,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 	}
 	last := &MissingError{Expected: max(opts.Count, len(opts.Tasks)), Missing: opts.Tasks}
 	for wait := firstPoll; ; wait = min(2*wait, maxPoll) {
-		began := time.Now()
+		start := time.Now()
 		c, err := readControl(ctx, store)
 		switch {
 		case err == nil:
@@ -183,7 +183,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 				last.Err = fmt.Errorf("%w; the last read of the store failed: %w", last.Err, err)
 			}
 			return nil, last
-		case <-time.After(max(wait, idleFactor*time.Since(began))):
+		case <-time.After(max(wait, idleFactor*time.Since(start))):
 		}
 	}
 }

@@ -134,16 +134,16 @@ func orZero[T any](p *T) *T {
 // pipe returns an iterator that starts s, feeds in to it, and yields the results of out.
 func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
-		var none R
+		var zero R
 		s, err := start()
 		if err != nil {
-			yield(none, err)
+			yield(zero, err)
 			return
 		}
 		canYield := false // false while the caller's code runs: if it panics, nobody receives an error
 		defer func() {
 			if err = errors.Join(err, s.Close()); err != nil && canYield {
-				yield(none, err)
+				yield(zero, err)
 			}
 		}()
 		if err = feedAll(s.Feed, in); err == nil {

@@ -104,23 +104,23 @@ var errPassed = errors.New("the values of a group can be read only until the nex
 func (r *groupReader[T]) values() iter.Seq2[T, error] {
 	group := r.group
 	return func(yield func(T, error) bool) {
-		var none T
+		var zero T
 		if group != r.group {
-			yield(none, errPassed)
+			yield(zero, errPassed)
 			return
 		}
 		for {
 			for len(r.cur.records) > 0 {
 				v, err := r.record()
 				if err != nil {
-					yield(none, err)
+					yield(zero, err)
 					return
 				}
 				if !yield(v, nil) {
 					return
 				}
 				if group != r.group {
-					yield(none, errPassed)
+					yield(zero, errPassed)
 					return
 				}
 			}
@@ -129,7 +129,7 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 			}
 			if !r.next() {
 				if r.err != nil {
-					yield(none, r.err)
+					yield(zero, r.err)
 				}
 				return
 			}

@@ -28,7 +28,7 @@ func TestJoin(t *testing.T) {
 	orders := []order{{1, "ann"}, {2, "bob"}, {3, "ann"}, {4, ""}, {5, "eve"}}
 	oslo := "Oslo"
 	customers := []customer{{"ann", &oslo}, {"bob", nil}, {"cid", &oslo}, {"", nil}}
-	for how, want := range map[shuffle.JoinKind][]string{
+	for kind, want := range map[shuffle.JoinKind][]string{
 		shuffle.InnerJoin: {"1 ann", "2 bob", "3 ann", "4 "},
 		shuffle.LeftJoin:  {"1 ann", "2 bob", "3 ann", "4 ", "5 -"},
 		shuffle.RightJoin: {"- cid", "1 ann", "2 bob", "3 ann", "4 "},
@@ -39,7 +39,7 @@ func TestJoin(t *testing.T) {
 		var got []string
 		for row, err := range shuffle.Join(t.Context(), shuffle.Values(orders...), shuffle.Values(customers...),
 			func(o order) string { return o.Customer }, func(c customer) string { return c.Name },
-			&shuffle.JoinOptions[order, customer]{Kind: how}) {
+			&shuffle.JoinOptions[order, customer]{Kind: kind}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestJoin(t *testing.T) {
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			t.Errorf("%d: %q, want %q", how, got, want)
+			t.Errorf("%d: %q, want %q", kind, got, want)
 		}
 	}
 	// A nil pointer is no key.

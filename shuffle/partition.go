@@ -124,19 +124,19 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 // feed keep their input order. Call Verify to check that no record is missing.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var none T
+		var zero T
 		if err := orZero(p.spool).startReading(); err != nil {
-			yield(none, err)
+			yield(zero, err)
 			return
 		}
 		k, err := p.keys.Encode(nil, key)
 		if err != nil {
-			yield(none, fmt.Errorf("encoding a key: %w", err))
+			yield(zero, fmt.Errorf("encoding a key: %w", err))
 			return
 		}
 		more := true
 		if err := p.readKey(string(k), func(v T) bool { more = yield(v, nil); return more }); err != nil && more {
-			yield(none, err)
+			yield(zero, err)
 		}
 	}
 }

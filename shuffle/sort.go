@@ -18,13 +18,13 @@ import (
 
 // Sort yields records in the order of keys. Records with equal keys keep their input
 // order.
-func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
+func Sort[T any](ctx context.Context, in iter.Seq2[T, error], keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
+	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, keys, o) }, (*Sorter[T]).Sorted)
 }
 
 // Sorter sorts the records fed to it.
 type Sorter[T any] struct {
-	by     []Key[T]
+	keys   []Key[T]
 	codec  encode.ValueCodec[T]
 	sorter *extsort.Sorter
 	temp   *tempdir.Set
@@ -33,23 +33,23 @@ type Sorter[T any] struct {
 
 // NewSorter returns a sorter by keys. Within each feed, records with equal keys keep their
 // order. The caller must close the sorter.
-func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[T], error) {
-	if err := checkKeys(by); err != nil {
+func NewSorter[T any](ctx context.Context, keys []Key[T], o *Options[T]) (*Sorter[T], error) {
+	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	return newSorter(ctx, by, c)
+	return newSorter(ctx, keys, c)
 }
 
-func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T], error) {
+func newSorter[T any](ctx context.Context, keys []Key[T], c config[T]) (*Sorter[T], error) {
 	s, err := extsort.New(ctx, &extsort.Options{Memory: c.Memory, Threads: c.Threads, Temp: c.temp})
 	if err != nil {
 		return nil, err
 	}
-	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp, meter: c.meter}, nil
+	return &Sorter[T]{keys: keys, codec: c.Codec, sorter: s, temp: c.temp, meter: c.meter}, nil
 }
 
 // Feed returns a feed. Any number of feeds may be open; each needs a little additional
@@ -59,7 +59,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	appendKey := func(dst []byte, v T) ([]byte, error) { return appendKeys(dst, s.by, v), nil }
+	appendKey := func(dst []byte, v T) ([]byte, error) { return appendKeys(dst, s.keys, v), nil }
 	return newFeed(s.meter.newInTally(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
@@ -69,20 +69,20 @@ func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64)
 // first yields the first n records. It also reads the others, to verify all of them.
 func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var none T
+		var zero T
 		remaining := n
 		out := s.meter.newOutTally()
 		defer out.end()
 		for b, err := range orZero(s.sorter).Sorted() {
 			if err != nil {
-				yield(none, err)
+				yield(zero, err)
 				return
 			}
 			for i := range int(min(int64(b.Len()), remaining)) {
 				remaining--
 				v, err := s.codec.Decode(b.Record(i))
 				if err != nil {
-					yield(none, fmt.Errorf("decoding a record: %w", err))
+					yield(zero, fmt.Errorf("decoding a record: %w", err))
 					return
 				}
 				out.count(len(b.Record(i)))
@@ -205,19 +205,19 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 }
 
 // appendKeys appends an encoding of a record's keys that sorts like the keys.
-func appendKeys[T any](dst []byte, by []Key[T], v T) []byte {
-	for i := range by {
-		dst = by[i].appendTo(dst, v, i == len(by)-1)
+func appendKeys[T any](dst []byte, keys []Key[T], v T) []byte {
+	for i := range keys {
+		dst = keys[i].appendTo(dst, v, i == len(keys)-1)
 	}
 	return dst
 }
 
-func checkKeys[T any](by []Key[T]) error {
-	if len(by) == 0 {
+func checkKeys[T any](keys []Key[T]) error {
+	if len(keys) == 0 {
 		return fmt.Errorf("sorting by no key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
 	}
-	for i := range by {
-		if by[i].appendTo == nil {
+	for i := range keys {
+		if keys[i].appendTo == nil {
 			return fmt.Errorf("sort key %d is empty: make it with Asc or Desc, and pass a function that is not nil", i+1)
 		}
 	}

@@ -149,7 +149,7 @@ func (s *FuncSorter[T]) endRun(r *spill.File) error {
 // Sorted yields the records in order. All feeds must be closed. Call it once.
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var none T
+		var zero T
 		out := ledger.Count{}
 		err := s.start()
 		if err == nil {
@@ -171,7 +171,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 			err = s.in.Compare(out)
 		}
 		if err != nil {
-			yield(none, err)
+			yield(zero, err)
 		}
 	}
 }

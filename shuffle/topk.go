@@ -12,8 +12,8 @@ import (
 
 // TopK yields the first k records in the order of keys. Among records with equal keys,
 // earlier ones come first. It drops records early if they cannot be among the first k.
-func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
+func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
+	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Records)
 }
 
 // Top keeps the first k of the records fed to it.
@@ -27,11 +27,11 @@ type Top[T any] struct {
 }
 
 // NewTop returns a Top that works like [TopK]. The caller must close it.
-func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top[T], error) {
+func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*Top[T], error) {
 	if k < 0 {
 		return nil, fmt.Errorf("the first %d records: k must be at least 0", k)
 	}
-	if err := checkKeys(by); err != nil {
+	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
 	c, err := o.withoutStore()
@@ -41,7 +41,7 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	// Half of the memory is for the feeds' candidates, whose buffers grow by doubling.
 	limit := int(c.Memory / int64(6*(c.Threads+1)))
 	c.Memory /= 2
-	s, err := newSorter(ctx, by, c)
+	s, err := newSorter(ctx, keys, c)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ const candidateSize = 24
 
 func (f *topFeed[T]) put(v T) error {
 	f.records++
-	f.key = appendKeys(f.key[:0], f.t.sorter.by, v)
+	f.key = appendKeys(f.key[:0], f.t.sorter.keys, v)
 	f.tally.add(len(f.key))
 	// Among equal keys, the earlier record stays.
 	if f.t.k == 0 || f.worst != nil && bytes.Compare(f.key, f.worst) >= 0 {

@@ -132,7 +132,7 @@ func (flushing) Sync(context.Context) error  { return nil }
 // layers are put over a store. can lists the abilities that the layer has over any store;
 // lacks lists the abilities that it never has.
 var layers = map[string]struct {
-	over       func(t *testing.T, below partd.Partd) partd.Partd
+	over       func(t *testing.T, inner partd.Partd) partd.Partd
 	can, lacks string
 }{
 	"nothing": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
@@ -317,9 +317,9 @@ func TestLayersKeepAbilities(t *testing.T) {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
 				for name, try := range tries {
-					below := make(partd.NewDict())
-					fillSome(t, below)
-					want := try(t.Context(), below)
+					inner := make(partd.NewDict())
+					fillSome(t, inner)
+					want := try(t.Context(), inner)
 					if want != nil && !errors.Is(want, errors.ErrUnsupported) {
 						t.Fatalf("%s without a layer: %v", name, want)
 					}

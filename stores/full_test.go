@@ -120,15 +120,15 @@ func (f *full) checkDefinite(op string, err error) {
 	}
 }
 
-func (f *full) check(when string) {
+func (f *full) check(label string) {
 	f.Helper()
 	for key, want := range f.want {
 		got, err := f.store.Get(f.ctx, key)
 		if err != nil {
-			f.Fatalf("%s: %v", when, err)
+			f.Fatalf("%s: %v", label, err)
 		}
 		if !bytes.Equal(got[0], want) {
-			f.Fatalf("%s: key %q has %d bytes, want %d", when, key, len(got[0]), len(want))
+			f.Fatalf("%s: key %q has %d bytes, want %d", label, key, len(got[0]), len(want))
 		}
 	}
 }

@@ -190,7 +190,7 @@ func (r *run) try() (command string, err error) {
 	if err != nil {
 		return command, err
 	}
-	return command, same(got, rows, to == "jsonl")
+	return command, compareRows(got, rows, to == "jsonl")
 }
 
 // read reads an output file.

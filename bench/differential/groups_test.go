@@ -29,9 +29,9 @@ func (r *run) aggregates(in *input) []asked {
 			name, order, ordered := strings.Cut(f, ":")
 			switch {
 			case f == "quantile":
-				a.text = fmt.Sprintf("quantile(%s,%v)", in.by(a.col), a.fraction)
+				a.text = fmt.Sprintf("quantile(%s,%v)", in.fieldName(a.col), a.fraction)
 			case pairs:
-				a.text = fmt.Sprintf("%s(%s,%s)", f, in.by(a.col), in.by(a.second))
+				a.text = fmt.Sprintf("%s(%s,%s)", f, in.fieldName(a.col), in.fieldName(a.second))
 			case ordered:
 				a.text = fmt.Sprintf("%s(%s:%s)", name, in.names[a.col], order)
 			default:
@@ -43,12 +43,12 @@ func (r *run) aggregates(in *input) []asked {
 	add(nil, false, "count", "first", "last", "any", "distinct", "list", "mode", "min:b", "max:b")
 	add(in.numeric, false, "sum", "mean", "min", "max", "median", "quantile")
 	// Floats lose the differences between wide integers, so deviations cannot be compared.
-	near := make([]bool, len(in.names))
-	for i := range near {
-		near[i] = in.numeric[i] && !in.wide[i]
+	approximate := make([]bool, len(in.names))
+	for i := range approximate {
+		approximate[i] = in.numeric[i] && !in.wide[i]
 	}
-	add(near, false, "stddev", "stddev_pop", "var", "var_pop")
-	add(near, true, "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2")
+	add(approximate, false, "stddev", "stddev_pop", "var", "var_pop")
+	add(approximate, true, "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2")
 	add(in.truths, false, "bool_and", "bool_or")
 	return all
 }
@@ -108,21 +108,21 @@ func (j *job) top(r *run, keys int, all []asked, n int) {
 			exact = append(exact, i)
 		}
 	}
-	at, sign := pick(r, exact...), -1
-	by := j.names[keys+at]
+	aggregate, sign := pick(r, exact...), -1
+	sortColumn := j.names[keys+aggregate]
 	if r.maybe(0.4) {
-		by, sign = by+":asc", 1
+		sortColumn, sign = sortColumn+":asc", 1
 	}
 	j.args = append(j.args, "--top", fmt.Sprint(n))
-	if at > 0 || sign > 0 || r.maybe(0.5) {
-		j.args = append(j.args, "--top-by", by)
+	if aggregate > 0 || sign > 0 || r.maybe(0.5) {
+		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
 	j.made = groups // the format must be able to hold each group as a row
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
-			x, y := a[keys+at], b[keys+at]
+			x, y := a[keys+aggregate], b[keys+aggregate]
 			if x.number && y.number {
 				return sign * value(x).Cmp(value(y))
 			}
@@ -140,14 +140,14 @@ func float(f, scale float64) cell {
 
 // compute returns the aggregate of a group.
 func (a asked) compute(all, second []cell) cell {
-	there := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
+	nonempty := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
 	switch a.f {
 	case "records":
 		return number(fmt.Sprint(len(all)))
 	case "count":
-		return number(fmt.Sprint(len(there)))
+		return number(fmt.Sprint(len(nonempty)))
 	case "distinct":
-		return number(fmt.Sprint(len(times(there))))
+		return number(fmt.Sprint(len(times(nonempty))))
 	case "first":
 		return all[0]
 	case "last":
@@ -157,17 +157,17 @@ func (a asked) compute(all, second []cell) cell {
 	case "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2":
 		return a.ofPairs(all, second)
 	}
-	if len(there) == 0 {
+	if len(nonempty) == 0 {
 		return cell{missing: true}
 	}
 	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
 	numeric := func(a, b cell) int { return value(a).Cmp(value(b)) }
 	switch a.f {
 	case "any":
-		return there[0]
+		return nonempty[0]
 	case "mode":
-		n := times(there)
-		return slices.MinFunc(there, func(a, b cell) int {
+		n := times(nonempty)
+		return slices.MinFunc(nonempty, func(a, b cell) int {
 			if d := n[b.text] - n[a.text]; d != 0 {
 				return d
 			}
@@ -175,23 +175,23 @@ func (a asked) compute(all, second []cell) cell {
 		})
 	case "bool_and", "bool_or":
 		isTrue := func(c cell) bool { return slices.Contains([]string{"true", "T", "on"}, c.text) }
-		some := slices.ContainsFunc(there, isTrue)
-		every := !slices.ContainsFunc(there, func(c cell) bool { return !isTrue(c) })
-		return cell{text: fmt.Sprint(every || a.f == "bool_or" && some), bare: true}
+		anyTrue := slices.ContainsFunc(nonempty, isTrue)
+		every := !slices.ContainsFunc(nonempty, func(c cell) bool { return !isTrue(c) })
+		return cell{text: fmt.Sprint(every || a.f == "bool_or" && anyTrue), bare: true}
 	case "min:b":
-		return slices.MinFunc(there, text)
+		return slices.MinFunc(nonempty, text)
 	case "max:b":
-		return slices.MaxFunc(there, text)
+		return slices.MaxFunc(nonempty, text)
 	case "min":
-		return number(slices.MinFunc(there, numeric).text)
+		return number(slices.MinFunc(nonempty, numeric).text)
 	case "max":
-		return number(slices.MaxFunc(there, numeric).text)
+		return number(slices.MaxFunc(nonempty, numeric).text)
 	case "median":
-		return quantile(there, 0.5)
+		return quantile(nonempty, 0.5)
 	case "quantile":
-		return quantile(there, a.fraction)
+		return quantile(nonempty, a.fraction)
 	}
-	return a.ofNumbers(there)
+	return a.ofNumbers(nonempty)
 }
 
 // times counts the occurrences of each value.
@@ -224,10 +224,10 @@ func quantile(list []cell, fraction float64) cell {
 	return c
 }
 
-// rounded returns a number that partd computes from another one with a float.
-func rounded(x, of *big.Rat) cell {
+// roundedQuotient returns a number that partd computes from another one with a float.
+func roundedQuotient(x, divisor *big.Rat) cell {
 	c := number(x.RatString())
-	c.rounded = new(big.Rat).Abs(of).Cmp(big.NewRat(1<<53, 1)) > 0
+	c.rounded = new(big.Rat).Abs(divisor).Cmp(big.NewRat(1<<53, 1)) > 0
 	return c
 }
 
@@ -236,11 +236,11 @@ func (a asked) ofNumbers(list []cell) cell {
 	switch a.f {
 	case "sum":
 		if slices.ContainsFunc(list, func(c cell) bool { return strings.ContainsAny(c.text, ".e") }) {
-			return rounded(s.x, s.x)
+			return roundedQuotient(s.x, s.x)
 		}
 		return number(s.x.RatString())
 	case "mean":
-		return rounded(new(big.Rat).Quo(s.x, s.n), s.x)
+		return roundedQuotient(new(big.Rat).Quo(s.x, s.n), s.x)
 	}
 	n := float64(len(list))
 	if !strings.HasSuffix(a.f, "_pop") {

@@ -34,8 +34,8 @@ type input struct {
 	files    []string
 }
 
-// by returns a column's name on the command line.
-func (in *input) by(col int) string {
+// fieldName returns a column's name on the command line.
+func (in *input) fieldName(col int) string {
 	if in.noHeader && in.format != "jsonl" {
 		return fmt.Sprint(col + 1)
 	}

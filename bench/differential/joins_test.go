@@ -23,19 +23,19 @@ func (r *run) join(flags []string) error {
 		format = pick(r, "csv", "tsv", "jsonl")
 	}
 	right := side(pick(r, 1, 5, 50, 300))
-	how, matchEmpty := pick(r, "inner", "left", "right", "full", "semi", "anti"), r.maybe(0.3)
+	kind, matchEmpty := pick(r, "inner", "left", "right", "full", "semi", "anti"), r.maybe(0.3)
 	n := min(1+r.IntN(2), len(left.names), len(right.names))
-	lefts, rights := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
-	var on []string
+	leftColumns, rightColumns := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
+	var conditions []string
 	for i := range n {
-		pair := left.names[lefts[i]]
-		if other := right.names[rights[i]]; other != pair || r.maybe(0.3) {
+		pair := left.names[leftColumns[i]]
+		if other := right.names[rightColumns[i]]; other != pair || r.maybe(0.3) {
 			pair += "=" + other
 		}
 		if strings.ContainsAny(pair, ",\"") {
 			pair = `"` + strings.ReplaceAll(pair, `"`, `""`) + `"`
 		}
-		on = append(on, pair)
+		conditions = append(conditions, pair)
 	}
 	if left.bad || right.bad {
 		flags = append(flags, "--skip-bad")
@@ -46,7 +46,7 @@ func (r *run) join(flags []string) error {
 	if nameless && left.format != "text" {
 		flags = append(flags, "--no-header")
 	}
-	names, want := joinModel(left, right, lefts, rights, how, matchEmpty)
+	names, want := joinModel(left, right, leftColumns, rightColumns, kind, matchEmpty)
 	if r.maybe(0.3) && len(want) < 3000 {
 		// Sides exceed the memory. If they are compressed or piped, partd learns that only
 		// while it reads them.
@@ -54,7 +54,7 @@ func (r *run) join(flags []string) error {
 		if r.maybe(0.7) {
 			r.widen(right)
 		}
-		names, want = joinModel(left, right, lefts, rights, how, matchEmpty)
+		names, want = joinModel(left, right, leftColumns, rightColumns, kind, matchEmpty)
 	}
 	if err := r.write(left, "left", 1); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (r *run) join(flags []string) error {
 		to = "jsonl"
 	}
 	output := "out." + to + pick(r, "", ".zst")
-	args := append(append([]string{"join", "--on", strings.Join(on, ","), "--how", how}, flags...), "--to-format", to, "-o", output, left.files[0], right.files[0])
+	args := append(append([]string{"join", "--on", strings.Join(conditions, ","), "--how", kind}, flags...), "--to-format", to, "-o", output, left.files[0], right.files[0])
 	if _, err := r.partd(args...); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (r *run) join(flags []string) error {
 			})
 		})
 	}
-	return same(got, want, to == "jsonl")
+	return compareRows(got, want, to == "jsonl")
 }
 
 // widen lengthens one value of each row.
@@ -99,7 +99,7 @@ func (r *run) widen(in *input) {
 }
 
 // joinModel returns the column names and the rows of a join.
-func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty bool) (names []string, rows [][]cell) {
+func joinModel(left, right *input, leftColumns, rightColumns []int, kind string, matchEmpty bool) (names []string, rows [][]cell) {
 	others := func(in *input, keys []int) (cols []int) {
 		for i := range in.names {
 			if !slices.Contains(keys, i) {
@@ -110,23 +110,23 @@ func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty b
 	}
 	row := func(l, r []cell) {
 		row := slices.Clone(l)
-		if how != "semi" && how != "anti" {
+		if kind != "semi" && kind != "anti" {
 			row = nil
-			for i := range lefts {
+			for i := range leftColumns {
 				if l != nil {
-					row = append(row, l[lefts[i]])
+					row = append(row, l[leftColumns[i]])
 				} else {
-					row = append(row, r[rights[i]])
+					row = append(row, r[rightColumns[i]])
 				}
 			}
-			for _, c := range others(left, lefts) {
+			for _, c := range others(left, leftColumns) {
 				if l == nil {
 					row = append(row, cell{missing: true})
 				} else {
 					row = append(row, l[c])
 				}
 			}
-			for _, c := range others(right, rights) {
+			for _, c := range others(right, rightColumns) {
 				if r == nil {
 					row = append(row, cell{missing: true})
 				} else {
@@ -137,9 +137,9 @@ func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty b
 		rows = append(rows, row)
 	}
 	names = left.names
-	if how != "semi" && how != "anti" {
-		names = append(pickAll(left.names, lefts), pickAll(left.names, others(left, lefts))...)
-		for _, name := range pickAll(right.names, others(right, rights)) {
+	if kind != "semi" && kind != "anti" {
+		names = append(pickAll(left.names, leftColumns), pickAll(left.names, others(left, leftColumns))...)
+		for _, name := range pickAll(right.names, others(right, rightColumns)) {
 			for slices.Contains(names, name) {
 				name += "_right"
 			}
@@ -147,30 +147,30 @@ func joinModel(left, right *input, lefts, rights []int, how string, matchEmpty b
 		}
 	}
 	partners := func(l, r []cell) bool {
-		for i := range lefts {
-			if l[lefts[i]].text != r[rights[i]].text || l[lefts[i]].text == "" && !matchEmpty {
+		for i := range leftColumns {
+			if l[leftColumns[i]].text != r[rightColumns[i]].text || l[leftColumns[i]].text == "" && !matchEmpty {
 				return false
 			}
 		}
 		return true
 	}
-	found := map[int]bool{} // rows of the right side with a partner
+	matchedRight := map[int]bool{} // rows of the right side with a partner
 	for _, l := range left.rows {
-		has := false
+		matched := false
 		for i, r := range right.rows {
 			if !partners(l, r) {
 				continue
 			}
-			if has, found[i] = true, true; how != "semi" && how != "anti" {
+			if matched, matchedRight[i] = true, true; kind != "semi" && kind != "anti" {
 				row(l, r)
 			}
 		}
-		if how == "semi" && has || !has && (how == "left" || how == "full" || how == "anti") {
+		if kind == "semi" && matched || !matched && (kind == "left" || kind == "full" || kind == "anti") {
 			row(l, nil)
 		}
 	}
 	for i, r := range right.rows {
-		if !found[i] && (how == "right" || how == "full") {
+		if !matchedRight[i] && (kind == "right" || kind == "full") {
 			row(nil, r)
 		}
 	}

@@ -19,11 +19,11 @@ type job struct {
 
 // fits reports whether the output format can hold the rows.
 func (j *job) fits(format string, noHeader bool) bool {
-	made := j.made
-	if made == nil {
-		made = j.rows
+	rows := j.made
+	if rows == nil {
+		rows = j.rows
 	}
-	for _, row := range made(false) {
+	for _, row := range rows(false) {
 		if len(row) == 1 && row[0].text == "" && noHeader {
 			return false
 		}
@@ -37,36 +37,36 @@ func (j *job) fits(format string, noHeader bool) bool {
 }
 
 func (r *run) plan(command string, in *input) *job {
-	cols, by := r.columns(in)
-	j := &job{args: []string{command, "--by", strings.Join(by, ",")}, names: in.names}
+	cols, byFields := r.columns(in)
+	j := &job{args: []string{command, "--by", strings.Join(byFields, ",")}, names: in.names}
 	n := 1 + r.IntN(50)
 	switch command {
 	case "sort", "top":
-		rows := r.sorted(in, cols, by, command == "top")
-		j.args[2] = strings.Join(by, ",")
+		rows := r.sorted(in, cols, byFields, command == "top")
+		j.args[2] = strings.Join(byFields, ",")
 		if command == "top" {
 			j.args = append(j.args, "-n", fmt.Sprint(n))
 			rows = rows[:min(n, len(rows))]
 		}
 		j.rows = func(bool) [][]cell { return rows }
 	case "per":
-		groups, names := cols, slices.Clone(by)
-		rows := r.sorted(in, cols, by, true) // changes by
-		if r.maybe(0.7) {                    // otherwise, group by the sort keys
+		groups, names := cols, slices.Clone(byFields)
+		rows := r.sorted(in, cols, byFields, true) // changes by
+		if r.maybe(0.7) {                          // otherwise, group by the sort keys
 			groups, names = r.columns(in)
 		}
-		j.args = []string{"top", "--by", strings.Join(by, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
+		j.args = []string{"top", "--by", strings.Join(byFields, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
 		j.rows = func(typed bool) [][]cell { return firstOf(rows, groups, n, typed) }
 	case "distinct":
-		whole := r.maybe(0.3)
-		if whole {
+		wholeRecord := r.maybe(0.3)
+		if wholeRecord {
 			j.args = j.args[:1]
 		}
 		j.rows = func(typed bool) (rows [][]cell) {
 			seen := map[string]bool{}
 			for i, row := range in.rows {
 				key := in.raw[i]
-				if !whole {
+				if !wholeRecord {
 					key = keyOf(row, cols, typed)
 				}
 				if !seen[key] {
@@ -99,11 +99,11 @@ func (r *run) plan(command string, in *input) *job {
 	return j
 }
 
-func pickAll(names []string, cols []int) (picked []string) {
+func pickAll(names []string, cols []int) (chosen []string) {
 	for _, c := range cols {
-		picked = append(picked, names[c])
+		chosen = append(chosen, names[c])
 	}
-	return picked
+	return chosen
 }
 
 // keyOf encodes the fields of a row as a text that identifies them and sorts like them.
@@ -125,20 +125,20 @@ func keyOf(row []cell, cols []int, typed bool) string {
 
 // sorted returns the rows in a random order of the columns, and appends that order to the
 // names in by.
-func (r *run) sorted(in *input, cols []int, by []string, down bool) [][]cell {
+func (r *run) sorted(in *input, cols []int, byFields []string, descending bool) [][]cell {
 	var compare []func(a, b []cell) int
 	for i, col := range cols {
 		sign := 1
-		if down {
+		if descending {
 			sign = -1
 		}
 		numeric := in.numeric[col] && r.maybe(0.7)
 		if numeric {
-			by[i] += ":n"
+			byFields[i] += ":n"
 		}
 		if r.maybe(0.5) {
 			sign = -sign
-			by[i] += map[int]string{1: ":asc", -1: ":desc"}[sign]
+			byFields[i] += map[int]string{1: ":asc", -1: ":desc"}[sign]
 		}
 		compare = append(compare, func(a, b []cell) int {
 			x, y := a[col], b[col]
@@ -168,8 +168,8 @@ func value(c cell) *big.Rat {
 	return v
 }
 
-// same returns an error that describes the first difference of rows, or nil.
-func same(got, want [][]cell, json bool) error {
+// compareRows returns an error that describes the first difference of rows, or nil.
+func compareRows(got, want [][]cell, json bool) error {
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || len(got[i]) != len(want[i]) {
 			return fmt.Errorf("%d rows, want %d; they differ at row %d", len(got), len(want), i+1)

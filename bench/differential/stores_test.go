@@ -89,18 +89,18 @@ func (r *run) keyed(in *input, cols []int) map[string]string {
 }
 
 // columns picks one or two columns, and also returns their names on the command line.
-func (r *run) columns(in *input) (cols []int, by []string) {
+func (r *run) columns(in *input) (cols []int, byFields []string) {
 	cols = r.Perm(len(in.names))[:min(1+r.IntN(2), len(in.names))]
 	for _, c := range cols {
-		by = append(by, in.by(c))
+		byFields = append(byFields, in.fieldName(c))
 	}
-	return cols, by
+	return cols, byFields
 }
 
 // split checks that partd split writes the records of each key to its file.
 func (r *run) split(in *input, flags []string) error {
-	cols, by := r.columns(in)
-	args := append(append([]string{"split", "--by", strings.Join(by, ","), "--dir", "new/out"}, flags...), in.files...)
+	cols, byFields := r.columns(in)
+	args := append(append([]string{"split", "--by", strings.Join(byFields, ","), "--dir", "new/out"}, flags...), in.files...)
 	if _, err := r.partd(args...); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (r *run) split(in *input, flags []string) error {
 
 // shuffle checks that partd shuffle stores the records of each key as its value.
 func (r *run) shuffle(in *input, flags []string) error {
-	cols, by := r.columns(in)
+	cols, byFields := r.columns(in)
 	missing := func(row []cell) bool {
 		return slices.ContainsFunc(cols, func(c int) bool { return row[c].missing })
 	}
@@ -150,7 +150,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 		in.rows, in.raw = slices.DeleteFunc(in.rows, missing), raw
 	}
 	store := pick(r, "log:store", "file:store", "zstd+log:store", "buffer+file:store")
-	if _, err := r.partd(append(append([]string{"shuffle", "--by", strings.Join(by, ","), "--store", store}, flags...), in.files...)...); err != nil {
+	if _, err := r.partd(append(append([]string{"shuffle", "--by", strings.Join(byFields, ","), "--store", store}, flags...), in.files...)...); err != nil {
 		return err
 	}
 	shuffled := r.args

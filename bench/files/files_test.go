@@ -125,7 +125,7 @@ func TestLinesOfAnyLength(t *testing.T) {
 
 // The memory of all processes of a pipeline is counted, but not that of the test.
 func TestMemoryOfATree(t *testing.T) {
-	mine := bytes.Repeat([]byte{1}, 300<<20)
+	pages := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := start(context.Background(), time.Minute,
 		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
 	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
@@ -137,12 +137,12 @@ func TestMemoryOfATree(t *testing.T) {
 	if u.memory < 20<<20 || u.memory > 250<<20 {
 		t.Errorf("VmHWM %d of a sort of 50 MB", u.memory)
 	}
-	most := slices.MaxFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })
+	peak := slices.MaxFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })
 	sorted := slices.IsSortedFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
-	if len(u.trace) < 2 || !sorted || most[1] < 1<<20 || most[1] > 250<<20 {
-		t.Errorf("a trace of %d samples, at most %v, sorted: %v", len(u.trace), most, sorted)
+	if len(u.trace) < 2 || !sorted || peak[1] < 1<<20 || peak[1] > 250<<20 {
+		t.Errorf("a trace of %d samples, at most %v, sorted: %v", len(u.trace), peak, sorted)
 	}
-	if mine[1] != 1 || u.cpu <= 0 {
+	if pages[1] != 1 || u.cpu <= 0 {
 		t.Errorf("%v seconds of CPU", u.cpu)
 	}
 }

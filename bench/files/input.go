@@ -208,14 +208,14 @@ func eachLine(r io.Reader, use func(line []byte) error) error {
 func (in *input) field(line []byte, column int) ([]byte, bool) {
 	if !in.text {
 		for ; column > 1; column-- {
-			at := bytes.IndexByte(line, ',')
-			if at < 0 {
+			comma := bytes.IndexByte(line, ',')
+			if comma < 0 {
 				return nil, false
 			}
-			line = line[at+1:]
+			line = line[comma+1:]
 		}
-		if at := bytes.IndexByte(line, ','); at >= 0 {
-			line = line[:at]
+		if comma := bytes.IndexByte(line, ','); comma >= 0 {
+			line = line[:comma]
 		}
 		return line, true
 	}

@@ -51,7 +51,7 @@ type flags struct {
 	rows, groups      int64
 	missingPercent    int
 	sortedInput, keep bool
-	also              string
+	alsoIn            string
 
 	figures string
 	trace   bool
@@ -86,7 +86,7 @@ func main() {
 	flag.Int64Var(&f.groups, "groups", 100, "`number` of different values of id1 and id2 in groupings; id3 and id6 have --rows divided by it")
 	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of what questions are about that is missing")
 	flag.BoolVar(&f.sortedInput, "sorted", false, "questions are about sorted tables")
-	flag.StringVar(&f.also, "also", "", "other `sizes` of memory with which partd answers questions, as 256MiB,4GiB")
+	flag.StringVar(&f.alsoIn, "also", "", "other `sizes` of memory with which partd answers questions, as 256MiB,4GiB")
 	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions, which are removed else when they are answered")
 	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: these, and the questions q1 to q10 and j1 to j5, also as groupings, joins and questions")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")

@@ -21,7 +21,7 @@ type question struct {
 	// are empty for questions that need more than one line of awk.
 	awk, print string
 
-	right, on, how string
+	right, joinColumn, joinKind string
 }
 
 var groupings = []question{
@@ -53,11 +53,11 @@ var groupings = []question{
 }
 
 var joins = []question{
-	{name: "j1", title: "small inner on id1", right: "small", on: "id1", how: "inner"},
-	{name: "j2", title: "medium inner on id2", right: "medium", on: "id2", how: "inner"},
-	{name: "j3", title: "medium left outer on id2", right: "medium", on: "id2", how: "left"},
-	{name: "j4", title: "medium inner on id5, text", right: "medium", on: "id5", how: "inner"},
-	{name: "j5", title: "big inner on id3", right: "big", on: "id3", how: "inner"},
+	{name: "j1", title: "small inner on id1", right: "small", joinColumn: "id1", joinKind: "inner"},
+	{name: "j2", title: "medium inner on id2", right: "medium", joinColumn: "id2", joinKind: "inner"},
+	{name: "j3", title: "medium left outer on id2", right: "medium", joinColumn: "id2", joinKind: "left"},
+	{name: "j4", title: "medium inner on id5, text", right: "medium", joinColumn: "id5", joinKind: "inner"},
+	{name: "j5", title: "big inner on id3", right: "big", joinColumn: "id3", joinKind: "inner"},
 }
 
 // largest reports whether the question asks for the largest values of each group.
@@ -89,7 +89,7 @@ func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
 	case q.largest():
 		command, args = "top", []string{"--per", q.keys[0], "--by", "v3:n", "-n", "2"}
 	case q.right != "":
-		command, args = "join", []string{"--on", q.on, "--how", q.how}
+		command, args = "join", []string{"--on", q.joinColumn, "--how", q.joinKind}
 	}
 	args = append([]string{
 		command, "--memory", strconv.FormatInt(int64(f.memory), 10), "--threads", strconv.Itoa(f.threads),
@@ -108,7 +108,7 @@ func (q *question) sql() string {
 		list := strings.ReplaceAll(strings.Join(slices.Concat(q.keys, q.aggregates), ", "), "count", "count(*)")
 		return fmt.Sprintf("SELECT %s FROM x GROUP BY %s", list, strings.Join(q.keys, ", "))
 	}
-	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.on, q.right, q.how)
+	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.joinColumn, q.right, q.joinKind)
 }
 
 // columnList formats each column's name and type, and joins the results with commas.

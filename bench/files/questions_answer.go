@@ -151,7 +151,7 @@ func (q *question) check(in *input, out string) (err error) {
 	}
 	for i, w := range want.inexact {
 		for c, x := range got.inexact[i].x {
-			if !near(x, w.x[c]) {
+			if !almostEqual(x, w.x[c]) {
 				return fmt.Errorf("wrong output: %v, not %v", x, w.x[c])
 			}
 		}
@@ -159,8 +159,8 @@ func (q *question) check(in *input, out string) (err error) {
 	return nil
 }
 
-// near reports whether two numbers agree to a billionth. The absolute tolerance is for an r²
+// almostEqual reports whether two numbers agree to a billionth. The absolute tolerance is for an r²
 // near 0, whose sums have lost digits.
-func near(x, want float64) bool {
+func almostEqual(x, want float64) bool {
 	return math.IsNaN(x) && math.IsNaN(want) || math.Abs(x-want) <= 1e-9*math.Abs(want)+1e-12
 }

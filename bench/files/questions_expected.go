@@ -17,23 +17,23 @@ func (q *question) answer(in *input) (a *answer, err error) {
 	}
 	// Keys of the other table are unique.
 	otherCounts := make(map[uint64]uint64, in.tables[1].rows)
-	on := slices.Index(in.tables[1].columns, q.on)
+	joinColumn := slices.Index(in.tables[1].columns, q.joinColumn)
 	if err := eachRow(in.tables[1].path, func(cells [][]byte) error {
-		key := xxh3.Hash(cells[on])
-		otherCounts[key] = hashCells(slices.Delete(cells, on, on+1))
+		key := xxh3.Hash(cells[joinColumn])
+		otherCounts[key] = hashCells(slices.Delete(cells, joinColumn, joinColumn+1))
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	none := hashCells(make([][]byte, len(in.tables[1].columns)-1))
-	on = slices.Index(in.tables[0].columns, q.on)
+	emptyRow := hashCells(make([][]byte, len(in.tables[1].columns)-1))
+	joinColumn = slices.Index(in.tables[0].columns, q.joinColumn)
 	return a, eachRow(in.tables[0].path, func(cells [][]byte) error {
-		key := cells[on]
-		x := hashCells(slices.Insert(slices.Delete(cells, on, on+1), 0, key))
+		key := cells[joinColumn]
+		x := hashCells(slices.Insert(slices.Delete(cells, joinColumn, joinColumn+1), 0, key))
 		if other, ok := otherCounts[xxh3.Hash(key)]; ok && len(key) > 0 {
 			a.addJoined(x, other)
-		} else if q.how == "left" {
-			a.addJoined(x, none)
+		} else if q.joinKind == "left" {
+			a.addJoined(x, emptyRow)
 		}
 		return nil
 	})

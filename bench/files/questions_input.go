@@ -87,9 +87,9 @@ func (f *flags) make(ctx context.Context, t *table) error {
 // groupingTable returns the table that groupby-datagen.R of the db-benchmark generates.
 func (f *flags) groupingTable() *table {
 	n, k, r := uint64(f.rows), uint64(f.groups), rand.New(rand.NewPCG(f.seed, 1))
-	few := max(n/k, 1)
+	fewGroups := max(n/k, 1)
 	formats := []string{"id%03d", "id%03d", "id%010d"}
-	values := []uint64{k, k, few, k, k, few, 5, 5, 1_000_001}
+	values := []uint64{k, k, fewGroups, k, k, fewGroups, 5, 5, 1_000_001}
 	return &table{
 		name: "x", rows: n, order: "-k1,1 -k2,2 -k3,3 -k4,4n -k5,5n -k6,6n",
 		columns: strings.Split("id1,id2,id3,id4,id5,id6,v1,v2,v3", ","),
@@ -138,17 +138,17 @@ func (f *flags) joinTable(name string) *table {
 		var ids [3]uint64
 		for s := range sets {
 			// Each key occurs at least once; the remaining rows have random keys.
-			at := permute(i, t.rows, salt+uint64(s))
-			if at >= keys[s] {
-				at = mix(at+salt) % keys[s]
+			index := permute(i, t.rows, salt+uint64(s))
+			if index >= keys[s] {
+				index = mix(index+salt) % keys[s]
 			}
 			own := keys[s] / 10
-			if name == "x" && mix(at^f.seed)%100 < uint64(f.missingPercent) {
+			if name == "x" && mix(index^f.seed)%100 < uint64(f.missingPercent) {
 				continue
-			} else if name != "x" && at >= keys[s]-own {
-				at += own
+			} else if name != "x" && index >= keys[s]-own {
+				index += own
 			}
-			ids[s] = 1 + permute(at, keys[s]+own, f.seed+uint64(s))
+			ids[s] = 1 + permute(index, keys[s]+own, f.seed+uint64(s))
 		}
 		for c := range 2 * sets {
 			if id := ids[c%sets]; id > 0 {

@@ -62,13 +62,13 @@ func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (b
 
 // withMemories returns partd as a contender with each memory size of --also.
 func (f *flags) withMemories(j job) (all []contender, err error) {
-	for size := range strings.FieldsFuncSeq(f.also, func(r rune) bool { return r == ',' }) {
-		with := *f
-		if err := with.memory.Set(size); err != nil {
+	for size := range strings.FieldsFuncSeq(f.alsoIn, func(r rune) bool { return r == ',' }) {
+		copied := *f
+		if err := copied.memory.Set(size); err != nil {
 			return nil, fmt.Errorf("--also: %w", err)
 		}
 		all = append(all, contender{peer: "partd", label: "partd, " + size, command: func(_ *flags, in *input, out string) *exec.Cmd {
-			return j.question.partd(&with, in, out)
+			return j.question.partd(&copied, in, out)
 		}})
 	}
 	return all, nil

@@ -24,14 +24,14 @@ func smallTables(t *testing.T) flags {
 // partd's answer to each question equals the benchmark's own, and a changed, lost or
 // duplicate row is detected.
 func TestQuestions(t *testing.T) {
-	with := smallTables(t)
+	tables := smallTables(t)
 	for _, c := range []struct {
 		name    string
 		missing int
 		sorted  bool
 	}{{"plain", 0, false}, {"missing", 5, false}, {"sorted", 5, true}} {
 		t.Run(c.name, func(t *testing.T) {
-			f := with
+			f := tables
 			f.missingPercent, f.sortedInput = c.missing, c.sorted
 			for _, j := range questionJobs() {
 				in, err := f.questionInput(context.Background(), j.question)
@@ -80,10 +80,10 @@ func spoil(t *testing.T, j job, in *input, out string) {
 		}
 		wrongs["two rows have each other's partner"] = strings.Join(lines, "")
 	}
-	for what, wrong := range wrongs {
+	for label, wrong := range wrongs {
 		write(t, filepath.Join(out, "result.csv"), wrong)
 		if err := j.check(j.runs[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
-			t.Errorf("%s: %s: %v", j.name, what, err)
+			t.Errorf("%s: %s: %v", j.name, label, err)
 		}
 	}
 }
@@ -98,9 +98,9 @@ func TestQuestionsOfPeers(t *testing.T) {
 			if (c.peer == "polars" || c.peer == "datafusion") && strings.Contains("q1 q2 q4 q5 q7 j1 j2 j4", j.name) {
 				continue
 			}
-			if why := f.missing(c.peer); why != "" {
+			if reason := f.missing(c.peer); reason != "" {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" && c.peer == "duckdb" {
-					t.Fatal(why)
+					t.Fatal(reason)
 				}
 				continue
 			}

@@ -143,12 +143,12 @@ func (f *flags) verdict(g goal, list []summary) string {
 	case g.speed > 0:
 		fmt.Fprintf(&b, "goal: %.0f MB/s: %s (%.0f)", g.speed, word(s.Speed >= g.speed), s.Speed)
 	case g.peer != "":
-		at := slices.IndexFunc(list, func(s summary) bool { return s.How == g.peer && s.Runs > 0 })
-		if at < 0 {
+		peerIndex := slices.IndexFunc(list, func(s summary) bool { return s.How == g.peer && s.Runs > 0 })
+		if peerIndex < 0 {
 			fmt.Fprintf(&b, "goal: %.0f x %s: not compared", g.ratio, g.peer)
 			break
 		}
-		fmt.Fprintf(&b, "goal: %.0f x %s: %s (%.2f x)", g.ratio, g.peer, word(list[at].Ratio >= g.ratio), list[at].Ratio)
+		fmt.Fprintf(&b, "goal: %.0f x %s: %s (%.2f x)", g.ratio, g.peer, word(list[peerIndex].Ratio >= g.ratio), list[peerIndex].Ratio)
 	}
 	limit := int64(f.memory)*11/10 + 30<<20
 	fmt.Fprintf(&b, "; VmHWM at most %d MiB: %s (%d)\n", limit>>20, word(s.VmHWM <= limit), s.VmHWM>>20)

@@ -18,12 +18,12 @@ func readSums(in *input, out string) (digest, error) {
 		}
 		// Search from the end, because gawk does not quote keys that contain commas.
 		for i := n - 1; i >= 0; i-- {
-			at := bytes.LastIndexByte(line, ',')
-			x, err := strconv.ParseFloat(string(line[at+1:]), 64)
-			if at < 0 || err != nil {
+			comma := bytes.LastIndexByte(line, ',')
+			x, err := strconv.ParseFloat(string(line[comma+1:]), 64)
+			if comma < 0 || err != nil {
 				return fmt.Errorf("not a key and %d numbers: %q", n, line)
 			}
-			numbers[i], line = x, line[:at]
+			numbers[i], line = x, line[:comma]
 		}
 		key, _ := csvField(line)
 		if n := len(line); n > 0 && line[0] != '"' {
@@ -92,12 +92,12 @@ func cutField(line []byte, separator byte) (field, rest []byte, more bool) {
 	}
 	line = line[1:]
 	for {
-		at := bytes.IndexByte(line, '"')
-		if at < 0 { // unclosed: the comparison will fail
+		quote := bytes.IndexByte(line, '"')
+		if quote < 0 { // unclosed: the comparison will fail
 			return append(field, line...), nil, false
 		}
-		field = append(field, line[:at]...)
-		line = line[at+1:]
+		field = append(field, line[:quote]...)
+		line = line[quote+1:]
 		if len(line) == 0 {
 			return field, nil, false
 		}

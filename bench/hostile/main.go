@@ -43,7 +43,7 @@ func main() {
 	n := flag.Int64("conversations", 1_000_000, "how many conversations to hold")
 	atOnce := flag.Int("at-once", 16, "how many of them at a time")
 	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
-	within := flag.Duration("within", time.Second, "how long the honest peer may wait")
+	maxWait := flag.Duration("within", time.Second, "how long the honest peer may wait")
 	mode := flag.String("mode", "", "what to attack with in place of conversations: frames, keys, deletes, readers, turns or all of them")
 	lasts := flag.Duration("for", 20*time.Second, "how long each of them lasts")
 	flag.Parse()
@@ -52,7 +52,7 @@ func main() {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	if *n < 1 || *atOnce < 1 || *within <= 0 || flag.NArg() > 0 {
+	if *n < 1 || *atOnce < 1 || *maxWait <= 0 || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "hostile: the numbers must be above 0, and there are no other arguments")
 		os.Exit(2)
 	}
@@ -60,7 +60,7 @@ func main() {
 		program.End(runModes(ctx, *mode, *lasts))
 		return
 	}
-	program.End(run(ctx, *n, *atOnce, *seed, *within))
+	program.End(run(ctx, *n, *atOnce, *seed, *maxWait))
 }
 
 func run(ctx context.Context, n int64, atOnce int, seed uint64, maxWait time.Duration) (err error) {

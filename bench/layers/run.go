@@ -52,15 +52,15 @@ func run(format compress.Format, text []byte, value, batch, total int) (figures,
 		names[i] = fmt.Sprintf("key%08d", i)
 	}
 	var batches [][]partd.Entry
-	at, n := 0, 0
+	next, n := 0, 0
 	for n*value < total {
 		entries := make([]partd.Entry, batch)
 		for i := range entries {
-			if at+value > len(text) {
-				at = 0
+			if next+value > len(text) {
+				next = 0
 			}
-			entries[i] = partd.Entry{Key: names[n%keys], Value: text[at : at+value]}
-			at, n = at+value, n+1
+			entries[i] = partd.Entry{Key: names[n%keys], Value: text[next : next+value]}
+			next, n = next+value, n+1
 		}
 		batches = append(batches, entries)
 	}

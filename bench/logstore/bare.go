@@ -16,14 +16,14 @@ type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
 	hash    uint64
-	at      uint32 // the position of the key's length
+	offset  uint32 // the position of the key's length
 	dataLen uint32
 }
 
 // key returns the key and the position of the value.
 func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
-	k, n := binary.Uvarint(data[r.at:])
-	keyAt := int(r.at) + n
+	k, n := binary.Uvarint(data[r.offset:])
+	keyAt := int(r.offset) + n
 	return data[keyAt : keyAt+int(k)], keyAt + int(k)
 }
 
@@ -47,12 +47,12 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 			return err
 		}
 		refs = refs[:0]
-		for at := 0; at < n; {
-			v, a := binary.Uvarint(data[at:])
-			k, c := binary.Uvarint(data[at+a:])
-			keyAt := at + a + c
-			refs = append(refs, bareRef{xxh3.Hash(data[keyAt : keyAt+int(k)]), uint32(at + a), uint32(v)})
-			at = keyAt + int(k) + int(v)
+		for offset := 0; offset < n; {
+			v, a := binary.Uvarint(data[offset:])
+			k, c := binary.Uvarint(data[offset+a:])
+			keyAt := offset + a + c
+			refs = append(refs, bareRef{xxh3.Hash(data[keyAt : keyAt+int(k)]), uint32(offset + a), uint32(v)})
+			offset = keyAt + int(k) + int(v)
 		}
 		if cap(spare) < len(refs) {
 			spare = make([]bareRef, cap(refs))
@@ -62,8 +62,8 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 			hash, size := refs[i].hash, 0
 			key, _ := refs[i].key(data)
 			for ; i < len(refs) && refs[i].hash == hash; i++ {
-				_, at := refs[i].key(data)
-				size += copy(out[size:], data[at:at+int(refs[i].dataLen)])
+				_, offset := refs[i].key(data)
+				size += copy(out[size:], data[offset:offset+int(refs[i].dataLen)])
 			}
 			if err := use(string(key), out[:size], true); err != nil {
 				return err

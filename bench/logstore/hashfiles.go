@@ -106,10 +106,10 @@ func (h *hashFiles) scan(use func(key string, b []byte, first bool) error) error
 			groups[g].size += int(v)
 			b = b[a+c+int(k)+int(v):]
 		}
-		at := 0
+		offset := 0
 		for i := range groups {
-			groups[i].off = at
-			at += groups[i].size
+			groups[i].off = offset
+			offset += groups[i].size
 			groups[i].size = 0
 		}
 		for b := data; len(b) > 0; {

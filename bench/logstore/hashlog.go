@@ -17,10 +17,10 @@ import (
 // the log.
 type hashLog struct {
 	*hashFiles
-	logs [2]*os.File
-	n    int   // of the file in use
-	at   int64 // the position of the next record
-	buf  []byte
+	logs   [2]*os.File
+	n      int   // of the file in use
+	offset int64 // the position of the next record
+	buf    []byte
 }
 
 // logWindow is the maximum length of a log file, equal to the memtable size of a log store
@@ -53,13 +53,13 @@ func (h *hashLog) append(entries []partd.Entry) error {
 	h.buf = b
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], crc32.MakeTable(crc32.Castagnoli)))
-	if h.at+int64(len(b)) > logWindow {
-		h.n, h.at = 1-h.n, 0
+	if h.offset+int64(len(b)) > logWindow {
+		h.n, h.offset = 1-h.n, 0
 	}
-	if _, err := h.logs[h.n].WriteAt(b, h.at); err != nil {
+	if _, err := h.logs[h.n].WriteAt(b, h.offset); err != nil {
 		return err
 	}
-	h.at += int64(len(b))
+	h.offset += int64(len(b))
 	return h.hashFiles.append(entries)
 }
 

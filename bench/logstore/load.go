@@ -111,8 +111,8 @@ func (f *filler) fill(first uint64) []partd.Entry {
 }
 
 func (l *load) patternOf(i uint64) []byte {
-	at := mix(i^0x5555) & (patternLen - 1)
-	return l.pattern[at : int(at)+l.value-8]
+	offset := mix(i^0x5555) & (patternLen - 1)
+	return l.pattern[offset : int(offset)+l.value-8]
 }
 
 // checker compares values that were read with the written values.

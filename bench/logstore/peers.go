@@ -115,23 +115,23 @@ func (p *pebbleBest) flush() error { return p.db.Flush() }
 func (p *pebbleBest) close() error { return p.db.Close() }
 
 func (p *pebbleBest) scan(use func(key string, b []byte, first bool) error) error {
-	it, err := p.db.NewIter(nil)
+	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err
 	}
 	var key string
-	for ok := it.First(); ok; ok = it.Next() {
-		k := it.Key()
+	for ok := iter.First(); ok; ok = iter.Next() {
+		k := iter.Key()
 		k = k[:len(k)-8]
 		first := string(k) != key
 		if first {
 			key = string(k)
 		}
-		if err := use(key, it.Value(), first); err != nil {
-			return errors.Join(err, it.Close())
+		if err := use(key, iter.Value(), first); err != nil {
+			return errors.Join(err, iter.Close())
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return errors.Join(iter.Error(), iter.Close())
 }
 
 // pebbleMerge is Pebble with its defaults. Each piece is a merge, and the merge operator
@@ -152,14 +152,14 @@ func (p *pebbleMerge) flush() error { return p.db.Flush() }
 func (p *pebbleMerge) close() error { return p.db.Close() }
 
 func (p *pebbleMerge) scan(use func(key string, b []byte, first bool) error) error {
-	it, err := p.db.NewIter(nil)
+	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err
 	}
-	for ok := it.First(); ok; ok = it.Next() {
-		if err := use(string(it.Key()), it.Value(), true); err != nil {
-			return errors.Join(err, it.Close())
+	for ok := iter.First(); ok; ok = iter.Next() {
+		if err := use(string(iter.Key()), iter.Value(), true); err != nil {
+			return errors.Join(err, iter.Close())
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return errors.Join(iter.Error(), iter.Close())
 }

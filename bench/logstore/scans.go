@@ -51,11 +51,11 @@ func (f *flags) compareScan(l *load) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	stores := map[string]target{}
 	for _, name := range []string{"hashfiles-bare", "logstore"} {
-		at := filepath.Join(dir, name)
-		if err := os.Mkdir(at, 0o777); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o777); err != nil {
 			return err
 		}
-		t, err := openTarget(name, at, &logstore.Options{Memory: int64(f.memory)})
+		t, err := openTarget(name, path, &logstore.Options{Memory: int64(f.memory)})
 		if err != nil {
 			return err
 		}

@@ -26,13 +26,13 @@ const (
 // concurrently runs f n times concurrently, and returns the seconds until all have returned.
 func concurrently(n int, f func(i int) error) (float64, error) {
 	errs := make([]error, n)
-	begun := time.Now()
+	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
-	return time.Since(begun).Seconds(), errors.Join(errs...)
+	return time.Since(start).Seconds(), errors.Join(errs...)
 }
 
 // appendSmall appends batches of 1,000 entries over several connections, with inFlight

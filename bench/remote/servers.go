@@ -87,7 +87,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 		return err
 	}
 	network, address := p.Address()
-	begun := time.Now()
+	start := time.Now()
 	peers := make([]*hostile.Peer, 0, n)
 	defer func() {
 		for _, peer := range peers {
@@ -104,7 +104,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 			return err
 		}
 	}
-	f.SecondsToOpen = time.Since(begun).Seconds()
+	f.SecondsToOpen = time.Since(start).Seconds()
 	before, err := serverproc.CPU(p.Pid())
 	if err != nil {
 		return err

@@ -77,12 +77,12 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 		return err
 	}
 	rate, cpu, err = measureCPU(servers, func() (float64, error) {
-		begun := time.Now()
+		start := time.Now()
 		n, err := readPart(ctx, []string{url, "0", "1"})
 		if err == nil && float64(n) != total {
 			err = fmt.Errorf("%d servers hold %d bytes, want %.0f", f.Servers, n, total)
 		}
-		return total / mega / time.Since(begun).Seconds(), err
+		return total / mega / time.Since(start).Seconds(), err
 	})
 	f.Read, f.ReadCPU = append(f.Read, rate), append(f.ReadCPU, cpu/total*1e9)
 	return err
@@ -103,9 +103,9 @@ func measureCPU(servers []*serverproc.Process, load func() (float64, error)) (ra
 		err = errors.Join(err, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
 		sum = time.Duration(own.Utime.Nano() + own.Stime.Nano()).Seconds()
 		for _, p := range servers {
-			of, cpuErr := serverproc.CPU(p.Pid())
+			usage, cpuErr := serverproc.CPU(p.Pid())
 			err = errors.Join(err, cpuErr)
-			sum += of.Seconds()
+			sum += usage.Seconds()
 		}
 		return sum
 	}

@@ -40,7 +40,7 @@ type result struct {
 
 func main() {
 	var f flags
-	one := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
+	single := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
 	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
 	scale := flag.Bool("scale", true, "also the table of sizes")
 	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do; also partition, which has no peer")
@@ -52,7 +52,7 @@ func main() {
 	flag.Parse()
 	var err error
 	switch {
-	case *one:
+	case *single:
 		err = printOne(f)
 	case f.file != "":
 		err = sortFiles(f, *rounds)

@@ -125,21 +125,21 @@ func TestClaims(t *testing.T) {
 			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
 			theirs.claim(size)
 			ours.claim(size)
-			var took uint64
+			var allocated uint64
 			for range 100 {
-				if took = theirs.allocated(); took >= size {
+				if allocated = theirs.allocated(); allocated >= size {
 					break
 				}
 				time.Sleep(50 * time.Millisecond)
 			}
-			if took < size {
-				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", took, size)
+			if allocated < size {
+				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", allocated, size)
 			}
 			time.Sleep(200 * time.Millisecond) // enough time for our server to allocate
 			if n := ours.allocated(); n > 1<<20 {
 				t.Errorf("our server allocates %d bytes for a claim of %d", n, size)
 			} else {
-				t.Logf("for a claim of %d bytes zmq4 allocates %d, our server %d", size, took, n)
+				t.Logf("for a claim of %d bytes zmq4 allocates %d, our server %d", size, allocated, n)
 			}
 		})
 	}

@@ -122,11 +122,11 @@ func (d *dealer) changes(large []byte) {
 	}
 	_, _ = d.ask(6, header{seq: 2, check: 2}, 0, entries(partd.Entry{Key: "set", Value: []byte("one")}))
 	_, _ = d.ask(7, header{seq: 3, check: 3}, 0, entries(partd.Entry{Key: "set", Value: []byte("two")}))
-	whole := entries(partd.Entry{Key: "parts", Value: large[:9<<20]})
-	for at := 0; at < len(whole); at += 4 << 20 {
-		d.send(23, header{}, 0, u64(77), u64(uint64(len(whole))), u64(uint64(at)), whole[at:min(at+4<<20, len(whole))])
+	pairs := entries(partd.Entry{Key: "parts", Value: large[:9<<20]})
+	for offset := 0; offset < len(pairs); offset += 4 << 20 {
+		d.send(23, header{}, 0, u64(77), u64(uint64(len(pairs))), u64(uint64(offset)), pairs[offset:min(offset+4<<20, len(pairs))])
 	}
-	_, _ = d.ask(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(whole))))
+	_, _ = d.ask(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(pairs))))
 	_, _ = d.ask(8, header{seq: 5, check: 5}, 0, keys("key 000000000000000000000000000000", "none"))
 }
 
@@ -155,22 +155,22 @@ func (d *dealer) reads(large []byte) {
 	_, _ = d.ask(15, header{}, 1, handle, u64(2)) // the handle was closed
 
 	_, b = d.ask(16, header{}, 0)
-	found := 0
+	count := 0
 	for _, page := range d.listing(b) {
-		for n, at := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
-			at += 8 + 2 + int(binary.LittleEndian.Uint16(page[at+8:]))
-			found++
+		for n, offset := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
+			offset += 8 + 2 + int(binary.LittleEndian.Uint16(page[offset+8:]))
+			count++
 		}
 	}
-	if found != 5002 {
-		t.Errorf("%d keys are listed, want 5002", found)
+	if count != 5002 {
+		t.Errorf("%d keys are listed, want 5002", count)
 	}
 	_, b = d.ask(17, header{}, 0, u32(0), u32(1))
 	size := 0
 	for _, page := range d.listing(b) {
-		for n, at := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
-			length, key := int(binary.LittleEndian.Uint32(page[at+9:])), int(binary.LittleEndian.Uint16(page[at+13:]))
-			at += 15 + key + length
+		for n, offset := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
+			length, key := int(binary.LittleEndian.Uint32(page[offset+9:])), int(binary.LittleEndian.Uint16(page[offset+13:]))
+			offset += 15 + key + length
 			size += length
 		}
 	}

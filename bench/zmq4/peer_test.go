@@ -194,9 +194,9 @@ func keys(names ...string) []byte {
 	return b
 }
 
-func entries(of ...partd.Entry) []byte {
-	b := u32(uint32(len(of)))
-	for _, e := range of {
+func entries(list ...partd.Entry) []byte {
+	b := u32(uint32(len(list)))
+	for _, e := range list {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(e.Key)))
 		b = append(b, u32(uint32(len(e.Value)))...)
 		b = append(append(b, e.Key...), e.Value...)

@@ -21,8 +21,8 @@ import (
 // relay is a server with a zmq4 ROUTER. It forwards the requests of each peer to our server
 // through a zmq4 DEALER.
 type relay struct {
-	t        testing.TB
-	url, far string // its own address; our server's
+	t              testing.TB
+	url, serverURL string // its own address; our server's
 
 	mu      sync.Mutex
 	router  zmq4.Socket
@@ -30,9 +30,9 @@ type relay struct {
 	asked   [256]atomic.Bool // operations
 }
 
-func newRelay(t testing.TB, url, far string) *relay {
+func newRelay(t testing.TB, url, serverURL string) *relay {
 	t.Helper()
-	r := &relay{t: t, url: url, far: far}
+	r := &relay{t: t, url: url, serverURL: serverURL}
 	r.listen()
 	t.Cleanup(r.close)
 	return r
@@ -58,8 +58,8 @@ func (r *relay) listen() {
 			if len(m.Frames) == 2 && len(m.Frames[1]) > 4 {
 				r.asked[m.Frames[1][4]].Store(true)
 			}
-			if up := r.dealer(router, m.Frames[0]); up != nil {
-				_ = up.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a disconnected peer repeats its request
+			if dealer := r.dealer(router, m.Frames[0]); dealer != nil {
+				_ = dealer.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a disconnected peer repeats its request
 			}
 		}
 	}()
@@ -72,17 +72,17 @@ func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 	if r.router != router {
 		return nil
 	}
-	up := r.dealers[string(id)]
-	if up == nil {
-		up = zmq4.NewDealer(context.Background(), quiet...)
-		if err := up.Dial(r.far); err != nil {
-			r.t.Errorf("zmq4 reaches no server at %s: %v", r.far, err)
+	dealer := r.dealers[string(id)]
+	if dealer == nil {
+		dealer = zmq4.NewDealer(context.Background(), quiet...)
+		if err := dealer.Dial(r.serverURL); err != nil {
+			r.t.Errorf("zmq4 reaches no server at %s: %v", r.serverURL, err)
 			return nil
 		}
-		r.dealers[string(id)] = up
+		r.dealers[string(id)] = dealer
 		go func() {
 			for {
-				m, err := up.Recv()
+				m, err := dealer.Recv()
 				if err != nil {
 					return
 				}
@@ -90,7 +90,7 @@ func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 			}
 		}()
 	}
-	return up
+	return dealer
 }
 
 // close closes all connections and stops listening.
@@ -98,8 +98,8 @@ func (r *relay) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.router.Close()
-	for _, up := range r.dealers {
-		_ = up.Close()
+	for _, dealer := range r.dealers {
+		_ = dealer.Close()
 	}
 	r.router = nil
 }
@@ -164,11 +164,11 @@ func TestClient(t *testing.T) {
 			if string(values[0]) != "s" || !bytes.Equal(values[1], large) || len(values[2]) > 0 || !bytes.Equal(values[3], bytes.Repeat(large, 5)) {
 				t.Errorf("got values of %d, %d, %d, %d bytes, or others", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
 			}
-			many := make([]partd.Entry, 50_000)
-			for i := range many {
-				many[i] = partd.Entry{Key: fmt.Sprintf("key %0100d", i), Value: []byte{byte(i)}}
+			batch := make([]partd.Entry, 50_000)
+			for i := range batch {
+				batch[i] = partd.Entry{Key: fmt.Sprintf("key %0100d", i), Value: []byte{byte(i)}}
 			}
-			must(t, c.Append(ctx, many...))
+			must(t, c.Append(ctx, batch...))
 			n := 0
 			for _, err := range c.Keys(ctx) {
 				must(t, err)

@@ -77,9 +77,9 @@ func TestUsers(t *testing.T) {
 	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
 		t.Errorf("by certificate: %q, %v", values, err)
 	}
-	for _, refused := range []string{"?token-file=" + writer, "/job8?token-file=" + writer, "?insecure=true", "/job8?cert=" + client.Cert + "&key=" + client.Key} {
-		if store, err := open(strings.Replace(refused, "?insecure=true", "?token-file="+users, 1)); !errors.Is(err, fs.ErrPermission) {
-			t.Errorf("%s: %v, %v", refused, store, err)
+	for _, options := range []string{"?token-file=" + writer, "/job8?token-file=" + writer, "?insecure=true", "/job8?cert=" + client.Cert + "&key=" + client.Key} {
+		if store, err := open(strings.Replace(options, "?insecure=true", "?token-file="+users, 1)); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s: %v, %v", options, store, err)
 		}
 	}
 	if _, err := os.Stat(dir + "/data/namespaces/job8"); !errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,7 @@ import (
 // every one there exists. Profiles need --pprof.
 func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
-	at, ctx, c := adminURL(t, p), patient(t, 0), dialed(t, p)
+	admin, ctx, c := adminURL(t, p), patient(t, 0), dialed(t, p)
 	for range 3 {
 		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -36,17 +36,17 @@ func TestAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if code, body := httpGet(t, at+path); code != 200 || body != "ok\n" {
+		if code, body := httpGet(t, admin+path); code != 200 || body != "ok\n" {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if code, _ := httpGet(t, at+"/debug/pprof/"); code != 404 {
+	if code, _ := httpGet(t, admin+"/debug/pprof/"); code != 404 {
 		t.Errorf("profiles are served without --pprof: %d", code)
 	}
 	const last = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
 	var body string
 	for range 1000 { // a request is counted after its answer was received
-		if _, body = httpGet(t, at+"/metrics"); strings.Contains(body, last+"\n") {
+		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, last+"\n") {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -90,8 +90,8 @@ func TestAdmin(t *testing.T) {
 // A server at its limit is not ready, says why, and refuses only appends.
 func TestNotReady(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--pprof", "--min-free", "1EiB")
-	at := adminURL(t, p)
-	if code, body := httpGet(t, at+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
+	admin := adminURL(t, p)
+	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	ctx, c := patient(t, 0), dialed(t, p)
@@ -104,10 +104,10 @@ func TestNotReady(t *testing.T) {
 	if err := c.Drop(ctx); err != nil {
 		t.Error(err)
 	}
-	if code, body := httpGet(t, at+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
+	if code, body := httpGet(t, admin+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
 		t.Errorf("/metrics: %d %s", code, body)
 	}
-	if code, _ := httpGet(t, at+"/debug/pprof/goroutine"); code != 200 {
+	if code, _ := httpGet(t, admin+"/debug/pprof/goroutine"); code != 200 {
 		t.Errorf("with --pprof: %d", code)
 	}
 	if !strings.Contains(p.Stderr(), "stay free") {

@@ -128,12 +128,12 @@ func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts 
 		}
 		proxy.StopCutting()
 	}()
-	begun := time.Now()
+	start := time.Now()
 	if err := f.write(ctx, stop); err != nil {
 		return fmt.Errorf("seed %d, after %d cuts: %w", seed, proxy.Cuts(), err)
 	}
 	f.close(t)
-	t.Logf("seed %d: %d connections cut under %d clients and %d changes, in %v", seed, proxy.Cuts(), clients, f.changes(), time.Since(begun))
+	t.Logf("seed %d: %d connections cut under %d clients and %d changes, in %v", seed, proxy.Cuts(), clients, f.changes(), time.Since(start))
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
@@ -214,7 +214,7 @@ func kill(t *testing.T, child, store, namespace string, kills int) error {
 	}
 	stop, written := make(chan struct{}), make(chan error, 1)
 	go func() { written <- f.write(ctx, stop) }()
-	begun := time.Now()
+	start := time.Now()
 	for n := range kills {
 		select {
 		case err := <-written:
@@ -238,7 +238,7 @@ func kill(t *testing.T, child, store, namespace string, kills int) error {
 		return fmt.Errorf("seed %d, after %d kills: %w", seed, kills, err)
 	}
 	f.close(t)
-	t.Logf("seed %d: %d kills under 4 clients and %d changes, in %v", seed, kills, f.changes(), time.Since(begun))
+	t.Logf("seed %d: %d kills under 4 clients and %d changes, in %v", seed, kills, f.changes(), time.Since(start))
 	return check(ctx, t, f, p.URL()+namespace)
 }
 

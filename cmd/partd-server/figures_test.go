@@ -16,9 +16,9 @@ import (
 // adminURL returns the address of a server's HTTP endpoint, from its log.
 func adminURL(t testing.TB, p *serverproc.Process) string {
 	t.Helper()
-	at := regexp.MustCompile(`address="?(http://[^"\s]+)`)
+	admin := regexp.MustCompile(`address="?(http://[^"\s]+)`)
 	for range 500 {
-		if m := at.FindStringSubmatch(p.Stderr()); m != nil {
+		if m := admin.FindStringSubmatch(p.Stderr()); m != nil {
 			return m[1]
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -48,9 +48,9 @@ type usage struct {
 }
 
 // usageOf measures what a server uses, with its metrics and the system's.
-func usageOf(t testing.TB, p *serverproc.Process, at string) (h usage) {
+func usageOf(t testing.TB, p *serverproc.Process, admin string) (h usage) {
 	t.Helper()
-	_, body := httpGet(t, at+"/metrics")
+	_, body := httpGet(t, admin+"/metrics")
 	for name, to := range map[string]*int{"partd_goroutines": &h.goroutines, "partd_connections": &h.connections} {
 		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
 		if m == nil {
@@ -74,12 +74,12 @@ func usageOf(t testing.TB, p *serverproc.Process, at string) (h usage) {
 }
 
 // checkReturns fails unless a server's usage returns to about the earlier level once it is idle.
-func checkReturns(t testing.TB, p *serverproc.Process, at string, before usage) {
+func checkReturns(t testing.TB, p *serverproc.Process, admin string, before usage) {
 	t.Helper()
 	const more = 30 // descriptors of data files and of the measuring connection
 	var now usage
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		now = usageOf(t, p, at)
+		now = usageOf(t, p, admin)
 		if now.connections <= before.connections && now.goroutines <= before.goroutines+more && now.descriptors <= before.descriptors+more {
 			t.Logf("before the load %+v, after it %+v", before, now)
 			return

@@ -19,8 +19,8 @@ import (
 // usable again, and a signal ends the server in order.
 func TestFullDiskIsDropped(t *testing.T) {
 	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
-		for _, who := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
-			t.Run(scheme+"/"+who, func(t *testing.T) {
+		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
+			t.Run(scheme+"/"+client, func(t *testing.T) {
 				t.Parallel()
 				disk := disktest.Mount(t, "tmpfs", 40<<20)
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
@@ -45,7 +45,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 					t.Errorf("the log does not name the full disk: %s", p.Stderr())
 				}
 				disktest.Fill(t, disk)
-				switch who {
+				switch client {
 				case "new client":
 					c = dialed(t, p)
 				case "new client after a restart":
@@ -53,7 +53,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 					p = start(t, args...)
 					c = dialed(t, p)
 				}
-				if who == "Python" {
+				if client == "Python" {
 					peer := opened(t, p)
 					if err := peer.Ask([]string{"ack"}, "drop"); err != nil {
 						t.Fatalf("drop: %v\n%s", err, p.Stderr())

@@ -110,7 +110,7 @@ func greeds() []greed {
 			return nil
 		}
 	}
-	many := func(n int, make func(i int) []byte) func(context.Context, *hostile.Peer, int) error {
+	repeatFrames := func(n int, make func(i int) []byte) func(context.Context, *hostile.Peer, int) error {
 		return func(_ context.Context, p *hostile.Peer, _ int) error {
 			for i := range n {
 				if err := p.Raw(make(i)); err != nil {
@@ -125,20 +125,20 @@ func greeds() []greed {
 	value := string(make([]byte, 1<<20))
 	return []greed{
 		{"syn, and nothing more", raw(hostile.Message("syn"))},
-		{"many syn", many(10_000, func(int) []byte { return hostile.Message("syn") })},
+		{"many syn", repeatFrames(10_000, func(int) []byte { return hostile.Message("syn") })},
 		{"half a message", raw(announced(16<<20, make([]byte, 200<<10)))},
 		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announced(16<<20, make([]byte, 2<<20)))},
 		{"half an upload", raw(goRequest(23, 1, 0, 0, append(u64s(1, 32<<20, 0), make([]byte, 1<<20)...)))},
-		{"sessions", many(3000, session)},
-		{"guessed sessions", many(1000, func(i int) []byte { return goRequest(5, 1, rand.Uint64N(1<<40), uint64(i), make([]byte, 4)) })},
-		{"listings", many(64, func(i int) []byte {
+		{"sessions", repeatFrames(3000, session)},
+		{"guessed sessions", repeatFrames(1000, func(i int) []byte { return goRequest(5, 1, rand.Uint64N(1<<40), uint64(i), make([]byte, 4)) })},
+		{"listings", repeatFrames(64, func(i int) []byte {
 			if i%2 == 0 {
 				return goRequest(16, 1, 0, 0, nil)
 			}
 			return goRequest(17, 1, 0, 0, scan)
 		})},
-		{"a slow reader", many(200, func(int) []byte { return hostile.Message("get", "large") })},
-		{"a slow reader of Go's", many(200, func(int) []byte {
+		{"a slow reader", repeatFrames(200, func(int) []byte { return hostile.Message("get", "large") })},
+		{"a slow reader of Go's", repeatFrames(200, func(int) []byte {
 			return goRequest(13, 1, 0, 0, []byte("\x01\x00\x00\x00\x05\x00large"))
 		})},
 		{"pops that are not taken", func(ctx context.Context, p *hostile.Peer, i int) error {
@@ -182,7 +182,7 @@ func TestGreedyPeers(t *testing.T) {
 	const memory = 512 << 20
 	duration, hostileConns := greedyFor(t)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0")
-	at := adminURL(t, p)
+	admin := adminURL(t, p)
 	network, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -193,7 +193,7 @@ func TestGreedyPeers(t *testing.T) {
 		}
 		return c
 	}
-	other, same, janitor := open("127.0.0.2"), open("127.0.0.1"), open("127.0.0.3")
+	honestPeer, greedyPeer, janitor := open("127.0.0.2"), open("127.0.0.1"), open("127.0.0.3")
 	for i := range 200 {
 		if err := janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}); err != nil {
 			t.Fatal(err)
@@ -203,7 +203,7 @@ func TestGreedyPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	before := usageOf(t, p, at)
+	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
 	kinds := greeds()
 	conversations := make([]atomic.Int64, len(kinds)+2)
@@ -230,28 +230,28 @@ func TestGreedyPeers(t *testing.T) {
 		}
 	})
 	// The same load on another, idle server measures the machine's speed at the same time.
-	alone := start(t, "--store", "log:"+t.TempDir())
-	_, quiet := alone.Address()
+	quietServer := start(t, "--store", "log:"+t.TempDir())
+	_, quiet := quietServer.Address()
 	elsewhere, err := remote.Dial(ctx, forward(t, "127.0.0.2", quiet), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var waits [3][]time.Duration
-	for i, c := range []*remote.Client{other, same, elsewhere} {
+	for i, c := range []*remote.Client{honestPeer, greedyPeer, elsewhere} {
 		wg.Go(func() { waits[i] = beHonest(ctx, t, c, fmt.Sprint("honest", i)) })
 	}
 	// In a long run, usage must not grow from the first third to the end.
 	time.Sleep(duration / 3)
-	atThird := usageOf(t, p, at)
+	atThird := usageOf(t, p, admin)
 	time.Sleep(duration - duration/3)
-	final := usageOf(t, p, at)
+	final := usageOf(t, p, admin)
 	cancel()
 	wg.Wait()
 	t.Logf("usage after a third of the time %+v, at the end %+v", atThird, final)
 	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+hostileConns || final.memory > atThird.memory+memory/2) {
 		t.Error("usage grows")
 	}
-	checkReturns(t, p, at, before)
+	checkReturns(t, p, admin, before)
 
 	slices.Sort(waits[2])
 	machine := waits[2][len(waits[2])*99/100] // the wait that the machine causes even without greedy peers
@@ -262,10 +262,10 @@ func TestGreedyPeers(t *testing.T) {
 			t.Errorf("the client of %s got %d answers", name, len(w))
 			continue
 		}
-		at := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
-		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), at(50), at(99), w[len(w)-1].Round(time.Microsecond))
-		if i == 0 && at(99) > max(time.Second, 4*machine) && !withRace {
-			t.Errorf("the client at another address waits %v (p99)", at(99))
+		admin := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
+		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), admin(50), admin(99), w[len(w)-1].Round(time.Microsecond))
+		if i == 0 && admin(99) > max(time.Second, 4*machine) && !withRace {
+			t.Errorf("the client at another address waits %v (p99)", admin(99))
 		}
 	}
 	for i := range conversations {
@@ -281,13 +281,13 @@ func TestGreedyPeers(t *testing.T) {
 			t.Errorf("the server used %d MiB, its limit is %d", peak>>20, memory>>20)
 		}
 	}
-	for _, c := range []*remote.Client{other, same, janitor, elsewhere} {
+	for _, c := range []*remote.Client{honestPeer, greedyPeer, janitor, elsewhere} {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	stop(t, p)
-	stop(t, alone)
+	stop(t, quietServer)
 }
 
 // beGreedy holds what it can until the server closes the connection.

@@ -134,8 +134,8 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 	}
 	for k := range keys {
 		switch {
-		case same(now[k], want[k]):
-		case !same(now[k], before[k]):
+		case equalValues(now[k], want[k]):
+		case !equalValues(now[k], before[k]):
 			return fmt.Errorf("after a kill, key %q has %s: it had %s before, and should have %s", k, show(now[k]), show(before[k]), show(want[k]))
 		case want[k] == nil:
 			err = m.Client.Delete(ctx, k)
@@ -149,7 +149,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 	return nil
 }
 
-func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
+func equalValues(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func show(v *string) string {
 	if v == nil {

@@ -104,14 +104,14 @@ func stop(t testing.TB, p *serverproc.Process) {
 }
 
 // needs skips a test unless ok, or fails it if PARTD_REQUIRE_ALL is set.
-func needs(t testing.TB, ok bool, what string) {
+func needs(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {
 	case ok:
 	case os.Getenv("PARTD_REQUIRE_ALL") != "":
-		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", what)
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", label)
 	default:
-		t.Skipf("needs %s", what)
+		t.Skipf("needs %s", label)
 	}
 }
 

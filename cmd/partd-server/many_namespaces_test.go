@@ -17,7 +17,7 @@ func TestManyNamespaces(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
 	many := number(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
-	at := adminURL(t, p)
+	admin := adminURL(t, p)
 	each := func(from, to int, f func(ctx context.Context, c *remote.Client, name string) error) {
 		t.Helper()
 		var wg sync.WaitGroup
@@ -43,7 +43,7 @@ func TestManyNamespaces(t *testing.T) {
 		return c.Append(ctx, partd.Entry{Key: "k", Value: []byte(name)})
 	}
 	each(0, many/10, write)
-	withFew := usageOf(t, p, at)
+	withFew := usageOf(t, p, admin)
 	each(many/10, many, write)
 	each(0, many, func(ctx context.Context, c *remote.Client, name string) error {
 		values, err := c.Get(ctx, "k")
@@ -56,7 +56,7 @@ func TestManyNamespaces(t *testing.T) {
 	if err != nil || len(list) != many {
 		t.Errorf("%d namespaces are listed, %v", len(list), err)
 	}
-	withAll := usageOf(t, p, at)
+	withAll := usageOf(t, p, admin)
 	t.Logf("usage with %d namespaces %+v, with %d %+v", many/10, withFew, many, withAll)
 	if withAll.descriptors > withFew.descriptors+40 || withAll.goroutines > withFew.goroutines+40 || withAll.memory > withFew.memory+64<<20 {
 		t.Error("usage grows with the number of namespaces")

@@ -65,10 +65,10 @@ func cutting(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 
 // tenant uses a namespace, and knows its contents.
 type tenant struct {
-	c     *remote.Client
-	has   map[string][]byte
-	waits []time.Duration
-	done  int
+	c       *remote.Client
+	written map[string][]byte
+	waits   []time.Duration
+	done    int
 }
 
 // use appends, reads, lists, sets, deletes and drops until ctx ends.
@@ -77,34 +77,34 @@ func (n *tenant) use(ctx context.Context) error {
 	for ; ctx.Err() == nil; n.done++ {
 		key := fmt.Sprint("key", rand.IntN(20))
 		piece := fmt.Appendf(nil, "<%d:%s>", n.done, noise(n.done, rand.IntN(2000)))
-		begun := time.Now()
+		start := time.Now()
 		var err error
 		switch i := n.done; {
 		case i%2000 == 1999:
 			err = n.c.Drop(base)
-			clear(n.has)
+			clear(n.written)
 		case i%50 == 49:
 			err = n.c.Delete(base, key)
-			delete(n.has, key)
+			delete(n.written, key)
 		case i%50 == 24:
 			err = n.c.Set(base, key, piece)
-			n.has[key] = piece
+			n.written[key] = piece
 		case i%500 == 0:
 			err = n.check(base)
-			begun = time.Now() // this is several requests
+			start = time.Now() // this is several requests
 		case i%10 == 5:
 			var v [][]byte
-			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.has[key]) {
-				err = fmt.Errorf("%s has %d bytes, want %d", key, len(v[0]), len(n.has[key]))
+			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.written[key]) {
+				err = fmt.Errorf("%s has %d bytes, want %d", key, len(v[0]), len(n.written[key]))
 			}
 		default:
 			err = n.c.Append(base, partd.Entry{Key: key, Value: piece})
-			n.has[key] = append(n.has[key], piece...)
+			n.written[key] = append(n.written[key], piece...)
 		}
 		if err != nil {
 			return fmt.Errorf("operation %d: %w", n.done, err)
 		}
-		n.waits = append(n.waits, time.Since(begun))
+		n.waits = append(n.waits, time.Since(start))
 		time.Sleep(rand.N(4 * time.Millisecond))
 	}
 	return nil
@@ -124,12 +124,12 @@ func (n *tenant) check(ctx context.Context) error {
 		return err
 	}
 	for i, k := range keys {
-		if !bytes.Equal(values[i], n.has[k]) {
-			return fmt.Errorf("%s has %d bytes, want %d", k, len(values[i]), len(n.has[k]))
+		if !bytes.Equal(values[i], n.written[k]) {
+			return fmt.Errorf("%s has %d bytes, want %d", k, len(values[i]), len(n.written[k]))
 		}
 	}
-	if len(keys) != len(n.has) {
-		return fmt.Errorf("%d keys, want %d", len(keys), len(n.has))
+	if len(keys) != len(n.written) {
+		return fmt.Errorf("%d keys, want %d", len(keys), len(n.written))
 	}
 	return nil
 }
@@ -165,34 +165,34 @@ func TestMixedLoad(t *testing.T) {
 		_, token := addToken(t, dir, users, name, "--rights", "read,append,change", "--namespace", name)
 		return &remote.ClientOptions{Namespace: name, Token: token, RetryFor: 10 * time.Minute, TLS: &tls.Config{RootCAs: ca.Pool}}
 	}
-	var of [tenants]*remote.ClientOptions
-	for i := range of {
-		of[i] = options(fmt.Sprint("job", i))
+	var clientOptions [tenants]*remote.ClientOptions
+	for i := range clientOptions {
+		clientOptions[i] = options(fmt.Sprint("job", i))
 	}
 	ofGreedy := options("greedy")
 	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "log:"+dir+"/data", "--memory", "256MiB", "--namespaces", "6",
 		"--namespace-max-bytes", "128MiB", "--http", "127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", users)
-	at := adminURL(t, p)
+	admin := adminURL(t, p)
 	_, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var cuts atomic.Int64
 	all := make([]*tenant, tenants)
 	for i := range all {
-		via := address
+		url := address
 		if i >= direct {
-			via = cutting(t, address, &cuts)
+			url = cutting(t, address, &cuts)
 		}
-		c, err := remote.Dial(ctx, "tls://"+via, of[i])
+		c, err := remote.Dial(ctx, "tls://"+url, clientOptions[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[i] = &tenant{c: c, has: map[string][]byte{}}
+		all[i] = &tenant{c: c, written: map[string][]byte{}}
 	}
 	// The same load on another, idle server measures the machine's speed at the same time.
-	alone := start(t, "--store", "log:"+t.TempDir())
-	elsewhere := &tenant{c: dialed(t, alone, "/job"), has: map[string][]byte{}}
-	before := usageOf(t, p, at)
+	quietServer := start(t, "--store", "log:"+t.TempDir())
+	elsewhere := &tenant{c: dialed(t, quietServer, "/job"), written: map[string][]byte{}}
+	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
 	for i, n := range append(all, elsewhere) {
 		wg.Go(func() {
@@ -218,9 +218,9 @@ func TestMixedLoad(t *testing.T) {
 		}
 	})
 	time.Sleep(duration / 3)
-	atThird := usageOf(t, p, at)
+	atThird := usageOf(t, p, admin)
 	time.Sleep(duration - duration/3)
-	final := usageOf(t, p, at)
+	final := usageOf(t, p, admin)
 	cancel()
 	wg.Wait()
 	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut off; of the greedy %d waited, %d guessed, %d filled their namespace, %d read slowly",
@@ -247,15 +247,15 @@ func TestMixedLoad(t *testing.T) {
 	if machine := percentiles(t, "a separate server", elsewhere.waits); duration >= time.Minute && p99 > max(time.Second, 4*machine) && !withRace {
 		t.Errorf("p99 is %v", p99)
 	}
-	checkReturns(t, p, at, before)
+	checkReturns(t, p, admin, before)
 	stop(t, p)
-	stop(t, alone)
+	stop(t, quietServer)
 }
 
-func percentiles(t *testing.T, who string, waits []time.Duration) (p99 time.Duration) {
+func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.Duration) {
 	slices.Sort(waits)
 	p99 = waits[len(waits)*99/100]
-	t.Logf("%s: %d operations, p50 %v, p99 %v, the longest %v", who, len(waits), waits[len(waits)/2], p99, waits[len(waits)-1])
+	t.Logf("%s: %d operations, p50 %v, p99 %v, the longest %v", client, len(waits), waits[len(waits)/2], p99, waits[len(waits)-1])
 	return p99
 }
 

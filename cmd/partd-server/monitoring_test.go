@@ -91,11 +91,11 @@ func checkExpressions(t *testing.T, file string) {
 		rules += "  - record: a\n    expr: '" + expr + "'\n"
 	}
 	// promtool rejects identical rules, so a label makes these different.
-	at := t.TempDir() + "/rules.yml"
-	if err := os.WriteFile(at, []byte(rules), 0o600); err != nil {
+	path := t.TempDir() + "/rules.yml"
+	if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", at).CombinedOutput(); err != nil {
+	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v: %s", file, err, out)
 	}
 }

@@ -66,7 +66,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 					}
 				})
 			}
-			all := func(what string, counts *[writers]atomic.Int64, more int64) {
+			all := func(label string, counts *[writers]atomic.Int64, more int64) {
 				t.Helper()
 				var begin [writers]int64
 				for w := range begin {
@@ -81,7 +81,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 						return
 					}
 					if time.Now().After(end) {
-						t.Fatalf("%s: not all writers: %s", what, p.Stderr())
+						t.Fatalf("%s: not all writers: %s", label, p.Stderr())
 					}
 				}
 			}
@@ -112,12 +112,12 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 			all("with room again", &written, 50)
 			cancel()
 			wg.Wait()
-			check := func(when string) {
+			check := func(label string) {
 				t.Helper()
 				for w := range writers {
 					v, err := dialed(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
 					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
-						t.Errorf("%s: writer %d: %d bytes are there, %d were acknowledged: %v", when, w, len(v[0]), len(want), err)
+						t.Errorf("%s: writer %d: %d bytes are there, %d were acknowledged: %v", label, w, len(v[0]), len(want), err)
 					}
 				}
 			}

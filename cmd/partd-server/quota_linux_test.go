@@ -108,8 +108,8 @@ func TestQuotaOfANamespace(t *testing.T) {
 	for _, want := range []string{"partd_room_refused_total 3", "partd_namespace_stores_limit 2", "partd_namespaces_in_use 3"} {
 		if !strings.Contains(body, "\n"+want+"\n") {
 			name, _, _ := strings.Cut(want, " ")
-			_, is, _ := strings.Cut(body, "\n"+name+" ")
-			t.Errorf("want %s, got %.20q", want, is)
+			_, metric, _ := strings.Cut(body, "\n"+name+" ")
+			t.Errorf("want %s, got %.20q", want, metric)
 		}
 	}
 	stop(t, p)
@@ -162,10 +162,10 @@ func TestDeletesFreeSpace(t *testing.T) {
 					}
 				}
 				closeIt()
-				for begun := time.Now(); ; closeIt() {
+				for start := time.Now(); ; closeIt() {
 					if err := add(); err == nil {
 						break
-					} else if !errors.Is(err, syscall.EDQUOT) || time.Since(begun) > time.Minute {
+					} else if !errors.Is(err, syscall.EDQUOT) || time.Since(start) > time.Minute {
 						t.Fatal(err)
 					}
 				}

@@ -24,21 +24,21 @@ func TestShuffles(t *testing.T) {
 			for i := range src {
 				src[i] = byte(i*i + i>>3)
 			}
-			mid, back := make([]byte, n), make([]byte, n)
-			shuffle(mid, src, size)
+			shuffled, unshuffled := make([]byte, n), make([]byte, n)
+			shuffle(shuffled, src, size)
 			for i := range n / size * size {
-				if want := src[i%(n/size)*size+i/(n/size)]; mid[i] != want {
-					t.Fatalf("size %d, %d bytes: byte %d is %d, want %d", size, n, i, mid[i], want)
+				if want := src[i%(n/size)*size+i/(n/size)]; shuffled[i] != want {
+					t.Fatalf("size %d, %d bytes: byte %d is %d, want %d", size, n, i, shuffled[i], want)
 				}
 			}
-			if unshuffle(back, mid, size); !bytes.Equal(back, src) {
+			if unshuffle(unshuffled, shuffled, size); !bytes.Equal(unshuffled, src) {
 				t.Errorf("size %d, %d bytes: unshuffle does not undo shuffle", size, n)
 			}
 			if n < size {
 				continue // no whole number to shuffle
 			}
-			bitShuffle(mid, src, size)
-			if unbitShuffle(back, mid, size); !bytes.Equal(back, src) {
+			bitShuffle(shuffled, src, size)
+			if unbitShuffle(unshuffled, shuffled, size); !bytes.Equal(unshuffled, src) {
 				t.Errorf("size %d, %d bytes: unbitShuffle does not undo bitShuffle", size, n)
 			}
 			if count := n / size; count%8 == 0 && count > 0 {
@@ -46,7 +46,7 @@ func TestShuffles(t *testing.T) {
 					for i := range count {
 						want := src[i*size+bit/8] >> (bit % 8) & 1
 						k := bit*count + i
-						if got := mid[k/8] >> (k % 8) & 1; got != want {
+						if got := shuffled[k/8] >> (k % 8) & 1; got != want {
 							t.Fatalf("size %d, %d bytes: bit %d of number %d is %d", size, n, bit, i, got)
 						}
 					}
@@ -117,8 +117,8 @@ func TestBloscLZ(t *testing.T) {
 		stream = append(append(stream, byte(len(part)-1)), part...)
 	}
 	distance := 9_000
-	far := distance - 1 - 8191
-	stream = append(stream, 0x3f, 255, byte(far>>8), byte(far))
+	longDistance := distance - 1 - 8191
+	stream = append(stream, 0x3f, 255, byte(longDistance>>8), byte(longDistance))
 	dst := make([]byte, len(data)+3)
 	if err := decodeBloscLZ(dst, stream); err != nil || !bytes.Equal(dst[len(data):], data[len(data)-distance:][:3]) {
 		t.Errorf("a far copy: % x, %v", dst[len(data):], err)
@@ -173,7 +173,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	back, err := NewDecoder(1<<20).Append(nil, container)
-	fmt.Println(len(container) < len(data)/20, bytes.Equal(back, data), err)
+	decoded, err := NewDecoder(1<<20).Append(nil, container)
+	fmt.Println(len(container) < len(data)/20, bytes.Equal(decoded, data), err)
 	// Output: true true <nil>
 }

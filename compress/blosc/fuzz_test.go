@@ -41,9 +41,9 @@ func FuzzDecode(f *testing.F) {
 		if lenErr != nil || int64(len(data)) != n+6 {
 			t.Fatalf("%d bytes, the header says %d, %v", len(data)-6, n, lenErr)
 		}
-		again, err := d.Append(nil, container)
-		if err != nil || !bytes.Equal(again, data[6:]) {
-			t.Fatalf("read again: %d bytes, %v", len(again), err)
+		decodedAgain, err := d.Append(nil, container)
+		if err != nil || !bytes.Equal(decodedAgain, data[6:]) {
+			t.Fatalf("read again: %d bytes, %v", len(decodedAgain), err)
 		}
 	})
 }

@@ -27,9 +27,9 @@ func TestBytesStay(t *testing.T) {
 	if got := fmt.Sprintf("%x", data); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	back, err := c.Decode(data)
-	if err != nil || len(back) != 1 || back[0].Name != "Ada" || back[0].Age != -36 || !back[0].When.Equal(time.Unix(1, 0)) || string(back[0].Data) != "x" {
-		t.Errorf("%+v, %v", back, err)
+	decoded, err := c.Decode(data)
+	if err != nil || len(decoded) != 1 || decoded[0].Name != "Ada" || decoded[0].Age != -36 || !decoded[0].When.Equal(time.Unix(1, 0)) || string(decoded[0].Data) != "x" {
+		t.Errorf("%+v, %v", decoded, err)
 	}
 }
 

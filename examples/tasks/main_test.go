@@ -24,7 +24,7 @@ func TestScripts(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	here, err := os.Getwd()
+	wd, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,11 +44,11 @@ exec %[2]s/tasks "$@"
 	}
 	for _, c := range []struct {
 		name, needs, command, want string
-		again                      bool // a failed command is repeated
+		repeated                   bool // a failed command is repeated
 	}{
-		{"count", "sort", here + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
-		{"join", "parallel", here + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
-		{"sort", "make", "make -s -j 4 -f " + here + `/Makefile FILES="$(echo a?.txt)" && cat sorted.txt`, "sort a?.txt", true},
+		{"count", "sort", wd + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
+		{"join", "parallel", wd + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
+		{"sort", "make", "make -s -j 4 -f " + wd + `/Makefile FILES="$(echo a?.txt)" && cat sorted.txt`, "sort a?.txt", true},
 		{"count in parts", "sort", `for f in a?.txt; do tasks map --server $SERVER --job count $f || tasks map --server $SERVER --job count $f; done
 			for i in 0 1 2; do tasks reduce --server $SERVER --job count --tasks 6 --part $i/3 --share s$i >out$i & done; wait
 			v="tasks verify --server $SERVER --tasks 6"; ! $v s0 s2 2>said && ! $v s0 s1 s1 2>>said && ! $v s0 s1 s2 s2 2>>said &&
@@ -92,7 +92,7 @@ exec %[2]s/tasks "$@"
 				}
 				got, err := sh(c.command)
 				for range 6 {
-					if err != nil && c.again {
+					if err != nil && c.repeated {
 						got, err = sh(c.command)
 					}
 				}

@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func child(what string, args ...string) *exec.Cmd {
+func child(label string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asChild+"="+what)
+	cmd.Env = append(os.Environ(), asChild+"="+label)
 	return cmd
 }
 
@@ -68,10 +68,10 @@ func TestExample(t *testing.T) {
 			var workers []*exec.Cmd
 			var output bytes.Buffer
 			for i := range 4 {
-				mine := files[3*i : 3*i+3]
-				cmd := child("example", append([]string{"map", "--server", url}, mine...)...)
+				taskFiles := files[3*i : 3*i+3]
+				cmd := child("example", append([]string{"map", "--server", url}, taskFiles...)...)
 				if withPython && i%2 == 1 {
-					cmd = exec.Command(python, append([]string{"worker.py", url}, mine...)...)
+					cmd = exec.Command(python, append([]string{"worker.py", url}, taskFiles...)...)
 				}
 				cmd.Stderr = os.Stderr
 				if err := cmd.Start(); err != nil {

@@ -137,9 +137,9 @@ func script(t *testing.T, files []string) string {
 	for i, file := range files {
 		pairs = append(pairs, " "+string(rune('a'+i))+".txt", " "+file)
 	}
-	for at := 0; at < len(pairs); at += 2 {
-		if !strings.Contains(text, pairs[at]) {
-			t.Fatalf("the README has no %q", pairs[at])
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			t.Fatalf("the README has no %q", pairs[i])
 		}
 	}
 	return strings.NewReplacer(pairs...).Replace(text)

@@ -84,9 +84,9 @@ func FuzzNumber(f *testing.F) {
 		if !ok {
 			return
 		}
-		if whole, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(whole.String()) <= maxDigits {
-			if got := string(n.Append(nil)); got != whole.String() {
-				t.Fatalf("%q: %s, math/big says %s", text, got, whole)
+		if integer, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(integer.String()) <= maxDigits {
+			if got := string(n.Append(nil)); got != integer.String() {
+				t.Fatalf("%q: %s, math/big says %s", text, got, integer)
 			}
 		} else if n.Float64() != want {
 			t.Fatalf("%q: %v, strconv says %v", text, n.Float64(), want)

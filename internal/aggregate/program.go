@@ -191,10 +191,10 @@ var ErrRange = errors.New("the numbers are too large: the result, or an intermed
 // Append appends the result of spec i for a group of records. If there is no result, as for
 // a sum of no values, it returns dst unchanged.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
-	s, at := &p.specs[i], p.places[i]
+	s, column := &p.specs[i], p.places[i]
 	var n Number
 	ok := false
-	switch w := state[at.at:]; {
+	switch w := state[column.at:]; {
 	case s.Func == Count && s.Field == "":
 		return strconv.AppendUint(dst, records, 10), nil
 	case s.Func == Count:
@@ -203,7 +203,7 @@ func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]b
 		n, ok = sumOf(w)
 	case s.Func == Mean:
 		if n, ok = sumOf(w); ok {
-			n = Float(n.Float64() / float64(state[at.count]))
+			n = Float(n.Float64() / float64(state[column.count]))
 		}
 	case s.Func == Min, s.Func == Max:
 		n, ok = extremeOf(w), w[0] != 0
@@ -254,8 +254,8 @@ func (p *Program) Rank(i int, state []uint64) (Rank, bool) {
 	if n == 0 {
 		return Rank{}, false
 	}
-	at, fraction := math.Modf(p.specs[i].Fraction * float64(n-1))
-	return Rank{uint64(at), fraction}, true
+	rank, fraction := math.Modf(p.specs[i].Fraction * float64(n-1))
+	return Rank{uint64(rank), fraction}, true
 }
 
 // AppendQuantile appends the quantile of spec i, which lies between the number at rank r and

@@ -27,10 +27,10 @@ func TestErr(t *testing.T) {
 	<-late.Done()
 	pathErr := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
 	for _, c := range []struct {
-		name    string
-		ctx     context.Context
-		text    string
-		is, not []error
+		name              string
+		ctx               context.Context
+		text              string
+		wantIs, wantIsNot []error
 	}{
 		{"without a cause", cancelledFor(nil), "context canceled", []error{context.Canceled}, []error{errDisk}},
 		{"with a cause", cancelledFor(errDisk), "context canceled (cause: the disk is full)", []error{context.Canceled, errDisk}, nil},
@@ -45,12 +45,12 @@ func TestErr(t *testing.T) {
 			if err == nil || err.Error() != c.text {
 				t.Fatalf("Err = %v, want %s", err, c.text)
 			}
-			for _, target := range append(c.is, canceled.Err(c.ctx)) {
+			for _, target := range append(c.wantIs, canceled.Err(c.ctx)) {
 				if !errors.Is(err, target) {
 					t.Errorf("%v is not %v", err, target)
 				}
 			}
-			for _, target := range c.not {
+			for _, target := range c.wantIsNot {
 				if errors.Is(err, target) {
 					t.Errorf("%v is %v", err, target)
 				}
@@ -80,9 +80,9 @@ func TestExplain(t *testing.T) {
 	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, read) {
 		t.Error(err)
 	}
-	for _, same := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
-		if got := canceled.Explain(ctx, same); got != same {
-			t.Errorf("Explain(%v) = %v", same, got)
+	for _, unchanged := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
+		if got := canceled.Explain(ctx, unchanged); got != unchanged {
+			t.Errorf("Explain(%v) = %v", unchanged, got)
 		}
 	}
 	if got := canceled.Explain(t.Context(), read); got != read {

@@ -22,13 +22,13 @@ func TestWaiting(t *testing.T) {
 	if err := Wait(ctx, ended); err != nil {
 		t.Error(err)
 	}
-	why := errors.New("why")
-	cancel(why)
+	cause := errors.New("why")
+	cancel(cause)
 	full := make(chan int)
-	if err := Send(ctx, full, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+	if err := Send(ctx, full, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
 		t.Error(err)
 	}
-	if err := Wait(ctx, full); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+	if err := Wait(ctx, full); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
 		t.Error(err)
 	}
 }

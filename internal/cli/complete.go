@@ -27,13 +27,13 @@ const (
 
 // completeStore completes the URL of a store: first layers and the scheme, then the directory.
 func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(prefix, ":")
 	if !ok {
-		return completeScheme(cmd.Context(), prefix), goOn
+		return completeScheme(cmd.Context(), prefix), noSpace
 	}
 	if strings.HasSuffix(scheme, "tcp") || strings.HasSuffix(scheme, "tls") {
-		return nil, goOn
+		return nil, noSpace
 	}
 	slashes := ""
 	if strings.HasSuffix(scheme, "ipc") {
@@ -45,7 +45,7 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 		entries, err = os.ReadDir(parent)
 	}
 	if err != nil {
-		return nil, goOn
+		return nil, noSpace
 	}
 	var urls []string
 	for _, e := range entries {
@@ -54,7 +54,7 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
-	return urls, goOn
+	return urls, noSpace
 }
 
 // completeScheme completes the layers and the scheme of a URL, except mem:.
@@ -120,7 +120,7 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 
 // completeAggregates registers completion of the last aggregate of --agg.
 func completeAggregates(cmd *cobra.Command, f *inputFlags) {
-	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var completions []string
 		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside its parentheses
@@ -133,7 +133,7 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 			for _, c := range columnsOf(cmd, files, f) {
 				completions = append(completions, before+c+end)
 			}
-			return completions, goOn
+			return completions, noSpace
 		}
 		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
 		for a := range strings.SplitSeq(aggregate.Names, ", ") {
@@ -143,7 +143,7 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 			}
 			completions = append(completions, before+name)
 		}
-		return completions, goOn
+		return completions, noSpace
 	}))
 }
 

@@ -67,7 +67,7 @@ func newCopy(a *app) *cobra.Command {
 			return err
 		}
 		words := targetWords{
-			store: "target", double: "the part already copied", all: "Everything is", uncompared: "was not compared", some: "the copy",
+			store: "target", double: "the part already copied", all: "Everything is", uncompared: "was not compared", existing: "the copy",
 			afterDropped: "The store %s is",
 		}
 		c := &copyRun{target: target{app: a, url: *f.to, add: *f.add, replace: *f.replace, words: words}, flags: f}

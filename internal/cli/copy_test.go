@@ -147,7 +147,7 @@ func TestCopyMemory(t *testing.T) {
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("%v, %s", err, out.String())
 	}
-	if most := int64(memory/10*11 + 30<<20); peak > most && !race.Enabled {
-		t.Errorf("it used %d bytes of memory, want at most %d", peak, most)
+	if limit := int64(memory/10*11 + 30<<20); peak > limit && !race.Enabled {
+		t.Errorf("it used %d bytes of memory, want at most %d", peak, limit)
 	}
 }

@@ -122,9 +122,9 @@ func TestKillFiles(t *testing.T) {
 		if len(leftovers) < 2 {
 			t.Errorf("%s: killed too late, it leaves %v", name, leftovers)
 		}
-		again := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
-		again.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
-		if text, err := again.CombinedOutput(); err != nil {
+		rerun := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
+		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := left(t, dir, tmp); len(names) != 1 || names[0] != out {
@@ -271,9 +271,9 @@ func TestInterruptSplit(t *testing.T) {
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || left(t, dir, tmp) != nil) {
 			t.Errorf("exit code %d, it leaves %v", code, left(t, dir, tmp))
 		}
-		again := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
-		again.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
-		if text, err := again.CombinedOutput(); err != nil {
+		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
+		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := left(t, dir, tmp); len(names) != 2 {
@@ -310,25 +310,25 @@ func TestDamagedInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
-		whole := filepath.Join(dir, "whole.csv."+ext)
-		if out, err := program(t, "sort", "--by", "key", "-o", whole, file).CombinedOutput(); err != nil {
+		intact := filepath.Join(dir, "whole.csv."+ext)
+		if out, err := program(t, "sort", "--by", "key", "-o", intact, file).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		data, err := os.ReadFile(whole)
+		data, err := os.ReadFile(intact)
 		if err != nil {
 			t.Fatal(err)
 		}
 		damaged := bytes.Clone(data)
 		damaged[len(data)*2/3] ^= 0x40
-		for what, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "followed": append(bytes.Clone(data), "more"...)} {
-			bad := filepath.Join(dir, what+".csv."+ext)
+		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "followed": append(bytes.Clone(data), "more"...)} {
+			bad := filepath.Join(dir, label+".csv."+ext)
 			if err := os.WriteFile(bad, content, 0o666); err != nil {
 				t.Fatal(err)
 			}
 			out := filepath.Join(dir, "out.csv")
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
-				what != "damaged" && !strings.Contains(string(text), "byte ") { // damaged records may be noticed before the checksum
+				label != "damaged" && !strings.Contains(string(text), "byte ") { // damaged records may be noticed before the checksum
 				t.Errorf("%s: %v, %s", bad, err, text)
 			}
 			if _, err := os.Stat(out); err == nil {

@@ -119,19 +119,19 @@ func TestFullDiskFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, args := range onFiles {
-		for what, places := range map[string][2]string{"temporary data": {disk, other}, "output": {other, disk}} {
-			if name == "top" && what == "output" {
+		for label, dirs := range map[string][2]string{"temporary data": {disk, other}, "output": {other, disk}} {
+			if name == "top" && label == "output" {
 				args = append(args, "--number=1000000")
 			}
-			out := filepath.Join(places[1], "out.csv")
-			cmd := program(t, append(args, "--format", "csv", "--memory=16MiB", "--tmp", places[0], "-o", out, "-")...)
+			out := filepath.Join(dirs[1], "out.csv")
+			cmd := program(t, append(args, "--format", "csv", "--memory=16MiB", "--tmp", dirs[0], "-o", out, "-")...)
 			cmd.Stdin = bytes.NewReader(rows.Bytes())
 			text, err := cmd.CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
-				t.Errorf("%s, %s: %v, %s", name, what, err, text)
+				t.Errorf("%s, %s: %v, %s", name, label, err, text)
 			}
 			if names := left(t, disk, other); names != nil {
-				t.Errorf("%s, %s: leaves %v", name, what, names)
+				t.Errorf("%s, %s: leaves %v", name, label, names)
 			}
 		}
 	}

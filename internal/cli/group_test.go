@@ -58,14 +58,14 @@ func TestGroupLikeDuckDB(t *testing.T) {
 		rows = append(rows, row)
 	}
 	file, out := writeRows(t, "rows.csv", rows), filepath.Join(t.TempDir(), "out.csv")
-	var ours, theirs []string
+	var ours, duckdb []string
 	for _, a := range asDuckDB {
-		ours, theirs = append(ours, a[0]), append(theirs, a[1])
+		ours, duckdb = append(ours, a[0]), append(duckdb, a[1])
 	}
 	duckDB(t, fmt.Sprintf(`copy (
 		with t as (from read_csv('%s', types={'k': 'varchar', 'x': 'double', 'n': 'bigint', 'b': 'boolean', 'k2': 'varchar'}))
 		select k, %s from (select *, count(k2) over (partition by k, k2) as times from t) group by k order by k) to '%s' (header)`,
-		file, strings.Join(theirs, ", "), out))
+		file, strings.Join(duckdb, ", "), out))
 	want := readCSV(t, out)[1:]
 	for _, threads := range []string{"1", "3"} {
 		got := runs(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
@@ -194,13 +194,13 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	for _, row := range got {
 		all := values[row[0]]
 		slices.Sort(all)
-		at := func(p float64) string {
+		quantile := func(p float64) string {
 			i, part := math.Modf(p * float64(len(all)-1))
 			low := all[int(i)]
 			return fmt.Sprint(low + (all[min(int(i)+1, len(all)-1)]-low)*part)
 		}
-		if !sameResult(row[1], at(0.5)) || !sameResult(row[2], at(0.99)) || row[3] != fmt.Sprint(len(all)) {
-			t.Fatalf("group %s: %q, want %s and %s of %d", row[0], row, at(0.5), at(0.99), len(all))
+		if !sameResult(row[1], quantile(0.5)) || !sameResult(row[2], quantile(0.99)) || row[3] != fmt.Sprint(len(all)) {
+			t.Fatalf("group %s: %q, want %s and %s of %d", row[0], row, quantile(0.5), quantile(0.99), len(all))
 		}
 	}
 }

@@ -68,7 +68,7 @@ func newJoin(a *app) *cobra.Command {
   partd join --on 1 --how anti --no-header --format csv new.csv -`,
 		Args: checkJoinFiles,
 	}
-	on := cmd.Flags().String("on", "", "join on these `FIELDS`: F, or F=G, separated by commas")
+	fields := cmd.Flags().String("on", "", "join on these `FIELDS`: F, or F=G, separated by commas")
 	how := cmd.Flags().String("how", "inner", "select the `KIND` of join: "+strings.Join(joinKinds, ", "))
 	matchEmpty := cmd.Flags().Bool("match-empty", false, "let missing values match each other")
 	cliutil.Complete(cmd, "how", joinKinds...)
@@ -76,7 +76,7 @@ func newJoin(a *app) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		kind := slices.Index(joinKinds, *how)
 		switch {
-		case *on == "":
+		case *fields == "":
 			return cliutil.Usagef("--on is missing: set it to the fields to join on")
 		case kind < 0:
 			return cliutil.Usagef("--how %q is unknown: use one of %s", *how, strings.Join(joinKinds, ", "))
@@ -86,7 +86,7 @@ func newJoin(a *app) *cobra.Command {
 			return err
 		}
 		return runFiles(cmd, a, files[:1], &in, &out, filejobs.Join(filejobs.JoinOptions{
-			On: *on, Kind: mergejoin.Kind(kind), MatchEmpty: *matchEmpty, Right: files[1], RightFrom: right,
+			On: *fields, Kind: mergejoin.Kind(kind), MatchEmpty: *matchEmpty, Right: files[1], RightFrom: right,
 		}))
 	}
 	completeFields(cmd, "on", &in)

@@ -54,7 +54,7 @@ func joinInputs(n int, seed uint64) (left, right [][]string) {
 }
 
 // joinModel is a simple join in memory.
-func joinModel(left, right [][]string, how string, matchEmpty bool) (rows []string) {
+func joinModel(left, right [][]string, kind string, matchEmpty bool) (rows []string) {
 	index, used := map[string][]int{}, make([]bool, len(right))
 	for i, r := range right[1:] {
 		if matchEmpty || r[0] != "" {
@@ -65,10 +65,10 @@ func joinModel(left, right [][]string, how string, matchEmpty bool) (rows []stri
 	for _, l := range left[1:] {
 		partners := index[l[0]]
 		switch {
-		case how == "semi" && len(partners) > 0, how == "anti" && len(partners) == 0:
+		case kind == "semi" && len(partners) > 0, kind == "anti" && len(partners) == 0:
 			add(l...)
-		case how == "semi" || how == "anti":
-		case len(partners) == 0 && (how == "left" || how == "full"):
+		case kind == "semi" || kind == "anti":
+		case len(partners) == 0 && (kind == "left" || kind == "full"):
 			add(l[0], l[1], "")
 		default:
 			for _, i := range partners {
@@ -78,7 +78,7 @@ func joinModel(left, right [][]string, how string, matchEmpty bool) (rows []stri
 		}
 	}
 	for i, r := range right[1:] {
-		if !used[i+1] && (how == "right" || how == "full") {
+		if !used[i+1] && (kind == "right" || kind == "full") {
 			add(r[0], "", r[1])
 		}
 	}
@@ -134,13 +134,13 @@ func TestJoinModel(t *testing.T) {
 		"both large, compressed":  {heavyLeft, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", heavyLeft)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "sort"},
 		"compressed, left small":  {l, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", l)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "hash"},
 	} {
-		for _, how := range joinKinds {
+		for _, kind := range joinKinds {
 			for _, flags := range [][]string{nil, {"--match-empty", "--threads", "1"}} {
 				out := filepath.Join(t.TempDir(), "out.csv")
-				args := append([]string{"join", "--on", "k", "--how", how, "--memory", "16MiB", "--json", "-o", out}, flags...)
+				args := append([]string{"join", "--on", "k", "--how", kind, "--memory", "16MiB", "--json", "-o", out}, flags...)
 				var stdin *os.File
 				for _, file := range c.files {
-					if piped, is := strings.CutPrefix(file, "piped "); is {
+					if piped, isPiped := strings.CutPrefix(file, "piped "); isPiped {
 						f, err := os.Open(piped)
 						if err != nil {
 							t.Fatal(err)
@@ -160,11 +160,11 @@ func TestJoinModel(t *testing.T) {
 				}
 				var stats struct{ Engine string }
 				if err := json.Unmarshal(told, &stats); err != nil || stats.Engine != c.engine {
-					t.Errorf("%s, %s: the engine was %q, want %q: %v", name, how, stats.Engine, c.engine, err)
+					t.Errorf("%s, %s: the engine was %q, want %q: %v", name, kind, stats.Engine, c.engine, err)
 				}
 				got := sortedRows(readCSV(t, out)[1:])
-				if want := joinModel(c.left, c.right, how, flags != nil); !slices.Equal(got, want) {
-					t.Errorf("%s, %s %v: %d rows, want %d", name, how, flags, len(got), len(want))
+				if want := joinModel(c.left, c.right, kind, flags != nil); !slices.Equal(got, want) {
+					t.Errorf("%s, %s %v: %d rows, want %d", name, kind, flags, len(got), len(want))
 				}
 			}
 		}
@@ -226,20 +226,20 @@ func TestJoinLikeDuckDB(t *testing.T) {
 	} {
 		out := t.TempDir() + "/"
 		var queries []string
-		for _, how := range joinKinds {
+		for _, kind := range joinKinds {
 			columns := fmt.Sprintf("coalesce(l.a, r.a), l.* exclude (a, %q), r.* exclude (a, %q)", c.f, c.g)
-			if how == "semi" || how == "anti" {
+			if kind == "semi" || kind == "anti" {
 				columns = "l.* exclude (a)" // a is a copy of another column
 			}
 			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s' (header)`,
-				columns, c.f, c.left, how, c.g, c.right, out+how))
+				columns, c.f, c.left, kind, c.g, c.right, out+kind))
 		}
 		duckDB(t, strings.Join(queries, ";"))
-		for _, how := range joinKinds {
-			want := sortedRows(readCSV(t, out+how)[1:])
-			got := sortedRows(runs(t, "join", "--on", c.f+"="+c.g, "--how", how, c.left, c.right))
+		for _, kind := range joinKinds {
+			want := sortedRows(readCSV(t, out+kind)[1:])
+			got := sortedRows(runs(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
 			if !slices.Equal(got, want) {
-				t.Errorf("%s of %s and %s: %d rows, DuckDB has %d", how, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
+				t.Errorf("%s of %s and %s: %d rows, DuckDB has %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
 			}
 		}
 	}
@@ -269,19 +269,19 @@ func TestJoinLikeCoreutils(t *testing.T) {
 		return file
 	}
 	left, right := lines("l.txt", l), lines("r.txt", r)
-	for how, flags := range map[string][]string{"inner": nil, "left": {"-a1", "-o0,1.2,2.2"}, "full": {"-a1", "-a2", "-o0,1.2,2.2"}, "anti": {"-v1"}} {
+	for kind, flags := range map[string][]string{"inner": nil, "left": {"-a1", "-o0,1.2,2.2"}, "full": {"-a1", "-a2", "-o0,1.2,2.2"}, "anti": {"-v1"}} {
 		cmd := exec.Command("join", append(flags, "-t;", left, right)...)
 		cmd.Env = append(os.Environ(), "LC_ALL=C")
 		want, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := program(t, "join", "--on", "1", "--sep", ";", "--how", how, left, right).Output()
+		got, err := program(t, "join", "--on", "1", "--sep", ";", "--how", kind, left, right).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
-			t.Errorf("%s: %d bytes, join has %d", how, len(got), len(want))
+			t.Errorf("%s: %d bytes, join has %d", kind, len(got), len(want))
 		}
 	}
 }

@@ -113,8 +113,8 @@ func TestFullOutput(t *testing.T) {
 
 // An empty directory name is wrong usage, wherever it is in the list.
 func TestTempDirsWithoutName(t *testing.T) {
-	none := filepath.Join(t.TempDir(), "none")
-	for _, list := range []string{none + ":", ":" + none, none + "::" + none} {
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, list := range []string{missing + ":", ":" + missing, missing + "::" + missing} {
 		if _, err := tempDirs([]string{list}); !cliutil.IsUsage(err) {
 			t.Errorf("%q: %v", list, err)
 		}

@@ -105,13 +105,13 @@ func number(text string) float64 {
 // naive computes the aggregates of the rows of a key in a simple way.
 func naive(rows [][]string) []string {
 	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
-	least, most := int64(math.MaxInt64), int64(math.MinInt64)
+	low, high := int64(math.MaxInt64), int64(math.MinInt64)
 	different := map[string]bool{}
 	var list []string
 	for _, r := range rows {
 		n, _ := strconv.ParseInt(r[2], 10, 64)
 		v1.Add(v1, big.NewInt(n))
-		least, most = min(least, n), max(most, n)
+		low, high = min(low, n), max(high, n)
 		f := big.NewFloat(number(r[3])).SetPrec(300)
 		v2.Add(v2, f)
 		squares.Add(squares, new(big.Float).Mul(f, f))
@@ -128,7 +128,7 @@ func naive(rows [][]string) []string {
 		deviation = fmt.Sprint(math.Sqrt(variance))
 	}
 	return []string{
-		rows[0][1], fmt.Sprint(len(rows)), v1.String(), fmt.Sprint(sum), fmt.Sprint(mean), fmt.Sprint(least), fmt.Sprint(most),
+		rows[0][1], fmt.Sprint(len(rows)), v1.String(), fmt.Sprint(sum), fmt.Sprint(mean), fmt.Sprint(low), fmt.Sprint(high),
 		deviation, rows[0][0], rows[len(rows)-1][0], fmt.Sprint(len(different)), strings.Join(list, ";"),
 	}
 }
@@ -151,7 +151,7 @@ func TestGroupModel(t *testing.T) {
 		for _, row := range got {
 			want := naive(groups[row[0]])
 			for i := range want {
-				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !near(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
+				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !approxEqual(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
 					t.Fatalf("group %s of %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
 				}
 			}
@@ -159,8 +159,8 @@ func TestGroupModel(t *testing.T) {
 	}
 }
 
-// near reports whether the relative difference of two numbers is at most part.
-func near(a, b string, part float64) bool {
+// approxEqual reports whether the relative difference of two numbers is at most part.
+func approxEqual(a, b string, part float64) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
 	return errX == nil && errY == nil && math.Abs(x-y) <= part*math.Abs(y)

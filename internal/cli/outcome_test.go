@@ -182,8 +182,8 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		goOn := make(chan struct{})
-		store := &fake{Dict: partd.NewDict(), flush: func() error { cancel(); <-goOn; return nil }}
+		proceed := make(chan struct{})
+		store := &fake{Dict: partd.NewDict(), flush: func() error { cancel(); <-proceed; return nil }}
 		if err := store.Dict.Append(ctx, partd.Entry{Key: "a", Value: []byte("old")}); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +193,7 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 		if code != cliutil.ExitInterrupted || stderr != want {
 			t.Errorf("exit code %d\n got %q\nwant %q", code, stderr, want)
 		}
-		close(goOn)
+		close(proceed)
 		synctest.Wait()
 	})
 }

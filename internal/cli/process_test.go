@@ -156,22 +156,22 @@ func TestPrintedCommands(t *testing.T) {
 	byVariable.Env = append(byVariable.Env, "PARTD_STORE=log:mine")
 	missesVariable := program(t, "shuffle", "--by", "k", "--store", defaultStore, file)
 	missesVariable.Env = append(missesVariable.Env, "PARTD_STORE=log:another")
-	for what, cmd := range map[string]*exec.Cmd{"path": program(t, "shuffle", "--by", "k", file), "go run": goRun, "variable": byVariable, "other variable": missesVariable} {
+	for label, cmd := range map[string]*exec.Cmd{"path": program(t, "shuffle", "--by", "k", file), "go run": goRun, "variable": byVariable, "other variable": missesVariable} {
 		cmd.Stderr = nil
 		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: %v", label, err)
 		}
 		_, printed, _ := strings.Cut(string(out), "read them back\n")
 		get, _, _ := strings.Cut(printed, "\n")
 		again := exec.Command("sh", "-c", get)
 		again.Dir, again.Env = cmd.Dir, cmd.Env
-		if what == "variable" {
+		if label == "variable" {
 			again.Env = again.Env[:len(again.Env)-1]
 		}
 		again.Env = append(again.Env[:len(again.Env):len(again.Env)], path)
 		if got, err := again.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
-			t.Errorf("%s: %s: %v\n%s", what, get, err, got)
+			t.Errorf("%s: %s: %v\n%s", label, get, err, got)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // bytes is right.
 func TestShuffleProof(t *testing.T) {
 	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
-	for what, stored := range map[string][]partd.Entry{
+	for label, stored := range map[string][]partd.Entry{
 		"":         good,
 		"missing":  good[:2],
 		"doubled":  append(good[:2:2], good[1]),
@@ -38,8 +38,8 @@ func TestShuffleProof(t *testing.T) {
 			list.addToSum(&good[i])
 		}
 		err = p.compare(t.Context(), int64(len(good)), list.sum)
-		if sees := what != "" && what != "reversed"; sees != (err != nil) {
-			t.Errorf("%q: %v", what, err)
+		if sees := label != "" && label != "reversed"; sees != (err != nil) {
+			t.Errorf("%q: %v", label, err)
 		}
 		if err := store.Close(); err != nil {
 			t.Fatal(err)

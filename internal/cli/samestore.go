@@ -51,15 +51,15 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 // noShardOf returns an error if one of two stores is a shard of the other. Then the test key
 // could be on another shard.
 func noShardOf(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
-	whole, part := a, b
-	if _, ok := whole.(*shards.Shards); !ok {
-		whole, part, aURL, bURL = b, a, bURL, aURL
+	list, shard := a, b
+	if _, ok := list.(*shards.Shards); !ok {
+		list, shard, aURL, bURL = b, a, bURL, aURL
 	}
-	s, ok := whole.(*shards.Shards)
-	if _, isShards := part.(*shards.Shards); !ok || isShards {
+	s, ok := list.(*shards.Shards)
+	if _, isShards := shard.(*shards.Shards); !ok || isShards {
 		return nil
 	}
-	contained, err := s.Has(ctx, part)
+	contained, err := s.Has(ctx, shard)
 	if err == nil && contained {
 		err = fmt.Errorf("%s is one of the servers of %s: there is nothing to copy", bURL, aURL)
 	}

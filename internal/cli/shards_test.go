@@ -59,12 +59,12 @@ func TestCommandsOnShards(t *testing.T) {
 	_, all, _ := strings.Cut(rows.String(), "\n")
 	parts := ""
 	for part := range 4 {
-		one, _ := command(cliutil.ExitOK, "scan", "--values", "--part", fmt.Sprintf("%d/4", part), "--store", url)
-		parts += one
+		partOutput, _ := command(cliutil.ExitOK, "scan", "--values", "--part", fmt.Sprintf("%d/4", part), "--store", url)
+		parts += partOutput
 	}
-	whole, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
-	if sorted(whole) != sorted(all) || sorted(parts) != sorted(all) {
-		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(whole), len(parts), len(all))
+	fullOutput, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
+	if sorted(fullOutput) != sorted(all) || sorted(parts) != sorted(all) {
+		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(fullOutput), len(parts), len(all))
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
 		t.Errorf("keys:\n%s", keys)

@@ -106,8 +106,8 @@ func largest(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo
 		if len(top) == n && larger(top[n-1], info) <= 0 {
 			continue
 		}
-		at, _ := slices.BinarySearchFunc(top, info, larger)
-		top = slices.Insert(top, at, info)
+		i, _ := slices.BinarySearchFunc(top, info, larger)
+		top = slices.Insert(top, i, info)
 		top = top[:min(len(top), n)]
 	}
 	return top, all, nil

@@ -23,9 +23,9 @@ type target struct {
 
 // targetWords are words of a command for messages.
 type targetWords struct {
-	store, double      string
-	all, uncompared    string // parts of a sentence about stored data
-	some, afterDropped string
+	store, double          string
+	all, uncompared        string // parts of a sentence about stored data
+	existing, afterDropped string
 }
 
 // stage is the progress of a command.
@@ -108,7 +108,7 @@ func (t *target) leaves(touched bool, count string) string {
 	case !touched:
 		return fmt.Sprintf("The content of %s was dropped, and nothing is stored in its place. %s", t.url, retry)
 	case t.add:
-		return fmt.Sprintf("The store %s now has a part of %s besides its earlier content. %s", t.url, t.words.some, retry)
+		return fmt.Sprintf("The store %s now has a part of %s besides its earlier content. %s", t.url, t.words.existing, retry)
 	case t.dropped:
 		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, retry)
 	}

@@ -51,14 +51,14 @@ func small(t *testing.T) (closed, killed string) {
 }
 
 // flip inverts a bit of a file, and returns a function that restores it.
-func flip(t *testing.T, path string, at int) (undo func()) {
+func flip(t *testing.T, path string, bit int) (undo func()) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrong := bytes.Clone(data)
-	wrong[at] ^= 1 << (at % 8)
+	wrong[bit] ^= 1 << (bit % 8)
 	write := func(data []byte) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
@@ -83,15 +83,15 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := 0; at < int(info.Size()); at += step {
-			undo := flip(t, paths[0], at)
+		for bit := 0; bit < int(info.Size()); bit += step {
+			undo := flip(t, paths[0], bit)
 			v, code, text := verify(t, dir)
 			undo()
 			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
-				t.Errorf("a bit of byte %d of %s: %+v, %d, %s", at, pattern, v, code, text)
+				t.Errorf("a bit of byte %d of %s: %+v, %d, %s", bit, pattern, v, code, text)
 			}
-			if pattern != "MANIFEST" && at > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(at)) {
-				t.Errorf("byte %d of %s: %s", at, pattern, text)
+			if pattern != "MANIFEST" && bit > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(bit)) {
+				t.Errorf("byte %d of %s: %s", bit, pattern, text)
 			}
 		}
 	}

@@ -29,7 +29,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	url, _ := serve(t, store)
-	through := func(url string) (v verification, code int, stderr string) {
+	verifyURL := func(url string) (v verification, code int, stderr string) {
 		var out, errs bytes.Buffer
 		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenWithDefaults})
 		if out.Len() > 0 {
@@ -39,11 +39,11 @@ func TestVerifyThroughServer(t *testing.T) {
 		}
 		return v, code, errs.String()
 	}
-	v, code, stderr := through(url)
+	v, code, stderr := verifyURL(url)
 	if code != cliutil.ExitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
 		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
 	}
-	if _, code, stderr := through("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
+	if _, code, stderr := verifyURL("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
 		t.Errorf("without its server: exit code %d, %s", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")
@@ -62,7 +62,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	if _, err := f.WriteAt([]byte{^data[50_000]}, 50_000); err != nil {
 		t.Fatal(err)
 	}
-	v, code, stderr = through(url)
+	v, code, stderr = verifyURL(url)
 	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
 		t.Errorf("of damage in %s: exit code %d, %+v, %s", files[0], code, v, stderr)
 	}
@@ -70,7 +70,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Errorf("it discloses the directory of the store: %s", stderr)
 	}
 	plain, _ := serve(t, partd.NewDict())
-	if _, code, stderr := through(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
+	if _, code, stderr := verifyURL(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
 		t.Errorf("of a store without checksums: exit code %d, %s", code, stderr)
 	}
 }

@@ -70,14 +70,14 @@ func ProgressFlag(cmd *cobra.Command) *string {
 	return when
 }
 
-func CheckProgress(when string) error {
-	if when != "auto" && when != "always" && when != "never" {
-		return Usagef("--progress is auto, always or never, not %q", when)
+func CheckProgress(value string) error {
+	if value != "auto" && value != "always" && value != "never" {
+		return Usagef("--progress is auto, always or never, not %q", value)
 	}
 	return nil
 }
 
 // ShowsProgress reports whether to show progress on w, given the value of --progress.
-func ShowsProgress(when string, w io.Writer) bool {
-	return when == "always" || when == "auto" && progress.IsTerminal(w)
+func ShowsProgress(value string, w io.Writer) bool {
+	return value == "always" || value == "auto" && progress.IsTerminal(w)
 }

@@ -64,16 +64,16 @@ func TestDistributions(t *testing.T) {
 		return float64(counts["k0"]) / float64(len(rows)), len(counts)
 	}
 	for _, c := range []struct {
-		dist        string
-		least, most float64
-		keys        int
+		dist      string
+		low, high float64
+		keys      int
 	}{
 		{"uniform", 0.005, 0.02, 100},
 		{"half", 0.47, 0.53, 100},
 		{"zipf", 0.15, 0.4, 100},
 	} {
 		first, keys := share(Options{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
-		if first < c.least || first > c.most || keys != c.keys {
+		if first < c.low || first > c.high || keys != c.keys {
 			t.Errorf("%s: the first of %d keys has %.3f of the rows", c.dist, keys, first)
 		}
 	}

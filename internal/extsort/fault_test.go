@@ -18,8 +18,8 @@ import (
 
 // sortIn sorts pairs with temporary data on a file system, and returns the number of
 // records in the output, and an error.
-func sortIn(ctx context.Context, fsys vfs.FS, place string, o Options, pairs []pair) (n int, err error) {
-	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
+func sortIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs []pair) (n int, err error) {
+	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
 		return 0, err
 	}
@@ -75,25 +75,25 @@ func TestFaults(t *testing.T) {
 		step = 1
 	}
 	for _, short := range []bool{false, true} {
-		for at := int64(1); at <= count.Calls(); at += step {
-			place := t.TempDir()
-			fault := &vfstest.Fault{Call: at, Err: broken, Short: short}
-			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place, o, pairs)
+		for call := int64(1); call <= count.Calls(); call += step {
+			dir := t.TempDir()
+			fault := &vfstest.Fault{Call: call, Err: broken, Short: short}
+			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)
 			if err == nil && n != len(pairs) {
-				t.Errorf("call %d: no error, but %d records", at, n)
+				t.Errorf("call %d: no error, but %d records", call, n)
 			}
 			// Failing to remove or close another process's files is not an error.
-			if err == nil && fault.Hit() && at > 4 {
-				t.Errorf("call %d failed without an error", at)
+			if err == nil && fault.Hit() && call > 4 {
+				t.Errorf("call %d failed without an error", call)
 			}
 			if err != nil && !errors.Is(err, broken) {
-				t.Errorf("call %d: %v", at, err)
+				t.Errorf("call %d: %v", call, err)
 			}
-			if _, err := tempdir.New([]string{place}, nil); err != nil {
+			if _, err := tempdir.New([]string{dir}, nil); err != nil {
 				t.Fatal(err)
 			}
-			if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-				t.Errorf("call %d: files remain: %v, %v", at, left, err)
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("call %d: files remain: %v, %v", call, left, err)
 			}
 		}
 	}
@@ -137,12 +137,12 @@ func TestBitRot(t *testing.T) {
 	if reads < 10 {
 		t.Fatalf("%d reads", reads)
 	}
-	for at := 1; at <= reads; at += max(reads/6, 1) {
-		fsys := &vfstest.Flip{Read: at}
+	for read := 1; read <= reads; read += max(reads/6, 1) {
+		fsys := &vfstest.Flip{Read: read}
 		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", at, reads, err)
+			t.Errorf("with a flipped bit in read %d of %d: %v", read, reads, err)
 		}
 	}
 }
@@ -176,12 +176,12 @@ func TestNotVerified(t *testing.T) {
 		}
 		spoil(s)
 		out := s.produce(cursors)
-		var found ledger.Count
+		var counted ledger.Count
 		for b := range out.full {
-			found.Add(b.count())
+			counted.Add(b.count())
 			out.empty <- &Block{}
 		}
-		if err := s.result(found); !errors.Is(err, ledger.ErrNotVerified) {
+		if err := s.result(counted); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

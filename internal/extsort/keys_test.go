@@ -51,8 +51,8 @@ func TestTextsOrder(t *testing.T) {
 	for _, a := range texts {
 		for _, b := range texts {
 			checkOrder(t, []string{a, b}, AppendText(nil, a), AppendText(nil, b), strings.Compare(a, b))
-			if one := AppendText(nil, a); TextLen(AppendText(one, b)) != len(one) {
-				t.Errorf("%q before %q: %d bytes, want %d", a, b, TextLen(AppendText(one, b)), len(one))
+			if encoded := AppendText(nil, a); TextLen(AppendText(encoded, b)) != len(encoded) {
+				t.Errorf("%q before %q: %d bytes, want %d", a, b, TextLen(AppendText(encoded, b)), len(encoded))
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func FuzzDecimal(f *testing.F) {
 			return
 		}
 		for _, s := range []string{a, b} {
-			if _, e, has := strings.Cut(strings.ToLower(s), "e"); has && len(strings.Trim(e, "+-0")) > 4 {
+			if _, e, hasExponent := strings.Cut(strings.ToLower(s), "e"); hasExponent && len(strings.Trim(e, "+-0")) > 4 {
 				return // big.Rat would take forever
 			}
 		}

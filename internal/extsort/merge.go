@@ -77,7 +77,7 @@ func (m *merger) beats(a, b int32) bool {
 
 // next returns the next record, and reports whether its key equals the previous key. It
 // returns nil after the last record.
-func (m *merger) next() (h *head, same bool, err error) {
+func (m *merger) next() (h *head, sameKey bool, err error) {
 	if len(m.cursors) == 0 {
 		return nil, false, nil
 	}

@@ -24,13 +24,13 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record. same means that its key equals the previous one.
-func (r *run) add(h *head, same bool) error {
+// add adds a record. sameKey means that its key equals the previous one.
+func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
 	// The first record of a block contains its key, so that a reader needs no earlier block.
-	if same && len(r.Buf) > 0 {
+	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1)
@@ -44,14 +44,14 @@ func (r *run) add(h *head, same bool) error {
 // fill adds the records that next returns, until it returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
-		h, same, err := next()
+		h, sameKey, err := next()
 		if err != nil {
 			return err
 		}
 		if h == nil {
 			return r.Finish()
 		}
-		if err := r.add(h, same); err != nil {
+		if err := r.add(h, sameKey); err != nil {
 			return err
 		}
 		if r.Blocks() != blocks {

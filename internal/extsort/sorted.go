@@ -61,14 +61,14 @@ func (b *Block) full(bytes int) bool {
 }
 
 // add adds a record. A single record may exceed the block's usual size.
-func (b *Block) add(h *head, same bool) {
+func (b *Block) add(h *head, sameKey bool) {
 	if b.keys {
 		b.Data = binary.AppendUvarint(b.Data, uint64(len(h.key)))
 		b.Data = append(b.Data, h.key...)
 	}
 	b.Data = append(b.Data, h.rec...)
 	end := uint64(len(b.Data)) << 1
-	if same {
+	if sameKey {
 		end |= 1
 	}
 	b.ends = append(b.ends, end)
@@ -216,7 +216,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 	}
 	var b *Block
 	for {
-		h, same, err := m.next()
+		h, sameKey, err := m.next()
 		if err != nil {
 			return err
 		}
@@ -239,6 +239,6 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 				b.Data = make([]byte, 0, s.sizes.buffer)
 			}
 		}
-		b.add(h, same)
+		b.add(h, sameKey)
 	}
 }

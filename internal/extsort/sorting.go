@@ -131,8 +131,8 @@ func (s *Sorter) spillOne() {
 		defer s.Mu.Unlock()
 		s.spills--
 		if r != nil { // even after an error, so that Close closes it
-			at, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
-			s.runs = slices.Insert(s.runs, at, r)
+			i, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
+			s.runs = slices.Insert(s.runs, i, r)
 			s.stats.Runs++
 			s.stats.Written += r.Size()
 		}

@@ -160,22 +160,22 @@ func (d *Dir) makeRoomInBatch() error {
 // writeChain writes the entries of a key, joining small ones.
 func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	b := &d.batch
-	at := k.size
+	offset := k.size
 	buf := b.scratch[:0]
 	for i := k.first; i >= 0; i = b.next[i] {
 		value := entries.value(i)
 		if len(buf)+len(value) > writeSize && len(buf) > 0 {
-			if err := d.writeAt(k, buf, at); err != nil {
+			if err := d.writeAt(k, buf, offset); err != nil {
 				return err
 			}
-			at += int64(len(buf))
+			offset += int64(len(buf))
 			buf = buf[:0]
 		}
 		if len(value) > writeSize || b.next[i] < 0 && len(buf) == 0 {
-			if err := d.writeAt(k, value, at); err != nil {
+			if err := d.writeAt(k, value, offset); err != nil {
 				return err
 			}
-			at += int64(len(value))
+			offset += int64(len(value))
 			continue
 		}
 		if b.scratch == nil {
@@ -187,11 +187,11 @@ func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	if len(buf) == 0 {
 		return nil
 	}
-	return d.writeAt(k, buf, at)
+	return d.writeAt(k, buf, offset)
 }
 
-func (d *Dir) writeAt(k *keyFile, p []byte, at int64) error {
-	_, err := k.file.WriteAt(p, at)
+func (d *Dir) writeAt(k *keyFile, p []byte, offset int64) error {
+	_, err := k.file.WriteAt(p, offset)
 	if d.Hooks.AfterWrite != nil {
 		d.Hooks.AfterWrite()
 	}

@@ -171,8 +171,8 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 		return err
 	}
 	keys := make([]keySize, 0, min(listBatch, list.len()))
-	for at := 0; at < list.len(); {
-		keys, at, err = d.keyBatch(ctx, list, at, keys[:0])
+	for i := 0; i < list.len(); {
+		keys, i, err = d.keyBatch(ctx, list, i, keys[:0])
 		if err != nil {
 			return err
 		}

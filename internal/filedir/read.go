@@ -97,8 +97,8 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
-	for at := 0; at < len(keys); {
-		batch := keys[at:min(at+d.batchSize(), len(keys))]
+	for first := 0; first < len(keys); {
+		batch := keys[first:min(first+d.batchSize(), len(keys))]
 		open := func(i int) (openedFile, error) {
 			file, err := d.openKeyValue(batch[i])
 			return file, d.KeyError(batch[i], err)
@@ -107,16 +107,16 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
-			values[at+i], err = readOpened(*file)
+			values[first+i], err = readOpened(*file)
 			if errors.Is(err, io.ErrUnexpectedEOF) {
-				values[at+i], err = d.readAgain(ctx, batch[i])
+				values[first+i], err = d.readAgain(ctx, batch[i])
 			}
 			return d.KeyError(batch[i], errors.Join(err, file.close()))
 		})
 		if err != nil {
 			return nil, err
 		}
-		at += n
+		first += n
 	}
 	return values, nil
 }
@@ -216,9 +216,9 @@ func (r *Reader) Close() error {
 	return r.fail("close", r.dir.KeyError(r.key, r.openedFile.close()))
 }
 
-func errCutWhileRead(at, size int64) error {
+func errCutWhileRead(offset, size int64) error {
 	return fmt.Errorf("%w: another process truncated the file to %d bytes or less during the read, from %d: read the key again",
-		io.ErrUnexpectedEOF, at, size)
+		io.ErrUnexpectedEOF, offset, size)
 }
 
 // readFull fills p from offset off. A file that is too short is an error.
@@ -233,8 +233,8 @@ func readFull(file io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-func copyRange(dst vfs.File, at int64, src vfs.File, from, to int64) error {
-	n, err := io.Copy(io.NewOffsetWriter(dst, at), io.NewSectionReader(src, from, to-from))
+func copyRange(dst vfs.File, offset int64, src vfs.File, from, to int64) error {
+	n, err := io.Copy(io.NewOffsetWriter(dst, offset), io.NewSectionReader(src, from, to-from))
 	if err == nil && n < to-from {
 		err = io.ErrUnexpectedEOF
 	}

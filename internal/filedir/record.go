@@ -68,8 +68,8 @@ func (d *Dir) readRecord() (*record, error) {
 			s.name = string(rest.next(rest.number(2)))
 			s.ino, s.size, s.mtime = rest.number(8), int64(rest.number(8)), int64(rest.number(8))
 		}
-		if at := r.progress + 8*int64(i); at+8 <= int64(len(buf)) {
-			s.progress = binary.LittleEndian.Uint64(buf[at:])
+		if offset := r.progress + 8*int64(i); offset+8 <= int64(len(buf)) {
+			s.progress = binary.LittleEndian.Uint64(buf[offset:])
 		}
 	}
 	if buf[11]&flagTag != 0 {

@@ -200,22 +200,22 @@ func (s *span) match(file vfs.File, size int64) (int64, error) {
 		return max(s.old, (s.old+n)/pageSize*pageSize), nil
 	}
 	buf := make([]byte, pieceSize)
-	at := s.old
+	offset := s.old
 	for _, sum := range s.sums {
-		next := min(pieceEnd(at), s.old+s.add)
+		next := min(pieceEnd(offset), s.old+s.add)
 		if next > size {
 			break
 		}
-		piece := buf[:next-at]
-		if err := readFull(file, piece, at); err != nil {
+		piece := buf[:next-offset]
+		if err := readFull(file, piece, offset); err != nil {
 			return 0, err
 		}
 		if crc32.Checksum(piece, castagnoli) != sum {
 			break
 		}
-		at = next
+		offset = next
 	}
-	return at, nil
+	return offset, nil
 }
 
 // removeRange replaces a file by a copy without the bytes from s.old to cut.

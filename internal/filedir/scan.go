@@ -26,15 +26,15 @@ func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Vi
 		return err
 	}
 	buf := make([]byte, writeSize)
-	for at, batchSize := 0, min(scanBatch, d.batchSize()); at < list.len(); {
-		n, err := d.scanFiles(ctx, list, at, min(at+batchSize, list.len()), buf, visit)
+	for first, batchSize := 0, min(scanBatch, d.batchSize()); first < list.len(); {
+		n, err := d.scanFiles(ctx, list, first, min(first+batchSize, list.len()), buf, visit)
 		if errors.Is(err, errStopped) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		at += n
+		first += n
 	}
 	return nil
 }
@@ -61,15 +61,15 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 }
 
 func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byte, visit Visit) error {
-	for at, last := int64(0), false; !last; {
+	for offset, last := int64(0), false; !last; {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		p := buf[:min(int64(len(buf)), n.size-at)]
-		err := readFull(n.file, p, at)
+		p := buf[:min(int64(len(buf)), n.size-offset)]
+		err := readFull(n.file, p, offset)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			if at > 0 {
-				return d.KeyError(key, errCutWhileRead(at, n.size))
+			if offset > 0 {
+				return d.KeyError(key, errCutWhileRead(offset, n.size))
 			}
 			// A Python process replaced it in place before any of it was visited.
 			if p, err = d.readAgain(ctx, key); err == nil {
@@ -79,11 +79,11 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byt
 		if err != nil {
 			return err
 		}
-		last = at+int64(len(p)) == n.size
-		if !visit(key, at, p, last) {
+		last = offset+int64(len(p)) == n.size
+		if !visit(key, offset, p, last) {
 			return errStopped
 		}
-		at += int64(len(p))
+		offset += int64(len(p))
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, d.fields, j.sortBy(d.sorter, d.place)); err != nil {
+	if err := j.read(ctx, d.fields, j.sortBy(d.sorter, d.placeKey)); err != nil {
 		return err
 	}
 	j.Bar.Wait("finding the first of each", nil)
@@ -70,8 +70,8 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// place sorts a record that its worker has not seen, together with its place in the input.
-func (d *distinctEngine) place(b *records.Block, r *sortRecord) (bool, error) {
+// placeKey sorts a record that its worker has not seen, together with its place in the input.
+func (d *distinctEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {
 		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Bare)

@@ -71,21 +71,21 @@ func columnOf(rec []byte, n int) (i int, rest []byte, ok bool) {
 	return i, rec[2:], i < n
 }
 
-// addCounted counts the next value of a mode. same means that it equals the previous value.
-func (r *groupRow) addCounted(rec []byte, same bool) error {
+// addCounted counts the next value of a mode. sameKey means that it equals the previous value.
+func (r *groupRow) addCounted(rec []byte, sameKey bool) error {
 	i, rec, ok := columnOf(rec, len(r.modes))
 	if !ok || len(rec) < 2 || !r.complete {
 		return errPart
 	}
-	r.modes[i].count(output.Value{Text: rec[1:], JSON: rec[0] == 1}, same)
+	r.modes[i].count(output.Value{Text: rec[1:], JSON: rec[0] == 1}, sameKey)
 	return nil
 }
 
 // count counts a value, and makes it the mode if it is now more frequent than all earlier
 // values. The mode is written like its first occurrence: in JSON, 1 and "1" are one value.
-func (c *countedColumn) count(v output.Value, same bool) {
+func (c *countedColumn) count(v output.Value, sameKey bool) {
 	c.values++
-	if !same {
+	if !sameKey {
 		c.sameRun, c.isMode, c.json = 0, false, v.JSON
 	}
 	if c.sameRun++; c.sameRun <= c.maxRun {

@@ -102,9 +102,9 @@ func (r *groupRow) close() error {
 
 var errPart = errors.New("a part of a group differs from what was written: the temporary data is damaged")
 
-// add adds a part that was sorted under the key of the group. same means that the previous
+// add adds a part that was sorted under the key of the group. sameKey means that the previous
 // part has the same sort key.
-func (r *groupRow) add(key, rec []byte, same bool) error {
+func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	r.started = true
 	kind, rec := rec[0], rec[1:]
 	switch kind {
@@ -113,7 +113,7 @@ func (r *groupRow) add(key, rec []byte, same bool) error {
 	case aggregated:
 		return r.addAggregated(key, rec)
 	case countedValue:
-		return r.addCounted(rec, same)
+		return r.addCounted(rec, sameKey)
 	case someNumbers, wideNumber:
 		i, rec, ok := columnOf(rec, len(r.numbers))
 		switch {

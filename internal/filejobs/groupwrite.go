@@ -90,8 +90,8 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 // addBlock adds the parts in a block, and writes each group that is complete.
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
-		rec, same := b.Record(i), b.SameKey(i)
-		begins := !same
+		rec, sameKey := b.Record(i), b.SameKey(i)
+		begins := !sameKey
 		if r.g.sortsParts() {
 			begins = begins && rec[0] == aggregated
 		}
@@ -100,7 +100,7 @@ func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 				return err
 			}
 		}
-		if err := r.add(b.Key(i), rec, same); err != nil {
+		if err := r.add(b.Key(i), rec, sameKey); err != nil {
 			return err
 		}
 	}

@@ -46,14 +46,14 @@ func (e *joinEngine) plan(j *job) error {
 	if right.Inputs, err = OpenInputs(j.ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
 		return err
 	}
-	lefts, rights, err := e.names(j.Inputs.Columns, right.Inputs.Columns)
+	leftColumns, rightColumns, err := e.names(j.Inputs.Columns, right.Inputs.Columns)
 	if err != nil {
 		return err
 	}
-	if e.left, err = e.newSide(j, lefts); err != nil {
+	if e.left, err = e.newSide(j, leftColumns); err != nil {
 		return err
 	}
-	if e.right, err = e.newSide(right, rights); err != nil {
+	if e.right, err = e.newSide(right, rightColumns); err != nil {
 		return err
 	}
 	e.right.right = true
@@ -80,7 +80,7 @@ func (e *joinEngine) plan(j *job) error {
 }
 
 // names splits the list of --on. An equals sign may be part of a name.
-func (e *joinEngine) names(left, right []string) (lefts, rights []string, err error) {
+func (e *joinEngine) names(left, right []string) (leftColumns, rightColumns []string, err error) {
 	contains := slices.Contains[[]string]
 	if contains(left, e.On) && contains(right, e.On) {
 		return []string{e.On}, []string{e.On}, nil
@@ -100,9 +100,9 @@ func (e *joinEngine) names(left, right []string) (lefts, rights []string, err er
 				}
 			}
 		}
-		lefts, rights = append(lefts, l), append(rights, r)
+		leftColumns, rightColumns = append(leftColumns, l), append(rightColumns, r)
 	}
-	return lefts, rights, nil
+	return leftColumns, rightColumns, nil
 }
 
 func (e *joinEngine) run(ctx context.Context, j *job) error {

@@ -124,12 +124,12 @@ func (p *joinProbe) first(b *records.Block) error {
 // record.
 func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)
-	for i, place := range p.finder.Find(p.keys) {
+	for i, position := range p.finder.Find(p.keys) {
 		if len(p.keys[i]) == 0 && !p.MatchEmpty {
-			place = 0
+			position = 0
 		}
 		p.joined.AddRecord(p.records[i])
-		if err := p.joinRecord(place, p.records[i], p.worker.picked[i*n:(i+1)*n], fields); err != nil {
+		if err := p.joinRecord(position, p.records[i], p.worker.picked[i*n:(i+1)*n], fields); err != nil {
 			return err
 		}
 	}
@@ -138,11 +138,11 @@ func (p *joinProbe) join(fields [][]byte) error {
 	return nil
 }
 
-// joinRecord joins a record with the records of the table that begin at a place, or 0.
-func (p *joinProbe) joinRecord(place int, record []byte, picked, fields [][]byte) error {
+// joinRecord joins a record with the records of the table that begin at position, or with none if it is 0.
+func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]byte) error {
 	partners := 0
-	if place != 0 {
-		partners = p.table.MarkFound(place)
+	if position != 0 {
+		partners = p.table.MarkFound(position)
 	} else {
 		p.largeAlone++
 		if p.writesAlone(p.large) {
@@ -150,7 +150,7 @@ func (p *joinProbe) joinRecord(place int, record []byte, picked, fields [][]byte
 		}
 	}
 	switch {
-	case !p.Kind.Pairs() && p.large == p.left && (place != 0) == (p.Kind == mergejoin.Semi):
+	case !p.Kind.Pairs() && p.large == p.left && (position != 0) == (p.Kind == mergejoin.Semi):
 		p.rows++
 		return p.out.writeWhole(record)
 	case !p.Kind.Pairs() || partners == 0:
@@ -160,10 +160,10 @@ func (p *joinProbe) joinRecord(place int, record []byte, picked, fields [][]byte
 	if err := p.out.set(p.large, p.large.storedForm(p.worker, record, picked, fields)); err != nil {
 		return err
 	}
-	if place == 0 {
+	if position == 0 {
 		return p.write(nil)
 	}
-	return p.table.Each(place, p.write)
+	return p.table.Each(position, p.write)
 }
 
 // writesAlone reports whether records of a side without a partner are rows.

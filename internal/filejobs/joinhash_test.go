@@ -37,7 +37,7 @@ func TestJoinProof(t *testing.T) {
 
 	var file bytes.Buffer
 	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
-	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, whole: &converter{}}
+	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, leftRecord: &converter{}}
 	w := o.writer(t.Context(), 0)
 	for range 2 {
 		if err := w.writeWhole([]byte("a,b\n")); err != nil {

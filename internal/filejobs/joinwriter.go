@@ -14,15 +14,15 @@ type joinOutput struct {
 	job         *job
 	left, right *joinSide
 
-	mu     sync.Mutex
-	whole  *converter // writes records of the left side if there are no pairs
-	header int        // bytes
+	mu         sync.Mutex
+	leftRecord *converter // writes records of the left side if there are no pairs
+	header     int        // bytes
 }
 
 // begin writes the header. The columns of both sides must be known.
 func (o *joinOutput) begin() (err error) {
 	if !o.left.kind.Pairs() {
-		o.whole, err = newConverter(o.job, o.job.sink)
+		o.leftRecord, err = newConverter(o.job, o.job.sink)
 		return err
 	}
 	header, err := o.right.rows.AppendHeader(nil)
@@ -124,8 +124,8 @@ func (w *joinWriter) flush() (err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.whole != nil {
-		err = w.whole.write(w.job.sink, w.buf)
+	if w.leftRecord != nil {
+		err = w.leftRecord.write(w.job.sink, w.buf)
 	} else {
 		_, err = w.job.sink.Write(w.buf)
 	}
@@ -144,8 +144,8 @@ func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
 		return fmt.Errorf("%d rows were written instead of %d", rows, want)
 	}
 	written := o.job.sink.Bytes() - int64(o.header)
-	if o.whole != nil {
-		written = o.whole.bytes // before conversion
+	if o.leftRecord != nil {
+		written = o.leftRecord.bytes // before conversion
 	}
 	if written != bytes {
 		return fmt.Errorf("%d bytes of rows were written instead of %d", written, bytes)

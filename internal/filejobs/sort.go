@@ -15,13 +15,13 @@ import (
 
 // sortEngine is one run of [Sort].
 type sortEngine struct {
-	by     string
-	names  []string // the listed fields, with their orders
-	down   bool     // descending, except fields with :asc
-	from   int      // index of the first sort field among the fields of a record
-	fields []records.Field
-	orders []fieldOrder
-	looks  [][]look // for each worker, for each field
+	by         string
+	names      []string // the listed fields, with their orders
+	descending bool     // descending, except fields with :asc
+	from       int      // index of the first sort field among the fields of a record
+	fields     []records.Field
+	orders     []fieldOrder
+	looks      [][]look // for each worker, for each field
 }
 
 // Sort returns an engine that sorts records by the fields of by.
@@ -65,7 +65,7 @@ func (s *sortEngine) plan(j *job) error {
 			return j.fieldError("by", text, err)
 		}
 		f.Optional = true
-		order.desc = order.desc || s.down && !order.asc
+		order.desc = order.desc || s.descending && !order.asc
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
 	s.looks = make([][]look, j.Threads)
@@ -81,7 +81,7 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.place)); err != nil {
+	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.placeKey)); err != nil {
 		return err
 	}
 	j.Bar.Wait("merging", nil)
@@ -116,7 +116,7 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
-func (s *sortEngine) place(b *records.Block, r *sortRecord) (bool, error) {
+func (s *sortEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.from:]
 	s.look(b.Worker, fields)
 	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {

@@ -50,11 +50,11 @@ func (s *splitEngine) plan(j *job) (err error) {
 
 func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	// Write to the file system of Dir, so that files can be moved there.
-	place := s.Dir
+	dir := s.Dir
 	if !s.exists {
-		place = filepath.Dir(filepath.Clean(place))
+		dir = filepath.Dir(filepath.Clean(dir))
 	}
-	undo, err := makeParents(place)
+	undo, err := makeParents(dir)
 	defer func() {
 		if err != nil {
 			undo()
@@ -63,7 +63,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	nearby, err := tempdir.New([]string{place}, nil)
+	nearby, err := tempdir.New([]string{dir}, nil)
 	if err != nil {
 		return err
 	}

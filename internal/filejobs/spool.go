@@ -30,16 +30,16 @@ func (s *spool) move() (err error) {
 			return err
 		}
 	}
-	whole := 0
-	for ; len(s.buf)-whole >= s.piece(); s.file.End() {
-		whole += s.piece()
-		s.file.Buf = s.buf[:whole]
+	complete := 0
+	for ; len(s.buf)-complete >= s.piece(); s.file.End() {
+		complete += s.piece()
+		s.file.Buf = s.buf[:complete]
 	}
 	if err := s.file.Finish(); err != nil {
 		return err
 	}
-	s.size += int64(whole)
-	s.buf = s.buf[:copy(s.buf, s.buf[whole:])]
+	s.size += int64(complete)
+	s.buf = s.buf[:copy(s.buf, s.buf[complete:])]
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 // spoolTwice passes two texts through a spool, one after another, and reports whether they come out
 // unchanged.
-func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
+func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -26,7 +26,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 			t.Error(err)
 		}
 	}()
-	same = true
+	equal = true
 	for _, n := range []int{5000, 300} {
 		var want, got []byte
 		for i := range n {
@@ -47,25 +47,25 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		same = same && bytes.Equal(got, want)
+		equal = equal && bytes.Equal(got, want)
 		s.reset()
 	}
-	return same, nil
+	return equal, nil
 }
 
 // A flipped bit in a spilled list is an error.
 func TestSpoolBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
-	if same, err := spoolTwice(t, fsys); err != nil || !same {
-		t.Fatal(same, err)
+	if equal, err := spoolTwice(t, fsys); err != nil || !equal {
+		t.Fatal(equal, err)
 	}
 	if fsys.Reads < 30 {
 		t.Fatalf("%d reads", fsys.Reads)
 	}
-	for at := 1; at <= fsys.Reads; at++ {
+	for read := 1; read <= fsys.Reads; read++ {
 		var corrupt *partd.CorruptError
-		if same, err := spoolTwice(t, &vfstest.Flip{Read: at}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", at, fsys.Reads, err, same)
+		if equal, err := spoolTwice(t, &vfstest.Flip{Read: read}); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", read, fsys.Reads, err, equal)
 		}
 	}
 }

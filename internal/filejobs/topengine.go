@@ -34,7 +34,9 @@ type topEngine struct {
 }
 
 // Top returns an engine that writes the n records with the largest values of the fields of by.
-func Top(by string, n int) Engine { return &topEngine{n: n, sorting: sortEngine{by: by, down: true}} }
+func Top(by string, n int) Engine {
+	return &topEngine{n: n, sorting: sortEngine{by: by, descending: true}}
+}
 
 // Frequent returns an engine that writes the n most frequent values of the fields of by.
 func Frequent(by string, n int) Engine { return &topEngine{n: n, frequent: by} }
@@ -69,7 +71,7 @@ func (t *topEngine) run(ctx context.Context, j *job) (err error) {
 }
 
 func (t *topEngine) runRecords(ctx context.Context, j *job) error {
-	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.place)); err != nil {
+	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.placeKey)); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
@@ -117,9 +119,9 @@ func (t *topEngine) prove(j *job, total int64, subject string) error {
 	return nil
 }
 
-// place sorts a record that may be among the first.
-func (t *topEngine) place(b *records.Block, r *sortRecord) (bool, error) {
-	sorts, err := t.sorting.place(b, r)
+// placeKey sorts a record that may be among the first.
+func (t *topEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
+	sorts, err := t.sorting.placeKey(b, r)
 	return sorts && t.firsts[b.Worker].add(r.key), err
 }
 

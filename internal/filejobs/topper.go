@@ -38,7 +38,7 @@ const maxFiltered = 64
 // TopPer returns an engine that writes, for each group of records with the same values in the
 // fields of per, the n records with the largest values of the fields of by.
 func TopPer(by, per string, n int) Engine {
-	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, down: true}}, per: per}
+	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, descending: true}}, per: per}
 }
 
 func (t *topPerEngine) plan(j *job) (err error) {
@@ -86,7 +86,7 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 	batch := t.batches[b.Worker]
 	for b.Next() {
 		order := sortRecord{buf: batch.buf[len(batch.buf):]}
-		sorts, err := t.sorting.place(b, &order)
+		sorts, err := t.sorting.placeKey(b, &order)
 		if err != nil {
 			return err
 		}

@@ -18,8 +18,8 @@ const faultKeys = 12_000
 
 // countIn counts records of many keys with temporary data on a file system, and returns the
 // number of groups in the output, and an error.
-func countIn(ctx context.Context, fsys vfs.FS, place string) (n int, err error) {
-	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
+func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
+	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
 		return 0, err
 	}
@@ -66,21 +66,21 @@ func TestFaults(t *testing.T) {
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
-	for at := int64(1); at <= count.Calls(); at += step {
-		place := t.TempDir()
-		fault := &vfstest.Fault{Call: at, Err: broken, Short: at%2 == 0}
-		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place)
+	for call := int64(1); call <= count.Calls(); call += step {
+		dir := t.TempDir()
+		fault := &vfstest.Fault{Call: call, Err: broken, Short: call%2 == 0}
+		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
 		if err == nil && n != faultKeys {
-			t.Errorf("call %d: no error, but %d groups", at, n)
+			t.Errorf("call %d: no error, but %d groups", call, n)
 		}
 		if err != nil && !errors.Is(err, broken) {
-			t.Errorf("call %d: %v", at, err)
+			t.Errorf("call %d: %v", call, err)
 		}
-		if _, err := tempdir.New([]string{place}, nil); err != nil {
+		if _, err := tempdir.New([]string{dir}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-			t.Errorf("call %d: files remain: %v, %v", at, left, err)
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("call %d: files remain: %v, %v", call, left, err)
 		}
 	}
 }
@@ -95,10 +95,10 @@ func TestBitRot(t *testing.T) {
 		t.Fatalf("%d reads", fsys.Reads)
 	}
 	// Hashes differ in each run, so there may be slightly fewer reads.
-	for at := 1; at <= fsys.Reads*9/10; at += fsys.Reads / 7 {
+	for read := 1; read <= fsys.Reads*9/10; read += fsys.Reads / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &vfstest.Flip{Read: at}, t.TempDir()); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Reads, err)
+		if _, err := countIn(t.Context(), &vfstest.Flip{Read: read}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v", read, fsys.Reads, err)
 		}
 	}
 }

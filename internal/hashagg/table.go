@@ -230,7 +230,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	t.words[pos] = uint64(len(key))
 	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
 	copy(t.mem[(pos+headWords+t.stateLen)*8:], key)
-	t.place(hash, pos)
+	t.insertSlot(hash, pos)
 	return pos, nil
 }
 
@@ -256,7 +256,7 @@ func (t *Table) fits(size int, grow bool) bool {
 	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
 }
 
-func (t *Table) place(hash uint64, pos int) {
+func (t *Table) insertSlot(hash uint64, pos int) {
 	mask := uint32(len(t.slots) - 1)
 	i := uint32(hash) & mask
 	for t.slots[i] != 0 {
@@ -272,7 +272,7 @@ func (t *Table) growSlots() error {
 	}
 	for _, slot := range old {
 		if slot != 0 {
-			t.place(slot>>32, int(uint32(slot))-1)
+			t.insertSlot(slot>>32, int(uint32(slot))-1)
 		}
 	}
 	offheap.Release(oldMem)

@@ -37,9 +37,9 @@ func (f *Finder) readAhead(keys [][]byte) {
 // touch reads the entry of a slot, unless the slot is empty.
 func (f *Finder) touch(slot uint64) {
 	if slot != 0 {
-		at := f.at(int(uint32(slot)))
-		_, _, n := entryOf(at)
-		f.sink += uint64(at[n-1])
+		entry := f.entryAt(int(uint32(slot)))
+		_, _, n := entryOf(entry)
+		f.sink += uint64(entry[n-1])
 	}
 }
 
@@ -50,7 +50,7 @@ func (f *Finder) insert(p *piece) {
 		keys = keys[:0]
 		for len(keys) < BatchSize && pos < p.used {
 			key, _, n := entryOf(p.mem[pos:])
-			f.places[len(keys)] = p.place + pos/wordBytes
+			f.places[len(keys)] = p.position + pos/wordBytes
 			keys = append(keys, key)
 			pos += words(n)
 		}
@@ -61,11 +61,11 @@ func (f *Finder) insert(p *piece) {
 	}
 }
 
-func (f *Finder) insertKey(key []byte, hash uint64, place int) {
+func (f *Finder) insertKey(key []byte, hash uint64, position int) {
 	for i := f.home(hash); ; i = f.nextSlot(i) {
 		slot := atomic.LoadUint64(&f.index[i])
 		if slot == 0 {
-			if atomic.CompareAndSwapUint64(&f.index[i], 0, hash>>32<<32|uint64(place)) {
+			if atomic.CompareAndSwapUint64(&f.index[i], 0, hash>>32<<32|uint64(position)) {
 				return
 			}
 			slot = atomic.LoadUint64(&f.index[i]) // another goroutine was faster
@@ -73,18 +73,18 @@ func (f *Finder) insertKey(key []byte, hash uint64, place int) {
 		if !f.holds(slot, hash, key) {
 			continue
 		}
-		head, mine := headOf(f.at(int(uint32(slot)))), headOf(f.at(place))
+		head, newHead := headOf(f.entryAt(int(uint32(slot)))), headOf(f.entryAt(position))
 		for {
 			old := atomic.LoadUint64(head)
-			atomic.StoreUint64(mine, uint64(uint32(old)))
-			if atomic.CompareAndSwapUint64(head, old, old>>32<<32+oneEntry|uint64(place)) {
+			atomic.StoreUint64(newHead, uint64(uint32(old)))
+			if atomic.CompareAndSwapUint64(head, old, old>>32<<32+oneEntry|uint64(position)) {
 				return
 			}
 		}
 	}
 }
 
-// Find returns the place of the first record of each key, or 0 for an unknown key. The result
+// Find returns the position of the first record of each key, or 0 for an unknown key. The result
 // is valid until the next call.
 func (f *Finder) Find(keys [][]byte) []int {
 	t := f.Table
@@ -103,9 +103,9 @@ func (f *Finder) Find(keys [][]byte) []int {
 	return f.places[:len(keys)]
 }
 
-// MarkFound records that the key at a place was found, and returns its number of records.
-func (t *Table) MarkFound(place int) int {
-	head := headOf(t.at(place))
+// MarkFound records that the key at a position was found, and returns its number of records.
+func (t *Table) MarkFound(position int) int {
+	head := headOf(t.entryAt(position))
 	word := atomic.LoadUint64(head)
 	if word&foundBit == 0 {
 		atomic.OrUint64(head, foundBit)
@@ -113,16 +113,16 @@ func (t *Table) MarkFound(place int) int {
 	return int(word &^ foundBit >> 32)
 }
 
-// Each calls use with each record of the key at a place.
-func (t *Table) Each(place int, use func(record []byte) error) error {
-	left := int(atomic.LoadUint64(headOf(t.at(place))) &^ foundBit >> 32)
-	for ; place != 0; left-- {
-		at := t.at(place)
-		_, record, _ := entryOf(at)
+// Each calls use with each record of the key at a position.
+func (t *Table) Each(position int, use func(record []byte) error) error {
+	left := int(atomic.LoadUint64(headOf(t.entryAt(position))) &^ foundBit >> 32)
+	for ; position != 0; left-- {
+		entry := t.entryAt(position)
+		_, record, _ := entryOf(entry)
 		if err := use(record); err != nil {
 			return err
 		}
-		place = int(uint32(atomic.LoadUint64(headOf(at))))
+		position = int(uint32(atomic.LoadUint64(headOf(entry))))
 	}
 	if left != 0 {
 		return errList
@@ -137,9 +137,9 @@ var errList = fmt.Errorf("%w: the list of a key does not have the expected numbe
 func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]
-	for at, slot := range index {
-		if at%BatchSize == 0 {
-			for _, slot := range index[at:min(at+BatchSize, len(index))] {
+	for i, slot := range index {
+		if i%BatchSize == 0 {
+			for _, slot := range index[i:min(i+BatchSize, len(index))] {
 				f.touch(slot)
 			}
 		}
@@ -147,15 +147,15 @@ func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool
 			continue
 		}
 		first := int(uint32(slot))
-		word, n := atomic.LoadUint64(headOf(t.at(first))), 0
-		for place := first; place != 0; n++ {
-			at := t.at(place)
-			_, record, end := entryOf(at)
-			count.AddRecord(at[wordBytes:end])
+		word, n := atomic.LoadUint64(headOf(t.entryAt(first))), 0
+		for position := first; position != 0; n++ {
+			i := t.entryAt(position)
+			_, record, end := entryOf(i)
+			count.AddRecord(i[wordBytes:end])
 			if err := use(record, word&foundBit != 0); err != nil {
 				return count, err
 			}
-			place = int(uint32(atomic.LoadUint64(headOf(at))))
+			position = int(uint32(atomic.LoadUint64(headOf(i))))
 		}
 		if n != int(word&^foundBit>>32) {
 			return count, errList

@@ -87,25 +87,25 @@ func TestFind(t *testing.T) {
 		for range threads {
 			tasks.Go(func() {
 				f := Finder{Table: table}
-				for some := range slices.Chunk(keys, BatchSize) {
-					for i, place := range f.Find(some) {
-						if place == 0 {
-							if want[string(some[i])] != nil {
-								t.Errorf("%.20q was not found", some[i])
+				for batch := range slices.Chunk(keys, BatchSize) {
+					for i, position := range f.Find(batch) {
+						if position == 0 {
+							if want[string(batch[i])] != nil {
+								t.Errorf("%.20q was not found", batch[i])
 							}
 							continue
 						}
 						var got []string
-						err := table.Each(place, func(record []byte) error {
+						err := table.Each(position, func(record []byte) error {
 							got = append(got, string(record))
 							return nil
 						})
-						if err != nil || table.MarkFound(place) != len(got) {
-							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", some[i], len(got), table.MarkFound(place), err)
+						if err != nil || table.MarkFound(position) != len(got) {
+							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", batch[i], len(got), table.MarkFound(position), err)
 						}
-						wanted := slices.Sorted(slices.Values(want[string(some[i])]))
+						wanted := slices.Sorted(slices.Values(want[string(batch[i])]))
 						if slices.Sort(got); !slices.Equal(got, wanted) {
-							t.Errorf("%.20q: %d records, want %d", some[i], len(got), len(wanted))
+							t.Errorf("%.20q: %d records, want %d", batch[i], len(got), len(wanted))
 						}
 					}
 				}
@@ -113,11 +113,11 @@ func TestFind(t *testing.T) {
 		}
 		tasks.Wait()
 		var out ledger.Count
-		alone := 0
+		unmatched := 0
 		for part := range 3 {
 			count, err := table.EachInPart(part, 3, func(_ []byte, found bool) error {
 				if !found {
-					alone++
+					unmatched++
 				}
 				return nil
 			})
@@ -126,8 +126,8 @@ func TestFind(t *testing.T) {
 			}
 			out.Add(count)
 		}
-		if err := table.Added().Compare(out); err != nil || alone != len(want["hot"]) {
-			t.Errorf("%d records: %v, %d were not found, want %d", n, err, alone, len(want["hot"]))
+		if err := table.Added().Compare(out); err != nil || unmatched != len(want["hot"]) {
+			t.Errorf("%d records: %v, %d were not found, want %d", n, err, unmatched, len(want["hot"]))
 		}
 	}
 }
@@ -173,12 +173,12 @@ func TestLossIsNoticed(t *testing.T) {
 			}
 		},
 		"a record that is not in its list": func(t *Table, first int) {
-			head := headOf(t.at(first))
-			*head = *head>>32<<32 | uint64(uint32(*headOf(t.at(int(uint32(*head))))))
+			head := headOf(t.entryAt(first))
+			*head = *head>>32<<32 | uint64(uint32(*headOf(t.entryAt(int(uint32(*head))))))
 			each = t.Each(first, func([]byte) error { return nil })
 		},
 		"a byte": func(t *Table, first int) {
-			_, record, _ := entryOf(t.at(first))
+			_, record, _ := entryOf(t.entryAt(first))
 			record[0]++
 		},
 	} {

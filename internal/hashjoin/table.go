@@ -19,7 +19,7 @@ import (
 )
 
 // Table holds the records. Each entry begins at a multiple of eight bytes. Its first word
-// has the place of the key's next entry in its lower half. In the first entry of a key, the
+// has the position of the key's next entry in its lower half. In the first entry of a key, the
 // upper half has the number of entries and a bit that is set if the key was found. Then
 // follow the lengths of the key and the record, the key, and the record.
 type Table struct {
@@ -43,9 +43,9 @@ type Table struct {
 
 // piece is memory that one writer fills.
 type piece struct {
-	mem   []byte
-	used  int
-	place int // place of its first word
+	mem      []byte
+	used     int
+	position int // position of its first word
 }
 
 // writer holds the state of one adding goroutine.
@@ -101,9 +101,9 @@ func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 			return false, err
 		}
 	}
-	at := w.mem[w.used : w.used+n]
-	*headOf(at) = oneEntry
-	b := binary.AppendUvarint(at[wordBytes:wordBytes], uint64(len(key)))
+	entry := w.mem[w.used : w.used+n]
+	*headOf(entry) = oneEntry
+	b := binary.AppendUvarint(entry[wordBytes:wordBytes], uint64(len(key)))
 	b = binary.AppendUvarint(b, uint64(len(record)))
 	b = append(append(b, key...), record...)
 	w.count.AddRecord(b)
@@ -129,7 +129,7 @@ func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w.piece = &piece{mem: mem, place: (len(t.pieces) + 1) << t.shift} // place 0 means no entry
+	w.piece = &piece{mem: mem, position: (len(t.pieces) + 1) << t.shift} // position 0 means no entry
 	t.pieces, t.bytes = append(t.pieces, w.piece), t.bytes+int64(n)
 	return true, nil
 }
@@ -197,29 +197,29 @@ func (t *Table) holds(slot, hash uint64, key []byte) bool {
 	if slot>>32 != hash>>32 {
 		return false
 	}
-	other, _, _ := entryOf(t.at(int(uint32(slot))))
+	other, _, _ := entryOf(t.entryAt(int(uint32(slot))))
 	return string(other) == string(key)
 }
 
-// at returns the memory from a place on.
-func (t *Table) at(place int) []byte {
-	return t.pieces[place>>t.shift-1].mem[place&(1<<t.shift-1)*wordBytes:]
+// entryAt returns the memory that begins at a position.
+func (t *Table) entryAt(position int) []byte {
+	return t.pieces[position>>t.shift-1].mem[position&(1<<t.shift-1)*wordBytes:]
 }
 
 func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) }
 
 // entryOf returns the key and record of an entry, and its size in bytes.
-func entryOf(at []byte) (key, record []byte, n int) {
-	k, r, i := int(at[wordBytes]), int(at[wordBytes+1]), wordBytes+2
+func entryOf(entry []byte) (key, record []byte, n int) {
+	k, r, i := int(entry[wordBytes]), int(entry[wordBytes+1]), wordBytes+2
 	if k|r >= 0x80 { // lengths of more than one byte
-		k, r, i = longLengths(at)
+		k, r, i = longLengths(entry)
 	}
 	n = i + k + r
-	return at[i : i+k : i+k], at[i+k : n : n], n
+	return entry[i : i+k : i+k], entry[i+k : n : n], n
 }
 
-func longLengths(at []byte) (key, record, end int) {
-	k, l := binary.Uvarint(at[wordBytes:])
-	r, m := binary.Uvarint(at[wordBytes+l:])
+func longLengths(entry []byte) (key, record, end int) {
+	k, l := binary.Uvarint(entry[wordBytes:])
+	r, m := binary.Uvarint(entry[wordBytes+l:])
 	return int(k), int(r), wordBytes + l + m
 }

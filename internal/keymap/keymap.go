@@ -121,7 +121,7 @@ func (m *Map[V]) add(hash uint64) ID {
 			m.pages = append(m.pages, new([pageLen]record[V]))
 		}
 	}
-	m.place(uint64(uint32(hash))<<32 | uint64(id))
+	m.insertSlot(uint64(uint32(hash))<<32 | uint64(id))
 	m.n++
 	return id
 }
@@ -213,7 +213,7 @@ func (m *Map[V]) hasKey(id ID, hash uint64, key string) bool {
 	return string(m.Key(id)) == key
 }
 
-func (m *Map[V]) place(slot uint64) {
+func (m *Map[V]) insertSlot(slot uint64) {
 	mask := uint32(len(m.slots) - 1)
 	i := uint32(slot>>32) & mask
 	for m.slots[i] != 0 {
@@ -227,7 +227,7 @@ func (m *Map[V]) growSlots() {
 	m.slots = make([]uint64, max(firstSlots, 2*len(old)))
 	for _, slot := range old {
 		if slot != 0 {
-			m.place(slot)
+			m.insertSlot(slot)
 		}
 	}
 }

@@ -17,11 +17,11 @@ type pair struct{ key, record string }
 
 // model is a simple implementation of all joins.
 func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
-	same := func(a, b pair) bool { return a.key == b.key && (matchEmpty || a.key != "") }
+	matches := func(a, b pair) bool { return a.key == b.key && (matchEmpty || a.key != "") }
 	for _, l := range left {
 		matched := false
 		for _, r := range right {
-			if same(l, r) {
+			if matches(l, r) {
 				matched = true
 				if kind.Pairs() {
 					rows = append(rows, l.record+"+"+r.record)
@@ -33,7 +33,7 @@ func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 		}
 	}
 	for _, r := range right {
-		if kind.RightUnmatched() && !slices.ContainsFunc(left, func(l pair) bool { return same(l, r) }) {
+		if kind.RightUnmatched() && !slices.ContainsFunc(left, func(l pair) bool { return matches(l, r) }) {
 			rows = append(rows, "-"+r.record)
 		}
 	}

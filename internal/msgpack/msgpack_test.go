@@ -40,9 +40,9 @@ func TestSameBytesAsPython(t *testing.T) {
 		if err != nil {
 			t.Fatalf("value %d, %.100q: %v", n, data, err)
 		}
-		again, err := Append([]byte("before"), v)
-		if err != nil || !bytes.Equal(again[6:], data) {
-			t.Fatalf("value %d: %.100q becomes %.100q, %v", n, data, again, err)
+		reencoded, err := Append([]byte("before"), v)
+		if err != nil || !bytes.Equal(reencoded[6:], data) {
+			t.Fatalf("value %d: %.100q becomes %.100q, %v", n, data, reencoded, err)
 		}
 	}
 	if len(out) > 0 {
@@ -185,14 +185,14 @@ func FuzzDecode(f *testing.F) {
 		if err := Check(data); err != nil {
 			t.Fatalf("Check: %v", err)
 		}
-		again, err := Append(nil, v)
+		reencoded, err := Append(nil, v)
 		if errors.Is(err, ErrNotPlain) {
 			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := Decode(again)
+		w, err := Decode(reencoded)
 		if err != nil || text(v) != text(w) {
 			t.Fatalf("%#v, %#v, %v", v, w, err)
 		}

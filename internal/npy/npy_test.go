@@ -67,9 +67,9 @@ func TestTimes(t *testing.T) {
 			t.Errorf("%v became %v", good[i], got[i])
 		}
 	}
-	for _, when := range []time.Time{time.Unix(0, math.MaxInt64).Add(1), time.Unix(0, math.MinInt64), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
-		if _, err := AppendTimes(nil, d, []time.Time{when}); err == nil || !strings.Contains(err.Error(), "element 0") {
-			t.Errorf("%v: %v", when, err)
+	for _, timestamp := range []time.Time{time.Unix(0, math.MaxInt64).Add(1), time.Unix(0, math.MinInt64), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if _, err := AppendTimes(nil, d, []time.Time{timestamp}); err == nil || !strings.Contains(err.Error(), "element 0") {
+			t.Errorf("%v: %v", timestamp, err)
 		}
 	}
 }

@@ -174,8 +174,8 @@ func TestWriterHangs(t *testing.T) {
 			break
 		}
 	}
-	if _, again := b.Write([]byte("x")); err == nil || again == nil || !errors.Is(b.Close(), context.Canceled) {
-		t.Errorf("%v, %v", err, again)
+	if _, secondErr := b.Write([]byte("x")); err == nil || secondErr == nil || !errors.Is(b.Close(), context.Canceled) {
+		t.Errorf("%v, %v", err, secondErr)
 	}
 }
 

@@ -32,13 +32,13 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || !small(v, &left) {
 			return
 		}
-		again, err := Append(nil, v)
+		reencoded, err := Append(nil, v)
 		if err != nil {
 			t.Fatalf("%#v is read and not written: %v", v, err)
 		}
-		w, err := Decode(again)
+		w, err := Decode(reencoded)
 		if err != nil {
-			t.Fatalf("%q is written and not read: %v", again, err)
+			t.Fatalf("%q is written and not read: %v", reencoded, err)
 		}
 		if describe(v) != describe(w) {
 			t.Fatalf("%s\n%s", describe(v), describe(w))

@@ -66,8 +66,8 @@ var widths = [256]int{
 	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
 }
 
-// refused has the names of instructions that plain values do not need.
-var refused = map[byte]string{
+// refusedOpcodes has the names of instructions that plain values do not need.
+var refusedOpcodes = map[byte]string{
 	'0':      "POP (a tuple that contains itself)",
 	'1':      "POP_MARK (a tuple that contains itself)",
 	'P':      "PERSID (an object stored elsewhere)",
@@ -86,7 +86,7 @@ var refused = map[byte]string{
 }
 
 func refuse(op byte) error {
-	if name, known := refused[op]; known {
+	if name, known := refusedOpcodes[op]; known {
 		return fmt.Errorf("instruction %s: only plain values can be read", name)
 	}
 	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
@@ -188,9 +188,9 @@ func (r *reader) global() error {
 		return err
 	}
 	module, ok := names[0].(string)
-	name, also := names[1].(string)
+	name, isName := names[1].(string)
 	switch {
-	case !ok || !also:
+	case !ok || !isName:
 		return errors.New("STACK_GLOBAL without a name")
 	case r.known != nil && r.known(module, name):
 		r.push(Global{module, name})

@@ -187,8 +187,8 @@ func TestBombs(t *testing.T) {
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
 			t.Errorf("%s: %d bytes for %d", name, bytes, len(data))
 		}
-		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("%s: %v for %d bytes", name, took, len(data))
+		if elapsed := time.Since(start); elapsed > 20*time.Second {
+			t.Errorf("%s: %v for %d bytes", name, elapsed, len(data))
 		}
 	}
 }
@@ -345,11 +345,11 @@ func TestObjects(t *testing.T) {
 		if !ok || o.State != nil {
 			continue
 		}
-		again, err := Append(nil, o)
+		reencoded, err := Append(nil, o)
 		if err != nil {
 			t.Error(err)
-		} else if back, err := decode(string(again)); err != nil || !reflect.DeepEqual(back, want) {
-			t.Errorf("%q: %#v, %v", again, back, err)
+		} else if decoded, err := decode(string(reencoded)); err != nil || !reflect.DeepEqual(decoded, want) {
+			t.Errorf("%q: %#v, %v", reencoded, decoded, err)
 		}
 	}
 	for data, want := range map[string]string{
@@ -376,8 +376,8 @@ func TestObjects(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		_, err := DecodeObjects(data, known)
 		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; err != nil || took > MaxGrowth*uint64(len(data)) {
-			t.Errorf("%q: %d bytes for %d, %v", part, took, len(data), err)
+		if allocated := after.TotalAlloc - before.TotalAlloc; err != nil || allocated > MaxGrowth*uint64(len(data)) {
+			t.Errorf("%q: %d bytes for %d, %v", part, allocated, len(data), err)
 		}
 	}
 }

@@ -54,9 +54,9 @@ func TestBar(t *testing.T) {
 		bar.Stop()
 		bar.Stop()
 		text := out.String()
-		for what, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
-			if n := strings.Count(text, what); n != want {
-				t.Errorf("%q appears %d times, want %d: %q", what, n, want, text)
+		for label, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
+			if n := strings.Count(text, label); n != want {
+				t.Errorf("%q appears %d times, want %d: %q", label, n, want, text)
 			}
 		}
 		if !strings.HasSuffix(text, "\r\x1b[K") {

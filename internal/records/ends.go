@@ -37,21 +37,21 @@ func (e *ends) find(data []byte, base int) {
 		e.at, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
 	}
 	e.base, e.line, e.first = base, 0, 0
-	at, lines := e.at, e.lines[:cap(e.lines)]
-	whole := len(data) / 64
-	if whole > 0 {
-		findBits(data, e.sep, e.bits[:whole])
+	positions, lines := e.at, e.lines[:cap(e.lines)]
+	wordCount := len(data) / 64
+	if wordCount > 0 {
+		findBits(data, e.sep, e.bits[:wordCount])
 	}
-	if rest := data[64*whole:]; len(rest) > 0 {
+	if rest := data[64*wordCount:]; len(rest) > 0 {
 		var tail [64]byte
 		copy(tail[:], rest)
-		findBitsOfWords(tail[:], e.sep, e.bits[whole:whole+1])
-		e.bits[whole][0] &= 1<<len(rest) - 1
-		e.bits[whole][1] &= 1<<len(rest) - 1
-		whole++
+		findBitsOfWords(tail[:], e.sep, e.bits[wordCount:wordCount+1])
+		e.bits[wordCount][0] &= 1<<len(rest) - 1
+		e.bits[wordCount][1] &= 1<<len(rest) - 1
+		wordCount++
 	}
 	n, l := 0, 0
-	for i, b := range e.bits[:whole] {
+	for i, b := range e.bits[:wordCount] {
 		from, all, newline := 64*i, b[0], b[1]
 		for ; newline != 0; newline &= newline - 1 {
 			lines[l] = uint32(n + bits.OnesCount64(all&(newline-1)&^newline))
@@ -60,7 +60,7 @@ func (e *ends) find(data []byte, base int) {
 		// Store four at a time, which the processor predicts well. Extra ones are overwritten.
 		next := n + bits.OnesCount64(all)
 		for ; n < next; n += 4 {
-			four := (*[4]uint32)(at[n:])
+			four := (*[4]uint32)(positions[n:])
 			four[0] = uint32(from + bits.TrailingZeros64(all))
 			all &= all - 1
 			four[1] = uint32(from + bits.TrailingZeros64(all))
@@ -110,17 +110,17 @@ func (s *Splitter) nextPlain() bool {
 		}
 	}
 	last := int(e.lines[e.line])
-	at := e.at[e.first : last+1]
+	positions := e.at[e.first : last+1]
 	e.line++
 	e.first = last + 1
-	if len(at) != s.count || s.count < 2 {
+	if len(positions) != s.count || s.count < 2 {
 		return false
 	}
-	end := e.base + int(at[len(at)-1])
+	end := e.base + int(positions[len(positions)-1])
 	for _, w := range s.wants {
-		from, to := s.pos, e.base+int(at[w.index])
+		from, to := s.pos, e.base+int(positions[w.index])
 		if w.index > 0 {
-			from = e.base + int(at[w.index-1]) + 1
+			from = e.base + int(positions[w.index-1]) + 1
 		}
 		if to == end && to > from && s.buf[to-1] == '\r' {
 			to--

@@ -160,13 +160,13 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 }
 
 // findHeader finds the header of a file. data is the beginning of the file, or all of it.
-func (s *Splitter) findHeader(data []byte, whole bool) Kind {
+func (s *Splitter) findHeader(data []byte, complete bool) Kind {
 	data = bytes.TrimPrefix(data, []byte(mark))
-	if whole && len(data) > 0 && data[len(data)-1] != '\n' {
+	if complete && len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data[:len(data):len(data)], '\n')
 	}
 	s.Begin()
-	s.Feed(data, whole)
+	s.Feed(data, complete)
 	for {
 		if kind := s.Next(); kind != Blank {
 			return kind

@@ -139,11 +139,11 @@ func plainNumber(data []byte) int {
 	if data[0] == '-' {
 		i++
 	}
-	whole := Digits(data[i:])
-	if whole == 0 || whole > 1 && data[i] == '0' {
+	intDigits := Digits(data[i:])
+	if intDigits == 0 || intDigits > 1 && data[i] == '0' {
 		return 0
 	}
-	i += whole
+	i += intDigits
 	if i < len(data) && data[i] == '.' {
 		n := Digits(data[i+1:])
 		if n == 0 {

@@ -165,20 +165,20 @@ func halfSurrogate(text []byte) bool {
 
 // DecodeString decodes the inside of a valid JSON string. It returns false if the result would
 // not be valid Unicode.
-func DecodeString(inside []byte) ([]byte, bool) {
-	if !utf8.Valid(inside) || halfSurrogate(inside) {
+func DecodeString(body []byte) ([]byte, bool) {
+	if !utf8.Valid(body) || halfSurrogate(body) {
 		return nil, false
 	}
-	return decodeString(inside), true
+	return decodeString(body), true
 }
 
 // decodeString decodes the inside of a valid JSON string.
-func decodeString(inside []byte) []byte {
-	quoted := make([]byte, 0, len(inside)+2)
-	quoted = append(append(append(quoted, '"'), inside...), '"')
+func decodeString(body []byte) []byte {
+	quoted := make([]byte, 0, len(body)+2)
+	quoted = append(append(append(quoted, '"'), body...), '"')
 	var text string
 	if err := json.Unmarshal(quoted, &text); err != nil {
-		return inside // impossible after json.Valid
+		return body // impossible after json.Valid
 	}
 	return []byte(text)
 }

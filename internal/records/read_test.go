@@ -39,23 +39,23 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 	var got []record
 	last := int64(-1)
 	tally, err := Read(t.Context(), inputs, cfg, func(b *Block) error {
-		var mine []record
+		var part []record
 		var offsets []int64
 		for b.Next() {
 			if len(b.Fields[0]) > partd.MaxKeyLen {
 				b.Bad(errLongKey)
 				continue
 			}
-			mine = append(mine, record{string(b.Fields[0]), string(b.Record)})
+			part = append(part, record{string(b.Fields[0]), string(b.Record)})
 			offsets = append(offsets, b.Offset())
 		}
-		if n, _ := b.Tally(); n != int64(len(mine)) {
-			t.Errorf("a block counts %d records, but has %d", n, len(mine))
+		if n, _ := b.Tally(); n != int64(len(part)) {
+			t.Errorf("a block counts %d records, but has %d", n, len(part))
 		}
 		if err := b.Turn(); err != nil {
 			return err
 		}
-		got = append(got, mine...)
+		got = append(got, part...)
 		for _, o := range offsets {
 			if o <= last {
 				t.Errorf("offset %d after %d", o, last)

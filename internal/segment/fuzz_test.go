@@ -37,10 +37,10 @@ func FuzzEntry(f *testing.F) {
 		for rest := b; len(rest) > 0; rest = rest[min(cut, len(rest)):] {
 			blocks = append(blocks, rest[:min(cut, len(rest))])
 		}
-		whole := EntryReader{Src: &BlockList{[][]byte{b}}}
+		contiguous := EntryReader{Src: &BlockList{[][]byte{b}}}
 		parts := EntryReader{Src: &BlockList{blocks}}
 		for {
-			e1, err1 := whole.Next()
+			e1, err1 := contiguous.Next()
 			e2, err2 := parts.Next()
 			if !errors.Is(err2, err1) {
 				t.Fatalf("whole: %v, in blocks of %d: %v", err1, cut, err2)

@@ -43,12 +43,12 @@ func MainWith(set *stores.Set, args []string) int {
 	case <-signals:
 		cancel()
 	}
-	for begun := time.Now(); ; {
+	for start := time.Now(); ; {
 		select {
 		case code := <-done:
 			return code
 		case sig := <-signals:
-			if time.Since(begun) < sameSignal {
+			if time.Since(start) < sameSignal {
 				continue
 			}
 			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without finishing the requests in progress")

@@ -73,8 +73,8 @@ func (s *Slab) Append(c *Chain, p []byte) {
 // fill copies p to the end of the last chunk, which must have room.
 func (s *Slab) fill(c *Chain, p []byte) {
 	if len(p) > 0 {
-		at := uint32(c.tail&unitMask)<<unitShift + header + c.used
-		copy((*s.blocks.Load())[c.tail>>unitBits][at:], p)
+		offset := uint32(c.tail&unitMask)<<unitShift + header + c.used
+		copy((*s.blocks.Load())[c.tail>>unitBits][offset:], p)
 		c.used += uint32(len(p))
 		c.room -= uint32(len(p))
 	}
@@ -161,8 +161,8 @@ func (s *Slab) freeChunk(ref Ref) {
 
 // chunk returns the bytes [from, to) of a chunk.
 func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
-	at := uint32(ref&unitMask) << unitShift
-	return (*s.blocks.Load())[ref>>unitBits][at+from : at+to]
+	offset := uint32(ref&unitMask) << unitShift
+	return (*s.blocks.Load())[ref>>unitBits][offset+from : offset+to]
 }
 
 func classFor(size int) int {

@@ -114,10 +114,10 @@ func (g *Guard) startReclaim() {
 		return
 	}
 	g.reclaiming = true
-	begun := time.Now()
+	start := time.Now()
 	go func() {
 		g.limits.Reclaim()
-		duration := time.Since(begun)
+		duration := time.Since(start)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.reclaiming, g.reclaimAfter, g.reclaimed = false, time.Now().Add(max(maxAge, duration)), true
@@ -220,7 +220,7 @@ func (g *Guard) await(done <-chan struct{}) {
 }
 
 func (l *Limits) measure() figures {
-	begun := time.Now()
+	start := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
 	// Pending is read before the files: data written out in between then counts twice
@@ -240,6 +240,6 @@ func (l *Limits) measure() figures {
 		f.err = fmt.Errorf("cannot measure the space in use: %w", f.err)
 	}
 	f.measuredAt = time.Now()
-	f.duration = f.measuredAt.Sub(begun)
+	f.duration = f.measuredAt.Sub(start)
 	return f
 }

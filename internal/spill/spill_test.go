@@ -59,15 +59,15 @@ func TestBlocks(t *testing.T) {
 		if f.Blocks() != len(want) || f.Size() != int64(len(all)) {
 			t.Fatalf("%d blocks, %d bytes", f.Blocks(), f.Size())
 		}
-		at := 0
+		offset := 0
 		for i, n := range want {
-			if b, err := f.Read(nil, i, 1); err != nil || !bytes.Equal(b, all[at:at+n]) {
+			if b, err := f.Read(nil, i, 1); err != nil || !bytes.Equal(b, all[offset:offset+n]) {
 				t.Errorf("block %d: %q, %v", i, b, err)
 			}
-			if b, err := f.Read(nil, i, len(want)-i); err != nil || !bytes.Equal(b, all[at:]) {
+			if b, err := f.Read(nil, i, len(want)-i); err != nil || !bytes.Equal(b, all[offset:]) {
 				t.Errorf("from block %d: %q, %v", i, b, err)
 			}
-			at += n
+			offset += n
 		}
 		f.Reset()
 	}
@@ -183,13 +183,13 @@ func (l length) Size() int64 { return int64(l) }
 
 // merged merges the n shortest neighbors, and adds the bytes written to written.
 func merged(files []length, n int, written *int64) []length {
-	at := ShortestNeighbors(files, n)
+	first := ShortestNeighbors(files, n)
 	sum := length(0)
-	for _, f := range files[at : at+n] {
+	for _, f := range files[first : first+n] {
 		sum += f
 	}
 	*written += int64(sum)
-	return slices.Replace(files, at, at+n, sum)
+	return slices.Replace(files, first, first+n, sum)
 }
 
 // Early merges write at most two and a half times the bytes of merging only at the end, for any

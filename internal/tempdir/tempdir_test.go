@@ -198,21 +198,21 @@ func TestWrongParents(t *testing.T) {
 // what is left.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
-	for at := int64(1); ; at++ {
+	for call := int64(1); ; call++ {
 		parent := t.TempDir()
-		fault := &vfstest.Fault{Call: at, Err: broken}
+		fault := &vfstest.Fault{Call: call, Err: broken}
 		err := use(vfstest.Inject(vfs.OS{}, fault.Check), parent)
 		if err != nil && !errors.Is(err, broken) {
-			t.Errorf("call %d: %v", at, err)
+			t.Errorf("call %d: %v", call, err)
 		}
 		if err := mustNew(t, parent).Close(); err != nil {
 			t.Error(err)
 		}
 		if rest := names(t, parent); len(rest) > 0 {
-			t.Errorf("call %d: not removed: %q", at, rest)
+			t.Errorf("call %d: not removed: %q", call, rest)
 		}
 		if !fault.Hit() {
-			if err != nil || at < 10 {
+			if err != nil || call < 10 {
 				t.Errorf("%d calls, %v", fault.Calls(), err)
 			}
 			return

@@ -28,9 +28,9 @@ func TestHolder(t *testing.T) {
 	if err := RecordHolder(OS{}, name); err != nil {
 		t.Fatal(err)
 	}
-	mine := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
-	if got := Holder(OS{}, name); !strings.HasPrefix(got, mine) {
-		t.Errorf("%q, want %q", got, mine)
+	ownNote := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
+	if got := Holder(OS{}, name); !strings.HasPrefix(got, ownNote) {
+		t.Errorf("%q, want %q", got, ownNote)
 	}
 	ended := exec.Command("true")
 	if err := ended.Run(); err != nil {

@@ -66,8 +66,8 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("%s: %d bytes of %d, %v", kind, len(got), n, err)
 			}
 			// Two concatenated files read as one.
-			two := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
-			if got, err := unpack(kind, two); err != nil || string(got) != string(data)+"more\n" {
+			twoStreams := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
+			if got, err := unpack(kind, twoStreams); err != nil || string(got) != string(data)+"more\n" {
 				t.Errorf("%s: two files are %d bytes, %v", kind, len(got), err)
 			}
 		}

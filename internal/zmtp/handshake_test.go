@@ -33,7 +33,7 @@ func TestOpen(t *testing.T) {
 // TestRefused checks that a bad handshake ends in an error that says why.
 func TestRefused(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
-	changed := func(at int, b byte) string { return greeting[:at] + string([]byte{b}) + greeting[at+1:] }
+	changed := func(offset int, b byte) string { return greeting[:offset] + string([]byte{b}) + greeting[offset+1:] }
 	command := func(name, body string) string { return string(AppendCommand(nil, name, []byte(body))) }
 	kind := func(s string) string { return string(appendProperty(nil, "Socket-Type", s)) }
 	for _, c := range []struct{ sent, want string }{

@@ -59,7 +59,7 @@ type Reader struct {
 	end        int       // end of the data in buf
 	before     int       // bytes of the message before that frame
 	older      int       // bytes of the message's buffers before buf
-	begun      time.Time // start of the current step
+	start      time.Time // start of the current step
 	stepped    int       // bytes of the message before the current step
 	frames     [][]byte
 	charged    int64 // bytes charged to the budget for buffers and frames
@@ -176,7 +176,7 @@ func (r *Reader) begin() {
 		r.buf = buf
 	}
 	r.older, r.before, r.hasFrames, r.isComplete = 0, 0, 0, false
-	r.begun, r.stepped = time.Time{}, 0
+	r.start, r.stepped = time.Time{}, 0
 	r.release(r.held())
 }
 
@@ -238,7 +238,7 @@ func (r *Reader) discard(n int) error {
 			r.buf = make([]byte, firstGrowth)
 			r.release(firstGrowth)
 		}
-		r.pos, r.end, r.begun, r.stepped = 0, 0, time.Time{}, 0
+		r.pos, r.end, r.start, r.stepped = 0, 0, time.Time{}, 0
 		if err := r.fill(1, false); err != nil {
 			return err
 		}

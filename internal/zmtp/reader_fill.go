@@ -22,8 +22,8 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 		n, err := r.conn.Read(r.buf[r.end:])
 		if n > 0 {
-			if r.begun.IsZero() && r.opts.Stall > 0 {
-				r.begun = time.Now()
+			if r.start.IsZero() && r.opts.Stall > 0 {
+				r.start = time.Now()
 			}
 			r.end += n
 			r.received.Add(int64(n))
@@ -48,8 +48,8 @@ func (r *Reader) readInto(body []byte, n int) error {
 			return err
 		}
 		m, err := r.conn.Read(body[n:])
-		if m > 0 && r.begun.IsZero() {
-			r.begun = time.Now()
+		if m > 0 && r.start.IsZero() {
+			r.start = time.Now()
 		}
 		n += m
 		if err != nil && n < len(body) {
@@ -67,10 +67,10 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	var deadline time.Time
 	switch {
 	case partial > 0 && r.opts.Stall > 0:
-		if r.begun.IsZero() || partial-r.stepped >= stepBytes {
-			r.begun, r.stepped = time.Now(), partial
+		if r.start.IsZero() || partial-r.stepped >= stepBytes {
+			r.start, r.stepped = time.Now(), partial
 		}
-		deadline = r.begun.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
+		deadline = r.start.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
 	case partial == 0 && len(r.buf) > smallBuffer:
 		deadline, shrinking = time.Now().Add(keepBusy), true
 	case partial == 0 && r.opts.Idle > 0:
@@ -144,8 +144,8 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 		if err := r.opts.Budget.Take(change, whole); err != nil {
 			return err
 		}
-		if !r.begun.IsZero() {
-			r.begun, r.stepped = time.Now(), r.partial()
+		if !r.start.IsZero() {
+			r.start, r.stepped = time.Now(), r.partial()
 		}
 	case change < 0:
 		r.opts.Budget.Release(-change)

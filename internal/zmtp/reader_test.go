@@ -176,13 +176,13 @@ func FuzzNextFrame(f *testing.F) {
 	f.Add(message("two", "frames"), uint16(5))
 	f.Fuzz(func(t *testing.T, data []byte, size uint16) {
 		const maxMessage = 100_000
-		want, _, whole := parse(data, maxMessage, 16)
+		want, _, complete := parse(data, maxMessage, 16)
 		r := NewReader(&piecewise{data: data, size: int(size)%8192 + 1}, nil, ReaderOptions{MaxMessage: maxMessage, MaxFrames: 16})
 		n := 0
 		for ; ; n++ {
 			body, owned, err := r.NextFrame()
 			if err != nil {
-				if single := n < len(want) && len(want[n]) == 1; single || n == len(want) && whole && err != io.EOF {
+				if single := n < len(want) && len(want[n]) == 1; single || n == len(want) && complete && err != io.EOF {
 					t.Fatalf("message %d of %d: %v", n, len(want), err)
 				}
 				return

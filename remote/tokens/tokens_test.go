@@ -214,7 +214,7 @@ func TestMap(t *testing.T) {
 	if got := u.Rights(who, ""); err != nil || got != 0 {
 		t.Errorf("a certificate has the rights %v, %v", got, err)
 	}
-	for what, bad := range map[string]map[string]Grant{
+	for label, bad := range map[string]map[string]Grant{
 		"a short token":   {etl[1:]: {User: "a", Namespace: AllNamespaces, Rights: remote.RightRead}},
 		"a long token":    {strings.Repeat("x", maxToken+1): {User: "a", Namespace: AllNamespaces, Rights: remote.RightRead}},
 		"no name":         {etl: {Namespace: AllNamespaces, Rights: remote.RightRead}},
@@ -222,7 +222,7 @@ func TestMap(t *testing.T) {
 		"a bad namespace": {etl: {User: "a", Namespace: "..", Rights: remote.RightRead}},
 	} {
 		if _, err := New(bad); err == nil || strings.Contains(err.Error(), etl[1:]) {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", label, err)
 		}
 	}
 }

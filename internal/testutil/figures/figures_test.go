@@ -8,9 +8,9 @@ import (
 
 func TestAppend(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.jsonl")
-	one := Figure{Bench: "b", Job: "sort", Contender: "partd", Unit: "s"}.WithRuns([]float64{3, 1, 2})
+	figure := Figure{Bench: "b", Job: "sort", Contender: "partd", Unit: "s"}.WithRuns([]float64{3, 1, 2})
 	other := Figure{Bench: "b", Job: "sort", Contender: "other", Unit: "s", Problem: "out of memory"}.WithRuns(nil)
-	for _, f := range []Figure{one, other} {
+	for _, f := range []Figure{figure, other} {
 		if err := Append(path, f); err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func TestAppend(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s", err, got)
 	}
-	if err := Append("", one); err != nil {
+	if err := Append("", figure); err != nil {
 		t.Error("without a file:", err)
 	}
 }

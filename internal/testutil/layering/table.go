@@ -84,7 +84,7 @@ func (l *Layering) imported(name string, packages map[string]Package) (direct []
 		return slices.ContainsFunc(importsOf(from), func(next string) bool { return next == to || reaches(next, to) })
 	}
 	return slices.DeleteFunc(importsOf(name), func(to string) bool {
-		return slices.ContainsFunc(importsOf(name), func(via string) bool { return reaches(via, to) })
+		return slices.ContainsFunc(importsOf(name), func(pkg string) bool { return reaches(pkg, to) })
 	})
 }
 

@@ -88,14 +88,14 @@ func TestInjectIsLink(t *testing.T) {
 	must(t, os.Symlink("nowhere", link))
 	fault := &Fault{Call: 2, Err: syscall.EIO}
 	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkChecker)
-	if is, err := fsys.IsLink(link); !is || err != nil {
-		t.Fatalf("a link: %v, %v", is, err)
+	if isLink, err := fsys.IsLink(link); !isLink || err != nil {
+		t.Fatalf("a link: %v, %v", isLink, err)
 	}
 	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
-	if is, err := Inject(NewMem(), fault.Check).(vfs.LinkChecker).IsLink("/"); is || err != nil {
-		t.Fatalf("IsLink in memory: %v, %v, want false", is, err)
+	if isLink, err := Inject(NewMem(), fault.Check).(vfs.LinkChecker).IsLink("/"); isLink || err != nil {
+		t.Fatalf("IsLink in memory: %v, %v, want false", isLink, err)
 	}
 }
 

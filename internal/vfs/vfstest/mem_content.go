@@ -33,10 +33,10 @@ func (c *content) readAt(p []byte, off int64) int {
 	}
 	p = p[:min(int64(len(p)), c.size-off)]
 	for done := 0; done < len(p); {
-		at := off + int64(done)
-		part := p[done:min(len(p), done+int(pageSize-at%pageSize))]
-		if i := at / pageSize; i < int64(len(c.pages)) && c.pages[i] != nil {
-			copy(part, c.pages[i].b[at%pageSize:])
+		pos := off + int64(done)
+		part := p[done:min(len(p), done+int(pageSize-pos%pageSize))]
+		if i := pos / pageSize; i < int64(len(c.pages)) && c.pages[i] != nil {
+			copy(part, c.pages[i].b[pos%pageSize:])
 		} else {
 			clear(part)
 		}
@@ -48,8 +48,8 @@ func (c *content) readAt(p []byte, off int64) int {
 // writeAt writes p at offset off, and extends the content if needed.
 func (c *content) writeAt(p []byte, off int64) {
 	for done := 0; done < len(p); {
-		at := off + int64(done)
-		done += copy(c.writable(at / pageSize).b[at%pageSize:], p[done:])
+		pos := off + int64(done)
+		done += copy(c.writable(pos / pageSize).b[pos%pageSize:], p[done:])
 	}
 	if len(p) > 0 {
 		c.size = max(c.size, off+int64(len(p)))

@@ -74,15 +74,15 @@ func TestCrashOfNames(t *testing.T) {
 		t.Fatalf("a removal gave %v", seen)
 	}
 	create(t, m, "/d/other", "", true)
-	both := 0
+	bothKept := 0
 	for seed := range uint64(500) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, old := read(c, "/d/old")
 		if _, other := read(c, "/d/other"); old && other {
-			both++ // the later change survived, the earlier did not
+			bothKept++ // the later change survived, the earlier did not
 		}
 	}
-	if both == 0 {
+	if bothKept == 0 {
 		t.Fatal("changes of different names always keep their order")
 	}
 }

@@ -62,7 +62,7 @@ func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
 	must(t, err)
-	var found []string
+	var names []string
 	for {
 		entries, err := d.Next(3)
 		if err == io.EOF {
@@ -72,17 +72,17 @@ func list(t *testing.T, fsys vfs.FS, dir string) []string {
 		for _, e := range entries {
 			name := filepath.Join(dir, e.Name())
 			if e.IsDir() {
-				found = append(found, name+"/")
-				found = append(found, list(t, fsys, name)...)
+				names = append(names, name+"/")
+				names = append(names, list(t, fsys, name)...)
 			} else {
 				text, _ := read(fsys, name)
-				found = append(found, fmt.Sprintf("%s=%q", name, text))
+				names = append(names, fmt.Sprintf("%s=%q", name, text))
 			}
 		}
 	}
 	must(t, d.Close())
-	slices.Sort(found)
-	return found
+	slices.Sort(names)
+	return names
 }
 
 // TestMemIsLikeOS makes the same random calls to the real file system and to Mem; results, kinds of
@@ -285,8 +285,8 @@ func TestPunch(t *testing.T) {
 	for _, fsys := range []vfs.FS{vfs.OS{}, NewMem()} {
 		dir := t.TempDir()
 		must(t, fsys.MkdirAll(dir, 0o777))
-		for at := dir; at != "/"; at = filepath.Dir(at) {
-			must(t, fsys.SyncDir(filepath.Dir(at)))
+		for d := dir; d != "/"; d = filepath.Dir(d) {
+			must(t, fsys.SyncDir(filepath.Dir(d)))
 		}
 		f := create(t, fsys, dir+"/f", strings.Repeat("x", 40_000), true)
 		must(t, fsys.SyncDir(dir))
