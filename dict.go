@@ -333,7 +333,7 @@ func (d *Dict) keysOfPart(ctx context.Context, op string, part, parts int) iter.
 				yield(KeyInfo{}, err)
 				return
 			}
-			infos = d.shards[i].infos(infos[:0], part, parts)
+			infos = d.shards[i].appendInfos(infos[:0], part, parts)
 			d.leave()
 			for _, info := range infos {
 				if !yield(info, nil) {
@@ -344,7 +344,7 @@ func (d *Dict) keysOfPart(ctx context.Context, op string, part, parts int) iter.
 	}
 }
 
-func (s *dictShard) infos(infos []KeyInfo, part, parts int) []KeyInfo {
+func (s *dictShard) appendInfos(infos []KeyInfo, part, parts int) []KeyInfo {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for id := range s.keys.IDs {

@@ -103,8 +103,8 @@ func uniqueFeatures(t *testing.T) string {
 func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	table := "| job | " + ours + " | others in the same run |\n|---|---|---|\n"
 	for _, c := range list {
-		mine, others := c.results(t)
-		table += fmt.Sprintf("| %s | %s | %s |\n", c.label, strings.TrimPrefix(mine, ours+" "), others)
+		own, others := c.results(t)
+		table += fmt.Sprintf("| %s | %s | %s |\n", c.label, strings.TrimPrefix(own, ours+" "), others)
 	}
 	return table
 }
@@ -126,7 +126,7 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 		switch {
 		case f.Job != c.job || f.X != c.x || strings.Contains(f.Problem, "not installed"):
 		case f.Contender == c.ours:
-			ours = result(f)
+			ours = formatResult(f)
 		case c.others == nil && !isOurs, slices.Contains(c.others, f.Contender):
 			all = append(all, f)
 		}
@@ -142,13 +142,13 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	})
 	texts := make([]string, len(all))
 	for i, f := range all {
-		texts[i] = result(f)
+		texts[i] = formatResult(f)
 	}
 	return ours, strings.Join(texts, "; ")
 }
 
-// result returns a contender's name, speed and peak memory.
-func result(f figures.Figure) string {
+// formatResult returns a contender's name, speed and peak memory.
+func formatResult(f figures.Figure) string {
 	name := cmp.Or(contenderNames[f.Contender], f.Contender)
 	if f.Runs == 0 {
 		return name + " out of memory"

@@ -31,7 +31,7 @@ func checkNames(t *testing.T, programs string) {
 		}
 		return helps[key]
 	}
-	for _, page := range append(pages(t), "CONTRIBUTING.md") {
+	for _, page := range append(docPages(t), "CONTRIBUTING.md") {
 		data, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -120,8 +120,8 @@ func TestDocsOpen(t *testing.T) {
 	}
 }
 
-// pages returns the documents whose commands and code are run.
-func pages(t *testing.T) []string {
+// docPages returns the documents whose commands and code are run.
+func docPages(t *testing.T) []string {
 	t.Helper()
 	names, err := filepath.Glob("docs/*.md")
 	if err != nil || len(names) < 5 {
@@ -232,7 +232,7 @@ func TestDocs(t *testing.T) {
 	if !python && os.Getenv("PARTD_REQUIRE_ALL") != "" {
 		t.Error("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
 	}
-	for _, page := range pages(t) {
+	for _, page := range docPages(t) {
 		t.Run(page, func(t *testing.T) {
 			script, want := scriptOf(page, blocksOf(t, page), python)
 			if script == "" {
@@ -301,7 +301,7 @@ func TestDocsGo(t *testing.T) {
 		source += string(text)
 	}
 	flat := strings.ReplaceAll(source, "\n\t", "\n")
-	for _, page := range pages(t) {
+	for _, page := range docPages(t) {
 		for _, b := range blocksOf(t, page) {
 			if b.language != "go" {
 				continue

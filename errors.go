@@ -108,8 +108,8 @@ func QuoteKey(key string) string {
 	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
 }
 
-// unsupported returns the error of a helper for a store that lacks the ability.
-func unsupported(op string, store Partd) error {
+// unsupportedError returns the error of a helper for a store that lacks the ability.
+func unsupportedError(op string, store Partd) error {
 	if store == nil {
 		return &Error{Op: op, Err: fmt.Errorf("the store is nil: %w", errors.ErrUnsupported)}
 	}

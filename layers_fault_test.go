@@ -20,13 +20,13 @@ import (
 
 // faultyStacks lists layers over a File.
 var faultyStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
-	"zstd":             zstd,
+	"zstd":             withZstd,
 	"buffer":           smallBuffer,
-	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return zstd(t, smallBuffer(t, p)) },
-	"buffer over zstd": func(t *testing.T, p partd.Partd) partd.Partd { return smallBuffer(t, zstd(t, p)) },
+	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return withZstd(t, smallBuffer(t, p)) },
+	"buffer over zstd": func(t *testing.T, p partd.Partd) partd.Partd { return smallBuffer(t, withZstd(t, p)) },
 }
 
-func zstd(t *testing.T, p partd.Partd) partd.Partd {
+func withZstd(t *testing.T, p partd.Partd) partd.Partd {
 	s, err := compress.New(p, compress.Zstd, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 		}
 	}
 	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, got) }) {
-		failf("%s", differs(got, allowed[0]))
+		failf("%s", diffValues(got, allowed[0]))
 	}
 	if syncErr := partd.Sync(ctx, store); syncErr == nil {
 		for i := range 3 {
@@ -242,7 +242,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 				after[c.Key] += string(c.Data)
 			}
 			if !maps.Equal(after, got) {
-				failf("after a loss of power, %s", differs(after, got))
+				failf("after a loss of power, %s", diffValues(after, got))
 			}
 			if err := f.Close(); err != nil {
 				failf("closed after a loss of power: %v", err)
@@ -270,7 +270,7 @@ func keysOf(models []map[string]string) map[string]bool {
 	return keys
 }
 
-func differs(got, want map[string]string) string {
+func diffValues(got, want map[string]string) string {
 	for k := range keysOf([]map[string]string{got, want}) {
 		if got[k] != want[k] {
 			return fmt.Sprintf("key %q has %d bytes, want %d", k, len(got[k]), len(want[k]))

@@ -39,7 +39,7 @@ func Keys(ctx context.Context, store Partd) iter.Seq2[KeyInfo, error] {
 	if s, ok := store.(Lister); ok {
 		return s.Keys(ctx)
 	}
-	return func(yield func(KeyInfo, error) bool) { yield(KeyInfo{}, unsupported("keys", store)) }
+	return func(yield func(KeyInfo, error) bool) { yield(KeyInfo{}, unsupportedError("keys", store)) }
 }
 
 // Opener is a store that can stream a value.
@@ -55,7 +55,7 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 		return s.Open(ctx, key)
 	}
 	if store == nil {
-		return nil, unsupported("open", store)
+		return nil, unsupportedError("open", store)
 	}
 	values, err := store.Get(ctx, key)
 	if err != nil {
@@ -95,7 +95,7 @@ func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	}
 	return func(yield func(Chunk, error) bool) {
 		if _, ok := store.(Lister); !ok {
-			yield(Chunk{}, unsupported("scan", store))
+			yield(Chunk{}, unsupportedError("scan", store))
 			return
 		}
 		scanByOpen(ctx, store, 0, 1, yield)
@@ -266,7 +266,7 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 		return s.Stat(ctx)
 	}
 	if _, ok := store.(Lister); !ok {
-		return Stats{}, unsupported("stat", store)
+		return Stats{}, unsupportedError("stat", store)
 	}
 	var st Stats
 	for info, err := range Keys(ctx, store) {

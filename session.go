@@ -84,7 +84,7 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	if s, ok := store.(Applier); ok {
 		return s.Apply(ctx, tag, op)
 	}
-	return false, unsupported("apply", store)
+	return false, unsupportedError("apply", store)
 }
 
 // SessionToken proves that its holder was given a session. The number of a

@@ -20,7 +20,7 @@ func Set(ctx context.Context, store Partd, key string, value []byte) error {
 	if s, ok := store.(Setter); ok {
 		return s.Set(ctx, key, value)
 	}
-	return unsupported("set", store)
+	return unsupportedError("set", store)
 }
 
 // SetOnce sets a key that does not exist; see [Setter].
@@ -28,7 +28,7 @@ func SetOnce(ctx context.Context, store Partd, key string, value []byte) error {
 	if s, ok := store.(Setter); ok {
 		return s.SetOnce(ctx, key, value)
 	}
-	return unsupported("set once", store)
+	return unsupportedError("set once", store)
 }
 
 // Deleter is a store that can remove keys.
@@ -42,7 +42,7 @@ func Delete(ctx context.Context, store Partd, keys ...string) error {
 	if s, ok := store.(Deleter); ok {
 		return s.Delete(ctx, keys...)
 	}
-	return unsupported("delete", store)
+	return unsupportedError("delete", store)
 }
 
 // Popper is a store that can get and delete in one step.
@@ -57,7 +57,7 @@ func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 	if s, ok := store.(Popper); ok {
 		return s.Pop(ctx, keys...)
 	}
-	return nil, unsupported("pop", store)
+	return nil, unsupportedError("pop", store)
 }
 
 // Flusher is a store that buffers data for a store beneath it.
@@ -71,7 +71,7 @@ func Flush(ctx context.Context, store Partd) error {
 	if s, ok := store.(Flusher); ok {
 		return s.Flush(ctx)
 	}
-	return unsupported("flush", store)
+	return unsupportedError("flush", store)
 }
 
 // Syncer is a store that can force its data to stable storage.
@@ -86,7 +86,7 @@ func Sync(ctx context.Context, store Partd) error {
 	if s, ok := store.(Syncer); ok {
 		return s.Sync(ctx)
 	}
-	return unsupported("sync", store)
+	return unsupportedError("sync", store)
 }
 
 // Close closes a store with its method Close, which has no context. If the store is a
@@ -96,7 +96,7 @@ func Sync(ctx context.Context, store Partd) error {
 func Close(ctx context.Context, store Partd) error {
 	c, ok := store.(io.Closer)
 	if !ok {
-		return unsupported("close", store)
+		return unsupportedError("close", store)
 	}
 	if f, ok := store.(Flusher); ok {
 		// Close retries a failed flush and returns its error.

@@ -17,8 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// allocated returns the bytes that f allocates.
-func allocated(f func()) int64 {
+// allocatedBytes returns the bytes that f allocates.
+func allocatedBytes(f func()) int64 {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -27,8 +27,8 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// bombs returns small pieces that decompress to 256 MiB of zeros, or to 8 MiB.
-func bombs(t *testing.T) map[string][]byte {
+// makeBombs returns small pieces that decompress to 256 MiB of zeros, or to 8 MiB.
+func makeBombs(t *testing.T) map[string][]byte {
 	const size = 256 << 20
 	zeros := make([]byte, size)
 	all := map[string][]byte{}
@@ -38,7 +38,7 @@ func bombs(t *testing.T) map[string][]byte {
 		case BZ2, Snappy, LZ4, Blosc:
 			n = 8 << 20 // slow writers, or formats with a low maximum ratio
 		}
-		all[string(format)] = packed(t, format, zeros[:n])
+		all[string(format)] = pack(t, format, zeros[:n])
 	}
 	// Frames without a size in the header, with windows within the limit and over it.
 	var out bytes.Buffer
@@ -59,14 +59,14 @@ func bombs(t *testing.T) map[string][]byte {
 		all[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
 	// A bomb in a bomb, for two layers.
-	all["gzip twice"] = packed(t, Gzip, frame.Append(nil, all["gzip"]))
+	all["gzip twice"] = pack(t, Gzip, frame.Append(nil, all["gzip"]))
 	return all
 }
 
 // TestBombs reads bombs with a limit of 1 MiB: each is an error, and allocates little
 // more than 2 MiB.
 func TestBombs(t *testing.T) {
-	for name, bomb := range bombs(t) {
+	for name, bomb := range makeBombs(t) {
 		t.Run(name, func(t *testing.T) {
 			format := strings.Trim(strings.Fields(name)[0], ",")
 			dict := partd.NewDict()
@@ -85,10 +85,10 @@ func TestBombs(t *testing.T) {
 			case name == "gzip twice":
 				allowed *= 2 // for two layers
 			}
-			for way, read := range skims(t.Context(), s.(*Store)) {
+			for way, read := range streamingReads(t.Context(), s.(*Store)) {
 				var got int64
 				var err error
-				used := allocated(func() { got, err = read() })
+				used := allocatedBytes(func() { got, err = read() })
 				if !errors.As(err, new(*partd.CorruptError)) || got > 1<<20 {
 					t.Errorf("a bomb, %s: %d bytes, %v", way, got, err)
 				}
@@ -100,8 +100,8 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// skims returns the ways to read the value of key "k" without keeping it.
-func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
+// streamingReads returns the ways to read the value of key "k" without keeping it.
+func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, error) {
 	return map[string]func() (int64, error){
 		"Get": func() (int64, error) {
 			v, err := s.Get(ctx, "k")
@@ -140,7 +140,7 @@ func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
 // allocated.
 func TestLies(t *testing.T) {
 	const claimed = 1 << 30
-	lz4 := packed(t, LZ4, text(5000))
+	lz4 := pack(t, LZ4, randomText(5000))
 	for name, piece := range map[string][]byte{
 		"snappy": append(binary.AppendUvarint(nil, claimed), 0xfe, 1, 0, 0xfe, 1, 0),
 		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 0, 0x40, 0x01, 0, 0, 0, 0, 0, 0},
@@ -157,9 +157,9 @@ func TestLies(t *testing.T) {
 			if err := dict.Set(t.Context(), "k", frame.Append(nil, piece)); err != nil {
 				t.Fatal(err)
 			}
-			for way, read := range readings(s) {
+			for way, read := range readMethods(s) {
 				var err error
-				if used := allocated(func() { _, err = read() }); used > 1<<20 {
+				if used := allocatedBytes(func() { _, err = read() }); used > 1<<20 {
 					t.Errorf("a false length, %s: allocated %d bytes for a claim: %v", way, used, err)
 				}
 				if !errors.As(err, new(*partd.CorruptError)) {
@@ -187,7 +187,7 @@ func TestManyLies(t *testing.T) {
 				t.Fatal(err)
 			}
 			var err error
-			used := allocated(func() { _, err = s.Get(t.Context(), "k") })
+			used := allocatedBytes(func() { _, err = s.Get(t.Context(), "k") })
 			if !errors.As(err, new(*partd.CorruptError)) {
 				t.Error(err)
 			}

@@ -92,9 +92,9 @@ func must(t *testing.T) func(*partd.File, error) partd.Partd {
 	}
 }
 
-// stack returns layers over a store. The names in layers, outermost first, are joined by
+// addLayers returns layers over a store. The names in layers, outermost first, are joined by
 // "+"; "buffer" is a Buffer.
-func stack(t *testing.T, store partd.Partd, layers string) partd.Partd {
+func addLayers(t *testing.T, store partd.Partd, layers string) partd.Partd {
 	t.Helper()
 	names := strings.Split(layers, "+")
 	for _, name := range slices.Backward(names) {
@@ -115,7 +115,7 @@ func stack(t *testing.T, store partd.Partd, layers string) partd.Partd {
 func keepsPromises(t *testing.T, b checkingStore, layers string) {
 	dirs := map[partd.Partd]string{}
 	opened := func(t *testing.T, dir string) partd.Partd {
-		store := stack(t, b.open(t, dir), layers)
+		store := addLayers(t, b.open(t, dir), layers)
 		dirs[store] = dir
 		return store
 	}

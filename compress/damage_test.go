@@ -28,8 +28,8 @@ func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *St
 	return s
 }
 
-// text returns n bytes that compress moderately.
-func text(n int) []byte {
+// randomText returns n bytes that compress moderately.
+func randomText(n int) []byte {
 	var b []byte
 	for i := 0; len(b) < n; i++ {
 		b = fmt.Appendf(b, "%d bottles of beer on the %x wall, ", i, i*i*7919)
@@ -37,8 +37,8 @@ func text(n int) []byte {
 	return b[:n]
 }
 
-// packed returns data as a compressed piece.
-func packed(t testing.TB, format Format, data []byte) []byte {
+// pack returns data as a compressed piece.
+func pack(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
 	p, err := newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data)
 	if err != nil {
@@ -47,8 +47,8 @@ func packed(t testing.TB, format Format, data []byte) []byte {
 	return p
 }
 
-// readings returns the ways to read the value of key "k".
-func readings(s *Store) map[string]func() ([]byte, error) {
+// readMethods returns the ways to read the value of key "k".
+func readMethods(s *Store) map[string]func() ([]byte, error) {
 	ctx := context.Background()
 	return map[string]func() ([]byte, error){
 		"Get": func() ([]byte, error) {
@@ -85,7 +85,7 @@ func readings(s *Store) map[string]func() ([]byte, error) {
 // delivers nothing but a prefix of good.
 func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte) {
 	t.Helper()
-	for way, read := range readings(s) {
+	for way, read := range readMethods(s) {
 		got, err := read()
 		var bad *partd.CorruptError
 		var op *partd.Error
@@ -105,8 +105,8 @@ func TestDamage(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, format, nil)
-			first, data := text(100), text(3000)
-			before, piece := frame.Append(nil, packed(t, format, first)), packed(t, format, data)
+			first, data := randomText(100), randomText(3000)
+			before, piece := frame.Append(nil, pack(t, format, first)), pack(t, format, data)
 			try := func(label string, content []byte) {
 				t.Helper()
 				stored := frame.Append(slices.Clone(before), content)
@@ -124,7 +124,7 @@ func TestDamage(t *testing.T) {
 			}
 			for _, other := range Formats() {
 				if other != format {
-					try("a piece of "+string(other), packed(t, other, data))
+					try("a piece of "+string(other), pack(t, other, data))
 				}
 			}
 			for _, plain := range []string{"plain", "a plain text that nobody compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
@@ -160,8 +160,8 @@ func TestFlippedBits(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, format, nil)
-			data := text(700)
-			piece := packed(t, format, data)
+			data := randomText(700)
+			piece := pack(t, format, data)
 			noticed, tried := 0, 0
 			for i := range len(piece) * 8 {
 				flipped := slices.Clone(piece)
@@ -169,7 +169,7 @@ func TestFlippedBits(t *testing.T) {
 				if err := dict.Set(t.Context(), "k", frame.Append(nil, flipped)); err != nil {
 					t.Fatal(err)
 				}
-				all := readings(s)
+				all := readMethods(s)
 				for n, way := range slices.Sorted(maps.Keys(all)) {
 					if n != i%len(all) && os.Getenv("PARTD_ALL_LAYERS") == "" {
 						continue // read each bit in only one of the ways
@@ -196,14 +196,14 @@ func TestFlippedBits(t *testing.T) {
 // TestLargeFlipped flips a few bits of a piece of several blocks, and truncates it between
 // and within blocks.
 func TestLargeFlipped(t *testing.T) {
-	data := text(2 << 20)
+	data := randomText(2 << 20)
 	for _, format := range Formats() {
 		if slices.Contains(unchecked, format) || format == BZ2 && testing.Short() {
 			continue
 		}
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, nil)
-		piece := packed(t, format, data)
+		piece := pack(t, format, data)
 		for i := range 24 {
 			changed := slices.Clone(piece)
 			if i < 12 {

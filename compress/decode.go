@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// corrupt returns the error for a stored value whose frame at offset is damaged.
-func (s *Store) corrupt(op, key string, offset int64, err error) error {
+// corruptError returns the error for a stored value whose frame at offset is damaged.
+func (s *Store) corruptError(op, key string, offset int64, err error) error {
 	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
 	}}
@@ -49,10 +49,10 @@ func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {
-			return nil, s.corrupt(op, key, offset, err)
+			return nil, s.corruptError(op, key, offset, err)
 		}
 		if value, err = s.codec.decode(value, content); err != nil {
-			return nil, s.corrupt(op, key, offset, inPiece(len(content), err))
+			return nil, s.corruptError(op, key, offset, inPiece(len(content), err))
 		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
@@ -65,14 +65,14 @@ func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	size, offset := int64(0), int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {
-			return 0, s.corrupt(op, key, offset, err)
+			return 0, s.corruptError(op, key, offset, err)
 		}
 		if len(content) == 0 {
-			return 0, s.corrupt(op, key, offset, errEmpty)
+			return 0, s.corruptError(op, key, offset, errEmpty)
 		}
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		if err != nil {
-			return 0, s.corrupt(op, key, offset, inPiece(len(content), err))
+			return 0, s.corruptError(op, key, offset, inPiece(len(content), err))
 		}
 		if n != unknown {
 			size += n
@@ -137,25 +137,25 @@ func (r *valueReader) nextPiece() error {
 	case len(head) == 0:
 		return io.EOF
 	case len(head) < frame.HeaderLen:
-		return r.corrupt(fmt.Errorf("%w: %d bytes of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
+		return r.corruptError(fmt.Errorf("%w: %d bytes of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(head)
 	// No format expands incompressible data by more than this.
 	if maxLength := 1024 + r.store.limit + r.store.limit/6; n > uint64(maxLength) {
-		return r.corrupt(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))
+		return r.corruptError(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))
 	}
 	r.skip(frame.HeaderLen)
 	if n == 0 {
-		return r.corrupt(errEmpty)
+		return r.corruptError(errEmpty)
 	}
 	r.length, r.got = int64(n), 0
 	r.piece = piece{source: &r.source, left: r.length}
 	return nil
 }
 
-// corrupt returns the error for damage in the current piece.
-func (r *valueReader) corrupt(err error) error {
-	return r.store.corrupt(r.op, r.key, r.begin, err)
+// corruptError returns the error for damage in the current piece.
+func (r *valueReader) corruptError(err error) error {
+	return r.store.corruptError(r.op, r.key, r.begin, err)
 }
 
 // readError returns the error of reading the current piece: the store beneath's error
@@ -165,9 +165,9 @@ func (r *valueReader) readError(err error) error {
 	case r.source.err != nil:
 		return r.source.err
 	case r.piece.cut:
-		return r.corrupt(fmt.Errorf("%w: %d of %d bytes", frame.ErrTruncated, r.length-r.piece.left, r.length))
+		return r.corruptError(fmt.Errorf("%w: %d of %d bytes", frame.ErrTruncated, r.length-r.piece.left, r.length))
 	}
-	return r.corrupt(inPiece(r.length, err))
+	return r.corruptError(inPiece(r.length, err))
 }
 
 func (r *valueReader) openPiece() error {
@@ -242,7 +242,7 @@ func (r *valueReader) readStream(dst []byte) int {
 	r.got += int64(n)
 	switch {
 	case r.got > r.store.limit:
-		n, r.err = 0, r.corrupt(inPiece(r.length, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
+		n, r.err = 0, r.corruptError(inPiece(r.length, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
 	case err != nil && err != io.EOF:
 		r.err = r.readError(err)
 	}

@@ -38,14 +38,14 @@ func FuzzBZ2(f *testing.F) {
 // Both ways must agree, respect the limit, and not affect the valid piece that follows.
 func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, error)) {
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
-	good := text(500)
+	good := randomText(500)
 	goodPiece, err := s.codec.encode(nil, good)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(goodPiece)
 	f.Add(goodPiece[:len(goodPiece)/2])
-	f.Add(packed(f, format, make([]byte, fuzzLimit+1)))
+	f.Add(pack(f, format, make([]byte, fuzzLimit+1)))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if len(content) > 64<<10 {
 			return
@@ -56,7 +56,7 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 		}
 		values := map[string][]byte{}
 		errs := map[string]error{}
-		for way, read := range readings(s) {
+		for way, read := range readMethods(s) {
 			values[way], errs[way] = read()
 			if len(values[way]) > fuzzLimit+2*len(good) {
 				t.Fatalf("%s: %d bytes, over the limit", way, len(values[way]))
@@ -101,7 +101,7 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 // FuzzRoundTrip writes and reads arbitrary values in every format.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"))
-	f.Add(text(1000))
+	f.Add(randomText(1000))
 	f.Add(make([]byte, 5000))
 	const limit = 777 // bytes of a piece, so that larger values are split
 	var stores []*Store
@@ -119,7 +119,7 @@ func FuzzRoundTrip(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			for way, read := range readings(s) {
+			for way, read := range readMethods(s) {
 				if got, err := read(); err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("%s, %s: %d bytes, %v, want %d", s.format, way, len(got), err, len(want))
 				}

@@ -37,7 +37,7 @@ func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error
 func TestDamagedPop(t *testing.T) {
 	dict := &countingDict{Dict: partd.NewDict()}
 	s := newStore(t, dict, Snappy, nil)
-	good := frame.Append(nil, packed(t, Snappy, []byte("good")))
+	good := frame.Append(nil, pack(t, Snappy, []byte("good")))
 	set := func(key string, value []byte) {
 		t.Helper()
 		if err := dict.Set(t.Context(), key, value); err != nil {
@@ -101,7 +101,7 @@ func TestErrorsOfTheStoreBeneath(t *testing.T) {
 		if format == BZ2 {
 			n = 100_000
 		}
-		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: text(n)}); err != nil {
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}); err != nil {
 			t.Fatal(err)
 		}
 		r, err := s.Open(t.Context(), "k")

@@ -88,7 +88,7 @@ func TestKeysWithoutScan(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, listing{bare{dict}}, format, nil)
 		for _, n := range []int{1, 1000, 70_000} {
-			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: text(n)}); err != nil {
+			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -141,9 +141,9 @@ func TestApply(t *testing.T) {
 	}
 	tag := partd.Tag{Session: 7, Number: 3, CRC: 0x12345678}
 	for _, op := range []partd.Operation{
-		{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "a", Value: text(500)}, {Key: "b"}, {Key: "a", Value: []byte("x")}}},
+		{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "a", Value: randomText(500)}, {Key: "b"}, {Key: "a", Value: []byte("x")}}},
 		{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "a"}}},
-		{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "a", Value: text(10)}}},
+		{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "a", Value: randomText(10)}}},
 		{Change: partd.ChangeDelete, Keys: []string{"a", "b"}},
 		{Change: partd.ChangeDrop},
 	} {
@@ -170,11 +170,11 @@ func TestPooledStateStaysApart(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
 			s := newStore(t, partd.NewDict(), format, nil)
-			values := [][]byte{[]byte("a"), text(300), make([]byte, 5000), bytes.Repeat([]byte("xyz"), 70_000), text(100_000)}
+			values := [][]byte{[]byte("a"), randomText(300), make([]byte, 5000), bytes.Repeat([]byte("xyz"), 70_000), randomText(100_000)}
 			if format == BZ2 {
 				values = values[:3]
 			}
-			damaged := frame.Append(nil, packed(t, format, text(5000)))
+			damaged := frame.Append(nil, pack(t, format, randomText(5000)))
 			damaged = damaged[:len(damaged)-5]
 			if err := partd.Set(t.Context(), s.inner, "damaged", damaged); err != nil {
 				t.Fatal(err)
@@ -220,7 +220,7 @@ func TestLimitDivides(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, &Options{Limit: 1000})
-		value := text(4321)
+		value := randomText(4321)
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestLimitDivides(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for way, read := range readings(s) {
+		for way, read := range readMethods(s) {
 			if got, err := read(); pieces != 5 || err != nil || !bytes.Equal(got, value) {
 				t.Errorf("%s, %s: %d pieces, %d bytes, %v", format, way, pieces, len(got), err)
 			}
@@ -254,15 +254,15 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newStore(t, file, format, nil)
-		value := bytes.Repeat(text(1<<20), size>>20)
+		value := bytes.Repeat(randomText(1<<20), size>>20)
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
 			t.Fatal(err)
 		}
-		for way, read := range skims(t.Context(), s) {
+		for way, read := range streamingReads(t.Context(), s) {
 			if way == "Get" {
 				continue
 			}
-			used := allocated(func() {
+			used := allocatedBytes(func() {
 				if n, err := read(); n != size || err != nil {
 					t.Errorf("%s, %s: %d bytes, %v", format, way, n, err)
 				}
@@ -311,7 +311,7 @@ func TestLevels(t *testing.T) {
 		if got := format.MaxLevel(); got != maxLevel {
 			t.Errorf("%s: the highest level is %d, want %d", format, got, maxLevel)
 		}
-		value := text(40_000)
+		value := randomText(40_000)
 		sizes := map[int]int{}
 		for level := 1; level <= maxLevel; level++ {
 			s := newStore(t, partd.NewDict(), format, &Options{Level: level})

@@ -14,8 +14,8 @@ import (
 // windowBytes is the number of bytes read and decompressed at a time.
 const windowBytes = 64 << 10
 
-// window returns a buffer of windowBytes. The caller must return it with s.windows.Put.
-func (s *Store) window() *[]byte {
+// getWindow returns a buffer of windowBytes. The caller must return it with s.windows.Put.
+func (s *Store) getWindow() *[]byte {
 	if w, ok := s.windows.Get().(*[]byte); ok {
 		return w
 	}
@@ -28,12 +28,12 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.reader("open", key, inner), nil
+	return s.newReader("open", key, inner), nil
 }
 
-// reader returns a reader that decompresses a value of the store beneath.
-func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
-	o := &opened{inner: inner, in: s.window()}
+// newReader returns a reader that decompresses a value of the store beneath.
+func (s *Store) newReader(op, key string, inner io.ReadCloser) *opened {
+	o := &opened{inner: inner, in: s.getWindow()}
 	o.value.store = s
 	in := (*o.in)[:windowBytes]
 	o.next = func() ([]byte, error) {
@@ -140,7 +140,7 @@ func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[part
 		c, stop := s.newScan(stored)
 		defer stop()
 		defer c.value.stop()
-		current, ahead := s.window(), s.window()
+		current, ahead := s.getWindow(), s.getWindow()
 		defer func() {
 			s.windows.Put(current)
 			s.windows.Put(ahead)
@@ -209,7 +209,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 		c, stop := s.newScan(partd.Scan(ctx, s.innerStore()))
 		defer stop()
 		defer c.value.stop()
-		scratch := s.window()
+		scratch := s.getWindow()
 		defer s.windows.Put(scratch)
 		for {
 			err := c.nextKey("keys")

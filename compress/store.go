@@ -126,7 +126,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
-		return 0, s.unsupported("new session")
+		return 0, s.unsupportedError("new session")
 	}
 	return a.NewSession(ctx)
 }
@@ -135,7 +135,7 @@ func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
-		return s.unsupported("end session")
+		return s.unsupportedError("end session")
 	}
 	return a.EndSession(ctx, session)
 }
@@ -145,7 +145,7 @@ func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.Session
 	if g, ok := s.innerStore().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)
 	}
-	return partd.SessionToken{}, s.unsupported("session token")
+	return partd.SessionToken{}, s.unsupportedError("session token")
 }
 
 // CheckSession returns an error unless the token belongs to the session.
@@ -153,7 +153,7 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	if g, ok := s.innerStore().(partd.SessionGuard); ok {
 		return g.CheckSession(ctx, session, token)
 	}
-	return s.unsupported("check session")
+	return s.unsupportedError("check session")
 }
 
 // Apply applies a numbered operation exactly once. It passes the tag on unchanged.
@@ -184,13 +184,13 @@ func (s *Store) MemoryUsed() int64 {
 func (s *Store) Close() error {
 	c, ok := s.innerStore().(io.Closer)
 	if !ok {
-		return s.unsupported("close")
+		return s.unsupportedError("close")
 	}
 	return c.Close()
 }
 
-// unsupported returns the error for an ability that the store beneath lacks.
-func (s *Store) unsupported(op string) error {
+// unsupportedError returns the error for an ability that the store beneath lacks.
+func (s *Store) unsupportedError(op string) error {
 	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.innerStore(), errors.ErrUnsupported)}
 }
 

@@ -17,8 +17,8 @@ type source struct {
 	ended  bool
 }
 
-// more replaces an empty buf with the next bytes.
-func (s *source) more() error {
+// refill replaces an empty buf with the next bytes.
+func (s *source) refill() error {
 	for len(s.buf) == 0 {
 		data, err := s.fetch()
 		if err != nil {
@@ -86,7 +86,7 @@ func (p *piece) Read(dst []byte) (int, error) {
 	if len(dst) == 0 {
 		return 0, nil
 	}
-	if err := p.more(); err != nil {
+	if err := p.refill(); err != nil {
 		return 0, p.noteCut(err)
 	}
 	n := int(min(int64(len(dst)), int64(len(p.buf)), p.left))
@@ -101,7 +101,7 @@ func (p *piece) ReadByte() (byte, error) {
 	if p.left == 0 {
 		return 0, io.EOF
 	}
-	if err := p.more(); err != nil {
+	if err := p.refill(); err != nil {
 		return 0, p.noteCut(err)
 	}
 	b := p.buf[0]
@@ -131,7 +131,7 @@ func (p *piece) peekAll(n int64) ([]byte, error) {
 // discard skips the rest of the piece.
 func (p *piece) discard() error {
 	for p.left > 0 {
-		if err := p.more(); err != nil {
+		if err := p.refill(); err != nil {
 			return p.noteCut(err)
 		}
 		n := int(min(p.left, int64(len(p.buf))))

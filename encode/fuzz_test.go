@@ -72,12 +72,12 @@ func FuzzCodecs(f *testing.F) {
 		decode func([]byte) error
 		growth uint64
 	}{
-		{"JSON", decoding(JSON[[]row]()), 512},
-		{"Msgpack", decoding(Msgpack[[]row]()), 512},
-		{"Gob", decoding(Gob[[]row]()), 2048},
-		{"Python", decoding(Python()), 384},
-		{"Pickle", decoding(Pickle()), 384},
-		{"Bytes", decoding(Bytes()), 4},
+		{"JSON", decodeOnly(JSON[[]row]()), 512},
+		{"Msgpack", decodeOnly(Msgpack[[]row]()), 512},
+		{"Gob", decodeOnly(Gob[[]row]()), 2048},
+		{"Python", decodeOnly(Python()), 384},
+		{"Pickle", decodeOnly(Pickle()), 384},
+		{"Bytes", decodeOnly(Bytes()), 4},
 	}
 	rows := []row{{1, "text", []row{{A: 2}}, map[string]any{"a": "b", "c": 1.5}, time.Unix(1, 2).UTC(), []byte("x")}}
 	for _, c := range []ValueCodec[[]row]{JSON[[]row](), Msgpack[[]row](), Gob[[]row]()} {
@@ -102,7 +102,7 @@ func FuzzCodecs(f *testing.F) {
 	})
 }
 
-func decoding[T any](c ValueCodec[T]) func([]byte) error {
+func decodeOnly[T any](c ValueCodec[T]) func([]byte) error {
 	return func(data []byte) error {
 		_, err := c.Decode(data)
 		return err

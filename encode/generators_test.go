@@ -110,20 +110,20 @@ func plainValues(all bool, depth int) *rapid.Generator[any] {
 			}
 		case 2:
 			dict := PyDict{}
-			for _, k := range distinct(t) {
+			for _, k := range distinctKeys(t) {
 				dict = append(dict, PyItem{Key: k, Value: inner.Draw(t, "value")})
 			}
 			return dict
 		case 3:
-			return PySet(distinct(t))
+			return PySet(distinctKeys(t))
 		case 4:
-			return PyFrozenSet(distinct(t))
+			return PyFrozenSet(distinctKeys(t))
 		}
 		return plainLeaf(all).Draw(t, "leaf")
 	})
 }
 
-func distinct(t *rapid.T) []any {
+func distinctKeys(t *rapid.T) []any {
 	return rapid.SliceOfNDistinct(plainKey(), 0, 10, plainText).Draw(t, "keys")
 }
 

@@ -67,16 +67,16 @@ func dial(t testing.TB, url string) *remote.Client {
 
 // layered returns compressed stores, as in the examples of Python's partd.
 var layered = []opener{
-	{"bz2+dict", func(t testing.TB) partd.Partd { return compressed(t, partd.NewDict(), compress.BZ2) }},
-	{"snappy+file", func(t testing.TB) partd.Partd { return compressed(t, openFile(t, t.TempDir()), compress.Snappy) }},
-	{"snappy+client", func(t testing.TB) partd.Partd { return compressed(t, dial(t, serve(t)), compress.Snappy) }},
+	{"bz2+dict", func(t testing.TB) partd.Partd { return withCompression(t, partd.NewDict(), compress.BZ2) }},
+	{"snappy+file", func(t testing.TB) partd.Partd { return withCompression(t, openFile(t, t.TempDir()), compress.Snappy) }},
+	{"snappy+client", func(t testing.TB) partd.Partd { return withCompression(t, dial(t, serve(t)), compress.Snappy) }},
 	{"zstd+zlib+blosc+client", func(t testing.TB) partd.Partd {
-		return compressed(t, compressed(t, compressed(t, dial(t, serve(t)), compress.Blosc), compress.Zlib), compress.Zstd)
+		return withCompression(t, withCompression(t, withCompression(t, dial(t, serve(t)), compress.Blosc), compress.Zlib), compress.Zstd)
 	}},
 }
 
-// compressed returns a compressing layer over a store.
-func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
+// withCompression returns a compressing layer over a store.
+func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
 	s, err := compress.New(p, format, nil)
 	must(t, err)

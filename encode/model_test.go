@@ -143,7 +143,7 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 			t.Parallel()
 			p := below.open(t)
 			rapid.Check(t, func(t *rapid.T) {
-				must2(t, p.Drop(context.Background()))
+				requireNoError(t, p.Drop(context.Background()))
 				m := &model[T, E]{New(p, codec()), values, text, false, map[string][]T{}}
 				m.run(t)
 			})
@@ -157,7 +157,7 @@ func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generat
 		p := below.open(t)
 		t.Run(fmt.Sprintf("%T/%s", *new(E), below.name), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				must2(t, p.Drop(context.Background()))
+				requireNoError(t, p.Drop(context.Background()))
 				m := &model[[]E, E]{NewNumPy[E](p), rapid.SliceOf(elements), func(v []E) string { return fmt.Sprint(v) }, true, map[string][][]E{}}
 				m.run(t)
 			})
@@ -165,7 +165,7 @@ func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generat
 	}
 }
 
-func must2(t *rapid.T, err error) {
+func requireNoError(t *rapid.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,13 +135,13 @@ func (r Range) numbers() ([]int64, error) {
 // Rows returns the number of rows.
 func (d DataFrame) Rows() int {
 	if len(d.Columns) > 0 {
-		return rows(d.Columns[0].Values)
+		return lengthOf(d.Columns[0].Values)
 	}
-	return rows(d.Index.Values)
+	return lengthOf(d.Index.Values)
 }
 
-// rows returns the number of elements in values, or -1 if the type is not supported.
-func rows(values any) int {
+// lengthOf returns the number of elements in values, or -1 if the type is not supported.
+func lengthOf(values any) int {
 	switch v := values.(type) {
 	case nil:
 		return 0
@@ -189,7 +189,7 @@ func fixedOf[T Element]() fixedType {
 // joinFrames concatenates frames with equal columns, as pandas.concat does.
 func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	for i, f := range frames {
-		if f, err = f.whole(); err != nil {
+		if f, err = f.checked(); err != nil {
 			return DataFrame{}, fmt.Errorf("append %d: %w", i+1, err)
 		}
 		if len(joined.Columns) == 0 && joined.Rows() == 0 {
@@ -208,11 +208,11 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			if !reflect.DeepEqual(to.Name, c.Name) {
 				return DataFrame{}, fmt.Errorf("append %d has a column %v, earlier ones have %v", i+1, c.Name, to.Name)
 			}
-			if to.Values, err = concat(to.Values, c.Values); err != nil {
+			if to.Values, err = concatValues(to.Values, c.Values); err != nil {
 				return DataFrame{}, fmt.Errorf("append %d, column %v: %w", i+1, c.Name, err)
 			}
 		}
-		if joined.Index.Values, err = concat(joined.Index.Values, f.Index.Values); err != nil {
+		if joined.Index.Values, err = concatValues(joined.Index.Values, f.Index.Values); err != nil {
 			return DataFrame{}, fmt.Errorf("append %d, index: %w", i+1, err)
 		}
 		if !reflect.DeepEqual(joined.Index.Name, f.Index.Name) {
@@ -222,8 +222,8 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	return joined, nil
 }
 
-// concat appends values to to. Both must have the same type.
-func concat(to, values any) (_ any, err error) {
+// concatValues appends values to to. Both must have the same type.
+func concatValues(to, values any) (_ any, err error) {
 	if r, ok := to.(Range); ok {
 		next, ok := values.(Range)
 		if ok && next.Step == r.Step && next.Start == r.Start+int64(r.Len())*r.Step {
@@ -254,7 +254,7 @@ func concat(to, values any) (_ any, err error) {
 	case Texts:
 		if b, ok := values.(Texts); ok && a.NA == b.NA {
 			if a.Null != nil || b.Null != nil {
-				a.Null = append(padded(a), padded(b)...)
+				a.Null = append(paddedNulls(a), paddedNulls(b)...)
 			}
 			a.Values = append(a.Values, b.Values...)
 			return a, nil
@@ -272,8 +272,8 @@ func concat(to, values any) (_ any, err error) {
 	return nil, fmt.Errorf("%s cannot be joined with %s: read the appends one by one, with All", typeName(values), typeName(to))
 }
 
-// padded returns t.Null with the length of t.Values.
-func padded(t Texts) []bool { return append(t.Null, make([]bool, len(t.Values)-len(t.Null))...) }
+// paddedNulls returns t.Null with the length of t.Values.
+func paddedNulls(t Texts) []bool { return append(t.Null, make([]bool, len(t.Values)-len(t.Null))...) }
 
 // setMissing marks value i as missing.
 func (t *Texts) setMissing(i int) {
@@ -291,7 +291,7 @@ func typeName(values any) string {
 	case Durations:
 		return "timedelta64[" + v.Unit + "]"
 	case Categorical:
-		return fmt.Sprintf("category of %d (%s, ordered %t)", rows(v.Categories), typeName(v.Categories), v.Ordered)
+		return fmt.Sprintf("category of %d (%s, ordered %t)", lengthOf(v.Categories), typeName(v.Categories), v.Ordered)
 	}
 	return fmt.Sprintf("%T", values)
 }

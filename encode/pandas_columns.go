@@ -40,7 +40,7 @@ func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
 	var batch, described []partd.Entry
 	for _, e := range entries {
-		d, err := e.Value.whole()
+		d, err := e.Value.checked()
 		if err != nil {
 			return keyError("append", e.Key, err)
 		}
@@ -91,7 +91,7 @@ func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, e
 	default:
 		return array, dtype, fmt.Errorf("its name is a %T, but must be text or an integer", name)
 	}
-	stored, err := store(c.Values)
+	stored, err := encodeValues(c.Values)
 	if err != nil {
 		return array, dtype, err
 	}
@@ -167,7 +167,7 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 			d.Columns = append(d.Columns, Column{names[i/2-1], values})
 		}
 	}
-	if d, err = d.whole(); err != nil {
+	if d, err = d.checked(); err != nil {
 		return d, keyError("get", key, err)
 	}
 	return d, nil

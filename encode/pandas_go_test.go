@@ -18,17 +18,17 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// kept reads a frame of testdata that partd 1.4.2 wrote.
-func kept(t testing.TB, name string) []byte {
+// readTestdata reads a frame of testdata that partd 1.4.2 wrote.
+func readTestdata(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pandas/" + name)
 	must(t, err)
 	return data
 }
 
-// keptFrame returns the frame in the files of testdata/pandas. In pandas 3, texts have
+// testdataFrame returns the frame in the files of testdata/pandas. In pandas 3, texts have
 // their own type.
-func keptFrame(texts, categories any) DataFrame {
+func testdataFrame(texts, categories any) DataFrame {
 	const day = 24 * 3600e9
 	return DataFrame{
 		Columns: []Column{
@@ -49,11 +49,11 @@ func keptFrame(texts, categories any) DataFrame {
 
 func TestPandasKept(t *testing.T) {
 	for name, want := range map[string]DataFrame{
-		"2.3.3": keptFrame([]any{"a", nil, "é"}, []any{"x", "y"}),
-		"3.1.1-compressed": keptFrame(Texts{Values: []string{"a", "", "é"}, Null: []bool{false, true, false}},
+		"2.3.3": testdataFrame([]any{"a", nil, "é"}, []any{"x", "y"}),
+		"3.1.1-compressed": testdataFrame(Texts{Values: []string{"a", "", "é"}, Null: []bool{false, true, false}},
 			Texts{Values: []string{"x", "y"}}),
 	} {
-		got, err := PandasBlocks(nil).Decode(kept(t, name))
+		got, err := PandasBlocks(nil).Decode(readTestdata(t, name))
 		must(t, err)
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n%v\n%v", name, got, want)
@@ -75,8 +75,8 @@ func TestPandasNoStep(t *testing.T) {
 // Go reads back the frames it writes, with any compression.
 func TestPandasRoundTrip(t *testing.T) {
 	frames := []DataFrame{
-		keptFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
-		keptFrame(Texts{[]string{"a", "", "c"}, []bool{false, true, false}, true}, []int64{7, 8}),
+		testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
+		testdataFrame(Texts{[]string{"a", "", "c"}, []bool{false, true, false}, true}, []int64{7, 8}),
 		{Columns: []Column{{int64(3), []uint8{1}}, {nil, []Float16{3}}, {2.5, []complex128{1i}}}, Index: Column{PyTuple{"a", int64(1)}, Range{7, 6, -1}}},
 		{Columns: []Column{}, Index: Column{"i", Range{0, 5, 2}}},
 		{Columns: []Column{{"a", []int32{}}, {"b", Times{"s", "UTC", []int64{}}}, {"c", Durations{"ns", []int64{}}}}, Index: Column{nil, []bool{}}},
@@ -145,7 +145,7 @@ func TestPandasJoin(t *testing.T) {
 		t.Error(first, err)
 	}
 	// An empty range, as in f.iloc[4:0], does not.
-	if got, err := concat(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
+	if got, err := concatValues(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
 		t.Error(got, err)
 	}
 }
@@ -192,8 +192,8 @@ func TestPandasWriteErrors(t *testing.T) {
 	}
 }
 
-// hostile returns a frame of one column, whose block has the given header and data.
-func hostile(t *testing.T, header any, data []byte) []byte {
+// encodeHostile returns a frame of one column, whose block has the given header and data.
+func encodeHostile(t *testing.T, header any, data []byte) []byte {
 	t.Helper()
 	var b []byte
 	for _, v := range []any{
@@ -256,7 +256,7 @@ func TestPandasHostile(t *testing.T) {
 	}
 	coded := func(dtype string, ordered any, data []byte) []byte {
 		index := pickle.Call("pandas", "Index", []any{"x"}, nil, false, nil, false)
-		return hostile(t, PyTuple{[]any{0}, pickle.Call("numpy", "dtype", dtype), PyTuple{1}, PyTuple{"categorical_type", PyTuple{ordered, index}}}, data)
+		return encodeHostile(t, PyTuple{[]any{0}, pickle.Call("numpy", "dtype", dtype), PyTuple{1}, PyTuple{"categorical_type", PyTuple{ordered, index}}}, data)
 	}
 	huge, err := appendContainer(nil, make([]byte, 65<<20), 1)
 	must(t, err)
@@ -275,54 +275,54 @@ func TestPandasHostile(t *testing.T) {
 		{coded("<m8[ns]", false, make([]byte, 8)), "codes that are timedelta64[ns]"},
 		{coded("|O", false, frame.Append(nil, pickled([]any{long}))), "codes that are []interface {}"},
 		{coded("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
-		{hostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
-		{hostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
-		{hostile(t, empty("<U5", 0, 1), nil), "a block of no column: "},
-		{hostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
-		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+		{encodeHostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
+		{encodeHostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
+		{encodeHostile(t, empty("<U5", 0, 1), nil), "a block of no column: "},
+		{encodeHostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
+		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
+		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
+		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `unknown unit "min"`},
-		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "not placement, dtype, shape and kind"},
-		{hostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of integers"},
-		{hostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not supported"},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
-		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "blocks of kind x"},
+		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "not placement, dtype, shape and kind"},
+		{encodeHostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of integers"},
+		{encodeHostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not supported"},
+		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
+		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
+		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{strings.Repeat("x", 1000), nil}}, nil), "blocks of kind x"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{long}, nil, false, nil, false), emptyIndex), "names of type list are not supported"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, nil, false, nil, false), emptyIndex), "columns: element 0 is a pickle.Global"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), emptyIndex), "names of type list"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), emptyIndex), "names of 1000 parts"},
 		{hostileIndex(t, emptyIndex, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
-		{hostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "s", pickle.Call("datetime", "timezone", pickle.Call("datetime", "timedelta", 0, 90, 0)))))), "an offset of 90 s"},
 		{hostileIndex(t, emptyIndex, rangeIndex(0, 1, 1, long)), "names of type list"},
 		{[]byte{1}, "truncated frame"},
-		{hostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes, neither plain data of 8"},
-		{hostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes, neither plain data of 8"},
-		{hostile(t, numbers(i8, 1, 1<<60), nil), "over the limit"},
-		{hostile(t, numbers(i8, 1<<40, 1<<40), nil), "over the limit"},
-		{hostile(t, numbers(i8, -1, 1), nil), "not a list of integers"},
-		{hostile(t, numbers(i8, 1, 1, 1), make([]byte, 8)), "an array of 3 dimensions"},
-		{hostile(t, numbers(i8, 2, 1), make([]byte, 16)), "shape [2 1], for 1 columns"},
-		{hostile(t, numbers(pickle.Call("numpy", "dtype", "<U5"), 1, 1), nil), "column a (<U5): "},
-		{hostile(t, PyTuple{[]any{1}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", PyTuple{}}}, make([]byte, 8)), "column 1 of 1"},
-		{hostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{"new_type", PyTuple{}}}, make([]byte, 8)), "blocks of kind new_type are not supported"},
-		{hostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
-		{hostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
-		{hostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
-		{hostile(t, other, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
-		{hostile(t, other, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
-		{hostile(t, other, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
-		{hostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},
-		{hostile(t, other, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
-		{hostile(t, other, pickled(7)), "a int is not an array"},
-		{hostile(t, other, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
-		{hostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from offset 9223372036854775807"},
-		{hostile(t, other, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
-		{hostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is not text"},
-		{hostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
-		{hostile(t, other, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
+		{encodeHostile(t, numbers(i8, 1, 1), make([]byte, 7)), "column a (<i8): 7 bytes, neither plain data of 8"},
+		{encodeHostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes, neither plain data of 8"},
+		{encodeHostile(t, numbers(i8, 1, 1<<60), nil), "over the limit"},
+		{encodeHostile(t, numbers(i8, 1<<40, 1<<40), nil), "over the limit"},
+		{encodeHostile(t, numbers(i8, -1, 1), nil), "not a list of integers"},
+		{encodeHostile(t, numbers(i8, 1, 1, 1), make([]byte, 8)), "an array of 3 dimensions"},
+		{encodeHostile(t, numbers(i8, 2, 1), make([]byte, 16)), "shape [2 1], for 1 columns"},
+		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<U5"), 1, 1), nil), "column a (<U5): "},
+		{encodeHostile(t, PyTuple{[]any{1}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", PyTuple{}}}, make([]byte, 8)), "column 1 of 1"},
+		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, PyTuple{"new_type", PyTuple{}}}, make([]byte, 8)), "blocks of kind new_type are not supported"},
+		{encodeHostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
+		{encodeHostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
+		{encodeHostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
+		{encodeHostile(t, other, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
+		{encodeHostile(t, other, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
+		{encodeHostile(t, other, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
+		{encodeHostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},
+		{encodeHostile(t, other, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
+		{encodeHostile(t, other, pickled(7)), "a int is not an array"},
+		{encodeHostile(t, other, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
+		{encodeHostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from offset 9223372036854775807"},
+		{encodeHostile(t, other, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
+		{encodeHostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is not text"},
+		{encodeHostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
+		{encodeHostile(t, other, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -335,11 +335,11 @@ func TestPandasHostile(t *testing.T) {
 			t.Errorf("%s: %d bytes of memory", c.want, allocated)
 		}
 	}
-	if _, err := PandasBlocks(nil).Decode(hostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
+	if _, err := PandasBlocks(nil).Decode(encodeHostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
 		t.Error(err) // the valid frame that the cases above modify
 	}
 	// A slice of texts without missing values.
-	d, err := PandasBlocks(nil).Decode(hostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
+	d, err := PandasBlocks(nil).Decode(encodeHostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
 		t.Error(d, err)
 	}
@@ -365,7 +365,7 @@ func TestPandasCategoriesLimit(t *testing.T) {
 // Truncated and changed frames are errors or frames, never panics.
 func TestPandasDamaged(t *testing.T) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
-		data := kept(t, name)
+		data := readTestdata(t, name)
 		for n := range data {
 			if _, err := PandasBlocks(nil).Decode(data[:n]); err == nil {
 				t.Errorf("%s: %d of %d bytes are read", name, n, len(data))
@@ -381,10 +381,10 @@ func TestPandasDamaged(t *testing.T) {
 // changes when it is written and read again.
 func FuzzPandasBlocks(f *testing.F) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
-		f.Add(kept(f, name))
+		f.Add(readTestdata(f, name))
 	}
 	for _, o := range pandasWriters {
-		data, err := PandasBlocks(o).Encode(nil, keptFrame([]any{"a", nil, 2.5}, []any{"x", "y"}))
+		data, err := PandasBlocks(o).Encode(nil, testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"}))
 		must(f, err)
 		f.Add(data)
 	}

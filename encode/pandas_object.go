@@ -74,7 +74,7 @@ func (a array) typed(data []byte, objects []any) (any, error) {
 	case name == "" && kind == 'm':
 		return Durations{a.dtype.Unit, npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
 	case name == "StringDtype" && kind == 'O':
-		return texts(objects, a.as)
+		return decodeTexts(objects, a.as)
 	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
 		unit, zone, err := unitAndZoneOf(a.as)
 		if err == nil {
@@ -90,8 +90,8 @@ func (a array) typed(data []byte, objects []any) (any, error) {
 	return nil, fmt.Errorf("the dtype %s %s is not supported", a.dtype, name)
 }
 
-// texts returns objects as elements of a StringDtype.
-func texts(objects []any, dtype *pickle.Object) (Texts, error) {
+// decodeTexts returns objects as elements of a StringDtype.
+func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
 	t := Texts{Values: make([]string, len(objects)), NA: isNA(dtype)}
 	for i, v := range objects {
 		switch v := v.(type) {
@@ -248,7 +248,7 @@ func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
 		return a, err
 	}
 	if shape != nil {
-		if a.shape, err = integers(shape); err != nil {
+		if a.shape, err = decodeIntegers(shape); err != nil {
 			return a, err
 		}
 	}
@@ -291,9 +291,9 @@ func dtypeText(v any) string {
 	return text
 }
 
-// integers returns the elements of a list, a tuple or an array, which must not be
+// decodeIntegers returns the elements of a list, a tuple or an array, which must not be
 // negative.
-func integers(v any) ([]int, error) {
+func decodeIntegers(v any) ([]int, error) {
 	if o, isObject := v.(*pickle.Object); isObject {
 		values, err := column(arrayOf(o))
 		if err != nil {
@@ -321,18 +321,18 @@ func integers(v any) ([]int, error) {
 
 // unitAndZoneOf returns the unit and the time zone of a DatetimeTZDtype.
 func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
-	var where any
+	var timezone any
 	if state, ok := dtype.State.(PyDict); ok {
 		unit, _ = get[string](state, "unit")
-		where, _ = state.Get("tz")
+		timezone, _ = state.Get("tz")
 	} else if len(dtype.Args) == 2 { // written by Go
 		unit, _ = dtype.Args[0].(string)
-		where = dtype.Args[1]
+		timezone = dtype.Args[1]
 	}
-	if zone, ok := where.(string); ok {
+	if zone, ok := timezone.(string); ok {
 		return unit, zone, nil
 	}
-	o, _ := where.(*pickle.Object)
+	o, _ := timezone.(*pickle.Object)
 	if o == nil {
 		return "", "", errors.New("a DatetimeTZDtype without a zone")
 	}

@@ -47,7 +47,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	if err != nil {
 		return d, fmt.Errorf("columns: %w", err)
 	}
-	count := rows(labels.Values)
+	count := lengthOf(labels.Values)
 	if count > len(data) {
 		return d, fmt.Errorf("%d columns in %d bytes", count, len(data))
 	}
@@ -71,7 +71,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	if d.Index, err = r.index(headers[1], parts[1], length); err != nil {
 		return d, fmt.Errorf("index: %w", err)
 	}
-	return d.whole()
+	return d.checked()
 }
 
 // column returns a one-dimensional array, or Texts, as the Values of a Column.
@@ -93,7 +93,7 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	if len(kind) != 2 {
 		return errors.New("the header of a block is not placement, dtype, shape and kind")
 	}
-	places, err := integers(t[0])
+	places, err := decodeIntegers(t[0])
 	if err != nil {
 		return fmt.Errorf("the placement of a block: %w", err)
 	}
@@ -136,7 +136,7 @@ func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) 
 		if err != nil {
 			return nil, err
 		}
-		sizes, err := integers(shape)
+		sizes, err := decodeIntegers(shape)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +166,7 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	if err != nil {
 		return c, fmt.Errorf("categories: %w", err)
 	}
-	n := 16 * int64(min(rows(index.Values), maxFrame))
+	n := 16 * int64(min(lengthOf(index.Values), maxFrame))
 	texts, _ := index.Values.(Texts)
 	for _, text := range texts.Values {
 		n += int64(len(text))
@@ -191,8 +191,8 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	}
 	c.Codes = make([]int32, v.Len())
 	for i := range c.Codes {
-		if e := v.Index(i); e.Int() < -1 || e.Int() >= int64(rows(c.Categories)) {
-			return c, fmt.Errorf("element %d has the code %d, but there are %d categories", i, e.Int(), rows(c.Categories))
+		if e := v.Index(i); e.Int() < -1 || e.Int() >= int64(lengthOf(c.Categories)) {
+			return c, fmt.Errorf("element %d has the code %d, but there are %d categories", i, e.Int(), lengthOf(c.Categories))
 		}
 		c.Codes[i] = int32(v.Index(i).Int())
 	}

@@ -16,16 +16,16 @@ import (
 
 // append appends an encoded frame with one block for each column.
 func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
-	if d, err = d.whole(); err != nil {
+	if d, err = d.checked(); err != nil {
 		return dst, err
 	}
 	names, headers, blocks := make([]any, len(d.Columns)), []any{nil, nil}, make([]stored, len(d.Columns))
 	for i, c := range d.Columns {
 		names[i] = c.Name
-		if blocks[i], err = store(c.Values); err != nil {
+		if blocks[i], err = encodeValues(c.Values); err != nil {
 			return dst, fmt.Errorf("column %v: %w", c.Name, err)
 		}
-		headers = append(headers, blocks[i].header(i, rows(c.Values)))
+		headers = append(headers, blocks[i].header(i, lengthOf(c.Values)))
 	}
 	index, err := indexObject(d.Index)
 	if err != nil {
@@ -44,8 +44,8 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	return dst, nil
 }
 
-// whole returns d with an index, or an error unless all its columns have one length.
-func (d DataFrame) whole() (DataFrame, error) {
+// checked returns d with an index, or an error unless all its columns have one length.
+func (d DataFrame) checked() (DataFrame, error) {
 	n := d.Rows()
 	if d.Index.Values == nil {
 		d.Index.Values = Range{0, int64(n), 1}
@@ -54,7 +54,7 @@ func (d DataFrame) whole() (DataFrame, error) {
 		if err := checkName(c.Name); err != nil {
 			return d, err
 		}
-		if got := rows(c.Values); got != n || got < 0 {
+		if got := lengthOf(c.Values); got != n || got < 0 {
 			return d, fmt.Errorf("the %T of %v has %d rows, the first column %d (-1: not a type of Column.Values)", c.Values, c.Name, got, n)
 		}
 	}
@@ -71,7 +71,7 @@ type stored struct {
 	categories PyTuple                 // (ordered, index) for codes of categories, else nil
 }
 
-func store(values any) (s stored, err error) {
+func encodeValues(values any) (s stored, err error) {
 	switch v := values.(type) {
 	case []any:
 		return stored{dtype: npy.DType{Kind: 'O'}, list: v}, nil
@@ -79,17 +79,17 @@ func store(values any) (s stored, err error) {
 		if v.Null != nil && len(v.Null) != len(v.Values) {
 			return s, fmt.Errorf("%d texts, but Null has length %d", len(v.Values), len(v.Null))
 		}
-		s, err = store(v.list())
+		s, err = encodeValues(v.list())
 		if s.as = pickle.Call("pandas", "StringDtype"); !v.NA {
 			s.as = pickle.Call("pandas", "StringDtype", nil, math.NaN())
 		}
 		return s, err
 	case Durations:
-		s, _ = store(v.Counts)
+		s, _ = encodeValues(v.Counts)
 		s.dtype.Kind, s.dtype.Unit = 'm', v.Unit
 		return s, checkUnit(v.Unit)
 	case Times:
-		s, _ = store(v.Counts)
+		s, _ = encodeValues(v.Counts)
 		if v.Zone == "" {
 			s.dtype.Kind, s.dtype.Unit = 'M', v.Unit
 		} else {
@@ -105,11 +105,11 @@ func store(values any) (s stored, err error) {
 			return s, fmt.Errorf("categories: %w", err)
 		}
 		for i, code := range v.Codes {
-			if code < -1 || int(code) >= rows(v.Categories) {
-				return s, fmt.Errorf("element %d has the code %d, but there are %d categories", i, code, rows(v.Categories))
+			if code < -1 || int(code) >= lengthOf(v.Categories) {
+				return s, fmt.Errorf("element %d has the code %d, but there are %d categories", i, code, lengthOf(v.Categories))
 			}
 		}
-		s, err = store(v.Codes)
+		s, err = encodeValues(v.Codes)
 		s.categories = PyTuple{v.Ordered, index}
 		return s, err
 	}
@@ -133,7 +133,7 @@ func checkCategories(values any) error {
 		values, missing = v.Counts, int64(math.MinInt64)
 	}
 	seen := map[any]bool{}
-	for i := range rows(values) {
+	for i := range lengthOf(values) {
 		v, err := label(values, i)
 		switch b := v.(type) {
 		case []byte:
@@ -201,7 +201,7 @@ func indexObject(c Column) (any, error) {
 		state := PyDict{{Key: "name", Value: c.Name}, {Key: "start", Value: r.Start}, {Key: "stop", Value: r.Stop}, {Key: "step", Value: r.Step}}
 		return pickle.Call("pandas.core.indexes.base", "_new_Index", pickle.Global{Module: "pandas", Name: "RangeIndex"}, state), nil
 	}
-	s, err := store(c.Values)
+	s, err := encodeValues(c.Values)
 	if s.categories != nil {
 		return nil, fmt.Errorf("a CategoricalIndex is not supported")
 	}

@@ -17,7 +17,7 @@ import (
 
 // The same values as in testdata/interop.py.
 
-func power(base, exponent int64) *big.Int {
+func bigPower(base, exponent int64) *big.Int {
 	return new(big.Int).Exp(big.NewInt(base), big.NewInt(exponent), nil)
 }
 
@@ -35,12 +35,12 @@ func richList() []any {
 	return append(
 		plainList(), PyTuple{1, "t"}, PyTuple{},
 		PyDict{{Key: PyTuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, PySet{7}, PyFrozenSet{"f"}, PyByteArray("ba"),
-		power(2, 100), new(big.Int).Neg(power(2, 3000)), shared, shared,
+		bigPower(2, 100), new(big.Int).Neg(bigPower(2, 3000)), shared, shared,
 	)
 }
 
 func fallbackList() []any {
-	return []any{power(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
+	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
 // pythonStores returns the stores of interop.py over one directory. Each has the content
@@ -57,11 +57,11 @@ func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 		"python":   {New(inner, Python()), plainList()},
 		"fallback": {New(inner, Python()), fallbackList()},
 		"pickle":   {New(inner, Pickle()), richList()},
-		"bz2":      {New(compressed(t, inner, compress.BZ2), Pickle()), richList()},
-		"snappy":   {New(compressed(t, inner, compress.Snappy), Pickle()), richList()},
-		"zlib":     {New(compressed(t, inner, compress.Zlib), Pickle()), richList()},
-		"blosc":    {New(compressed(t, inner, compress.Blosc), Pickle()), richList()},
-		"layers":   {New(compressed(t, compressed(t, inner, compress.Snappy), compress.BZ2), Python()), plainList()},
+		"bz2":      {New(withCompression(t, inner, compress.BZ2), Pickle()), richList()},
+		"snappy":   {New(withCompression(t, inner, compress.Snappy), Pickle()), richList()},
+		"zlib":     {New(withCompression(t, inner, compress.Zlib), Pickle()), richList()},
+		"blosc":    {New(withCompression(t, inner, compress.Blosc), Pickle()), richList()},
+		"layers":   {New(withCompression(t, withCompression(t, inner, compress.Snappy), compress.BZ2), Python()), plainList()},
 	}
 }
 
@@ -82,7 +82,7 @@ func arrays[T Element](name string, values ...T) func(t *testing.T, inner partd.
 	}
 }
 
-func halves(values ...float32) (h []Float16) {
+func toFloat16s(values ...float32) (h []Float16) {
 	for _, f := range values {
 		h = append(h, NewFloat16(f))
 	}
@@ -100,7 +100,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrays[uint16]("u2", 0, 1, math.MaxUint16),
 	arrays[uint32]("u4", 0, 1, math.MaxUint32),
 	arrays[uint64]("u8", 0, 1, math.MaxUint64),
-	arrays("f2", halves(0.5, -2, 65504, 6e-8)...),
+	arrays("f2", toFloat16s(0.5, -2, 65504, 6e-8)...),
 	arrays[float32]("f4", 0.5, -2.25, 1e38),
 	arrays("f8", 0.1, -2.25, 1e300),
 	arrays("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
@@ -120,9 +120,9 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrays("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
 }
 
-// shared runs a test over a directory, and over a server with a Go and a Python client.
+// forEachStore runs a test over a directory, and over a server with a Go and a Python client.
 // dir is the argument of the Python script.
-func shared(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
+func forEachStore(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
 	t.Helper()
 	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
 	t.Run("File", func(t *testing.T) {
@@ -135,7 +135,7 @@ func shared(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)
 	})
 }
 
-func TestPythonReadsGo(t *testing.T) { shared(t, pythonReadsGo) }
+func TestPythonReadsGo(t *testing.T) { forEachStore(t, pythonReadsGo) }
 
 func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 	for key, s := range pythonStores(t, inner) {
@@ -155,7 +155,7 @@ func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 	}
 }
 
-func TestGoReadsPython(t *testing.T) { shared(t, goReadsPython) }
+func TestGoReadsPython(t *testing.T) { forEachStore(t, goReadsPython) }
 
 func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	runPython(t, "interop.py", "write", dir)
@@ -190,7 +190,7 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 }
 
 // Go and Python processes append to the same keys.
-func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
+func TestPythonAndGoTakeTurns(t *testing.T) { forEachStore(t, pythonAndGoTakeTurns) }
 
 func pythonAndGoTakeTurns(t *testing.T, inner partd.Partd, dir string) {
 	runPython(t, "interop.py", "write", dir)
@@ -230,7 +230,7 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
 	}
 	ctx := t.Context()
-	must(t, NewNumPy[Float16](below).Append(ctx, Entry[[]Float16]{"all", all}, Entry[[]Float16]{"rounded", halves(singles...)}))
+	must(t, NewNumPy[Float16](below).Append(ctx, Entry[[]Float16]{"all", all}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
 	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
 	if out := runPython(t, "interop.py", "halves", dir); out != "done\n" {
 		t.Fatal(out)

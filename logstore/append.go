@@ -61,7 +61,8 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// operation is a change that takes effect by one record or by one replacement of the manifest.
+// operation is a change that takes effect with one record or with one replacement of the
+// manifest.
 type operation interface {
 	// size returns an upper bound of the bytes that the batch needs.
 	size(s *Store) int64
@@ -93,7 +94,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
 	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.leaveFull(nil) == nil {
-		s.droppedWhileFull = false // the drop found the disk full, but now there is space
+		s.droppedWhileFull = false // the drop was made on a full disk, but now there is space
 	}
 	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
@@ -106,7 +107,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		return false, s.errorf(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
-		applied, err = s.bulk(ctx, tag, op)
+		applied, err = s.applyBulk(ctx, tag, op)
 		return applied, s.errorf(opName, err)
 	}
 	b, err := s.takeBatch(ctx)
@@ -190,8 +191,8 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		}
 		t := s.tables.active
 		fits := t.fits(b)
-		// Records without entries, for example of operations that had nothing to do, make
-		// only the file grow. No quota limits them, so they may use at most 1 MiB of it.
+		// Records without entries, for example of operations that had no effect, only
+		// grow the file. No quota limits them, so they may use at most 1 MiB of it.
 		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {
 			return nil

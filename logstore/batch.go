@@ -26,7 +26,8 @@ type batch struct {
 	crc       uint32 // of the entries
 }
 
-// perEntry is the number of bytes that a batch stores about each entry, besides the entry.
+// perEntry is the number of bytes that a batch stores about each entry, in addition to
+// the entry.
 const perEntry = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
@@ -77,7 +78,7 @@ func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagn
 // encodeAppend fills a batch with the entries of an Append. It writes large values to a
 // blob file.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
-	// Hash all keys first: in such a short loop, the processor overlaps many fetches from
+	// Hash all keys first: in a short loop, the processor overlaps many fetches from
 	// memory.
 	hash := b.hashes
 	for i := range entries {
@@ -98,8 +99,8 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	return nil
 }
 
-// The encoded length of a key needs more than one byte from shortKey, and that of a value more
-// than two bytes from shortValue.
+// shortKey is the length from which the encoded length of a key needs more than one byte.
+// shortValue is the length from which that of a value needs more than two.
 const (
 	shortKey   = 1 << 7
 	shortValue = 1 << (14 - 2)
@@ -164,7 +165,7 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 		return err
 	}
 	var piece pieceHasher
-	// The conversion of the key to a slice is acceptable: blobs are rare and large.
+	// Converting the key to a slice is acceptable, because blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
 	piece.addTo(&b.ledger)

@@ -113,7 +113,7 @@ func (fs *fileSet) addEntry(l *Ledger, e *segment.Entry) error {
 		addInline(l, e)
 		return nil
 	}
-	return fs.addBlob(l, e.Key, e.Value, ignore)
+	return fs.addBlob(l, e.Key, e.Value, ignoreData)
 }
 
 // addBlob adds a large value of a key to a ledger, and passes its blocks to use.
@@ -130,4 +130,4 @@ func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) er
 	return err
 }
 
-func ignore([]byte) error { return nil }
+func ignoreData([]byte) error { return nil }

@@ -100,8 +100,8 @@ func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit fu
 	})
 }
 
-// bulk applies an operation that is too large for one record.
-func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied bool, err error) {
+// applyBulk applies an operation that is too large for one record.
+func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (applied bool, err error) {
 	b, err := s.takeBatch(ctx)
 	if err != nil {
 		return false, err
@@ -179,7 +179,7 @@ func (s *Store) drainTables(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		t, err := s.tables.take(ctx)
+		t, err := s.tables.takeTable(ctx)
 		if err != nil {
 			return nil, err
 		}

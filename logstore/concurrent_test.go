@@ -19,7 +19,7 @@ import (
 // that it was waiting for.
 func TestGroupCommitCrashes(t *testing.T) {
 	const writers = 4
-	rounds := crashes(t, 400) / 100
+	rounds := crashCount(t, 400) / 100
 	for seed := range max(rounds, 2) {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
 		mem := vfstest.NewMem()

@@ -13,8 +13,8 @@ import (
 
 type crashStep func(ctx context.Context, s **Store) (synced bool, err error)
 
-// operation returns a random operation, after applying it to the model m.
-func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
+// nextOperation returns a random operation, after applying it to the model m.
+func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	key := func() string { return fmt.Sprintf("k%d", r.rnd.IntN(6)) }
 	value := func() []byte {
 		*n++
@@ -62,7 +62,7 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 		return func(_ context.Context, s **Store) (bool, error) {
 			err := (*s).Close()
 			if err == nil {
-				*s, err = open(crashDir, r.opts(), r.hooks)
+				*s, err = open(crashDir, r.options(), r.hooks)
 			}
 			return false, err
 		}

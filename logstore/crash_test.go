@@ -62,12 +62,12 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 		mem: vfstest.NewMem(), every: 12, states: []map[string][]byte{{}},
 	}
 	r.mem.ZeroLostPages = r.rnd.IntN(2) == 0
-	r.hooks.fs = vfstest.Inject(r.mem, r.before)
+	r.hooks.fs = vfstest.Inject(r.mem, r.beforeCall)
 	return r
 }
 
-// before is called before each call of the file system.
-func (r *crashRun) before(op vfstest.Op, _ string) error {
+// beforeCall is called before each call of the file system.
+func (r *crashRun) beforeCall(op vfstest.Op, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.armed || !op.Changes() || r.err != nil || r.crash.IntN(r.every) != 0 {
@@ -77,7 +77,7 @@ func (r *crashRun) before(op vfstest.Op, _ string) error {
 	return nil
 }
 
-func (r *crashRun) opts() *Options {
+func (r *crashRun) options() *Options {
 	return &Options{Memory: MinMemory, FileSize: 20 << 10, Sync: r.kind == powerLossSync, MaxSessions: 3}
 }
 
@@ -126,7 +126,7 @@ func (r *crashRun) checkCrash() error {
 			}
 			return nil
 		})
-		s, err := open(crashDir, r.opts(), h)
+		s, err := open(crashDir, r.options(), h)
 		if err == nil {
 			err = s.Close()
 		}
@@ -146,7 +146,7 @@ func (r *crashRun) checkCrash() error {
 			return nil
 		}
 	}
-	s, err := open(crashDir, r.opts(), h)
+	s, err := open(crashDir, r.options(), h)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (r *crashRun) checkCrash() error {
 func (r *crashRun) loseAfterKill(killed *vfstest.Mem) (*vfstest.Mem, error) {
 	h := r.hooks
 	h.fs = killed
-	s, err := open(crashDir, r.opts(), h)
+	s, err := open(crashDir, r.options(), h)
 	if err != nil {
 		return nil, err
 	}
@@ -204,14 +204,14 @@ func (r *crashRun) describe(got map[string][]byte) string {
 func (r *crashRun) run(ops int) error {
 	ctx := context.Background()
 	r.armed = true
-	s, err := open(crashDir, r.opts(), r.hooks)
+	s, err := open(crashDir, r.options(), r.hooks)
 	if err != nil {
 		return err
 	}
 	n := 0
 	for range ops {
 		next := maps.Clone(r.states[len(r.states)-1])
-		do := r.operation(next, &n)
+		do := r.nextOperation(next, &n)
 		r.mu.Lock()
 		r.states = append(r.states, next)
 		r.begun = len(r.states) - 1
@@ -236,9 +236,9 @@ func (r *crashRun) run(ops int) error {
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
-// crashes returns the number of crashes to simulate: PARTD_CRASHES, or a default that
+// crashCount returns the number of crashes to simulate: PARTD_CRASHES, or a default that
 // takes seconds.
-func crashes(t *testing.T, normally int) int {
+func crashCount(t *testing.T, normally int) int {
 	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
 	if err != nil {
 		return normally
@@ -258,7 +258,7 @@ func firstSeed() uint64 {
 
 // A crash must not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
-	want := crashes(t, 2000)
+	want := crashCount(t, 2000)
 	done := 0
 	first := firstSeed()
 	seed := first

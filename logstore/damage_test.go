@@ -34,12 +34,12 @@ func TestEveryBitAndCut(t *testing.T) {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {
-			damaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
-				change(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
+			checkDamaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
+				changeByte(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
 			})
 		}
 		for cut := int64(0); cut < size; cut += step {
-			damaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
+			checkDamaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
 				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -49,7 +49,7 @@ func TestEveryBitAndCut(t *testing.T) {
 				}
 			})
 		}
-		damaged(t, mem, want, last, name+", missing", func(m *vfstest.Mem) {
+		checkDamaged(t, mem, want, last, name+", missing", func(m *vfstest.Mem) {
 			if err := m.Remove(crashDir + "/" + name); err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func fileSize(m *vfstest.Mem, name string) int64 {
 	return info.Size
 }
 
-func change(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
+func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
 	t.Helper()
 	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
 	if err != nil {
@@ -120,7 +120,7 @@ func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][
 	return killed, want, withoutLast
 }
 
-func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, desc string, damage func(m *vfstest.Mem)) {
+func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, desc string, damage func(m *vfstest.Mem)) {
 	t.Helper()
 	mem := start.KillClone()
 	damage(mem)
@@ -169,7 +169,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 	defer s.catalog.files.list.Store(files)
 	for name, read := range map[string]func() error{
 		"Scan": func() error {
-			_, err := drain(s.Scan(t.Context()))
+			_, err := collectParts(s.Scan(t.Context()))
 			return err
 		},
 		"Get": func() error {

@@ -194,7 +194,7 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note only serves error messages
+	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note is only for error messages
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
@@ -225,7 +225,7 @@ func (d *directory) unlock() error {
 }
 
 // lockedError returns an error that names the lock's holder, if it is known: writers
-// leave a note, readers do not.
+// leave a note, and readers do not.
 func (d *directory) lockedError(path string) error {
 	if !d.readOnly {
 		l := d.fs.NewLock(path)

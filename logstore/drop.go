@@ -115,7 +115,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		// Each table is in use by a Get, which ends soon.
+		// A Get uses each table, and ends soon.
 		s.mu.Unlock()
 		select {
 		case <-time.After(time.Millisecond):

@@ -107,7 +107,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		refs[i] = keyRef{v.s.format.Hash(k), i}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
-	bits := v.bits()
+	bits := v.finestBits()
 	g := &getter{v: v, values: values != nil, shift: 64 - bits}
 	groups := int64(0)
 	for len(refs) > 0 {
@@ -151,8 +151,8 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 	return nil
 }
 
-// bits returns the number of hash bits that select a range in the finest source.
-func (v *view) bits() uint8 {
+// finestBits returns the number of hash bits that select a range in the finest source.
+func (v *view) finestBits() uint8 {
 	var finest uint8
 	for _, g := range v.segments {
 		finest = max(finest, g.Bits)

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A hot key uses a large share of a table. In a segment, its entries get a run of their
-// own, so they can be read without other keys' entries.
+// A hot key uses a large share of a table. In a segment, its entries get a separate run,
+// so they can be read without other keys' entries.
 
 const (
 	maxHotPerPart = 16
@@ -92,7 +92,7 @@ func (k *keySize) add(e *segment.Entry) error {
 
 var errEnough = errors.New("enough entries were counted")
 
-// countKeys sums up the entries of each key, up to limit bytes in all.
+// countKeys sums up the entries of each key, up to limit bytes in total.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {

@@ -59,8 +59,9 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOwnFile reports whether a data file belongs to this store. A file without a complete header
-// does, because a crash leaves one: it is empty, contains zeros, or ends within the header.
+// isOwnFile reports whether a data file belongs to this store. So does a file without a
+// complete header: a crash leaves one that is empty, contains zeros, or ends within the
+// header.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
@@ -76,8 +77,8 @@ func (c *catalog) isOwnFile(path string) (bool, error) {
 	return c.format.OwnsHeader(b), nil
 }
 
-// removeLeftovers removes data files that the manifest does not name. A crash left them,
-// either after their creation or during a Drop.
+// removeLeftovers removes data files that the manifest does not name. They are from a
+// crash after their creation or during a Drop.
 func (c *catalog) removeLeftovers() error {
 	names, err := c.listStoreFiles()
 	if err != nil {

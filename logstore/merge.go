@@ -59,8 +59,8 @@ func (s *Store) dueMerge() (from int, due bool) {
 	return s.merging.next(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// next returns the index of the first segment to merge, if a merge is due. A merge for the
-// benefit of Gets may not exceed maxBytes.
+// next returns the index of the first segment to merge, if a merge is due. A merge that
+// only speeds up Gets may not exceed maxBytes.
 func (m *merging) next(list []*storedSegment, maxBytes int64) (from int, due bool) {
 	if m.minCount < 0 || len(list) < m.notBefore {
 		return 0, false

@@ -271,7 +271,7 @@ func TestMergeCutsFile(t *testing.T) {
 func TestMergeOfDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	manySessions(t, mem, 12)
-	change(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
+	changeByte(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
 	h := mergeHooks
 	h.fs = mem
 	var log bytes.Buffer

@@ -36,9 +36,10 @@ func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
 	return 0, false
 }
 
-// worthForGets returns the index of the first segment of the merge that saves most for its cost, and the
-// number of bytes that Gets must have wasted to justify it: twice the merge's size. So
-// Gets never cause more writes than they read.
+// worthForGets returns the index of the first segment of the merge with the best ratio of
+// benefit to cost. It also returns the number of bytes that Gets must have wasted to
+// justify the merge: twice the merge's size. So Gets never cause more writes than they
+// read.
 func worthForGets(sizes []int64) (from int, cost int64) {
 	const minSegments = 4
 	var sum int64

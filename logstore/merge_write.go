@@ -103,7 +103,8 @@ func (j *mergeJob) write() (err error) {
 	return j.checkLedger()
 }
 
-// checkLedger compares the ledgers of the written and dropped entries with the inputs' ledgers.
+// checkLedger compares the ledgers of the written and dropped entries with the ledgers of
+// the inputs.
 func (j *mergeJob) checkLedger() error {
 	want, got := ledgerOf(j.inputs()), j.total
 	want.Sub(j.dropped)
@@ -177,7 +178,7 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 		return err
 	}
 	sorted := j.arenas[1]
-	starts, err := scatter(sorted, loaded, end-first, func(key []byte) int {
+	starts, err := scatterEntries(sorted, loaded, end-first, func(key []byte) int {
 		return segment.RangeIndex(j.s.format.HashBytes(key), j.bits) - first
 	})
 	if err != nil {
@@ -246,9 +247,9 @@ func (j *mergeJob) stream(p int) error {
 	return err
 }
 
-// scatter copies entries to dst, grouped by the bucket that place returns, keeping their
-// order. It returns where each bucket begins, and where the last ends.
-func scatter(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
+// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns,
+// keeping their order. It returns where each bucket begins, and where the last one ends.
+func scatterEntries(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, buckets+1)
 	for off := 0; off < len(entries); {
 		e, err := segment.ParseEntry(entries[off:])

@@ -25,9 +25,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
 }
 
-// OpenTemp opens a store in a new directory below dir, for data that is not needed after the
-// process ends; "" means os.TempDir. Close removes the directory. If the process dies first, the
-// next temporary store, sort or group in the same place removes it.
+// OpenTemp opens a store in a new directory below dir, for data that is not needed after
+// the process ends. "" means os.TempDir. Close removes the directory. If the process dies
+// first, the next temporary store, sort or group below dir removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {
@@ -255,7 +255,7 @@ func (s *Store) makeTables() error {
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
 		return err
 	}
-	if err := s.tables.make(); err != nil {
+	if err := s.tables.allocate(); err != nil {
 		return err
 	}
 	if s.batches == nil {

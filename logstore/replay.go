@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay reads all records that are not in segments; the first has number seq. It checks
-// the records after the last known sync with lost, which returns errNoRecord if an
+// replay reads all records that are not in segments. The first has number seq. It passes
+// the records after the last known sync to checkBlobs, which returns errNoRecord if an
 // entry's blob is missing.
 func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
@@ -87,7 +87,7 @@ func (l *wal) endOfLog(r *walReader) error {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
 	if !l.format.NoCRC && !l.noEpoch {
-		if err := r.damage(); err != nil {
+		if err := r.damageError(); err != nil {
 			return err
 		}
 	}
@@ -127,13 +127,13 @@ func (fs *fileSet) lostBlob(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := segment.ParseEntry(entries)
 		if err != nil {
-			return nil // the caller will notice
+			return nil // reading the entry later returns the error
 		}
 		entries = entries[len(e.Raw):]
 		if e.Kind != segment.KindBlob {
 			continue
 		}
-		err = fs.eachBlock(e.Value, ignore)
+		err = fs.eachBlock(e.Value, ignoreData)
 		if errors.As(err, new(*partd.CorruptError)) {
 			return errNoRecord
 		}

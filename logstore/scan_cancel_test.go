@@ -53,7 +53,7 @@ func TestCanceledScanStopsReading(t *testing.T) {
 				ctx, cancel = context.WithCancel(t.Context())
 				defer cancel()
 				reads.Store(0)
-				_, err = drain(s.Scan(ctx))
+				_, err = collectParts(s.Scan(ctx))
 				return reads.Load(), err
 			}
 			total, err := scan()

@@ -186,7 +186,7 @@ func (v *view) scanBits(limit int64) uint8 {
 			add(v.tables[i].t.bits, int64(p.size))
 		}
 	}
-	bits := v.bits()
+	bits := v.finestBits()
 	for ; bits > 0 && total>>(bits-1) <= limit; bits-- {
 		var wider int64
 		for b, n := range sizes[:bits] {

@@ -5,7 +5,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// scanBatch is a part of a scan's result on its way to the consumer. It references no
+// scanBatch is a part of a scan's result on its way to the consumer. It does not refer to
 // other memory.
 type scanBatch struct {
 	worker *scanWorker // reuses the batch later
@@ -19,7 +19,7 @@ type scanItem struct {
 	offset   int64  // of the chunk in the value
 	size     int64  // of the value, in a scan of keys
 	keyEnd   uint32 // end of the key in scanBatch.keys; it begins at the previous item's keyEnd
-	start, n uint32 // place of the chunk in scanBatch.data
+	start, n uint32 // position of the chunk in scanBatch.data
 	last     bool
 }
 

@@ -91,7 +91,7 @@ func TestScanReadFails(t *testing.T) {
 			return nil
 		})
 		s, _ := rangesStore(t, h)
-		all, err := drain(s.Scan(t.Context()))
+		all, err := collectParts(s.Scan(t.Context()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,9 +100,9 @@ func TestScanReadFails(t *testing.T) {
 			mu.Lock()
 			remaining = read
 			mu.Unlock()
-			got, err := drain(s.Scan(t.Context()))
+			got, err := collectParts(s.Scan(t.Context()))
 			if err == nil {
-				if !got.equal(all) {
+				if !got.equals(all) {
 					t.Fatal("data is missing, without an error")
 				}
 				break
@@ -135,7 +135,7 @@ func TestScanOutlivesStore(t *testing.T) {
 	h.scanWorkers = 4
 	s, want := rangesStore(t, h)
 	dropped := false
-	got, err := drain(func(yield func(partd.Chunk, error) bool) {
+	got, err := collectParts(func(yield func(partd.Chunk, error) bool) {
 		for c, err := range s.ScanPart(t.Context(), 0, 1) {
 			if !dropped {
 				dropped = true
@@ -167,7 +167,7 @@ func TestDamageInParts(t *testing.T) {
 	}
 	bad := func(chunks func(func(partd.Chunk, error) bool)) bool {
 		t.Helper()
-		_, err := drain(chunks)
+		_, err := collectParts(chunks)
 		var corrupt *partd.CorruptError
 		if err != nil && !errors.As(err, &corrupt) {
 			t.Fatal(err)
@@ -191,7 +191,7 @@ func TestDamageInParts(t *testing.T) {
 					lo, hi = k.Hash, k.Hash
 				}
 			}
-			change(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
+			changeByte(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
 			if !bad(s.Scan(t.Context())) {
 				t.Fatalf("a Scan does not detect the change at %d", off)
 			}
@@ -203,12 +203,12 @@ func TestDamageInParts(t *testing.T) {
 			}
 			s.format.NoCRC = true
 			for p := range parts {
-				if _, err := drain(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "in the wrong range") {
+				if _, err := collectParts(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "in the wrong range") {
 					detected++
 				}
 			}
 			s.format.NoCRC = false
-			change(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
+			changeByte(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
 			changed++
 		}
 	}
@@ -239,11 +239,11 @@ func TestKeyInWrongRange(t *testing.T) {
 		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
 			continue
 		}
-		change(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		changeByte(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
 		var errs error
 		total := 0
 		for p := range 4 {
-			got, err := drain(s.ScanPart(t.Context(), p, 4))
+			got, err := collectParts(s.ScanPart(t.Context(), p, 4))
 			errs = errors.Join(errs, err)
 			for _, v := range got.values {
 				total += len(v)
@@ -255,7 +255,7 @@ func TestKeyInWrongRange(t *testing.T) {
 		case errs != nil || total != whole || off >= ranges:
 			t.Fatalf("the key at %d was lost: %d bytes, want %d, %v", off, total, whole, errs)
 		}
-		change(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		changeByte(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}
 	if refused == 0 {
 		t.Error("no key was detected in a wrong range")

@@ -216,7 +216,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	// The ledger also covers dead blobs, although they are not emitted.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
-			if err := w.readBlob(key, refs[i].value(w.loaded), ignore); err != nil {
+			if err := w.readBlob(key, refs[i].value(w.loaded), ignoreData); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,7 @@ func TestPartHashes(t *testing.T) {
 	}
 	s := mustOpen(t, t.TempDir(), nil)
 	for _, p := range [][2]int{{-1, 3}, {3, 3}, {0, 0}, {0, partd.MaxParts + 1}} {
-		if got, err := drain(s.ScanPart(t.Context(), p[0], p[1])); err == nil || len(got.keys) > 0 {
+		if got, err := collectParts(s.ScanPart(t.Context(), p[0], p[1])); err == nil || len(got.keys) > 0 {
 			t.Errorf("part %d of %d: %v, %v", p[0], p[1], got.keys, err)
 		}
 	}
@@ -67,7 +67,7 @@ func TestScanHeavyHash(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		got, err := drain(s.Scan(t.Context()))
+		got, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
 			t.Fatalf("%d keys, want %d, %v", len(got.keys), len(want), err)
 		}

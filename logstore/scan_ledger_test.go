@@ -26,13 +26,13 @@ func TestScanComparesLedgers(t *testing.T) {
 				chunks = s.ScanPart(t.Context(), 0, 1)
 			}
 			var corrupt *partd.CorruptError
-			if _, err := drain(chunks); !errors.As(err, &corrupt) {
+			if _, err := collectParts(chunks); !errors.As(err, &corrupt) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 		s.segments.list[0].ledger = right
 	}
-	if _, err := drain(s.Scan(t.Context())); err != nil {
+	if _, err := collectParts(s.Scan(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // errTooMuch means that a range of hashes exceeds the memory limit.
-var errTooMuch = errors.New("more than may be loaded")
+var errTooMuch = errors.New("the range exceeds the memory limit")
 
 // emitPartition emits all keys of a partition.
 func (w *scanWorker) emitPartition(p *scanPartition) error {
@@ -138,7 +138,7 @@ func (w *scanWorker) addToLedger(e *segment.Entry) error {
 		return nil
 	}
 	if e.Kind == segment.KindBlob {
-		return w.readBlob(e.Key, e.Value, ignore)
+		return w.readBlob(e.Key, e.Value, ignoreData)
 	}
 	addInline(&w.ledger, e)
 	return nil

@@ -24,8 +24,8 @@ type scanned struct {
 	values map[string][]byte
 }
 
-// drain reads chunks up to the end or the first error, which must be the last item.
-func drain(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) {
+// collectParts reads chunks up to the end or the first error, which must be the last item.
+func collectParts(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) {
 	got.values = map[string][]byte{}
 	open, failed := false, error(nil)
 	for c, err := range chunks {
@@ -55,7 +55,7 @@ func drain(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) 
 	return got, failed
 }
 
-func (a scanned) equal(b scanned) bool {
+func (a scanned) equals(b scanned) bool {
 	return slices.Equal(a.keys, b.keys) && maps.EqualFunc(a.values, b.values, bytes.Equal)
 }
 
@@ -122,7 +122,7 @@ func TestPartsEqualScan(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		first, err := drain(s.Scan(t.Context()))
+		first, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {
 			t.Fatalf("%d keys, want %d, %v", len(first.keys), len(model), err)
 		}
@@ -132,8 +132,8 @@ func TestPartsEqualScan(t *testing.T) {
 				h.minMerge = 2
 			}
 			reopen(h)
-			second, err := drain(s.Scan(t.Context()))
-			if err != nil || !second.equal(first) {
+			second, err := collectParts(s.Scan(t.Context()))
+			if err != nil || !second.equals(first) {
 				t.Fatalf("%d workers: %d keys, want %d, or in another order, %v", workers, len(second.keys), len(first.keys), err)
 			}
 			var listed []string
@@ -172,14 +172,14 @@ func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 	}
 	joined := scanned{values: map[string][]byte{}}
 	for _, p := range chosen {
-		got, err := drain(s.ScanPart(t.Context(), p, parts))
+		got, err := collectParts(s.ScanPart(t.Context(), p, parts))
 		if err != nil {
 			t.Fatal(err)
 		}
 		joined.keys = append(joined.keys, got.keys...)
 		maps.Copy(joined.values, got.values)
 	}
-	if !joined.equal(whole) {
+	if !joined.equals(whole) {
 		t.Fatalf("%d parts have %d keys, want %d, or in another order", parts, len(joined.keys), len(whole.keys))
 	}
 }
@@ -263,7 +263,7 @@ func TestConcurrentParts(t *testing.T) {
 	got := map[string][]byte{}
 	for p := range 4 {
 		wg.Go(func() {
-			part, err := drain(s.ScanPart(context.Background(), p, 4))
+			part, err := collectParts(s.ScanPart(context.Background(), p, 4))
 			if used := s.scanMemory.Load(); used > 2*s.readBytes {
 				t.Errorf("%d bytes are in use", used)
 			}

@@ -33,11 +33,11 @@ func (r *entryRef) value(data []byte) []byte {
 	return data[start : start+int(r.valueLen)]
 }
 
-// sortByHash sorts references with hashes in r by hash; the sort is stable. refs and spare must
-// have equal lengths. It returns the sorted one of these two slices, and the other one.
+// sortByHash stably sorts references with hashes in r by hash. refs and spare must have
+// equal lengths. It returns the slice with the result, and the other slice.
 //
 // Two radix passes sort by the leading bits. The few remaining references out of order
-// are next to others with the same leading bits.
+// are next to references with the same leading bits.
 func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]uint32) (sorted, other []entryRef) {
 	digit := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigit)
 	shift := max(bits.Len64(r.hi-r.lo)-2*digit, 0)

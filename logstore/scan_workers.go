@@ -137,7 +137,7 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 }
 
 // takeScanMemory reserves memory from the share of Scans: all of it for a single scan,
-// less for a scan of one part. It returns 0 if too little is left.
+// less for a scan of one part. It returns 0 if too little remains.
 func (s *Store) takeScanMemory(parts int) int64 {
 	n := 2 * s.readBytes / int64(min(parts, 4))
 	for {
@@ -152,8 +152,8 @@ func (s *Store) takeScanMemory(parts int) int64 {
 }
 
 // workerCount returns the number of workers that share memory. There are at most as many
-// as ranges. Each must be able to load a typical range, or it would have to read the
-// range several times.
+// workers as ranges. Each must be able to load a typical range, or it would have to read
+// the range several times.
 func (sc *scanner) workerCount(memory int64) int {
 	if n := sc.s.hooks.scanWorkers; n > 0 {
 		return n

@@ -16,7 +16,7 @@ import (
 // waits for the seal of the frozen one. mu must be held; it is released while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
 	if s.tables.frozen == nil {
-		t, err := s.tables.take(ctx)
+		t, err := s.tables.takeTable(ctx)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 		}
 		s.addSegments(segments)
 		s.tables.frozen = nil
-		s.tables.unref(t)
+		s.tables.release(t)
 	} else {
 		s.counters.sealFailures.Add(1)
 		for _, g := range segments {

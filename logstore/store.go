@@ -59,8 +59,8 @@ type Store struct {
 	firstSync sync.Mutex
 	allSynced bool // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                         // why the store was not opened for writing
-	walErr     error                                                         // why the write-ahead files could not be read
+	fullErr    atomic.Pointer[error]                                         // the reason why the store was not opened for writing
+	walErr     error                                                         // the reason why the write-ahead files could not be read
 	scanMemory atomic.Int64                                                  // bytes in use by Scans, out of their share
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
 }
@@ -141,7 +141,7 @@ type Metrics struct {
 	DeadBytes     int64 // known garbage, as a part of DiskBytes
 	UnsealedBytes int64 // data in tables, which only the write-ahead files make durable
 	MemoryUsed    int64 // bytes in use
-	Refusal       error // why the store refuses changes; nil if it accepts them
+	Refusal       error // the reason why the store refuses changes; nil if it accepts them
 }
 
 // Metrics returns the current metrics. It asks for the size of each file, but reads none.
@@ -225,7 +225,7 @@ func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.segments.closed = true, true
-	s.waitSealed() // it uses the resources that are released here
+	s.waitSealed() // the seal uses the resources released here
 	s.segments.release(s.segments.version)
 	s.mu.Unlock()
 	s.segments.discards.Wait()

@@ -241,7 +241,7 @@ func (v *view) copyTables() {
 			c.arena = append(c.arena, b...)
 		}
 		c.refs.Store(math.MaxInt32 / 2) // never released, because it is on the heap
-		v.s.tables.unref(t.t)
+		v.s.tables.release(t.t)
 		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
 	}
 	if !large {

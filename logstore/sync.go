@@ -8,7 +8,7 @@ import (
 )
 
 // Sync returns after everything acknowledged before the call is safe from a power loss.
-// After the first Sync, the store also syncs each segment that it writes.
+// After the first Sync, the store also syncs each new segment.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.errorf("sync", err)
@@ -87,7 +87,7 @@ func (s *Store) makeDurable() error {
 // syncTo returns after all records up to seq are safe from a power loss. If it fails, the
 // content of the disk is unknown.
 func (s *Store) syncTo(seq uint64) error {
-	// Earlier write-ahead files were synced when they ceased to be active.
+	// Earlier write-ahead files were synced when the next file began.
 	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
 		s.mu.Lock()
 		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files

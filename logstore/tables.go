@@ -23,7 +23,7 @@ type tables struct {
 	closed    bool
 
 	// Slow readers retain tables only if these could not be sealed. Spare tables replace
-	// those, so that no call waits for a slow reader.
+	// the retained tables, so that no call waits for a slow reader.
 	slowReaders int
 	spares      int // number of tables beyond the usual two
 }
@@ -31,7 +31,7 @@ type tables struct {
 // maxSpares is the maximum number of tables that slow readers retain: see flushedView.
 const maxSpares = 2
 
-func (ts *tables) make() error {
+func (ts *tables) allocate() error {
 	for ; ts.count < cap(ts.free); ts.count++ {
 		t, err := newTable(ts.bytes)
 		if err != nil {
@@ -60,9 +60,9 @@ func (ts *tables) memory() (n int64) {
 	return n + int64(ts.spares)*ts.bytes // slow readers retain as many tables as there are spares
 }
 
-// take waits for an unused table, which readers may have to release first. It releases mu
-// while waiting.
-func (ts *tables) take(ctx context.Context) (*table, error) {
+// takeTable waits for an unused table, which readers may have to release first. It
+// releases mu while waiting.
+func (ts *tables) takeTable(ctx context.Context) (*table, error) {
 	if t, err := ts.tryTake(); t != nil || err != nil {
 		return t, err
 	}
@@ -105,7 +105,7 @@ func (ts *tables) put(t *table) {
 	ts.free <- t
 }
 
-func (ts *tables) unref(t *table) {
+func (ts *tables) release(t *table) {
 	if t.refs.Add(-1) > 0 {
 		return
 	}
@@ -120,7 +120,7 @@ func (ts *tables) unref(t *table) {
 func (ts *tables) unrefAll(list []*table, except *table) {
 	for _, t := range list {
 		if t != except {
-			ts.unref(t)
+			ts.release(t)
 		}
 	}
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Verify reads all blocks of all segments, and all large values that they refer to. It verifies
-// all checksums, the ledger of each segment, and its footer's information about hot keys. (Open
-// already checks that the segments' ledgers add up to the store's.) Verify continues after
-// damage, and joins all errors. found is the ledger of all readable data.
+// Verify reads all blocks of all segments, and all large values that they refer to. It
+// verifies all checksums, the ledger of each segment, and the information about hot keys
+// in its footer. (Open already checks that the segments' ledgers add up to the store's.)
+// Verify continues after damage, and joins all errors. readable is the ledger of all
+// readable data.
 func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.errorf("verify", canceled.Err(ctx))
@@ -24,7 +25,7 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	}
 	c := &checker{ctx: ctx, s: s, v: v}
 	for _, g := range v.segments {
-		l, err := c.segment(g)
+		l, err := c.verifySegment(g)
 		readable.Add(l)
 		if ctx.Err() != nil {
 			return readable, s.errorf("verify", errors.Join(err, v.close()))
@@ -81,8 +82,9 @@ func (c *checker) report(err error) {
 	}
 }
 
-// segment checks a segment. After damage in a run, the entries before it still count.
-func (c *checker) segment(g *storedSegment) (Ledger, error) {
+// verifySegment checks a segment. If a run is damaged, its entries before the damage
+// still count.
+func (c *checker) verifySegment(g *storedSegment) (Ledger, error) {
 	var l Ledger
 	for r := range len(g.Offsets) - 1 {
 		if c.ctx.Err() != nil {

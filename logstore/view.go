@@ -8,14 +8,14 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// view is the content of the store at one moment. It must be closed.
+// view is the content of the store at one moment. The caller must close it.
 type view struct {
 	s          *Store
 	files      *fileSet
 	version    *version
 	segments   []*storedSegment
 	tables     []tableView // newer than all segments, oldest first
-	slowReader bool        // counted in tables.slow: its owner may retain the tables for long
+	slowReader bool        // counted in tables.slowReaders: its owner may retain the tables for long
 }
 
 // tableView is a table at the time of the view. parts begins with part number base.
@@ -67,7 +67,7 @@ func (v *view) close() error {
 
 func (v *view) closeLocked() error {
 	for _, t := range v.tables {
-		v.s.tables.unref(t.t)
+		v.s.tables.release(t.t)
 	}
 	v.tables = nil
 	v.releaseTables()

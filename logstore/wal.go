@@ -81,7 +81,7 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
 		// If the header is there nonetheless, it would mark the end of the previous file.
-		if undoErr := l.unwrite(f, head, 0); undoErr != nil {
+		if undoErr := l.undoWrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(l.poison(err), undoErr)
 		}
 		return nil, err
@@ -95,10 +95,10 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	return w, nil
 }
 
-// unwrite ensures that a header whose write failed does not exist, so the data after it
+// undoWrite ensures that a header whose write failed does not exist, so the data after it
 // has no meaning. It writes zeros only if the header can be read back, because a full
 // disk may have no block for them.
-func (l *wal) unwrite(f vfs.File, head []byte, off int64) error {
+func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	got := make([]byte, len(head))
 	n, err := f.ReadAt(got, off)
 	if (err == nil || isEOF(err)) && !bytes.Equal(got[:n], head) {
@@ -125,9 +125,9 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 		return err
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
-		// The written part must never be replayed.
+		// The part already written must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
-		if undoErr := w.log.unwrite(w.f, head, w.end); undoErr != nil {
+		if undoErr := w.log.undoWrite(w.f, head, w.end); undoErr != nil {
 			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
 		}
 		w.log.punch(w.f, w.end, w.size-w.end)
@@ -164,12 +164,13 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// When a write-ahead file is followed by another, its last record says so. Otherwise, a removal
-// of the newest file would go unnoticed. The record is written after the next file exists, so
-// that it is never wrong. It has no entries, and the number of the next file's first record.
+// If another write-ahead file follows, the last record of a file says so. Otherwise, a
+// removal of the newest file would go unnoticed. The record is written after the next
+// file exists, so it is never wrong. It has no entries, and the number of the next file's
+// first record.
 
-// markEnd writes this record. It is only an additional protection, so errors are logged.
-// mu must be held.
+// markEnd writes this record. It is only an additional protection, so errors are only
+// logged. mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -184,8 +185,9 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of a file before its successor is begun again. Otherwise, a
-// crash could leave the successor empty, and the record would make that look like damage.
+// clearEnd overwrites the end record of a file before the next file is begun again.
+// Otherwise, a crash could leave the next file empty, and the end record would make that
+// look like damage.
 func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {

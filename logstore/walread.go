@@ -124,9 +124,9 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damage returns an error if the invalid record at off cannot be the torn tail of a
+// damageError returns an error if the invalid record at off cannot be the torn tail of a
 // crash, because a later record is intact.
-func (r *walReader) damage() error {
+func (r *walReader) damageError() error {
 	later, exists, err := r.find(r.off + 1)
 	if err != nil || !exists {
 		return err

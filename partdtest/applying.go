@@ -65,7 +65,7 @@ func setOp(change partd.Change, key, value string) partd.Operation {
 func applyOnce(e *env) {
 	session := e.newSession()
 	want := model{}
-	large := string(noise(100_000, 1))
+	large := string(randomBytes(100_000, 1))
 	for i, step := range []struct {
 		name   string
 		op     partd.Operation

@@ -28,7 +28,7 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 		return fmt.Errorf("get of %d keys returned %d values", len(requested), len(values))
 	}
 	for i, k := range requested {
-		if err := differ("get of key "+partd.QuoteKey(k), values[i], want[k]); err != nil {
+		if err := differenceError("get of key "+partd.QuoteKey(k), values[i], want[k]); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) e
 			return err
 		}
 		for k, v := range all {
-			if err := differ("scan, key "+partd.QuoteKey(k), v, want[k]); err != nil {
+			if err := differenceError("scan, key "+partd.QuoteKey(k), v, want[k]); err != nil {
 				return err
 			}
 		}
@@ -117,8 +117,8 @@ func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) e
 	return nil
 }
 
-// differ returns an error that shows where a value is wrong.
-func differ(label string, got []byte, want string) error {
+// differenceError returns an error that shows where a value is wrong.
+func differenceError(label string, got []byte, want string) error {
 	if string(got) == want {
 		return nil
 	}

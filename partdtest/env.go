@@ -145,8 +145,8 @@ func (e *env) whileRunning(writers, readers []func() error) {
 // entry returns an entry.
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// noise returns pseudo-random bytes for a seed.
-func noise(n int, seed uint64) []byte {
+// randomBytes returns pseudo-random bytes for a seed.
+func randomBytes(n int, seed uint64) []byte {
 	b := make([]byte, 0, n+7)
 	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {
 		b = binary.LittleEndian.AppendUint64(b, rnd.Uint64())

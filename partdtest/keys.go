@@ -15,7 +15,7 @@ import (
 // for an encoding, or for the store itself.
 func keyChecks() []check {
 	distinct := func(name string, keys ...string) check {
-		return check{name: name, run: func(e *env) { e.distinct(keys) }}
+		return check{name: name, run: func(e *env) { e.checkDistinct(keys) }}
 	}
 	long := repeat("long key ", partd.MaxKeyLen)
 	return []check{
@@ -50,9 +50,9 @@ func longKeys() []string {
 	return append(keys, repeat("\u00e9", 256), repeat("/", 300), repeat("%", 300), "!"+repeat("k", 299), repeat("K", 300))
 }
 
-// distinct appends to each key, one by one and all in one batch, and checks that no key has another's
+// checkDistinct appends to each key, one by one and all in one batch, and checks that no key has another's
 // data.
-func (e *env) distinct(keys []string) {
+func (e *env) checkDistinct(keys []string) {
 	e.Helper()
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
 	want := model{}
@@ -76,7 +76,7 @@ func (e *env) distinct(keys []string) {
 	for i, k := range keys {
 		r, err := openAll(e.ctx, e.store, k, 100)
 		e.must("Open", err)
-		e.must("Open", differ("Open of key "+partd.QuoteKey(k), r, want[k]))
+		e.must("Open", differenceError("Open of key "+partd.QuoteKey(k), r, want[k]))
 		if e.suite.can[CanSet] && i%3 == 0 {
 			want[k] = fmt.Sprintf("set %d;", i)
 			e.set(k, want[k])
@@ -136,7 +136,7 @@ func keysStayInside(e *env) {
 		"%2e%2e/x", "..%2Fx", "$HOME/x", "`x`", "-rf", "--", "*",
 	}
 	if e.suite.opts.Dir == nil {
-		e.distinct(keys)
+		e.checkDistinct(keys)
 		return
 	}
 	dir := e.suite.opts.Dir(e.store)
@@ -146,7 +146,7 @@ func keysStayInside(e *env) {
 	for _, d := range outside {
 		before[d] = namesIn(e, d)
 	}
-	e.distinct(keys)
+	e.checkDistinct(keys)
 	for _, d := range outside {
 		for _, name := range namesIn(e, d) {
 			if !slices.Contains(before[d], name) && strings.HasSuffix(name, "x") {
@@ -173,7 +173,7 @@ func ownNames(e *env) {
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",
 		"tmp", ".tmp", ".partd", "partd", "segment", "keys", ".dtype", "a.dtype", "a", "ledger", "session", "a/b", "a!b", repeat("k", 300),
 	}, e.suite.opts.OwnNames...)
-	e.distinct(keys)
+	e.checkDistinct(keys)
 	if e.suite.opts.Dir == nil {
 		return
 	}
@@ -189,7 +189,7 @@ func ownNames(e *env) {
 		})
 		e.must("WalkDir", err)
 		e.must("Drop", e.store.Drop(e.ctx))
-		e.distinct(keys)
+		e.checkDistinct(keys)
 	}
 }
 

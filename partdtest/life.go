@@ -9,8 +9,8 @@ import (
 // lifeChecks returns the checks of Flush, Sync and Close.
 func lifeChecks() []check {
 	return []check{
-		{name: "flush", needs: []Ability{CanFlush}, run: func(e *env) { e.keeps("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
-		{name: "sync", needs: []Ability{CanSync}, run: func(e *env) { e.keeps("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
+		{name: "flush", needs: []Ability{CanFlush}, run: func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
+		{name: "sync", needs: []Ability{CanSync}, run: func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
 		{name: "close", needs: []Ability{CanClose}, run: useClosed},
 		{name: "close-empty", needs: []Ability{CanClose}, run: closeUnused},
 	}
@@ -24,8 +24,8 @@ func reopenChecks() []check {
 	}
 }
 
-// keeps checks that an operation does not change the store's content.
-func (e *env) keeps(name string, op func() error) {
+// checkKeepsContent checks that an operation does not change the store's content.
+func (e *env) checkKeepsContent(name string, op func() error) {
 	e.Helper()
 	e.must(name+" of an empty store", op())
 	e.want(name+" of an empty store", nil)
@@ -52,7 +52,7 @@ func (e *env) keeps(name string, op func() error) {
 	}
 	if e.suite.can[CanPop] {
 		e.append(entry("key 2", "+"))
-		e.must("Pop", differ("Pop after "+name, e.pop("key 2")[0], want["key 2"]+"+"))
+		e.must("Pop", differenceError("Pop after "+name, e.pop("key 2")[0], want["key 2"]+"+"))
 		delete(want, "key 2")
 		e.want("Pop after "+name, want)
 	}

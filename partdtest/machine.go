@@ -128,16 +128,16 @@ func (m *machine) get(rt *rapid.T) {
 	keys := rapid.SliceOfN(m.keys, 0, 4).Draw(rt, "keys")
 	values, err := m.store.Get(m.ctx, keys...)
 	m.must(rt, "Get", err)
-	m.same(rt, "Get", keys, values)
+	m.wantValues(rt, "Get", keys, values)
 }
 
-// same compares the result of Get or Pop with the model, and then overwrites it.
-func (m *machine) same(rt *rapid.T, label string, keys []string, values [][]byte) {
+// wantValues compares the result of Get or Pop with the model, and then overwrites it.
+func (m *machine) wantValues(rt *rapid.T, label string, keys []string, values [][]byte) {
 	if len(values) != len(keys) {
 		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))
 	}
 	for i, k := range keys {
-		m.must(rt, label, differ("key "+partd.QuoteKey(k), values[i], m.want[k]))
+		m.must(rt, label, differenceError("key "+partd.QuoteKey(k), values[i], m.want[k]))
 	}
 	for _, v := range values {
 		clear(v)
@@ -157,7 +157,7 @@ func (m *machine) open(rt *rapid.T) {
 	got, err := io.ReadAll(r)
 	m.must(rt, "Read", err)
 	m.must(rt, "Close of a reader", r.Close())
-	m.must(rt, "Open", differ("key "+partd.QuoteKey(k), got, want))
+	m.must(rt, "Open", differenceError("key "+partd.QuoteKey(k), got, want))
 	if between != "" {
 		m.want[k] += between
 	}
@@ -174,7 +174,7 @@ func (m *machine) parts(rt *rapid.T) {
 	m.must(rt, "ScanPart", err)
 	m.must(rt, "ScanPart", sameKeys(fmt.Sprintf("the %d parts together", n), all, m.want))
 	for k, v := range all {
-		m.must(rt, "ScanPart", differ("part scan, key "+partd.QuoteKey(k), v, m.want[k]))
+		m.must(rt, "ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, m.want[k]))
 	}
 }
 
@@ -213,7 +213,7 @@ func (m *machine) pop(rt *rapid.T) {
 	keys := rapid.SliceOfN(m.keys, 0, 3).Draw(rt, "keys")
 	values, err := partd.Pop(m.ctx, m.store, keys...)
 	m.must(rt, "Pop", err)
-	m.same(rt, "Pop", keys, values)
+	m.wantValues(rt, "Pop", keys, values)
 	for _, k := range keys {
 		delete(m.want, k)
 	}

@@ -33,7 +33,7 @@ func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want mod
 	}
 	for k := range want {
 		if err == nil {
-			err = differ("part scan, key "+partd.QuoteKey(k), all[k], want[k])
+			err = differenceError("part scan, key "+partd.QuoteKey(k), all[k], want[k])
 		}
 	}
 	if err != nil {
@@ -45,7 +45,7 @@ func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want mod
 func partsOfAll(e *env) {
 	e.wantParts("ScanPart of an empty store", 3, allParts(3), nil)
 	want := e.fill(300)
-	want["large"] = string(noise(1<<20, 3))
+	want["large"] = string(randomBytes(1<<20, 3))
 	e.append(entry("large", want["large"]))
 	if e.suite.can[CanSet] {
 		e.set("empty", "")
@@ -117,7 +117,7 @@ func partsMax(e *env) {
 		e.Logf("scanned %d of %d parts in %v", scanned, partd.MaxParts, time.Since(start))
 	}
 	for k, v := range all {
-		e.must("ScanPart", differ("part scan, key "+partd.QuoteKey(k), v, want[k]))
+		e.must("ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, want[k]))
 	}
 }
 
@@ -152,7 +152,7 @@ func partInvalid(e *env) {
 
 func partBreak(e *env) {
 	want := e.fill(100)
-	want["large"] = string(noise(1<<20, 3))
+	want["large"] = string(randomBytes(1<<20, 3))
 	e.append(entry("large", want["large"]))
 	e.withTimeout("use of the store after a break out of ScanPart", func() error {
 		for part := range 4 {

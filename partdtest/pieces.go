@@ -27,13 +27,13 @@ func parsePieces(value []byte) ([]piece, error) {
 	var all []piece
 	for rest := value; len(rest) > 0; {
 		if len(rest) <= pieceHead {
-			return nil, torn(value, rest)
+			return nil, tornError(value, rest)
 		}
 		w, err1 := strconv.Atoi(string(rest[1:3]))
 		n, err2 := strconv.Atoi(string(rest[4:10]))
 		p := piece{w, n}
 		if err1 != nil || err2 != nil || !bytes.HasPrefix(rest, p.bytes()) {
-			return nil, torn(value, rest)
+			return nil, tornError(value, rest)
 		}
 		rest = rest[len(p.bytes()):]
 		all = append(all, p)
@@ -41,7 +41,7 @@ func parsePieces(value []byte) ([]piece, error) {
 	return all, nil
 }
 
-func torn(value, rest []byte) error {
+func tornError(value, rest []byte) error {
 	at := len(value) - len(rest)
 	return fmt.Errorf("byte %d of %d does not begin a whole append: %q", at, len(value), value[max(0, at-20):min(len(value), at+60)])
 }

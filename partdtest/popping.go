@@ -29,7 +29,7 @@ func pop(e *env) {
 	}
 	values := e.pop("c", "missing", "b")
 	for i, v := range []string{"3", "", want["b"]} {
-		e.must("Pop", differ("Pop returns values in the order asked", values[i], v))
+		e.must("Pop", differenceError("Pop returns values in the order asked", values[i], v))
 	}
 	delete(want, "b")
 	delete(want, "c")
@@ -40,11 +40,11 @@ func pop(e *env) {
 	if e.reopen() {
 		e.want("after reopening", want)
 	}
-	e.must("Pop", differ("Pop of a key that was popped earlier", e.pop("c")[0], "new"))
-	e.must("Pop", differ("Pop of a key that was just popped", e.pop("c")[0], ""))
+	e.must("Pop", differenceError("Pop of a key that was popped earlier", e.pop("c")[0], "new"))
+	e.must("Pop", differenceError("Pop of a key that was just popped", e.pop("c")[0], ""))
 	if e.suite.can[CanSet] {
 		e.set("e", "")
-		e.must("Pop", differ("Pop of a key with an empty value", e.pop("e")[0], ""))
+		e.must("Pop", differenceError("Pop of a key with an empty value", e.pop("e")[0], ""))
 		delete(want, "c")
 		e.want("Pop removes a key with an empty value", want)
 	}

@@ -34,7 +34,7 @@ func (e *env) fill(n int) model {
 	want := model{}
 	var batch []partd.Entry
 	for i, k := range numberedKeys(n) {
-		want[k] = string(noise(1+i%50+i%10/9*100_000, uint64(i)))
+		want[k] = string(randomBytes(1+i%50+i%10/9*100_000, uint64(i)))
 		batch = append(batch, entry(k, want[k]))
 	}
 	e.append(batch...)
@@ -81,7 +81,7 @@ func keysBody(e *env) {
 				continue // created by this loop
 			}
 			n++
-			if err := differ("Get in a loop over Keys", v[0], want[info.Key]); err != nil {
+			if err := differenceError("Get in a loop over Keys", v[0], want[info.Key]); err != nil {
 				return err
 			}
 			if err := e.store.Append(e.ctx, entry("created in the loop", "x")); err != nil {
@@ -160,7 +160,7 @@ func openStreams(e *env) {
 			}
 			got, err := openAll(e.ctx, e.store, k, size)
 			e.must("Open", err)
-			e.must("Open", differ("Open of key "+partd.QuoteKey(k), got, v))
+			e.must("Open", differenceError("Open of key "+partd.QuoteKey(k), got, v))
 		}
 	}
 	r, err := partd.Open(e.ctx, e.store, "key 9")
@@ -170,7 +170,7 @@ func openStreams(e *env) {
 	}
 	got, err := io.ReadAll(r)
 	e.must("Read", err)
-	e.must("Open", differ("Open after a Read of no bytes", got, want["key 9"]))
+	e.must("Open", differenceError("Open after a Read of no bytes", got, want["key 9"]))
 	if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		e.Errorf("a Read after the end returned %d, %v", n, err)
 	}
@@ -200,7 +200,7 @@ func openSnapshot(e *env) {
 			continue
 		}
 		e.must("Drop", e.store.Drop(e.ctx))
-		want := model{"a": "value", "large": string(noise(300_000, 1))}
+		want := model{"a": "value", "large": string(randomBytes(300_000, 1))}
 		e.append(entry("a", want["a"]), entry("large", want["large"][:100_000]))
 		e.append(entry("large", want["large"][100_000:]))
 		e.withTimeout("Open, "+c.name+", and further reading", func() error {
@@ -225,7 +225,7 @@ func openSnapshot(e *env) {
 					return err
 				}
 				label := fmt.Sprintf("key %q, opened before %s", k, c.name)
-				if err := differ(label, append(first, rest...), v); err != nil {
+				if err := differenceError(label, append(first, rest...), v); err != nil {
 					return err
 				}
 				if err := e.store.Drop(e.ctx); err != nil {

@@ -74,7 +74,7 @@ func (r *recorder) Run(name string, f func(t tester)) bool {
 	return !sub.Failed()
 }
 
-func (r *recorder) note(text string) {
+func (r *recorder) record(text string) {
 	r.Fail()
 	r.all.mu.Lock()
 	defer r.all.mu.Unlock()
@@ -101,17 +101,17 @@ func (r *recorder) FailNow() {
 }
 
 func (r *recorder) Fatalf(format string, args ...any) {
-	r.note(fmt.Sprintf(format, args...))
+	r.record(fmt.Sprintf(format, args...))
 	r.FailNow()
 }
 
 func (r *recorder) Fatal(args ...any) {
-	r.note(fmt.Sprint(args...))
+	r.record(fmt.Sprint(args...))
 	r.FailNow()
 }
 
-func (r *recorder) Errorf(format string, args ...any) { r.note(fmt.Sprintf(format, args...)) }
-func (r *recorder) Error(args ...any)                 { r.note(fmt.Sprint(args...)) }
+func (r *recorder) Errorf(format string, args ...any) { r.record(fmt.Sprintf(format, args...)) }
+func (r *recorder) Error(args ...any)                 { r.record(fmt.Sprint(args...)) }
 func (r *recorder) Helper()                           {}
 func (r *recorder) Name() string                      { return r.t.Name() + "/" + r.name }
 func (r *recorder) Log(...any)                        {}

@@ -69,7 +69,7 @@ func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 		pause()
 		defer r.disk.applying.Lock()
 	}
-	note := func() {
+	recordTag := func() {
 		r.disk.mu.Lock()
 		defer r.disk.mu.Unlock()
 		if r.disk.sessions.last != nil {
@@ -77,13 +77,13 @@ func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 		}
 	}
 	if r.fault == "rejected operations use up their number" {
-		note()
+		recordTag()
 	}
 	if err := r.apply(ctx, op); err != nil {
 		return false, err
 	}
 	if r.fault != "Drop forgets sessions" || op.Change != partd.ChangeDrop {
-		note()
+		recordTag()
 	}
 	return true, nil
 }

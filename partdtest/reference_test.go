@@ -228,16 +228,16 @@ func (r *reference) Stat(ctx context.Context) (partd.Stats, error) {
 	return s, nil
 }
 
-func (r *reference) Sync(ctx context.Context) error { return r.nothing(ctx) }
+func (r *reference) Sync(ctx context.Context) error { return r.checkOpen(ctx) }
 
 func (r *reference) Flush(ctx context.Context) error {
 	if r.fault == "Flush forgets" {
 		return r.Drop(ctx)
 	}
-	return r.nothing(ctx)
+	return r.checkOpen(ctx)
 }
 
-func (r *reference) nothing(ctx context.Context) error {
+func (r *reference) checkOpen(ctx context.Context) error {
 	if err := r.begin(ctx); err != nil {
 		return err
 	}

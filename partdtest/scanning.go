@@ -24,7 +24,7 @@ func scanChecks() []check {
 func scanChunks(e *env) {
 	e.want("Scan of an empty store", nil)
 	want := e.fill(300)
-	want["large"] = string(noise(e.suite.opts.LargeValue, 3))
+	want["large"] = string(randomBytes(e.suite.opts.LargeValue, 3))
 	e.append(entry("large", want["large"]))
 	for i := range 50 {
 		v := repeat(string(rune('a'+i%26)), 1+i*i)
@@ -59,7 +59,7 @@ func scanChunks(e *env) {
 
 func scanBreak(e *env) {
 	want := e.fill(100)
-	want["large"] = string(noise(1<<20, 3))
+	want["large"] = string(randomBytes(1<<20, 3))
 	e.append(entry("large", want["large"]))
 	e.withTimeout("use of the store after a break out of Scan", func() error {
 		for _, after := range []int{1, 2, 3, 10, 50, 100} {
@@ -104,7 +104,7 @@ func scanBody(e *env) {
 			if err != nil {
 				return err
 			}
-			if err := differ("Get in a loop over Scan", v[0], want[c.Key]); err != nil {
+			if err := differenceError("Get in a loop over Scan", v[0], want[c.Key]); err != nil {
 				return err
 			}
 			if err := e.store.Append(e.ctx, entry("copy of "+c.Key, string(c.Data))); err != nil {
@@ -170,7 +170,7 @@ func scanTwice(e *env) {
 				return err
 			}
 			for k, v := range want {
-				if err := differ("nested Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
+				if err := differenceError("nested Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
 					return err
 				}
 			}

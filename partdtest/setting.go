@@ -22,7 +22,7 @@ func set(e *env) {
 	want := model{"other": "o"}
 	e.append(entry("other", "o"))
 	for i, size := range []int{5, 1, 200_000, 0, 3, 70_000, 70_001, 2} {
-		want["a"] = string(noise(size, uint64(i)))
+		want["a"] = string(randomBytes(size, uint64(i)))
 		e.set("a", want["a"])
 		e.want(fmt.Sprintf("Set to %d bytes replaces the value", size), want)
 		e.append(entry("a", "+"), entry("other", "+"))
@@ -46,7 +46,7 @@ func setEmpty(e *env) {
 	}
 	got, err := openAll(e.ctx, e.store, "a", 10)
 	e.must("Open", err)
-	e.must("Open", differ("Open of a key with an empty value", got, ""))
+	e.must("Open", differenceError("Open of a key with an empty value", got, ""))
 	e.append(entry("b", ""), entry("c", ""))
 	e.want("an empty append to a key with an empty value changes nothing", model{"a": "", "b": ""})
 	e.append(entry("b", "2"))
@@ -124,7 +124,7 @@ func deleteMissing(e *env) {
 func deleteThenAppend(e *env) {
 	for i := range 5 {
 		size := []int{1, 100_000, 10, 5000, 3}[i]
-		v := string(noise(size, uint64(i)))
+		v := string(randomBytes(size, uint64(i)))
 		e.append(entry("a", v[:size/2]), entry("b", "b"))
 		e.append(entry("a", v[size/2:]))
 		e.want("an append after Delete starts a new value", model{"a": v, "b": repeat("b", i+1)})

@@ -127,7 +127,7 @@ func valueSizes(e *env) {
 	want := model{}
 	for _, near := range []int{1, 2, 8, 16, 64, 128, 256, 512, 1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 1 << 20} {
 		for size := max(1, near-1); size <= near+1; size++ {
-			v := string(noise(size, uint64(size)))
+			v := string(randomBytes(size, uint64(size)))
 			k := numberedKeys(3)[size%3]
 			e.append(entry(k, v))
 			want[k] += v
@@ -137,7 +137,7 @@ func valueSizes(e *env) {
 }
 
 func largeValue(e *env) {
-	v := string(noise(e.suite.opts.LargeValue, 1))
+	v := string(randomBytes(e.suite.opts.LargeValue, 1))
 	want := model{"large": v + "end", "before": "1", "after": "2"}
 	e.append(entry("before", "1"), entry("large", v), entry("after", "2"))
 	e.append(entry("large", "end"))
@@ -145,7 +145,7 @@ func largeValue(e *env) {
 	for _, size := range []int{1 << 20, 4093} {
 		got, err := openAll(e.ctx, e.store, "large", size)
 		e.must("Open", err)
-		e.must("Open", differ("Open of a large value", got, want["large"]))
+		e.must("Open", differenceError("Open of a large value", got, want["large"]))
 	}
 	if e.suite.can[CanSet] {
 		e.set("large", v[1:])
@@ -160,7 +160,7 @@ func largeValue(e *env) {
 func manyPieces(e *env) {
 	want := model{}
 	for i := range e.suite.opts.Pieces {
-		v := string(noise(1+i*i%1999, uint64(i)))
+		v := string(randomBytes(1+i*i%1999, uint64(i)))
 		e.append(entry("many", v), entry("other", "x"))
 		want["many"] += v
 		want["other"] += "x"

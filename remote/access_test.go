@@ -38,10 +38,10 @@ func (u *users) Authenticate(token string, certificate *x509.Certificate) (Ident
 	return Identity{User: "user of " + token[:4], Grant: token}, nil
 }
 
-func (u *users) Rights(who Identity, namespace string) Rights {
+func (u *users) Rights(identity Identity, namespace string) Rights {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.does[who.Grant][namespace]
+	return u.does[identity.Grant][namespace]
 }
 
 // safeBuffer is a log for concurrent writers.
@@ -62,10 +62,10 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// attempts are all requests of a client, with the right that each needs.
-func attempts(c *Client) map[string]func(context.Context) error {
+// clientRequests are all requests of a client, with the right that each needs.
+func clientRequests(c *Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"append": func(ctx context.Context) error { return c.Append(ctx, one("a", "intruder")) },
+		"append": func(ctx context.Context) error { return c.Append(ctx, entry("a", "intruder")) },
 		"set":    func(ctx context.Context) error { return c.Set(ctx, "a", []byte("intruder")) },
 		"iset":   func(ctx context.Context) error { return c.SetOnce(ctx, "new", []byte("intruder")) },
 		"delete": func(ctx context.Context) error { return c.Delete(ctx, "a") },
@@ -154,25 +154,25 @@ func TestIntruders(t *testing.T) {
 	}
 	before := func() {
 		must(t, store.Drop(ctx))
-		must(t, store.Append(ctx, one("a", "secret")))
+		must(t, store.Append(ctx, entry("a", "secret")))
 	}
-	unchanged := func(who string) {
+	unchanged := func(peer string) {
 		t.Helper()
 		values, err := store.Get(ctx, "a", "new")
 		if must(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
-			t.Errorf("%s changed the store: %q", who, values)
+			t.Errorf("%s changed the store: %q", peer, values)
 		}
 	}
 	intrude := func(scheme, url string) {
 		var answers []string
-		refused := func(who string, o *ClientOptions) {
+		refused := func(peer string, o *ClientOptions) {
 			t.Helper()
 			c, err := Dial(ctx, url, o)
 			if err == nil {
 				_ = c.Close()
 			}
 			if !errors.Is(err, fs.ErrPermission) {
-				t.Errorf("%s over %s: %v", who, scheme, err)
+				t.Errorf("%s over %s: %v", peer, scheme, err)
 				return
 			}
 			answers = append(answers, err.Error())
@@ -200,7 +200,7 @@ func TestIntruders(t *testing.T) {
 			if _, err := c.Get(ctx, "a"); err != nil {
 				t.Errorf("a certificate with rights: %v", err)
 			}
-			if err := c.Append(ctx, one("a", "x")); !errors.Is(err, fs.ErrPermission) {
+			if err := c.Append(ctx, entry("a", "x")); !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("a certificate without the right: %v", err)
 			}
 		}
@@ -210,19 +210,19 @@ func TestIntruders(t *testing.T) {
 			}
 		}
 		unchanged("a refused client")
-		for token, has := range map[string]Rights{"r-token": RightRead, "a-token": RightAppend, "c-token": RightChange, "tokenOfAdmin": RightAdmin} {
+		for token, rights := range map[string]Rights{"r-token": RightRead, "a-token": RightAppend, "c-token": RightChange, "tokenOfAdmin": RightAdmin} {
 			c := dial(t, url, options(scheme, token))
-			for name, try := range attempts(c) {
-				may := false
-				for _, a := range allowedWith[has] {
-					may = may || a == name
+			for name, try := range clientRequests(c) {
+				allowed := false
+				for _, a := range allowedWith[rights] {
+					allowed = allowed || a == name
 				}
 				before()
 				err := try(ctx)
-				if denied := errors.Is(err, fs.ErrPermission); denied == may {
-					t.Errorf("over %s to %q, with the right %s: %s: %v", scheme, namespace, has, name, err)
+				if denied := errors.Is(err, fs.ErrPermission); denied == allowed {
+					t.Errorf("over %s to %q, with the right %s: %s: %v", scheme, namespace, rights, name, err)
 				} else if denied {
-					unchanged(has.String() + " by " + name)
+					unchanged(rights.String() + " by " + name)
 				}
 			}
 		}
@@ -291,7 +291,7 @@ func TestRightsTakenAway(t *testing.T) {
 	u.mu.Lock()
 	u.does["first"] = map[string]Rights{"": RightRead}
 	u.mu.Unlock()
-	if err := first.Append(ctx, one("k", "v")); !errors.Is(err, fs.ErrPermission) {
+	if err := first.Append(ctx, entry("k", "v")); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a removed right: %v", err)
 	}
 }
@@ -331,7 +331,7 @@ func TestTrustedSocket(t *testing.T) {
 	must(t, p.Ask([]string{"v"}, "get", "k"))
 	must(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and the one to syn
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.Append(ctx, one("k", "w")))
+	must(t, c.Append(ctx, entry("k", "w")))
 	if _, err := Dial(ctx, URL(l.Addr()), &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a wrong token where none is needed: %v", err)
 	}

@@ -34,10 +34,10 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 		store := &uncertain{partd.NewDict(), 1, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, also)}
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
-		if err := c.Append(ctx, one("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
+		if err := c.Append(ctx, entry("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("an append with an unknown outcome, %v: %v", also, err)
 		}
-		must(t, c.Append(ctx, one("k", "2")))
+		must(t, c.Append(ctx, entry("k", "2")))
 		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
 			t.Errorf("%v: the store has %q, %v", also, v, err)
 		}
@@ -71,7 +71,7 @@ func TestUnknownStaysUnknown(t *testing.T) {
 		number uint64
 		want   error
 	}{{1, partd.ErrUnknownOutcome}, {2, partd.ErrSessionGap}, {1, partd.ErrUnknownOutcome}} {
-		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{one("k", "v")}})
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
 		if !errors.Is(err, step.want) {
 			t.Errorf("operation %d: %v, want %v", step.number, err, step.want)
 		}
@@ -89,7 +89,7 @@ func TestChainServesManyClients(t *testing.T) {
 		for i := range maxConnSessions + 10 {
 			c, err := Dial(ctx, front, nil)
 			must(t, err)
-			if err := c.Append(ctx, one("k", "v")); err != nil {
+			if err := c.Append(ctx, entry("k", "v")); err != nil {
 				t.Fatalf("client %d: %v", i, err)
 			}
 			if !polite {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// cuts is the minimum number of cut connections; PARTD_CUTS raises it.
-func cuts(t *testing.T, usual int64) int64 {
+// minCuts is the minimum number of cut connections; PARTD_CUTS raises it.
+func minCuts(t *testing.T, usual int64) int64 {
 	if s := os.Getenv("PARTD_CUTS"); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		must(t, err)
@@ -80,7 +80,7 @@ func (r *restarting) restart(t *testing.T) {
 	r.proxy.target.Store(&url)
 }
 
-func never() int64 { return 1 << 60 }
+func noLimit() int64 { return 1 << 60 }
 
 // afterBytes returns a limit function that cuts each connection at a random byte.
 func afterBytes(low, high int64) func() int64 {
@@ -241,7 +241,7 @@ func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(200, 30_000), nil)
-			unknown, _, err := writeThrough(t, r, cuts(t, 100), 0)
+			unknown, _, err := writeThrough(t, r, minCuts(t, 100), 0)
 			must(t, err)
 			if unknown > 0 {
 				t.Errorf("%d outcomes are unknown, though the server was not restarted", unknown)
@@ -255,7 +255,7 @@ func TestCutConnections(t *testing.T) {
 func TestNumbersAreNeeded(t *testing.T) {
 	for range 10 {
 		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
-		if _, _, err := writeThrough(t, r, cuts(t, 150), 0); err != nil {
+		if _, _, err := writeThrough(t, r, minCuts(t, 150), 0); err != nil {
 			return
 		}
 	}
@@ -268,7 +268,7 @@ func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
-			unknown, changes, err := writeThrough(t, r, cuts(t, 20), 30*time.Millisecond)
+			unknown, changes, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
 			must(t, err)
 			if _, can := r.store.(partd.Applier); can && changes > 0 {
 				t.Errorf("the outcomes of %d appends are unknown, though the store knows them", changes)

@@ -18,8 +18,8 @@ import (
 type ClientOptions struct {
 	// DialTimeout limits one attempt to connect. 0 means 10 seconds.
 	DialTimeout time.Duration
-	// RetryFor is how long the client tries to reconnect before the calls
-	// that wait for it fail. 0 means one minute. A later call starts over.
+	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
+	// means one minute. A later call starts over.
 	RetryFor time.Duration
 	// StallTimeout limits how long a reply that has begun may take to arrive,
 	// plus a second for each 16 KiB. 0 means 30 seconds.
@@ -66,16 +66,16 @@ type Client struct {
 	closed       bool
 	link         *link            // nil while there is no connection
 	attempt      *attempt         // while connecting; otherwise nil
-	uselessSince time.Time        // since when no connection was useful; zero if the last one was
+	uselessSince time.Time        // when the client last had a useful connection; zero if the last connection was useful
 	backoff      time.Duration    // before the next attempt to connect
-	broken       error            // why the last connection was not useful
+	broken       error            // the reason why the last connection was not useful
 	calls        map[uint64]*call // sent but not answered, by number
 	last         uint64           // number of the last call
 	instance     uint64           // of the server of the last connection
 	lives        uint64           // number of changes of instance
 	ops          opSequence
 	droppedPops  []partd.Tag       // pops whose results the server need not keep
-	proofs       map[uint64]*proof // of the sessions issued or shown to the client
+	proofs       map[uint64]*proof // for the sessions issued or presented to the client
 }
 
 // Dial connects to the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH. The
@@ -117,7 +117,7 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	if addr.secure {
-		c.tls = secured(cmp.Or(o.TLS, new(tls.Config)))
+		c.tls = withSecureSettings(cmp.Or(o.TLS, new(tls.Config)))
 		if host, _, err := net.SplitHostPort(addr.address); err == nil && c.tls.ServerName == "" {
 			c.tls.ServerName = host
 		}
@@ -132,7 +132,7 @@ func (c *Client) begin(ctx context.Context) error {
 	c.life, c.end = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
 	if err == nil {
-		err = c.use(l)
+		err = c.useLink(l)
 	}
 	if err != nil {
 		c.end()
@@ -180,8 +180,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// sayGoodbye ends the session if the server answers quickly. Otherwise the server
-// forgets the session in time.
+// sayGoodbye ends the session if the server answers quickly. Otherwise the server forgets
+// the session later.
 func (c *Client) sayGoodbye(l *link, session uint64) {
 	if session == 0 {
 		return

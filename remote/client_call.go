@@ -22,7 +22,7 @@ type call struct {
 	numbered bool  // uses a number of the session
 	popping  bool  // uses a number of the pops
 	instance int   // offset in the body of a pop where the server's instance is written
-	bound    *link // the connection that must be used; nil if any will do
+	bound    *link // the connection that must be used; nil for any
 
 	// writing is locked while the body is being written, and before the client's mu.
 	writing sync.Mutex
@@ -34,7 +34,7 @@ type call struct {
 	finished  bool
 	done      chan struct{}
 	err       error
-	renumber  bool   // was not applied, and must get a new number
+	renumber  bool   // the change was not applied, and must get a new number
 	got       uint8  // flags of the reply
 	reply     []byte // body of the reply, owned by the caller
 }
@@ -64,7 +64,7 @@ func (k *call) forget(c *Client) {
 // do sends a call and waits for its answer. When it returns, the call's memory is no
 // longer in use.
 func (c *Client) do(ctx context.Context, k *call) error {
-	if err := c.usable(ctx); err != nil {
+	if err := c.checkUsable(ctx); err != nil {
 		return err
 	}
 	for {
@@ -90,8 +90,8 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
-	// Whoever sent the call again may still be writing. The caller owns the call's
-	// memory from here on.
+	// Another goroutine may still be resending the call. From here on the caller owns the
+	// call's memory.
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	return k.err
@@ -170,8 +170,8 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		switch {
 		case err == nil:
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
-			// The store has no space for a session, and Drop is what frees space. It is
-			// sent once, without a number, over this connection.
+			// The store has no space for a session, and Drop frees space. So it is sent
+			// once, without a number, over this connection.
 			k.numbered, k.bound, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
@@ -187,7 +187,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	case c.link != l:
 		return l.ended, nil
 	case (k.numbered || k.popping) && c.ops.session == 0:
-		lost := make(chan struct{}) // closed if the session was lost: begin again
+		lost := make(chan struct{}) // closed if the session was lost, to start over
 		close(lost)
 		return lost, nil
 	case k.numbered:
@@ -197,7 +197,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
 		c.ops.waiting++
-	case k.popping: // the body names the server that gets it first
+	case k.popping: // the body contains the instance of the server that gets it first
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
 		putU64(k.buf[k.instance:], l.instance)
@@ -226,7 +226,7 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 	l := k.link
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
-		// The caller's memory may be in the middle of being written.
+		// The caller's memory may be in the middle of a write.
 		if !k.writing.TryLock() {
 			l.abort()
 			k.writing.Lock()
@@ -247,7 +247,7 @@ func (c *Client) complete(k *call, err error) {
 	close(k.done)
 }
 
-// failAll ends all calls, because there will be no connection.
+// failAll ends all calls, because the client gives up connecting.
 func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *Client) failAll(err error) {
 	c.ops.renew()
 }
 
-// handleReply handles a reply. Its error ends the connection.
+// handleReply handles a reply. An error means that the connection must end.
 func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

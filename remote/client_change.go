@@ -7,9 +7,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Append adds each entry's value to the end of its key's value, in order, all or
-// nothing. A batch over the server's message limit is sent in parts, which the server
-// must hold in memory together.
+// Append adds each entry's value to the end of its key's value, in order, all or nothing.
+// A batch over the server's message limit is sent in parts. The server must have memory
+// for all of them together.
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
 }
@@ -29,8 +29,8 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key. If the disk is so full that there is no space for a session,
-// Drop is sent once, without a session. If the connection breaks then, the error wraps
+// Drop removes every key. If the disk has no space even for a session, Drop is sent once,
+// without a session. If the connection breaks then, the error wraps
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
@@ -88,7 +88,7 @@ func (b *builder) entries(entries []partd.Entry) {
 			continue
 		}
 		b.buf = buf
-		b.refer(value)
+		b.appendData(value)
 		buf = b.buf
 	}
 	b.buf = buf
@@ -148,14 +148,14 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		case l.token <- struct{}{}:
 			c.dropPops(ctx, l)
 			<-l.token
-		default: // the current writer may have missed it
+		default: // the current writer may have missed the new dropped pops
 		}
 	}
 	return values, nil
 }
 
-// takePop records that the server need not keep a pop's values or error. The server is
-// told with the next call at the latest. takePop returns the connection.
+// takePop records that the server need not keep a pop's values or error, and returns the
+// connection. The next call at the latest tells the server.
 func (c *Client) takePop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()

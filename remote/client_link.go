@@ -50,7 +50,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		err = canceled.Err(ctx)
 	}
 	if err != nil {
-		hangUp(nc) // err says more
+		hangUp(nc) // the following error says more
 		return nil, errors.Join(err, canceled.Err(ctx))
 	}
 	go l.read()
@@ -134,12 +134,12 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	return l, nc.SetDeadline(time.Time{})
 }
 
-// errHello is wrapped by the error for a server of another protocol or version.
-// Connecting again does not help.
-var errHello = errors.New("the server does not answer as a partd server does")
+// errHello is wrapped by the error for a server with another protocol or version.
+// Reconnecting does not help.
+var errHello = errors.New("the server does not answer like a partd server")
 
 // errRefused is wrapped by the error for a client that the server refuses, or that
-// refuses to send its token. Connecting again does not help.
+// refuses to send its token. Reconnecting does not help.
 var errRefused = errors.New("refused")
 
 func (l *link) parseHello(frame []byte) error {
@@ -165,7 +165,7 @@ func (l *link) parseHello(frame []byte) error {
 }
 
 // command answers a PING. If another writer is in the middle of a message, it sends no
-// PONG: that message shows that the client is alive.
+// PONG, because that message already shows that the client is alive.
 func (l *link) command(body []byte) error {
 	pong, err := zmtp.Pong(body)
 	if err != nil || pong == nil {
@@ -197,12 +197,12 @@ func (l *link) write(parts [][]byte) error {
 	return err
 }
 
-// sendGrace is how long the writing of a call may go on after its context has ended.
+// sendGrace is how long the writing of a call may continue after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call. The caller must hold the token. If ctx ends and the call is still being
-// written after sendGrace, send breaks the connection, because half a message cannot be taken
-// back. An error breaks it as well. Other calls over the connection are then sent again.
+// send writes a call. The caller must hold the token. If ctx ends and the call is still
+// being written after sendGrace, send breaks the connection, because it cannot undo half
+// a message. Any error also breaks the connection. Other calls over it are then resent.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
 		written := make(chan struct{})
@@ -216,7 +216,7 @@ func (l *link) send(ctx context.Context, k *call) error {
 		})
 		defer stop()
 	}
-	err := l.show(k)
+	err := l.sendToken(k)
 	if err == nil {
 		err = l.sendParts(k)
 	}
@@ -278,11 +278,11 @@ func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
 	for n > 0 {
 		p := pieces[0]
 		if len(p) > n {
-			b.refer(p[:n])
+			b.appendData(p[:n])
 			pieces[0] = p[n:]
 			return pieces
 		}
-		b.refer(p)
+		b.appendData(p)
 		n -= len(p)
 		pieces = pieces[1:]
 	}
@@ -293,7 +293,7 @@ func (l *link) read() {
 	err := l.readReplies()
 	l.abort()
 	l.reader.Close()
-	l.client.lost(l, err)
+	l.client.handleLoss(l, err)
 	close(l.ended)
 }
 

@@ -25,9 +25,9 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // breaks, it yields an error that wraps [ErrLost].
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
-// ScanPart is like Scan for one part of the keys. The server's store divides the keys
-// in the same way for all clients, and the server sends only this part. A server that
-// is too old for this sends everything, and the client skips the other parts.
+// ScanPart is like Scan for one part of the keys. The server's store divides the keys in
+// the same way for all clients, and the server sends only this part. An old server sends
+// everything, and the client skips the other parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		if err := partd.CheckPart(part, parts); err != nil {
@@ -71,8 +71,8 @@ func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chun
 	}
 }
 
-// listPages yields the items of the listing that a call requests. Each item has at
-// least minSize bytes.
+// listPages yields the items of the listing that a call requests. Each item has at least
+// minSize bytes.
 func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var zero V
 	op := k.op
@@ -195,8 +195,8 @@ func (p *pager) next() ([]byte, error) {
 	return k.reply, nil
 }
 
-// close tells the server to close the handle. Errors do not matter: the handle of a
-// broken connection is closed anyway.
+// close tells the server to close the handle. Errors do not matter: the server closes the
+// handles of a broken connection anyway.
 func (p *pager) close() {
 	if p.ended() {
 		return

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// maxKeysLen is the maximum length of the keys in one request, in bytes. maxLost is how
-// often Get starts a value again after the connection broke.
+// maxKeysLen is the maximum length of the keys in one request, in bytes. maxLost is the
+// number of times that Get restarts a value after the connection broke.
 const (
 	maxKeysLen = 64 << 10
 	maxLost    = 100
@@ -24,7 +24,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
-	if err := c.usable(ctx); err != nil {
+	if err := c.checkUsable(ctx); err != nil {
 		return nil, c.errorf("get", err)
 	}
 	values := make([][]byte, 0, len(keys))
@@ -43,7 +43,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-func (c *Client) usable(ctx context.Context) error {
+func (c *Client) checkUsable(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.calls == nil {
@@ -203,7 +203,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	}
 	d := &decoder{b: k.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
-	if len(d.b) > 0 { // older servers send no more
+	if len(d.b) > 0 { // older servers send less
 		st.Changes = int64(d.u64())
 	}
 	if err := d.end(); err != nil {

@@ -31,22 +31,22 @@ func (c *Client) startAttempt() *attempt {
 }
 
 // reconnect connects, resends calls without an answer, and lets new calls proceed. A
-// connection that ends before it delivers an answer counts as a failure: a request that
-// makes the server hang up must not be sent forever.
-func (c *Client) reconnect(at *attempt) {
+// connection that ends before it delivers an answer counts as a failure, because a
+// request that makes the server hang up must not be resent forever.
+func (c *Client) reconnect(current *attempt) {
 	for {
 		wait, err := c.nextWait()
 		if err != nil {
-			c.giveUp(at, err)
+			c.giveUp(current, err)
 			return
 		}
 		select {
 		case <-time.After(wait):
 		case <-c.life.Done():
-			c.giveUp(at, partd.ErrClosed)
+			c.giveUp(current, partd.ErrClosed)
 			return
 		}
-		if err = c.tryAgain(c.life, at); err == nil {
+		if err = c.tryAgain(c.life, current); err == nil {
 			return
 		}
 		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err)
@@ -63,21 +63,21 @@ func (c *Client) nextWait() (wait time.Duration, err error) {
 	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
 		return 0, c.broken
 	}
-	// Jitter: many clients may have lost the server at once.
+	// Add jitter: many clients may have lost the server at the same time.
 	return c.backoff/2 + rand.N(c.backoff/2+1), nil
 }
 
-// useless records that a connection failed or delivered no answer. mu must be held.
+// recordUseless records that a connection failed or delivered no answer. mu must be held.
 func (c *Client) recordUseless(err error) {
 	c.broken = err
-	if c.uselessSince.IsZero() { // the first failure may have been chance
+	if c.uselessSince.IsZero() { // ignore the first failure, which may be chance
 		c.uselessSince = time.Now()
 		return
 	}
 	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
-func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
+func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
@@ -95,15 +95,15 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 			return err
 		}
 	}
-	if err := c.use(l); err != nil {
+	if err := c.useLink(l); err != nil {
 		return err
 	}
-	close(at.done)
+	close(current.done)
 	return nil
 }
 
-// sendAgain resends a call over a new connection. In place of an abandoned change it
-// sends one without effect, with the same number.
+// sendAgain resends a call over a new connection. Instead of an abandoned change it sends
+// an empty change with the same number.
 func (c *Client) sendAgain(l *link, k *call) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -131,8 +131,8 @@ func (c *Client) sendAgain(l *link, k *call) error {
 	return l.send(c.life, empty)
 }
 
-// use makes calls go over a connection, and releases its token.
-func (c *Client) use(l *link) error {
+// useLink directs calls to a connection, and releases its token.
+func (c *Client) useLink(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.dead.Load() {
@@ -143,8 +143,9 @@ func (c *Client) use(l *link) error {
 	return nil
 }
 
-// Instance counts the server processes that the client was connected to, from 0. If the server
-// is restarted, possibly over another store, the number grows before the first answer arrives.
+// Instance counts the server processes that the client was connected to, from 0. If the
+// server is restarted, possibly with another store, the number grows before the first
+// answer arrives.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +170,7 @@ func (c *Client) noteRestart(l *link) {
 	c.instance = l.instance
 }
 
-func (c *Client) giveUp(at *attempt, err error) {
+func (c *Client) giveUp(current *attempt, err error) {
 	if c.life.Err() != nil {
 		err = partd.ErrClosed
 	} else {
@@ -177,23 +178,23 @@ func (c *Client) giveUp(at *attempt, err error) {
 		err = fmt.Errorf("no connection to the server: %w", err)
 	}
 	c.mu.Lock()
-	at.err = err
+	current.err = err
 	c.attempt = nil
 	c.uselessSince, c.backoff = time.Time{}, 0 // a later call starts over
-	close(at.done)
+	close(current.done)
 	c.mu.Unlock()
 	c.failAll(err)
 }
 
-// lost handles the end of a connection. If calls wait for answers, it starts to reconnect.
-func (c *Client) lost(l *link, err error) {
+// handleLoss handles the end of a connection. If calls wait for answers, it starts to reconnect.
+func (c *Client) handleLoss(l *link, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
 		return // it was never used
 	}
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
+		err = io.ErrUnexpectedEOF // io.EOF would be taken for the end of a value
 	}
 	c.link = nil
 	if !l.useful {

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// proof is the token of a session, and the last connection over which it was shown. A
-// server lets nobody use a session without its token.
+// proof is the token of a session, and the last connection over which it was presented. A
+// server rejects requests for a session whose token it has not seen.
 type proof struct {
 	token partd.SessionToken
 	via   *link
@@ -22,9 +22,9 @@ func (c *Client) remember(session uint64, token partd.SessionToken, via *link) {
 	c.proofs[session] = &proof{token, via}
 }
 
-// show sends the token of the call's session, unless it was already sent over this
+// sendToken sends the token of the call's session, unless it was already sent over this
 // connection. The link's token must be held.
-func (l *link) show(k *call) error {
+func (l *link) sendToken(k *call) error {
 	c := l.client
 	c.mu.Lock()
 	p := c.proofs[k.session]
@@ -107,9 +107,9 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 
 // opSequence is the client's session and the numbers of its changes. The client's mu guards it.
 //
-// A change that fails leaves its number free, and the server refuses the changes sent
-// after it. Then the client sends no more changes until all are answered. It numbers
-// the refused ones again, starting at the free number.
+// A failed change leaves its number free, and the server refuses the changes sent after
+// it. Then the client sends no more changes until all are answered. It renumbers the
+// refused changes, starting at the free number.
 type opSequence struct {
 	session    uint64 // 0 without a session
 	storeKeeps bool   // the store keeps the session, so it outlives the server
@@ -143,8 +143,9 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	case errors.Is(err, partd.ErrUnknownOutcome): // even if it also wraps another error: the server's store may itself be remote
 		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
-		// Not applied, because an earlier change was not. If no failed one is known,
-		// the server's store has lost some, and the numbers are useless.
+		// The change was not applied, because an earlier change was not. If no failed
+		// change is known, the server's store has lost some changes, and the numbers are
+		// useless.
 		n.unusable = n.unusable || n.free == 0
 		k.renumber, err = !k.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):
@@ -205,7 +206,7 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	}
 	if k.err != nil {
 		if errors.Is(k.err, ErrLost) {
-			return nil // another connection will do
+			return nil // the caller will use another connection
 		}
 		return k.err
 	}
@@ -216,8 +217,8 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ops.renew()
-	// Calls of the previous session may still need its token; calls of the session before that
-	// are all done.
+	// Calls of the previous session may still need its token. Calls of the session before
+	// that are all done.
 	delete(c.proofs, c.ops.recent[1])
 	c.ops.recent = [2]uint64{session, c.ops.recent[0]}
 	c.ops.session, c.ops.storeKeeps, c.ops.next = session, storeKeeps, 1

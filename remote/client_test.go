@@ -46,7 +46,7 @@ func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
 	return f.Partd.Append(ctx, entries...)
 }
 
-func one(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
+func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
 // TestErrors checks that a store's errors arrive unchanged, except for the directory of a file.
 func TestErrors(t *testing.T) {
@@ -58,7 +58,7 @@ func TestErrors(t *testing.T) {
 		store := &faulty{Partd: partd.NewDict(), errs: []error{&partd.Error{Op: "append", Key: "k\x00", HasKey: true, Path: "/some/file", Err: fmt.Errorf("it failed: %w", want)}}}
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
-		err := c.Append(ctx, one("k", "v"))
+		err := c.Append(ctx, entry("k", "v"))
 		var e *partd.Error
 		if !errors.Is(err, want) || !errors.As(err, &e) || e.Key != "k\x00" || !e.HasKey || e.Path != url {
 			t.Errorf("%v arrived as %v", want, err)
@@ -68,7 +68,7 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%q does not name %s once", err, part)
 			}
 		}
-		must(t, c.Append(ctx, one("k", "w")))
+		must(t, c.Append(ctx, entry("k", "w")))
 		v, err := c.Get(ctx, "k")
 		if must(t, err); string(v[0]) != "w" {
 			t.Errorf("after %v: %q", want, v[0])
@@ -76,7 +76,7 @@ func TestErrors(t *testing.T) {
 	}
 	store := &faulty{Partd: partd.NewDict(), errs: []error{fmt.Errorf("reading: %w", &partd.CorruptError{Path: "seg-1", Offset: 77, Err: errors.New("bad sum")})}}
 	_, url := serve(t, store, nil)
-	err := dial(t, url, nil).Append(ctx, one("k", "v"))
+	err := dial(t, url, nil).Append(ctx, entry("k", "v"))
 	var corrupt *partd.CorruptError
 	if !errors.As(err, &corrupt) || corrupt.Path != "seg-1" || corrupt.Offset != 77 {
 		t.Errorf("corrupt: %v", err)
@@ -105,7 +105,7 @@ func TestFailuresInAPipeline(t *testing.T) {
 			defer wg.Done()
 			for i := range 50 {
 				key := fmt.Sprintf("%d/%d", w, i)
-				err := c.Append(ctx, one(key, "x"))
+				err := c.Append(ctx, entry(key, "x"))
 				switch {
 				case err == nil:
 					done.Add(1)
@@ -134,9 +134,9 @@ func TestFailuresInAPipeline(t *testing.T) {
 func TestContexts(t *testing.T) {
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, never)
+	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
-	for i, e := range []partd.Entry{one("a", "1"), one("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
+	for i, e := range []partd.Entry{entry("a", "1"), entry("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		begin := time.Now()
 		err := c.Append(ctx, e)
@@ -154,20 +154,20 @@ func TestContexts(t *testing.T) {
 	store.wait = nil
 	store.mu.Unlock()
 	ctx := context.Background()
-	must(t, c.Append(ctx, one("b", "3")))
-	must(t, c.Append(ctx, one("b", "4")))
+	must(t, c.Append(ctx, entry("b", "3")))
+	must(t, c.Append(ctx, entry("b", "4")))
 	v, err := c.Get(ctx, "a", "b")
 	must(t, err)
 	if got := string(v[0][:min(len(v[0]), 4)]); got != "" && got != "1" && got != "12" && !strings.HasPrefix(got, "12") || string(v[1]) != "34" {
 		t.Errorf("the store has %q and %q", got, v[1])
 	}
-	if _, err := c.Get(cancelled(), "a"); !errors.Is(err, context.Canceled) {
+	if _, err := c.Get(cancelledContext(), "a"); !errors.Is(err, context.Canceled) {
 		t.Errorf("get with a context that has ended: %v", err)
 	}
 	_ = s
 }
 
-func cancelled() context.Context {
+func cancelledContext() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
@@ -181,8 +181,8 @@ func TestHeartbeats(t *testing.T) {
 	pong := zmtp.AppendCommand(nil, "PONG", nil)
 	for range 100 {
 		p.send(bytes.Repeat(ping, 1000))
-		p.want(bytes.Repeat(pong, 1000))
+		p.wantBytes(bytes.Repeat(pong, 1000))
 	}
 	p.send(message("syn"))
-	p.want(acked)
+	p.wantBytes(acked)
 }

@@ -12,7 +12,7 @@ import (
 func slowReader(t *testing.T, url string) *peer {
 	p := openPeer(t, url)
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
-	p.want(acked)
+	p.wantBytes(acked)
 	p.send(message("get", "large", "large", "large", "large"))
 	var begun [9]byte
 	_, err := p.Read(begun[:])
@@ -46,7 +46,7 @@ func TestShutdownFlushesFirst(t *testing.T) {
 	must(t, err)
 	s, url := serve(t, b, &ServerOptions{DrainTimeout: time.Hour, StallTimeout: time.Hour})
 	p := slowReader(t, url)
-	must(t, dial(t, url, nil).Append(ctx, one("k", "v")))
+	must(t, dial(t, url, nil).Append(ctx, entry("k", "v")))
 	done := make(chan error, 1)
 	go func() { done <- s.Shutdown(context.Background()) }()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {

@@ -58,8 +58,8 @@ func dialFrom(t testing.TB, url, ip string) *Client {
 	return c
 }
 
-// within fails the test if a function takes longer than d.
-func within(t testing.TB, d time.Duration, label string, f func() error) {
+// requireWithin fails the test if a function takes longer than d.
+func requireWithin(t testing.TB, d time.Duration, label string, f func() error) {
 	t.Helper()
 	begin := time.Now()
 	if err := f(); err != nil {
@@ -83,7 +83,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 	many := message(frames...)
 	var wg sync.WaitGroup
-	within(t, 15*time.Second, "all messages", func() error {
+	requireWithin(t, 15*time.Second, "all messages", func() error {
 		for i := range 8 {
 			wg.Go(func() {
 				c := dial(t, url, nil)
@@ -98,7 +98,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 				for range 3 {
 					_, err := p.Write(many)
 					must(t, err)
-					p.want(acked)
+					p.wantBytes(acked)
 				}
 			})
 		}
@@ -120,7 +120,7 @@ func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
 	must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
-	must(t, c.Append(t.Context(), one("k", "v")))
+	must(t, c.Append(t.Context(), entry("k", "v")))
 	if used := s.memoryUsed(); used > 2<<20 {
 		t.Errorf("%d bytes are held", used)
 	}
@@ -128,8 +128,8 @@ func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 
 // halfMessages fills a server's memory with messages that never end.
 func halfMessages(t *testing.T, s *Server, url string, size int) {
-	one := join(long(0, uint64(size)), make([]byte, 100<<10))
-	many := join(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
+	one := joinBytes(longHeader(0, uint64(size)), make([]byte, 100<<10))
+	many := joinBytes(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
 	for i := range 2 * s.opts.Memory / int64(size) {
 		p := openPeer(t, url)
 		go p.Write([][]byte{one, one, one, many}[i%4]) // the server may close it
@@ -150,9 +150,9 @@ func TestHalfMessages(t *testing.T) {
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
 	for range 3 {
 		halfMessages(t, s, url, 3<<20)
-		within(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
-		within(t, 2*time.Second, "its get", func() error { _, err := honest.Get(ctx, "k"); return err })
-		within(t, 10*time.Second, "an append from the same address", func() error { return same.Append(ctx, large) })
+		requireWithin(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
+		requireWithin(t, 2*time.Second, "its get", func() error { _, err := honest.Get(ctx, "k"); return err })
+		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return same.Append(ctx, large) })
 	}
 }
 
@@ -162,25 +162,25 @@ func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)
-	must(t, worker.Append(ctx, one("k", "1")))
+	must(t, worker.Append(ctx, entry("k", "1")))
 	first := worker.link
 	for range 25 {
 		p := rawPeer(t, url)
-		go p.Write(join(greeting(), ready("DEALER"), message("syn")))
+		go p.Write(joinBytes(greeting(), ready("DEALER"), message("syn")))
 	}
 	time.Sleep(50 * time.Millisecond)
-	within(t, 5*time.Second, "another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, one("k", "2")) })
-	within(t, 10*time.Second, "a newcomer from the same address", func() error {
+	requireWithin(t, 5*time.Second, "another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
+	requireWithin(t, 10*time.Second, "a newcomer from the same address", func() error {
 		for {
 			c, err := Dial(ctx, url, nil)
 			if err != nil {
 				time.Sleep(50 * time.Millisecond)
 				continue
 			}
-			return errors.Join(c.Append(ctx, one("k", "3")), c.Close())
+			return errors.Join(c.Append(ctx, entry("k", "3")), c.Close())
 		}
 	})
-	must(t, worker.Append(ctx, one("k", "4")))
+	must(t, worker.Append(ctx, entry("k", "4")))
 	if worker.link != first {
 		t.Error("a connection with requests was closed, not one without")
 	}
@@ -197,7 +197,7 @@ func TestWaitsForMemory(t *testing.T) {
 		"get": func(c *conn) error {
 			return c.request([][]byte{append(request{op: opGet, number: 1}.append(nil), appendKeys(nil, keys)...)})
 		},
-		"Python's delete": func(c *conn) error { return c.python(python) },
+		"Python's delete": func(c *conn) error { return c.handlePython(python) },
 	} {
 		s, err := NewServer(partd.NewDict(), nil)
 		must(t, err)
@@ -255,7 +255,7 @@ func TestHandleShares(t *testing.T) {
 	if n := descriptors(t) - before; n > 100*scanFiles+50 {
 		t.Errorf("%d descriptors for 100 handles", n)
 	}
-	within(t, 2*time.Second, "reading by another peer", func() error {
+	requireWithin(t, 2*time.Second, "reading by another peer", func() error {
 		r, err := honest.Open(ctx, "large")
 		if err != nil {
 			return err
@@ -305,7 +305,7 @@ func TestListingsAfterDrop(t *testing.T) {
 		t.Fatalf("%d listings are open", used)
 	}
 	must(t, c.Drop(ctx))
-	s.handles.dropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or on a full disk
+	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or on a full disk
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open", used)
 	}
@@ -320,7 +320,7 @@ func TestPopShares(t *testing.T) {
 	for i := range 20 {
 		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
 	}
-	must(t, store.Append(ctx, one("honest", "value")))
+	must(t, store.Append(ctx, entry("honest", "value")))
 	session, err := greedy.NewSession(ctx)
 	must(t, err)
 	var taken int

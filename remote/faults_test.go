@@ -72,7 +72,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 			p := openPeer(t, url)
 			p.send(message("append", "k", "v"))
 			for label, err := range map[string]error{
-				"append": c.Append(ctx, one("k", "v")), "get": getErr, "pop": popErr, "stat": statErr, "verify": checkErr,
+				"append": c.Append(ctx, entry("k", "v")), "get": getErr, "pop": popErr, "stat": statErr, "verify": checkErr,
 				"Python's append": errors.New(p.wantError()),
 			} {
 				if err == nil || strings.Contains(err.Error(), "secret") {

@@ -37,11 +37,11 @@ func (s *noSpace) Drop(ctx context.Context) error {
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
-	must(t, store.Append(ctx, one("k", "v")))
+	must(t, store.Append(ctx, entry("k", "v")))
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, never)
+	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
-	if err := c.Append(ctx, one("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := c.Append(ctx, entry("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("append: %v", err)
 	}
 	done := make(chan error, 1)
@@ -72,7 +72,7 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	store.sessions.Store(1)
 	_, url := serve(t, store, nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Append(ctx, entry("k", "v")))
 	must(t, store.EndSession(ctx, c.ops.session))
 	must(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")

@@ -32,7 +32,7 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	drained := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, ours); close(drained) }()
 	// A pipe has no buffer: everything written was read.
-	_, _ = ours.Write(join(greeting(), ready("DEALER"), data)) // the server may close it
+	_, _ = ours.Write(joinBytes(greeting(), ready("DEALER"), data)) // the server may close it
 	_ = ours.Close()
 	<-ended
 	<-drained
@@ -48,9 +48,9 @@ func requestFrame(r request, body []byte) []byte {
 
 // FuzzConversation sends arbitrary bytes after READY.
 func FuzzConversation(f *testing.F) {
-	f.Add(join(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
-	f.Add(join(message("iset", "k", "v"), message("delete", "k"), message("close")))
-	f.Add(join(requestFrame(request{op: opSession, number: 1}, make([]byte, 24)), requestFrame(request{op: opScan, number: 2}, []byte{0, 0, 0, 0, 1, 0, 0, 0})))
+	f.Add(joinBytes(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
+	f.Add(joinBytes(message("iset", "k", "v"), message("delete", "k"), message("close")))
+	f.Add(joinBytes(requestFrame(request{op: opSession, number: 1}, make([]byte, 24)), requestFrame(request{op: opScan, number: 2}, []byte{0, 0, 0, 0, 1, 0, 0, 0})))
 	f.Fuzz(func(t *testing.T, data []byte) { converse(t, partd.NewDict(), data) })
 }
 
@@ -67,7 +67,7 @@ func FuzzRequest(f *testing.F) {
 		store := partd.NewDict()
 		must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
 		r := request{op: operation(op), flags: flags, number: 7, session: session, seq: seq}
-		converse(t, store, join(
+		converse(t, store, joinBytes(
 			requestFrame(request{op: opHello, number: 1}, append([]byte{2, 0, 2, 0, 0, 0, 1, 0}, make([]byte, 8+16+4+4)...)),
 			requestFrame(request{op: opSession, number: 2}, make([]byte, 24)),
 			requestFrame(request{op: opScan, number: 3}, []byte{0, 0, 0, 0, 1, 0, 0, 0}),

@@ -25,13 +25,13 @@ func TestHaltedUpload(t *testing.T) {
 		part.u64(1)
 		part.u64(2 << 20)
 		part.u64(0)
-		part.refer(make([]byte, 1<<20-200))
+		part.appendData(make([]byte, 1<<20-200))
 		p.send(part.parts()...)
 		go func() {
 			ping := newCall(opPing)
 			ping.number = 1
 			for range 100 {
-				if _, err := p.Write(join(ping.parts()...)); err != nil {
+				if _, err := p.Write(joinBytes(ping.parts()...)); err != nil {
 					return
 				}
 				time.Sleep(20 * time.Millisecond)
@@ -87,7 +87,7 @@ func TestPopOfLongKeys(t *testing.T) {
 	var keys []string
 	for i := range 6 {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
-		must(t, c.Append(ctx, one(keys[i], fmt.Sprint("v", i))))
+		must(t, c.Append(ctx, entry(keys[i], fmt.Sprint("v", i))))
 	}
 	k := newCall(opPop)
 	k.u64(0)
@@ -150,13 +150,13 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, url := serve(t, store, nil)
-	p := newProxy(t, url, never)
+	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
 	session, err := c.NewSession(ctx)
 	must(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{one("k", "v")}})
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
 		done <- err
 	}()
 	time.Sleep(100 * time.Millisecond) // the operation is being applied

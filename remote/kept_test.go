@@ -148,14 +148,14 @@ func TestStatIsKept(t *testing.T) {
 		}
 	}
 	check("at first")
-	must(t, c.Append(ctx, one("a", "v")))
+	must(t, c.Append(ctx, entry("a", "v")))
 	keys = 1
 	check("after an append")
 	p.send(message("append", "b", "v"))
-	p.want(acked)
+	p.wantBytes(acked)
 	keys = 2
 	check("after Python's append")
-	_, err := c.Apply(ctx, partd.Tag{Session: must2(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{one("c", "v")}})
+	_, err := c.Apply(ctx, partd.Tag{Session: requireSession(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("c", "v")}})
 	must(t, err)
 	keys = 3
 	check("after an operation of a session")
@@ -173,7 +173,7 @@ func TestStatIsKept(t *testing.T) {
 	check("after a while")
 }
 
-func must2(session uint64, err error) uint64 {
+func requireSession(session uint64, err error) uint64 {
 	if err != nil {
 		panic(err)
 	}

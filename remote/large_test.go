@@ -46,11 +46,11 @@ func TestLargeChanges(t *testing.T) {
 	must(t, c.Append(ctx, append(small, partd.Entry{Key: "large", Value: value})...))
 	must(t, c.Set(ctx, "set", value))
 	for range 3 {
-		if err := c.Append(ctx, one("x", "1"), partd.Entry{Key: "large", Value: make([]byte, 6<<20)}); !errors.Is(err, partd.ErrTooLarge) {
+		if err := c.Append(ctx, entry("x", "1"), partd.Entry{Key: "large", Value: make([]byte, 6<<20)}); !errors.Is(err, partd.ErrTooLarge) {
 			t.Errorf("an append larger than the server's memory: %v", err)
 		}
 	}
-	must(t, c.Append(ctx, one("large", "end")))
+	must(t, c.Append(ctx, entry("large", "end")))
 	v, err := c.Get(ctx, "k0", "large", "k19999", "set", "x")
 	must(t, err)
 	if !bytes.Equal(v[0], value[:50]) || !bytes.Equal(v[1], append(bytes.Clone(value), "end"...)) ||
@@ -80,7 +80,7 @@ func TestLargeValues(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, url := serve(t, stores[name](t), nil)
 			c := dial(t, url, nil)
-			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, one("small", "s")))
+			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, entry("small", "s")))
 			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
 			must(t, err)
 			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
@@ -163,7 +163,7 @@ func TestLongListings(t *testing.T) {
 		}
 	}
 	// A broken connection ends a listing with an error, and affects nothing else.
-	p := newProxy(t, url, never)
+	p := newProxy(t, url, noLimit)
 	broken := dial(t, p.url(), nil)
 	n := 0
 	var last error
@@ -192,12 +192,12 @@ func TestManySmallThings(t *testing.T) {
 		k := newCall(op)
 		n := 900_000 / size
 		k.u32(uint32(n))
-		k.refer(make([]byte, n*size))
+		k.appendData(make([]byte, n*size))
 		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
 			t.Errorf("%s of %d empty items: %v", op, n, err)
 		}
 	}
-	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Append(ctx, entry("k", "v")))
 	must(t, c.Close())
 	if used := s.memoryUsed(); used > 3<<20 {
 		t.Errorf("%d bytes of the budget are in use", used)

@@ -35,7 +35,7 @@ func TestPartsOfAnOlderServer(t *testing.T) {
 	store := &undivided{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 100 {
-		must(t, store.Append(ctx, one(fmt.Sprint("key ", i), "value")))
+		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
 	}
 	seen := map[string]int{}
 	for part := range 4 {
@@ -102,7 +102,7 @@ func TestServerScansOnlyThePart(t *testing.T) {
 	store := &asked{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 200 {
-		must(t, store.Append(ctx, one(fmt.Sprint("key ", i), "value")))
+		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
 	}
 	c, keys := dial(t, url, nil), 0
 	for part := range 4 {

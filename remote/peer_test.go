@@ -37,9 +37,11 @@ func message(frames ...string) []byte {
 	return b
 }
 
-func long(flags byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{flags | 2}, n) }
+func longHeader(flags byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{flags | 2}, n)
+}
 
-func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+func joinBytes(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // peer is a connection for writing arbitrary bytes.
 type peer struct {
@@ -61,7 +63,7 @@ func openPeer(t *testing.T, url string) *peer {
 	t.Helper()
 	p := rawPeer(t, url)
 	p.send(greeting(), ready("DEALER"))
-	p.want(append(greeting(), readyOfServer()...))
+	p.wantBytes(append(greeting(), readyOfServer()...))
 	return p
 }
 
@@ -74,12 +76,12 @@ func readyOfServer() []byte {
 
 func (p *peer) send(parts ...[]byte) {
 	p.t.Helper()
-	_, err := p.Write(join(parts...))
+	_, err := p.Write(joinBytes(parts...))
 	must(p.t, err)
 }
 
-// want reads exactly these bytes.
-func (p *peer) want(b []byte) {
+// wantBytes reads exactly these bytes.
+func (p *peer) wantBytes(b []byte) {
 	p.t.Helper()
 	got := make([]byte, len(b))
 	n, err := io.ReadFull(p, got)
@@ -104,7 +106,7 @@ func (p *peer) wantError() string {
 	}
 	_, err = io.ReadFull(p, text)
 	must(p.t, err)
-	p.want(acked)
+	p.wantBytes(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
 		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
 	}

@@ -49,7 +49,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 	l.abort() // the next connections behave as tested below
 	<-l.ended
 	for _, value := range []string{"first", "second", "third"} {
-		must(t, c.Append(ctx, one("k", value)))
+		must(t, c.Append(ctx, entry("k", value)))
 		lose.Store(true)
 		values, err := c.Pop(ctx, "k")
 		if must(t, err); string(values[0]) != value {
@@ -97,7 +97,7 @@ func TestPopKeptTooLong(t *testing.T) {
 func TestPopOfEndedSession(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
-	must(t, store.Append(ctx, one("k", "v")))
+	must(t, store.Append(ctx, entry("k", "v")))
 	s, url := serve(t, store, nil)
 	late, c := dial(t, url, nil), dial(t, url, nil)
 	session, err := late.NewSession(ctx)

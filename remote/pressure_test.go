@@ -19,7 +19,7 @@ func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
 	must(t, err)
-	must(t, store.Append(ctx, one("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
+	must(t, store.Append(ctx, entry("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
 	same, other := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
 	for range 60 {
@@ -29,8 +29,8 @@ func TestStuckReaders(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for range 5 {
-		within(t, 3*time.Second, "a get from the same address", func() error { _, err := same.Get(ctx, "small"); return err })
-		within(t, time.Second, "a get from another address", func() error { _, err := other.Get(ctx, "small"); return err })
+		requireWithin(t, 3*time.Second, "a get from the same address", func() error { _, err := same.Get(ctx, "small"); return err })
+		requireWithin(t, time.Second, "a get from another address", func() error { _, err := other.Get(ctx, "small"); return err })
 	}
 }
 
@@ -89,7 +89,7 @@ func TestRefusedAtOnce(t *testing.T) {
 	for i := range keys {
 		keys[i] = fmt.Sprintf("%08d", i)
 	}
-	within(t, 5*time.Second, "a delete of very many keys", func() error {
+	requireWithin(t, 5*time.Second, "a delete of very many keys", func() error {
 		if err := c.Delete(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
 			return fmt.Errorf("the connection ended with %v", err)
 		}
@@ -97,11 +97,11 @@ func TestRefusedAtOnce(t *testing.T) {
 	})
 	for n, done := range map[int]bool{200_000: false, 60_000: true} { // in Python's protocol, where each key is a frame
 		p := openPeer(t, url)
-		within(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
+		requireWithin(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
 			frames := append([]string{"append"}, keys[:n]...)
 			go p.Write(message(frames...))
 			if done {
-				p.want(acked)
+				p.wantBytes(acked)
 			} else if text := p.wantError(); !strings.Contains(text, "too large") {
 				return errors.New(text)
 			}
@@ -120,7 +120,7 @@ func TestManyFrames(t *testing.T) {
 		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // the server may close it
 	}
 	time.Sleep(300 * time.Millisecond)
-	within(t, 5*time.Second, "an append of 3 MiB", func() error {
+	requireWithin(t, 5*time.Second, "an append of 3 MiB", func() error {
 		return c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 3<<20)})
 	})
 	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
@@ -142,7 +142,7 @@ func TestMemoryGoesBack(t *testing.T) {
 	var peers []*peer
 	for range 3 {
 		p := openPeer(t, url)
-		go p.Write(join(long(0, 24<<20), make([]byte, 23<<20)))
+		go p.Write(joinBytes(longHeader(0, 24<<20), make([]byte, 23<<20)))
 		peers = append(peers, p)
 	}
 	for begin := time.Now(); s.memoryUsed() < 66<<20 && time.Since(begin) < 10*time.Second; {
@@ -152,7 +152,7 @@ func TestMemoryGoesBack(t *testing.T) {
 		must(t, p.Close())
 	}
 	for begin := time.Now(); kept() > before+48<<20; time.Sleep(50 * time.Millisecond) {
-		if time.Since(begin) > 5*calmAfter {
+		if time.Since(begin) > 5*releaseAfter {
 			t.Fatalf("%d MiB are kept, %d MiB before the rush", kept()>>20, before>>20)
 		}
 	}
@@ -187,10 +187,10 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 	}
 	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
 		c := dialFrom(t, url, from)
-		within(t, time.Second, "a get from "+from, func() error { _, err := c.Get(t.Context(), "k"); return err })
+		requireWithin(t, time.Second, "a get from "+from, func() error { _, err := c.Get(t.Context(), "k"); return err })
 	}
 	for _, p := range peers {
-		p.want(acked)
+		p.wantBytes(acked)
 	}
 	if n := store.peak.Load(); n != 1 {
 		t.Errorf("%d large changes of a peer were applied at the same time", n)

@@ -57,19 +57,19 @@ func (p *proxy) accept() {
 		p.conns[a], p.conns[b] = struct{}{}, struct{}{}
 		p.mu.Unlock()
 		p.wg.Add(2)
-		go p.pass(a, b, &left)
-		go p.pass(b, a, &left)
+		go p.forward(a, b, &left)
+		go p.forward(b, a, &left)
 	}
 }
 
-func (p *proxy) pass(from, to net.Conn, left *atomic.Int64) {
+func (p *proxy) forward(from, to net.Conn, left *atomic.Int64) {
 	defer p.wg.Done()
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(buf)
-		if over := left.Add(-int64(n)); over < 0 {
-			n = max(0, n+int(over))
-			if over+int64(n) <= 0 {
+		if excess := left.Add(-int64(n)); excess < 0 {
+			n = max(0, n+int(excess))
+			if excess+int64(n) <= 0 {
 				p.cuts.Add(1)
 			}
 			err = io.EOF

@@ -39,7 +39,7 @@ func TestPythonFaults(t *testing.T) {
 				t.Errorf("a change was applied: %+v", st)
 			}
 			p.send(message("syn"))
-			p.want(acked)
+			p.wantBytes(acked)
 			select {
 			case <-s.CloseRequested():
 				t.Error("the server has ended")
@@ -75,7 +75,7 @@ func TestPythonCommands(t *testing.T) {
 		{[]string{"close"}, [][]byte{acked}},
 	} {
 		p.send(message(c.send...))
-		p.want(join(c.want...))
+		p.wantBytes(joinBytes(c.want...))
 	}
 	<-s.CloseRequested()
 }
@@ -95,27 +95,27 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		for _, large := range [][]byte{
 			message("append", "k", strings.Repeat("v", 3*minMessage-2000)),
 			message("append", "k", value, "k2", value, "k3", value),
-			join(more("append"), more("k"), more(value), more("k2"), more(value), ping, message("k3", "")),
+			joinBytes(more("append"), more("k"), more(value), more("k2"), more(value), ping, message("k3", "")),
 			message("iset", "k", strings.Repeat("v", minMessage)),
 			message("delete", value, value),
 		} {
 			p.send(large, message("append", "small", "v"))
 			p.wantError()
-			p.want(acked)
+			p.wantBytes(acked)
 		}
 		v, err := store.Get(t.Context(), "k", "k2", "small")
-		if must(t, err); strings.Join(texts(v), "") != "vvvvv" {
+		if must(t, err); strings.Join(toStrings(v), "") != "vvvvv" {
 			t.Errorf("the store has %.100q", v)
 		}
 		p.send(message("get", "small"))
-		p.want(join(message("vvvvv"), acked))
+		p.wantBytes(joinBytes(message("vvvvv"), acked))
 		if used := s.memoryUsed(); used > 256<<10 {
 			t.Errorf("%d bytes of memory are in use after it", used)
 		}
 	})
 	for name, large := range map[string][]byte{
 		"get":              message("get", value, value),
-		"far over":         join(more("append"), long(0, 1<<62)),
+		"far over":         joinBytes(more("append"), longHeader(0, 1<<62)),
 		"far over in all":  message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
 		"stops":            message("append", "k", value, "k", value, "k", value)[:200_000],
 		"no command":       message("appendix", value, value),
@@ -140,5 +140,5 @@ func TestPythonWithoutMemory(t *testing.T) {
 	p.wantError()
 	giveBack()
 	p.send(message("append", "k", "v"), message("get", "k"))
-	p.want(join(acked, message("v"), acked))
+	p.wantBytes(joinBytes(acked, message("v"), acked))
 }

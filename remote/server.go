@@ -19,29 +19,29 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// Server lets many processes use one store. [NewServer] returns one.
+// Server lets many processes use one store. Use [NewServer].
 type Server struct {
 	*space   // the default namespace
 	spaces   spaces
 	opts     ServerOptions
 	instance uint64        // identifies this server process
-	partTime time.Duration // what a part may take in addition to StallTimeout
+	partTime time.Duration // time that a part may take in addition to StallTimeout
 	quotas   quotas
 	handles  handleTable
-	crowded  atomic.Bool // there are so many connections that peers take turns
+	crowded  atomic.Bool // with so many connections, peers take turns
 	checking semaphore   // for checks of all checksums, one at a time
 	logins   ratelimit.Logins
 	meters   meters
 
-	// base is the context of changes. A client that disconnects does not interrupt
-	// them; only the end of Shutdown does.
+	// base is the context of changes. Only the end of Shutdown cancels it, so a client
+	// that disconnects does not interrupt its changes.
 	base   context.Context
 	cancel context.CancelFunc
 
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex // locked before that of quotas
+	mu         sync.Mutex // locked before the mu of quotas
 	closing    bool
 	done       chan struct{} // closed when Shutdown begins
 	listeners  map[net.Listener]struct{}
@@ -168,7 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutDown(ctx context.Context) error {
 	if s.base == nil {
-		return nil // not made by NewServer
+		return nil // not from NewServer
 	}
 	s.mu.Lock()
 	s.closing = true
@@ -180,7 +180,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		// The connection reads no more messages. It ends when the arrived messages are answered.
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
-	for _, c := range s.greeting { // none of their requests has been answered
+	for _, c := range s.greeting { // no request of these has been answered
 		c.abort()
 	}
 	s.mu.Unlock()
@@ -190,8 +190,8 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.running.Wait()
 		close(finished)
 	}()
-	// Flush acknowledged changes first: they must survive if the process is killed
-	// because peers keep it from ending.
+	// Flush acknowledged changes first, so that they survive if the process is killed
+	// while peers delay its end.
 	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		s.opts.Logger.Warn("cannot flush the store; the server will try again before closing it", "error", err)
 	}
@@ -201,7 +201,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	case <-time.After(s.opts.DrainTimeout):
 		s.cutOff("connection cut off: its requests were not answered within DrainTimeout")
 	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut off: %w", canceled.Err(ctx)))
+		errs = append(errs, fmt.Errorf("remote: shutdown: requests were interrupted: %w", canceled.Err(ctx)))
 		s.cutOff("connection cut off: the context of Shutdown has ended")
 	}
 	<-finished
@@ -210,7 +210,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// cutOff ends all connections and the requests in progress.
+// cutOff ends all connections and interrupts the requests in progress.
 func (s *Server) cutOff(reason string) {
 	s.cancel()
 	s.mu.Lock()
@@ -221,7 +221,7 @@ func (s *Server) cutOff(reason string) {
 	}
 }
 
-// closeStore flushes, syncs and closes a store, and goes on after an error.
+// closeStore flushes, syncs and closes a store. It continues after an error.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
 	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {

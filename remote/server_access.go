@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// Rights are what a user may do in a namespace.
+// Rights are the rights of a user in a namespace.
 type Rights uint8
 
-// The rights. None of them includes another.
+// The rights. No right includes another.
 const (
-	RightRead   Rights = 1 << iota // read, list, look at sizes, verify
+	RightRead   Rights = 1 << iota // read, list, get sizes, verify
 	RightAppend                    // append and set once
 	RightChange                    // set, delete, pop and drop
 	RightAdmin                     // list the namespaces where the user has this right; in the default namespace, stop the server
@@ -59,15 +59,15 @@ type Identity struct {
 	Grant string // how the [Authorizer] identifies the credential; not secret
 }
 
-// Authorizer knows a server's users and their rights. Package remote/tokens implements
-// it with a file or a map.
+// Authorizer authenticates users and returns their rights. Package remote/tokens
+// implements it with a file or a map.
 type Authorizer interface {
-	// Authenticate identifies the bearer of a token, or, if token is empty, of a
-	// verified certificate, which may be nil. Its error appears only in the log. Its
-	// running time must not depend on how much of a token is correct.
+	// Authenticate identifies the bearer of a token, or, if token is empty, of a verified
+	// certificate, which may be nil. Its error appears only in the log. Its running time
+	// must not depend on how much of the token is correct.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
-	// Rights returns what a user may do in a namespace at the moment. "" is the default
-	// namespace. The server calls Rights for each request.
+	// Rights returns a user's current rights in a namespace. "" is the default namespace.
+	// The server calls Rights for each request.
 	Rights(user Identity, namespace string) Rights
 }
 
@@ -85,11 +85,11 @@ type ServeOptions struct {
 // token or a namespace exists. The log has the reason.
 var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
 
-// access says who a connection's client is.
+// access identifies a connection's client.
 type access struct {
 	user    Identity
 	entered bool // the credential was accepted or is not needed
-	trusted bool // no credential is needed although there are users
+	trusted bool // no credential is needed, although the server has users
 	bound   bool // the namespace is fixed
 }
 
@@ -108,8 +108,8 @@ func (c *conn) rightsIn(namespace string) Rights {
 	return 0
 }
 
-// may returns an error unless the connection has one of the rights in needs.
-func (c *conn) may(needs Rights, action string) error {
+// requireRights returns an error unless the connection has one of the rights in needs.
+func (c *conn) requireRights(needs Rights, action string) error {
 	if c.rights()&needs != 0 {
 		return nil
 	}
@@ -178,7 +178,7 @@ func (c *conn) wrongCredential(namespace string, cause error) error {
 	return errDenied
 }
 
-// bindDefault fixes the namespace of a client that named none.
+// bindDefault fixes the namespace of a client that has not chosen one.
 func (c *conn) bindDefault() error {
 	if c.access.bound || c.rights() == 0 {
 		return nil // such a client gets errDenied later
@@ -186,7 +186,7 @@ func (c *conn) bindDefault() error {
 	return c.bind(c.listener.Namespace)
 }
 
-// bind fixes the namespace of a connection, with its first message at the latest.
+// bind fixes the namespace of a connection, at its first message at the latest.
 func (c *conn) bind(namespace string) error {
 	if !c.access.bound {
 		p, err := c.server.enterSpace(namespace)

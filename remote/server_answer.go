@@ -15,7 +15,7 @@ type answer struct {
 }
 
 func (c *conn) newAnswer() *answer {
-	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.quotas.page(c.page)}
+	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.quotas.pageSize(c.page)}
 	if cap(a.buf) > free {
 		// The answer may not need that much for a long time.
 		if c.Crowded() {
@@ -24,7 +24,8 @@ func (c *conn) newAnswer() *answer {
 			a.force(int64(cap(a.buf)))
 		}
 	}
-	// Includes the memory of the store's reader, which exists before the data that it reads.
+	// Include the memory of the store's reader, which exists before the data that it
+	// reads.
 	a.initial = int64(a.page+a.page/2) + c.handles.cost(false)
 	return a
 }
@@ -54,8 +55,8 @@ type allowance struct {
 }
 
 const (
-	free      = 16 << 10 // what each answer may use without asking
-	firstTake = 64 << 10 // what a message may use until its length is trusted
+	free      = 16 << 10 // bytes that each answer may use without asking
+	firstTake = 64 << 10 // bytes that a message may use until its length is trusted
 )
 
 // raise raises the allowance to this number of bytes.
@@ -64,7 +65,7 @@ func (a *allowance) raise(bytes int64) error {
 		return nil
 	}
 	d := finish
-	if a.initial > 0 && a.total == 0 { // it does not block others yet
+	if a.initial > 0 && a.total == 0 { // it holds nothing yet, so it blocks nobody
 		d = admission
 		if err := a.account.asking.acquire(a.ctx); err != nil {
 			return err
@@ -79,8 +80,8 @@ func (a *allowance) raise(bytes int64) error {
 	return nil
 }
 
-// force raises the allowance to this number of bytes even beyond the budget, because
-// they are already in use.
+// force raises the allowance to this number of bytes, even beyond the budget, because the
+// memory is already in use.
 func (a *allowance) force(bytes int64) {
 	if bytes -= free; bytes > a.total {
 		a.account.force(bytes - a.total)
@@ -88,7 +89,7 @@ func (a *allowance) force(bytes int64) {
 	}
 }
 
-// trim returns what is not in use.
+// trim returns the memory that is not in use.
 func (a *allowance) trim(bytes int64) {
 	if bytes = max(bytes-free, 0); bytes < a.total {
 		a.account.give(a.total - bytes)

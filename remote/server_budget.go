@@ -215,4 +215,4 @@ func (c *conn) Take(bytes int64, whole bool) error {
 func (c *conn) Release(bytes int64) { c.account.giveMessage(bytes) }
 
 // Crowded reports whether connections should keep little memory for their next message.
-func (c *conn) Crowded() bool { return c.server.quotas.crowded() }
+func (c *conn) Crowded() bool { return c.server.quotas.isCrowded() }

@@ -24,15 +24,15 @@ type conn struct {
 	id     uint64 // a later connection has a higher id
 	since  time.Time
 
-	listener  ServeOptions // options of its listener
+	listener  ServeOptions // options of the connection's listener
 	access    access       // used by the conn's goroutine only
-	namespace string       // once it is fixed
-	space     *space       // the default one until then
+	namespace string       // the namespace, once it is fixed
+	space     *space       // the default space until the namespace is fixed
 
 	tenant   *tenant      // the peer's
 	account  *account     // of memory
 	lastUsed atomic.Int64 // time of the last message, in nanoseconds
-	worked   atomic.Bool  // a request other than hello has come
+	worked   atomic.Bool  // a request other than hello has arrived
 
 	ctx    context.Context // context of requests that only read; ends with the connection
 	cancel context.CancelFunc
@@ -71,10 +71,10 @@ func peerName(nc net.Conn) string {
 
 func (c *conn) abort() {
 	c.cancel()
-	hangUp(c.nc) // its goroutine notices
+	hangUp(c.nc) // the connection's goroutine notices
 }
 
-// evict ends the connection because others need what it holds.
+// evict ends the connection because other peers need its memory or its slot.
 func (c *conn) evict() {
 	c.server.meters.evicted.Add(1)
 	c.server.opts.Logger.Warn("connection closed: other peers need its memory or its slot", "peer", peerName(c.nc))
@@ -156,7 +156,7 @@ func (c *conn) serve() error {
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {
-			err = c.python(frames)
+			err = c.handlePython(frames)
 		}
 		if err != nil {
 			return err
@@ -227,7 +227,7 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 func (c *conn) writeStep(step net.Buffers) error {
 	timeout := c.server.opts.StallTimeout
 	_, isTLS := c.nc.(*tls.Conn)
-	if isTLS { // TLS cannot go on after a deadline, so the step gets all of its time at once
+	if isTLS { // TLS cannot continue after a missed deadline, so the step gets all of its time at once
 		size := 0
 		for _, p := range step {
 			size += len(p)
@@ -238,7 +238,7 @@ func (c *conn) writeStep(step net.Buffers) error {
 		if err := c.nc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
-		n, err := step.WriteTo(c.nc) // removes what was written from step
+		n, err := step.WriteTo(c.nc) // removes the written bytes from step
 		c.account.sent.Add(n)
 		c.server.meters.bytesSent.Add(n)
 		slow := !isTLS && errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= timeout.Seconds()*zmtp.MinRate

@@ -38,7 +38,7 @@ func isPeerFault(err error) bool {
 		return true // the result is no longer kept, or the connection broke
 	}
 	if errors.As(err, new(*limitError)) {
-		return errors.Is(err, syscall.EDQUOT) // a full disk is the server's fault
+		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault, a full disk the server's
 	}
 	for _, e := range []error{
 		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose, errDenied,
@@ -51,8 +51,8 @@ func isPeerFault(err error) bool {
 	return false
 }
 
-// publicText removes the directories of the server's files from an error's text, or a
-// part of it, before peers see it. The log keeps them.
+// publicText removes the directories of the server's files from an error's text, or from
+// a part of it, before peers see it. The log keeps them.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {

@@ -14,7 +14,7 @@ import (
 )
 
 // handleTable holds the open readers and listings of all connections. It limits their
-// total, and closes them for others.
+// total, and evicts idle ones.
 type handleTable struct {
 	quotas *quotas
 
@@ -40,7 +40,7 @@ type handles struct {
 }
 
 type handle struct {
-	of     *handles
+	owner  *handles
 	id     uint64
 	bytes  int64
 	opened time.Time
@@ -57,7 +57,7 @@ type handle struct {
 
 // add opens a handle after its first page has been answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
-	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
+	n := &handle{owner: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
 	h.last++
 	n.id = h.last
@@ -69,13 +69,13 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 		err = h.table.admit(ctx, n)
 	}
 	if err != nil {
-		_ = closer() // it only read
+		_ = closer() // closing a reader cannot lose data
 		return 0, err
 	}
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return 0, errors.Join(ErrLost, n.shut())
+		return 0, errors.Join(ErrLost, n.closeReader())
 	}
 	defer h.mu.Unlock()
 	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
@@ -83,16 +83,16 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	return n.id, nil
 }
 
-// admit makes room for a handle among those of all connections. If all are in use, it
-// waits until one ends.
+// admit makes room for a handle in the table. If all handles are in use, it waits until
+// one ends.
 func (t *handleTable) admit(ctx context.Context, n *handle) error {
-	l, s := t.quotas, n.of.tenant
+	l, s := t.quotas, n.owner.tenant
 	for begin := time.Now(); ; {
 		full, ok := l.tryHandle(s, n.bytes)
 		if ok {
 			break
 		}
-		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.of.remove(victim.id) {
+		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.owner.remove(victim.id) {
 			t.evicted.Add(1)
 			continue
 		}
@@ -122,17 +122,17 @@ func (t *handleTable) leastUsed(from, own *tenant) *handle {
 		if from == own && idle < slowAfter && idle > 0 {
 			return nil // the handles after it were used later
 		}
-		if (from == nil || n.of.tenant == from) && idle > 0 {
+		if (from == nil || n.owner.tenant == from) && idle > 0 {
 			return n
 		}
 	}
 	return nil
 }
 
-// reap closes the least recently used handle, unless it was used within slowAfter, to
-// free memory for others.
+// reap closes the least recently used handle to free memory, unless it was used within
+// slowAfter.
 func (t *handleTable) reap() {
-	if n := t.leastUsed(nil, nil); n != nil && n.of.remove(n.id) {
+	if n := t.leastUsed(nil, nil); n != nil && n.owner.remove(n.id) {
 		t.evicted.Add(1)
 	}
 }
@@ -143,46 +143,47 @@ func (t *handleTable) endIdle() {
 	t.mu.Lock()
 	var victim *handle
 	for e := t.open.Front(); e != nil && victim == nil; e = e.Next() {
-		if n := e.Value.(*handle); n.of.space.name != "" && time.Since(n.used) > slowAfter {
+		if n := e.Value.(*handle); n.owner.space.name != "" && time.Since(n.used) > slowAfter {
 			victim = n
 		}
 	}
 	t.mu.Unlock()
-	if victim != nil && victim.of.remove(victim.id) {
+	if victim != nil && victim.owner.remove(victim.id) {
 		t.evicted.Add(1)
 	}
 }
 
-// dropped closes handles opened before the store was dropped, because they keep deleted
-// files on disk. It spares those used within the last idle; on a full disk, idle is 0.
-func (t *handleTable) dropped(p *space, before time.Time, idle time.Duration) {
+// closeDropped closes handles opened before the store was dropped, because they keep
+// deleted files on disk. It spares handles used within the last idle; on a full disk,
+// idle is 0.
+func (t *handleTable) closeDropped(p *space, before time.Time, idle time.Duration) {
 	var all []*handle
 	t.mu.Lock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*handle); n.of.space == p && n.opened.Before(before) && time.Since(n.used) >= idle {
+		if n := e.Value.(*handle); n.owner.space == p && n.opened.Before(before) && time.Since(n.used) >= idle {
 			all = append(all, n)
 		}
 	}
 	t.mu.Unlock()
 	for _, n := range all {
-		n.of.remove(n.id)
+		n.owner.remove(n.id)
 	}
 }
 
 // dropGrace is the time that readers get to finish after a drop.
 const dropGrace = 10 * time.Second
 
-func (s *Server) changed(p *space, what partd.Change, err error) {
+func (s *Server) recordChange(p *space, change partd.Change, err error) {
 	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // the store of a namespace is reopened instead
 		s.meters.needsReopen.Store(&err)
 	}
 	switch {
-	case err == nil && what == partd.ChangeDrop:
+	case err == nil && change == partd.ChangeDrop:
 		now := time.Now()
 		p.dropped.Store(now.UnixNano())
-		time.AfterFunc(dropGrace, func() { s.handles.dropped(p, now, dropGrace/2) })
+		time.AfterFunc(dropGrace, func() { s.handles.closeDropped(p, now, dropGrace/2) })
 	case errors.Is(err, syscall.ENOSPC):
-		s.handles.dropped(p, time.Unix(0, p.dropped.Load()), 0)
+		s.handles.closeDropped(p, time.Unix(0, p.dropped.Load()), 0)
 	}
 }
 
@@ -230,7 +231,7 @@ func (h *handles) read(a *answer, id, step uint64) error {
 	return err
 }
 
-func (n *handle) shut() error {
+func (n *handle) closeReader() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.end()
@@ -245,8 +246,8 @@ func (n *handle) end() error {
 	if n.timer != nil {
 		n.timer.Stop()
 	}
-	n.of.table.use(n, false, 0)
-	n.of.table.quotas.dropHandle(n.of.tenant, n.bytes)
+	n.owner.table.use(n, false, 0)
+	n.owner.table.quotas.dropHandle(n.owner.tenant, n.bytes)
 	return n.close()
 }
 
@@ -267,7 +268,7 @@ func (h *handles) remove(id uint64) bool {
 	delete(h.open, id)
 	h.mu.Unlock()
 	if n != nil {
-		_ = n.shut() // it only read
+		_ = n.closeReader() // closing a reader cannot lose data
 	}
 	return n != nil
 }
@@ -279,7 +280,7 @@ func (h *handles) close() {
 	h.open = nil
 	h.mu.Unlock()
 	for _, n := range open {
-		_ = n.shut() // it only read
+		_ = n.closeReader() // closing a reader cannot lose data
 	}
 }
 

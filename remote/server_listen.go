@@ -73,7 +73,8 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// lockTimeout is how long a starting server waits for another one.
+// lockTimeout is how long a starting server waits for the lock of another starting
+// server.
 const lockTimeout = 5 * time.Second
 
 // lockSoon locks a directory. It does not wait long, because anyone who can read the
@@ -146,11 +147,11 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
-	return tlsListener{l, secured(config)}, nil
+	return tlsListener{l, withSecureSettings(config)}, nil
 }
 
-// secured returns a copy of config with the settings that both sides need for safety and speed.
-func secured(config *tls.Config) *tls.Config {
+// withSecureSettings returns a copy of config with the settings that both sides need for safety and speed.
+func withSecureSettings(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.MinVersion = tls.VersionTLS13
 	config.DynamicRecordSizingDisabled = true // send whole messages rather than small records
@@ -191,5 +192,5 @@ func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
 		nc = s.NetConn() // TLS would first send its close message
 	}
-	_ = nc.Close() // nothing more is expected from it
+	_ = nc.Close() // hang up: nothing more is expected from the connection
 }

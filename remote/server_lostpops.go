@@ -2,9 +2,9 @@ package remote
 
 import "sync"
 
-// lostPops has the sessions that lost the result of a pop before the client confirmed it. If such
-// a pop is resent, it may already have been done. Any other pop that the server does not know
-// never arrived, because a result stays until it is confirmed, and so does its namespace.
+// lostPops has the sessions that lost the result of a pop before the client confirmed it.
+// If such a pop is resent, it may already have run. Any other unknown pop never arrived,
+// because results and their namespaces stay until they are confirmed.
 type lostPops struct {
 	mu       sync.Mutex // locked after that of retainedPops
 	sessions map[uint64]struct{}

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/metrics"
 )
 
-// meters count what the server does.
+// meters count the server's work.
 type meters struct {
 	golang [lastOperation + 1]meter // by operation; index 0 counts unknown ones
 	python [len(pythonCommands) + 1]meter
@@ -17,14 +17,14 @@ type meters struct {
 	bytesSent    atomic.Int64 // bytes
 	accepted     atomic.Int64 // connections
 	refused      atomic.Int64 // connections refused because there were too many
-	evicted      atomic.Int64 // connections closed for others
+	evicted      atomic.Int64 // connections closed in favor of other peers
 	faulty       atomic.Int64 // connections closed because the peer broke the protocol or stalled
 	withoutTLS   atomic.Int64 // connections without a successful TLS handshake
 	wrong        atomic.Int64 // wrong credentials
 	denied       atomic.Int64 // requests refused for lack of a right
 	storeErrors  atomic.Int64
 	needsReopen  atomic.Pointer[error] // set by a change that found the store broken
-	endedSession atomic.Int64          // sessions forgotten for others
+	endedSession atomic.Int64          // sessions forgotten in favor of other peers
 }
 
 // meter counts the requests of one kind.
@@ -41,8 +41,8 @@ func (m *meter) done(start time.Time, failed bool) {
 	m.durations.Observe(time.Since(start))
 }
 
-// pythonCommands have a meter each. All other commands share the first one, because
-// peers must not invent labels.
+// pythonCommands have a meter each. All other commands share the first meter, so that
+// peers cannot invent labels.
 var pythonCommands = [...]string{"syn", "append", "iset", "get", "delete", "drop", "close"}
 
 func (m *meters) meter(op operation) *meter {

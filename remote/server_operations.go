@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// service says how the server answers an operation of the Go client's protocol.
+// service describes how the server answers an operation of the Go client's protocol.
 type service struct {
 	// needs lists rights; the user must have at least one of them. Only hello needs no right.
 	needs Rights
@@ -22,7 +22,7 @@ type service struct {
 // fill builds the body of an answer. Unless it runs at once, it must not keep the request's body.
 type fill func(a *answer) error
 
-// cost says how long an answer may take, which decides where it is built.
+// cost describes how long an answer may take. It decides where the answer is built.
 type cost uint8
 
 const (
@@ -30,7 +30,8 @@ const (
 	atOnce cost = iota
 	// concurrent: built by one of a few other goroutines.
 	concurrent
-	// inTurn: like concurrent, but hard work for the store. A peer may have only a few at a time.
+	// inTurn: like concurrent, but expensive for the store. A peer may have only a few at
+	// a time.
 	inTurn
 )
 
@@ -82,12 +83,12 @@ func withoutBody(f func(c *conn, a *answer) error) func(*conn, request, *decoder
 }
 
 func (c *conn) ping(_ request, d *decoder) (fill, error) {
-	body := d.rest()
-	return func(a *answer) error { a.refer(body); return nil }, nil
+	body := d.remaining()
+	return func(a *answer) error { a.appendData(body); return nil }, nil
 }
 
 func (c *conn) part(_ request, d *decoder) (fill, error) {
-	id, total, offset, data := d.u64(), d.u64(), d.u64(), d.rest()
+	id, total, offset, data := d.u64(), d.u64(), d.u64(), d.remaining()
 	return func(*answer) error { return c.upload.add(c, id, total, offset, data) }, nil
 }
 
@@ -148,12 +149,12 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 // abilities returns a bit for each ability of a store, from the lowest bit on. A layer
 // has all methods; its answers say what the store below cannot do.
 func abilities(store partd.Partd) (bits uint32) {
-	for i, has := range []bool{
+	for i, supported := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
 		implements[partd.Popper](store), implements[partd.Flusher](store), implements[partd.Syncer](store), implements[partd.Statter](store), implements[partd.Applier](store),
 		implements[partd.PartScanner](store),
 	} {
-		if has {
+		if supported {
 			bits |= 1 << i
 		}
 	}
@@ -161,8 +162,8 @@ func abilities(store partd.Partd) (bits uint32) {
 }
 
 func implements[Ability any](store partd.Partd) bool {
-	_, has := store.(Ability)
-	return has
+	_, ok := store.(Ability)
+	return ok
 }
 
 // beginSession issues a session, or continues one whose token is presented.

@@ -9,31 +9,31 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// largeValue replaces the length of a value in an answer to get if the value must be
-// read by a handle.
+// largeValue replaces the length of a value in an answer to get if the client must read
+// the value through a handle.
 const largeValue = math.MaxUint32
 
-// get answers with as many values as fit a page, at least one. A value larger than a
-// page is read by a handle.
+// get answers with as many values as fit a page, at least one. A value larger than a page
+// gets a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
 	return func(a *answer) error {
-		count := a.hole()
+		count := a.reserveU32()
 		for i, key := range keys {
 			left := a.page - a.size()
 			if i > 0 && left <= 0 {
 				break
 			}
-			length := a.hole()
+			length := a.reserveU32()
 			v, err := c.space.readValue(c.ctx, key, a.buf, max(left, 0), &a.allowance)
 			if err != nil {
 				return err
 			}
 			a.buf = v.buf
 			if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.page) {
-				a.fill(length, uint32(len(v.data)))
-				a.take(v, length+4)
-				a.fill(count, uint32(i+1))
+				a.setU32(length, uint32(len(v.data)))
+				a.appendValue(v, length+4)
+				a.setU32(count, uint32(i+1))
 				continue
 			}
 			if i > 0 { // the next request begins with this key
@@ -41,7 +41,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				return closeRest(v)
 			}
 			a.builder = newBuilder() // the handle uses the memory
-			count = a.hole()
+			count = a.reserveU32()
 			page, closer := c.valuePages(v)
 			id, err := c.handles.add(c.ctx, false, page, closer)
 			if err != nil {
@@ -49,17 +49,17 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 			}
 			a.u32(largeValue)
 			a.u64(id)
-			a.fill(count, 1)
+			a.setU32(count, 1)
 			return nil
 		}
 		return nil
 	}, nil
 }
 
-// take adds a value to the answer, unless its data is already there.
-func (a *answer) take(v value, at int) {
-	if len(a.buf) == at {
-		a.refer(v.data)
+// appendValue adds a value to the answer, unless its data is already there.
+func (a *answer) appendValue(v value, offset int) {
+	if len(a.buf) == offset {
+		a.appendData(v.data)
 	}
 }
 
@@ -86,7 +86,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 			first := v.data[:min(len(v.data), a.page)]
 			v.data = v.data[len(first):]
 			more = len(v.data) > 0
-			a.refer(first)
+			a.appendData(first)
 		} else {
 			v.data = nil // the data is already in the answer
 		}
@@ -106,13 +106,13 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 
 // valuePages returns the functions of a handle for the rest of a value.
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
-	// Data that waits to be requested stays charged until then.
+	// Data waiting to be requested stays charged until then.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
 		if len(v.data) > 0 {
 			n := min(len(v.data), a.page)
-			a.refer(v.data[:n:n])
+			a.appendData(v.data[:n:n])
 			v.data = v.data[n:]
 			if len(v.data) == 0 {
 				v.data, v.buf = nil, nil
@@ -133,9 +133,9 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 	return page, closer
 }
 
-// listing answers with the first page of a listing, and a handle if there is more. item
+// answerListing answers with the first page of a listing, and a handle if there is more. item
 // adds an item, or a part of it, and reports whether it is complete.
-func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
+func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
 	if err := a.raise(c.handles.cost(true) + free); err != nil {
@@ -148,7 +148,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	var v V
 	isReady := false
 	page := func(a *answer) (bool, error) {
-		count, n := a.hole(), uint32(0)
+		count, n := a.reserveU32(), uint32(0)
 		for a.size() < a.page {
 			if !isReady {
 				item, err, ok := next()
@@ -156,7 +156,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 					return false, err
 				}
 				if !ok {
-					a.fill(count, n)
+					a.setU32(count, n)
 					return false, nil
 				}
 				v, isReady = item, true
@@ -167,7 +167,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 			isReady = !item(a, &v)
 			n++
 		}
-		a.fill(count, n)
+		a.setU32(count, n)
 		return true, nil
 	}
 	more, err := page(a)
@@ -186,7 +186,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 }
 
 func (c *conn) openKeys(a *answer) error {
-	return listing(c, a, partd.Keys(c.ctx, c.space.store), func(a *answer, k *partd.KeyInfo) bool {
+	return answerListing(c, a, partd.Keys(c.ctx, c.space.store), func(a *answer, k *partd.KeyInfo) bool {
 		a.u64(uint64(k.Size))
 		a.buf = appendKey(a.buf, k.Key)
 		return true
@@ -200,10 +200,10 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return func(a *answer) error {
-		return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
+		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
 			n := min(len(k.Data), max(a.page-a.size(), 1))
 			last := n == len(k.Data)
-			if len(a.buf) > a.page/8 { // reserve a whole page, instead of growing in several copies
+			if len(a.buf) > a.page/8 { // reserve a whole page instead of growing by several copies
 				const lastKey = 4 << 10
 				a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
 			}

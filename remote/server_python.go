@@ -23,10 +23,11 @@ var (
 	errClose   = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
 )
 
-// python answers a message of Python's protocol. Its error ends the connection. A failed request
-// is answered with one frame "error: …" before ack: Python's client waits for ack before each
-// request, so its next call raises an error and then it goes on.
-func (c *conn) python(frames [][]byte) error {
+// handlePython answers a message of Python's protocol. An error means that the connection
+// must end. A failed request is answered with a frame "error: …" before ack. Python's
+// client waits for ack before each request, so its next call raises an error, and then
+// the client can continue.
+func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
 	for _, f := range frames {
@@ -78,7 +79,7 @@ func (c *conn) pythonMay(command string) error {
 	case !known:
 		return nil
 	}
-	return errors.Join(c.bindDefault(), c.may(needs, command))
+	return errors.Join(c.bindDefault(), c.requireRights(needs, command))
 }
 
 func (c *conn) pythonError(command string, err error) error {
@@ -93,8 +94,9 @@ func (c *conn) pythonError(command string, err error) error {
 // maxSkipped is how many times MaxMessage may be skipped to answer a message that is too large.
 const maxSkipped = 3
 
-// refuse answers a Python client's change if MaxMessage or the memory is too small for the
-// message: such a client would wait forever if the connection were closed. For any other message it returns cause, which ends the connection.
+// refuse answers a Python client's change if MaxMessage or the memory is too small for
+// it. If the connection were closed, such a client would wait forever. For any other
+// message it returns cause, which ends the connection.
 func (c *conn) refuse(cause error) error {
 	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
 		return cause
@@ -111,7 +113,7 @@ func (c *conn) refuse(cause error) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	c.worked.Store(true)
-	c.account.working.Add(1) // set before waiting for memory: if the connection were closed meanwhile, the client would wait forever
+	c.account.working.Add(1) // set before waiting for memory: if the connection were closed during the wait, the client would wait forever
 	defer c.account.working.Add(-1)
 	allowance := c.newAllowance()
 	defer allowance.release()
@@ -145,7 +147,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		}
 		op = partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: string(args[0]), Value: args[1]}}}
 	case "delete":
-		op = partd.Operation{Change: partd.ChangeDelete, Keys: texts(args)}
+		op = partd.Operation{Change: partd.ChangeDelete, Keys: toStrings(args)}
 	default:
 		if len(args) > 0 {
 			return fmt.Errorf("drop: %w: %d after the command, which needs none", errFrames, len(args))
@@ -155,7 +157,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	return err
 }
 
-func texts(frames [][]byte) []string {
+func toStrings(frames [][]byte) []string {
 	keys := make([]string, len(frames))
 	for i, f := range frames {
 		keys[i] = string(f)
@@ -169,7 +171,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, page: c.server.quotas.page(defaultPage)}
+	w := frameWriter{c: c, page: c.server.quotas.pageSize(defaultPage)}
 	a.initial = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
@@ -233,9 +235,9 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// length returns the number of bytes up to the end of a reader, in the peer's turn.
+// lengthOf returns the number of bytes up to the end of a reader, in the peer's turn.
 // Bytes read count as sent, because the peer cannot receive anything yet.
-func (c *conn) length(r io.Reader) (int64, error) {
+func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err
 	}
@@ -250,9 +252,9 @@ func (p progress) Write(b []byte) (int, error) {
 	return len(b), p.ctx.Err() // stop if the connection has ended
 }
 
-// stream writes a frame from a reader at its beginning, which it reads twice.
+// stream writes a frame from a reader at its beginning. It reads the reader twice.
 func (w *frameWriter) stream(r io.Reader, rewinder partd.Rewinder, more bool) error {
-	size, err := w.c.length(r)
+	size, err := w.c.lengthOf(r)
 	if err == nil {
 		err = rewinder.Rewind()
 	}

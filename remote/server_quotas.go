@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// resource is something that tenants share.
+// resource is a resource that tenants share.
 type resource int
 
 const (
@@ -56,11 +56,11 @@ type quotas struct {
 	tenants map[string]*tenant
 	queue   queue // requests for memory, the only resource that callers wait for
 
-	waits, waited atomic.Int64 // waits for memory: their number and their total nanoseconds
+	waits, waited atomic.Int64 // number of waits for memory, and their total nanoseconds
 
-	inUse   atomic.Int64 // memory in use, for readers that need no exact value
-	peak    int64        // recent maximum of memory in use
-	calming bool         // a timer will call calm
+	inUse          atomic.Int64 // memory in use, for callers that need no exact value
+	peak           int64        // recent maximum of memory in use
+	releasePending bool         // a timer will call releaseMemory
 }
 
 func (l *quotas) init(o *ServerOptions) {
@@ -72,31 +72,31 @@ func (l *quotas) init(o *ServerOptions) {
 	l.queue = queue{accounts: map[*account]struct{}{}, tenants: map[*tenant]struct{}{}}
 }
 
-// crowded reports whether more than an eighth of the memory is in use.
-func (l *quotas) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
+// isCrowded reports whether more than an eighth of the memory is in use.
+func (l *quotas) isCrowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
 
-// calmAfter is how long memory use must stay low before calm returns memory to the
+// releaseAfter is how long memory use must stay low before releaseMemory returns memory to the
 // operating system.
-const calmAfter = 2 * time.Second
+const releaseAfter = 2 * time.Second
 
-// calm returns memory to the operating system after a period of high use, because the
+// releaseMemory returns memory to the operating system after a period of high use, because the
 // next garbage collection may be minutes away.
-func (l *quotas) calm() {
+func (l *quotas) releaseMemory() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.calming = l.peak > l.limit[memory]/8; l.calming {
+	if l.releasePending = l.peak > l.limit[memory]/8; l.releasePending {
 		l.peak = l.used[memory]
-		time.AfterFunc(calmAfter, l.calm)
+		time.AfterFunc(releaseAfter, l.releaseMemory)
 		return
 	}
 	go debug.FreeOSMemory()
 }
 
-// page returns the page size for answers. It is most, or less as memory fills up, so that
-// many clients that do not read their pages leave memory for others.
-func (l *quotas) page(most int) int {
+// pageSize returns the page size for answers: maxSize, or less as memory fills up, so
+// that many clients that do not read their pages leave memory for others.
+func (l *quotas) pageSize(maxSize int) int {
 	left := l.limit[memory]*3/8 - l.inUse.Load()
-	return min(most, max(int(left/8), minPage))
+	return min(maxSize, max(int(left/8), minPage))
 }
 
 func (l *quotas) enter(name string) *tenant {
@@ -137,9 +137,9 @@ func (l *quotas) addLocked(s *tenant, r resource, n int64) {
 	s.used[r] += n
 	if r == memory {
 		l.inUse.Store(l.used[r])
-		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/8 && !l.calming {
-			l.calming = true
-			time.AfterFunc(calmAfter, l.calm)
+		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/8 && !l.releasePending {
+			l.releasePending = true
+			time.AfterFunc(releaseAfter, l.releaseMemory)
 		}
 	}
 	if n < 0 {
@@ -162,7 +162,7 @@ func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 }
 
 // tryHandle adds a reader or a listing, or returns the exhausted resource. A handle that
-// needs more than the limit of handleBytes is admitted only if no other is open.
+// needs more than the limit of handleBytes is admitted only if no other handle is open.
 func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,8 +203,8 @@ func (s *tenant) takeTurn() {
 	}
 }
 
-// manyKeys is the size, in keys, at which a change keeps a processor busy for a while.
-// Each tenant runs one such change at a time.
+// manyKeys is the number of keys from which on a change keeps a processor busy for a
+// while. Each tenant runs one such change at a time.
 const manyKeys = 1 << 14
 
 // maxTurns limits the concurrent slow operations of a tenant, such as listings that cause
@@ -221,7 +221,7 @@ func (p semaphore) acquire(ctx context.Context) error {
 func (p semaphore) release() { <-p }
 
 // heaviest returns the tenant to evict from so that s can get n more of r: the one that
-// holds most. It returns s itself if n more would exceed the fair share of s or make s
+// holds the most. It returns s itself if n more would exceed the fair share of s or make s
 // hold more than any other tenant.
 func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
 	l.mu.Lock()
@@ -230,23 +230,23 @@ func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
 }
 
 func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
-	most, holders := s, int64(1)
+	heaviest, holders := s, int64(1)
 	for _, o := range l.tenants {
 		if o != s && o.used[r] > 0 {
 			holders++
 		}
-		if o.used[r] > most.used[r] {
-			most = o
+		if o.used[r] > heaviest.used[r] {
+			heaviest = o
 		}
 	}
-	if s.used[r]+n > max(l.limit[r]/holders, 1) || s.used[r]+n > most.used[r] {
+	if s.used[r]+n > max(l.limit[r]/holders, 1) || s.used[r]+n > heaviest.used[r] {
 		return s
 	}
-	return most
+	return heaviest
 }
 
 // peerOf returns the name of a connection's peer. An IPv6 peer is named by its /64
-// network, because most hosts have a whole one.
+// network, because most hosts own a whole one.
 func peerOf(nc net.Conn) string {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:

@@ -25,13 +25,13 @@ func (c *conn) request(frames [][]byte) error {
 	m.received.Add(int64(len(frames[0])))
 	s := r.op.service()
 	if r.op != opHello {
-		if err := errors.Join(c.bindDefault(), c.may(s.needs, r.op.String())); err != nil {
+		if err := errors.Join(c.bindDefault(), c.requireRights(s.needs, r.op.String())); err != nil {
 			return c.fail(r, err)
 		}
 	}
 	if r.flags&flagStaged != 0 && (r.op.mutates() || r.op == opPop) {
 		defer c.upload.drop(c)
-		if body, err = c.upload.take(body); err != nil {
+		if body, err = c.upload.takeRequest(body); err != nil {
 			return c.fail(r, err)
 		}
 	}
@@ -39,7 +39,7 @@ func (c *conn) request(frames [][]byte) error {
 		return c.fail(r, r.notOpen())
 	}
 	if r.op.mutates() {
-		return c.mutate(r, body)
+		return c.handleMutation(r, body)
 	}
 	if s.cost != atOnce {
 		c.worked.Store(true)
@@ -56,12 +56,12 @@ func (c *conn) request(frames [][]byte) error {
 	}
 	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
 		defer allowance.release()
-		return c.answerWith(r, f) // the values are in memory, so there is no waiting
+		return c.answerWith(r, f) // all values are in memory, so answering does not wait
 	}
 	if s.cost == inTurn {
 		f = c.inTurn(f)
 	}
-	return c.async(r, allowance, f)
+	return c.answerAsync(r, allowance, f)
 }
 
 // prepare decodes the whole body of a request.
@@ -84,7 +84,7 @@ func (r request) notOpen() error {
 	return fmt.Errorf("session %d: the session is not open on this connection: %w", r.session, partd.ErrSessionExpired)
 }
 
-// result answers without a body, or with an error.
+// result answers with an error or without a body.
 func (c *conn) result(r request, err error, flags uint8) error {
 	if err != nil {
 		return c.fail(r, err)
@@ -100,7 +100,7 @@ func (c *conn) result(r request, err error, flags uint8) error {
 
 func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.ctx.Err() != nil && isCancelled(err) {
-		return err // without an answer, so that the client repeats the request over another connection
+		return err // without an answer, the client repeats the request over another connection
 	}
 	defer func() { c.server.meters.meter(r.op).done(r.arrived, true) }()
 	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
@@ -126,9 +126,9 @@ func (c *conn) answerWith(r request, f fill) error {
 	return c.write(a.parts(reply{op: r.op, number: r.number})...)
 }
 
-// async answers in another goroutine. It waits if too many requests are being answered.
+// answerAsync answers in another goroutine. It waits if too many requests are being answered.
 // The request's allowance is released afterwards.
-func (c *conn) async(r request, allowance *allowance, f fill) error {
+func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	if err := c.reads.acquire(c.ctx); err != nil {
 		allowance.release()
 		return err
@@ -143,8 +143,8 @@ func (c *conn) async(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// enterLarge waits for the turn of a change with many keys. The change whose turn it is
-// may need memory that waiting ones hold.
+// enterLarge waits for the turn of a change with many keys. A waiting change must not
+// hold memory that the running one may need.
 func (c *conn) enterLarge() error {
 	c.account.wait(1)
 	defer c.account.wait(-1)
@@ -162,12 +162,12 @@ func (c *conn) inTurn(f fill) fill {
 	}
 }
 
-// mutate makes a change before the next message is read, because the changes of a
-// session must be in order.
-func (c *conn) mutate(r request, body []byte) error {
+// handleMutation applies a change before the next message is read, because a session's
+// changes must be applied in order.
+func (c *conn) handleMutation(r request, body []byte) error {
 	allowance := c.newAllowance()
 	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or claims to have
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or claims to have that many keys
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (c *conn) mutate(r request, body []byte) error {
 	return c.result(r, err, flags)
 }
 
-// apply makes a change, which is numbered if it belongs to a session.
+// apply applies a change. The change is numbered if it belongs to a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.server.base
 	defer func() {
@@ -203,7 +203,7 @@ func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error
 		applied, err = s.sessions.apply(base, c, tag, op)
 	}
 	s.changes.Add(1) // before the answer is sent
-	c.server.changed(s, op.Change, err)
+	c.server.recordChange(s, op.Change, err)
 	return applied, err
 }
 

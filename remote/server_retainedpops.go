@@ -14,8 +14,8 @@ import (
 )
 
 // retainedPops keeps the results of Pop until the client confirms them, so that an answer
-// lost with its connection can be sent again. Results live at most as long as their
-// session and the server.
+// lost with its connection can be resent. Results live at most as long as their session
+// and the server.
 type retainedPops struct {
 	quotas *quotas
 	lost   *lostPops
@@ -33,14 +33,14 @@ type popSession struct {
 }
 
 type popResult struct {
-	of     *popSession
-	tenant *tenant
-	once   sync.Once     // ensures that one request runs the pop
-	done   chan struct{} // closed when the fields below are set
-	err    error
-	pieces [][]byte // encoded numbers and values, alternating
-	bytes  int64
-	timer  *time.Timer
+	session     *popSession
+	tenant      *tenant
+	once        sync.Once     // ensures that one request runs the pop
+	done chan struct{} // closed when the fields below are set
+	err         error
+	pieces      [][]byte // encoded numbers and values, alternating
+	bytes       int64
+	timer       *time.Timer
 }
 
 const (
@@ -52,7 +52,7 @@ func (p *retainedPops) init(l *quotas, lost *lostPops) {
 	p.quotas, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
-// limit returns the limit of retained results in bytes.
+// limit returns the maximum bytes of retained results.
 func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
 // enter registers a session that a client continues.
@@ -72,7 +72,7 @@ func (p *retainedPops) begin(session uint64) {
 	p.session(session).unsure = false
 }
 
-// session returns a session, and adds it if it is unknown. mu must be held.
+// session returns a session, adding an unknown one. mu must be held.
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
@@ -107,14 +107,14 @@ func (p *retainedPops) drop(r *popResult) {
 	select {
 	case <-r.done:
 		r.timer.Stop()
-		p.keep(r, -r.bytes)
+		p.retain(r, -r.bytes)
 		r.bytes = 0
 	default: // the pop is running, and finish will drop the result
 	}
 }
 
-// done forgets the result of a pop.
-func (p *retainedPops) done(session, number uint64) {
+// acknowledge forgets the result of a pop.
+func (p *retainedPops) acknowledge(session, number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := p.sessions[session]; s != nil && s.results[number] != nil {
@@ -123,16 +123,17 @@ func (p *retainedPops) done(session, number uint64) {
 	}
 }
 
-// keep changes the number of retained bytes of a result. mu must be held.
-func (p *retainedPops) keep(r *popResult, bytes int64) {
+// retain changes the number of retained bytes of a result. mu must be held.
+func (p *retainedPops) retain(r *popResult, bytes int64) {
 	p.kept += bytes
-	r.of.bytes += bytes
+	r.session.bytes += bytes
 	p.quotas.add(r.tenant, popBytes, bytes)
 }
 
 // mustWait reports whether a session must wait until results are confirmed. A tenant may
-// keep results while it leaves as much for others. The limit is higher for a tenant or a
-// session that keeps nothing, so that others cannot block it. mu must be held.
+// keep results as long as the same amount remains for others. The limit is higher for a
+// tenant or a session that keeps nothing, so that others cannot block it. mu must be
+// held.
 func (p *retainedPops) mustWait(s *popSession, own *tenant) bool {
 	p.quotas.mu.Lock()
 	serverKeeps, kept := own.used[popBytes], p.quotas.used[popBytes] // of all namespaces
@@ -190,24 +191,23 @@ func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (
 		return nil, fmt.Errorf("%w: %d pops of this session were not collected, and %d bytes of all", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
-	r = &popResult{of: s, tenant: own, done: make(chan struct{})}
+	r = &popResult{session: s, tenant: own, done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
 }
 
-// finish stores the outcome of a pop. If the session has ended meanwhile, it discards the
-// result.
+// finish stores the outcome of a pop. If the session has ended, it discards the result.
 func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
 	r.err = err
 	if err == nil {
-		r.keep(values)
+		r.retain(values)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.keep(r, r.bytes)
+	p.retain(r, r.bytes)
 	r.timer = time.AfterFunc(keepPop, func() {
 		p.lost.add(session)
-		p.done(session, number)
+		p.acknowledge(session, number)
 	})
 	close(r.done)
 	s := p.sessions[session]
@@ -216,7 +216,7 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 	}
 }
 
-func (r *popResult) keep(values [][]byte) {
+func (r *popResult) retain(values [][]byte) {
 	le := binary.LittleEndian
 	number := le.AppendUint32(nil, uint32(len(values)))
 	for _, v := range values {
@@ -251,11 +251,11 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 			return nil
 		}
 		if len(p) > left {
-			a.refer(p[:left])
+			a.appendData(p[:left])
 			a.flags |= flagMore
 			return nil
 		}
-		a.refer(p)
+		a.appendData(p)
 	}
 	return nil
 }
@@ -305,10 +305,10 @@ func (c *conn) popRead(r request, d *decoder) (fill, error) {
 }
 
 func (c *conn) popDone(r request, _ *decoder) (fill, error) {
-	return func(*answer) error { c.space.pops.done(r.session, r.seq); return nil }, nil
+	return func(*answer) error { c.space.pops.acknowledge(r.session, r.seq); return nil }, nil
 }
 
-// popValues pops values from the store. They must fit into memory. So if the store can
+// popValues pops values from the store. They must fit in memory, so if the store can
 // stream values, popValues first measures them. allowance holds their memory until they
 // are sent.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
@@ -332,12 +332,12 @@ func (s *space) popValues(ctx context.Context, allowance *allowance, keys []stri
 	return partd.Pop(ctx, s.store, keys...)
 }
 
-// valueSize returns the length of a value, or most+1 if it is longer than most.
-func (s *space) valueSize(ctx context.Context, key string, most int64) (int64, error) {
+// valueSize returns the length of a value, or limit+1 if it is longer than limit.
+func (s *space) valueSize(ctx context.Context, key string, limit int64) (int64, error) {
 	r, err := partd.Open(ctx, s.store, key)
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(io.Discard, io.LimitReader(r, most+1))
+	n, err := io.Copy(io.Discard, io.LimitReader(r, limit+1))
 	return n, errors.Join(err, r.Close())
 }

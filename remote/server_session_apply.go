@@ -10,7 +10,7 @@ import (
 )
 
 // apply applies an operation of a session once. An error that wraps errGivenUp must end
-// the connection, because nobody waits for the answer.
+// the connection, because the client has abandoned it.
 func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
@@ -27,8 +27,9 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	// A resent operation may have been applied, and so may the first operation of a session that
-	// another server began. Then only the store can answer, whether there is space or not.
+	// A resent operation may already have been applied, and so may the first operation of
+	// a session that began on another server. Then only the store can answer, even if it
+	// has no space.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
@@ -40,8 +41,8 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	return applied, err
 }
 
-// applyTo applies an operation in the store or in the server, depending on which keeps the session.
-// mu must be held.
+// applyTo applies an operation in the store, or in the server if the server keeps the
+// session. mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)
@@ -65,7 +66,7 @@ func (s *sessions) use(x *session) {
 	defer s.mu.Unlock()
 	if !x.used {
 		x.used = true
-		s.place(x)
+		s.placeInList(x)
 	}
 }
 
@@ -78,7 +79,7 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	case tag.Number > x.last.Number && x.uncertain != nil:
-		// Applied after it, this operation would make the unknown outcome look known.
+		// If this operation were applied, the unknown outcome before it would look known.
 		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}

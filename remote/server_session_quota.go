@@ -16,11 +16,11 @@ const (
 	maxConnSessions = 1024 // open sessions of one connection
 )
 
-// forgettable lists the sessions of a tenant that the server may forget, each list with
-// the oldest first. Sessions of earlier lists are forgotten first.
+// forgettable lists the sessions of a tenant that the server may forget, oldest first.
+// Sessions in the first lists are forgotten first.
 type forgettable struct {
 	unused list.List // never used, and without an open connection
-	begun  list.List // never used, but open, so a use may follow
+	begun  list.List // never used, but open, so they may still be used
 	left   list.List // used, and without an open connection
 }
 
@@ -61,8 +61,8 @@ func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err er
 		if x.home == s {
 			return true, a.EndSession(ctx, x.id)
 		}
-		// Another store may be busy or broken, which must not prevent a session here. It
-		// forgets the session when it has too many.
+		// Another store may be busy or broken, and must not prevent a session here. It
+		// forgets its session when it has too many.
 		ctx, cancel := context.WithTimeout(ctx, slowAfter)
 		defer cancel()
 		_ = a.EndSession(ctx, x.id)
@@ -70,8 +70,8 @@ func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err er
 	return true, nil
 }
 
-// forgetOne forgets and returns a session of a tenant, or returns nil. Sessions that were
-// never used come first, then the one that was left longest ago.
+// forgetOne forgets and returns a session of a tenant, or returns nil. It first picks
+// sessions that were never used, then those left longest ago.
 func (s *sessions) forgetOne(from *tenant) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,13 +93,13 @@ func (s *sessions) forgetOne(from *tenant) *session {
 func (s *sessions) remove(x *session) {
 	if s.table[x.id] == x {
 		delete(s.table, x.id)
-		s.move(x, nil)
+		s.moveToList(x, nil)
 		s.quotas.add(x.tenant, knownSessions, -1)
 	}
 }
 
-// move puts a session at the end of a list, or in no list if to is nil. mu must be held.
-func (s *sessions) move(x *session, to *list.List) {
+// moveToList puts a session at the end of a list, or in no list if to is nil. mu must be held.
+func (s *sessions) moveToList(x *session, to *list.List) {
 	if x.in != nil {
 		x.in.Remove(x.place)
 	}
@@ -108,18 +108,18 @@ func (s *sessions) move(x *session, to *list.List) {
 	}
 }
 
-// place puts a session in the list that fits its state. mu must be held.
-func (s *sessions) place(x *session) {
+// placeInList puts a session in the list for its state. mu must be held.
+func (s *sessions) placeInList(x *session) {
 	f := &x.tenant.sessions
 	switch {
 	case s.table[x.id] != x:
 	case x.conns == 0 && x.used:
-		s.move(x, &f.left)
+		s.moveToList(x, &f.left)
 	case x.conns == 0:
-		s.move(x, &f.unused)
+		s.moveToList(x, &f.unused)
 	case !x.used:
-		s.move(x, &f.begun)
+		s.moveToList(x, &f.begun)
 	default:
-		s.move(x, nil)
+		s.moveToList(x, nil)
 	}
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessions applies numbered operations. If the store cannot, the server remembers in memory what
-// was applied. Only a connection that has begun a session, or presented its token, can use it.
+// sessions applies numbered operations. If the store cannot remember what was applied,
+// the server does, in memory. A connection can use only sessions that it has begun, or
+// whose token it has presented.
 type sessions struct {
 	space  *space
 	store  partd.Partd
@@ -25,13 +26,13 @@ type sessions struct {
 	quotas *quotas
 	secret [16]byte // for tokens that the server issues
 
-	mu    *sync.Mutex         // shared by all spaces; locked after that of a session
+	mu    *sync.Mutex         // shared by all spaces; locked after the mu of a session
 	table map[uint64]*session // that may be used
-	own   bool                // the store cannot keep sessions, so the server does
+	own   bool                // the server keeps sessions, because the store cannot
 	known bool                // own has been determined
 	last  uint64              // the last session that the server issued
 
-	unnumbered bool // ignore the numbers, for a test that must then fail
+	unnumbered bool // ignore the numbers; set only by a test that must then fail
 }
 
 // session is the server's record of a session.
@@ -42,24 +43,25 @@ type session struct {
 	tenant      *tenant
 	ended       atomic.Bool // ended by its client, perhaps over a newer connection
 
-	// The mu of sessions guards these.
-	conns int  // connections that have the session open
+	// The mu of sessions guards these fields.
+	conns int  // number of connections that have the session open
 	used  bool // an operation was applied
 	start time.Time
 	place *list.Element // in one of the peer's lists; nil if the session must be kept
 	in    *list.List
 
-	// mu is held while an operation is applied, and locked before that of sessions. Operations of
-	// a session are applied one after the other. Once a newer connection has been used, none of
-	// an older connection is applied: the client has abandoned that one.
+	// mu is held while an operation is applied, and locked before the mu of sessions.
+	// Operations of a session are applied one after the other. After a newer connection
+	// has used the session, operations from older connections are refused, because the
+	// client has abandoned those.
 	mu    sync.Mutex
 	owner uint64 // the connection of the last operation
 
-	counted bool   // the session began here, or applied counts operations that came here
+	counted bool   // the session began here, or applied counts all its operations
 	applied uint64 // highest number of an operation that may have been applied
 
 	last      sessiontab.Operation // last operation applied, if the server keeps the session
-	uncertain error                // error of last, if its outcome is unknown
+	uncertain error                // the error of last if its outcome is unknown
 }
 
 func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
@@ -86,7 +88,8 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
 		x.id, err = a.NewSession(ctx)
-		// The store may be another server. To it, all sessions belong to one connection.
+		// The store may be another server, to which all sessions belong to one
+		// connection.
 		for errors.Is(err, ErrBusy) {
 			if ended, e := s.endOne(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
 				break
@@ -118,8 +121,8 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	return x, tokenFor(c.access.user.User, token), nil
 }
 
-// token returns the token of a session of the store. If the store issues no tokens, the
-// server issues one, valid until it ends.
+// token returns the token of a session. If the store issues no tokens, the server issues
+// one that is valid until the server ends.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.store.(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)
@@ -140,7 +143,7 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 	return partd.SessionToken(h.Sum(nil)[:16])
 }
 
-// check returns an error unless token belongs to this session of this user.
+// check returns an error unless token belongs to this session and user.
 func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
 		own := partd.NewSessionToken(s.secret[:], id)
@@ -166,8 +169,8 @@ func (s *sessions) isOwn() bool {
 	return s.known && s.own
 }
 
-// decide records who keeps sessions, the server or the store. A layer may have the
-// methods although the store below does not.
+// decide records whether the server or the store keeps sessions. A layer may have the
+// methods even if the store below does not.
 func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +187,7 @@ func (s *sessions) open(c *conn, x *session) {
 	c.used[x.id] = x
 	c.sessions.Store(int64(len(c.used)))
 	x.conns++
-	s.place(x)
+	s.placeInList(x)
 }
 
 // enter lets a connection use a session whose token it presents.
@@ -237,7 +240,7 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	return nil
 }
 
-// close forgets all sessions. None may be open on a connection. A store that keeps
+// close forgets all sessions. No connection may have one open. A store that keeps
 // sessions still knows them.
 func (s *sessions) close() {
 	s.mu.Lock()
@@ -260,7 +263,7 @@ func (s *sessions) forget(c *conn, x *session) {
 	delete(c.used, x.id)
 	c.sessions.Store(int64(len(c.used)))
 	x.conns--
-	s.place(x)
+	s.placeInList(x)
 }
 
 var errGivenUp = errors.New("the session continues on a newer connection")

@@ -2,24 +2,25 @@ package remote
 
 import "github.com/go-partd/partd"
 
-// SpaceLimit decides whether a store may grow, by a quota or by the free space that
-// must remain on the disk. Only appends and sets need space.
+// SpaceLimit decides whether a store may grow. It may enforce a quota or a minimum of
+// free disk space. Only appends and sets need space.
 type SpaceLimit interface {
-	// Admit admits a change that adds this number of entries and bytes. Its error is the answer
-	// to the request, and no part of the request is applied; clients recognize ENOSPC and EDQUOT.
+	// Admit admits a change that adds this number of entries and bytes. If it returns an
+	// error, the request is not applied, and the error is the answer; clients recognize
+	// ENOSPC and EDQUOT.
 	Admit(entries int, bytes int64) (admitted int64, err error)
 	// Done is called with the result of Admit when the change has ended, whether it succeeded or
 	// not. It is called with 0 after a delete or a drop, which may have freed space.
 	Done(admitted int64)
 }
 
-// limitError wraps the reason why a SpaceLimit refused a change. A refusal by a quota
-// is not a fault of the store.
+// limitError wraps the reason why a SpaceLimit refused a change. A refusal because of a
+// quota is not a fault of the store.
 type limitError struct{ error }
 
 func (e *limitError) Unwrap() error { return e.error }
 
-// withinLimit makes a change if limit admits it. A nil limit admits every change.
+// withinLimit applies a change if limit admits it. A nil limit admits every change.
 func withinLimit(limit SpaceLimit, op partd.Operation, do func() (bool, error)) (applied bool, err error) {
 	if limit == nil {
 		return do()

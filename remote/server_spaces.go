@@ -13,15 +13,15 @@ import (
 
 // Namespaces manages a server's stores, except the default one.
 type Namespaces interface {
-	// Acquire returns the store of a namespace, which is in use until done is called. The first
-	// change creates the store. Acquire may be called several times for one namespace.
+	// Acquire returns the store of a namespace. The store is in use until done is called.
+	// The first change creates it. Acquire may be called several times for one namespace.
 	Acquire(name string) (store partd.Partd, done func())
 	// SpaceLimit returns the limit of a namespace, or nil for no limit.
 	SpaceLimit(name string) SpaceLimit
 	// List returns at most limit namespaces with names after a given one, sorted by name.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
 	// WhenFull registers a function that ends idle reads, which keep stores open.
-	// Namespaces calls it when another store must be opened and no more may be.
+	// Namespaces calls it when it must open a store and the maximum number is open.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error
@@ -56,11 +56,11 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 	return p, nil
 }
 
-// spaces are the namespaces that connections use, and namespaces with popped values
-// for a client that may come back.
+// spaces are the namespaces in use by connections, and the namespaces with popped values
+// for a client that may reconnect.
 type spaces struct {
 	sessions sync.Mutex // for the sessions of all spaces, because peers share them
-	lost     lostPops   // of all spaces, including forgotten ones
+	lost     lostPops   // from all spaces, including forgotten ones
 	mu       sync.Mutex
 	named    map[string]*space
 }
@@ -157,13 +157,13 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 			after = visible[len(visible)-1].Name // does not reveal other namespaces
 		}
 		a.buf = appendText(a.buf, after)
-		count := a.hole()
+		count := a.reserveU32()
 		for _, info := range visible {
 			a.buf = appendText(a.buf, info.Name)
 			a.u64(uint64(info.DiskBytes))
 			a.u64(uint64(info.LastUsed.Unix()))
 		}
-		a.fill(count, uint32(len(visible)))
+		a.setU32(count, uint32(len(visible)))
 		return nil
 	}, nil
 }

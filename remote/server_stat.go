@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// statistics caches the last answer to stat, because a store may have to read
-// everything. If nothing was changed, the answer stays valid for ten times as long as
-// it took: other processes may change the store.
+// statistics caches the last answer to stat, because some stores must read everything for
+// it. Without changes by this server, the answer stays valid for ten times as long as it
+// took, because other processes may change the store.
 type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
 	counting semaphore     // counts one at a time
@@ -46,8 +46,8 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 	}, nil
 }
 
-// verify answers with the result of a check of the store. One runs at a time, because
-// it reads everything.
+// verify answers with the result of a check of the store. Only one check runs at a time,
+// because it reads everything.
 func (c *conn) verify(a *answer) error {
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
@@ -59,19 +59,19 @@ func (c *conn) verify(a *answer) error {
 	}
 	a.u64(uint64(checked.Records))
 	a.u64(uint64(checked.Segments))
-	count, n := a.hole(), uint32(0)
+	count, n := a.reserveU32(), uint32(0)
 	for _, d := range damages(err) {
 		a.buf = appendText(a.buf, truncate(publicPath(d.Path)))
 		a.u64(uint64(d.Offset))
 		a.buf = appendText(a.buf, truncate(publicText(d.Err.Error(), d)))
 		n++
 	}
-	a.fill(count, n)
+	a.setU32(count, n)
 	return nil
 }
 
-// damages returns the damaged places in a check's error. Any other error becomes one
-// without a file.
+// damages returns the damaged places in a check's error. It converts any other error to a
+// place without a file.
 func damages(err error) []*partd.CorruptError {
 	switch e := err.(type) {
 	case nil:

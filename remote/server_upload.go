@@ -11,7 +11,7 @@ import (
 func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 
 // upload is the body of a change that is too large for one message. It arrives in parts
-// before the change, one upload at a time on a connection.
+// before the change. A connection has one upload at a time.
 type upload struct {
 	id      uint64
 	body    []byte
@@ -23,7 +23,7 @@ type upload struct {
 }
 
 // uploadStep is the number of bytes that must arrive within StallTimeout, plus a second
-// for each 16 KiB of a part. A stalled upload would keep memory from others.
+// for each 16 KiB of a part. A stalled upload would occupy memory.
 const uploadStep = 512 << 10
 
 // watch sets the timer when the upload begins and at each step.
@@ -54,7 +54,7 @@ func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if u.err == nil {
 		u.err = u.accept(c, id, total, offset, data)
 	}
-	if u.err != nil { // until another upload begins
+	if u.err != nil { // ignore parts until another upload begins
 		u.release(c)
 	}
 	return u.err
@@ -68,7 +68,7 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	case u.charged > 0 && total != uint64(u.charged):
 		return fmt.Errorf("%w: upload %d claims %d bytes, but claimed %d before", ErrBadRequest, id, total, u.charged)
 	case total > limit:
-		return fmt.Errorf("%w: one operation of %d bytes, but the server's memory allows %d: divide it", partd.ErrTooLarge, total, limit)
+		return fmt.Errorf("%w: the operation has %d bytes, but the server's memory allows %d: divide it", partd.ErrTooLarge, total, limit)
 	}
 	if u.charged == 0 {
 		// Take the whole length at once, so that the upload can finish.
@@ -94,8 +94,8 @@ func (u *upload) stopWatch() {
 	}
 }
 
-// take returns the whole body for the request that names it.
-func (u *upload) take(request []byte) ([]byte, error) {
+// takeRequest returns the whole body for the request that names it.
+func (u *upload) takeRequest(request []byte) ([]byte, error) {
 	d := &decoder{b: request}
 	id, total := d.u64(), d.u64()
 	if err := d.end(); err != nil {
@@ -107,7 +107,7 @@ func (u *upload) take(request []byte) ([]byte, error) {
 	if id != u.id || total != uint64(len(u.body)) {
 		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, but %d bytes of upload %d have arrived", ErrBadRequest, total, id, len(u.body), u.id)
 	}
-	u.stopWatch() // applying it may take long
+	u.stopWatch() // applying the change may take long
 	return u.body, nil
 }
 

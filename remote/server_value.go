@@ -22,8 +22,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
-	if a.account.quotas.crowded() {
-		// A request that waits for memory should not have a reader open.
+	if a.account.quotas.isCrowded() {
+		// A request should not keep a reader open while it waits for memory.
 		if err := a.raise(free + 1); err != nil {
 			return value{}, err
 		}
@@ -48,8 +48,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	return v, r.Close()
 }
 
-// getValue gets a whole value. Its size is only known, and charged, once it is in
-// memory; the next one then waits until the budget is in order again.
+// getValue gets a whole value. Its size is known, and charged, only once it is in memory.
+// The next getValue then waits until memory use is within the budget again.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
 	if err := a.raise(free + 1); err != nil {
 		return value{}, err
@@ -62,8 +62,8 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowan
 	return value{data: values[0], buf: buf}, nil
 }
 
-// nextSize returns the next size of a full buffer. The steps are large, because each is
-// a copy. A value of 1 MiB fits one of them.
+// nextSize returns the next size of a full buffer. The steps are large, because each step
+// copies the buffer. A value of 1 MiB fits one of the sizes.
 func nextSize(size int) int {
 	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
 		if size < step {
@@ -73,7 +73,7 @@ func nextSize(size int) int {
 	return 4 * size
 }
 
-// readUpTo appends what r returns to buf, up to limit bytes, and reports whether there
+// readUpTo appends data read from r to buf, up to limit bytes, and reports whether there
 // may be more.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit

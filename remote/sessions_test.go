@@ -26,8 +26,8 @@ func TestTooManySessions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, url := serve(t, open(), nil)
 			c, idle := dial(t, url, nil), dial(t, url, nil)
-			must(t, c.Append(ctx, one("k", "1")))
-			must(t, idle.Append(ctx, one("k", "2")))
+			must(t, c.Append(ctx, entry("k", "1")))
+			must(t, idle.Append(ctx, entry("k", "2")))
 			begun := c.ops.session
 			l := idle.link
 			l.abort()
@@ -43,8 +43,8 @@ func TestTooManySessions(t *testing.T) {
 				}
 				must(t, flooder.Close())
 			}
-			must(t, c.Append(ctx, one("k", "3")))
-			must(t, idle.Append(ctx, one("k", "4")))
+			must(t, c.Append(ctx, entry("k", "3")))
+			must(t, idle.Append(ctx, entry("k", "4")))
 			if c.ops.session != begun {
 				t.Error("the session in use was forgotten")
 			}
@@ -52,7 +52,7 @@ func TestTooManySessions(t *testing.T) {
 			if must(t, err); string(v[0]) != "1234" {
 				t.Errorf("the store has %q", v[0])
 			}
-			op := partd.Operation{Entries: []partd.Entry{one("flood", "v")}}
+			op := partd.Operation{Entries: []partd.Entry{entry("flood", "v")}}
 			busy := false
 			for range 5 {
 				flooder := dial(t, url, nil)
@@ -68,7 +68,7 @@ func TestTooManySessions(t *testing.T) {
 			if !busy {
 				t.Errorf("more than %d sessions are open", maxSessions)
 			}
-			must(t, c.Append(ctx, one("k", "5")))
+			must(t, c.Append(ctx, entry("k", "5")))
 			s.sessions.mu.Lock()
 			defer s.sessions.mu.Unlock()
 			if n := len(s.sessions.table); n > maxSessions {
@@ -87,9 +87,9 @@ func TestGuessedSession(t *testing.T) {
 			store := open(t)
 			_, url := serve(t, store, nil)
 			victim, attacker := dial(t, url, nil), dial(t, url, nil)
-			must(t, victim.Append(ctx, one("k", "1"), one("p", "popped")))
+			must(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
 			for n := uint64(2); n < 4; n++ {
-				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{one("x", "evil")}})
+				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
 					t.Errorf("operation %d in another client's session: %v", n, err)
 				}
@@ -98,7 +98,7 @@ func TestGuessedSession(t *testing.T) {
 				t.Errorf("a wrong token: %v", err)
 			}
 			must(t, attacker.EndSession(ctx, victim.ops.session)) // has no effect
-			must(t, victim.Append(ctx, one("k", "2")))
+			must(t, victim.Append(ctx, entry("k", "2")))
 			k := newCall(opPop)
 			k.session, k.seq = victim.ops.session, 1
 			k.u64(attacker.instance)
@@ -135,9 +135,9 @@ func TestHelloOfAnotherKind(t *testing.T) {
 		text string
 	}{
 		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
-		{join([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
-		{join([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
-		{join([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "cut off"},
+		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
+		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
+		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "cut off"},
 	} {
 		client := dial(t, url, nil)
 		k := newCall(opHello)
@@ -166,7 +166,7 @@ func TestGivenUpConnection(t *testing.T) {
 	session, err := older.NewSession(ctx)
 	must(t, err)
 	apply := func(c *Client, ctx context.Context, n uint64) error {
-		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: n}, partd.Operation{Entries: []partd.Entry{one("k", fmt.Sprint(n))}})
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("k", fmt.Sprint(n))}})
 		return err
 	}
 	must(t, apply(older, ctx, 1))

@@ -19,7 +19,7 @@ func TestNoServer(t *testing.T) {
 	must(t, err)
 	go s.Serve(ctx, l)
 	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: 200 * time.Millisecond})
-	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Append(ctx, entry("k", "v")))
 	must(t, s.Shutdown(ctx))
 	for range 2 {
 		begin := time.Now()
@@ -32,7 +32,7 @@ func TestNoServer(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := c.Append(short, one("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := c.Append(short, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("append without a server: %v", err)
 	}
 	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -53,7 +53,7 @@ func TestShutdown(t *testing.T) {
 	go func() { served <- s.Serve(ctx, l) }()
 	c := dial(t, URL(l.Addr()), nil)
 	appended := make(chan error, 1)
-	go func() { appended <- c.Append(ctx, one("k", "v")) }()
+	go func() { appended <- c.Append(ctx, entry("k", "v")) }()
 	time.Sleep(50 * time.Millisecond)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Shutdown(ctx) }()
@@ -85,7 +85,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	go s.Serve(context.Background(), l)
 	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: time.Millisecond})
 	appended := make(chan error, 1)
-	go func() { appended <- c.Append(context.Background(), one("k", "v")) }()
+	go func() { appended <- c.Append(context.Background(), entry("k", "v")) }()
 	time.Sleep(50 * time.Millisecond)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()

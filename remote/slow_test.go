@@ -69,7 +69,7 @@ func TestCloseIsBounded(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Append(ctx, entry("k", "v")))
 	c.mu.Lock()
 	s := &stuck{Conn: c.link.nc, closed: make(chan struct{})}
 	s.full.Store(true)

@@ -86,7 +86,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))
 				// The first value is the whole old one, the last the new one.
-				p.want(join(message(string(old), "x")[:9+size], message("", string(young)), acked))
+				p.wantBytes(joinBytes(message(string(old), "x")[:9+size], message("", string(young)), acked))
 			})
 		}
 	}

@@ -37,10 +37,10 @@ func TestSpaceLimit(t *testing.T) {
 			store, room := open(t), &switched{}
 			s, url := serve(t, store, &ServerOptions{SpaceLimit: room})
 			c := dial(t, url, nil)
-			must(t, errors.Join(c.Append(ctx, one("k", "1"), one("p", "2")), c.Set(ctx, "s", []byte("3"))))
+			must(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
 			id, err := c.NewSession(ctx)
 			must(t, err)
-			op := func(value string) partd.Operation { return partd.Operation{Entries: []partd.Entry{one("k", value)}} }
+			op := func(value string) partd.Operation { return partd.Operation{Entries: []partd.Entry{entry("k", value)}} }
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4"))
 			must(t, err)
 			if n := room.taken.Load(); n != 8 || room.underWay.Load() != 0 {
@@ -53,11 +53,11 @@ func TestSpaceLimit(t *testing.T) {
 					t.Errorf("%s: %v", label, err)
 				}
 			}
-			refused("append", c.Append(ctx, one("k", "5")))
+			refused("append", c.Append(ctx, entry("k", "5")))
 			refused("set", c.Set(ctx, "s", []byte("5")))
 			refused("set once", c.SetOnce(ctx, "new", []byte("5")))
 			fresh := dial(t, url, nil)
-			refused("append of a new session", fresh.Append(ctx, one("k", "5")))
+			refused("append of a new session", fresh.Append(ctx, entry("k", "5")))
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("5"))
 			refused("the next operation", err)
 			if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4")); applied || err != nil {
@@ -72,7 +72,7 @@ func TestSpaceLimit(t *testing.T) {
 				t.Errorf("the store has %q", v)
 			}
 			room.full.Store(false)
-			must(t, errors.Join(fresh.Append(ctx, one("k", "6")), c.Append(ctx, one("k", "7"))))
+			must(t, errors.Join(fresh.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8"))
 			must(t, err)
 			if v, err = c.Get(ctx, "k"); err != nil || string(v[0]) != "14678" {
@@ -92,9 +92,9 @@ func TestSpaceLimit(t *testing.T) {
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)
-	p := newProxy(t, url, never)
+	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
-	op := partd.Operation{Entries: []partd.Entry{one("k", "1")}}
+	op := partd.Operation{Entries: []partd.Entry{entry("k", "1")}}
 	id, err := c.NewSession(ctx)
 	must(t, err)
 	_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)

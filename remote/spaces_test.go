@@ -68,10 +68,10 @@ func TestNamespaces(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
 	base, a, b := dial(t, url, nil), dial(t, url+"/a", nil), dial(t, url, &ClientOptions{Namespace: "b"})
 	for i, c := range []*Client{base, a, b} {
-		must(t, c.Append(ctx, one("k", strings.Repeat(fmt.Sprint(i), i+1))))
+		must(t, c.Append(ctx, entry("k", strings.Repeat(fmt.Sprint(i), i+1))))
 	}
 	must(t, b.Drop(ctx))
-	must(t, b.Append(ctx, one("k", "again")))
+	must(t, b.Append(ctx, entry("k", "again")))
 	for i, c := range []*Client{base, a, b} {
 		values, err := c.Get(ctx, "k")
 		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
@@ -164,7 +164,7 @@ func TestListenerOfANamespace(t *testing.T) {
 	if _, err := p.Write(message("append", "k", "python")); err != nil {
 		t.Fatal(err)
 	}
-	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, one("g", "go")))
+	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
 	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("another namespace: %v", err)
 	}

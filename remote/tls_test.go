@@ -58,7 +58,7 @@ func TestTLS(t *testing.T) {
 	}
 	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
 	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
-	must(t, c.Append(ctx, one("large", large), one("small", "v")))
+	must(t, c.Append(ctx, entry("large", large), entry("small", "v")))
 	values, err := c.Get(ctx, "small", "large")
 	if must(t, err); string(values[0]) != "v" || string(values[1]) != large {
 		t.Errorf("%q and %d bytes came back", values[0], len(values[1]))
@@ -112,9 +112,9 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 		}
 	}
 	var want strings.Builder
-	for p.Cuts() < cuts(t, 60) {
+	for p.Cuts() < minCuts(t, 60) {
 		piece := strings.Repeat(string(rune('a'+p.Cuts()%26)), 1000) + ";"
-		must(t, c.Append(ctx, one("k", piece)))
+		must(t, c.Append(ctx, entry("k", piece)))
 		want.WriteString(piece)
 	}
 	p.StopCutting()

@@ -15,8 +15,8 @@ type builder struct {
 
 // ref is a piece of the body before buf[at:].
 type ref struct {
-	at   int
-	data []byte
+	offset int
+	data   []byte
 }
 
 const (
@@ -44,9 +44,9 @@ func (b *builder) recycle() {
 // size returns the length of the body so far.
 func (b *builder) size() int { return len(b.buf) - headRoom + b.bytes }
 
-// refer adds a piece, without a copy if it is large. The piece must not change until
+// appendData adds a piece, without a copy if it is large. The piece must not change until
 // the message is written.
-func (b *builder) refer(data []byte) {
+func (b *builder) appendData(data []byte) {
 	if len(data) < byRef {
 		b.buf = append(b.buf, data...)
 		return
@@ -60,13 +60,13 @@ func (b *builder) u16(v uint16) { b.buf = binary.LittleEndian.AppendUint16(b.buf
 func (b *builder) u32(v uint32) { b.buf = binary.LittleEndian.AppendUint32(b.buf, v) }
 func (b *builder) u64(v uint64) { b.buf = binary.LittleEndian.AppendUint64(b.buf, v) }
 
-// hole adds space for a 32-bit number that fill sets later.
-func (b *builder) hole() (at int) {
+// reserveU32 adds space for a 32-bit number that setU32 sets later.
+func (b *builder) reserveU32() (offset int) {
 	b.u32(0)
 	return len(b.buf) - 4
 }
 
-func (b *builder) fill(at int, v uint32) { binary.LittleEndian.PutUint32(b.buf[at:], v) }
+func (b *builder) setU32(offset int, v uint32) { binary.LittleEndian.PutUint32(b.buf[offset:], v) }
 
 // frame returns the message with its headers, which go into the space before the body.
 func (b *builder) frame(headers []byte) [][]byte {
@@ -83,11 +83,11 @@ func (b *builder) parts(from int) [][]byte {
 	}
 	parts := make([][]byte, 0, 2*len(b.refs)+1)
 	for _, p := range b.refs {
-		if p.at > from {
-			parts = append(parts, b.buf[from:p.at])
+		if p.offset > from {
+			parts = append(parts, b.buf[from:p.offset])
 		}
 		parts = append(parts, p.data)
-		from = p.at
+		from = p.offset
 	}
 	if from < len(b.buf) {
 		parts = append(parts, b.buf[from:])

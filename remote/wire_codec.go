@@ -58,7 +58,7 @@ func (d *decoder) token() (t partd.SessionToken) {
 	return t
 }
 
-func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
+func (d *decoder) remaining() []byte { return d.take(uint64(len(d.b))) }
 
 // end returns an error if bytes remain.
 func (d *decoder) end() error {
@@ -68,9 +68,9 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads a number of items. Each has at least minSize bytes in the message, so a
-// false number is detected before memory is allocated. Each needs memory bytes once
-// decoded, which may be many times more.
+// count reads a number of items. Each item has at least minSize bytes in the message, so
+// a false number is detected before memory is allocated. A decoded item needs memory
+// bytes, which may be many times more.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {

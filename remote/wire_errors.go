@@ -16,8 +16,8 @@ var (
 	// ErrBusy is wrapped by the error for a request that needs more memory or open
 	// readers than the server has free. No part of the request was applied.
 	ErrBusy = errors.New("the server is too busy for the request now: try again later")
-	// ErrLost is wrapped by the error for reading on after the connection broke, or
-	// after a long pause. Start reading again.
+	// ErrLost is wrapped by the error for continuing to read after the connection broke,
+	// or after a long pause. Start reading again.
 	ErrLost = errors.New("the reader or listing is no longer open on the server: begin again")
 	// ErrBadRequest is wrapped by the error for a request that the server does not understand.
 	ErrBadRequest = errors.New("the server does not understand the request")
@@ -62,10 +62,10 @@ func truncate(s string) string {
 // [partd.Error]; its text; then path and offset of a [partd.CorruptError].
 func appendError(b []byte, err error) []byte {
 	le := binary.LittleEndian
-	at := len(b)
+	offset := len(b)
 	b = append(b, 0)
 	add := func(code int) {
-		b[at]++
+		b[offset]++
 		b = le.AppendUint16(b, uint16(code))
 	}
 	for code, meaning := range meanings {
@@ -95,8 +95,8 @@ func appendError(b []byte, err error) []byte {
 	return le.AppendUint64(b, uint64(corrupt.Offset))
 }
 
-// serverError is an error from the server's answer. errors.Is and errors.As find what
-// the store's error wrapped.
+// serverError is an error in the server's answer. errors.Is and errors.As work as with
+// the store's error.
 type serverError struct {
 	text   string
 	causes []error

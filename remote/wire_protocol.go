@@ -69,8 +69,8 @@ func (op operation) String() string {
 // mutates reports whether an operation may be numbered in a session.
 func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
 
-// change returns the change that a mutating operation makes. These operations have the
-// order of [partd.Change], which mutation also relies on.
+// change returns the change that a mutating operation makes. Both enumerations have the
+// same order, and mutation also relies on that.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
 func mutation(c partd.Change) operation { return opAppend + operation(c) }

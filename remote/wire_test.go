@@ -16,7 +16,9 @@ import (
 
 // TestWireCases breaks the protocol in various ways. Nothing is applied, and others are served.
 func TestWireCases(t *testing.T) {
-	hello := func(parts ...[]byte) []byte { return join(append([][]byte{greeting(), ready("DEALER")}, parts...)...) }
+	hello := func(parts ...[]byte) []byte {
+		return joinBytes(append([][]byte{greeting(), ready("DEALER")}, parts...)...)
+	}
 	many := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
 	bad := func(change func(g []byte)) []byte {
 		g := greeting()
@@ -30,10 +32,10 @@ func TestWireCases(t *testing.T) {
 		name string
 		send []byte
 	}{
-		{"frame length beyond the limit", hello(long(0, 1<<40))},
-		{"frame length within the limit", hello(message("append", "k")[:8], long(0, 100_000), []byte("short"))},
-		{"2^64-1", hello(long(0, 1<<64-1))},
-		{"2^63-1", hello(long(1, 1<<63-1))},
+		{"frame length beyond the limit", hello(longHeader(0, 1<<40))},
+		{"frame length within the limit", hello(message("append", "k")[:8], longHeader(0, 100_000), []byte("short"))},
+		{"2^64-1", hello(longHeader(0, 1<<64-1))},
+		{"2^63-1", hello(longHeader(1, 1<<63-1))},
 		{"truncated frame", hello(message("append", "k", "value")[:15])},
 		{"truncated header", hello([]byte{2, 0, 0})},
 		{"endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
@@ -41,24 +43,24 @@ func TestWireCases(t *testing.T) {
 		{"reserved flags", hello([]byte{8, 1, 'x'})},
 		{"reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
 		{"command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
-		{"oversized command", hello(long(4, 100_000))},
-		{"oversized READY", join(greeting(), long(4, 1<<30))},
+		{"oversized command", hello(longHeader(4, 100_000))},
+		{"oversized READY", joinBytes(greeting(), longHeader(4, 1<<30))},
 		{"empty command", hello([]byte{4, 0})},
 		{"PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
-		{"message before READY", join(greeting(), message("drop"))},
+		{"message before READY", joinBytes(greeting(), message("drop"))},
 		{"second READY", hello(ready("DEALER"))},
 		{"bad signature", bad(func(g []byte) { g[0] = 'x' })},
 		{"bad end of the signature", bad(func(g []byte) { g[9] = 0 })},
 		{"version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
 		{"mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
 		{"mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
-		{"lying READY, name", join(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
-		{"lying READY, value", join(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
-		{"empty READY", join(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
-		{"two socket types", join(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
-		{"unknown socket type", join(greeting(), ready("EVIL"))},
-		{"socket type SUB", join(greeting(), ready("SUB"))},
-		{"socket type REQ", join(greeting(), ready("REQ"))},
+		{"lying READY, name", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
+		{"lying READY, value", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
+		{"empty READY", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
+		{"two socket types", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
+		{"unknown socket type", joinBytes(greeting(), ready("EVIL"))},
+		{"socket type SUB", joinBytes(greeting(), ready("SUB"))},
+		{"socket type REQ", joinBytes(greeting(), ready("REQ"))},
 		{"slow greeting", greeting()[:20]},
 		{"nothing at all", nil},
 		{"message that stops", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
@@ -86,7 +88,7 @@ func TestWireCases(t *testing.T) {
 				t.Errorf("a change was applied: %+v", st)
 			}
 			good.send(message("append", "k", "v"), message("get", "k"))
-			good.want(join(acked, message("v"), acked))
+			good.wantBytes(joinBytes(acked, message("v"), acked))
 		})
 	}
 }
@@ -98,13 +100,13 @@ func TestPing(t *testing.T) {
 	p := openPeer(t, url)
 	for _, context := range []string{"", "context", "sixteen bytes ok"} {
 		p.send(zmtp.AppendCommand(nil, "PING", append([]byte{0, 100}, context...)))
-		p.want(zmtp.AppendCommand(nil, "PONG", []byte(context)))
+		p.wantBytes(zmtp.AppendCommand(nil, "PONG", []byte(context)))
 	}
 	m := message("append", "k", "v")
 	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0, 'x'})
 	p.send(m[:8], ping, m[8:11], ping, m[11:], message("get", "k"))
 	pong := zmtp.AppendCommand(nil, "PONG", []byte("x"))
-	p.want(join(pong, pong, acked, message("v"), acked))
+	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
 }
 
 // TestOneIdentity has two peers with the same identity, which get their own answers.
@@ -116,14 +118,14 @@ func TestOneIdentity(t *testing.T) {
 		body := append(ready("DEALER")[8:], append([]byte{8}, "Identity"...)...)
 		body = append(binary.BigEndian.AppendUint32(body, 4), "twin"...)
 		p.send(greeting(), zmtp.AppendCommand(nil, "READY", body))
-		p.want(append(greeting(), readyOfServer()...))
+		p.wantBytes(append(greeting(), readyOfServer()...))
 		peers[i] = p
 	}
 	for i, p := range peers {
 		p.send(message("append", fmt.Sprint("k", i), fmt.Sprint("v", i)), message("get", fmt.Sprint("k", i)))
 	}
 	for i, p := range peers {
-		p.want(join(acked, message(fmt.Sprint("v", i)), acked))
+		p.wantBytes(joinBytes(acked, message(fmt.Sprint("v", i)), acked))
 	}
 }
 
@@ -160,7 +162,7 @@ func TestTooManyConnections(t *testing.T) {
 	for range 3 {
 		p := openPeer(t, url)
 		p.send(message("syn"))
-		p.want(acked)
+		p.wantBytes(acked)
 		peers = append(peers, p)
 	}
 	silent.wantClosed() // it was replaced
@@ -168,7 +170,7 @@ func TestTooManyConnections(t *testing.T) {
 		rawPeer(t, url).wantClosed()
 	}
 	peers[0].send(message("syn"))
-	peers[0].want(acked)
+	peers[0].wantBytes(acked)
 	must(t, peers[1].Close())
 	for begin := time.Now(); ; {
 		c, err := Dial(context.Background(), url, nil)

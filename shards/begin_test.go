@@ -55,13 +55,13 @@ func TestWaitingTogether(t *testing.T) {
 // TestCloseWhileOpening checks that Close cancels the opening of a shard.
 func TestCloseWhileOpening(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
-	again, opening := false, make(chan struct{})
+	reopened, opening := false, make(chan struct{})
 	s, err := Open(t.Context(), abc[:2], func(ctx context.Context, name string) (partd.Partd, error) {
 		if name == "a" {
 			return partd.NewDict(), nil
 		}
-		if !again {
-			again = true
+		if !reopened {
+			reopened = true
 			return nil, refused
 		}
 		close(opening)
@@ -87,12 +87,12 @@ func TestBeginningTogether(t *testing.T) {
 		for i := range 8 {
 			names := slices.Clone(abc)
 			rand.Shuffle(3, func(i, j int) { names[i], names[j] = names[j], names[i] })
-			mine := make([]partd.Partd, 3)
+			opened := make([]partd.Partd, 3)
 			for j, name := range names {
-				mine[j] = stores[slices.Index(abc, name)]
+				opened[j] = stores[slices.Index(abc, name)]
 			}
 			go func() {
-				s, err := New(names, mine)
+				s, err := New(names, opened)
 				for j := 0; j < 20 && err == nil; j++ {
 					err = s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(j), Value: []byte{byte(i)}})
 				}
@@ -102,7 +102,7 @@ func TestBeginningTogether(t *testing.T) {
 		for range 8 {
 			must(t, <-first)
 		}
-		stats, err := over(t, abc, stores).Stat(t.Context())
+		stats, err := shardsOver(t, abc, stores).Stat(t.Context())
 		if err != nil || stats.Keys != 20 || stats.Bytes != 160 {
 			t.Fatalf("round %d: %+v, %v", round, stats, err)
 		}
@@ -113,11 +113,11 @@ func TestBeginningTogether(t *testing.T) {
 func TestBeginningAgain(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
-		s := over(t, abc, stores)
+		s := shardsOver(t, abc, stores)
 		for _, sh := range s.shards[:done] {
 			must(t, s.enter(t.Context(), sh, change))
 		}
-		want := fill(t, over(t, abc, stores), 50)
+		want := fill(t, shardsOver(t, abc, stores), 50)
 		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
 			t.Errorf("%d keys, %v", len(got), err)
 		}
@@ -141,14 +141,14 @@ func TestDropCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stores := []partd.Partd{&dropping{partd.NewDict(), cancel}, &dropping{partd.NewDict(), cancel}}
-	s, other := over(t, abc[:2], stores), over(t, abc[:2], stores)
+	s, other := shardsOver(t, abc[:2], stores), shardsOver(t, abc[:2], stores)
 	fill(t, s, 10)
 	fill(t, other, 10)
 	if err := s.Drop(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	fill(t, other, 10)
-	if got, err := scan(over(t, abc[:2], stores), 0, 1); err != nil || len(got) != 10 {
+	if got, err := scan(shardsOver(t, abc[:2], stores), 0, 1); err != nil || len(got) != 10 {
 		t.Errorf("%d keys, %v", len(got), err)
 	}
 }
@@ -160,11 +160,11 @@ func TestTwoListsBegin(t *testing.T) {
 		stores := dicts(3)
 		other := [][]int{{0, 1}, {1, 2}, {0, 2}}[round%3]
 		var names []string
-		var some []partd.Partd
+		var opened []partd.Partd
 		for _, i := range other {
-			names, some = append(names, abc[i]), append(some, stores[i])
+			names, opened = append(names, abc[i]), append(opened, stores[i])
 		}
-		clients := []*Shards{over(t, abc, stores), over(t, names, some)}
+		clients := []*Shards{shardsOver(t, abc, stores), shardsOver(t, names, opened)}
 		errs := concurrently([]*shard{nil, nil}, func(i int, _ *shard) error {
 			return clients[i].Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 		})
@@ -198,9 +198,9 @@ func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // keys are not mistaken for foreign keys.
 func TestBeginningAfterAnother(t *testing.T) {
 	d := partd.NewDict()
-	b := &beginning{d, func() { fill(t, over(t, abc[:1], []partd.Partd{d}), 10) }}
-	fill(t, over(t, abc[:1], []partd.Partd{b}), 10)
-	if stats, err := over(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
+	b := &beginning{d, func() { fill(t, shardsOver(t, abc[:1], []partd.Partd{d}), 10) }}
+	fill(t, shardsOver(t, abc[:1], []partd.Partd{b}), 10)
+	if stats, err := shardsOver(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
 		t.Errorf("%+v, %v", stats, err)
 	}
 }

@@ -16,8 +16,8 @@ func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	use, parts, _ := split(s, entries, func(e *partd.Entry) *string { return &e.Key })
-	return s.do(ctx, "append", change, use, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
+	targets, parts, _ := split(s, entries, func(e *partd.Entry) *string { return &e.Key })
+	return s.do(ctx, "append", change, targets, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
 }
 
 // Set replaces the value of a key.
@@ -41,8 +41,8 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
 	}
-	use, parts, _ := splitKeys(s, keys)
-	return s.do(ctx, "delete", change, use, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
+	targets, parts, _ := splitKeys(s, keys)
+	return s.do(ctx, "delete", change, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
 // Drop removes every key and then writes the lists of shards again, even if ctx ends in between.
@@ -78,7 +78,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 		}
 		return err
 	})
-	if err == nil && !slices.ContainsFunc(s.shards, func(sh *shard) bool { return !sh.listed() }) {
+	if err == nil && !slices.ContainsFunc(s.shards, func(sh *shard) bool { return !sh.isListed() }) {
 		err = errorf("drop", s.exchangeIDs(ctx)) // another client may have written a list before this one did
 	}
 	return err
@@ -108,36 +108,36 @@ func (s *Shards) shardOf(key string) []*shard {
 
 // split groups items by the shard of their keys, and converts the keys for the underlying store. It returns the shards in use, their items in order, and for each item the index of its
 // shard in use.
-func split[T any](s *Shards, items []T, key func(*T) *string) (use []*shard, parts [][]T, at []uint8) {
-	at = make([]uint8, len(items)) // MaxShards-1 fits
+func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard, parts [][]T, shardIndex []uint8) {
+	shardIndex = make([]uint8, len(items)) // MaxShards-1 fits
 	var counts, ends [MaxShards]int
 	for i := range items {
 		n := s.indexOf(*key(&items[i]))
-		at[i] = uint8(n)
+		shardIndex[i] = uint8(n)
 		counts[n]++
 	}
 	all, end := make([]T, len(items)), 0
-	var place [MaxShards]uint8
+	var next [MaxShards]uint8
 	for n, count := range counts[:len(s.shards)] {
 		if ends[n] = end; count > 0 {
-			place[n] = uint8(len(use))
-			use = append(use, s.shards[n])
+			next[n] = uint8(len(targets))
+			targets = append(targets, s.shards[n])
 			parts = append(parts, all[end:end+count:end+count])
 			end += count
 		}
 	}
 	for i := range items {
-		n := at[i]
+		n := shardIndex[i]
 		to := &all[ends[n]]
 		*to = items[i]
 		k := key(to)
 		*k = storedKey(*k)
 		ends[n]++
-		at[i] = place[n]
+		shardIndex[i] = next[n]
 	}
-	return use, parts, at
+	return targets, parts, shardIndex
 }
 
-func splitKeys(s *Shards, keys []string) (use []*shard, parts [][]string, at []uint8) {
+func splitKeys(s *Shards, keys []string) (targets []*shard, parts [][]string, shardIndex []uint8) {
 	return split(s, keys, func(key *string) *string { return key })
 }

@@ -53,8 +53,8 @@ func keyOf(s *Shards, name string) string {
 func TestFailingShard(t *testing.T) {
 	ctx := t.Context()
 	stores := []*faulty{{Dict: partd.NewDict()}, {Dict: partd.NewDict()}, {Dict: partd.NewDict()}}
-	s := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
-	down := errors.New("no route to host")
+	s := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
+	downErr := errors.New("no route to host")
 	batch := func(names ...string) (entries []partd.Entry) {
 		for _, name := range names {
 			entries = append(entries, partd.Entry{Key: keyOf(s, name), Value: []byte("x")})
@@ -62,10 +62,10 @@ func TestFailingShard(t *testing.T) {
 		return entries
 	}
 	// Until all lists are written, nothing must change anywhere: a name may be wrong.
-	stores[1].err.Store(&down)
+	stores[1].err.Store(&downErr)
 	for _, names := range [][]string{abc, {"a", "c"}} {
 		err := s.Append(ctx, batch(names...)...)
-		if !errors.Is(err, down) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard b: ") {
+		if !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard b: ") {
 			t.Errorf("to %s first: %v", names, err)
 		}
 	}
@@ -76,29 +76,29 @@ func TestFailingShard(t *testing.T) {
 	}
 	stores[1].err.Store(nil)
 	must(t, s.Append(ctx, batch("a", "b", "c")...))
-	stores[1].err.Store(&down)
-	late := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
+	stores[1].err.Store(&downErr)
+	late := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
 	must(t, late.Append(ctx, batch("a", "c")...)) // the others still work
 	for name, err := range map[string]error{
 		"append": s.Append(ctx, batch("a", "b", "c")...),
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
-		if !errors.Is(err, down) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "done by a, c, but shard b: no route") {
+		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "done by a, c, but shard b: no route") {
 			t.Errorf("%s on three shards: %v", name, err)
 		}
 	}
-	if err := s.Append(ctx, batch("b")...); !errors.Is(err, down) || errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := s.Append(ctx, batch("b")...); !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("append to one shard: %v", err)
 	}
-	if _, err := s.Get(ctx, keyOf(s, "b")); !errors.Is(err, down) || !strings.Contains(err.Error(), "shard b: ") {
+	if _, err := s.Get(ctx, keyOf(s, "b")); !errors.Is(err, downErr) || !strings.Contains(err.Error(), "shard b: ") {
 		t.Error(err)
 	}
 	if _, err := s.Get(ctx, keyOf(s, "a"), keyOf(s, "c")); err != nil {
 		t.Error(err)
 	}
-	also := errors.New("no space")
-	stores[2].err.Store(&also)
-	if err := s.Close(); !errors.Is(err, down) || !errors.Is(err, also) || stores[0].Dict.Append(ctx) == nil {
+	otherErr := errors.New("no space")
+	stores[2].err.Store(&otherErr)
+	if err := s.Close(); !errors.Is(err, downErr) || !errors.Is(err, otherErr) || stores[0].Dict.Append(ctx) == nil {
 		t.Errorf("closing: %v", err)
 	}
 }
@@ -116,7 +116,7 @@ type setting struct {
 func TestAbilities(t *testing.T) {
 	ctx := t.Context()
 	d := partd.NewDict()
-	s := over(t, abc[:2], []partd.Partd{setting{bare{d}, d}, partd.NewDict()})
+	s := shardsOver(t, abc[:2], []partd.Partd{setting{bare{d}, d}, partd.NewDict()})
 	fill(t, s, 10)
 	tries := map[string]func() error{
 		"keys":  func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
@@ -138,19 +138,19 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("a Delete that only one store supports: %v", err)
 	}
 	must(t, s.Close())
-	if err := over(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
+	if err := shardsOver(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a store that cannot set: %v", err)
 	}
 	// A failed flush must not look like an unsupported flush.
 	b, err := partd.NewBuffer(partd.NewDict(), &faulty{Dict: partd.NewDict()}, nil)
 	must(t, err)
-	s = over(t, abc[:2], []partd.Partd{partd.NewDict(), b})
+	s = shardsOver(t, abc[:2], []partd.Partd{partd.NewDict(), b})
 	fill(t, s, 10)
 	must(t, s.Flush(ctx))
 	fill(t, s, 10)
-	down := errors.New("no route to host")
-	b.Unwrap().(*faulty).err.Store(&down)
-	if err := s.Flush(ctx); !errors.Is(err, down) || errors.Is(err, errors.ErrUnsupported) {
+	downErr := errors.New("no route to host")
+	b.Unwrap().(*faulty).err.Store(&downErr)
+	if err := s.Flush(ctx); !errors.Is(err, downErr) || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a failed flush: %v", err)
 	}
 	b.Unwrap().(*faulty).err.Store(nil)
@@ -169,11 +169,11 @@ func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
 // TestCancelled checks that an ended context changes nothing.
 func TestCancelled(t *testing.T) {
 	store := &faulty{Dict: partd.NewDict()}
-	s := over(t, abc[:1], []partd.Partd{store})
+	s := shardsOver(t, abc[:1], []partd.Partd{store})
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("enough")
-	cancel(why)
-	if err := s.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, why) || store.calls.Load() != 0 {
+	cause := errors.New("enough")
+	cancel(cause)
+	if err := s.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, cause) || store.calls.Load() != 0 {
 		t.Errorf("%v, %d calls", err, store.calls.Load())
 	}
 }

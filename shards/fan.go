@@ -62,7 +62,7 @@ func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
 	if ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
-	unseen := func(sh *shard) bool { return !sh.listed() }
+	unseen := func(sh *shard) bool { return !sh.isListed() }
 	if (n != change || s.shared.Load()) && !slices.ContainsFunc(use, unseen) {
 		return nil
 	}

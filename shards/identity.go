@@ -78,9 +78,9 @@ func (sh *shard) seenInstance() uint64 {
 	return sh.instance()
 }
 
-// listed reports whether the shard's store is known to have our list and the identifier that the
+// isListed reports whether the shard's store is known to have our list and the identifier that the
 // other shards know.
-func (sh *shard) listed() bool {
+func (sh *shard) isListed() bool {
 	k := sh.known.Load()
 	return k != nil && k.instance == sh.instance()
 }
@@ -128,17 +128,17 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	var against []string
 	agree, lists := 0, 0
 	for i, other := range s.shards {
-		theirs := identities[i]
+		otherIdentity := identities[i]
 		switch {
 		case other == sh:
 			continue
-		case theirs == nil:
+		case otherIdentity == nil:
 			away = append(away, &Error{other.name, cmp.Or(errs[i], errAway)})
 			continue
-		case theirs.text != "":
+		case otherIdentity.text != "":
 			lists++
 		}
-		switch theirs.others[sh.name] {
+		switch otherIdentity.others[sh.name] {
 		case "":
 		case id.own:
 			agree++
@@ -226,8 +226,8 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(s.shards, func(sh *shard) bool { return sh.name == name })
-	if at < 0 {
+	i := slices.IndexFunc(s.shards, func(sh *shard) bool { return sh.name == name })
+	if i < 0 {
 		return fmt.Errorf("shards: %s is not one of %s", name, strings.Join(names, ", "))
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -235,22 +235,22 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 	if err := joinErrors(s.shards, errs, strict); err != nil {
 		return errorf("adopt", err)
 	}
-	return errorf("adopt", s.adopt(ctx, s.shards[at]))
+	return errorf("adopt", s.adopt(ctx, s.shards[i]))
 }
 
 func (s *Shards) adopt(ctx context.Context, sh *shard) error {
-	var with []*shard // shards that have our list
+	var sharing []*shard // shards that have our list
 	for _, other := range s.shards {
 		text, err := listOf(ctx, *other.store.Load())
 		if err == nil && text != "" {
-			with = append(with, other)
+			sharing = append(sharing, other)
 			err = s.record(other, text, other.instance())
 		}
 		if err != nil {
 			return &Error{other.name, err}
 		}
 	}
-	if len(with) == 0 {
+	if len(sharing) == 0 {
 		return errors.New("no shard has a list of shards: all are empty, so there is nothing to adopt")
 	}
 	for info, err := range partd.Keys(ctx, *sh.store.Load()) {
@@ -269,7 +269,7 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 		return &Error{sh.name, err}
 	}
 	own := sh.known.Load().own
-	for _, other := range with {
+	for _, other := range sharing {
 		if other == sh || other.known.Load().others[sh.name] == own {
 			continue
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// whole is a store with the abilities that these tests need.
-type whole interface {
+// fullStore is a store with the abilities that these tests need.
+type fullStore interface {
 	partd.Partd
 	partd.Setter
 	partd.Deleter
@@ -27,14 +27,14 @@ type whole interface {
 
 // restarted is the store of a server that can restart with another store.
 type restarted struct {
-	whole
+	fullStore
 	life atomic.Uint64
 }
 
 func (r *restarted) Instance() uint64 { return r.life.Load() }
 
-func (r *restarted) over(store whole) {
-	r.whole = store
+func (r *restarted) useStore(store fullStore) {
+	r.fullStore = store
 	r.life.Add(1)
 }
 
@@ -76,7 +76,7 @@ func operations(ctx context.Context, s *Shards, key string) map[string]func() er
 
 func restartable(n int) (servers []*restarted, stores []partd.Partd) {
 	for range n {
-		servers = append(servers, &restarted{whole: partd.NewDict()})
+		servers = append(servers, &restarted{fullStore: partd.NewDict()})
 		stores = append(stores, servers[len(servers)-1])
 	}
 	return servers, stores
@@ -86,29 +86,29 @@ func restartable(n int) (servers []*restarted, stores []partd.Partd) {
 // operation that needs it. The error names the shard and the remedy, for clients that started before
 // and after.
 func TestOtherStores(t *testing.T) {
-	elsewhere := func(t *testing.T) whole { // a shard of the same name from another list
+	elsewhere := func(t *testing.T) fullStore { // a shard of the same name from another list
 		stores := dicts(3)
-		fill(t, over(t, abc, stores), 30)
-		return stores[1].(whole)
+		fill(t, shardsOver(t, abc, stores), 30)
+		return stores[1].(fullStore)
 	}
 	var all sync.WaitGroup // each run waits a second, in case a list comes back
 	defer all.Wait()
-	for name, other := range map[string]func(t *testing.T) whole{
-		"empty": func(*testing.T) whole { return partd.NewDict() }, "another": elsewhere,
+	for name, other := range map[string]func(t *testing.T) fullStore{
+		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": elsewhere,
 	} {
 		for _, between := range []bool{false, true} {
 			for op := range operations(t.Context(), nil, "") {
 				label := fmt.Sprint(name, ", while in use: ", between, ", ", op)
 				all.Go(func() {
 					servers, stores := restartable(3)
-					s := over(t, abc, stores)
+					s := shardsOver(t, abc, stores)
 					fill(t, s, 30)
 					key := keyOf(s, "b")
 					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
-					own := servers[1].whole
-					servers[1].over(other(t))
+					own := servers[1].fullStore
+					servers[1].useStore(other(t))
 					if !between {
-						s = over(t, abc, stores)
+						s = shardsOver(t, abc, stores)
 						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
 							return stores[slices.Index(abc, name)], nil
 						})
@@ -125,7 +125,7 @@ func TestOtherStores(t *testing.T) {
 							t.Errorf("%s: a key of another shard: %v", label, err)
 						}
 					}
-					servers[1].over(own)
+					servers[1].useStore(own)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
 						t.Errorf("%s: restarted with its own store: %q, %v", label, v, err)
 					}
@@ -141,15 +141,15 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 	servers, stores := restartable(3)
 	meanwhile := &exchanging{restarted: servers[1]}
 	stores[1] = meanwhile
-	s := over(t, abc, stores)
+	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
-	own := servers[1].whole
+	own := servers[1].fullStore
 	key := keyOf(s, "b")
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 	for _, c := range []struct {
-		name   string
-		during whole
-		back   bool
+		name    string
+		during  fullStore
+		returns bool
 	}{{"exchanged", nil, false}, {"exchanged, and back", nil, true}, {"started again", own, false}} {
 		for op, try := range operations(t.Context(), s, key) {
 			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "exchanged" && op != "get" && op != "append" { // these wait a second
@@ -162,7 +162,7 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 			if c.during != nil {
 				meanwhile.during = c.during
 			}
-			if c.back {
+			if c.returns {
 				meanwhile.after = own
 			}
 			meanwhile.armed.Store(true)
@@ -172,7 +172,7 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 				c.during != nil && err != nil || meanwhile.armed.Load() {
 				t.Errorf("%s, %s: %v", c.name, op, err)
 			}
-			servers[1].over(own)
+			servers[1].useStore(own)
 		}
 	}
 	if got, err := scan(s, 0, 1); err != nil || len(got) != 31 {
@@ -184,52 +184,52 @@ func TestOtherStoreMeanwhile(t *testing.T) {
 type exchanging struct {
 	*restarted
 	armed         atomic.Bool
-	during, after whole
+	during, after fullStore
 }
 
-func (e *exchanging) exchange() (end func()) {
+func (e *exchanging) swapStores() (end func()) {
 	if !e.armed.CompareAndSwap(true, false) {
 		return func() {}
 	}
-	e.over(e.during)
+	e.useStore(e.during)
 	return func() {
 		if e.after != nil {
-			e.over(e.after)
+			e.useStore(e.after)
 		}
 	}
 }
 
 func (e *exchanging) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	defer e.exchange()()
+	defer e.swapStores()()
 	return e.restarted.Get(ctx, keys...)
 }
 
 func (e *exchanging) Append(ctx context.Context, entries ...partd.Entry) error {
-	defer e.exchange()()
+	defer e.swapStores()()
 	return e.restarted.Append(ctx, entries...)
 }
 
 func (e *exchanging) Set(ctx context.Context, key string, value []byte) error {
-	defer e.exchange()()
+	defer e.swapStores()()
 	return e.restarted.Set(ctx, key, value)
 }
 
 func (e *exchanging) SetOnce(ctx context.Context, key string, value []byte) error {
-	defer e.exchange()()
+	defer e.swapStores()()
 	return e.restarted.SetOnce(ctx, key, value)
 }
 
 func (e *exchanging) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		defer e.exchange()()
+		defer e.swapStores()()
 		e.restarted.Keys(ctx)(yield)
 	}
 }
 
-func (e *exchanging) Sync(context.Context) error { e.exchange()(); return nil }
+func (e *exchanging) Sync(context.Context) error { e.swapStores()(); return nil }
 
 func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
-	e.exchange()()
+	e.swapStores()()
 	return partd.CheckResult{}, nil
 }
 
@@ -237,9 +237,9 @@ func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
 // could be the wrong one.
 func TestOtherStoreOfTwo(t *testing.T) {
 	one, two := dicts(2), dicts(2)
-	fill(t, over(t, abc[:2], one), 10)
-	fill(t, over(t, abc[:2], two), 10)
-	if got, err := scan(over(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
+	fill(t, shardsOver(t, abc[:2], one), 10)
+	fill(t, shardsOver(t, abc[:2], two), 10)
+	if got, err := scan(shardsOver(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -249,7 +249,7 @@ func TestOtherStoreOfTwo(t *testing.T) {
 func TestListsWithoutIdentifiers(t *testing.T) {
 	for round := range 20 {
 		servers, stores := restartable(3)
-		old := over(t, abc, stores)
+		old := shardsOver(t, abc, stores)
 		for i, sh := range old.shards {
 			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.list)))
 			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(old, sh.name), Value: []byte("old")}))
@@ -270,7 +270,7 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		late := over(t, abc, stores)
+		late := shardsOver(t, abc, stores)
 		if got, err := scan(late, 0, 1); err != nil || len(got) != 13 {
 			t.Fatalf("round %d: %d keys, %v", round, len(got), err)
 		}
@@ -284,7 +284,7 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 		if round > 0 {
 			continue
 		}
-		servers[2].over(partd.NewDict())
+		servers[2].useStore(partd.NewDict())
 		if got, err := scan(late, 0, 1); !errors.Is(err, ErrStoreMismatch) {
 			t.Errorf("round %d: %v, %v", round, got, err)
 		}
@@ -295,7 +295,7 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 // afterwards.
 func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)
-	s := over(t, abc, stores)
+	s := shardsOver(t, abc, stores)
 	want := fill(t, s, 50)
 	open := func(_ context.Context, name string) (partd.Partd, error) {
 		return stores[slices.Index(abc, name)], nil
@@ -307,13 +307,13 @@ func TestAdopt(t *testing.T) {
 	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is not one of a, b, c") {
 		t.Error(err)
 	}
-	asleep := over(t, abc, stores)
+	asleep := shardsOver(t, abc, stores)
 	if _, err := scan(asleep, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	before := []whole{servers[0].whole, servers[1].whole}
-	servers[0].over(partd.NewDict())
-	servers[1].over(partd.NewDict())
+	before := []fullStore{servers[0].fullStore, servers[1].fullStore}
+	servers[0].useStore(partd.NewDict())
+	servers[1].useStore(partd.NewDict())
 	must(t, adopt("a"))
 	if _, err := scan(s, 0, 1); !errors.Is(err, ErrStoreMismatch) || strings.Contains(err.Error(), "shard a: ") {
 		t.Errorf("after adopting one of two: %v", err)
@@ -322,35 +322,35 @@ func TestAdopt(t *testing.T) {
 		must(t, adopt("b"))
 	}
 	for key := range want {
-		if at := s.shards[s.indexOf(key)].name; at != "c" {
+		if name := s.shards[s.indexOf(key)].name; name != "c" {
 			delete(want, key)
 		}
 	}
-	for _, client := range []*Shards{s, over(t, abc, stores)} { // s existed before
+	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s existed before
 		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
 			t.Errorf("%d keys, %v", len(got), err)
 		}
 	}
 	fill(t, s, 50)
-	servers[1].over(before[1])
-	for _, client := range []*Shards{s, asleep, over(t, abc, stores)} {
+	servers[1].useStore(before[1])
+	for _, client := range []*Shards{s, asleep, shardsOver(t, abc, stores)} {
 		if got, err := scan(client, 0, 1); !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
 			t.Errorf("the former store: %d keys, %v", len(got), err)
 		}
 	}
 	for i := range servers {
-		servers[i].over(partd.NewDict())
+		servers[i].useStore(partd.NewDict())
 	}
 	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all are empty") {
 		t.Error(err)
 	}
-	down := errors.New("no route to host")
+	downErr := errors.New("no route to host")
 	if err := Adopt(t.Context(), abc, func(ctx context.Context, name string) (partd.Partd, error) {
 		if name == "c" {
-			return nil, down
+			return nil, downErr
 		}
 		return open(ctx, name)
-	}, "b"); !errors.Is(err, down) {
+	}, "b"); !errors.Is(err, downErr) {
 		t.Error(err)
 	}
 }
@@ -359,12 +359,12 @@ func TestAdopt(t *testing.T) {
 // its identifier are unreachable.
 func TestEmptyAndAlone(t *testing.T) {
 	_, stores := restartable(3)
-	fill(t, over(t, abc, stores), 30)
-	down := &faulty{Dict: partd.NewDict()}
-	why := os.ErrDeadlineExceeded
-	down.err.Store(&why)
-	s := over(t, abc, []partd.Partd{down, partd.NewDict(), down})
-	if _, err := s.Get(t.Context(), keyOf(s, "b")); !errors.Is(err, why) || !strings.Contains(err.Error(), "shard b: ") {
+	fill(t, shardsOver(t, abc, stores), 30)
+	downShard := &faulty{Dict: partd.NewDict()}
+	cause := os.ErrDeadlineExceeded
+	downShard.err.Store(&cause)
+	s := shardsOver(t, abc, []partd.Partd{downShard, partd.NewDict(), downShard})
+	if _, err := s.Get(t.Context(), keyOf(s, "b")); !errors.Is(err, cause) || !strings.Contains(err.Error(), "shard b: ") {
 		t.Error(err)
 	}
 }
@@ -372,7 +372,7 @@ func TestEmptyAndAlone(t *testing.T) {
 // TestDropBesideOthers checks that clients that start during a Drop do not take a shard for lost.
 func TestDropBesideOthers(t *testing.T) {
 	_, stores := restartable(3)
-	s := over(t, abc, stores)
+	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
 	done := make(chan error)
 	go func() {
@@ -389,7 +389,7 @@ func TestDropBesideOthers(t *testing.T) {
 			return
 		default:
 		}
-		if _, err := scan(over(t, abc, stores), 0, 1); err != nil {
+		if _, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

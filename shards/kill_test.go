@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// rotated returns the URL of a cluster's servers in another order.
-func (c *cluster) rotated(by int) string {
+// rotatedURL returns the URL of a cluster's servers in another order.
+func (c *cluster) rotatedURL(by int) string {
 	return "tcp://" + strings.Join(append(slices.Clone(c.addresses[by:]), c.addresses[:by]...), ",")
 }
 
@@ -69,7 +69,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	var tasks sync.Map
 	var wg sync.WaitGroup
 	for n := range writers {
-		store := open(t, c.rotated(n))
+		store := open(t, c.rotatedURL(n))
 		wg.Go(func() {
 			for i := 0; !finished.Load() && !t.Failed(); i++ {
 				task := fmt.Sprint(n, "/", i)
@@ -86,10 +86,10 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		reader := open(t, c.rotated(n))
+		reader := open(t, c.rotatedURL(n))
 		wg.Go(func() {
 			for !finished.Load() && !t.Failed() {
-				if _, err := committed(ctx, reader); err == nil {
+				if _, err := countCommitted(ctx, reader); err == nil {
 					readings.Add(1)
 				} else if errors.Is(err, shuffle.ErrNotVerified) || !allowed(err) {
 					t.Errorf("an incomplete reading: %v", err)
@@ -127,7 +127,7 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	finished.Store(true)
 	wg.Wait()
 	last := open(t, c.url())
-	got, err := committed(ctx, last)
+	got, err := countCommitted(ctx, last)
 	must(t, errors.Join(err, partd.Close(ctx, last)))
 	want := 0
 	for task := range tasks.Range {
@@ -144,8 +144,8 @@ func TestServersAreKilledInTheMidst(t *testing.T) {
 	t.Logf("%d tasks and %d readings, %d failed attempts, %d kills", commits.Load(), readings.Load(), retries.Load(), kills+kills/2)
 }
 
-// committed counts the committed pieces by their values.
-func committed(ctx context.Context, store partd.Partd) (map[string]int, error) {
+// countCommitted counts the committed pieces by their values.
+func countCommitted(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	c, err := shuffle.ReadCommitted(ctx, store)
 	if err != nil {
 		return nil, err
@@ -268,9 +268,9 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		}
 		must(t, store.Drop(ctx))
 		must(t, store.Append(ctx, entries...))
-		where, on := c.where(t), [3]int{}
-		delete(where, "partd-shards") // every server has this key
-		for _, i := range where {
+		serverOf, on := c.serverOf(t), [3]int{}
+		delete(serverOf, "partd-shards") // every server has this key
+		for _, i := range serverOf {
 			on[i]++
 		}
 		cmd := exec.Command(os.Args[0], "drop", "--store", c.url())
@@ -309,7 +309,7 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		must(t, err)
 		var left [3]int
 		for key := range got {
-			left[where[key]]++
+			left[serverOf[key]]++
 		}
 		for i, n := range left {
 			if n > 0 {

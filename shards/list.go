@@ -64,7 +64,7 @@ const (
 
 // enter brings a shard to the state that an operation needs.
 func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
-	ready := func() bool { return sh.listed() || n <= strict && sh.store.Load() != nil }
+	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
 		return nil
 	}

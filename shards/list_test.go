@@ -20,11 +20,11 @@ import (
 // and that the error shows both lists.
 func TestAnotherList(t *testing.T) {
 	stores := dicts(4)
-	want := fill(t, over(t, abc, stores[:3]), 100)
+	want := fill(t, shardsOver(t, abc, stores[:3]), 100)
 	others := map[string]*Shards{
-		"fewer":             over(t, abc[:2], stores[:2]),
-		"more":              over(t, append(abc, "d"), stores),
-		"named differently": over(t, []string{"A", "b", "c"}, stores[:3]),
+		"fewer":             shardsOver(t, abc[:2], stores[:2]),
+		"more":              shardsOver(t, append(abc, "d"), stores),
+		"named differently": shardsOver(t, []string{"A", "b", "c"}, stores[:3]),
 	}
 	for name, other := range others {
 		key := ""
@@ -49,15 +49,15 @@ func TestAnotherList(t *testing.T) {
 	if list, err := listOf(t.Context(), stores[3]); err != nil || list != "" {
 		t.Errorf("a rejected list was written: %q, %v", list, err)
 	}
-	if got, err := scan(over(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
+	if got, err := scan(shardsOver(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("the same list in another order: %d keys, %v", len(got), err)
 	}
 	// After Drop, the stores still have their list.
-	must(t, over(t, abc, stores[:3]).Drop(t.Context()))
-	if err := over(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrListMismatch) {
+	must(t, shardsOver(t, abc, stores[:3]).Drop(t.Context()))
+	if err := shardsOver(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("after Drop: %v", err)
 	}
-	if stats, err := over(t, abc, stores[:3]).Stat(t.Context()); err != nil || stats.Keys != 0 || stats.Bytes != 0 {
+	if stats, err := shardsOver(t, abc, stores[:3]).Stat(t.Context()); err != nil || stats.Keys != 0 || stats.Bytes != 0 {
 		t.Errorf("after Drop: %+v, %v", stats, err)
 	}
 }
@@ -67,13 +67,13 @@ func TestAnotherList(t *testing.T) {
 func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
 	twice := partd.NewDict()
-	s := over(t, ab, []partd.Partd{twice, twice})
+	s := shardsOver(t, ab, []partd.Partd{twice, twice})
 	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "that is a of a, b, but b of a, b was given") {
 		t.Errorf("twice: %v", err)
 	}
 	stores := dicts(2)
-	fill(t, over(t, ab, stores), 10)
-	if got, err := scan(over(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrListMismatch) {
+	fill(t, shardsOver(t, ab, stores), 10)
+	if got, err := scan(shardsOver(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("exchanged: %v, %v", got, err)
 	}
 }
@@ -82,7 +82,7 @@ func TestMistakenStores(t *testing.T) {
 func TestAStoreOfItsOwn(t *testing.T) {
 	stores := dicts(3)
 	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
-	s := over(t, abc, stores)
+	s := shardsOver(t, abc, stores)
 	for i := range 20 { // even for keys of other shards
 		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
 		if !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
@@ -99,7 +99,7 @@ func TestAStoreOfItsOwn(t *testing.T) {
 // TestTheListIsHidden checks that the list is invisible, and that callers can use every key.
 func TestTheListIsHidden(t *testing.T) {
 	stores := dicts(3)
-	s := over(t, abc, stores)
+	s := shardsOver(t, abc, stores)
 	want := map[string]string{}
 	for i := range 4 {
 		key := listKey + strings.Repeat("\x00", i)
@@ -129,7 +129,7 @@ func TestCheck(t *testing.T) {
 		for _, name := range abc {
 			stores = append(stores, openLog(t, dir+"/"+name))
 		}
-		return over(t, abc, stores)
+		return shardsOver(t, abc, stores)
 	}
 	s := open()
 	fill(t, s, 1000)
@@ -155,7 +155,7 @@ func TestCheck(t *testing.T) {
 	b, err := logstore.Open(dir+"/b", &logstore.Options{Memory: logstore.MinMemory})
 	if err == nil {
 		stores = append(stores, b, openLog(t, dir+"/c"))
-		s = over(t, abc, stores)
+		s = shardsOver(t, abc, stores)
 		_, err = s.Check(t.Context())
 		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
 			t.Errorf("%v", err)
@@ -202,7 +202,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("a shard that denies access: %v", err)
 	}
 	stores["c"] = partd.NewDict() // the failed Open has closed c
-	must(t, over(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
+	must(t, shardsOver(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
 	set(map[string]error{"b": refused})
 	s, err := Open(ctx, abc, open)
 	must(t, err)

@@ -126,13 +126,13 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 		g, rest = rest, g%rest
 	}
 	pieces, each := parts/g, n/g // pieces per shard, pieces per reader
-	for at, end := part*each, (part+1)*each; at < end; {
-		next := share{s.shards[at/pieces], at % pieces, pieces}
-		if next.part == 0 && at+pieces <= end {
+	for position, end := part*each, (part+1)*each; position < end; {
+		next := share{s.shards[position/pieces], position % pieces, pieces}
+		if next.part == 0 && position+pieces <= end {
 			next.parts = 1 // the whole shard
-			at += pieces
+			position += pieces
 		} else {
-			at++
+			position++
 		}
 		shares = append(shares, next)
 	}

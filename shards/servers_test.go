@@ -80,8 +80,8 @@ func (c *cluster) restart(t testing.TB, i int) {
 
 func (c *cluster) url() string { return "tcp://" + strings.Join(c.addresses[:], ",") }
 
-// where returns the index of each key's server, from the servers' own listings.
-func (c *cluster) where(t testing.TB) map[string]int {
+// serverOf returns the index of each key's server, from the servers' own listings.
+func (c *cluster) serverOf(t testing.TB) map[string]int {
 	t.Helper()
 	found := map[string]int{}
 	for i, address := range c.addresses {
@@ -172,7 +172,7 @@ func TestAServerIsKilled(t *testing.T) {
 	for batches.Load() < 3 && !t.Failed() {
 		time.Sleep(time.Millisecond)
 	}
-	where := c.where(t)
+	serverOf := c.serverOf(t)
 	if _, err := probe.Get(ctx, key(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +184,14 @@ func TestAServerIsKilled(t *testing.T) {
 		for i := range keys {
 			for name, store := range map[string]partd.Partd{"a client": probe, "a new client": late} {
 				short, cancel := context.WithTimeout(ctx, 20*time.Second)
-				if where[key(i)] == victim {
+				if serverOf[key(i)] == victim {
 					cancel()
 					short, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
 				}
 				_, err := store.Get(short, key(i))
 				cancel()
 				switch {
-				case where[key(i)] != victim:
+				case serverOf[key(i)] != victim:
 					worked++
 					if err != nil {
 						t.Fatalf("%s: a key of another server: %v", name, err)
@@ -333,9 +333,9 @@ func TestAServerComesBackWithAnotherStore(t *testing.T) {
 	for i := range 30 {
 		must(t, there.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
 	}
-	where := c.where(t)
+	serverOf := c.serverOf(t)
 	key := func(server int) string {
-		for k, at := range where {
+		for k, at := range serverOf {
 			if at == server && k != "partd-shards" {
 				return k
 			}
@@ -378,13 +378,13 @@ func TestAServerComesBackWithAnotherStore(t *testing.T) {
 		refused("open", err)
 	}
 	must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
-	for k, at := range where {
+	for k, at := range serverOf {
 		if at == 1 {
-			delete(where, k)
+			delete(serverOf, k)
 		}
 	}
-	if got, err := scan(ctx, there, 0, 1); err != nil || len(got) == 0 || len(got) != len(where)-1 {
-		t.Errorf("adopted: %d keys of %d, %v", len(got), len(where), err)
+	if got, err := scan(ctx, there, 0, 1); err != nil || len(got) == 0 || len(got) != len(serverOf)-1 {
+		t.Errorf("adopted: %d keys of %d, %v", len(got), len(serverOf), err)
 	}
 	must(t, there.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
 	must(t, c.servers[1].Stop(time.Minute))

@@ -45,7 +45,7 @@ func dicts(n int) (stores []partd.Partd) {
 	return stores
 }
 
-func over(t testing.TB, names []string, stores []partd.Partd) *Shards {
+func shardsOver(t testing.TB, names []string, stores []partd.Partd) *Shards {
 	t.Helper()
 	s, err := New(names, stores)
 	must(t, err)
@@ -90,7 +90,7 @@ func TestKeepsPromises(t *testing.T) {
 	}
 	own := []string{listKey, listKey + "\x00", listKey + "\x00\x00", listKey + "x"}
 	t.Run("mem", func(t *testing.T) {
-		partdtest.Run(t, func(t *testing.T) partd.Partd { return over(t, abc, dicts(3)) },
+		partdtest.Run(t, func(t *testing.T) partd.Partd { return shardsOver(t, abc, dicts(3)) },
 			&partdtest.Options{Require: require, OwnNames: own, MachineRuns: 50})
 	})
 	t.Run("log", func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestKeepsPromises(t *testing.T) {
 			for _, name := range abc {
 				stores = append(stores, openLog(t, dir+"/"+name))
 			}
-			s := over(t, abc, stores)
+			s := shardsOver(t, abc, stores)
 			dirs[s] = dir
 			return s
 		}
@@ -121,7 +121,7 @@ func TestKeepsPromises(t *testing.T) {
 
 // TestPlacesNeverChange pins the hash, because it decides where stored keys are.
 func TestPlacesNeverChange(t *testing.T) {
-	s := over(t, []string{"10.0.0.1:7077", "10.0.0.2:7077", "10.0.0.3:7077"}, dicts(3))
+	s := shardsOver(t, []string{"10.0.0.1:7077", "10.0.0.2:7077", "10.0.0.3:7077"}, dicts(3))
 	got := ""
 	for i := range 40 {
 		got += fmt.Sprint(s.indexOf(fmt.Sprint("key ", i)))
@@ -136,8 +136,8 @@ func TestPlacesNeverChange(t *testing.T) {
 // matter, and that a new name moves only its own share.
 func TestShares(t *testing.T) {
 	names := []string{"a:1", "b:1", "c:1"}
-	s, reordered := over(t, names, dicts(3)), over(t, []string{"c:1", "a:1", "b:1"}, dicts(3))
-	more := over(t, append(names, "d:1"), dicts(4))
+	s, reordered := shardsOver(t, names, dicts(3)), shardsOver(t, []string{"c:1", "a:1", "b:1"}, dicts(3))
+	more := shardsOver(t, append(names, "d:1"), dicts(4))
 	const n = 30_000
 	counts, moved := map[string]int{}, 0
 	for i := range n {
@@ -185,7 +185,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v, want …%s…", c.names, err, c.want)
 		}
 	}
-	s := over(t, many[:MaxShards], dicts(MaxShards))
+	s := shardsOver(t, many[:MaxShards], dicts(MaxShards))
 	want := fill(t, s, 3000)
 	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("%d keys, %v", len(got), err)
@@ -199,7 +199,7 @@ func TestPartsDivideShards(t *testing.T) {
 		for i := range n {
 			names = append(names, fmt.Sprint("shard ", i))
 		}
-		s := over(t, names, dicts(n))
+		s := shardsOver(t, names, dicts(n))
 		want := fill(t, s, 200)
 		for _, parts := range []int{1, 2, 3, 4, 5, 6, 7, 12, 100} {
 			got, pieces := map[string]string{}, map[string]float64{}
@@ -227,7 +227,7 @@ func TestPartsDivideShards(t *testing.T) {
 		}
 	}
 	for part, want := range []string{"a 0/1", "b 0/1", "c 0/1"} {
-		for _, sh := range over(t, abc, dicts(3)).sharesOf(part, 3) {
+		for _, sh := range shardsOver(t, abc, dicts(3)).sharesOf(part, 3) {
 			if got := fmt.Sprintf("%s %d/%d", sh.name, sh.part, sh.parts); got != want {
 				t.Errorf("part %d of 3 is %s, want %s", part, got, want)
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func opened(t *testing.T, stores []partd.Partd) *Shards {
+func openShards(t *testing.T, stores []partd.Partd) *Shards {
 	s, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
 		return stores[slices.Index(abc, name)], nil
 	})
@@ -22,14 +22,14 @@ func opened(t *testing.T, stores []partd.Partd) *Shards {
 func TestOpenSharesIdentifiers(t *testing.T) {
 	for _, id := range []bool{false, true} {
 		_, stores := restartable(3)
-		for i, sh := range over(t, abc, stores).shards {
+		for i, sh := range shardsOver(t, abc, stores).shards {
 			list := sh.list
 			if id {
 				list = sh.signature()
 			}
 			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(list)))
 		}
-		s := opened(t, stores)
+		s := openShards(t, stores)
 		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 		for i, sh := range s.shards {
 			text, err := listOf(t.Context(), stores[i])
@@ -58,13 +58,13 @@ func (r *relisted) Drop(ctx context.Context) error {
 // a list between Drop and this client's own.
 func TestDropBesideAnotherList(t *testing.T) {
 	servers, stores := restartable(3)
-	stores[1] = &relisted{servers[1], over(t, abc, stores).shards[1]}
-	s := over(t, abc, stores)
+	stores[1] = &relisted{servers[1], shardsOver(t, abc, stores).shards[1]}
+	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
 	for range 3 {
 		must(t, s.Drop(t.Context()))
-		want := fill(t, opened(t, stores), 30)
-		if got, err := scan(over(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
+		want := fill(t, openShards(t, stores), 30)
+		if got, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
 			t.Fatalf("%d keys, %v", len(got), err)
 		}
 	}

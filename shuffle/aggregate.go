@@ -39,7 +39,7 @@ type Result[K, A any] struct {
 // equality by ==, except for types with pointers to floats, and except that all
 // NaNs are one key.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
-	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.single()) }, (*Aggregator[T, K, A]).Results)
+	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Results)
 }
 
 // Aggregator aggregates the records fed to it.
@@ -180,10 +180,10 @@ func (l *accumulators[T, A]) item(words []uint64) *item[A] {
 // resize updates the recorded size of an accumulator after a change.
 func (l *accumulators[T, A]) resize(words []uint64, a *A) {
 	if l.acc.Size != nil {
-		it := l.item(words)
+		item := l.item(words)
 		size := l.acc.Size(a)
-		l.sizes += int64(size - it.size)
-		it.size = size
+		l.sizes += int64(size - item.size)
+		item.size = size
 	}
 }
 

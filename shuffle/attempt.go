@@ -35,12 +35,12 @@ type Writer struct {
 	store partd.Partd
 
 	mu      sync.Mutex // held during calls of the store, so that batches arrive in the order of their numbers
-	batches uint64     // in the store
+	batches uint64     // number of batches in the store
 	count   ledger.Count
 	buf     []byte
 	ends    []int
 	entries []partd.Entry
-	broken  error // why no more batches are accepted
+	broken  error // the reason why no more batches are accepted
 	done    bool  // committed
 }
 

@@ -101,9 +101,9 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		all, failed := read(len(value) + 1)
-		some, failedToo := read(1 + abs(size)%64)
-		if !slices.Equal(all, some) || failed != failedToo {
-			t.Errorf("%q %v in one chunk, %q %v in many", all, failed, some, failedToo)
+		chunked, failedToo := read(1 + absInt(size)%64)
+		if !slices.Equal(all, chunked) || failed != failedToo {
+			t.Errorf("%q %v in one chunk, %q %v in many", all, failed, chunked, failedToo)
 		}
 		control := &control{index: map[string]int{}, listed: map[string]bool{}}
 		var fr frames
@@ -111,7 +111,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-func abs(n int) int {
+func absInt(n int) int {
 	if n < 0 {
 		return -(n + 1)
 	}

@@ -226,8 +226,8 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 	}
 }
 
-// sorted returns the pieces of each key, in order.
-func sorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
+// collectSorted returns the pieces of each key, in order.
+func collectSorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
 	for e, err := range seq {
 		if err != nil {
 			return err
@@ -277,7 +277,7 @@ func TestKillWorkers(t *testing.T) {
 	for _, values := range want {
 		slices.Sort(values)
 	}
-	same := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
+	equalContents := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
 	for i := range 2 * runs { // against one server, and against three that share the keys
 		url, stop := killRun(t, uint64(i), 1+i%2*2)
 		store, err := stores.Open(t.Context(), url)
@@ -292,12 +292,12 @@ func TestKillWorkers(t *testing.T) {
 		var sums []Checksum
 		for part := range 3 {
 			var s Checksum
-			if err := sorted(c.ScanPart(t.Context(), part, 3, &s), got); err != nil {
+			if err := collectSorted(c.ScanPart(t.Context(), part, 3, &s), got); err != nil {
 				t.Fatal(err)
 			}
 			sums = append(sums, s)
 		}
-		if err := c.Verify(sums...); err != nil || !same(got) {
+		if err := c.Verify(sums...); err != nil || !equalContents(got) {
 			t.Errorf("run %d: not what one process would have written: %v", i, err)
 		}
 		// Without a safeguard, the same run must be wrong, and the check must notice it.
@@ -308,13 +308,13 @@ func TestKillWorkers(t *testing.T) {
 		} {
 			mutant := c.committedAgain()
 			remove(mutant)
-			if err := sorted(mutant.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
+			if err := collectSorted(mutant.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
 				t.Errorf("run %d without the %s: %v", i, name, err)
 			}
 			mutant.disabled.totals = true
 			got := map[string][]string{}
-			if err := sorted(mutant.Scan(t.Context()), got); err != nil || same(got) {
-				t.Errorf("run %d without the %s and the check of totals: %v, the same: %v", i, name, err, same(got))
+			if err := collectSorted(mutant.Scan(t.Context()), got); err != nil || equalContents(got) {
+				t.Errorf("run %d without the %s and the check of totals: %v, the same: %v", i, name, err, equalContents(got))
 			}
 		}
 		if err := partd.Close(t.Context(), store); err != nil {

@@ -11,7 +11,7 @@ import (
 // costStore records the size of the largest batch, as a log store counts it.
 type costStore struct {
 	*partd.Dict
-	most, appends int
+	maxEntries, appends int
 }
 
 func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -19,7 +19,7 @@ func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	for _, e := range entries {
 		cost += len(e.Key) + len(e.Value) + 24
 	}
-	s.most, s.appends = max(s.most, cost), s.appends+1
+	s.maxEntries, s.appends = max(s.maxEntries, cost), s.appends+1
 	return s.Dict.Append(ctx, entries...)
 }
 
@@ -40,12 +40,12 @@ func TestBatchesFitTheMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := drain(g.Values); err != nil {
+		if err := readAll(g.Values); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const limit = shuffle.MinMemory * 3 / 4 / 32
-	if s.appends < 10 || s.most >= limit {
-		t.Errorf("%d batches, the largest has %d bytes, want less than %d", s.appends, s.most, limit)
+	if s.appends < 10 || s.maxEntries >= limit {
+		t.Errorf("%d batches, the largest has %d bytes, want less than %d", s.appends, s.maxEntries, limit)
 	}
 }

@@ -41,7 +41,7 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 		return c, false, nil
 	}
 	t := reflect.TypeFor[T]()
-	p, err := (&planner{forKeys: forKeys, within: make(map[reflect.Type]bool)}).plan(t)
+	p, err := (&planner{forKeys: forKeys, enclosing: make(map[reflect.Type]bool)}).plan(t)
 	if err != nil {
 		return c, false, fmt.Errorf("no codec for %v: %w: set option Codec", t, err)
 	}

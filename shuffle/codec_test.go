@@ -111,7 +111,7 @@ func TestNoDefaultCodec(t *testing.T) {
 
 // Equal keys have equal encodings.
 func TestKeyCodec(t *testing.T) {
-	same := func(a, b any, encode func(any) []byte) {
+	requireSame := func(a, b any, encode func(any) []byte) {
 		t.Helper()
 		if !bytes.Equal(encode(a), encode(b)) {
 			t.Errorf("%v and %v have different encodings", a, b)
@@ -134,14 +134,14 @@ func TestKeyCodec(t *testing.T) {
 		return b
 	}
 	zero := math.Copysign(0, -1)
-	same(mixed{true, 0, 0}, mixed{true, zero, float32(zero)}, encode)
-	same(mixed{F: math.NaN()}, mixed{F: math.Float64frombits(math.Float64bits(math.NaN()) + 5)}, encode)
+	requireSame(mixed{true, 0, 0}, mixed{true, zero, float32(zero)}, encode)
+	requireSame(mixed{F: math.NaN()}, mixed{F: math.Float64frombits(math.Float64bits(math.NaN()) + 5)}, encode)
 	m, _, err := newCodec[map[string]int](true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
-		same(map[string]int{"a": 1, "b": 2, "c": 3}, map[string]int{"c": 3, "a": 1, "b": 2}, func(v any) []byte {
+		requireSame(map[string]int{"a": 1, "b": 2, "c": 3}, map[string]int{"c": 3, "a": 1, "b": 2}, func(v any) []byte {
 			b, err := m.Encode(nil, v.(map[string]int))
 			if err != nil {
 				t.Fatal(err)

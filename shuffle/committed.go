@@ -42,16 +42,16 @@ func (s *Checksum) Add(o Checksum) {
 	*s = checksumOf(c)
 }
 
-// Committed reads the data that counts in a store: for each task, the pieces appended by
+// Committed reads the committed data of a store: for each task, the pieces appended by
 // the first attempt to commit. It is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
 	winners []Commit
 	index   map[string]int // task -> index in winners
 
-	idle sync.Pool // reusable *reading values, for Values
+	idle sync.Pool // reusable *scanPass values, for Values
 
-	disabled struct{ winners, batches, totals bool } // safeguards that tests disable
+	disabled struct{ winners, batches, totals bool } // safeguards that only tests disable
 }
 
 // ReadCommitted returns the data committed so far. It does not include later commits.
@@ -101,7 +101,7 @@ func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum
 // [Committed.ScanPart]. A caller that reads every key exactly once can verify the sum.
 func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		r, _ := c.idle.Get().(*reading)
+		r, _ := c.idle.Get().(*scanPass)
 		if r == nil {
 			r = c.newReading(1)
 		}
@@ -159,27 +159,27 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 	}
 }
 
-// reading is one pass over keys.
-type reading struct {
+// scanPass is one pass over keys.
+type scanPass struct {
 	*Committed
 	frames frames
 	hashed []byte // the hashed bytes of the current piece
-	keys   uint64 // number of keys begun
-	last   []place
-	got    []ledger.Count // of each task, or a single one of all tasks
+	keys   uint64 // number of keys started
+	last   []piecePosition
+	got    []ledger.Count // per task, or one count for all tasks
 }
 
-// place is the position of a task's last piece under a key. A writer sends a batch only
-// once the previous batch has certainly arrived, so a piece that is not after the last
-// position is a duplicate.
-type place struct{ key, batch, index uint64 }
+// piecePosition is the position of a task's last piece under a key. A writer sends a
+// batch only after the previous batch has certainly arrived. So a piece that is not after
+// the last position is a duplicate.
+type piecePosition struct{ key, batch, index uint64 }
 
-func (c *Committed) newReading(counts int) *reading {
-	return &reading{Committed: c, keys: 1, last: make([]place, len(c.winners)), got: make([]ledger.Count, counts)}
+func (c *Committed) newReading(counts int) *scanPass {
+	return &scanPass{Committed: c, keys: 1, last: make([]piecePosition, len(c.winners)), got: make([]ledger.Count, counts)}
 }
 
 // chunk processes a chunk of a key's value.
-func (r *reading) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
+func (r *scanPass) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
 		r.keys++
 		r.frames = frames{carry: r.frames.carry[:0]}
@@ -190,7 +190,7 @@ func (r *reading) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) erro
 }
 
 // frame processes a frame, and calls use with its piece if the piece counts.
-func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
+func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
 		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
 			return nil
@@ -199,7 +199,7 @@ func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) boo
 	}
 	fields := cutter{rest: rest}
 	name, attempt := fields.text(), fields.text()
-	pos := place{r.keys, fields.number(), fields.number()}
+	pos := piecePosition{r.keys, fields.number(), fields.number()}
 	if fields.err != nil {
 		return fields.err
 	}
@@ -223,11 +223,11 @@ func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) boo
 	return nil
 }
 
-func (p place) after(o place) bool {
+func (p piecePosition) after(o piecePosition) bool {
 	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
 }
 
-func (r *reading) total() Checksum {
+func (r *scanPass) total() Checksum {
 	var total ledger.Count
 	for _, c := range r.got {
 		total.Add(c)
@@ -236,7 +236,7 @@ func (r *reading) total() Checksum {
 }
 
 // verify compares the pieces read with the commit of each task.
-func (r *reading) verify() error {
+func (r *scanPass) verify() error {
 	for i, w := range r.winners {
 		if err := w.count().Compare(r.got[i]); err != nil && !r.disabled.totals {
 			return fmt.Errorf("%s, which committed: %w", attemptText(w.Task, w.Attempt), err)

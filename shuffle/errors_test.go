@@ -20,14 +20,14 @@ func TestTooLarge(t *testing.T) {
 	o := minMemory[string](t)
 	for name, run := range map[string]func(ctx context.Context) error{
 		"sort": func(ctx context.Context) error {
-			return drain(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(itself)), o))
+			return readAll(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(itself)), o))
 		},
 		"top": func(ctx context.Context) error {
-			return drain(shuffle.TopK(ctx, long, 1, shuffle.By(shuffle.Asc(itself)), o))
+			return readAll(shuffle.TopK(ctx, long, 1, shuffle.By(shuffle.Asc(itself)), o))
 		},
-		"distinct":  func(ctx context.Context) error { return drain(shuffle.Distinct(ctx, long, o)) },
-		"group":     func(ctx context.Context) error { return drain(shuffle.GroupBy(ctx, long, itself, o)) },
-		"aggregate": func(ctx context.Context) error { return drain(shuffle.Aggregate(ctx, long, itself, counts, o)) },
+		"distinct":  func(ctx context.Context) error { return readAll(shuffle.Distinct(ctx, long, o)) },
+		"group":     func(ctx context.Context) error { return readAll(shuffle.GroupBy(ctx, long, itself, o)) },
+		"aggregate": func(ctx context.Context) error { return readAll(shuffle.Aggregate(ctx, long, itself, counts, o)) },
 		"partition": func(ctx context.Context) error {
 			p, err := shuffle.PartitionBy(ctx, long, itself, o)
 			if err == nil {
@@ -93,16 +93,16 @@ func TestClosed(t *testing.T) {
 		check(name+", a feed", err)
 	}
 	results := func(name string, err error) { t.Helper(); check(name+", results", err) }
-	results("sort", last(sorter.Sorted()))
-	results("sort by function", last(byFunc.Sorted()))
-	results("top", last(top.Records()))
-	results("distinct", last(distinct.Records()))
-	results("group", last(groups.Groups()))
-	results("aggregate", last(sums.Results()))
-	results("partition", last(parts.Records("x")))
+	results("sort", lastError(sorter.Sorted()))
+	results("sort by function", lastError(byFunc.Sorted()))
+	results("top", lastError(top.Records()))
+	results("distinct", lastError(distinct.Records()))
+	results("group", lastError(groups.Groups()))
+	results("aggregate", lastError(sums.Results()))
+	results("partition", lastError(parts.Records("x")))
 }
 
-func last[T any](seq iter.Seq2[T, error]) (err error) {
+func lastError[T any](seq iter.Seq2[T, error]) (err error) {
 	for _, err = range seq {
 	}
 	return err

@@ -21,21 +21,21 @@ import (
 // operations returns functions that each run one kind of operation and read all of its results.
 func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"sort": func(ctx context.Context) error { return drain(shuffle.Sort(ctx, in, byTextAndSmall, o)) },
+		"sort": func(ctx context.Context) error { return readAll(shuffle.Sort(ctx, in, byTextAndSmall, o)) },
 		"sort by function": func(ctx context.Context) error {
-			return drain(shuffle.SortFunc(ctx, in, compareRecs, o))
+			return readAll(shuffle.SortFunc(ctx, in, compareRecs, o))
 		},
-		"top": func(ctx context.Context) error { return drain(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
+		"top": func(ctx context.Context) error { return readAll(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
 		"aggregate": func(ctx context.Context) error {
-			return drain(shuffle.Aggregate(ctx, in, rareKey, recTotals, o))
+			return readAll(shuffle.Aggregate(ctx, in, rareKey, recTotals, o))
 		},
-		"distinct": func(ctx context.Context) error { return drain(shuffle.DistinctBy(ctx, in, rareKey, o)) },
+		"distinct": func(ctx context.Context) error { return readAll(shuffle.DistinctBy(ctx, in, rareKey, o)) },
 		"group": func(ctx context.Context) error {
 			for g, err := range shuffle.GroupBy(ctx, in, text, o) {
 				if err != nil {
 					return err
 				}
-				if err := drain(g.Values); err != nil {
+				if err := readAll(g.Values); err != nil {
 					return err
 				}
 			}
@@ -46,12 +46,12 @@ func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]fu
 			if err != nil {
 				return err
 			}
-			return errors.Join(drain(p.Records(0)), p.Verify(), p.Close())
+			return errors.Join(readAll(p.Records(0)), p.Verify(), p.Close())
 		},
 	}
 }
 
-func drain[T any](seq iter.Seq2[T, error]) error {
+func readAll[T any](seq iter.Seq2[T, error]) error {
 	for _, err := range seq {
 		if err != nil {
 			return err
@@ -253,23 +253,23 @@ func TestWrongOptions(t *testing.T) {
 			t.Errorf("%s with a store: %v", name, err)
 		}
 	}
-	if err := drain(shuffle.Sort(t.Context(), in, nil, nil)); err == nil {
+	if err := readAll(shuffle.Sort(t.Context(), in, nil, nil)); err == nil {
 		t.Error("sorted by no key")
 	}
-	if err := drain(shuffle.Sort(t.Context(), in, make([]shuffle.Key[rec], 1), nil)); err == nil {
+	if err := readAll(shuffle.Sort(t.Context(), in, make([]shuffle.Key[rec], 1), nil)); err == nil {
 		t.Error("sorted by an empty key")
 	}
-	if err := drain(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
+	if err := readAll(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
 		t.Error("the first -1 records")
 	}
 	half := &shuffle.Options[rec]{Codec: encode.ValueCodec[rec]{Encode: failingCodec.Encode}}
-	if err := drain(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
+	if err := readAll(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
 		t.Error("a codec that does not decode")
 	}
 	if _, err := shuffle.Partition(t.Context(), in, 0, text, nil); err == nil {
 		t.Error("0 partitions")
 	}
-	if err := drain(shuffle.Distinct(t.Context(), shuffle.Values[any](1), nil)); err == nil {
+	if err := readAll(shuffle.Distinct(t.Context(), shuffle.Values[any](1), nil)); err == nil {
 		t.Error("distinct values of any type")
 	}
 }

@@ -86,7 +86,7 @@ func (f *Feed[T]) close() (closed bool, err error) {
 	return true, err
 }
 
-// source is anything that records can be fed to.
+// source accepts records through feeds.
 type source[T any] interface {
 	Feed() (*Feed[T], error)
 	Close() error
@@ -122,8 +122,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil, as in values that no
-// constructor made.
+// orZero returns p, or a pointer to a zero value if p is nil. A pointer is nil in a value
+// that no constructor made.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)

@@ -35,19 +35,19 @@ func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, held: s.held, data: s.encoded}, len(runs)})
 	}
 	n := 0
-	for _, it := range m.heap {
-		more, err := it.c.next()
+	for _, item := range m.heap {
+		more, err := item.c.next()
 		if err != nil {
 			return nil, err
 		}
 		if more {
-			m.heap[n] = it
+			m.heap[n] = item
 			n++
 		}
 	}
 	m.heap = m.heap[:n]
 	for i := n/2 - 1; i >= 0; i-- {
-		m.down(i)
+		m.siftDown(i)
 	}
 	return m, nil
 }
@@ -70,7 +70,7 @@ func (m *funcMerger[T]) next() bool {
 			m.heap[0] = m.heap[last]
 			m.heap = m.heap[:last]
 		}
-		m.down(0)
+		m.siftDown(0)
 	}
 	m.started = true
 	if len(m.heap) == 0 {
@@ -87,8 +87,8 @@ func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
 	return a.number < b.number
 }
 
-// down moves an item down the heap to its place.
-func (m *funcMerger[T]) down(i int) {
+// siftDown moves an item down the heap to its place.
+func (m *funcMerger[T]) siftDown(i int) {
 	for {
 		child := 2*i + 1
 		if child >= len(m.heap) {

@@ -46,7 +46,7 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 			return
 		}
 		sc := g.spool.scan(1)
-		defer sc.end()
+		defer sc.close()
 		more := true
 		err := g.eachGroup(sc, func(group Group[K, T]) error {
 			if more = yield(group, nil); !more {
@@ -60,8 +60,8 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	}
 }
 
-// groupReader walks the parts that a scanner reads. Several may share a scanner: each
-// receives any batch, and then also the batches that continue the batch's last group.
+// groupReader walks the parts that a scanner reads. Several readers may share a scanner.
+// A reader takes any batch, and then also gets the batches that continue its last group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]

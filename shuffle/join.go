@@ -45,8 +45,8 @@ type Joined[L, R any] struct {
 	HasLeft, HasRight bool // false for a side without a partner
 }
 
-// Join yields each pair of records, one from either side, that have the same key, and,
-// depending on its kind, records without a partner. Rows come in no particular order.
+// Join yields each pair of a left and a right record that have the same key. Depending on
+// its kind, it also yields records without a partner. Rows come in no particular order.
 // Both sides may be larger than memory, and so may the records of a single key. Keys are
 // equal if their default encodings are; if K is a pointer, nil equals nothing, like SQL's
 // NULL. Records are newly decoded for each row.

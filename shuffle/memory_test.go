@@ -24,7 +24,7 @@ const childEnv = "PARTD_TEST_SHUFFLE"
 // memoryOps are operations of child processes on 16 times as many bytes of records as their memory.
 var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error{
 	"sort": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		return drain(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wide) uint64 { return w.Key })), o))
+		return readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wide) uint64 { return w.Key })), o))
 	},
 	"group, one key has half": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
 		half := func(w wide) uint64 {
@@ -59,23 +59,23 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], 
 			return err
 		}
 		defer g.Close()
-		if err := shuffle.FeedAll(ctx, g, 2, every(in, 2, 0), every(in, 2, 1)); err != nil {
+		if err := shuffle.FeedAll(ctx, g, 2, everyNth(in, 2, 0), everyNth(in, 2, 1)); err != nil {
 			return err
 		}
-		return g.ForEach(ctx, 64, func(_ context.Context, g shuffle.Group[uint64, wide]) error { return drain(g.Values) })
+		return g.ForEach(ctx, 64, func(_ context.Context, g shuffle.Group[uint64, wide]) error { return readAll(g.Values) })
 	},
 	"aggregate, all keys differ": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
 		all := func(w wide) wide { return w }
 		acc := shuffle.Accumulator[wide, int]{Add: func(n *int, _ wide) { *n++ }, Merge: func(n, o *int) { *n += *o }}
-		return drain(shuffle.Aggregate(ctx, in, all, acc, o))
+		return readAll(shuffle.Aggregate(ctx, in, all, acc, o))
 	},
 	"distinct by key": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		return drain(shuffle.DistinctBy(ctx, in, func(w wide) uint64 { return w.Key }, o))
+		return readAll(shuffle.DistinctBy(ctx, in, func(w wide) uint64 { return w.Key }, o))
 	},
 }
 
-// every yields the records whose number modulo n is rest.
-func every(in iter.Seq2[wide, error], n, rest uint64) iter.Seq2[wide, error] {
+// everyNth yields the records whose number modulo n is rest.
+func everyNth(in iter.Seq2[wide, error], n, rest uint64) iter.Seq2[wide, error] {
 	return func(yield func(wide, error) bool) {
 		for w, err := range in {
 			if w.Number%n == rest && !yield(w, err) {
@@ -96,7 +96,7 @@ const (
 	wideRecords = 16 * wideMemory / 112
 )
 
-func wides(yield func(wide, error) bool) {
+func allWide(yield func(wide, error) bool) {
 	x := uint64(88172645463325252)
 	for i := range uint64(wideRecords) {
 		x ^= x << 13
@@ -112,7 +112,7 @@ func wides(yield func(wide, error) bool) {
 func TestMemory(t *testing.T) {
 	if name := os.Getenv(childEnv); name != "" {
 		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
-		if err := memoryOps[name](t.Context(), wides, &shuffle.Options[wide]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
+		if err := memoryOps[name](t.Context(), allWide, &shuffle.Options[wide]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
 			t.Fatal(err)
 		}
 		status, err := os.ReadFile("/proc/self/status")
@@ -131,15 +131,15 @@ func TestMemory(t *testing.T) {
 	const allowed = wideMemory + wideMemory/10 + 30<<20
 	for name := range memoryOps {
 		// On a busy machine the garbage collector may be late: use the minimum of six runs.
-		least := int64(math.MaxInt64)
+		smallest := int64(math.MaxInt64)
 		for range 6 {
-			if least = min(least, peakOf(t, name)); least <= allowed {
+			if smallest = min(smallest, peakOf(t, name)); smallest <= allowed {
 				break
 			}
 		}
-		t.Logf("%s: %d MiB", name, least>>20)
-		if least > allowed {
-			t.Errorf("%s: %d MiB, allowed are %d", name, least>>20, allowed>>20)
+		t.Logf("%s: %d MiB", name, smallest>>20)
+		if smallest > allowed {
+			t.Errorf("%s: %d MiB, allowed are %d", name, smallest>>20, allowed>>20)
 		}
 	}
 }

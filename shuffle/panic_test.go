@@ -18,13 +18,13 @@ func TestCallersPanic(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, many)...)
 	for name, run := range map[string]func(fail func()){
 		"key to sort by": func(fail func()) {
-			_ = drain(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(r rec) string { fail(); return r.Text })), o))
+			_ = readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(r rec) string { fail(); return r.Text })), o))
 		},
 		"comparison": func(fail func()) {
-			_ = drain(shuffle.SortFunc(ctx, in, func(a, b rec) int { fail(); return compareRecs(a, b) }, o))
+			_ = readAll(shuffle.SortFunc(ctx, in, func(a, b rec) int { fail(); return compareRecs(a, b) }, o))
 		},
 		"key to group by": func(fail func()) {
-			_ = drain(shuffle.GroupBy(ctx, in, func(r rec) string { fail(); return r.Text }, o))
+			_ = readAll(shuffle.GroupBy(ctx, in, func(r rec) string { fail(); return r.Text }, o))
 		},
 		"key of a partition": func(fail func()) {
 			_, _ = shuffle.Partition(ctx, in, 3, func(r rec) string { fail(); return r.Text }, o)
@@ -34,13 +34,13 @@ func TestCallersPanic(t *testing.T) {
 				Add:   func(to *int, _ rec) { fail(); *to++ },
 				Merge: func(to, other *int) { *to += *other },
 			}
-			_ = drain(shuffle.Aggregate(ctx, in, rareKey, count, o))
+			_ = readAll(shuffle.Aggregate(ctx, in, rareKey, count, o))
 		},
 		"key of distinct records": func(fail func()) {
-			_ = drain(shuffle.DistinctBy(ctx, in, func(r rec) string { fail(); return r.Text }, o))
+			_ = readAll(shuffle.DistinctBy(ctx, in, func(r rec) string { fail(); return r.Text }, o))
 		},
 		"input": func(fail func()) {
-			_ = drain(shuffle.TopK(ctx, func(yield func(rec, error) bool) {
+			_ = readAll(shuffle.TopK(ctx, func(yield func(rec, error) bool) {
 				for yield(rec{}, nil) {
 					fail()
 				}
@@ -100,8 +100,8 @@ func TestGoOnAfterPanic(t *testing.T) {
 	}
 }
 
-// breaking returns a codec that fails after left records.
-func breaking(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
+// breakingCodec returns a codec that fails after left records.
+func breakingCodec(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
 		if left--; left == 0 {
@@ -138,7 +138,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		},
 	} {
 		o := minMemory[rec](t)
-		o.Codec = breaking(codec, good+1)
+		o.Codec = breakingCodec(codec, good+1)
 		s, out, err := start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

@@ -142,9 +142,9 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 	}
 	n = max(min(n, int(k.spool.engine.Memory/minWorkerMemory)), 1)
 	sc := k.spool.scan(n)
-	defer sc.end()
+	defer sc.close()
 	return parallel(ctx, n, func(ctx context.Context) error {
-		defer context.AfterFunc(ctx, sc.stop)()
+		defer context.AfterFunc(ctx, sc.cancel)()
 		err := k.eachGroup(sc, func(g Group[K, T]) error {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// parts divides records into sequences.
-func parts(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
+// splitRecords divides records into sequences.
+func splitRecords(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
 	for part := range slices.Chunk(all, (len(all)+n-1)/n) {
 		seqs = append(seqs, shuffle.Values(part...))
 	}
@@ -34,7 +34,7 @@ func TestFeedAll(t *testing.T) {
 	slices.SortFunc(sorted, compareRecs)
 	feed := func(t *testing.T, to shuffle.Feeder[rec], n int) {
 		t.Helper()
-		if err := shuffle.FeedAll(t.Context(), to, n, parts(in, 7)...); err != nil {
+		if err := shuffle.FeedAll(t.Context(), to, n, splitRecords(in, 7)...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,10 +175,10 @@ func TestForEach(t *testing.T) {
 		seen := map[string]bool{}
 		check := func(_ context.Context, g shuffle.Group[string, rec]) error {
 			mu.Lock()
-			again := seen[g.Key]
+			duplicate := seen[g.Key]
 			seen[g.Key] = true
 			mu.Unlock()
-			if again {
+			if duplicate {
 				t.Errorf("group %q is duplicated", g.Key)
 			}
 			left := len(want[g.Key])
@@ -230,15 +230,15 @@ func TestForEachIsParallel(t *testing.T) {
 		defer cancel()
 		var met sync.WaitGroup
 		met.Add(2)
-		both := make(chan struct{})
-		go func() { met.Wait(); close(both) }()
+		bothRunning := make(chan struct{})
+		go func() { met.Wait(); close(bothRunning) }()
 		var calls atomic.Int64
 		err := g.ForEach(ctx, 2, func(ctx context.Context, _ shuffle.Group[string, rec]) error {
 			if calls.Add(1) <= 2 {
 				met.Done()
 			}
 			select {
-			case <-both:
+			case <-bothRunning:
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)

@@ -192,7 +192,7 @@ func (p *Partitions[T, K]) Verify() error {
 		return err
 	}
 	sc := p.spool.scan(1)
-	defer sc.end()
+	defer sc.close()
 	r := groupReader[T]{sc: sc}
 	for r.next() {
 	}

@@ -13,15 +13,15 @@ func TestPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	where := make(map[string]int)
+	partitionOf := make(map[string]int)
 	all := 0
 	for i := range 7 {
 		last := -1
 		for _, r := range mustCollect(t, p.Records(i)) {
-			if n, ok := where[r.Text]; ok && n != i {
+			if n, ok := partitionOf[r.Text]; ok && n != i {
 				t.Fatalf("%q is in the partitions %d and %d", r.Text, n, i)
 			}
-			where[r.Text] = i
+			partitionOf[r.Text] = i
 			if r.N <= last || in[r.N] != r {
 				t.Fatalf("%v in partition %d is out of order, or changed", r, i)
 			}

@@ -18,8 +18,8 @@ type plan struct {
 }
 
 type planner struct {
-	forKeys bool
-	within  map[reflect.Type]bool // types that contain the current one
+	forKeys   bool
+	enclosing map[reflect.Type]bool // types that contain the current one
 }
 
 var (
@@ -28,13 +28,13 @@ var (
 )
 
 func (b *planner) plan(t reflect.Type) (*plan, error) {
-	if b.within[t] {
+	if b.enclosing[t] {
 		return nil, fmt.Errorf("%v contains itself", t)
 	}
-	b.within[t] = true
-	defer delete(b.within, t)
+	b.enclosing[t] = true
+	defer delete(b.enclosing, t)
 	// Only encodings that are compared must be free of padding.
-	if !b.forKeys && consistsOf(t, inPlace) {
+	if !b.forKeys && consistsOf(t, isPlainKind) {
 		return flatPlan(t.Size()), nil
 	}
 	if t.Implements(marshaler) && reflect.PointerTo(t).Implements(unmarshaler) {
@@ -44,9 +44,9 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	case reflect.Float32, reflect.Float64:
 		return floatKeyPlan(t), nil
 	case reflect.Complex64:
-		return floatKeyPlan(reflect.TypeFor[float32]()).times(2, 4), nil
+		return floatKeyPlan(reflect.TypeFor[float32]()).repeated(2, 4), nil
 	case reflect.Complex128:
-		return floatKeyPlan(reflect.TypeFor[float64]()).times(2, 8), nil
+		return floatKeyPlan(reflect.TypeFor[float64]()).repeated(2, 8), nil
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8,
 		reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return flatPlan(t.Size()), nil
@@ -66,10 +66,10 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	return nil, fmt.Errorf("%v cannot be encoded", t)
 }
 
-func inPlace(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
+func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
-// consistsOf reports whether all fields and elements of a type have a kind that wanted
-// accepts. It does not follow references.
+// consistsOf reports whether matches accepts the kinds of all fields and elements of a
+// type. It does not follow references.
 func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -131,11 +131,11 @@ func floatKeyPlan(t reflect.Type) *plan {
 	}
 }
 
-// times returns a plan for n consecutive values, each of size bytes.
-func (p *plan) times(n int, size uintptr) *plan {
+// repeated returns a plan for n consecutive values, each of size bytes.
+func (p *plan) repeated(n int, size uintptr) *plan {
 	return &plan{
-		encode: func(dst []byte, at unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, at, n, size) },
-		decode: func(data []byte, at unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, at, n, size) },
+		encode: func(dst []byte, ptr unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, ptr, n, size) },
+		decode: func(data []byte, ptr unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, ptr, n, size) },
 	}
 }
 
@@ -222,28 +222,28 @@ func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
 	if elem.flat || t.Len() == 0 {
 		return flatPlan(t.Size()), nil
 	}
-	return elem.times(t.Len(), t.Elem().Size()), nil
+	return elem.repeated(t.Len(), t.Elem().Size()), nil
 }
 
-func (p *plan) encodeMany(dst []byte, at unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+func (p *plan) encodeMany(dst []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
 	if p.flat {
-		return append(dst, unsafe.Slice((*byte)(at), uintptr(n)*size)...), nil
+		return append(dst, unsafe.Slice((*byte)(ptr), uintptr(n)*size)...), nil
 	}
 	for i := range n {
-		if dst, err = p.encode(dst, unsafe.Add(at, uintptr(i)*size)); err != nil {
+		if dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
 			return dst, err
 		}
 	}
 	return dst, nil
 }
 
-func (p *plan) decodeMany(data []byte, at unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+func (p *plan) decodeMany(data []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
 	if p.flat {
-		copy(unsafe.Slice((*byte)(at), uintptr(n)*size), data)
+		copy(unsafe.Slice((*byte)(ptr), uintptr(n)*size), data)
 		return data[uintptr(n)*size:], nil
 	}
 	for i := range n {
-		if data, err = p.decode(data, unsafe.Add(at, uintptr(i)*size)); err != nil {
+		if data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
 			return nil, err
 		}
 	}

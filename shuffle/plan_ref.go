@@ -36,8 +36,8 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-// length reads a number of elements plus one. It rejects a number of elements that the
-// remaining bytes cannot hold.
+// length reads a number of elements plus one. It rejects a number that the remaining
+// bytes cannot hold.
 func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 {
@@ -51,7 +51,7 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if n > 1 && minSize > 0 && n-1 > uint64(len(rest))/minSize {
 		return 0, nil, errEncoding
 	}
-	if n > 1<<40 { // elements may have no size
+	if n > 1<<40 { // elements may have size 0
 		return 0, nil, errEncoding
 	}
 	return int(n), rest, nil
@@ -96,7 +96,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty := t.Key().Size()+t.Elem().Size() == 0 // entries have no bytes
+	empty := t.Key().Size()+t.Elem().Size() == 0 // entries have size 0
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			v := reflect.NewAt(t, p).Elem()
@@ -113,7 +113,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			n, data, err := (&plan{flat: empty}).length(data, 0)
 			if err == nil && empty && n > 2 {
-				err = errEncoding // only one key is possible
+				err = errEncoding // a map of such entries has at most one
 			}
 			if n == 0 || err != nil {
 				return data, err

@@ -10,7 +10,7 @@ import (
 // TopK's input do not store records: there it counts encoded keys.
 type Progress struct {
 	RecordsIn, BytesIn   int64 // of the input
-	RecordsOut, BytesOut int64 // of the results; those read twice count twice
+	RecordsOut, BytesOut int64 // of the results; results read twice count twice
 }
 
 // Limits of how often progress is reported. Each tally counts separately, so that
@@ -84,7 +84,7 @@ func (t *tally) flush() {
 	t.records, t.bytes = 0, 0
 }
 
-// report reports progress, unless another goroutine is doing so. No locks may be held,
+// report reports progress, unless another goroutine is reporting. No locks may be held,
 // because the caller's function may ask for [Stats].
 func (t *tally) report() {
 	if t.meter.mu.TryLock() {

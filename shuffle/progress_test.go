@@ -50,17 +50,17 @@ func TestProgressTotals(t *testing.T) {
 	}
 	for name, run := range map[string]func(*shuffle.Options[rec]) (out int64, err error){
 		"sort": func(o *shuffle.Options[rec]) (int64, error) {
-			return many, drain(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
+			return many, readAll(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
 		},
 		"sort by function": func(o *shuffle.Options[rec]) (int64, error) {
-			return many, drain(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
+			return many, readAll(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
 		},
 		"group": func(o *shuffle.Options[rec]) (int64, error) {
 			for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, o) {
 				if err != nil {
 					return 0, err
 				}
-				if err := drain(g.Values); err != nil {
+				if err := readAll(g.Values); err != nil {
 					return 0, err
 				}
 			}
@@ -77,13 +77,13 @@ func TestProgressTotals(t *testing.T) {
 			return many, nil
 		},
 		"aggregate": func(o *shuffle.Options[rec]) (int64, error) {
-			return int64(len(texts)), drain(shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, count, o))
+			return int64(len(texts)), readAll(shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, count, o))
 		},
 		"distinct": func(o *shuffle.Options[rec]) (int64, error) {
-			return int64(len(texts)), drain(shuffle.DistinctBy(t.Context(), shuffle.Values(in...), text, o))
+			return int64(len(texts)), readAll(shuffle.DistinctBy(t.Context(), shuffle.Values(in...), text, o))
 		},
 		"top": func(o *shuffle.Options[rec]) (int64, error) {
-			return 10, drain(shuffle.TopK(t.Context(), shuffle.Values(in...), 10, byTextAndSmall, o))
+			return 10, readAll(shuffle.TopK(t.Context(), shuffle.Values(in...), 10, byTextAndSmall, o))
 		},
 	} {
 		w := &watch{t: t}
@@ -131,13 +131,13 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 	}
 	defer g.Close()
 	w.stats = g.Stats
-	if err := shuffle.FeedAll(t.Context(), g, 4, parts(in, 4)...); err != nil {
+	if err := shuffle.FeedAll(t.Context(), g, 4, splitRecords(in, 4)...); err != nil {
 		t.Fatal(err)
 	}
 	if w.last.RecordsIn != int64(len(in)) || w.calls <= 4 {
 		t.Errorf("%d calls, the last with %+v", w.calls, w.last)
 	}
-	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return drain(g.Values) })
+	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return readAll(g.Values) })
 	if err != nil {
 		t.Fatal(err)
 	}

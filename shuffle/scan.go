@@ -13,38 +13,38 @@ import (
 // part holds consecutive whole records of a key, each as a length and an encoding.
 type part struct {
 	key, records []byte
-	first, last  bool // whether these are the key's first, last records
+	first, last  bool // whether it has the key's first and last records
 }
 
 // batch holds parts for a reader, with copies of all their data.
 type batch struct {
 	data  []byte
-	parts []partAt
-	more  chan *batch // delivers the batches that continue the last group; nil if that group is complete
+	parts []partOffsets
+	more  chan *batch // delivers the batches that continue the last group; nil if this batch completes it
 }
 
-// partAt is a part whose slices are given as offsets into data.
-type partAt struct {
-	key, records, end int
-	first, last       bool
+// partOffsets is a part whose slices are given as offsets into data.
+type partOffsets struct {
+	key, records, stop int
+	first, last        bool
 }
 
-const partAtSize = int(unsafe.Sizeof(partAt{}))
+const partOffsetsSize = int(unsafe.Sizeof(partOffsets{}))
 
 func (b *batch) part(i int) part {
 	p := b.parts[i]
-	return part{b.data[p.key:p.records:p.records], b.data[p.records:p.end:p.end], p.first, p.last}
+	return part{b.data[p.key:p.records:p.records], b.data[p.records:p.stop:p.stop], p.first, p.last}
 }
 
 // scanner reads a spool's store in the background. It cuts chunks into whole records and
 // counts them.
 type scanner struct {
-	s     *spool
-	full  chan *batch
-	empty chan *batch
-	stop  context.CancelFunc
-	ctx   context.Context
-	size  int
+	s      *spool
+	full   chan *batch
+	empty  chan *batch
+	cancel context.CancelFunc
+	ctx    context.Context
+	size   int
 
 	cur    *batch
 	more   chan *batch // receives cur if cur begins within a group, else nil
@@ -62,14 +62,14 @@ func (s *spool) scan(readers int) *scanner {
 	for range batches {
 		sc.empty <- new(batch)
 	}
-	sc.ctx, sc.stop = context.WithCancel(s.engine.Ctx)
+	sc.ctx, sc.cancel = context.WithCancel(s.engine.Ctx)
 	go sc.run()
 	return sc
 }
 
-// end stops the reading and waits for its end.
-func (sc *scanner) end() {
-	sc.stop()
+// close stops reading and waits until the goroutine has ended.
+func (sc *scanner) close() {
+	sc.cancel()
 	for range sc.full {
 	}
 }
@@ -112,33 +112,33 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 		sc.carry = append(sc.carry, data...)
 		data = sc.carry
 	}
-	whole := 0
-	for whole < len(data) {
-		n, l := binary.Uvarint(data[whole:])
+	complete := 0
+	for complete < len(data) {
+		n, l := binary.Uvarint(data[complete:])
 		if l < 0 || n > partd.MaxValueLen {
 			return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
 		}
-		if l == 0 || n > uint64(len(data)-whole-l) {
+		if l == 0 || n > uint64(len(data)-complete-l) {
 			break // the rest is in the next chunk
 		}
-		end := whole + l + int(n)
-		sc.hashed = append(sc.hashed[:head], data[whole:end]...)
+		end := complete + l + int(n)
+		sc.hashed = append(sc.hashed[:head], data[complete:end]...)
 		sc.out.AddRecord(sc.hashed)
-		whole = end
+		complete = end
 	}
-	if c.Last && whole < len(data) {
+	if c.Last && complete < len(data) {
 		return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
 	}
-	if err := sc.put(c.Key, data[:whole], first, c.Last); err != nil {
+	if err := sc.put(c.Key, data[:complete], first, c.Last); err != nil {
 		return err
 	}
-	sc.carry = append(sc.carry[:0], data[whole:]...)
+	sc.carry = append(sc.carry[:0], data[complete:]...)
 	return nil
 }
 
 func (sc *scanner) put(key string, records []byte, first, last bool) error {
 	b := sc.cur
-	if b != nil && len(b.data)+len(key)+len(records)+(len(b.parts)+1)*partAtSize > sc.size {
+	if b != nil && len(b.data)+len(key)+len(records)+(len(b.parts)+1)*partOffsetsSize > sc.size {
 		if err := sc.send(); err != nil {
 			return err
 		}
@@ -149,17 +149,17 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
 			return err
 		}
-		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // grown by a long record, or by parts that were smaller
+		if cap(b.data)+cap(b.parts)*partOffsetsSize > 2*sc.size { // grown by a long record, or by many small parts
 			b.data, b.parts = nil, nil
 		}
 		b.data, b.parts = b.data[:0], b.parts[:0]
 		sc.cur = b
 	}
-	p := partAt{key: len(b.data), first: first, last: last}
+	p := partOffsets{key: len(b.data), first: first, last: last}
 	b.data = append(b.data, key...)
 	p.records = len(b.data)
 	b.data = append(b.data, records...)
-	p.end = len(b.data)
+	p.stop = len(b.data)
 	b.parts = append(b.parts, p)
 	if last && sc.more != nil {
 		return sc.send() // the next group may go to any reader

@@ -26,11 +26,11 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	}
 	const readers = 32
 	sc := g.spool.scan(readers)
-	defer sc.end()
+	defer sc.close()
 	held := 0
 	for range 2*readers + 1 { // all batches: none is returned
 		b := <-sc.full
-		held += cap(b.data) + cap(b.parts)*partAtSize
+		held += cap(b.data) + cap(b.parts)*partOffsetsSize
 	}
 	if held > int(g.spool.engine.Memory) {
 		t.Errorf("%d bytes are read ahead, the limit is %d", held, g.spool.engine.Memory)

@@ -103,8 +103,8 @@ type config[T any] struct {
 
 func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
-// single returns options for a single feeding goroutine, which may use all the memory.
-func (o *Options[T]) single() *Options[T] {
+// oneThread returns options for a single feeding goroutine, which may use all the memory.
+func (o *Options[T]) oneThread() *Options[T] {
 	opts := o.orDefault()
 	if opts.Threads >= 0 {
 		opts.Threads = 1

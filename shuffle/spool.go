@@ -15,8 +15,8 @@ import (
 )
 
 // spool appends records to keys of a store, and counts them to verify that all are read
-// back. A value consists of records: each is the length of its encoding as a uvarint, and
-// the encoding.
+// back. A value is a sequence of records. Each record is its encoding, preceded by the
+// length of the encoding as a uvarint.
 type spool struct {
 	engine   spill.Engine // its Mu guards the fields that change, its Memory is for reading back
 	store    partd.Partd
@@ -55,7 +55,7 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 func checkEmpty(ctx context.Context, store partd.Partd) error {
 	for _, err := range partd.Keys(ctx, store) {
 		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // other data is noticed when the records are counted
+			return nil // counting the records detects other data
 		}
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func checkEmpty(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// spoolFeed collects records of one feed until it appends them.
+// spoolFeed collects records of one feed, and appends them in batches.
 type spoolFeed struct {
 	s       *spool
 	buf     []byte
@@ -169,7 +169,7 @@ type keyed[T, K any] struct {
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
 	if key == nil {
-		return k, errors.New("grouping by no key: give a function")
+		return k, errors.New("grouping by no key: pass a key function")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {

@@ -74,7 +74,7 @@ type sharedTable[T any] struct {
 	put    func(v *T, state []uint64, isNew bool) error
 	err    error
 
-	// Records are collected, so that the states of many keys are looked up at once.
+	// Collect records, to look up the states of many keys at once.
 	limit int // number of records to collect
 	buf   []byte
 	ends  []int // the ends of the keys in buf
@@ -101,7 +101,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		}
 		t.table, t.put = table, use(table)
 		// Collect only records that the caller cannot modify later.
-		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || inPlace(k) }) {
+		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}
 		s.open = append(s.open, t)

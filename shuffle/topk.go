@@ -16,7 +16,7 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Records)
 }
 
-// Top keeps the first k of the records fed to it.
+// Top keeps the first k records fed to it, in the order of the keys.
 type Top[T any] struct {
 	k      int64
 	sorter *Sorter[T]
@@ -105,7 +105,7 @@ func (f *topFeed[T]) put(v T) error {
 	f.list = append(f.list, c)
 	full := len(f.data)+candidateSize*len(f.list) > f.t.limit
 	if full || int64(len(f.list)) >= 2*f.t.k+1000 {
-		f.cut()
+		f.keepFirst()
 		// If k records do not fit in memory, they are sorted on disk.
 		if len(f.data)+candidateSize*len(f.list) > f.t.limit/2 {
 			return f.flush()
@@ -114,8 +114,8 @@ func (f *topFeed[T]) put(v T) error {
 	return nil
 }
 
-// cut keeps the first k candidates.
-func (f *topFeed[T]) cut() {
+// keepFirst keeps the first k candidates.
+func (f *topFeed[T]) keepFirst() {
 	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
 		return
 	}
@@ -129,21 +129,21 @@ func (f *topFeed[T]) cut() {
 		f.worst = []byte{} // an empty key is a key, unlike nil
 	}
 	// Move the kept candidates together, in the order of their offsets.
-	byPlace := slices.Clone(f.list)
-	slices.SortFunc(byPlace, func(a, b candidate) int { return a.key - b.key })
+	byOffset := slices.Clone(f.list)
+	slices.SortFunc(byOffset, func(a, b candidate) int { return a.key - b.key })
 	n := 0
-	for i, c := range byPlace {
+	for i, c := range byOffset {
 		shift := c.key - n
 		copy(f.data[n:], f.data[c.key:c.end])
-		byPlace[i] = candidate{n, c.record - shift, c.end - shift}
+		byOffset[i] = candidate{n, c.record - shift, c.end - shift}
 		n += c.end - c.key
 	}
-	f.data, f.list = f.data[:n], byPlace
+	f.data, f.list = f.data[:n], byOffset
 }
 
 // flush passes all candidates to the sorter, in input order.
 func (f *topFeed[T]) flush() error {
-	f.cut()
+	f.keepFirst()
 	for _, c := range f.list {
 		if err := f.add(f.data[c.key:c.record], f.data[c.record:c.end]); err != nil {
 			return err

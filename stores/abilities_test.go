@@ -129,34 +129,36 @@ type flushing struct{}
 func (flushing) Flush(context.Context) error { return nil }
 func (flushing) Sync(context.Context) error  { return nil }
 
-// layers are put over a store. can lists the abilities that the layer has over any store;
+// layers are put over a store. able lists the abilities that the layer has over any store;
 // lacks lists the abilities that it never has.
 var layers = map[string]struct {
-	over       func(t *testing.T, inner partd.Partd) partd.Partd
-	can, lacks string
+	addLayer    func(t *testing.T, inner partd.Partd) partd.Partd
+	able, lacks string
 }{
-	"nothing": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
-	"zstd":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zstd) }},
-	"zlib":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zlib) }},
-	"zstd over zlib": {over: func(t *testing.T, p partd.Partd) partd.Partd {
-		return compressed(t, compressed(t, p, compress.Zlib), compress.Zstd)
+	"nothing": {addLayer: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
+	"zstd":    {addLayer: func(t *testing.T, p partd.Partd) partd.Partd { return withCompression(t, p, compress.Zstd) }},
+	"zlib":    {addLayer: func(t *testing.T, p partd.Partd) partd.Partd { return withCompression(t, p, compress.Zlib) }},
+	"zstd over zlib": {addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+		return withCompression(t, withCompression(t, p, compress.Zlib), compress.Zstd)
 	}},
-	"buffer": {over: buffered, can: "flush close", lacks: "apply"},
+	"buffer": {addLayer: withBuffer, able: "flush close", lacks: "apply"},
 	"zstd over a buffer": {
-		over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, buffered(t, p), compress.Zstd) },
-		can:  "flush close", lacks: "apply",
-	},
-	"a server": {over: served, can: "apply close"},
-	"a server of zstd over a buffer": {
-		over: func(t *testing.T, p partd.Partd) partd.Partd {
-			return served(t, compressed(t, buffered(t, p), compress.Zstd))
+		addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+			return withCompression(t, withBuffer(t, p), compress.Zstd)
 		},
-		can: "apply flush close",
+		able: "flush close", lacks: "apply",
+	},
+	"a server": {addLayer: withServer, able: "apply close"},
+	"a server of zstd over a buffer": {
+		addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+			return withServer(t, withCompression(t, withBuffer(t, p), compress.Zstd))
+		},
+		able: "apply flush close",
 	},
 }
 
-// compressed returns a compressing layer over a store.
-func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
+// withCompression returns a compressing layer over a store.
+func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
 	s, err := compress.New(p, format, nil)
 	if err != nil {
@@ -165,7 +167,7 @@ func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd
 	return s
 }
 
-func buffered(t *testing.T, slow partd.Partd) partd.Partd {
+func withBuffer(t *testing.T, slow partd.Partd) partd.Partd {
 	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -173,8 +175,8 @@ func buffered(t *testing.T, slow partd.Partd) partd.Partd {
 	return b
 }
 
-// served returns a client of a server with a store.
-func served(t *testing.T, store partd.Partd) partd.Partd {
+// withServer returns a client of a server with a store.
+func withServer(t *testing.T, store partd.Partd) partd.Partd {
 	s, err := remote.NewServer(store, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -323,10 +325,10 @@ func TestLayersKeepAbilities(t *testing.T) {
 					if want != nil && !errors.Is(want, errors.ErrUnsupported) {
 						t.Fatalf("%s without a layer: %v", name, want)
 					}
-					store := l.over(t, make(partd.NewDict()))
+					store := l.addLayer(t, make(partd.NewDict()))
 					fillSome(t, store)
 					got := try(t.Context(), store)
-					supported := want == nil || strings.Contains(l.can, name)
+					supported := want == nil || strings.Contains(l.able, name)
 					switch {
 					case strings.Contains(l.lacks, name):
 						supported = false
@@ -352,7 +354,7 @@ func TestGroupOverLayers(t *testing.T) {
 		for _, abilities := range []string{"keys", "keys and open", "all"} {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
-				store := l.over(t, partial[abilities](partd.NewDict()))
+				store := l.addLayer(t, partial[abilities](partd.NewDict()))
 				words := shuffle.Values("one", "two", "two", "three", "three", "three")
 				n := 0
 				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
@@ -368,7 +370,7 @@ func TestGroupOverLayers(t *testing.T) {
 				if n != 3 {
 					t.Fatalf("%d groups", n)
 				}
-				typed := encode.New(l.over(t, partial[abilities](partd.NewDict())), encode.JSON[[]int]())
+				typed := encode.New(l.addLayer(t, partial[abilities](partd.NewDict())), encode.JSON[[]int]())
 				if err := typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}); err != nil {
 					t.Fatal(err)
 				}
@@ -410,7 +412,7 @@ func TestFallbacks(t *testing.T) {
 					run = partdtest.Run
 				}
 				run(t, func(t *testing.T) partd.Partd {
-					return layers[layer].over(t, partial[abilities](partd.NewDict()))
+					return layers[layer].addLayer(t, partial[abilities](partd.NewDict()))
 				}, &partdtest.Options{
 					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
 					MachineRuns: 5, LargeValue: 1 << 20,

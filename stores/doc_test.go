@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// listing returns what the package comment must list, from the tables used to parse URLs.
-func listing() string {
+// helpListing returns what the package comment must list, from the tables used to parse URLs.
+func helpListing() string {
 	var b strings.Builder
 	part := func(name, help string, options []option) {
 		fmt.Fprintf(&b, "\t%-14s %s\n", name, help)
@@ -41,7 +41,7 @@ func TestPackageCommentListsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := listing(); !strings.Contains(file.Doc.Text(), want) {
+	if want := helpListing(); !strings.Contains(file.Doc.Text(), want) {
 		t.Errorf("the package comment lacks this list:\n//\n// %s", strings.ReplaceAll(strings.ReplaceAll(want, "\n", "\n// "), "// \t", "//\t"))
 	}
 }

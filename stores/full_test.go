@@ -72,21 +72,21 @@ func (f *full) open(url string) {
 	}
 }
 
-// noise returns n bytes that do not compress.
-func noise(n int) []byte {
+// randomBytes returns n bytes that do not compress.
+func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}).Read(b)
 	return b
 }
 
 // tooMuch does not fit on the disk.
-var tooMuch = sync.OnceValue(func() []byte { return noise(18 << 20) })
+var tooMuch = sync.OnceValue(func() []byte { return randomBytes(18 << 20) })
 
 // append appends to a key, and to its expected value if that is acknowledged. An error
 // must be definite, and say that the disk is full.
 func (f *full) append(key string, n int) error {
 	f.Helper()
-	value := noise(n)
+	value := randomBytes(n)
 	err := f.store.Append(f.ctx, partd.Entry{Key: key, Value: value}, partd.Entry{Key: key + "'", Value: value})
 	if err == nil {
 		f.want[key] = append(f.want[key], value...)
@@ -148,14 +148,14 @@ func TestFullDisk(t *testing.T) {
 				}
 			}
 			key := fmt.Sprint("key ", round)
-			if err := partd.Set(f.ctx, f.store, key, noise(9000)); err == nil {
-				f.want[key] = noise(9000)
+			if err := partd.Set(f.ctx, f.store, key, randomBytes(9000)); err == nil {
+				f.want[key] = randomBytes(9000)
 			} else {
 				f.checkDefinite("set", err)
 			}
 			key = fmt.Sprint("once ", round)
-			if err := partd.SetOnce(f.ctx, f.store, key, noise(9000)); err == nil {
-				f.want[key] = noise(9000)
+			if err := partd.SetOnce(f.ctx, f.store, key, randomBytes(9000)); err == nil {
+				f.want[key] = randomBytes(9000)
 			} else {
 				f.checkDefinite("set once", err)
 			}
@@ -204,7 +204,7 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			{"append to many", func() error {
 				var entries []partd.Entry
 				for i := range 40 {
-					entries = append(entries, partd.Entry{Key: fmt.Sprint("many ", i), Value: noise(500_000)})
+					entries = append(entries, partd.Entry{Key: fmt.Sprint("many ", i), Value: randomBytes(500_000)})
 				}
 				return f.store.Append(f.ctx, entries...)
 			}},
@@ -225,14 +225,14 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			if after := disktest.Free(t, f.dir); after < before-journal {
 				t.Fatalf("%s: %d bytes were free before, %d after the failure", change.name, before, after)
 			}
-			if skipped := partd.SetOnce(f.ctx, f.store, "key 2", noise(1<<20)); skipped != nil {
+			if skipped := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); skipped != nil {
 				t.Fatal(skipped)
 			}
 			f.check(change.name)
 		}
 		before := disktest.Free(t, f.dir)
 		for range 100 { // each has no effect
-			if err := partd.SetOnce(f.ctx, f.store, "key 2", noise(200_000)); err != nil {
+			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000)); err != nil {
 				t.Fatal(err)
 			}
 		}

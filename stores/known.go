@@ -53,17 +53,17 @@ func stores() []store {
 		{
 			name: "file", usage: "file:DIR", location: true, help: "a directory with a file per key",
 			options: []option{
-				sync(), {"files", count(), "a quarter of the process's limit", "maximum number of open files"}, temp(),
+				sync(), {"files", countKind(), "a quarter of the process's limit", "maximum number of open files"}, tempOption(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				if temp := o.text("temp", ""); temp != "" {
 					return partd.OpenTemp(temp)
 				}
-				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.isTrue("sync"), MaxOpenFiles: o.count("files")})
+				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.isTrue("sync"), MaxOpenFiles: o.countKind("files")})
 			},
-			exists: func(dir string, _ options) (bool, error) { return holds(dir, ".lock") },
+			exists: func(dir string, _ options) (bool, error) { return containsFile(dir, ".lock") },
 			check: func(o options) error {
-				if o.text("temp", "") != "" && (o.isTrue("sync") || o.count("files") > 0) {
+				if o.text("temp", "") != "" && (o.isTrue("sync") || o.countKind("files") > 0) {
 					return errors.New("a temporary store has neither the option sync nor files: leave them out")
 				}
 				return nil
@@ -72,11 +72,11 @@ func stores() []store {
 		{
 			name: "log", usage: "log:DIR", location: true, help: "a directory of segments, fast with any number of keys",
 			options: []option{
-				{"memory", size(), "256MiB", "maximum memory of the store"},
+				{"memory", sizeKind(), "256MiB", "maximum memory of the store"},
 				sync(),
-				{"compression", parsed("none|s2|zstd", logstore.ParseCompression), "none", "compression of new data"},
-				{"readonly", truth(), "false", "open for reading only; other readers are allowed"},
-				temp(),
+				{"compression", parsedKind("none|s2|zstd", logstore.ParseCompression), "none", "compression of new data"},
+				{"readonly", boolKind(), "false", "open for reading only; other readers are allowed"},
+				tempOption(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
@@ -84,46 +84,46 @@ func stores() []store {
 					return nil, err
 				}
 				opts := &logstore.Options{
-					Memory: o.size("memory"), Sync: o.isTrue("sync"), Compression: c, ReadOnly: o.isTrue("readonly"),
+					Memory: o.sizeKind("memory"), Sync: o.isTrue("sync"), Compression: c, ReadOnly: o.isTrue("readonly"),
 				}
 				if temp := o.text("temp", ""); temp != "" {
 					return logstore.OpenTemp(temp, opts)
 				}
 				return logstore.Open(dir, opts)
 			},
-			exists: func(dir string, _ options) (bool, error) { return holds(dir, "MANIFEST") },
+			exists: func(dir string, _ options) (bool, error) { return containsFile(dir, "MANIFEST") },
 		},
-		server("tcp", "tcp://HOST:PORT", "a server's store; several servers, separated by commas, share the keys",
-			option{"insecure", truth(), "false", "send the token although others could read it"}),
-		server("tls", "tls://HOST:PORT", "the same over TLS",
-			option{"ca", file(), "the system's", "certificates of the authorities that may sign the server's"},
-			option{"cert", file(), "", "the client's certificate"},
-			option{"key", file(), "", "the key of the client's certificate"}),
-		server("ipc", "ipc:///PATH", "a server's store, by its Unix socket",
-			option{"namespace", namespace(), "", "the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)"}),
+		serverStore("tcp", "tcp://HOST:PORT", "a server's store; several servers, separated by commas, share the keys",
+			option{"insecure", boolKind(), "false", "send the token although others could read it"}),
+		serverStore("tls", "tls://HOST:PORT", "the same over TLS",
+			option{"ca", fileKind(), "the system's", "certificates of the authorities that may sign the server's"},
+			option{"cert", fileKind(), "", "the client's certificate"},
+			option{"key", fileKind(), "", "the key of the client's certificate"}),
+		serverStore("ipc", "ipc:///PATH", "a server's store, by its Unix socket",
+			option{"namespace", namespaceKind(), "", "the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)"}),
 	}
 }
 
 func sync() option {
-	return option{"sync", truth(), "false", "acknowledged changes survive a power loss"}
+	return option{"sync", boolKind(), "false", "acknowledged changes survive a power loss"}
 }
 
-func temp() option {
-	return option{"temp", existing("DIR", true, "it is not a directory"), "", "make the store in a new directory below DIR, removed on close"}
+func tempOption() option {
+	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "make the store in a new directory below DIR, removed on close"}
 }
 
-// server returns the scheme of a server's store. exists always returns true, because
+// serverStore returns the scheme of a server's store. exists always returns true, because
 // opening creates nothing and reports best what is wrong.
-func server(scheme, usage, help string, more ...option) store {
+func serverStore(scheme, usage, help string, more ...option) store {
 	return store{
 		name: scheme, usage: usage, help: help, location: true, remote: true,
-		options: append([]option{{"token-file", file(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
+		options: append([]option{{"token-file", fileKind(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
 		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 			opts, err := clientOptions(scheme, o)
 			if err != nil {
 				return nil, err
 			}
-			names, urls := servers(scheme, location)
+			names, urls := splitServers(scheme, location)
 			if len(urls) == 1 {
 				return remote.Dial(ctx, urls[0], opts)
 			}
@@ -143,16 +143,16 @@ func layers() []layer {
 	return append([]layer{
 		{
 			name: "buffer", help: "memory in front of a slower store",
-			options: []option{{"memory", size(), "1GiB", "maximum memory of the buffer"}},
+			options: []option{{"memory", sizeKind(), "1GiB", "maximum memory of the buffer"}},
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
-				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
+				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.sizeKind("memory")})
 			},
 		},
 	}, compressors()...)
 }
 
-// holds reports whether a directory contains a file with this name.
-func holds(dir, name string) (bool, error) {
+// containsFile reports whether a directory contains a file with this name.
+func containsFile(dir, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -178,17 +178,17 @@ func compressors() []layer {
 	for _, format := range compress.Formats() {
 		l := layer{name: string(format), help: formats[format].help}
 		if maxLevel := format.MaxLevel(); maxLevel > 0 {
-			l.options = append(l.options, option{"level", level(maxLevel), formats[format].level, "higher compresses more, and more slowly"})
+			l.options = append(l.options, option{"level", levelKind(maxLevel), formats[format].level, "higher compresses more, and more slowly"})
 		}
-		l.options = append(l.options, option{"limit", limit(), "1GiB", "maximum size of a piece when decompressed"})
+		l.options = append(l.options, option{"limit", limitKind(), "1GiB", "maximum size of a piece when decompressed"})
 		if format == compress.Blosc {
 			l.options = append(l.options,
-				option{"typesize", level(255), "8", "size of a number in bytes"},
-				option{"shuffle", parsed("byte|bit|none", blosc.ParseShuffle), "byte", "grouping of similar bytes or bits before compression"},
-				option{"codec", parsed("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "how to compress; copy does not"})
+				option{"typesize", levelKind(255), "8", "size of a number in bytes"},
+				option{"shuffle", parsedKind("byte|bit|none", blosc.ParseShuffle), "byte", "grouping of similar bytes or bits before compression"},
+				option{"codec", parsedKind("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "how to compress; copy does not"})
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
-			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
+			opts := &compress.Options{Level: o.countKind("level"), Limit: o.sizeKind("limit"), TypeSize: o.countKind("typesize")}
 			// The values have been checked, and options unknown to the layer are not set.
 			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
 			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
@@ -203,8 +203,8 @@ func compressors() []layer {
 	return list
 }
 
-// level returns the kind of a number from 1 to highest.
-func level(highest int) kind {
+// levelKind returns the kind of a number from 1 to highest.
+func levelKind(highest int) kind {
 	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
 			return fmt.Errorf("write a number from 1 to %d", highest)
@@ -213,8 +213,8 @@ func level(highest int) kind {
 	}}
 }
 
-// limit returns the kind of a piece's maximum size.
-func limit() kind {
+// limitKind returns the kind of a piece's maximum size.
+func limitKind() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)
 		if err == nil && n > math.MaxInt32 {

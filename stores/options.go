@@ -26,17 +26,17 @@ type kind struct {
 	check func(value string) error
 }
 
-// parsed returns the kind of values that a function can parse.
-func parsed[T any](usage string, parse func(string) (T, error)) kind {
+// parsedKind returns the kind of values that a function can parse.
+func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 	return kind{usage, func(value string) error {
 		_, err := parse(value)
 		return err
 	}}
 }
 
-func size() kind { return parsed("SIZE", ParseSize) }
+func sizeKind() kind { return parsedKind("SIZE", ParseSize) }
 
-func count() kind {
+func countKind() kind {
 	return kind{"COUNT", func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
 			return errors.New("write a number above 0")
@@ -45,7 +45,7 @@ func count() kind {
 	}}
 }
 
-func truth() kind {
+func boolKind() kind {
 	return kind{"true|false", func(value string) error {
 		if _, err := strconv.ParseBool(value); err != nil {
 			return errors.New("write true or false")
@@ -54,10 +54,10 @@ func truth() kind {
 	}}
 }
 
-func file() kind { return existing("FILE", false, "it is a directory") }
+func fileKind() kind { return pathKind("FILE", false, "it is a directory") }
 
-// existing returns the kind of an existing file or directory.
-func existing(usage string, isDir bool, wrongType string) kind {
+// pathKind returns the kind of an existing file or directory.
+func pathKind(usage string, isDir bool, wrongType string) kind {
 	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
 		if err == nil && info.IsDir() != isDir {
@@ -94,14 +94,14 @@ func (o options) check() error {
 	return errors.Join(errs...)
 }
 
-// size returns an option as a number of bytes, or 0 if it is not set.
-func (o options) size(name string) int64 {
+// sizeKind returns an option as a number of bytes, or 0 if it is not set.
+func (o options) sizeKind(name string) int64 {
 	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// count returns an option as a number, or 0 if it is not set.
-func (o options) count(name string) int {
+// countKind returns an option as a number, or 0 if it is not set.
+func (o options) countKind(name string) int {
 	n, _ := strconv.Atoi(o.values[name])
 	return n
 }

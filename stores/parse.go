@@ -22,7 +22,7 @@ type parsedURL struct {
 
 // parse splits a URL, and finds the layer or store of each option.
 func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
-	schemes, prefixes := t.known()
+	schemes, prefixes := t.knownNames()
 	prefix, rest, ok := strings.Cut(rawURL, ":")
 	if !ok {
 		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; put layers in front, as in buffer+file:DIR)", schemes)
@@ -107,7 +107,7 @@ func (u *parsedURL) setAddress(path string) error {
 	if !ok || rest == "" {
 		return fmt.Errorf("address %q: write %s", path, u.store.usage)
 	}
-	names, urls := servers(u.store.name, path)
+	names, urls := splitServers(u.store.name, path)
 	for _, url := range urls {
 		if err := remote.CheckURL(url); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
 		// Layers with the same name have their own values, which are always equal.
-		if _, given := owners[0].values[short]; given {
+		if _, isSet := owners[0].values[short]; isSet {
 			return fmt.Errorf("option %q is given twice", name)
 		}
 		for _, o := range owners {
@@ -158,7 +158,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	}
 	for name, value := range defaults {
 		for _, o := range all {
-			if _, given := o.values[name]; !given && o.knows(name) {
+			if _, isSet := o.values[name]; !isSet && o.knows(name) {
 				o.values[name] = value
 			}
 		}
@@ -206,8 +206,8 @@ func (t *Set) Parts() (schemes, prefixes []Part) {
 	return schemes, prefixes
 }
 
-// known returns the schemes and the layers, for messages.
-func (t *Set) known() (schemes, prefixes string) {
+// knownNames returns the schemes and the layers, for messages.
+func (t *Set) knownNames() (schemes, prefixes string) {
 	var schemeList, layerList []string
 	for _, s := range t.stores() {
 		schemeList = append(schemeList, s.usage)

@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-func namespace() kind { return kind{"NAME", remote.CheckNamespace} }
+func namespaceKind() kind { return kind{"NAME", remote.CheckNamespace} }
 
-// servers returns the names and URLs of the servers in an address. Several servers are
+// splitServers returns the names and URLs of the servers in an address. Several servers are
 // written as HOST:PORT with commas in between, and share one scheme and one namespace.
-func servers(scheme, address string) (names, urls []string) {
+func splitServers(scheme, address string) (names, urls []string) {
 	hosts, namespace, hasNamespace := strings.Cut(strings.TrimPrefix(address, "//"), "/")
 	names = strings.Split(hosts, ",")
 	if scheme == "ipc" || len(names) == 1 {
@@ -47,7 +47,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	if err != nil {
 		return &URLError{url, err}
 	}
-	names, urls := servers(u.store.name, u.location)
+	names, urls := splitServers(u.store.name, u.location)
 	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
 		return &URLError{url, fmt.Errorf("%s is not one of several servers in the URL", server)}
 	}

@@ -132,7 +132,7 @@ func TestErrors(t *testing.T) {
 
 // TestSeveralKnowAnOption checks an option that two layers have.
 func TestAmbiguousOption(t *testing.T) {
-	known := []option{{name: "level", kind: count()}}
+	known := []option{{name: "level", kind: countKind()}}
 	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
 	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
 		t.Errorf("level for two: %v", err)
@@ -141,7 +141,7 @@ func TestAmbiguousOption(t *testing.T) {
 	if err := u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}); err != nil {
 		t.Fatal(err)
 	}
-	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
+	if a, b := u.storeOptions.countKind("level"), u.layerOptions[0].countKind("level"); a != 1 || b != 3 {
 		t.Errorf("levels %d and %d, want the default 1 and 3", a, b)
 	}
 }

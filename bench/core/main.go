@@ -3,8 +3,8 @@
 //
 //	go run ./bench/core
 //
-// Each run is a separate process. The two programs of a row take turns, and the ratio is
-// that of their medians.
+// Each run is a separate process. The two programs of a row take turns. The ratio
+// compares their medians.
 package main
 
 import (
@@ -41,9 +41,9 @@ func rows() []row {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
-	only := flag.String("only", "", "run the rows whose name contains this")
-	run := flag.String("run", "", "make one run and print its seconds (used by the program itself)")
+	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	only := flag.String("only", "", "run only rows whose name contains this text")
+	run := flag.String("run", "", "make one run and print its seconds (used internally)")
 	flag.Parse()
 	var err error
 	if *run != "" {
@@ -56,7 +56,7 @@ func main() {
 
 func compare(rounds int, only string) error {
 	if rounds < 1 {
-		return fmt.Errorf("-rounds %d: it must be 1 or more", rounds)
+		return fmt.Errorf("-rounds %d: must be at least 1", rounds)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "append\tours, M entries/s\tMB/s\tpeak RSS, MB\tpeer\tM entries/s\tratio\ttarget")
@@ -111,7 +111,7 @@ func measure(operation string) (rate, rss float64, err error) {
 	}
 	var entries, seconds float64
 	if _, err := fmt.Sscan(string(out), &entries, &seconds, &rss); err != nil {
-		return 0, 0, fmt.Errorf("it printed %q, want entries, seconds and the peak memory in kB: %w", out, err)
+		return 0, 0, fmt.Errorf("it printed %q instead of entries, seconds and the peak memory in kB: %w", out, err)
 	}
 	return entries / seconds / 1e6, rss / 1000, nil
 }

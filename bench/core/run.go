@@ -20,13 +20,13 @@ const (
 	memory     = 256 << 20 // of a Buffer that spills
 )
 
-// runOne runs the test with a name. It prints the entries, the seconds, and the process's
-// peak memory in kB.
+// runOne runs the test with the given name. It prints the number of entries, the seconds,
+// and the process's peak memory in kB.
 func runOne(name string) error {
 	kind, keysText, _ := strings.Cut(name, " ")
 	keys, err := strconv.Atoi(keysText)
 	if err != nil {
-		return fmt.Errorf("run %q: it has no number of keys", name)
+		return fmt.Errorf("run %q: the number of keys is missing", name)
 	}
 	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 5_000_000, "spill": 20_000_000}[kind]
 	batches := makeBatches(keys, kind == "file")
@@ -39,7 +39,7 @@ func runOne(name string) error {
 	case "file", "buffer", "spill":
 		seconds, err = runFiles(kind, batches, entries)
 	default:
-		return fmt.Errorf("run %q: there is dict, map, file, buffer, spill", name)
+		return fmt.Errorf("run %q: use dict, map, file, buffer or spill", name)
 	}
 	if err != nil {
 		return err
@@ -88,8 +88,8 @@ func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error
 	return runStore(store, batches, entries)
 }
 
-// runStore appends, and then checks that each key has all of its bytes. The final flush is
-// not timed, because the peer's is not timed either.
+// runStore appends, and then checks that no key lacks bytes. The final flush is not
+// timed, because the peer's is not timed either.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()
 	want := map[string]int64{}

@@ -14,13 +14,13 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 3*time.Second, "how long to try")
-	seed     = flag.Uint64("seed", 1, "of the first run; each that follows has the next")
+	duration = flag.Duration("duration", 3*time.Second, "how long to run")
+	seed     = flag.Uint64("seed", 1, "seed of the first run; each later run uses the next one")
 	faulty   = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// TestMain can make the test binary a faulty partd: it runs partd, and then removes the last
-// line of the output file of -o, unless the file is compressed.
+// TestMain can make the test binary a faulty partd: it runs partd, and then removes the
+// last line of the output file, unless that file is compressed.
 func TestMain(m *testing.M) {
 	program := os.Getenv(faulty)
 	if program == "" {
@@ -61,7 +61,7 @@ func build(t *testing.T) string {
 
 // Commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
-	if err := differ(build(t), *seed, *duration); err != nil {
+	if err := compareCommands(build(t), *seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -70,13 +70,13 @@ func TestDifferential(t *testing.T) {
 func TestFaultIsDetected(t *testing.T) {
 	t.Setenv(faulty, build(t))
 	t.Setenv("TMPDIR", t.TempDir()) // the input that shows the difference is kept there
-	if err := differ(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
+	if err := compareCommands(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
 		t.Errorf("the difference was not found: %v", err)
 	}
 }
 
-// differ compares commands until the time is over, at least once.
-func differ(program string, seed uint64, duration time.Duration) error {
+// compareCommands compares commands until the duration has passed, at least once.
+func compareCommands(program string, seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func differ(program string, seed uint64, duration time.Duration) error {
 			return err
 		}
 		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work, program: program}
-		command, err := r.try()
+		command, err := r.tryCommand()
 		if err != nil {
 			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
 		}
@@ -105,17 +105,19 @@ func differ(program string, seed uint64, duration time.Duration) error {
 type run struct {
 	*rand.Rand
 	dir, program string
-	args         []string // of partd
+	args         []string // arguments of partd
 }
 
 func (r *run) maybe(part float64) bool { return r.Float64() < part }
 
 func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
 
-// packers are the programs that compress their input; with -dc, they decompress it.
+// packers are the programs that compress an input, by its extension. With -dc they
+// decompress it.
 var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
 
-// pack compresses or decompresses data, depending on flags, in the format of name's extension.
+// pack compresses or decompresses data, depending on flags, in the format of name's
+// extension.
 func pack(name, data string, flags string) (string, error) {
 	packer := packers[filepath.Ext(name)]
 	if packer == "" {
@@ -146,8 +148,8 @@ func (r *run) partd(args ...string) (string, error) {
 	return string(out), nil
 }
 
-// try runs a command on a new input and compares its output with the model.
-func (r *run) try() (command string, err error) {
+// tryCommand runs a command on a new input and compares its output with the model.
+func (r *run) tryCommand() (command string, err error) {
 	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
 	command = pick(r, "sort", "group", "group", "distinct", "top", "per", "frequent", "split", "shuffle", "join", "join")
 	if command == "join" {
@@ -171,13 +173,13 @@ func (r *run) try() (command string, err error) {
 	}
 	j := r.plan(command, in)
 	to := in.format
-	if j.fits("tsv", in.noHeader) && r.maybe(0.3) {
+	if j.canHold("tsv", in.noHeader) && r.maybe(0.3) {
 		to = "tsv"
-	} else if to == "text" && !j.fits("text", false) || r.maybe(0.3) {
+	} else if to == "text" && !j.canHold("text", false) || r.maybe(0.3) {
 		to = "csv"
 	} else if !in.noHeader && r.maybe(0.3) {
 		to = "jsonl"
-	} else if to == "tsv" && !j.fits("tsv", in.noHeader) {
+	} else if to == "tsv" && !j.canHold("tsv", in.noHeader) {
 		to = "csv"
 	}
 	rows := j.rows(in.format == "jsonl" && to == "jsonl")

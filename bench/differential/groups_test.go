@@ -53,8 +53,8 @@ func (r *run) aggregates(in *input) []asked {
 	return all
 }
 
-// grouped aggregates the rows by group, and sorts the groups by key.
-func grouped(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
+// groupRows aggregates the rows by group, and sorts the groups by key.
+func groupRows(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
 	groups := map[string][][]cell{}
 	var keys []string
 	for _, row := range in.rows {
@@ -96,9 +96,9 @@ func firstOf(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
 	return first
 }
 
-// top limits the job to the first n groups in the order of an aggregate. It selects an
+// limitToTop limits the job to the first n groups in the order of an aggregate. It selects an
 // aggregate that the model and partd compute equally to the last bit.
-func (j *job) top(r *run, keys int, all []asked, n int) {
+func (j *job) limitToTop(r *run, keys int, all []asked, n int) {
 	var exact []int
 	for i, a := range all {
 		if a.f == "list" {
@@ -118,13 +118,13 @@ func (j *job) top(r *run, keys int, all []asked, n int) {
 		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
-	j.made = groups // the format must be able to hold each group as a row
+	j.allRows = groups // the format must be able to hold each group as a row
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
 			x, y := a[keys+aggregate], b[keys+aggregate]
 			if x.number && y.number {
-				return sign * value(x).Cmp(value(y))
+				return sign * ratOf(x).Cmp(ratOf(y))
 			}
 			return sign * strings.Compare(x.text, y.text) // a missing value has no text
 		})
@@ -132,9 +132,9 @@ func (j *job) top(r *run, keys int, all []asked, n int) {
 	}
 }
 
-func number(text string) cell { return cell{text: text, number: true, bare: true} }
+func numberCell(text string) cell { return cell{text: text, number: true, bare: true} }
 
-func float(f, scale float64) cell {
+func floatCell(f, scale float64) cell {
 	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, scale: scale}
 }
 
@@ -143,11 +143,11 @@ func (a asked) compute(all, second []cell) cell {
 	nonempty := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
 	switch a.f {
 	case "records":
-		return number(fmt.Sprint(len(all)))
+		return numberCell(fmt.Sprint(len(all)))
 	case "count":
-		return number(fmt.Sprint(len(nonempty)))
+		return numberCell(fmt.Sprint(len(nonempty)))
 	case "distinct":
-		return number(fmt.Sprint(len(times(nonempty))))
+		return numberCell(fmt.Sprint(len(countTexts(nonempty))))
 	case "first":
 		return all[0]
 	case "last":
@@ -161,12 +161,12 @@ func (a asked) compute(all, second []cell) cell {
 		return cell{missing: true}
 	}
 	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
-	numeric := func(a, b cell) int { return value(a).Cmp(value(b)) }
+	numeric := func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) }
 	switch a.f {
 	case "any":
 		return nonempty[0]
 	case "mode":
-		n := times(nonempty)
+		n := countTexts(nonempty)
 		return slices.MinFunc(nonempty, func(a, b cell) int {
 			if d := n[b.text] - n[a.text]; d != 0 {
 				return d
@@ -183,19 +183,19 @@ func (a asked) compute(all, second []cell) cell {
 	case "max:b":
 		return slices.MaxFunc(nonempty, text)
 	case "min":
-		return number(slices.MinFunc(nonempty, numeric).text)
+		return numberCell(slices.MinFunc(nonempty, numeric).text)
 	case "max":
-		return number(slices.MaxFunc(nonempty, numeric).text)
+		return numberCell(slices.MaxFunc(nonempty, numeric).text)
 	case "median":
-		return quantile(nonempty, 0.5)
+		return quantileOf(nonempty, 0.5)
 	case "quantile":
-		return quantile(nonempty, a.fraction)
+		return quantileOf(nonempty, a.fraction)
 	}
 	return a.ofNumbers(nonempty)
 }
 
-// times counts the occurrences of each value.
-func times(list []cell) map[string]int {
+// countTexts counts the occurrences of each value.
+func countTexts(list []cell) map[string]int {
 	n := map[string]int{}
 	for _, c := range list {
 		n[c.text]++
@@ -203,19 +203,19 @@ func times(list []cell) map[string]int {
 	return n
 }
 
-func quantile(list []cell, fraction float64) cell {
-	slices.SortFunc(list, func(a, b cell) int { return value(a).Cmp(value(b)) })
+func quantileOf(list []cell, fraction float64) cell {
+	slices.SortFunc(list, func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) })
 	i, part := math.Modf(fraction * float64(len(list)-1))
-	low := value(list[int(i)])
-	high := value(list[min(int(i)+1, len(list)-1)])
+	low := ratOf(list[int(i)])
+	high := ratOf(list[min(int(i)+1, len(list)-1)])
 	way := new(big.Rat).Sub(high, low)
 	way.Mul(way, new(big.Rat).SetFloat64(part)).Add(way, low)
 	if part == 0 {
-		return number(way.RatString())
+		return numberCell(way.RatString())
 	}
 	// The difference of the two numbers may be no float. If they nearly cancel, its rounding
 	// error dominates the result, so the tolerance depends on both numbers.
-	c := number(way.RatString())
+	c := numberCell(way.RatString())
 	for _, x := range []*big.Rat{low, high} {
 		f, _ := x.Float64()
 		c.scale = max(c.scale, math.Abs(f))
@@ -226,19 +226,19 @@ func quantile(list []cell, fraction float64) cell {
 
 // roundedQuotient returns a number that partd computes from another one with a float.
 func roundedQuotient(x, divisor *big.Rat) cell {
-	c := number(x.RatString())
+	c := numberCell(x.RatString())
 	c.rounded = new(big.Rat).Abs(divisor).Cmp(big.NewRat(1<<53, 1)) > 0
 	return c
 }
 
 func (a asked) ofNumbers(list []cell) cell {
-	s := sums(list, list)
+	s := momentsOf(list, list)
 	switch a.f {
 	case "sum":
 		if slices.ContainsFunc(list, func(c cell) bool { return strings.ContainsAny(c.text, ".e") }) {
 			return roundedQuotient(s.x, s.x)
 		}
-		return number(s.x.RatString())
+		return numberCell(s.x.RatString())
 	case "mean":
 		return roundedQuotient(new(big.Rat).Quo(s.x, s.n), s.x)
 	}
@@ -252,23 +252,23 @@ func (a asked) ofNumbers(list []cell) cell {
 	variance, _ := s.xx.Float64()
 	variance /= n
 	if strings.HasPrefix(a.f, "var") {
-		return float(variance, 0)
+		return floatCell(variance, 0)
 	}
-	return float(math.Sqrt(variance), 0)
+	return floatCell(math.Sqrt(variance), 0)
 }
 
 // moments are sums over pairs of numbers: of the numbers, and of the products of their
 // deviations from the means.
 type moments struct{ n, x, y, xx, yy, xy *big.Rat }
 
-func sums(ys, xs []cell) moments {
+func momentsOf(ys, xs []cell) moments {
 	m := moments{new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat), new(big.Rat)}
 	mul := func(a, b *big.Rat) *big.Rat { return new(big.Rat).Mul(a, b) }
 	for i := range xs {
 		if xs[i].text == "" || ys[i].text == "" {
 			continue
 		}
-		x, y := value(xs[i]), value(ys[i])
+		x, y := ratOf(xs[i]), ratOf(ys[i])
 		m.n.Add(m.n, big.NewRat(1, 1))
 		m.x.Add(m.x, x)
 		m.y.Add(m.y, y)
@@ -286,7 +286,7 @@ func sums(ys, xs []cell) moments {
 }
 
 func (a asked) ofPairs(ys, xs []cell) cell {
-	m := sums(ys, xs)
+	m := momentsOf(ys, xs)
 	n, _ := m.n.Float64()
 	xx, _ := m.xx.Float64()
 	yy, _ := m.yy.Float64()
@@ -296,19 +296,19 @@ func (a asked) ofPairs(ys, xs []cell) cell {
 	root := math.Sqrt(xx) * math.Sqrt(yy)
 	switch {
 	case a.f == "covar_pop" && n > 0:
-		return float(xy/n, root/n)
+		return floatCell(xy/n, root/n)
 	case a.f == "covar" && n > 1:
-		return float(xy/(n-1), root/n)
+		return floatCell(xy/(n-1), root/n)
 	case strings.HasPrefix(a.f, "covar"), xx == 0, a.f == "corr" && yy == 0:
 		return cell{missing: true}
 	case a.f == "corr":
-		return float(xy/root, 1)
+		return floatCell(xy/root, 1)
 	case a.f == "regr_slope":
-		return float(xy/xx, math.Sqrt(yy/xx))
+		return floatCell(xy/xx, math.Sqrt(yy/xx))
 	case a.f == "regr_intercept":
-		return float((y-xy/xx*x)/n, math.Abs(y/n)+math.Sqrt(yy/xx)*math.Abs(x/n))
+		return floatCell((y-xy/xx*x)/n, math.Abs(y/n)+math.Sqrt(yy/xx)*math.Abs(x/n))
 	case yy == 0:
-		return float(1, 0)
+		return floatCell(1, 0)
 	}
-	return float(xy*xy/xx/yy, 1)
+	return floatCell(xy*xy/xx/yy, 1)
 }

@@ -20,8 +20,8 @@ import (
 )
 
 func main() {
-	duration := flag.Duration("duration", time.Minute, "how long to try")
-	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the first run; each that follows has the next")
+	duration := flag.Duration("duration", time.Minute, "how long to run")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the first run; each later run uses the next one")
 	flag.Parse()
 	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout=0", "-run=^TestDifferential$",
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))

@@ -11,15 +11,15 @@ import (
 
 // job is a command with its expected output.
 type job struct {
-	args  []string
-	names []string // of the output's columns
-	rows  func(typed bool) [][]cell
-	made  func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
+	args    []string
+	names   []string // of the output's columns
+	rows    func(typed bool) [][]cell
+	allRows func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
 }
 
-// fits reports whether the output format can hold the rows.
-func (j *job) fits(format string, noHeader bool) bool {
-	rows := j.made
+// canHold reports whether the output format can hold the rows.
+func (j *job) canHold(format string, noHeader bool) bool {
+	rows := j.allRows
 	if rows == nil {
 		rows = j.rows
 	}
@@ -37,12 +37,12 @@ func (j *job) fits(format string, noHeader bool) bool {
 }
 
 func (r *run) plan(command string, in *input) *job {
-	cols, byFields := r.columns(in)
+	cols, byFields := r.pickColumns(in)
 	j := &job{args: []string{command, "--by", strings.Join(byFields, ",")}, names: in.names}
 	n := 1 + r.IntN(50)
 	switch command {
 	case "sort", "top":
-		rows := r.sorted(in, cols, byFields, command == "top")
+		rows := r.sortRows(in, cols, byFields, command == "top")
 		j.args[2] = strings.Join(byFields, ",")
 		if command == "top" {
 			j.args = append(j.args, "-n", fmt.Sprint(n))
@@ -51,9 +51,9 @@ func (r *run) plan(command string, in *input) *job {
 		j.rows = func(bool) [][]cell { return rows }
 	case "per":
 		groups, names := cols, slices.Clone(byFields)
-		rows := r.sorted(in, cols, byFields, true) // changes by
-		if r.maybe(0.7) {                          // otherwise, group by the sort keys
-			groups, names = r.columns(in)
+		rows := r.sortRows(in, cols, byFields, true) // changes by
+		if r.maybe(0.7) {                            // otherwise, group by the sort keys
+			groups, names = r.pickColumns(in)
 		}
 		j.args = []string{"top", "--by", strings.Join(byFields, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
 		j.rows = func(typed bool) [][]cell { return firstOf(rows, groups, n, typed) }
@@ -80,8 +80,8 @@ func (r *run) plan(command string, in *input) *job {
 		j.args = []string{"top", "--frequent", j.args[2], "-n", fmt.Sprint(n)}
 		j.names = append(pickAll(in.names, cols), "count")
 		j.rows = func(typed bool) [][]cell {
-			rows := grouped(in, cols, []asked{{f: "records"}}, typed)
-			slices.SortStableFunc(rows, func(a, b []cell) int { return value(b[len(cols)]).Cmp(value(a[len(cols)])) })
+			rows := groupRows(in, cols, []asked{{f: "records"}}, typed)
+			slices.SortStableFunc(rows, func(a, b []cell) int { return ratOf(b[len(cols)]).Cmp(ratOf(a[len(cols)])) })
 			return rows[:min(n, len(rows))]
 		}
 	case "group":
@@ -91,9 +91,9 @@ func (r *run) plan(command string, in *input) *job {
 			j.names = append(j.names, a.text)
 		}
 		j.args = append(j.args, "--agg", strings.Join(j.names[len(cols):], ","))
-		j.rows = func(typed bool) [][]cell { return grouped(in, cols, asked, typed) }
+		j.rows = func(typed bool) [][]cell { return groupRows(in, cols, asked, typed) }
 		if r.maybe(0.3) {
-			j.top(r, len(cols), asked, n)
+			j.limitToTop(r, len(cols), asked, n)
 		}
 	}
 	return j
@@ -123,9 +123,9 @@ func keyOf(row []cell, cols []int, typed bool) string {
 	return b.String()
 }
 
-// sorted returns the rows in a random order of the columns, and appends that order to the
+// sortRows returns the rows in a random order of the columns, and appends that order to the
 // names in by.
-func (r *run) sorted(in *input, cols []int, byFields []string, descending bool) [][]cell {
+func (r *run) sortRows(in *input, cols []int, byFields []string, descending bool) [][]cell {
 	var compare []func(a, b []cell) int
 	for i, col := range cols {
 		sign := 1
@@ -143,7 +143,7 @@ func (r *run) sorted(in *input, cols []int, byFields []string, descending bool) 
 		compare = append(compare, func(a, b []cell) int {
 			x, y := a[col], b[col]
 			if numeric && x.text != "" && y.text != "" {
-				return sign * value(x).Cmp(value(y))
+				return sign * ratOf(x).Cmp(ratOf(y))
 			}
 			return sign * strings.Compare(x.text, y.text) // a missing value has no text
 		})
@@ -160,7 +160,7 @@ func (r *run) sorted(in *input, cols []int, byFields []string, descending bool) 
 	return rows
 }
 
-func value(c cell) *big.Rat {
+func ratOf(c cell) *big.Rat {
 	v, ok := new(big.Rat).SetString(c.text)
 	if !ok {
 		panic("the model made " + strconv.Quote(c.text) + " for a number")
@@ -190,7 +190,7 @@ func equal(got, want cell, json bool) bool {
 	case json && want.list != nil:
 		return slices.EqualFunc(got.list, want.list, func(a, b cell) bool { return equal(a, b, true) })
 	case want.list != nil:
-		want.text = joined(want.list)
+		want.text = joinList(want.list)
 	case want.number && got.text != "":
 		x, okX := new(big.Rat).SetString(got.text)
 		y, okY := new(big.Rat).SetString(want.text)
@@ -204,8 +204,8 @@ func equal(got, want cell, json bool) bool {
 	return got.text == want.text && (!json || got.missing == want.missing && got.bare == want.bare)
 }
 
-// joined formats a list as in CSV output.
-func joined(list []cell) string {
+// joinList formats a list as in CSV output.
+func joinList(list []cell) string {
 	var texts []string
 	for _, c := range list {
 		if strings.ContainsAny(c.text, ";\"\n\r") {

@@ -19,7 +19,7 @@ func parse(text, format string, names []string) (rows [][]cell, err error) {
 		r := csv.NewReader(strings.NewReader(text))
 		all, err := r.ReadAll()
 		for _, fields := range all {
-			rows = append(rows, cells(fields))
+			rows = append(rows, toCells(fields))
 		}
 		return rows, err
 	}
@@ -27,10 +27,10 @@ func parse(text, format string, names []string) (rows [][]cell, err error) {
 		line = strings.TrimRight(line, "\r\n")
 		switch format {
 		case "tsv":
-			rows = append(rows, cells(strings.Split(line, "\t")))
+			rows = append(rows, toCells(strings.Split(line, "\t")))
 			continue
 		case "text":
-			rows = append(rows, cells(strings.Fields(line)))
+			rows = append(rows, toCells(strings.Fields(line)))
 			continue
 		}
 		var members map[string]json.RawMessage
@@ -46,7 +46,7 @@ func parse(text, format string, names []string) (rows [][]cell, err error) {
 	return rows, nil
 }
 
-func cells(fields []string) (row []cell) {
+func toCells(fields []string) (row []cell) {
 	for _, f := range fields {
 		row = append(row, cell{text: f})
 	}
@@ -71,8 +71,8 @@ func jsonCell(raw json.RawMessage) (c cell) {
 	return c
 }
 
-// keyed returns the raw records by key. A key consists of one or more columns.
-func (r *run) keyed(in *input, cols []int) map[string]string {
+// recordsByKey returns the raw records by key. A key consists of one or more columns.
+func (r *run) recordsByKey(in *input, cols []int) map[string]string {
 	keyed := map[string]string{}
 	for i, row := range in.rows {
 		var texts []string
@@ -88,8 +88,8 @@ func (r *run) keyed(in *input, cols []int) map[string]string {
 	return keyed
 }
 
-// columns picks one or two columns, and also returns their names on the command line.
-func (r *run) columns(in *input) (cols []int, byFields []string) {
+// pickColumns picks one or two columns, and also returns their names on the command line.
+func (r *run) pickColumns(in *input) (cols []int, byFields []string) {
 	cols = r.Perm(len(in.names))[:min(1+r.IntN(2), len(in.names))]
 	for _, c := range cols {
 		byFields = append(byFields, in.fieldName(c))
@@ -99,12 +99,12 @@ func (r *run) columns(in *input) (cols []int, byFields []string) {
 
 // split checks that partd split writes the records of each key to its file.
 func (r *run) split(in *input, flags []string) error {
-	cols, byFields := r.columns(in)
+	cols, byFields := r.pickColumns(in)
 	args := append(append([]string{"split", "--by", strings.Join(byFields, ","), "--dir", "new/out"}, flags...), in.files...)
 	if _, err := r.partd(args...); err != nil {
 		return err
 	}
-	want := r.keyed(in, cols)
+	want := r.recordsByKey(in, cols)
 	files, err := os.ReadDir(filepath.Join(r.dir, "new/out"))
 	if err != nil || len(files) != len(want) {
 		return fmt.Errorf("%d files, want %d: %w", len(files), len(want), err)
@@ -135,7 +135,7 @@ func (r *run) split(in *input, flags []string) error {
 
 // shuffle checks that partd shuffle stores the records of each key as its value.
 func (r *run) shuffle(in *input, flags []string) error {
-	cols, byFields := r.columns(in)
+	cols, byFields := r.pickColumns(in)
 	missing := func(row []cell) bool {
 		return slices.ContainsFunc(cols, func(c int) bool { return row[c].missing })
 	}
@@ -154,7 +154,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 		return err
 	}
 	shuffled := r.args
-	want := r.keyed(in, cols)
+	want := r.recordsByKey(in, cols)
 	if len(want) == 0 {
 		return nil
 	}

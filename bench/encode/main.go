@@ -3,8 +3,8 @@
 //
 //	go run ./bench/encode
 //
-// Each run is a separate process. The two programs of a row take turns, and the ratio is
-// that of their medians. Times are CPU times, so other load on the machine matters less.
+// Each run is a separate process. The two programs of a row take turns. The ratio
+// compares their medians. Times are CPU times, so other load on the machine matters less.
 // They include Go's garbage collector on other cores.
 package main
 
@@ -27,7 +27,7 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// The load: each of the batches has a list of length elements for every key.
+// The load: in each batch, every key gets a list of length elements.
 const (
 	keys   = 100
 	length = 100
@@ -35,9 +35,9 @@ const (
 )
 
 func main() {
-	turns := flag.Int("rounds", 5, "runs of each; the median counts")
-	only := flag.String("only", "", "run the rows whose name contains this")
-	run := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used by the program itself)")
+	turns := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	only := flag.String("only", "", "run only rows whose name contains this text")
+	run := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used internally)")
 	flag.Parse()
 	var err error
 	if *run != "" {
@@ -64,7 +64,7 @@ func runOne(codec, shape string) error {
 	}[shape]
 	c, known := map[string]encode.ValueCodec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
 	if !ok || !known {
-		return fmt.Errorf("run %q %q: there is python and pickle, numbers, texts and rows", codec, shape)
+		return fmt.Errorf("run %q %q: use python or pickle, and numbers, texts or rows", codec, shape)
 	}
 	batches := make([][]encode.Entry[[]any], 4)
 	for r := range batches {
@@ -95,7 +95,7 @@ func runOne(codec, shape string) error {
 	}
 	done := program.CPU()
 	if got != keys*length*rounds {
-		return fmt.Errorf("%d elements came back of %d", got, keys*length*rounds)
+		return fmt.Errorf("read %d elements, want %d", got, keys*length*rounds)
 	}
 	fmt.Println((appended - start).Seconds(), (done - appended).Seconds())
 	return nil
@@ -103,7 +103,7 @@ func runOne(codec, shape string) error {
 
 func compare(turns int, only string) error {
 	if turns < 1 {
-		return fmt.Errorf("-rounds %d: it must be 1 or more", turns)
+		return fmt.Errorf("-rounds %d: must be at least 1", turns)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "codec, elements\tappend, M/s\tPython\tratio\tget, M/s\tPython\tratio\tspread of runs")
@@ -112,7 +112,7 @@ func compare(turns int, only string) error {
 			if !strings.Contains(codec+", "+shape, only) {
 				continue
 			}
-			var times [4][]float64 // append and get of ours, then of Python's
+			var times [4][]float64 // append and get seconds of ours, then of Python's
 			for range turns {
 				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
 				if err != nil {
@@ -141,14 +141,14 @@ func compare(turns int, only string) error {
 	return w.Flush()
 }
 
-// measure runs a command and returns the seconds that it prints.
+// measure runs a command and returns the two times that it prints, in seconds.
 func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", cmd.Path, err)
 	}
 	if _, err := fmt.Sscan(string(out), &appending, &getting); err != nil {
-		return 0, 0, fmt.Errorf("%s printed %q, want two numbers of seconds: %w", cmd.Path, out, err)
+		return 0, 0, fmt.Errorf("%s printed %q, want two times in seconds: %w", cmd.Path, out, err)
 	}
 	return appending, getting, nil
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// digest identifies the content of an output: pairs of a key and a value, which is a row,
-// a field or a result. It holds sums over all pairs, so the order of keys does not matter.
+// digest identifies the content of an output: pairs of a key and a value. A value is a
+// row, a field or a result. The digest holds sums over all pairs, so the order of keys
+// does not matter.
 type digest struct {
 	Keys, Pairs uint64
 	Rows        uint64 // sum of the pairs' hashes, independent of order
@@ -28,38 +29,38 @@ func (c *chain) add(keyHash uint64, value []byte) {
 	c.ordered = c.ordered*chainPrime + h
 }
 
-// key adds the values of a key.
-func (d *digest) key(c chain) {
+// addKey adds the values of a key.
+func (d *digest) addKey(c chain) {
 	d.Keys++
 	d.Pairs += c.pairs
 	d.Rows += c.rows
 	d.Ordered += bits.RotateLeft64(c.ordered*chainPrime, 31) * chainPrime
 }
 
-// grouping digests pairs that are grouped by key. A key in two places counts twice, which
-// makes the output wrong.
+// grouping digests pairs that are grouped by key. If a key's pairs are in two places, the
+// key counts twice, and the output is wrong.
 type grouping struct {
 	d       digest
 	current []byte
 	hash    uint64
 	chain   chain
-	begun   bool
+	started bool
 }
 
 func (g *grouping) add(key, value []byte) {
-	if !g.begun || string(key) != string(g.current) {
+	if !g.started || string(key) != string(g.current) {
 		g.finish()
 		g.current = append(g.current[:0], key...)
-		g.hash, g.begun = xxh3.Hash(key), true
+		g.hash, g.started = xxh3.Hash(key), true
 	}
 	g.chain.add(g.hash, value)
 }
 
 func (g *grouping) finish() {
-	if g.begun {
-		g.d.key(g.chain)
+	if g.started {
+		g.d.addKey(g.chain)
 	}
-	g.chain, g.begun = chain{}, false
+	g.chain, g.started = chain{}, false
 }
 
 func (g *grouping) end() digest {
@@ -94,7 +95,7 @@ func (e *expectedBuilder) add(line []byte) error {
 	key, ok := e.in.field(line, e.in.key)
 	value, ok2 := e.in.field(line, e.in.value)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s: no field to group by, or of values, in %q", e.in.path, line)
+		return fmt.Errorf("%s: line %q lacks the field to group by or the field of values", e.in.path, line)
 	}
 	k := e.keys[string(key)]
 	if k == nil {
@@ -107,7 +108,7 @@ func (e *expectedBuilder) add(line []byte) error {
 		number, _ := e.in.field(line, e.in.sumColumn)
 		x, err := strconv.ParseFloat(string(number), 64)
 		if err != nil {
-			return fmt.Errorf("%s: %q to add up: %w", e.in.path, number, err)
+			return fmt.Errorf("%s: adding %q: %w", e.in.path, number, err)
 		}
 		k.sum += x
 	}
@@ -116,11 +117,11 @@ func (e *expectedBuilder) add(line []byte) error {
 
 func (e *expectedBuilder) end() (x expected) {
 	for key, k := range e.keys {
-		x.rows.key(k.rows)
-		x.values.key(k.values)
+		x.rows.addKey(k.rows)
+		x.values.addKey(k.values)
 		var c chain
 		c.add(xxh3.HashString(key), sumOf(k.rows.pairs, k.sum))
-		x.sums.key(c)
+		x.sums.addKey(c)
 	}
 	return x
 }
@@ -129,7 +130,7 @@ func (e *expectedBuilder) end() (x expected) {
 func sumOf(count uint64, sum float64) []byte {
 	b := append(strconv.AppendUint(nil, count, 10), ',')
 	if sum == 0 {
-		sum = 0 // not -0
+		sum = 0 // avoid -0
 	}
 	return strconv.AppendFloat(b, sum, 'f', 2, 64)
 }

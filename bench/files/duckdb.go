@@ -29,7 +29,7 @@ func (f *flags) duckdbRun(out string, statements ...string) *exec.Cmd {
 
 func sqlString(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
-func name(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
+func quoteColumn(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
 
 // duckdbRows returns the input as a table expression. All columns are text, except the one
 // to sum: declaring types is faster than guessing them.
@@ -62,13 +62,13 @@ func duckdbField(column int) string {
 	return fmt.Sprintf(`regexp_extract(line, '^\s*(?:\S+\s+){%d}(\S+)', 1)`, column-1)
 }
 
-// names returns the names of the key column and the value column.
-func (in *input) names() (key, value string) {
+// columnNames returns the names of the key column and the value column.
+func (in *input) columnNames() (key, value string) {
 	if in.text {
 		return "key", "value"
 	}
 	h := strings.Split(in.header, ",")
-	return name(h[in.key-1]), name(h[in.value-1])
+	return quoteColumn(h[in.key-1]), quoteColumn(h[in.value-1])
 }
 
 func copyTo(query, file, options string) string {
@@ -76,7 +76,7 @@ func copyTo(query, file, options string) string {
 }
 
 func duckdbPartition(f *flags, in *input, out string) *exec.Cmd {
-	key, _ := in.names()
+	key, _ := in.columnNames()
 	return f.duckdbRun(out, copyTo("SELECT *, "+key+" AS part FROM "+duckdbRowsAsText(in), filepath.Join(out, "files"),
 		", HEADER, PARTITION_BY (part)"))
 }
@@ -89,7 +89,7 @@ func duckdbRowsAsText(in *input) string {
 }
 
 func duckdbSort(f *flags, in *input, out string) *exec.Cmd {
-	key, _ := in.names()
+	key, _ := in.columnNames()
 	file := filepath.Join(out, "result"+in.extension())
 	if in.text {
 		return f.duckdbRun(out, copyTo("SELECT line FROM "+duckdbRows(in)+" ORDER BY key", file, ", HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01'"))
@@ -98,24 +98,24 @@ func duckdbSort(f *flags, in *input, out string) *exec.Cmd {
 }
 
 func duckdbSum(f *flags, in *input, out string) *exec.Cmd {
-	key, _ := in.names()
+	key, _ := in.columnNames()
 	sum := ""
 	if in.sumColumn > 0 {
-		sum = ", sum(" + name(strings.Split(in.header, ",")[in.sumColumn-1]) + ")"
+		sum = ", sum(" + quoteColumn(strings.Split(in.header, ",")[in.sumColumn-1]) + ")"
 	}
 	return f.duckdbRun(out, copyTo("SELECT "+key+", count(*)"+sum+" FROM "+duckdbRows(in)+" GROUP BY "+key,
 		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
 }
 
 func duckdbLists(f *flags, in *input, out string) *exec.Cmd {
-	key, value := in.names()
+	key, value := in.columnNames()
 	return f.duckdbRun(out, copyTo("SELECT "+key+", string_agg("+value+", ';') FROM "+duckdbRowsAsText(in)+" GROUP BY "+key,
 		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
 }
 
 // duckdbValues is DuckDB's fastest method: it sorts, so that the rows of a key are adjacent.
 func duckdbValues(f *flags, in *input, out string) *exec.Cmd {
-	key, value := in.names()
+	key, value := in.columnNames()
 	return f.duckdbRun(out, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(in)+" ORDER BY "+key,
 		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
 }

@@ -28,7 +28,7 @@ type input struct {
 	key, value, sumColumn int
 
 	bytes int64
-	want  expected // computed from the input by this program
+	want  expected // computed by this program from the input
 
 	tables []*table // of the db-benchmark
 	answer *answer  // the answer to the question, or nil until it is computed
@@ -50,7 +50,7 @@ func (f *flags) inputs() (all []*input) {
 		}}
 	}
 	for _, keys := range f.keys {
-		all = append(all, f.generated(int64(f.bytes), keys))
+		all = append(all, f.generatedInput(int64(f.bytes), keys))
 	}
 	return all
 }
@@ -59,7 +59,7 @@ func (f *flags) isText() bool {
 	return f.format == "text" || f.format == "" && filepath.Ext(f.file) != ".csv"
 }
 
-func (f *flags) generated(size, keys int64) *input {
+func (f *flags) generatedInput(size, keys int64) *input {
 	in := &input{
 		keys: keys, dist: f.dist, bytes: size,
 		by: "key", values: "text", sum: f.sum,
@@ -68,7 +68,7 @@ func (f *flags) generated(size, keys int64) *input {
 	if in.sum == "" {
 		in.sum = "v1"
 	}
-	in.name = fmt.Sprintf("%s keys, %s", commas(keys), f.dist)
+	in.name = fmt.Sprintf("%s keys, %s", withCommas(keys), f.dist)
 	return in
 }
 
@@ -79,7 +79,7 @@ const rowBytes = 105
 // page cache and to compute the expected digests.
 func (f *flags) prepare(in *input) error {
 	if f.format != "" && f.format != "text" && f.format != "csv" {
-		return fmt.Errorf("unknown --format %q: there are csv and text", f.format)
+		return fmt.Errorf("unknown --format %q: use csv or text", f.format)
 	}
 	if in.keys > 0 {
 		if err := generate(in, f.seed); err != nil {
@@ -88,7 +88,7 @@ func (f *flags) prepare(in *input) error {
 	} else if in.by == "" {
 		return errors.New("--file needs --by")
 	} else if in.text && in.sum != "" {
-		return errors.New("--sum is for csv: text is counted only")
+		return errors.New("--sum works only with csv; text is only counted")
 	}
 	path, err := filepath.Abs(in.path)
 	if err != nil {
@@ -103,7 +103,7 @@ func (f *flags) prepare(in *input) error {
 	r := bufio.NewReaderSize(s, 1<<20)
 	if !in.text {
 		if in.header, err = r.ReadString('\n'); err != nil {
-			return fmt.Errorf("%s: its first line: %w", in.path, err)
+			return fmt.Errorf("%s: reading its first line: %w", in.path, err)
 		}
 		in.header = strings.TrimSuffix(in.header, "\n")
 	}
@@ -120,11 +120,11 @@ func (f *flags) prepare(in *input) error {
 		return err
 	}
 	in.bytes = info.Size()
-	in.want, err = in.expect(r)
+	in.want, err = in.expectedDigests(r)
 	return err
 }
 
-// column returns the number of the column with a name.
+// column returns the number of the column with the given name or number.
 func (in *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
@@ -138,7 +138,7 @@ func (in *input) column(name string) (int, error) {
 	}
 	n, err := strconv.Atoi(name)
 	if err != nil || n == 0 || n < 0 && !(in.text && n == -1) {
-		return 0, fmt.Errorf("%s has no field %q for a benchmark: a name or a number is wanted, in text also -1", in.path, name)
+		return 0, fmt.Errorf("%s has no field %q: use a name or a number, or -1 for the last field of text", in.path, name)
 	}
 	return n, nil
 }
@@ -160,10 +160,10 @@ func generate(in *input, seed uint64) error {
 	return os.Rename(part, in.path)
 }
 
-var errQuotes = errors.New("has quotes, which awk and sort do not know")
+var errQuotes = errors.New("has quotes, which awk and sort do not understand")
 
-// expect reads all rows and returns the digests of correct outputs.
-func (in *input) expect(r io.Reader) (expected, error) {
+// expectedDigests reads all rows and returns the digests of correct outputs.
+func (in *input) expectedDigests(r io.Reader) (expected, error) {
 	e := newExpectedBuilder(in)
 	err := eachLine(r, func(line []byte) error {
 		if !in.text && bytes.IndexByte(line, '"') >= 0 {
@@ -204,7 +204,7 @@ func eachLine(r io.Reader, use func(line []byte) error) error {
 	}
 }
 
-// field returns a field of a row, and whether the row has it.
+// field returns a field of a row, and reports whether the row has it.
 func (in *input) field(line []byte, column int) ([]byte, bool) {
 	if !in.text {
 		for ; column > 1; column-- {

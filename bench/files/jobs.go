@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// job is a task on an input that contenders are compared at.
+// job is a task that contenders perform on an input.
 type job struct {
 	name  string
 	title string
@@ -26,11 +26,11 @@ type contender struct {
 	command func(f *flags, in *input, out string) *exec.Cmd
 	// read returns the digest of the output.
 	read func(in *input, out string) (digest, error)
-	// unordered means that the values of a key may be in any order.
+	// unordered is set if the values of a key may be in any order.
 	unordered bool
 	// unfit returns the reason why the contender cannot use an input, or "".
 	unfit func(in *input) string
-	// ownTime means that the command measures and prints its time itself.
+	// ownTime is set if the command measures and prints its time itself.
 	ownTime bool
 }
 
@@ -83,8 +83,8 @@ var jobs = append([]job{
 	},
 }, questionJobs()...)
 
-// want returns the digest of the job's correct output.
-func (j job) want(in *input) digest {
+// wantDigest returns the digest of the job's correct output.
+func (j job) wantDigest(in *input) digest {
 	switch j.name {
 	case "sum":
 		return in.want.sums
@@ -103,12 +103,12 @@ func (j job) check(c contender, in *input, out string) error {
 	if err != nil {
 		return err
 	}
-	want := j.want(in)
+	want := j.wantDigest(in)
 	if c.unordered {
 		got.Ordered = want.Ordered
 	}
 	if got != want {
-		return fmt.Errorf("wrong output: %d keys and %d values (of the input: %d and %d), hashes %x and %x (%x and %x)",
+		return fmt.Errorf("wrong output: %d keys and %d values (want %d and %d), hashes %x and %x (want %x and %x)",
 			got.Keys, got.Pairs, want.Keys, want.Pairs, got.Rows, got.Ordered, want.Rows, want.Ordered)
 	}
 	return nil
@@ -152,7 +152,7 @@ func chosenJobs(list string) (all []job, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		i := slices.IndexFunc(jobs, func(j job) bool { return j.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown job %q: there are %s", name, strings.Join(jobNames(), ", "))
+			return nil, fmt.Errorf("unknown job %q: use %s", name, strings.Join(jobNames(), ", "))
 		}
 		all = append(all, jobs[i])
 	}
@@ -171,9 +171,9 @@ func (f *flags) chosenPeers() (map[string]string, error) {
 			continue
 		}
 		if !slices.Contains(peerNames(), name) {
-			return nil, fmt.Errorf("unknown peer %q: there are %s", name, strings.Join(peerNames(), ", "))
+			return nil, fmt.Errorf("unknown peer %q: use %s", name, strings.Join(peerNames(), ", "))
 		}
-		peers[name] = f.missing(name)
+		peers[name] = f.missingProgram(name)
 		if peers[name] != "" && f.require {
 			return nil, fmt.Errorf("%s: %s", name, peers[name])
 		}
@@ -181,8 +181,8 @@ func (f *flags) chosenPeers() (map[string]string, error) {
 	return peers, nil
 }
 
-// missing returns what a peer needs that is not installed, or "".
-func (f *flags) missing(peer string) string {
+// missingProgram returns what a peer needs that is not installed, or "".
+func (f *flags) missingProgram(peer string) string {
 	need := func(programs ...string) string {
 		for _, p := range programs {
 			if _, err := exec.LookPath(p); err != nil {

@@ -1,6 +1,6 @@
 // Command files compares partd's commands on files with GNU sort, awk, Miller, DuckDB,
-// polars, DataFusion and Python's partd. All take turns on the same input, and their outputs
-// are compared. Run it from the root of the repository:
+// polars, DataFusion and Python's partd. They take turns on the same input, and their
+// outputs are compared. Run it from the root of the repository:
 //
 //	go run ./bench/files                                    # all jobs, more than an hour
 //	go run ./bench/files --jobs sort,sum --keys 1000 --rounds 3
@@ -59,9 +59,9 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns the defaults of the flags whose declarations do not contain them.
+// defaults returns the defaults of the flags that have none in their declaration.
 func defaults() flags {
-	cache, _ := os.UserCacheDir() // on an error, flags name the Pythons
+	cache, _ := os.UserCacheDir() // after an error, flags must name the Pythons
 	python := func(peer string) string {
 		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
 	}
@@ -73,37 +73,37 @@ func defaults() flags {
 
 func main() {
 	f := defaults()
-	flag.Var(&f.bytes, "bytes", "`size` of the generated input, as 600MB or 1GiB")
-	flag.Var(&f.keys, "keys", "how many different keys, a table for each of the `numbers`")
-	flag.StringVar(&f.dist, "dist", "uniform", "how often keys occur: uniform, zipf, or half (one key in half of the rows)")
+	flag.Var(&f.bytes, "bytes", "`size` of the generated input, such as 600MB or 1GiB")
+	flag.Var(&f.keys, "keys", "`numbers` of distinct keys; each gets a table")
+	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: uniform, zipf, or half (one key in half of the rows)")
 	flag.Uint64Var(&f.seed, "seed", 1, "`seed` of the generated input")
-	flag.StringVar(&f.file, "file", "", "measure with this `file` instead; csv must have no quotes")
-	flag.StringVar(&f.format, "format", "", "format of --file: csv or text (without it, by its name)")
-	flag.StringVar(&f.by, "by", "", "the `field` of --file that is the key: a name or a number, in text also -1")
-	flag.StringVar(&f.values, "values", "1", "the `field` of --file that job values brings together")
-	flag.StringVar(&f.sum, "sum", "", "the `field` to add up: v1 of generated input, none of --file (counts only)")
-	flag.Int64Var(&f.rows, "rows", 10_000_000, "`rows` of x, of about 50 bytes, that questions are about")
-	flag.Int64Var(&f.groups, "groups", 100, "`number` of different values of id1 and id2 in groupings; id3 and id6 have --rows divided by it")
-	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of what questions are about that is missing")
-	flag.BoolVar(&f.sortedInput, "sorted", false, "questions are about sorted tables")
-	flag.StringVar(&f.alsoIn, "also", "", "other `sizes` of memory with which partd answers questions, as 256MiB,4GiB")
-	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions, which are removed else when they are answered")
-	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: these, and the questions q1 to q10 and j1 to j5, also as groupings, joins and questions")
+	flag.StringVar(&f.file, "file", "", "use this `file` as input; csv must have no quotes")
+	flag.StringVar(&f.format, "format", "", "format of --file: csv or text (default: by its name)")
+	flag.StringVar(&f.by, "by", "", "key `field` of --file: a name, a number, or -1 for the last field of text")
+	flag.StringVar(&f.values, "values", "1", "the `field` of --file that job values collects")
+	flag.StringVar(&f.sum, "sum", "", "the `field` to add up (default: v1 of generated input; with --file, only count)")
+	flag.Int64Var(&f.rows, "rows", 10_000_000, "`rows` of table x in questions, about 50 bytes each")
+	flag.Int64Var(&f.groups, "groups", 100, "`number` of distinct values of id1 and id2 in groupings; id3 and id6 have --rows divided by it")
+	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of missing values in the tables of questions")
+	flag.BoolVar(&f.sortedInput, "sorted", false, "sort the tables of questions")
+	flag.StringVar(&f.alsoIn, "also", "", "more memory `sizes` for partd in questions, such as 256MiB,4GiB")
+	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions instead of removing them after use")
+	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: these, and q1 to q10 and j1 to j5, or all of those as groupings, joins or questions")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
-	flag.Var(&f.memory, "memory", "memory of partd and of GNU sort, as `size`")
-	flag.IntVar(&f.threads, "threads", f.threads, "`threads` of all that can be told")
-	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory_limit of DuckDB and of DataFusion, as `size`")
-	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer that takes longer once only")
-	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "end a run that takes longer")
-	flag.DurationVar(&f.pause, "pause", time.Second, "wait after files were removed, and as long again for each 10,000 of them")
-	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only of the first")
+	flag.Var(&f.memory, "memory", "memory `size` of partd and GNU sort")
+	flag.IntVar(&f.threads, "threads", f.threads, "`threads` of all programs that have such an option")
+	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory limit, as `size`, of DuckDB and DataFusion")
+	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer that takes longer only once")
+	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "stop a run that takes longer")
+	flag.DurationVar(&f.pause, "pause", time.Second, "wait this long after removing files, plus as long for each 10,000 files")
+	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only the first")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.BoolVar(&f.json, "json", false, "print each run and each median as a line of JSON instead of tables")
-	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
+	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
-	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs, which are kept (tables of questions: with --keep), and outputs, which are removed")
-	flag.StringVar(&f.partd, "partd", "", "the partd to measure (without it, one built from this tree)")
+	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs are removed, inputs kept (those of questions only with --keep)")
+	flag.StringVar(&f.partd, "partd", "", "the partd to measure (default: built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
 	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
 	flag.StringVar(&f.duckdb, "duckdb", f.duckdb, "a Python that has DuckDB")
@@ -119,10 +119,10 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	if runtime.GOOS != "linux" {
-		return errors.New("this measures memory as Linux tells it, in /proc")
+		return errors.New("this program needs Linux: it measures memory with /proc")
 	}
 	if f.rounds < 1 || f.threads < 1 {
-		return errors.New("--rounds and --threads are 1 or more")
+		return errors.New("--rounds and --threads must be at least 1")
 	}
 	jobs, err := chosenJobs(f.jobs)
 	if err != nil {
@@ -150,7 +150,7 @@ func (f *flags) run(ctx context.Context) error {
 		}
 		return j.question != nil
 	})
-	bad := f.ask(ctx, questions, peers)
+	bad := f.measureQuestions(ctx, questions, peers)
 	if len(jobs) == 0 {
 		return bad
 	}
@@ -168,7 +168,7 @@ func (f *flags) run(ctx context.Context) error {
 			} else {
 				err = f.writeTable(os.Stdout, in, j, rs)
 			}
-			bad = errors.Join(bad, err, f.writeFigures(in, j, rs), wrong(in, j, rs))
+			bad = errors.Join(bad, err, f.writeFigures(in, j, rs), wrongOutputs(in, j, rs))
 		}
 	}
 	return bad

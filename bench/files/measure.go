@@ -35,8 +35,8 @@ type run struct {
 type runs struct {
 	c     contender
 	all   []run
-	skip  string // the reason for no or no more runs
-	wrong bool   // partd failed, or an output was wrong
+	skip  string // the reason why it does not run, or no longer
+	wrong bool   // partd failed, or some output was wrong
 }
 
 // measure runs the contenders of a job in turns.
@@ -131,8 +131,8 @@ func countFiles(dir string) (n int64) {
 	return n
 }
 
-// wrong returns an error for wrong outputs and for failures of partd.
-func wrong(in *input, j job, all []*runs) (err error) {
+// wrongOutputs returns an error for wrong outputs and for failures of partd.
+func wrongOutputs(in *input, j job, all []*runs) (err error) {
 	for _, rs := range all {
 		if rs.wrong {
 			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, in.name, rs.c.label, rs.all[len(rs.all)-1].Problem))

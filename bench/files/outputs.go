@@ -23,8 +23,8 @@ func readSorted(in *input, out string) (digest, error) {
 			return nil
 		}
 		key, ok := in.field(line, in.key)
-		if !ok || g.begun && bytes.Compare(key, g.current) < 0 {
-			return fmt.Errorf("not sorted, or no row of the input: %q", line)
+		if !ok || g.started && bytes.Compare(key, g.current) < 0 {
+			return fmt.Errorf("not sorted, or not a row of the input: %q", line)
 		}
 		g.add(key, line)
 		return nil
@@ -32,7 +32,7 @@ func readSorted(in *input, out string) (digest, error) {
 	return g.end(), err
 }
 
-// readFiles reads a tree that has for each key one file, or one directory of files.
+// readFiles reads a tree with one file, or one directory of files, for each key.
 func readFiles(in *input, out string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(out, "files"), func(path string, rows []byte) error {
@@ -66,7 +66,7 @@ func (g *grouping) addRows(in *input, path string, rows []byte) error {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})
 		key, ok := in.field(line, in.key)
 		if !isWhole || !ok || !first && string(key) != string(g.current) {
-			return fmt.Errorf("%s: a row that does not belong there: %q", path, line)
+			return fmt.Errorf("%s: row %q does not belong there", path, line)
 		}
 		g.add(key, line)
 		rows = rest
@@ -101,14 +101,14 @@ func readLogstore(in *input, out string) (d digest, err error) {
 			return d, err
 		}
 		if c.Offset == 0 && len(part) > 0 {
-			return d, fmt.Errorf("a key ends within a row: %q", part)
+			return d, fmt.Errorf("a key's value ends within a row: %q", part)
 		}
 		part = append(part, c.Data...)
 		end := bytes.LastIndexByte(part, '\n') + 1
 		for rows := part[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
 			if key, ok := in.field(line, in.key); !ok || string(key) != c.Key {
-				return d, fmt.Errorf("key %q holds a row of another: %q", c.Key, line)
+				return d, fmt.Errorf("key %q holds a row of another key: %q", c.Key, line)
 			}
 			g.add([]byte(c.Key), line)
 			rows = rest

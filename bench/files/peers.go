@@ -132,7 +132,7 @@ func (q *question) polars(f *flags, in *input, out string) *exec.Cmd {
 	for _, t := range in.tables {
 		tables = append(tables, map[string]any{"path": t.path, "columns": t.columns, "types": t.types})
 	}
-	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.joinColumn, "how": q.joinKind, "out": result(out)})
+	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.joinColumn, "how": q.joinKind, "out": resultPath(out)})
 	cmd := exec.Command(f.polars, "-c", polarsProgram, string(b))
 	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
 	return cmd

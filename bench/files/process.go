@@ -36,7 +36,8 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begin := time.Now()
-	// After Start, the new program has replaced this one, whose memory is therefore not counted.
+	// After Start, the new program has replaced this one, so this program's memory is not
+	// counted.
 	if err := cmd.Start(); err != nil {
 		return u, err
 	}
@@ -73,7 +74,7 @@ func lastLine(s string) string {
 
 const (
 	pollEvery = 10 * time.Millisecond
-	findEvery = 5 // polls between looks for new processes
+	findEvery = 5 // polls between searches for new processes
 )
 
 // watch returns the sum of the memory peaks of a process and its descendants, and their

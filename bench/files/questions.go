@@ -15,10 +15,10 @@ type question struct {
 	name, title string
 
 	keys       []string
-	aggregates []string // in the syntax of partd's --agg; largest2(v3) means the two largest of each group
+	aggregates []string // in the syntax of partd's --agg; largest2(v3) means the two largest values of each group
 
-	// gawk's statements for a row with the key k, and its print arguments for each key. Both
-	// are empty for questions that need more than one line of awk.
+	// awk holds gawk's statements for a row with the key k, and print its print arguments
+	// for each key. Both are empty for questions that need more than one line of awk.
 	awk, print string
 
 	right, joinColumn, joinKind string
@@ -80,7 +80,7 @@ func questionJobs() (all []job) {
 	return all
 }
 
-func result(out string) string { return filepath.Join(out, "result.csv") }
+func resultPath(out string) string { return filepath.Join(out, "result.csv") }
 
 func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
 	args := []string{"--by", strings.Join(q.keys, ","), "--agg", strings.Join(q.aggregates, ",")}
@@ -93,7 +93,7 @@ func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
 	}
 	args = append([]string{
 		command, "--memory", strconv.FormatInt(int64(f.memory), 10), "--threads", strconv.Itoa(f.threads),
-		"--quiet", "--tmp", out, "-o", result(out),
+		"--quiet", "--tmp", out, "-o", resultPath(out),
 	}, args...)
 	for _, t := range in.tables {
 		args = append(args, t.path)
@@ -130,7 +130,7 @@ func (q *question) duckdb(f *flags, in *input, out string) *exec.Cmd {
 		statements = append(statements, fmt.Sprintf("CREATE VIEW %s AS FROM read_csv(%s, header = true, delim = ',', quote = '', escape = '', auto_detect = false, columns = {%s})",
 			t.name, sqlString(t.path), t.columnList("'%s': '%s'")))
 	}
-	return f.duckdbRun(out, append(statements, copyTo(sql, result(out), ", HEADER"))...)
+	return f.duckdbRun(out, append(statements, copyTo(sql, resultPath(out), ", HEADER"))...)
 }
 
 const datafusionProgram = `
@@ -154,7 +154,7 @@ func (q *question) datafusion(f *flags, in *input, out string) *exec.Cmd {
 		statements = append(statements, fmt.Sprintf("CREATE EXTERNAL TABLE %s (%s) STORED AS CSV LOCATION %s OPTIONS ('format.has_header' 'true')",
 			t.name, t.columnList("%s %s"), sqlString(t.path)))
 	}
-	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, sqlString(result(out))))
+	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, sqlString(resultPath(out))))
 	return exec.Command(f.datafusion, append([]string{"-c", datafusionProgram}, statements...)...)
 }
 

@@ -16,8 +16,8 @@ import (
 // answer identifies a set of rows in any order: it holds their number, the sum of the hashes
 // of exact fields, and the inexact numbers.
 type answer struct {
-	rows, exact uint64
-	inexact     []inexact
+	rows, sixDecimals uint64
+	inexact           []inexact
 }
 
 // inexact holds the numbers of a row that are compared to a billionth, and the hash of its
@@ -34,16 +34,16 @@ func (q *question) addGroup(a *answer, keys uint64, aggregates []float64) {
 	for i, x := range aggregates {
 		switch name, _, _ := strings.Cut(q.aggregates[i], "("); {
 		case name == "sum" && math.IsNaN(x): // a sum of no values is 0 in polars and missing in SQL
-			row.row = mix(row.row ^ exact(0))
+			row.row = mix(row.row ^ sixDecimals(0))
 		case slices.Contains([]string{"sum", "min", "max", "count", "largest2"}, name):
-			row.row = mix(row.row ^ exact(x))
+			row.row = mix(row.row ^ sixDecimals(x))
 		default:
 			row.x[n] = x
 			n++
 		}
 	}
 	a.rows++
-	a.exact += mix(row.row)
+	a.sixDecimals += mix(row.row)
 	if n > 0 {
 		a.inexact = append(a.inexact, row)
 	}
@@ -52,17 +52,18 @@ func (q *question) addGroup(a *answer, keys uint64, aggregates []float64) {
 // addJoined adds a row of a join: the hashes of the fields from x and from the other table.
 func (a *answer) addJoined(x, other uint64) {
 	a.rows++
-	a.exact += mix(x ^ mix(other))
+	a.sixDecimals += mix(x ^ mix(other))
 }
 
-// exact rounds a number to six decimals, so that a difference in its last bit does not matter.
-func exact(x float64) uint64 { return uint64(int64(math.Round(1e6 * x))) }
+// sixDecimals rounds a number to six decimals, so that a difference in the last bit does not
+// matter.
+func sixDecimals(x float64) uint64 { return uint64(int64(math.Round(1e6 * x))) }
 
 // hashCells hashes fields. Different spellings of a number have the same hash.
 func hashCells(cells [][]byte) (h uint64) {
 	for _, c := range cells {
 		if x, err := number(c); len(c) > 0 && c[0] <= '9' && err == nil {
-			h = mix(h ^ exact(x))
+			h = mix(h ^ sixDecimals(x))
 		} else {
 			h = mix(h ^ xxh3.Hash(c))
 		}
@@ -105,12 +106,12 @@ func (q *question) read(in *input, out string) (*answer, error) {
 		columns = ofX + len(in.tables[1].columns) - 1
 	}
 	numbers := make([]float64, len(q.aggregates))
-	err := eachRow(result(out), func(cells [][]byte) (err error) {
+	err := eachRow(resultPath(out), func(cells [][]byte) (err error) {
 		if q.largest() && len(cells) == ofX { // partd writes whole rows
 			cells = [][]byte{cells[5], cells[8]}
 		}
 		if len(cells) != columns {
-			return fmt.Errorf("wrong output: %d columns, not %d: %q", len(cells), columns, cells)
+			return fmt.Errorf("wrong output: %d columns, want %d: %q", len(cells), columns, cells)
 		}
 		if q.right != "" {
 			a.addJoined(hashCells(cells[:ofX]), hashCells(cells[ofX:]))
@@ -130,10 +131,10 @@ func (q *question) read(in *input, out string) (*answer, error) {
 // check compares an output with the answer that this program computes.
 func (q *question) check(in *input, out string) (err error) {
 	if in.answer == nil {
-		if in.answer, err = q.answer(in); err != nil {
+		if in.answer, err = q.computeAnswer(in); err != nil {
 			return err
 		}
-		debug.FreeOSMemory() // the contenders need the memory
+		debug.FreeOSMemory() // return memory that the contenders need
 	}
 	got, err := q.read(in, out)
 	if err != nil {
@@ -141,9 +142,9 @@ func (q *question) check(in *input, out string) (err error) {
 	}
 	want := in.answer
 	if got.rows != want.rows {
-		return fmt.Errorf("wrong output: %d rows, not %d", got.rows, want.rows)
+		return fmt.Errorf("wrong output: %d rows, want %d", got.rows, want.rows)
 	}
-	if got.exact != want.exact {
+	if got.sixDecimals != want.sixDecimals {
 		return errors.New("wrong output: keys, whole numbers or decimals differ")
 	}
 	for _, a := range []*answer{got, want} {
@@ -152,15 +153,15 @@ func (q *question) check(in *input, out string) (err error) {
 	for i, w := range want.inexact {
 		for c, x := range got.inexact[i].x {
 			if !almostEqual(x, w.x[c]) {
-				return fmt.Errorf("wrong output: %v, not %v", x, w.x[c])
+				return fmt.Errorf("wrong output: %v, want %v", x, w.x[c])
 			}
 		}
 	}
 	return nil
 }
 
-// almostEqual reports whether two numbers agree to a billionth. The absolute tolerance is for an r²
-// near 0, whose sums have lost digits.
+// almostEqual reports whether two numbers agree to a billionth. The absolute tolerance is
+// for an r² near 0, because its sums lose digits.
 func almostEqual(x, want float64) bool {
 	return math.IsNaN(x) && math.IsNaN(want) || math.Abs(x-want) <= 1e-9*math.Abs(want)+1e-12
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// answer computes the answer from the tables, in the simplest way.
-func (q *question) answer(in *input) (a *answer, err error) {
+// computeAnswer computes the answer from the tables, by the simplest method.
+func (q *question) computeAnswer(in *input) (a *answer, err error) {
 	a = &answer{}
 	if q.right == "" {
-		return a, q.grouped(in.tables[0], a)
+		return a, q.groupedAnswer(in.tables[0], a)
 	}
 	// Keys of the other table are unique.
 	otherCounts := make(map[uint64]uint64, in.tables[1].rows)
@@ -50,7 +50,7 @@ const missingValue = math.MinInt32
 
 var scales = [3]float64{1, 1, 1e4}
 
-func (q *question) grouped(t *table, a *answer) error {
+func (q *question) groupedAnswer(t *table, a *answer) error {
 	rows := make([]measuredRow, 0, t.rows)
 	keys := make([][]byte, len(q.keys))
 	err := eachRow(t.path, func(cells [][]byte) error {
@@ -79,7 +79,7 @@ func (q *question) grouped(t *table, a *answer) error {
 		}
 		rows = rows[len(group):]
 		if q.largest() {
-			v3 := column(group, 2)
+			v3 := columnOf(group, 2)
 			slices.Sort(v3)
 			for _, v := range v3[max(0, len(v3)-2):] {
 				q.addGroup(a, group[0].keys, []float64{v})
@@ -87,15 +87,15 @@ func (q *question) grouped(t *table, a *answer) error {
 			continue
 		}
 		for i, text := range q.aggregates {
-			values[i] = aggregate(text, group)
+			values[i] = aggregateOf(text, group)
 		}
 		q.addGroup(a, group[0].keys, values)
 	}
 	return err
 }
 
-// column returns the values of a column that are not missing.
-func column(group []measuredRow, i int) (all []float64) {
+// columnOf returns the values of a column that are not missing.
+func columnOf(group []measuredRow, i int) (all []float64) {
 	for _, r := range group {
 		if r.v[i] != missingValue {
 			all = append(all, float64(r.v[i])/scales[i])
@@ -104,23 +104,23 @@ func column(group []measuredRow, i int) (all []float64) {
 	return all
 }
 
-// aggregate computes an aggregate of a group.
-func aggregate(text string, group []measuredRow) float64 {
+// aggregateOf computes an aggregate of a group.
+func aggregateOf(text string, group []measuredRow) float64 {
 	name, arguments, _ := strings.Cut(text, "(")
 	switch name {
 	case "count":
 		return float64(len(group))
 	case "regr_r2":
 		group = slices.DeleteFunc(slices.Clone(group), func(r measuredRow) bool { return r.v[0] == missingValue || r.v[1] == missingValue })
-		x, y := column(group, 0), column(group, 1)
-		xx, yy, xy := products(x, x), products(y, y), products(x, y)
+		x, y := columnOf(group, 0), columnOf(group, 1)
+		xx, yy, xy := scaledProducts(x, x), scaledProducts(y, y), scaledProducts(x, y)
 		if xx > 0 && yy == 0 {
 			return 1 // as in SQL; polars and DataFusion return no value
 		}
 		return xy * xy / (xx * yy)
 	}
 	c := int(arguments[1] - '1')
-	x := column(group, c)
+	x := columnOf(group, c)
 	if len(x) == 0 {
 		return math.NaN()
 	}
@@ -142,11 +142,11 @@ func aggregate(text string, group []measuredRow) float64 {
 		slices.Sort(x)
 		return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 	}
-	return math.Sqrt(products(x, x) / (n * (n - 1))) // stddev; NaN for one value
+	return math.Sqrt(scaledProducts(x, x) / (n * (n - 1))) // stddev; NaN for one value
 }
 
-// products returns n times the sum of the products of two columns' deviations from their means.
-func products(x, y []float64) (sum float64) {
+// scaledProducts returns n times the sum of the products of two columns' deviations from their means.
+func scaledProducts(x, y []float64) (sum float64) {
 	n, sumX, sumY := float64(len(x)), 0.0, 0.0
 	for i := range x {
 		sumX, sumY = sumX+x[i], sumY+y[i]

@@ -19,7 +19,7 @@ type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
-	order          string // sort's keys
+	order          string // the keys to sort it by
 	// row appends the row i. It is called for consecutive rows.
 	row func(line []byte, i uint64) []byte
 
@@ -28,12 +28,12 @@ type table struct {
 
 // questionInput creates the tables of a question unless they exist.
 func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
-	in := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", commas(f.rows), f.missingPercent)}
+	in := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", withCommas(f.rows), f.missingPercent)}
 	if f.sortedInput {
 		in.name += ", sorted"
 	}
 	for _, t := range in.tables {
-		if err := f.make(ctx, t); err != nil {
+		if err := f.ensureTable(ctx, t); err != nil {
 			return nil, err
 		}
 		info, err := os.Stat(t.path)
@@ -58,8 +58,8 @@ func (f *flags) tables(q *question) (all []*table) {
 	return all
 }
 
-// make writes a table's file unless it exists.
-func (f *flags) make(ctx context.Context, t *table) error {
+// ensureTable writes a table's file unless it exists.
+func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	if _, err := os.Stat(t.path); err == nil {
 		return nil
 	}
@@ -114,10 +114,10 @@ func (f *flags) groupingTable() *table {
 	}
 }
 
-// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark. Nine
-// tenths of the keys of x are also in each other table. With --missing, that percentage of
-// the keys of x is missing, in all of their rows. Texts are derived from keys, and are
-// missing with them (the script writes idNA).
+// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark.
+// Nine tenths of the keys of x are also in each other table. With --missing, that
+// percentage of the keys of x is missing, in all of their rows. Texts are derived from
+// keys, and are missing if the key is (the script writes idNA).
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}

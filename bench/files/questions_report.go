@@ -20,8 +20,8 @@ type questionResult struct {
 	list []summary
 }
 
-// ask measures the questions and writes one table of the results.
-func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (bad error) {
+// measureQuestions measures the questions and writes one table of the results.
+func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[string]string) (bad error) {
 	var done []questionResult
 	for i, j := range jobs {
 		more, err := f.withMemories(j)
@@ -38,7 +38,7 @@ func (f *flags) ask(ctx context.Context, jobs []job, peers map[string]string) (b
 			return err
 		}
 		done = append(done, questionResult{in, j, summarize(in, j, all)})
-		bad = errors.Join(bad, wrong(in, j, all), f.writeFigures(in, j, all))
+		bad = errors.Join(bad, wrongOutputs(in, j, all), f.writeFigures(in, j, all))
 		if f.json {
 			bad = errors.Join(bad, writeMedians(os.Stdout, in, j, all))
 		}
@@ -83,8 +83,8 @@ type ratios struct {
 	Peak    int64   `json:"partd_vmhwm_bytes"`
 }
 
-// best returns the fastest peer, or nil if there is nothing to compare.
-func (a questionResult) best() (best *summary) {
+// fastestPeer returns the fastest peer, or nil if there is nothing to compare.
+func (a questionResult) fastestPeer() (best *summary) {
 	for i, s := range a.list {
 		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (best == nil || s.Ratio < best.Ratio) {
 			best = &a.list[i]
@@ -97,7 +97,7 @@ func ratiosOf(done []questionResult) (r ratios) {
 	logs := 0.0
 	for _, a := range done {
 		r.Peak = max(r.Peak, a.list[0].VmHWM)
-		if best := a.best(); best != nil {
+		if best := a.fastestPeer(); best != nil {
 			logs, r.N = logs+math.Log(best.Ratio), r.N+1
 			if r.N == 1 || best.Ratio < r.Least {
 				r.Least, r.LeastAt = best.Ratio, a.job.name
@@ -133,7 +133,7 @@ func (f *flags) writeQuestions(w io.Writer, done []questionResult) error {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the others without a limit; %d threads. Seconds / seconds of processors / MiB at most:\n\n"+
+	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the others without a limit; %d threads. Seconds / CPU seconds / peak MiB:\n\n"+
 		"| question | %s | best other ÷ partd |\n|---|%s---|\n", done[0].in.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(measured, " | "), strings.Repeat("---|", len(measured)))
 	for _, a := range done {
 		fmt.Fprintf(&b, "| %s %s |", a.job.name, a.job.title)
@@ -144,18 +144,18 @@ func (f *flags) writeQuestions(w io.Writer, done []questionResult) error {
 			}
 			fmt.Fprintf(&b, " %s |", cell)
 		}
-		if best := a.best(); best != nil {
+		if best := a.fastestPeer(); best != nil {
 			fmt.Fprintf(&b, " %.2f, %s |\n", best.Ratio, best.How)
 		} else {
 			b.WriteString(" – |\n")
 		}
 	}
 	if r := ratiosOf(done); r.N > 0 {
-		fmt.Fprintf(&b, "\nBest other ÷ partd: %.2f in the geometric mean of %d, %.2f at least (%s). VmHWM of partd: %d MiB at most (bound: %d).\n",
+		fmt.Fprintf(&b, "\nBest other ÷ partd: %.2f (geometric mean of %d), minimum %.2f (%s). Peak VmHWM of partd: %d MiB (limit: %d).\n",
 			r.Mean, r.N, r.Least, r.LeastAt, r.Peak>>20, (int64(f.memory)*11/10+30<<20)>>20)
 	}
 	if len(absent) > 0 {
-		fmt.Fprintf(&b, "\nNot here: %s.\n", strings.Join(absent, "; "))
+		fmt.Fprintf(&b, "\nNot measured: %s.\n", strings.Join(absent, "; "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

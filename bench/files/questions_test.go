@@ -45,14 +45,14 @@ func TestQuestions(t *testing.T) {
 				if err := j.check(j.runs[0], in, out); err != nil {
 					t.Errorf("%s: %v", j.name, err)
 				}
-				spoil(t, j, in, out)
+				corruptOutput(t, j, in, out)
 			}
 		})
 	}
 }
 
-// spoil damages an output in several ways.
-func spoil(t *testing.T, j job, in *input, out string) {
+// corruptOutput damages an output in several ways.
+func corruptOutput(t *testing.T, j job, in *input, out string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(out, "result.csv"))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 			if (c.peer == "polars" || c.peer == "datafusion") && strings.Contains("q1 q2 q4 q5 q7 j1 j2 j4", j.name) {
 				continue
 			}
-			if reason := f.missing(c.peer); reason != "" {
+			if reason := f.missingProgram(c.peer); reason != "" {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" && c.peer == "duckdb" {
 					t.Fatal(reason)
 				}
@@ -121,13 +121,13 @@ func TestQuestionsOfPeers(t *testing.T) {
 // The table shows each failure with its reason, and one number for all questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
-	ran := func(how string, seconds float64, problem string) *runs {
-		return &runs{c: contender{peer: strings.ToLower(how), label: how}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
+	ran := func(peer string, seconds float64, problem string) *runs {
+		return &runs{c: contender{peer: strings.ToLower(peer), label: peer}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
 	}
 	absent := &runs{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
 	var done []questionResult
 	for _, all := range [][]*runs{
-		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, not 2"), absent},
+		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, want 2"), absent},
 		{ran("partd", 2, ""), ran("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), ran("polars", 2, "")},
 	} {
 		j := questionJobs()[len(done)]
@@ -139,16 +139,16 @@ func TestQuestionsTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `
-9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the others without a limit; 2 threads. Seconds / seconds of processors / MiB at most:
+9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the others without a limit; 2 threads. Seconds / CPU seconds / peak MiB:
 
 | question | partd | DuckDB | polars | best other ÷ partd |
 |---|---|---|---|---|
-| q1 sum v1 by id1 | 1.00 / 1.00 / 7 | 4.00 / 4.00 / 7 | wrong output: 1 rows, not 2 | 4.00, DuckDB |
+| q1 sum v1 by id1 | 1.00 / 1.00 / 7 | 4.00 / 4.00 / 7 | wrong output: 1 rows, want 2 | 4.00, DuckDB |
 | q2 sum v1 by id1, id2 | 2.00 / 2.00 / 7 | out of memory | 2.00 / 2.00 / 7 | 1.00, polars |
 
-Best other ÷ partd: 2.00 in the geometric mean of 2, 1.00 at least (q2). VmHWM of partd: 7 MiB at most (bound: 311).
+Best other ÷ partd: 2.00 (geometric mean of 2), minimum 1.00 (q2). Peak VmHWM of partd: 7 MiB (limit: 311).
 
-Not here: gawk is not installed.
+Not measured: gawk is not installed.
 `
 	if b.String() != want {
 		t.Error(b.String())

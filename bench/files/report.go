@@ -103,7 +103,7 @@ func (f *flags) writeFigures(in *input, j job, all []*runs) error {
 
 func (f *flags) writeTable(w io.Writer, in *input, j job, all []*runs) error {
 	list := summarize(in, j, all)
-	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, in.name, in.bytes/1e6, commas(int64(in.want.rows.Keys)), f.memory.String())
+	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, in.name, in.bytes/1e6, withCommas(int64(in.want.rows.Keys)), f.memory.String())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tMB/s\tfrom\tto\tpartd is faster\tCPU s/GB\tVmHWM MiB\truns\t  output\n")
 	for _, s := range list {

@@ -21,7 +21,7 @@ func readSums(in *input, out string) (digest, error) {
 			comma := bytes.LastIndexByte(line, ',')
 			x, err := strconv.ParseFloat(string(line[comma+1:]), 64)
 			if comma < 0 || err != nil {
-				return fmt.Errorf("not a key and %d numbers: %q", n, line)
+				return fmt.Errorf("want a key and %d numbers, got %q", n, line)
 			}
 			numbers[i], line = x, line[:comma]
 		}
@@ -84,8 +84,8 @@ func csvField(line []byte) (field, rest []byte) {
 // cutValue returns the first value of a list, the rest, and whether more values follow.
 func cutValue(list []byte) (value, rest []byte, more bool) { return cutField(list, ';') }
 
-// cutField cuts a line after its first field, which may be quoted, and the separator. It
-// reports in more whether there was a separator.
+// cutField splits a line after its first field, which may be quoted, and the separator.
+// more reports whether there was a separator.
 func cutField(line []byte, separator byte) (field, rest []byte, more bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return bytes.Cut(line, []byte{separator})
@@ -93,7 +93,7 @@ func cutField(line []byte, separator byte) (field, rest []byte, more bool) {
 	line = line[1:]
 	for {
 		quote := bytes.IndexByte(line, '"')
-		if quote < 0 { // unclosed: the comparison will fail
+		if quote < 0 { // not closed: the comparison will fail
 			return append(field, line...), nil, false
 		}
 		field = append(field, line[:quote]...)

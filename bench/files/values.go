@@ -25,15 +25,15 @@ func (l *numbers) Set(text string) error {
 	for part := range strings.SplitSeq(text, ",") {
 		n, err := strconv.ParseInt(part, 10, 64)
 		if err != nil || n < 1 {
-			return fmt.Errorf("%q is no list of numbers, as 1000,100000 is", text)
+			return fmt.Errorf("%q is not a list of numbers such as 1000,100000", text)
 		}
 		*l = append(*l, n)
 	}
 	return nil
 }
 
-// commas formats a number with a comma between thousands.
-func commas(n int64) string {
+// withCommas formats a number with a comma between thousands.
+func withCommas(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]

@@ -19,11 +19,11 @@ import (
 func main() {
 	var o csvgen.Options
 	flag.Int64Var(&o.Rows, "rows", 1_000_000, "number of `rows`")
-	flag.Int64Var(&o.Keys, "keys", 1000, "number of different `keys`")
-	flag.StringVar(&o.Dist, "dist", "uniform", "how often keys occur: "+csvgen.Dists)
-	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`: another one, another file")
+	flag.Int64Var(&o.Keys, "keys", 1000, "number of distinct `keys`")
+	flag.StringVar(&o.Dist, "dist", "uniform", "distribution of keys: "+csvgen.Dists)
+	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`; each seed yields another file")
 	flag.BoolVar(&o.Quoted, "quoted", false, "put commas and quotes into the text of every fourth row")
-	out := flag.String("o", "", "`file` to write, standard output if empty")
+	out := flag.String("o", "", "`file` to write (default: standard output)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "gencsv: unexpected argument %q\n", flag.Arg(0))

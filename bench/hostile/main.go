@@ -41,11 +41,11 @@ func main() {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
 	n := flag.Int64("conversations", 1_000_000, "how many conversations to hold")
-	atOnce := flag.Int("at-once", 16, "how many of them at a time")
+	atOnce := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
-	maxWait := flag.Duration("within", time.Second, "how long the honest peer may wait")
-	mode := flag.String("mode", "", "what to attack with in place of conversations: frames, keys, deletes, readers, turns or all of them")
-	lasts := flag.Duration("for", 20*time.Second, "how long each of them lasts")
+	maxWait := flag.Duration("within", time.Second, "maximum wait of the honest peer")
+	mode := flag.String("mode", "", "attack with frames, keys, deletes, readers, turns or all of them instead of conversations")
+	lasts := flag.Duration("for", 20*time.Second, "duration of each mode")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -75,33 +75,33 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, maxWait time.Dur
 	start := time.Now()
 	report, err := hostile.Run(ctx, target, n, atOnce, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {
-			now, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports if the server has ended
-			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, at the most %d MiB\n",
+			now, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports whether the server has ended
+			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, peak %d MiB\n",
 				done, float64(done)/time.Since(start).Seconds(), now>>20, peak>>20)
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("%w (seed %d, the server has ended: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
+		return fmt.Errorf("%w (seed %d, server ended: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
 	}
 	_, peak, e := serverproc.Memory(p.Pid())
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())
-	fmt.Printf("honest peer: %d requests answered, three of them took %v at the most (the machine held a process up for %v); %d values removed by others\n",
+	fmt.Printf("honest peer: %d requests answered, the slowest three in %v (the machine delayed a process by %v); %d values removed by others\n",
 		report.HonestRequests, report.Slowest.Round(time.Millisecond), report.LongestStall.Round(time.Millisecond), report.MissingValues)
 	if memoryErr != nil {
-		fmt.Println("memory: not known:", memoryErr)
+		fmt.Println("memory unknown:", memoryErr)
 	} else {
-		fmt.Printf("memory: %d MiB idle, at the most %d MiB, %d MiB above\n", idle>>20, peak>>20, (peak-idle)>>20)
+		fmt.Printf("memory: %d MiB idle, peak %d MiB, %d MiB more\n", idle>>20, peak>>20, (peak-idle)>>20)
 	}
 	if memoryErr == nil && peak > idle+maxAboveIdle {
-		return fmt.Errorf("the server took %d MiB above idle, %d MiB is the limit", (peak-idle)>>20, maxAboveIdle>>20)
+		return fmt.Errorf("the server used %d MiB more than when idle; the limit is %d MiB", (peak-idle)>>20, maxAboveIdle>>20)
 	}
 	return nil
 }
 
-// startServer starts this program as a server with flags and a new store. end stops the
-// server and removes the store.
+// startServer starts this program as a server with the given flags and a new store. end
+// stops the server and removes the store.
 func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, end func() error, err error) {
 	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
 		return nil, "", nil, err

@@ -61,7 +61,7 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 		}
 	}
 	if _, known := pressures[mode]; !known && mode != "all" {
-		return fmt.Errorf("there is no mode %q", mode)
+		return fmt.Errorf("unknown mode %q", mode)
 	}
 	return errors.Join(errs...)
 }
@@ -84,8 +84,8 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	}
 }
 
-// run applies a pressure for the duration d. Meanwhile, honest clients of the same and of
-// another address get one byte repeatedly, on old and new connections.
+// run applies a pressure for the duration d. At the same time, honest clients at the same
+// and at another address get one byte repeatedly, on old and new connections.
 func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, dir, end, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
 	if err != nil {
@@ -118,29 +118,29 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 		})
 	}
 	var beside, elsewhere []time.Duration
-	honest.Go(func() { beside = gets(ctx, address, "127.0.0.1") })
-	honest.Go(func() { elsewhere = gets(ctx, address, "127.0.0.2") })
+	honest.Go(func() { beside = measureGets(ctx, address, "127.0.0.1") })
+	honest.Go(func() { elsewhere = measureGets(ctx, address, "127.0.0.2") })
 	honest.Wait()
 	presses.Wait()
 	time.Sleep(releaseDelay)
 	now, peak, memoryErr := serverproc.Memory(p.Pid())
 	disk := diskUse(dir)
-	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another %v; memory at the most %d MiB, %v later %d MiB; disk %d MiB\n",
+	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
 		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), peak>>20, releaseDelay, now>>20, disk>>20)
 	var errs []error
 	if p99(elsewhere) > maxWaitElsewhere || p99(beside) > maxWaitSameAddress {
-		errs = append(errs, fmt.Errorf("honest peers waited for longer than %v from another address, or %v from the same", maxWaitElsewhere, maxWaitSameAddress))
+		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same", maxWaitElsewhere, maxWaitSameAddress))
 	}
 	if memoryErr == nil && (peak > processMemory || now > idle+maxAboveIdle) {
-		errs = append(errs, fmt.Errorf("the server took %d MiB, and kept %d; idle it took %d", peak>>20, now>>20, idle>>20))
+		errs = append(errs, fmt.Errorf("the server's memory peaked at %d MiB and stayed at %d MiB; idle it was %d MiB", peak>>20, now>>20, idle>>20))
 	}
 	if len(w.flags) > 0 && disk > 2*quota {
-		errs = append(errs, fmt.Errorf("the store took %d MiB of the disk, its quota is %d", disk>>20, quota>>20))
+		errs = append(errs, fmt.Errorf("the store used %d MiB of disk; its quota is %d MiB", disk>>20, quota>>20))
 	}
 	return errors.Join(errs...)
 }
 
-// fill stores the values for the requests: one byte and, if large is set, 64 MiB.
+// fill stores the values that the requests read: one byte and, if large is set, 64 MiB.
 func fill(ctx context.Context, address string, large bool) error {
 	p, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 	if err != nil {
@@ -153,9 +153,9 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// gets returns the duration of each get of a byte. A get without an answer counts with the
-// time waited for it.
-func gets(ctx context.Context, address, from string) (waits []time.Duration) {
+// measureGets returns the duration of each get of a byte. For a get without an answer, it is the
+// time waited.
+func measureGets(ctx context.Context, address, from string) (waits []time.Duration) {
 	var p *hostile.Peer
 	for i := 0; ctx.Err() == nil; i++ {
 		begin := time.Now()

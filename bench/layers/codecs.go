@@ -46,18 +46,18 @@ func settings() []setting {
 	}
 }
 
-// sample is real data, which is stored as values of one key.
+// sample is real data, stored as values of one key.
 type sample struct {
 	name string
 	data []byte
 }
 
-// pieces returns the lengths of the values into which samples are cut.
-func pieces() []int { return []int{100, 4 << 10, 64 << 10} }
+// valueLengths returns the lengths of the values that samples are cut into.
+func valueLengths() []int { return []int{100, 4 << 10, 64 << 10} }
 
-// table writes the figures of all formats on real data, as Markdown. MB/s are computed from
-// the CPU time of one processor.
-func table(data, contents string, rounds int) error {
+// writeTable writes the figures of all formats on real data, as Markdown. MB/s are per CPU
+// second.
+func writeTable(data, contents string, rounds int) error {
 	runtime.GOMAXPROCS(1)
 	samples, err := readSamples(data, contents)
 	if err != nil {
@@ -84,9 +84,9 @@ func table(data, contents string, rounds int) error {
 func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	var ratios []float64
 	var appends, gets []float64
-	for _, n := range pieces() {
+	for _, n := range valueLengths() {
 		times := 1
-		if n == pieces()[len(pieces())-1] {
+		if n == valueLengths()[len(valueLengths())-1] {
 			times = rounds
 		}
 		for i := range times {
@@ -123,7 +123,7 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	for part := range slices.Chunk(data, piece) {
 		entries = append(entries, partd.Entry{Key: "k", Value: part})
 	}
-	const minSeconds = 0.1 // seconds
+	const minSeconds = 0.1
 	var f codecFigures
 	var appending, getting float64
 	bytesDone := 0
@@ -144,7 +144,7 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 		getting += (program.CPU() - start).Seconds()
 		bytesDone += len(data)
 		if !bytes.Equal(v[0], data) {
-			return f, fmt.Errorf("%d bytes were read, which are not the %d that were appended", len(v[0]), len(data))
+			return f, fmt.Errorf("the %d bytes read differ from the %d bytes appended", len(v[0]), len(data))
 		}
 	}
 	st, err := dict.Stat(ctx)
@@ -169,7 +169,7 @@ func readSamples(data, contents string) ([]sample, error) {
 	}
 	samples := []sample{
 		{"Rows of birdstrikes.csv, grouped by state", byState(rows)},
-		{"Numbers of birdstrikes.csv, 8 bytes each, by column", numbers(rows)},
+		{"Numbers of birdstrikes.csv, 8 bytes each, by column", numericColumns(rows)},
 	}
 	if contents != "" {
 		text, err := os.ReadFile(contents)
@@ -194,8 +194,8 @@ func byState(rows [][]string) []byte {
 	return out.Bytes()
 }
 
-// numbers returns the numeric columns as arrays of integers.
-func numbers(rows [][]string) []byte {
+// numericColumns returns the numeric columns as arrays of integers.
+func numericColumns(rows [][]string) []byte {
 	var out []byte
 	for column := 10; column < 14; column++ {
 		for _, row := range rows[1:] {

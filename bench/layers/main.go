@@ -5,9 +5,9 @@
 //	go run ./bench/layers -codecs                       # the table of docs/compression.md
 //	go run ./bench/layers -codecs -contents Contents-amd64
 //
-// In the comparison, each run is a separate process, which reads back the appended data and
-// prints its checksum. Both programs must print the same one. They take turns, and the ratio
-// is that of their medians.
+// In the comparison, each run is a separate process. It reads back the appended data and
+// prints its checksum. Both programs must print the same checksum. They take turns. The
+// ratio compares their medians.
 package main
 
 import (
@@ -28,13 +28,13 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// alike stands for data that consists only of the letter v.
+// alike is the name of data that consists only of the letter v.
 const alike = "v"
 
 // row is one comparison: a layer, and values of one size.
 type row struct {
 	format compress.Format
-	peer   string // Python's class, "" for none
+	peer   string // Python's class, or "" if it has none
 	value  int    // bytes of a value
 	batch  int    // values per Append
 	total  int    // bytes of all values
@@ -68,21 +68,21 @@ func rows() []row {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
-	only := flag.String("only", "", "run the formats whose name contains this")
-	data := flag.String("data", "testdata/birdstrikes.csv", "the text that values are cut from")
-	codecs := flag.Bool("codecs", false, "write the table of all formats on real data")
-	contents := flag.String("contents", "", "with -codecs: another text, such as Debian's list Contents-amd64, not compressed")
-	run := flag.String("run", "", "make one run and print its figures (used by the program itself)")
+	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	only := flag.String("only", "", "run only formats whose name contains this text")
+	data := flag.String("data", "testdata/birdstrikes.csv", "`file` to cut values from")
+	codecs := flag.Bool("codecs", false, "write the table of all formats, measured on real data")
+	contents := flag.String("contents", "", "with -codecs: another text `file`, such as Debian's list Contents-amd64, uncompressed")
+	run := flag.String("run", "", "make one run and print its figures (used internally)")
 	flag.Parse()
 	var err error
 	switch {
 	case *rounds < 1:
-		err = fmt.Errorf("-rounds %d: it must be 1 or more", *rounds)
+		err = fmt.Errorf("-rounds %d: must be at least 1", *rounds)
 	case *run != "":
 		err = runOne(*run, *data)
 	case *codecs:
-		err = table(*data, *contents, *rounds)
+		err = writeTable(*data, *contents, *rounds)
 	default:
 		err = compare(*data, *only, *rounds)
 	}
@@ -113,11 +113,11 @@ func compare(data, only string, rounds int) error {
 				return fmt.Errorf("the peer %s: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
-				return fmt.Errorf("%s read values with the checksum %s, and Python's %s %s", r.format, o.sum, r.peer, p.sum)
+				return fmt.Errorf("the values of %s have the checksum %s, those of Python's %s %s", r.format, o.sum, r.peer, p.sum)
 			}
 			peers = append(peers, p)
 		}
-		a, c, g := column(ours, figures.append), column(ours, figures.perCPU), column(ours, figures.get)
+		a, c, g := figuresOf(ours, figures.append), figuresOf(ours, figures.perCPU), figuresOf(ours, figures.get)
 		kind := ""
 		if r.alike {
 			kind = ", all alike"
@@ -127,7 +127,7 @@ func compare(data, only string, rounds int) error {
 			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", program.Median(c), program.Median(g), r.target)
 			continue
 		}
-		pa, pc, pg := program.Median(column(peers, figures.append)), program.Median(column(peers, figures.perCPU)), program.Median(column(peers, figures.get))
+		pa, pc, pg := program.Median(figuresOf(peers, figures.append)), program.Median(figuresOf(peers, figures.perCPU)), program.Median(figuresOf(peers, figures.get))
 		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
 			pa, program.Median(a)/pa, program.Median(c), pc, program.Median(g), pg, program.Median(g)/pg, r.target)
 	}
@@ -165,13 +165,13 @@ func measure(r row, data string, peer bool) (figures, error) {
 	}
 	var f figures
 	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum); err != nil {
-		return f, fmt.Errorf("it printed %q, want bytes, three times in seconds, and a checksum: %w", out, err)
+		return f, fmt.Errorf("it printed %q instead of bytes, three times in seconds, and a checksum: %w", out, err)
 	}
 	return f, nil
 }
 
-// column returns one figure of all runs, sorted.
-func column(all []figures, value func(figures) float64) []float64 {
+// figuresOf returns one figure of all runs, sorted.
+func figuresOf(all []figures, value func(figures) float64) []float64 {
 	var v []float64
 	for _, f := range all {
 		v = append(v, value(f))

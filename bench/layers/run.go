@@ -16,9 +16,9 @@ import (
 // keys is the number of keys. Value i goes to key i modulo keys.
 const keys = 1000
 
-// runOne runs the test that spec describes: the format, the bytes of a value, the values per
-// Append, and the total bytes. It prints bytes, seconds and CPU seconds to append, seconds to
-// get all values, and their checksum.
+// runOne runs the test that spec describes: the format, the bytes of a value, the values
+// per Append, and the total bytes. It prints the bytes, the seconds and CPU seconds of
+// appending, the seconds of getting all values, and their checksum.
 func runOne(spec, data string) error {
 	var format compress.Format
 	var value, batch, total int
@@ -39,7 +39,7 @@ func runOne(spec, data string) error {
 	return err
 }
 
-// run appends consecutive parts of a text as values, starting over at its end, and then
+// run appends consecutive parts of a text as values, starting over at its end. Then it
 // reads all keys.
 func run(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
@@ -84,7 +84,7 @@ func run(format compress.Format, text []byte, value, batch, total int) (figures,
 		sum = crc32.Update(sum, crc32.IEEETable, v[0])
 	}
 	if read != n*value {
-		return f, fmt.Errorf("%d bytes were read of %d", read, n*value)
+		return f, fmt.Errorf("read %d bytes of %d", read, n*value)
 	}
 	f.sum = fmt.Sprintf("%08x", sum)
 	return f, store.Close()

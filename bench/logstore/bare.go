@@ -10,8 +10,9 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// bareFiles reads hash files with the least possible work for grouping: it checks no
-// checksums, and treats keys with the same hash as equal. It is the lower bound for reading.
+// bareFiles reads hash files with the least possible work for grouping: it verifies no
+// checksums, and treats keys with the same hash as equal. It is the lower bound for
+// reading.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
@@ -37,7 +38,7 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 		}
 		n := int(info.Size())
 		if n > math.MaxUint32 {
-			return fmt.Errorf("a file of %d bytes is more than this reads", n)
+			return fmt.Errorf("the file is too large: %d bytes", n)
 		}
 		if cap(data) < n {
 			data, out = make([]byte, n+n/8), make([]byte, n+n/8)

@@ -29,7 +29,7 @@ func limitMemory(name string, bytes program.Size) error {
 			os.WriteFile(filepath.Join(dir, c.limit), fmt.Append(nil, int64(bytes)), 0o644),
 			os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0o644))
 	}
-	return errors.New("no memory cgroup can be made: run as root, or use --cold instead of --limit")
+	return errors.New("creating a memory cgroup failed: run as root, or use --cold instead of --limit")
 }
 
 // removeLimit removes the cgroup of a process that has ended.

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashLog adds to hashFiles the cheapest way for an append to survive a crash of the process:
-// each batch is also encoded with a checksum, and written with one call to one of two files,
-// which are used in turns. It shows the minimal cost of a write-ahead log. Nothing reads
+// hashLog extends hashFiles with the cheapest way for an append to survive a crash of the
+// process. It encodes each batch with a checksum, and writes it with one call to one of
+// two files, used in turns. It shows the minimal cost of a write-ahead log. Nothing reads
 // the log.
 type hashLog struct {
 	*hashFiles

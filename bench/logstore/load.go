@@ -30,10 +30,10 @@ const (
 
 func newLoad(keys, entries uint64, value, batch int, dist string) (*load, error) {
 	if keys == 0 || entries == 0 || value < 8 || batch < 1 {
-		return nil, fmt.Errorf("there must be keys, entries, values of 8 bytes and more, and batches of 1 entry and more")
+		return nil, fmt.Errorf("use at least 1 key, 1 entry, values of 8 bytes, and batches of 1 entry")
 	}
 	if dist != "uniform" && dist != "zipf" && dist != "hot" {
-		return nil, fmt.Errorf("unknown distribution %q: there are %s", dist, dists)
+		return nil, fmt.Errorf("unknown distribution %q: use %s", dist, dists)
 	}
 	l := &load{keys: keys, entries: entries, value: value, batch: batch, dist: dist, lnKeys: math.Log(float64(keys) + 1)}
 	l.pattern = make([]byte, patternLen+value)
@@ -115,7 +115,7 @@ func (l *load) patternOf(i uint64) []byte {
 	return l.pattern[offset : int(offset)+l.value-8]
 }
 
-// checker compares values that were read with the written values.
+// checker compares the values read with the values written.
 type checker struct {
 	l     *load
 	count uint64
@@ -136,8 +136,8 @@ func (c *checker) begin(key string) error {
 	return nil
 }
 
-// bytes checks the next bytes of the key's value.
-func (c *checker) bytes(b []byte) error {
+// checkBytes checks the next bytes of the key's value.
+func (c *checker) checkBytes(b []byte) error {
 	if len(c.carry) > 0 {
 		n := min(c.l.value-len(c.carry), len(b))
 		c.carry = append(c.carry, b[:n]...)
@@ -145,13 +145,13 @@ func (c *checker) bytes(b []byte) error {
 		if len(c.carry) < c.l.value {
 			return nil
 		}
-		if err := c.piece(c.carry); err != nil {
+		if err := c.checkPiece(c.carry); err != nil {
 			return err
 		}
 		c.carry = c.carry[:0]
 	}
 	for ; len(b) >= c.l.value; b = b[c.l.value:] {
-		if err := c.piece(b[:c.l.value]); err != nil {
+		if err := c.checkPiece(b[:c.l.value]); err != nil {
 			return err
 		}
 	}
@@ -159,17 +159,17 @@ func (c *checker) bytes(b []byte) error {
 	return nil
 }
 
-func (c *checker) piece(b []byte) error {
+func (c *checker) checkPiece(b []byte) error {
 	i := binary.LittleEndian.Uint64(b)
 	if i >= c.l.entries || i+1 <= c.last {
 		return fmt.Errorf("key %q: entry %d after entry %d", c.key, i, int64(c.last)-1)
 	}
 	putKey(c.want[:], c.l.keyOf(i))
 	if string(c.want[:]) != c.key {
-		return fmt.Errorf("entry %d of key %q was found under key %q", i, c.want[:], c.key)
+		return fmt.Errorf("entry %d of key %q is under key %q", i, c.want[:], c.key)
 	}
 	if !bytes.Equal(b[8:], c.l.patternOf(i)) {
-		return fmt.Errorf("key %q: the value of entry %d is not what was written", c.key, i)
+		return fmt.Errorf("key %q: the value of entry %d is not the one written", c.key, i)
 	}
 	c.last = i + 1
 	c.count++
@@ -177,10 +177,10 @@ func (c *checker) piece(b []byte) error {
 }
 
 // end returns an error unless all entries were read. No entry can have been read twice,
-// because each key's entries were in order.
+// because the entries of each key were in order.
 func (c *checker) end() error {
 	if len(c.carry) > 0 || c.count != c.l.entries {
-		return fmt.Errorf("%d of %d entries were found", c.count, c.l.entries)
+		return fmt.Errorf("found %d of %d entries", c.count, c.l.entries)
 	}
 	return nil
 }

@@ -3,8 +3,9 @@
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// Each run is a separate process, except with --scan. The stores take turns, and the ratios
-// are medians over the rounds. All values are checked, but not while the time is measured.
+// Each run is a separate process, except with --scan. The stores take turns, and the
+// ratios are medians over the rounds. All values are checked, but not during the timed
+// part.
 package main
 
 import (
@@ -35,23 +36,23 @@ type flags struct {
 
 func main() {
 	f := flags{bytes: 1 << 30, memory: 256 << 20}
-	flag.Uint64Var(&f.keys, "keys", 1_000_000, "number of different `keys`, up to 33 million")
-	flag.Var(&f.bytes, "bytes", "sum of the lengths of the values, as `size` in bytes, KiB, MiB or GiB")
-	flag.Var(&f.memory, "memory", "memory of the logstore, as `size`")
+	flag.Uint64Var(&f.keys, "keys", 1_000_000, "number of distinct `keys`, up to 33 million")
+	flag.Var(&f.bytes, "bytes", "total `size` of the values, in bytes, KiB, MiB or GiB")
+	flag.Var(&f.memory, "memory", "memory `size` of the logstore")
 	flag.IntVar(&f.value, "value", 100, "`bytes` of a value")
-	flag.IntVar(&f.batch, "batch", 1000, "`entries` of an append")
+	flag.IntVar(&f.batch, "batch", 1000, "`entries` per append")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
-	flag.StringVar(&f.dist, "dist", "uniform", "how often keys occur: "+dists)
+	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: "+dists)
 	flag.StringVar(&f.stores, "stores", strings.Join(targets, ","), "the stores to run; ratios are to the first")
-	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` to make the stores in")
+	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
 	flag.StringVar(&f.compression, "compression", "none", "of the logstore: none, s2 or zstd")
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
-	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
-	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, its page cache included (as root)")
-	flag.BoolVar(&f.scan, "scan", false, "compare only reading, with several numbers of keys, in one process: Scan with one core and two, its parts, and a bare reader of hash files")
+	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (needs root)")
+	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, including its page cache (needs root)")
+	flag.BoolVar(&f.scan, "scan", false, "compare only reading, in one process and with several numbers of keys: Scan with one core and two, Scan by parts, and a minimal reader of hash files")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
-	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, as docs/plots/draw reads them")
-	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
+	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
+	flag.StringVar(&f.child, "child", "", "run only this `store`, in this process, and print JSON")
 	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
 	flag.Parse()
 	err := fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -63,7 +64,7 @@ func main() {
 
 func (f *flags) run() error {
 	if f.rounds < 1 || f.keys > 33_000_000 {
-		return fmt.Errorf("there must be 1 round and more, and at most 33 million keys")
+		return fmt.Errorf("use at least 1 round, and at most 33 million keys")
 	}
 	l, err := newLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
 	if err != nil {
@@ -78,7 +79,7 @@ func (f *flags) run() error {
 	names := strings.Split(f.stores, ",")
 	for _, n := range names {
 		if !slices.Contains(targets, n) {
-			return fmt.Errorf("unknown store %q: there are %s", n, strings.Join(targets, ", "))
+			return fmt.Errorf("unknown store %q: use %s", n, strings.Join(targets, ", "))
 		}
 	}
 	fmt.Printf("%d entries of %d bytes, %d keys (%s), batches of %d, logstore memory %s\n",
@@ -193,7 +194,7 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
 	}
-	fmt.Printf("A ratio is the speed of the store to that of %s, the median over %d rounds.\n", names[0], f.rounds)
+	fmt.Printf("A ratio is the store's speed divided by the speed of %s, the median of %d rounds.\n", names[0], f.rounds)
 }
 
 func median(rs []result, f func(r result) float64) float64 {

@@ -18,8 +18,8 @@ type target interface {
 	append(entries []partd.Entry) error
 	// flush writes everything and waits for background work.
 	flush() error
-	// scan calls use with the value of every key. A large value comes in several parts, of
-	// which only the first has first set.
+	// scan calls use with the value of every key. A large value comes in several parts;
+	// first is true for the first of them.
 	scan(use func(key string, b []byte, first bool) error) error
 	close() error
 }
@@ -45,7 +45,7 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 		db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
 		return &pebbleMerge{db}, err
 	}
-	return nil, fmt.Errorf("unknown store %q: there are %v", name, targets)
+	return nil, fmt.Errorf("unknown store %q: use %v", name, targets)
 }
 
 type logTarget struct{ s *logstore.Store }

@@ -19,13 +19,13 @@ import (
 // result is the result of one run of a store.
 type result struct {
 	Store        string
-	AppendSec    float64 // in calls of append and the final flush
-	WriteSec     float64 // from the first append to the end of the flush, including the generation of entries
+	AppendSec    float64 // in calls of append, and in the final flush
+	WriteSec     float64 // from the first append to the end of the flush, including generating entries
 	ScanSec      float64
 	JobSec       float64 // everything, including checks
 	P99Micros    float64 // of an append
 	MaxMillis    float64 // of an append
-	CPUSec       float64 // of appending, including the generation of entries
+	CPUSec       float64 // of appending, including generating entries
 	ScanCPUSec   float64
 	WrittenBytes int64 // to the disk while appending, as counted by the kernel
 	VmHWM        int64 // peak resident memory, bytes
@@ -33,7 +33,7 @@ type result struct {
 	ScanRead     int64 // bytes of values seen by the timed scan
 }
 
-// measure runs a store in this process, which must do nothing else.
+// measure runs a store in this process. The process must do nothing else.
 func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r result, err error) {
 	r.Store = name
 	begin := time.Now()
@@ -43,7 +43,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	}
 	f := l.newFiller()
 	times := make([]time.Duration, 0, l.entries/uint64(l.batch)+1)
-	cpu, io := program.CPU(), written()
+	cpu, io := program.CPU(), bytesWritten()
 	start := time.Now()
 	var filling time.Duration
 	for i := uint64(0); i < l.entries; i += uint64(l.batch) {
@@ -62,7 +62,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	r.WriteSec = time.Since(start).Seconds()
 	r.AppendSec = r.WriteSec - filling.Seconds()
 	r.CPUSec = (program.CPU() - cpu).Seconds()
-	r.WrittenBytes = written() - io
+	r.WrittenBytes = bytesWritten() - io
 	slices.Sort(times)
 	r.P99Micros = float64(times[len(times)*99/100].Microseconds())
 	r.MaxMillis = float64(times[len(times)-1].Microseconds()) / 1000
@@ -90,7 +90,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 				return err
 			}
 		}
-		return c.bytes(b)
+		return c.checkBytes(b)
 	})
 	if err = errors.Join(err, c.end(), t.close()); err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)
@@ -106,9 +106,9 @@ func dropCaches() error {
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1\n"), 0)
 }
 
-// written returns the bytes that this process has written to disks, or 0 if /proc does not
+// bytesWritten returns the bytes that this process has written to disks, or 0 if /proc does not
 // report them.
-func written() int64 {
+func bytesWritten() int64 {
 	f, err := os.Open("/proc/self/io")
 	if err != nil {
 		return 0

@@ -23,10 +23,10 @@ var scanLoads = []struct {
 // scanTime is the time of one scan of a store.
 type scanTime struct{ cpu, wall float64 }
 
-// compareScans writes the same entries of each load to hash files and a log store. It reads
-// them in turns, so that other work of the machine affects all.
+// compareScans writes the entries of each load to hash files and to a log store. It reads
+// them in turns, so that other load on the machine affects both.
 func (f *flags) compareScans() error {
-	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios are of CPU time, but from one core to two of time.\n",
+	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios compare CPU time; the one for two cores compares elapsed time.\n",
 		f.bytes.String(), f.value, f.memory.String(), f.rounds)
 	const head = "%-20s %10s %10s %10s %10s %12s\n"
 	fmt.Printf(head, "", "bare", "Scan", "Scan ÷", "2 cores ÷", "4 parts ÷")
@@ -123,7 +123,7 @@ func timeScan(procs int, want int64, scan func(use func(key string, b []byte, fi
 	})
 	t := scanTime{(program.CPU() - cpu).Seconds(), time.Since(start).Seconds()}
 	if err == nil && bytesRead != want {
-		err = fmt.Errorf("%d bytes of %d were read", bytesRead, want)
+		err = fmt.Errorf("read %d bytes of %d", bytesRead, want)
 	}
 	return t, err
 }

@@ -23,7 +23,8 @@ const (
 	mega       = 1e6
 )
 
-// concurrently runs f n times concurrently, and returns the seconds until all have returned.
+// concurrently makes n concurrent calls of f, and returns the seconds until all have
+// returned.
 func concurrently(n int, f func(i int) error) (float64, error) {
 	errs := make([]error, n)
 	start := time.Now()
@@ -66,17 +67,17 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	total := int64(each*connections*inFlight) * keys * valueBytes
 	stats, err := clients[0].Stat(ctx)
 	if err == nil && (stats.Bytes != total || stats.Keys != keys) {
-		err = fmt.Errorf("the server holds %d keys of %d bytes, want %d of %d", stats.Keys, stats.Bytes, keys, total)
+		err = fmt.Errorf("the server holds %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, keys, total)
 	}
 	return float64(total) / mega / seconds, err
 }
 
-// raw opens n connections that use Python's protocol.
-func raw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
+// dialRaw opens n connections that use Python's protocol.
+func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
 	peers := make([]*hostile.Peer, 0, n)
 	end := func() {
 		for _, p := range peers {
-			_ = p.Close() // all requests are answered
+			_ = p.Close() // all requests were answered
 		}
 	}
 	for range n {
@@ -92,7 +93,7 @@ func raw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error
 
 // appendRaw is like appendSmall, with Python's protocol, which allows one request at a time.
 func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
-	peers, end, err := raw(ctx, url, connections)
+	peers, end, err := dialRaw(ctx, url, connections)
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +110,7 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 				return err
 			}
 			if ack, err := peers[i].Receive(); err != nil || ack[0] != "ack" {
-				return fmt.Errorf("the answer to append is %q, %w", ack, err)
+				return fmt.Errorf("append was answered with %q: %w", ack, err)
 			}
 		}
 		return nil
@@ -145,7 +146,7 @@ func appendLarge(ctx context.Context, url string) (rate float64, err error) {
 }
 
 func appendLargeRaw(ctx context.Context, url string) (float64, error) {
-	peers, end, err := raw(ctx, url, 1)
+	peers, end, err := dialRaw(ctx, url, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +196,7 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 	if _, err := appendLargeRaw(ctx, url); err != nil {
 		return 0, err
 	}
-	peers, end, err := raw(ctx, url, 1)
+	peers, end, err := dialRaw(ctx, url, 1)
 	if err != nil {
 		return 0, err
 	}

@@ -4,17 +4,17 @@
 //	go run ./bench/remote
 //	go run ./bench/remote --json --only "1,000 keys"
 //
-// The two programs of a row take turns, each with its own server, and the medians are
+// The two programs of a row take turns, each with its own server. Their medians are
 // compared. If Python's partd is not installed, its column is empty.
 //
 //	go run ./bench/remote --only "four readers"
 //
-// compares four processes that each read a quarter of a server's keys with one process that
-// reads all keys, and with four that each read all keys.
+// compares four processes that each read a quarter of a server's keys with one process
+// that reads all keys, and with four processes that each read all keys.
 //
 //	go run ./bench/remote --only shards
 //
-// compares three servers that share the keys with one.
+// compares three servers that share the keys with one server.
 package main
 
 import (
@@ -40,7 +40,7 @@ type row struct {
 	target string
 	store  string // the store of our server
 	ours   func(ctx context.Context, url string) (float64, error)
-	peer   func(ctx context.Context, url string) (float64, error) // nil if Python's server does not take part
+	peer   func(ctx context.Context, url string) (float64, error) // nil for no comparison with Python's server
 }
 
 // rowFigures are the results of a row, as written by --json.
@@ -87,11 +87,11 @@ func main() {
 	if os.Getenv(asReader) != "" {
 		os.Exit(readerMain(os.Args[1:]))
 	}
-	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
-	only := flag.String("only", "", "run the rows whose name contains this")
+	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	only := flag.String("only", "", "run only rows whose name contains this text")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
-	file := flag.String("figures", "", "add the medians of the rows to this `file`, as docs/plots/draw reads them")
-	idle := flag.Int("idle", 1000, "idle connections to measure; 0: none")
+	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
+	idle := flag.Int("idle", 1000, "number of idle connections to measure")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -57,9 +57,9 @@ type readers struct {
 	Name         string    `json:"name"`
 	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
 	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
-	Ratio        float64   `json:"ratio"`       // of the median seconds to that of one reader
+	Ratio        float64   `json:"ratio"`       // of the median seconds to those of one reader
 	number       int
-	parts, reads int // reads is how often the group reads the whole store
+	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
 // run runs the readers once.
@@ -93,7 +93,7 @@ func (r *readers) run(ctx context.Context, server *serverproc.Process, total int
 		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	if want := total * int64(r.reads); read != want {
-		return fmt.Errorf("%s: they read %d bytes, want %d", r.Name, read, want)
+		return fmt.Errorf("%s: the readers read %d bytes, want %d", r.Name, read, want)
 	}
 	r.Seconds, r.CPU = append(r.Seconds, seconds), append(r.CPU, cpu.Seconds())
 	return nil
@@ -129,7 +129,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 			if err := r.run(ctx, p, total); err != nil {
 				return err
 			}
-			if round == 0 { // the first warms up
+			if round == 0 { // the first round warms up
 				r.Seconds, r.CPU = nil, nil
 			}
 		}
@@ -144,7 +144,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 	}
 	fmt.Printf("%s, %d MB, medians of %d\n", name, total/mega, rounds)
 	for _, r := range all {
-		fmt.Printf("  %-24s  %s, %.2f s of CPU with the server's, ratio %.2f\n",
+		fmt.Printf("  %-24s  %s, %.2f s of CPU including the server, ratio %.2f\n",
 			r.Name, time.Duration(program.Median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), program.Median(r.CPU), r.Ratio)
 	}
 	return nil

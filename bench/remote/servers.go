@@ -74,7 +74,7 @@ type idleFigures struct {
 }
 
 // measureIdle opens n connections, stores something over each, and measures the server's
-// resource usage while they are idle.
+// memory and CPU time while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const watch = 10 * time.Second
 	p, stop, err := startServer(ctx, "mem:")
@@ -122,7 +122,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	if asJSON {
 		return json.NewEncoder(os.Stdout).Encode(f)
 	}
-	fmt.Printf("%d idle connections: opened in %.1f s; memory %.1f MiB, %.1f MiB without them, %.1f KiB each; %.2f s of CPU a minute\n",
+	fmt.Printf("%d idle connections: opened in %.1f s; memory %.1f MiB, without them %.1f MiB, %.1f KiB each; %.2f CPU seconds per minute\n",
 		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// shardsFigures are the results with a number of servers that share the keys.
+// shardsFigures are the results for a number of servers that share the keys.
 type shardsFigures struct {
 	Row       string    `json:"row"`
 	Servers   int       `json:"servers"`

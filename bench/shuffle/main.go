@@ -40,11 +40,11 @@ type result struct {
 
 func main() {
 	var f flags
-	single := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
-	rounds := flag.Int("rounds", 5, "runs of each; the median counts")
-	scale := flag.Bool("scale", true, "also the table of sizes")
-	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do; also partition, which has no peer")
-	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory: the obvious Go")
+	single := flag.Bool("one", false, "make one run and print its result (used internally)")
+	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	scale := flag.Bool("scale", true, "also measure inputs of several sizes")
+	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations; also partition, which is not compared")
+	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory for simple Go code")
 	flag.IntVar(&f.records, "records", 10_000_000, "records of a uint64 key and a uint64 value")
 	flag.Int64Var(&f.memory, "memory", 1<<30, "bytes of memory")
 	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
@@ -58,7 +58,7 @@ func main() {
 		err = sortFiles(f, *rounds)
 	default:
 		if err = compare(f, *rounds); err == nil && *scale {
-			err = scales(f, *rounds)
+			err = compareSizes(f, *rounds)
 		}
 	}
 	program.End(err)
@@ -76,8 +76,8 @@ func printOne(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// child runs one test in a new process.
-func child(f flags) (r result, err error) {
+// runChild runs one test in a new process.
+func runChild(f flags) (r result, err error) {
 	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
 		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
 	out, err := cmd.Output()
@@ -87,13 +87,13 @@ func child(f flags) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// turns runs several kinds in turns. It returns for each the run with the median seconds,
-// with the largest VmHWM of all its runs.
-func turns(rounds int, kinds ...flags) ([]result, error) {
+// runInTurns runs several kinds in turns. For each kind, it returns the run with the median
+// seconds, with the largest VmHWM of all its runs.
+func runInTurns(rounds int, kinds ...flags) ([]result, error) {
 	all := make([][]result, len(kinds))
 	for range rounds {
 		for i, k := range kinds {
-			r, err := child(k)
+			r, err := runChild(k)
 			if err != nil {
 				return nil, err
 			}
@@ -119,7 +119,7 @@ func compare(f flags, rounds int) error {
 		ours, theirs := f, f
 		ours.op, ours.impl = op, "partd"
 		theirs.op, theirs.impl = op, "memory"
-		m, err := turns(rounds, theirs, ours)
+		m, err := runInTurns(rounds, theirs, ours)
 		if err != nil {
 			return err
 		}
@@ -132,12 +132,12 @@ func compare(f flags, rounds int) error {
 // recordBytes is the nominal size of a record, which has a key and a value.
 const recordBytes = 16
 
-// scales measures each operation on inputs of several sizes.
-func scales(f flags, rounds int) error {
+// compareSizes measures each operation on inputs of several sizes.
+func compareSizes(f flags, rounds int) error {
 	f.memory, f.impl = 64<<20, "partd"
 	limit := f.memory + f.memory/10 + 30<<20
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\nns of processors a record, %d MiB\t1/4 x memory\t1 x\t4 x\t16 x\tmost VmHWM\tallowed\t\n", f.memory>>20)
+	fmt.Fprintf(w, "\nCPU ns per record, %d MiB\t1/4 x memory\t1 x\t4 x\t16 x\tmax VmHWM\tlimit\t\n", f.memory>>20)
 	for op := range strings.SplitSeq(f.op, ",") {
 		kinds := make([]flags, 4)
 		for i := range kinds {
@@ -145,7 +145,7 @@ func scales(f flags, rounds int) error {
 			kinds[i].op = op
 			kinds[i].records = int(f.memory/recordBytes/4) << (2 * i)
 		}
-		m, err := turns(rounds, kinds...)
+		m, err := runInTurns(rounds, kinds...)
 		if err != nil {
 			return err
 		}
@@ -168,11 +168,11 @@ func sortFiles(f flags, rounds int) error {
 		return err
 	}
 	f.op, f.impl, f.memory = "file", "partd", 256<<20
-	m, err := turns(rounds, f)
+	m, err := runInTurns(rounds, f)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("engine alone, 256 MiB: %.0f MB/s, %.2f s, %.2f s of processors, VmHWM %d MiB\n",
+	fmt.Printf("only the engine, 256 MiB: %.0f MB/s, %.2f s, %.2f CPU seconds, VmHWM %d MiB\n",
 		float64(info.Size())/1e6/m[0].Seconds, m[0].Seconds, m[0].CPU, m[0].HWM>>20)
 	return nil
 }

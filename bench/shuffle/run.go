@@ -19,9 +19,9 @@ type record struct{ Key, Value uint64 }
 // keys is the number of distinct keys for grouping and aggregating.
 const keys = 1_000_000
 
-// random returns pseudorandom records, which are the same in each run. For sorting, all keys
+// randomRecords returns pseudorandom records, which are the same in each run. For sorting, all keys
 // differ.
-func random(f flags) iter.Seq2[record, error] {
+func randomRecords(f flags) iter.Seq2[record, error] {
 	return func(yield func(record, error) bool) {
 		x := uint64(88172645463325252)
 		for i := range f.records {
@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// Set a limit, as a program with a fixed amount of memory does.
+	// Set a limit, like a program that may use a fixed amount of memory.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {
@@ -60,7 +60,7 @@ func runOne(f flags) error {
 	key := func(r record) uint64 { return r.Key }
 	switch f.op {
 	case "sort":
-		for r, err := range shuffle.Sort(ctx, random(f), shuffle.By(shuffle.Asc(key)), o) {
+		for r, err := range shuffle.Sort(ctx, randomRecords(f), shuffle.By(shuffle.Asc(key)), o) {
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ func runOne(f flags) error {
 			n++
 		}
 	case "group":
-		for g, err := range shuffle.GroupBy(ctx, random(f), key, o) {
+		for g, err := range shuffle.GroupBy(ctx, randomRecords(f), key, o) {
 			if err != nil {
 				return err
 			}
@@ -83,14 +83,14 @@ func runOne(f flags) error {
 			}
 		}
 	case "aggregate":
-		for r, err := range shuffle.Aggregate(ctx, random(f), key, sums, o) {
+		for r, err := range shuffle.Aggregate(ctx, randomRecords(f), key, sums, o) {
 			if err != nil {
 				return err
 			}
 			n += int(r.Value.Count)
 		}
 	case "distinct":
-		for _, err := range shuffle.DistinctBy(ctx, random(f), key, o) {
+		for _, err := range shuffle.DistinctBy(ctx, randomRecords(f), key, o) {
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func runOne(f flags) error {
 		}
 		f.records = n
 	case "partition":
-		p, err := shuffle.Partition(ctx, random(f), 16, key, o)
+		p, err := shuffle.Partition(ctx, randomRecords(f), 16, key, o)
 		if err != nil {
 			return err
 		}
@@ -114,9 +114,9 @@ func runOne(f flags) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("there is no operation %q", f.op)
+		return fmt.Errorf("unknown operation %q", f.op)
 	}
-	return count(n, f.records)
+	return checkCount(n, f.records)
 }
 
 type sum struct{ Count, Sum uint64 }
@@ -126,27 +126,27 @@ var sums = shuffle.Accumulator[record, sum]{
 	Merge: func(s, o *sum) { s.Count += o.Count; s.Sum += o.Sum },
 }
 
-func count(n, want int) error {
+func checkCount(n, want int) error {
 	if n != want {
-		return fmt.Errorf("%d records, not %d", n, want)
+		return fmt.Errorf("%d records, want %d", n, want)
 	}
 	return nil
 }
 
-// inMemory does the same work without package shuffle.
+// inMemory performs an operation without package shuffle.
 func inMemory(f flags) error {
 	n := 0
 	switch f.op {
 	case "sort":
 		var all []record
-		for r := range random(f) {
+		for r := range randomRecords(f) {
 			all = append(all, r)
 		}
 		slices.SortStableFunc(all, func(a, b record) int { return cmp.Compare(a.Key, b.Key) })
 		n = len(all)
 	case "group":
 		groups := make(map[uint64][]record)
-		for r := range random(f) {
+		for r := range randomRecords(f) {
 			groups[r.Key] = append(groups[r.Key], r)
 		}
 		for _, g := range groups {
@@ -154,7 +154,7 @@ func inMemory(f flags) error {
 		}
 	case "aggregate":
 		groups := make(map[uint64]sum)
-		for r := range random(f) {
+		for r := range randomRecords(f) {
 			s := groups[r.Key]
 			groups[r.Key] = sum{s.Count + 1, s.Sum + r.Value}
 		}
@@ -163,14 +163,14 @@ func inMemory(f flags) error {
 		}
 	case "distinct":
 		first := make(map[uint64]record)
-		for r := range random(f) {
+		for r := range randomRecords(f) {
 			if _, ok := first[r.Key]; !ok {
 				first[r.Key] = r
 			}
 		}
 		n, f.records = len(first), len(first)
 	default:
-		return fmt.Errorf("there is no operation %q", f.op)
+		return fmt.Errorf("unknown operation %q", f.op)
 	}
-	return count(n, f.records)
+	return checkCount(n, f.records)
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // asChild is the environment variable that makes this program a server, or a process that
-// writes with or without shuffle.Writer.
+// writes with shuffle.Writer or without it.
 const asChild = "PARTD_BENCH_CHILD"
 
 type flags struct {
@@ -35,19 +35,19 @@ type flags struct {
 
 func main() {
 	if work := os.Getenv(asChild); work != "" {
-		child(work)
+		runChild(work)
 	}
 	var f flags
-	flag.IntVar(&f.rounds, "rounds", 3, "runs of each; the median counts")
-	flag.StringVar(&f.dir, "dir", os.TempDir(), "directory for stores, which are removed")
-	flag.StringVar(&f.writers, "writers", "1,2,4", "how many processes write, a line for each")
+	flag.IntVar(&f.rounds, "rounds", 3, "runs of each test; the median is reported")
+	flag.StringVar(&f.dir, "dir", os.TempDir(), "directory for stores; they are removed afterwards")
+	flag.StringVar(&f.writers, "writers", "1,2,4", "numbers of writing processes; each gets a line")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	program.End(f.measureWriters(ctx))
 }
 
-func child(work string) {
+func runChild(work string) {
 	if work == "server" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
@@ -107,7 +107,7 @@ func (f *flags) measureWriters(ctx context.Context) error {
 			}
 		}
 		writer, plain := program.Median(rates["writer"]), program.Median(rates["plain"])
-		fmt.Printf("%d processes: %.0f MB/s by shuffle.Writer, %.0f MB/s by plain appends: %.2f\n", n, writer, plain, writer/plain)
+		fmt.Printf("%d processes: %.0f MB/s with shuffle.Writer, %.0f MB/s with plain appends, ratio %.2f\n", n, writer, plain, writer/plain)
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ import (
 // asVictim is the environment variable that makes this program a server: zmq4's ROUTER or ours.
 const asVictim = "PARTD_ZMQ4_VICTIM"
 
-// victim serves until its standard input ends. It prints its address. For each line of input,
+// runVictim serves until its standard input ends. It prints its address. For each line of input,
 // it prints the number of bytes allocated since its start.
-func victim(kind string) int {
+func runVictim(kind string) int {
 	var address string
 	if kind == "zmq4" {
 		router := zmq4.NewRouter(context.Background(), quiet...)
@@ -90,8 +90,8 @@ func attack(t testing.TB, kind string) *attacked {
 	return a
 }
 
-// claim announces a frame of size bytes and sends 8 of them.
-func (a *attacked) claim(size uint64) net.Conn {
+// claimSize announces a frame of size bytes and sends 8 of them.
+func (a *attacked) claimSize(size uint64) net.Conn {
 	a.t.Helper()
 	c, err := net.Dial("tcp", a.address)
 	must(a.t, err)
@@ -107,8 +107,8 @@ func (a *attacked) claim(size uint64) net.Conn {
 	return c
 }
 
-// allocated returns the number of bytes that the victim has allocated since its start.
-func (a *attacked) allocated() (n uint64) {
+// allocatedBytes returns the number of bytes that the victim has allocated since its start.
+func (a *attacked) allocatedBytes() (n uint64) {
 	a.t.Helper()
 	_, err := fmt.Fprintln(a.in, "?")
 	must(a.t, err)
@@ -123,11 +123,11 @@ func TestClaims(t *testing.T) {
 	for _, size := range []uint64{200 << 20, 1 << 30} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
-			theirs.claim(size)
-			ours.claim(size)
+			theirs.claimSize(size)
+			ours.claimSize(size)
 			var allocated uint64
 			for range 100 {
-				if allocated = theirs.allocated(); allocated >= size {
+				if allocated = theirs.allocatedBytes(); allocated >= size {
 					break
 				}
 				time.Sleep(50 * time.Millisecond)
@@ -136,7 +136,7 @@ func TestClaims(t *testing.T) {
 				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", allocated, size)
 			}
 			time.Sleep(200 * time.Millisecond) // enough time for our server to allocate
-			if n := ours.allocated(); n > 1<<20 {
+			if n := ours.allocatedBytes(); n > 1<<20 {
 				t.Errorf("our server allocates %d bytes for a claim of %d", n, size)
 			} else {
 				t.Logf("for a claim of %d bytes zmq4 allocates %d, our server %d", size, allocated, n)
@@ -146,7 +146,7 @@ func TestClaims(t *testing.T) {
 	for _, size := range []uint64{1 << 49, 1<<63 - 1} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
-			theirs.claim(size)
+			theirs.claimSize(size)
 			select {
 			case err := <-theirs.ended:
 				t.Logf("the process of zmq4's ROUTER: %v", err)
@@ -156,12 +156,12 @@ func TestClaims(t *testing.T) {
 			case <-time.After(20 * time.Second):
 				t.Error("the process of zmq4's ROUTER survives it: mend docs/wire.md")
 			}
-			c := ours.claim(size)
+			c := ours.claimSize(size)
 			must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
 			if _, err := io.Copy(io.Discard, c); err != nil {
 				t.Errorf("our server does not close the connection: %v", err)
 			}
-			if n := ours.allocated(); n > 1<<20 {
+			if n := ours.allocatedBytes(); n > 1<<20 {
 				t.Errorf("our server allocates %d bytes for it", n)
 			}
 		})

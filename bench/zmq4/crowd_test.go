@@ -41,8 +41,8 @@ func answersBeside(t *testing.T, url string) bool {
 	}
 }
 
-// router starts a zmq4 ROUTER that answers every message with "ack".
-func router(t *testing.T) string {
+// startRouter starts a zmq4 ROUTER that answers every message with "ack".
+func startRouter(t *testing.T) string {
 	t.Helper()
 	r := zmq4.NewRouter(context.Background(), quiet...)
 	must(t, r.Listen("tcp://127.0.0.1:0"))
@@ -61,7 +61,7 @@ func router(t *testing.T) string {
 
 // TestSilentPeer checks what docs/wire.md says about the handshakes of zmq4 and of our server.
 func TestSilentPeer(t *testing.T) {
-	if answersBeside(t, router(t)) {
+	if answersBeside(t, startRouter(t)) {
 		t.Error("zmq4's ROUTER serves other peers despite a silent one: correct docs/wire.md")
 	}
 	if !answersBeside(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
@@ -69,9 +69,9 @@ func TestSilentPeer(t *testing.T) {
 	}
 }
 
-// overheard reports whether a DEALER receives the answer to a request of another DEALER with
+// isOverheard reports whether a DEALER receives the answer to a request of another DEALER with
 // the same identity.
-func overheard(t *testing.T, url string) bool {
+func isOverheard(t *testing.T, url string) bool {
 	t.Helper()
 	var peers [2]*dealer
 	for i := range peers {
@@ -86,8 +86,8 @@ func overheard(t *testing.T, url string) bool {
 		_, err := peers[1].Recv()
 		heard <- err == nil
 	}()
-	peers[0].python(frames("syn"), false)
-	peers[0].want(frames("ack"))
+	peers[0].requestPython(frames("syn"), false)
+	peers[0].wantMessage(frames("ack"))
 	select {
 	case h := <-heard:
 		return h
@@ -98,10 +98,10 @@ func overheard(t *testing.T, url string) bool {
 
 // TestSameIdentity checks what docs/wire.md says about the replies of zmq4 and of our server.
 func TestSameIdentity(t *testing.T) {
-	if !overheard(t, router(t)) {
+	if !isOverheard(t, startRouter(t)) {
 		t.Error("zmq4's ROUTER answers only the peer that asked: correct docs/wire.md")
 	}
-	if overheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
+	if isOverheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
 		t.Error("our server answers a peer what another one asked")
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 const operations = 26 // of the Go client's protocol
 
-func random(n int) []byte {
+func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{})
 	_, _ = r.Read(b) // it never fails
@@ -22,12 +22,12 @@ func random(n int) []byte {
 
 // TestPython sends every request of Python's client with zmq4's DEALER.
 func TestPython(t *testing.T) {
-	large := string(random(64 << 20))
-	many := []string{"append"}
+	large := string(randomBytes(64 << 20))
+	message := []string{"append"}
 	get, values := []string{"get"}, []string{}
 	for i := range 100_000 {
 		value := strings.Repeat("v", i%300) // frames of both kinds of header
-		many = append(many, fmt.Sprint("key ", i), value)
+		message = append(message, fmt.Sprint("key ", i), value)
 		get, values = append(get, fmt.Sprint("key ", i)), append(values, value)
 	}
 	ack := frames("ack")
@@ -48,7 +48,7 @@ func TestPython(t *testing.T) {
 					{[]string{"get"}, [][][]byte{ack}},
 					{[]string{"append", "large", large}, [][][]byte{ack}},
 					{[]string{"get", "large", "x", "large"}, [][][]byte{frames(large, "12", large), ack}},
-					{many, [][][]byte{ack}},
+					{message, [][][]byte{ack}},
 					{get, [][][]byte{frames(values...), ack}},
 					{[]string{"delete", "x", "none"}, [][][]byte{ack}},
 					{[]string{"get", "x"}, [][][]byte{frames(""), ack}},
@@ -56,16 +56,16 @@ func TestPython(t *testing.T) {
 					{[]string{"get", "i"}, [][][]byte{frames(""), ack}},
 					{[]string{"close"}, [][][]byte{ack}},
 				} {
-					d.python(frames(c.send...), vectored)
+					d.requestPython(frames(c.send...), vectored)
 					for _, message := range c.want {
-						d.want(message)
+						d.wantMessage(message)
 					}
 				}
-				d.python(frames("append", "k"), vectored)
+				d.requestPython(frames("append", "k"), vectored)
 				if got := d.receive(); !bytes.HasPrefix(got[0], []byte("error: ")) {
 					t.Errorf("an append of half a pair is answered with %.100q", got)
 				}
-				d.want(ack)
+				d.wantMessage(ack)
 			})
 		}
 	}
@@ -73,15 +73,15 @@ func TestPython(t *testing.T) {
 
 // TestOperations sends every operation of the Go client's protocol with zmq4's DEALER.
 func TestOperations(t *testing.T) {
-	large := random(64 << 20)
+	large := randomBytes(64 << 20)
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			d := dial(t, serve(t, openLog(t), address(t)))
 			d.begin()
-			d.changes(large)
-			d.reads(large)
-			d.pops(large)
-			d.ends()
+			d.checkChanges(large)
+			d.checkReads(large)
+			d.checkPops(large)
+			d.checkEnd()
 			for op := byte(1); op <= operations; op++ {
 				if !d.asked[op] {
 					t.Errorf("operation %d was not asked", op)
@@ -96,67 +96,67 @@ func (d *dealer) begin() {
 	t := d.t
 	hello := append([]byte{2, 0, 2, 0}, u32(64<<10)...)
 	hello = append(hello, make([]byte, 8+16)...)
-	_, b := d.ask(1, header{}, 0, hello, text(""), text(""))
+	_, b := d.request(1, header{}, 0, hello, encodeText(""), encodeText(""))
 	if version := binary.LittleEndian.Uint32(b); version != 2 || len(b) != 32 {
 		t.Fatalf("the hello is of version %d, in %d bytes", version, len(b))
 	}
-	if _, b = d.ask(2, header{}, 0, []byte("anything")); string(b) != "anything" {
+	if _, b = d.request(2, header{}, 0, []byte("anything")); string(b) != "anything" {
 		t.Errorf("a ping is answered with %q", b)
 	}
-	_, b = d.ask(3, header{}, 0, make([]byte, 24))
+	_, b = d.request(3, header{}, 0, make([]byte, 24))
 	if d.session = binary.LittleEndian.Uint64(b); d.session == 0 || b[8] != 1 {
 		t.Fatalf("session %d, kept by the store: %d", d.session, b[8])
 	}
 }
 
-// changes makes each kind of change, one of them in parts.
-func (d *dealer) changes(large []byte) {
+// checkChanges makes each kind of change, one of them in parts.
+func (d *dealer) checkChanges(large []byte) {
 	t := d.t
-	many := []partd.Entry{{Key: "large", Value: large}}
+	message := []partd.Entry{{Key: "large", Value: large}}
 	for i := range 5000 {
-		many = append(many, partd.Entry{Key: fmt.Sprintf("key %030d", i), Value: []byte{byte(i)}})
+		message = append(message, partd.Entry{Key: fmt.Sprintf("key %030d", i), Value: []byte{byte(i)}})
 	}
-	_, _ = d.ask(5, header{seq: 1, check: 1}, 0, entries(many...))
-	if flags, _ := d.ask(5, header{seq: 1, check: 1}, 0, entries(many...)); flags != 2 {
+	_, _ = d.request(5, header{seq: 1, check: 1}, 0, encodeEntries(message...))
+	if flags, _ := d.request(5, header{seq: 1, check: 1}, 0, encodeEntries(message...)); flags != 2 {
 		t.Errorf("an append sent again has flags %d, want 2: applied before", flags)
 	}
-	_, _ = d.ask(6, header{seq: 2, check: 2}, 0, entries(partd.Entry{Key: "set", Value: []byte("one")}))
-	_, _ = d.ask(7, header{seq: 3, check: 3}, 0, entries(partd.Entry{Key: "set", Value: []byte("two")}))
-	pairs := entries(partd.Entry{Key: "parts", Value: large[:9<<20]})
+	_, _ = d.request(6, header{seq: 2, check: 2}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("one")}))
+	_, _ = d.request(7, header{seq: 3, check: 3}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("two")}))
+	pairs := encodeEntries(partd.Entry{Key: "parts", Value: large[:9<<20]})
 	for offset := 0; offset < len(pairs); offset += 4 << 20 {
 		d.send(23, header{}, 0, u64(77), u64(uint64(len(pairs))), u64(uint64(offset)), pairs[offset:min(offset+4<<20, len(pairs))])
 	}
-	_, _ = d.ask(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(pairs))))
-	_, _ = d.ask(8, header{seq: 5, check: 5}, 0, keys("key 000000000000000000000000000000", "none"))
+	_, _ = d.request(5, header{flags: 1, seq: 4, check: 4}, 0, u64(77), u64(uint64(len(pairs))))
+	_, _ = d.request(8, header{seq: 5, check: 5}, 0, encodeKeys("key 000000000000000000000000000000", "none"))
 }
 
-// reads reads everything with each kind of read.
-func (d *dealer) reads(large []byte) {
+// checkReads reads everything with each kind of read.
+func (d *dealer) checkReads(large []byte) {
 	t := d.t
-	_, b := d.ask(13, header{}, 0, keys("set", "none"))
-	if want := append(u32(2), append(text("one"), text("")...)...); !bytes.Equal(b, want) {
+	_, b := d.request(13, header{}, 0, encodeKeys("set", "none"))
+	if want := append(u32(2), append(encodeText("one"), encodeText("")...)...); !bytes.Equal(b, want) {
 		t.Errorf("a get is answered with %q, want %q", b, want)
 	}
-	_, b = d.ask(13, header{}, 0, keys("large"))
+	_, b = d.request(13, header{}, 0, encodeKeys("large"))
 	if string(b[:8]) != "\x01\x00\x00\x00\xff\xff\xff\xff" {
 		t.Fatalf("a get of a large value is answered with %.100q, want a handle", b)
 	}
-	if got := d.pages(15, binary.LittleEndian.Uint64(b[8:]), nil); !bytes.Equal(got, large) {
+	if got := d.readPages(15, binary.LittleEndian.Uint64(b[8:]), nil); !bytes.Equal(got, large) {
 		t.Errorf("the large value has %d bytes, or others", len(got))
 	}
 
-	_, b = d.ask(14, header{}, 0, keys("parts")[4:])
+	_, b = d.request(14, header{}, 0, encodeKeys("parts")[4:])
 	handle, begin := b[:8], b[8:]
 	d.send(25, header{}, 0, handle)
-	if _, page := d.ask(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
+	if _, page := d.request(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
 		t.Errorf("a reader begins with %d and %d bytes, or others", len(begin), len(page))
 	}
-	_, _ = d.ask(19, header{}, 0, handle)
-	_, _ = d.ask(15, header{}, 1, handle, u64(2)) // the handle was closed
+	_, _ = d.request(19, header{}, 0, handle)
+	_, _ = d.request(15, header{}, 1, handle, u64(2)) // the handle was closed
 
-	_, b = d.ask(16, header{}, 0)
+	_, b = d.request(16, header{}, 0)
 	count := 0
-	for _, page := range d.listing(b) {
+	for _, page := range d.readListing(b) {
 		for n, offset := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
 			offset += 8 + 2 + int(binary.LittleEndian.Uint16(page[offset+8:]))
 			count++
@@ -165,9 +165,9 @@ func (d *dealer) reads(large []byte) {
 	if count != 5002 {
 		t.Errorf("%d keys are listed, want 5002", count)
 	}
-	_, b = d.ask(17, header{}, 0, u32(0), u32(1))
+	_, b = d.request(17, header{}, 0, u32(0), u32(1))
 	size := 0
-	for _, page := range d.listing(b) {
+	for _, page := range d.readListing(b) {
 		for n, offset := binary.LittleEndian.Uint32(page), 4; n > 0; n-- {
 			length, key := int(binary.LittleEndian.Uint32(page[offset+9:])), int(binary.LittleEndian.Uint16(page[offset+13:]))
 			offset += 15 + key + length
@@ -178,29 +178,29 @@ func (d *dealer) reads(large []byte) {
 		t.Errorf("a scan has %d bytes of values, want %d", size, want)
 	}
 
-	_, b = d.ask(20, header{}, 0)
+	_, b = d.request(20, header{}, 0)
 	if n := binary.LittleEndian.Uint64(b); n != 5002 {
 		t.Errorf("stat counts %d keys, want 5002", n)
 	}
 	for _, op := range []byte{21, 22} {
-		_, _ = d.ask(op, header{}, 0)
+		_, _ = d.request(op, header{}, 0)
 	}
-	_, b = d.ask(24, header{}, 0)
+	_, b = d.request(24, header{}, 0)
 	if damaged := binary.LittleEndian.Uint32(b[16:]); damaged != 0 || binary.LittleEndian.Uint64(b) == 0 {
 		t.Errorf("verify finds %d places damaged, in %d records", damaged, binary.LittleEndian.Uint64(b))
 	}
-	_, b = d.ask(26, header{}, 1, text(""))
+	_, b = d.request(26, header{}, 1, encodeText(""))
 	if string(b[:3]) != "\x01\x01\x00" {
 		t.Errorf("a server without namespaces answers with the codes %x, want 1: unsupported", b[:3])
 	}
 }
 
-// pages requests the pages of a handle until its end.
-func (d *dealer) pages(op byte, handle uint64, visit func(page []byte)) (all []byte) {
+// readPages requests the pages of a handle until its end.
+func (d *dealer) readPages(op byte, handle uint64, visit func(page []byte)) (all []byte) {
 	d.t.Helper()
 	for step, more := uint64(1), byte(1); more == 1; step++ {
 		var page []byte
-		more, page = d.ask(op, header{}, 0, u64(handle), u64(step))
+		more, page = d.request(op, header{}, 0, u64(handle), u64(step))
 		if visit == nil {
 			all = append(all, page...)
 		} else {
@@ -210,27 +210,27 @@ func (d *dealer) pages(op byte, handle uint64, visit func(page []byte)) (all []b
 	return all
 }
 
-// listing returns all pages of a listing whose first page was received.
-func (d *dealer) listing(first []byte) [][]byte {
+// readListing returns all pages of a listing whose first page was received.
+func (d *dealer) readListing(first []byte) [][]byte {
 	d.t.Helper()
 	handle, pages := binary.LittleEndian.Uint64(first), [][]byte{first[8:]}
 	if handle == 0 {
 		d.t.Errorf("the listing is one page of %d bytes", len(first))
 		return pages
 	}
-	d.pages(18, handle, func(page []byte) { pages = append(pages, page) })
+	d.readPages(18, handle, func(page []byte) { pages = append(pages, page) })
 	return pages
 }
 
-// pops pops values that are longer than a page.
-func (d *dealer) pops(large []byte) {
+// checkPops pops values that are longer than a page.
+func (d *dealer) checkPops(large []byte) {
 	t := d.t
-	_, b := d.ask(1, header{}, 0, append([]byte{2, 0, 2, 0}, append(u32(64<<10), make([]byte, 24)...)...), text(""), text(""))
+	_, b := d.request(1, header{}, 0, append([]byte{2, 0, 2, 0}, append(u32(64<<10), make([]byte, 24)...)...), encodeText(""), encodeText(""))
 	instance := b[8:16]
-	more, result := d.ask(10, header{seq: 1}, 0, instance, keys("parts", "none"))
+	more, result := d.request(10, header{seq: 1}, 0, instance, encodeKeys("parts", "none"))
 	for more == 1 {
 		var page []byte
-		more, page = d.ask(11, header{seq: 1}, 0, u64(uint64(len(result))))
+		more, page = d.request(11, header{seq: 1}, 0, u64(uint64(len(result))))
 		result = append(result, page...)
 	}
 	want := append(u32(2), u64(9<<20)...)
@@ -239,18 +239,18 @@ func (d *dealer) pops(large []byte) {
 		t.Errorf("a pop has %d bytes, want %d", len(result), len(want))
 	}
 	d.send(12, header{seq: 1}, 0)
-	if _, b = d.ask(13, header{}, 0, keys("parts")); !bytes.Equal(b, append(u32(1), text("")...)) {
+	if _, b = d.request(13, header{}, 0, encodeKeys("parts")); !bytes.Equal(b, append(u32(1), encodeText("")...)) {
 		t.Errorf("what was popped is there: %d bytes", len(b))
 	}
 }
 
-// ends drops everything and ends the session.
-func (d *dealer) ends() {
-	_, _ = d.ask(9, header{seq: 6, check: 6}, 0)
-	_, b := d.ask(20, header{}, 0)
+// checkEnd drops everything and ends the session.
+func (d *dealer) checkEnd() {
+	_, _ = d.request(9, header{seq: 6, check: 6}, 0)
+	_, b := d.request(20, header{}, 0)
 	if n := binary.LittleEndian.Uint64(b); n != 0 {
 		d.t.Errorf("%d keys are there after drop", n)
 	}
-	_, _ = d.ask(4, header{seq: 7}, 0)
-	_, _ = d.ask(5, header{seq: 7, check: 7}, 1, entries())
+	_, _ = d.request(4, header{seq: 7}, 0)
+	_, _ = d.request(5, header{seq: 7, check: 7}, 1, encodeEntries())
 }

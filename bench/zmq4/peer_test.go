@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if kind := os.Getenv(asVictim); kind != "" {
-		os.Exit(victim(kind))
+		os.Exit(runVictim(kind))
 	}
 	os.Exit(m.Run())
 }
@@ -113,8 +113,8 @@ func (d *dealer) receive() [][]byte {
 	return m.Frames
 }
 
-// want receives a message, which must equal the given one.
-func (d *dealer) want(message [][]byte) {
+// wantMessage receives a message, which must equal the given one.
+func (d *dealer) wantMessage(message [][]byte) {
 	d.t.Helper()
 	got := d.receive()
 	if len(got) != len(message) {
@@ -127,9 +127,9 @@ func (d *dealer) want(message [][]byte) {
 	}
 }
 
-// python sends a message of Python's protocol. vectored selects one of zmq4's two ways to
+// requestPython sends a message of Python's protocol. vectored selects one of zmq4's two ways to
 // write frames.
-func (d *dealer) python(message [][]byte, vectored bool) {
+func (d *dealer) requestPython(message [][]byte, vectored bool) {
 	d.t.Helper()
 	send := d.Send
 	if vectored {
@@ -163,8 +163,8 @@ func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	must(d.t, d.Send(zmq4.NewMsg(append(b, bytes.Join(body, nil)...))))
 }
 
-// ask sends a request, and returns the flags and the body of its reply, which must have status.
-func (d *dealer) ask(op byte, h header, status byte, body ...[]byte) (flags byte, reply []byte) {
+// request sends a request, and returns the flags and the body of its reply, which must have status.
+func (d *dealer) request(op byte, h header, status byte, body ...[]byte) (flags byte, reply []byte) {
 	d.t.Helper()
 	d.number++
 	d.send(op, h, d.number, body...)
@@ -184,9 +184,9 @@ func u32(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
 
 func u64(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
 
-func text(s string) []byte { return append(u32(uint32(len(s))), s...) }
+func encodeText(s string) []byte { return append(u32(uint32(len(s))), s...) }
 
-func keys(names ...string) []byte {
+func encodeKeys(names ...string) []byte {
 	b := u32(uint32(len(names)))
 	for _, name := range names {
 		b = append(binary.LittleEndian.AppendUint16(b, uint16(len(name))), name...)
@@ -194,7 +194,7 @@ func keys(names ...string) []byte {
 	return b
 }
 
-func entries(list ...partd.Entry) []byte {
+func encodeEntries(list ...partd.Entry) []byte {
 	b := u32(uint32(len(list)))
 	for _, e := range list {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(e.Key)))

@@ -148,7 +148,7 @@ func connect(t testing.TB, url string) *remote.Client {
 // TestClient covers requests that the suite lacks: large values in one message and in parts,
 // many keys, and the abilities of a log store.
 func TestClient(t *testing.T) {
-	large := random(64 << 20)
+	large := randomBytes(64 << 20)
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			r := newRelay(t, address(t), serve(t, openLog(t), address(t)))
@@ -253,7 +253,7 @@ func TestDisconnects(t *testing.T) {
 // TestDealerLeaves disconnects zmq4 DEALERs while they send and receive. The server continues
 // to serve others, and applies no incomplete request.
 func TestDealerLeaves(t *testing.T) {
-	value := string(random(8 << 20))
+	value := string(randomBytes(8 << 20))
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			store := openLog(t)
@@ -271,9 +271,9 @@ func TestDealerLeaves(t *testing.T) {
 				_ = d.Close() // zmq4 returns an error if the connection has ended already
 			}
 			d := dial(t, url)
-			d.python(frames("get", "k"), false)
-			d.want(frames(value))
-			d.want(frames("ack"))
+			d.requestPython(frames("get", "k"), false)
+			d.wantMessage(frames(value))
+			d.wantMessage(frames("ack"))
 			v, err := store.Get(t.Context(), "half")
 			must(t, err)
 			if n := len(v[0]) / len(value); !bytes.Equal(v[0], []byte(strings.Repeat(value, n))) {

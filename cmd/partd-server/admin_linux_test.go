@@ -16,7 +16,7 @@ import (
 // every one there exists. Profiles need --pprof.
 func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
-	admin, ctx, c := adminURL(t, p), patient(t, 0), dialed(t, p)
+	admin, ctx, c := adminURL(t, p), boundedContext(t, 0), dialServer(t, p)
 	for range 3 {
 		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -25,7 +25,7 @@ func TestAdmin(t *testing.T) {
 	if err := c.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	peer := opened(t, p)
+	peer := openPeer(t, p)
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestNotReady(t *testing.T) {
 	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
-	ctx, c := patient(t, 0), dialed(t, p)
+	ctx, c := boundedContext(t, 0), dialServer(t, p)
 	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "stay free") {
 		t.Errorf("append: %v", err)
 	}
@@ -131,7 +131,7 @@ func TestExitOnStdinClose(t *testing.T) {
 	if _, err := fmt.Fprintln(in, "what comes there means nothing"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, c := patient(t, 0), dialed(t, p)
+	ctx, c := boundedContext(t, 0), dialServer(t, p)
 	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	const writers = 4
 	dir := t.TempDir()
 	p := start(t, "--store", "log:"+dir+"/data", "--memory", "64MiB")
-	ctx := patient(t, 0)
+	ctx := boundedContext(t, 0)
 	dial := func() *remote.Client {
 		t.Helper()
 		c, err := remote.Dial(ctx, p.URL(), nil)
@@ -89,9 +89,9 @@ func TestBackupUnderLoad(t *testing.T) {
 	if err := source.Drop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	back, err := partd.Copy(ctx, source, target, nil)
-	if err != nil || back.Keys != copied.Keys || back.Bytes != copied.Bytes || back.Checksum != copied.Checksum {
-		t.Errorf("copied %+v, and back %+v, %v", copied, back, err)
+	restored, err := partd.Copy(ctx, source, target, nil)
+	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Checksum != copied.Checksum {
+		t.Errorf("copied %+v, and back %+v, %v", copied, restored, err)
 	}
 	stop(t, p)
 }

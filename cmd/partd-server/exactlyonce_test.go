@@ -92,10 +92,10 @@ func serverAt(ctx context.Context, child, store, address string) (*serverproc.Pr
 	return serverproc.Start(ctx, command(child, args...), 1)
 }
 
-// cut runs clients while connections are cut. It returns an error if the store is wrong
+// runWithCuts runs clients while connections are cut. It returns an error if the store is wrong
 // afterwards.
-func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
-	ctx := patient(t, cuts)
+func runWithCuts(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
+	ctx := boundedContext(t, cuts)
 	seed := uint64(time.Now().UnixNano())
 	p, err := serverAt(ctx, child, store, "127.0.0.1:0")
 	if err != nil {
@@ -168,7 +168,7 @@ func TestCutConnections(t *testing.T) {
 			if strings.Contains(store, "%s") {
 				store = fmt.Sprintf(store, t.TempDir()+"/data")
 			}
-			if err := cut(t, "server", store, c.namespace, c.clients, c.perClient, max(1, cuts*c.share/100), true); err != nil {
+			if err := runWithCuts(t, "server", store, c.namespace, c.clients, c.perClient, max(1, cuts*c.share/100), true); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -178,7 +178,7 @@ func TestCutConnections(t *testing.T) {
 // Without numbering, the same run must find duplicates.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
-		if err := cut(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
+		if err := runWithCuts(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
 			isDouble(t, err)
 			return
 		}
@@ -195,10 +195,10 @@ func isDouble(t *testing.T, err error) {
 	t.Log(err)
 }
 
-// kill runs clients while the server is killed and restarted. It returns an error if
+// runWithKills runs clients while the server is killed and restarted. It returns an error if
 // the store is wrong afterwards.
-func kill(t *testing.T, child, store, namespace string, kills int) error {
-	ctx := patient(t, 20*kills)
+func runWithKills(t *testing.T, child, store, namespace string, kills int) error {
+	ctx := boundedContext(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1<<40))
 	p, err := serverAt(ctx, child, store, "127.0.0.1:0")
@@ -248,7 +248,7 @@ func TestKillServer(t *testing.T) {
 	kills := number(t, "PARTD_KILLS", 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
 		t.Run(c.store+c.namespace, func(t *testing.T) {
-			if err := kill(t, "server", c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {
+			if err := runWithKills(t, "server", c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -258,7 +258,7 @@ func TestKillServer(t *testing.T) {
 // Without numbering, the same run must find duplicates.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
-		if err := kill(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {
+		if err := runWithKills(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {
 			isDouble(t, err)
 			return
 		}

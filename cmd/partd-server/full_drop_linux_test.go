@@ -25,11 +25,11 @@ func TestFullDiskIsDropped(t *testing.T) {
 				disk := disktest.Mount(t, "tmpfs", 40<<20)
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
 				p := start(t, args...)
-				ctx := patient(t, 0)
-				c := dialed(t, p)
+				ctx := boundedContext(t, 0)
+				c := dialServer(t, p)
 				var err error
 				for i := 0; err == nil; i++ {
-					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(noise(i, 50_000))})
+					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(randomBytes(i, 50_000))})
 				}
 				if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), disk) {
 					t.Fatalf("%v, want ENOSPC without the store's directory", err)
@@ -47,14 +47,14 @@ func TestFullDiskIsDropped(t *testing.T) {
 				disktest.Fill(t, disk)
 				switch client {
 				case "new client":
-					c = dialed(t, p)
+					c = dialServer(t, p)
 				case "new client after a restart":
 					p.Kill()
 					p = start(t, args...)
-					c = dialed(t, p)
+					c = dialServer(t, p)
 				}
 				if client == "Python" {
-					peer := opened(t, p)
+					peer := openPeer(t, p)
 					if err := peer.Ask([]string{"ack"}, "drop"); err != nil {
 						t.Fatalf("drop: %v\n%s", err, p.Stderr())
 					}
@@ -73,7 +73,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 	}
 }
 
-func opened(t *testing.T, p *serverproc.Process) *hostile.Peer {
+func openPeer(t *testing.T, p *serverproc.Process) *hostile.Peer {
 	t.Helper()
 	network, address := p.Address()
 	peer, err := hostile.Open(t.Context(), network, address, time.Minute)

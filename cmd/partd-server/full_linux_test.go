@@ -25,7 +25,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := start(t, "--store", scheme+disk+"/data", "--memory", "32MiB")
-			ctx := patient(t, 0)
+			ctx := boundedContext(t, 0)
 			c, err := remote.Dial(ctx, p.URL(), nil)
 			if err != nil {
 				t.Fatal(err)

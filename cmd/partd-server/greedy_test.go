@@ -88,8 +88,8 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announced returns the beginning of a frame that claims more bytes.
-func announced(size uint64, begin []byte) []byte {
+// announceFrame returns the beginning of a frame that claims more bytes.
+func announceFrame(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
 
@@ -99,7 +99,7 @@ type greed struct {
 	do   func(ctx context.Context, p *hostile.Peer, i int) error
 }
 
-func greeds() []greed {
+func greedyLoads() []greed {
 	raw := func(b ...[]byte) func(context.Context, *hostile.Peer, int) error {
 		return func(_ context.Context, p *hostile.Peer, _ int) error {
 			for _, b := range b {
@@ -126,8 +126,8 @@ func greeds() []greed {
 	return []greed{
 		{"syn, and nothing more", raw(hostile.Message("syn"))},
 		{"many syn", repeatFrames(10_000, func(int) []byte { return hostile.Message("syn") })},
-		{"half a message", raw(announced(16<<20, make([]byte, 200<<10)))},
-		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announced(16<<20, make([]byte, 2<<20)))},
+		{"half a message", raw(announceFrame(16<<20, make([]byte, 200<<10)))},
+		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announceFrame(16<<20, make([]byte, 2<<20)))},
 		{"half an upload", raw(goRequest(23, 1, 0, 0, append(u64s(1, 32<<20, 0), make([]byte, 1<<20)...)))},
 		{"sessions", repeatFrames(3000, session)},
 		{"guessed sessions", repeatFrames(1000, func(i int) []byte { return goRequest(5, 1, rand.Uint64N(1<<40), uint64(i), make([]byte, 4)) })},
@@ -178,7 +178,7 @@ func greeds() []greed {
 // progress. The server stays within its memory. After the greedy peers have gone, it has no more
 // descriptors, goroutines and connections than before.
 func TestGreedyPeers(t *testing.T) {
-	needs(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
+	require(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
 	const memory = 512 << 20
 	duration, hostileConns := greedyFor(t)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0")
@@ -205,7 +205,7 @@ func TestGreedyPeers(t *testing.T) {
 
 	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
-	kinds := greeds()
+	kinds := greedyLoads()
 	conversations := make([]atomic.Int64, len(kinds)+2)
 	for i := range hostileConns {
 		wg.Go(func() {

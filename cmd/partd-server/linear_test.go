@@ -79,9 +79,9 @@ var model = porcupine.Model{
 	},
 }
 
-// history runs clients for some operations each on a few separate keys, and returns
+// recordHistory runs clients for some operations each on a few separate keys, and returns
 // what happened.
-func history(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
+func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
 	var mu sync.Mutex
 	var all []porcupine.Operation
 	start := time.Now()
@@ -159,11 +159,11 @@ func noteOrder(history []porcupine.Operation) {
 	}
 }
 
-// linearizable runs histories, and returns an error for a history that is not linearizable.
-func linearizable(ctx context.Context, t *testing.T, clients []partd.Partd, histories int) error {
+// checkLinearizable runs histories, and returns an error for a history that is not linearizable.
+func checkLinearizable(ctx context.Context, t *testing.T, clients []partd.Partd, histories int) error {
 	seed := uint64(time.Now().UnixNano())
 	for i := range histories {
-		h, err := history(ctx, clients, fmt.Sprint("history ", i), seed+uint64(i), 8)
+		h, err := recordHistory(ctx, clients, fmt.Sprint("history ", i), seed+uint64(i), 8)
 		if err != nil {
 			t.Fatalf("seed %d, history %d: %v", seed, i, err)
 		}
@@ -225,7 +225,7 @@ func TestLinearizable(t *testing.T) {
 				defer proxy.Close()
 				target = proxy.URL()
 			}
-			ctx := patient(t, histories)
+			ctx := boundedContext(t, histories)
 			var clients []partd.Partd
 			for len(clients) < 4 {
 				client, err := remote.Dial(ctx, target, nil)
@@ -248,7 +248,7 @@ func TestLinearizable(t *testing.T) {
 					clients[i] = pythonPeer{clients[i].(*remote.Client), peer}
 				}
 			}
-			if err := linearizable(ctx, t, clients, max(1, histories/6)); err != nil {
+			if err := checkLinearizable(ctx, t, clients, max(1, histories/6)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -290,7 +290,7 @@ func TestLinearizableSeesFaults(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	store := late{partd.NewDict(), &wg}
-	err := linearizable(t.Context(), t, []partd.Partd{store, store, store, store}, 100)
+	err := checkLinearizable(t.Context(), t, []partd.Partd{store, store, store, store}, 100)
 	if err == nil {
 		t.Fatal("a store that acknowledges appends before it applies them passes")
 	}

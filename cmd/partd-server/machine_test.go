@@ -65,8 +65,8 @@ func (m *mortal) start(address string) *serverproc.Process {
 // isDue reports whether the server should be killed now.
 func (m *mortal) isDue() bool { return m.rnd.IntN(3) == 0 }
 
-// during runs an operation while the server is killed and restarted.
-func (m *mortal) during(f func() error) error {
+// whileKilled runs an operation while the server is killed and restarted.
+func (m *mortal) whileKilled(f func() error) error {
 	*m.kills++
 	wait := time.Duration(m.rnd.Int64N(int64(2 * time.Millisecond)))
 	restarted := make(chan struct{})
@@ -84,7 +84,7 @@ func (m *mortal) during(f func() error) error {
 // held is the value of a key; nil means that it does not exist.
 type held map[string]*string
 
-func (m *mortal) look(ctx context.Context) (held, error) {
+func (m *mortal) readState(ctx context.Context) (held, error) {
 	all := held{}
 	for c, err := range m.Client.Scan(ctx) {
 		if err != nil {
@@ -105,12 +105,12 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		return f()
 	}
 	if !m.buffered {
-		return m.during(f)
+		return m.whileKilled(f)
 	}
 	if err := m.Client.Flush(ctx); err != nil {
 		return err
 	}
-	before, err := m.look(ctx)
+	before, err := m.readState(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,10 +119,10 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		want[k] = v
 	}
 	effect(want)
-	if err := m.during(f); err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := m.whileKilled(f); err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		return err
 	}
-	now, err := m.look(ctx)
+	now, err := m.readState(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		switch {
 		case equalValues(now[k], want[k]):
 		case !equalValues(now[k], before[k]):
-			return fmt.Errorf("after a kill, key %q has %s: it had %s before, and should have %s", k, show(now[k]), show(before[k]), show(want[k]))
+			return fmt.Errorf("after a kill, key %q has %s: it had %s before, and should have %s", k, quoteValue(now[k]), quoteValue(before[k]), quoteValue(want[k]))
 		case want[k] == nil:
 			err = m.Client.Delete(ctx, k)
 		default:
@@ -151,7 +151,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 
 func equalValues(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
-func show(v *string) string {
+func quoteValue(v *string) string {
 	if v == nil {
 		return "nothing"
 	}

@@ -103,8 +103,8 @@ func stop(t testing.TB, p *serverproc.Process) {
 	}
 }
 
-// needs skips a test unless ok, or fails it if PARTD_REQUIRE_ALL is set.
-func needs(t testing.TB, ok bool, label string) {
+// require skips a test unless ok, or fails it if PARTD_REQUIRE_ALL is set.
+func require(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {
 	case ok:
@@ -115,8 +115,8 @@ func needs(t testing.TB, ok bool, label string) {
 	}
 }
 
-// python returns a Python interpreter that has the modules.
-func python(t testing.TB, modules string) string {
+// requirePython returns a Python interpreter that has the modules.
+func requirePython(t testing.TB, modules string) string {
 	t.Helper()
 	for _, name := range []string{"python3", "/usr/bin/python3"} {
 		path, err := exec.LookPath(name)
@@ -124,12 +124,12 @@ func python(t testing.TB, modules string) string {
 			return path
 		}
 	}
-	needs(t, false, "Python with the modules "+modules)
+	require(t, false, "Python with the modules "+modules)
 	return ""
 }
 
-// dialed returns a client, optionally of a namespace, written as /NAME.
-func dialed(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
+// dialServer returns a client, optionally of a namespace, written as /NAME.
+func dialServer(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
 	if err != nil {
@@ -139,8 +139,8 @@ func dialed(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Cl
 	return c
 }
 
-// noise returns bytes that do not compress.
-func noise(seed, n int) []byte {
+// randomBytes returns bytes that do not compress.
+func randomBytes(seed, n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return b

@@ -14,7 +14,7 @@ import (
 // TestManyNamespaces creates PARTD_NAMESPACES namespaces on one server, and reads and
 // lists them. The server's memory and descriptors must not grow.
 func TestManyNamespaces(t *testing.T) {
-	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
+	require(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
 	many := number(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
@@ -52,7 +52,7 @@ func TestManyNamespaces(t *testing.T) {
 		}
 		return err
 	})
-	list, err := dialed(t, p).Namespaces(t.Context())
+	list, err := dialServer(t, p).Namespaces(t.Context())
 	if err != nil || len(list) != many {
 		t.Errorf("%d namespaces are listed, %v", len(list), err)
 	}

@@ -15,7 +15,7 @@ import (
 // same time. The process stays near --memory: a fifth and 30 MiB are for the program
 // and uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
-	needs(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
+	require(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
 	const memory = 128 << 20
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory))
 	c, err := remote.Dial(t.Context(), p.URLs[0], nil)

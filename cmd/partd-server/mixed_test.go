@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// cutting forwards connections to an address, and cuts some of them off.
-func cutting(t *testing.T, to string, cuts *atomic.Int64) (address string) {
+// startCuttingProxy forwards connections to an address, and cuts some of them off.
+func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,12 +71,12 @@ type tenant struct {
 	done    int
 }
 
-// use appends, reads, lists, sets, deletes and drops until ctx ends.
-func (n *tenant) use(ctx context.Context) error {
+// runLoad appends, reads, lists, sets, deletes and drops until ctx ends.
+func (n *tenant) runLoad(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	for ; ctx.Err() == nil; n.done++ {
 		key := fmt.Sprint("key", rand.IntN(20))
-		piece := fmt.Appendf(nil, "<%d:%s>", n.done, noise(n.done, rand.IntN(2000)))
+		piece := fmt.Appendf(nil, "<%d:%s>", n.done, randomBytes(n.done, rand.IntN(2000)))
 		start := time.Now()
 		var err error
 		switch i := n.done; {
@@ -141,7 +141,7 @@ func (n *tenant) check(ctx context.Context) error {
 // idle server if the machine is busy. Usage at the end is no higher than after a third of the
 // time. PARTD_MIXED is the time; waits are judged if it is a minute or more.
 func TestMixedLoad(t *testing.T) {
-	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
+	require(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
 	duration, greedy := 4*time.Second, 40
 	if s := os.Getenv("PARTD_MIXED"); s != "" {
 		var err error
@@ -181,7 +181,7 @@ func TestMixedLoad(t *testing.T) {
 	for i := range all {
 		url := address
 		if i >= direct {
-			url = cutting(t, address, &cuts)
+			url = startCuttingProxy(t, address, &cuts)
 		}
 		c, err := remote.Dial(ctx, "tls://"+url, clientOptions[i])
 		if err != nil {
@@ -191,12 +191,12 @@ func TestMixedLoad(t *testing.T) {
 	}
 	// The same load on another, idle server measures the machine's speed at the same time.
 	quietServer := start(t, "--store", "log:"+t.TempDir())
-	elsewhere := &tenant{c: dialed(t, quietServer, "/job"), written: map[string][]byte{}}
+	elsewhere := &tenant{c: dialServer(t, quietServer, "/job"), written: map[string][]byte{}}
 	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
 	for i, n := range append(all, elsewhere) {
 		wg.Go(func() {
-			if err := n.use(ctx); err != nil {
+			if err := n.runLoad(ctx); err != nil {
 				t.Errorf("job%d: %v", i, err)
 			}
 		})

@@ -64,7 +64,7 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	_, err = exec.LookPath("promtool")
-	needs(t, err == nil, "promtool")
+	require(t, err == nil, "promtool")
 	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}

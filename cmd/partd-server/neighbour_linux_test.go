@@ -35,18 +35,18 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 				return ""
 			}
 			p := start(t, args...)
-			ctx, cancel := context.WithCancel(patient(t, 0))
+			ctx, cancel := context.WithCancel(boundedContext(t, 0))
 			defer cancel()
 			var acked [writers][]string // acknowledged pieces
 			var refused, written [writers]atomic.Int64
 			var kept atomic.Int64 // refusals because of the reserve
 			var wg sync.WaitGroup
 			for w := range writers {
-				c := dialed(t, p, namespace(w))
+				c := dialServer(t, p, namespace(w))
 				wg.Go(func() {
 					key := fmt.Sprint("writer ", w)
 					for i := 0; ctx.Err() == nil; i++ {
-						piece := fmt.Sprintf("<%d:%d:%s>", w, i, noise(i, 500))
+						piece := fmt.Sprintf("<%d:%d:%s>", w, i, randomBytes(i, 500))
 						err := c.Append(context.WithoutCancel(ctx), partd.Entry{Key: key, Value: []byte(piece)})
 						switch {
 						case err == nil:
@@ -85,7 +85,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 					}
 				}
 			}
-			reader := dialed(t, p, namespace(0))
+			reader := dialServer(t, p, namespace(0))
 			for round, leave := range []int64{reserve / 2, 0} {
 				all("with room", &written, 50)
 				free := disktest.Free(t, disk)
@@ -115,7 +115,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 			check := func(label string) {
 				t.Helper()
 				for w := range writers {
-					v, err := dialed(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
+					v, err := dialServer(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
 					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
 						t.Errorf("%s: writer %d: %d bytes are there, %d were acknowledged: %v", label, w, len(v[0]), len(want), err)
 					}

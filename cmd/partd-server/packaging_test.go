@@ -28,7 +28,7 @@ func TestPackaging(t *testing.T) {
 		}
 	}
 	_, err := exec.LookPath("systemd-analyze")
-	needs(t, err == nil, "systemd-analyze")
+	require(t, err == nil, "systemd-analyze")
 	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/partd-server.service").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v: %s", err, out)

@@ -30,7 +30,7 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 // TestPythonClient runs the same script with partd's own client against this server and
 // against partd's own.
 func TestPythonClient(t *testing.T) {
-	py := python(t, "partd, zmq")
+	py := requirePython(t, "partd, zmq")
 	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
 		"default": func(t *testing.T) *serverproc.Process { return start(t, "--store", "log:"+t.TempDir()+"/data") },
 		"buffer": func(t *testing.T) *serverproc.Process {
@@ -64,7 +64,7 @@ func TestPythonClient(t *testing.T) {
 // A Go client with the address of partd's own server reports that, and sends nothing: a
 // hello would end the server's thread, and all its clients would wait forever.
 func TestPythonServerByMistake(t *testing.T) {
-	py := python(t, "partd, zmq")
+	py := requirePython(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestPythonServerByMistake(t *testing.T) {
 // Two clients of libzmq: the first pipelines, sends nonsense and expects answers to
 // heartbeats; the second speaks the Go client's protocol.
 func TestLibzmqPeer(t *testing.T) {
-	py := python(t, "zmq")
+	py := requirePython(t, "zmq")
 	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
 		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
 			if script == "testdata/peer.py" && store != "log:" { // it tests the wire, not sessions
@@ -110,7 +110,7 @@ func TestLibzmqPeer(t *testing.T) {
 // A refused request makes partd's client raise an error once, at its next call. It
 // works again after that, and other clients are not affected.
 func TestPythonClientIsRefused(t *testing.T) {
-	py := python(t, "partd, zmq")
+	py := requirePython(t, "partd, zmq")
 	p := start(t, "--store", "mem:", "--max-message", "1MiB")
 	const want = `a key too long
 a message over the limit
@@ -127,7 +127,7 @@ a failed get ends by the timeout
 
 // With --allow-close, partd's client ends the server, which keeps its data.
 func TestPythonClientClosesServer(t *testing.T) {
-	py := python(t, "partd, zmq")
+	py := requirePython(t, "partd, zmq")
 	dir := t.TempDir() + "/data"
 	const script = `
 import sys, partd

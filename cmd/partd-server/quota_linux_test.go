@@ -25,12 +25,12 @@ func TestQuota(t *testing.T) {
 				store = scheme
 			}
 			p := start(t, "--store", store, "--memory", "16MiB", "--max-bytes", fmt.Sprint(quota))
-			ctx, c := patient(t, 0), dialed(t, p)
+			ctx, c := boundedContext(t, 0), dialServer(t, p)
 			for round := range 2 {
 				var err error
 				stored := 0
 				for ; err == nil && stored < 10*quota/50_000; stored++ {
-					if err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", stored%10), Value: noise(stored, 50_000)}); err != nil {
+					if err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", stored%10), Value: randomBytes(stored, 50_000)}); err != nil {
 						break
 					}
 				}
@@ -63,7 +63,7 @@ func TestSmallestQuota(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--max-bytes", "2MiB", "--namespace-max-bytes", "2MiB")
 	defer stop(t, p)
 	for _, namespace := range []string{"", "/job7"} {
-		if err := dialed(t, p, namespace).Append(t.Context(), partd.Entry{Key: "k", Value: noise(0, 50_000)}); err != nil {
+		if err := dialServer(t, p, namespace).Append(t.Context(), partd.Entry{Key: "k", Value: randomBytes(0, 50_000)}); err != nil {
 			t.Errorf("%q: %v", namespace, err)
 		}
 	}
@@ -77,11 +77,11 @@ func TestQuotaOfANamespace(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"--store", "log:" + dir, "--memory", "64MiB", "--namespaces", "2", "--namespace-max-bytes", fmt.Sprint(quota), "--http", "127.0.0.1:0"}
 	p := start(t, args...)
-	ctx := patient(t, 0)
+	ctx := boundedContext(t, 0)
 	fill := func(namespace string) (n int, err error) {
-		c := dialed(t, p, namespace)
+		c := dialServer(t, p, namespace)
 		for ; err == nil && n < 3*quota/50_000; n++ {
-			err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: noise(n, 50_000)})
+			err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: randomBytes(n, 50_000)})
 		}
 		return n, err
 	}
@@ -119,7 +119,7 @@ func TestQuotaOfANamespace(t *testing.T) {
 	if size := diskUse(filepath.Join(dir, "namespaces/a")); size > quota {
 		t.Errorf("after a restart it uses %d bytes", size)
 	}
-	if err := dialed(t, p, "/a").Drop(ctx); err != nil {
+	if err := dialServer(t, p, "/a").Drop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := fill("/a"); n*50_000 < quota/8 {
@@ -136,11 +136,11 @@ func TestDeletesFreeSpace(t *testing.T) {
 			t.Run(fmt.Sprint(quota>>20, " MiB", namespace), func(t *testing.T) {
 				limit := fmt.Sprint(quota)
 				p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--namespace-max-bytes", limit, "--max-bytes", limit)
-				ctx, c, other := patient(t, 0), dialed(t, p, namespace), dialed(t, p, "/other")
+				ctx, c, other := boundedContext(t, 0), dialServer(t, p, namespace), dialServer(t, p, "/other")
 				n := 0
 				add := func() error {
 					n++
-					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: noise(n, 50_000)})
+					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: randomBytes(n, 50_000)})
 				}
 				closeIt := func() {
 					if err := other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {

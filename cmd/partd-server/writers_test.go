@@ -245,8 +245,8 @@ func (f *fleet) close(t testing.TB) {
 	}
 }
 
-// patient bounds a run that makes no progress.
-func patient(t testing.TB, events int) context.Context {
+// boundedContext bounds a run that makes no progress.
+func boundedContext(t testing.TB, events int) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(events)*200*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx

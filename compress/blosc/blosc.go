@@ -86,7 +86,7 @@ var (
 	ErrTooLong = errors.New("the Blosc container holds more than the limit")
 )
 
-func corrupt(format string, args ...any) error {
+func corruptError(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
 }
 
@@ -133,7 +133,7 @@ var ratios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, w
 // consistent, and that the container can hold the length that the header claims.
 func parse(b []byte, total, limit int64) (header, error) {
 	if len(b) < HeaderLen {
-		return header{}, corrupt("%d bytes", len(b))
+		return header{}, corruptError("%d bytes", len(b))
 	}
 	h := header{
 		flags: b[2], typeSize: int(b[3]),
@@ -143,27 +143,27 @@ func parse(b []byte, total, limit int64) (header, error) {
 	}
 	switch {
 	case b[0] != formatVersion || b[1] != codecVersion:
-		return h, corrupt("version %d.%d, not %d.%d", b[0], b[1], formatVersion, codecVersion)
+		return h, corruptError("version %d.%d, not %d.%d", b[0], b[1], formatVersion, codecVersion)
 	case h.flags&flagReserved != 0 || h.codec() >= wireCodecs || h.typeSize == 0:
-		return h, corrupt("flags %#x, numbers of %d bytes", h.flags, h.typeSize)
+		return h, corruptError("flags %#x, numbers of %d bytes", h.flags, h.typeSize)
 	case h.total != total:
-		return h, corrupt("%d bytes long instead of %d", total, h.total)
+		return h, corruptError("%d bytes long instead of %d", total, h.total)
 	case h.length > limit:
 		return h, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, h.length, limit)
 	case h.length == 0:
 		if total != HeaderLen {
-			return h, corrupt("%d bytes for no data", total)
+			return h, corruptError("%d bytes for no data", total)
 		}
 	case h.flags&flagCopy != 0:
 		if h.total != h.length+HeaderLen {
-			return h, corrupt("%d bytes for %d uncompressed ones", h.total, h.length)
+			return h, corruptError("%d bytes for %d uncompressed ones", h.total, h.length)
 		}
 	case h.blockSize == 0 || h.blockSize > h.length:
-		return h, corrupt("blocks of %d bytes for %d", h.blockSize, h.length)
+		return h, corruptError("blocks of %d bytes for %d", h.blockSize, h.length)
 	case h.length > total*ratios[h.codec()]:
-		return h, corrupt("it claims %d bytes, which %d compressed ones cannot hold", h.length, total)
+		return h, corruptError("it claims %d bytes, which %d compressed ones cannot hold", h.length, total)
 	case HeaderLen+4*h.blocks() > total:
-		return h, corrupt("%d blocks in %d bytes", h.blocks(), total)
+		return h, corruptError("%d blocks in %d bytes", h.blocks(), total)
 	}
 	return h, nil
 }

@@ -32,7 +32,7 @@ func decodeBloscLZ(dst, src []byte) error {
 		if control < 32 {
 			n := control + 1
 			if n > len(src)-in || n > len(dst)-out {
-				return corrupt("literals beyond the end of a stream")
+				return corruptError("literals beyond the end of a stream")
 			}
 			copy(dst[out:], src[in:in+n])
 			in, out = in+n, out+n
@@ -42,25 +42,25 @@ func decodeBloscLZ(dst, src []byte) error {
 		for more := control>>5 == 7; more; {
 			b, ok := next()
 			if !ok {
-				return corrupt("a copy is cut off")
+				return corruptError("a copy is cut off")
 			}
 			length += b
 			more = b == 255
 		}
 		low, ok := next()
 		if !ok {
-			return corrupt("a copy is cut off")
+			return corruptError("a copy is cut off")
 		}
 		if low == farLow && distance == farHigh {
 			high, _ := next()
 			if low, ok = next(); !ok {
-				return corrupt("a copy is cut off")
+				return corruptError("a copy is cut off")
 			}
 			distance = farBase + high<<8
 		}
 		distance += low + 1
 		if distance > out || length > len(dst)-out {
-			return corrupt("a copy of %d bytes from %d bytes before %d of %d", length, distance, out, len(dst))
+			return corruptError("a copy of %d bytes from %d bytes before %d of %d", length, distance, out, len(dst))
 		}
 		if distance >= length {
 			copy(dst[out:out+length], dst[out-distance:])
@@ -72,7 +72,7 @@ func decodeBloscLZ(dst, src []byte) error {
 		out += length
 	}
 	if out != len(dst) {
-		return corrupt("a stream of %d bytes instead of %d", out, len(dst))
+		return corruptError("a stream of %d bytes instead of %d", out, len(dst))
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) error {
 	start := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
 	if start < HeaderLen+4*h.blocks() || start > int64(len(src)) {
-		return corrupt("block %d begins at %d of %d bytes", i, start, len(src))
+		return corruptError("block %d begins at %d of %d bytes", i, start, len(src))
 	}
 	bytewise := h.flags&flagShuffle != 0 && h.typeSize > 1
 	bitwise := !bytewise && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
@@ -100,17 +100,17 @@ func (d *Decoder) streams(dst, src []byte, h header) error {
 		n = h.typeSize
 	}
 	if len(dst)%n != 0 {
-		return corrupt("blocks of %d bytes for numbers of %d", len(dst), h.typeSize)
+		return corruptError("blocks of %d bytes for numbers of %d", len(dst), h.typeSize)
 	}
 	each := len(dst) / n
 	for j := range n {
 		if len(src) < 4 {
-			return corrupt("a block is cut off")
+			return corruptError("a block is cut off")
 		}
 		length := binary.LittleEndian.Uint32(src)
 		src = src[4:]
 		if uint64(length) > uint64(len(src)) {
-			return corrupt("a stream of %d bytes, but only %d follow", length, len(src))
+			return corruptError("a stream of %d bytes, but only %d follow", length, len(src))
 		}
 		if err := d.stream(dst[j*each:(j+1)*each:(j+1)*each], src[:length], h.codec()); err != nil {
 			return err
@@ -148,9 +148,9 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 	}
 	switch {
 	case err != nil:
-		return corrupt("%w", err)
+		return corruptError("%w", err)
 	case n != len(dst):
-		return corrupt("a stream of %d bytes instead of %d", n, len(dst))
+		return corruptError("a stream of %d bytes instead of %d", n, len(dst))
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (d *Decoder) inflate(dst, src []byte) (int, error) {
 	}
 	var more [1]byte
 	if extra, err := r.Read(more[:]); extra > 0 || err != io.EOF || in.Len() > 0 {
-		return n, corrupt("a stream goes on after %d bytes: %v", n, err)
+		return n, corruptError("a stream goes on after %d bytes: %v", n, err)
 	}
 	return n, nil
 }

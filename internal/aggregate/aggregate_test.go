@@ -115,7 +115,7 @@ func TestFewestDigits(t *testing.T) {
 	}
 }
 
-func num(t *testing.T, text string) Number {
+func parseNumber(t *testing.T, text string) Number {
 	t.Helper()
 	n, ok := ParseNumber([]byte(text))
 	if !ok {
@@ -137,7 +137,7 @@ func TestCompareIsExact(t *testing.T) {
 			} else if i > j {
 				want = 1
 			}
-			if got := num(t, a).Compare(num(t, b)); got != want {
+			if got := parseNumber(t, a).Compare(parseNumber(t, b)); got != want {
 				t.Errorf("%s and %s: %d, want %d", a, b, got, want)
 			}
 		}
@@ -217,7 +217,7 @@ func cutLast(text string) (before, after string, ok bool) {
 }
 
 func close(t *testing.T, a, b string) bool {
-	x, y := num(t, a).Float64(), num(t, b).Float64()
+	x, y := parseNumber(t, a).Float64(), parseNumber(t, b).Float64()
 	return math.Abs(x-y) <= 1e-15*math.Abs(y)
 }
 

@@ -60,23 +60,23 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 		where, c := &p.places[i], columns[i]
 		switch {
 		case s.Func == Count && c.First >= 0:
-			where.at = p.need(stepCount, c)
+			where.at = p.addStep(stepCount, c)
 		case s.Func == Sum:
-			where.at = p.need(stepSum, c)
+			where.at = p.addStep(stepSum, c)
 		case s.Func == Mean:
-			*where = place{p.need(stepSum, c), p.need(stepCount, c)}
+			*where = place{p.addStep(stepSum, c), p.addStep(stepCount, c)}
 		case s.Func == Min && !s.Bytes:
-			where.at = p.need(stepMin, c)
+			where.at = p.addStep(stepMin, c)
 		case s.Func == Max && !s.Bytes:
-			where.at = p.need(stepMax, c)
+			where.at = p.addStep(stepMax, c)
 		case s.Func == Stddev, s.Func == StddevPop, s.Func == Var, s.Func == VarPop:
-			where.at = p.need(stepSpread, c)
+			where.at = p.addStep(stepSpread, c)
 		case s.OfPairs():
-			where.at = p.need(stepPairs, c)
+			where.at = p.addStep(stepPairs, c)
 		case s.Boolean():
-			where.at = p.need(stepBools, c)
+			where.at = p.addStep(stepBools, c)
 		case s.Ranked():
-			where.count = p.need(stepCount, c)
+			where.count = p.addStep(stepCount, c)
 		}
 		for _, col := range []int{c.First, c.Second} {
 			for len(p.checks) <= col {
@@ -91,8 +91,8 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 	return p
 }
 
-// need returns the position of a step's state, which several results may share.
-func (p *Program) need(do stepKind, c Columns) int {
+// addStep returns the position of a step's state, which several results may share.
+func (p *Program) addStep(do stepKind, c Columns) int {
 	for _, s := range p.steps {
 		if s.do == do && s.col == c.First && s.second == c.Second {
 			return s.at

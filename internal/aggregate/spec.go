@@ -110,7 +110,7 @@ func Parse(list string) ([]Spec, error) {
 		}
 		s.Func = f
 		if i < len(rest) && rest[i] == '(' {
-			n := closing(rest[i+1:])
+			n := closingParen(rest[i+1:])
 			if n < 0 {
 				return nil, fmt.Errorf("the closing parenthesis of %q is missing", rest)
 			}
@@ -165,9 +165,9 @@ func (s *Spec) split(name string) error {
 	return nil
 }
 
-// closing returns the index of the parenthesis that ends a field. A name may contain
+// closingParen returns the index of the parenthesis that ends a field. A name may contain
 // parentheses, so this is the first one followed by a comma or by nothing.
-func closing(text string) int {
+func closingParen(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
 			if after := strings.TrimLeft(text[i+1:], " "); after == "" || after[0] == ',' {

@@ -214,7 +214,7 @@ func pairsOf(f Func, s []uint64) (float64, bool) {
 	case CovarPop:
 		return p.xy / p.n, p.n > 0
 	case Corr:
-		return p.corr(), p.xx != 0 && p.yy != 0
+		return p.correlation(), p.xx != 0 && p.yy != 0
 	case RegrSlope:
 		return slope, p.xx != 0
 	case RegrIntercept:
@@ -223,11 +223,11 @@ func pairsOf(f Func, s []uint64) (float64, bool) {
 	if p.yy == 0 && isFinite(p.xx) { // all pairs are on the line
 		return 1, p.xx != 0
 	}
-	return p.corr() * p.corr(), p.xx != 0
+	return p.correlation() * p.correlation(), p.xx != 0
 }
 
-// corr returns the correlation, or NaN if the squares exceed the range of a float.
-func (p pairs) corr() float64 {
+// correlation returns the correlation, or NaN if the squares exceed the range of a float.
+func (p pairs) correlation() float64 {
 	if !isFinite(p.xx) || !isFinite(p.yy) {
 		return math.NaN()
 	}

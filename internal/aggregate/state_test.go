@@ -142,7 +142,7 @@ func TestPairsPrecision(t *testing.T) {
 	want := []float64{xy / math.Sqrt(xx*yy), xy / (count - 1), xy / count, xy / xx, y0 - xy/xx*x0, xy * xy / xx / yy, yy / (count - 1), yy / count, math.Sqrt(yy / count)}
 	for _, parts := range []int{1, 7} {
 		for i, text := range ofRecords(t, "corr(y,x),covar_samp(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),variance(y),var_pop(y),stddev_pop(y)", rows, parts) {
-			if got := num(t, text).Float64(); math.Abs(got-want[i]) > 1e-9*math.Abs(want[i]) {
+			if got := parseNumber(t, text).Float64(); math.Abs(got-want[i]) > 1e-9*math.Abs(want[i]) {
 				t.Errorf("result %d in %d parts: %v, want %v", i+1, parts, got, want[i])
 			}
 		}
@@ -174,7 +174,7 @@ func TestQuantile(t *testing.T) {
 		}
 		got := "none"
 		if r, ok := p.Rank(0, state); ok {
-			text, err := p.AppendQuantile(nil, 0, r, num(t, sorted[r.At]), num(t, sorted[min(int(r.At)+1, len(sorted)-1)]))
+			text, err := p.AppendQuantile(nil, 0, r, parseNumber(t, sorted[r.At]), parseNumber(t, sorted[min(int(r.At)+1, len(sorted)-1)]))
 			if got = string(text); err != nil {
 				got = err.Error()
 			}

@@ -54,8 +54,8 @@ something was appended to it.`,
 			}
 			defer file.Close()
 		}
-		options := keepTo(memory.Bytes, *url)
-		value, err := readWhole(cmd.Context(), file, filejobs.Memory(memory.Bytes).MaxRecord())
+		options := limitMemory(memory.Bytes, *url)
+		value, err := readFile(cmd.Context(), file, filejobs.Memory(memory.Bytes).MaxRecord())
 		if err != nil {
 			return err
 		}
@@ -69,8 +69,8 @@ something was appended to it.`,
 	return cmd
 }
 
-// readWhole reads a file of up to limit bytes.
-func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
+// readFile reads a file of up to limit bytes.
+func readFile(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	type result struct {
 		data []byte
 		err  error

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// width returns the number of columns of a terminal, or 80 for anything else.
-func width(w io.Writer) int {
+// terminalWidth returns the number of columns of a terminal, or 80 for anything else.
+func terminalWidth(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
 			return columns
@@ -22,8 +22,8 @@ func width(w io.Writer) int {
 	return 80
 }
 
-// chart draws a bar for the size of each key. The first key must be the largest.
-func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
+// drawChart draws a bar for the size of each key. The first key must be the largest.
+func drawChart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	const maxName, minBar = 40, 10
 	names, sizes := make([]string, len(keys)), make([]string, len(keys))
 	var nameWidth, sizeWidth int

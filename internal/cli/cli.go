@@ -52,7 +52,7 @@ func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	ctx = context.WithValue(ctx, setKey{}, set)
-	return run(ctx, args, &app{name: calledAs(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return run(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {
@@ -170,12 +170,12 @@ func (a *app) brokenPipe(err error) bool {
 	return true
 }
 
-// called returns a command line with this program, for messages.
-func (a *app) called(args string) string { return cmp.Or(a.name, "partd") + " " + args }
+// commandLine returns a command line with this program, for messages.
+func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") + " " + args }
 
-// calledAs returns the way to run this program again: its path, if it was run by a path, or
+// programName returns the way to run this program again: its path, if it was run by a path, or
 // "go run", because such a program is removed after it has run.
-func calledAs(arg0 string) string {
+func programName(arg0 string) string {
 	exe, err := os.Executable()
 	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {
 		if info.Main.Sum != "" { // a released version, not the current directory
@@ -251,7 +251,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	case interrupted:
 		return cliutil.ExitInterrupted
 	case !a.program.Started || cliutil.IsUsage(err) || errors.As(err, new(*filejobs.OptionError)):
-		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.called(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
+		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.commandLine(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
 		return cliutil.ExitUsage
 	}
 	return cliutil.ExitFailed

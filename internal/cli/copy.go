@@ -114,7 +114,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	// Each store gets half of the memory for stores.
 	limitHeap(c.flags.memory.Bytes)
 	halfMemory := func(url string) map[string]string {
-		return map[string]string{"memory": fmt.Sprint(share(c.flags.memory.Bytes/2, url))}
+		return map[string]string{"memory": fmt.Sprint(storeShare(c.flags.memory.Bytes/2, url))}
 	}
 	from, err := openReadingWith(ctx, *c.flags.from, halfMemory(*c.flags.from))
 	if err != nil {
@@ -128,7 +128,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	err = c.fill(ctx, to, from)
 	closeStore(ctx, to, &err)
 	if err != nil {
-		return c.failed(err, c.result.Changed, "")
+		return c.withStoreState(err, c.result.Changed, "")
 	}
 	return c.summary()
 }
@@ -140,8 +140,8 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	start := time.Now()
 	c.bar.Wait("checking both stores", nil)
 	// The content of the target may have been written with other layers.
-	err = c.prepare(ctx, c.bar, to, bottom(to), func() error {
-		return otherStore(ctx, to, from, c.url, *c.flags.from)
+	err = c.prepare(ctx, c.bar, to, bottomStore(to), func() error {
+		return checkDifferentStores(ctx, to, from, c.url, *c.flags.from)
 	})
 	if err != nil {
 		return err
@@ -161,9 +161,9 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	})
 	switch {
 	case errors.Is(err, partd.ErrCopyDiffers):
-		c.enter(differs)
+		c.setStage(differs)
 	case err == nil:
-		c.enter(compared)
+		c.setStage(compared)
 	}
 	c.seconds = time.Since(start).Seconds()
 	return err
@@ -178,10 +178,10 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 		c.total = read.Load()
 		c.bar.Wait("flushing", memoryUsed(to))
 	case c.add:
-		c.enter(stored)
+		c.setStage(stored)
 		c.bar.Wait("comparing", nil)
 	default:
-		c.enter(stored)
+		c.setStage(stored)
 		c.bar.Count(c.total, read.Load)
 	}
 }
@@ -218,7 +218,7 @@ func (c *copyRun) summary() error {
 	if c.add {
 		r.Compared, result = "bytes", "the target has grown by the bytes of the source"
 	}
-	return show(c.app.out, *c.flags.asJSON, r, func(w io.Writer) {
+	return writeResult(c.app.out, *c.flags.asJSON, r, func(w io.Writer) {
 		fmt.Fprintf(w, "from      %s\nto        %s\nkeys      %d\nbytes     %s\n", r.From, r.To, r.Keys, withUnit(r.Bytes))
 		writeTime(w, r.Bytes, r.Seconds)
 		fmt.Fprintf(w, "checksum  %s\nresult    %s\n", r.Checksum, result)

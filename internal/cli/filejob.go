@@ -110,7 +110,7 @@ func (s *fileSummary) write() error {
 	if *s.in.quiet && !*s.in.asJSON {
 		return nil
 	}
-	return show(destination, *s.in.asJSON, s.record(), s.writeText)
+	return writeResult(destination, *s.in.asJSON, s.record(), s.writeText)
 }
 
 // record returns the summary in JSON.

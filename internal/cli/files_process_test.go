@@ -45,8 +45,8 @@ func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.Wri
 	return cmd, in, dir, stderr
 }
 
-// left returns the names of all files in directories and below.
-func left(t *testing.T, dirs ...string) (names []string) {
+// leftoverFiles returns the names of all files in directories and below.
+func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
 	for _, dir := range dirs {
 		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
@@ -77,8 +77,8 @@ func TestInterruptFiles(t *testing.T) {
 		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
-		if len(left(t, out)) != 1 || len(left(t, tmp)) == 0 {
-			t.Errorf("%s: while it runs, there are %v and %v", name, left(t, out), left(t, tmp))
+		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
+			t.Errorf("%s: while it runs, there are %v and %v", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func TestInterruptFiles(t *testing.T) {
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
-		if names := left(t, out, tmp); names != nil {
+		if names := leftoverFiles(t, out, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}
@@ -111,7 +111,7 @@ func TestKillFiles(t *testing.T) {
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%s: there is output", name)
 		}
-		leftovers := left(t, dir, tmp)
+		leftovers := leftoverFiles(t, dir, tmp)
 		for _, f := range leftovers { // a new empty directory is kept for a while
 			if strings.HasSuffix(f, ".tmp") {
 				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
@@ -127,7 +127,7 @@ func TestKillFiles(t *testing.T) {
 		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		if names := left(t, dir, tmp); len(names) != 1 || names[0] != out {
+		if names := leftoverFiles(t, dir, tmp); len(names) != 1 || names[0] != out {
 			t.Errorf("%s: after the next run, there are %v", name, names)
 		}
 	}
@@ -145,7 +145,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
 			t.Errorf("%s: %v, %s", name, err, stderr)
 		}
-		if names := left(t, tmp); names != nil {
+		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}
@@ -175,7 +175,7 @@ func TestEndlessLine(t *testing.T) {
 		if peak > 64<<20 && !race.Enabled {
 			t.Errorf("%s took %d bytes of memory", name, peak)
 		}
-		if names := left(t, tmp); names != nil {
+		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}
@@ -211,7 +211,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 				t.Errorf("%s %s: exit code %d after %v, %s", name, file, code, time.Since(start), stderr.String())
 			}
-			if names := left(t, dir, cmd.Dir); names != nil {
+			if names := leftoverFiles(t, dir, cmd.Dir); names != nil {
 				t.Errorf("%s leaves %v", name, names)
 			}
 		}
@@ -244,7 +244,7 @@ func TestInterruptOutput(t *testing.T) {
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr)
 		}
-		if names := left(t, tmp); names != nil {
+		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}
@@ -261,22 +261,22 @@ func TestInterruptSplit(t *testing.T) {
 		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
 			t.Fatal(err)
 		}
-		if len(left(t, dir)) == 0 || len(left(t, tmp)) == 0 {
-			t.Errorf("while it runs, there are %v and %v", left(t, dir), left(t, tmp))
+		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
+			t.Errorf("while it runs, there are %v and %v", leftoverFiles(t, dir), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		code := exitCode(t, cmd.Wait())
-		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || left(t, dir, tmp) != nil) {
-			t.Errorf("exit code %d, it leaves %v", code, left(t, dir, tmp))
+		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
+			t.Errorf("exit code %d, it leaves %v", code, leftoverFiles(t, dir, tmp))
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
 		if text, err := rerun.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		if names := left(t, dir, tmp); len(names) != 2 {
+		if names := leftoverFiles(t, dir, tmp); len(names) != 2 {
 			t.Errorf("after the next run, there are %v", names)
 		}
 	}
@@ -292,7 +292,7 @@ func TestLongToSort(t *testing.T) {
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
-		if names := left(t, tmp); names != nil {
+		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}
@@ -371,7 +371,7 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr.String())
 		}
-		if names := left(t, tmp, cmd.Dir); names != nil {
+		if names := leftoverFiles(t, tmp, cmd.Dir); names != nil {
 			t.Errorf("%s leaves %v", name, names)
 		}
 	}

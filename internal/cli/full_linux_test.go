@@ -130,7 +130,7 @@ func TestFullDiskFiles(t *testing.T) {
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
 				t.Errorf("%s, %s: %v, %s", name, label, err, text)
 			}
-			if names := left(t, disk, other); names != nil {
+			if names := leftoverFiles(t, disk, other); names != nil {
 				t.Errorf("%s, %s: leaves %v", name, label, names)
 			}
 		}

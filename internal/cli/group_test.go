@@ -68,7 +68,7 @@ func TestGroupLikeDuckDB(t *testing.T) {
 		file, strings.Join(duckdb, ", "), out))
 	want := readCSV(t, out)[1:]
 	for _, threads := range []string{"1", "3"} {
-		got := runs(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
+		got := outputRows(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
 		if len(got) != len(want) {
 			t.Fatalf("%d groups, DuckDB has %d", len(got), len(want))
 		}
@@ -101,7 +101,7 @@ func TestTopLikeDuckDB(t *testing.T) {
 		{[]string{"top", "--per", "k", "--by", "x:n", "-n", "3", "--threads", "3", "--memory", "16MiB"}, "per.csv"},
 		{[]string{"group", "--by", "k", "--agg", "count,max(x)", "--top", "100", "--top-by", "max(x)"}, "groups.csv"},
 	} {
-		got, want := runs(t, append(c.args, file)...), readCSV(t, filepath.Join(dir, c.want))[1:]
+		got, want := outputRows(t, append(c.args, file)...), readCSV(t, filepath.Join(dir, c.want))[1:]
 		if !slices.EqualFunc(got, want, func(a, b []string) bool { return slices.EqualFunc(a, b, sameResult) }) {
 			t.Errorf("%s: our %d rows differ from DuckDB's %d", c.args, len(got), len(want))
 		}

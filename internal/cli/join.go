@@ -69,17 +69,17 @@ func newJoin(a *app) *cobra.Command {
 		Args: checkJoinFiles,
 	}
 	fields := cmd.Flags().String("on", "", "join on these `FIELDS`: F, or F=G, separated by commas")
-	how := cmd.Flags().String("how", "inner", "select the `KIND` of join: "+strings.Join(joinKinds, ", "))
+	kindName := cmd.Flags().String("how", "inner", "select the `KIND` of join: "+strings.Join(joinKinds, ", "))
 	matchEmpty := cmd.Flags().Bool("match-empty", false, "let missing values match each other")
 	cliutil.Complete(cmd, "how", joinKinds...)
 	in, out := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", ""), newOutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
-		kind := slices.Index(joinKinds, *how)
+		kind := slices.Index(joinKinds, *kindName)
 		switch {
 		case *fields == "":
 			return cliutil.Usagef("--on is missing: set it to the fields to join on")
 		case kind < 0:
-			return cliutil.Usagef("--how %q is unknown: use one of %s", *how, strings.Join(joinKinds, ", "))
+			return cliutil.Usagef("--how %q is unknown: use one of %s", *kindName, strings.Join(joinKinds, ", "))
 		}
 		right, err := in.layout(files[1:])
 		if err != nil {

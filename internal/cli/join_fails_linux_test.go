@@ -64,7 +64,7 @@ func TestJoinFails(t *testing.T) {
 			if text := stderr.String(); code != cliutil.ExitFailed || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
 				t.Errorf("%s: exit code %d, %.300s", name, code, text)
 			}
-			if names := left(t, disk, out); names != nil {
+			if names := leftoverFiles(t, disk, out); names != nil {
 				t.Errorf("%s leaves %v", name, names)
 			}
 		}

@@ -131,8 +131,8 @@ func TestJoinModel(t *testing.T) {
 		"both large":              {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
 		"both large, left piped":  {heavyLeft, heavyRight, [2]string{piped("l.csv", heavyLeft), writeRows(t, "r.csv", heavyRight)}, "sort"},
 		"both large, right piped": {heavyLeft, heavyRight, [2]string{writeRows(t, "l.csv", heavyLeft), piped("r.csv", heavyRight)}, "sort"},
-		"both large, compressed":  {heavyLeft, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", heavyLeft)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "sort"},
-		"compressed, left small":  {l, heavyRight, [2]string{zipped(t, writeRows(t, "l.csv", l)), zipped(t, writeRows(t, "r.csv", heavyRight))}, "hash"},
+		"both large, compressed":  {heavyLeft, heavyRight, [2]string{gzipFile(t, writeRows(t, "l.csv", heavyLeft)), gzipFile(t, writeRows(t, "r.csv", heavyRight))}, "sort"},
+		"compressed, left small":  {l, heavyRight, [2]string{gzipFile(t, writeRows(t, "l.csv", l)), gzipFile(t, writeRows(t, "r.csv", heavyRight))}, "hash"},
 	} {
 		for _, kind := range joinKinds {
 			for _, flags := range [][]string{nil, {"--match-empty", "--threads", "1"}} {
@@ -171,8 +171,8 @@ func TestJoinModel(t *testing.T) {
 	}
 }
 
-// zipped compresses a file.
-func zipped(t *testing.T, file string) string {
+// gzipFile compresses a file.
+func gzipFile(t *testing.T, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -237,7 +237,7 @@ func TestJoinLikeDuckDB(t *testing.T) {
 		duckDB(t, strings.Join(queries, ";"))
 		for _, kind := range joinKinds {
 			want := sortedRows(readCSV(t, out+kind)[1:])
-			got := sortedRows(runs(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
+			got := sortedRows(outputRows(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
 			if !slices.Equal(got, want) {
 				t.Errorf("%s of %s and %s: %d rows, DuckDB has %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
 			}

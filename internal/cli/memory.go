@@ -23,12 +23,12 @@ func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
 	return s
 }
 
-// keepTo limits the heap, and returns the options of a store and its layers. They get three
+// limitMemory limits the heap, and returns the options of a store and its layers. They get three
 // quarters of the memory. The rest is for the input, for a record of maximum length, and for
 // memory that is not collected yet; without it the garbage collector would run all the time.
-func keepTo(memory int64, rawURL string) map[string]string {
+func limitMemory(memory int64, rawURL string) map[string]string {
 	limitHeap(memory)
-	return map[string]string{"memory": fmt.Sprint(share(memory, rawURL))}
+	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
 }
 
 // limitHeap makes the garbage collector keep the process near the given memory.
@@ -39,8 +39,8 @@ func limitHeap(memory int64) {
 	}
 }
 
-// share returns the memory of a store, and of each of its layers that has the option memory.
-func share(memory int64, rawURL string) int64 {
+// storeShare returns the memory of a store, and of each of its layers that has the option memory.
+func storeShare(memory int64, rawURL string) int64 {
 	share := memory / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")
 	if scheme, _ := cliutil.SplitURL(rawURL); scheme == "log" {

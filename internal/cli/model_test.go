@@ -51,8 +51,8 @@ func readCSV(t *testing.T, file string) [][]string {
 	return rows
 }
 
-// runs runs partd with 16 MiB of memory, and returns the rows of its output file.
-func runs(t *testing.T, args ...string) [][]string {
+// outputRows runs partd with 16 MiB of memory, and returns the rows of its output file.
+func outputRows(t *testing.T, args ...string) [][]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	if text, err := program(t, append(args, "--memory", "16MiB", "-o", out)...).CombinedOutput(); err != nil {
@@ -81,7 +81,7 @@ func TestSortModel(t *testing.T) {
 		} {
 			want := slices.Clone(rows)
 			slices.SortStableFunc(want, compare)
-			got := runs(t, "sort", "--by", by, file)
+			got := outputRows(t, "sort", "--by", by, file)
 			if len(got) != len(want) {
 				t.Fatalf("%s: %d rows, want %d", by, len(got), len(want))
 			}
@@ -102,8 +102,8 @@ func number(text string) float64 {
 	return f
 }
 
-// naive computes the aggregates of the rows of a key in a simple way.
-func naive(rows [][]string) []string {
+// naiveAggregates computes the aggregates of the rows of a key in a simple way.
+func naiveAggregates(rows [][]string) []string {
 	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
 	low, high := int64(math.MaxInt64), int64(math.MinInt64)
 	different := map[string]bool{}
@@ -144,12 +144,12 @@ func TestGroupModel(t *testing.T) {
 		for _, r := range rows {
 			groups[r[1]] = append(groups[r[1]], r)
 		}
-		got := runs(t, "group", "--by", "key", "--agg", modelAggregates, file)
+		got := outputRows(t, "group", "--by", "key", "--agg", modelAggregates, file)
 		if len(got) != len(groups) || !slices.IsSortedFunc(got, func(a, b []string) int { return cmp.Compare(a[0], b[0]) }) {
 			t.Fatalf("%d groups, want %d, sorted", len(got), len(groups))
 		}
 		for _, row := range got {
-			want := naive(groups[row[0]])
+			want := naiveAggregates(groups[row[0]])
 			for i := range want {
 				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !approxEqual(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
 					t.Fatalf("group %s of %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
@@ -177,16 +177,16 @@ func TestDistinctAndTopModel(t *testing.T) {
 				want = append(want, r)
 			}
 		}
-		if got := runs(t, "distinct", "--by", "key", file); !slices.EqualFunc(got, want, slices.Equal) {
+		if got := outputRows(t, "distinct", "--by", "key", file); !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("distinct of %d keys: %d rows, want %d", shape.Keys, len(got), len(want))
 		}
-		if got := runs(t, "distinct", file, file); !slices.EqualFunc(got, rows, slices.Equal) {
+		if got := outputRows(t, "distinct", file, file); !slices.EqualFunc(got, rows, slices.Equal) {
 			t.Errorf("distinct of a file twice: %d rows, want %d", len(got), len(rows))
 		}
 		sorted := slices.Clone(rows)
 		slices.SortStableFunc(sorted, func(a, b []string) int { return cmp.Compare(number(b[2]), number(a[2])) })
 		for _, n := range []int{5, len(rows) / 3} {
-			if got := runs(t, "top", "--by", "v1:n", "-n", fmt.Sprint(n), file); !slices.EqualFunc(got, sorted[:n], slices.Equal) {
+			if got := outputRows(t, "top", "--by", "v1:n", "-n", fmt.Sprint(n), file); !slices.EqualFunc(got, sorted[:n], slices.Equal) {
 				t.Errorf("top %d of %d keys differs", n, shape.Keys)
 			}
 		}
@@ -197,7 +197,7 @@ func TestDistinctAndTopModel(t *testing.T) {
 		slices.SortFunc(frequent, func(a, b []string) int {
 			return cmp.Or(cmp.Compare(number(b[1]), number(a[1])), cmp.Compare(a[0], b[0]))
 		})
-		if got := runs(t, "top", "--frequent", "key", "-n", "20", file); !slices.EqualFunc(got, frequent[:20], slices.Equal) {
+		if got := outputRows(t, "top", "--frequent", "key", "-n", "20", file); !slices.EqualFunc(got, frequent[:20], slices.Equal) {
 			t.Errorf("the most frequent of %d keys: %q, want %q", shape.Keys, got, frequent[:20])
 		}
 	}
@@ -214,7 +214,7 @@ func TestSplitModel(t *testing.T) {
 	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if names := left(t, dir); len(names) != len(want) {
+	if names := leftoverFiles(t, dir); len(names) != len(want) {
 		t.Fatalf("%d files, want %d", len(names), len(want))
 	}
 	for key, rows := range want {
@@ -254,7 +254,7 @@ for key in sorted(groups, key=str.encode):
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := runs(t, "group", "--by", "Origin State", "--agg",
+	got := outputRows(t, "group", "--by", "Origin State", "--agg",
 		"count,sum(Cost Total $),min(Cost Total $),max(Cost Total $),distinct(Wildlife Size),first(Airport Name),list(Flight Date)", file)
 	wanted, err := csv.NewReader(bytes.NewReader(want)).ReadAll()
 	if err != nil || len(wanted) < 20 || !slices.EqualFunc(got, wanted, slices.Equal) {

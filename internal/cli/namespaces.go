@@ -41,7 +41,7 @@ which the user has the right admin.`,
 			for i, n := range list {
 				records[i] = namespaceRecord{n.Name, n.DiskBytes, n.LastUsed}
 			}
-			return show(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
+			return writeResult(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				for _, n := range list {
 					fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.DiskBytes), n.LastUsed.Format(time.DateTime))

@@ -164,13 +164,13 @@ func TestPrintedCommands(t *testing.T) {
 		}
 		_, printed, _ := strings.Cut(string(out), "read them back\n")
 		get, _, _ := strings.Cut(printed, "\n")
-		again := exec.Command("sh", "-c", get)
-		again.Dir, again.Env = cmd.Dir, cmd.Env
+		rerun := exec.Command("sh", "-c", get)
+		rerun.Dir, rerun.Env = cmd.Dir, cmd.Env
 		if label == "variable" {
-			again.Env = again.Env[:len(again.Env)-1]
+			rerun.Env = rerun.Env[:len(rerun.Env)-1]
 		}
-		again.Env = append(again.Env[:len(again.Env):len(again.Env)], path)
-		if got, err := again.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
+		rerun.Env = append(rerun.Env[:len(rerun.Env):len(rerun.Env)], path)
+		if got, err := rerun.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
 			t.Errorf("%s: %s: %v\n%s", label, get, err, got)
 		}
 	}

@@ -11,21 +11,21 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// bottom returns the store below all layers, for inspection.
-func bottom(store partd.Partd) partd.Partd {
+// bottomStore returns the store below all layers, for inspection.
+func bottomStore(store partd.Partd) partd.Partd {
 	for store = range partd.Layers(store) {
 	}
 	return store
 }
 
-// otherStore returns an error if the target, which has keys, is the source under another name.
+// checkDifferentStores returns an error if the target, which has keys, is the source under another name.
 // That is possible with servers, which can have several addresses and serve a local directory.
 // So it writes a key to the target, looks for it in the source, and removes it.
-func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
+func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // the directories were compared
 	}
-	if err := noShardOf(ctx, bottom(to), bottom(from), toURL, fromURL); err != nil {
+	if err := checkNotShard(ctx, bottomStore(to), bottomStore(from), toURL, fromURL); err != nil {
 		return err
 	}
 	// The random suffix makes the key unique.
@@ -41,16 +41,16 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 	if err := flush(ctx, to); err != nil {
 		return err
 	}
-	values, err := bottom(from).Get(ctx, key)
+	values, err := bottomStore(from).Get(ctx, key)
 	if err == nil && len(values[0]) > 0 {
 		err = fmt.Errorf("%s and %s are the same store: there is nothing to copy", fromURL, toURL)
 	}
 	return err
 }
 
-// noShardOf returns an error if one of two stores is a shard of the other. Then the test key
+// checkNotShard returns an error if one of two stores is a shard of the other. Then the test key
 // could be on another shard.
-func noShardOf(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
+func checkNotShard(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
 	list, shard := a, b
 	if _, ok := list.(*shards.Shards); !ok {
 		list, shard, aURL, bURL = b, a, bURL, aURL

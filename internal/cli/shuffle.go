@@ -102,7 +102,7 @@ func newShuffle(a *app) *cobra.Command {
 		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
 		j := &shuffleRun{target: t, flags: f, layout: layout}
 		j.compareBy = func() string {
-			return fmt.Sprintf("compare %d bytes with the output of \"%s\"", j.bytes, a.called("stat"+storeArgument(t.url)))
+			return fmt.Sprintf("compare %d bytes with the output of \"%s\"", j.bytes, a.commandLine("stat"+storeArgument(t.url)))
 		}
 		return j.run(cmd.Context(), args)
 	}

@@ -49,7 +49,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: memory.MaxRecord(),
 		Block: memory.Block(), Workers: *j.flags.threads,
 	}
-	options := keepTo(j.flags.memory.Bytes, j.url)
+	options := limitMemory(j.flags.memory.Bytes, j.url)
 	if j.in, err = filejobs.OpenInputs(ctx, j.app.in, names, j.layout, memory.MaxRecord()); err != nil {
 		return err
 	}
@@ -65,13 +65,13 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	err = j.fill(ctx, cfg)
 	closeStore(ctx, j.store, &err)
 	if err != nil {
-		return j.failed(err)
+		return j.withStoreState(err)
 	}
 	return j.summary()
 }
 
-// failed adds to an error the state of the store, and how to continue.
-func (j *shuffleRun) failed(err error) error {
+// withStoreState adds to an error the state of the store, and how to continue.
+func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
 	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
@@ -79,7 +79,7 @@ func (j *shuffleRun) failed(err error) error {
 	}
 	// A failed append may still have taken effect.
 	touched := j.appended > 0 || errors.Is(err, partd.ErrUnknownOutcome)
-	return j.target.failed(err, touched, count)
+	return j.target.withStoreState(err, touched, count)
 }
 
 // fill appends the records to the store and verifies them.
@@ -96,7 +96,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
 		return err
 	}
-	if err := j.move(ctx, cfg); err != nil {
+	if err := j.appendRecords(ctx, cfg); err != nil {
 		return err
 	}
 	j.seconds = time.Since(start).Seconds()
@@ -104,8 +104,8 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	return j.compare(ctx)
 }
 
-// move appends all records to the store.
-func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
+// appendRecords appends all records to the store.
+func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.Read.Load)
 	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
 	lists := make([]entryList, cfg.Workers)
@@ -139,14 +139,14 @@ func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 	if err := flush(ctx, j.store); err != nil {
 		return err
 	}
-	j.enter(stored)
+	j.setStage(stored)
 	return nil
 }
 
 // compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	// This costs no more than only counting.
-	if j.largest, j.after, err = largest(ctx, j.store, 5); err != nil {
+	if j.largest, j.after, err = largestKeys(ctx, j.store, 5); err != nil {
 		return err
 	}
 	t := &j.tally
@@ -164,7 +164,7 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
 		return err
 	}
-	j.enter(compared)
+	j.setStage(compared)
 	return nil
 }
 

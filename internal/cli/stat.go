@@ -49,14 +49,14 @@ otherwise a line each time, or with --json an object per line.`,
 			if err != nil {
 				return err
 			}
-			keys, _, err := largest(cmd.Context(), store, *top)
+			keys, _, err := largestKeys(cmd.Context(), store, *top)
 			if err != nil {
 				return err
 			}
 			r := statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
-			return show(a.out, *asJSON, r, func(w io.Writer) {
+			return writeResult(a.out, *asJSON, r, func(w io.Writer) {
 				fmt.Fprintf(w, "store  %s\n", *url)
-				writeStat(w, r, width(a.out))
+				writeStat(w, r, terminalWidth(a.out))
 			})
 		})
 	}
@@ -68,9 +68,9 @@ func writeStat(w io.Writer, r statRecord, columns int) {
 	if r.Disk > 0 {
 		fmt.Fprintf(w, "disk   %s\n", withUnit(r.Disk))
 	}
-	if len(r.largest) > 0 {
+	if len(r.largestKeys) > 0 {
 		fmt.Fprintln(w, "\nlargest keys")
-		chart(w, r.largest, columns)
+		drawChart(w, r.largestKeys, columns)
 	}
 }
 
@@ -80,7 +80,7 @@ type statRecord struct {
 	Disk    int64       `json:"disk"`
 	Largest []keyRecord `json:"largest"`
 
-	largest []partd.KeyInfo
+	largestKeys []partd.KeyInfo
 }
 
 func keysJSON(keys []partd.KeyInfo) []keyRecord {
@@ -91,9 +91,9 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 	return records
 }
 
-// largest returns the n largest keys of a store, largest first. Keys of equal size are sorted by
+// largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted by
 // name. It also counts all keys and their bytes, unless n is 0.
-func largest(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, all partd.Stats, err error) {
+func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, all partd.Stats, err error) {
 	if n == 0 {
 		return nil, all, nil
 	}
@@ -103,18 +103,18 @@ func largest(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo
 		}
 		all.Keys++
 		all.Bytes += info.Size
-		if len(top) == n && larger(top[n-1], info) <= 0 {
+		if len(top) == n && compareSizes(top[n-1], info) <= 0 {
 			continue
 		}
-		i, _ := slices.BinarySearchFunc(top, info, larger)
+		i, _ := slices.BinarySearchFunc(top, info, compareSizes)
 		top = slices.Insert(top, i, info)
 		top = top[:min(len(top), n)]
 	}
 	return top, all, nil
 }
 
-// larger orders keys by size, largest first, then by name.
-func larger(a, b partd.KeyInfo) int {
+// compareSizes orders keys by size, largest first, then by name.
+func compareSizes(a, b partd.KeyInfo) int {
 	return cmp.Or(cmp.Compare(b.Size, a.Size), strings.Compare(a.Key, b.Key))
 }
 
@@ -170,7 +170,7 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 		return r, err
 	}
 	r = watchRecord{Time: time.Now(), Changes: stats.Changes}
-	keys, _, err := largest(ctx, store, w.top)
+	keys, _, err := largestKeys(ctx, store, w.top)
 	r.statRecord = statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
 	if b := &w.before; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
@@ -184,14 +184,14 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 
 func (w *watch) show(r watchRecord) error {
 	if !w.terminal {
-		return show(w.a.out, w.asJSON, r, func(out io.Writer) {
+		return writeResult(w.a.out, w.asJSON, r, func(out io.Writer) {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
 	var b bytes.Buffer // write all of it together, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
-	writeStat(&b, r.statRecord, width(w.a.out))
+	writeStat(&b, r.statRecord, terminalWidth(w.a.out))
 	fmt.Fprintf(&b, "\nrates  %s\n", r.rates())
 	_, err := b.WriteTo(w.a.out)
 	return err

@@ -69,7 +69,7 @@ func setOf(ctx context.Context) *stores.Set {
 // openStore opens a store, or creates it if it does not exist, unless there is a store of
 // another kind in its place.
 func openStore(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
-	if err := otherKind(ctx, rawURL); err != nil {
+	if err := checkKind(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	store, err := setOf(ctx).Open(ctx, rawURL, options)
@@ -87,7 +87,7 @@ func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
 
 // openReadingWith is like openReading, with more options.
 func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
-	if err := mustExist(ctx, rawURL); err != nil {
+	if err := requireStore(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	readonly := map[string]string{"readonly": "true"}
@@ -106,22 +106,22 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 }
 
 func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
-	if err := mustExist(ctx, rawURL); err != nil {
+	if err := requireStore(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	return openStore(ctx, rawURL, nil)
 }
 
-func mustExist(ctx context.Context, rawURL string) error {
+func requireStore(ctx context.Context, rawURL string) error {
 	exists, err := storeExists(ctx, "store", rawURL)
 	if err == nil && !exists {
-		return noStore(ctx, rawURL)
+		return noStoreError(ctx, rawURL)
 	}
 	return err
 }
 
-// otherKind returns an error if a directory has a store, but not of the kind in the URL.
-func otherKind(ctx context.Context, rawURL string) error {
+// checkKind returns an error if a directory has a store, but not of the kind in the URL.
+func checkKind(ctx context.Context, rawURL string) error {
 	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
 		return nil // opening it returns a better error
 	}
@@ -138,9 +138,9 @@ func otherKind(ctx context.Context, rawURL string) error {
 // pathInURL escapes a path for a URL.
 var pathInURL = strings.NewReplacer("%", "%25", "?", "%3F")
 
-// noStore returns the error for a store that does not exist.
-func noStore(ctx context.Context, rawURL string) error {
-	if err := otherKind(ctx, rawURL); err != nil {
+// noStoreError returns the error for a store that does not exist.
+func noStoreError(ctx context.Context, rawURL string) error {
+	if err := checkKind(ctx, rawURL); err != nil {
 		return err
 	}
 	scheme, location := cliutil.SplitURL(rawURL)

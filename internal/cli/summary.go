@@ -36,7 +36,7 @@ func (j *shuffleRun) summary() error {
 		return nil
 	}
 	t := &j.tally
-	return show(j.app.out, *j.flags.asJSON, summaryRecord{
+	return writeResult(j.app.out, *j.flags.asJSON, summaryRecord{
 		j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
 		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.result, keysJSON(j.largest),
 	}, j.writeSummary)
@@ -77,9 +77,9 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 		return
 	}
 	fmt.Fprintln(w, "\nlargest keys")
-	chart(w, j.largest, width(j.app.out))
+	drawChart(w, j.largest, terminalWidth(j.app.out))
 	store := storeArgument(j.url)
-	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
+	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largest[0])), j.app.commandLine("keys"+store))
 }
 
 // notes warns about likely mistakes.
@@ -103,8 +103,8 @@ func keyArgument(k partd.KeyInfo) string {
 	return " " + textfmt.ShellQuote(k.Key)
 }
 
-// show writes a result, in JSON or as text.
-func show(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
+// writeResult writes a result, in JSON or as text.
+func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
 	w := bufio.NewWriter(out)
 	if !asJSON {
 		text(w)

@@ -55,10 +55,10 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 		}
 		if t.replace {
 			bar.Wait("dropping the content of the "+t.words.store, nil)
-			t.enter(dropping)
+			t.setStage(dropping)
 			if err := store.Drop(ctx); err != nil {
 				if isServer(t.url) && errors.Is(err, fs.ErrPermission) {
-					t.enter(checking) // the server refused before it changed anything
+					t.setStage(checking) // the server refused before it changed anything
 				}
 				return err
 			}
@@ -66,28 +66,28 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 		}
 		break
 	}
-	t.enter(filling)
+	t.setStage(filling)
 	return nil
 }
 
-// enter sets the stage, and the advice for the case that the command is abandoned.
-func (t *target) enter(s stage) {
+// setStage sets the stage, and the advice for the case that the command is abandoned.
+func (t *target) setStage(s stage) {
 	t.stage = s
-	advice := t.leaves(true, "")
+	advice := t.describeState(true, "")
 	t.app.abandoned.Store(&advice)
 }
 
-// failed adds to an error the state of the store, and how to continue.
-func (t *target) failed(err error, touched bool, count string) error {
+// withStoreState adds to an error the state of the store, and how to continue.
+func (t *target) withStoreState(err error, touched bool, count string) error {
 	f := &failure{err: err}
 	errors.As(err, &f)
-	f.advice = t.leaves(touched, count)
+	f.advice = t.describeState(touched, count)
 	return f
 }
 
-// leaves describes the state of the store if the command ends now, and how to continue. touched
+// describeState describes the state of the store if the command ends now, and how to continue. touched
 // means that something may have been written to it. count describes how much, if known.
-func (t *target) leaves(touched bool, count string) string {
+func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {
 		retry = "Running the command again would duplicate " + t.words.double

@@ -45,7 +45,7 @@ func newVerify(a *app) *cobra.Command {
 		if err := cliutil.CheckProgress(*when); err != nil {
 			return err
 		}
-		if err := verifiable(cmd.Context(), *url); err != nil {
+		if err := checkVerifiable(cmd.Context(), *url); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -59,13 +59,13 @@ func newVerify(a *app) *cobra.Command {
 		if err != nil && (!*asJSON || v.Damage == nil) {
 			return err
 		}
-		return errors.Join(err, show(a.out, *asJSON, v, v.writeText))
+		return errors.Join(err, writeResult(a.out, *asJSON, v, v.writeText))
 	}
 	return cmd
 }
 
-// verifiable returns an error for a store without checksums.
-func verifiable(ctx context.Context, rawURL string) error {
+// checkVerifiable returns an error for a store without checksums.
+func checkVerifiable(ctx context.Context, rawURL string) error {
 	if _, err := storeExists(ctx, "store", rawURL); cliutil.IsUsage(err) {
 		return err
 	}
@@ -113,7 +113,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 		return err
 	}
 	bar.Wait("counting keys", nil) // a newly opened layer has no buffered data
-	for info, keysErr := range partd.Keys(ctx, bottom(store)) {
+	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr

@@ -27,9 +27,9 @@ func verify(t *testing.T, dir string) (v verification, code int, stderr string) 
 	return v, code, errs.String()
 }
 
-// small creates a store with a short and a large value. It returns its directory, and a copy taken before
+// smallStores creates a store with a short and a large value. It returns its directory, and a copy taken before
 // the store was closed, as a killed process leaves it.
-func small(t *testing.T) (closed, killed string) {
+func smallStores(t *testing.T) (closed, killed string) {
 	t.Helper()
 	closed, killed = filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
 	store, err := stores.Open(t.Context(), "log:"+closed)
@@ -50,8 +50,8 @@ func small(t *testing.T) (closed, killed string) {
 	return closed, killed
 }
 
-// flip inverts a bit of a file, and returns a function that restores it.
-func flip(t *testing.T, path string, bit int) (undo func()) {
+// flipBit inverts a bit of a file, and returns a function that restores it.
+func flipBit(t *testing.T, path string, bit int) (undo func()) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -70,7 +70,7 @@ func flip(t *testing.T, path string, bit int) (undo func()) {
 
 // A flipped bit anywhere in the files that a closed store needs is damage, and its file is reported.
 func TestVerifyFindsEveryBit(t *testing.T) {
-	dir, _ := small(t)
+	dir, _ := smallStores(t)
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
 		t.Fatalf("%+v, %d, %s", v, code, text)
 	}
@@ -84,7 +84,7 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for bit := 0; bit < int(info.Size()); bit += step {
-			undo := flip(t, paths[0], bit)
+			undo := flipBit(t, paths[0], bit)
 			v, code, text := verify(t, dir)
 			undo()
 			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
@@ -125,7 +125,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 2} {
-		flip(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
+		flipBit(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
 	}
 	v, code, text := verify(t, dir)
 	found := map[int64]bool{}
@@ -142,7 +142,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 // In a write-ahead file, a damaged record before a whole one is damage. A damaged last record looks like
 // a record that a kill cut off.
 func TestVerifyWriteAhead(t *testing.T) {
-	_, dir := small(t)
+	_, dir := smallStores(t)
 	v, code, text := verify(t, dir)
 	if code != cliutil.ExitOK || v.Keys != 3 {
 		t.Fatalf("%+v, %d, %s", v, code, text)
@@ -156,13 +156,13 @@ func TestVerifyWriteAhead(t *testing.T) {
 	if first < 0 || last < first {
 		t.Fatalf("the records are not there: %d, %d", first, last)
 	}
-	undo := flip(t, wal, first)
+	undo := flipBit(t, wal, first)
 	v, code, text = verify(t, dir)
 	if code != cliutil.ExitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
 		t.Errorf("%+v, %d, %s", v, code, text)
 	}
 	undo()
-	undo = flip(t, wal, last)
+	undo = flipBit(t, wal, last)
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
 		t.Errorf("%+v, %d, %s", v, code, text)
 	}
@@ -175,7 +175,7 @@ func TestVerifyWriteAhead(t *testing.T) {
 // Several processes may read a log store at the same time. While another process may write, readers are
 // refused, and the message names that process.
 func TestReadersOfLog(t *testing.T) {
-	dir, _ := small(t)
+	dir, _ := smallStores(t)
 	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
 	if err != nil {
 		t.Fatal(err)
@@ -240,11 +240,11 @@ func TestShareOfLog(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,
 	} {
-		if got := share(256<<20, url); got != want {
+		if got := storeShare(256<<20, url); got != want {
 			t.Errorf("%s: %d, want %d", url, got, want)
 		}
 	}
-	if got := share(64<<30, "log:x"); got != 8<<30 {
+	if got := storeShare(64<<30, "log:x"); got != 8<<30 {
 		t.Errorf("a log store was given %d", got)
 	}
 }

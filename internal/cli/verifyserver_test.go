@@ -22,7 +22,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: noise(100_000)}, partd.Entry{Key: "b", Value: noise(3000)}); err != nil {
+	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: randomBytes(100_000)}, partd.Entry{Key: "b", Value: randomBytes(3000)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := partd.Flush(t.Context(), store); err != nil {
@@ -75,8 +75,8 @@ func TestVerifyThroughServer(t *testing.T) {
 	}
 }
 
-// noise returns bytes that do not compress.
-func noise(n int) []byte {
+// randomBytes returns bytes that do not compress.
+func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(b)
 	return b

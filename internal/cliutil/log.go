@@ -43,8 +43,8 @@ func limitWarnings(h slog.Handler) slog.Handler {
 	return limited{h, &bucket{tokens: burst, filledAt: time.Now()}, &bucket{tokens: burst, filledAt: time.Now()}}
 }
 
-// take reports whether a message may be logged, and how many were dropped before it.
-func (b *bucket) take() (ok bool, dropped int) {
+// allow reports whether a message may be logged, and how many were dropped before it.
+func (b *bucket) allow() (ok bool, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -67,7 +67,7 @@ func (l limited) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
 		b, count = l.errors, "errors_left_out_before"
 	}
-	ok, dropped := b.take()
+	ok, dropped := b.allow()
 	if !ok {
 		return nil
 	}

@@ -40,7 +40,7 @@ func Write(w io.Writer, o Options) error {
 		return fmt.Errorf("%d rows of %d keys: use at least 0 rows and 1 key", o.Rows, o.Keys)
 	}
 	r := rand.New(rand.NewPCG(o.Seed, 0))
-	key, err := picker(o, r)
+	key, err := keyPicker(o, r)
 	if err != nil {
 		return err
 	}
@@ -58,8 +58,8 @@ func Write(w io.Writer, o Options) error {
 	return err
 }
 
-// picker returns a function that picks the index of a key.
-func picker(o Options, r *rand.Rand) (func() uint64, error) {
+// keyPicker returns a function that picks the index of a key.
+func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 	n := uint64(o.Keys)
 	switch o.Dist {
 	case "", "uniform":

@@ -153,7 +153,7 @@ func TestNotVerified(t *testing.T) {
 		"lost":    func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },
 		"doubled": func(s *Sorter) { e := s.sorted[0].entries; e[0] = e[1] },
 		"changed": func(s *Sorter) {
-			_, rec := record(s.sorted[0].mem, s.sorted[0].entries[5])
+			_, rec := recordOf(s.sorted[0].mem, s.sorted[0].entries[5])
 			rec[1]++
 		},
 	} {
@@ -181,7 +181,7 @@ func TestNotVerified(t *testing.T) {
 			counted.Add(b.count())
 			out.empty <- &Block{}
 		}
-		if err := s.result(counted); !errors.Is(err, ledger.ErrNotVerified) {
+		if err := s.checkOutput(counted); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

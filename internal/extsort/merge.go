@@ -30,18 +30,18 @@ func newMerger(cursors []*cursor) (*merger, error) {
 		m.codes[i] = c.code
 	}
 	if len(cursors) > 0 {
-		m.winner = m.play(1)
+		m.winner = m.playAll(1)
 	}
 	return m, nil
 }
 
-// play plays all matches below a node for the first time, and returns the winner. Nodes
+// playAll plays all matches below a node for the first time, and returns the winner. Nodes
 // from len(cursors) on are the cursors themselves.
-func (m *merger) play(node int) int32 {
+func (m *merger) playAll(node int) int32 {
 	if node >= len(m.cursors) {
 		return int32(node - len(m.cursors))
 	}
-	a, b := m.play(2*node), m.play(2*node+1)
+	a, b := m.playAll(2*node), m.playAll(2*node+1)
 	if m.beats(b, a) {
 		a, b = b, a
 	}
@@ -179,11 +179,11 @@ func (c *cursor) next() error {
 		return nil
 	}
 	if c.i%touchBatch == 0 {
-		c.sink += touch(c.m.mem, c.m.entries[c.i:min(c.i+touchBatch, len(c.m.entries))])
+		c.sink += touchAll(c.m.mem, c.m.entries[c.i:min(c.i+touchBatch, len(c.m.entries))])
 	}
 	e := c.m.entries[c.i]
 	c.i++
-	k, rec := record(c.m.mem, e)
+	k, rec := recordOf(c.m.mem, e)
 	if c.i == 1 {
 		c.code = code{0, prefixOf(k)}
 	} else {
@@ -196,9 +196,9 @@ func (c *cursor) next() error {
 // touchBatch is the number of records of a slot that are touched together.
 const touchBatch = 32
 
-// touch reads a byte of each of the first three cache lines of some records, which may be
+// touchAll reads a byte of each of the first three cache lines of some records, which may be
 // anywhere in memory. So the processor fetches all of them at the same time.
-func touch(mem []byte, entries []entry) (sum byte) {
+func touchAll(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
 		pos := int(e.ref >> refLen)
 		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because entries follow the records

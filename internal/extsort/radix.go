@@ -27,7 +27,7 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 		s.insert(list, depth)
 		return
 	}
-	radix(list, scratch[:len(list)])
+	radixSort(list, scratch[:len(list)])
 	for from := 0; from < len(list); {
 		first := list[from]
 		to := from + 1
@@ -48,7 +48,7 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 func (s *sorter) load(list []entry, depth int) bool {
 	same := true
 	for i := range list {
-		rest := key(s.mem, list[i])[depth:]
+		rest := keyOf(s.mem, list[i])[depth:]
 		list[i].prefix = prefixOf(rest)
 		same = same && len(rest) > 8 && list[i].prefix == list[0].prefix
 	}
@@ -57,9 +57,9 @@ func (s *sorter) load(list []entry, depth int) bool {
 
 // allEqual reports whether all keys are equal. If they are not, it usually returns early.
 func (s *sorter) allEqual(list []entry) bool {
-	first := key(s.mem, list[0])
+	first := keyOf(s.mem, list[0])
 	for i := len(list) - 1; i > 0; i-- {
-		if !bytes.Equal(key(s.mem, list[i]), first) {
+		if !bytes.Equal(keyOf(s.mem, list[i]), first) {
 			return false
 		}
 	}
@@ -86,7 +86,7 @@ func (s *sorter) less(a, b entry, depth int) bool {
 	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
 		return false
 	}
-	return bytes.Compare(key(s.mem, a)[depth:], key(s.mem, b)[depth:]) < 0
+	return bytes.Compare(keyOf(s.mem, a)[depth:], keyOf(s.mem, b)[depth:]) < 0
 }
 
 // sortEqual sorts entries with equal prefixes. First come keys that end within the prefix,
@@ -120,14 +120,14 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 func (s *sorter) class(e entry, depth int) int {
 	n := int(e.ref & maxRefLen)
 	if n == maxRefLen {
-		n = len(key(s.mem, e))
+		n = len(keyOf(s.mem, e))
 	}
 	return min(n-depth, 9)
 }
 
-// radix stably sorts entries by their prefixes. It makes a pass for each byte that differs
+// radixSort stably sorts entries by their prefixes. It makes a pass for each byte that differs
 // among them, last byte first.
-func radix(list, scratch []entry) {
+func radixSort(list, scratch []entry) {
 	var counts [8][256]uint32
 	common, union := ^uint64(0), uint64(0)
 	for i := range list {

@@ -113,9 +113,9 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	return f.block, f.err
 }
 
-// reduce makes sure that all runs can be merged at the same time. It writes slots to files
+// reduceRuns makes sure that all runs can be merged at the same time. It writes slots to files
 // to free memory for reading. If that is not enough, it merges some runs into one.
-func (s *Sorter) reduce() error {
+func (s *Sorter) reduceRuns() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
 		s.Mu.Lock()
 		if len(s.sorted) > 0 {

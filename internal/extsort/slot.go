@@ -45,8 +45,8 @@ func (s *Sorter) addSlot() error {
 	return err
 }
 
-// fits reports whether that many more bytes and records fit in the slot.
-func (m *slot) fits(bytes, records int) bool {
+// hasRoom reports whether that many more bytes and records fit in the slot.
+func (m *slot) hasRoom(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
 
@@ -80,17 +80,17 @@ func (m *slot) sort() {
 	m.entries = list
 }
 
-func key(mem []byte, e entry) []byte {
+func keyOf(mem []byte, e entry) []byte {
 	pos := int(e.ref>>refLen + e.ref>>keyBits&maxHead)
 	n := int(e.ref & maxRefLen)
 	if n == maxRefLen {
-		k, _ := record(mem, e)
+		k, _ := recordOf(mem, e)
 		return k
 	}
 	return mem[pos : pos+n : pos+n]
 }
 
-func record(mem []byte, e entry) (key, rec []byte) {
+func recordOf(mem []byte, e entry) (key, rec []byte) {
 	pos := int(e.ref >> refLen)
 	item, l := uvarint(mem[pos:])
 	pos += l

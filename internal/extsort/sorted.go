@@ -126,14 +126,14 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 			}
 			out.empty <- b // has room for all blocks
 		}
-		if err := s.result(output); err != nil {
+		if err := s.checkOutput(output); err != nil {
 			yield(nil, err)
 		}
 	}
 }
 
-// result compares the output with the input. All records must have been yielded.
-func (s *Sorter) result(output ledger.Count) error {
+// checkOutput compares the output with the input. All records must have been yielded.
+func (s *Sorter) checkOutput(output ledger.Count) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	if err := s.ErrLocked(); err != nil {
@@ -147,7 +147,7 @@ func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
 	}
-	if err := s.reduce(); err != nil {
+	if err := s.reduceRuns(); err != nil {
 		return nil, err
 	}
 	bufs, err := s.readBuffers(s.runs)

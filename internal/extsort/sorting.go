@@ -14,7 +14,7 @@ func (s *Sorter) receive(w *Writer) error {
 	for s.ErrLocked() == nil && w.ordered && s.nextBatch != w.batch {
 		s.Cond.Wait()
 	}
-	for s.ErrLocked() == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
+	for s.ErrLocked() == nil && (s.filling == nil || !s.filling.hasRoom(len(w.buf), w.records)) {
 		switch {
 		case s.filling == nil:
 			s.nextSlot() // it may wait, and another writer may be faster

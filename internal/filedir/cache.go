@@ -65,8 +65,8 @@ func closeOnce(file *vfs.File) error {
 	return f.Close()
 }
 
-// victim returns the file to close next, or nil if the batch uses all open files.
-func (c *cache) victim(batch uint64) *keyFile {
+// pickVictim returns the file to close next, or nil if the batch uses all open files.
+func (c *cache) pickVictim(batch uint64) *keyFile {
 	for range 2 * len(c.ring) {
 		c.hand++
 		if c.hand >= len(c.ring) {
@@ -91,7 +91,7 @@ func (d *Dir) makeRoom() (bool, error) {
 		if d.batch.full == d.batch.number {
 			return false, nil
 		}
-		k := d.cache.victim(d.batch.number)
+		k := d.cache.pickVictim(d.batch.number)
 		if k == nil {
 			d.batch.full = d.batch.number // the next search would find none
 			return false, nil

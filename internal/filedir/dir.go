@@ -113,7 +113,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
 	d.dirty.parents = []string{filepath.Dir(abs)} // its creator may not have synced it
-	d.keeper = time.AfterFunc(time.Hour, d.tick)
+	d.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))
 	if err := d.prepareDir(); err != nil {

@@ -91,8 +91,8 @@ func (d *Dir) passTurn() {
 	<-d.turn
 }
 
-// tick releases a kept lock that is idle or expired.
-func (d *Dir) tick() {
+// releaseIdleLock releases a kept lock that is idle or expired.
+func (d *Dir) releaseIdleLock() {
 	select {
 	case d.turn <- struct{}{}:
 	default: // in use; that operation checks the time itself

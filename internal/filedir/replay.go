@@ -141,7 +141,7 @@ const minProof = 16
 // it was appended by another process.
 func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.old + s.add
-	matchEnd, err := s.match(file, size)
+	matchEnd, err := s.matchOffset(file, size)
 	if err != nil {
 		return 0, err
 	}
@@ -182,9 +182,9 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 	return 0, corrupt(matchEnd)
 }
 
-// match compares the file with the bytes of the append and returns the end of the matching
+// matchOffset compares the file with the bytes of the append and returns the end of the matching
 // part: the append's end, the file's end, or an offset where a write may have ended.
-func (s *span) match(file vfs.File, size int64) (int64, error) {
+func (s *span) matchOffset(file vfs.File, size int64) (int64, error) {
 	got := make([]byte, min(int64(len(s.inline)), size-s.old))
 	if err := readFull(file, got, s.old); err != nil {
 		return 0, err

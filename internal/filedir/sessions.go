@@ -59,7 +59,7 @@ func newSlot(session uint64, last sessiontab.Operation) *slot {
 
 func (s *slot) session() uint64 { return binary.LittleEndian.Uint64(s[:]) }
 
-func (s *slot) last() sessiontab.Operation {
+func (s *slot) lastOperation() sessiontab.Operation {
 	return sessiontab.Operation{Number: binary.LittleEndian.Uint64(s[8:]), CRC: binary.LittleEndian.Uint32(s[16:])}
 }
 
@@ -256,7 +256,7 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 		}
 		s := (*slot)(buf[(i-at)*slotLen:])
 		unknown := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
-		used := s.last().Number > 0
+		used := s.lastOperation().Number > 0
 		usedAt := uint32(s.session()) // fallback for slots of older versions
 		if at := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && at != 0 {
 			usedAt = at

@@ -237,5 +237,5 @@ func (r *groupRow) addToList(i int, v output.Value, more bool) (err error) {
 			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v.Text), err)
 		}
 	}
-	return s.move()
+	return s.moveToDisk()
 }

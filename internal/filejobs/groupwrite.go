@@ -241,7 +241,7 @@ func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 // false if a field of the key cannot be written unchanged.
 func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
 	g := r.g
-	out, ok := appendPlainKey(r.out[:0], r.key, g.keys == 1 && !g.job.typed(), r.plain)
+	out, ok := appendPlainKey(r.out[:0], r.key, g.keys == 1 && !g.job.isTyped(), r.plain)
 	if !ok {
 		return false, nil
 	}

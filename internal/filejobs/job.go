@@ -203,14 +203,14 @@ func (j *job) sortBy(sorter *extsort.Sorter, place func(*records.Block, *sortRec
 	}
 }
 
-// typed reports whether the output preserves the types of values in the input.
-func (j *job) typed() bool {
+// isTyped reports whether the output preserves the types of values in the input.
+func (j *job) isTyped() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
 // keyBy returns the key of a record's fields, and the buffer that the key may share.
 func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
-	if !j.typed() {
+	if !j.isTyped() {
 		if bare = nil; len(fields) == 1 {
 			return fields[0], buf
 		}
@@ -223,7 +223,7 @@ func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte
 
 // valuesOf returns the n fields of a key made by keyBy.
 func (j *job) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
-	if n == 1 && !j.typed() {
+	if n == 1 && !j.isTyped() {
 		return append(dst, output.Value{Text: key})
 	}
 	return splitKey(dst, key)

@@ -60,7 +60,7 @@ func (e *joinEngine) plan(j *job) error {
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
 		j.To.NoHeader = false // the other side has a header
 	}
-	if e.Kind.Pairs() && (e.left.nameless() || e.right.nameless()) {
+	if e.Kind.Pairs() && (e.left.hasNoNames() || e.right.hasNoNames()) {
 		j.To.NoHeader = true
 		if j.To.Format == records.JSONL {
 			return optionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
@@ -69,11 +69,11 @@ func (e *joinEngine) plan(j *job) error {
 	for _, s := range []*joinSide{e.left, e.right} {
 		// With JSON lines, columns are known only after the first record of each side was
 		// read. Without pairs and header, they matter only if there is a record.
-		s.lateColumns = e.left.json() || e.right.json() || !e.Kind.Pairs() && s.nameless() && j.To.Format == records.JSONL
+		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.hasNoNames() && j.To.Format == records.JSONL
 		from := s.job.From
 		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.head, '"') >= 0 // other records probably have quotes as well
 		s.copiesFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
-		s.splitsAll = e.Kind.Pairs() && !s.json() && (s.nameless() || !s.lateColumns && (!s.copiesFields || quotes))
+		s.splitsAll = e.Kind.Pairs() && !s.isJSON() && (s.hasNoNames() || !s.lateColumns && (!s.copiesFields || quotes))
 	}
 	e.out = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
@@ -120,14 +120,14 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	room := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
 	var stores [2]*joinStore // for the side that is read first, and for the other one
 	stores[0] = &joinStore{side: e.left}
-	if small := e.smaller(room); small != nil {
+	if small := e.smallerSide(room); small != nil {
 		stores[0] = &joinStore{side: small, table: hashjoin.New(room, j.Threads)}
 		j.closers = append(j.closers, stores[0].table.Close)
 	}
 	if err := stores[0].read(ctx, j, memory); err != nil {
 		return err
 	}
-	stores[1] = &joinStore{side: e.other(stores[0].side)}
+	stores[1] = &joinStore{side: e.otherSide(stores[0].side)}
 	if stores[0].table != nil {
 		return e.hash(ctx, j, stores[0])
 	}
@@ -137,17 +137,17 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	return e.merge(ctx, j, stores, memory)
 }
 
-func (e *joinEngine) other(s *joinSide) *joinSide {
+func (e *joinEngine) otherSide(s *joinSide) *joinSide {
 	if s == e.left {
 		return e.right
 	}
 	return e.left
 }
 
-// smaller returns the side that may fit in a table, or nil if neither does. That is the side
+// smallerSide returns the side that may fit in a table, or nil if neither does. That is the side
 // with the smaller file. The size of a pipe is unknown, so a pipe is tried only if the other
 // side is also a pipe, or is too large.
-func (e *joinEngine) smaller(room int64) *joinSide {
+func (e *joinEngine) smallerSide(room int64) *joinSide {
 	l, r := e.left.job.Inputs.Size, e.right.job.Inputs.Size
 	if !e.Kind.Pairs() && r > 0 {
 		r /= 4 // only the keys are kept
@@ -160,7 +160,7 @@ func (e *joinEngine) smaller(room int64) *joinSide {
 	case size <= room:
 		return small
 	case l < 0 || r < 0:
-		return e.other(small)
+		return e.otherSide(small)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 		stores[0], stores[1] = stores[1], stores[0]
 	}
 	left, right := stores[0].sorter, stores[1].sorter
-	w := e.out.writer(ctx, 0)
+	w := e.out.newWriter(ctx, 0)
 	stats, err := mergejoin.Join(ctx, left, right,
 		mergejoin.Options{Kind: e.Kind, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
 	if err != nil {
@@ -227,7 +227,7 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 			names = append(names, name)
 		}
 	}
-	if e.left.nameless() || e.right.nameless() {
+	if e.left.hasNoNames() || e.right.hasNoNames() {
 		names = nil
 	} else if names == nil {
 		names = []string{} // both sides are empty

@@ -106,7 +106,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 	n := len(fields)
 	put := func(column, i int) (err error) {
 		v := output.Value{Text: fields[i]}
-		if s.json() {
+		if s.isJSON() {
 			v.Missing, v.JSON = fields[i] == nil, bare[i]
 		}
 		if dst, err = s.rows.AppendStart(dst, column); err != nil {

@@ -48,7 +48,7 @@ type joinProof struct {
 }
 
 func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
-	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.other(small.side), batchSize: hashjoin.BatchSize}
+	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.otherSide(small.side), batchSize: hashjoin.BatchSize}
 	h.begun.Store(!e.left.lateColumns && !e.right.lateColumns)
 	if h.large.splitsAll {
 		h.batchSize = 1 // all fields of a record are valid only until the next record
@@ -58,7 +58,7 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	}
 	var probes []*joinProbe
 	for i := range j.Threads {
-		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.out.writer(ctx, i)}
+		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.out.newWriter(ctx, i)}
 		p.write = func(rec []byte) error {
 			if err := p.out.set(p.small, rec); err != nil {
 				return err
@@ -193,7 +193,7 @@ func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 		all.add(&p.joinProof)
 		writers = append(writers, p.out)
 	}
-	if err := cmp.Or(all.prove(h.large.job.Tally.Records), h.out.proveRows(all.rows, writers...)); err != nil {
+	if err := cmp.Or(all.verify(h.large.job.Tally.Records), h.out.proveRows(all.rows, writers...)); err != nil {
 		return err
 	}
 	stats := mergejoin.Stats{Rows: all.rows, LeftUnmatched: all.largeAlone, RightUnmatched: all.smallAlone}
@@ -240,8 +240,8 @@ func (p *joinProof) add(o *joinProof) {
 	p.largeAlone += o.largeAlone
 }
 
-// prove compares the joined records with the records read.
-func (p *joinProof) prove(read int64) error {
+// verify compares the joined records with the records read.
+func (p *joinProof) verify(read int64) error {
 	if p.in.Records != read {
 		return fmt.Errorf("%w: %d records were read, but %d were joined", ledger.ErrNotVerified, read, p.in.Records)
 	}

@@ -21,7 +21,7 @@ func TestJoinProof(t *testing.T) {
 	}
 	ab := count("a", "b")
 	whole := joinProof{in: ab, joined: ab, added: ab, kept: ab}
-	if err := whole.prove(2); err != nil {
+	if err := whole.verify(2); err != nil {
 		t.Error(err)
 	}
 	for name, p := range map[string]joinProof{
@@ -30,7 +30,7 @@ func TestJoinProof(t *testing.T) {
 		"lost by the table":    {in: ab, joined: ab, added: ab, kept: count("b")},
 		"not looked up":        {in: count("a"), joined: count("a"), added: ab, kept: ab},
 	} {
-		if err := p.prove(2); !errors.Is(err, ledger.ErrNotVerified) {
+		if err := p.verify(2); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -38,7 +38,7 @@ func TestJoinProof(t *testing.T) {
 	var file bytes.Buffer
 	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
 	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, leftRecord: &converter{}}
-	w := o.writer(t.Context(), 0)
+	w := o.newWriter(t.Context(), 0)
 	for range 2 {
 		if err := w.writeWhole([]byte("a,b\n")); err != nil {
 			t.Fatal(err)

@@ -58,19 +58,19 @@ func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
 	return s, nil
 }
 
-func (s *joinSide) nameless() bool {
+func (s *joinSide) hasNoNames() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
 
-// json reports whether the side is JSON lines, whose columns are known only after reading.
-func (s *joinSide) json() bool { return s.job.From.Format == records.JSONL }
+// isJSON reports whether the side is JSON lines, whose columns are known only after reading.
+func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
-	if s.columns == nil && !s.nameless() {
+	if s.columns == nil && !s.hasNoNames() {
 		s.columns = []string{}
 	}
-	if !s.json() {
+	if !s.isJSON() {
 		return
 	}
 	s.columns = records.Members(s.job.Tally.First)
@@ -132,7 +132,7 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 		w.picked = append(w.picked, b.Fields...)
 	} else {
 		w.widest = max(w.widest, len(b.Fields))
-		if w.picked, ok = s.pick(w.picked, b); !ok {
+		if w.picked, ok = s.pickFields(w.picked, b); !ok {
 			return nil, false
 		}
 	}
@@ -148,8 +148,8 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	return w.key[start:], true
 }
 
-// pick appends the fields of --on of a record whose fields are all known.
-func (s *joinSide) pick(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
+// pickFields appends the fields of --on of a record whose fields are all known.
+func (s *joinSide) pickFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
 	for _, k := range s.keys {
 		if k < -n || k >= n {

@@ -50,7 +50,7 @@ type joinPart struct {
 	exists      bool // the row has a record of the side
 }
 
-func (o *joinOutput) writer(ctx context.Context, worker int) *joinWriter {
+func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
 	return &joinWriter{joinOutput: o, ctx: ctx, worker: worker}
 }
 

@@ -21,7 +21,7 @@ func TestProofs(t *testing.T) {
 	}
 	j := &job{}
 	top := &topEngine{written: 2, dropped: 3}
-	if top.prove(j, 6, "records") == nil || top.prove(j, 5, "records") != nil {
+	if top.verify(j, 6, "records") == nil || top.verify(j, 5, "records") != nil {
 		t.Error("top does not notice a missing record")
 	}
 	j.reportSorter(extsort.Stats{Records: 3})

@@ -21,7 +21,7 @@ type sortEngine struct {
 	from       int      // index of the first sort field among the fields of a record
 	fields     []records.Field
 	orders     []fieldOrder
-	looks      [][]look // for each worker, for each field
+	looks      [][]fieldStats // for each worker, for each field
 }
 
 // Sort returns an engine that sorts records by the fields of by.
@@ -68,9 +68,9 @@ func (s *sortEngine) plan(j *job) error {
 		order.desc = order.desc || s.descending && !order.asc
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
-	s.looks = make([][]look, j.Threads)
+	s.looks = make([][]fieldStats, j.Threads)
 	for i := range s.looks {
-		s.looks[i] = make([]look, len(names))
+		s.looks[i] = make([]fieldStats, len(names))
 	}
 	s.names = names
 	return nil
@@ -118,7 +118,7 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 
 func (s *sortEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.from:]
-	s.look(b.Worker, fields)
+	s.fieldStats(b.Worker, fields)
 	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
 		r.key = fields[0]
 		return true, nil
@@ -163,16 +163,16 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	return key, -1
 }
 
-// look describes the first values of a field.
-type look struct {
+// fieldStats describes the first values of a field.
+type fieldStats struct {
 	seen   int
 	other  bool // some value is not a number
 	length int  // length of the first value
 	uneven bool // the byte order may differ from the numeric order
 }
 
-// look examines the fields of a record that are compared as bytes.
-func (s *sortEngine) look(worker int, fields [][]byte) {
+// fieldStats examines the fields of a record that are compared as bytes.
+func (s *sortEngine) fieldStats(worker int, fields [][]byte) {
 	const maxSeen = 1000
 	for i := range s.looks[worker] {
 		l, v := &s.looks[worker][i], fields[i]
@@ -191,7 +191,7 @@ func (s *sortEngine) look(worker int, fields [][]byte) {
 // notes warns about fields that look like numbers but were compared as bytes.
 func (s *sortEngine) notes() (notes []string) {
 	for i, name := range s.names {
-		var all look
+		var all fieldStats
 		for _, l := range s.looks {
 			all.other = all.other || l[i].other
 			all.uneven = all.uneven || l[i].uneven || l[i].seen > 0 && all.seen > 0 && l[i].length != all.length

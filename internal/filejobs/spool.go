@@ -17,22 +17,22 @@ type spool struct {
 
 const maxSpoolPiece = 256 << 10
 
-func (s *spool) piece() int { return min(s.limit, maxSpoolPiece) }
+func (s *spool) pieceSize() int { return min(s.limit, maxSpoolPiece) }
 
-// move moves the text in memory to the file if it exceeds the limit. Less than a piece remains
+// moveToDisk moves the text in memory to the file if it exceeds the limit. Less than a piece remains
 // in memory.
-func (s *spool) move() (err error) {
+func (s *spool) moveToDisk() (err error) {
 	if len(s.buf) < s.limit {
 		return nil
 	}
 	if s.file == nil {
-		if s.file, err = spill.Create(s.temp, "lists", s.piece()); err != nil {
+		if s.file, err = spill.Create(s.temp, "lists", s.pieceSize()); err != nil {
 			return err
 		}
 	}
 	complete := 0
-	for ; len(s.buf)-complete >= s.piece(); s.file.End() {
-		complete += s.piece()
+	for ; len(s.buf)-complete >= s.pieceSize(); s.file.End() {
+		complete += s.pieceSize()
 		s.file.Buf = s.buf[:complete]
 	}
 	if err := s.file.Finish(); err != nil {

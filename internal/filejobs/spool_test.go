@@ -33,7 +33,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 			word := fmt.Appendf(nil, "%d;", i*i)
 			want = append(want, word...)
 			s.buf = append(s.buf, word...)
-			if err := s.move(); err != nil {
+			if err := s.moveToDisk(); err != nil {
 				t.Fatal(err)
 			}
 		}

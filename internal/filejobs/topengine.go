@@ -103,11 +103,11 @@ func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(r
 	for _, f := range t.firsts {
 		t.dropped += f.dropped
 	}
-	return t.prove(j, total, subject)
+	return t.verify(j, total, subject)
 }
 
-// prove checks that all records were written or dropped.
-func (t *topEngine) prove(j *job, total int64, subject string) error {
+// verify checks that all records were written or dropped.
+func (t *topEngine) verify(j *job, total int64, subject string) error {
 	if total != t.written+t.dropped {
 		return fmt.Errorf("there were %d %s, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}

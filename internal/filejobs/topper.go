@@ -73,7 +73,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	j.report("groups", "groups", groups)
 	j.report("written", "written", t.written)
-	return t.prove(j, j.Tally.Records, "records")
+	return t.verify(j, j.Tally.Records, "records")
 }
 
 // use sorts the records of a block that may be among the first of their groups.

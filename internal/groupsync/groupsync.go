@@ -60,7 +60,7 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 		}
 		g.mu.Unlock()
 		if leads {
-			if err := g.lead(ctx, r, sync); err != nil {
+			if err := g.leadRound(ctx, r, sync); err != nil {
 				return err
 			}
 			continue
@@ -75,15 +75,15 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 	return nil
 }
 
-// lead syncs for all waiting callers.
-func (g *Group) lead(ctx context.Context, r *round, sync func(context.Context) (uint64, error)) error {
+// leadRound syncs for all waiting callers.
+func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Context) (uint64, error)) error {
 	defer func() { // even if sync panics
 		g.mu.Lock()
 		g.current = nil
 		g.mu.Unlock()
 		close(r.ended)
 	}()
-	g.gather()
+	g.gatherWaiters()
 	joined, begin := g.arrived.Swap(0), time.Now()
 	upTo, err := sync(ctx)
 	g.expected, g.duration = joined+g.arrived.Load(), time.Since(begin)
@@ -95,10 +95,10 @@ func (g *Group) lead(ctx context.Context, r *round, sync func(context.Context) (
 	return err
 }
 
-// gather waits for the callers that the last round released, because they usually write again at
+// gatherWaiters waits for the callers that the last round released, because they usually write again at
 // once. Otherwise they would wait for the round after this one, and every round would sync for
 // half of the callers. It yields instead of sleeping: timers are too coarse.
-func (g *Group) gather() {
+func (g *Group) gatherWaiters() {
 	limit := min(g.duration/2, maxGather)
 	for begin := time.Now(); g.arrived.Load() < g.expected && time.Since(begin) < limit; {
 		runtime.Gosched()

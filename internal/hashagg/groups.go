@@ -76,7 +76,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	for pos := 0; pos < t.used; {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		if t.owners == 0 || owner(hash, t.owners) == t.index {
+		if t.owners == 0 || ownerOf(hash, t.owners) == t.index {
 			count := t.count(pos)
 			p.add(proof{records: int64(count), keySum: count * hash, groups: 1})
 			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
@@ -148,8 +148,8 @@ func parallelDo(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// owner returns the index of the table, of n tables, that owns a key with a hash.
-func owner(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
+// ownerOf returns the index of the table, of n tables, that owns a key with a hash.
+func ownerOf(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
 // takeOwned adds the other tables' entries with keys that t owns. It returns false if there
 // is no room for more.
@@ -165,14 +165,14 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 			n := 0
 			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
 				hash := maphash.Bytes(o.seed, o.key(pos))
-				if owner(hash, len(tables)) == t.index {
+				if ownerOf(hash, len(tables)) == t.index {
 					hashes[n], places[n] = hash, pos
 					n++
 				}
 			}
-			t.prefetch(hashes[:n], &likely)
+			t.prefetchSlots(hashes[:n], &likely)
 			for k, from := range places[:n] {
-				if !t.take(hashes[k], o, from) {
+				if !t.addEntry(hashes[k], o, from) {
 					o.takenUpTo[t.index] = from
 					return false, nil
 				}
@@ -186,13 +186,13 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 	return true, nil
 }
 
-// take adds an entry of another table, if there is room.
-func (t *Table) take(hash uint64, o *Table, from int) bool {
+// addEntry adds an entry of another table, if there is room.
+func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	key := o.key(from)
 	pos := t.find(hash, key)
 	isNew := pos < 0
 	if isNew {
-		if !t.fits(t.size(len(key)), t.mustGrow()) {
+		if !t.hasRoom(t.size(len(key)), t.mustGrow()) {
 			return false
 		}
 		var err error

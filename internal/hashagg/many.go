@@ -16,7 +16,7 @@ func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew boo
 		for i, key := range group {
 			hashes[i] = maphash.Bytes(t.seed, key)
 		}
-		t.prefetch(hashes[:len(group)], &likely)
+		t.prefetchSlots(hashes[:len(group)], &likely)
 		resets := t.resets
 		for i, key := range group {
 			pos, isNew := int(likely[i])-1, false
@@ -38,10 +38,10 @@ func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew boo
 // lineWords is the number of words in a cache line.
 const lineWords = 8
 
-// prefetch reads the first slot for each hash, and the entry that this slot refers to, up
+// prefetchSlots reads the first slot for each hash, and the entry that this slot refers to, up
 // to the beginning of the entry's key. It sets likely to the position of the entry plus
 // one, or 0. The reads do not depend on each other.
-func (t *Table) prefetch(hashes []uint64, likely *[batchSize]uint32) {
+func (t *Table) prefetchSlots(hashes []uint64, likely *[batchSize]uint32) {
 	var slots [batchSize]uint64
 	mask := uint32(len(t.slots) - 1)
 	for i, h := range hashes {

@@ -129,7 +129,7 @@ func (m *merger) coarsen() error {
 }
 
 func (m *merger) work() error {
-	t := m.take()
+	t := m.takeEmpty()
 	for i := range m.todo {
 		if t == nil {
 			return nil
@@ -142,8 +142,8 @@ func (m *merger) work() error {
 	return nil
 }
 
-// take returns an empty table, or nil if the merge was stopped.
-func (m *merger) take() *Table {
+// takeEmpty returns an empty table, or nil if the merge was stopped.
+func (m *merger) takeEmpty() *Table {
 	select {
 	case t := <-m.empty:
 		return t
@@ -188,7 +188,7 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 			return t, nil
 		}
 		m.full <- t // has room for all tables
-		return m.take(), nil
+		return m.takeEmpty(), nil
 	}
 	return m.repartition(t)
 }

@@ -91,7 +91,7 @@ func (t *Table) byPartition() []uint64 {
 		hash := maphash.Bytes(t.seed, key)
 		isMoved := false // the entry is now in its owner's table
 		if t.takenUpTo != nil {
-			to := owner(hash, len(t.takenUpTo))
+			to := ownerOf(hash, len(t.takenUpTo))
 			isMoved = to != t.index && pos < t.takenUpTo[to]
 		}
 		if !isMoved {

@@ -22,15 +22,15 @@ type Table struct {
 	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
 	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
 	// the position of the entry's first word, plus one.
-	slots    []uint64
-	slotMem  []byte
-	words    []uint64 // entries
-	mem      []byte
-	used     int // words of entries
-	n        int // entries
-	resets   int
-	stateLen int // words of a state
-	budget   int64
+	slots       []uint64
+	slotMem     []byte
+	words       []uint64 // entries
+	mem         []byte
+	used        int // words of entries
+	n           int // entries
+	resets      int
+	stateLen    int // words of a state
+	budget int64
 
 	empty        func() error // empties a full table; nil means into a file
 	drained      int64        // records that were drained or bypassed the table
@@ -80,7 +80,7 @@ func (p *proof) add(o proof) {
 
 func (a *Aggregator) newTable() (*Table, error) {
 	t := &Table{a: a, seed: a.seed, bypassAt: math.MaxInt, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
-	t.budget = budget(a.share)
+	t.budget = tableBudget(a.share)
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
 	}
@@ -96,9 +96,9 @@ func (a *Aggregator) newTable() (*Table, error) {
 	return t, nil
 }
 
-// budget returns the memory of a table with the given share. The rest of the share is for
+// tableBudget returns the memory of a table with the given share. The rest of the share is for
 // the buffer of a spill.
-func budget(share int64) int64 { return share - int64(bufferSize(share)) }
+func tableBudget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
 	mem, err := offheap.Allocate(8 * n)
@@ -134,7 +134,7 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 
 // entry returns the position of a key's entry. It creates a missing entry.
 func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
-	if t.states != nil && t.n > 0 && !t.fits(0, false) { // states have grown
+	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // states have grown
 		if err := t.writeOut(); err != nil {
 			return 0, false, t.fail(err)
 		}
@@ -188,7 +188,7 @@ func (t *Table) key(pos int) []byte {
 // MaxKey returns the maximum length of a key, in bytes. It holds even after the number of
 // tables has grown.
 func (t *Table) MaxKey() int {
-	return int(min(maxKey, budget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
+	return int(min(maxKey, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
 }
 
 // size returns the words of an entry with a key of n bytes.
@@ -207,7 +207,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	grow := t.mustGrow()
 	// A larger table would not help.
 	futile := t.n >= t.bypassAt && int64(t.n) >= (t.in.records-t.drained)*9/10
-	if futile || !t.fits(size, grow) {
+	if futile || !t.hasRoom(size, grow) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: not even one group fits", ErrTooLarge))
 		}
@@ -242,9 +242,9 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether one more entry needs more slots.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// fits reports whether an entry of size words fits. grow means that the slots are doubled;
+// hasRoom reports whether an entry of size words fits. grow means that the slots are doubled;
 // while that happens, the old slots exist as well.
-func (t *Table) fits(size int, grow bool) bool {
+func (t *Table) hasRoom(size int, grow bool) bool {
 	slots := len(t.slots)
 	if grow {
 		slots *= 3

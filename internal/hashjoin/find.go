@@ -25,17 +25,17 @@ type Finder struct {
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
 		f.hashes[i] = f.hash(key)
-		f.slots[i] = atomic.LoadUint64(&f.index[f.home(f.hashes[i])])
+		f.slots[i] = atomic.LoadUint64(&f.index[f.homeSlot(f.hashes[i])])
 	}
 	for i := range keys {
 		if f.slots[i]>>32 == f.hashes[i]>>32 {
-			f.touch(f.slots[i])
+			f.prefetch(f.slots[i])
 		}
 	}
 }
 
-// touch reads the entry of a slot, unless the slot is empty.
-func (f *Finder) touch(slot uint64) {
+// prefetch reads the entry of a slot, unless the slot is empty.
+func (f *Finder) prefetch(slot uint64) {
 	if slot != 0 {
 		entry := f.entryAt(int(uint32(slot)))
 		_, _, n := entryOf(entry)
@@ -52,7 +52,7 @@ func (f *Finder) insert(p *piece) {
 			key, _, n := entryOf(p.mem[pos:])
 			f.places[len(keys)] = p.position + pos/wordBytes
 			keys = append(keys, key)
-			pos += words(n)
+			pos += roundUp(n)
 		}
 		f.readAhead(keys)
 		for i, key := range keys {
@@ -62,7 +62,7 @@ func (f *Finder) insert(p *piece) {
 }
 
 func (f *Finder) insertKey(key []byte, hash uint64, position int) {
-	for i := f.home(hash); ; i = f.nextSlot(i) {
+	for i := f.homeSlot(hash); ; i = f.nextSlot(i) {
 		slot := atomic.LoadUint64(&f.index[i])
 		if slot == 0 {
 			if atomic.CompareAndSwapUint64(&f.index[i], 0, hash>>32<<32|uint64(position)) {
@@ -70,7 +70,7 @@ func (f *Finder) insertKey(key []byte, hash uint64, position int) {
 			}
 			slot = atomic.LoadUint64(&f.index[i]) // another goroutine was faster
 		}
-		if !f.holds(slot, hash, key) {
+		if !f.slotHasKey(slot, hash, key) {
 			continue
 		}
 		head, newHead := headOf(f.entryAt(int(uint32(slot)))), headOf(f.entryAt(position))
@@ -92,8 +92,8 @@ func (f *Finder) Find(keys [][]byte) []int {
 	for i, key := range keys {
 		f.places[i] = 0
 		slot := f.slots[i]
-		for at := t.home(f.hashes[i]); slot != 0; slot = t.index[at] {
-			if t.holds(slot, f.hashes[i], key) {
+		for at := t.homeSlot(f.hashes[i]); slot != 0; slot = t.index[at] {
+			if t.slotHasKey(slot, f.hashes[i], key) {
 				f.places[i] = int(uint32(slot))
 				break
 			}
@@ -140,7 +140,7 @@ func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool
 	for i, slot := range index {
 		if i%BatchSize == 0 {
 			for _, slot := range index[i:min(i+BatchSize, len(index))] {
-				f.touch(slot)
+				f.prefetch(slot)
 			}
 		}
 		if slot == 0 {

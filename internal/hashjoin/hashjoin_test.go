@@ -32,8 +32,8 @@ func someRecords(n int) (all []pair) {
 	return all
 }
 
-// filled returns a table, and the records that fit in it, added by several goroutines.
-func filled(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
+// filledTable returns a table, and the records that fit in it, added by several goroutines.
+func filledTable(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
 	t.Helper()
 	table = New(memory, threads)
 	t.Cleanup(func() { _ = table.Close() })
@@ -56,9 +56,9 @@ func filled(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
 	return table, slices.Concat(added...)
 }
 
-func indexed(t *testing.T, all []pair) *Table {
+func indexedTable(t *testing.T, all []pair) *Table {
 	t.Helper()
-	table, in := filled(t, 64<<20, all)
+	table, in := filledTable(t, 64<<20, all)
 	if len(in) != len(all) {
 		t.Fatalf("%d of %d records fit", len(in), len(all))
 	}
@@ -76,7 +76,7 @@ func TestFind(t *testing.T) {
 		for _, p := range all {
 			want[p.key] = append(want[p.key], p.record)
 		}
-		table := indexed(t, all)
+		table := indexedTable(t, all)
 		var keys [][]byte
 		for key := range want {
 			if key != "hot" {
@@ -136,7 +136,7 @@ func TestFind(t *testing.T) {
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
-	table, in := filled(t, memory, all)
+	table, in := filledTable(t, memory, all)
 	if n := table.bytes + indexBytes(len(in)); n > memory || n < memory/2 || len(in) == len(all) {
 		t.Errorf("%d records of %d fit, in %d bytes", len(in), len(all), n)
 	}
@@ -182,7 +182,7 @@ func TestLossIsNoticed(t *testing.T) {
 			record[0]++
 		},
 	} {
-		table := indexed(t, all)
+		table := indexedTable(t, all)
 		f := Finder{Table: table}
 		damage(table, f.Find([][]byte{hot})[0])
 		out, err := table.EachInPart(0, 1, func([]byte, bool) error { return nil })
@@ -196,7 +196,7 @@ func TestLossIsNoticed(t *testing.T) {
 	if !errors.Is(each, ledger.ErrNotVerified) {
 		t.Errorf("a list that lacks a record: %v", each)
 	}
-	table, _ := filled(t, 64<<20, all)
+	table, _ := filledTable(t, 64<<20, all)
 	table.pieces = table.pieces[1:]
 	if err := table.TakeOut(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
 		t.Errorf("records left in the table: %v", err)

@@ -88,14 +88,14 @@ func (t *Table) Close() error {
 // indexBytes returns the size of the index of a number of records.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
-// words rounds a number of bytes up to whole words.
-func words(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
+// roundUp rounds a number of bytes up to whole words.
+func roundUp(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
 // Add adds a copy of a record, for one of the goroutines. It returns false if the record
 // does not fit.
 func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 	w := &t.writers[worker]
-	n := words(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
+	n := roundUp(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
 	if w.used+n > len(w.mem) {
 		if fits, err := t.addPiece(w, n); !fits {
 			return false, err
@@ -152,7 +152,7 @@ func (t *Table) TakeOut(use func(key, record []byte) error) error {
 			if err := use(key, record); err != nil {
 				return err
 			}
-			pos += words(n)
+			pos += roundUp(n)
 		}
 		offheap.Release(p.mem)
 		p.mem = nil
@@ -182,8 +182,10 @@ func (t *Table) Index() (err error) {
 
 func (t *Table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// home returns the slot where the search for a hash begins.
-func (t *Table) home(hash uint64) int { return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32) }
+// homeSlot returns the slot where the search for a hash begins.
+func (t *Table) homeSlot(hash uint64) int {
+	return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32)
+}
 
 func (t *Table) nextSlot(slot int) int {
 	if slot++; slot < len(t.index) {
@@ -192,8 +194,8 @@ func (t *Table) nextSlot(slot int) int {
 	return 0
 }
 
-// holds reports whether a slot refers to the key.
-func (t *Table) holds(slot, hash uint64, key []byte) bool {
+// slotHasKey reports whether a slot refers to the key.
+func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	if slot>>32 != hash>>32 {
 		return false
 	}

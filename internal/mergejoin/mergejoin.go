@@ -92,14 +92,14 @@ func (j *join) run() error {
 		var err error
 		switch c := j.compare(); {
 		case c < 0:
-			err = j.passKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.row(r, nil) })
+			err = j.passKey(j.left, j.Kind.LeftUnmatched(), &j.stats.LeftUnmatched, func(r []byte) error { return j.emitRow(r, nil) })
 		case c > 0:
-			err = j.passKey(j.right, j.Kind.RightUnmatched(), &j.stats.RightUnmatched, func(r []byte) error { return j.row(nil, r) })
+			err = j.passKey(j.right, j.Kind.RightUnmatched(), &j.stats.RightUnmatched, func(r []byte) error { return j.emitRow(nil, r) })
 		case j.Kind.Pairs():
-			err = j.pairs()
+			err = j.emitPairs()
 		default:
 			var matched int64
-			if err = j.passKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.row(r, nil) }); err == nil {
+			if err = j.passKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) }); err == nil {
 				err = j.passKey(j.right, false, &matched, nil)
 			}
 		}
@@ -139,7 +139,7 @@ func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) err
 	}
 }
 
-func (j *join) row(left, right []byte) error {
+func (j *join) emitRow(left, right []byte) error {
 	const checkInterval = 1 << 14
 	if j.stats.Rows++; j.stats.Rows%checkInterval == 0 && j.ctx.Err() != nil {
 		return canceled.Err(j.ctx)
@@ -147,7 +147,7 @@ func (j *join) row(left, right []byte) error {
 	return j.emit(left, right)
 }
 
-func (j *join) pairs() error {
+func (j *join) emitPairs() error {
 	from := j.stats.Rows
 	more, lefts, err := j.fill()
 	if err != nil {
@@ -208,7 +208,7 @@ func (j *join) fill() (more bool, n int64, err error) {
 
 func (j *join) pairWithHeld(right []byte) error {
 	for i := range j.held.ends {
-		if err := j.row(j.held.record(i), right); err != nil {
+		if err := j.emitRow(j.held.record(i), right); err != nil {
 			return err
 		}
 	}

@@ -41,7 +41,7 @@ func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 	return rows
 }
 
-func sorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
+func newSorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
 	t.Helper()
 	s, err := extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true})
 	if err != nil {
@@ -107,7 +107,7 @@ func TestJoinsMatchModel(t *testing.T) {
 				for _, memory := range []int64{64, 1000, 1 << 20} {
 					temp := newTemp(t)
 					var rows []string
-					stats, err := Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right),
+					stats, err := Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right),
 						Options{Kind: kind, MatchEmpty: matchEmpty, Memory: memory, Temp: temp},
 						func(l, r []byte) error {
 							sep := "+"
@@ -144,7 +144,7 @@ func TestHotKeyWithinMemory(t *testing.T) {
 	}
 	rows, sum := 0, 0
 	o := Options{Memory: 32 << 10, Temp: temp}
-	stats, err := Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error {
+	stats, err := Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error {
 		rows++
 		sum += int(l[99]) * int(r[99])
 		return nil
@@ -154,14 +154,14 @@ func TestHotKeyWithinMemory(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	_, err = Join(ctx, sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error {
+	_, err = Join(ctx, newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error {
 		cancel(enough)
 		return nil
 	})
 	if !errors.Is(err, enough) {
 		t.Errorf("stopped with %v", err)
 	}
-	if _, err = Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error { return enough }); !errors.Is(err, enough) {
+	if _, err = Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("stopped with %v", err)
 	}
 }

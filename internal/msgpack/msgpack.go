@@ -45,15 +45,15 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	case bool:
 		return msgp.AppendBool(dst, v), nil
 	case int64:
-		return integer(dst, v), nil
+		return appendInteger(dst, v), nil
 	case int:
-		return integer(dst, int64(v)), nil
+		return appendInteger(dst, int64(v)), nil
 	case *big.Int:
 		switch {
 		case v == nil:
 			return msgp.AppendNil(dst), nil
 		case v.IsInt64():
-			return integer(dst, v.Int64()), nil
+			return appendInteger(dst, v.Int64()), nil
 		case v.IsUint64():
 			return msgp.AppendUint64(dst, v.Uint64()), nil
 		}
@@ -70,11 +70,11 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	case pyvalue.ByteArray:
 		return msgp.AppendBytes(dst, v), tooLong(len(v))
 	case []any:
-		return array(dst, v, depth)
+		return appendArray(dst, v, depth)
 	case pyvalue.Tuple:
-		return array(dst, v, depth)
+		return appendArray(dst, v, depth)
 	case pyvalue.Dict:
-		return dict(dst, v, depth)
+		return appendDict(dst, v, depth)
 	case pyvalue.Set, pyvalue.FrozenSet:
 		return dst, fmt.Errorf("%w: a %s", ErrNotPlain, pyvalue.Name(v))
 	}
@@ -85,16 +85,16 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	return write(dst, c, depth)
 }
 
-// integer writes the shortest form. Like Python, it writes numbers that are not negative
+// appendInteger writes the shortest form. Like Python, it writes numbers that are not negative
 // as unsigned.
-func integer(dst []byte, n int64) []byte {
+func appendInteger(dst []byte, n int64) []byte {
 	if n >= 0 {
 		return msgp.AppendUint64(dst, uint64(n))
 	}
 	return msgp.AppendInt64(dst, n)
 }
 
-func array(dst []byte, elements []any, depth int) ([]byte, error) {
+func appendArray(dst []byte, elements []any, depth int) ([]byte, error) {
 	if err := tooLong(len(elements)); err != nil {
 		return dst, err
 	}
@@ -108,7 +108,7 @@ func array(dst []byte, elements []any, depth int) ([]byte, error) {
 	return dst, nil
 }
 
-func dict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
+func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 	if err := tooLong(len(d)); err != nil {
 		return dst, err
 	}

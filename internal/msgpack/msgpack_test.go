@@ -133,7 +133,7 @@ func text(v any) string {
 	return string(b)
 }
 
-func allocated(data []byte) (uint64, any, error) {
+func decodeMeasured(data []byte) (uint64, any, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	v, err := Decode(data)
@@ -153,7 +153,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			"\xdf" + string(binary.BigEndian.AppendUint32(nil, uint32(n/2))) + strings.Repeat(part, n/2*2),
 			strings.Repeat(part, n),
 		} {
-			bytes, _, _ := allocated([]byte(data))
+			bytes, _, _ := decodeMeasured([]byte(data))
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
 				t.Errorf("%.12q of %q: %.0f times its %d bytes", data, part, factor, len(data))
@@ -174,7 +174,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		bytes, v, err := allocated(data)
+		bytes, v, err := decodeMeasured(data)
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
 			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
 		}

@@ -39,7 +39,7 @@ func Decode(data []byte) (v any, err error) {
 // decoder that trusts lengths is safe.
 func Check(data []byte) error {
 	r := reader{rest: data, missing: 1}
-	return r.end(data, r.skip(pyvalue.MaxDepth))
+	return r.end(data, r.skipValue(pyvalue.MaxDepth))
 }
 
 // end returns the error of reading data, or an error if bytes follow the value.
@@ -63,9 +63,9 @@ type reader struct {
 	texts   pyvalue.Texts
 }
 
-// enter must be called before each value. It returns an error at the end of the input, or
+// checkDepth must be called before each value. It returns an error at the end of the input, or
 // if the value is nested too deep.
-func (r *reader) enter(depth int) error {
+func (r *reader) checkDepth(depth int) error {
 	if len(r.rest) == 0 {
 		return msgp.ErrShortBytes
 	}
@@ -77,7 +77,7 @@ func (r *reader) enter(depth int) error {
 }
 
 func (r *reader) value(depth int) (v any, err error) {
-	if err := r.enter(depth); err != nil {
+	if err := r.checkDepth(depth); err != nil {
 		return nil, err
 	}
 	rest := r.rest
@@ -110,9 +110,9 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.BinType:
 		v, rest, err = msgp.ReadBytesBytes(rest, []byte{})
 	case msgp.ArrayType:
-		return r.array(depth)
+		return r.readArray(depth)
 	case msgp.MapType:
-		return r.dict(depth)
+		return r.readDict(depth)
 	default:
 		err = fmt.Errorf("%s is not a plain value", kind)
 	}
@@ -123,8 +123,8 @@ func (r *reader) value(depth int) (v any, err error) {
 	return v, nil
 }
 
-// header reads the number of values in an array or a map. A map has two for each item.
-func (r *reader) header(kind msgp.Type) (n uint64, err error) {
+// readHeader reads the number of values in an array or a map. A map has two for each item.
+func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	var size uint32
 	rest := r.rest
 	if kind == msgp.ArrayType {
@@ -144,8 +144,8 @@ func (r *reader) header(kind msgp.Type) (n uint64, err error) {
 	return n, nil
 }
 
-func (r *reader) array(depth int) (any, error) {
-	n, err := r.header(msgp.ArrayType)
+func (r *reader) readArray(depth int) (any, error) {
+	n, err := r.readHeader(msgp.ArrayType)
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +158,8 @@ func (r *reader) array(depth int) (any, error) {
 	return list, nil
 }
 
-func (r *reader) dict(depth int) (any, error) {
-	n, err := r.header(msgp.MapType)
+func (r *reader) readDict(depth int) (any, error) {
+	n, err := r.readHeader(msgp.MapType)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +175,8 @@ func (r *reader) dict(depth int) (any, error) {
 	return r.unique.Dict(items)
 }
 
-func (r *reader) skip(depth int) error {
-	if err := r.enter(depth); err != nil {
+func (r *reader) skipValue(depth int) error {
+	if err := r.checkDepth(depth); err != nil {
 		return err
 	}
 	kind := msgp.NextType(r.rest)
@@ -187,9 +187,9 @@ func (r *reader) skip(depth int) error {
 		}
 		return err
 	}
-	n, err := r.header(kind)
+	n, err := r.readHeader(kind)
 	for ; n > 0 && err == nil; n-- {
-		err = r.skip(depth - 1)
+		err = r.skipValue(depth - 1)
 	}
 	return err
 }

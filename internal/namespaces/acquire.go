@@ -81,7 +81,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 			}
 			continue
 		default:
-			victim, retryIn := s.victim()
+			victim, retryIn := s.pickVictim()
 			if victim != nil {
 				leaveQueue()
 				if err := s.open(ctx, e, victim); err != nil {
@@ -124,9 +124,9 @@ func (s *Set) makesWay(e *entry) bool {
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// victim returns a store that may be closed for another, or else when to try again. mu
+// pickVictim returns a store that may be closed for another, or else when to try again. mu
 // must be held.
-func (s *Set) victim() (victim *entry, retryIn time.Duration) {
+func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
 	retryIn = endIdlePoll
 	for p := s.idle.Front(); p != nil; p = p.Next() {
 		e := p.Value.(*entry)
@@ -160,7 +160,7 @@ func (s *Set) release(e *entry, long bool) {
 		e.longUses--
 	}
 	e.lastUsed = time.Now()
-	s.unlease(e)
+	s.endLease(e)
 	// Once in a while is enough, rather than for each append.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
@@ -169,7 +169,7 @@ func (s *Set) release(e *entry, long bool) {
 
 // endLease undoes lease. It keeps the order of idle by last use, which a lease for
 // measuring does not change. mu must be held.
-func (s *Set) unlease(e *entry) {
+func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return
 	}

@@ -20,9 +20,9 @@ type lazy struct {
 	name string
 }
 
-// with calls f with the open store. If the store does not exist and create is false, it
+// withStore calls f with the open store. If the store does not exist and create is false, it
 // does nothing.
-func (l *lazy) with(ctx context.Context, create bool, f func(partd.Partd) error) error {
+func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) error) error {
 	return l.withFor(ctx, create, false, f)
 }
 
@@ -53,52 +53,52 @@ func (l *lazy) closeIfBroken(err error) error {
 }
 
 func (l *lazy) Append(ctx context.Context, entries ...partd.Entry) error {
-	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return s.Append(ctx, entries...) }))
+	return l.closeIfBroken(l.withStore(ctx, true, func(s partd.Partd) error { return s.Append(ctx, entries...) }))
 }
 
 func (l *lazy) Set(ctx context.Context, key string, value []byte) error {
-	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return partd.Set(ctx, s, key, value) }))
+	return l.closeIfBroken(l.withStore(ctx, true, func(s partd.Partd) error { return partd.Set(ctx, s, key, value) }))
 }
 
 func (l *lazy) SetOnce(ctx context.Context, key string, value []byte) error {
-	return l.closeIfBroken(l.with(ctx, true, func(s partd.Partd) error { return partd.SetOnce(ctx, s, key, value) }))
+	return l.closeIfBroken(l.withStore(ctx, true, func(s partd.Partd) error { return partd.SetOnce(ctx, s, key, value) }))
 }
 
 func (l *lazy) Delete(ctx context.Context, keys ...string) error {
-	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Delete(ctx, s, keys...) }))
+	return l.closeIfBroken(l.withStore(ctx, false, func(s partd.Partd) error { return partd.Delete(ctx, s, keys...) }))
 }
 
 func (l *lazy) Drop(ctx context.Context) error {
-	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return s.Drop(ctx) }))
+	return l.closeIfBroken(l.withStore(ctx, false, func(s partd.Partd) error { return s.Drop(ctx) }))
 }
 
 func (l *lazy) Flush(ctx context.Context) error {
-	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Flush(ctx, s) }))
+	return l.closeIfBroken(l.withStore(ctx, false, func(s partd.Partd) error { return partd.Flush(ctx, s) }))
 }
 
 func (l *lazy) Sync(ctx context.Context) error {
-	return l.closeIfBroken(l.with(ctx, false, func(s partd.Partd) error { return partd.Sync(ctx, s) }))
+	return l.closeIfBroken(l.withStore(ctx, false, func(s partd.Partd) error { return partd.Sync(ctx, s) }))
 }
 
 func (l *lazy) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
-	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = s.Get(ctx, keys...); return err })
+	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { values, err = s.Get(ctx, keys...); return err })
 	return values, err
 }
 
 func (l *lazy) HasKey(ctx context.Context, key string) (exists bool, err error) {
-	err = l.with(ctx, false, func(s partd.Partd) (err error) { exists, err = partd.Has(ctx, s, key); return err })
+	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { exists, err = partd.Has(ctx, s, key); return err })
 	return exists, err
 }
 
 func (l *lazy) Pop(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
-	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
+	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
 	return values, l.closeIfBroken(err)
 }
 
 func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
-	err = l.with(ctx, false, func(s partd.Partd) (err error) { st, err = partd.Stat(ctx, s); return err })
+	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { st, err = partd.Stat(ctx, s); return err })
 	return st, err
 }
 
@@ -136,8 +136,8 @@ func (r *reader) Close() error {
 	return r.ReadCloser.Close()
 }
 
-// each yields the items of a store. The store stays open during the iteration.
-func each[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
+// eachItem yields the items of a store. The store stays open during the iteration.
+func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		stopped := false
 		err := l.withFor(ctx, false, true, func(s partd.Partd) error {
@@ -157,15 +157,15 @@ func each[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2
 }
 
 func (l *lazy) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.KeyInfo, error] { return partd.Keys(ctx, s) })
+	return eachItem(ctx, l, func(s partd.Partd) iter.Seq2[partd.KeyInfo, error] { return partd.Keys(ctx, s) })
 }
 
 func (l *lazy) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.Scan(ctx, s) })
+	return eachItem(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.Scan(ctx, s) })
 }
 
 func (l *lazy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, s, part, parts) })
+	return eachItem(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, s, part, parts) })
 }
 
 // ReaderMemory returns the bytes that an open reader and a listing use.
@@ -215,7 +215,7 @@ func errExpired(session uint64) error {
 
 // withAbility is like with for a store that must have an ability.
 func withAbility[Ability any](ctx context.Context, l *lazy, create bool, f func(Ability)) error {
-	return l.with(ctx, create, func(s partd.Partd) error {
+	return l.withStore(ctx, create, func(s partd.Partd) error {
 		a, ok := s.(Ability)
 		if !ok {
 			return fmt.Errorf("sessions: %w", errors.ErrUnsupported)

@@ -110,7 +110,7 @@ func (s *Set) measure(name string, f func(partd.Partd)) {
 	for _, e := range open {
 		f(e.store)
 		s.mu.Lock()
-		s.unlease(e) // unlike release: measuring is not use
+		s.endLease(e) // unlike release: measuring is not use
 		s.mu.Unlock()
 	}
 }

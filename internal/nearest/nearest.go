@@ -22,7 +22,7 @@ func Name(word string, names []string) string {
 		if len(name) > 4*maxWord {
 			continue
 		}
-		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < limit {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(name)); d < limit {
 			nearest, limit = name, d
 		}
 	}
@@ -30,16 +30,16 @@ func Name(word string, names []string) string {
 		return nearest
 	}
 	for _, name := range names {
-		if abbreviates(strings.ToLower(word), strings.ToLower(name)) && (nearest == "" || len(name) < len(nearest)) {
+		if isAbbreviation(strings.ToLower(word), strings.ToLower(name)) && (nearest == "" || len(name) < len(nearest)) {
 			nearest = name
 		}
 	}
 	return nearest
 }
 
-// abbreviates reports whether word consists of at least three letters of name, in their order
+// isAbbreviation reports whether word consists of at least three letters of name, in their order
 // and beginning with the first, as cnt does of count.
-func abbreviates(word, name string) bool {
+func isAbbreviation(word, name string) bool {
 	if len(word) < 3 || name == "" || word[0] != name[0] {
 		return false
 	}
@@ -59,9 +59,9 @@ func Hint(word string, names []string) string {
 	return ""
 }
 
-// distance returns the number of letters to change, add, remove or swap with a neighbor to
+// editDistance returns the number of letters to change, add, remove or swap with a neighbor to
 // turn one word into the other (optimal string alignment).
-func distance(a, b string) int {
+func editDistance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	var before, last []int
 	for i := range len(x) + 1 {

@@ -96,12 +96,12 @@ func (d DType) String() string {
 	case d.Kind == 'O':
 		return "|O"
 	case d.Unit != "":
-		return d.order() + string(d.Kind) + strconv.Itoa(d.Size) + "[" + d.Unit + "]"
+		return d.byteOrder() + string(d.Kind) + strconv.Itoa(d.Size) + "[" + d.Unit + "]"
 	}
-	return d.order() + string(d.Kind) + strconv.Itoa(d.Size)
+	return d.byteOrder() + string(d.Kind) + strconv.Itoa(d.Size)
 }
 
-func (d DType) order() string {
+func (d DType) byteOrder() string {
 	switch {
 	case d.Size == 1:
 		return "|"
@@ -114,8 +114,8 @@ func (d DType) order() string {
 // machineIsBig reports whether the machine is big-endian.
 var machineIsBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
-// memory returns the bytes of elements, which have no pointers.
-func memory[T any](v []T) []byte {
+// bytesOf returns the bytes of elements, which have no pointers.
+func bytesOf[T any](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
 }
 
@@ -124,7 +124,7 @@ func memory[T any](v []T) []byte {
 // numbers, and types based on these.
 func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 	start := len(dst)
-	dst = append(dst, memory(v)...)
+	dst = append(dst, bytesOf(v)...)
 	d.reorder(dst[start:])
 	return dst
 }
@@ -134,7 +134,7 @@ func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 // use Bools.
 func Fixeds[T any](d DType, data []byte) []T {
 	v := make([]T, len(data)/d.Size)
-	b := memory(v)
+	b := bytesOf(v)
 	copy(b, data)
 	d.reorder(b)
 	return v

@@ -33,7 +33,7 @@ type File struct {
 // [ErrExists]. Devices, pipes and other special files are written in place. Create removes
 // temporary files of the same name that killed processes have left.
 func Create(ctx context.Context, path string, replace bool) (*File, error) {
-	path, err := target(path)
+	path, err := resolveLinks(path)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,8 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	return o, nil
 }
 
-// target follows symbolic links, even if they lead to a file that does not exist yet.
-func target(path string) (string, error) {
+// resolveLinks follows symbolic links, even if they lead to a file that does not exist yet.
+func resolveLinks(path string) (string, error) {
 	const maxLinks = 40 // as many as Linux follows
 	for range maxLinks {
 		info, err := os.Lstat(path)
@@ -97,7 +97,7 @@ func target(path string) (string, error) {
 func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, err error) {
 	const tries = 100
 	for range tries {
-		name = filepath.Join(dir, prefix(base)+rand.Text()+suffix)
+		name = filepath.Join(dir, tempPrefix(base)+rand.Text()+suffix)
 		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err != nil {
 			return "", nil, &fs.PathError{Op: "create a file in", Path: cmp.Or(dir, "."), Err: errors.Unwrap(err)}
 		}
@@ -124,16 +124,16 @@ func hasName(f *os.File, name string) bool {
 
 const suffix = ".tmp"
 
-// prefix returns the beginning of the names of temporary files for a name. It is shortened,
+// tempPrefix returns the beginning of the names of temporary files for a name. It is shortened,
 // because file names have at most 255 bytes.
-func prefix(base string) string {
+func tempPrefix(base string) string {
 	const limit = 200
 	return "." + strings.ToValidUTF8(base[:min(len(base), limit)], "") + ".partd-"
 }
 
 // sweep removes temporary files for a name that no process has locked. It ignores errors.
 func sweep(dir, base string) {
-	names, err := filepath.Glob(filepath.Join(escape(dir), escape(prefix(base))+"*"+suffix))
+	names, err := filepath.Glob(filepath.Join(escape(dir), escape(tempPrefix(base))+"*"+suffix))
 	if err != nil {
 		return
 	}
@@ -174,7 +174,7 @@ func (o *File) Commit() error {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
 	}
 	if err = o.f.Close(); err == nil {
-		err = o.name()
+		err = o.publish()
 	}
 	if err != nil {
 		err = errors.Join(err, o.remove())
@@ -183,9 +183,9 @@ func (o *File) Commit() error {
 	return err
 }
 
-// name gives the file its final name. Without force, a file created there in the meantime is
+// publish gives the file its final name. Without force, a file created there in the meantime is
 // an error.
-func (o *File) name() error {
+func (o *File) publish() error {
 	if o.force {
 		return os.Rename(o.temp, o.path)
 	}

@@ -30,7 +30,7 @@ func write(t *testing.T, path string, replace bool, text string) error {
 	return f.Commit()
 }
 
-func content(t *testing.T, path string) string {
+func readContent(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func content(t *testing.T, path string) string {
 	return string(data)
 }
 
-func names(t *testing.T, dir string) (all []string) {
+func entryNames(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -67,10 +67,10 @@ func TestFile(t *testing.T) {
 	if err := f.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if content(t, path) != "one" || len(names(t, dir)) != 1 {
-		t.Errorf("%q, %v", content(t, path), names(t, dir))
+	if readContent(t, path) != "one" || len(entryNames(t, dir)) != 1 {
+		t.Errorf("%q, %v", readContent(t, path), entryNames(t, dir))
 	}
-	if err := errors.Join(f.Abort(), write(t, path, true, "two")); err != nil || content(t, path) != "two" {
+	if err := errors.Join(f.Abort(), write(t, path, true, "two")); err != nil || readContent(t, path) != "two" {
 		t.Errorf("replaced: %v", err)
 	}
 	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
@@ -79,8 +79,8 @@ func TestFile(t *testing.T) {
 	if f, err = Create(t.Context(), path, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Abort(); err != nil || content(t, path) != "two" || len(names(t, dir)) != 1 {
-		t.Errorf("aborted: %v, %v", err, names(t, dir))
+	if err := f.Abort(); err != nil || readContent(t, path) != "two" || len(entryNames(t, dir)) != 1 {
+		t.Errorf("aborted: %v, %v", err, entryNames(t, dir))
 	}
 	if err := f.Commit(); err == nil {
 		t.Error("Commit works after Abort")
@@ -106,8 +106,8 @@ func TestConcurrentlyCreatedFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("theirs"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Commit(); !errors.Is(err, ErrExists) || content(t, path) != "theirs" || len(names(t, filepath.Dir(path))) != 1 {
-		t.Errorf("%v, %v", err, names(t, filepath.Dir(path)))
+	if err := f.Commit(); !errors.Is(err, ErrExists) || readContent(t, path) != "theirs" || len(entryNames(t, filepath.Dir(path))) != 1 {
+		t.Errorf("%v, %v", err, entryNames(t, filepath.Dir(path)))
 	}
 }
 
@@ -119,8 +119,8 @@ func TestLinkAndMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(real)
-	if to, _ := os.Readlink(link); err != nil || to != "real" || info.Mode().Perm() != 0o604 || content(t, real) != "new" {
-		t.Errorf("%v, %v, %q", err, info.Mode(), content(t, real))
+	if to, _ := os.Readlink(link); err != nil || to != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
+		t.Errorf("%v, %v, %q", err, info.Mode(), readContent(t, real))
 	}
 }
 

@@ -126,7 +126,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 		case r.layout.Format == records.CSV:
 			dst = append(dst, `""`...)
 		case r.layout.Format == records.TSV && r.layout.NoHeader:
-			return dst, r.cannot(0, errors.New("it is empty, which tsv with one column and no header cannot represent"))
+			return dst, r.cannotWrite(0, errors.New("it is empty, which tsv with one column and no header cannot represent"))
 		}
 	}
 	return r.AppendEnd(dst), nil
@@ -169,7 +169,7 @@ func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 		return append(dst, piece...), nil
 	}
 	if err := r.Holds(piece); err != nil {
-		return dst, r.cannot(i, err)
+		return dst, r.cannotWrite(i, err)
 	}
 	return append(dst, piece...), nil
 }
@@ -191,12 +191,12 @@ func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	case records.JSONL:
 		dst, err := AppendValue(dst, v)
 		if err != nil {
-			return dst, r.cannot(i, err)
+			return dst, r.cannotWrite(i, err)
 		}
 		return dst, nil
 	}
 	if err := r.Holds(v.Text); err != nil {
-		return dst, r.cannot(i, err)
+		return dst, r.cannotWrite(i, err)
 	}
 	return append(dst, v.Text...), nil
 }
@@ -233,7 +233,7 @@ func (r *Rows) Holds(field []byte) error {
 	return nil
 }
 
-func (r *Rows) cannot(i int, err error) error {
+func (r *Rows) cannotWrite(i int, err error) error {
 	if i < len(r.columns) {
 		return fmt.Errorf("field %d (%q) cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.columns[i], r.layout.Format, err)
 	}

@@ -30,7 +30,7 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := names(t, dir)
+	got := entryNames(t, dir)
 	for _, name := range []string{".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
 		if !slices.Contains(got, name) {
 			t.Errorf("%s was removed", name)
@@ -64,7 +64,7 @@ func TestSweepDuringCreate(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := names(t, dir); len(got) != 1 {
+	if got := entryNames(t, dir); len(got) != 1 {
 		t.Errorf("the directory has %v", got)
 	}
 }

@@ -45,7 +45,7 @@ func NewWriter(ctx context.Context, w io.Writer) *Writer {
 func (b *Writer) run() {
 	defer close(b.done)
 	for p := range b.full {
-		if b.failed() == nil {
+		if b.firstError() == nil {
 			n, err := b.w.Write(p)
 			b.mu.Lock()
 			b.written += int64(n)
@@ -56,7 +56,7 @@ func (b *Writer) run() {
 	}
 }
 
-func (b *Writer) failed() error {
+func (b *Writer) firstError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
@@ -75,7 +75,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 			b.full <- b.buf // has room for all buffers
 			var err error
 			if b.buf, err = canceled.Receive(b.ctx, b.empty); err == nil {
-				err = b.failed()
+				err = b.firstError()
 			}
 			if err != nil {
 				return 0, err
@@ -98,7 +98,7 @@ func (b *Writer) Close() error {
 	if err := canceled.Wait(b.ctx, b.done); err != nil {
 		return err
 	}
-	if err := b.failed(); err != nil || b.written == b.bytes {
+	if err := b.firstError(); err != nil || b.written == b.bytes {
 		return err
 	}
 	return fmt.Errorf("%d of %d bytes were written", b.written, b.bytes)

@@ -21,7 +21,7 @@ type builder struct {
 	depth  int
 }
 
-func (b *builder) node(n *node) error {
+func (b *builder) buildNode(n *node) error {
 	switch n.state {
 	case done:
 		return nil
@@ -42,7 +42,7 @@ func (b *builder) node(n *node) error {
 			size++
 			continue
 		}
-		if err := b.node(child); err != nil {
+		if err := b.buildNode(child); err != nil {
 			return err
 		}
 		n.items[i] = child.built

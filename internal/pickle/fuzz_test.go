@@ -22,9 +22,9 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	f.Add([]byte("\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00](\x8c\x08builtins\x94\x8c\x09bytearray\x94\x93\x94C\x01a\x85Re."))
-	f.Add(doubling(30))
+	f.Add(doublingPickle(30))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		bytes, v, err := allocated(data)
+		bytes, v, err := decodeMeasured(data)
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
 			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
 		}

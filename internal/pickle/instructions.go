@@ -85,15 +85,15 @@ var refusedOpcodes = map[byte]string{
 	0x98:     "READONLY_BUFFER (a buffer stored elsewhere)",
 }
 
-func refuse(op byte) error {
+func refusedError(op byte) error {
 	if name, known := refusedOpcodes[op]; known {
 		return fmt.Errorf("instruction %s: only plain values can be read", name)
 	}
 	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
 }
 
-// leaf reads a value without elements.
-func (r *reader) leaf(op byte) (any, error) {
+// readLeaf reads a value without elements.
+func (r *reader) readLeaf(op byte) (any, error) {
 	switch op {
 	case opBinInt1, opBinInt2:
 		n, err := r.number(op)
@@ -102,7 +102,7 @@ func (r *reader) leaf(op byte) (any, error) {
 		n, err := r.number(op)
 		return int64(int32(n)), err
 	case opLong1, opLong4:
-		return r.long(op)
+		return r.readLong(op)
 	case opBinFloat:
 		b, err := r.next(8)
 		if err != nil {
@@ -110,18 +110,18 @@ func (r *reader) leaf(op byte) (any, error) {
 		}
 		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
 	case opShortBinUnicode, opBinUnicode, opBinUnicode8:
-		return r.text(op)
+		return r.readText(op)
 	case opShortBinBytes, opBinBytes, opBinBytes8:
-		return r.bytes(op)
+		return r.readBytes(op)
 	case opByteArray8:
-		b, err := r.bytes(op)
+		b, err := r.readBytes(op)
 		return pyvalue.ByteArray(b), err
 	}
-	return nil, refuse(op)
+	return nil, refusedError(op)
 }
 
-// sized reads a length and returns that many bytes, which share the input's memory.
-func (r *reader) sized(op byte) ([]byte, error) {
+// readSized reads a length and returns that many bytes, which share the input's memory.
+func (r *reader) readSized(op byte) ([]byte, error) {
 	size, err := r.number(op)
 	if err != nil {
 		return nil, err
@@ -129,13 +129,13 @@ func (r *reader) sized(op byte) ([]byte, error) {
 	return r.next(size)
 }
 
-func (r *reader) bytes(op byte) ([]byte, error) {
-	b, err := r.sized(op)
+func (r *reader) readBytes(op byte) ([]byte, error) {
+	b, err := r.readSized(op)
 	return append(make([]byte, 0, len(b)), b...), err
 }
 
-func (r *reader) text(op byte) (any, error) {
-	b, err := r.sized(op)
+func (r *reader) readText(op byte) (any, error) {
+	b, err := r.readSized(op)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,9 @@ func (r *reader) text(op byte) (any, error) {
 	return s, nil
 }
 
-// long reads an integer: little-endian, its sign in the highest bit.
-func (r *reader) long(op byte) (any, error) {
-	b, err := r.sized(op)
+// readLong reads an integer: little-endian, its sign in the highest bit.
+func (r *reader) readLong(op byte) (any, error) {
+	b, err := r.readSized(op)
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +182,8 @@ func (r *reader) long(op byte) (any, error) {
 // implements the call.
 type newArray struct{}
 
-func (r *reader) global() error {
-	names, err := r.take(2)
+func (r *reader) readGlobal() error {
+	names, err := r.popItems(2)
 	if err != nil {
 		return err
 	}
@@ -202,10 +202,10 @@ func (r *reader) global() error {
 	return nil
 }
 
-// reduce makes a bytearray, or an Object that describes the call of another class or
+// applyReduce makes a bytearray, or an Object that describes the call of another class or
 // function.
-func (r *reader) reduce() error {
-	call, err := r.take(2)
+func (r *reader) applyReduce() error {
+	call, err := r.popItems(2)
 	if err != nil {
 		return err
 	}

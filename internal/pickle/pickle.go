@@ -75,7 +75,7 @@ func (o *Object) Name() string {
 
 // setState sets the state of the object on top of the stack.
 func (r *reader) setState() error {
-	elements, err := r.take(2)
+	elements, err := r.popItems(2)
 	if err != nil {
 		return err
 	}
@@ -88,11 +88,11 @@ func (r *reader) setState() error {
 	return nil
 }
 
-func (w *writer) object(o *Object) error {
+func (w *writer) writeObject(o *Object) error {
 	if err := w.value(o.Class, false); err != nil {
 		return err
 	}
-	if err := w.tuple(o.Args, false); err != nil {
+	if err := w.writeTuple(o.Args, false); err != nil {
 		return err
 	}
 	w.buf = append(w.buf, opReduce)

@@ -13,21 +13,21 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// called returns the instructions that push a function.
-func called(module, name string) string {
+// encodedCall returns the instructions that push a function.
+func encodedCall(module, name string) string {
 	return fmt.Sprintf("\x8c%c%s\x8c%c%s\x93", len(module), module, len(name), name)
 }
 
-var newByteArray = called("builtins", "bytearray")
+var newByteArray = encodedCall("builtins", "bytearray")
 
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ data, want string }{
 		// Pickles that call functions. Every attack begins like the first.
 		{"cos\nsystem\n(\x8c\x07touch xtR.", "GLOBAL (a class or function)"},
 		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" of the module "posix"`},
-		{called("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
-		{called("builtins", "set") + ")R.", `"set" of the module "builtins"`},
-		{called("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
+		{encodedCall("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
+		{encodedCall("builtins", "set") + ")R.", `"set" of the module "builtins"`},
+		{encodedCall("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
 		{newByteArray + ".", "a function is not a plain value"},
 		{"](" + newByteArray + "e.", "a function is not a plain value"},
 		{newByteArray + "\x8c\x01A\x85R.", "arguments that do not make a plain value"},
@@ -152,8 +152,8 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// doubling returns a pickle of 2^n elements: a list of twice the same list, and so on.
-func doubling(n int) []byte {
+// doublingPickle returns a pickle of 2^n elements: a list of twice the same list, and so on.
+func doublingPickle(n int) []byte {
 	b := []byte("](]\x94")
 	for i := range n {
 		b = append(b, ']', '(', 'h', byte(i), 'h', byte(i), 'e', 0x94)
@@ -162,13 +162,13 @@ func doubling(n int) []byte {
 }
 
 func TestBombs(t *testing.T) {
-	if _, err := Decode(doubling(20)); err != nil {
+	if _, err := Decode(doublingPickle(20)); err != nil {
 		t.Errorf("2^20 elements: %v", err)
 	}
 	shared := strings.Repeat("x", 20_000)
 	for name, data := range map[string]string{
-		"doubled 30 times":          string(doubling(30)),
-		"doubled 200 times":         string(doubling(200)),
+		"doubled 30 times":          string(doublingPickle(30)),
+		"doubled 200 times":         string(doublingPickle(200)),
 		"tuple as key doubled":      tupleKey(40),
 		"bytes copied by calls":     "](" + newByteArray + "\x94B" + number(20_000) + shared + "\x94" + strings.Repeat("h\x00h\x01\x85R", 4000) + "e.",
 		"long text in many dicts":   "](X" + number(20_000) + shared + "\x94" + strings.Repeat("}(h\x00N\x8c\x01bNu", 60_000) + "e.",
@@ -179,7 +179,7 @@ func TestBombs(t *testing.T) {
 		"long number in many dicts": "](\x8b" + number(20_000) + shared + "\x94" + strings.Repeat("}h\x00Ns", 60_000) + "e.",
 	} {
 		start := time.Now()
-		bytes, _, err := allocated([]byte(data))
+		bytes, _, err := decodeMeasured([]byte(data))
 		t.Logf("%s: %v, %d bytes for %d", name, time.Since(start), bytes, len(data))
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -212,8 +212,8 @@ func tupleKey(n int) string {
 	return string(append(b, "Nu."...))
 }
 
-// allocated decodes data, and returns the total number of bytes that this allocates.
-func allocated(data []byte) (uint64, any, error) {
+// decodeMeasured decodes data, and returns the total number of bytes that this allocates.
+func decodeMeasured(data []byte) (uint64, any, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	v, err := Decode(data)
@@ -233,7 +233,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	} {
 		for _, wrap := range []string{"%s.", "(%s", "](%se.", "\x8f(%s\x90."} {
 			data := []byte(fmt.Sprintf(wrap, strings.Repeat(part, 20_000/len(part)*3)))
-			bytes, _, _ := allocated(data)
+			bytes, _, _ := decodeMeasured(data)
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
 				t.Errorf("%q in %q: %.0f times its %d bytes", part, wrap, factor, len(data))
@@ -327,7 +327,7 @@ func TestAppendTakesGoTypes(t *testing.T) {
 func TestObjects(t *testing.T) {
 	known := func(module, name string) bool { return module == "m" }
 	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), known) }
-	f := called("m", "f")
+	f := encodedCall("m", "f")
 	for data, want := range map[string]any{
 		f + ".":                       Global{"m", "f"},
 		f + "K\x01\x85R.":             &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{int64(1)}},
@@ -353,7 +353,7 @@ func TestObjects(t *testing.T) {
 		}
 	}
 	for data, want := range map[string]string{
-		called("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
+		encodedCall("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
 		"cm\nf\n.":          "GLOBAL (a class or function)",
 		f + "]R.":           "without a tuple",
 		"])\x81.":           "something that is not a function",

@@ -32,7 +32,7 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 	switch top := root.(type) {
 	case *node:
 		b := builder{unique: pyvalue.NewUnique(len(data))}
-		err = b.node(top)
+		err = b.buildNode(top)
 		root = top.built
 	case newArray:
 		err = errors.New("a function is not a plain value")
@@ -81,13 +81,13 @@ type node struct {
 func (r *reader) run() (any, error) {
 	for {
 		r.start = r.offset
-		op, err := r.byte()
+		op, err := r.readByte()
 		if err != nil {
 			return nil, err
 		}
 		switch op {
 		case opStop:
-			top, err := r.take(1)
+			top, err := r.popItems(1)
 			if err != nil {
 				return nil, err
 			}
@@ -109,11 +109,11 @@ func (r *reader) run() (any, error) {
 		case opEmptySet:
 			r.push(&node{kind: set})
 		case opTuple1, opTuple2, opTuple3:
-			err = r.collect(tuple, int(op-opTuple1)+1)
+			err = r.pushContainer(tuple, int(op-opTuple1)+1)
 		case opTuple:
-			err = r.collect(tuple, toMark)
+			err = r.pushContainer(tuple, toMark)
 		case opFrozenSet:
-			err = r.collect(frozenSet, toMark)
+			err = r.pushContainer(frozenSet, toMark)
 		case opAppend:
 			err = r.add(list, 1)
 		case opSetItem:
@@ -125,7 +125,7 @@ func (r *reader) run() (any, error) {
 		case opAddItems:
 			err = r.add(set, toMark)
 		case opMemoize:
-			if len(r.stack) <= r.floor() {
+			if len(r.stack) <= r.lastMark() {
 				return nil, errors.New("nothing to put into the memo")
 			}
 			r.memo = append(r.memo, r.stack[len(r.stack)-1])
@@ -139,7 +139,7 @@ func (r *reader) run() (any, error) {
 			}
 		case opProto:
 			var version byte
-			if version, err = r.byte(); err == nil && (version < 4 || version > 5) {
+			if version, err = r.readByte(); err == nil && (version < 4 || version > 5) {
 				err = fmt.Errorf("protocol %d: only 4 and 5 are supported, which Python writes since 3.4", version)
 			}
 		case opFrame:
@@ -148,20 +148,20 @@ func (r *reader) run() (any, error) {
 				err = fmt.Errorf("a frame of %d bytes, but only %d follow: %w", n, len(r.data)-r.offset, errTruncated)
 			}
 		case opStackGlobal:
-			err = r.global()
+			err = r.readGlobal()
 		case opReduce:
-			err = r.reduce()
+			err = r.applyReduce()
 		case opNewObj, opBuild:
 			if r.known == nil {
-				return nil, refuse(op)
+				return nil, refusedError(op)
 			} else if op == opNewObj {
-				err = r.reduce()
+				err = r.applyReduce()
 			} else {
 				err = r.setState()
 			}
 		default:
 			var leaf any
-			leaf, err = r.leaf(op)
+			leaf, err = r.readLeaf(op)
 			r.push(leaf)
 		}
 		if err != nil {
@@ -172,7 +172,7 @@ func (r *reader) run() (any, error) {
 
 // The input.
 
-func (r *reader) byte() (byte, error) {
+func (r *reader) readByte() (byte, error) {
 	if r.offset == len(r.data) {
 		return 0, errTruncated
 	}
@@ -204,7 +204,7 @@ func (r *reader) number(op byte) (uint64, error) {
 
 func (r *reader) push(v any) { r.stack = append(r.stack, v) }
 
-func (r *reader) floor() int {
+func (r *reader) lastMark() int {
 	if len(r.marks) == 0 {
 		return 0
 	}
@@ -214,17 +214,17 @@ func (r *reader) floor() int {
 // toMark, as a number of elements, means all above the last mark.
 const toMark = -1
 
-// take removes n elements from the top and returns them. They are valid until the next
+// popItems removes n elements from the top and returns them. They are valid until the next
 // push.
-func (r *reader) take(n int) ([]any, error) {
+func (r *reader) popItems(n int) ([]any, error) {
 	from := len(r.stack) - n
 	if n == toMark {
 		if len(r.marks) == 0 {
 			return nil, errors.New("there is no mark")
 		}
-		from = r.floor()
+		from = r.lastMark()
 		r.marks = r.marks[:len(r.marks)-1]
-	} else if from < r.floor() {
+	} else if from < r.lastMark() {
 		return nil, errUnderflow
 	}
 	elements := r.stack[from:]
@@ -236,8 +236,8 @@ func (r *reader) take(n int) ([]any, error) {
 
 var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: pyvalue.Tuple{}}
 
-func (r *reader) collect(k kind, n int) error {
-	elements, err := r.take(n)
+func (r *reader) pushContainer(k kind, n int) error {
+	elements, err := r.popItems(n)
 	if err != nil {
 		return err
 	}
@@ -246,11 +246,11 @@ func (r *reader) collect(k kind, n int) error {
 }
 
 func (r *reader) add(k kind, n int) error {
-	elements, err := r.take(n)
+	elements, err := r.popItems(n)
 	if err != nil {
 		return err
 	}
-	if len(r.stack) <= r.floor() {
+	if len(r.stack) <= r.lastMark() {
 		return errUnderflow
 	}
 	to, ok := r.stack[len(r.stack)-1].(*node)

@@ -43,16 +43,16 @@ func (w *writer) value(v any, asKey bool) error {
 			w.buf = append(w.buf, opNewFalse)
 		}
 	case int64:
-		w.integer(v)
+		w.writeInteger(v)
 	case int:
-		w.integer(int64(v))
+		w.writeInteger(int64(v))
 	case *big.Int:
 		if v == nil {
 			w.buf = append(w.buf, opNone)
 		} else if v.IsInt64() {
-			w.integer(v.Int64())
+			w.writeInteger(v.Int64())
 		} else {
-			return w.long(twosComplement(v))
+			return w.writeLong(twosComplement(v))
 		}
 	case float64:
 		w.buf = binary.BigEndian.AppendUint64(append(w.buf, opBinFloat), math.Float64bits(v))
@@ -60,10 +60,10 @@ func (w *writer) value(v any, asKey bool) error {
 		if !pyvalue.ValidText(v) {
 			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str must be: use []byte", v)
 		}
-		w.head(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
+		w.writeHead(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
 		w.buf = append(w.buf, v...)
 	case []byte:
-		w.head(opShortBinBytes, opBinBytes, opBinBytes8, len(v))
+		w.writeHead(opShortBinBytes, opBinBytes, opBinBytes8, len(v))
 		w.buf = append(w.buf, v...)
 	case Global:
 		if err := errors.Join(w.value(v.Module, false), w.value(v.Name, false)); err != nil {
@@ -71,12 +71,12 @@ func (w *writer) value(v any, asKey bool) error {
 		}
 		w.buf = append(w.buf, opStackGlobal)
 	default:
-		return w.container(v, asKey)
+		return w.writeContainer(v, asKey)
 	}
 	return nil
 }
 
-func (w *writer) container(v any, asKey bool) error {
+func (w *writer) writeContainer(v any, asKey bool) error {
 	switch v.(type) {
 	case []any, pyvalue.Tuple, pyvalue.Dict, pyvalue.Set, pyvalue.FrozenSet, pyvalue.ByteArray, *Object:
 	default:
@@ -98,17 +98,17 @@ func (w *writer) container(v any, asKey bool) error {
 	}
 	switch v := v.(type) {
 	case []any:
-		return w.collect(opEmptyList, opAppends, v, false)
+		return w.writeElements(opEmptyList, opAppends, v, false)
 	case pyvalue.Set:
-		return w.collect(opEmptySet, opAddItems, v, true)
+		return w.writeElements(opEmptySet, opAddItems, v, true)
 	case pyvalue.FrozenSet:
-		return w.marked(opFrozenSet, v, true)
+		return w.writeMarked(opFrozenSet, v, true)
 	case pyvalue.Tuple:
-		return w.tuple(v, asKey)
+		return w.writeTuple(v, asKey)
 	case pyvalue.Dict:
-		return w.dict(v)
+		return w.writeDict(v)
 	case *Object:
-		return w.object(v)
+		return w.writeObject(v)
 	case pyvalue.ByteArray:
 		w.buf = le.AppendUint64(append(w.buf, opByteArray8), uint64(len(v)))
 		w.buf = append(w.buf, v...)
@@ -116,17 +116,17 @@ func (w *writer) container(v any, asKey bool) error {
 	return nil
 }
 
-// collect appends an empty container and its elements.
-func (w *writer) collect(empty, add byte, elements []any, asKeys bool) error {
+// writeElements appends an empty container and its elements.
+func (w *writer) writeElements(empty, add byte, elements []any, asKeys bool) error {
 	w.buf = append(w.buf, empty)
 	if len(elements) == 0 {
 		return nil
 	}
-	return w.marked(add, elements, asKeys)
+	return w.writeMarked(add, elements, asKeys)
 }
 
-// marked appends a mark, elements, and the instruction that collects them.
-func (w *writer) marked(op byte, elements []any, asKeys bool) error {
+// writeMarked appends a mark, elements, and the instruction that collects them.
+func (w *writer) writeMarked(op byte, elements []any, asKeys bool) error {
 	w.buf = append(w.buf, opMark)
 	for _, e := range elements {
 		if err := w.value(e, asKeys); err != nil {
@@ -137,13 +137,13 @@ func (w *writer) marked(op byte, elements []any, asKeys bool) error {
 	return nil
 }
 
-func (w *writer) tuple(t pyvalue.Tuple, asKey bool) error {
+func (w *writer) writeTuple(t pyvalue.Tuple, asKey bool) error {
 	if len(t) == 0 {
 		w.buf = append(w.buf, opEmptyTuple)
 		return nil
 	}
 	if len(t) > 3 {
-		return w.marked(opTuple, t, asKey)
+		return w.writeMarked(opTuple, t, asKey)
 	}
 	for _, e := range t {
 		if err := w.value(e, asKey); err != nil {
@@ -154,7 +154,7 @@ func (w *writer) tuple(t pyvalue.Tuple, asKey bool) error {
 	return nil
 }
 
-func (w *writer) dict(d pyvalue.Dict) error {
+func (w *writer) writeDict(d pyvalue.Dict) error {
 	w.buf = append(w.buf, opEmptyDict)
 	if len(d) == 0 {
 		return nil
@@ -172,8 +172,8 @@ func (w *writer) dict(d pyvalue.Dict) error {
 	return nil
 }
 
-// head appends the instruction for a length of 1, 4 or 8 bytes, and the length n.
-func (w *writer) head(short, middle, long byte, n int) {
+// writeHead appends the instruction for a length of 1, 4 or 8 bytes, and the length n.
+func (w *writer) writeHead(short, middle, long byte, n int) {
 	switch {
 	case n <= math.MaxUint8:
 		w.buf = append(w.buf, short, byte(n))
@@ -184,7 +184,7 @@ func (w *writer) head(short, middle, long byte, n int) {
 	}
 }
 
-func (w *writer) integer(n int64) {
+func (w *writer) writeInteger(n int64) {
 	switch {
 	case n >= 0 && n <= math.MaxUint8:
 		w.buf = append(w.buf, opBinInt1, byte(n))
@@ -197,8 +197,8 @@ func (w *writer) integer(n int64) {
 	}
 }
 
-// long appends an integer that needs more than 8 bytes.
-func (w *writer) long(b []byte) error {
+// writeLong appends an integer that needs more than 8 bytes.
+func (w *writer) writeLong(b []byte) error {
 	switch {
 	case len(b) <= math.MaxUint8:
 		w.buf = append(w.buf, opLong1, byte(len(b)))

@@ -48,7 +48,7 @@ func (k *keyer) key(v any) (any, error) {
 	case []byte, Tuple, FrozenSet:
 		return k.digest(v)
 	case []any, Dict, Set, ByteArray:
-		return nil, unhashable(v)
+		return nil, unhashableError(v)
 	}
 	c, err := Canon(v)
 	if err != nil {
@@ -57,7 +57,7 @@ func (k *keyer) key(v any) (any, error) {
 	return k.key(c)
 }
 
-func unhashable(v any) error {
+func unhashableError(v any) error {
 	return fmt.Errorf("a %s cannot be a key or an element of a set", Name(v))
 }
 
@@ -91,25 +91,25 @@ func (k *keyer) digest(v any) (any, error) {
 func (k *keyer) write(h hash.Hash, v any) error {
 	switch v := v.(type) {
 	case nil:
-		k.head(h, 'n', 0)
+		k.writeHead(h, 'n', 0)
 	case string:
-		k.head(h, 's', len(v))
+		k.writeHead(h, 's', len(v))
 		for len(v) > 0 {
 			n := copy(k.chunk[:], v)
 			h.Write(k.chunk[:n])
 			v = v[n:]
 		}
 	case []byte:
-		k.head(h, 'b', len(v))
+		k.writeHead(h, 'b', len(v))
 		h.Write(v)
 	case int64:
-		k.head(h, 'i', int(v))
+		k.writeHead(h, 'i', int(v))
 	case float64:
 		switch f := floatKey(v).(type) {
 		case int64:
-			k.head(h, 'i', int(f))
+			k.writeHead(h, 'i', int(f))
 		case float64:
-			k.head(h, 'f', int(math.Float64bits(f)))
+			k.writeHead(h, 'f', int(math.Float64bits(f)))
 		default:
 			n, _ := big.NewFloat(v).Int(nil)
 			k.number(h, n)
@@ -117,7 +117,7 @@ func (k *keyer) write(h hash.Hash, v any) error {
 	case *big.Int:
 		k.number(h, v)
 	case Tuple:
-		k.head(h, 't', len(v))
+		k.writeHead(h, 't', len(v))
 		for _, e := range v {
 			if err := k.write(h, e); err != nil {
 				return err
@@ -126,13 +126,13 @@ func (k *keyer) write(h hash.Hash, v any) error {
 	case FrozenSet:
 		return k.set(h, v)
 	case []any, Dict, Set, ByteArray:
-		return unhashable(v)
+		return unhashableError(v)
 	case bool:
 		n := 0
 		if v {
 			n = 1
 		}
-		k.head(h, 'i', n)
+		k.writeHead(h, 'i', n)
 	default:
 		c, err := Canon(v)
 		if err != nil {
@@ -143,7 +143,7 @@ func (k *keyer) write(h hash.Hash, v any) error {
 	return nil
 }
 
-func (k *keyer) head(h hash.Hash, kind byte, n int) {
+func (k *keyer) writeHead(h hash.Hash, kind byte, n int) {
 	k.chunk[0] = kind
 	binary.LittleEndian.PutUint64(k.chunk[1:], uint64(n))
 	h.Write(k.chunk[:9])
@@ -151,12 +151,12 @@ func (k *keyer) head(h hash.Hash, kind byte, n int) {
 
 func (k *keyer) number(h hash.Hash, n *big.Int) {
 	if n.IsInt64() {
-		k.head(h, 'i', int(n.Int64()))
+		k.writeHead(h, 'i', int(n.Int64()))
 		return
 	}
-	k.head(h, 'l', n.Sign()*n.BitLen())
+	k.writeHead(h, 'l', n.Sign()*n.BitLen())
 	for _, word := range n.Bits() {
-		k.head(h, 'w', int(word))
+		k.writeHead(h, 'w', int(word))
 	}
 }
 
@@ -172,7 +172,7 @@ func (k *keyer) set(h hash.Hash, set FrozenSet) error {
 		inner.Sum(digests[i][:0])
 	}
 	slices.SortFunc(digests, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
-	k.head(h, 'z', len(digests))
+	k.writeHead(h, 'z', len(digests))
 	for i := range digests {
 		h.Write(digests[i][:])
 	}

@@ -26,7 +26,7 @@ const maxPairwise = 8
 // Dict removes repeated keys, in place: each key stays at its first position, with its
 // last value.
 func (u *Unique) Dict(items []Item) (Dict, error) {
-	if distinct, err := u.simple(len(items), func(i int) any { return items[i].Key }); distinct || err != nil {
+	if distinct, err := u.checkSimple(len(items), func(i int) any { return items[i].Key }); distinct || err != nil {
 		return items, err
 	}
 	index := make(map[any]int, len(items))
@@ -48,7 +48,7 @@ func (u *Unique) Dict(items []Item) (Dict, error) {
 
 // Set removes repeated elements, in place.
 func (u *Unique) Set(elements []any) ([]any, error) {
-	if distinct, err := u.simple(len(elements), func(i int) any { return elements[i] }); distinct || err != nil {
+	if distinct, err := u.checkSimple(len(elements), func(i int) any { return elements[i] }); distinct || err != nil {
 		return elements, err
 	}
 	seen := make(map[any]struct{}, len(elements))
@@ -66,9 +66,9 @@ func (u *Unique) Set(elements []any) ([]any, error) {
 	return out, nil
 }
 
-// simple reports whether there are few keys, all texts or integers, and all different.
+// checkSimple reports whether there are few keys, all texts or integers, and all different.
 // This usual case needs no map.
-func (u *Unique) simple(n int, key func(int) any) (bool, error) {
+func (u *Unique) checkSimple(n int, key func(int) any) (bool, error) {
 	if n > maxPairwise {
 		return false, nil
 	}
@@ -83,7 +83,7 @@ func (u *Unique) simple(n int, key func(int) any) (bool, error) {
 		switch k := k.(type) {
 		case int64:
 		case string:
-			if err := u.work(len(k)); err != nil {
+			if err := u.spend(len(k)); err != nil {
 				return false, err
 			}
 		default:
@@ -110,31 +110,31 @@ func (u *Unique) key(v any) (any, error) {
 func (u *Unique) measure(v any) error {
 	switch v := v.(type) {
 	case string:
-		return u.work(len(v))
+		return u.spend(len(v))
 	case []byte:
-		return u.work(hashCost * len(v))
+		return u.spend(hashCost * len(v))
 	case *big.Int:
-		return u.work(hashCost * v.BitLen() / 8)
+		return u.spend(hashCost * v.BitLen() / 8)
 	case Tuple:
 		return u.measureAll(v)
 	case FrozenSet:
 		return u.measureAll(v)
 	case []any, Dict, Set, ByteArray:
-		return unhashable(v)
+		return unhashableError(v)
 	}
-	return u.work(8)
+	return u.spend(8)
 }
 
 // hashCost is the cost of hashing a byte, relative to comparing it.
 const hashCost = 8
 
 func (u *Unique) measureAll(elements []any) error {
-	if err := u.work(8); err != nil {
+	if err := u.spend(8); err != nil {
 		return err
 	}
 	for _, e := range elements {
 		if s, ok := e.(string); ok {
-			if err := u.work(hashCost * len(s)); err != nil {
+			if err := u.spend(hashCost * len(s)); err != nil {
 				return err
 			}
 			continue
@@ -146,7 +146,7 @@ func (u *Unique) measureAll(elements []any) error {
 	return nil
 }
 
-func (u *Unique) work(n int) error {
+func (u *Unique) spend(n int) error {
 	if u.Work -= int64(n); u.Work < 0 {
 		return ErrTooMuchWork
 	}

@@ -69,7 +69,7 @@ func (b *Block) Next() bool {
 			b.tally.BlankLines++
 			b.tally.BlankBytes += n
 		case Bad:
-			b.skip(s.Err, n)
+			b.addBad(s.Err, n)
 			if b.err != nil {
 				return false
 			}
@@ -85,8 +85,8 @@ func (b *Block) Next() bool {
 	}
 }
 
-// skip counts a bad record of n bytes, or makes it an error.
-func (b *Block) skip(err error, n int64) {
+// addBad counts a bad record of n bytes, or makes it an error.
+func (b *Block) addBad(err error, n int64) {
 	b.tally.BadRecords++
 	b.tally.BadBytes += n
 	err = &BadError{err}
@@ -106,7 +106,7 @@ func (b *Block) Bad(err error) {
 	if b.tally.Records == 0 {
 		b.first = nil
 	}
-	b.skip(err, n)
+	b.addBad(err, n)
 }
 
 // Fail makes Read fail with err, even with SkipBad, and Next return false from now on. The
@@ -124,7 +124,7 @@ func (b *Block) Offset() int64 {
 
 // Turn waits until use has returned for all earlier blocks.
 func (b *Block) Turn() error {
-	return canceled.Wait(b.ctx, b.order.turn(b.Seq))
+	return canceled.Wait(b.ctx, b.order.turnChannel(b.Seq))
 }
 
 // BadError is the error for a bad record.
@@ -185,8 +185,8 @@ type result struct {
 	errLine int64 // 0 if the error has its own position
 }
 
-// finish adds the result of a block.
-func (o *order) finish(r *result) {
+// addResult adds the result of a block.
+func (o *order) addResult(r *result) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.done[r.seq] = r
@@ -233,8 +233,8 @@ func (o *order) lacksFirst() bool {
 	return o.tally.First == nil
 }
 
-// turn returns a channel that is closed when all blocks before seq are merged.
-func (o *order) turn(seq int64) <-chan struct{} {
+// turnChannel returns a channel that is closed when all blocks before seq are merged.
+func (o *order) turnChannel(seq int64) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.next == seq && o.err == nil {

@@ -45,7 +45,7 @@ func (s *Splitter) nextQuoted() Kind {
 			from := i + 1
 			to := 0
 			if to, doubled = closingQuote(rest, from); to < 0 {
-				return s.unclosed(rest[:i])
+				return s.unclosedKind(rest[:i])
 			}
 			field, quoted, i = rest[from:to], true, to+1
 			lines += int64(bytes.Count(field, newline))
@@ -138,9 +138,9 @@ func closingQuote(data []byte, i int) (end int, doubled bool) {
 	}
 }
 
-// unclosed returns the kind for a quoted field that does not end in the data. head is the part
+// unclosedKind returns the kind for a quoted field that does not end in the data. head is the part
 // of the record before the field.
-func (s *Splitter) unclosed(head []byte) Kind {
+func (s *Splitter) unclosedKind(head []byte) Kind {
 	if !s.final {
 		return More
 	}

@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// reference reads CSV with encoding/csv. It returns the bytes and the fields of each record.
-func reference(data string) (records []string, fields [][]string, err error) {
+// referenceCSV reads CSV with encoding/csv. It returns the bytes and the fields of each record.
+func referenceCSV(data string) (records []string, fields [][]string, err error) {
 	r := csv.NewReader(strings.NewReader(data))
 	r.FieldsPerRecord = -1
 	from := int64(0)
@@ -43,7 +43,7 @@ func reference(data string) (records []string, fields [][]string, err error) {
 // compareCSV compares the splitter with encoding/csv, with a given block size.
 func compareCSV(t *testing.T, data string, block int) {
 	t.Helper()
-	wantRecords, wantFields, refErr := reference(data)
+	wantRecords, wantFields, refErr := referenceCSV(data)
 	if errors.Is(refErr, csv.ErrBareQuote) || strings.HasPrefix(data, mark) || strings.Contains(data, "\r\r") {
 		// Unlike encoding/csv, we treat a quote inside an unquoted field as data, and skip a byte order
 		// mark. encoding/csv sometimes drops both CRs of "\r\r\n".

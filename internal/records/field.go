@@ -17,8 +17,8 @@ type Field struct {
 	Optional bool   // JSONL: the member may be missing or null
 }
 
-// use describes the field's purpose, for messages.
-func (f Field) use() string {
+// purpose describes the field's purpose, for messages.
+func (f Field) purpose() string {
 	if f.Optional {
 		return "single value"
 	}

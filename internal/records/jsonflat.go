@@ -117,16 +117,16 @@ func PlainValue(data []byte) int {
 	case '"':
 		return plainString(data)
 	case 't':
-		return word(data, "true")
+		return matchWord(data, "true")
 	case 'f':
-		return word(data, "false")
+		return matchWord(data, "false")
 	case 'n':
-		return word(data, "null")
+		return matchWord(data, "null")
 	}
 	return plainNumber(data)
 }
 
-func word(data []byte, w string) int {
+func matchWord(data []byte, w string) int {
 	if len(data) >= len(w) && string(data[:len(w)]) == w {
 		return len(w)
 	}

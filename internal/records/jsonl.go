@@ -132,9 +132,9 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("member %q is null", f.Name)
 	case '{':
-		return nil, fmt.Errorf("member %q is an object, not a %s", f.Name, f.use())
+		return nil, fmt.Errorf("member %q is an object, not a %s", f.Name, f.purpose())
 	case '[':
-		return nil, fmt.Errorf("member %q is an array, not a %s", f.Name, f.use())
+		return nil, fmt.Errorf("member %q is an array, not a %s", f.Name, f.purpose())
 	}
 	return value, nil
 }

@@ -134,7 +134,7 @@ func (r *reader) work(worker int, split *Splitter, use func(*Block) error) {
 		}
 		b.begin(worker, split)
 		end := b.end(use(b))
-		r.order.finish(end)
+		r.order.addResult(end)
 		r.empty <- b.buf // never waits, because it has room for all blocks
 		if end.err != nil {
 			return // use may have left its data for this worker incomplete
@@ -168,7 +168,7 @@ func (r *reader) run(inputs []Input) {
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
 			// The error follows all blocks that were sent.
-			r.order.finish(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
+			r.order.addResult(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
 			return
 		}
 	}

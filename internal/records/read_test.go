@@ -26,8 +26,8 @@ func input(name, data string) Input {
 	}}
 }
 
-// small returns a configuration with blocks so small that every record is cut.
-func small(l Layout, f Field, columns ...string) Config {
+// smallConfig returns a configuration with blocks so small that every record is cut.
+func smallConfig(l Layout, f Field, columns ...string) Config {
 	return Config{Layout: l, Fields: []Field{f}, Columns: columns, Block: 16, MaxRecord: 1 << 20}
 }
 
@@ -81,47 +81,47 @@ func TestReadFormats(t *testing.T) {
 		want []record
 	}{
 		{
-			"csv", small(Layout{Format: CSV}, Field{Index: 1}, abc...),
+			"csv", smallConfig(Layout{Format: CSV}, Field{Index: 1}, abc...),
 			"a,b,c\n1,x,3\n\n4,\"y\",6\r\n7,\"y \"\"z\"\", n\nl\",\n8,5\" disk,9",
 			[]record{{"x", "1,x,3\n"}, {"y", "4,\"y\",6\r\n"}, {"y \"z\", n\nl", "7,\"y \"\"z\"\", n\nl\",\n"}, {"5\" disk", "8,5\" disk,9\n"}},
 		},
 		{
-			"csv, the last column of CR LF lines", small(Layout{Format: CSV}, Field{Index: 2}, abc...),
+			"csv, the last column of CR LF lines", smallConfig(Layout{Format: CSV}, Field{Index: 2}, abc...),
 			"\ufeff\"a\",b,c\r\n1,2,x\r\n1,2,\"x\"\r\n\r\n1,\"2\",x\r",
 			[]record{{"x", "1,2,x\r\n"}, {"x", "1,2,\"x\"\r\n"}, {"x", "1,\"2\",x\r\n"}},
 		},
 		{
-			"csv without header, from the end", small(Layout{Format: CSV, NoHeader: true}, Field{Index: -2}),
+			"csv without header, from the end", smallConfig(Layout{Format: CSV, NoHeader: true}, Field{Index: -2}),
 			"\"1\",x,3\n1,\"x\",3\n",
 			[]record{{"x", "\"1\",x,3\n"}, {"x", "1,\"x\",3\n"}},
 		},
 		{
-			"csv between semicolons, one empty field in quotes", small(Layout{Format: CSV, Sep: ";"}, Field{Index: 0}, "k"),
+			"csv between semicolons, one empty field in quotes", smallConfig(Layout{Format: CSV, Sep: ";"}, Field{Index: 0}, "k"),
 			"k\n\"\"\na,b\n",
 			[]record{{"", "\"\"\n"}, {"a,b", "a,b\n"}},
 		},
 		{
-			"tsv", small(Layout{Format: TSV}, Field{Index: 1}, abc...),
+			"tsv", smallConfig(Layout{Format: TSV}, Field{Index: 1}, abc...),
 			"a\tb\tc\n1\t\"x\ty\"\r\n\t\t\n",
 			[]record{{"\"x", "1\t\"x\ty\"\r\n"}, {"", "\t\t\n"}},
 		},
 		{
-			"text, the last field", small(Layout{Format: Text}, Field{Index: -1}),
+			"text, the last field", smallConfig(Layout{Format: Text}, Field{Index: -1}),
 			"usr/bin/a b  x/y\nnext\tz \t\r\n  \none",
 			[]record{{"x/y", "usr/bin/a b  x/y\n"}, {"z", "next\tz \t\r\n"}, {"one", "one\n"}},
 		},
 		{
-			"text, the second field", small(Layout{Format: Text}, Field{Index: 1}),
+			"text, the second field", smallConfig(Layout{Format: Text}, Field{Index: 1}),
 			" a\vb c\na b\x00\xff c\n",
 			[]record{{"b", " a\vb c\n"}, {"b\x00\xff", "a b\x00\xff c\n"}},
 		},
 		{
-			"text between separators", small(Layout{Format: Text, Sep: "::"}, Field{Index: -1}),
+			"text between separators", smallConfig(Layout{Format: Text, Sep: "::"}, Field{Index: -1}),
 			"a::b:::c\n\nx\n::\n",
 			[]record{{":c", "a::b:::c\n"}, {"x", "x\n"}, {"", "::\n"}},
 		},
 		{
-			"jsonl", small(Layout{Format: JSONL}, Field{Name: "k"}),
+			"jsonl", smallConfig(Layout{Format: JSONL}, Field{Name: "k"}),
 			"{\"a\":{\"k\":[1,\"}\"]},\"k\":\"x\\n\\u00e9\"}\n \n { \"k\" : -1.50e3 , \"b\":\"\\\\\\\"\" }\r\n{\"\\u006b\":true}\n{\"k\":\"\"}",
 			[]record{
 				{"x\né", "{\"a\":{\"k\":[1,\"}\"]},\"k\":\"x\\n\\u00e9\"}\n"},
@@ -130,8 +130,8 @@ func TestReadFormats(t *testing.T) {
 				{"", "{\"k\":\"\"}\n"},
 			},
 		},
-		{"empty csv", small(Layout{Format: CSV}, Field{}), "", nil},
-		{"only a mark", small(Layout{Format: CSV}, Field{}), "\ufeff", nil},
+		{"empty csv", smallConfig(Layout{Format: CSV}, Field{}), "", nil},
+		{"only a mark", smallConfig(Layout{Format: CSV}, Field{}), "\ufeff", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, _, err := readAll(t, c.cfg, input("f", c.data))
@@ -143,9 +143,9 @@ func TestReadFormats(t *testing.T) {
 }
 
 func TestReadErrors(t *testing.T) {
-	csv := small(Layout{Format: CSV}, Field{Index: 1}, "a", "b")
-	bare := small(Layout{Format: CSV, NoHeader: true}, Field{Index: 1})
-	jsonl := small(Layout{Format: JSONL}, Field{Name: "k"})
+	csv := smallConfig(Layout{Format: CSV}, Field{Index: 1}, "a", "b")
+	bare := smallConfig(Layout{Format: CSV, NoHeader: true}, Field{Index: 1})
+	jsonl := smallConfig(Layout{Format: JSONL}, Field{Name: "k"})
 	long := csv
 	long.MaxRecord = 100
 	for _, c := range []struct {
@@ -160,10 +160,10 @@ func TestReadErrors(t *testing.T) {
 		{"no header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
 		{"after the quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
 		{"never closed", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},
-		{"a field that is not there", small(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: there is no field 3: the record has 2 fields", true},
-		{"none from the end", small(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
-		{"separated", small(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
-		{"a long key", small(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
+		{"a field that is not there", smallConfig(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: there is no field 3: the record has 2 fields", true},
+		{"none from the end", smallConfig(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
+		{"separated", smallConfig(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
+		{"a long key", smallConfig(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
 		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here has more than 100 bytes, a quarter of --memory", false},
 		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here has more than 100 bytes, a quarter of --memory (is a quote in it never closed?)", false},
 		{"another header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
@@ -191,7 +191,7 @@ func TestReadErrors(t *testing.T) {
 }
 
 func TestReadManyInputs(t *testing.T) {
-	cfg := small(Layout{Format: CSV}, Field{Index: 0}, "a", "b")
+	cfg := smallConfig(Layout{Format: CSV}, Field{Index: 0}, "a", "b")
 	cfg.Block = 64
 	var inputs []Input
 	var want []record
@@ -212,7 +212,7 @@ func TestReadManyInputs(t *testing.T) {
 
 // A record may have any length up to the limit, wherever blocks end.
 func TestReadLongRecords(t *testing.T) {
-	cfg := small(Layout{Format: Text}, Field{Index: 0})
+	cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 	cfg.MaxRecord = 1000
 	for n := range 1000 {
 		line, other := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
@@ -224,7 +224,7 @@ func TestReadLongRecords(t *testing.T) {
 }
 
 func TestReadFailures(t *testing.T) {
-	cfg := small(Layout{Format: Text}, Field{Index: 0})
+	cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 	boom := errors.New("boom")
 	if _, _, err := readAll(t, cfg, Input{Name: "f", Size: -1, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(boom))), nil
@@ -268,7 +268,7 @@ func TestReadAfterFailure(t *testing.T) {
 		"an error":     func(*Block) error { return boom },
 		"a bad record": func(b *Block) error { b.Bad(boom); return nil },
 	} {
-		cfg := small(Layout{Format: Text}, Field{Index: 0})
+		cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 		cfg.Workers = 2
 		var failed atomic.Int32
 		_, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(b *Block) error {

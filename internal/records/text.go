@@ -21,7 +21,7 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 		n := -1 // the number of fields, if there are too few
 		switch {
 		case len(s.sep) > 0:
-			value, n = s.separated(line, f.Index)
+			value, n = s.separatedField(line, f.Index)
 		case f.Index < 0:
 			value, n = fieldFromEnd(line, -1-f.Index)
 		default:
@@ -78,8 +78,8 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 	}
 }
 
-// separated is like fieldFromStart, for a line with separators. i may count from the end.
-func (s *Splitter) separated(line []byte, i int) ([]byte, int) {
+// separatedField is like fieldFromStart, for a line with separators. i may count from the end.
+func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
 		// Separators are searched from the left: "aaa" has one "aa", at its beginning.
 		if i += bytes.Count(line, s.sep) + 1; i < 0 {

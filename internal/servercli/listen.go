@@ -59,7 +59,7 @@ func listen(c *config, a *access) ([]listener, error) {
 			return fail(err)
 		}
 		listeners = append(listeners, listener{l, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}})
-		if remote.IsExposed(l.Addr()) && !c.insecure && c.exposes(url) != "" {
+		if remote.IsExposed(l.Addr()) && !c.insecure && c.exposure(url) != "" {
 			return fail(c.exposedError(url))
 		}
 	}
@@ -85,14 +85,14 @@ func (c *config) checkAddress(url string) error {
 	}
 	ip := net.ParseIP(host)
 	wildcard := host == "" || host == "*"
-	if !c.insecure && c.exposes(url) != "" && (wildcard || ip != nil && !ip.IsLoopback()) {
+	if !c.insecure && c.exposure(url) != "" && (wildcard || ip != nil && !ip.IsLoopback()) {
 		return c.exposedError(url)
 	}
 	return nil
 }
 
-// exposes returns what an address gives away to other machines, or "" for nothing.
-func (c *config) exposes(url string) string {
+// exposure returns what an address gives away to other machines, or "" for nothing.
+func (c *config) exposure(url string) string {
 	switch {
 	case isTLS(url) && c.hasUsers():
 		return ""

@@ -47,7 +47,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		return err
 	}
 	namespaceOpts := new(namespaces.Options)
-	guard, err := c.space.limit(context.WithoutCancel(ctx), c.store, store, namespaceOpts, log)
+	guard, err := c.space.newGuard(context.WithoutCancel(ctx), c.store, store, namespaceOpts, log)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
@@ -64,7 +64,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
-	logStore, _ := bottom(store).(*logstore.Store)
+	logStore, _ := bottomStore(store).(*logstore.Store)
 	adminServer.serving.Store(&serving{server, logStore, guard, set, &c.space})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -84,7 +84,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	for _, l := range listeners {
 		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", a.users != nil, "trusted", l.opts.Trusted)
-		if risk := c.exposes(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
+		if risk := c.exposure(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
 			log.Warn("--insecure: "+risk, "address", remote.URL(l.Addr()))
 		}
 	}

@@ -35,9 +35,9 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// limit returns the guard of a store that was opened by a URL, and sets the limits of
+// newGuard returns the guard of a store that was opened by a URL, and sets the limits of
 // its namespaces.
-func (f *spaceFlags) limit(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
+func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	logged := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {
 			n, err := measure()
@@ -47,13 +47,13 @@ func (f *spaceFlags) limit(ctx context.Context, storeURL string, store partd.Par
 			return n, err
 		}
 	}
-	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: logged(used(ctx, store)), Pending: pending(store), Reclaim: func() { reclaim(ctx, store) }}
+	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: logged(usedBytes(ctx, store)), Pending: pendingBytes(store), Reclaim: func() { reclaimSpace(ctx, store) }}
 	namespaceOpts.MaxBytes = f.namespaceMaxBytes.Bytes
 	namespaceOpts.Measure = func(s partd.Partd) (disk, unwritten int64, err error) {
-		disk, err = used(ctx, s)()
-		return disk, pending(s)(), err
+		disk, err = usedBytes(ctx, s)()
+		return disk, pendingBytes(s)(), err
 	}
-	namespaceOpts.Reclaim = reclaim
+	namespaceOpts.Reclaim = reclaimSpace
 	dir := directoryOf(storeURL)
 	disk, ok := vfs.FS(vfs.OS{}).(interface {
 		vfs.SpaceReporter
@@ -89,16 +89,16 @@ func directoryOf(storeURL string) string {
 	return dir
 }
 
-func bottom(store partd.Partd) partd.Partd {
+func bottomStore(store partd.Partd) partd.Partd {
 	for store = range partd.Layers(store) {
 	}
 	return store
 }
 
-// used returns a function that measures the bytes that a store uses. Only a log: store
+// usedBytes returns a function that measures the bytes that a store uses. Only a log: store
 // knows them without looking at each key.
-func used(ctx context.Context, store partd.Partd) func() (int64, error) {
-	switch s := bottom(store).(type) {
+func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
+	switch s := bottomStore(store).(type) {
 	case *logstore.Store:
 		return func() (int64, error) {
 			f, err := s.Metrics()
@@ -114,16 +114,16 @@ func used(ctx context.Context, store partd.Partd) func() (int64, error) {
 	}
 }
 
-// reclaim frees the space of a store's dead data, if the store supports that.
-func reclaim(ctx context.Context, store partd.Partd) {
-	if s, ok := bottom(store).(*logstore.Store); ok {
+// reclaimSpace frees the space of a store's dead data, if the store supports that.
+func reclaimSpace(ctx context.Context, store partd.Partd) {
+	if s, ok := bottomStore(store).(*logstore.Store); ok {
 		s.Reclaim(ctx)
 	}
 }
 
-// pending returns a function that measures the bytes which a store has accepted but not yet
+// pendingBytes returns a function that measures the bytes which a store has accepted but not yet
 // written to their final place. It returns nil if the store writes them there at once.
-func pending(store partd.Partd) func() int64 {
+func pendingBytes(store partd.Partd) func() int64 {
 	var parts []func() int64
 	for s := range partd.Layers(store) {
 		switch s := s.(type) {

@@ -185,7 +185,7 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	defer s.mu.Unlock()
 	ref, class := s.find(class, anySize)
 	if ref == 0 {
-		ref = s.cut(class)
+		ref = s.cutChunk(class)
 	}
 	s.used.Add(1 << (class + unitShift))
 	return ref, class
@@ -195,21 +195,21 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
-			return s.take(c, class), class
+			return s.takeChunk(c, class), class
 		}
 	}
 	if anySize && s.nfree > s.allocated.Load()/32 {
 		for c := class - 1; c >= 0; c-- {
 			if s.free[c] != 0 {
-				return s.take(c, c), c
+				return s.takeChunk(c, c), c
 			}
 		}
 	}
 	return 0, class
 }
 
-// cut takes a chunk from the unused end of the last block, or from a new block.
-func (s *Slab) cut(class int) Ref {
+// cutChunk takes a chunk from the unused end of the last block, or from a new block.
+func (s *Slab) cutChunk(class int) Ref {
 	size := 1 << (class + unitShift)
 	blocks := s.blocks.Load()
 	if blocks == nil || s.tail+size > len((*blocks)[len(*blocks)-1]) {
@@ -222,8 +222,8 @@ func (s *Slab) cut(class int) Ref {
 	return ref
 }
 
-// take removes a chunk of class have from its free list and splits it down to class want.
-func (s *Slab) take(have, want int) Ref {
+// takeChunk removes a chunk of class have from its free list and splits it down to class want.
+func (s *Slab) takeChunk(have, want int) Ref {
 	ref := s.free[have]
 	h := s.chunk(ref, 0, header)
 	s.free[have] = Ref(binary.LittleEndian.Uint32(h))

@@ -181,8 +181,8 @@ type length int64
 
 func (l length) Size() int64 { return int64(l) }
 
-// merged merges the n shortest neighbors, and adds the bytes written to written.
-func merged(files []length, n int, written *int64) []length {
+// mergedLengths merges the n shortest neighbors, and adds the bytes written to written.
+func mergedLengths(files []length, n int, written *int64) []length {
 	first := ShortestNeighbors(files, n)
 	sum := length(0)
 	for _, f := range files[first : first+n] {
@@ -204,7 +204,7 @@ func TestEarlyMerge(t *testing.T) {
 				maxFiles := 0
 				finish := func(files []length, written *int64) {
 					for len(files) > fanIn {
-						files = merged(files, min(fanIn, len(files)-fanIn+1), written)
+						files = mergedLengths(files, min(fanIn, len(files)-fanIn+1), written)
 					}
 				}
 				for range count {
@@ -213,7 +213,7 @@ func TestEarlyMerge(t *testing.T) {
 					all, early = append(all, f), append(early, f)
 					maxFiles = max(maxFiles, len(early))
 					if n := EarlyMerge(early, fanIn); n > 0 {
-						early = merged(early, n, &written)
+						early = mergedLengths(early, n, &written)
 					}
 				}
 				finish(all, &atEnd)

@@ -54,14 +54,14 @@ func Holder(fsys FS, name string) string {
 	holder, rest, complete := strings.Cut(string(b[:n]), "\n")
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int
-	var on string
+	var onHost string
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	if _, err := fmt.Sscanf(holder, "process %d on %s", &pid, &on); err != nil || !complete || strings.ContainsFunc(holder, unprintable) {
+	if _, err := fmt.Sscanf(holder, "process %d on %s", &pid, &onHost); err != nil || !complete || strings.ContainsFunc(holder, unprintable) {
 		return anotherProcess
 	}
 	host, err := os.Hostname()
 	switch {
-	case start == "" || err != nil || on != host:
+	case start == "" || err != nil || onHost != host:
 		return anotherProcess + " (the last holder recorded in " + name + " was " + holder + ")"
 	case start != processStart(pid):
 		return anotherProcess

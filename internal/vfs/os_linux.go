@@ -35,7 +35,7 @@ var _ Puncher = osFile{}
 const keepSize, punchHole = 1, 2
 
 func (f osFile) Punch(off, n int64) error {
-	err := retry(func() error { return syscall.Fallocate(int(f.Fd()), keepSize|punchHole, off, n) })
+	err := retryInterrupted(func() error { return syscall.Fallocate(int(f.Fd()), keepSize|punchHole, off, n) })
 	if err != nil {
 		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: err}
 	}

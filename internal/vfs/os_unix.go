@@ -30,7 +30,7 @@ func (OS) NewLock(name string) Lock { return osLock{flock.New(name, flock.SetPer
 
 func (OS) Info(name string) (Info, error) {
 	var st syscall.Stat_t
-	if err := retry(func() error { return syscall.Stat(name, &st) }); err != nil {
+	if err := retryInterrupted(func() error { return syscall.Stat(name, &st) }); err != nil {
 		return Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	return infoOf(&st), nil
@@ -38,7 +38,7 @@ func (OS) Info(name string) (Info, error) {
 
 func (f osFile) Info() (Info, error) {
 	var st syscall.Stat_t
-	if err := retry(func() error { return syscall.Fstat(int(f.Fd()), &st) }); err != nil {
+	if err := retryInterrupted(func() error { return syscall.Fstat(int(f.Fd()), &st) }); err != nil {
 		return Info{}, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
 	return infoOf(&st), nil
@@ -46,19 +46,19 @@ func (f osFile) Info() (Info, error) {
 
 // Free returns the space for unprivileged users, without the system's reserve.
 func (OS) Free(dir string) (int64, error) {
-	free, _, err := space(dir)
+	free, _, err := diskSpace(dir)
 	return free, err
 }
 
 // Capacity returns the size of a directory's disk in bytes, used or free.
 func (OS) Capacity(dir string) (int64, error) {
-	_, all, err := space(dir)
+	_, all, err := diskSpace(dir)
 	return all, err
 }
 
-func space(dir string) (free, all int64, err error) {
+func diskSpace(dir string) (free, all int64, err error) {
 	var st syscall.Statfs_t
-	if err := retry(func() error { return syscall.Statfs(dir, &st) }); err != nil {
+	if err := retryInterrupted(func() error { return syscall.Statfs(dir, &st) }); err != nil {
 		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
@@ -90,8 +90,8 @@ func (l osLock) Info() (Info, error) {
 	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
 }
 
-// retry calls f until no signal interrupts it.
-func retry(f func() error) error {
+// retryInterrupted calls f until no signal interrupts it.
+func retryInterrupted(f func() error) error {
 	for {
 		if err := f(); err != syscall.EINTR {
 			return err

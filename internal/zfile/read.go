@@ -57,7 +57,7 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	src := bufio.NewReaderSize(count, 256<<10)
 	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, count: count, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
-		return nil, r.failed(err) // an empty file is not a compressed file
+		return nil, r.explain(err) // an empty file is not a compressed file
 	}
 	head, err := r.skipFrames()
 	if err != nil {
@@ -83,7 +83,7 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 		return nil, fmt.Errorf("%s: no reader for %s data", name, format)
 	}
 	if err != nil {
-		return nil, r.failed(err)
+		return nil, r.explain(err)
 	}
 	return r, nil
 }
@@ -120,7 +120,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		err = r.end()
 	} else if err != nil {
-		err = r.failed(err)
+		err = r.explain(err)
 	}
 	r.err = err
 	return n, err
@@ -131,7 +131,7 @@ func (r *Reader) end() error {
 	rest, err := r.skipFrames()
 	switch {
 	case err != nil:
-		return r.failed(err)
+		return r.explain(err)
 	case len(rest) == 0:
 		return io.EOF
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
@@ -139,10 +139,10 @@ func (r *Reader) end() error {
 		r.from = lz4.NewReader(r.src)
 		return nil
 	}
-	return r.failed(errors.New("other data follows"))
+	return r.explain(errors.New("other data follows"))
 }
 
-func (r *Reader) failed(err error) error {
+func (r *Reader) explain(err error) error {
 	if r.count.err != nil {
 		return r.count.err // reading failed; the data may be good
 	}

@@ -17,8 +17,8 @@ import (
 
 var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
 
-// text returns lines that compress moderately.
-func text(n int) []byte {
+// randomText returns lines that compress moderately.
+func randomText(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
 	for b.Len() < n {
@@ -57,7 +57,7 @@ func unpack(kind compress.Format, packed []byte) ([]byte, error) {
 func TestRoundTrip(t *testing.T) {
 	for _, kind := range kinds {
 		for _, n := range []int{0, 1, 1000, 3 << 20} {
-			data := text(n)
+			data := randomText(n)
 			packed := pack(t, kind, data)
 			if got := Detect(packed); got != kind {
 				t.Errorf("%s of %d bytes is detected as %s", kind, n, got)
@@ -76,7 +76,7 @@ func TestRoundTrip(t *testing.T) {
 
 // A file that is cut off anywhere, or has a flipped bit, is never accepted as complete.
 func TestDamage(t *testing.T) {
-	data := text(500)
+	data := randomText(500)
 	for _, kind := range kinds {
 		packed := pack(t, kind, data)
 		for n := 0; n < len(packed); n += 3 {
@@ -146,7 +146,7 @@ func TestSkippableFrames(t *testing.T) {
 func TestReadFails(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range kinds {
-		packed := pack(t, kind, text(5000))
+		packed := pack(t, kind, randomText(5000))
 		r, err := NewReader("f", kind, io.MultiReader(bytes.NewReader(packed[:100]), iotest.ErrReader(boom)), 0)
 		if err == nil {
 			_, err = io.ReadAll(r)
@@ -159,7 +159,7 @@ func TestReadFails(t *testing.T) {
 
 // Files of the usual programs can be read, and they can read ours.
 func TestPrograms(t *testing.T) {
-	data := text(300_000)
+	data := randomText(300_000)
 	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
 		path, err := exec.LookPath(program)
 		if err != nil {

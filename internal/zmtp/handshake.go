@@ -47,7 +47,7 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	if _, err := out.Write(greeting[:]); err != nil {
 		return err
 	}
-	if err := in.greeting(); err != nil {
+	if err := in.readGreeting(); err != nil {
 		return err
 	}
 	// This package's servers pad the signature with zeros, libzmq with a length.
@@ -57,12 +57,12 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	if _, err := out.Write(appendReady(nil, role)); err != nil {
 		return err
 	}
-	return in.ready()
+	return in.readReady()
 }
 
-// greeting checks the peer's greeting byte by byte as it arrives, so that the first
+// readGreeting checks the peer's greeting byte by byte as it arrives, so that the first
 // byte already reveals a peer with another protocol.
-func (r *Reader) greeting() error {
+func (r *Reader) readGreeting() error {
 	for i := range greetingLen {
 		if i == r.end {
 			if err := r.fill(1, false); err != nil {
@@ -101,9 +101,9 @@ func appendProperty(b []byte, name, value string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
 }
 
-// ready reads the peer's READY, and trusts no length in it.
-func (r *Reader) ready() error {
-	flags, n, header, err := r.header()
+// readReady reads the peer's READY, and trusts no length in it.
+func (r *Reader) readReady() error {
+	flags, n, header, err := r.parseHeader()
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		return protocolErrorf("%v", err)
@@ -116,7 +116,7 @@ func (r *Reader) ready() error {
 	if missing := r.pos + header + n - len(r.buf); missing > 0 {
 		r.buf = append(r.buf, make([]byte, missing)...)
 	}
-	frame, _, err := r.frame()
+	frame, _, err := r.readFrame()
 	if err != nil {
 		return r.cutOff(err)
 	}

@@ -95,7 +95,7 @@ func (r *Reader) BytesReceived() int64 { return r.received.Load() }
 func (r *Reader) Next() ([][]byte, error) {
 	r.begin()
 	for {
-		body, flags, err := r.frame()
+		body, flags, err := r.readFrame()
 		if err != nil {
 			return nil, r.cutOff(err)
 		}
@@ -111,11 +111,11 @@ func (r *Reader) Next() ([][]byte, error) {
 		r.isComplete = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
 			// During the copy, both the old and the new slice exist.
-			if err := r.charge(r.held()+int64(2*n*frameBytes), false); err != nil {
+			if err := r.charge(r.heldBytes()+int64(2*n*frameBytes), false); err != nil {
 				return nil, err
 			}
 			r.frames = append(make([][]byte, 0, 2*n), r.frames...)
-			r.release(r.held())
+			r.release(r.heldBytes())
 		}
 		r.frames = append(r.frames, body)
 		if r.isComplete {
@@ -129,7 +129,7 @@ func (r *Reader) Next() ([][]byte, error) {
 func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	for {
 		r.begin()
-		flags, n, header, err := r.header()
+		flags, n, header, err := r.parseHeader()
 		if err != nil {
 			return nil, false, r.cutOff(err)
 		}
@@ -143,7 +143,7 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 			r.pos, r.end = 0, 0
 			return body, true, r.cutOff(r.readInto(body, got))
 		}
-		body, flags, err := r.frame()
+		body, flags, err := r.readFrame()
 		if err != nil {
 			return nil, false, r.cutOff(err)
 		}
@@ -177,15 +177,15 @@ func (r *Reader) begin() {
 	}
 	r.older, r.before, r.hasFrames, r.isComplete = 0, 0, 0, false
 	r.start, r.stepped = time.Time{}, 0
-	r.release(r.held())
+	r.release(r.heldBytes())
 }
 
-func (r *Reader) partial() int { return r.before + r.end - r.pos }
+func (r *Reader) partialBytes() int { return r.before + r.end - r.pos }
 
 // cutOff returns io.ErrUnexpectedEOF if the connection ended within a message.
 func (r *Reader) cutOff(err error) error {
-	if errors.Is(err, io.EOF) && (r.partial() > 0 || errors.Is(err, io.ErrUnexpectedEOF)) {
-		return fmt.Errorf("the connection ended within a message, after %d bytes of it: %w", r.partial(), io.ErrUnexpectedEOF)
+	if errors.Is(err, io.EOF) && (r.partialBytes() > 0 || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return fmt.Errorf("the connection ended within a message, after %d bytes of it: %w", r.partialBytes(), io.ErrUnexpectedEOF)
 	}
 	return err
 }
@@ -211,10 +211,10 @@ func (r *Reader) Skip(max int64) error {
 	limits := r.opts
 	defer func() { r.opts.MaxMessage, r.opts.MaxFrames = limits.MaxMessage, limits.MaxFrames }()
 	r.frames, r.older, r.opts.MaxFrames = nil, 0, math.MaxInt
-	r.release(r.held())
+	r.release(r.heldBytes())
 	for more := !r.isComplete; more; {
 		r.before, r.opts.MaxMessage = 1, max // a message that has begun may stall no longer than any other
-		flags, n, header, err := r.header()
+		flags, n, header, err := r.parseHeader()
 		if err != nil {
 			return r.cutOff(err)
 		}

@@ -16,7 +16,7 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 	}
 	for {
-		shrinking, err := r.setDeadline(r.partial())
+		shrinking, err := r.setDeadline(r.partialBytes())
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (r *Reader) makeRoom(missing int, last bool) error {
 		return nil
 	}
 	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
-	if r.partial() >= firstGrowth/2 {
+	if r.partialBytes() >= firstGrowth/2 {
 		size = max(size, part+missing+smallBuffer) // what follows is usually small
 	}
 	older := r.older
@@ -145,7 +145,7 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 			return err
 		}
 		if !r.start.IsZero() {
-			r.start, r.stepped = time.Now(), r.partial()
+			r.start, r.stepped = time.Now(), r.partialBytes()
 		}
 	case change < 0:
 		r.opts.Budget.Release(-change)
@@ -157,4 +157,4 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 // release lowers the charge, which cannot fail.
 func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }
 
-func (r *Reader) held() int64 { return int64(r.older + len(r.buf) + cap(r.frames)*frameBytes) }
+func (r *Reader) heldBytes() int64 { return int64(r.older + len(r.buf) + cap(r.frames)*frameBytes) }

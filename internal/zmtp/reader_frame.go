@@ -6,8 +6,8 @@ import (
 	"runtime"
 )
 
-// header returns the contents of the next frame's header, and reads as much as it needs.
-func (r *Reader) header() (flags byte, n, header int, err error) {
+// parseHeader returns the contents of the next frame's header, and reads as much as it needs.
+func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
 	if r.headers++; r.headers%framesAtOnce == 0 {
 		runtime.Gosched() // a buffer full of empty frames takes long to read
 	}
@@ -47,8 +47,8 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 	return flags, n, header, nil
 }
 
-func (r *Reader) frame() (body []byte, flags byte, err error) {
-	flags, n, header, err := r.header()
+func (r *Reader) readFrame() (body []byte, flags byte, err error) {
+	flags, n, header, err := r.parseHeader()
 	if err != nil {
 		return nil, 0, err
 	}

@@ -31,7 +31,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// In a grant, AllNamespaces means every namespace, and DefaultNamespace the one without a name.
+// In a grant, AllNamespaces means every namespace, and DefaultNamespace the namespace
+// without a name.
 const (
 	AllNamespaces    = "*"
 	DefaultNamespace = "."
@@ -56,8 +57,8 @@ var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 // maxToken is longer than any token. Longer input is not hashed for each user.
 const maxToken = 128
 
-// NewGrant returns a grant for a new token, together with the token, which is stored
-// nowhere. If byCert is true, it returns a grant for a certificate and no token.
+// NewGrant returns a grant for a new token, and the token. The token is not stored
+// anywhere. If byCert is true, it returns a grant for a certificate and no token.
 //
 // A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe,
 // and keeps connecting cheap for the server.
@@ -171,7 +172,7 @@ func parseGrant(line string) (g Grant, err error) {
 	return g, nil
 }
 
-// editTimeout is how long an edit waits for another one.
+// editTimeout is how long an edit waits for another edit.
 const editTimeout = 10 * time.Second
 
 // Edit changes a file in one atomic step, or creates it. Readers never see half of a

@@ -19,7 +19,7 @@ type Users struct {
 	grants atomic.Pointer[lookup]
 }
 
-// lookup has the contents of a file, indexed by what an identity names.
+// lookup has the grants of a file, indexed by what a client presents.
 type lookup struct {
 	all     []Grant
 	byUser  map[string][]Grant // users with certificates
@@ -36,7 +36,7 @@ func Load(file string) (*Users, error) {
 }
 
 // minToken is the minimum length of a token in a map, in bytes. The fast hash does not
-// protect shorter ones.
+// protect shorter tokens.
 const minToken = 16
 
 // New returns users from a map by token. Each token must have at least 16 bytes that
@@ -80,7 +80,7 @@ func (u *Users) Reload() error {
 	return err
 }
 
-// current returns the users; a zero Users has none.
+// current returns the current users; a zero Users has none.
 func (u *Users) current() *lookup {
 	if k := u.grants.Load(); k != nil {
 		return k

@@ -37,14 +37,14 @@ func Self(args ...string) *exec.Cmd {
 // Debian is the path of Debian's Python. It can import the package python3-partd.
 const Debian = "/usr/bin/python3"
 
-// ErrNoPython is returned if Debian's Python or one of the required modules is missing.
-var ErrNoPython = errors.New("not all of Debian's packages are installed")
+// ErrNoPython is returned if Debian's Python or a required module is missing.
+var ErrNoPython = errors.New("a package of Debian is not installed")
 
 // Python returns a command that runs Debian's Python with arguments. It returns ErrNoPython
 // unless all modules, separated by commas, can be imported.
 func Python(modules string, args ...string) (*exec.Cmd, error) {
 	if exec.Command(Debian, "-c", "import "+modules).Run() != nil {
-		return nil, fmt.Errorf("%w: %s is to import %s", ErrNoPython, Debian, modules)
+		return nil, fmt.Errorf("%w: %s must be able to import %s", ErrNoPython, Debian, modules)
 	}
 	cmd := exec.Command(Debian, args...)
 	cmd.Stderr = os.Stderr

@@ -37,8 +37,8 @@ func (c Case) Slow() bool { return c.pace == slow }
 
 // Cases returns the named conversations.
 func Cases() []Case {
-	closedAfter := func(b ...[]byte) func(context.Context, *Target) error { return raw(false, b...) }
-	openedThen := func(b ...[]byte) func(context.Context, *Target) error { return raw(true, b...) }
+	closedAfter := func(b ...[]byte) func(context.Context, *Target) error { return sendRaw(false, b...) }
+	openedThen := func(b ...[]byte) func(context.Context, *Target) error { return sendRaw(true, b...) }
 	command := func(flags byte, n int) []byte {
 		return frame(flagCommand|flags, "\x04PING"+strings.Repeat("x", n))
 	}
@@ -47,7 +47,7 @@ func Cases() []Case {
 	return []Case{
 		{"lying frame length", quick, openedThen(Message("append", "lied", "v"), falseHeader(flagMore, 1<<40), make([]byte, 1000))},
 		{"lying frame length, over the limit", quick, func(ctx context.Context, t *Target) error {
-			return raw(true, falseHeader(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
+			return sendRaw(true, falseHeader(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
 		}},
 		{"frame of 2^64-1 bytes", quick, openedThen(falseHeader(0, 1<<64-1), make([]byte, 1000))},
 		{"frame of 2^63 bytes", quick, openedThen(falseHeader(flagMore, 1<<63), make([]byte, 1000))},
@@ -112,8 +112,8 @@ func Cases() []Case {
 	}
 }
 
-// raw sends bytes, immediately or after the handshake, and expects the server to close the connection.
-func raw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
+// sendRaw sends bytes, immediately or after the handshake, and expects the server to close the connection.
+func sendRaw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		dial := Dial
 		if opened {

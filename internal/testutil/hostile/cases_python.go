@@ -162,7 +162,7 @@ func openTooMany(ctx context.Context, t *Target) error {
 			_ = p.Close() // best effort
 		}
 	}()
-	refused := 0
+	refusals := 0
 	for range t.MaxConnections + 20 {
 		p, err := Open(ctx, t.Network, t.Address, t.Patience)
 		if err == nil {
@@ -170,12 +170,12 @@ func openTooMany(ctx context.Context, t *Target) error {
 			continue
 		}
 		if !isReset(err) {
-			return fmt.Errorf("connection %d: %w", len(open)+refused+1, err)
+			return fmt.Errorf("connection %d: %w", len(open)+refusals+1, err)
 		}
-		refused++
+		refusals++
 	}
-	if refused < 20 || len(open) == 0 {
-		return fmt.Errorf("%d connections were opened and %d refused, but the limit is %d", t.MaxConnections+20, refused, t.MaxConnections)
+	if refusals < 20 || len(open) == 0 {
+		return fmt.Errorf("%d connections were opened and %d refused, but the limit is %d", t.MaxConnections+20, refusals, t.MaxConnections)
 	}
 	for i, p := range open {
 		if err := p.Ask([]string{"ack"}, "syn"); err != nil {

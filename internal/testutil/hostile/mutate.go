@@ -16,14 +16,14 @@ type conversation struct {
 	rnd   *rand.Rand
 }
 
-// honest returns a random conversation of a well-behaved peer, in either protocol.
-func honest(rnd *rand.Rand) *conversation {
+// honestConversation returns a random conversation of a well-behaved peer, in either protocol.
+func honestConversation(rnd *rand.Rand) *conversation {
 	c := &conversation{rnd: rnd}
 	c.add(greeting(3, "NULL"))
 	c.add(ready(pick(rnd, "DEALER", "DEALER", "DEALER", "REQ", "ROUTER"), pick(rnd, "", "", "someone")))
 	for range 1 + rnd.IntN(4) {
 		if rnd.IntN(2) == 0 {
-			c.add(c.python())
+			c.add(c.pythonRequest())
 		} else {
 			c.add(c.goClient())
 		}
@@ -44,8 +44,8 @@ func (c *conversation) value() string {
 	return strings.Repeat("v", n)
 }
 
-// python returns a request of Python's protocol. None of them drops everything or stops the server.
-func (c *conversation) python() []byte {
+// pythonRequest returns a request of Python's protocol. None of them drops everything or stops the server.
+func (c *conversation) pythonRequest() []byte {
 	k, v := c.key, c.value
 	return Message(pick(c.rnd,
 		[]string{"syn"},
@@ -101,7 +101,7 @@ func (c *conversation) goClient() []byte {
 
 // newConversation returns the mutated conversation with number i.
 func newConversation(seed, i uint64) *conversation {
-	c := honest(rand.New(rand.NewPCG(seed, i)))
+	c := honestConversation(rand.New(rand.NewPCG(seed, i)))
 	c.mutate()
 	return c
 }

@@ -129,8 +129,8 @@ func (i *injectFS) call(op Op, name string, call func() error) error {
 	return call()
 }
 
-// ask is call for functions that return a value.
-func ask[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
+// callValue is call for functions that return a value.
+func callValue[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
 	if err := i.check(op, name); err != nil {
 		return v, err
 	}
@@ -138,7 +138,7 @@ func ask[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, e
 }
 
 func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	return ask(i, OpOpen, name, func() (vfs.File, error) {
+	return callValue(i, OpOpen, name, func() (vfs.File, error) {
 		f, err := i.fs.OpenFile(name, flag, perm)
 		if err != nil {
 			return nil, err
@@ -164,12 +164,12 @@ func (i *injectFS) Rename(oldName, newName string) error {
 }
 
 func (i *injectFS) Info(name string) (vfs.Info, error) {
-	return ask(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
+	return callValue(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
 // IsLink asks the underlying file system; see [vfs.LinkChecker].
 func (i *injectFS) IsLink(name string) (bool, error) {
-	return ask(i, OpInfo, name, func() (bool, error) {
+	return callValue(i, OpInfo, name, func() (bool, error) {
 		if l, ok := i.fs.(vfs.LinkChecker); ok {
 			return l.IsLink(name)
 		}
@@ -178,7 +178,7 @@ func (i *injectFS) IsLink(name string) (bool, error) {
 }
 
 func (i *injectFS) ReadDir(name string) (vfs.Dir, error) {
-	return ask(i, OpReadDir, name, func() (vfs.Dir, error) {
+	return callValue(i, OpReadDir, name, func() (vfs.Dir, error) {
 		d, err := i.fs.ReadDir(name)
 		if err != nil {
 			return nil, err
@@ -201,7 +201,7 @@ type injectFile struct {
 func (f *injectFile) Name() string { return f.f.Name() }
 
 func (f *injectFile) ReadAt(p []byte, off int64) (int, error) {
-	return ask(f.i, OpRead, f.f.Name(), func() (int, error) { return f.f.ReadAt(p, off) })
+	return callValue(f.i, OpRead, f.f.Name(), func() (int, error) { return f.f.ReadAt(p, off) })
 }
 
 func (f *injectFile) Write(p []byte) (int, error) {
@@ -250,7 +250,7 @@ func (f *injectFile) Punch(off, n int64) error {
 }
 
 func (f *injectFile) Info() (vfs.Info, error) {
-	return ask(f.i, OpInfo, f.f.Name(), f.f.Info)
+	return callValue(f.i, OpInfo, f.f.Name(), f.f.Info)
 }
 
 func (f *injectFile) Close() error {
@@ -264,7 +264,7 @@ type injectDir struct {
 }
 
 func (d *injectDir) Next(n int) ([]fs.DirEntry, error) {
-	return ask(d.i, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.d.Next(n) })
+	return callValue(d.i, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.d.Next(n) })
 }
 
 func (d *injectDir) Close() error {
@@ -278,7 +278,7 @@ type injectLock struct {
 }
 
 func (l *injectLock) TryLock(exclusive bool) (bool, error) {
-	return ask(l.i, OpLock, l.name, func() (bool, error) { return l.l.TryLock(exclusive) })
+	return callValue(l.i, OpLock, l.name, func() (bool, error) { return l.l.TryLock(exclusive) })
 }
 
 func (l *injectLock) Lock(exclusive bool) error {
@@ -290,5 +290,5 @@ func (l *injectLock) Unlock() error {
 }
 
 func (l *injectLock) Info() (vfs.Info, error) {
-	return ask(l.i, OpInfo, l.name, l.l.Info)
+	return callValue(l.i, OpInfo, l.name, l.l.Info)
 }

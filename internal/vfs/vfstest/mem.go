@@ -100,7 +100,7 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 func (n *inode) info() vfs.Info {
 	i := vfs.Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
 	if !n.isDir() {
-		i.Size, i.Disk = n.cur.size, n.cur.disk()
+		i.Size, i.Disk = n.cur.size, n.cur.diskBytes()
 	}
 	return i
 }

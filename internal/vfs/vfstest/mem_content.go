@@ -49,7 +49,7 @@ func (c *content) readAt(p []byte, off int64) int {
 func (c *content) writeAt(p []byte, off int64) {
 	for done := 0; done < len(p); {
 		pos := off + int64(done)
-		done += copy(c.writable(pos / pageSize).b[pos%pageSize:], p[done:])
+		done += copy(c.writablePage(pos / pageSize).b[pos%pageSize:], p[done:])
 	}
 	if len(p) > 0 {
 		c.size = max(c.size, off+int64(len(p)))
@@ -65,7 +65,7 @@ func (c *content) truncate(size int64) {
 			c.pages = c.pages[:pages]
 		}
 		if i := size / pageSize; i < int64(len(c.pages)) && c.pages[i] != nil {
-			clear(c.writable(i).b[size%pageSize:])
+			clear(c.writablePage(i).b[size%pageSize:])
 		}
 	}
 	c.size = size
@@ -76,8 +76,8 @@ func (c *content) punch(off, n int64) {
 	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
 }
 
-// disk returns the bytes of all pages.
-func (c *content) disk() int64 {
+// diskBytes returns the bytes of all pages.
+func (c *content) diskBytes() int64 {
 	var n int64
 	for _, p := range c.pages {
 		if p != nil {
@@ -87,8 +87,8 @@ func (c *content) disk() int64 {
 	return n
 }
 
-// writable returns page i for writing. It creates a missing page and copies a shared one.
-func (c *content) writable(i int64) *page {
+// writablePage returns page i for writing. It creates a missing page and copies a shared one.
+func (c *content) writablePage(i int64) *page {
 	if need := i + 1 - int64(len(c.pages)); need > 0 {
 		c.pages = append(c.pages, make([]*page, need)...)
 	}

@@ -90,7 +90,7 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 			end := min((at/block+1)*block, w.off+int64(len(w.data)))
 			seen, ok := moments[at/block]
 			if !ok {
-				seen = moment(rnd, len(log))
+				seen = randomMoment(rnd, len(log))
 				moments[at/block] = seen
 			}
 			if i < seen {
@@ -108,8 +108,8 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	return c
 }
 
-// moment returns 0, n, or a random number up to n.
-func moment(rnd *rand.Rand, n int) int {
+// randomMoment returns 0, n, or a random number up to n.
+func randomMoment(rnd *rand.Rand, n int) int {
 	switch rnd.IntN(5) {
 	case 0:
 		return 0
