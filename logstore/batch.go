@@ -99,8 +99,8 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	return nil
 }
 
-// shortKey is the length from which the encoded length of a key needs more than one byte.
-// shortValue is the length from which that of a value needs more than two.
+// The encoded length of a key of shortKey or more bytes needs more than one byte, and the
+// encoded length of a value of shortValue or more bytes needs more than two.
 const (
 	shortKey   = 1 << 7
 	shortValue = 1 << (14 - 2)

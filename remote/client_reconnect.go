@@ -194,7 +194,7 @@ func (c *Client) handleLoss(l *link, err error) {
 		return // it was never used
 	}
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // io.EOF would be taken for the end of a value
+		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
 	}
 	c.link = nil
 	if !l.useful {

@@ -203,8 +203,8 @@ func (s *tenant) takeTurn() {
 	}
 }
 
-// manyKeys is the number of keys from which on a change keeps a processor busy for a
-// while. Each tenant runs one such change at a time.
+// manyKeys is the number of keys that makes a change keep a processor busy for a while.
+// Each tenant runs one such change at a time.
 const manyKeys = 1 << 14
 
 // maxTurns limits the concurrent slow operations of a tenant, such as listings that cause

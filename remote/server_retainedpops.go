@@ -33,14 +33,14 @@ type popSession struct {
 }
 
 type popResult struct {
-	session     *popSession
-	tenant      *tenant
-	once        sync.Once     // ensures that one request runs the pop
-	done chan struct{} // closed when the fields below are set
-	err         error
-	pieces      [][]byte // encoded numbers and values, alternating
-	bytes       int64
-	timer       *time.Timer
+	session *popSession
+	tenant  *tenant
+	once    sync.Once     // ensures that one request runs the pop
+	done    chan struct{} // closed when the fields below are set
+	err     error
+	pieces  [][]byte // encoded numbers and values, alternating
+	bytes   int64
+	timer   *time.Timer
 }
 
 const (

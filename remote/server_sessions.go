@@ -88,7 +88,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
 		x.id, err = a.NewSession(ctx)
-		// The store may be another server, to which all sessions belong to one
+		// The store may be another server. For that server, all sessions belong to one
 		// connection.
 		for errors.Is(err, ErrBusy) {
 			if ended, e := s.endOne(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {

@@ -113,7 +113,7 @@ func compare(data, only string, rounds int) error {
 				return fmt.Errorf("the peer %s: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
-				return fmt.Errorf("the values of %s have the checksum %s, those of Python's %s %s", r.format, o.sum, r.peer, p.sum)
+				return fmt.Errorf("the values of %s have the checksum %s, and the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
 			}
 			peers = append(peers, p)
 		}

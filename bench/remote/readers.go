@@ -57,7 +57,7 @@ type readers struct {
 	Name         string    `json:"name"`
 	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
 	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
-	Ratio        float64   `json:"ratio"`       // of the median seconds to those of one reader
+	Ratio        float64   `json:"ratio"`       // of the median seconds to the median seconds of one reader
 	number       int
 	parts, reads int // reads is the number of times that the group reads the whole store
 }

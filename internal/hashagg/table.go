@@ -22,15 +22,15 @@ type Table struct {
 	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
 	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
 	// the position of the entry's first word, plus one.
-	slots       []uint64
-	slotMem     []byte
-	words       []uint64 // entries
-	mem         []byte
-	used        int // words of entries
-	n           int // entries
-	resets      int
-	stateLen    int // words of a state
-	budget int64
+	slots    []uint64
+	slotMem  []byte
+	words    []uint64 // entries
+	mem      []byte
+	used     int // words of entries
+	n        int // entries
+	resets   int
+	stateLen int // words of a state
+	budget   int64
 
 	empty        func() error // empties a full table; nil means into a file
 	drained      int64        // records that were drained or bypassed the table
