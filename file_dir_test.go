@@ -208,8 +208,8 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	}
 }
 
-// TestFileKeptLockIsLetGo checks that the lock, which is kept between appends, is released by itself for others.
-func TestFileKeptLockIsLetGo(t *testing.T) {
+// TestFileKeptLockIsReleased checks that the lock, which is kept between appends, is released by itself for others.
+func TestFileKeptLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))

@@ -71,9 +71,9 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
-// TestFileSyncOfMoreThanAreRemembered checks that all files are synced, with those of long keys, if there are
+// TestFileSyncOfManyFiles checks that all files are synced, with those of long keys, if there are
 // more than the store remembers.
-func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
+func TestFileSyncOfManyFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	hooks := fileNoKeptLock
 	hooks.MaxDirty = 3

@@ -286,9 +286,9 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 	}
 }
 
-// TestFileTuplesBeside checks that tuples in flat files, from earlier versions, stay there; that two files of one key are
+// TestFileTuplesInFlatFiles checks that tuples in flat files, from earlier versions, stay there; that two files of one key are
 // an error that names both; and that links are not followed.
-func TestFileTuplesBeside(t *testing.T) {
+func TestFileTuplesInFlatFiles(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // other programs change the directory
 	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
@@ -322,8 +322,8 @@ func TestFileTuplesBeside(t *testing.T) {
 	}
 }
 
-// TestFileTuplesInTheWay checks that a key that is also a directory of tuples is rejected, until the tuples are deleted.
-func TestFileTuplesInTheWay(t *testing.T) {
+// TestFileKeyIsTupleDirectory checks that a key that is also a directory of tuples is rejected, until the tuples are deleted.
+func TestFileKeyIsTupleDirectory(t *testing.T) {
 	for name, write := range map[string]func(f *File) error{
 		"append": func(f *File) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
 		"set":    func(f *File) error { return f.Set(t.Context(), "a", []byte("own")) },

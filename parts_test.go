@@ -56,8 +56,8 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	}
 }
 
-// TestFallbackOpensThePartAlone checks that only the values of the requested part are opened.
-func TestFallbackOpensThePartAlone(t *testing.T) {
+// TestFallbackOpensOnlyThePart checks that only the values of the requested part are opened.
+func TestFallbackOpensOnlyThePart(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
 	store := &listed{Partd: d, Lister: d}
@@ -99,9 +99,9 @@ func TestPartsNeverChange(t *testing.T) {
 	}
 }
 
-// TestFileOpensThePartAlone checks that a part of a File opens only the files of its keys, and is the same for every store
+// TestFileOpensOnlyThePart checks that a part of a File opens only the files of its keys, and is the same for every store
 // over the directory.
-func TestFileOpensThePartAlone(t *testing.T) {
+func TestFileOpensOnlyThePart(t *testing.T) {
 	var mu sync.Mutex
 	opened := map[string]bool{}
 	mem := vfstest.NewMem()
@@ -183,8 +183,8 @@ func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 	}
 }
 
-// TestPartsAtOnce checks that concurrent readers of all parts find everything.
-func TestPartsAtOnce(t *testing.T) {
+// TestConcurrentParts checks that concurrent readers of all parts find everything.
+func TestConcurrentParts(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 1000)
 	for name, store := range map[string]partd.Partd{"dict": d, "filter": scans{d, d}} {
@@ -226,8 +226,8 @@ func (b breaking) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 
 var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
 
-// TestReaderBreaksOff checks that a broken connection is an error, not the end of a value.
-func TestReaderBreaksOff(t *testing.T) {
+// TestReaderBrokenConnection checks that a broken connection is an error, not the end of a value.
+func TestReaderBrokenConnection(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 3)
 	for _, n := range []int64{0, 2} {

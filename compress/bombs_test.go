@@ -136,9 +136,9 @@ func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, err
 	}
 }
 
-// TestLies reads pieces whose headers claim 1 GiB. They are refused before any memory is
+// TestFalseLengths reads pieces whose headers claim 1 GiB. They are refused before any memory is
 // allocated.
-func TestLies(t *testing.T) {
+func TestFalseLengths(t *testing.T) {
 	const claimed = 1 << 30
 	lz4 := pack(t, LZ4, randomText(5000))
 	for name, piece := range map[string][]byte{
@@ -170,9 +170,9 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// TestManyLies reads a value of many pieces. Each claims a plausible size, but together
+// TestManyFalseLengths reads a value of many pieces. Each claims a plausible size, but together
 // they claim more than fits in memory.
-func TestManyLies(t *testing.T) {
+func TestManyFalseLengths(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{
 		// A header that claims 512 KiB, and an invalid block.

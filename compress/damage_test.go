@@ -193,9 +193,9 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestLargeFlipped flips a few bits of a piece of several blocks, and truncates it between
+// TestFlippedBitsOfLargeValue flips a few bits of a piece of several blocks, and truncates it between
 // and within blocks.
-func TestLargeFlipped(t *testing.T) {
+func TestFlippedBitsOfLargeValue(t *testing.T) {
 	data := randomText(2 << 20)
 	for _, format := range Formats() {
 		if slices.Contains(unchecked, format) || format == BZ2 && testing.Short() {

@@ -164,9 +164,9 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestPooledStateStaysApart compresses and decompresses different values, and damaged
+// TestPooledStateIsNotShared compresses and decompresses different values, and damaged
 // ones, at the same time. None may affect another.
-func TestPooledStateStaysApart(t *testing.T) {
+func TestPooledStateIsNotShared(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
 			s := newStore(t, partd.NewDict(), format, nil)

@@ -213,7 +213,7 @@ func (c *cut) Delete(ctx context.Context, keys ...string) error {
 }
 
 // After a cut at any write, a key has its old or its new elements, never others.
-func TestNumPyCutAnywhere(t *testing.T) {
+func TestNumPyAfterEveryCut(t *testing.T) {
 	for name, op := range map[string]func(*NumPy[int32]) error{
 		"append": func(n *NumPy[int32]) error {
 			return n.Append(ctx, Entry[[]int32]{"new", []int32{1}}, Entry[[]int32]{"old", []int32{2}}, Entry[[]int32]{"also", []int32{3}})

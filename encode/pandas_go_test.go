@@ -47,7 +47,7 @@ func testdataFrame(texts, categories any) DataFrame {
 	}
 }
 
-func TestPandasKept(t *testing.T) {
+func TestPandasTestdata(t *testing.T) {
 	for name, want := range map[string]DataFrame{
 		"2.3.3": testdataFrame([]any{"a", nil, "é"}, []any{"x", "y"}),
 		"3.1.1-compressed": testdataFrame(Texts{Values: []string{"a", "", "é"}, Null: []bool{false, true, false}},
@@ -64,7 +64,7 @@ func TestPandasKept(t *testing.T) {
 var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
 
 // Python has no range with a step of 0.
-func TestPandasNoStep(t *testing.T) {
+func TestPandasRangeWithoutStep(t *testing.T) {
 	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
 	must(t, err)
 	if got, err := PandasBlocks(nil).Decode(data); err != nil || got.Index.Values != (Range{0, 0, 1}) {

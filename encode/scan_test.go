@@ -94,8 +94,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanLeavesOut moves to the next key before the values are read, or while they are.
-func TestScanLeavesOut(t *testing.T) {
+// TestScanSkipsValues moves to the next key before the values are read, or while they are.
+func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {
 		key := fmt.Sprint("key ", i)
@@ -269,7 +269,7 @@ func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 }
 
 // A broken connection is an error, not the end of the scan.
-func TestScanBreaksOff(t *testing.T) {
+func TestScanBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())
 		must(t, s.Append(ctx, Entry[[]byte]{"a", []byte("1")}, Entry[[]byte]{"b", []byte("2")}))

@@ -83,9 +83,9 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestFailuresInAPipeline makes some of many changes in progress fail. Only these are
+// TestFailuresOfConcurrentChanges makes some of many changes in progress fail. Only these are
 // not applied, and each other one is applied once.
-func TestFailuresInAPipeline(t *testing.T) {
+func TestFailuresOfConcurrentChanges(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict()}
 	for i := range 200 {

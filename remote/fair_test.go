@@ -359,8 +359,8 @@ func TestPopShares(t *testing.T) {
 	}
 }
 
-// TestUsersAreSharers identifies the user at the other end of a Unix socket as a peer.
-func TestUsersAreSharers(t *testing.T) {
+// TestSocketUsersArePeers identifies the user at the other end of a Unix socket as a peer.
+func TestSocketUsersArePeers(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
 	l, err := Listen("ipc://" + filepath.Join(t.TempDir(), "s"))

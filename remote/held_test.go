@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestHaltedUpload checks that the memory of a stalled upload is released, even if its
+// TestStalledUpload checks that the memory of a stalled upload is released, even if its
 // peer sends other requests, so that others get it.
-func TestHaltedUpload(t *testing.T) {
+func TestStalledUpload(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
 	s.partTime = 0

@@ -59,8 +59,8 @@ func TestPartsOfAnOlderServer(t *testing.T) {
 	}
 }
 
-// TestPartsOfWhatCannotScan checks the error for a store that cannot scan.
-func TestPartsOfWhatCannotScan(t *testing.T) {
+// TestPartsOfStoreWithoutScan checks the error for a store that cannot scan.
+func TestPartsOfStoreWithoutScan(t *testing.T) {
 	_, url := serve(t, struct{ partd.Partd }{partd.NewDict()}, nil)
 	n := 0
 	for _, err := range dial(t, url, nil).ScanPart(t.Context(), 1, 4) {

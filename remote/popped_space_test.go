@@ -119,9 +119,9 @@ func TestPopOfEndedSession(t *testing.T) {
 	}
 }
 
-// TestPopIsUse checks that a session with only pops is not forgotten for others while
+// TestPopCountsAsUse checks that a session with only pops is not forgotten for others while
 // its client is connected, because its unreceived results would be lost.
-func TestPopIsUse(t *testing.T) {
+func TestPopCountsAsUse(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
 	_, err := c.Pop(t.Context(), "k")

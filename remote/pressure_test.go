@@ -130,8 +130,8 @@ func TestManyFrames(t *testing.T) {
 	}
 }
 
-// TestMemoryGoesBack returns memory to the system a few seconds after a rush.
-func TestMemoryGoesBack(t *testing.T) {
+// TestMemoryIsReturned returns memory to the system a few seconds after a rush.
+func TestMemoryIsReturned(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
 	kept := func() int64 {
 		var m runtime.MemStats

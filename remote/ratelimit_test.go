@@ -52,9 +52,9 @@ func TestGuesses(t *testing.T) {
 	}
 }
 
-// TestGuessesOfANeighbour floods an address with guesses. Clients there still get in if
+// TestGuessesFromSameAddress floods an address with guesses. Clients there still get in if
 // they were in before or have a certificate.
-func TestGuessesOfANeighbour(t *testing.T) {
+func TestGuessesFromSameAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")

@@ -178,9 +178,9 @@ func TestListenerOfANamespace(t *testing.T) {
 	t.Error("the namespace lacks what was stored over its listener")
 }
 
-// TestListTellsNoOther checks that an administrator sees no name of other namespaces,
+// TestListHidesOtherNamespaces checks that an administrator sees no name of other namespaces,
 // not even through the cursor.
-func TestListTellsNoOther(t *testing.T) {
+func TestListHidesOtherNamespaces(t *testing.T) {
 	t.Parallel()
 	spaces := &memSpaces{}
 	for i := range 3 * listPageSize {

@@ -129,9 +129,9 @@ func TestOneIdentity(t *testing.T) {
 	}
 }
 
-// TestNeverReads has a peer that sends requests and never reads: it is closed in time,
+// TestPeerThatNeverReads has a peer that sends requests and never reads: it is closed in time,
 // and does not delay others.
-func TestNeverReads(t *testing.T) {
+func TestPeerThatNeverReads(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
 	_, url := serve(t, store, &ServerOptions{StallTimeout: 300 * time.Millisecond})

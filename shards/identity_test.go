@@ -135,9 +135,9 @@ func TestOtherStores(t *testing.T) {
 	}
 }
 
-// TestOtherStoreMeanwhile exchanges the store during an operation. It may have its own store again
+// TestStoreReplacedDuringOperation exchanges the store during an operation. It may have its own store again
 // when the client checks. A restart with the same store must not be an error.
-func TestOtherStoreMeanwhile(t *testing.T) {
+func TestStoreReplacedDuringOperation(t *testing.T) {
 	servers, stores := restartable(3)
 	meanwhile := &exchanging{restarted: servers[1]}
 	stores[1] = meanwhile
@@ -355,9 +355,9 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestEmptyAndAlone checks that an empty shard is not mistaken for a new one while the shards that know
+// TestEmptyStoreWithUnreachableShards checks that an empty shard is not mistaken for a new one while the shards that know
 // its identifier are unreachable.
-func TestEmptyAndAlone(t *testing.T) {
+func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	_, stores := restartable(3)
 	fill(t, shardsOver(t, abc, stores), 30)
 	downShard := &faulty{Dict: partd.NewDict()}
@@ -369,8 +369,8 @@ func TestEmptyAndAlone(t *testing.T) {
 	}
 }
 
-// TestDropBesideOthers checks that clients that start during a Drop do not take a shard for lost.
-func TestDropBesideOthers(t *testing.T) {
+// TestClientsStartingDuringDrop checks that clients that start during a Drop do not take a shard for lost.
+func TestClientsStartingDuringDrop(t *testing.T) {
 	_, stores := restartable(3)
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)

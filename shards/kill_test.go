@@ -27,11 +27,11 @@ func (c *cluster) rotatedURL(by int) string {
 	return "tcp://" + strings.Join(append(slices.Clone(c.addresses[by:]), c.addresses[:by]...), ",")
 }
 
-// TestServersAreKilledInTheMidst kills servers during appends and reads of clients that list them in
+// TestServersAreKilledUnderLoad kills servers during appends and reads of clients that list them in
 // different orders. Every second time the server first restarts with an empty store and is killed
 // again. Every error must name the server, every reading without an error must be complete, and in
 // the end each task must count once.
-func TestServersAreKilledInTheMidst(t *testing.T) {
+func TestServersAreKilledUnderLoad(t *testing.T) {
 	const writers, batches, keys, kills = 3, 30, 20, 8
 	ctx := t.Context()
 	c := startCluster(t)

@@ -78,8 +78,8 @@ func TestMistakenStores(t *testing.T) {
 	}
 }
 
-// TestAStoreOfItsOwn checks that a store with keys but no list is rejected.
-func TestAStoreOfItsOwn(t *testing.T) {
+// TestStoreWithKeysButNoList checks that a store with keys but no list is rejected.
+func TestStoreWithKeysButNoList(t *testing.T) {
 	stores := dicts(3)
 	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
 	s := shardsOver(t, abc, stores)

@@ -54,9 +54,9 @@ func (r *relisted) Drop(ctx context.Context) error {
 	return partd.SetOnce(ctx, r.restarted, listKey, []byte(r.sh.signature()))
 }
 
-// TestDropBesideAnotherList checks that the other shards learn the identifier if another client writes
+// TestListWrittenAfterDrop checks that the other shards learn the identifier if another client writes
 // a list between Drop and this client's own.
-func TestDropBesideAnotherList(t *testing.T) {
+func TestListWrittenAfterDrop(t *testing.T) {
 	servers, stores := restartable(3)
 	stores[1] = &relisted{servers[1], shardsOver(t, abc, stores).shards[1]}
 	s := shardsOver(t, abc, stores)

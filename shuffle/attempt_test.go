@@ -220,7 +220,7 @@ func TestDuplicateBatches(t *testing.T) {
 	})
 }
 
-func TestFailedAppendIsNoBatch(t *testing.T) {
+func TestFailedAppendUsesNoNumber(t *testing.T) {
 	store := partd.NewDict()
 	w := begin(t, store, "t", "1")
 	if err := w.Append(t.Context(), partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen+1)}); !errors.Is(err, partd.ErrTooLarge) {

@@ -313,7 +313,7 @@ func (b *brokenOff) Open(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
 // A connection that breaks is an error, not the end of the data.
-func TestReaderBreaksOff(t *testing.T) {
+func TestReaderBrokenConnection(t *testing.T) {
 	store := &brokenOff{Dict: partd.NewDict()}
 	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
 	if err != nil {

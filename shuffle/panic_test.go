@@ -67,7 +67,7 @@ func TestCallersPanic(t *testing.T) {
 }
 
 // A caller that recovers and goes on gets an error about lost records.
-func TestGoOnAfterPanic(t *testing.T) {
+func TestUseAfterPanic(t *testing.T) {
 	in := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
 		Add: func(to *int, _ rec) {

@@ -17,7 +17,7 @@ import (
 // A store on a full disk is dropped through its server: by clients that have changed
 // something and clients that have not, in either language, and after a restart. Then it is
 // usable again, and a signal ends the server in order.
-func TestFullDiskIsDropped(t *testing.T) {
+func TestDropFreesFullDisk(t *testing.T) {
 	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
 		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
 			t.Run(scheme+"/"+client, func(t *testing.T) {

@@ -63,7 +63,7 @@ func TestPythonClient(t *testing.T) {
 
 // A Go client with the address of partd's own server reports that, and sends nothing: a
 // hello would end the server's thread, and all its clients would wait forever.
-func TestPythonServerByMistake(t *testing.T) {
+func TestGoClientOfPythonServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 // Reading ahead must not go beyond the table, even if its last entry has an empty key, which
 // needs no words.
-func TestGetManyAtTheEnd(t *testing.T) {
+func TestGetManyStaysInTable(t *testing.T) {
 	a := newTest(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
 	if err != nil {

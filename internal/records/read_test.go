@@ -262,7 +262,7 @@ func TestReadFailures(t *testing.T) {
 
 // A worker whose block failed gets no other block, because use may have left its data for this
 // worker incomplete.
-func TestReadAfterFailure(t *testing.T) {
+func TestFailedWorkerGetsNoBlock(t *testing.T) {
 	boom := errors.New("boom")
 	for name, fail := range map[string]func(*Block) error{
 		"an error":     func(*Block) error { return boom },

@@ -24,8 +24,8 @@ func TestNamespaceDir(t *testing.T) {
 	}
 }
 
-// TestRefusedAreCounted checks that the metric includes refusals in namespaces.
-func TestRefusedAreCounted(t *testing.T) {
+// TestRefusedChangesAreCounted checks that the metric includes refusals in namespaces.
+func TestRefusedChangesAreCounted(t *testing.T) {
 	full := space.Limits{MinFree: 1 << 20, Free: func() (int64, error) { return 0, nil }}
 	own, err := space.New(full)
 	if err != nil {

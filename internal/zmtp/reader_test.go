@@ -194,8 +194,8 @@ func FuzzNextFrame(f *testing.F) {
 	})
 }
 
-// TestClaimsTakeNoMemory sends a frame that claims to be large, and stops.
-func TestClaimsTakeNoMemory(t *testing.T) {
+// TestClaimedLengthsAllocateNothing sends a frame that claims to be large, and stops.
+func TestClaimedLengthsAllocateNothing(t *testing.T) {
 	budget := &account{}
 	data := append(binary.BigEndian.AppendUint64([]byte{2}, 200<<20), make([]byte, 10_000)...)
 	r := NewReader(&piecewise{data: data, size: 4096}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 10, Budget: budget})

@@ -203,8 +203,8 @@ func TestCrashOfTruncate(t *testing.T) {
 	}
 }
 
-// TestCrashesDoNotDisturb checks that clones and the original do not affect each other.
-func TestCrashesDoNotDisturb(t *testing.T) {
+// TestCrashClonesAreIndependent checks that clones and the original do not affect each other.
+func TestCrashClonesAreIndependent(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", "", true)
 	must(t, m.SyncDir("/"))
