@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestCauseOfDamagedValue checks that an operation on one value also reports the cause of a
+// TestCauseOfCancellation checks that an operation on one value also reports the cause of a
 // canceled context. It runs without another goroutine.
-func TestCauseOfDamagedValue(t *testing.T) {
+func TestCauseOfCancellation(t *testing.T) {
 	s, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 	if err != nil {
 		t.Fatal(err)
