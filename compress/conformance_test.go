@@ -20,8 +20,8 @@ import (
 // every layer over every store, not only over Dict and one other store.
 const allLayers = "PARTD_ALL_LAYERS"
 
-// checkingStore is a kind of store that layers are tested over. The directory that open gets
-// must exist.
+// checkingStore is a kind of store for testing layers. open gets a directory that must
+// exist.
 type checkingStore struct {
 	name      string
 	open      func(t *testing.T, dir string) partd.Partd
@@ -29,7 +29,7 @@ type checkingStore struct {
 	abilities []partdtest.Ability
 }
 
-// stores returns the kinds of stores that layers are tested over.
+// stores returns the kinds of stores for testing layers.
 func stores() []checkingStore {
 	all := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,

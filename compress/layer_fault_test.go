@@ -31,9 +31,9 @@ func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error
 	return c.Dict.Pop(ctx, keys...)
 }
 
-// TestDamagedPop checks that Pop finds damage before it removes anything. If it appended
-// the values again, a key with an empty value would not come back, and a kill or a full
-// disk in between would lose the rest.
+// TestDamagedPop checks that Pop finds damage before it removes anything. If it removed
+// the values first and appended them again, a key with an empty value would be lost, and
+// so would the rest after a kill or on a full disk.
 func TestDamagedPop(t *testing.T) {
 	dict := &countingDict{Dict: partd.NewDict()}
 	s := newStore(t, dict, Snappy, nil)
@@ -93,7 +93,8 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
 
-// TestErrorsOfTheStoreBeneath checks that they are not reported as damage.
+// TestErrorsOfTheStoreBeneath checks that errors of the store beneath are not reported as
+// damage.
 func TestErrorsOfTheStoreBeneath(t *testing.T) {
 	for _, format := range Formats() {
 		s := newStore(t, failing{partd.NewDict()}, format, nil)

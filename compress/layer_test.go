@@ -165,7 +165,7 @@ func TestApply(t *testing.T) {
 }
 
 // TestPooledStateIsNotShared compresses and decompresses different values, and damaged
-// ones, at the same time. None may affect another.
+// ones, at the same time. They must not affect each other.
 func TestPooledStateIsNotShared(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {

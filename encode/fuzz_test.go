@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzNumPy looks for data and a dtype that crash a reader, that Get and All read
-// differently, or that change when they are written again.
+// differently, or that change when they are read and written again.
 func FuzzNumPy(f *testing.F) {
 	f.Add("<i8", []byte("12345678"))
 	f.Add(">f4", []byte("1234abcd"))

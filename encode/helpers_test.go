@@ -29,7 +29,7 @@ type opener struct {
 	open func(t testing.TB) partd.Partd
 }
 
-// stores returns the stores that typed stores are tested over.
+// stores returns the stores for testing typed stores.
 var stores = []opener{
 	{"dict", func(testing.TB) partd.Partd { return partd.NewDict() }},
 	{"file", func(t testing.TB) partd.Partd { return openFile(t, t.TempDir()) }},

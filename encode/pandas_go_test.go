@@ -144,7 +144,7 @@ func TestPandasJoin(t *testing.T) {
 	if _, err := joinFrames([]DataFrame{first, column([]int64{2})}); err != nil || first.Rows() != 1 {
 		t.Error(first, err)
 	}
-	// An empty range, as in f.iloc[4:0], does not.
+	// An empty range, as in f.iloc[4:0], does not make a RangeIndex.
 	if got, err := concatValues(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
 		t.Error(got, err)
 	}
@@ -225,7 +225,7 @@ func rangeIndex(start, stop, step int64, name any) any {
 		PyDict{{Key: "name", Value: name}, {Key: "start", Value: start}, {Key: "stop", Value: stop}, {Key: "step", Value: step}})
 }
 
-// The reader trusts no claim of a frame, and executes nothing.
+// The reader trusts no field of a frame, and executes nothing.
 func TestPandasHostile(t *testing.T) {
 	i8, o := pickle.Call("numpy", "dtype", "<i8"), pickle.Call("numpy", "dtype", "|O")
 	numbers := func(dtype any, shape ...any) any {

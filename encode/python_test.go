@@ -43,8 +43,8 @@ func fallbackList() []any {
 	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores returns the stores of interop.py over one directory. Each has the content
-// of the key of the same name.
+// pythonStores returns the stores of interop.py over one directory. Each holds the
+// content of the key with its name.
 func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any

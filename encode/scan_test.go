@@ -94,7 +94,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanSkipsValues moves to the next key before the values are read, or while they are.
+// TestScanSkipsValues moves to the next key before the values are read, or while they are
+// being read.
 func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {

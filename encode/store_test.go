@@ -223,7 +223,7 @@ func TestHostileLengths(t *testing.T) {
 
 func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...string) {
 	t.Helper()
-	_, err := c.Decode([]byte("\x00")) // allocates what later calls reuse
+	_, err := c.Decode([]byte("\x00")) // allocates memory that later calls reuse
 	if err == nil {
 		t.Errorf("%s: a zero byte is a value", name)
 	}

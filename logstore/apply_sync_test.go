@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A repeated operation must wait for the same sync as the original one, because its
+// A repeated operation must wait for the same sync as the original operation, because its
 // sender relies on the answer just as much.
 func TestApplyAgainWaitsForSync(t *testing.T) {
 	var hold atomic.Bool

@@ -157,8 +157,8 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	return want
 }
 
-// Sessions that are too short for background merges must not accumulate segments, and
-// must not rewrite them again and again.
+// Sessions that are too short for background merges must neither accumulate segments nor
+// rewrite them repeatedly.
 func TestMergeShortSessions(t *testing.T) {
 	const sessions = 300
 	var written int64
@@ -194,7 +194,7 @@ func TestMergeShortSessions(t *testing.T) {
 }
 
 // An append-only store must never be rewritten, however it is filled, unless it is
-// flushed all the time.
+// flushed constantly.
 func TestNoMergeOfFullSegments(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
@@ -217,7 +217,8 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 	}
 }
 
-// Gets of single keys must cause a merge of full segments when they have cost more than it.
+// Gets of single keys must cause a merge of full segments once they have read more than
+// the merge costs.
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
 	h.fs, h.minMerge, h.smallLen = vfstest.NewMem(), 0, 0

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Partitions must consist of ranges just wide enough that no source is read much more
+// Partitions must consist of ranges that are just wide enough to read no source much more
 // than once, as far as memory allows.
 func TestScanBits(t *testing.T) {
 	type source struct {

@@ -51,7 +51,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 				<-proceed
 				err = syscall.EIO
 			})
-			if err == nil { // it starts during the sync that fails, and ends after it
+			if err == nil { // starts during the failing sync, and ends after it
 				<-proceed
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -125,7 +125,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 				close(failed)
 				return syscall.EIO
 			}
-			if failing.Load() { // these end after the failed sync
+			if failing.Load() { // these calls end after the failed sync
 				<-failed
 				time.Sleep(200 * time.Microsecond)
 			}
@@ -189,7 +189,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 				})
 			}
 			if info, err := mem.Info(name); strings.Contains(name, "blob-") && err == nil && info.Size > 0 {
-				<-written // the value, which no call waits for
+				<-written // the large value; no call waits for it
 			}
 			return nil
 		})

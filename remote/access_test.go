@@ -98,9 +98,10 @@ var allowedWith = map[Rights][]string{
 	RightChange: {"set", "delete", "drop", "pop", "flush", "sync"},
 }
 
-// TestIntruders lets clients without, with a wrong and with a lesser credential try
-// everything, over each transport, in the default namespace and in another. Each
-// refusal has the same answer, changes nothing, and is logged without the credential.
+// TestIntruders lets clients try everything without a credential, with a wrong one, and
+// with one that lacks rights, over each transport, in the default namespace and in
+// another. Each refusal has the same answer, changes nothing, and is logged without the
+// credential.
 func TestIntruders(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -271,8 +272,8 @@ func TestIntruders(t *testing.T) {
 	}
 }
 
-// TestRightsTakenAway takes rights from a connected user, and lets another user try the
-// first one's session with its token.
+// TestRightsTakenAway takes rights from a connected user. Then another user tries to use
+// that user's session with its token.
 func TestRightsTakenAway(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -314,7 +315,7 @@ func TestTokenOverTCP(t *testing.T) {
 	must(t, c.mayShowToken(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
 }
 
-// TestTrustedSocket serves Python's clients on a trusted listener, and not on others.
+// TestTrustedSocket serves Python's clients only on a trusted listener.
 func TestTrustedSocket(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// uncertain is a store that applies an operation, but returns ErrUnknownOutcome together with
-// another error, like a client whose operation was resent in an expired session.
+// uncertain is a store that applies an operation, but returns ErrUnknownOutcome together
+// with another error, like a client whose operation was resent in an expired session.
 type uncertain struct {
 	*partd.Dict
 	left int // how often it does so
@@ -26,7 +26,7 @@ func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 	return applied, err
 }
 
-// TestChainKeepsOutcomeUnknown checks that a change which may have been applied gets no
+// TestChainKeepsOutcomeUnknown checks that a change that may have been applied gets no
 // new number, whatever else the error wraps.
 func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	ctx := context.Background()
@@ -79,7 +79,7 @@ func TestUnknownStaysUnknown(t *testing.T) {
 }
 
 // TestChainServesManyClients has a server whose store is another server. More clients
-// than one connection's limit of sessions come one after another, and some disconnect
+// than one connection may have sessions come one after another, and some disconnect
 // without ending their session.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()

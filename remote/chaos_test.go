@@ -94,7 +94,7 @@ type writer struct {
 	acked   []bool // whether append i was acknowledged
 	popped  []string
 	unknown int // changes with an unknown outcome
-	changes int // the appends among these
+	changes int // number of appends among the unknown changes
 }
 
 func (w *writer) run(stop func() bool) error {
@@ -250,8 +250,8 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestNumbersAreNeeded checks that this test fails if the server ignores numbers.
-// Whether an acknowledgement is cut off is chance, so it has several tries.
+// TestNumbersAreNeeded checks that the test fails if the server ignores numbers. It tries
+// several times, because it depends on chance whether an acknowledgement is lost.
 func TestNumbersAreNeeded(t *testing.T) {
 	for range 10 {
 		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })

@@ -83,8 +83,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestFailuresOfConcurrentChanges makes some of many changes in progress fail. Only these are
-// not applied, and each other one is applied once.
+// TestFailuresOfConcurrentChanges makes some of many changes in progress fail. Only these
+// are not applied. Each other change is applied once.
 func TestFailuresOfConcurrentChanges(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict()}
@@ -128,9 +128,9 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 	}
 }
 
-// TestContexts checks that the context limits each call, even while the server is busy,
-// and that numbers stay in order: an abandoned change is applied at most once, and
-// later ones are not lost.
+// TestContexts checks that the context limits each call, even while the server is busy.
+// Numbers stay in order: an abandoned change is applied at most once, and later changes
+// are not lost.
 func TestContexts(t *testing.T) {
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, url := serve(t, store, nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// slowReader requests more than sockets can buffer, and reads nothing.
+// slowReader requests more data than sockets can buffer, and reads nothing.
 func slowReader(t *testing.T, url string) *peer {
 	p := openPeer(t, url)
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
@@ -20,7 +20,7 @@ func slowReader(t *testing.T, url string) *peer {
 	return p
 }
 
-// TestSlowReaderHoldsUpNoShutdown checks that Shutdown cuts off a peer that does not
+// TestSlowReaderHoldsUpNoShutdown checks that Shutdown disconnects a peer that does not
 // read its answer.
 func TestSlowReaderHoldsUpNoShutdown(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{DrainTimeout: 200 * time.Millisecond, StallTimeout: time.Hour})

@@ -70,8 +70,8 @@ func requireWithin(t testing.TB, d time.Duration, label string, f func() error) 
 	}
 }
 
-// TestLargeMessagesTogether sends more large messages at once than memory allows, with
-// one frame and with many. Each waits for its turn; none is cut off.
+// TestLargeMessagesTogether concurrently sends more large messages than fit in memory,
+// with one frame and with many. Each waits for its turn, and all arrive.
 func TestLargeMessagesTogether(t *testing.T) {
 	log := newWarnings()
 	store := partd.NewDict()
@@ -114,8 +114,8 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 }
 
-// TestLargeMessageLeavesNoBuffer checks that no memory is held once a large message is
-// applied, however soon the next one comes.
+// TestLargeMessageLeavesNoBuffer checks that no memory is held after a large message is
+// applied, even if the next message follows immediately.
 func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
@@ -141,8 +141,9 @@ func halfMessages(t *testing.T, s *Server, url string, size int) {
 	}
 }
 
-// TestHalfMessages checks that others are served while one peer holds all memory with unfinished
-// messages: another peer within a second, and one from the same address in the end.
+// TestHalfMessages checks that others are served while one peer holds all memory with
+// unfinished messages. Another peer is served within a second, and a connection from the
+// same address eventually.
 func TestHalfMessages(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
@@ -156,8 +157,8 @@ func TestHalfMessages(t *testing.T) {
 	}
 }
 
-// TestConnectionShares lets another peer in although one has all connections, and one
-// from the same address once some of these are idle.
+// TestConnectionShares admits another peer although one peer has all connections. It
+// admits another connection of the same address once some of these are idle.
 func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
@@ -186,9 +187,9 @@ func TestConnectionShares(t *testing.T) {
 	}
 }
 
-// TestWaitsForMemory has a request wait for the memory of its keys. Its connection
-// counts as one with requests. While it is a change by Python's client, which would
-// wait forever for an answer, others cannot have the connection closed.
+// TestWaitsForMemory has a request wait for the memory of its keys. Its connection counts
+// as one with requests. If it is a change by Python's client, which would wait forever
+// for an answer, others cannot have the connection closed.
 func TestWaitsForMemory(t *testing.T) {
 	keys := make([]string, 600)
 	python := make([][]byte, 1+len(keys))
@@ -227,8 +228,8 @@ func TestWaitsForMemory(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more readers than the limit: readers of the peer that has most
-// are closed, and the longest idle of the same peer.
+// TestHandleShares opens more readers than the limit. The server closes readers of the
+// peer that has most, and of the same peer the reader that was idle longest.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -311,7 +312,7 @@ func TestListingsAfterDrop(t *testing.T) {
 	}
 }
 
-// TestPopShares keeps one peer's popped and unreceived values while others pop.
+// TestPopShares retains one peer's unreceived pop results while other peers pop.
 func TestPopShares(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -341,7 +342,7 @@ func TestPopShares(t *testing.T) {
 	if must(t, err); string(v[0]) != "value" {
 		t.Errorf("popped %q", v[0])
 	}
-	// Empty pops of many sessions take nothing from sessions with kept results.
+	// Empty pops in many sessions take nothing from sessions with retained results.
 	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)
@@ -359,7 +360,7 @@ func TestPopShares(t *testing.T) {
 	}
 }
 
-// TestSocketUsersArePeers identifies the user at the other end of a Unix socket as a peer.
+// TestSocketUsersArePeers treats the user at the other end of a Unix socket as a peer.
 func TestSocketUsersArePeers(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)

@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// noSpace is a store without space for a session, or for another one.
+// noSpace is a store without space for another session, or for any session.
 type noSpace struct {
 	*partd.Dict
-	sessions atomic.Int32 // that still fit
+	sessions atomic.Int32 // number of sessions that still fit
 	drops    atomic.Int32
 	wait     chan struct{}
 }

@@ -31,7 +31,7 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	go func() { c.run(); close(ended) }()
 	drained := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, ours); close(drained) }()
-	// A pipe has no buffer: everything written was read.
+	// A pipe has no buffer, so everything written has been read.
 	_, _ = ours.Write(joinBytes(greeting(), ready("DEALER"), data)) // the server may close it
 	_ = ours.Close()
 	<-ended
@@ -54,7 +54,7 @@ func FuzzConversation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { converse(t, partd.NewDict(), data) })
 }
 
-// FuzzRequest sends a request with an arbitrary header and body, among others.
+// FuzzRequest sends a request with an arbitrary header and body among valid requests.
 func FuzzRequest(f *testing.F) {
 	entries := newBuilder()
 	entries.entries([]partd.Entry{{Key: "k", Value: []byte("v")}, {Key: "", Value: nil}})

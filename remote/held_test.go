@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStalledUpload checks that the memory of a stalled upload is released, even if its
-// peer sends other requests, so that others get it.
+// TestStalledUpload checks that the memory of a stalled upload is released for others,
+// even if its peer sends other requests.
 func TestStalledUpload(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
@@ -43,7 +43,8 @@ func TestStalledUpload(t *testing.T) {
 	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
 }
 
-// TestForgottenPops checks that no pop is done twice whose session was forgotten in between.
+// TestForgottenPops checks that no pop runs twice if its session was forgotten in
+// between.
 func TestForgottenPops(t *testing.T) {
 	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
@@ -145,7 +146,7 @@ func TestGetWaitsForMemory(t *testing.T) {
 }
 
 // TestExpiredWhenSentAgain checks that a resent operation of an ended session is not
-// reported as not applied, because it may have been.
+// reported as unapplied, because it may have been applied.
 func TestExpiredWhenSentAgain(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
@@ -170,7 +171,8 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 	close(store.wait)
 }
 
-// TestShutdownOfSilentPeers does not wait for peers that have not finished their handshake.
+// TestShutdownOfSilentPeers checks that Shutdown does not wait for peers that have not
+// finished their handshake.
 func TestShutdownOfSilentPeers(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	rawPeer(t, url)
@@ -184,8 +186,9 @@ func TestShutdownOfSilentPeers(t *testing.T) {
 	}
 }
 
-// TestAbortedRequests sends no answer to a request that failed only because its connection ends.
-// The client would take it for the request's own error, while another connection has the result.
+// TestAbortedRequests checks that a request that failed only because its connection ends
+// gets no answer. The client would take the answer for the request's own error, while
+// another connection has the result.
 func TestAbortedRequests(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)

@@ -91,7 +91,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 			t.Errorf("%d keys, %d chunks, %d bytes", keys, chunks, n)
 		}
 		must(t, reader.Close())
-		for range 3 { // a finished consumer keeps nothing
+		for range 3 { // a finished consumer retains nothing
 			for range c.Keys(ctx) {
 				break
 			}
@@ -111,7 +111,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	})
 }
 
-// counted is a store that counts how often Stat is called.
+// counted is a store that counts the calls of Stat.
 type counted struct {
 	*partd.Dict
 	stats atomic.Int32
@@ -123,8 +123,8 @@ func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
 	return c.Dict.Stat(ctx)
 }
 
-// TestStatIsKept checks that the store is counted once, however often Stat is called,
-// until something changes or time passes.
+// TestStatIsKept checks that the store is counted once, despite many calls of Stat, until
+// it changes or time passes.
 func TestStatIsKept(t *testing.T) {
 	ctx := t.Context()
 	store := &counted{Dict: partd.NewDict()}

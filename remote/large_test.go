@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memoryUsed returns what all connections hold.
+// memoryUsed returns the memory that all connections hold.
 func (s *Server) memoryUsed() int64 {
 	s.quotas.mu.Lock()
 	defer s.quotas.mu.Unlock()
@@ -93,7 +93,7 @@ func TestLargeValues(t *testing.T) {
 				t.Error("open: the value differs from what was appended")
 			}
 			must(t, r.Close())
-			// Readers that are left open or closed early are closed in time.
+			// Readers that are left open or closed early are eventually closed.
 			for i := range maxHandles + 6 {
 				r, err := c.Open(ctx, "large")
 				if err != nil {
@@ -181,8 +181,8 @@ func TestLongListings(t *testing.T) {
 	}
 }
 
-// TestManySmallThings sends requests that would need many times their length once
-// decoded. They are refused without effect.
+// TestManySmallThings sends requests whose decoded form would need many times their
+// length. They are refused without effect.
 func TestManySmallThings(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -204,8 +204,8 @@ func TestManySmallThings(t *testing.T) {
 	}
 }
 
-// TestLengthOfUpload refuses a part that claims another length than the first part, for
-// which the memory was taken.
+// TestLengthOfUpload refuses a part that claims another length than the first part,
+// because memory was reserved for the first length.
 func TestLengthOfUpload(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)

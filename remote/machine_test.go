@@ -23,9 +23,9 @@ func (c *cutting) cut() {
 		c.r.proxy.cut()
 		return
 	}
-	// A request to a dead server may have arrived, as far as the client knows. So the
-	// client must first notice the broken connection, even one over which the last
-	// answer came during a reconnect.
+	// The client cannot know whether a request to a dead server arrived. So it must first
+	// notice the broken connection, even one that delivered the last answer during a
+	// reconnect.
 	c.Client.mu.Lock()
 	if at := c.attempt; at != nil {
 		c.Client.mu.Unlock()

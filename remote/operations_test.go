@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Each operation either changes the store or has a service, and unknown ones have none.
+// Each operation either changes the store or has a service. Unknown operations have none.
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
 		s := op.service()

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// undivided is a store behind a server that knows no parts.
+// undivided is a store behind a server that does not support parts.
 type undivided struct {
 	*partd.Dict
 	asked atomic.Int64
@@ -73,7 +73,7 @@ func TestPartsOfStoreWithoutScan(t *testing.T) {
 	}
 }
 
-// asked is a store that records the parts it is asked for.
+// asked is a store that records the requested parts.
 type asked struct {
 	*partd.Dict
 	mu    sync.Mutex

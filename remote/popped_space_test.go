@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// mute is a connection that loses what is written after some moment, and breaks.
+// mute is a connection that loses everything written after some moment, and breaks.
 type mute struct {
 	net.Conn
 	lose *atomic.Bool
@@ -25,7 +25,7 @@ func (m mute) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestPopThatNeverArrived checks that a pop which never arrived is done when the client
+// TestPopThatNeverArrived checks that a pop that never arrived runs when the client
 // returns to a namespace that the server has forgotten.
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
@@ -46,7 +46,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 		return mute{nc, lose}, err
 	}
 	l := c.link
-	l.abort() // the next connections behave as tested below
+	l.abort() // the next connections work normally
 	<-l.ended
 	for _, value := range []string{"first", "second", "third"} {
 		must(t, c.Append(ctx, entry("k", value)))
@@ -58,8 +58,8 @@ func TestPopThatNeverArrived(t *testing.T) {
 	}
 }
 
-// TestPopKeptTooLong checks that a pop whose result is gone is not done again, even if
-// the namespace was forgotten. Pops of other sessions there still are.
+// TestPopKeptTooLong checks that a pop whose result is gone does not run again, even if
+// the namespace was forgotten. Pops of other sessions still run there.
 func TestPopKeptTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
@@ -92,8 +92,9 @@ func TestPopKeptTooLong(t *testing.T) {
 	})
 }
 
-// TestPopOfEndedSession sends a late pop over a connection that its client has abandoned and the
-// server still reads. It must not be done, because nobody would receive the values.
+// TestPopOfEndedSession sends a late pop over a connection that its client has abandoned,
+// but that the server still reads. The pop must not run, because nobody would receive the
+// values.
 func TestPopOfEndedSession(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -119,8 +120,8 @@ func TestPopOfEndedSession(t *testing.T) {
 	}
 }
 
-// TestPopCountsAsUse checks that a session with only pops is not forgotten for others while
-// its client is connected, because its unreceived results would be lost.
+// TestPopCountsAsUse checks that the server does not forget a session with only pops for
+// others while its client is connected, because its unreceived results would be lost.
 func TestPopCountsAsUse(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStuckReaders answers a get of one byte while many peers at its address are sent a
-// large value and read nothing.
+// TestStuckReaders checks that a get of one byte is answered while many peers at its
+// address request a large value and read nothing.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -34,8 +34,9 @@ func TestStuckReaders(t *testing.T) {
 	}
 }
 
-// TestStoppedHolderIsEvicted ends a connection that holds memory and reads nothing while another
-// one waits for memory, although the system had accepted some MiB for it before.
+// TestStoppedHolderIsEvicted checks that a connection that holds memory and reads nothing
+// is closed when another one waits for memory, although the system had accepted some MiB
+// for it before.
 func TestStoppedHolderIsEvicted(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
 		l := newQuotas(16 << 20)
@@ -60,7 +61,8 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 	}
 }
 
-// TestTakingHolderStays keeps a connection that reads slowly while another of its peer waits.
+// TestTakingHolderStays checks that a connection that reads slowly stays open while
+// another connection of its peer waits.
 func TestTakingHolderStays(t *testing.T) {
 	l := newQuotas(16 << 20)
 	s := l.enter("peer")
@@ -79,7 +81,8 @@ func TestTakingHolderStays(t *testing.T) {
 	}
 }
 
-// TestRefusedAtOnce does not wait for memory that only the request itself could release.
+// TestRefusedAtOnce checks that a request does not wait for memory that only the request
+// itself could release.
 func TestRefusedAtOnce(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -110,7 +113,8 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// TestManyFrames sends endless messages of many empty frames, while the same address is served.
+// TestManyFrames sends endless messages of many empty frames. The same address must still
+// be served.
 func TestManyFrames(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
@@ -130,7 +134,8 @@ func TestManyFrames(t *testing.T) {
 	}
 }
 
-// TestMemoryIsReturned returns memory to the system a few seconds after a rush.
+// TestMemoryIsReturned checks that memory is returned to the system a few seconds after a
+// burst of requests.
 func TestMemoryIsReturned(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
 	kept := func() int64 {
@@ -158,7 +163,7 @@ func TestMemoryIsReturned(t *testing.T) {
 	}
 }
 
-// busyStore is a store that takes long for a change with many keys.
+// busyStore is a store whose changes with many keys take long.
 type busyStore struct {
 	*partd.Dict
 	now, peak atomic.Int64
@@ -173,8 +178,8 @@ func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// TestLargeChangesTakeTurns applies one change with very many keys of a peer at a time,
-// while requests of others are served.
+// TestLargeChangesTakeTurns checks that a peer's changes with very many keys are applied
+// one at a time, while requests of others are served.
 func TestLargeChangesTakeTurns(t *testing.T) {
 	store := &busyStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)

@@ -12,8 +12,8 @@ import (
 type proxy struct {
 	l      net.Listener
 	target atomic.Pointer[string]
-	// limit returns after how many bytes, in both directions together, the next
-	// connection is cut.
+	// limit returns the number of bytes, in both directions together, after which the
+	// next connection is cut.
 	limit func() int64
 	cuts  atomic.Int64
 

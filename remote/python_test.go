@@ -80,9 +80,9 @@ func TestPythonCommands(t *testing.T) {
 	<-s.CloseRequested()
 }
 
-// TestPythonMessageTooLarge answers a change over the limit, which the server reads and
-// discards, and continues to serve the connection. An endless message, or a get, whose
-// client would take an error for a value, ends the connection.
+// TestPythonMessageTooLarge checks that a change over the limit is read, discarded and
+// answered with an error, and that the connection stays usable. An endless message ends
+// the connection. So does a get, because its client would take an error for a value.
 func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
 	value := strings.Repeat("v", 100_000)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/ratelimit"
 )
 
-// TestGuesses sends many wrong credentials: the peer is slowed down, and soon gets in
-// with the right one. Others are not affected.
+// TestGuesses sends many wrong credentials. The peer is slowed down, and soon admitted
+// with the right one. Other peers are not affected.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -52,8 +52,8 @@ func TestGuesses(t *testing.T) {
 	}
 }
 
-// TestGuessesFromSameAddress floods an address with guesses. Clients there still get in if
-// they were in before or have a certificate.
+// TestGuessesFromSameAddress floods an address with guesses. Clients there are still
+// admitted if they were admitted before or have a certificate.
 func TestGuessesFromSameAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -76,7 +76,8 @@ func TestGuessesFromSameAddress(t *testing.T) {
 	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }
 
-// TestRefusedOnce logs a refused request, and a refused client, in one line each.
+// TestRefusedOnce checks that a refused request, and a refused client, are each logged in
+// one line.
 func TestRefusedOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestTooManySessions floods a server with sessions, kept by the server or by its
-// store. A session in use stays, even while its client is not connected, and the number
-// per connection is limited. If all are open, a newcomer gets ErrBusy.
+// TestTooManySessions floods a server with sessions, kept by the server or by its store.
+// A session in use stays, even while its client is disconnected, and the number per
+// connection is limited. If all sessions are open, a new client gets ErrBusy.
 func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
@@ -79,7 +79,7 @@ func TestTooManySessions(t *testing.T) {
 }
 
 // TestGuessedSession checks that a client without a session's token can neither change
-// anything in it nor receive its popped values.
+// anything in the session nor receive its popped values.
 func TestGuessedSession(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
@@ -124,8 +124,8 @@ func TestGuessedSession(t *testing.T) {
 	}
 }
 
-// TestHelloOfAnotherKind checks the errors for an old client's hello, one with a
-// namespace, and one with a credential.
+// TestHelloOfAnotherKind checks the errors for the hello of an old client, for one with a
+// namespace, and for one with a credential.
 func TestHelloOfAnotherKind(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	tail := make([]byte, 4+8+16)
@@ -157,8 +157,8 @@ func TestHelloOfAnotherKind(t *testing.T) {
 	}
 }
 
-// TestGivenUpConnection applies nothing that comes over the older of two connections of
-// a session.
+// TestGivenUpConnection checks that nothing is applied that arrives over the older of two
+// connections of a session.
 func TestGivenUpConnection(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)

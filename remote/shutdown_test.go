@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestNoServer limits how long a client tries to connect.
+// TestNoServer checks that a client stops trying to connect after its time limit.
 func TestNoServer(t *testing.T) {
 	ctx := context.Background()
 	s, err := NewServer(partd.NewDict(), nil)
@@ -40,7 +40,7 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
-// TestShutdown finishes requests in progress.
+// TestShutdown checks that requests in progress finish.
 func TestShutdown(t *testing.T) {
 	ctx := context.Background()
 	inner := partd.NewDict()
@@ -75,7 +75,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownIsBounded ends Shutdown with its context although the store hangs.
+// TestShutdownIsBounded checks that Shutdown ends with its context although the store
+// hangs.
 func TestShutdownIsBounded(t *testing.T) {
 	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
 	s, err := NewServer(store, nil)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestSlowReaderIsServed keeps a reader that is slightly faster than the minimum of 16
-// KiB a second, and cuts off a slower one.
+// TestSlowReaderIsServed checks that a reader slightly faster than the minimum of 16 KiB
+// per second is served, and that a slower one is disconnected.
 func TestSlowReaderIsServed(t *testing.T) {
 	for rate, served := range map[int]bool{17 << 10: true, 12 << 10: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -64,7 +64,7 @@ func (s *stuck) Close() error {
 	return s.Conn.Close()
 }
 
-// TestCloseIsBounded closes a client whose server no longer reads.
+// TestCloseIsBounded checks that Close returns although the server no longer reads.
 func TestCloseIsBounded(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
@@ -87,7 +87,8 @@ func TestCloseIsBounded(t *testing.T) {
 	}
 }
 
-// TestReconnectingHasJitter keeps clients of a server from reconnecting all at once.
+// TestReconnectingHasJitter checks that clients of a server do not all reconnect at the
+// same time.
 func TestReconnectingHasJitter(t *testing.T) {
 	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
 	waits := map[time.Duration]bool{}

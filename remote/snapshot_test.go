@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// replaced is a store whose value is replaced by a longer one once its reader was read
+// replaced is a store whose value is replaced by a longer one after its reader was read
 // to the end, or to some point.
 type replaced struct {
 	partd.Partd
@@ -55,8 +55,8 @@ type rewound struct{ *replacing }
 
 func (r *rewound) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
 
-// TestPythonGetIsOneSnapshot never answers with part of an append, even if a large
-// value is replaced while its length is being determined.
+// TestPythonGetIsOneSnapshot checks that an answer never contains a part of an append,
+// even if a large value is replaced while its length is being determined.
 func TestPythonGetIsOneSnapshot(t *testing.T) {
 	ctx := t.Context()
 	const size = defaultPage + 1<<20
@@ -85,7 +85,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))
-				// The first value is the whole old one, the last the new one.
+				// The first value is the whole old value, the last the whole new one.
 				p.wantBytes(joinBytes(message(string(old), "x")[:9+size], message("", string(young)), acked))
 			})
 		}

@@ -28,8 +28,9 @@ func (r *switched) Admit(entries int, bytes int64) (int64, error) {
 
 func (r *switched) Done(taken int64) { r.underWay.Add(-taken) }
 
-// TestSpaceLimit refuses only changes that need space. A resent change whose answer was
-// lost is still answered as applied: otherwise its client would repeat it later.
+// TestSpaceLimit checks that only changes that need space are refused. A resent change
+// whose answer was lost is still answered as applied. Otherwise its client would repeat
+// it later.
 func TestSpaceLimit(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
@@ -87,8 +88,8 @@ func TestSpaceLimit(t *testing.T) {
 	}
 }
 
-// TestSpaceLimitAfterRestart resends to a restarted server without space a change that
-// was applied but not answered.
+// TestSpaceLimitAfterRestart resends a change that was applied but not answered to a
+// restarted server without space.
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)

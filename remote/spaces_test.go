@@ -125,8 +125,8 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestManyNamespacesListed lists more namespaces than fit an answer, only those in
-// which the user has the right admin.
+// TestManyNamespacesListed checks that a listing of more namespaces than fit an answer
+// contains only those where the user has the right admin.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -150,8 +150,8 @@ func TestManyNamespacesListed(t *testing.T) {
 	}
 }
 
-// TestListenerOfANamespace gives Python's clients the namespace of their listener, and
-// allows Go's clients no other.
+// TestListenerOfANamespace checks that a listener gives Python's clients its namespace,
+// and allows Go's clients no other.
 func TestListenerOfANamespace(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

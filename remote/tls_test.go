@@ -41,8 +41,8 @@ func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerO
 	return URL(l.Addr())
 }
 
-// TestTLS stores and reads large values over TLS. It refuses a client that cannot
-// verify the server, and one without TLS.
+// TestTLS stores and reads large values over TLS. It refuses a client that cannot verify
+// the server, and a client without TLS.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -53,8 +53,8 @@ func TestTurnsOfPeers(t *testing.T) {
 	}
 }
 
-// TestMemoryForSmallPeer gives memory at once to a peer that has none, although another
-// takes all that it gets, and no connection is closed.
+// TestMemoryForSmallPeer checks that a peer without memory gets some at once although
+// another peer takes all that it can get, and that no connection is closed.
 func TestMemoryForSmallPeer(t *testing.T) {
 	l := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,8 +78,9 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(soon, 6<<20, admission))
 }
 
-// TestAnswersOfOneConnectionQueueOnce lets a connection with many answers wait for
-// memory once at a time, so that another connection of the same peer comes next.
+// TestAnswersOfOneConnectionQueueOnce checks that a connection with many answers waits
+// for memory with only one of them at a time, so that another connection of the same peer
+// comes next.
 func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 	l := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -127,7 +128,7 @@ func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 }
 
 // TestAnswerBuffersAreCharged checks that an answer does not reuse the large buffer of
-// the last one without charging it, even while it waits for memory.
+// the previous answer without charging it, even while it waits for memory.
 func TestAnswerBuffersAreCharged(t *testing.T) {
 	s, _ := serve(t, partd.NewDict(), nil)
 	nc, peer := net.Pipe()

@@ -93,8 +93,8 @@ func TestWireCases(t *testing.T) {
 	}
 }
 
-// TestPing expects PONG with the context, even between the frames of a message, where
-// libzmq may send PING.
+// TestPing expects PONG with the context, even between the frames of a message, because
+// libzmq may send PING there.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	p := openPeer(t, url)
@@ -109,7 +109,7 @@ func TestPing(t *testing.T) {
 	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
 }
 
-// TestOneIdentity has two peers with the same identity, which get their own answers.
+// TestOneIdentity checks that two peers with the same identity get their own answers.
 func TestOneIdentity(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	var peers [2]*peer
@@ -129,8 +129,8 @@ func TestOneIdentity(t *testing.T) {
 	}
 }
 
-// TestPeerThatNeverReads has a peer that sends requests and never reads: it is closed in time,
-// and does not delay others.
+// TestPeerThatNeverReads checks that a peer that sends requests and never reads is
+// disconnected in time, and does not delay others.
 func TestPeerThatNeverReads(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
@@ -184,7 +184,8 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// TestSlowGreetings keeps slots for peers that finish their handshake quickly.
+// TestSlowGreetings checks that peers that finish their handshake quickly get
+// connections.
 func TestSlowGreetings(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 40, HandshakeTimeout: time.Hour})
 	for range 200 {

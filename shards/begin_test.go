@@ -78,8 +78,8 @@ func TestCloseWhileOpening(t *testing.T) {
 	}
 }
 
-// TestBeginningTogether checks that clients that start at the same time with the same list agree,
-// and that every client's changes arrive.
+// TestBeginningTogether checks that clients that start at the same time with the same
+// list agree, and that all their changes arrive.
 func TestBeginningTogether(t *testing.T) {
 	for round := range 20 {
 		stores := dicts(3)
@@ -205,7 +205,7 @@ func TestBeginningAfterAnother(t *testing.T) {
 	}
 }
 
-// TestPermanentFailure checks that errors that do not pass by themselves are returned at once. A
+// TestPermanentFailure checks that errors that will not go away are returned at once. A
 // bare syscall.Errno implements net.Error, but is not a network error.
 func TestPermanentFailure(t *testing.T) {
 	dir := t.TempDir()

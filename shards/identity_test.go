@@ -82,16 +82,16 @@ func restartable(n int) (servers []*restarted, stores []partd.Partd) {
 	return servers, stores
 }
 
-// TestOtherStores checks that a shard that comes back empty, or with another store, fails every
-// operation that needs it. The error names the shard and the remedy, for clients that started before
-// and after.
+// TestOtherStores checks that a shard that returns empty, or with another store, fails
+// every operation that needs it. The error names the shard and the remedy, for clients
+// that started before and after.
 func TestOtherStores(t *testing.T) {
 	elsewhere := func(t *testing.T) fullStore { // a shard of the same name from another list
 		stores := dicts(3)
 		fill(t, shardsOver(t, abc, stores), 30)
 		return stores[1].(fullStore)
 	}
-	var all sync.WaitGroup // each run waits a second, in case a list comes back
+	var all sync.WaitGroup // each run waits a second, in case a list returns
 	defer all.Wait()
 	for name, other := range map[string]func(t *testing.T) fullStore{
 		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": elsewhere,
@@ -135,8 +135,9 @@ func TestOtherStores(t *testing.T) {
 	}
 }
 
-// TestStoreReplacedDuringOperation exchanges the store during an operation. It may have its own store again
-// when the client checks. A restart with the same store must not be an error.
+// TestStoreReplacedDuringOperation exchanges the store during an operation. The original
+// store may be back when the client checks. A restart with the same store must not be an
+// error.
 func TestStoreReplacedDuringOperation(t *testing.T) {
 	servers, stores := restartable(3)
 	meanwhile := &exchanging{restarted: servers[1]}
@@ -326,7 +327,7 @@ func TestAdopt(t *testing.T) {
 			delete(want, key)
 		}
 	}
-	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s existed before
+	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s was opened earlier
 		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
 			t.Errorf("%d keys, %v", len(got), err)
 		}
@@ -369,7 +370,8 @@ func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	}
 }
 
-// TestClientsStartingDuringDrop checks that clients that start during a Drop do not take a shard for lost.
+// TestClientsStartingDuringDrop checks that clients that start during a Drop do not
+// consider a shard lost.
 func TestClientsStartingDuringDrop(t *testing.T) {
 	_, stores := restartable(3)
 	s := shardsOver(t, abc, stores)

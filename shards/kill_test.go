@@ -37,7 +37,7 @@ func TestServersAreKilledUnderLoad(t *testing.T) {
 	c := startCluster(t)
 	var finished atomic.Bool
 	var commits, retries, readings atomic.Int64
-	var refused [3]atomic.Int64 // how often a server's store was rejected
+	var refused [3]atomic.Int64 // number of times that a server's store was rejected
 	allowed := func(err error) bool {
 		for i, address := range c.addresses {
 			if strings.Contains(err.Error(), "shard "+address+": ") {

@@ -62,8 +62,8 @@ func TestAnotherList(t *testing.T) {
 	}
 }
 
-// TestMistakenStores checks that a store with two names, and exchanged stores, are rejected: the
-// former would have every key twice, the latter none.
+// TestMistakenStores checks that a store with two names, and exchanged stores, are
+// rejected. Otherwise every key would exist twice, or not at all.
 func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
 	twice := partd.NewDict()

@@ -137,9 +137,10 @@ func TestServersKeepPromises(t *testing.T) {
 	})
 }
 
-// TestAServerIsKilled kills a server under load and restarts it. Meanwhile operations on its keys must
-// fail with an error that names it, and those on other keys must succeed, even for a new client. After
-// the restart all clients must work, and every acknowledged batch must be there once.
+// TestAServerIsKilled kills a server under load and restarts it. Meanwhile operations on
+// its keys must fail with an error that names it, and operations on other keys must
+// succeed, even for a new client. After the restart all clients must work, and every
+// acknowledged batch must exist once.
 func TestAServerIsKilled(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
@@ -207,7 +208,7 @@ func TestAServerIsKilled(t *testing.T) {
 			t.Fatalf("%d failed, %d worked", failed, worked)
 		}
 		c.restart(t, victim)
-		// An append that is under way during two kills may end with an unknown outcome.
+		// An append in progress during two kills may end with an unknown outcome.
 		for w := range acknowledged {
 			for before := acknowledged[w].Load(); acknowledged[w].Load() < before+5 && !t.Failed(); {
 				time.Sleep(time.Millisecond)

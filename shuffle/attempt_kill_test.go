@@ -256,9 +256,10 @@ func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	}
 }
 
-// Workers are killed and restarted as other attempts; some run at the same time, some
-// twice under one name, and the servers are killed as well. The committed data must be
-// what one undisturbed process would have written. PARTD_KILLS=100 repeats it 100 times.
+// Workers are killed and restarted as other attempts. Some run concurrently, some twice
+// under one name, and the servers are killed as well. The committed data must be the data
+// that one undisturbed process would have written. PARTD_KILLS=100 repeats the test 100
+// times.
 func TestKillWorkers(t *testing.T) {
 	runs := 2
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {

@@ -153,7 +153,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 }
 
 // uncertain is a store that applies each append, and reports some as unknown. A copy of
-// those arrives again later.
+// the unknown ones arrives again later.
 type uncertain struct {
 	*partd.Dict
 	appends int
@@ -243,8 +243,8 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 }
 
-// A process that was thought dead, and whose attempt name another process has reused, goes
-// on after that process has committed.
+// A process that was thought dead, and whose attempt name another process has reused,
+// continues after that process has committed.
 func TestBatchesAfterTheCommit(t *testing.T) {
 	store := partd.NewDict()
 	w, late := begin(t, store, "t", "1"), begin(t, store, "t", "1")

@@ -60,7 +60,7 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%d: %q, want %q", kind, got, want)
 		}
 	}
-	// A nil pointer is no key.
+	// A nil pointer matches no key.
 	city := func(c customer) *string { return c.City }
 	rows, err := shuffle.Collect(shuffle.Join(t.Context(), shuffle.Values(customers...), shuffle.Values(customers...), city, city, nil))
 	if err != nil || len(rows) != 4 {

@@ -66,7 +66,7 @@ func TestCallersPanic(t *testing.T) {
 	}
 }
 
-// A caller that recovers and goes on gets an error about lost records.
+// A caller that recovers and continues gets an error about lost records.
 func TestUseAfterPanic(t *testing.T) {
 	in := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{

@@ -163,7 +163,8 @@ func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper
 	return g
 }
 
-// Each group is read once, whole, in order; some are not read to the end.
+// Each group is read once, completely and in order; some groups are not read to their
+// end.
 func TestForEach(t *testing.T) {
 	in := randomRecs(8, many)
 	want := map[string][]rec{}

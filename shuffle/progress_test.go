@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// watch records progress, and fails if it goes back or if calls overlap.
+// watch records progress, and fails if it decreases or if calls overlap.
 type watch struct {
 	t     *testing.T
 	busy  atomic.Bool

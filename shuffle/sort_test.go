@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Keys of all types are ordered as they compare.
+// The order of keys of all types is the order of their values.
 func TestKeysOfAllTypes(t *testing.T) {
 	type named string
 	check := func(name string, sorted bool) {

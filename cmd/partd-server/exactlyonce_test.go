@@ -146,7 +146,7 @@ func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	return errors.Join(f.check(ctx, c), c.Close())
 }
 
-// While connections are cut at random bytes, clients go on writing. Each change is
+// Clients continue to write while connections are cut at random bytes. Each change is
 // applied once, in order.
 func TestCutConnections(t *testing.T) {
 	cuts := number(t, "PARTD_CUTS", 300)
@@ -154,7 +154,7 @@ func TestCutConnections(t *testing.T) {
 		name, store        string
 		namespace          string
 		clients, perClient int
-		share              int // of the cuts, in percent
+		share              int // percentage of the cuts
 	}{
 		{"log", "log:%s", "", 4, 3, 50},
 		{"namespace", "log:%s", "/job7", 4, 3, 25},
@@ -205,7 +205,7 @@ func runWithKills(t *testing.T, child, store, namespace string, kills int) error
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, address := p.Address() // the same one for the next servers
+	_, address := p.Address() // the next servers use the same address
 	defer func() { p.Kill() }()
 	url := p.URL() + namespace
 	f, err := newFleet(ctx, []string{url, url, url, url}, 2, seed, false)
@@ -242,7 +242,7 @@ func runWithKills(t *testing.T, child, store, namespace string, kills int) error
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// While the server is killed (SIGKILL) and restarted, clients go on writing. Each
+// Clients continue to write while the server is killed (SIGKILL) and restarted. Each
 // change is applied once, in order.
 func TestKillServer(t *testing.T) {
 	kills := number(t, "PARTD_KILLS", 10)

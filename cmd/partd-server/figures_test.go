@@ -41,13 +41,13 @@ func httpGet(t testing.TB, url string) (code int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// usage is what a process uses at a moment.
+// usage is a process's current use of resources.
 type usage struct {
 	connections, goroutines, descriptors int
 	memory                               int64 // resident bytes
 }
 
-// usageOf measures what a server uses, with its metrics and the system's.
+// usageOf measures a server's usage, from its metrics and from the system.
 func usageOf(t testing.TB, p *serverproc.Process, admin string) (h usage) {
 	t.Helper()
 	_, body := httpGet(t, admin+"/metrics")

@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// greedyFor returns how long TestGreedyPeers runs, and with how many connections.
-// PARTD_GREEDY=10m runs all of it.
+// greedyFor returns the duration of TestGreedyPeers, and its number of connections.
+// PARTD_GREEDY=10m runs the whole test.
 func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -172,11 +172,12 @@ func greedyLoads() []greed {
 	}
 }
 
-// TestGreedyPeers lets a thousand connections from one address hold what they can, and reconnect
-// when they are closed. Meanwhile a client at another address is served within a second (or four
-// times the wait at an idle server, if the machine is busy), and one at the same address makes
-// progress. The server stays within its memory. After the greedy peers have gone, it has no more
-// descriptors, goroutines and connections than before.
+// TestGreedyPeers lets a thousand connections from one address hold as much as they can,
+// and reconnect when they are closed. Meanwhile a client at another address is served
+// within a second (or four times the wait at an idle server, if the machine is busy), and
+// a client at the same address makes progress. The server stays within its memory. After
+// the greedy peers have disconnected, it has no more descriptors, goroutines and
+// connections than before.
 func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
 	const memory = 512 << 20
@@ -290,7 +291,7 @@ func TestGreedyPeers(t *testing.T) {
 	stop(t, quietServer)
 }
 
-// beGreedy holds what it can until the server closes the connection.
+// beGreedy holds as much as it can until the server closes the connection.
 func beGreedy(ctx context.Context, network, address string, kinds []greed, kind, i int) {
 	p, err := hostile.Dial(ctx, network, address, time.Minute)
 	if err != nil {

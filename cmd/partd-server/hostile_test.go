@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// number returns the number in an environment variable, or usual.
+// number returns the number in an environment variable, or the usual number.
 func number(t testing.TB, variable string, usual int) int {
 	t.Helper()
 	s := os.Getenv(variable)

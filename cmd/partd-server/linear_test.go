@@ -23,8 +23,9 @@ type call struct {
 	key   string
 	value string
 
-	// For an append: the value before it, if some answer shows that. Each value is
-	// appended once, so the key had this value; the checker need not try other orders.
+	// For an append: the value before it, if some answer shows that value. Each value is
+	// appended once, so the key had this value, and the checker need not try other
+	// orders.
 	before string
 	shown  bool
 }
@@ -35,8 +36,8 @@ type keyState struct {
 	value  string
 }
 
-// model defines what a key may answer. Keys are checked one by one, because a store
-// promises no order across keys.
+// model defines the possible answers about a key. Keys are checked one by one, because a
+// store promises no order across keys.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
@@ -79,8 +80,8 @@ var model = porcupine.Model{
 	},
 }
 
-// recordHistory runs clients for some operations each on a few separate keys, and returns
-// what happened.
+// recordHistory runs clients that perform operations on a few separate keys, and returns
+// the history.
 func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
 	var mu sync.Mutex
 	var all []porcupine.Operation
@@ -140,7 +141,7 @@ func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed
 	return all, nil
 }
 
-// noteOrder records the order of appends that answers show. If two answers differ, the
+// noteOrder records the order of appends that answers show. If two answers disagree, the
 // recorded one makes the other wrong.
 func noteOrder(history []porcupine.Operation) {
 	before := map[string]string{} // by value; values look like <1.2>

@@ -17,9 +17,9 @@ import (
 // mortal is a client whose server is killed (SIGKILL) and restarted, before or during
 // an operation.
 //
-// Over a Buffer, a kill loses what was not flushed. So everything is flushed before an
-// operation with a kill. Afterwards each key must be as before or as after the
-// operation, and a lost operation is done again.
+// Over a Buffer, a kill loses unflushed data. So everything is flushed before an
+// operation with a kill. Afterwards each key must be as before or as after the operation,
+// and a lost operation is repeated.
 type mortal struct {
 	*remote.Client
 	t        *testing.T
@@ -98,8 +98,8 @@ func (m *mortal) readState(ctx context.Context) (held, error) {
 	return all, nil
 }
 
-// change runs a change during which the server may be killed. effect applies the change
-// to the expected contents.
+// change applies a change, during which the server may be killed. effect applies the
+// change to the expected contents.
 func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) error {
 	if !m.isDue() {
 		return f()

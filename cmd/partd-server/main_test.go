@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// children are what else the test binary can be.
+// children are the other programs that the test binary can run as.
 var children = map[string]func(args []string) error{
 	"impatient": func([]string) error {
 		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
@@ -66,10 +66,10 @@ func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error
 	return errors.Join(err, s.Shutdown(context.Background()))
 }
 
-// command returns a child of the test binary that is not started.
+// command returns an unstarted child of the test binary.
 func command(child string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	for _, v := range os.Environ() { // ignore the settings of the person who runs the test
+	for _, v := range os.Environ() { // ignore the settings of the user who runs the test
 		if !strings.HasPrefix(v, "PARTD_SERVER_") {
 			cmd.Env = append(cmd.Env, v)
 		}

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestMemoryOfStoreAndMessages fills the store's memory and that of messages at the
-// same time. The process stays near --memory: a fifth and 30 MiB are for the program
-// and uncollected garbage.
+// TestMemoryOfStoreAndMessages fills the memory of the store and of messages at the same
+// time. The process stays near --memory: a fifth and 30 MiB are for the program and
+// uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
 	require(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
 	const memory = 128 << 20

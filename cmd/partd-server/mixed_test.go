@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// startCuttingProxy forwards connections to an address, and cuts some of them off.
+// startCuttingProxy forwards connections to an address, and cuts some of them.
 func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,7 +91,7 @@ func (n *tenant) runLoad(ctx context.Context) error {
 			n.written[key] = piece
 		case i%500 == 0:
 			err = n.check(base)
-			start = time.Now() // this is several requests
+			start = time.Now() // this operation consists of several requests
 		case i%10 == 5:
 			var v [][]byte
 			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.written[key]) {
@@ -259,7 +259,7 @@ func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.D
 	return p99
 }
 
-// beGreedyOverTLS holds or sends what it can for a while.
+// beGreedyOverTLS holds or sends as much as it can for a while.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
 	defer cancel()

@@ -184,8 +184,8 @@ func TestHangup(t *testing.T) {
 	stop(t, p)
 }
 
-// A peer that reads no answers delays the end by at most --drain-timeout. Acknowledged
-// data of others is in the directory long before.
+// A peer that reads no answers delays the end by at most --drain-timeout. Long before
+// that, other peers' acknowledged data is in the directory.
 func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 	dir := t.TempDir() + "/data"
 	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")

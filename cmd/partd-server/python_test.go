@@ -61,8 +61,8 @@ func TestPythonClient(t *testing.T) {
 	}
 }
 
-// A Go client with the address of partd's own server reports that, and sends nothing: a
-// hello would end the server's thread, and all its clients would wait forever.
+// A Go client that is given the address of partd's own server reports that, and sends
+// nothing. A hello would end the server's thread, and all its clients would wait forever.
 func TestGoClientOfPythonServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
@@ -88,7 +88,7 @@ func TestLibzmqPeer(t *testing.T) {
 	py := requirePython(t, "zmq")
 	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
 		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
-			if script == "testdata/peer.py" && store != "log:" { // it tests the wire, not sessions
+			if script == "testdata/peer.py" && store != "log:" { // the script tests the wire, not sessions
 				continue
 			}
 			t.Run(script+"/"+store, func(t *testing.T) {

@@ -129,7 +129,7 @@ func TestQuotaOfANamespace(t *testing.T) {
 }
 
 // Deletes free space in a store at its quota, even if the quota is small, only appends
-// follow, and the store's slot is taken by another.
+// follow, and another store uses the store's slot.
 func TestDeletesFreeSpace(t *testing.T) {
 	for _, quota := range []int{8 << 20, 24 << 20} {
 		for _, namespace := range []string{"", "/full"} {

@@ -2,5 +2,6 @@
 
 package main
 
-// withRace says that the race detector is on, which multiplies the memory that a process takes.
+// withRace reports whether the race detector is on. It multiplies the memory of a
+// process.
 const withRace = true

@@ -43,12 +43,12 @@ func (w *writer) value() string {
 	return strings.Repeat(fmt.Sprintf("%s:%d ", w.name, w.done), n/12+1)
 }
 
-// step makes one change, or reads the result of earlier ones.
+// step makes one change, or reads the result of earlier changes.
 func (w *writer) step(ctx context.Context) error {
 	k := w.ownKey()
 	v := w.value()
 	switch n := w.rnd.IntN(100); {
-	case n < 55: // to shared keys and one own key at once
+	case n < 55: // to the shared keys and one own key, in one batch
 		entries := []partd.Entry{{Key: k, Value: []byte(v)}}
 		for i := range sharedKeys {
 			entries = append(entries, partd.Entry{Key: sharedKey(i), Value: fmt.Appendf(nil, "<%s:%d>", w.name, w.pieces)})
@@ -166,7 +166,7 @@ func (f *fleet) write(ctx context.Context, stop <-chan struct{}) error {
 	return context.Cause(ctx)
 }
 
-// check compares everything in the store with what the writers know.
+// check compares everything in the store with the writers' expectations.
 func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 	want := map[string]string{}
 	for _, w := range f.writers {

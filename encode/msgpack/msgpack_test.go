@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// The stored bytes must not change: encode.Msgpack, the codec's former name, wrote them.
+// The stored bytes must not change, because encode.Msgpack, the codec's former name,
+// wrote such bytes.
 func TestBytesStay(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`

@@ -182,7 +182,7 @@ func TestLinkedFile(t *testing.T) {
 	}
 }
 
-// Users of a map get in with their tokens, and nobody with a certificate.
+// Users of a map are admitted with their tokens. Nobody is admitted with a certificate.
 func TestMap(t *testing.T) {
 	const etl, report = "0123456789abcdef", "a token of the reports"
 	u, err := New(map[string]Grant{
