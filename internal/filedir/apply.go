@@ -11,8 +11,8 @@ import (
 )
 
 // sessionTag is the tag of the current operation: a slot of "%sessions" before and after
-// it. The undo record holds both: finishing the operation writes after, undoing it writes
-// before.
+// the operation. The undo record holds both. Finishing the operation writes after, and
+// undoing it writes before.
 type sessionTag struct {
 	slot          uint64
 	before, after *slot
@@ -88,7 +88,7 @@ func (d *Dir) commit(hasRecord bool) error {
 }
 
 // commitNothing records the tag of an operation that changes no file. It needs an undo
-// record as any other, because a partly written slot would end the session.
+// record like any other, because a partly written slot would end the session.
 func (d Tx) commitNothing(ctx context.Context) error {
 	if d.tag == nil {
 		return nil

@@ -51,7 +51,7 @@ func (b *batch) group(d *Dir, entries Entries) {
 }
 
 // release forgets files that are not open, and large buffers. It also closes files with
-// very long keys, because the keys of thousands of open files could take pending a gigabyte.
+// very long keys, because the keys of thousands of open files could use half a gigabyte.
 func (b *batch) release(d *Dir) {
 	for i, k := range b.touched {
 		if k.file == nil {

@@ -82,8 +82,8 @@ func (d *Dir) end() {
 	d.passTurn()
 }
 
-// passTurn gives the turn to the next operation. After Close, it closes what the last
-// operation opened.
+// passTurn gives the turn to the next operation. After Close, it closes everything that
+// the last operation opened.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())

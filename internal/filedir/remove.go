@@ -69,7 +69,7 @@ func (d Tx) Drop(ctx context.Context) error {
 	}
 	d.removeDirs("")
 	d.dirty.paths, d.dirty.all = nil, false
-	d.warn("removing what long keys orphans", d.removeOrphans()) // these keys can no longer be seen
+	d.warn("removing what long keys orphans", d.removeOrphans()) // these keys are no longer visible
 	if d.journal.file != nil && d.journal.size > 0 {             // it may hold bytes of dropped values
 		err := d.journal.file.Truncate(0)
 		if err == nil {

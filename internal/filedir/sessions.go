@@ -18,7 +18,7 @@ import (
 // crosses the end of a sector. Little-endian:
 //
 //	slot 0:     8 magic "partdses"
-//	            8 the last issued session: in the upper pending a random number, the
+//	            8 the last issued session: in the upper half a random number, the
 //	              same for all sessions of the file, and in the lower a counter
 //	            4 number of slots for sessions, N
 //	            16 secret for tokens; zero in files of older versions

@@ -62,8 +62,8 @@ func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	return cause
 }
 
-// replaceFile atomically replaces or creates a file with the given content. It has changed
-// nothing if it returns an error that does not wrap ErrUnknownOutcome.
+// replaceFile atomically replaces or creates a file with the given content. Unless its
+// error wraps ErrUnknownOutcome, a failed call has changed nothing.
 func (d *Dir) replaceFile(name string, value []byte) error {
 	if _, err := d.stage(value); err != nil {
 		return err
@@ -111,8 +111,8 @@ func (d *Dir) unstage() {
 	d.warn("removing a temporary file", d.removeFile(names.Temp))
 }
 
-// moveStaged renames the temporary file to name. It has not renamed the file if it returns
-// an error that does not wrap ErrUnknownOutcome.
+// moveStaged renames the temporary file to name. Unless its error wraps
+// ErrUnknownOutcome, a failed call has not renamed it.
 func (d *Dir) moveStaged(name string) error {
 	intact, err := d.lockIntact()
 	if err == nil && !intact {

@@ -41,10 +41,10 @@ func (g *Group) MarkSynced(upTo uint64) {
 	}
 }
 
-// Wait returns once position pos is synced. One of the concurrent callers calls its sync, which
-// must return the last position written before it began, even with an error. Everyone who waits
-// for a position up to that one gets the error. If the sync fails because its caller's
-// context ended, the others try again.
+// Wait returns once position pos is synced. One of the concurrent callers calls its sync,
+// which must return the last position written before it began, even with an error. All
+// callers that wait for a position up to that one get the error. If the sync fails
+// because its caller's context ended, the others try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {
 		return nil
@@ -95,9 +95,10 @@ func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Conte
 	return err
 }
 
-// gatherWaiters waits for the callers that the last round released, because they usually write again at
-// once. Otherwise they would wait for the round after this one, and every round would sync for
-// half of the callers. It yields instead of sleeping: timers are too coarse.
+// gatherWaiters waits for the callers that the last round released, because they usually
+// write again at once. Otherwise they would wait for the round after this one, and every
+// round would sync for half of the callers. It yields instead of sleeping, because timers
+// are too coarse.
 func (g *Group) gatherWaiters() {
 	limit := min(g.duration/2, maxGather)
 	for begin := time.Now(); g.arrived.Load() < g.expected && time.Since(begin) < limit; {

@@ -21,16 +21,16 @@ func (t *Table) Drain(use func(Group) error) error {
 	return nil
 }
 
-// If most records have unique keys, a table is of no use. Then most records bypass the
-// table, and from time to time some go through it to check whether this is still so.
+// If most records have unique keys, a table does not help. Then most records bypass the
+// table, and occasionally some go through it to check whether this is still so.
 const (
 	bypassEntries  = 256 << 10 // entries needed to start bypassing
-	recheckEntries = 16 << 10  // entries needed to go on bypassing
+	recheckEntries = 16 << 10  // entries needed to continue bypassing
 	rechecks       = 64        // rechecks with recheckEntries, before one with bypassEntries
 	bypassFactor   = 16        // records that bypass the table, per entry of a recheck
 )
 
-// AllowBypass lets the table detect that it is of no use. The caller must then ask
+// AllowBypass lets the table detect that it does not help. The caller must then ask
 // [Table.Bypass] before it adds records.
 func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 

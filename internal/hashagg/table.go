@@ -34,7 +34,7 @@ type Table struct {
 
 	empty        func() error // empties a full table; nil means into a file
 	drained      int64        // records that were drained or bypassed the table
-	bypassAt     int          // number of entries at which the table may turn out to be of no use
+	bypassAt     int          // number of entries at which the table may turn out not to help
 	rechecksLeft int          // rechecks left before one with bypassEntries
 	bypassLeft   int          // records that still bypass the table
 
@@ -242,8 +242,8 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether one more entry needs more slots.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// hasRoom reports whether an entry of size words fits. grow means that the slots are doubled;
-// while that happens, the old slots exist as well.
+// hasRoom reports whether there is room for an entry of size words. grow is set if the
+// slots must be doubled; during that, the old slots also exist.
 func (t *Table) hasRoom(size int, grow bool) bool {
 	slots := len(t.slots)
 	if grow {

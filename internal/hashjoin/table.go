@@ -1,9 +1,9 @@
 // Package hashjoin keeps the records of one side of a join in memory, where they can be
 // found by their keys.
 //
-// Several goroutines add records while they fit. If all fit, several goroutines can look up
-// keys. If one does not fit, all are taken out again. A key may have any number of records,
-// which form a linked list.
+// Several goroutines add records while they fit. If all fit, several goroutines can look
+// up keys. If one does not fit, all are removed again. A key may have any number of
+// records, which form a linked list.
 package hashjoin
 
 import (
@@ -35,8 +35,8 @@ type Table struct {
 	records int   // in full pieces
 
 	// index is an open-addressing table with linear probing. A slot is 0 if it is empty.
-	// Otherwise its upper half is that of the key's hash, and its lower half is the place
-	// of the key's first entry.
+	// Otherwise its upper half is the upper half of the key's hash, and its lower half is
+	// the position of the key's first entry.
 	index    []uint64
 	indexMem []byte
 }

@@ -1,11 +1,10 @@
 // Package mergejoin joins the records of two sorters by their keys.
 //
-// It walks both sides in key order at the same time. If both have a key, it holds the left
-// side's records of that key in memory while the right side's records pass. If the left
-// side's records exceed the memory, the right side's go to a file, which is read once for
-// each portion of the left side's that fits. So memory does not limit the number of
-// records of a key, on either side.
-// one key, on one side or both, takes more memory.
+// It walks both sides in key order at the same time. If both have a key, it holds the
+// left side's records of that key in memory while the right side's records pass. If the
+// left side's records exceed the memory, the right side's records go to a file, which is
+// read once for each portion of the left side's records that fits. So memory does not
+// limit the number of records of a key, on either side.
 package mergejoin
 
 import (

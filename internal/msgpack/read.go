@@ -35,8 +35,8 @@ func Decode(data []byte) (v any, err error) {
 }
 
 // Check returns an error unless data is one value of any MessagePack type, with enough
-// bytes for every length in it, and not nested too deep. It allocates nothing. After it, a
-// decoder that trusts lengths is safe.
+// bytes for every length in it, and not nested too deeply. It allocates nothing. After
+// Check, a decoder that trusts lengths is safe.
 func Check(data []byte) error {
 	r := reader{rest: data, missing: 1}
 	return r.end(data, r.skipValue(pyvalue.MaxDepth))

@@ -17,9 +17,9 @@ import (
 // maxWait is how long an operation waits for another store to be closed.
 const maxWait = 20 * time.Second
 
-// minOpenTime is how long a store stays open before it must make way. While an operation waits
-// for a store, operations on stores open for longer wait, until one of these is unused. A store
-// with a long read is exempt, because it would not become unused soon.
+// minOpenTime is how long a store may stay open while an operation waits to open another.
+// After that time, new operations on the store wait until it or another such store is
+// unused. A store with a long read is exempt, because it would not become unused soon.
 const minOpenTime = 50 * time.Millisecond
 
 // minIdleTime is how long a store must have been unused before it is closed for
@@ -161,7 +161,7 @@ func (s *Set) release(e *entry, long bool) {
 	}
 	e.lastUsed = time.Now()
 	s.endLease(e)
-	// Once in a while is enough, rather than for each append.
+	// Marking the directory occasionally is enough.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}

@@ -84,7 +84,7 @@ func (s *Set) sweep() {
 	}
 }
 
-// graceTime is how long a new server spares namespaces at least (or for the TTL, if
+// graceTime is the minimum time for which a new server keeps namespaces (or the TTL, if
 // that is shorter), so that clients can reconnect.
 const graceTime = time.Hour
 

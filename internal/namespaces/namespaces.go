@@ -31,9 +31,9 @@ type Options struct {
 	// TTL is how long an unused namespace is kept; 0 means forever.
 	TTL time.Duration
 	// MaxBytes is the quota of each namespace on disk. MinFree is the number of bytes
-	// that must stay free, and Free returns how many are. A limit of 0 means none.
-	// Measure returns what an open store uses on disk, and what it has yet to write
-	// out. Reclaim frees the space of a store's dead data.
+	// that must stay free, and Free returns the number of free bytes. A limit of 0 means
+	// none. Measure returns the bytes that an open store uses on disk, and the bytes that
+	// it has yet to write out. Reclaim frees the space of a store's dead data.
 	MaxBytes, MinFree int64
 	Free              func() (int64, error)
 	Measure           func(partd.Partd) (disk, pending int64, err error)
@@ -192,8 +192,8 @@ func (s *Set) announce() {
 	s.freed = make(chan struct{})
 }
 
-// open opens the store of e. If instead is not nil, it closes that entry's store first.
-// mu must be held; open unlocks it while it opens the store.
+// open opens the store of e. If instead is not nil, it first closes the store of that
+// entry. mu must be held; open unlocks it while it opens the store.
 func (s *Set) open(ctx context.Context, e, instead *entry) error {
 	e.changing = make(chan struct{})
 	if s.openCount++; instead != nil {
