@@ -61,7 +61,7 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	}
 	head, err := r.skipFrames()
 	if err != nil {
-		return nil, r.failed(err)
+		return nil, r.explain(err)
 	}
 	if format == compress.Zstd && (Detect(head) == compress.LZ4 || len(head) == 0 && FormatOf(name) == compress.LZ4) {
 		r.format = compress.LZ4

@@ -111,7 +111,7 @@ func TestSkippableFrames(t *testing.T) {
 		return append(frame, bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd}, n/4)...)
 	}
 	for _, kind := range []compress.Format{compress.Zstd, compress.LZ4} {
-		data, name := text(5000), "f.zst"
+		data, name := randomText(5000), "f.zst"
 		if kind == compress.LZ4 {
 			name = "f.lz4"
 		}
