@@ -17,7 +17,11 @@ const (
 	walMagic        = "partdWAL"
 	walHeaderLen    = 64
 	recordHeaderLen = 40
-	tagLen          = 24
+
+	// Offsets in a record's header.
+	epochOffset, seqOffset, syncedOffset = 16, 24, 32
+
+	tagLen = 24
 )
 
 type recordType uint8
@@ -67,9 +71,9 @@ func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 		le.PutUint32(tag[20:], 0)
 		end += tagLen
 	}
-	le.PutUint64(rec[16:], h.epoch)
-	le.PutUint64(rec[24:], h.seq)
-	le.PutUint64(rec[32:], h.synced)
+	le.PutUint64(rec[epochOffset:], h.epoch)
+	le.PutUint64(rec[seqOffset:], h.seq)
+	le.PutUint64(rec[syncedOffset:], h.synced)
 	le.PutUint32(rec, f.SaltedCRC(walFileNumber, off, rec[4:end]))
 	return rec
 }
@@ -93,7 +97,7 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 	}
 	h = recordHeader{
 		length: le.Uint32(b[4:]), crc: le.Uint32(b[8:]), kind: recordType(b[12]), tagged: b[13] == recordTagged,
-		epoch: le.Uint64(b[16:]), seq: le.Uint64(b[24:]), synced: le.Uint64(b[32:]),
+		epoch: le.Uint64(b[epochOffset:]), seq: le.Uint64(b[seqOffset:]), synced: le.Uint64(b[syncedOffset:]),
 	}
 	if h.tagged {
 		tag := b[recordHeaderLen:]

@@ -65,8 +65,8 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	if err != nil {
 		return h, nil, err
 	}
-	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch ||
-		len(b) >= 32 && binary.LittleEndian.Uint64(b[24:]) == r.nextSeq
+	r.sawBytes = len(b) >= epochOffset+8 && binary.LittleEndian.Uint64(b[epochOffset:]) == r.epoch ||
+		len(b) >= seqOffset+8 && binary.LittleEndian.Uint64(b[seqOffset:]) == r.nextSeq
 	h, err = parseRecordHeader(b, r.log.format, r.off, !r.log.format.NoCRC)
 	if err != nil {
 		return h, nil, err
@@ -158,7 +158,7 @@ func (r *walReader) find(first int64) (best recordHeader, exists bool, err error
 			pos += int64(max(len(b)-len(pattern)+1, 1))
 			continue
 		}
-		headerOff := pos + int64(i) - 16
+		headerOff := pos + int64(i) - epochOffset
 		pos += int64(i) + 1
 		if headerOff < first {
 			continue

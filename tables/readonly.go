@@ -47,7 +47,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	}
 	if cat.Database == "" {
 		files := []string{catalogFile, catalogFile + "-wal"}
-		copied, err := copyStable(ctx, func() (string, error) { return catalogFingerprint(s.local) }, func() error {
+		copied, err := copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, s.local) }, func() error {
 			return copyFiles(dir, s.local, files)
 		})
 		if err == nil && !copied {
@@ -80,7 +80,7 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 		s.opts.NoTail = false
 		return errors.Join(err, l.Close())
 	}
-	copied, err := copyStable(ctx, func() (string, error) { return tailFingerprint(from) }, func() error {
+	copied, err := copyStable(ctx, func(context.Context) (string, error) { return tailFingerprint(from) }, func() error {
 		names, err := tailFiles(from)
 		if err == nil {
 			err = os.RemoveAll(to)
@@ -97,14 +97,16 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 // catalogFingerprint returns a fingerprint of the database that changes when SQLite checkpoints or restarts its
 // log. Until then the database stays the same and the log only grows. A copy that ends in the middle of a
 // commit only lacks that commit.
-func catalogFingerprint(dir string) (string, error) {
+func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
 	if err != nil {
 		return "", err
 	}
 	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // the next write may come too soon to change the modification time
-		time.Sleep(mtimeGranularity - age)
+		if err := canceled.Wait(ctx, time.After(mtimeGranularity-age)); err != nil {
+			return "", err
+		}
 	}
 	head, err := headOf(db+"-wal", 32)
 	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), head), err
@@ -153,12 +155,12 @@ func headOf(path string, length int) (string, error) {
 	return string(head), err
 }
 
-// copyStable calls copyAll until fingerprint returns the same before and after, because another process may
-// write. It reports whether there is anything to copy.
-func copyStable(ctx context.Context, fingerprint func() (string, error), copyAll func() error) (bool, error) {
+// copyStable calls copyAll until ctx ends, or until fingerprint returns the same before and after, because another
+// process may write. It reports whether there is anything to copy.
+func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
 	const tries, pause = 40, 50 * time.Millisecond
 	for n := 1; ; n++ {
-		before, err := fingerprint()
+		before, err := fingerprint(ctx)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
@@ -166,11 +168,12 @@ func copyStable(ctx context.Context, fingerprint func() (string, error), copyAll
 			return false, err
 		}
 		err = copyAll()
-		if after, stateErr := fingerprint(); stateErr == nil && before == after {
+		if after, afterErr := fingerprint(ctx); afterErr == nil && before == after {
 			return true, err
 		}
 		if n == tries {
-			return true, errors.New("another process keeps changing the files: query the server that owns them")
+			changing := errors.New("another process keeps changing the files: query the server that owns them")
+			return true, errors.Join(err, changing)
 		}
 		if err := canceled.Wait(ctx, time.After(pause)); err != nil {
 			return true, err

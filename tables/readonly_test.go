@@ -1,11 +1,13 @@
 package tables
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -107,5 +109,25 @@ func TestReadOnly(t *testing.T) {
 	}
 	if _, err := Open(ctx, t.TempDir(), &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// Copying reports the error of the copies, such as that of a full disk, even if the files also
+// change, and ends with its context.
+func TestCopyStableErrors(t *testing.T) {
+	changes := 0
+	fingerprint := func(context.Context) (string, error) { changes++; return strconv.Itoa(changes), nil }
+	full := errors.New("no space left on device")
+	if _, err := copyStable(t.Context(), fingerprint, func() error { return full }); !errors.Is(err, full) {
+		t.Errorf("the files change and copies fail: %v", err)
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := os.WriteFile(filepath.Join(dir, catalogFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := catalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("a new catalog after the end of the context: %v", err)
 	}
 }

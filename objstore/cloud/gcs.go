@@ -47,7 +47,10 @@ type gcs struct {
 // openGCS uses the application default credentials. STORAGE_EMULATOR_HOST names a server
 // for tests.
 func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	if base, ok := http.DefaultTransport.(*http.Transport); ok { // a program may have replaced it
+		transport = base.Clone()
+	}
 	transport.MaxIdleConnsPerHost = 64
 	transport.DisableCompression = true
 	b := &gcs{client: &http.Client{Transport: transport}, transport: transport, api: gcsAPI, bucket: bucket, prefix: prefix}

@@ -244,3 +244,16 @@ func TestGCS(t *testing.T) {
 		}
 	}
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A program may replace the default transport with one of another type.
+func TestOtherDefaultTransport(t *testing.T) {
+	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
+	http.DefaultTransport = roundTrip(http.DefaultTransport.RoundTrip)
+	if _, err := openGCS(t.Context(), "bucket", "", "http://localhost:1/storage/v1/"); err != nil {
+		t.Error(err)
+	}
+}

@@ -39,6 +39,23 @@ def test_places(monkeypatch, tmp_path):
     monkeypatch.setenv("PYSTORE_PATH", str(tmp_path / "other"))
     assert pystore.get_path() == tmp_path / "other"
     assert pystore.set_path("~/pystore") == pystore.get_path() == tmp_path / "pystore"
+    assert pystore.set_path(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
+    for url in "s3://bucket/stores", "file://elsewhere/stores":
+        with pytest.raises(ValueError, match="pass a directory"):
+            pystore.set_path(url)
+
+
+def test_deletes_stores_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(pystore.utils, "_path", None)
+    stores, other = tmp_path / "stores", tmp_path / "other"
+    other.mkdir()
+    pystore.set_path(stores)
+    for name in "", ".", "..", "../other", "a/../../other", str(other):
+        with pytest.raises(ValueError, match="not the name of a store"):
+            pystore.delete_store(name)
+    assert stores.is_dir() and other.is_dir()
+    with pytest.raises(ValueError, match="does not exist"):
+        pystore.delete_store("missing")
 
 
 def test_readme(collection, prices):

@@ -200,10 +200,13 @@ func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
 	for i, sql := range eachQuery() {
 		for k, c := range all {
 			got, err := c.rows(asTexts(sql))
-			if k == 0 {
+			if err == nil && k == 0 {
 				answers = append(answers, got)
 			}
-			if err = errors.Join(err, differ(i+1, answers[i], got)); err != nil {
+			if err == nil {
+				err = differ(i+1, answers[i], got)
+			}
+			if err != nil {
 				return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 			}
 		}

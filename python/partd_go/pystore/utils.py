@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import threading
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,11 @@ def get_path(*args: str) -> Path:
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
     """Sets and creates the directory of the stores. It ends the servers of stores elsewhere."""
     global _path
-    if path is not None and "://" in os.fspath(path) and "file://" not in os.fspath(path):
-        raise Misuse("PyStore currently only works with local file system: pass a directory")
+    if path is not None and "://" in os.fspath(path):
+        url = urllib.parse.urlsplit(os.fspath(path))
+        if url.scheme != "file" or url.netloc not in ("", "localhost"):
+            raise Misuse("PyStore currently only works with local file system: pass a directory")
+        path = urllib.request.url2pathname(url.path)
     directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
     directory.mkdir(parents=True, exist_ok=True)
     _path = str(directory)
@@ -94,6 +99,8 @@ def list_stores() -> list[str]:
 
 def delete_store(store: str) -> bool:
     path = get_path(store)
+    if Path(store).is_absolute() or not Path(store).parts or ".." in Path(store).parts:
+        raise Misuse(f"{store!r} is not the name of a store: list_stores() returns the names")
     if not path.exists():
         raise Misuse(f"Store '{store}' does not exist: list_stores() returns the stores")
     release(lambda known: Path(known) == path)

@@ -64,27 +64,41 @@ type appendAttempt struct {
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
-	e.mu.Lock()
-	locked := true
-	defer func() {
-		if locked {
-			e.mu.Unlock()
+	if a.locks {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
+	locked := func(step func() error) error {
+		if !a.locks {
+			e.mu.Lock()
+			defer e.mu.Unlock()
 		}
-	}()
-	if proceed, err := e.prepareAppend(ctx, a); !proceed || err != nil {
+		return step()
+	}
+	var proceed bool
+	err := locked(func() (err error) {
+		proceed, err = e.prepareAppend(ctx, a)
+		return err
+	})
+	if err != nil || !proceed {
 		return err
 	}
-	if !a.locks {
-		e.mu.Unlock()
-		locked = false
+	frame, err := e.encodeRows(ctx, src, checkFit, a)
+	if err != nil || frame == nil {
+		return err
 	}
+	return locked(func() error { return e.append(ctx, *frame, a) })
+}
+
+// encodeRows casts the rows to the table's columns and encodes them for the tail. It returns nil if there are none.
+func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (*tail.Frame, error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rows, err := e.cast(ctx, src, a.def, ruleList, checkFit)
 	if err != nil || len(rows) == 0 {
-		return err
+		return nil, err
 	}
 	defer take.Release(rows)
 	encoder, _ := e.encoders.Get().(*tail.Encoder)
@@ -93,14 +107,10 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	}
 	frame, err := encoder.Encode(a.def.Stored, rows, a.id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e.encoders.Put(encoder)
-	if !locked {
-		e.mu.Lock()
-		locked = true
-	}
-	return e.append(ctx, frame, a)
+	return &frame, nil
 }
 
 // prepareAppend refreshes the table's state, and reports whether the append may proceed: the table must

@@ -33,10 +33,11 @@ func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []stri
 	if len(types) == 0 {
 		return arrow.NewSchema(nil, nil), nil
 	}
-	size := C.size_t(unsafe.Sizeof(unsafe.Pointer(nil)))
-	cTypes := (*unsafe.Pointer)(C.calloc(C.size_t(len(types)), size))
+	// Unlike C.calloc, C.malloc never returns nil.
+	size := C.size_t(len(types)) * C.size_t(unsafe.Sizeof(unsafe.Pointer(nil)))
+	cTypes := (*unsafe.Pointer)(C.malloc(size))
 	defer C.free(unsafe.Pointer(cTypes))
-	cNames := (**C.char)(C.calloc(C.size_t(len(types)), size))
+	cNames := (**C.char)(C.malloc(size))
 	defer C.free(unsafe.Pointer(cNames))
 	for i, t := range types {
 		unsafe.Slice(cTypes, len(types))[i] = t.Ptr
@@ -44,7 +45,8 @@ func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []stri
 		defer C.free(unsafe.Pointer(name))
 		unsafe.Slice(cNames, len(types))[i] = name
 	}
-	cSchema := (*cdata.CArrowSchema)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowSchema{}))))
+	cSchema := (*cdata.CArrowSchema)(C.malloc(C.size_t(unsafe.Sizeof(cdata.CArrowSchema{}))))
+	*cSchema = cdata.CArrowSchema{}
 	defer C.free(unsafe.Pointer(cSchema))
 	defer cdata.ReleaseCArrowSchema(cSchema)
 	if err := arrowError(C.duckdb_to_arrow_schema(o.Ptr, cTypes, cNames, C.uint64_t(len(types)), unsafe.Pointer(cSchema))); err != nil {
@@ -55,7 +57,8 @@ func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []stri
 
 // arrowBatch converts a chunk to a batch. The batch does not depend on the chunk or its database.
 func arrowBatch(o duckdb.ArrowOptions, schema *arrow.Schema, chunk duckdb.DataChunk) (arrow.RecordBatch, error) {
-	cArray := (*cdata.CArrowArray)(C.calloc(1, C.size_t(unsafe.Sizeof(cdata.CArrowArray{}))))
+	cArray := (*cdata.CArrowArray)(C.malloc(C.size_t(unsafe.Sizeof(cdata.CArrowArray{}))))
+	*cArray = cdata.CArrowArray{}
 	defer C.free(unsafe.Pointer(cArray))
 	defer cdata.ReleaseCArrowArray(cArray)
 	if err := arrowError(C.duckdb_data_chunk_to_arrow(o.Ptr, chunk.Ptr, unsafe.Pointer(cArray))); err != nil {

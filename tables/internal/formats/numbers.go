@@ -88,6 +88,8 @@ func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 			b.Append(decimal.Decimal64(n.Int64()))
 		case *array.Decimal128Builder:
 			b.Append(decimal128.FromBigInt(n))
+		default:
+			return false
 		}
 		return true
 	}
