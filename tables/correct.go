@@ -115,7 +115,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		return nil
 	}
 	if n.basis != nil { // they were written for another state of the table
-		if !src.Whole() {
+		if !src.IsWhole() {
 			return ErrConflict
 		}
 		src.Rewind()

@@ -133,7 +133,7 @@ func keepsNoFailure(t *testing.T, f datafile.File) {
 		t.Fatal(err)
 	}
 	keep := []bool{true, true, true, true}
-	if err := drop.Gone(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
+	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
 		t.Error("after a failure, these rows are kept:", keep, err)
 	}
 }

@@ -26,7 +26,7 @@ const maxDictionary = 64 << 10
 // in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
-	if !ok || len(src.Batches) == 0 && !src.Whole() {
+	if !ok || len(src.Batches) == 0 && !src.IsWhole() {
 		return put
 	}
 	fields := slices.Clone(put.Fields())

@@ -54,7 +54,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	}
 	defer src.Release()
 	for range commit.MaxAttempts {
-		if m == PutAppend && src.Whole() && b.store().tail != nil {
+		if m == PutAppend && src.IsWhole() && b.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
 				continue // others created the table
@@ -74,7 +74,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		if !errors.Is(err, commit.ErrStale) {
 			return 0, err
 		}
-		if !src.Whole() {
+		if !src.IsWhole() {
 			break
 		}
 		src.Rewind()

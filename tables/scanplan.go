@@ -128,7 +128,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 		return err
 	}
 	p.NaN = mayHaveNaN(v.def.Columns, tasks)
-	p.NeedsScan = p.NeedsScan || !datafile.FoundByID(ctx, v.t, tasks)
+	p.NeedsScan = p.NeedsScan || !datafile.ReadableByID(ctx, v.t, tasks)
 	for _, task := range tasks {
 		p.NeedsScan = p.NeedsScan || datafile.HasDeletes(task)
 		local, release, err := v.source.b.s.cat.Local(task.File.FilePath())

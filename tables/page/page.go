@@ -32,7 +32,7 @@ type handler struct {
 	opts     flightd.Options
 	url      string
 	requests *flightd.Requests
-	apart    *formats.Apart
+	apart    *formats.IsolatedReader
 	counts   countCache
 
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ type handler struct {
 // store, also apply to requests of the page.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
-	h.apart = formats.NewApart(h.opts.Memory / 2)
+	h.apart = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
 		"GET /api/session":          {isPublic: true, handle: h.session},

@@ -14,12 +14,12 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Iceberg maps int and long to plain INT32 and INT64. The library annotates such columns with their
-// width, and then Spark cannot read an int column that became a long.
+// Iceberg maps int and long to plain INT32 and INT64. The library annotates such columns with their width,
+// and Spark then cannot read an int column that was widened to long.
 
 // removeWidths removes the widths of 32 and 64 bits from a footer, and reports whether it had any.
-func removeWidths(about *metadata.FileMetaData) (removed bool) {
-	for _, e := range about.FileMetaData.Schema {
+func removeWidths(footer *metadata.FileMetaData) (removed bool) {
+	for _, e := range footer.FileMetaData.Schema {
 		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
 			e.LogicalType, e.ConvertedType, removed = nil, nil, true
 		}
@@ -27,8 +27,8 @@ func removeWidths(about *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file annotates a column with the width of 32 bits, as earlier
-// versions of this package did.
+// HasWidths reports whether a file annotates a column with a width of 32 bits, as earlier versions of this
+// package did.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -78,33 +78,33 @@ func (f *unannotatedFile) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (f *unannotatedFile) Close() error {
-	end, err := unannotatedEnd(bytes.Join(f.last, nil))
+	lastBytes, err := removeWidthsAtEnd(bytes.Join(f.last, nil))
 	f.last = nil
-	if err == nil && len(end) > 0 {
-		_, err = f.FileWriter.Write(end)
+	if err == nil && len(lastBytes) > 0 {
+		_, err = f.FileWriter.Write(lastBytes)
 	}
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// unannotatedEnd removes widths from the footer at the end of a file. Zeros before the footer,
-// which Parquet allows, keep the file's size, because the library has counted it.
-func unannotatedEnd(b []byte) ([]byte, error) {
+// removeWidthsAtEnd removes widths from the footer at the end of a file. It pads the file with zeros before
+// the footer, which Parquet allows, because the library has already counted the file's size.
+func removeWidthsAtEnd(b []byte) ([]byte, error) {
 	n := len(b) - footerEnd
 	if n < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
 		return b, nil // the library failed
 	}
-	from := n - int(binary.LittleEndian.Uint32(b[n:]))
-	if from < 0 {
+	footerStart := n - int(binary.LittleEndian.Uint32(b[n:]))
+	if footerStart < 0 {
 		return b, nil
 	}
-	about, err := metadata.NewFileMetaData(b[from:n], nil)
-	if err != nil || !removeWidths(about) {
+	parsed, err := metadata.NewFileMetaData(b[footerStart:n], nil)
+	if err != nil || !removeWidths(parsed) {
 		return b, err
 	}
 	var footer bytes.Buffer
-	if _, err := about.WriteTo(&footer, nil); err != nil || footer.Len() > n-from {
+	if _, err := parsed.WriteTo(&footer, nil); err != nil || footer.Len() > n-footerStart {
 		return b, err
 	}
-	end := binary.LittleEndian.AppendUint32(nil, uint32(footer.Len()))
-	return slices.Concat(b[:from], make([]byte, n-from-footer.Len()), footer.Bytes(), end, b[n+4:]), nil
+	length := binary.LittleEndian.AppendUint32(nil, uint32(footer.Len()))
+	return slices.Concat(b[:footerStart], make([]byte, n-footerStart-footer.Len()), footer.Bytes(), length, b[n+4:]), nil
 }

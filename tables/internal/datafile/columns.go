@@ -55,7 +55,7 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		}
 		c.fields[i] = f.reader.Manifest.Fields[at]
 		all := map[int]bool{}
-		leaves(&c.fields[i], all)
+		addLeaves(&c.fields[i], all)
 		for leaf := range all { // check first: the reader of structs starts goroutines, where a panic could not be recovered
 			if err := f.sound(g, leaf); err != nil {
 				return c, err
@@ -64,7 +64,7 @@ func (f *file) columns(ctx context.Context, by *pqarrow.FileReader, g group, wan
 		}
 		if i < coding {
 			if c.codes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.codes[i] > 0 {
-				fields.Fields[at] = coded(c.fields[i])
+				fields.Fields[at] = asCodes(c.fields[i])
 			}
 		}
 		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
@@ -163,7 +163,7 @@ func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
 // decoded returns the next rows of a column in the file's type. The caller releases them.
 func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
 	if p := c.plain[i]; p != nil {
-		if a := p.next(rows); a != nil {
+		if a := p.nextRows(rows); a != nil {
 			return a, nil
 		}
 		c.leavePlain(i)
@@ -222,7 +222,7 @@ func (c *columns) seek(row int64) error {
 // skip moves a column forward from one row to another.
 func (c *columns) skip(i int, from, to int64) (err error) {
 	defer c.f.sane(&err)
-	known := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.begins(c.g, c.fields[i].ColIndex) != nil
+	known := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.pageStarts(c.g, c.fields[i].ColIndex) != nil
 	if p := c.plain[i]; p != nil {
 		if p.skip(from, to, known) {
 			return nil

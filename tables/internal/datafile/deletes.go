@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deletes reads other writers' delete files when a scan needs them. A position delete file may
-// cover many data files, and is read once.
+// deletes reads the delete files of other writers when a scan needs them. A position delete file may cover
+// many data files, and is read only once.
 type deletes struct {
 	t  *table.Table
 	mu sync.Mutex
@@ -27,10 +27,10 @@ type deletes struct {
 	positions map[string]map[string]map[int64]bool // deleted rows, by delete file and data file
 }
 
-// of returns the Drop that finds a file's deleted rows.
-func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error) {
+// dropOf returns the Drop that finds a file's deleted rows.
+func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Drop, error) {
 	drop := &Drop{}
-	var gone []func(int64) bool
+	var isDeleted []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error
 		if err != nil {
 			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		gone = append(gone, func(row int64) bool { return rows.Contains(uint64(row)) })
+		isDeleted = append(isDeleted, func(row int64) bool { return rows.Contains(uint64(row)) })
 	}
 	for _, f := range task.DeleteFiles {
 		if len(task.DeletionVectorFiles) > 0 { // a deletion vector includes the rows of position delete files
@@ -50,31 +50,31 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*Drop, error
 		if err != nil {
 			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		gone = append(gone, func(row int64) bool { return rows[row] })
+		isDeleted = append(isDeleted, func(row int64) bool { return rows[row] })
 	}
-	var equal []func([]arrow.Array, int) bool
+	var isEqualDeleted []func([]arrow.Array, int) bool
 	for _, f := range task.EqualityDeleteFiles {
-		at := len(drop.Columns)
+		firstColumn := len(drop.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		drop.Columns = append(drop.Columns, columns...)
 		var key []byte
-		equal = append(equal, func(all []arrow.Array, i int) bool {
-			key = appendNullable(key[:0], all[at:at+len(columns)], i)
+		isEqualDeleted = append(isEqualDeleted, func(all []arrow.Array, i int) bool {
+			key = appendNullable(key[:0], all[firstColumn:firstColumn+len(columns)], i)
 			return keys[string(key)]
 		})
 	}
 	var mu sync.Mutex // groups are read concurrently
-	drop.Gone = func(first int64, keep []bool, columns []arrow.Array) error {
+	drop.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range keep {
-			for _, is := range gone {
-				keep[i] = keep[i] && !is(first+int64(i))
+			for _, is := range isDeleted {
+				keep[i] = keep[i] && !is(firstRow+int64(i))
 			}
-			for _, is := range equal {
+			for _, is := range isEqualDeleted {
 				keep[i] = keep[i] && !is(columns, i)
 			}
 		}
@@ -89,11 +89,12 @@ const (
 	positionID = 2147483545
 )
 
-func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (map[int64]bool, error) {
+// rowsOf returns the rows of a data file that a position delete file deletes.
+func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if all, ok := d.positions[f.FilePath()]; ok {
-		return all[of], nil
+		return all[dataFile], nil
 	}
 	all := map[string]map[int64]bool{}
 	s := iceberg.NewSchema(0,
@@ -103,7 +104,7 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (ma
 	if err != nil {
 		return nil, err
 	}
-	err = d.each(ctx, f, columns, func(b arrow.RecordBatch) {
+	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) {
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
 			if all[paths.Value(i)] == nil {
@@ -119,10 +120,10 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (ma
 		d.positions = map[string]map[string]map[int64]bool{}
 	}
 	d.positions[f.FilePath()] = all
-	return all[of], nil
+	return all[dataFile], nil
 }
 
-// keysOf returns the columns of a file's equality deletes, and the deleted values.
+// keysOf returns the columns of an equality delete file, and the keys of the deleted values.
 func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
@@ -132,7 +133,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Col
 		columns = append(columns, column)
 	}
 	keys = map[string]bool{}
-	err = d.each(ctx, f, columns, func(b arrow.RecordBatch) {
+	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) {
 		for i := range int(b.NumRows()) {
 			keys[string(appendNullable(nil, b.Columns(), i))] = true
 		}
@@ -140,7 +141,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Col
 	return columns, keys, err
 }
 
-// column returns a column of the table by its id, even if it was dropped since.
+// column returns a column of the table by its id, even if it has been dropped.
 func (d *deletes) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
@@ -157,7 +158,7 @@ func (d *deletes) column(id int) (c Column, err error) {
 	return c, fmt.Errorf("it deletes by field %d, and the table never had such a column", id)
 }
 
-func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
+func (d *deletes) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return err
@@ -174,57 +175,57 @@ func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []Column
 }
 
 // appendNullable appends the keys of a row's values, which may be null. Nulls equal each other.
-func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
+func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		if c.IsNull(row) {
-			to = append(to, 0)
+			dst = append(dst, 0)
 			continue
 		}
-		to = sorted.AppendKey(append(to, 1), c, row)
+		dst = sorted.AppendKey(append(dst, 1), c, row)
 	}
-	return to
+	return dst
 }
 
-// valueOf returns an array with one value, the default of a column in Iceberg's schema.
+// valueOf returns an array with one value: the default of a column in Iceberg's schema.
 func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
-	is := reflect.ValueOf(v)
+	value := reflect.ValueOf(v)
 	switch b := b.(type) {
 	case *array.Decimal128Builder:
 		if d, ok := v.(iceberg.Decimal); ok {
 			b.Append(d.Val)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		if is.Kind() == reflect.Array { // a uuid: Bytes needs an addressable array
-			at := reflect.New(is.Type()).Elem()
-			at.Set(is)
-			is = at
+		if value.Kind() == reflect.Array { // a uuid: Bytes needs an addressable array
+			addressable := reflect.New(value.Type()).Elem()
+			addressable.Set(value)
+			value = addressable
 		}
-		b.Append(is.Bytes())
+		b.Append(value.Bytes())
 	case *array.BinaryBuilder:
-		b.Append(is.Bytes())
+		b.Append(value.Bytes())
 	case *array.StringBuilder:
-		b.Append(is.String())
+		b.Append(value.String())
 	case *array.BooleanBuilder:
-		b.Append(is.Bool())
+		b.Append(value.Bool())
 	case *array.Float32Builder:
-		b.Append(float32(is.Float()))
+		b.Append(float32(value.Float()))
 	case *array.Float64Builder:
-		b.Append(is.Float())
+		b.Append(value.Float())
 	case *array.Int32Builder:
-		b.Append(int32(is.Int()))
+		b.Append(int32(value.Int()))
 	case *array.Int64Builder:
-		b.Append(is.Int())
+		b.Append(value.Int())
 	case *array.Date32Builder:
-		b.Append(arrow.Date32(is.Int()))
+		b.Append(arrow.Date32(value.Int()))
 	case *array.Time64Builder:
-		b.Append(arrow.Time64(is.Int()))
+		b.Append(arrow.Time64(value.Int()))
 	case *array.TimestampBuilder:
-		b.Append(arrow.Timestamp(is.Int()))
+		b.Append(arrow.Timestamp(value.Int()))
 	}
 	if b.Len() != 1 {
-		return nil, fmt.Errorf("its default %v is none of type %s", v, t)
+		return nil, fmt.Errorf("its default %v is not a value of type %s", v, t)
 	}
 	return b.NewArray(), nil
 }

@@ -24,18 +24,18 @@ const (
 	zstdLevel       = 1
 )
 
-// encoder writes a file, group by group. Each group has its own encodings.
+// encoder writes a file, one row group after another. Each group has its own encodings.
 type encoder struct {
 	columns *pqschema.Schema
-	// The library reads the properties when a group begins and ends, so they must not change in
+	// The library reads the properties when a group begins and when it ends, so they must not change in
 	// between.
 	properties *parquet.WriterProperties
 	flat       *pqfile.Writer      // for files without nested columns, whose columns are encoded concurrently
 	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded sequentially
 	ones       []int16             // definition levels for columns without nulls
-	out        *tailBuffer
+	buffer     *tailBuffer
 	groups     int
-	nans       map[int]int64 // numbers of NaN values by leaf column, for columns of floats
+	nans       map[int]int64 // number of NaN values by leaf column, for columns of floats
 	unbounded  []chunk       // chunks that contain NaN
 }
 
@@ -45,16 +45,16 @@ type chunk struct{ group, leaf int }
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
 func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
-	first := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
-	e = &encoder{properties: parquet.NewWriterProperties(first...), out: &tailBuffer{Writer: out}, nans: map[int]int64{}}
+	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
+	e = &encoder{properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
 	if hasParts(columns) {
-		e.nested, err = pqarrow.NewFileWriter(columns, e.out, e.properties, arrowProperties)
+		e.nested, err = pqarrow.NewFileWriter(columns, e.buffer, e.properties, arrowProperties)
 		return e, err
 	}
-	e.flat, err = pqfile.NewParquetWriterWithError(e.out, e.columns.Root(), pqfile.WithWriterProps(e.properties))
+	e.flat, err = pqfile.NewParquetWriterWithError(e.buffer, e.columns.Root(), pqfile.WithWriterProps(e.properties))
 	return e, err
 }
 
@@ -69,7 +69,7 @@ func hasParts(columns *arrow.Schema) bool {
 
 // write writes rows as one row group.
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
-	ways, values, err := e.choose(ctx, rows)
+	encodings, values, err := e.chooseEncodings(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -83,15 +83,15 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	for len(e.ones) < int(rows.NumRows()) {
 		e.ones = append(e.ones, 1)
 	}
-	err = sideBySide(ctx, int(rows.NumCols()), func(i int) error {
+	err = forEachColumn(ctx, int(rows.NumCols()), func(i int) error {
 		a, field := rows.Column(i), rows.Schema().Field(i)
-		to, err := group.Column(i)
+		writer, err := group.Column(i)
 		switch {
 		case err != nil:
-		case ways[i].texts != nil:
-			err = ways[i].texts.write(to, a, e.levels(a, field.Nullable))
+		case encodings[i].texts != nil:
+			err = encodings[i].texts.write(writer, a, e.levels(a, field.Nullable))
 		default:
-			err = e.writePages(ctx, to, a, field.Nullable, pageRows/values*values)
+			err = e.writePages(ctx, writer, a, field.Nullable, pageRows/values*values)
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", field.Name, err)
@@ -104,8 +104,8 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	return group.Close()
 }
 
-// sideBySide calls f for each of n columns, concurrently on all processors.
-func sideBySide(ctx context.Context, n int, f func(i int) error) error {
+// forEachColumn calls f for each of n columns, concurrently on all processors.
+func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
 	numbers := func(yield func(int) bool) {
 		for i := range n {
 			if !yield(i) {
@@ -116,9 +116,9 @@ func sideBySide(ctx context.Context, n int, f func(i int) error) error {
 	return parallel.Each(ctx, numbers, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// choose sets the properties for a group of rows. It returns the chosen encodings, and the number
-// of values that the library writes between checks of the page size.
-func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []way, values int, err error) {
+// chooseEncodings sets the properties for a group of rows. It returns the encodings, and the number of values
+// that the library writes between two checks of the page size.
+func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, values int, err error) {
 	var leaves []arrow.Array
 	for _, c := range rows.Columns() {
 		leaves = leafArrays(c, leaves)
@@ -128,10 +128,10 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 		widest = max(widest, width(a))
 	}
 	values = int(min(max(pageBytes/widest, 1), pageCheckValues))
-	ways = make([]way, len(leaves))
+	encodings = make([]columnEncoding, len(leaves))
 	nans := make([]int64, len(leaves))
-	err = sideBySide(ctx, len(leaves), func(i int) error {
-		ways[i] = wayOf(leaves[i], e.flat != nil, values)
+	err = forEachColumn(ctx, len(leaves), func(i int) error {
+		encodings[i] = encodingOf(leaves[i], e.flat != nil, values)
 		nans[i] = countNaN(leaves[i])
 		return nil
 	})
@@ -144,7 +144,7 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 		parquet.WithStoreDecimalAsInteger(true),
 		parquet.WithCompressionLevel(zstdLevel),
 	}
-	for i, w := range ways {
+	for i, w := range encodings {
 		path := e.columns.Column(i).Path()
 		options = append(options,
 			parquet.WithEncodingFor(path, w.encoding),
@@ -164,50 +164,49 @@ func (e *encoder) choose(ctx context.Context, rows arrow.RecordBatch) (ways []wa
 	}
 	e.groups++
 	*e.properties = *parquet.NewWriterProperties(options...)
-	return ways, values, err
+	return encodings, values, err
 }
 
-// leafArrays appends the arrays of a column's Parquet leaf columns, in order. The caller releases
-// them.
-func leafArrays(a arrow.Array, to []arrow.Array) []arrow.Array {
+// leafArrays appends the arrays of a column's Parquet leaf columns, in order. The caller must release them.
+func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case array.ExtensionArray:
-		return leafArrays(a.Storage(), to)
+		return leafArrays(a.Storage(), leaves)
 	case *array.Struct:
 		for i := range a.NumField() {
-			to = leafArrays(a.Field(i), to)
+			leaves = leafArrays(a.Field(i), leaves)
 		}
-		return to
+		return leaves
 	case array.ListLike:
-		var from, end int64
+		var start, end int64
 		if a.Len() > 0 {
-			from, _ = a.ValueOffsets(0)
+			start, _ = a.ValueOffsets(0)
 			_, end = a.ValueOffsets(a.Len() - 1)
 		}
-		values := array.NewSlice(a.ListValues(), from, end)
+		values := array.NewSlice(a.ListValues(), start, end)
 		defer values.Release()
-		return leafArrays(values, to)
+		return leafArrays(values, leaves)
 	}
 	a.Retain()
-	return append(to, a)
+	return append(leaves, a)
 }
 
-// close completes the file, and returns its metadata and its size.
-func (e *encoder) close() (about *metadata.FileMetaData, size int64, err error) {
-	e.out.hold()
+// close completes the file, and returns its footer and its size.
+func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
+	e.buffer.hold()
 	if e.nested != nil {
 		if err = e.nested.Close(); err == nil {
-			about, err = e.nested.FileMetadata()
+			footer, err = e.nested.FileMetadata()
 		}
 	} else if err = e.flat.Close(); err == nil {
-		about, err = e.flat.FileMetadata()
+		footer, err = e.flat.FileMetadata()
 	}
 	if err != nil {
 		return nil, 0, err
 	}
 	size = e.written()
-	grown, err := e.out.release(about, e.unbounded)
-	return about, size + grown, err
+	grown, err := e.buffer.release(footer, e.unbounded)
+	return footer, size + grown, err
 }
 
 // nanCounts returns the number of NaN values in each column of floats, by field id.
@@ -227,39 +226,39 @@ func (e *encoder) written() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits a page only by its bytes. As deltas, 131,072 values may take 6 KB, and a
-// reader that needs few of them would decode all.
+// The library limits pages only by bytes. 131,072 values may take only 6 KB as deltas, and a reader that
+// needs few of them would decode all of them.
 const (
-	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes little else
+	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes few unneeded values
 	pageRows        = 8 << 10  // the limit for files without nested columns: 64 KiB of 8-byte values
 	pageCheckValues = 1024     // the library checks the page size after this many values
 )
 
-// pager has a method of the library's column writers that their interface lacks.
+// pager is implemented by the library's column writers, but is not part of their interface.
 type pager interface{ FlushCurrentPage() error }
 
 // writePages writes a column of a group, in pages of at most the given number of rows.
-func (e *encoder) writePages(ctx context.Context, to pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
-	pages, ok := to.(pager)
+func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
+	pages, ok := writer.(pager)
 	if !ok {
 		return errors.New("the library does not end a page where requested")
 	}
 	ctx = pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
 	levels := e.levels(a, nullable)
-	for from := 0; from < a.Len(); from += rows {
-		end := min(from+rows, a.Len())
-		var at []int16
+	for start := 0; start < a.Len(); start += rows {
+		end := min(start+rows, a.Len())
+		var pageLevels []int16
 		if levels != nil {
-			at = levels[from:end]
+			pageLevels = levels[start:end]
 		}
-		part := array.NewSlice(a, int64(from), int64(end))
-		err := pqarrow.WriteArrowToColumn(ctx, to, part, at, nil, nullable)
-		part.Release()
+		page := array.NewSlice(a, int64(start), int64(end))
+		err := pqarrow.WriteArrowToColumn(ctx, writer, page, pageLevels, nil, nullable)
+		page.Release()
 		if err != nil {
 			return err
 		}
-		// The library may have just ended a page because it was large.
-		if about := to.PageStatistics(); about != nil && about.NumValues()+about.NullCount() > 0 {
+		// The library may just have ended a page because it was large.
+		if stats := writer.PageStatistics(); stats != nil && stats.NumValues()+stats.NullCount() > 0 {
 			if err := pages.FlushCurrentPage(); err != nil {
 				return err
 			}

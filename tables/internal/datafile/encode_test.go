@@ -237,7 +237,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 			t.Fatal(err)
 		}
 		for i, a := range group.Columns() {
-			number := numberOf(a)
+			number := integerDecoder(a)
 			if pages != nil && !hasParts(group.Schema()) && width(a) <= maxIndexed {
 				checkPageRows(t, pages, i, int64(a.Len()))
 			}

@@ -22,33 +22,33 @@ import (
 // file is an open data file.
 type file struct {
 	scan   *Scan
-	name   string // without its directory, which errors must not reveal
+	name   string // without the directory, which errors must not reveal
 	drop   *Drop
 	skip   int64
 	opened parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
 	reader *pqarrow.FileReader
-	looker *pqarrow.FileReader // reads the condition's columns, with recycled memory
+	looker *pqarrow.FileReader // reads the condition's columns, into recycled memory
 	groups []group             // groups that may have matching rows
 }
 
-// group is a row group. first is the index in the file of its first row.
+// group is a row group. first is the index of its first row in the file.
 type group struct {
 	number      int
 	first, rows int64
 	size        int64                             // estimated decoded bytes of the wanted columns
-	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; nil: none
+	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; may be nil
 }
 
-// sane, when deferred, turns a panic of the library into an error. Some damaged files cause panics.
+// sane must be deferred. It converts a panic of the library, which some damaged files cause, to an error.
 func (f *file) sane(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("its Parquet cannot be read: %v", p)}
 	}
 }
 
-func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
-	f = &file{scan: s, name: path.Base(of.Path), skip: of.Skip}
+func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
+	f = &file{scan: s, name: path.Base(source.Path), skip: source.Skip}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -56,15 +56,15 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 		}
 	}()
 	defer f.sane(&err)
-	if of.Drop != nil {
-		if f.drop, err = of.Drop(ctx); err != nil {
+	if source.Drop != nil {
+		if f.drop, err = source.Drop(ctx); err != nil {
 			return f, err
 		}
 	}
-	if f.opened, err = s.Open(of.Path); err != nil {
+	if f.opened, err = s.Open(source.Path); err != nil {
 		return f, err
 	}
-	if f.parsed, err = s.parse(of.Path, f.opened); err != nil {
+	if f.parsed, err = s.parse(source.Path, f.opened); err != nil {
 		return f, err
 	}
 	if f.looker, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
@@ -76,13 +76,13 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 			return f, err
 		}
 	}
-	first := int64(0)
+	firstRow := int64(0)
 	for i := range f.parsed.NumRowGroups() {
-		g := group{number: i, first: first, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
-		if first += g.rows; g.rows < 0 {
+		g := group{number: i, first: firstRow, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
+		if firstRow += g.rows; g.rows < 0 {
 			return f, errors.New("it has a group of less than no rows")
 		}
-		if g.rows > 0 && first > f.skip && f.may(g) {
+		if g.rows > 0 && firstRow > f.skip && f.mayMatch(g) {
 			g.size = f.size(g, s.Looked) + f.size(g, s.Columns)
 			f.groups = append(f.groups, g)
 		}
@@ -112,46 +112,46 @@ func (f *file) close() {
 
 // place returns the index of a column in the file, or -1.
 func (f *file) place(c Column) int {
-	return slices.IndexFunc(f.reader.Manifest.Fields, func(has pqarrow.SchemaField) bool { return f.scan.is(*has.Field, c.IDs) })
+	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 
-// is reports whether a field of a file is a field of the table. Fields are compared by id, or by
-// name if the file has no ids.
-func (s *Scan) is(has, wanted arrow.Field) bool {
+// matchesField reports whether a field of a file is the wanted field of the table. It compares ids, or names
+// if the file has no ids.
+func (s *Scan) matchesField(field, wanted arrow.Field) bool {
 	id, _ := idOf(wanted)
-	if of, ok := idOf(has); ok {
-		return of == id
+	if fieldID, ok := idOf(field); ok {
+		return fieldID == id
 	}
 	if names, ok := s.Names[id]; ok {
-		return slices.Contains(names, has.Name)
+		return slices.Contains(names, field.Name)
 	}
-	return has.Name == wanted.Name
+	return field.Name == wanted.Name
 }
 
 // leaf returns the leaf index of a flat column, or -1.
 func (f *file) leaf(c Column) int {
-	if at := f.place(c); at >= 0 && f.reader.Manifest.Fields[at].IsLeaf() {
-		return f.reader.Manifest.Fields[at].ColIndex
+	if i := f.place(c); i >= 0 && f.reader.Manifest.Fields[i].IsLeaf() {
+		return f.reader.Manifest.Fields[i].ColIndex
 	}
 	return -1
 }
 
-// leaves adds the leaf columns of a field to a set.
-func leaves(f *pqarrow.SchemaField, to map[int]bool) {
+// addLeaves adds the leaf columns of a field to a set.
+func addLeaves(f *pqarrow.SchemaField, set map[int]bool) {
 	if f.IsLeaf() {
-		to[f.ColIndex] = true
+		set[f.ColIndex] = true
 	}
 	for i := range f.Children {
-		leaves(&f.Children[i], to)
+		addLeaves(&f.Children[i], set)
 	}
 }
 
-// size estimates the decoded bytes of columns of a group.
+// size estimates the decoded bytes of columns in a group.
 func (f *file) size(g group, columns []Column) (n int64) {
 	for _, c := range columns {
-		if at := f.place(c); at >= 0 {
+		if i := f.place(c); i >= 0 {
 			all := map[int]bool{}
-			leaves(&f.reader.Manifest.Fields[at], all)
+			addLeaves(&f.reader.Manifest.Fields[i], all)
 			for leaf := range all {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
 					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited, because a damaged file may claim any size
@@ -162,17 +162,17 @@ func (f *file) size(g group, columns []Column) (n int64) {
 	return n
 }
 
-// may reports whether a group may have matching rows, by its statistics.
-func (f *file) may(g group) bool {
-	may := f.scan.May
-	if may == nil && f.scan.Where != nil {
-		may = f.scan.Where.May
+// mayMatch reports whether a group may have matching rows, as its statistics say.
+func (f *file) mayMatch(g group) bool {
+	mayMatch := f.scan.May
+	if mayMatch == nil && f.scan.Where != nil {
+		mayMatch = f.scan.Where.May
 	}
-	if may == nil {
+	if mayMatch == nil {
 		return true
 	}
-	some, _ := may(func(name string) filter.Bounds { return f.boundsOf(g, name) })
-	return some
+	matches, _ := mayMatch(func(name string) filter.Bounds { return f.boundsOf(g, name) })
+	return matches
 }
 
 func (f *file) boundsOf(g group, name string) filter.Bounds {
@@ -184,11 +184,11 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns the statistics of a column in a group, if its type's statistics are reliable.
+// bounds returns the statistics of a column in a group, if statistics of its type are reliable.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
-	leaf, there := f.compared(c)
-	if !there && c.Absent == nil {
+	leaf, exists := f.statsLeaf(c)
+	if !exists && c.Absent == nil {
 		b.Nulls = g.rows
 	}
 	if leaf < 0 {
@@ -211,33 +211,33 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// compared returns the leaf of a column with usable statistics, or -1, and reports whether the file
+// statsLeaf returns the leaf index of a column with usable statistics, or -1, and reports whether the file
 // has the column.
-func (f *file) compared(c Column) (leaf int, there bool) {
-	at := f.place(c)
-	if at < 0 {
+func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
+	i := f.place(c)
+	if i < 0 {
 		return -1, false
 	}
-	field := f.reader.Manifest.Fields[at]
-	if !field.IsLeaf() || !comparable(field.Field.Type, c.Field.Type) {
+	field := f.reader.Manifest.Fields[i]
+	if !field.IsLeaf() || !hasValidBounds(field.Field.Type, c.Field.Type) {
 		return -1, true
 	}
 	return field.ColIndex, true
 }
 
-// comparable reports whether a file column's bounds are valid for the table's type: same order and
-// same unit.
-func comparable(has, wanted arrow.DataType) bool {
-	switch wanted.ID() {
+// hasValidBounds reports whether bounds of a column in a file are valid for the table's type: the types must
+// have the same order and unit.
+func hasValidBounds(fileType, tableType arrow.DataType) bool {
+	switch tableType.ID() {
 	case arrow.INT64:
-		return has.ID() == arrow.INT32 || has.ID() == arrow.INT64
+		return fileType.ID() == arrow.INT32 || fileType.ID() == arrow.INT64
 	case arrow.FLOAT64:
-		return has.ID() == arrow.FLOAT32 || has.ID() == arrow.FLOAT64
+		return fileType.ID() == arrow.FLOAT32 || fileType.ID() == arrow.FLOAT64
 	case arrow.TIMESTAMP:
-		t, ok := has.(*arrow.TimestampType)
-		return ok && t.Unit == wanted.(*arrow.TimestampType).Unit
+		t, ok := fileType.(*arrow.TimestampType)
+		return ok && t.Unit == tableType.(*arrow.TimestampType).Unit
 	case arrow.INT32, arrow.FLOAT32, arrow.DATE32, arrow.TIME64, arrow.STRING, arrow.BINARY:
-		return arrow.TypeEqual(has, wanted)
+		return arrow.TypeEqual(fileType, tableType)
 	}
 	return false
 }

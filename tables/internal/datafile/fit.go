@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// fit converts a file's column to the table's type. has is the column's field in the file. ids is
-// the table's field with ids, which match nested parts.
-func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
+// fit converts a file's column to the table's type. fileField is the column's field in the file. ids is the
+// table's field with ids, by which nested parts are matched.
+func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:
 		from, ok := a.(*array.Struct)
@@ -22,7 +22,7 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		}
 		children := make([]arrow.ArrayData, to.NumFields())
 		for i, f := range to.Fields() {
-			child, err := s.part(from, has, ids.Type.(*arrow.StructType).Field(i), f)
+			child, err := s.fitField(from, fileField, ids.Type.(*arrow.StructType).Field(i), f)
 			if err != nil {
 				return nil, fmt.Errorf("field %q: %w", f.Name, err)
 			}
@@ -34,12 +34,12 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if !ok {
 			break
 		}
-		of, by := has.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
-		keys, err := s.fit(from.Keys(), of.KeyField(), by.KeyField(), to.KeyType())
+		fileMap, idMap := fileField.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
+		keys, err := s.fit(from.Keys(), fileMap.KeyField(), idMap.KeyField(), to.KeyType())
 		if err != nil {
 			return nil, err
 		}
-		items, err := s.fit(from.Items(), of.ItemField(), by.ItemField(), to.ItemType())
+		items, err := s.fit(from.Items(), fileMap.ItemField(), idMap.ItemField(), to.ItemType())
 		if err != nil {
 			return nil, err
 		}
@@ -50,50 +50,50 @@ func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arro
 		if !ok {
 			break
 		}
-		child, err := s.fit(from.ListValues(), has.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
+		child, err := s.fit(from.ListValues(), fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
 		if err != nil {
 			return nil, err
 		}
 		return take.NewArray(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
 	}
-	return widened(a, to)
+	return widenArray(a, to)
 }
 
-// part returns a field of a struct, or nulls if the file lacks it.
-func (s *Scan) part(from *array.Struct, has, ids, to arrow.Field) (arrow.Array, error) {
-	for i, f := range has.Type.(*arrow.StructType).Fields() {
-		if s.is(f, ids) {
+// fitField returns a field of a struct, or nulls if the file lacks the field.
+func (s *Scan) fitField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
+	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
+		if s.matchesField(f, ids) {
 			return s.fit(from.Field(i), f, ids, to.Type)
 		}
 	}
 	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
 }
 
-// widened converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the
-// same scale have the same bytes in any precision.
-func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+// widenArray converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the same
+// scale have the same bytes in every precision.
+func widenArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Int32:
 		if to.ID() == arrow.INT64 {
-			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
+			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widenValues[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Float32:
 		if to.ID() == arrow.FLOAT64 {
-			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
+			return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a), widenValues[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
 		}
 	case *array.Decimal128:
-		was := a.DataType().(*arrow.Decimal128Type)
-		if t, ok := to.(*arrow.Decimal128Type); ok && was.Scale == t.Scale && was.Precision <= t.Precision {
+		fromType := a.DataType().(*arrow.Decimal128Type)
+		if t, ok := to.(*arrow.Decimal128Type); ok && fromType.Scale == t.Scale && fromType.Precision <= t.Precision {
 			return take.NewArray(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 		}
 	}
 	return schema.ConvertArray(a, to)
 }
 
-func widen[To, From int32 | int64 | float32 | float64](from []From) *memory.Buffer {
-	out := make([]To, len(from))
+func widenValues[To, From int32 | int64 | float32 | float64](from []From) *memory.Buffer {
+	values := make([]To, len(from))
 	for i, v := range from {
-		out[i] = To(v)
+		values[i] = To(v)
 	}
-	return memory.NewBufferBytes(arrow.GetBytes(out))
+	return memory.NewBufferBytes(arrow.GetBytes(values))
 }

@@ -13,13 +13,11 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// The library leaves NaN out of the min and max of a column chunk. A reader that orders NaN, like
-// DuckDB, which sorts it after all numbers, would then skip matching rows. So chunks with NaN get
-// no bounds, neither in the footer nor in the page index. The manifest contains the number of NaN
-// values in each column.
+// The library ignores NaN in the min and max of a column chunk. A reader that orders NaN, such as DuckDB,
+// which sorts NaN after all numbers, would then skip matching rows. Therefore, chunks with NaN get no bounds,
+// neither in the footer nor in the page index. The manifest contains the number of NaN values in each column.
 
-// countNaN returns the number of NaN values in an array. Nulls do not count, whatever their memory
-// contains.
+// countNaN returns the number of NaN values in an array. It ignores the memory under nulls.
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -38,7 +36,7 @@ func countNaN(a arrow.Array) (n int64) {
 	return n
 }
 
-// tailBuffer forwards writes to a file until hold is called. Then it keeps the bytes.
+// tailBuffer forwards writes to a file until hold is called. After that, it keeps the bytes.
 type tailBuffer struct {
 	io.Writer // hides the method Close, which the library would call
 	tail      *bytes.Buffer
@@ -56,44 +54,43 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 // footerEnd is the size of the footer's length and the magic number, which follow the footer.
 const footerEnd = 8
 
-// release writes the held bytes, which end with the footer. It removes the integer widths and the
-// bounds of the given chunks, which contain NaN, from the footer. grown is the change in the file's
-// size.
-func (b *tailBuffer) release(about *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
+// release writes the held bytes, which end with the footer. It removes the integer widths from the footer,
+// and the bounds of the given chunks, which contain NaN. grown is the change of the file's size.
+func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
-	if !removeWidths(about) && len(chunks) == 0 {
+	if !removeWidths(footer) && len(chunks) == 0 {
 		_, err = b.Write(held)
 		return 0, err
 	}
 	for _, c := range chunks {
-		column := about.RowGroups[c.group].Columns[c.leaf]
+		column := footer.RowGroups[c.group].Columns[c.leaf]
 		column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
 		if s := column.MetaData.Statistics; s != nil {
 			s.Min, s.Max, s.MinValue, s.MaxValue, s.IsMinValueExact, s.IsMaxValueExact = nil, nil, nil, nil, nil, nil
 		}
 	}
-	var footer bytes.Buffer
-	if _, err := about.WriteTo(&footer, nil); err != nil {
+	var encoded bytes.Buffer
+	if _, err := footer.WriteTo(&encoded, nil); err != nil {
 		return 0, err
 	}
 	end := held[len(held)-footerEnd:]
-	before := len(held) - footerEnd - int(binary.LittleEndian.Uint32(end))
-	if before < 0 {
+	footerStart := len(held) - footerEnd - int(binary.LittleEndian.Uint32(end))
+	if footerStart < 0 {
 		return 0, errors.New("the library ended the file without a footer")
 	}
-	grown = int64(before + footer.Len() + footerEnd - len(held))
-	binary.LittleEndian.PutUint32(end, uint32(footer.Len()))
-	for _, part := range [][]byte{held[:before], footer.Bytes(), end} {
-		if _, err := b.Write(part); err != nil {
+	grown = int64(footerStart + encoded.Len() + footerEnd - len(held))
+	binary.LittleEndian.PutUint32(end, uint32(encoded.Len()))
+	for _, piece := range [][]byte{held[:footerStart], encoded.Bytes(), end} {
+		if _, err := b.Write(piece); err != nil {
 			return 0, err
 		}
 	}
 	return grown, nil
 }
 
-// withNaNs returns a file's entry with its counts of NaN, by field id. It removes the bounds of
-// columns with NaN, because the library computes them only from the chunks without NaN.
+// withNaNs returns a file's entry with its counts of NaN, by field id. It removes the bounds of columns with
+// NaN, because the library computes them only from chunks without NaN.
 func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

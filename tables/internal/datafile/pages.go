@@ -18,23 +18,23 @@ const (
 // pageIndex returns a group's page index, or nil if it is missing or invalid.
 func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
-	for _, of := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
-		first, end := int64(math.MaxInt64), int64(0)
+	for _, location := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
+		start, end := int64(math.MaxInt64), int64(0)
 		for i := range group.NumColumns() { // the indexes of all columns are read together
-			if at, ok := of(i); ok {
-				first, end = min(first, at.Offset), max(end, at.Offset+int64(at.Length))
+			if index, ok := location(i); ok {
+				start, end = min(start, index.Offset), max(end, index.Offset+int64(index.Length))
 			}
 		}
-		if end > 0 && (first < 0 || end > min(size, first+maxIndexBytes)) {
+		if end > 0 && (start < 0 || end > min(size, start+maxIndexBytes)) {
 			return nil
 		}
-		asked := slices.Concat(f.scan.Looked, f.scan.Columns)
+		columns := slices.Concat(f.scan.Looked, f.scan.Columns)
 		if f.drop != nil {
-			asked = append(asked, f.drop.Columns...)
+			columns = append(columns, f.drop.Columns...)
 		}
-		for _, c := range asked {
+		for _, c := range columns {
 			if leaf := f.leaf(c); leaf >= 0 {
-				if at, ok := of(leaf); ok && (at.Length <= 0 || !arrowsafe.Whole(f.opened, at.Offset, int(at.Length))) {
+				if index, ok := location(leaf); ok && (index.Length <= 0 || !arrowsafe.Whole(f.opened, index.Offset, int(index.Length))) {
 					return nil
 				}
 			}
@@ -47,8 +47,8 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// begins returns the first row of each page of a flat column, or nil if the pages are unknown.
-func (f *file) begins(g group, leaf int) (rows []int64) {
+// pageStarts returns the first row of each page of a flat column, or nil if the pages are unknown.
+func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
 		return nil
@@ -75,25 +75,25 @@ func (f *file) begins(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// page is the range of a page's rows, and the bounds of a column's values in it.
+// page is the range of a page's rows, with the bounds of a column's values in it.
 type page struct {
 	span
 	filter.Bounds
 }
 
-// pages returns the pages of a column of a group, or nil if they are unknown.
+// pages returns the pages of a column in a group, or nil if they are unknown.
 func (f *file) pages(g group, c Column) (pages []page) {
-	leaf, _ := f.compared(c)
+	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {
 		return nil
 	}
-	begins := f.begins(g, leaf)
+	starts := f.pageStarts(g, leaf)
 	index, err := g.index.GetColumnIndex(leaf)
-	if begins == nil || err != nil || index == nil || len(index.GetNullPages()) != len(begins) {
+	if starts == nil || err != nil || index == nil || len(index.GetNullPages()) != len(starts) {
 		return nil
 	}
-	for i, to := range append(begins[1:], g.rows) {
-		p := page{span{begins[i], to}, filter.Bounds{Rows: to - begins[i], Nulls: -1}}
+	for i, end := range append(starts[1:], g.rows) {
+		p := page{span{starts[i], end}, filter.Bounds{Rows: end - starts[i], Nulls: -1}}
 		if index.GetNullPages()[i] {
 			p.Nulls = p.Rows
 		} else {

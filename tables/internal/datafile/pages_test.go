@@ -281,7 +281,7 @@ func TestPagesDeleted(t *testing.T) {
 	once := rows.Column(3).(*array.String)
 	gone := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
 	drop := func(context.Context) (*Drop, error) {
-		return &Drop{Columns: columns[3:4], Gone: func(first int64, keep []bool, columns []arrow.Array) error {
+		return &Drop{Columns: columns[3:4], MarkDeleted: func(first int64, keep []bool, columns []arrow.Array) error {
 			for i := range keep {
 				keep[i] = keep[i] && !gone(first+int64(i)) && !strings.HasSuffix(columns[0].(*array.String).Value(i), "11")
 			}

@@ -12,20 +12,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls whose pages store values as they are in memory. It copies
-// whole pages, whereas the library decodes levels and bits for each value. The library's reader
-// takes over on any other or damaged page, from the column's start, and reports the error.
+// plain reads a column without nulls from pages that store values as memory does. It copies whole pages,
+// whereas the library decodes levels and bits for each value. If a page has another form or is damaged, the
+// library's reader starts again at the column's beginning, and reports any error.
 type plain struct {
 	pages    pqfile.PageReader
 	has      arrow.DataType
 	width    int64 // bytes of a value
 	nullable bool
 	recycle  bool   // use the memory of released columns
-	left     []byte // unread values of the current page
+	unread   []byte // unread values of the current page
 }
 
-// plain returns a reader for a leaf column of a group, or nil if the footer does not show plain
-// pages.
+// plain returns a reader for a leaf column of a group, or nil if the footer does not show that the pages are
+// plain.
 func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
@@ -60,8 +60,8 @@ func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	return p
 }
 
-// open loads the values of the current page. It returns false if the page is not plain.
-func (p *plain) open() bool {
+// openPage loads the values of the current page. It returns false if the page is not plain.
+func (p *plain) openPage() bool {
 	page, ok := p.pages.Page().(pqfile.DataPage)
 	if !ok || parquet.Encoding(page.Encoding()) != parquet.Encodings.Plain {
 		return false
@@ -71,7 +71,7 @@ func (p *plain) open() bool {
 	if !ok || p.nullable && !ones(levels, count) || int64(len(values)) != count*p.width {
 		return false
 	}
-	p.left = values
+	p.unread = values
 	return true
 }
 
@@ -101,7 +101,7 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// ones reports whether levels are exactly count ones, in runs of the RLE encoding.
+// ones reports whether levels are exactly count ones, in RLE encoding.
 func ones(levels []byte, count int64) bool {
 	for count > 0 {
 		head, n := binary.Uvarint(levels)
@@ -114,21 +114,21 @@ func ones(levels []byte, count int64) bool {
 	return true
 }
 
-// take passes the values of the next rows to a function. It returns false if some are missing.
-func (p *plain) take(rows int64, to func(values []byte)) bool {
+// take passes the values of the next rows to use. It returns false if some are missing.
+func (p *plain) take(rows int64, use func(values []byte)) bool {
 	for rows > 0 {
-		if len(p.left) == 0 && !(p.pages.Next() && p.open()) {
+		if len(p.unread) == 0 && !(p.pages.Next() && p.openPage()) {
 			return false
 		}
-		n := min(rows, int64(len(p.left))/p.width)
-		to(p.left[:n*p.width])
-		rows, p.left = rows-n, p.left[n*p.width:]
+		n := min(rows, int64(len(p.unread))/p.width)
+		use(p.unread[:n*p.width])
+		rows, p.unread = rows-n, p.unread[n*p.width:]
 	}
 	return true
 }
 
-// next returns the next rows, or nil if some are missing.
-func (p *plain) next(rows int64) arrow.Array {
+// nextRows returns the next rows, or nil if some are missing.
+func (p *plain) nextRows(rows int64) arrow.Array {
 	size := int(rows * p.width)
 	var values *memory.Buffer
 	if p.recycle {
@@ -138,17 +138,17 @@ func (p *plain) next(rows int64) arrow.Array {
 		values = memory.NewBufferBytes(memory.DefaultAllocator.Allocate(size))
 	}
 	defer values.Release()
-	left := values.Bytes()
-	if !p.take(rows, func(some []byte) { left = left[copy(left, some):] }) {
+	free := values.Bytes()
+	if !p.take(rows, func(part []byte) { free = free[copy(free, part):] }) {
 		return nil
 	}
 	return take.NewArray(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
-// skip moves forward from one row to another. It jumps over pages if their positions are known.
-func (p *plain) skip(from, to int64, known bool) bool {
-	if known {
-		if p.pages.SeekToPageWithRow(to) != nil || !p.open() {
+// skip moves forward from one row to another. If hasIndex is true, it jumps over pages.
+func (p *plain) skip(from, to int64, hasIndex bool) bool {
+	if hasIndex {
+		if p.pages.SeekToPageWithRow(to) != nil || !p.openPage() {
 			return false
 		}
 		from = p.pages.Page().(pqfile.DataPage).FirstRowIndex()
@@ -157,6 +157,6 @@ func (p *plain) skip(from, to int64, known bool) bool {
 }
 
 func (p *plain) close() {
-	p.left = nil
+	p.unread = nil
 	_ = p.pages.Close() // opened only for reading
 }

@@ -13,8 +13,7 @@ type recycler struct {
 	pieces [22]sync.Pool // by the logarithm of their size
 }
 
-// recycled allocates memory that this package releases itself and, if Scan.Recycle is set, the
-// memory of batches.
+// recycled allocates memory that this package releases, and the memory of batches if Scan.Recycle is set.
 var recycled = &recycler{Allocator: memory.DefaultAllocator}
 
 const minRecycled = 1 << 12
@@ -54,10 +53,10 @@ func (r *recycler) Reallocate(size int, b []byte) []byte {
 		clear(b[min(old, size):])
 		return b
 	}
-	more := r.Allocate(size)
-	copy(more, b)
+	grown := r.Allocate(size)
+	copy(grown, b)
 	r.Free(b)
-	return more
+	return grown
 }
 
 func (r *recycler) Free(b []byte) {

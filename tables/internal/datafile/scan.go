@@ -28,9 +28,9 @@ import (
 
 // Column is a column of a table.
 type Column struct {
-	Field  arrow.Field // as scans return it
+	Field  arrow.Field // as scans return the column
 	IDs    arrow.Field // Field with the field ids of the column and its parts
-	Absent arrow.Array // a row with the value for files without the column; nil: null
+	Absent arrow.Array // an array with the value for files that lack the column; nil means null
 }
 
 // IDKey is the metadata key of a field's id.
@@ -39,36 +39,36 @@ const IDKey = "PARQUET:field_id"
 func idOf(f arrow.Field) (int, bool) {
 	text, ok := f.Metadata.GetValue(IDKey)
 	id, err := strconv.Atoi(text)
-	return id, ok && err == nil && id >= 0 // the library uses -1 if a file has no id
+	return id, ok && err == nil && id >= 0 // the library uses -1 if the file has no ids
 }
 
 // Drop finds the deleted rows of a file.
 type Drop struct {
-	Columns []Column // columns whose values Gone needs
-	// Gone sets keep to false for the deleted rows of a batch, which begins at row first of the
+	Columns []Column // columns whose values MarkDeleted needs
+	// MarkDeleted sets keep to false for the deleted rows of a batch, whose first row is row first of the
 	// file.
-	Gone func(first int64, keep []bool, columns []arrow.Array) error
+	MarkDeleted func(first int64, keep []bool, columns []arrow.Array) error
 }
 
 // File is a file to read.
 type File struct {
 	Path string
-	Drop func(context.Context) (*Drop, error) // nil: no rows are deleted
-	Skip int64                                // leading rows that are not read
+	Drop func(context.Context) (*Drop, error) // finds the deleted rows; nil if no rows are deleted
+	Skip int64                                // number of leading rows to skip
 }
 
 // Scan configures how files are read.
 type Scan struct {
 	Open    func(path string) (parquet.ReaderAtSeeker, error) // the scan closes the result if it is an io.Closer
-	Ends    *icecat.Cache[*metadata.FileMetaData]             // cache of footers; nil: none
+	Ends    *icecat.Cache[*metadata.FileMetaData]             // cache of footers, or nil
 	Columns []Column
-	Where   *filter.Condition // nil: all rows
+	Where   *filter.Condition // nil selects all rows
 	Looked  []Column          // the columns of Where, in its order
-	// May reports whether rows with the given bounds may be wanted; nil uses Where.
+	// May reports whether rows with the given bounds may match. If it is nil, Where decides.
 	May     func(column func(name string) filter.Bounds) (some, others bool)
-	Names   map[int][]string // other names of fields by id, for files without ids; may be nil
+	Names   map[int][]string // other names of fields, by id, for files without ids; may be nil
 	Rows    int64            // limit for a batch
-	Workers int              // number of groups that are read concurrently, and ahead
+	Workers int              // number of groups that are read concurrently, ahead of the consumer
 	Memory  int64            // approximate limit for the decoded bytes of concurrent groups
 	Recycle bool             // reuse the memory of released batches
 }
@@ -87,24 +87,24 @@ type result struct {
 	err   error
 }
 
-// Read yields the rows of files, in order. The caller releases each batch.
+// Read yields the rows of files, in order. The caller must release each batch.
 func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if s.Workers > 1 {
-			s.sideBySide(ctx, files, yield)
+			s.readConcurrently(ctx, files, yield)
 			return
 		}
 		for _, file := range files {
-			if !s.inTurn(ctx, file, yield) {
+			if !s.readSequentially(ctx, file, yield) {
 				return
 			}
 		}
 	}
 }
 
-// inTurn reads the groups of a file sequentially. It returns false after an error, or if the
+// readSequentially reads the groups of a file one after another. It returns false after an error, or if the
 // consumer stopped.
-func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
+func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
 	if err != nil {
 		yield(nil, err)
@@ -121,9 +121,9 @@ func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBat
 	return true
 }
 
-// ahead is the number of batches of a group that are decoded before they are needed. That is enough
-// for a whole group written by this package, whose goroutine thus need not wait for earlier groups.
-const ahead = 4
+// maxAhead is the number of a group's batches that are decoded before they are needed. It suffices for a
+// whole group written by this package, so that its goroutine need not wait for earlier groups.
+const maxAhead = 4
 
 // readAhead is a group that is read before it is needed.
 type readAhead struct {
@@ -131,16 +131,16 @@ type readAhead struct {
 	size int64
 }
 
-// sideBySide reads groups concurrently, each in a goroutine that holds up to ahead batches.
-func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
+// readConcurrently reads groups concurrently, each in a goroutine that holds up to maxAhead batches.
+func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
 	queue, slots, memory := make(chan readAhead, s.Workers-2), make(chan struct{}, s.Workers), semaphore.NewWeighted(s.Memory+1)
 	start := func(size int64, read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
-		out := readAhead{make(chan result, ahead-1), min(size, s.Memory+1)}
-		if memory.Acquire(ctx, out.size) != nil {
+		group := readAhead{make(chan result, maxAhead-1), min(size, s.Memory+1)}
+		if memory.Acquire(ctx, group.size) != nil {
 			done()
 			return false
 		}
@@ -152,11 +152,11 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 		}
 		running.Go(func() {
 			defer func() { <-slots }()
-			defer close(out.rows)
+			defer close(group.rows)
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
 				select {
-				case out.rows <- result{b, err}:
+				case group.rows <- result{b, err}:
 					return err == nil
 				case <-ctx.Done():
 					return false
@@ -164,7 +164,7 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 			})
 		})
 		select {
-		case queue <- out:
+		case queue <- group:
 			return true
 		case <-ctx.Done():
 			return false
@@ -179,27 +179,27 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 				return
 			}
 			var reading sync.WaitGroup
-			wanted := true
-			for i := 0; i < len(f.groups) && wanted; i++ {
+			proceed := true
+			for i := 0; i < len(f.groups) && proceed; i++ {
 				reading.Add(1)
-				wanted = start(f.groups[i].size, f.rows(ctx, f.groups[i]), reading.Done)
+				proceed = start(f.groups[i].size, f.rows(ctx, f.groups[i]), reading.Done)
 			}
 			running.Go(func() {
 				reading.Wait()
 				f.close()
 			})
-			if !wanted {
+			if !proceed {
 				return
 			}
 		}
 	})
-	for out := range queue {
-		for r := range out.rows {
+	for group := range queue {
+		for r := range group.rows {
 			if !yield(r.batch, r.err) || r.err != nil {
 				return
 			}
 		}
-		memory.Release(out.size)
+		memory.Release(group.size)
 	}
 	if err := canceled.Err(ctx); err != nil {
 		yield(nil, err)
@@ -224,7 +224,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	if io, ok := fs.(*icecat.FileIO); ok {
 		scan.Ends = io.Footers()
 	}
-	alsoNamed(t.Metadata().NameMapping(), scan.Names)
+	addMappedNames(t.Metadata().NameMapping(), scan.Names)
 	all, err := columnsByID(s)
 	if err != nil {
 		return nil, err
@@ -236,28 +236,28 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	}
 	if where != nil {
 		for _, name := range where.Columns {
-			at := slices.IndexFunc(all, func(c Column) bool { return c.Field.Name == name })
-			scan.Looked = append(scan.Looked, all[at])
+			i := slices.IndexFunc(all, func(c Column) bool { return c.Field.Name == name })
+			scan.Looked = append(scan.Looked, all[i])
 		}
 	}
 	return scan, nil
 }
 
-// alsoNamed adds the names of a name mapping, which applies to files without ids, by field id.
-func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
+// addMappedNames adds the names of a name mapping by field id. The mapping applies to files without ids.
+func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {
-			to[*f.FieldID] = f.Names
+			names[*f.FieldID] = f.Names
 		}
-		alsoNamed(f.Fields, to)
+		addMappedNames(f.Fields, names)
 	}
 }
 
 // columnsByID returns a schema's columns in their stored types.
 func columnsByID(s *iceberg.Schema) ([]Column, error) {
-	kept, err := schema.StoredSchema(s)
+	stored, err := schema.StoredSchema(s)
 	if err == nil {
-		err = schema.CheckReadable(kept)
+		err = schema.CheckReadable(stored)
 	}
 	if err != nil {
 		return nil, err
@@ -266,11 +266,11 @@ func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Column, kept.NumFields())
+	all := make([]Column, stored.NumFields())
 	for i, f := range s.Fields() {
-		all[i] = Column{Field: kept.Field(i), IDs: ids.Field(i)}
+		all[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
 		if f.InitialDefault != nil {
-			if all[i].Absent, err = valueOf(f.InitialDefault, kept.Field(i).Type); err != nil {
+			if all[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type); err != nil {
 				return nil, &schema.Error{Column: f.Name, Err: err}
 			}
 		}

@@ -19,30 +19,30 @@ import (
 // Rows has the methods of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
-// Source is the rows of a put: the batches read so far, and the reader of the rest.
+// Source is the rows of a put: the batches that were read, and the reader of the remaining rows.
 type Source struct {
-	Schema  *arrow.Schema
-	Batches []arrow.RecordBatch // already read
-	rest    array.RecordReader  // nil: there are no more rows
-	at      int
-	cur     arrow.RecordBatch
+	Schema    *arrow.Schema
+	Batches   []arrow.RecordBatch // already read
+	remaining array.RecordReader  // nil if there are no more rows
+	index     int
+	cur       arrow.RecordBatch
 }
 
 var (
 	// ErrNoReader is returned by a put whose reader is nil.
 	ErrNoReader = errors.New("the reader of the rows is nil")
-	errWasRead  = errors.New("the reader was read to its end before, as by another put: make a new one")
+	errWasRead  = errors.New("the reader has already been read to its end, for example by another put: make a new one")
 )
 
-// Gather reads up to about most bytes of r, so that the size of a small put is known and its rows
-// can be read again.
-func Gather(r array.RecordReader, most int64) (src *Source, err error) {
+// Gather reads up to about maxBytes bytes of r, so that the size of a small put is known and its rows can be
+// read again.
+func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
 		return src, ErrNoReader
 	}
-	before := atRows(r) // some readers keep their last batch after the end
-	defer func() {      // some readers know their schema only after reading
+	wasUsed := atRows(r) // some readers keep their last batch after the end
+	defer func() {       // some readers know their schema only after reading
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("there are no columns")
 		}
@@ -53,7 +53,7 @@ func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 				src.Release()
 				return src, err
 			}
-			if before || len(src.Batches) == 0 && wasRead(r) {
+			if wasUsed || len(src.Batches) == 0 && wasRead(r) {
 				return src, errWasRead
 			}
 			if len(src.Batches) > 0 {
@@ -61,53 +61,53 @@ func Gather(r array.RecordReader, most int64) (src *Source, err error) {
 			}
 			return src, nil
 		}
-		before = false
+		wasUsed = false
 		batch := r.RecordBatch()
 		if batch.NumRows() == 0 {
 			continue
 		}
 		batch.Retain()
 		src.Batches = append(src.Batches, batch)
-		if size += SizeOf(batch); size >= most {
-			src.rest = r
+		if size += SizeOf(batch); size >= maxBytes {
+			src.remaining = r
 			return src, nil
 		}
 	}
 }
 
-// Whole reports whether all rows were read, so that Rewind can be used.
-func (s *Source) Whole() bool { return s.rest == nil }
+// IsWhole reports whether all rows have been read, so that Rewind can be used.
+func (s *Source) IsWhole() bool { return s.remaining == nil }
 
 // Rewind returns to the first row.
-func (s *Source) Rewind() { s.at = 0 }
+func (s *Source) Rewind() { s.index = 0 }
 
 // Release releases the rows that were read.
 func (s *Source) Release() { take.Release(s.Batches) }
 
 func (s *Source) Next() bool {
-	if s.at < len(s.Batches) {
-		s.cur = s.Batches[s.at]
-		s.at++
+	if s.index < len(s.Batches) {
+		s.cur = s.Batches[s.index]
+		s.index++
 		return true
 	}
-	if s.rest == nil {
+	if s.remaining == nil {
 		return false
 	}
-	if !s.rest.Next() {
-		noteEnd(s.rest)
+	if !s.remaining.Next() {
+		noteEnd(s.remaining)
 		return false
 	}
-	s.cur = s.rest.RecordBatch()
+	s.cur = s.remaining.RecordBatch()
 	return true
 }
 
 func (s *Source) RecordBatch() arrow.RecordBatch { return s.cur }
 
 func (s *Source) Err() error {
-	if s.rest == nil {
+	if s.remaining == nil {
 		return nil
 	}
-	return s.rest.Err()
+	return s.remaining.Err()
 }
 
 // SizeOf estimates the bytes of a batch. A slice of a larger batch counts only its own rows.
@@ -121,7 +121,7 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 	}
 	p, err := ipc.GetRecordBatchPayload(batch)
 	if err != nil {
-		return n // IPC cannot encode the type, which the put refuses later
+		return n // IPC cannot encode the type; the put refuses it later
 	}
 	defer p.Release()
 	var c counter
@@ -151,13 +151,13 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// ended contains the readers that puts have read to the end, without keeping them from garbage
+// endedReaders contains the readers that puts have read to their end. It does not keep them from garbage
 // collection.
-var ended sync.Map // of weak.Pointer[byte]
+var endedReaders sync.Map // of weak.Pointer[byte]
 
-// atRows reports whether a reader has a current batch with rows. If it has one before a put calls
-// Next, somebody used it before. Only readers of Arrow and of this module are checked; others may
-// not allow RecordBatch before Next.
+// atRows reports whether a reader has a current batch with rows. If so before a put calls Next, the reader
+// was used before. It only checks readers of Arrow and of this module, because others may not allow
+// RecordBatch before Next.
 func atRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -166,24 +166,24 @@ func atRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// noteEnd remembers that a reader yielded rows and ended, unless it still has its last batch, which
-// shows that.
+// noteEnd records that a reader yielded rows and ended. This is unnecessary if the reader still has its last
+// batch, which atRows detects.
 func noteEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !atRows(r) {
 		key := weak.Make(p)
-		ended.Store(key, true)
-		runtime.AddCleanup(p, func(key weak.Pointer[byte]) { ended.Delete(key) }, key)
+		endedReaders.Store(key, true)
+		runtime.AddCleanup(p, func(key weak.Pointer[byte]) { endedReaders.Delete(key) }, key)
 	}
 }
 
 // wasRead reports whether an earlier put has read a reader to its end.
 func wasRead(r array.RecordReader) bool {
-	_, was := ended.Load(weak.Make(identity(r)))
-	return was
+	_, ended := endedReaders.Load(weak.Make(identity(r)))
+	return ended
 }
 
-// identity returns the address of a reader of Arrow or of this module, which yields nothing after
-// its end. It returns nil for other readers, which may yield more rows later, like a queue.
+// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. It
+// returns nil for other readers, because they may yield more rows later, like a queue.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())
@@ -193,8 +193,8 @@ func identity(r array.RecordReader) *byte {
 		return nil
 	}
 	path := v.Type().Elem().PkgPath()
-	ours, cut := strings.CutPrefix(path, "github.com/go-partd/partd/tables")
-	if !strings.HasPrefix(path, "github.com/apache/arrow-go/") && (!cut || ours != "" && ours[0] != '/') {
+	subpackage, isOurs := strings.CutPrefix(path, "github.com/go-partd/partd/tables")
+	if !strings.HasPrefix(path, "github.com/apache/arrow-go/") && (!isOurs || subpackage != "" && subpackage[0] != '/') {
 		return nil
 	}
 	return (*byte)(v.UnsafePointer())

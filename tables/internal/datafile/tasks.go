@@ -23,24 +23,24 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns the files of a version of a table in row order, as one task each.
+// Tasks returns the files of a version of a table in row order, each as one task.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
-		if known, ok := planned.Load(weak.Make(t)); ok {
-			return slices.Clone(known.([]table.FileScanTask)), nil
+		if cached, ok := planned.Load(weak.Make(t)); ok {
+			return slices.Clone(cached.([]table.FileScanTask)), nil
 		}
 	}
 	tasks, err := t.Scan(o...).PlanFiles(ctx)
 	tasks = InOrder(tasks)
 	if err == nil && len(o) == 0 {
-		keep(t, tasks)
+		cacheTasks(t, tasks)
 	}
 	return tasks, err
 }
 
-// planned caches the files of table versions that are in memory, by a weak pointer to the version,
-// which never changes. Reading them from the manifests, whose schema is parsed each time, takes
-// longer than reading a thousand rows.
+// planned caches the files of table versions that are in memory, by a weak pointer to the version, which
+// never changes. Reading the files from the manifests, whose schema is parsed each time, would take longer
+// than reading a thousand rows.
 var (
 	planned      sync.Map
 	plannedCells atomic.Int64 // number of files times columns, a measure of the cache's size
@@ -48,15 +48,15 @@ var (
 
 const maxCells = 1 << 16 // about 20 MB
 
-// keep caches the files of a version while it is in memory.
-func keep(t *table.Table, tasks []table.FileScanTask) {
+// cacheTasks caches the files of a version while the version is in memory.
+func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
 	if plannedCells.Add(cells) > maxCells {
 		plannedCells.Add(-cells)
 		return
 	}
 	state := weak.Make(t)
-	if _, there := planned.LoadOrStore(state, slices.Clone(tasks)); there {
+	if _, exists := planned.LoadOrStore(state, slices.Clone(tasks)); exists {
 		plannedCells.Add(-cells)
 		return
 	}
@@ -66,7 +66,7 @@ func keep(t *table.Table, tasks []table.FileScanTask) {
 	}, state)
 }
 
-// InOrder returns the files of tasks in row order, as one task each even if a file was split.
+// InOrder returns the files of tasks in row order. A file that was split becomes one task.
 func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
@@ -90,18 +90,18 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// inNameOrder compares files of one commit by the time of writing, which the names of this
-// package's files contain: <partition>-<number>-<id>-<count>.parquet. The writer's id grows with
-// time; the number is not padded.
+// inNameOrder compares files of one commit by the time at which they were written. The names of this
+// package's files contain it: <partition>-<number>-<id>-<count>.parquet. The writer's id grows with time; the
+// number is not padded.
 func inNameOrder(a, b string) int {
-	of := func(p string) (id string, n int) {
+	parseName := func(p string) (id string, n int) {
 		_, p, _ = strings.Cut(path.Base(p), "-")
 		number, id, _ := strings.Cut(p, "-")
 		n, _ = strconv.Atoi(number)
 		return id[:min(len(id), len(uuid.UUID{}.String()))], n
 	}
-	idA, nA := of(a)
-	idB, nB := of(b)
+	idA, nA := parseName(a)
+	idB, nB := parseName(b)
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
@@ -122,36 +122,35 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns the files of tasks for a scan, which omits the rows that their delete files
-// delete.
+// ToRead returns the files of tasks for a scan. The scan omits the rows that delete files delete.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deletes{t: t}
 	files := make([]File, len(tasks))
 	for i, task := range tasks {
 		files[i] = File{Path: task.File.FilePath()}
 		if HasDeletes(task) {
-			files[i].Drop = func(ctx context.Context) (*Drop, error) { return d.of(ctx, task) }
+			files[i].Drop = func(ctx context.Context) (*Drop, error) { return d.dropOf(ctx, task) }
 		}
 	}
 	return files
 }
 
-// FoundByID reports whether readers such as DuckDB find all values by column id. Files of other
-// programs that were added to a table may lack ids, so that the table needs a name mapping, or may
-// store lists in two levels.
-func FoundByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
+// ReadableByID reports whether readers such as DuckDB find all values by column id. Files of other programs
+// that were added to a table may lack ids, so that the table needs a name mapping, or may store lists in two
+// levels.
+func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
 	primitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
 	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !primitive(f) }) {
 		return true
 	}
 	scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
 	return err == nil && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool {
-		found, err := scan.foundByID(task.File.FilePath())
-		return err != nil || !found // the scan reports the error
+		readable, err := scan.readableByID(task.File.FilePath())
+		return err != nil || !readable // the scan reports the error
 	})
 }
 
-func (s *Scan) foundByID(name string) (found bool, err error) {
+func (s *Scan) readableByID(name string) (readable bool, err error) {
 	f := &file{scan: s, name: name}
 	defer f.close()
 	defer f.sane(&err)

@@ -18,84 +18,84 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// texts is a column of texts as a dictionary and indices into it. The library's dictionary encoder
-// allocates memory for each lookup, and takes three times as long.
+// texts is a column of texts, as a dictionary and codes. The library's dictionary encoder allocates memory
+// for each lookup, and takes three times as long.
 type texts struct {
-	different [][]byte
-	numbers   []int32
+	values [][]byte
+	codes  []int32
 }
 
 // textsOf returns the dictionary of a column, or nil if it would be too large.
 func textsOf(a arrow.Array) *texts {
-	t := &texts{numbers: make([]int32, a.Len())}
-	seen, value, size := map[string]int32{}, plainValue(a), 0
-	for i := range t.numbers {
+	t := &texts{codes: make([]int32, a.Len())}
+	codeOf, value, size := map[string]int32{}, plainValue(a), 0
+	for i := range t.codes {
 		if a.IsNull(i) {
 			continue
 		}
 		v := value(i)
-		n, ok := seen[string(v)]
+		n, ok := codeOf[string(v)]
 		if !ok {
-			if size += 4 + len(v); size > dictionaryBytes || len(t.different) > a.Len()/2 {
+			if size += 4 + len(v); size > dictionaryBytes || len(t.values) > a.Len()/2 {
 				return nil
 			}
-			n = int32(len(t.different))
-			seen[string(v)], t.different = n, append(t.different, v)
+			n = int32(len(t.values))
+			codeOf[string(v)], t.values = n, append(t.values, v)
 		}
-		t.numbers[i] = n
+		t.codes[i] = n
 	}
 	return t
 }
 
 // write writes the texts of a to a column of a group, in pages.
-func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
-	by, ok := to.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
-	pages, pagewise := to.(pager)
-	about, counts := to.PageStatistics().(*metadata.ByteArrayStatistics)
-	if !ok || !pagewise || !counts {
-		return errors.New("the library does not take a dictionary")
+func (t *texts) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
+	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
+	pages, hasPages := writer.(pager)
+	stats, hasStats := writer.PageStatistics().(*metadata.ByteArrayStatistics)
+	if !ok || !hasPages || !hasStats {
+		return errors.New("the library does not accept a dictionary")
 	}
 	b := array.NewBinaryBuilder(memory.DefaultAllocator, arrow.BinaryTypes.Binary)
 	defer b.Release()
-	b.AppendValues(t.different, nil)
+	b.AppendValues(t.values, nil)
 	dictionary := b.NewArray()
 	defer dictionary.Release()
-	if err := by.PutDictionary(dictionary); err != nil {
+	if err := encoder.PutDictionary(dictionary); err != nil {
 		return err
 	}
-	numbers := take.NewArray(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.NullBitmap(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.numbers))}, nil, a.NullN(), 0)
-	defer numbers.Release()
-	seen := make([]int, len(t.different)) // the last page that contains each text
+	codes := take.NewArray(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.NullBitmap(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.codes))}, nil, a.NullN(), 0)
+	defer codes.Release()
+	lastPage := make([]int, len(t.values)) // the last page that contains each text
 	rows := min(max(pageBytes/int(width(a)), 1), pageRows)
-	for from, page := 0, 1; from < a.Len(); from, page = from+rows, page+1 {
-		end := min(from+rows, a.Len())
-		part := array.NewSlice(numbers, int64(from), int64(end))
-		defer part.Release()
-		var at []int16
+	for start, page := 0, 1; start < a.Len(); start, page = start+rows, page+1 {
+		end := min(start+rows, a.Len())
+		pageCodes := array.NewSlice(codes, int64(start), int64(end))
+		defer pageCodes.Release()
+		var pageLevels []int16
 		if levels != nil {
-			at = levels[from:end]
+			pageLevels = levels[start:end]
 		}
-		if err := to.WriteDictIndices(part, at, nil); err != nil {
+		if err := writer.WriteDictIndices(pageCodes, pageLevels, nil); err != nil {
 			return err
 		}
-		var least, most []byte
-		for i, n := range t.numbers[from:end] {
-			if seen[n] == page || part.IsNull(i) {
+		var minValue, maxValue []byte
+		for i, n := range t.codes[start:end] {
+			if lastPage[n] == page || pageCodes.IsNull(i) {
 				continue
 			}
-			seen[n] = page
-			v := t.different[n]
-			if least == nil || bytes.Compare(v, least) < 0 {
-				least = v
+			lastPage[n] = page
+			v := t.values[n]
+			if minValue == nil || bytes.Compare(v, minValue) < 0 {
+				minValue = v
 			}
-			if most == nil || bytes.Compare(v, most) > 0 {
-				most = v
+			if maxValue == nil || bytes.Compare(v, maxValue) > 0 {
+				maxValue = v
 			}
 		}
-		about.IncNulls(int64(part.NullN()))
-		about.IncNumValues(int64(part.Len() - part.NullN()))
-		if least != nil {
-			about.SetMinMax(least, most)
+		stats.IncNulls(int64(pageCodes.NullN()))
+		stats.IncNumValues(int64(pageCodes.Len() - pageCodes.NullN()))
+		if minValue != nil {
+			stats.SetMinMax(minValue, maxValue)
 		}
 		if err := pages.FlushCurrentPage(); err != nil {
 			return err
@@ -104,19 +104,18 @@ func (t *texts) write(to pqfile.ColumnChunkWriter, a arrow.Array, levels []int16
 	return nil
 }
 
-// A group's texts are read as dictionary codes if all are in the dictionary, and it is much shorter
-// than the group. A condition is then evaluated once for each text of the dictionary, and only kept
-// rows are copied.
+// A group's texts are read as dictionary codes if all of them are in the dictionary, and the dictionary is
+// much shorter than the group. Then a condition is evaluated only once per text in the dictionary, and only
+// the rows to keep are copied.
 
 const (
-	rowsOfCode     = 16 // minimum of the rows per code, on average
+	rowsOfCode     = 16 // minimum of the average number of rows per code
 	dictionaryPage = 2  // Parquet's page type
 )
 
-// codes returns the number of texts in a group's dictionary, or 0 if the column cannot be read as
-// codes.
-func (f *file) codes(g group, field *pqarrow.SchemaField, to arrow.DataType) int {
-	if !field.IsLeaf() || to.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
+// codes returns the number of texts in a group's dictionary, or 0 if the column cannot be read as codes.
+func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) int {
+	if !field.IsLeaf() || typ.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
 	}
 	rows := f.parsed.RowGroup(g.number)
@@ -129,23 +128,22 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, to arrow.DataType) int
 			return 0
 		}
 	}
-	seen := map[string]bool{} // Arrow merges equal texts, but other writers may give a text several codes
+	distinct := map[string]bool{} // Arrow merges equal texts, but other writers may give a text more than one code
 	n := f.dictionary(g, field.ColIndex, func(n int64, text []byte) bool {
 		if n <= g.rows/rowsOfCode {
-			seen[string(text)] = true
+			distinct[string(text)] = true
 		}
 		return n <= g.rows/rowsOfCode
 	})
-	if n != len(seen) {
+	if n != len(distinct) {
 		return 0
 	}
 	return n
 }
 
-// dictionary calls each with the number of texts in a column's dictionary, and with every text,
-// until each returns false. It returns the number, or 0 if each returned false or there is no
-// dictionary.
-func (f *file) dictionary(g group, leaf int, each func(n int64, text []byte) bool) int {
+// dictionary calls visit with the number of texts in a column's dictionary and each of the texts, until visit
+// returns false. It returns the number of texts, or 0 if visit returned false or there is no dictionary.
+func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rows := f.parsed.RowGroup(g.number)
 	chunk, err := rows.MetaData().ColumnChunk(leaf)
 	if err != nil {
@@ -157,9 +155,9 @@ func (f *file) dictionary(g group, leaf int, each func(n int64, text []byte) boo
 	}
 	defer pages.Close() //nolint:errcheck // opened only for reading
 	var page *pqfile.DictionaryPage
-	if at := chunk.DictionaryPageOffset(); at > 0 && at < chunk.DataPageOffset() {
+	if offset := chunk.DictionaryPageOffset(); offset > 0 && offset < chunk.DataPageOffset() {
 		page, err = pages.GetDictionaryPage()
-	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may not mention it
+	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may not mention the dictionary
 		page, _ = pages.Page().(*pqfile.DictionaryPage)
 	}
 	if err != nil || page == nil {
@@ -167,7 +165,7 @@ func (f *file) dictionary(g group, leaf int, each func(n int64, text []byte) boo
 	}
 	for texts := page.Data(); len(texts) >= 4; {
 		n := uint64(binary.LittleEndian.Uint32(texts))
-		if texts = texts[4:]; n > uint64(len(texts)) || !each(int64(page.NumValues()), texts[:n]) {
+		if texts = texts[4:]; n > uint64(len(texts)) || !visit(int64(page.NumValues()), texts[:n]) {
 			return 0
 		}
 		texts = texts[n:]
@@ -187,12 +185,11 @@ func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
 		return batchBytes
 	}
-	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(ahead+1))))
+	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns the number of a group's rows to decode at once, so that their texts take at most
-// batchBytes. With a dictionary, a short file can contain gigabytes of texts. Numbers are not
-// counted.
+// stepRows returns the number of a group's rows to decode at a time, so that their texts take at most
+// batchBytes. With a dictionary, a short file can contain gigabytes of texts. Numbers are not counted.
 func (f *file) stepRows(g group, all map[int]bool) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width of a row
 	for leaf := range all {
@@ -212,18 +209,18 @@ func (f *file) stepRows(g group, all map[int]bool) int64 {
 		default:
 			continue
 		}
-		values := max(chunk.NumValues()/g.rows, 1) // lists have several
+		values := max(chunk.NumValues()/g.rows, 1) // more than one for lists
 		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
 		width = min(width, limit)
 	}
 	return max(1, min(f.scan.Rows, limit/max(width, 1)))
 }
 
-// coded returns a field that is read as codes.
-func coded(field pqarrow.SchemaField) pqarrow.SchemaField {
-	as := *field.Field
-	as.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: as.Type}
-	field.Field = &as
+// asCodes returns a field that is read as codes.
+func asCodes(field pqarrow.SchemaField) pqarrow.SchemaField {
+	dictionaryField := *field.Field
+	dictionaryField.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: dictionaryField.Type}
+	field.Field = &dictionaryField
 	return field
 }
 
@@ -247,11 +244,11 @@ func decode(a arrow.Array) (arrow.Array, error) {
 	if !ok {
 		return a, nil
 	}
-	at := make([]int, a.Len())
+	indices := make([]int, a.Len())
 	for i, code := range codes.Indices().(*array.Int32).Int32Values() {
-		if at[i] = int(code); a.IsNull(i) {
-			at[i] = -1
+		if indices[i] = int(code); a.IsNull(i) {
+			indices[i] = -1
 		}
 	}
-	return take.Rows(codes.Dictionary(), at)
+	return take.Rows(codes.Dictionary(), indices)
 }

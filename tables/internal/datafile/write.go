@@ -26,12 +26,12 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	if err != nil {
 		return nil, err
 	}
-	to, ok := fs.(iceio.WriteFileIO)
+	writeFS, ok := fs.(iceio.WriteFileIO)
 	spec := t.Spec()
-	if !ok || !spec.IsUnpartitioned() || foreign(stored) {
+	if !ok || !spec.IsUnpartitioned() || hasForeignTypes(stored) {
 		return writeForeign(ctx, t, fs, stored, rows, table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes))
 	}
-	w := &writer{ctx: ctx, table: t, fs: to, id: id, fileBytes: fileBytes}
+	w := &writer{ctx: ctx, table: t, fs: writeFS, id: id, fileBytes: fileBytes}
 	defer w.abort()
 	if err := w.prepare(); err != nil {
 		return nil, err
@@ -51,9 +51,9 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	return w.files, err
 }
 
-// foreign reports whether a table has column types that only other programs create. Iceberg's
-// library knows how to write them.
-func foreign(columns *arrow.Schema) bool {
+// hasForeignTypes reports whether a table has column types that only other programs create. Only Iceberg's
+// library can write them.
+func hasForeignTypes(columns *arrow.Schema) bool {
 	for _, f := range columns.Fields() {
 		if schema.ContainsType(f.Type, func(t arrow.DataType) bool {
 			e, ok := t.(arrow.ExtensionType)
@@ -65,21 +65,21 @@ func foreign(columns *arrow.Schema) bool {
 	return false
 }
 
-// writeForeign uses Iceberg's library to write tables of other programs, with partitions or
+// writeForeign uses Iceberg's library to write to tables of other programs, which have partitions or
 // variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
-	var failed error // set by a goroutine of the library, which ends before the loop below
+	var rowsErr error // set by a goroutine of the library that ends before the loop below
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
-			failed = err
+			rowsErr = err
 			if !yield(b, err) || err != nil {
 				return
 			}
 		}
 	}
-	if to, ok := fs.(iceio.WriteFileIO); ok {
-		plain := func(context.Context) (iceio.IO, error) { return unannotatedFiles{to}, nil }
-		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), plain, nil)
+	if writeFS, ok := fs.(iceio.WriteFileIO); ok {
+		openFS := func(context.Context) (iceio.IO, error) { return unannotatedFiles{writeFS}, nil }
+		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), openFS, nil)
 	}
 	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2))...) {
 		if err = e; err != nil {
@@ -87,8 +87,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 		}
 		files = append(files, f)
 	}
-	if failed != nil { // the cause, which the library may wrap or lose
-		err = failed
+	if rowsErr != nil { // the cause, which the library may wrap or drop
+		err = rowsErr
 	}
 	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
 		err = io.Failure()
@@ -96,27 +96,27 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	return files, err
 }
 
-// WithRowIDs gives new files the row ids that format version 3 of Iceberg requires, following the
-// table's last id. Iceberg's library refuses files without them. Older versions have no row ids.
+// WithRowIDs gives new files the row ids that format version 3 of Iceberg requires, after the table's last
+// id. Iceberg's library refuses files without them. Older format versions have no row ids.
 func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
 	if meta.Version() < 3 {
 		return files, nil
 	}
-	numbered := make([]iceberg.DataFile, len(files))
-	next := meta.NextRowID()
+	withIDs := make([]iceberg.DataFile, len(files))
+	nextID := meta.NextRowID()
 	for i, f := range files {
 		b, err := Rebuild(meta.PartitionSpec(), f, f.FilePath())
 		if err != nil {
 			return nil, err
 		}
-		numbered[i] = b.FirstRowID(next).Build()
-		next += f.Count()
+		withIDs[i] = b.FirstRowID(nextID).Build()
+		nextID += f.Count()
 	}
-	return numbered, nil
+	return withIDs, nil
 }
 
-// Rebuild returns a builder with the contents of a file's entry, for a changed copy.
+// Rebuild returns a builder with the contents of a file's entry, to make a changed copy.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
 	if err != nil {

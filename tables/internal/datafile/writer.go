@@ -18,23 +18,23 @@ import (
 
 // writer writes rows as data files, each with several row groups.
 type writer struct {
-	ctx     context.Context
-	table   *table.Table
-	fs      iceio.WriteFileIO
-	id      uuid.UUID
-	place   table.LocationProvider
-	columns *iceberg.Schema // with the names in the files
-	arrow   *arrow.Schema
+	ctx       context.Context
+	table     *table.Table
+	fs        iceio.WriteFileIO
+	id        uuid.UUID
+	locations table.LocationProvider
+	columns   *iceberg.Schema // with the names in the files
+	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
 
-	waiting     []arrow.RecordBatch // rows of the next group
+	pending     []arrow.RecordBatch // rows of the next group
 	rows, bytes int64
 
-	path  string
-	out   iceio.FileWriter // nil: no file is open
-	file  *encoder
-	files []iceberg.DataFile
+	path   string
+	output iceio.FileWriter // nil if no file is open
+	file   *encoder
+	files  []iceberg.DataFile
 }
 
 // maxGroupBytes limits a group, because Arrow limits a column of texts to 2 GiB.
@@ -47,7 +47,7 @@ func (w *writer) prepare() (err error) {
 	if w.fileBytes == 0 {
 		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
 	}
-	if w.place, err = w.table.LocationProvider(); err != nil {
+	if w.locations, err = w.table.LocationProvider(); err != nil {
 		return err
 	}
 	if w.columns, err = iceberg.SanitizeColumnNames(w.table.Schema()); err != nil {
@@ -57,17 +57,17 @@ func (w *writer) prepare() (err error) {
 	return err
 }
 
-// add takes ownership of a batch.
+// add adds the rows of a batch. It takes ownership of the batch.
 func (w *writer) add(b arrow.RecordBatch) error {
 	defer b.Release()
 	if b.NumRows() == 0 {
 		return nil
 	}
-	each := max(SizeOf(b)/b.NumRows(), 1)
-	for from := int64(0); from < b.NumRows(); {
-		n := min(b.NumRows()-from, w.groupRows-w.rows, max((w.groupBytes-w.bytes)/each, 1))
-		w.waiting = append(w.waiting, b.NewSlice(from, from+n))
-		from, w.rows, w.bytes = from+n, w.rows+n, w.bytes+n*each
+	rowBytes := max(SizeOf(b)/b.NumRows(), 1)
+	for start := int64(0); start < b.NumRows(); {
+		n := min(b.NumRows()-start, w.groupRows-w.rows, max((w.groupBytes-w.bytes)/rowBytes, 1))
+		w.pending = append(w.pending, b.NewSlice(start, start+n))
+		start, w.rows, w.bytes = start+n, w.rows+n, w.bytes+n*rowBytes
 		if w.rows >= w.groupRows || w.bytes >= w.groupBytes {
 			if err := w.flush(); err != nil {
 				return err
@@ -77,7 +77,7 @@ func (w *writer) add(b arrow.RecordBatch) error {
 	return nil
 }
 
-// flush writes the waiting rows as a group.
+// flush writes the pending rows as a group.
 func (w *writer) flush() (err error) {
 	if w.rows == 0 {
 		return nil
@@ -85,13 +85,13 @@ func (w *writer) flush() (err error) {
 	if err := canceled.Err(w.ctx); err != nil {
 		return err
 	}
-	one, err := take.Concat(w.waiting)
+	joined, err := take.Concat(w.pending)
 	w.release()
 	if err != nil {
 		return err
 	}
-	defer one.Release()
-	rows, err := schema.Convert(one, w.arrow) // only renames nested parts to the files' names
+	defer joined.Release()
+	rows, err := schema.Convert(joined, w.arrow) // this only renames nested parts to the names in the file
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ func (w *writer) flush() (err error) {
 	if err := schema.CheckNestedNulls(rows); err != nil {
 		return err
 	}
-	if w.out == nil {
-		if err := w.open(); err != nil {
+	if w.output == nil {
+		if err := w.openFile(); err != nil {
 			return err
 		}
 	}
@@ -114,31 +114,31 @@ func (w *writer) flush() (err error) {
 }
 
 func (w *writer) release() {
-	take.Release(w.waiting)
-	w.waiting, w.rows, w.bytes = nil, 0, 0
+	take.Release(w.pending)
+	w.pending, w.rows, w.bytes = nil, 0, 0
 }
 
-func (w *writer) open() (err error) {
-	w.path = w.place.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see inNameOrder
-	if w.out, err = w.fs.Create(w.path); err == nil {
-		w.file, err = newEncoder(w.out, w.arrow)
+func (w *writer) openFile() (err error) {
+	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see inNameOrder
+	if w.output, err = w.fs.Create(w.path); err == nil {
+		w.file, err = newEncoder(w.output, w.arrow)
 	}
 	return err
 }
 
-// close completes the open file, if any.
+// close completes the open file, if there is one.
 func (w *writer) close() error {
-	if w.out == nil {
+	if w.output == nil {
 		return nil
 	}
-	about, size, err := w.file.close()
-	err = errors.Join(err, w.out.Close())
-	w.out = nil
+	footer, size, err := w.file.close()
+	err = errors.Join(err, w.output.Close())
+	w.output = nil
 	if err != nil {
 		return err
 	}
 	f, err := table.DataFileFromMetadata(table.DataFileArgs{
-		Schema: w.columns, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: about, FilePath: w.path, FileSize: size,
+		Schema: w.columns, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: footer, FilePath: w.path, FileSize: size,
 		Content: iceberg.EntryContentData, Properties: w.table.Properties(), FormatVersion: w.table.Metadata().Version(),
 	})
 	if err == nil {
@@ -148,11 +148,11 @@ func (w *writer) close() error {
 	return err
 }
 
-// abort closes the open file after an error. The caller removes all written files, including this
-// one.
+// abort closes the open file after an error. The caller must remove all written files, including the open
+// file.
 func (w *writer) abort() {
 	w.release()
-	if w.out != nil {
-		_ = w.out.Close()
+	if w.output != nil {
+		_ = w.output.Close()
 	}
 }

@@ -19,44 +19,44 @@ const decoder worker.Kind = "decode"
 
 func init() { worker.Handle(decoder, decode) }
 
-// Apart reads untrusted files, each in a separate process that may crash without harm.
-type Apart struct {
+// IsolatedReader reads untrusted files, each in a separate process, which may crash without harm.
+type IsolatedReader struct {
 	memory int64
 
-	mu   sync.Mutex
-	lent int64 // memory lent to processes
+	mu        sync.Mutex
+	lentBytes int64 // memory that running processes may use
 }
 
 const (
 	// minProcessMemory is the minimum memory of a process.
 	minProcessMemory = 64 << 20
-	// besideApart is the overhead of a process: thread stacks and code.
-	besideApart = 64 << 20
+	// processOverhead is the memory of a process without its data: thread stacks and code.
+	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, and this many more for each of its bytes. A column of
-	// nulls, or of one repeated value, takes almost no bytes.
-	valuesPerByte  = 256
-	valuesPerByteP = 16 << 10 // for Parquet and Arrow, which compress them
+	// A file may contain freeValues values, and this many more for each of its bytes. A column of nulls, or
+	// of one repeated value, needs almost no bytes.
+	valuesPerByte           = 256
+	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow, which compress values
 )
 
 var freeValues int64 = 1 << 24 // replaced by tests
 
-// NewApart divides memory among the files read concurrently: each gets half of the remaining
-// memory, but at least 64 MiB.
-func NewApart(memory int64) *Apart { return &Apart{memory: memory} }
+// NewIsolatedReader returns a reader that divides memory among concurrently read files: each gets half of the
+// remaining memory, but at least 64 MiB.
+func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
-func (a *Apart) lend() (n int64) {
+func (a *IsolatedReader) lend() (n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n = max(minProcessMemory, (a.memory-a.lent)/2)
-	a.lent += n
+	n = max(minProcessMemory, (a.memory-a.lentBytes)/2)
+	a.lentBytes += n
 	return n
 }
 
-func (a *Apart) giveBack(n int64) {
+func (a *IsolatedReader) giveBack(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lent -= n
+	a.lentBytes -= n
 }
 
 // task is the message that tells a process which file to read.
@@ -68,9 +68,9 @@ type task struct {
 	Memory int64
 }
 
-// Read is [Input.Read] in a separate process, with checks of the batches. If processes
-// cannot be started, it reads in this one.
-func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
+// Read is like [Input.Read], but reads in a separate process, and checks the batches. If processes cannot be
+// started, it reads in this process.
+func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
 	}
@@ -84,13 +84,13 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		a.giveBack(memory)
 		return nil, err
 	}
-	calm := p.KillWith(ctx)
-	r := &apart{in: in, ctx: ctx, p: p, memory: memory, left: freeValues + valuesPerByte*info.Size()}
+	stopWatching := p.KillWith(ctx)
+	r := &isolatedFile{in: in, ctx: ctx, p: p, memory: memory, remaining: freeValues + valuesPerByte*info.Size()}
 	if in.Format == Parquet || in.Format == Arrow {
-		r.left = freeValues + valuesPerByteP*info.Size()
+		r.remaining = freeValues + valuesPerCompressedByte*info.Size()
 	}
-	end := func() {
-		calm()
+	closeProcess := func() {
+		stopWatching()
 		p.Close()
 		a.giveBack(memory)
 	}
@@ -98,31 +98,31 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		r.batches, err = p.ReceiveBatches(memory)
 	}
 	if err != nil {
-		end()
-		return nil, r.explained(err)
+		closeProcess()
+		return nil, r.explain(err)
 	}
-	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(r.next), func() {
+	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(r.nextBatch), func() {
 		r.batches.Release()
-		end()
+		closeProcess()
 	}), nil
 }
 
-// apart reads a file in a separate process.
-type apart struct {
-	in      *Input
-	ctx     context.Context
-	p       *worker.Process
-	batches *worker.Batches
-	memory  int64
-	left    int64 // values that may still follow
+// isolatedFile is a file that a separate process reads.
+type isolatedFile struct {
+	in        *Input
+	ctx       context.Context
+	p         *worker.Process
+	batches   *worker.Batches
+	memory    int64
+	remaining int64 // number of values that may still follow
 }
 
-func (a *apart) next() (arrow.RecordBatch, error) {
+func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
-	if err = a.explained(err); b == nil || err != nil {
+	if err = a.explain(err); b == nil || err != nil {
 		return nil, err
 	}
-	if a.left -= b.NumRows() * b.NumCols(); a.left < 0 {
+	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: it has far more values than bytes, as columns of nothing but nulls have: put it in smaller parts", a.in.Name, partd.ErrTooLarge)
 	} else if _, err = arrowsafe.Check(b, a.memory); err != nil {
 		err = fmt.Errorf("%s: %w", a.in.Name, err)
@@ -134,9 +134,8 @@ func (a *apart) next() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explained returns an error that says why reading failed if the process died, and other errors
-// unchanged.
-func (a *apart) explained(err error) error {
+// explain returns an error that says why reading failed if the process died, and other errors unchanged.
+func (a *isolatedFile) explain(err error) error {
 	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)
 	}
@@ -150,7 +149,7 @@ func (a *apart) explained(err error) error {
 	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
 }
 
-// decode reads a file in the separate process, and sends the batches.
+// decode reads a file, in the separate process, and sends the batches.
 func decode(c *worker.Conn) error {
 	var t task
 	if err := c.Receive(&t); err != nil {
@@ -159,7 +158,7 @@ func decode(c *worker.Conn) error {
 	defer worker.LowerPriorityLater()()
 	known, err := worker.ParseSchema(t.Known)
 	if err == nil {
-		err = worker.Limit(t.Memory + besideApart)
+		err = worker.Limit(t.Memory + processOverhead)
 	}
 	var r array.RecordReader
 	if err == nil {

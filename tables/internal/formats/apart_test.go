@@ -19,7 +19,7 @@ func TestFarMoreValues(t *testing.T) {
 		fmt.Fprintf(&b, `,"c%d":1`, i)
 	}
 	in := fileOf(t, "a.jsonl", b.String()+"}\n"+strings.Repeat("{}\n", 5000))
-	r, err := NewApart(1<<30).Read(t.Context(), in)
+	r, err := NewIsolatedReader(1<<30).Read(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (t *text) header(ctx context.Context) error {
 	var first chunk
 	err := io.EOF // so far, the file has only empty lines
 	for err == io.EOF {
-		if first, err = t.cut(ctx); err == io.EOF {
+		if first, err = t.nextChunk(ctx); err == io.EOF {
 			return fmt.Errorf("%s: it is empty: the first line must name the columns", t.in.Name)
 		} else if err != nil {
 			return err
@@ -130,7 +130,7 @@ func (c *csvRows) see(root *column) error {
 		for i, text := range c.values() {
 			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
 				k, nanos := kindsOfText(text)
-				to.see(k)
+				to.restrict(k)
 				to.nanos = to.nanos || nanos
 			}
 		}

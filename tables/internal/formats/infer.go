@@ -42,7 +42,7 @@ type column struct {
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
 
-func (c *column) see(k kinds) { c.kinds, c.seen = c.kinds&k, true }
+func (c *column) restrict(k kinds) { c.kinds, c.seen = c.kinds&k, true }
 
 // exactFloat is the limit up to which a float64 represents every integer exactly.
 const exactFloat = 1 << 53
@@ -75,11 +75,11 @@ func isNoNumber(s []byte) bool {
 
 func kindsOfNumber(s []byte) kinds {
 	digits := bytes.TrimPrefix(s, []byte("-"))
-	whole := records.Digits(digits)
-	if whole > 1 && digits[0] == '0' {
+	integerDigits := records.Digits(digits)
+	if integerDigits > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[whole:]; whole > 0 && whole < 16 { // fast path: below exactFloat, as most numbers are
+	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path: below exactFloat, as most numbers are
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -211,25 +211,25 @@ func (c *column) field(name []byte, at int) (*column, error) {
 	return f, nil
 }
 
-// merge adds the properties of the same column in a later chunk. It returns the number of columns
-// nested in that one.
-func (c *column) merge(behind *column) (n int, err error) {
-	c.kinds, c.seen, c.nanos = c.kinds&behind.kinds, c.seen || behind.seen, c.nanos || behind.nanos
-	if behind.elem != nil {
+// merge adds the properties of the same column in a later chunk. It returns the number of columns nested in
+// later.
+func (c *column) merge(later *column) (n int, err error) {
+	c.kinds, c.seen, c.nanos = c.kinds&later.kinds, c.seen || later.seen, c.nanos || later.nanos
+	if later.elem != nil {
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
-		if n, err = c.elem.merge(behind.elem); err != nil {
+		if n, err = c.elem.merge(later.elem); err != nil {
 			return 0, err
 		}
 	}
-	for i, f := range behind.fields {
-		to, err := c.field([]byte(f.name), i)
+	for i, f := range later.fields {
+		field, err := c.field([]byte(f.name), i)
 		if err != nil {
 			return 0, err
 		}
-		more, err := to.merge(f)
-		if n += 1 + more; err != nil {
+		nested, err := field.merge(f)
+		if n += 1 + nested; err != nil {
 			return 0, err
 		}
 	}

@@ -83,12 +83,12 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 	}
 	switch kind {
 	case jsonBool:
-		c.see(kindBool)
+		c.restrict(kindBool)
 	case jsonNumber:
 		if k := kindsOfNumber(text); k != 0 {
-			c.see(k)
+			c.restrict(k)
 		} else {
-			c.see(kindFloat)
+			c.restrict(kindFloat)
 		}
 	case jsonString:
 		k := kindText
@@ -99,9 +99,9 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 			k |= of & (kindDate | kindTime | kindZoned)
 			c.nanos = c.nanos || nanos
 		}
-		c.see(k)
+		c.restrict(k)
 	case jsonArray:
-		c.see(kindList)
+		c.restrict(kindList)
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
@@ -111,7 +111,7 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 			}
 		}
 	case jsonObject:
-		c.see(kindObject)
+		c.restrict(kindObject)
 		return c.seeObject(j, depth)
 	}
 	return nil

@@ -96,21 +96,21 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var wide atomic.Bool // chunks have so many columns that they are not collected for each chunk separately
+	var isWide atomic.Bool // chunks have too many columns to collect them separately
 	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
-		part, apart := columns(), !wide.Load()
-		if apart {
-			if err := t.rows(c).see(part); err != nil {
+		chunkColumns, isSeparate := columns(), !isWide.Load()
+		if isSeparate {
+			if err := t.rows(c).see(chunkColumns); err != nil {
 				return err
 			}
 		}
 		if err := canceled.Wait(ctx, c.turn); err != nil {
 			return err
 		}
-		if n, err := root.merge(part); err != nil || !apart {
+		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
 			return t.rows(c).see(root) // rereads the chunk, also to find the line of an error
 		} else if n > fewColumns {
-			wide.Store(true)
+			isWide.Store(true)
 		}
 		return nil
 	})
@@ -124,7 +124,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", t.in.Name, err)
 	}
-	if wide.Load() || len(root.fields) > fewColumns {
+	if isWide.Load() || len(root.fields) > fewColumns {
 		return schema, 1, nil
 	}
 	return schema, textWorkers, nil
@@ -133,9 +133,9 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 // batches yields the rows in batches, which are built concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
-	made, failed := make(chan arrow.RecordBatch), make(chan error, 1)
+	built, failed := make(chan arrow.RecordBatch), make(chan error, 1)
 	go func() {
-		defer close(made)
+		defer close(built)
 		failed <- t.inOrder(ctx, workers, func(ctx context.Context, c chunk) error {
 			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 			defer b.Release()
@@ -143,17 +143,17 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 				if err := canceled.Wait(ctx, c.turn); err != nil {
 					return err
 				}
-				return canceled.Send(ctx, made, batch)
+				return canceled.Send(ctx, built, batch)
 			})
 		})
 	}()
 	defer func() {
 		cancel()
-		for b := range made {
+		for b := range built {
 			b.Release()
 		}
 	}()
-	for b := range made {
+	for b := range built {
 		more := yield(b)
 		b.Release()
 		if !more {
@@ -169,13 +169,13 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 // build calls use with each batch of the rows.
 func build(b *array.RecordBuilder, all rows, use func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
-	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
-	for ended := false; !ended; {
+	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
+	for atEnd := false; !atEnd; {
 		rows := 0
-		for size := 0; rows < most && size < batchBytes; rows++ {
+		for size := 0; rows < maxRows && size < batchBytes; rows++ {
 			n, err := all.add(columns)
 			if err == io.EOF {
-				ended = true
+				atEnd = true
 				break
 			} else if err != nil {
 				return err
