@@ -34,7 +34,7 @@ func TestReaderThatWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "was read to its end before") {
+		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to its end") {
 			t.Error(err)
 		}
 	}
