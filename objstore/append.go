@@ -33,7 +33,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	if s.crowded.Load() { // the offsets of pending segments also need memory
+	if s.pendingFull.Load() { // the offsets of pending segments also need memory
 		if err := s.Flush(ctx); err != nil {
 			return &partd.Error{Op: "append", Err: err}
 		}
@@ -70,7 +70,7 @@ func (s *Store) gatherAndFlush(ctx context.Context, op string, kind segment.Kind
 		return &partd.Error{Op: op, Err: err}
 	}
 	if err := s.Flush(ctx); err != nil {
-		// The entries stay pending, and the next flush will commit them.
+		// The entries stay pending. The next flush will commit them.
 		return &partd.Error{Op: op, Err: fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)}
 	}
 	return nil
@@ -112,7 +112,7 @@ func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.E
 			return err
 		}
 	}
-	s.crowded.Store(len(s.pending) >= s.maxPending())
+	s.pendingFull.Store(len(s.pending) >= s.maxPending())
 	return nil
 }
 

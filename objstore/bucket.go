@@ -55,8 +55,8 @@ type Bucket interface {
 // the bucket or a permission is missing.
 var ErrRefused = errors.New("the bucket refuses the request")
 
-// place returns the path of an object for messages. It includes the bucket if that has a name.
-func place(b Bucket, name string) string {
+// pathText returns the path of an object for messages. It includes the bucket if that has a name.
+func pathText(b Bucket, name string) string {
 	if s, ok := b.(fmt.Stringer); ok {
 		return s.String() + "/" + name
 	}
@@ -78,7 +78,7 @@ const listPage = 1000
 // NewCounter returns a bucket that counts the requests to b.
 func NewCounter(b Bucket) *Counter { return &Counter{Bucket: b} }
 
-func (c *Counter) String() string { return place(c.Bucket, "") }
+func (c *Counter) String() string { return pathText(c.Bucket, "") }
 
 // Requests returns the number of requests so far.
 func (c *Counter) Requests() Requests {

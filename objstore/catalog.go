@@ -118,7 +118,7 @@ func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt(place(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
+			return corrupt(pathText(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
 		}
 		if err == nil {
 			err = use(i, data[i])
@@ -135,7 +135,7 @@ func (c *catalog) add(ctx context.Context, b []byte) error {
 	r, err := parseRecord(c.store.format, c.next, b)
 	switch {
 	case err != nil:
-		return corrupt(place(c.store.bucket, logName(c.next)), err)
+		return corrupt(pathText(c.store.bucket, logName(c.next)), err)
 	case r.op == opGroup:
 		err = c.addMembers(ctx, r.members)
 	default:
@@ -171,7 +171,7 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 				err = errors.New("it is not the record that the log refers to")
 			}
 			if err != nil {
-				return corrupt(place(c.store.bucket, names[i]), err)
+				return corrupt(pathText(c.store.bucket, names[i]), err)
 			}
 			return c.apply(r, names[i])
 		})
@@ -193,7 +193,7 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 // apply applies a record from an object, or returns an error without applying any of it.
 func (c *catalog) apply(r *record, object string) (err error) {
 	s := c.store
-	path := place(s.bucket, object)
+	path := pathText(s.bucket, object)
 	switch lastSeq := c.seqs[r.writer]; {
 	case r.seq <= lastSeq:
 		return corrupt(path, fmt.Errorf("it repeats record %d of writer %x: its appends would count twice", r.seq, r.writer))
@@ -209,7 +209,7 @@ func (c *catalog) apply(r *record, object string) (err error) {
 		if p.inline {
 			g.object, g.base = object, p.off
 		}
-		g.file.Path = place(s.bucket, g.object)
+		g.file.Path = pathText(s.bucket, g.object)
 		file := g.file
 		file.ReaderAt = &tail{p.size - int64(len(p.bytes)), p.bytes}
 		var ledger []byte

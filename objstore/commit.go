@@ -23,7 +23,7 @@ func (s *Store) errorf(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
+	return &partd.Error{Op: op, Path: pathText(s.bucket, ""), Err: err}
 }
 
 // flushThen flushes the store unless it was opened for reading. Then it calls change,

@@ -35,16 +35,16 @@ func newDistant(b Bucket) *distant { return &distant{Bucket: b, log: make(turn, 
 
 var errSlowDown = errors.New("503 SlowDown")
 
-// half waits for about half the duration of a request.
-func half(ctx context.Context, whole time.Duration) error {
-	d := whole/2 - whole/8 + rand.N(whole/4)
+// waitHalf waits for about half the duration of a request.
+func waitHalf(ctx context.Context, total time.Duration) error {
+	d := total/2 - total/8 + rand.N(total/4)
 	if rand.IntN(100) == 0 {
 		d *= 5
 	}
 	return canceled.Wait(ctx, time.After(d))
 }
 
-func (d *distant) rate(count *int, limit int) error {
+func (d *distant) limitRate(count *int, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if second := time.Now().Truncate(time.Second); !second.Equal(d.second) {
@@ -57,16 +57,16 @@ func (d *distant) rate(count *int, limit int) error {
 }
 
 func (d *distant) Create(ctx context.Context, name string, data []byte) error {
-	if err := half(ctx, 100*time.Millisecond); err != nil {
+	if err := waitHalf(ctx, 100*time.Millisecond); err != nil {
 		return err
 	}
-	err := d.rate(&d.puts, 3500)
+	err := d.limitRate(&d.puts, 3500)
 	if err == nil && strings.HasPrefix(name, "log/") {
 		err = d.createLog(ctx, name, data)
 	} else if err == nil {
 		err = d.Bucket.Create(ctx, name, data)
 	}
-	return errors.Join(err, half(ctx, 100*time.Millisecond))
+	return errors.Join(err, waitHalf(ctx, 100*time.Millisecond))
 }
 
 func (d *distant) createLog(ctx context.Context, name string, data []byte) error {
@@ -85,21 +85,21 @@ func (d *distant) createLog(ctx context.Context, name string, data []byte) error
 }
 
 func (d *distant) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if err := half(ctx, 40*time.Millisecond); err != nil {
+	if err := waitHalf(ctx, 40*time.Millisecond); err != nil {
 		return nil, err
 	}
-	if err := d.rate(&d.gets, 5500); err != nil {
+	if err := d.limitRate(&d.gets, 5500); err != nil {
 		return nil, err
 	}
 	r, err := d.Bucket.ReadRange(ctx, name, offset, length)
-	return r, errors.Join(err, half(ctx, 40*time.Millisecond))
+	return r, errors.Join(err, waitHalf(ctx, 40*time.Millisecond))
 }
 
 func (d *distant) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
-		err := half(ctx, 80*time.Millisecond)
+		err := waitHalf(ctx, 80*time.Millisecond)
 		if err == nil {
-			err = d.rate(&d.gets, 5500)
+			err = d.limitRate(&d.gets, 5500)
 		}
 		if err != nil {
 			yield(Object{}, err)
@@ -113,8 +113,8 @@ func (d *distant) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 	}
 }
 
-// crowd lets writers flush at the same moment. It returns the duration and the requests.
-func crowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
+// runCrowd lets writers flush at the same moment. It returns the duration and the requests.
+func runCrowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
 	synctest.Test(t, func(t *testing.T) {
 		h.maxInline = -1 // each writer uploads a segment
 		mem := new(Memory)
@@ -180,10 +180,10 @@ func crowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Request
 // cost what is planned.
 func TestManyFlushesAtOnce(t *testing.T) {
 	for _, c := range []struct {
-		writers int
-		alone   bool
-		least   time.Duration
-		most    time.Duration
+		writers       int
+		withoutGroups bool
+		minTime       time.Duration
+		maxTime       time.Duration
 	}{
 		{1, false, 0, 2 * time.Second},
 		{10, false, 0, 5 * time.Second},
@@ -191,10 +191,10 @@ func TestManyFlushesAtOnce(t *testing.T) {
 		{1000, false, 0, 15 * time.Second},
 		{100, true, 10 * time.Second, time.Hour},
 	} {
-		elapsed, r := crowd(t, c.writers, hooks{noGroups: c.alone})
-		t.Logf("%d writers, without groups %v: %.1f s, %v", c.writers, c.alone, elapsed.Seconds(), r)
-		if elapsed < c.least || elapsed > c.most {
-			t.Errorf("%d concurrent flushes, without groups %v, took %v", c.writers, c.alone, elapsed)
+		elapsed, r := runCrowd(t, c.writers, hooks{noGroups: c.withoutGroups})
+		t.Logf("%d writers, without groups %v: %.1f s, %v", c.writers, c.withoutGroups, elapsed.Seconds(), r)
+		if elapsed < c.minTime || elapsed > c.maxTime {
+			t.Errorf("%d concurrent flushes, without groups %v, took %v", c.writers, c.withoutGroups, elapsed)
 		}
 		r.Put -= int64(c.writers) // without the segments
 		planned, seconds := plan.Flushes(int64(c.writers))
@@ -202,8 +202,8 @@ func TestManyFlushesAtOnce(t *testing.T) {
 			"PUT": {float64(r.Put), float64(planned.Put)}, "GET": {float64(r.Get), float64(planned.Get)},
 			"LIST": {float64(r.List), float64(planned.List)}, "seconds": {elapsed.Seconds(), seconds},
 		} {
-			if near := max(v[0], v[1]) <= 3*min(v[0], v[1])+0.5; near == c.alone && (!c.alone || name != "GET") {
-				t.Errorf("%d concurrent flushes, without groups %v: %.1f %s, planned %.1f", c.writers, c.alone, v[0], name, v[1])
+			if similar := max(v[0], v[1]) <= 3*min(v[0], v[1])+0.5; similar == c.withoutGroups && (!c.withoutGroups || name != "GET") {
+				t.Errorf("%d concurrent flushes, without groups %v: %.1f %s, planned %.1f", c.writers, c.withoutGroups, v[0], name, v[1])
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // Each object loses a bit, its end, or everything.
 func TestDamage(t *testing.T) {
-	for _, opts := range append(ways(hooks{maxInline: -1, rangeBytes: 256}), ways(hooks{maxInline: 1 << 20, rangeBytes: 256})...) {
+	for _, opts := range append(optionVariants(hooks{maxInline: -1, rangeBytes: 256}), optionVariants(hooks{maxInline: 1 << 20, rangeBytes: 256})...) {
 		mem := new(Memory)
 		s := open(t, mem, opts)
 		for range 3 {
@@ -79,7 +79,7 @@ func TestDamage(t *testing.T) {
 
 // A bit that flips in transit is not damage.
 func TestTransientBitFlips(t *testing.T) {
-	for _, o := range ways(hooks{maxInline: -1}) {
+	for _, o := range optionVariants(hooks{maxInline: -1}) {
 		b := &lying{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
@@ -99,7 +99,7 @@ func TestTransientBitFlips(t *testing.T) {
 
 // A broken connection must not look like the end of an object.
 func TestBrokenConnections(t *testing.T) {
-	for _, o := range ways(hooks{maxInline: -1}) {
+	for _, o := range optionVariants(hooks{maxInline: -1}) {
 		b := &lying{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
@@ -125,7 +125,7 @@ func TestLedgerDetectsMissingData(t *testing.T) {
 			remaining = true
 			return first
 		}
-		for _, o := range ways(hooks{maxInline: -1, noLedger: noLedger, skip: skip}) {
+		for _, o := range optionVariants(hooks{maxInline: -1, noLedger: noLedger, skip: skip}) {
 			remaining = false
 			s := open(t, new(Memory), o)
 			fill(t, s, 10)

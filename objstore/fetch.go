@@ -97,7 +97,8 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 	}
 	var done int // number of entries passed to f
 	var fErr error
-	// f may be slow, so connections may end. That is no failure while f makes progress.
+	// f may be slow, so connections may end. That is not a failure as long as f makes
+	// progress.
 	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &done, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {

@@ -47,7 +47,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 		refs[i] = keyRef{i, s.format.Hash(k)}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
-	memory, release := s.scans.take()
+	memory, release := s.scans.takeBudget()
 	defer release()
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
@@ -110,7 +110,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, 
 func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
 	for _, ref := range refs {
 		var value []byte
-		err := sc.streamKey(ctx, sc.each, []byte(keys[ref.index]), func(c partd.Chunk, _ error) bool {
+		err := sc.streamKey(ctx, sc.eachEntry, []byte(keys[ref.index]), func(c partd.Chunk, _ error) bool {
 			value = append(value, c.Data...)
 			return true
 		})
@@ -135,7 +135,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	next, stop := iter.Pull2(func(yield func([]byte, error) bool) {
 		sc := &scanner{store: s, view: v}
-		err := sc.streamKey(ctx, sc.each, []byte(key), func(c partd.Chunk, _ error) bool { return yield(c.Data, nil) })
+		err := sc.streamKey(ctx, sc.eachEntry, []byte(key), func(c partd.Chunk, _ error) bool { return yield(c.Data, nil) })
 		if err != nil && !errors.Is(err, errStop) {
 			yield(nil, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}

@@ -54,13 +54,13 @@ func TestPlanMatchesRequests(t *testing.T) {
 		if c.disk == 0 {
 			slack += p.Segments * int64(c.readers) // one pass
 		}
-		near := func(kind string, got, want int64) {
+		wantNear := func(kind string, got, want int64) {
 			if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
 				t.Errorf("%+v: %s: %d, planned %d", c, kind, got, want)
 			}
 		}
-		near("PUT", got.Put, p.Requests.Put)
-		near("GET", got.Get, p.Requests.Get)
+		wantNear("PUT", got.Put, p.Requests.Put)
+		wantNear("GET", got.Get, p.Requests.Get)
 		t.Logf("%+v: %d segments, %d passes, %d bytes of disk: %v; planned %v", c, p.Segments, p.Passes, p.DiskBytes, got, p.Requests)
 	}
 }

@@ -68,8 +68,8 @@ var (
 	errConflict = errors.New("409 ConditionalRequestConflict")
 )
 
-// unsure returns a bucket that answers some creations with errors, whether they succeed or not.
-func unsure(b Bucket, seed uint64) *lying {
+// uncertainBucket returns a bucket that answers some creations with errors, whether they succeed or not.
+func uncertainBucket(b Bucket, seed uint64) *lying {
 	l := &lying{Bucket: b}
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -105,11 +105,11 @@ func unsure(b Bucket, seed uint64) *lying {
 	return l
 }
 
-// churn lets several writers append numbers to keys. It returns what is wrong with the
+// runChurn lets several writers append numbers to keys. It returns what is wrong with the
 // final content, or nil.
-func churn(t *testing.T, seed uint64, h hooks) error {
+func runChurn(t *testing.T, seed uint64, h hooks) error {
 	const writers, rounds = 3, 25
-	b := unsure(new(Memory), seed)
+	b := uncertainBucket(new(Memory), seed)
 	h.maxInline = 500 // some segments are separate objects, some are inline
 	// Half of the answers are errors. Within five seconds, about one creation in 60,000
 	// gets nothing else.
@@ -165,17 +165,17 @@ func churn(t *testing.T, seed uint64, h hooks) error {
 
 func TestUncertainCreations(t *testing.T) {
 	for seed := range uint64(3) {
-		if err := churn(t, seed, hooks{}); err != nil {
+		if err := runChurn(t, seed, hooks{}); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
 	t.Run("412 is not read back", func(t *testing.T) {
-		if err := churn(t, 1, hooks{naive412: true}); err == nil {
+		if err := runChurn(t, 1, hooks{naive412: true}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})
 	t.Run("409 is mistaken for an existing object", func(t *testing.T) {
-		if err := churn(t, 1, hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
+		if err := runChurn(t, 1, hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})

@@ -37,15 +37,15 @@ type Store struct {
 	brokenErr  error       // set when the bucket broke its rules: the store no longer writes
 
 	// mu guards the fields below: everything appended but not yet committed.
-	mu        turn
-	active    *table
-	spare     *table
-	pending   []*piece    // in the order of the appends
-	uploading []*piece    // oldest first
-	pieces    uint64      // number of pieces so far
-	encoders  []*encoder  // unused encoders
-	arenas    [][]byte    // unused arenas
-	crowded   atomic.Bool // enough is pending for a commit
+	mu         turn
+	active     *table
+	spare      *table
+	pending    []*piece    // in the order of the appends
+	uploading  []*piece    // oldest first
+	pieces     uint64      // number of pieces so far
+	encoders   []*encoder  // unused encoders
+	arenas     [][]byte    // unused arenas
+	pendingFull atomic.Bool // enough segments are pending for a commit
 
 	catalog catalog
 	scans   scanMemory
@@ -77,7 +77,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	s.catalog.store, s.catalog.mu, s.catalog.seqs = s, make(turn, 1), map[writerID]uint64{}
 	s.scans.limit = o.scanMemory()
 	if s.format, err = s.readStore(ctx); err != nil {
-		return nil, &partd.Error{Op: "open", Path: place(bucket, storeName), Err: err}
+		return nil, &partd.Error{Op: "open", Path: pathText(bucket, storeName), Err: err}
 	}
 	s.format.KeyHash = o.hooks.keyHash
 	if o.Disk > 0 {
@@ -119,7 +119,7 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	}
 	f, err := parseStore(b)
 	if err != nil {
-		return nil, corrupt(place(s.bucket, storeName), err)
+		return nil, corrupt(pathText(s.bucket, storeName), err)
 	}
 	if s.opts.ReadOnly {
 		return f, nil
@@ -132,7 +132,7 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return f, s.race(ctx)
+	return f, s.checkRace(ctx)
 }
 
 // createStore creates STORE, unless another store's records exist. In a log that contains
@@ -265,8 +265,8 @@ const (
 var errTwoWinners = errors.New("the bucket let two writers create the same object at the same time, and kept only one, " +
 	"so a store with several writers would lose data: use a server that supports S3's conditional writes")
 
-// race returns an error if the bucket lets several creators of one object succeed.
-func (s *Store) race(ctx context.Context) error {
+// checkRace returns an error if the bucket lets several creators of one object succeed.
+func (s *Store) checkRace(ctx context.Context) error {
 	for range raceRounds {
 		name := scratchPrefix + rand.Text()
 		var errs [raceCreators]error
@@ -287,7 +287,7 @@ func (s *Store) race(ctx context.Context) error {
 			}
 		}
 		if winners > 1 {
-			return fmt.Errorf("%w: %d of %d creators of %s succeeded: %w", ErrRefused, winners, raceCreators, place(s.bucket, name), errTwoWinners)
+			return fmt.Errorf("%w: %d of %d creators of %s succeeded: %w", ErrRefused, winners, raceCreators, pathText(s.bucket, name), errTwoWinners)
 		}
 	}
 	return nil

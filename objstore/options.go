@@ -105,7 +105,7 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) er
 
 // Retry calls f, which makes one request to a bucket, until f succeeds, fails
 // permanently, or the time limit is over. Because connections may hang, each attempt also
-// has a limit: the same, plus a second for each MiB of size. Damaged data is
+// has a limit: the same limit, plus a second for each MiB of size. Damaged data is
 // requested once more. If done is not nil, f stores its progress there; each attempt that
 // makes progress restarts the time limit.
 func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
@@ -135,7 +135,7 @@ func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f fu
 		case time.Now().After(end):
 			return err
 		}
-		if err := pause(ctx, try); err != nil {
+		if err := pauseBefore(ctx, try); err != nil {
 			return err
 		}
 	}
@@ -146,8 +146,8 @@ func isDefinite(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }
 
-// pause waits for a random time that increases with try, so that competing writers disperse.
-func pause(ctx context.Context, try int) error {
+// pauseBefore waits for a random time that increases with try, so that competing writers disperse.
+func pauseBefore(ctx context.Context, try int) error {
 	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second))))
 }
 

@@ -35,8 +35,8 @@ func TestBucketOutage(t *testing.T) {
 	if err := s.Close(); err == nil {
 		t.Error("Close succeeded without uploading the data")
 	}
-	refused := errors.Join(ErrRefused)
-	b.create = func(context.Context, string, []byte) error { return refused }
+	refusedErr := errors.Join(ErrRefused)
+	b.create = func(context.Context, string, []byte) error { return refusedErr }
 	if err := s.Flush(t.Context()); !errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Error(err)
 	}
@@ -88,7 +88,7 @@ func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {
 			b := new(Memory)
-			s := contended(t, b, Options{}, nil)
+			s := contendedStore(t, b, Options{}, nil)
 			l := s.bucket.(*lying)
 			create, lied := l.create, 0
 			if prefix == "log/" {

@@ -36,8 +36,8 @@ func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	return bytes, bytes + int64(float64(bytes)*g.perByte())*perEntry + bytes/8
 }
 
-// finest returns the maximum number of hash bits that select a range.
-func (v view) finest() (bits uint8) {
+// finestBits returns the maximum number of hash bits that select a range.
+func (v view) finestBits() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)
 	}
@@ -47,7 +47,7 @@ func (v view) finest() (bits uint8) {
 // next returns the longest interval that starts at lo, does not exceed hi, and fits in
 // the budget. If no interval fits, it returns the shortest, with tooLarge.
 func (v view) next(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLarge bool) {
-	bits := v.finest()
+	bits := v.finestBits()
 	for r := segment.RangeIndex(lo, bits); ; r++ {
 		_, rangeEnd := segment.HashBounds(r, r+1, bits)
 		wider := interval{lo, min(rangeEnd, hi)}
@@ -77,7 +77,7 @@ const minScan = 1 << 20
 
 func scanBudget(free int64) int64 { return max(free/4*3, minScan) }
 
-func (m *scanMemory) take() (budget int64, release func()) {
+func (m *scanMemory) takeBudget() (budget int64, release func()) {
 	for {
 		used := m.used.Load()
 		budget = scanBudget(m.limit - used)

@@ -15,10 +15,10 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// racing returns a bucket that checks whether an object exists and then creates it. So several
+// racingBucket returns a bucket that checks whether an object exists and then creates it. So several
 // concurrent creators may win, and the last one overwrites the others. They get their answers
 // when all of them are done. For names without the prefix, the bucket works correctly.
-func racing(b Bucket, prefix string, chance float64) *lying {
+func racingBucket(b Bucket, prefix string, chance float64) *lying {
 	type group struct {
 		running int
 		done    chan struct{}
@@ -62,7 +62,7 @@ func racing(b Bucket, prefix string, chance float64) *lying {
 
 // Opening a store for writing must refuse a bucket that lets two creators win.
 func TestTwoCreatorsWin(t *testing.T) {
-	b := racing(new(Memory), "", 0.9)
+	b := racingBucket(new(Memory), "", 0.9)
 	for range 3 {
 		_, err := Open(t.Context(), b, nil)
 		if !errors.Is(err, ErrRefused) || !errors.Is(err, errTwoWinners) || !strings.Contains(err.Error(), scratchPrefix) {
@@ -81,9 +81,9 @@ func TestTwoCreatorsWin(t *testing.T) {
 // creators win, but only after the stores were opened. lateRace returns the number of
 // acknowledged appends that are lost, of refused stores, and of other writers' records
 // that waited.
-func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
+func lateRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
 	synctest.Test(t, func(t *testing.T) {
-		b := racing(new(Memory), "log/", 0.5)
+		b := racingBucket(new(Memory), "log/", 0.5)
 		const rounds = 10
 		acknowledged := make([]bool, rounds*writers)
 		for round := range rounds {
@@ -120,7 +120,7 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
 				t.Error(i, v, err)
 			}
 			if !ok {
-				refused++
+				refusedCount++
 			} else if len(v[0]) == 0 {
 				lost++
 			}
@@ -132,20 +132,20 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refused, waited int) {
 			waited++
 		}
 	})
-	return lost, refused, waited
+	return lost, refusedCount, waited
 }
 
 // A record that another winner overwrote must not be acknowledged: neither by the writer
 // that created it, nor by a writer whose record it names.
 func TestRecordsAreReadBack(t *testing.T) {
-	if lost, refused, _ := lateRace(t, 4, hooks{}); lost > 0 || refused == 0 {
-		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refused)
+	if lost, refusedCount, _ := lateRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
+		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refusedCount)
 	}
 	if lost, _, _ := lateRace(t, 4, hooks{naive412: true}); lost == 0 {
 		t.Error("the missing protection was not detected")
 	}
-	if lost, refused, waited := lateRace(t, 30, hooks{}); lost > 0 || refused == 0 || waited < 100 {
-		t.Errorf("%d acknowledged appends are lost, %d stores were refused, %d records waited", lost, refused, waited)
+	if lost, refusedCount, waited := lateRace(t, 30, hooks{}); lost > 0 || refusedCount == 0 || waited < 100 {
+		t.Errorf("%d acknowledged appends are lost, %d stores were refused, %d records waited", lost, refusedCount, waited)
 	}
 }
 

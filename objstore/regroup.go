@@ -142,7 +142,7 @@ func (sp *spread) close() error {
 // batches returns a function that returns the next batch to read from the bucket, in the order
 // of the log. A batch is the interval of several segments, or a part of it of one segment.
 func (sp *spread) batches() func() *pass {
-	sc, limit := sp.sc, sp.sc.batch()
+	sc, limit := sp.sc, sp.sc.batchBytes()
 	next, start := 0, sp.lo
 	return func() *pass {
 		first, bytes := next, int64(0)

@@ -28,7 +28,7 @@ func (d smallDisk) Free(string) (int64, error) { return d.free, nil }
 // A reader that needs more disk than allowed, than other readers leave, or than is free
 // must be refused before it reads anything.
 func TestRegroupIsRefused(t *testing.T) {
-	b := filled(t)
+	b := filledBucket(t)
 	const need = 12 << 20
 	for name, c := range map[string]struct {
 		opts Options
@@ -107,7 +107,7 @@ func (c cutting) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, er
 // If the disk fills up, or loses or changes data, the error must say what failed, where,
 // and what to do. No files may remain, and the store must still work.
 func TestRegroupOnBadDisks(t *testing.T) {
-	b := filled(t)
+	b := filledBucket(t)
 	full := func(op vfstest.Op, _ string) error {
 		if op == vfstest.OpWrite {
 			return vfstest.Short(syscall.ENOSPC)
@@ -166,21 +166,21 @@ func TestRegroupOnBadDisks(t *testing.T) {
 
 // A reader that stops early, or whose context ends, must leave no files.
 func TestRegroupStops(t *testing.T) {
-	b := filled(t)
+	b := filledBucket(t)
 	dir := t.TempDir()
 	s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir})
 	for stop := range 3 {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("canceled by the caller")
+		cause := errors.New("canceled by the caller")
 		n := 0
 		for _, err := range s.Scan(ctx) {
 			if n++; n == 10 && stop == 0 {
 				break
 			}
 			if n == 10 {
-				cancel(why)
+				cancel(cause)
 			}
-			if err != nil && !errors.Is(err, why) {
+			if err != nil && !errors.Is(err, cause) {
 				t.Error(err)
 			}
 		}
@@ -201,7 +201,7 @@ func TestRegroupStops(t *testing.T) {
 // after another store is opened.
 func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
-		s := open(t, filled(t), Options{Disk: 1 << 30, DiskDir: dir})
+		s := open(t, filledBucket(t), Options{Disk: 1 << 30, DiskDir: dir})
 		for range s.Scan(t.Context()) {
 			p, err := os.FindProcess(os.Getpid())
 			if err == nil {

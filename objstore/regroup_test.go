@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ways returns options to read in passes, and to regroup on disk.
-func ways(h hooks) []Options {
+// optionVariants returns options to read in passes, and to regroup on disk.
+func optionVariants(h hooks) []Options {
 	regroup := h
 	regroup.alwaysRegroup = true
 	return []Options{{hooks: h}, {Disk: 1 << 30, hooks: regroup}}
@@ -98,7 +98,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 			for _, limit := range []int64{0, MinMemory / 2} {
 				for _, parts := range []int{1, 3, 50} {
 					var read [2][]string
-					for i, o := range ways(h) {
+					for i, o := range optionVariants(h) {
 						o.ReadOnly = true
 						s := open(t, b, o)
 						s.scans.limit = limit // each reader gets the minimum, or the usual memory
@@ -151,8 +151,8 @@ func (r *requested) ReadRange(ctx context.Context, name string, offset, length i
 
 const filledKeys = 3 * 4100
 
-// filled returns a bucket with three segments of 4 MiB.
-func filled(t testing.TB) *Memory {
+// filledBucket returns a bucket with three segments of 4 MiB.
+func filledBucket(t testing.TB) *Memory {
 	t.Helper()
 	b := new(Memory)
 	for i := range 3 {
@@ -173,7 +173,7 @@ func filled(t testing.TB) *Memory {
 // Each byte of a segment must be requested once: by one request, or by several of at
 // least a MiB, except for the last one.
 func TestRegroupRequestsOnce(t *testing.T) {
-	b := filled(t)
+	b := filledBucket(t)
 	for parts, longest := range map[int]int{1: 4, 2: 2} {
 		r := &requested{Bucket: b, ranges: map[string][]interval{}}
 		s := open(t, r, Options{Disk: 1 << 30})
@@ -211,7 +211,7 @@ func TestRegroupRequestsOnce(t *testing.T) {
 // Responses that are permanently truncated or changed must cause an error. Responses that fail
 // sometimes must be requested again, and data that is on disk already must not be repeated.
 func TestRegroupFromLyingBuckets(t *testing.T) {
-	mem := filled(t)
+	mem := filledBucket(t)
 	for name, c := range map[string]struct {
 		read  func(n int, data []byte) ([]byte, error)
 		wrong bool
@@ -261,12 +261,12 @@ func TestRegroupFromLyingBuckets(t *testing.T) {
 // The memory for writing piles must fit in a budget.
 func TestPilings(t *testing.T) {
 	for _, budget := range []int64{minScan / 2, 2 << 20, 160 << 20, 2 << 30} {
-		for inside := int64(1 << 10); inside < 1000*budget; inside *= 8 {
+		for size := int64(1 << 10); size < 1000*budget; size *= 8 {
 			for _, entry := range []int64{10, 100, 60_000} {
-				sh := share{requests: 1000, bytes: 2 * inside, weight: 4 * inside, inside: inside, entries: inside / entry}
+				sh := share{requests: 1000, bytes: 2 * size, weight: 4 * size, insideBytes: size, entries: size / entry}
 				p := sh.piling(budget)
-				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < inside || p.need > 2*inside {
-					t.Errorf("budget %d, %d bytes: %+v", budget, inside, p)
+				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < size || p.need > 2*size {
+					t.Errorf("budget %d, %d bytes: %+v", budget, size, p)
 				}
 			}
 		}

@@ -50,7 +50,7 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	if err != nil {
 		return err
 	}
-	memory, release := s.scans.take()
+	memory, release := s.scans.takeBudget()
 	defer release()
 	sc := &scanner{store: s, view: v, budget: budgetOf(memory), yield: yield}
 	sc.groups.format = s.format
@@ -73,7 +73,7 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	ledger := sc.groups.ledger
 	ledger.Add(sc.streamedLedger)
 	if err := want.Diff(ledger); err != nil {
-		return corrupt(place(s.bucket, "seg"), err)
+		return corrupt(pathText(s.bucket, "seg"), err)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (sc *scanner) passes(ctx context.Context, all interval) error {
 		iv, bytes, tooLarge := sc.view.next(lo, all.hi, sc.budget)
 		lo, done = iv.hi+1, iv.hi == all.hi
 		if tooLarge {
-			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.each, iv) }}
+			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.eachEntry, iv) }}
 		}
 		return &pass{load: func(ctx context.Context) *loaded { return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes) }}
 	}

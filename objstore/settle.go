@@ -45,9 +45,9 @@ func (s *Store) settle(ctx context.Context) error {
 			s.commitment = nil // nothing was created; the pieces stay pending
 			return err
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), err)
+			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, pathText(s.bucket, logName(c.number)), err)
 		case isMine:
-			if err := s.committed(ctx, c); err != nil {
+			if err := s.recordCommit(ctx, c); err != nil {
 				return err
 			}
 		}
@@ -83,18 +83,18 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 		c.number++
 		return false, nil
 	}
-	return false, s.lose(ctx, c)
+	return false, s.prepareRetry(ctx, c)
 }
 
 // twoWinners returns the error for a record that was in the log but no longer is.
 func (s *Store) twoWinners(c *commitment) error {
 	return fmt.Errorf("%w: %s was created by this writer, but contains another writer's record: %w",
-		partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), errTwoWinners)
+		partd.ErrUnknownOutcome, pathText(s.bucket, logName(c.number)), errTwoWinners)
 }
 
-// lose prepares the next attempt after another writer won the number: with a higher
+// prepareRetry prepares the next attempt after another writer won the number: with a higher
 // number, or as a waiting record.
-func (s *Store) lose(ctx context.Context, c *commitment) (err error) {
+func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	// The number can never be ours. Clone the data, because a canceled request may still
 	// be reading it.
 	c.isUnknown = false
@@ -111,20 +111,20 @@ func (s *Store) lose(ctx context.Context, c *commitment) (err error) {
 	case s.opts.hooks.naive412:
 		return nil
 	case c.losses < lossesAlone || s.opts.hooks.noGroups:
-		return pause(ctx, min(c.losses, 6))
+		return pauseBefore(ctx, min(c.losses, 6))
 	}
 	return s.wait(ctx, c)
 }
 
-// committed updates the state after the log contains the record.
-func (s *Store) committed(ctx context.Context, c *commitment) error {
+// recordCommit updates the state after the log contains the record.
+func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	defer s.mu.unlock()
 	s.seq, s.number, s.commitment = s.seq+1, c.number+1, nil
 	s.pending = slices.Delete(s.pending, 0, c.pieceCount)
-	s.crowded.Store(len(s.pending) >= s.maxPending())
+	s.pendingFull.Store(len(s.pending) >= s.maxPending())
 	return nil
 }
 
@@ -179,19 +179,19 @@ func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err e
 	if s.opts.hooks.naive412 {
 		return false, nil
 	}
-	c.isUnknown = true // unknown until it is read
+	c.isUnknown = true // unknown until the object is read
 	err = s.retry(ctx, func(ctx context.Context) error {
-		isMine, err = s.holds(ctx, c)
+		isMine, err = s.holdsRecord(ctx, c)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s exists, but cannot be read yet", place(s.bucket, logName(c.number))) // that proves nothing
+			return fmt.Errorf("%s exists, but cannot be read yet", pathText(s.bucket, logName(c.number))) // that proves nothing
 		}
 		return err
 	})
 	return isMine, err
 }
 
-// holds makes one attempt to read whether the object with c's number contains c's record.
-func (s *Store) holds(ctx context.Context, c *commitment) (bool, error) {
+// holdsRecord makes one attempt to read whether the object with c's number contains c's record.
+func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 	limit := int64(recordHeadLen)
 	if c.waits() {
 		limit += maxMembers * memberLen
@@ -205,7 +205,7 @@ func (s *Store) holds(ctx context.Context, c *commitment) (bool, error) {
 		r, err = parseRecord(s.format, c.number, b)
 	}
 	if err != nil {
-		return false, corrupt(place(s.bucket, logName(c.number)), err)
+		return false, corrupt(pathText(s.bucket, logName(c.number)), err)
 	}
 	if r.op == opGroup {
 		return slices.ContainsFunc(r.members, func(m member) bool { return m.writer == s.writer && m.seq == s.seq+1 }), nil

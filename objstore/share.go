@@ -4,11 +4,11 @@ import "github.com/go-partd/partd/internal/segment"
 
 // share measures an interval in some segments.
 type share struct {
-	requests int64 // one for each segment with data of the interval
-	bytes    int64 // of the ranges that overlap it
-	weight   int64 // maximum memory for these
-	inside   int64 // approximate bytes without the other hashes in the first and last ranges
-	entries  int64 // approximate entries in own
+	requests    int64 // one for each segment with data of the interval
+	bytes       int64 // of the ranges that overlap it
+	weight      int64 // maximum memory for these ranges
+	insideBytes int64 // approximate bytes without the other hashes in the first and last ranges
+	entries     int64 // approximate number of the interval's entries
 }
 
 func (v view) share(iv interval) (sh share) {
@@ -18,14 +18,14 @@ func (v view) share(iv interval) (sh share) {
 			continue
 		}
 		first, end := g.rangesOf(iv)
-		inside := float64(bytes) - g.outsideBytes(iv, first)
+		insideBytes := float64(bytes) - g.outsideBytes(iv, first)
 		if end-1 > first {
-			inside -= g.outsideBytes(iv, end-1)
+			insideBytes -= g.outsideBytes(iv, end-1)
 		}
 		sh.bytes += bytes
 		sh.weight += weight
-		sh.inside += int64(inside)
-		sh.entries += int64(inside * g.perByte())
+		sh.insideBytes += int64(insideBytes)
+		sh.entries += int64(insideBytes * g.perByte())
 		if g.data == nil {
 			sh.requests++
 		}
@@ -33,16 +33,16 @@ func (v view) share(iv interval) (sh share) {
 	return sh
 }
 
-// times returns the share of n equal segments.
-func (sh share) times(n int64) share {
-	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.inside * n, sh.entries * n}
+// scaled returns the share of n equal segments.
+func (sh share) scaled(n int64) share {
+	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 
 // outsideBytes returns the approximate bytes of a range outside of the interval.
 func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
 	lo, hi := segment.HashBounds(r, r+1, g.Bits)
-	inside := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
-	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - inside/(float64(hi-lo)+1))
+	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
+	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
 // perByte returns the segment's number of entries per byte.
@@ -56,16 +56,16 @@ func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/bu
 // usesDisk reports whether a reader with this budget regroups its share on disk: if that
 // is allowed, and if the requests of its passes would be too short.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
-	if o.Disk == 0 || sh.inside == 0 {
+	if o.Disk == 0 || sh.insideBytes == 0 {
 		return false
 	}
 	short := sh.bytes/max(sh.passes(budget)*sh.requests, 1) < o.hooks.requestBytes
 	return o.hooks.alwaysRegroup || sh.weight > budget && short
 }
 
-// batch returns the number of bytes to load from the bucket while the previous batch is
+// batchBytes returns the number of bytes to load from the bucket while the previous batch is
 // written to disk.
-func (sc *scanner) batch() int64 { return sc.budget * 2 / 5 }
+func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
 
 // piling is the division of a share into piles on disk.
 type piling struct {
@@ -85,10 +85,10 @@ const (
 // to four fifths of a budget, the buffers of piles need half of another, and the positions of
 // blocks a quarter. If that allows too few piles, large piles are read from disk several times.
 func (sh *share) piling(budget int64) (p piling) {
-	weight := float64(sh.weight) * float64(sh.inside) / float64(sh.bytes)
-	block := max(minPileBlock, sh.inside*4*perBlock/budget)
+	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
+	block := max(minPileBlock, sh.insideBytes*4*perBlock/budget)
 	piles := min(int64(weight/float64(budget)*3/2)+2, max(budget/2/block, 2))
 	p.piles, p.block = int(piles), int(max(min(budget/2/piles, maxPileBlock), block))
-	p.need = sh.inside + sectionHead*(min(sh.entries, sh.requests*piles)+sh.inside/block)
+	p.need = sh.insideBytes + sectionHead*(min(sh.entries, sh.requests*piles)+sh.insideBytes/block)
 	return p
 }

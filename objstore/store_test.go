@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// same compares the content of two stores.
-func same(t *testing.T, want partd.Partd, got *Store) {
+// requireEqual compares the content of two stores.
+func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 	t.Helper()
 	read := func(s partd.Partd) map[string]string {
 		all := map[string]string{}
@@ -80,7 +80,7 @@ func TestWideRanges(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			same(t, d, s)
+			requireEqual(t, d, s)
 		})
 	}
 }
@@ -277,7 +277,7 @@ func (w subBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Obj
 // acknowledged data could not be read.
 func TestPartlyRemovedStore(t *testing.T) {
 	b := new(Memory)
-	add(t, contended(t, b, Options{}, nil), "k", "1")
+	add(t, contendedStore(t, b, Options{}, nil), "k", "1")
 	// A store below this prefix is separate.
 	add(t, open(t, subBucket{b, "log/"}, Options{}), "k", "1")
 	objects := b.objects

@@ -28,28 +28,28 @@ type storm struct {
 	late   sync.WaitGroup
 }
 
-func (b *storm) dice(n int) int {
+func (b *storm) randomInt(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.random.IntN(n)
 }
 
-func (b *storm) passes(ctx context.Context) error {
-	return canceled.Wait(ctx, time.After(time.Duration(10+b.dice(60))*time.Millisecond))
+func (b *storm) waitLatency(ctx context.Context) error {
+	return canceled.Wait(ctx, time.After(time.Duration(10+b.randomInt(60))*time.Millisecond))
 }
 
 func (b *storm) Create(ctx context.Context, name string, data []byte) error {
-	if err := b.passes(ctx); err != nil {
+	if err := b.waitLatency(ctx); err != nil {
 		return err
 	}
-	switch b.dice(16) {
+	switch b.randomInt(16) {
 	case 0:
 		return errServer
 	case 1:
 		_ = b.Bucket.Create(ctx, name, data)
 		return errServer
 	case 2:
-		d := time.Duration(b.dice(4000)) * time.Millisecond
+		d := time.Duration(b.randomInt(4000)) * time.Millisecond
 		b.late.Go(func() {
 			time.Sleep(d)
 			_ = b.Bucket.Create(context.Background(), name, data)
@@ -61,11 +61,11 @@ func (b *storm) Create(ctx context.Context, name string, data []byte) error {
 		return errConflict
 	}
 	err := b.Bucket.Create(ctx, name, data)
-	return errors.Join(err, b.passes(ctx))
+	return errors.Join(err, b.waitLatency(ctx))
 }
 
 func (b *storm) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if err := b.passes(ctx); err != nil {
+	if err := b.waitLatency(ctx); err != nil {
 		return nil, err
 	}
 	r, err := b.Bucket.ReadRange(ctx, name, offset, length)
@@ -73,11 +73,11 @@ func (b *storm) ReadRange(ctx context.Context, name string, offset, length int64
 		return nil, err
 	}
 	data, err := io.ReadAll(r)
-	switch b.dice(12) {
+	switch b.randomInt(12) {
 	case 0:
 		return nil, errServer
 	case 1:
-		data = data[:b.dice(len(data)+1)]
+		data = data[:b.randomInt(len(data)+1)]
 	case 2:
 		data, err = data[:len(data)/2], io.ErrUnexpectedEOF
 	}
@@ -95,7 +95,7 @@ func (r errorReader) Read([]byte) (int, error) {
 
 func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
-		if err := b.passes(ctx); err != nil {
+		if err := b.waitLatency(ctx); err != nil {
 			yield(Object{}, err)
 			return
 		}
@@ -108,11 +108,11 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 			all = append(all, o)
 		}
 		var err error
-		switch b.dice(10) {
+		switch b.randomInt(10) {
 		case 0:
 			err = errServer
 		case 1: // a stale listing
-			all = all[:b.dice(len(all)+1)]
+			all = all[:b.randomInt(len(all)+1)]
 		case 2:
 			twice := slices.Concat(all, all)
 			slices.SortFunc(twice, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
@@ -132,7 +132,7 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 // appended is a piece that one append added to a key.
 type appended struct {
 	writer       string
-	begun, ended time.Time // of the flush; ended is zero if it was not acknowledged
+	start, ended time.Time // of the flush; ended is zero if it was not acknowledged
 }
 
 // history records the appends of writers, to check what readers see.
@@ -141,13 +141,13 @@ type history struct {
 	all map[string]*appended // by piece
 }
 
-// wrong returns what is wrong with a value that was read at a time, or nil.
-func (h *history) wrong(value string, read time.Time) error {
+// checkValue returns what is wrong with a value that was read at a time, or nil.
+func (h *history) checkValue(value string, read time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen := map[string]bool{}
 	last := map[string]string{} // last piece by writer
-	var begun time.Time         // latest start of all earlier pieces
+	var start time.Time         // latest start of all earlier pieces
 	for piece := range strings.SplitSeq(strings.TrimSuffix(value, ";"), ";") {
 		a := h.all[piece]
 		switch {
@@ -159,12 +159,12 @@ func (h *history) wrong(value string, read time.Time) error {
 			return fmt.Errorf("piece %q exists twice", piece)
 		case last[a.writer] >= piece:
 			return fmt.Errorf("piece %q follows %q", piece, last[a.writer])
-		case !a.ended.IsZero() && a.ended.Before(begun):
-			return fmt.Errorf("piece %q, flushed at %v, follows a piece whose flush began at %v", piece, a.ended, begun)
+		case !a.ended.IsZero() && a.ended.Before(start):
+			return fmt.Errorf("piece %q, flushed at %v, follows a piece whose flush began at %v", piece, a.ended, start)
 		}
 		seen[piece], last[a.writer] = true, piece
-		if a.begun.After(begun) {
-			begun = a.begun
+		if a.start.After(start) {
+			start = a.start
 		}
 	}
 	for piece, a := range h.all {
@@ -178,9 +178,9 @@ func (h *history) wrong(value string, read time.Time) error {
 // weather counts the faults of a storm.
 type weather struct{ acknowledged, failed, killed, waited, byOthers int }
 
-// sail lets writers append in a storm. Some of them die at random moments, and readers
+// runStorm lets writers append in a storm. Some of them die at random moments, and readers
 // check the content. It returns the first error.
-func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
+func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		const writers, rounds = 8, 12
 		b := &storm{Bucket: new(Memory), random: rand.New(rand.NewPCG(seed, 2))}
@@ -206,13 +206,13 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 					}
 					s.bucket = b
 					ctx, kill := context.WithCancel(t.Context())
-					if b.dice(2) == 0 {
-						d := time.Duration(b.dice(8000)) * time.Millisecond
+					if b.randomInt(2) == 0 {
+						d := time.Duration(b.randomInt(8000)) * time.Millisecond
 						time.AfterFunc(d, kill)
 					}
 					var pending []*appended
 					for ; round < rounds && ctx.Err() == nil; round++ {
-						a := &appended{writer: name, begun: time.Now()}
+						a := &appended{writer: name, start: time.Now()}
 						piece := fmt.Sprintf("%s.%02d", name, round)
 						log.mu.Lock()
 						log.all[piece] = a
@@ -221,7 +221,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 							break
 						}
 						pending = append(pending, a)
-						flushCtx, stop := context.WithTimeout(ctx, time.Duration(b.dice(6000))*time.Millisecond)
+						flushCtx, stop := context.WithTimeout(ctx, time.Duration(b.randomInt(6000))*time.Millisecond)
 						flushErr := s.Flush(flushCtx)
 						stop()
 						mu.Lock()
@@ -242,7 +242,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						pending = nil
 						start := time.Now()
 						if v, err := s.Get(ctx, "all"); err == nil {
-							if err := log.wrong(string(v[0]), start); err != nil {
+							if err := log.checkValue(string(v[0]), start); err != nil {
 								fail(err)
 							}
 						}
@@ -267,7 +267,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 		v, readErr := s.Get(t.Context(), "all")
 		if readErr != nil {
 			fail(readErr)
-		} else if wrong := log.wrong(string(v[0]), time.Now()); wrong != nil {
+		} else if wrong := log.checkValue(string(v[0]), time.Now()); wrong != nil {
 			fail(wrong)
 		}
 		for o := range b.Bucket.List(t.Context(), waitPrefix, "") {
@@ -288,7 +288,7 @@ func sail(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 func TestStorm(t *testing.T) {
 	var total weather
 	for seed := range uint64(20) {
-		w, err := sail(t, seed, hooks{})
+		w, err := runStorm(t, seed, hooks{})
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
@@ -308,7 +308,7 @@ func TestStorm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
-				if _, err := sail(t, seed, h); err != nil {
+				if _, err := runStorm(t, seed, h); err != nil {
 					t.Logf("seed %d: %v", seed, err)
 					return
 				}

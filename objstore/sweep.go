@@ -13,7 +13,7 @@ type SweepResult struct{ Objects, Bytes int64 }
 // Sweep deletes leftovers that are more than a day old by the bucket's clock: segments
 // that a dead writer never committed or that a Drop removed, waiting records that are not
 // in the log, and other debris. Writers do not commit segments older than half a day. Run
-// Sweep now and then, in one process.
+// Sweep occasionally, in one process.
 func (s *Store) Sweep(ctx context.Context) (SweepResult, error) {
 	var swept SweepResult
 	err := s.checkUsable(ctx, true)

@@ -29,8 +29,8 @@ const (
 	waitPrefix = "wait/"
 	// maxMembers is the maximum number of records in a group, which is read by one request.
 	maxMembers = 1600
-	// A record waits after lossesAlone lost attempts. A first loss
-	// may just mean that others wrote since this writer's last record.
+	// A record waits after lossesAlone lost attempts. A first loss may just mean that
+	// others wrote since this writer's last record.
 	lossesAlone = 2
 	// waitAge is the maximum age of a waiting record that others may name. Its segments
 	// were younger than sweepAge/2 when it began to wait.
@@ -93,7 +93,7 @@ func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 	}
 	for waited := false; ; {
 		var named bool
-		err := s.retry(ctx, func(ctx context.Context) (err error) { named, err = s.holds(ctx, c); return err })
+		err := s.retry(ctx, func(ctx context.Context) (err error) { named, err = s.holdsRecord(ctx, c); return err })
 		switch {
 		case err == nil && named:
 			return s.stillNamed(ctx, c)

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// contended opens a store whose records wait: another writer always wins the number that
+// contendedStore opens a store whose records wait: another writer always wins the number that
 // a separate record tries. before is called before each attempt with a group.
-func contended(t *testing.T, b Bucket, o Options, before func()) *Store {
+func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
 	s.bucket = &lying{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
@@ -52,11 +52,11 @@ func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	return string(v[0]), nil
 }
 
-// abandoned returns a store that died when its record was waiting, before it tried a
+// abandonedStore returns a store that died when its record was waiting, before it tried a
 // number with a group.
-func abandoned(t *testing.T, b Bucket, o Options, key, value string) *Store {
+func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
-	s := contended(t, b, o, nil)
+	s := contendedStore(t, b, o, nil)
 	l := s.bucket.(*lying)
 	create := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {
@@ -79,7 +79,7 @@ func abandoned(t *testing.T, b Bucket, o Options, key, value string) *Store {
 // Programs without support for groups must refuse groups, but read all other objects.
 func TestFormatOfGroups(t *testing.T) {
 	b := new(Memory)
-	add(t, contended(t, b, Options{}, nil), "k", "1")
+	add(t, contendedStore(t, b, Options{}, nil), "k", "1")
 	groups := 0
 	for name, o := range b.objects {
 		want := byte(1)
@@ -103,8 +103,8 @@ func TestFormatOfGroups(t *testing.T) {
 // writer comes back, it must still count only once.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
-		seen, back bool
-		want       string
+		seen, returned bool
+		want           string
 	}{
 		{false, false, "4;"},
 		{false, true, "1;2;4;3;"},
@@ -114,25 +114,25 @@ func TestDeathWhileWaiting(t *testing.T) {
 		b := new(Memory)
 		var dead *Store
 		attempts := 0
-		other := contended(t, b, Options{}, func() {
+		other := contendedStore(t, b, Options{}, func() {
 			if attempts++; attempts == 1 && c.seen { // another writer wins the number
-				dead = abandoned(t, b, Options{}, "k", "1;")
+				dead = abandonedStore(t, b, Options{}, "k", "1;")
 			}
 		})
 		if !c.seen {
-			dead = abandoned(t, b, Options{}, "k", "1;")
+			dead = abandonedStore(t, b, Options{}, "k", "1;")
 			if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
 				t.Errorf("%q counts before it is in the log (%v)", v, err)
 			}
 		}
-		if c.back && !c.seen {
+		if c.returned && !c.seen {
 			add(t, dead, "k", "2;")
 		}
 		add(t, other, "k", "4;")
-		if c.back && c.seen {
+		if c.returned && c.seen {
 			add(t, dead, "k", "2;")
 		}
-		if c.back {
+		if c.returned {
 			add(t, dead, "k", "3;")
 		}
 		if v, err := value(t, b, "k", hooks{}); err != nil || v != c.want {
@@ -141,16 +141,16 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// meet makes a record wait at the same time as another writer's record. The other
-// writer's group names it before it tries a number, and then meet calls wrap with its
+// meetGroup makes a record wait at the same time as another writer's record. The other
+// writer's group names it before it tries a number, and then meetGroup calls wrap with its
 // bucket. It returns the store and the error of its flush.
-func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, err error) {
-	waits, goOn, done := make(chan bool), make(chan bool), make(chan error)
+func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, err error) {
+	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
-	second := contended(t, b, Options{}, func() {
+	second := contendedStore(t, b, Options{}, func() {
 		once.Do(func() {
 			close(waits)
-			<-goOn
+			<-proceed
 		})
 	})
 	go func() {
@@ -159,9 +159,9 @@ func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, e
 	}()
 	<-waits // its group names no other record, and another writer wins the number
 	attempts := 0
-	first = contended(t, b, Options{hooks: h}, func() {
+	first = contendedStore(t, b, Options{hooks: h}, func() {
 		if attempts++; attempts == 1 {
-			close(goOn)
+			close(proceed)
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
@@ -181,14 +181,14 @@ func meet(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, e
 // third writer, which knows neither, names records that already count.
 func TestNamedTwice(t *testing.T) {
 	b := new(Memory)
-	first, err := meet(t, b, hooks{}, func(*lying) {})
+	first, err := meetGroup(t, b, hooks{}, func(*lying) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	attempts := 0
-	last := contended(t, b, Options{}, func() {
+	last := contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 {
-			add(t, contended(t, b, Options{}, nil), "k", "3;")
+			add(t, contendedStore(t, b, Options{}, nil), "k", "3;")
 		}
 	})
 	add(t, last, "k", "4;")
@@ -205,7 +205,7 @@ func TestNamedTwice(t *testing.T) {
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, hasty := range []bool{false, true} {
 		b := new(Memory)
-		first, err := meet(t, b, hooks{trustsGroups: hasty}, func(l *lying) {
+		first, err := meetGroup(t, b, hooks{trustsGroups: hasty}, func(l *lying) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
 				l.read = nil // from here on, the group is another one
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
@@ -229,12 +229,12 @@ func TestGroupsAreReadAgain(t *testing.T) {
 	}
 }
 
-// aged returns a bucket that reports some objects as older.
-func aged(b Bucket, by time.Duration, old func(name string) bool) *lying {
+// agedBucket returns a bucket that reports some objects as older.
+func agedBucket(b Bucket, age time.Duration, old func(name string) bool) *lying {
 	return &lying{Bucket: b, list: func(all []Object) []Object {
 		for i := range all {
 			if old(all[i].Name) {
-				all[i].Modified = all[i].Modified.Add(-by)
+				all[i].Modified = all[i].Modified.Add(-age)
 			}
 		}
 		return all
@@ -246,13 +246,13 @@ func TestOldWaitingRecords(t *testing.T) {
 	run := func(h hooks) error {
 		mem := new(Memory)
 		var dead *Store
-		b := aged(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
+		b := agedBucket(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
 		sweeper := open(t, b, Options{})
 		attempts := 0
-		add(t, contended(t, b, Options{hooks: h}, func() {
+		add(t, contendedStore(t, b, Options{hooks: h}, func() {
 			switch attempts++; attempts {
 			case 1: // another writer wins the number
-				dead = abandoned(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
+				dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
 			case 2:
 				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
 					t.Errorf("%+v, %v", swept, err)
@@ -276,8 +276,8 @@ func TestOldWaitingRecords(t *testing.T) {
 // Sweep must delete old waiting records that are not in the log, and no others.
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
-	add(t, contended(t, b, Options{}, nil), "k", "1;")
-	abandoned(t, b, Options{}, "k", "2;")
+	add(t, contendedStore(t, b, Options{}, nil), "k", "1;")
+	abandonedStore(t, b, Options{}, "k", "2;")
 	s := open(t, b, Options{})
 	for _, want := range []int64{0, 1, 0} {
 		if swept, err := s.Sweep(t.Context()); err != nil || swept.Objects != want {
@@ -294,7 +294,7 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 // it, even if all data is inline.
 func TestSleepWhileWaiting(t *testing.T) {
 	b := new(Memory)
-	s := abandoned(t, b, Options{}, "k", "1;")
+	s := abandonedStore(t, b, Options{}, "k", "1;")
 	sweeper := open(t, b, Options{})
 	sweeper.opts.hooks.segmentAge = sweepAge + time.Minute
 	if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 1 {
@@ -319,15 +319,15 @@ func TestSleepWhileWaiting(t *testing.T) {
 func TestDamagedGroups(t *testing.T) {
 	mem := new(Memory)
 	for i := range 3 {
-		add(t, contended(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
+		add(t, contendedStore(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
 	}
 	damages := map[string]func(b []byte) []byte{
 		"the end":    func(b []byte) []byte { return b[:len(b)-7] },
 		"all bytes":  func(b []byte) []byte { return nil },
 		"the object": nil,
 	}
-	for _, at := range []int{3, 13, 20, 40, 62, 70, 90} {
-		damages[fmt.Sprint("a bit of byte ", at)] = func(b []byte) []byte { b[at] ^= 4; return b }
+	for _, offset := range []int{3, 13, 20, 40, 62, 70, 90} {
+		damages[fmt.Sprint("a bit of byte ", offset)] = func(b []byte) []byte { b[offset] ^= 4; return b }
 	}
 	for name, o := range mem.objects {
 		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
@@ -355,7 +355,7 @@ func TestDamagedGroups(t *testing.T) {
 // A writer must not wait forever for an existing object that cannot be read.
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
-	s := contended(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)
+	s := contendedStore(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)
 	l := s.bucket.(*lying)
 	create := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {

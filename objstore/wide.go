@@ -18,8 +18,8 @@ import (
 // index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
 
-// each is the source that reads the whole bucket.
-func (sc *scanner) each(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+// eachEntry is the source that reads the whole bucket.
+func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	for i := range sc.view.segments {
 		if err := sc.eachOf(ctx, i, iv, f); err != nil {
 			return err
@@ -81,7 +81,7 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 		switch {
 		case weight == 0:
 		case weight <= sc.budget:
-			err = sc.collect(ctx, src, part, size)
+			err = sc.loadAndYield(ctx, src, part, size)
 		case !d.hasOtherKeys:
 			err = sc.streamKey(ctx, src, d.key, sc.yield)
 		case part.lo < part.hi:
@@ -99,8 +99,8 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 	return nil
 }
 
-// collect loads an interval that fits in memory, and yields its keys.
-func (sc *scanner) collect(ctx context.Context, src source, iv interval, size int64) error {
+// loadAndYield loads an interval that fits in memory, and yields its keys.
+func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, size int64) error {
 	l := &loaded{interval: iv, arena: make([]byte, 0, size)}
 	err := src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 		if n := len(l.sections); n == 0 || l.sections[n-1].segment != int32(number) {
