@@ -37,14 +37,14 @@ type Store struct {
 	brokenErr  error       // set when the bucket broke its rules: the store no longer writes
 
 	// mu guards the fields below: everything appended but not yet committed.
-	mu         turn
-	active     *table
-	spare      *table
-	pending    []*piece    // in the order of the appends
-	uploading  []*piece    // oldest first
-	pieces     uint64      // number of pieces so far
-	encoders   []*encoder  // unused encoders
-	arenas     [][]byte    // unused arenas
+	mu          turn
+	active      *table
+	spare       *table
+	pending     []*piece    // in the order of the appends
+	uploading   []*piece    // oldest first
+	pieces      uint64      // number of pieces so far
+	encoders    []*encoder  // unused encoders
+	arenas      [][]byte    // unused arenas
 	pendingFull atomic.Bool // enough segments are pending for a commit
 
 	catalog catalog
