@@ -140,8 +140,8 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the beginning of a metadata file's name, or 0 if there is none, which
-// is possible for a file of another engine.
+// metadataVersion returns the number at the beginning of a metadata file's name, or 0. The names of other
+// engines' files may have no number.
 func metadataVersion(loc string) int {
 	prefix, _, _ := strings.Cut(path.Base(loc), "-")
 	v, err := strconv.Atoi(prefix)

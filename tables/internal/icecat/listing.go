@@ -95,8 +95,8 @@ func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit 
 // occupy a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, in the order of names. It reads the metadata of tables to which
-// another engine committed.
+// List calls f for each table of a namespace, in the order of names. If another engine committed to a table,
+// List reads the table's metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 	return err
@@ -142,7 +142,7 @@ func (c *Catalog) oneListed(ctx context.Context, q string, args ...any) (Listed,
 // listed returns the result of a query with the columns of selectTables.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
-	var outdated []int // indices of tables to which another engine has committed
+	var outdated []int // indices of the tables that another engine changed
 	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, location, meta sql.NullString
@@ -240,7 +240,7 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 	return damaged
 }
 
-// PutsApplied returns those of the given IDs of puts that were committed to a table.
+// PutsApplied returns the given IDs whose puts were committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

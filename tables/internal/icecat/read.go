@@ -173,8 +173,8 @@ func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
 	return nil
 }
 
-// FileAt returns the catalog's record of a file, and whether there is one. There is none for files of other
-// engines.
+// FileAt returns the catalog's record of a file, and reports whether it exists. Files of other engines have
+// no record.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte

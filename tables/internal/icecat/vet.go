@@ -54,9 +54,9 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet returns an error for a manifest or a list of manifests on which Iceberg's library would panic, or for
-// which it would allocate as much as the content claims. FileIO.Open calls it for files that the catalog did
-// not write, because other engines may change them even after a commit.
+// vet checks a manifest or a list of manifests. It returns an error if Iceberg's library would panic on the
+// content, or allocate as much memory as the content claims to need. FileIO.Open calls vet for files that the
+// catalog did not write, because other engines may change them even after a commit.
 func (f *FileIO) vet(location string, content []byte) error {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {

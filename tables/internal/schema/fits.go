@@ -47,7 +47,8 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns the stored type with those parts replaced by the original type for which keep returns true.
+// Restore returns the stored type, after replacing each part with the original part if keep returns true for
+// it.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

@@ -21,8 +21,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutSchema returns a table's columns in the types in which they were put, which it decodes from the
-// property. If the property is "", because another program created the schema, it returns the stored types.
+// PutSchema decodes a table's columns, in the types in which they were put, from the property. If the
+// property is "", because another program created the schema, it returns the stored types.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil

@@ -121,8 +121,8 @@ type nullable interface {
 	NullN() int
 }
 
-// compareNulls orders two values of which at least one is null. If neither is null, values is true, and the
-// caller must compare the values.
+// compareNulls compares two values if at least one of them is null. If neither is null, values is true, and
+// the caller must compare the values.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true

@@ -193,7 +193,7 @@ func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decode returns the schema and the record batches of IPC messages, of which the first must be the schema.
+// decode returns the schema and the record batches of IPC messages. The first message must be the schema.
 func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
 	parts := make([]io.Reader, len(messages))
 	for i, m := range messages {
